@@ -48,7 +48,8 @@ def export(host: str, path: Path, data: str, work_dir: Path, size: int) -> dict[
     os.chdir(str(path).partition(".mim")[0] + ".mim")  # some models name other configs by their path
     cfg = Config.fromfile(str(path))
     shrink(cfg, str(work_dir))
-    if not any(node.get("multi_grid") for node in walk(cfg.model)):
+    # A dilation for each block, or a head that needs the channels of all blocks.
+    if not any(node.get("multi_grid") or node.get("type") == "DenseNet" for node in walk(cfg.model)):
         shallow_networks(transformers=host == "mmpretrain", stages=host == "mmpretrain")
     test_cfg = cfg.model.get("test_cfg") or {}
     PREPARE[host](cfg, data, size)

@@ -124,6 +124,7 @@ def compare(chosen: argparse.Namespace) -> bool:
                     del found[engine]
                 else:
                     found[engine].append(answer)
+                    print(f"{mode} {engine}: {answer['rate']:.2f} steps/s", file=sys.stderr, flush=True)
         if "bare" not in found:
             return False
         for engine, answers in found.items():

@@ -191,7 +191,7 @@ def check_names(key: str, value: Any) -> list[str]:
         ArgumentError: The value is neither a string nor a list of strings.
     """
     names = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise ArgumentError(f"{key} must be a name or a list of names", key=key, found=value)
     return list(names)
 

@@ -69,14 +69,17 @@ def locate(error: FootplateError, source: object) -> None:
 
 def _key_of_weights(source: Any, key: str) -> str:
     """Returns the key of the weights, since a code base's model may pass `pretrained` to its backbone as `init_cfg`."""
-    section, path, found = source, "", key
+    section = source
+    path = ""
+    key_of_weights = key
     for name in key.split(".")[:-1]:
         if "[" in name:
             return key  # a section in a list has its own `init_cfg`
-        section, path = section.get(name) if hasattr(section, "get") else None, f"{path}{name}."
+        section = section.get(name) if hasattr(section, "get") else None
+        path = f"{path}{name}."
         if isinstance(section, Mapping) and section.get("pretrained"):
-            found = f"{path}pretrained"
-    return key if section else found  # the last section is the `init_cfg`
+            key_of_weights = f"{path}pretrained"
+    return key if section else key_of_weights  # the last section is the `init_cfg`
 
 
 def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
@@ -88,7 +91,8 @@ def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
         source: A config.
         path: The key path as a string, or as a sequence of keys and indices. Keys in a sequence may contain dots.
     """
-    origin, here = None, source
+    origin = None
+    here = source
     steps = [name or int(index) for name, index in _STEP.findall(path)] if isinstance(path, str) else path
     for step in steps:
         origin = origin_of(here, step) or origin
@@ -171,7 +175,9 @@ def _changes_in(section: object, key: str) -> Iterator[tuple[str, Origin]]:
     if home is None or not isinstance(section, Mapping):
         return
     for name, value in section.items():
-        path, origin, inner = f"{key}.{name}" if key else str(name), origin_of(section, name), origin_of(value)
+        path = f"{key}.{name}" if key else str(name)
+        origin = origin_of(section, name)
+        inner = origin_of(value)
         if inner is not None and inner.file == home.file:
             yield from _changes_in(value, path)
         elif origin is not None and origin.file != home.file:
@@ -225,13 +231,13 @@ def innermost_user_line(stack: Iterable[tuple[FrameType, int]]) -> str:
     Args:
         stack: Frames with their line numbers, outermost frame first.
     """
-    own = user = ""
+    own_line = user_line = ""
     for frame, number in stack:
         file = frame.f_code.co_filename
         if not file.startswith(NOT_USER_CODE):
-            user = f"{file}:{number}"
+            user_line = f"{file}:{number}"
         elif file.startswith(_OWN_CODE):
-            own = f"{file}:{number}"
-    line = user or own
+            own_line = f"{file}:{number}"
+    line = user_line or own_line
     relative = os.path.relpath(line) if line.startswith(os.sep) else line
     return line if relative.startswith(os.pardir) else relative

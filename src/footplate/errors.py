@@ -129,9 +129,9 @@ class FootplateError(Exception):
         if place:
             lines.append("  " + ", ".join(place))
         if self.has_found:
-            found = " ".join(repr(self.found).split())
-            is_long = len(found) > _MAX_VALUE_LENGTH
-            lines.append(f"  found: {found[: _MAX_VALUE_LENGTH - 3]}..." if is_long else f"  found: {found}")
+            value = " ".join(repr(self.found).split())
+            is_long = len(value) > _MAX_VALUE_LENGTH
+            lines.append(f"  found: {value[: _MAX_VALUE_LENGTH - 3]}..." if is_long else f"  found: {value}")
         if self.suggestion:
             lines.append(f"  did you mean '{self.suggestion}'?")
         lines += [f"  {note}" for note in self.notes]

@@ -19,7 +19,8 @@ class StopSignal(KeyboardInterrupt):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.number, self.exit_code = number, SIGNALED + number
+        self.number = number
+        self.exit_code = SIGNALED + number
 
 
 @contextlib.contextmanager
@@ -32,7 +33,8 @@ def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
     Args:
         is_wanted: Whether to raise StopSignal. If False, the context manager has no effect.
     """
-    process, numbers = os.getpid(), [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    process = os.getpid()
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
     def stop(number: int, frame: FrameType | None) -> None:
         if os.getpid() == process:
@@ -41,7 +43,7 @@ def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
         os.kill(os.getpid(), number)
 
     is_main = threading.current_thread() is threading.main_thread()
-    replaced = [each for each in numbers if is_wanted and is_main and signal.getsignal(each) == signal.SIG_DFL]
+    replaced = [number for number in numbers if is_wanted and is_main and signal.getsignal(number) == signal.SIG_DFL]
     for number in replaced:
         signal.signal(number, stop)
     try:

@@ -27,7 +27,12 @@ def printable(text: str) -> str:
     >>> printable("\x1b[2Jcat\n")
     '\\x1b[2Jcat\n'
     """
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def first_line(value: object) -> str:
+    """Returns the first line of a text or of an error's message."""
+    return str(value).strip().partition("\n")[0]
 
 
 def one_line(text: str) -> str:
@@ -115,9 +120,9 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
         by_folded.setdefault(candidate.casefold(), candidate)
     # In a short word, two swapped letters reduce the similarity a lot: SDG, SGD.
     least = similarity or (0.6 if len(word) <= _SHORT_WORD else 0.72)
-    found = difflib.get_close_matches(word.casefold(), by_folded, cutoff=least)
-    found.sort(key=lambda match: sorted(match) != sorted(word.casefold()))  # swapped letters first
-    return by_folded[found[0]] if found else None
+    matches = difflib.get_close_matches(word.casefold(), by_folded, cutoff=least)
+    matches.sort(key=lambda match: sorted(match) != sorted(word.casefold()))  # swapped letters first
+    return by_folded[matches[0]] if matches else None
 
 
 def format_bytes(count: int) -> str:
@@ -126,11 +131,13 @@ def format_bytes(count: int) -> str:
     >>> format_bytes(999), format_bytes(1_234_567)
     ('999 B', '1.2 MB')
     """
-    size, unit = float(count), "B"
+    size = float(count)
+    unit = "B"
     for larger in ("kB", "MB", "GB", "TB"):
         if size < 1000:
             break
-        size, unit = size / 1000, larger
+        size = size / 1000
+        unit = larger
     return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
 
 

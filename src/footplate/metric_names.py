@@ -1,13 +1,15 @@
-"""Derives the dataset, the class and the rule (whether higher or lower values are better) from a metric name."""
+"""Finds metrics by name, and derives their dataset, class and rule (whether higher or lower values are better)."""
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 from footplate.checks import check_choice
 from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 _VALIDATION = "val/"
+_LOGGED_BY_EVERY_TRAINING = ("loss", "time", "data_time")
 _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 Rule = Literal["greater", "less"]
 GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "mIoU", "mAcc", "aAcc", "mFscore")
@@ -18,7 +20,35 @@ _GREATER_NAMES = (
     " psnr recall sensitivity specificity ssim success"
 )
 _LESS_NAMES = "cer ece epe error fid kid lpips mae mape mpjpe mse niqe nll nme perplexity ppl rmse sad swd wer"
-_GREATER_WORDS, _LESS_WORDS = frozenset(_GREATER_NAMES.split()), frozenset(_LESS_NAMES.split())
+_GREATER_WORDS = frozenset(_GREATER_NAMES.split())
+_LESS_WORDS = frozenset(_LESS_NAMES.split())
+
+
+class MissingMetricError(ArgumentError):
+    """Raised if a hook, schedule or command needs a metric that validation does not compute.
+
+    Args:
+        what: The setting that selects the metric, e.g. "save_best".
+        name: The metric.
+        metrics: The names of the available metrics.
+        key: The key path of the setting in the config.
+        notes: Additional notes.
+    """
+
+    def __init__(self, what: str, name: str, metrics: Collection[str], key: str, notes: Sequence[str] = ()) -> None:
+        metric = metric_of_label(name).removeprefix("val_")
+        suggestion = nearest(metric, metrics)
+        advice = (
+            "Set val_cfg=dict(loss=True). With training_step=..., also pass loss=..., a function of (output, target)."
+            if metric == "loss"
+            else "Add a function or BaseMetric that computes it to val_evaluator. Values from hooks cannot be used."
+        )
+        super().__init__(
+            f"{what} selects the metric '{name}', which validation does not compute",
+            key=key,
+            suggestion=suggestion,
+            notes=[f"metrics: {', '.join(metrics) or 'none'}", *notes, *([advice] if suggestion is None else [])],
+        )
 
 
 def find_rule(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS) -> Rule | None:
@@ -105,14 +135,28 @@ def validation_label(name: str, recorded: Container[str]) -> str:
 
     Args:
         name: The name of the metric or loss.
-        recorded: The keys of all recorded scalars, such as `train/loss`.
+        recorded: The keys of all recorded scalars, such as `train/loss_cls`. A validation run without training has
+            none, but still labels the total loss and the times like a validation run in training.
     """
-    return _VALIDATION + name if f"train/{name}" in recorded else name
+    is_trained = name in _LOGGED_BY_EVERY_TRAINING or f"train/{name}" in recorded
+    return _VALIDATION + name if is_trained else name
 
 
 def metric_of_label(label: str) -> str:
     """Returns the metric name for a label that `validation_label` returned."""
     return label.removeprefix(_VALIDATION)
+
+
+def find_metric(name: str, metrics: Container[str]) -> str:
+    """Returns the metric that a setting refers to. The setting may contain the name or, as in logs, `val/<name>`.
+
+    Returns `name` unchanged if neither is in `metrics`.
+
+    >>> find_metric("val/loss", ["loss", "accuracy"]), find_metric("accuracy", ["loss", "accuracy"])
+    ('loss', 'accuracy')
+    """
+    metric = metric_of_label(name)
+    return metric if metric in metrics and name not in metrics else name
 
 
 def split_dataset(name: str) -> tuple[str, str]:
@@ -157,7 +201,7 @@ def is_of_class(name: str, names: Container[str]) -> bool:
     before, slash, stem = whole.rpartition("/")
     if dot and f"{before}{slash}m{stem}" in names:
         return True
-    prefixes = ["", *(name[: each.end()] for each in re.finditer("/", name))]
+    prefixes = ["", *(name[: match.end()] for match in re.finditer("/", name))]
     return name.endswith("_precision") and any(
-        f"{prefix}{kind}_mAP" in names for prefix in prefixes for kind in ("bbox", "segm")
+        f"{prefix}{output}_mAP" in names for prefix in prefixes for output in ("bbox", "segm")
     )

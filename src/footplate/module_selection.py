@@ -43,12 +43,12 @@ def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> di
     """
     checked = check_selection(selection)
     selected: set[str] = set()
-    for kind in checked["classes"]:
-        names = {name for name, module in modules.items() if type(module).__name__ == kind.rpartition(".")[2]}
+    for class_name in checked["classes"]:
+        names = {name for name, module in modules.items() if type(module).__name__ == class_name.rpartition(".")[2]}
         if not names:
-            near = nearest(kind, {type(module).__name__ for module in modules.values()})
-            message = f"the model has no module of class '{kind}'"
-            raise ArgumentError(message, key="classes", found=kind, suggestion=near)
+            near = nearest(class_name, {type(module).__name__ for module in modules.values()})
+            message = f"the model has no module of class '{class_name}'"
+            raise ArgumentError(message, key="classes", found=class_name, suggestion=near)
         selected |= names
     for pattern in checked["names"]:
         names = {name for name in modules if re.fullmatch(pattern, name)}

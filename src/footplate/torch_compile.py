@@ -34,7 +34,7 @@ _OPTIONS = (
 )
 
 
-def compile_arguments(given: bool | Mapping[str, Any] | None) -> dict[str, Any] | None:
+def compile_arguments(setting: bool | Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Returns the arguments for `torch.compile`, or None if compilation is disabled.
 
     Args:
@@ -43,11 +43,11 @@ def compile_arguments(given: bool | Mapping[str, Any] | None) -> dict[str, Any] 
     Raises:
         ArgumentError: The value is neither a bool nor a dict, or an argument is invalid or not allowed in configs.
     """
-    if given is None or given is False:
+    if setting is None or setting is False:
         return None
-    if given is not True and not isinstance(given, Mapping):
-        raise ArgumentError("`compile` must be True, False or a dict", key="compile", found=given)
-    arguments = {} if given is True else dict(given)
+    if setting is not True and not isinstance(setting, Mapping):
+        raise ArgumentError("`compile` must be True, False or a dict", key="compile", found=setting)
+    arguments = {} if setting is True else dict(setting)
     check_keys("compile", arguments, ARGUMENTS)
     for name in _FLAGS:
         if arguments.get(name) is not None:

@@ -1,6 +1,5 @@
 """A wrong value at any leaf of a config raises a FootplateError, or is no mistake."""
 
-import contextlib
 import copy
 import math
 import random
@@ -34,11 +33,15 @@ def test_wrong_values_in_a_recipe(name: str) -> None:
     cfg = Config.fromfile(find_config(name))
     cfg["work_dir"] = "work"
     cases = [(path, value) for path in leaves(cfg) for value in WRONG]
+    refused = 0
     for path, value in random.Random(0).sample(cases, 40):
         changed = copy.deepcopy(cfg)
         holder: Any = changed
         for key in path[:-1]:
             holder = holder[key]
         holder[path[-1]] = copy.deepcopy(value)
-        with contextlib.suppress(FootplateError):
+        try:
             check(changed, run=False)
+        except FootplateError:
+            refused += 1
+    assert refused >= 10

@@ -135,7 +135,3 @@ def weights_after_broadcast(dtype: torch.dtype) -> list[Any]:
 def test_weights_of_rank_0_are_broadcast(on_ranks: Callable[..., list[Any]]) -> None:
     first, *others = on_ranks(3, weights_after_broadcast, torch.bfloat16)
     assert others == [first] * 2
-
-
-def test_consistency_checks_pass_on_one_process() -> None:
-    check_same_parameters(_model())

@@ -82,6 +82,8 @@ def test_validation_losses_are_reported(tmp_path: Path, caplog: pytest.LogCaptur
     assert written == pytest.approx([each["loss"] for each in look.metrics], rel=1e-6)  # not averaged over validations
     told = [line for line in caplog.messages if "(val)" in line]
     assert f"    val/loss: {written[-1]:.4f}  accuracy: " in told[-1]
+    Runner(**settings(tmp_path / "val", val_cfg={"loss": True}, log_level="INFO")).val()
+    assert "    val/loss: " in caplog.messages[-1]
 
 
 @METRICS.register_module()

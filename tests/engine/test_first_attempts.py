@@ -109,6 +109,15 @@ def test_numbers_logged_after_an_epoch_are_in_the_history(tmp_path: Path) -> Non
     assert [(row["train/norm"], row["val/error"]) for row in runner.train()] == [(1.5, 1), (1.5, 2)]
 
 
+def test_value_of_one_validation_batch_cannot_be_logged(tmp_path: Path) -> None:
+    def validation_step(model: nn.Module, batch: Any) -> Any:
+        runner.log("error", 1.0)
+
+    runner = _runner(tmp_path, validation_step=validation_step, val_dataloader=_loader())
+    with pytest.raises(ArgumentError, match="runner.log cannot be called in a validation step"):
+        runner.train()
+
+
 def test_numbers_logged_in_a_step_are_means_in_the_log_like_the_losses(tmp_path: Path) -> None:
     def training_step(model: nn.Module, batch: Any, step: Any) -> Tensor:
         step.log("index", step.iter)
@@ -169,6 +178,21 @@ def test_method_of_a_lightning_module_is_explained(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError) as error:
         _runner(tmp_path, model, loss=None, training_step=model.training_step)
     assert "lambda model, batch: model.training_step(batch)" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "advice"),
+    [
+        ("fit", "runner.train()"),
+        ("validate", "runner.val()"),
+        ("evaluate", "runner.val()"),
+        ("predict", "runner.model.test_step(batch)"),
+    ],
+)
+def test_methods_of_other_engines_are_translated(tmp_path: Path, method: str, advice: str) -> None:
+    with pytest.raises(AttributeError) as error:
+        getattr(_runner(tmp_path), method)
+    assert advice in str(error.value)
 
 
 def test_best_checkpoint_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -561,7 +561,7 @@ def test_mistakes_in_a_metric_name_the_metric(tmp_path: Path) -> None:
     ],
 )
 def test_misspelled_metric_is_reported_before_its_rule(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
-    with pytest.raises(ArgumentError, match="'qualty', which no evaluator computes") as caught:
+    with pytest.raises(ArgumentError, match="'qualty', which validation does not compute") as caught:
         runner(tmp_path, val_dataloader=loader(), val_evaluator={"quality": accuracy}, **changes).train()
     assert (caught.value.suggestion, caught.value.key) == ("quality", key)
 

@@ -173,7 +173,9 @@ def test_unknown_metric_of_save_best_is_found_before_the_first_step(
 ) -> None:
     witness = Witness()
     changes["custom_hooks"] = [*changes.get("custom_hooks", ()), witness]
-    with pytest.raises(FootplateError, match="selects the metric 'acuracy', which no evaluator computes") as caught:
+    with pytest.raises(
+        FootplateError, match="selects the metric 'acuracy', which validation does not compute"
+    ) as caught:
         run(tmp_path, "typo", preflight=True, **changes)
     assert (caught.value.key, caught.value.suggestion) == (key, "accuracy")
     assert caught.value.notes == ("metrics: accuracy",)

@@ -61,4 +61,4 @@ def test_hook_of_a_base_config_is_removed(tmp_path: Path) -> None:
     (tmp_path / "base.py").write_text(RUN + "default_hooks = dict(visualization=dict(type='Hook'))\n")
     path = tmp_path / "run.py"
     path.write_text("_base_ = 'base.py'\ndefault_hooks = dict(visualization=None, timer=None)\n")
-    check_config(Config.fromfile(path))
+    assert check_config(Config.fromfile(path))["default_hooks"] == {"visualization": None, "timer": None}

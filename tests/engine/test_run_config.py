@@ -101,7 +101,7 @@ def test_variable_with_the_name_of_an_unsupported_key_is_accepted(tmp_path: Path
         f"strategy = dict(type='DeepSpeedStrategy')\nomnisource = True\nmine = [strategy, omnisource]\n{lines}"
     )
 
-    check_config(Config.fromfile(path))
+    assert check_config(Config.fromfile(path))["omnisource"] is True
 
 
 def test_unknown_runner_type_raises(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class UntilLost(Hook):
         if runner.iter == 3:
             self.begun.set()
             until = time.monotonic() + 60
-            while runner.saver.lost is None and time.monotonic() < until:
+            while runner.saver.failure is None and time.monotonic() < until:
                 time.sleep(0.01)
 
 

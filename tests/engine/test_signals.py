@@ -173,18 +173,18 @@ def test_save_requests_of_ranks_are_neither_lost_nor_withdrawn(monkeypatch: pyte
     monkeypatch.setattr("torch.distributed.all_reduce", exchange)
     requests = IDLE.requests
     with handling_signals(IDLE):
-        requests.agreed = Request()
+        requests.local = Request()
         os.kill(os.getpid(), signal.SIGUSR1)
         assert not requests.pending
         for when in ("as requested", "because of the signal during the exchange"):
             requests.exchange()
-            assert (requests.pending, requests.agreed.save) == (True, True), when
-            requests.pending = requests.agreed.save = False  # the loop saves
-        requests.own.save = False
+            assert (requests.pending, requests.save) == (True, True), when
+            requests.pending = requests.save = False  # the loop saves
+        requests.local.save = False
         os.kill(os.getpid(), signal.SIGUSR1)
         requests.exchange()
         os.kill(os.getpid(), signal.SIGUSR1)  # after the agreement, before the loop looks
-        assert (requests.pending, requests.agreed.save) == (True, True)
+        assert (requests.pending, requests.save) == (True, True)
 
 
 @DATASETS.register_module()

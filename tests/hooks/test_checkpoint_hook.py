@@ -210,7 +210,7 @@ def test_invalid_arguments(arguments: dict[str, Any], key: str) -> None:
 
 def test_missing_metric_suggests_a_similar_one(tmp_path: Path) -> None:
     with pytest.raises(
-        ArgumentError, match="save_best selects the metric 'acuracy', which no evaluator computes"
+        ArgumentError, match="save_best selects the metric 'acuracy', which validation does not compute"
     ) as caught:
         run(tmp_path, epochs(2), save_best="acuracy", rule="greater")
     assert (caught.value.key, caught.value.suggestion) == ("default_hooks.checkpoint.save_best", "accuracy")
@@ -222,7 +222,7 @@ class StopMidEpoch(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if runner.iter == 5:
-            runner.requests.own.stop = Stop.AFTER_ITERATION
+            runner.requests.local.stop = Stop.AFTER_ITERATION
 
 
 @pytest.mark.parametrize(("hooks", "last"), [([], "epoch_2"), ([StopMidEpoch()], "epoch_1")])

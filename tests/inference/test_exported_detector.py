@@ -2,15 +2,25 @@
 
 import importlib
 import importlib.util
+import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from footplate.inference.exported_detector import OPSET, ExportedDetector, _Limit, _Minimum, register_operators
+from footplate.inference.exported_detector import (
+    _MASK_HEAD,
+    OPSET,
+    ExportedDetector,
+    _Limit,
+    _Minimum,
+    _paste_masks,
+    register_operators,
+)
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 
@@ -99,3 +109,15 @@ def test_instances_are_compared_in_any_order() -> None:
     others = [values[weak[1] < weak[1].max()] for values in weak]
     assert compare(None, others, weak) > 1e-3  # type: ignore[arg-type]
     assert compare(None, instances, [values[:0] for values in instances]) == float("inf")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("activated", [False, True])
+def test_masks_of_a_cascade_are_probabilities(monkeypatch: pytest.MonkeyPatch, activated: bool) -> None:
+    module: Any = SimpleNamespace(_do_paste_mask=lambda masks, *_, skip_empty: (masks[:, 0], ()))
+    monkeypatch.setitem(sys.modules, _MASK_HEAD, module)
+    head, cfg = SimpleNamespace(class_agnostic=True), SimpleNamespace(mask_thr_binary=0.5)
+    logits = torch.tensor([[[[-2.0, 2.0]]]])
+    masks = logits.sigmoid() if activated else logits
+    boxes, labels, meta = torch.zeros(1, 4), torch.zeros(1, dtype=torch.long), {"img_shape": (1, 2)}
+    pasted = _paste_masks(head, masks, boxes, labels, meta, cfg, rescale=False, activate_map=activated)
+    assert pasted.tolist() == [[[False, True]]]

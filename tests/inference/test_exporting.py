@@ -5,7 +5,9 @@ import importlib.util
 import json
 import logging
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,6 +105,31 @@ class WindowModel(TwoWayModel):
 
     def encode_decode(self, inputs: Tensor, metas: Any) -> Tensor:
         return inputs.expand(-1, 2, -1, -1) * self.scale
+
+
+def _resize(features: Tensor, size: Any, warning: bool = True) -> Tensor:
+    assert not warning or all(int(side) for side in size)
+    return F.interpolate(features, size)
+
+
+class _Upsample(torch.nn.Module):
+    size, scale_factor, mode, align_corners = None, 2.0, "nearest", None
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.interpolate(features, [int(side * self.scale_factor) for side in features.shape[2:]])
+
+
+@MODELS.register_module()
+class ResizingModel(TwoWayModel):
+    """A segmentor of MMSegmentation, whose functions for resizing use integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.upsample = _Upsample()
+
+    def encode_decode(self, inputs: Tensor, metas: Any) -> Tensor:
+        features = self.upsample(F.avg_pool2d(inputs * self.scale, 4, ceil_mode=True))
+        return _resize(features.expand(-1, 2, -1, -1), inputs.shape[2:])
 
 
 class _Listing(torch.nn.Module):
@@ -287,6 +314,33 @@ def test_onnx_file_is_right_at_other_sizes_or_rejects_them(tmp_path: Path, is_fi
     else:
         (pooled,) = session.run(None, {"images": images.numpy()})
         assert torch.from_numpy(pooled).sub(module(images)).abs().max() < 1e-5
+
+
+def test_segmentor_of_mmsegmentation_is_exported_for_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrappers: Any = SimpleNamespace(resize=_resize, Upsample=_Upsample)
+    monkeypatch.setitem(sys.modules, "mmseg.models.utils.wrappers", wrappers)
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["model"] = {"type": "ResizingModel"}
+    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
+    exported = export_model(open_trained(tmp_path / "model.pth", cfg), str(tmp_path / "a.pt2"), "torch-export")
+    assert exported.outputs["labels"] == ("N", "H", "W")
+    assert exported.multiple == 1
+
+
+class _Windows(torch.nn.Module):
+    """Pads features to a multiple of seven and halves their number, as a Swin Transformer does."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        padded = F.pad(features, (0, -features.shape[1] % 7))
+        return padded.view(len(features), -1, 7).flatten(1)[:, ::2]
+
+
+def test_model_whose_sizes_are_long_formulas_is_exported_for_one_size(tmp_path: Path) -> None:
+    module = torch.nn.Sequential(*[_Windows() for _ in range(3)])
+    exported = export_module(module, tmp_path / "a.pt2", torch.rand(2, 224))
+    program = torch.export.load(tmp_path / "a.pt2")
+    assert exported.outputs == {"output": (2, 28)}
+    assert not program.range_constraints
 
 
 @pytest.mark.slow

@@ -109,4 +109,4 @@ def test_datasets_of_the_first_generation_are_not_checked() -> None:
     class Maps(list[Any]):
         reduce_zero_label, pipeline = False, Compose([LoadMaps(reduce_zero_label=True)])
 
-    build_dataloader({"dataset": Maps([1])})
+    assert build_dataloader({"dataset": Maps([1])}).dataset == [1]

@@ -97,8 +97,10 @@ def test_rotation_invariant_roi_align(samples: int, clockwise: bool) -> None:
 
 
 def test_rotation_invariant_roi_align_without_rois() -> None:
-    output = torch.zeros(0, 8, 7, 7)
-    regions.riroi_align_rotated_forward(torch.rand(1, 8, 5, 5), torch.zeros(0, 6), output, 7, 7, 1.0, 2, 8, False)
+    output, rois, gradient = torch.zeros(0, 8, 7, 7), torch.zeros(0, 6), torch.zeros(1, 8, 5, 5)
+    regions.riroi_align_rotated_forward(torch.rand(1, 8, 5, 5), rois, output, 7, 7, 1.0, 2, 8, False)
+    regions.riroi_align_rotated_backward(output, rois, gradient, 7, 7, 1.0, 2, 8, False)
+    assert not gradient.any()
 
 
 def test_deformable_roi_pool_shifts_bins() -> None:

@@ -38,12 +38,12 @@ def val(name: str, *values: float) -> Series:
 
 
 def test_headline_is_the_first_metric_of_save_best_that_all_runs_have() -> None:
-    cfg = {"default_hooks": {"checkpoint": {"save_best": ["night/mIoU", "mIoU"]}}}
+    cfg = {"default_hooks": {"checkpoint": {"save_best": ["val/night/mIoU", "mIoU"]}}}
     runs = [run_of(val("loss", 1), val("mIoU", 1), val("night/mIoU", 1), cfg=cfg), run_of(val("mIoU", 1))]
     found = choose_headline(runs)
     assert found is not None
     assert (found[0].name, found[1]) == ("mIoU", "greater")
-    alone, other = choose_headline(runs[:1]), choose_headline(runs[:1], "mIoU")
+    alone, other = choose_headline(runs[:1]), choose_headline(runs[:1], "val/mIoU")
     assert alone is not None
     assert other is not None
     assert (alone[0].name, other[0].name) == ("night/mIoU", "mIoU")

@@ -11,7 +11,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.errors import DataError, FootplateError
-from footplate.hooks.monitored_metrics import MissingMetricError
+from footplate.metric_names import MissingMetricError
 from footplate.tools.sweep_space import parse_parameter
 
 study = pytest.importorskip("footplate.tools.sweep")
@@ -74,7 +74,7 @@ def starts(folder: Path) -> list[list[str]]:
 def test_score_of_a_trial_is_its_best_validation(cfg: Config, tmp_path: Path) -> None:
     ended: list[Any] = []
     command = trains(lambda lr: ([lr, 3 * lr, 2 * lr, float("nan")], "done"))
-    trials = run(cfg, LR, tmp_path, command, on_change=ended.append)
+    trials = run(cfg, LR, tmp_path, command, metric="val/mIoU", on_change=ended.append)
     assert [(each.values["optimizer.lr"], each.score) for each in trials] == [
         (lr, pytest.approx(3 * lr)) for lr in (0.4, 0.3, 0.2, 0.1)
     ]

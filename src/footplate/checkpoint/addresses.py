@@ -129,7 +129,7 @@ def find_url(path: str) -> str | None:
             name = name.lower().replace("_weights", "")
         if name not in table:
             closest = difflib.get_close_matches(name, table, n=_CLOSEST_NAMES, cutoff=0)
-            listed = ", ".join(f"{scheme}://{each}" for each in closest)
+            listed = ", ".join(f"{scheme}://{name}" for name in closest)
             raise CheckpointError(f"there are no weights at '{path}'", notes=[f"The closest addresses are {listed}."])
         return table[name]
     return path if scheme in ("http", "https") else None
@@ -155,5 +155,5 @@ def _safe_name(name: str) -> str:
 
 
 def _digest_in(name: str) -> str | None:
-    found = _DIGEST.search(name)
-    return found[1] if found else None
+    match = _DIGEST.search(name)
+    return match[1] if match else None

@@ -142,6 +142,15 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
+def explaining(failure: str) -> Iterator[None]:
+    """Converts an OSError in the block to a CheckpointError that begins with `failure`, e.g. "cannot save 'a.pth'"."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{failure}: {error.strerror or error}") from error
+
+
+@contextmanager
 def naming_checkpoint(path: str) -> Iterator[None]:
     """Converts any exception in the block to a CheckpointError that mentions `path`.
 
@@ -200,8 +209,8 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
             versions = getattr(inner, "_metadata", {})
             weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
             return weights
-    found = ", ".join(map(str, list(mapping)[:_MAX_KEYS])) if mapping else type(content).__name__
-    raise CheckpointError(f"'{source}' has no weights", found=found)
+    description = ", ".join(map(str, list(mapping)[:_MAX_KEYS])) if mapping else type(content).__name__
+    raise CheckpointError(f"'{source}' has no weights", found=description)
 
 
 def rename_keys(

@@ -55,7 +55,8 @@ class DigestSink:
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
         """Forwards all bytes except the last 22, which may be the end record that `finish` modifies."""
-        view, before = memoryview(data).cast("B"), self._tail
+        view = memoryview(data).cast("B")
+        before = self._tail
         size = len(view)
         if size < _END_RECORD_BYTES:
             before, view = b"", memoryview(before + bytes(view))
@@ -101,8 +102,8 @@ def read_digest(stream: IO[bytes]) -> Digest:
         OSError: The file cannot be read.
     """
     stream.seek(max(0, stream.seek(0, 2) - _COMMENT_BYTES))
-    found = _PATTERN.fullmatch(stream.read(_COMMENT_BYTES))
-    return Digest(found[2].decode(), int(found[1])) if found else Digest(None, 0)
+    match = _PATTERN.fullmatch(stream.read(_COMMENT_BYTES))
+    return Digest(match[2].decode(), int(match[1])) if match else Digest(None, 0)
 
 
 def verify_digest(stream: IO[bytes]) -> Digest:
@@ -115,11 +116,11 @@ def verify_digest(stream: IO[bytes]) -> Digest:
     recorded = read_digest(stream)
     if recorded.sha256 is None:
         return recorded
-    found = sha256_of(stream, before_end=_DIGEST_BYTES)
-    if found != recorded.sha256:
+    actual = sha256_of(stream, before_end=_DIGEST_BYTES)
+    if actual != recorded.sha256:
         raise CheckpointDamagedError(
             "the file content does not match its checksum",
-            notes=[f"expected sha256 {recorded.sha256}", f"   found sha256 {found}"],
+            notes=[f"expected sha256 {recorded.sha256}", f"   found sha256 {actual}"],
         )
     return recorded
 
@@ -131,13 +132,13 @@ def sha256_of(stream: IO[bytes], *, before_end: int = 0) -> str:
         OSError: The file cannot be read.
     """
     left = stream.seek(0, 2) - before_end
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     buffer = memoryview(bytearray(_CHUNK_BYTES))
     stream.seek(0)
     while count := stream.readinto(buffer[: min(left, _CHUNK_BYTES)]):  # type: ignore[attr-defined]
-        found.update(buffer[:count])
+        digest.update(buffer[:count])
         left -= count
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 def sha256_of_file(path: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from footplate import storage
-from footplate.checkpoint.contents import naming_checkpoint, read_outline, recorded_digest, verify
+from footplate.checkpoint.contents import explaining, naming_checkpoint, read_outline, recorded_digest, verify
 from footplate.checkpoint_names import BEST, SHARDED_SUFFIX, SUFFIXES, sharded_name
 from footplate.errors import ArgumentError, CheckpointError
 
@@ -64,9 +64,9 @@ def number_in(template: str, name: str) -> int | None:
     """
     for form in (template, sharded_name(template)):
         start, end = re.split(r"\{.*\}", form)
-        found = re.fullmatch(rf"{re.escape(start)}(\d{{1,18}}){re.escape(end)}", name)
-        if found and form.format(int(found[1])) == name:
-            return int(found[1])
+        match = re.fullmatch(rf"{re.escape(start)}(\d{{1,18}}){re.escape(end)}", name)
+        if match and form.format(int(match[1])) == name:
+            return int(match[1])
     return None
 
 
@@ -84,10 +84,8 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
         CheckpointError: The pointer cannot be written. The previous pointer is kept.
     """
     pointer = storage.join(folder, POINTER)
-    try:
+    with explaining(f"cannot write '{pointer}'"):
         storage.commit_bytes(pointer, os.fsencode(storage.absolute(path)))
-    except OSError as error:
-        raise CheckpointError(f"cannot write '{pointer}': {error.strerror or error}") from error
 
 
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
@@ -175,7 +173,8 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
         CheckpointError: The folder exists but cannot be read.
     """
     home = storage.absolute(folder)
-    folders, target = [home], read_pointer(home) or ""
+    folders = [home]
+    target = read_pointer(home) or ""
     if target and not storage.is_same_storage(target, home):
         _logger.warning(
             "Ignoring the pointer '%s', because its target is on a different storage backend: %r. To resume from "

@@ -92,10 +92,10 @@ def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] |
     def read(path: str) -> Mapping[Any, Any]:
         return _load(path, torch.device("cpu")) if is_loaded_here(path) else read_verified_outline(path)
 
-    found = find_first_resumable(folder, read)
-    if found is None:
+    newest = find_first_resumable(folder, read)
+    if newest is None:
         return None
-    path, content = found
+    path, content = newest
     return path, dict(content) if is_loaded_here(path) else None
 
 
@@ -242,10 +242,13 @@ def load_weights(
         Loaded 2 of 2 tensors from 'a state dict'
     """
     if isinstance(source, Mapping):
-        content, name = source, name or "a state dict"
+        content = source
+        name = name or "a state dict"
     else:
-        content, name = load_checkpoint(source), name or os.fspath(source)
-    weights, module = weights_of(content, name), unwrap_model(module)
+        content = load_checkpoint(source)
+        name = name or os.fspath(source)
+    weights = weights_of(content, name)
+    module = unwrap_model(module)
     expected = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
     pairs = tuple(revise_keys)
     if pairs == STRIP_WRAPPER and any(key.startswith("module.") for key in weights.keys() & expected.keys()):
@@ -260,7 +263,7 @@ def load_weights(
 
 def _shard_like(weights: dict[str, Any], expected: Mapping[str, torch.Tensor]) -> None:
     """If the model is sharded, shards the weights in the same way as the model's tensors."""
-    if any(is_dtensor(each) for each in (*expected.values(), *weights.values()) if torch.is_tensor(each)):
+    if any(is_dtensor(value) for value in (*expected.values(), *weights.values()) if torch.is_tensor(value)):
         for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
             weights[key] = distribute_like(weights[key], expected[key])
 

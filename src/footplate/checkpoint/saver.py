@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from footplate import storage
+from footplate.checkpoint.contents import explaining
 from footplate.checkpoint.digest import Digest, DigestSink
 from footplate.checkpoint.latest import write_pointer
 from footplate.checkpoint.serializable import (
@@ -29,8 +30,8 @@ from footplate.checkpoint_names import BEST, is_sharded_path, sharded_name
 from footplate.checks import check_choice
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
-from footplate.errors import CheckpointError, import_optional
-from footplate.messages import format_bytes
+from footplate.errors import import_optional
+from footplate.messages import first_line, format_bytes
 
 _logger = logging.getLogger("footplate.checkpoint")
 _ALIGNMENT = 64
@@ -96,10 +97,8 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: str) -> None:
     package = import_optional("safetensors.torch", extra="export", why=f"writing '{path}'")
     # The format supports neither shared memory nor strides.
     separate = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-    try:
+    with explaining(f"cannot save '{path}'"):
         storage.commit_bytes(path, package.save(separate, metadata={"format": "pt"}))
-    except OSError as error:
-        raise CheckpointError(f"cannot save '{path}': {error.strerror or error}") from error
 
 
 def commit_checkpoint(state: Mapping[str, Any], path: str) -> None:
@@ -108,11 +107,9 @@ def commit_checkpoint(state: Mapping[str, Any], path: str) -> None:
     Raises:
         CheckpointError: There is too little space, or the file cannot be written.
     """
-    try:
+    with explaining(f"cannot save '{path}'"):
         check_space(storage.parent(storage.absolute(path)), bytes_in(state))
         write_file(state, path)
-    except OSError as error:
-        raise CheckpointError(f"cannot save '{path}': {error.strerror or error}") from error
 
 
 def check_space(folder: str, needed: int) -> None:
@@ -149,13 +146,11 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
         CheckpointError: The checkpoint cannot be removed.
     """
     name = os.fspath(path)
-    try:
+    with explaining(f"cannot remove '{name}'"):
         if is_sharded_path(name):
             remove_sharded(name)
         else:
             storage.remove(name)
-    except OSError as error:
-        raise CheckpointError(f"cannot remove '{name}': {error.strerror or error}") from error
 
 
 class BackgroundSaver:
@@ -186,7 +181,7 @@ class BackgroundSaver:
     def __init__(self, on_error: str = "stop", *, alarm: Callable[[], None] = lambda: None) -> None:
         self.on_error = check_choice("on_save_error", on_error, ("warn", "stop"))
         self.last: str | None = None  # the newest complete checkpoint of the run, or the checkpoint it resumed from
-        self.lost: str | None = None  # the reason why the newest save failed, or None if it succeeded
+        self.failure: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether ranks write their own shards, to a folder
         self.write_pointer: Callable[[str, str], None] = write_pointer  # hooks may replace it
@@ -280,7 +275,7 @@ class BackgroundSaver:
     def refuse(self, error: Exception, after: AfterSave) -> None:
         """Records that a save was not attempted because the state is invalid."""
         _logger.error("%s", error)
-        self.lost = str(error).split("\n", 1)[0]
+        self.failure = first_line(error)
         after.on_failed()
 
     def _log_failure(self, save: _Save) -> None:
@@ -291,7 +286,7 @@ class BackgroundSaver:
 
     def _end(self, save: _Save) -> None:
         """Records the outcome of a save. Raises its error, if any, unless `on_error` is "warn"."""
-        self.lost = None if save.is_saved else str(save.error).split("\n", 1)[0]
+        self.failure = None if save.is_saved else first_line(save.error)
         if not save.is_saved:
             save.after.on_failed()
         elif save.is_committed_here:
@@ -347,7 +342,8 @@ class _HostCopier:
                 self._buffer = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=True).numpy()
             else:
                 self._buffer = np.frombuffer(mmap.mmap(-1, sum(sizes)), np.uint8)  # does not fragment the heap
-        copies, start = {}, 0
+        copies = {}
+        start = 0
         for (address, memory), size in zip(storages.items(), sizes, strict=True):
             piece = self._buffer[start : start + memory.nbytes()]
             source = torch.empty(0, dtype=torch.uint8, device=memory.device).set_(memory)

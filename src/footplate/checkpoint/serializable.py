@@ -43,7 +43,8 @@ def to_serializable(value: Any) -> Any:
 
 def walk(value: Any) -> Iterator[Any]:
     """Yields `value` and everything nested in it, in order. Yields each container only once."""
-    pending, seen = [value], set()
+    pending = [value]
+    seen = set()
     while pending:
         entry = pending.pop()
         inner: list[Any] | None = None
@@ -77,14 +78,14 @@ def rebuild(value: Any, convert: Callable[[str, Any], Any], path: str = "") -> A
         return converted
     if not isinstance(value, Mapping):
         entries = [
-            each if type(each) in _UNCHANGED else rebuild(each, convert, f"{path}[{place}]")
-            for place, each in enumerate(value)
+            item if type(item) in _UNCHANGED else rebuild(item, convert, f"{path}[{place}]")
+            for place, item in enumerate(value)
         ]
         return tuple(entries) if isinstance(value, tuple) else entries
     copied: dict[Any, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
-    for key, each in value.items():
+    for key, item in value.items():
         inner = f"{path}.{key}" if path else str(key)
-        copied[rebuild(key, convert, inner)] = rebuild(each, convert, inner)
+        copied[rebuild(key, convert, inner)] = rebuild(item, convert, inner)
     metadata = getattr(value, "_metadata", None)  # the layer versions in a module's state dict
     if isinstance(copied, OrderedDict) and isinstance(metadata, Mapping):
         copied._metadata = rebuild(metadata, convert, f"{path}._metadata")  # type: ignore[attr-defined]
@@ -122,12 +123,12 @@ def _convert(path: str, value: Any) -> Any:
     elif isinstance(value, np.generic):
         return rebuild(value.item(), _convert, path)
     elif type(value) is set:
-        return {rebuild(each, _convert, path) for each in value}
+        return {rebuild(element, _convert, path) for element in value}
     elif isinstance(value, str):
         return str.__str__(value)
-    for kind in _SCALARS:
-        if isinstance(value, kind):
-            return kind(value)
+    for scalar_type in _SCALARS:
+        if isinstance(value, scalar_type):
+            return scalar_type(value)
     raise CheckpointError(
         f"an object of type '{type(value).__module__}.{type(value).__qualname__}' cannot be saved in a checkpoint",
         key=path,
@@ -167,7 +168,8 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
     def replace(name: str, tensor: Any) -> Any:
         if not isinstance(tensor, torch.Tensor):
             return tensor
-        local, key = local_tensor(tensor.detach()), _memory_key(tensor)
+        local = local_tensor(tensor.detach())
+        key = _memory_key(tensor)
         if key in names:
             return {_MARK: names[key]}
         shard: TensorShard | None

@@ -115,7 +115,8 @@ def parse_layout(content: Any, digest: Digest) -> ShardLayout:
     """
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{STATE} does not have the format '{FORMAT}'")
-    tensors, files = {}, content["files"]
+    tensors = {}
+    files = content["files"]
     for name, (dtype, size, entries) in content["tensors"].items():
         tensors[name] = StoredTensor(dtype, size, [Chunk(*entry) for entry in entries])
         if sum(math.prod(chunk.sizes) for chunk in tensors[name].chunks) != math.prod(size):

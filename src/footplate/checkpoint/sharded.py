@@ -115,7 +115,10 @@ class _FolderWriter(FileSystemWriter):
 
     def __init__(self, folder: str, state: Mapping[str, Any], error: BaseException | None, files: int) -> None:
         super().__init__(folder)
-        self._folder, self._state, self._error, self._files = folder, state, error, files
+        self._folder = folder
+        self._state = state
+        self._error = error
+        self._files = files
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
         if self._error is not None:
@@ -129,7 +132,7 @@ class _FolderWriter(FileSystemWriter):
         """
         storage.make_dirs(self._folder)
         items = [cast(planning.TensorWriteData, item.tensor_data) for plan in plans for item in plan.items]
-        sizes = [each.chunk.sizes.numel() * each.properties.dtype.itemsize for each in items]
+        sizes = [item.chunk.sizes.numel() * item.properties.dtype.itemsize for item in items]
         check_space(self._folder, sum(sizes) + bytes_in(self._state))
         save_id = secrets.token_hex(4)
         return [dataclasses.replace(plan, storage_data=(rank, save_id)) for rank, plan in enumerate(plans)]
@@ -145,17 +148,18 @@ class _FolderWriter(FileSystemWriter):
             tensors = to_serializable({item.index.fqn: planner.resolve_data(item) for item in items})
             digest = write_file(tensors, storage.join(self._folder, name))
             results += [WriteResult(item.index, 0, (name, digest.sha256)) for item in items]
-        done: Future[list[WriteResult]] = Future()
-        done.set_result(results)
-        return done
+        future: Future[list[WriteResult]] = Future()
+        future.set_result(results)
+        return future
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """Writes the state, and removes the files of the previous checkpoint and of failed saves."""
         places = {result.index: result.storage_data for part in results for result in part}
-        tensors, files = {}, dict(places.values())
+        tensors = {}
+        files = dict(places.values())
         for name, tensor in cast("dict[str, TensorStorageMetadata]", metadata.state_dict_metadata).items():
             chunks = [
-                (each.offsets, each.sizes, places[MetadataIndex(name, each.offsets)][0]) for each in tensor.chunks
+                (chunk.offsets, chunk.sizes, places[MetadataIndex(name, chunk.offsets)][0]) for chunk in tensor.chunks
             ]
             tensors[name] = (tensor.properties.dtype, tensor.size, chunks)
         content = {"format": FORMAT, "state": self._state, "tensors": tensors, "files": files}
@@ -173,7 +177,7 @@ class _FolderReader(FileSystemReader):
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         tensors: dict[str, Any] = {}
         for name, (dtype, size, stored) in self._layout.tensors.items():
-            chunks = [ChunkStorageMetadata(torch.Size(each.offsets), torch.Size(each.sizes)) for each in stored]
+            chunks = [ChunkStorageMetadata(torch.Size(chunk.offsets), torch.Size(chunk.sizes)) for chunk in stored]
             tensors[name] = TensorStorageMetadata(TensorProperties(dtype=dtype), torch.Size(size), chunks)
         return Metadata(tensors, storage_data={})
 
@@ -193,9 +197,9 @@ class _FolderReader(FileSystemReader):
                 target = planner.resolve_tensor(item).detach()
                 target.copy_(tensor)
                 planner.commit_tensor(item, target)
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
+        future: Future[None] = Future()
+        future.set_result(None)
+        return future
 
 
 def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None = None) -> Any:
@@ -218,7 +222,8 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
         model: Any = next(weight for weight in reshard(like).parameters() if is_dtensor(weight))
         mesh, placements = model.device_mesh, model.placements
         if tensor_parallel_size() > 1:  # meshes and placements differ between layers
-            mesh, placements = world_mesh(mesh.device_type, dist.group.WORLD), [dtensor.Shard(0)]
+            mesh = world_mesh(mesh.device_type, dist.group.WORLD)
+            placements = [dtensor.Shard(0)]
         for name, tensor in layout.tensors.items():
             if tensor.size:
                 targets[name] = dtensor.empty(tensor.size, dtype=tensor.dtype, device_mesh=mesh, placements=placements)

@@ -13,8 +13,11 @@ from torch.serialization import load  # some code bases patch `torch.load`, ofte
 from footplate.checkpoint.digest import Digest, read_digest, verify_digest
 from footplate.checkpoint.unpickler import Unpickler
 from footplate.errors import CheckpointDamagedError, CheckpointError
+from footplate.messages import first_line
 
-_ZIP_START, _ZIP_END, _ZIP_END_BYTES = b"PK\x03\x04", b"PK\x05\x06", 22
+_ZIP_START = b"PK\x03\x04"
+_ZIP_END = b"PK\x05\x06"
+_ZIP_END_BYTES = 22
 _MAX_REASON = 200
 _PICKLE_MODULE = SimpleNamespace(
     __name__=__name__, Unpickler=Unpickler, load=lambda file, **settings: Unpickler(file, **settings).load()
@@ -53,9 +56,9 @@ def read_content(stream: IO[bytes], *, device: "str | torch.device" = "cpu") -> 
     except OSError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).partition("\n")[0].split())[:_MAX_REASON]
-        kind = CheckpointError if is_archive or isinstance(error, MemoryError) else CheckpointDamagedError
-        raise kind(f"PyTorch cannot read it: {type(error).__name__}: {reason}") from error
+        reason = " ".join(first_line(error).split())[:_MAX_REASON]
+        error_class = CheckpointError if is_archive or isinstance(error, MemoryError) else CheckpointDamagedError
+        raise error_class(f"PyTorch cannot read it: {type(error).__name__}: {reason}") from error
 
 
 def verify_content(stream: IO[bytes]) -> Digest:

@@ -36,10 +36,12 @@ class OpaqueObject:
     elements: list[Any]
 
     def __new__(cls, *args: Any, **settings: Any) -> "OpaqueObject":  # noqa: D102
-        made = super().__new__(cls)
-        made.args = (*args, settings) if settings else args
-        made.state, made.items, made.elements = None, {}, []
-        return made
+        placeholder = super().__new__(cls)
+        placeholder.args = (*args, settings) if settings else args
+        placeholder.state = None
+        placeholder.items = {}
+        placeholder.elements = []
+        return placeholder
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.items[key] = value
@@ -119,7 +121,7 @@ def _build_typed_tensor(
     return torch.empty(0, dtype=dtype, device=storage.device).set_(storage.untyped(), offset, size, stride)
 
 
-def _build_of_type(function: Any, kind: Any, args: Any, state: Any) -> Any:
+def _build_of_type(function: Any, tensor_class: Any, args: Any, state: Any) -> Any:
     return function(*args) if function in (_build_tensor, _build_typed_tensor) else opaque_class("tensor")(args)
 
 
@@ -164,7 +166,8 @@ class Unpickler(_Base):  # type: ignore[misc]
 
     def _set_state(self) -> None:
         """Sets the state of supported objects only. The inherited method would set attributes of any object."""
-        state, target = self.stack.pop(), self.stack[-1]
+        state = self.stack.pop()
+        target = self.stack[-1]
         if isinstance(target, _Unfinished):
             self.stack[-1] = built = target.build(state)
             self.memo.update({key: built for key, value in self.memo.items() if value is target})

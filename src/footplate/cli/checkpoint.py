@@ -40,13 +40,6 @@ def add_commands(subparsers: Any) -> None:
     verify.add_argument("files", **files)  # type: ignore[arg-type]
     average = add("average", average_files, "average the weights of several checkpoints", "the file to write")
     average.add_argument("files", **files)  # type: ignore[arg-type]
-    average.add_argument(
-        "--shares",
-        metavar="X",
-        type=float,
-        nargs="+",
-        help="the weight of each file in the average (default: equal weights)",
-    )
     add_trust(average)
     export = add("export", export_file, "write only the weights", "the .pth or .safetensors file to write")
     export.add_argument("file", metavar="FILE", help="a checkpoint")
@@ -126,10 +119,9 @@ def average_files(arguments: argparse.Namespace) -> int:
     from footplate.tools.checkpoint_conversion import average_weights
 
     check_output(arguments.output, suffixes=SUFFIXES, inputs=arguments.files)
-    meta = {"averaged": arguments.files, "shares": arguments.shares}
     with trusting(arguments.trust):
-        weights = average_weights(arguments.files, arguments.shares)
-    save_checkpoint({"meta": meta, "state_dict": weights}, arguments.output)
+        weights = average_weights(arguments.files)
+    save_checkpoint({"meta": {"averaged": arguments.files}, "state_dict": weights}, arguments.output)
     text = f"averaged {len(weights)} weights from {len(arguments.files)} checkpoints: {arguments.output}\n"
     print_result(arguments, {"weights": len(weights), "file": arguments.output}, text)
     return 0

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 TOPICS = ("hooks", "schedule", "params", "loops")
 _TOPICS_OF_OPTIONS = {
     "plot": ("schedule",),
-    "model": ("schedule", "params"),
     "epoch_length": ("schedule", "loops"),
 }
 
@@ -64,7 +63,6 @@ def add_commands(subparsers: Any) -> None:
         "--dump", metavar="FILE", help="write the resolved config to a single .py, .json, .yaml or .toml file instead"
     )
     explain.add_argument("--plot", metavar="FILE", help="for schedule: also write the schedule as an image")
-    explain.add_argument("--model", metavar="CONFIG", help="for schedule and params: use the model of another config")
     explain.add_argument(
         "--epoch-length",
         metavar="N",
@@ -169,14 +167,12 @@ def _check_options(arguments: argparse.Namespace, topic: str | None) -> None:
 
 def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
     """Prints the explanation of a topic, and any warnings. With `--json`, warnings go to standard error."""
-    from footplate.config import Config
     from footplate.storage import commit_image
     from footplate.tools import explain_loops, explain_optimizer
     from footplate.tools.collected_warnings import collect_warnings
 
     data: Any
     with collect_warnings() as warnings:
-        other = Config.fromfile(arguments.model) if arguments.model else None
         if topic == "hooks":
             hooks = explain_loops.order_of_hooks(cfg)
             data, text = explain_loops.hooks_as_data(*hooks), explain_loops.explain_hooks(*hooks)
@@ -184,10 +180,10 @@ def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> No
             data = explain_loops.loops_as_data(cfg, length_of_epoch=arguments.epoch_length)
             text = explain_loops.explain_loops(data)
         elif topic == "params":
-            groups = explain_optimizer.groups_of(cfg, other=other)
+            groups = explain_optimizer.groups_of(cfg)
             data, text = asdict(groups), explain_optimizer.explain_params(groups)
         else:
-            schedule = explain_optimizer.schedule_of(cfg, other=other, length_of_epoch=arguments.epoch_length)
+            schedule = explain_optimizer.schedule_of(cfg, length_of_epoch=arguments.epoch_length)
             data, text = asdict(schedule), explain_optimizer.explain_schedule(schedule)
             if arguments.plot:
                 commit_image(arguments.plot, explain_optimizer.plot_schedule(schedule))

@@ -114,12 +114,12 @@ def run(arguments: argparse.Namespace) -> int:
         if runner.train_loop.out_of_time:
             print_resume_command(runner, arguments)
         _print_paths(runner, arguments, state="time limit" if runner.train_loop.out_of_time else "finished")
-    if runner.saver.lost is None:
+    if runner.saver.failure is None:
         return 0
     if not runner.rank:  # only rank 0 knows the last checkpoint
         last = runner.saver.last
         saved = f"the last checkpoint is {last}" if last else "there is no checkpoint of this run"
-        print_error(f"error: training finished, but the last save failed: {runner.saver.lost}; {saved}\n")
+        print_error(f"error: training finished, but the last save failed: {runner.saver.failure}; {saved}\n")
     return NOT_SAVED
 
 
@@ -282,6 +282,6 @@ def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, state: str)
         "log": dict(paths)["log"],
         "last_checkpoint": existing(runner.saver.last),
         "best_checkpoints": [path for name, path in paths if name == "best checkpoint" and path],
-        "save_error": runner.saver.lost,
+        "save_error": runner.saver.failure,
     }
     print_json(arguments, data)

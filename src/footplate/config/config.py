@@ -218,9 +218,9 @@ class Config:
         return result
 
     def _with(self, mapping: ConfigDict) -> "Config":
-        other = Config.__new__(type(self))
-        other.__dict__.update(self.__dict__, _cfg_dict=mapping, env_variables=dict(self.env_variables))
-        return other
+        copied = Config.__new__(type(self))
+        copied.__dict__.update(self.__dict__, _cfg_dict=mapping, env_variables=dict(self.env_variables))
+        return copied
 
 
 def _config_of(loaded: Loaded, filename: str | os.PathLike[str] | None) -> Config:

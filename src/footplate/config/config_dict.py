@@ -129,7 +129,8 @@ class TracedDict(dict[Any, Any]):
         If the argument is a dict with recorded origins, its keys keep these origins. The origin of any other key is the
         line that calls this method.
         """
-        origins, place = getattr(args[0], "_origins", {}) if args else {}, calling_line()
+        origins = getattr(args[0], "_origins", {}) if args else {}
+        place = calling_line()
         for key, value in dict(*args, **kwargs).items():
             self._update_key(key, value, origins.get(key) or place)
 
@@ -243,9 +244,9 @@ class ConfigDict(TracedDict):
         else:
             self._write(key, value, place)
 
-    def _missing(self, key: object, kind: Callable[..., ConfigError]) -> Exception:
+    def _missing(self, key: object, error_class: Callable[..., ConfigError]) -> Exception:
         near = nearest(key, [name for name in self if isinstance(name, str)]) if isinstance(key, str) else None
-        return kind(f"the config has no key '{key}'", origin=origin_of(self), suggestion=near)
+        return error_class(f"the config has no key '{key}'", origin=origin_of(self), suggestion=near)
 
 
 def merge_into(
@@ -264,7 +265,8 @@ def merge_into(
         ConfigError: A dict without `_delete_` would be merged into a value that is not a dict.
     """
     for key, value in child.items():
-        origin, present = option or child._origins.get(key), dict.get(base, key)
+        origin = option or child._origins.get(key)
+        present = dict.get(base, key)
         if key in base:
             with at_key(str(key)):
                 value = _merged(present, value, origin, option, allow_list_keys)
@@ -307,8 +309,8 @@ def is_index(part: object) -> bool:
 
 def copy_as_config_dict(value: Any) -> Any:
     """Returns a copy in which every dict is a new `ConfigDict`, and every list and tuple is new."""
-    kind = type(value)
-    if kind in _LEAVES:
+    value_type = type(value)
+    if value_type in _LEAVES:
         return value
     if isinstance(value, dict):
         # Skips the constructor for speed: this runs for every dict of every config.
@@ -317,8 +319,8 @@ def copy_as_config_dict(value: Any) -> Any:
             dict.__setitem__(result, key, copy_as_config_dict(item))
         result._origins = dict(value._origins) if isinstance(value, TracedDict) else {}
         return result
-    if kind is list or kind is tuple:
-        return kind([copy_as_config_dict(item) for item in value])
+    if value_type is list or value_type is tuple:
+        return value_type([copy_as_config_dict(item) for item in value])
     return value
 
 

@@ -26,6 +26,7 @@ from footplate.config.sources import (
 )
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin, shown_path
+from footplate.messages import first_line
 from footplate.registry.dotted_paths import mark_executed
 
 _logger = logging.getLogger("footplate.config")
@@ -55,19 +56,19 @@ class Loaded(NamedTuple):
     imported: dict[str, Any]
 
 
-def load(path: str, options: Options, asked_at: Origin | None = None, chain: tuple[str, ...] = ()) -> Loaded:
+def load(path: str, options: Options, referrer: Origin | None = None, chain: tuple[str, ...] = ()) -> Loaded:
     """Loads the config at an absolute path and its bases.
 
-    `asked_at` is the origin of the reference to the file. `chain` contains the files that are currently being loaded.
+    `referrer` is the line that refers to it. `chain` contains the files that are currently being loaded.
 
     Raises:
         ConfigError: A file is missing or invalid, or inherits from itself.
     """
     if path in chain:
         names = " -> ".join(shown_path(name) for name in (*chain[chain.index(path) :], path))
-        raise ConfigError(f"circular `_base_`: {names}", origin=asked_at, key=BASE)
-    text = read_text(path, asked_at)
-    return load_text(text, path, suffix_of(path, asked_at), options, chain)
+        raise ConfigError(f"circular `_base_`: {names}", origin=referrer, key=BASE)
+    text = read_text(path, referrer)
+    return load_text(text, path, suffix_of(path, referrer), options, chain)
 
 
 def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...] = ()) -> Loaded:
@@ -154,8 +155,8 @@ class _FileLoader:
                 if error.origin is None or error.origin.file != self._path:
                     error.origin = origin
                 raise
-            text = str(error).split("\n")[0]
-            raise ConfigError(f"executing the config raised {type(error).__name__}: {text}", origin=origin) from error
+            message = f"executing the config raised {type(error).__name__}: {first_line(error)}"
+            raise ConfigError(message, origin=origin) from error
 
     def _inherit(
         self, namespace: "Namespace", level: int, module: str, names: list[tuple[str, str]], line: int

@@ -61,7 +61,8 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
         error.origin = error.origin or place
         raise
     except (ValueError, OverflowError, yaml.YAMLError) as error:
-        mark, line = getattr(error, "problem_mark", None), _LINE.search(str(error))
+        mark = getattr(error, "problem_mark", None)
+        line = _LINE.search(str(error))
         reason = ", ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", str(error)))))
         reason = reason.partition("\n")[0]
         origin = Origin(path, mark.line + 1 if mark else int(line[1]) if line else 0)
@@ -117,7 +118,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         result._origins[None] = self._origin(node)
         lines: dict[Any, int] = {}
         for key_node, value_node in node.value:
-            origin, key = self._origin(key_node), self.construct_object(key_node, deep=True)
+            origin = self._origin(key_node)
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, (list, dict)):
                 raise ConfigSyntaxError("a key must not be a list or a mapping", origin=origin)
             if id(key_node) in written:

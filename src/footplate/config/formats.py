@@ -116,16 +116,16 @@ def write_python(mapping: Mapping[str, Any]) -> str:
 
 def write_value(value: Any) -> str:
     """Returns a value as Python source on one line."""
-    kind = type(value)
-    if kind is str:
+    value_type = type(value)
+    if value_type is str:
         return PLACEHOLDER_BRACE.sub(r"\\u007b", repr(value))
-    if kind is float:
+    if value_type is float:
         return repr(value) if math.isfinite(value) else f"float('{value!r}')"
     if isinstance(value, (dict, list, tuple)):
         opening, items, closing = _parts(value)
         inside = ", ".join(prefix + write_value(item) for prefix, item in items)
-        return f"{opening}{inside}{',' if kind is tuple and len(value) == 1 else ''}{closing}"
-    if kind is set:
+        return f"{opening}{inside}{',' if value_type is tuple and len(value) == 1 else ''}{closing}"
+    if value_type is set:
         return f"{{{', '.join(sorted(map(write_value, value)))}}}" if value else "set()"
     return repr(dotted_name(value) or value)
 

@@ -40,7 +40,8 @@ def import_custom(config: "Config | ConfigDict") -> None:
             found=section,
         )
     check_keys("`custom_imports`", section, _SECTION_KEYS, prefix="custom_imports.")
-    modules, allows_failed = section.get("imports", []), section.get("allow_failed_imports", False)
+    modules = section.get("imports", [])
+    allows_failed = section.get("allow_failed_imports", False)
     with at_key("custom_imports"), located(section):
         modules = check_names("imports", modules)
     if "" not in sys.path and os.getcwd() not in sys.path:

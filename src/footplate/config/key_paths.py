@@ -24,18 +24,19 @@ def split_path(path: str) -> list[str]:
         >>> split_path("pipeline[0].type")
         ['pipeline', '0', 'type']
     """
-    parts, at = [], 0
+    parts = []
+    position = 0
     while True:
-        match = _PART.match(path, at)
+        match = _PART.match(path, position)
         if match is None:
             raise ConfigError("the key path has an empty part, or an unclosed quote or bracket", key=path)
         parts.append(next(group for group in match.groups() if group is not None))
-        at = match.end()
-        if at == len(path):
+        position = match.end()
+        if position == len(path):
             return parts
-        if path[at] == ".":
-            at += 1
-        elif path[at] != "[":
+        if path[position] == ".":
+            position += 1
+        elif path[position] != "[":
             raise ConfigError("the parts of a key path must be separated by dots", key=path)
 
 
@@ -55,10 +56,10 @@ def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
     return first, parts[1:]
 
 
-def next_step(holder: Any, parts: list[Any], done: list[Any]) -> tuple[Any, list[Any]]:
+def next_step(holder: Any, parts: list[Any], prefix: list[Any]) -> tuple[Any, list[Any]]:
     """Splits a path into its first key or index in `holder` and the remaining parts.
 
-    `done` is the path to `holder`, for error messages.
+    `prefix` is the path to `holder`, for error messages.
 
     Raises:
         ConfigError: `holder` is neither a dict nor a list, or the path goes past the end of a list.
@@ -66,12 +67,14 @@ def next_step(holder: Any, parts: list[Any], done: list[Any]) -> tuple[Any, list
     if isinstance(holder, ConfigDict):
         return next_key(holder, parts)
     if not isinstance(holder, (list, tuple)):
-        kind = type(holder).__name__
-        raise ConfigError(f"'{join_path(done)}' is of type {kind} and has no keys", key=join_path(done), found=holder)
+        type_name = type(holder).__name__
+        raise ConfigError(
+            f"'{join_path(prefix)}' is of type {type_name} and has no keys", key=join_path(prefix), found=holder
+        )
     if not is_index(parts[0]) or int(parts[0]) >= len(holder):
         size = pluralize(len(holder), "element")
-        message = f"'{parts[0]}' is not a valid index for the list '{join_path(done)}' ({size}, counted from 0)"
-        raise ConfigError(message, key=join_path([*done, parts[0]]))
+        message = f"'{parts[0]}' is not a valid index for the list '{join_path(prefix)}' ({size}, counted from 0)"
+        raise ConfigError(message, key=join_path([*prefix, parts[0]]))
     return int(parts[0]), parts[1:]
 
 

@@ -37,7 +37,7 @@ def parse_value(text: str) -> Any:
         parsed = None
     if isinstance(parsed, ast.List):
         try:
-            items = [read_literal(node, lambda other: _read_text(other, source)) for node in parsed.elts]
+            items = [read_literal(node, lambda element: _read_text(element, source)) for node in parsed.elts]
         except TypeError as error:  # a key contains a list
             raise _unreadable(text) from error
         if len(items) > 1 or text.endswith(","):

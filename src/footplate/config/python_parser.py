@@ -190,7 +190,8 @@ class _Rewriter(ast.NodeTransformer):
         return call
 
     def visit_FunctionDef(self, node: ast.AST) -> ast.AST:  # noqa: N802
-        outside, self._rewrites_imports = self._rewrites_imports, False
+        outside = self._rewrites_imports
+        self._rewrites_imports = False
         self.generic_visit(node)
         self._rewrites_imports = outside
         return node

@@ -88,8 +88,8 @@ def _settings_of(optimizer: Any) -> dict[str, Any]:
             settings["lr"] = settings.pop("initial_lr")
         groups.append(as_plain(settings))
     shared = {key: value for key, value in groups[0].items() if all(group.get(key) == value for group in groups)}
-    own = [{key: value for key, value in group.items() if key not in shared} for group in groups]
-    return {"type": dotted_name(type(optimizer)), **shared, **({"param_groups": own} if any(own) else {})}
+    rest = [{key: value for key, value in group.items() if key not in shared} for group in groups]
+    return {"type": dotted_name(type(optimizer)), **shared, **({"param_groups": rest} if any(rest) else {})}
 
 
 def _as_text(value: Any) -> str:

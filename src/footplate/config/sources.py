@@ -38,8 +38,8 @@ def absolute(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.path.expanduser(os.fspath(path))).replace(os.sep, "/")
 
 
-def suffix_of(path: str, asked_at: Origin | None = None) -> str:
-    """Returns the lowercase suffix of a config file. `asked_at` is the origin of the reference to the file.
+def suffix_of(path: str, referrer: Origin | None = None) -> str:
+    """Returns the lowercase suffix of a config file. `referrer` is the line that refers to it.
 
     Raises:
         ConfigError: The suffix does not belong to any config format.
@@ -48,11 +48,11 @@ def suffix_of(path: str, asked_at: Origin | None = None) -> str:
     if suffix in SUFFIXES:
         return suffix
     name = os.path.basename(path)
-    raise ConfigError(f"'{name}' is not a config: the suffix must be one of {', '.join(SUFFIXES)}", origin=asked_at)
+    raise ConfigError(f"'{name}' is not a config: the suffix must be one of {', '.join(SUFFIXES)}", origin=referrer)
 
 
-def read_text(path: str, asked_at: Origin | None = None) -> str:
-    """Returns the text of a config file. `asked_at` is the origin of the reference to the file.
+def read_text(path: str, referrer: Origin | None = None) -> str:
+    """Returns the text of a config file. `referrer` is the line that refers to it.
 
     Raises:
         ConfigError: The file is missing, not a regular file, unreadable or not UTF-8.
@@ -60,7 +60,7 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
     shown = shown_path(path)
     try:
         if os.path.exists(path) and not os.path.isfile(path):
-            raise ConfigError(f"the config '{shown}' is not a file", origin=asked_at)
+            raise ConfigError(f"the config '{shown}' is not a file", origin=referrer)
         return Path(path).read_text("utf-8-sig")
     except FileNotFoundError as error:
         folder, name = os.path.split(path)
@@ -69,18 +69,19 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
             if neighbor.endswith(SUFFIXES):
                 candidates[neighbor] = shown_path(os.path.join(folder, neighbor))
         near = nearest(name, candidates)
-        message, note = f"there is no config file or recipe '{shown}'", "`footplate recipes` lists the recipes"
-        if asked_at:
+        message = f"there is no config file or recipe '{shown}'"
+        note = "`footplate recipes` lists the recipes"
+        if referrer:
             message = f"the config file '{shown}' does not exist"
             note = f"The path of a base is relative to the folder of the config that refers to it; tried '{path}'."
         raise ConfigError(
             message,
-            origin=asked_at,
+            origin=referrer,
             suggestion=_packaged_config(name) or (near and candidates[near]),
             notes=[note],
         ) from error
     except OSError as error:
-        raise ConfigError(f"cannot read the config '{shown}': {error.strerror}", origin=asked_at) from error
+        raise ConfigError(f"cannot read the config '{shown}': {error.strerror}", origin=referrer) from error
     except UnicodeDecodeError as error:
         raise ConfigSyntaxError(
             f"the config is not valid UTF-8 at byte {error.start}",
@@ -98,15 +99,16 @@ def find_config(name: str | os.PathLike[str]) -> str:
     package, mark, file = os.fspath(name).partition("::")
     if mark:
         return locate(package, file)
-    path, recipe = absolute(name), os.path.join(_RECIPES, f"{name}.py")
+    path = absolute(name)
+    recipe = os.path.join(_RECIPES, f"{name}.py")
     return recipe if os.path.isfile(recipe) and not os.path.exists(path) else path
 
 
-def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
+def locate(package: str, file: str, referrer: Origin | None = None) -> str:
     """Returns the path of a config in an installed package, without importing the package.
 
     `file` is relative to the config folder of the package, or to the package itself. The suffix `.py` is optional.
-    `asked_at` is the origin of the reference to the config.
+    `referrer` is the line that refers to it.
 
     Raises:
         ConfigError: The package is not installed or has no such config.
@@ -115,13 +117,13 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
     if not roots:
         advice = [line for extension in extensions() for line in extension.explain_missing(package)]
         message = f"the package '{package}' of '{package}::{file}' is not installed"
-        raise ConfigError(message, origin=asked_at, notes=advice or ["Install it, or set PYTHONPATH."])
+        raise ConfigError(message, origin=referrer, notes=advice or ["Install it, or set PYTHONPATH."])
     for root, folder, suffix in itertools.product(roots, (*_CONFIG_FOLDERS, (), (".mim",), (os.pardir,)), ("", ".py")):
         path = os.path.normpath(os.path.join(root, *folder, file + suffix))
         if os.path.isfile(path):
             return path
     near = _near_config(package, file)
-    raise ConfigError(f"the package '{package}' has no config '{file}'", origin=asked_at, suggestion=near)
+    raise ConfigError(f"the package '{package}' has no config '{file}'", origin=referrer, suggestion=near)
 
 
 def is_recipe(path: str) -> bool:

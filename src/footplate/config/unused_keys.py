@@ -49,17 +49,18 @@ def find_unused_changes(cfg: "Config", known: Collection[str]) -> list[UnusedCha
     change the second. `known` contains the keys that a run reads; all other top-level keys are variables.
     """
     top = cfg._cfg_dict
-    found = []
+    changes = []
     for name in top:
         if name in known:
             continue
-        was_read, variable = is_variable(top, name), origin_of(top, name)
+        was_read = is_variable(top, name)
+        variable = origin_of(top, name)
         is_late = was_read and not getattr(variable, "is_read_here", False)
         for path, previous, origin in _changes(top, name, (name,)):
             if is_late or origin.is_override:
-                found.append(UnusedChange(join_path(path), origin, was_read, _keys_with(top, known, path, previous)))
+                changes.append(UnusedChange(join_path(path), origin, was_read, _keys_with(top, known, path, previous)))
                 break
-    return found
+    return changes
 
 
 def _changes(holder: Any, key: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any, KeyOrigin]]:
@@ -82,8 +83,8 @@ def _keys_with(top: ConfigDict, known: Collection[str], path: Sequence[Any], val
     0, returns only keys with the same name, because other keys may have the same value by chance.
     """
     name = [part for part in path if isinstance(part, str)][-1]
-    items = [(other, item) for other, item in walk_paths(top) if other[0] in known]
-    equal = [other for other, item in items if type(item) is type(value) and item == value]
-    named = [other for other in equal if other[-1] == name]
+    items = [(candidate, item) for candidate, item in walk_paths(top) if candidate[0] in known]
+    equal = [candidate for candidate, item in items if type(item) is type(value) and item == value]
+    named = [candidate for candidate in equal if candidate[-1] == name]
     is_common = value in (None, 0, 1, "")  # such values may be equal by chance
-    return [join_path(other) for other in named or ([] if is_common else equal)]
+    return [join_path(candidate) for candidate in named or ([] if is_common else equal)]

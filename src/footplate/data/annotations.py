@@ -69,7 +69,7 @@ def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
 
 
 @contextmanager
-def explain_read_errors(kind: str, path: str) -> Iterator[None]:
+def explain_read_errors(noun: str, path: str) -> Iterator[None]:
     """Converts read errors in the block to errors that include the path and kind (such as "shard") of the file.
 
     Raises:
@@ -79,10 +79,10 @@ def explain_read_errors(kind: str, path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise DataError(f"the {kind} '{path}' does not exist", notes=missing_path_notes(path)) from error
+        raise DataError(f"the {noun} '{path}' does not exist", notes=missing_path_notes(path)) from error
     except OSError as error:
         error_type = DataError if is_local(path) else StorageError
-        raise error_type(f"the {kind} '{path}' cannot be read: {error}") from error
+        raise error_type(f"the {noun} '{path}' cannot be read: {error}") from error
 
 
 def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
@@ -134,7 +134,8 @@ def load_data_file(path: str) -> Any:
             f"the name of the annotation file '{path}' must end with one of {', '.join(_SUFFIXES)}",
             notes=["Override load_data_list() to read files in a different format."],
         )
-    content, suffix = read_file(path), PurePosixPath(path.lower()).suffix
+    content = read_file(path)
+    suffix = PurePosixPath(path.lower()).suffix
     try:
         if suffix == ".json":
             return json.loads(content)

@@ -208,10 +208,10 @@ class BaseDataset(Dataset[Any]):
     def get_subset(self, indices: Indices) -> Self:
         """Returns a copy of the dataset with only the selected records. `indices` has the constructor's meaning."""
         self.full_init()
-        other = copy.copy(self)
-        other._metainfo = self.metainfo
-        other.get_subset_(indices)
-        return other
+        subset = copy.copy(self)
+        subset._metainfo = self.metainfo
+        subset.get_subset_(indices)
+        return subset
 
     def __len__(self) -> int:
         self.full_init()

@@ -66,16 +66,19 @@ class BatchPlan:
     def __init__(self, loader: DataLoader[Any], *, seed: int, limit: int | None) -> None:
         self.sampler: Any = loader.sampler
         self.batch_sampler: Any = loader.batch_sampler
-        self.batch_size, self.drop_last = loader.batch_size or 1, loader.drop_last
+        self.batch_size = loader.batch_size or 1
+        self.drop_last = loader.drop_last
         if loader.batch_size is None and type(self.batch_sampler) is BatchSampler:  # passed by the user
-            self.sampler, self.drop_last = self.batch_sampler.sampler, self.batch_sampler.drop_last
+            self.sampler = self.batch_sampler.sampler
+            self.drop_last = self.batch_sampler.drop_last
             self.batch_size = self.batch_sampler.batch_size
         self._has_own_batches = self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler
         self.samplers = samplers_of(loader)
         self.custom = [sampler for sampler in self.samplers if is_custom(sampler)]
         self.seed, self.limit = seed, limit
         self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
-        self._rank, self.world_size = get_data_rank(), get_data_world_size()
+        self._rank = get_data_rank()
+        self.world_size = get_data_world_size()
         self.counted: int | None = None
         if getattr(self.sampler, "round_up", True) is False:
             self.count_once()
@@ -160,7 +163,7 @@ class BatchPlan:
         batches = chain(with_separate_generators(seeded, mix_seed(self.seed, epoch)), batches)
         if self.counted is not None:
             end = len(self)
-        for number, (done, indices) in enumerate(batches, start):
+        for number, (earlier, indices) in enumerate(batches, start):
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:
                     names = ", ".join(type(sampler).__name__ for sampler in self.custom)
@@ -168,8 +171,9 @@ class BatchPlan:
                     _logger.warning(message, names, end)
                 return
             if self.counted is not None and not self._has_own_batches:
-                indices = indices[: max(self._local_size - done, 1)]
-            first, step = self._rank + done * self.world_size, self.world_size
+                indices = indices[: max(self._local_size - earlier, 1)]
+            first = self._rank + earlier * self.world_size
+            step = self.world_size
             positions = range(first, first + len(indices) * step, step)
             yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
 
@@ -179,7 +183,9 @@ class BatchPlan:
 
     def _share(self, number: int) -> float:
         """Returns the size of this rank's batch relative to the mean batch size over all ranks."""
-        size, begin, end = self.counted or 0, number * self.batch_size, (number + 1) * self.batch_size
+        size = self.counted or 0
+        begin = number * self.batch_size
+        end = (number + 1) * self.batch_size
         total = min(end * self.world_size, size) - min(begin * self.world_size, size)
         local = max(min(end, self._local_size) - begin, 0)
         return local * self.world_size / total if total > 0 else 1.0
@@ -200,21 +206,21 @@ class BatchPlan:
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yields two values per batch from `start` on: the number of earlier samples on this rank, and the indices."""
-        done = 0
+        earlier = 0
         if self._has_own_batches:
             for number, indices in enumerate(self.batch_sampler):
                 if number >= start:
-                    yield done, indices
-                done += len(indices)
+                    yield earlier, indices
+                earlier += len(indices)
             return
         earlier_passes = epoch * (self.limit or 0) if self.passes_continue else 0
-        done = (earlier_passes + start) * self.batch_size
+        earlier = (earlier_passes + start) * self.batch_size
         if can_start_anywhere(self.sampler):
-            order = self.sampler.iterate_from(done)
+            order = self.sampler.iterate_from(earlier)
         else:
-            order = islice(iter(self.sampler), done, None)
+            order = islice(iter(self.sampler), earlier, None)
         while batch := list(islice(order, self.batch_size)):
             if self.drop_last and len(batch) < self.batch_size:
                 return
-            yield done, batch
-            done += self.batch_size
+            yield earlier, batch
+            earlier += self.batch_size

@@ -169,6 +169,11 @@ def length_of(loader: Any) -> int | None:
         return None
 
 
+def dataset_of(loader: Any) -> Any:
+    """Returns the dataset of a loader, or None if the loader is any other iterable of batches."""
+    return getattr(loader, "dataset", None)
+
+
 def metainfo_of(loader: Any) -> Any:
     """Returns the metadata (such as the classes) of a loader's dataset, or None if it has no metadata."""
-    return getattr(getattr(loader, "dataset", None), "metainfo", None)
+    return getattr(dataset_of(loader), "metainfo", None)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from footplate.errors import DataError, MissingExtraError
+from footplate.messages import first_line
 
 _MIN_NUMBERS = 6  # three corners of a polygon
 _MAX_DISTANCE = 10  # from the origin to a polygon corner, as a multiple of the longer image side
@@ -68,8 +69,8 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
             runs = tools.frPyObjects(segmentation, *shape)
         decoded: npt.NDArray[np.bool_] = tools.decode(runs).astype(bool)
     except (TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError) as error:
-        why = str(error).split("\n", 1)[0]
-        raise DataError(f"a segmentation cannot be decoded: {why}", found=str(segmentation)[:60]) from error
+        message = f"a segmentation cannot be decoded: {first_line(error)}"
+        raise DataError(message, found=str(segmentation)[:60]) from error
     return decoded
 
 

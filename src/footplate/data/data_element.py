@@ -72,7 +72,7 @@ class BaseDataElement:
             ArgumentError: The value has the wrong type, or the name is already used by the other kind of field.
         """
         if dtype is not None and not isinstance(value, dtype):
-            types = " or ".join(kind.__name__ for kind in (dtype if isinstance(dtype, tuple) else (dtype,)))
+            types = " or ".join(allowed.__name__ for allowed in (dtype if isinstance(dtype, tuple) else (dtype,)))
             raise ArgumentError(f"the field '{name}' must be of type {types}, not {type(value).__name__}")
         if field_type == "metainfo":
             if name in self.__dict__:
@@ -129,9 +129,9 @@ class BaseDataElement:
 
         A field stored by a property as `_name` is listed as `name`.
         """
-        kind = type(self)
+        cls = type(self)
         return [
-            name[1:] if name[0] == "_" and isinstance(getattr(kind, name[1:], None), property) else name
+            name[1:] if name[0] == "_" and isinstance(getattr(cls, name[1:], None), property) else name
             for name in self.__dict__
         ]
 

@@ -23,7 +23,7 @@ from torch.utils.data import (
 )
 
 from footplate.checks import check_count, check_flag, check_keys, check_number
-from footplate.data.batches import length_of
+from footplate.data.batches import dataset_of, length_of
 from footplate.data.dataset_wrappers import innermost_datasets, wrapped_datasets
 from footplate.data.loader import SampleLoader
 from footplate.data.samplers import DefaultSampler, InfiniteSampler, RankSampler, knows_ranks, samplers_of
@@ -182,7 +182,7 @@ def _describe_dataset(dataset: Any) -> list[str]:
     text = f"{type(dataset).__name__}: {length_of(dataset)} samples"
     if isinstance(dataset, Subset):
         text += f", digest {hashlib.sha256(repr(np.asarray(dataset.indices).tolist()).encode()).hexdigest()[:8]}"
-    return [text, *(line for each in wrapped_datasets(dataset) for line in _describe_dataset(each))]
+    return [text, *(line for inner in wrapped_datasets(dataset) for line in _describe_dataset(inner))]
 
 
 LOADER_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}
@@ -225,7 +225,8 @@ def _build_dataset(cfg: Any) -> Any:
 
 def _describe_folders(dataset: Any) -> list[str]:
     """Describes which files an empty dataset's folders contain, and which suffixes the dataset expects."""
-    lines, prefix = [], getattr(dataset, "data_prefix", None)
+    lines = []
+    prefix = getattr(dataset, "data_prefix", None)
     for folder in prefix.values() if isinstance(prefix, Mapping) else ():
         if isinstance(folder, str) and os.path.isdir(folder):
             endings = Counter(os.path.splitext(name)[1] for name in os.listdir(folder)).most_common(3)
@@ -314,16 +315,16 @@ def _convert_loader(loader: Any, seed: int) -> Any:
 
 def _convert_sampler(loader: Any, sampler: Any, seed: int) -> Any:
     """Converts torch's default samplers to DefaultSampler, and splits other samplers across the ranks."""
-    kind = type(sampler)
-    is_random = kind is RandomSampler and not sampler.replacement and sampler.num_samples == len(loader.dataset)
-    if (is_random or kind is SequentialSampler) and sampler.data_source is loader.dataset:
+    cls = type(sampler)
+    is_random = cls is RandomSampler and not sampler.replacement and sampler.num_samples == len(loader.dataset)
+    if (is_random or cls is SequentialSampler) and sampler.data_source is loader.dataset:
         if is_random and sampler.generator is not None:
             seed = broadcast_object(sampler.generator.initial_seed() % 2**32)
         return DefaultSampler(sampler.data_source, shuffle=is_random, seed=seed)
     size = get_data_world_size()
     if isinstance(sampler, DistributedSampler) and size not in (1, sampler.num_replicas):
         raise ArgumentError(
-            f"the {kind.__name__} splits the samples across {sampler.num_replicas} processes, but the run has {size}",
+            f"the {cls.__name__} splits the samples across {sampler.num_replicas} processes, but the run has {size}",
             key="sampler",
             notes=["Remove the sampler. Without it, each process reads its share of the samples."],
         )
@@ -340,12 +341,12 @@ def _check_ranks(loader: Any) -> Any:
     size = get_data_world_size()
     if size == 1 or isinstance(loader, SampleLoader) or knows_ranks(loader):
         return loader
-    kind = type(getattr(loader, "dataset", None) or loader)
+    data_class = type(dataset_of(loader) or loader)
     raise ArgumentError(
         f"each of the {size} processes would read all batches from this data loader",
-        found=kind,
+        found=data_class,
         notes=[
             "Pass a torch DataLoader of a map-style dataset. Each process then reads its share.",
-            f"If '{kind.__name__}' yields only the samples of its own process, set its `rank` attribute.",
+            f"If '{data_class.__name__}' yields only the samples of its own process, set its `rank` attribute.",
         ],
     )

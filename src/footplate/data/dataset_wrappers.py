@@ -89,13 +89,13 @@ class ConcatDataset(_DatasetWrapper):
         ignored = {ignore_keys} if isinstance(ignore_keys, str) else set(ignore_keys or ())
         first = _metainfo(self.datasets[0])
         for index, dataset in enumerate(self.datasets[1:], 1):
-            other = _metainfo(dataset)
-            for key in {**first, **other}:
-                if key not in ignored and first.get(key) != other.get(key):
+            metainfo = _metainfo(dataset)
+            for key in {**first, **metainfo}:
+                if key not in ignored and first.get(key) != metainfo.get(key):
                     raise ArgumentError(
                         f"the metainfo of datasets 0 and {index} differs in '{key}'",
                         key=f"datasets[{index}].metainfo.{key}",
-                        found=other.get(key),
+                        found=metainfo.get(key),
                         notes=[f"Set ignore_keys=['{key}'] to use the value of the first dataset."],
                     )
         super().__init__(lazy_init=lazy_init)

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from footplate.data.waiting import data_wait
 from footplate.data.workers import WorkerInit, WorkerProgress, WorkerSetup
 from footplate.error_context import explain_missing_path
 from footplate.errors import DataError, FootplateError, StorageError
-from footplate.messages import list_names
+from footplate.messages import first_line, list_names
 
 # A dataset that calls sys.exit() counts as unreadable. KeyboardInterrupt in the main process is not caught.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
@@ -85,7 +86,8 @@ class SampleLoader(DataLoader[Any]):
         **options: Any,
     ) -> None:
         if sampler is None and batch_sampler is None:
-            sampler, shuffle = DefaultSampler(dataset, shuffle=bool(shuffle), seed=seed), False
+            sampler = DefaultSampler(dataset, shuffle=bool(shuffle), seed=seed)
+            shuffle = False
         super().__init__(dataset, batch_size, shuffle, sampler, batch_sampler, drop_last=drop_last, **options)
         self.seed = seed
         self.plan = BatchPlan(self, seed=seed, limit=num_batch_per_epoch)
@@ -102,7 +104,8 @@ class SampleLoader(DataLoader[Any]):
         options |= {"collate_fn": _identity, "generator": generator}
         # A second loader reads whole batches, so that `dataset` and `sampler` of this loader remain the user's.
         self._reader_keys = _ReaderKeys()
-        self._reader: DataLoader[Any] = DataLoader(reader, batch_size=None, sampler=self._reader_keys, **options)
+        self._build_reader = partial(DataLoader, reader, batch_size=None, sampler=self._reader_keys, **options)
+        self._reader: DataLoader[Any] = self._build_reader()
         self._epoch = self._next_epoch = 0  # of the latest pass, and of the next iteration
         self.share = 1.0
 
@@ -144,7 +147,7 @@ class SampleLoader(DataLoader[Any]):
 
     def forget_workers(self) -> None:
         """Makes the next pass start new workers, even with `persistent_workers`."""
-        self._reader._iterator = None
+        self._reader = self._build_reader()
 
     def peek(self) -> Any:
         """Reads the first batch in this process and returns it, or None if there are no batches."""
@@ -250,7 +253,9 @@ class BatchReader(Dataset[Any]):
 
     def _read(self, key: BatchKey) -> Any:
         """Reads and returns a batch, or returns a ReadFailure if reading fails."""
-        dataset, seeding, samples = self.dataset, self._seeding, []
+        dataset = self.dataset
+        seeding = self._seeding
+        samples = []
         worker = get_worker_info() if self._progress is not None else None
         seed = mix_seed(self.seed, key.epoch) if seeding is not None else 0
         if seeding == "batch" and key.positions:
@@ -288,8 +293,8 @@ class BatchReader(Dataset[Any]):
 def _summarize(error: BaseException) -> str:
     """Returns the first line of an error message, with the error's type unless it is a FootplateError."""
     if isinstance(error, FootplateError):
-        return error.message.strip().split("\n", 1)[0]
-    return f"{type(error).__name__}: {str(error).strip()}".split("\n", 1)[0].rstrip(": ")
+        return first_line(error.message)
+    return f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
 
 
 def _details(error: BaseException) -> list[str]:

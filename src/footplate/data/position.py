@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from footplate.checks import read_count
-from footplate.data.batches import length_of
+from footplate.data.batches import dataset_of, length_of
 from footplate.data.dataset_wrappers import combined_digest
 from footplate.data.loader import SampleLoader
 from footplate.data.rng import mix_seed, preserve_random_state
@@ -124,7 +124,8 @@ class DataPosition:
         for epoch in count(first):
             before = iteration
             if not self._is_stream:
-                self._epoch, self._epoch_start = epoch, iteration - start
+                self._epoch = epoch
+                self._epoch_start = iteration - start
             for batch in self._read(epoch, start):
                 iteration += 1
                 yield batch
@@ -166,7 +167,8 @@ class DataPosition:
                 state and the number of processes has changed.
         """
         self._check_dataset(state.get("dataset"))
-        epoch, batch = read_count(state, "epoch"), read_count(state, "batch")
+        epoch = read_count(state, "epoch")
+        batch = read_count(state, "batch")
         here = self._settings()
         saved = {key: None if state[key] is None else read_count(state, key) for key in here}
         if saved != here:
@@ -185,7 +187,8 @@ class DataPosition:
             )
             _logger.warning(message, batch, epoch, ", ".join(changes))
         self._load_own_state(state, epoch)
-        self._epoch, self._epoch_start = epoch, iteration - batch
+        self._epoch = epoch
+        self._epoch_start = iteration - batch
         return epoch * (self._length or 0) + batch
 
     def check_pass(self, epoch: int, count: int, expected: int) -> None:
@@ -224,7 +227,7 @@ class DataPosition:
     def _settings(self) -> dict[str, int | None]:
         """Returns the settings that determine which samples a batch contains. Unknown settings are None."""
         loader = self._loader
-        is_stream = isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
+        is_stream = isinstance(dataset_of(loader), torch.utils.data.IterableDataset)
         return {
             "batch_size": None if self._plan is None else getattr(loader.batch_sampler, "batch_size", None),
             "world_size": get_data_world_size(),
@@ -245,7 +248,7 @@ class DataPosition:
             )
 
     def _digest(self) -> str | None:
-        return combined_digest(getattr(self._loader, "dataset", None))
+        return combined_digest(dataset_of(self._loader))
 
 
 class StatefulPosition(DataPosition):
@@ -264,7 +267,8 @@ class StatefulPosition(DataPosition):
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
         """Yields the batches of one pass, starting at batch `start`. Raises a DataError if there are extra batches."""
-        length, iterator = len(self._loader), self._read(epoch, start)
+        length = len(self._loader)
+        iterator = self._read(epoch, start)
         yield from islice(iterator, length - start)
         for _ in iterator:  # read to the end, so that the loader's state marks the pass as complete
             raise DataError(f"epoch {epoch + 1} has more batches than len(dataloader), which is {length}")
@@ -306,7 +310,7 @@ def _find_stateful(loader: Any) -> Any:
 
     This is the loader itself, or an iterable dataset that is read in this process.
     """
-    dataset = getattr(loader, "dataset", None)
+    dataset = dataset_of(loader)
     candidates = [loader]
     if isinstance(dataset, torch.utils.data.IterableDataset) and not getattr(loader, "num_workers", 0):
         candidates.append(dataset)

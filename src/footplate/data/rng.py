@@ -147,7 +147,9 @@ def capture_rng() -> dict[str, Any]:
     The result contains only tensors, numbers and strings, and can be loaded with `weights_only=True`.
     """
     version, words, spare = random.getstate()
-    kind = _accelerator()
+    devices: dict[str, list[torch.Tensor]] = {}
+    if (device_type := _accelerator()) is not None:
+        devices[device_type] = [_module(device_type).get_rng_state(index) for index in _indices_of(device_type)]
     name, keys, position, has_spare, normal = np.random.get_state(legacy=True)
     return {
         "python": {"version": version, "words": torch.tensor(words, dtype=torch.int64), "spare": spare},
@@ -159,7 +161,7 @@ def capture_rng() -> dict[str, Any]:
             "spare": float(normal),
         },
         "torch": torch.get_rng_state(),
-        "devices": {} if kind is None else {kind: [_module(kind).get_rng_state(index) for index in _indices_of(kind)]},
+        "devices": devices,
     }
 
 
@@ -171,13 +173,13 @@ def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
     """
     checked = check_rng(state, part)
     _set_states(checked)
-    for kind, states in checked.devices.items():
-        indices = _indices_of(kind)
+    for device_type, states in checked.devices.items():
+        indices = _indices_of(device_type)
         if len(indices) != len(states):
             message = "The checkpoint was saved with %d device(s) of type '%s', but this machine has %d."
-            _logger.warning(message, len(states), kind, len(indices))
+            _logger.warning(message, len(states), device_type, len(indices))
         for index, device_state in zip(indices, states, strict=False):
-            _module(kind).set_rng_state(device_state, index)
+            _module(device_type).set_rng_state(device_state, index)
 
 
 def check_rng(state: Any, part: str = "random") -> RngStates:
@@ -208,10 +210,10 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
         if not is_begun and (left, position) != (1, 0):
             raise ValueError(f"the generator position must be between 0 and {_WORDS}, not {position}")
     with restoring(f"{part}.devices"):
-        devices = {kind: list(states) for kind, states in accelerators.items()}
-        for kind, states in devices.items():
-            for index, _ in zip(_indices_of(kind), states, strict=False):
-                states[index] = _check_generator(states[index], f"{kind}:{index}")
+        devices = {device_type: list(states) for device_type, states in accelerators.items()}
+        for device_type, states in devices.items():
+            for index, _ in zip(_indices_of(device_type), states, strict=False):
+                states[index] = _check_generator(states[index], f"{device_type}:{index}")
     return RngStates(python_state, numpy_state, cpu_state, devices)
 
 
@@ -235,10 +237,10 @@ def _accelerator() -> str | None:
     return None if device is None else device.type
 
 
-def _indices_of(kind: str) -> range:
+def _indices_of(device_type: str) -> range:
     """Returns the indices of all devices of a type on this machine."""
-    return range(torch.accelerator.device_count() if kind == _accelerator() else 0)
+    return range(torch.accelerator.device_count() if device_type == _accelerator() else 0)
 
 
-def _module(kind: str) -> Any:
-    return torch.get_device_module(kind)
+def _module(device_type: str) -> Any:
+    return torch.get_device_module(device_type)

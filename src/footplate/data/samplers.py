@@ -11,6 +11,7 @@ from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sa
 from torch.utils.data.sampler import SubsetRandomSampler, WeightedRandomSampler
 
 from footplate.checks import check_count
+from footplate.data.batches import dataset_of
 from footplate.data.dataset_wrappers import shard_numbers
 from footplate.distributed import broadcast_object, compare_with_main, get_data_rank, get_data_world_size
 from footplate.errors import ArgumentError, DataError
@@ -41,7 +42,8 @@ class _SeededSampler(Sampler[int]):
     def __init__(
         self, dataset: Sized, shuffle: bool = True, seed: int | None = None, *, shard_window: int | None = None
     ) -> None:
-        self.rank, self.world_size = get_data_rank(), get_data_world_size()
+        self.rank = get_data_rank()
+        self.world_size = get_data_world_size()
         self.size = len(dataset)
         if self.size == 0:
             raise DataError(f"the dataset '{type(dataset).__name__}' is empty")
@@ -182,12 +184,14 @@ class RankSampler(Sampler[Any]):
 
     def __init__(self, sampler: Any) -> None:
         self.sampler = sampler
-        self.rank, self.world_size = get_data_rank(), get_data_world_size()
+        self.rank = get_data_rank()
+        self.world_size = get_data_world_size()
         self.endless = getattr(sampler, "endless", False)
         self._is_checked = False
 
     def __iter__(self) -> Iterator[Any]:
-        entries, first = iter(self.sampler), list[Any]()
+        entries = iter(self.sampler)
+        first = list[Any]()
         if not self._is_checked:
             beginning = list(islice(entries, _CHUNK))
             self._check_same(beginning)
@@ -238,7 +242,7 @@ def set_epoch(samplers: Iterable[Any], epoch: int) -> None:
 
 def knows_ranks(loader: Any) -> bool:
     """Checks whether a loader, its dataset or its sampler has an attribute that suggests rank awareness."""
-    parts = (loader, getattr(loader, "dataset", None), *samplers_of(loader))
+    parts = (loader, dataset_of(loader), *samplers_of(loader))
     return any(hasattr(part, name) for part in parts for name in _RANK_NAMES)
 
 
@@ -255,8 +259,9 @@ def can_start_anywhere(sampler: Any) -> bool:
     Returns False if a subclass overrides `__iter__` but not `iterate_from`, because the two methods may then yield
     different samples.
     """
-    mro, names = type(sampler).__mro__, ("iterate_from", "__iter__")
-    definers = [next((kind for kind in mro if name in vars(kind)), None) for name in names]
+    mro = type(sampler).__mro__
+    names = ("iterate_from", "__iter__")
+    definers = [next((base for base in mro if name in vars(base)), None) for name in names]
     return None not in definers and issubclass(*definers)  # type: ignore[arg-type]
 
 

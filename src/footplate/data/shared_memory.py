@@ -103,7 +103,8 @@ class SentBatch:
 
         pickled = io.BytesIO()
         _Pickler(pickled, pickle.HIGHEST_PROTOCOL, True, stays_in_pickle).dump(batch)
-        self._pickled, self._sizes = pickled.getvalue(), [buffer.nbytes for buffer in buffers]
+        self._pickled = pickled.getvalue()
+        self._sizes = [buffer.nbytes for buffer in buffers]
         size = sum(map(_aligned, self._sizes))
         self._memory: Any = bytearray(size)
         if size >= _LARGE:  # `share_memory_` would allocate ordinary memory first and copy it

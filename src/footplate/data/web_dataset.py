@@ -217,7 +217,8 @@ class WebDataset(BaseDataset):
             record |= {"ignore_index": self.ignore_index, "reduce_zero_label": self.reduce_zero_label}
         record |= values.pop("record", {})  # other fields take precedence
         record |= {**paths, **values}
-        label, count = record.get("gt_label"), record.get("num_classes")
+        label = record.get("gt_label")
+        count = record.get("num_classes")
         if isinstance(label, int) and count is not None and not 0 <= label < count:
             message = f"the class of the sample '{key}' in the shard '{shard.path}' must be between 0 and {count - 1}"
             raise DataError(message, found=label)
@@ -261,7 +262,8 @@ def _expand_ranges(path: str) -> list[str]:
     first, last = match.groups()
     width = len(first) if first.startswith("0") else 0
     numbers = [f"{number:0{width}d}" for number in range(int(first), int(last) + 1)]
-    before, after = path[: match.start()], path[match.end() :]
+    before = path[: match.start()]
+    after = path[match.end() :]
     return [expanded for number in numbers for expanded in _expand_ranges(before + number + after)]
 
 
@@ -280,7 +282,8 @@ def _group(shard: str, members: Sequence[Member]) -> dict[str, dict[str, Member]
         match = _KEY.fullmatch(member.name)
         if match is None or _META.match(member.name):
             continue
-        key, extension = match.group(1), match.group(2).lower()
+        key = match.group(1)
+        extension = match.group(2).lower()
         if extension in samples.get(key, {}) or (key in samples and key != last):
             notes = ["A sample's files must be adjacent, and every key must be unique."]
             raise DataError(f"the sample '{key}' occurs twice in the shard '{shard}'", found=member.name, notes=notes)

@@ -201,14 +201,17 @@ def _explain_death(message: str, samples: Mapping[int, int]) -> DataError | None
 
     Returns None if the message is not about one of these workers.
     """
-    processes, killed = _PIDS.search(message), _SIGNAL.search(message)
+    processes = _PIDS.search(message)
+    killed = _SIGNAL.search(message)
     numbers = map(int, processes[1].split(",")) if processes else ()
     process = next((number for number in numbers if number in samples), None)
     if process is None:
         return None
     if killed:
-        reason, hint = f"killed by a signal: {killed[1].strip()}", _HINTS.get(killed[1].strip(), _CRASHED)
+        reason = f"killed by a signal: {killed[1].strip()}"
+        hint = _HINTS.get(killed[1].strip(), _CRASHED)
     else:
-        reason, hint = "exited without an exception, for example through os._exit() or a crash", _CRASHED
+        reason = "exited without an exception, for example through os._exit() or a crash"
+        hint = _CRASHED
     message = f"a data loader worker died while reading sample {samples[process]}"
     return DataError(message, notes=[f"process {process}: {reason}", hint])

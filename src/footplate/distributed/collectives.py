@@ -83,7 +83,8 @@ def compute_on_ranks(compute: Callable[[], _T]) -> list[_T]:
     try:
         outcome: Any = compute(), None
     except Exception as error:  # noqa: BLE001 - raised again, on every rank
-        raised, outcome = error, (None, _portable(error))
+        raised = error
+        outcome = (None, _portable(error))
     outcomes = gather_objects(outcome)
     for rank, (_, received) in enumerate(outcomes):
         if received is not None:
@@ -123,11 +124,11 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    gradients: list[Any] = [each.grad for each in parameters]
-    means = torch.cat([each.flatten() for each in gradients])
+    gradients: list[Any] = [parameter.grad for parameter in parameters]
+    means = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(means)
     means /= get_world_size()
-    for gradient, mean in zip(gradients, torch.split(means, [each.numel() for each in gradients]), strict=True):
+    for gradient, mean in zip(gradients, torch.split(means, [gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
 
 

@@ -87,7 +87,7 @@ def report_uncaught_errors() -> None:
     """
     show = sys.excepthook
 
-    def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    def report(error_class: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         shown = await_cause(error)
         record_error(f"rank {get_rank()}: {''.join(traceback.format_exception(shown))}", {})
         show(type(shown), shown, shown.__traceback__)

@@ -80,7 +80,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
         chosen = select_modules(modules, shard or {})
         _check_shared_weights(module, chosen)
     for name in forward_methods:
-        if not any(hasattr(each, name) for each in (*chosen.values(), module)):
+        if not any(hasattr(candidate, name) for candidate in (*chosen.values(), module)):
             raise ArgumentError("no sharded module has a method with this name", key="forward_methods", found=name)
     with at_key("mixed_precision"), located(mixed_precision):
         precision = _precision(mixed_precision or {})
@@ -225,10 +225,10 @@ def _own_plan(modules: Mapping[str, nn.Module]) -> dict[str, str]:
     roots: list[str] = []
     plan: dict[str, str] = {}
     for name, module in modules.items():
-        own = getattr(module, "_tp_plan", None)
-        if own and not any(not root or name.startswith(f"{root}.") for root in roots):
+        module_plan = getattr(module, "_tp_plan", None)
+        if module_plan and not any(not root or name.startswith(f"{root}.") for root in roots):
             roots.append(name)
-            plan |= {f"{name}.{pattern}" if name else pattern: style for pattern, style in own.items()}
+            plan |= {f"{name}.{pattern}" if name else pattern: style for pattern, style in module_plan.items()}
     if not plan:
         example = "plan={'blocks.*.fc1': 'colwise', 'blocks.*.fc2': 'rowwise'}"
         raise ArgumentError(
@@ -275,7 +275,7 @@ def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None
         raise ArgumentError(str(error), key="plan", found=dict(styles)) from error
     for owners in uses.values():
         tensors = [getattr(owner, name) for owner, name, _ in owners]
-        if len({getattr(each, "placements", None) for each in tensors}) > 1:
+        if len({getattr(tensor, "placements", None) for tensor in tensors}) > 1:
             raise ArgumentError(
                 "the plan must apply the same split to all layers that share a weight",
                 key="plan",

@@ -19,6 +19,7 @@ from footplate.checks import check_choice, check_count, check_keys, is_number
 from footplate.distributed.collectives import is_distributed
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, RankError
+from footplate.messages import first_line
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 DIST_KEYS = ("backend", "timeout", "port", "init_backend")
@@ -90,7 +91,8 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
         ArgumentError: The launcher is unknown or did not start this process, or a setting is invalid.
         RankError: The ranks could not connect.
     """
-    settings, launcher = check_dist_cfg(dist_cfg or {}), active_launcher(launcher)
+    settings = check_dist_cfg(dist_cfg or {})
+    launcher = active_launcher(launcher)
     if launcher != "none" and is_distributed():
         return False
     info = find_rank_info(launcher, settings.get("port"))
@@ -107,11 +109,13 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         atexit.register(_leave)
     except (RuntimeError, ValueError) as error:
-        first = str(error).strip().split("\n", 1)[0]
         raise RankError(
             f"rank {info.rank} of {info.world_size} on {socket.gethostname()} could not connect to rank 0 "
             f"at {info.address}:{info.port}",
-            notes=[first, "Check that the address belongs to rank 0, and that its port is free and reachable."],
+            notes=[
+                first_line(error),
+                "Check that the address belongs to rank 0, and that its port is free and reachable.",
+            ],
         ) from error
     return True
 
@@ -127,7 +131,8 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
     settings = dict(dist_cfg)
     with at_key("env_cfg.dist_cfg"):
         check_keys("dist_cfg", settings, DIST_KEYS, prefix="")
-        port, timeout = settings.get("port"), settings.get("timeout")
+        port = settings.get("port")
+        timeout = settings.get("timeout")
         if settings.get("init_backend", "torch") != "torch":
             raise ArgumentError("init_backend must be 'torch'", key="init_backend", found=settings["init_backend"])
         if port is not None:
@@ -154,7 +159,8 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
     if launcher == "none":
         return None
     names = _VARIABLES[launcher]
-    rank, size = _number(launcher, names.ranks), _number(launcher, names.sizes)
+    rank = _number(launcher, names.ranks)
+    size = _number(launcher, names.sizes)
     local_rank = _number(launcher, names.local_ranks, rank if launcher == "mpi" else 0)
     address = os.environ.get("MASTER_ADDR")
     if launcher == "slurm":
@@ -266,7 +272,8 @@ def _choose_device(info: RankInfo, wanted: str | None, launcher: str) -> tuple[s
     """
     if not torch.cuda.is_available():
         return "gloo" if wanted is None or "nccl" in wanted else wanted, None
-    backend, count = _GPU_BACKENDS if wanted in (None, "nccl") else str(wanted), torch.cuda.device_count()
+    backend = _GPU_BACKENDS if wanted in (None, "nccl") else str(wanted)
+    count = torch.cuda.device_count()
     if "nccl" in backend and info.local_rank >= count and (launcher == "pytorch" or count > 1):
         raise ArgumentError(
             f"rank {info.rank} on {socket.gethostname()} has no device of its own",

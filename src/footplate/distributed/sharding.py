@@ -74,9 +74,9 @@ def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
     `order` is the order of the norm, and may be infinite. Performs one all-reduce per sharded mesh dimension.
     """
     tensors = list(tensors)
-    local = [local_tensor(each) for each in tensors]
+    local = [local_tensor(tensor) for tensor in tensors]
     # Replace empty shards, which have no infinity norm.
-    norms = torch.stack(torch._foreach_norm([each if each.numel() else each.new_zeros(1) for each in local], order))
+    norms = torch.stack(torch._foreach_norm([shard if shard.numel() else shard.new_zeros(1) for shard in local], order))
     is_maximum = order == float("inf")
     powers = norms if is_maximum else norms**order
     operation = dist.ReduceOp.MAX if is_maximum else dist.ReduceOp.SUM
@@ -124,7 +124,7 @@ def mean_gradients(parameters: Sequence[Tensor]) -> list[Tensor | None]:
     A missing gradient counts as zero. If no rank has a gradient for a parameter, the entry is None. Use this function
     while DistributedDataParallel accumulates gradients, which then differ between ranks.
     """
-    exists = torch.tensor([each.grad is not None for each in parameters], dtype=torch.uint8)
+    exists = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
     exists = exists.to(parameters[0].device)
     dist.all_reduce(exists, dist.ReduceOp.MAX)
     means: list[Tensor | None] = [None] * len(parameters)

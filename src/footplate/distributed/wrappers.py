@@ -68,10 +68,10 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
             super().__init__(module, **{"gradient_as_bucket_view": True, **settings})
         self._reduced = [  # error messages contain indices into this list
             name
-            for name, each in module.named_parameters()
-            if each.requires_grad and name not in self.parameters_to_ignore
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad and name not in self.parameters_to_ignore
         ]
-        self._unreduced = [each for each in module.parameters() if not each.requires_grad]
+        self._unreduced = [parameter for parameter in module.parameters() if not parameter.requires_grad]
         self._has_traced_graph = False
         self.rebuild_buckets()
 
@@ -161,7 +161,7 @@ class _Bypass(nn.Module):
 
 def is_model_wrapper(model: nn.Module) -> bool:
     """Checks whether `model` is a wrapper. A wrapper's attribute `module` is the wrapped model."""
-    registered = tuple(each for each in MODEL_WRAPPERS.module_dict.values() if isinstance(each, type))
+    registered = tuple(wrapper for wrapper in MODEL_WRAPPERS.module_dict.values() if isinstance(wrapper, type))
     return isinstance(model, (DistributedDataParallel, DataParallel, *registered))
 
 
@@ -195,16 +195,16 @@ def wrap_model(
     model = synchronize_batch_norm(model, sync_bn)
     set_tensor_parallel_size(1)
     with at_key("model_wrapper_cfg"):
-        kind = (cfg or {}).get("type", _USUAL_WRAPPER)
-        if MODEL_WRAPPERS.resolve(kind, cfg or {}) is FullyShard:
+        name = (cfg or {}).get("type", _USUAL_WRAPPER)
+        if MODEL_WRAPPERS.resolve(name, cfg or {}) is FullyShard:
             model = MODEL_WRAPPERS.build(cfg, module=model)  # with a single process, this only checks the arguments
         if cfg and not is_distributed():
-            _logger.info("Ignoring %s, because there is only one process.", kind)
+            _logger.info("Ignoring %s, because there is only one process.", name)
         if sync_bn and tensor_parallel_size() > 1:
             raise ArgumentError("sync_bn cannot be combined with tensor_parallel", key="tensor_parallel", found=sync_bn)
         if is_sharded(model) or not is_distributed():
             return model
-        settings = with_origins({"type": kind, "find_unused_parameters": find_unused_parameters, **(cfg or {})}, cfg)
+        settings = with_origins({"type": name, "find_unused_parameters": find_unused_parameters, **(cfg or {})}, cfg)
         device = next(model.parameters()).device
         if device.type == "cuda":
             settings.setdefault("device_ids", [device.index])
@@ -226,33 +226,33 @@ def initialize_weights(model: nn.Module) -> bool:
     """
     if is_sharded(model):
         return False  # sharded models are initialized before sharding
-    trainable = [each.requires_grad for each in model.parameters()]
+    trainable = [parameter.requires_grad for parameter in model.parameters()]
     inner: Any = model
     while is_model_wrapper(inner) and not hasattr(inner, "init_weights"):
         inner = inner.module
     initialize_from_main(inner)  # the adapter of a first-generation model has its own `init_weights`
-    return trainable != [each.requires_grad for each in model.parameters()]
+    return trainable != [parameter.requires_grad for parameter in model.parameters()]
 
 
-def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Module:
+def synchronize_batch_norm(model: nn.Module, sync_bn: str | None = None) -> nn.Module:
     """Converts the batch normalization layers of a model to suit the number of ranks.
 
     Move the model to its device first. With a single process, converts synchronized layers to plain ones and logs a
-    message. With several processes, converts all layers to synchronized ones if `kind` is "torch" or "mmcv" (the two
-    have the same meaning). If `kind` is None, plain layers stay plain. PyTorch's SyncBatchNorm does not support CPUs,
-    so a different layer with the same state is used there.
+    message. With several processes, converts all layers to synchronized ones if `sync_bn` is "torch" or "mmcv" (the two
+    have the same meaning). Otherwise, plain layers stay plain. PyTorch's SyncBatchNorm does not support CPUs, so a
+    different layer with the same state is used there.
     """
-    if kind is not None:
-        check_choice("sync_bn", kind, _SYNC_BN_KINDS)
+    if sync_bn is not None:
+        check_choice("sync_bn", sync_bn, _SYNC_BN_KINDS)
     if get_world_size() == 1:
         count = _convert_sync_layers(model, PlainBatchNorm)
-        if count or kind:
+        if count or sync_bn:
             effect = f"SyncBN acts as plain batch normalization (layers: {count})" if count else "sync_bn has no effect"
             _logger.info("There is only one process, so %s.", effect)
         return model
-    if kind:
+    if sync_bn:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    device = next((each.device.type for each in model.parameters()), "cpu")
+    device = next((parameter.device.type for parameter in model.parameters()), "cpu")
     if device == "cpu":
         _convert_sync_layers(model, RankwiseBatchNorm)
     return model
@@ -288,7 +288,8 @@ class RankwiseBatchNorm(PlainBatchNorm):
         values = input.to(torch.promote_types(input.dtype, torch.float32))
         count = values.new_tensor([values.numel() / values.size(1)])
         sums = _all_reduce_sum(torch.cat([values.sum(reduced_dims), count]))
-        mean, count = sums[:-1] / sums[-1], sums[-1].detach()
+        mean = sums[:-1] / sums[-1]
+        count = sums[-1].detach()
         centred = values - mean.view(shape)
         variance = _all_reduce_sum(centred.square().sum(reduced_dims)) / count
         if self.track_running_stats:
@@ -319,9 +320,9 @@ def _all_reduce_sum(values: Tensor) -> Tensor:
     return total
 
 
-def _convert_sync_layers(model: nn.Module, kind: type[nn.BatchNorm2d | nn.SyncBatchNorm]) -> int:
-    """Changes the class of all SyncBatchNorm layers to `kind`. Returns the number of these layers."""
-    found = [each for each in model.modules() if isinstance(each, nn.SyncBatchNorm)]
-    for each in found:
-        each.__class__ = kind  # type: ignore[assignment]
-    return len(found)
+def _convert_sync_layers(model: nn.Module, layer_class: type[nn.BatchNorm2d | nn.SyncBatchNorm]) -> int:
+    """Changes the class of all SyncBatchNorm layers to `layer_class`. Returns the number of these layers."""
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.SyncBatchNorm)]
+    for layer in layers:
+        layer.__class__ = layer_class  # type: ignore[assignment]
+    return len(layers)

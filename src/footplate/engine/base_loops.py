@@ -2,10 +2,10 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
-from footplate.data import build_dataloader, capture_rng, length_of, metainfo_of, restore_rng
+from footplate.data import build_dataloader, capture_rng, dataset_of, length_of, metainfo_of, restore_rng
 from footplate.data.position import position_in
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
@@ -17,6 +17,13 @@ from footplate.evaluation.validation_schedule import checked_intervals, interval
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
+
+
+class Position(NamedTuple):
+    """The numbers of completed iterations and epochs."""
+
+    iter: int = 0
+    epoch: int = 0
 
 
 class BaseLoop:
@@ -53,7 +60,7 @@ class BaseLoop:
 
     def overrides(self, method: str) -> bool:
         """Checks whether a user's subclass overrides a method."""
-        owner = next((kind for kind in type(self).__mro__ if method in vars(kind)), None)
+        owner = next((base for base in type(self).__mro__ if method in vars(base)), None)
         return owner is not None and not owner.__module__.startswith("footplate.engine.")
 
 
@@ -107,7 +114,7 @@ class BaseTrainLoop(BaseLoop):
         self._iter = self._epoch = 0
         self._began_at: int | None = None  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
-        self._data = position_in(self.dataloader)
+        self._data_position = position_in(self.dataloader)
         self._batches_read = 0  # since the previous iteration of a loop that overrides `run` or `run_epoch`
         self._random_at_epoch_start: dict[str, Any] | None = None
         if self.overrides("run") or self.overrides("run_epoch"):
@@ -137,8 +144,9 @@ class BaseTrainLoop(BaseLoop):
         """Prepares to train from the current position. Called after the `before_train` hooks."""
         keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
-        self._began_at, self.ended = self._iter, False
-        self.runner.requests.exchange()
+        self._began_at = self._iter
+        self.ended = False
+        self.runner.requests.exchange()  # a `before_train` hook may have requested a stop
 
     def _begin_epoch(self) -> None:
         """Calls the `before_train_epoch` hooks.
@@ -198,30 +206,28 @@ class BaseTrainLoop(BaseLoop):
         if runner.val_loop is None or not self._validation_is_due():
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
-        self._validated_at, runner.requests.agreed.validation = self._position, False
+        self._validated_at = self.position
+        runner.requests.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
         runner.model.train()
         self._exchange_requests()
 
     def _validation_is_due(self) -> bool:
-        done = self._position
-        if (is_requested := self.runner.requests.agreed.validation) or done == self._validated_at:
+        if (is_requested := self.runner.requests.validation) or self.position == self._validated_at:
             return is_requested
         self._decide_current_val_interval()
-        return self.out_of_time or validation_is_due(done, self._end, self.val_begin, self.val_interval)
+        return self.out_of_time or validation_is_due(self.position, self.length, self.val_begin, self.val_interval)
 
     def _decide_current_val_interval(self) -> None:
         """Sets `val_interval` to the interval for the current position. Subclasses may override this method."""
-        self.val_interval = interval_at(self._position, self.dynamic_milestones, self.dynamic_intervals)
+        self.val_interval = interval_at(self.position, self.dynamic_milestones, self.dynamic_intervals)
 
     def _exchange_requests(self) -> None:
         """Exchanges requests with the other ranks, and saves or stops the run if any rank requested it."""
-        self.runner.requests.exchange()
-        self._answer_requests()
-
-    def _answer_requests(self) -> None:
-        if self.runner.requests.pending:
+        requests = self.runner.requests
+        requests.exchange()
+        if requests.pending:
             answer_requests(self.runner)
 
     @property
@@ -230,32 +236,32 @@ class BaseTrainLoop(BaseLoop):
 
         Setting it requests a stop on behalf of this rank. Reading it returns the value that all ranks have agreed on.
         """
-        return self.runner.requests.agreed.stop is not Stop.NO
+        return self.runner.requests.stop is not Stop.NO
 
     @stop_training.setter
     def stop_training(self, wanted: bool) -> None:
-        own = self.runner.requests.own
-        if own.stop is not Stop.AFTER_ITERATION:
-            own.stop = Stop(bool(wanted))
+        local = self.runner.requests.local
+        if local.stop is not Stop.AFTER_ITERATION:
+            local.stop = Stop(bool(wanted))
 
     @property
     def out_of_time(self) -> bool:
         """Whether training ends early because of `max_hours`."""
-        return self.runner.requests.agreed.stop is Stop.AFTER_ITERATION
+        return self.runner.requests.stop is Stop.AFTER_ITERATION
 
     @property
     def finished(self) -> bool:
         """Whether the run is complete, including the final validation and the final save."""
-        return self._position >= self._end and self.ended
+        return self.position >= self.length and self.ended
 
     @property
     def validation_requested(self) -> bool:
         """Whether this rank has requested a validation run."""
-        return self.runner.requests.own.validation
+        return self.runner.requests.local.validation
 
     @validation_requested.setter
     def validation_requested(self, wanted: bool) -> None:
-        self.runner.requests.own.validation = wanted
+        self.runner.requests.local.validation = wanted
 
     iter = property(attrgetter("_iter"), doc="The number of completed iterations.")
 
@@ -280,11 +286,13 @@ class BaseTrainLoop(BaseLoop):
         return self._iter == 0
 
     @property
-    def _position(self) -> int:
+    def position(self) -> int:
+        """The number of completed epochs or, in iteration-based training, iterations."""
         return self._epoch if self.by_epoch else self._iter
 
     @property
-    def _end(self) -> int:
+    def length(self) -> int:
+        """The total number of epochs or, in iteration-based training, iterations."""
         return self.max_epochs if self.by_epoch else self.max_iters
 
     def remember_random_state(self) -> None:
@@ -295,7 +303,7 @@ class BaseTrainLoop(BaseLoop):
         self._random_at_epoch_start = capture_rng()
 
     @property
-    def completed(self) -> tuple[int, int]:
+    def completed(self) -> Position:
         """The numbers of completed iterations and epochs, as saved in checkpoints.
 
         While the `after_train_iter` or `after_train_epoch` hooks run, the iteration or epoch already counts as
@@ -304,7 +312,7 @@ class BaseTrainLoop(BaseLoop):
         events = self.runner.events
         ends_epoch = self.by_epoch and "after_train_epoch" in events
         ends_iteration = not ends_epoch and "after_train_iter" in events
-        return self._iter + ends_iteration, self._epoch + ends_epoch
+        return Position(self._iter + ends_iteration, self._epoch + ends_epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, and the validation state."""
@@ -313,16 +321,17 @@ class BaseTrainLoop(BaseLoop):
             "iter": iteration,
             "epoch": epoch,
             "validated_at": self._validated_at,
-            "validation_requested": self.validation_requested or self.runner.requests.agreed.validation,
+            "validation_requested": self.validation_requested or self.runner.requests.validation,
             "ended": self.ended,
-            "data": self._data.state_dict(iteration, epoch if self.by_epoch else None),
+            "data": self._data_position.state_dict(iteration, epoch if self.by_epoch else None),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned. Training then continues from that position."""
-        self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
+        self._iter = read_count(state, "iter")
+        self._epoch = read_count(state, "epoch")
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
-        state = {"validated_at": self._position, "validation_requested": False, "ended": True, **state}
+        state = {"validated_at": self.position, "validation_requested": False, "ended": True, **state}
         self._validated_at = read_count(state, "validated_at")
         self.validation_requested = read_flag(state, "validation_requested")
         self.ended = read_flag(state, "ended")
@@ -331,15 +340,16 @@ class BaseTrainLoop(BaseLoop):
                 raise ValueError(
                     f"the data is at epoch {state['data']['epoch']}, but the run is at epoch {self._epoch}"
                 )
-            done = self._data.load_state_dict(state["data"], self._iter)
-            self._iter = done if self.by_epoch else self._iter
+            batches_read = self._data_position.load_state_dict(state["data"], self._iter)
+            if self.by_epoch:
+                self._iter = batches_read
 
 
 def check_has_batches(loader: Any) -> None:
     """Raises a DataError if a training loader has no batches."""
     if length_of(loader) != 0 or getattr(loader, "endless", False):
         return
-    samples = length_of(getattr(loader, "dataset", None))
+    samples = length_of(dataset_of(loader))
     if not samples or not getattr(loader, "drop_last", False):
         raise DataError("the training loader has no batches")
     sizes = f"({samples} < {loader.batch_size})"
@@ -347,7 +357,7 @@ def check_has_batches(loader: Any) -> None:
     raise DataError(message, key="drop_last")
 
 
-def check_loop_class(kind: Any, base: type[BaseLoop], key: str) -> None:
+def check_loop_class(loop_class: Any, base: type[BaseLoop], key: str) -> None:
     """Raises a BuildError if a loop class is not derived from `base`."""
-    if not issubclass(kind, base):
-        raise BuildError(f"the loop must be derived from {base.__name__}", found=kind, key=key)
+    if not issubclass(loop_class, base):
+        raise BuildError(f"the loop must be derived from {base.__name__}", found=loop_class, key=key)

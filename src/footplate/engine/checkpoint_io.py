@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,6 +24,7 @@ from footplate.checkpoint_names import BEST, is_sharded_path
 from footplate.distributed import compute_on_ranks, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
+from footplate.engine.base_loops import Position
 from footplate.engine.nonfinite import check_weights
 from footplate.engine.resume_plan import Load
 from footplate.error_context import at_key, located
@@ -35,13 +36,6 @@ if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
-
-
-class Position(NamedTuple):
-    """The numbers of completed iterations and epochs."""
-
-    iter: int = 0
-    epoch: int = 0
 
 
 class CheckpointIO:
@@ -117,7 +111,7 @@ class CheckpointIO:
             self.saver.refuse(error, after)
             return
         checkpoint = state.capture(
-            runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=background
+            runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, on_all_ranks=background
         )
         checkpoint["meta"].update(meta or {})
         runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
@@ -142,12 +136,13 @@ class CheckpointIO:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
         model = trained_model(runner.model)
         loading = self.loading
+        # The search for the newest intact checkpoint has already read the file.
         checkpoint = loading.content if (loading.path, map_location) == (path, "cpu") else None
         if checkpoint is None:
             checkpoint = load_checkpoint(path, map_location, like=model, in_place=loading.resuming)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
-        self.is_loaded_by_user |= not loading.path
+        self.is_loaded_by_user |= not loading.path  # otherwise, `start` or `resume` has called this method
         meta = _meta_of(checkpoint)
         if isinstance(runner.progress, Position):  # a training loop has its own
             counts = (meta[key] if isinstance(meta.get(key), int) else 0 for key in ("iter", "epoch"))
@@ -166,26 +161,28 @@ class CheckpointIO:
         """
         if path := runner.message_hub.get_info("best_ckpt"):
             return str(path)
-        home, found = runner.folder.home, []
+        home = runner.folder.home
+        candidates = []
         names = storage.list_dir(home) if storage.exists(home) else []
         best = [storage.join(home, name) for name in names if name.startswith(BEST)]
         for file in [*list_candidates(home)[:1], *filter(is_written_by_footplate, best)]:  # not an exported model
             checkpoint = load_checkpoint(file, "meta", in_place=True)
             if name := state.part_of(checkpoint, "message_hub", "runtime_info").get("best_ckpt"):
                 path = relocate(name, storage.parent(file))
-                found.append((_meta_of(checkpoint).get("iter", 0), file in best, path))
-        if not found:
+                candidates.append((_meta_of(checkpoint).get("iter", 0), file in best, path))
+        if not candidates:
             raise ArgumentError(
                 f"there is no best checkpoint in '{home}'",
                 found="best",
                 notes=["Set default_hooks=dict(checkpoint=dict(save_best='...')), and train first."],
             )
-        return max(found, key=lambda place: place[:2])[-1]  # from the newest file
+        return max(candidates, key=lambda candidate: candidate[:2])[-1]  # from the newest file
 
     def resume(
         self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool
     ) -> None:
         """Restores the state of the run from a checkpoint; see `Runner.resume`."""
+        # If `start` is resuming, its `Load` contains the content of the file.
         with self._loading(self.loading if self.loading.resuming else Load(path, resuming=True)):
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
         keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
@@ -220,7 +217,8 @@ class CheckpointIO:
 
     @contextmanager
     def _loading(self, load: Load) -> Iterator[None]:
-        before, self.loading = self.loading, load
+        before = self.loading
+        self.loading = load
         try:
             yield
         finally:
@@ -241,7 +239,8 @@ def _replicated_storages(runner: "Runner", path: str) -> Set[int]:
     """
     if not is_sharded_path(path):
         return frozenset()
-    wrappers = runner.optim_wrapper.parts.values()
-    states = [value for each in wrappers for held in each.optimizer.state.values() for value in held.values()]
-    tensors = [*unwrap_model(runner.model).parameters(), *(each for each in states if isinstance(each, torch.Tensor))]
-    return {each.untyped_storage().data_ptr() for each in tensors if not is_dtensor(each)}
+    tensors: list[torch.Tensor] = [*unwrap_model(runner.model).parameters()]
+    for wrapper in runner.optim_wrapper.parts.values():
+        for parameter_state in wrapper.optimizer.state.values():
+            tensors += filter(torch.is_tensor, parameter_state.values())
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors if not is_dtensor(tensor)}

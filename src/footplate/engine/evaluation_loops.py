@@ -2,14 +2,14 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from footplate.checks import check_flag
-from footplate.data import SampleLoader, batch_size_of, batches, build_dataloader, length_of
+from footplate.data import SampleLoader, batch_size_of, batches, build_dataloader, dataset_of, length_of
 from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
 from footplate.engine.base_loops import BaseLoop
 from footplate.errors import ArgumentError, DataError
@@ -118,8 +118,7 @@ class _EvaluationLoop(BaseLoop):
         due = self.sets
         if "train" in runner.phases:
             training = runner.train_loop
-            at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
-            due = [dataset for dataset in self.sets if dataset.is_due(*at)]
+            due = [dataset for dataset in self.sets if dataset.is_due(training.position, training.length)]
         self.left_out = tuple(dataset.name for dataset in self.sets if dataset not in due)
         runner.call_hook(f"before_{mode}")
         runner.call_hook(f"before_{mode}_epoch")
@@ -158,7 +157,7 @@ class _EvaluationLoop(BaseLoop):
         self.evaluator.reset()
         for idx, data_batch in enumerate(batches(self.dataloader)):
             self.run_iter(idx, data_batch)
-        size = length_of(getattr(self.dataloader, "dataset", None))
+        size = length_of(dataset_of(self.dataloader))
         counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.counted is not None
         is_exact = (counts_once and not self.overrides("run_iter")) or runner.world_size == 1
         # Otherwise, a sampler may repeat samples so that all ranks have the same number. The metrics drop the extra
@@ -176,7 +175,8 @@ class _EvaluationLoop(BaseLoop):
 
     def choose(self, dataset: EvaluationSet) -> None:
         """Sets the dataset that the loop evaluates next."""
-        self.current, self.dataloader = dataset.name, dataset.dataloader
+        self.current = dataset.name
+        self.dataloader = dataset.dataloader
         self.evaluator: Evaluator = dataset.evaluator
         self.evaluator.set_context(folder=self.runner.log_dir)
         self._describe_data(dataset.dataloader)
@@ -197,20 +197,16 @@ class TestLoop(_EvaluationLoop):
     mode = "test"
 
 
-def predicting(loop: Any, device: torch.device) -> AbstractContextManager[None]:
-    """Returns a context that disables gradients and applies the loop's precision and inference mode.
+@contextmanager
+def predicting(loop: Any, device: torch.device) -> Iterator[None]:
+    """Disables gradients inside the block, and applies the loop's precision and inference mode.
 
     Args:
         loop: The loop. Its attributes `inference_mode` and `fp16` are optional.
         device: The device of the model.
     """
     without_gradients = torch.inference_mode() if getattr(loop, "inference_mode", False) else torch.no_grad()
-    return _in_low_precision(without_gradients, device) if getattr(loop, "fp16", False) else without_gradients
-
-
-@contextmanager
-def _in_low_precision(without_gradients: AbstractContextManager[None], device: torch.device) -> Iterator[None]:
-    with without_gradients, torch.autocast(device.type):
+    with without_gradients, torch.autocast(device.type) if getattr(loop, "fp16", False) else nullcontext():
         yield
 
 

@@ -216,8 +216,8 @@ class Hook:
 
     def every_n_epochs(self, runner: "Runner", n: int, start: int = 0) -> bool:
         """Checks whether the current epoch, counted from 1, is `start`, `start + n`, `start + 2n` and so on."""
-        done = runner.epoch + 1
-        return n > 0 and done >= start and (done - start) % n == 0
+        epoch = runner.epoch + 1
+        return n > 0 and epoch >= start and (epoch - start) % n == 0
 
     def every_n_inner_iters(self, batch_idx: int, n: int) -> bool:
         """Checks whether `batch_idx + 1` is a multiple of `n`."""
@@ -225,8 +225,8 @@ class Hook:
 
     def every_n_train_iters(self, runner: "Runner", n: int, start: int = 0) -> bool:
         """Checks whether the current iteration, counted from 1, is `start`, `start + n`, `start + 2n` and so on."""
-        done = runner.iter + 1
-        return n > 0 and done >= start and (done - start) % n == 0
+        iteration = runner.iter + 1
+        return n > 0 and iteration >= start and (iteration - start) % n == 0
 
     def end_of_epoch(self, dataloader: Any, batch_idx: int) -> bool:
         """Checks whether `batch_idx` is the index of the loader's last batch."""
@@ -322,11 +322,11 @@ def similar_event(name: str) -> str | None:
 
 def acts_at(hook: Hook | type[Hook], event: str) -> bool:
     """Checks whether a hook handles an event, i.e. overrides its method or the method shared by all modes."""
-    kind = hook if isinstance(hook, type) else type(hook)
-    own = {} if isinstance(hook, type) else vars(hook)
+    hook_class = hook if isinstance(hook, type) else type(hook)
+    attributes = {} if isinstance(hook, type) else vars(hook)
     shared = _shared_method(event)
     names = [event, shared] if shared in _SHARED else [event]
-    return any(name in own or getattr(kind, name) is not getattr(Hook, name) for name in names)
+    return any(name in attributes or getattr(hook_class, name) is not getattr(Hook, name) for name in names)
 
 
 def _shared_method(event: str) -> str:
@@ -338,11 +338,13 @@ def _shared_method(event: str) -> str:
 def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
     """Returns the hook's method for an event, wrapped to drop event arguments that the method does not take."""
     method: Callable[..., Any] = getattr(hook, event)
-    mode, shared = event.split("_")[1], _shared_method(event)
+    mode = event.split("_")[1]
+    shared = _shared_method(event)
     if getattr(method, "__func__", None) is getattr(Hook, event) and EVENTS[event] == _SHARED.get(shared, ("",))[:-1]:
         return partial(getattr(hook, shared), mode=mode)  # saves one call: the default method only calls the shared one
-    arguments, parameters = EVENTS[event], inspect.signature(method).parameters
-    takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    arguments = EVENTS[event]
+    parameters = inspect.signature(method).parameters
+    takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     taken = arguments if takes_all else tuple(name for name in arguments if name in parameters)
     check_accepts(hook, event, ("runner",), keywords=taken, expected=("runner", *arguments))
     for name in parameters:
@@ -352,7 +354,7 @@ def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
     if taken == arguments:
         return method
 
-    def call(runner: "Runner", **given: Any) -> Any:
-        return method(runner, **{name: given[name] for name in taken if name in given})
+    def call(runner: "Runner", **values: Any) -> Any:
+        return method(runner, **{name: values[name] for name in taken if name in values})
 
     return call

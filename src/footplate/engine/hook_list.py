@@ -46,8 +46,8 @@ class _Entry:
     arguments: Collection[str]
     methods: Mapping[str, Callable[..., Any]]
 
-    def place(self) -> tuple[bool, int]:
-        """Returns the sort key for the execution order."""
+    def sort_key(self) -> tuple[bool, int]:
+        """Sorts entries in execution order."""
         return bool(self.hook.acts_last), get_priority(self.hook.priority)
 
 
@@ -82,17 +82,17 @@ class HookList(Sequence[Hook]):
             ArgumentError: The priority is invalid, the signature of a method does not match its event, or another hook
                 already swaps weights.
         """
-        other = next((entry for entry in self._entries if entry.hook.swaps_weights), None)
-        if hook.swaps_weights and other is not None:  # both would restore in the same order, leaving wrong weights
+        swapping = next((entry for entry in self._entries if entry.hook.swaps_weights), None)
+        if hook.swaps_weights and swapping is not None:  # both would restore in the same order, leaving wrong weights
             raise ArgumentError(
-                f"{type(hook).__name__} and {type(other.hook).__name__} both swap the model's weights for "
+                f"{type(hook).__name__} and {type(swapping.hook).__name__} both swap the model's weights for "
                 "validation. A run may have only one such hook",
-                notes=[f"The other hook is {other.key}. Remove one of them."],
+                notes=[f"The other hook is {swapping.key}. Remove one of them."],
             )
         if priority is not None:
             hook.priority = priority
         bisect.insort(
-            self._entries, _Entry(hook, key or type(hook).__name__, arguments, hook.listeners()), key=_Entry.place
+            self._entries, _Entry(hook, key or type(hook).__name__, arguments, hook.listeners()), key=_Entry.sort_key
         )
         # Create new lists, because a hook may register another hook while an event is being handled.
         self._methods = {
@@ -154,7 +154,7 @@ class HookList(Sequence[Hook]):
             acting = []
             for entry in self._entries:
                 if event in entry.methods:
-                    is_last, number = entry.place()
+                    is_last, number = entry.sort_key()
                     acting.append((type(entry.hook).__name__, "last" if is_last else names.get(number, str(number))))
             if acting:
                 yield event, acting
@@ -180,7 +180,8 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
     """
     settings: dict[str, Any] = {name: dict(cfg) for name, cfg in DEFAULT_HOOKS.items()}
     for name, changes in (default_hooks or {}).items():
-        key, is_default = f"default_hooks.{name}", name in DEFAULT_HOOKS
+        key = f"default_hooks.{name}"
+        is_default = name in DEFAULT_HOOKS
         near = None if is_default else nearest(name, DEFAULT_HOOKS)
         if changes is None and near:
             raise BuildError(f"default_hooks has no '{name}' to remove", key=key, suggestion=near)
@@ -189,9 +190,8 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
             if not is_default:
                 raise BuildError(f"the hook '{key}' has no 'type' key", key=key, suggestion=near)
             settings[name] = with_origins({**DEFAULT_HOOKS[name], **changes}, changes)
-    kept = {name: cfg for name, cfg in settings.items() if cfg is not None}
-    named = [(f"default_hooks.{name}", cfg) for name, cfg in kept.items()]
-    named += [(f"custom_hooks[{place}]", cfg) for place, cfg in enumerate(custom_hooks or ())]
+    named = [(f"default_hooks.{name}", cfg) for name, cfg in settings.items() if cfg is not None]
+    named += [(f"custom_hooks[{index}]", cfg) for index, cfg in enumerate(custom_hooks or ())]
     hooks = HookList()
     for key, cfg in named:
         with at_key(key):
@@ -201,7 +201,8 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
 
 def implicit_hooks(runner: "Runner") -> list[Any]:
     """Returns the hooks, or hook config dicts, that other components of a training run require."""
-    loop, hooks = runner.train_loop, list[Any]()
+    loop = runner.train_loop
+    hooks = list[Any]()
     if loop.max_hours is not None:
         hooks.append({"type": "TimeLimitHook", "max_hours": loop.max_hours})
     if getattr(loop.dataloader, "uneven", False):

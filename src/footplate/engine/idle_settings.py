@@ -19,9 +19,10 @@ _logger = logging.getLogger("footplate.engine")
 
 def warn_about_variables(cfg: Config) -> None:
     """Warns about top-level keys that have no effect, and about variables that are changed after their last use."""
-    top, model = cfg.get("data_preprocessor"), cfg.get("model")
-    own = model.get("data_preprocessor") if isinstance(model, Mapping) else None
-    is_copied = own is not None and is_variable(cfg, "data_preprocessor")  # as in many configs of code bases
+    top = cfg.get("data_preprocessor")
+    model = cfg.get("model")
+    inner = model.get("data_preprocessor") if isinstance(model, Mapping) else None
+    is_copied = inner is not None and is_variable(cfg, "data_preprocessor")  # as in many configs of code bases
     for change in find_unused_changes(cfg, READ_KEYS - {"data_preprocessor"} if is_copied else READ_KEYS):
         _logger.warning("%s", change)
     ignored = {key: advice for extension in extensions() for key, advice in extension.ignored_keys.items()}
@@ -30,7 +31,7 @@ def warn_about_variables(cfg: Config) -> None:
     }
     advice = ": it is an argument of Runner(...). In a config, derive the model from BaseModel, and set val_evaluator."
     reasons |= {key: advice for key in FUNCTIONS if cfg.get(key) and not is_variable(cfg, key)}
-    if top is not None and own is not None and not is_copied and _without_scope(top) != _without_scope(own):
+    if top is not None and inner is not None and not is_copied and _without_scope(top) != _without_scope(inner):
         reasons["data_preprocessor"] = ", because the model has its own. Set model.data_preprocessor."
     _warn_about_keys(cfg, reasons)
 

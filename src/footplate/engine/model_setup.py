@@ -72,6 +72,7 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
     if sections["activation_checkpointing"]:
         checkpoint_activations(unwrap_model(model), sections["activation_checkpointing"])
     model = speed_up(model.to(device), compile=sections["compile"], channels_last=sections["channels_last"])
+    # Moved again, because `add_steps` adds a data preprocessor.
     return add_steps(model, **{name: sections[name] for name in FUNCTIONS}).to(device)  # type: ignore[no-any-return]
 
 
@@ -84,7 +85,8 @@ def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:
     Raises:
         FootplateError: A config cannot refer to the function, or the arguments are not plain data.
     """
-    function, arguments = builder, {}
+    function = builder
+    arguments = {}
     if isinstance(builder, functools.partial):
         function, arguments = builder.func, builder.keywords
         if builder.args or "type" in arguments:
@@ -123,7 +125,8 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
         _refuse_fragile(model, "channels_last", "Remove `channels_last=True`.")
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = dict(compile) if isinstance(compile, Mapping) else {}
-    target, regions = settings.pop("target", "forward"), settings.pop("regions", None)
+    target = settings.pop("target", "forward")
+    regions = settings.pop("regions", None)
     arguments = compile_arguments(settings if isinstance(compile, Mapping) else compile)
     if arguments is None:
         return model
@@ -131,7 +134,7 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
         if target != "forward":
             raise ArgumentError("'target' and 'regions' cannot both be set", key="compile.regions", found=regions)
         with at_key("compile"), at_key("regions"), located(regions):
-            parts = select_modules({name: each for name, each in unwrap_model(model).named_modules() if name}, regions)
+            parts = select_modules({name: part for name, part in unwrap_model(model).named_modules() if name}, regions)
         if not parts:
             raise ArgumentError("'regions' does not match any module", key="compile.regions", found=regions)
         _compile(list(parts.values()), arguments)

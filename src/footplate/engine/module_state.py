@@ -20,12 +20,13 @@ def record_modules(model: nn.Module) -> Callable[[], None]:
     Returns:
         A function that restores the recorded state.
     """
-    rng, modules = capture_rng(), list(unwrap_model(model).modules())
-    buffers = [(each, name, buffer) for each in modules for name, buffer in each.named_buffers(recurse=False)]
+    rng = capture_rng()
+    modules = list(unwrap_model(model).modules())
+    buffers = [(module, name, buffer) for module in modules for name, buffer in module.named_buffers(recurse=False)]
     values = [buffer.detach().clone() for *_, buffer in buffers]
-    gradients = [(each, None if each.grad is None else each.grad.clone()) for each in model.parameters()]
+    gradients = [(weight, None if weight.grad is None else weight.grad.clone()) for weight in model.parameters()]
     plain: list[dict[str, Any]] = [
-        {key: value for key, value in vars(each).items() if type(value) in _PLAIN_TYPES} for each in modules
+        {key: value for key, value in vars(module).items() if type(value) in _PLAIN_TYPES} for module in modules
     ]
 
     def restore() -> None:
@@ -33,8 +34,8 @@ def record_modules(model: nn.Module) -> Callable[[], None]:
             for (module, name, buffer), value in zip(buffers, values, strict=True):
                 buffer.copy_(value)
                 setattr(module, name, buffer)  # the module may have replaced the tensor
-        for parameter, gradient in gradients:
-            parameter.grad = gradient
+        for weight, gradient in gradients:
+            weight.grad = gradient
         for module, attributes in zip(modules, plain, strict=True):
             vars(module).update(attributes)
         restore_rng(rng)

@@ -53,7 +53,9 @@ class NonFiniteHook(Hook):
         for key in ("loss", "grad"):
             check_choice(key, settings[key], POLICIES)
         check_count("interval", settings["interval"])
-        self.loss, self.grad, self.interval = settings["loss"], settings["grad"], settings["interval"]
+        self.loss = settings["loss"]
+        self.grad = settings["grad"]
+        self.interval = settings["interval"]
         self._checks_gradients = "grad" in (policy or {}) or self.loss == "skip"
         self._has_warned_of_scale = False
 
@@ -79,13 +81,13 @@ class NonFiniteHook(Hook):
     def after_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Checks the losses at the end of each interval."""
         if (runner.iter + 1) % self.interval == 0:
-            compute_on_ranks(lambda: self.check(runner, runner.iter + 1))
+            compute_on_ranks(lambda: self.check(runner))
 
     def after_train(self, runner: "Runner") -> None:
         """Checks the losses of the last, possibly incomplete interval."""
-        compute_on_ranks(lambda: self.check(runner, runner.iter))
+        compute_on_ranks(lambda: self.check(runner))
 
-    def check(self, runner: "Runner", done: int, *, stop: bool = False) -> None:
+    def check(self, runner: "Runner", *, stop: bool = False) -> None:
         """Checks the losses of the last `interval` iterations.
 
         Also warns about steps that the device has skipped. If a loss scaler has reduced its scale below 1, warns about
@@ -93,21 +95,21 @@ class NonFiniteHook(Hook):
 
         Args:
             runner: The runner.
-            done: The number of completed iterations.
             stop: Whether to raise the error even if `loss` is not "stop".
 
         Raises:
             NonFiniteError: A loss is non-finite, and `loss` is "stop".
         """
+        iteration = runner.train_loop.completed.iter
         for wrapper in runner.optim_wrapper.parts.values():
-            wrapper.warn_of_skipped_steps(done)
+            wrapper.warn_of_skipped_steps(iteration)
         self._warn_of_scale(runner)
         losses = [key for key in runner.message_hub.log_scalars if key.startswith("train/") and "loss" in key]
         for key in ["train/loss"] if "train/loss" in losses else losses:  # a custom train_step may not return a total
             history = runner.message_hub.log_scalars[key]
             window = min(self.interval, len(history))
             if window and not math.isfinite(history.mean(window)):
-                error = _loss_error(runner, done, key, window, [other for other in losses if other != key])
+                error = _loss_error(runner, iteration, key, window, [name for name in losses if name != key])
                 if stop or self.loss == "stop":
                     raise error
                 _logger.warning("%s", error.message)
@@ -135,14 +137,14 @@ def check_weights(runner: "Runner") -> None:
         NonFiniteError: A weight is non-finite, or a loss was non-finite and `on_nonfinite` requires the run to stop.
     """
     runner.saver.wait()
-    done, _ = runner.train_loop.completed
     if runner.nonfinite.loss == "stop":
-        runner.nonfinite.check(runner, done)
+        runner.nonfinite.check(runner)
     if names := nonfinite_weights(unwrap_model(runner.model)):
-        runner.nonfinite.check(runner, done, stop=True)
+        runner.nonfinite.check(runner, stop=True)
+        iteration = runner.train_loop.completed.iter
         raise NonFiniteError(
-            f"the weights contain NaN or infinity after iteration {done}, so they are not saved",
-            iteration=done,
+            f"the weights contain NaN or infinity after iteration {iteration}, so they are not saved",
+            iteration=iteration,
             notes=[f"first in {list_names([repr(name) for name in names], 1)}", _last_good(runner)],
         )
 
@@ -152,14 +154,17 @@ def nonfinite_weights(model: nn.Module) -> list[str]:
 
     Infinity in a buffer may be intentional.
     """
-    floats = [each for each in map(_real_values, (*model.parameters(), *model.buffers())) if each.is_floating_point()]
+    tensors = map(_real_values, (*model.parameters(), *model.buffers()))
     # Read all sums at once, and check individual tensors only if any sum is non-finite.
-    sums = [each.sum(dtype=torch.float32 if each.element_size() < 4 else None).double().cpu() for each in floats]
-    names: list[str] = []
-    if sums and not torch.stack(sums).isfinite().all():
-        names += [name for name, each in model.named_parameters() if not _real_values(each).isfinite().all()]
-        names += [name for name, each in model.named_buffers() if each.isnan().any()]
-    return names
+    sums = [
+        tensor.sum(dtype=torch.float32 if tensor.element_size() < 4 else None).double().cpu()
+        for tensor in tensors
+        if tensor.is_floating_point()
+    ]
+    if not sums or torch.stack(sums).isfinite().all():
+        return []
+    parameters = [name for name, weight in model.named_parameters() if not _real_values(weight).isfinite().all()]
+    return parameters + [name for name, buffer in model.named_buffers() if buffer.isnan().any()]
 
 
 def _real_values(tensor: Tensor) -> Tensor:
@@ -167,14 +172,18 @@ def _real_values(tensor: Tensor) -> Tensor:
     return torch.view_as_real(values) if values.is_complex() else values
 
 
-def _loss_error(runner: "Runner", done: int, key: str, window: int, others: Sequence[str]) -> NonFiniteError:
-    """Returns the error for the first non-finite value among the last `window` values of the loss `key`."""
-    histories = {name: runner.message_hub.log_scalars[name].data[0] for name in (key, *others)}
+def _loss_error(runner: "Runner", iteration: int, key: str, window: int, terms: Sequence[str]) -> NonFiniteError:
+    """Returns the error for the first non-finite value among the last `window` values of the loss `key`.
+
+    The message also lists which of the other losses, `terms`, were non-finite at that time.
+    """
+    histories = {name: runner.message_hub.log_scalars[name].data[0] for name in (key, *terms)}
     losses = histories.pop(key)
     back = window - int(np.flatnonzero(~np.isfinite(losses[-window:]))[0])  # offset from the end
-    terms = [name for name, values in histories.items() if len(values) >= back and not math.isfinite(values[-back])]
-    first, loss = done - back + 1, "loss" if key == "train/loss" else f"loss '{key.removeprefix('train/')}'"
-    which = f" ({', '.join(name.removeprefix('train/') for name in terms)})" if terms else ""
+    nonfinite = [name for name, values in histories.items() if len(values) >= back and not math.isfinite(values[-back])]
+    first = iteration - back + 1
+    loss = "loss" if key == "train/loss" else f"loss '{key.removeprefix('train/')}'"
+    which = f" ({', '.join(name.removeprefix('train/') for name in nonfinite)})" if nonfinite else ""
     has_earlier = len(losses) > back
     before = f"Before that, the loss was {losses[-back - 1]:g}." if has_earlier else "It was non-finite from the start."
     advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if runner.nonfinite.loss == "stop" else []
@@ -204,8 +213,8 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
     try:
         path = _save_capture(runner, error)
         error.notes = (*error.notes, f"To inspect each layer, run: footplate replay {path}")
-    except (CheckpointError, ConfigError, OSError) as other:
-        _logger.warning("Could not save a capture of the failure: %s", str(other).replace("\n", ";"))
+    except (CheckpointError, ConfigError, OSError) as save_error:
+        _logger.warning("Could not save a capture of the failure: %s", str(save_error).replace("\n", ";"))
 
 
 def facts_of(runner: "Runner") -> dict[str, Any]:

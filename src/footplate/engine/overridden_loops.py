@@ -3,6 +3,7 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
+from footplate.engine.requests import answer_requests
 from footplate.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
             _check_resumed_data(loop)
         run_iter(*args, **kwargs)
         loop._batches_read = 0
-        loop._answer_requests()
+        if loop.runner.requests.pending:
+            answer_requests(loop.runner)
 
     loop.run_iter = step  # type: ignore[method-assign]
     if loop.overrides("run"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
-from footplate.data import metainfo_of
+from footplate.data import dataset_of, metainfo_of
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
@@ -80,7 +80,7 @@ def _check_folders(runner: "Runner", size: int) -> None:
 def _check_labels(runner: "Runner") -> None:
     loaders = [runner.train_dataloader, *(chosen.dataloader for chosen in _validation_sets(runner))]
     for loader in loaders:
-        for dataset in innermost_datasets(getattr(loader, "dataset", None)):
+        for dataset in innermost_datasets(dataset_of(loader)):
             if hasattr(dataset, "warn_about_labels"):
                 dataset.warn_about_labels()
     check_classes(metainfo_of(runner.train_dataloader), _validation_sets(runner), "validation")
@@ -103,7 +103,8 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
     Restores the random state, the message hub, the model's buffers, and all module attributes that are numbers, bools
     or strings.
     """
-    hub, restore = runner.message_hub, record_modules(runner.model)
+    hub = runner.message_hub
+    restore = record_modules(runner.model)
     records: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (mapping, dict(mapping)) for mapping in (hub.runtime_info, hub.log_scalars)
     ]
@@ -147,7 +148,7 @@ def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param
         size = storage.status(path).size
     finally:
         storage.remove(path)
-    return size + sum(math.prod(each.size) * each.tensor.element_size() for each in parts.values())
+    return size + sum(math.prod(part.size) * part.tensor.element_size() for part in parts.values())
 
 
 def check_free_space(folder: str, size: int, key: str) -> None:
@@ -214,7 +215,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
     if batch is None:
         return []
     runner.model.eval()
-    with trial_evaluator(chosen.evaluator, getattr(loader, "dataset", None)) as evaluator:
+    with trial_evaluator(chosen.evaluator, dataset_of(loader)) as evaluator:
         samples, losses = predict_batch(runner, batch)
         with predicting(runner.val_loop, runner.device):
             evaluator.process(data_samples=samples, data_batch=batch)

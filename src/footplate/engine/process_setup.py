@@ -56,7 +56,8 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
     check_environment(env_cfg)
     if initialize(launcher, env_cfg.get("dist_cfg")):
         report_uncaught_errors()
-    had_benchmarks, _benchmarks = _benchmarks, bool(env_cfg.get("cudnn_benchmark"))
+    had_benchmarks = _benchmarks
+    _benchmarks = bool(env_cfg.get("cudnn_benchmark"))
     if _benchmarks or had_benchmarks:  # otherwise, keep what the user has set
         torch.backends.cudnn.benchmark = _benchmarks
     if env_cfg.get("resource_limit"):
@@ -93,7 +94,8 @@ def check_environment(env_cfg: Mapping[str, Any]) -> None:
             raise ArgumentError("env_cfg.mp_cfg must be a dict", key="mp_cfg", found=workers)
         with at_key("mp_cfg"):
             check_keys("env_cfg.mp_cfg", workers, WORKER_KEYS, prefix="")
-            method, threads = workers.get("mp_start_method"), workers.get("opencv_num_threads")
+            method = workers.get("mp_start_method")
+            threads = workers.get("opencv_num_threads")
             if method is not None:
                 check_choice("mp_start_method", method, multiprocessing.get_all_start_methods())
             if threads is not None:
@@ -135,11 +137,12 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     if seed is None:
         seed = broadcast_object(int.from_bytes(os.urandom(4), "little") % (1 << 31))
     seed = int(seed)  # from a NumPy integer, which `random.seed` rejects
-    own = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
-    random.seed(own)
-    np.random.seed(own)
-    torch.manual_seed(own)
-    was_deterministic, _is_deterministic = _is_deterministic, bool(randomness.get("deterministic"))
+    rank_seed = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
+    random.seed(rank_seed)
+    np.random.seed(rank_seed)
+    torch.manual_seed(rank_seed)
+    was_deterministic = _is_deterministic
+    _is_deterministic = bool(randomness.get("deterministic"))
     if _is_deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False

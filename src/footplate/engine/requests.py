@@ -1,8 +1,7 @@
 """Handles requests to save, stop or validate a run, and saves the run if reading data fails.
 
-A signal handler or hook writes its request to `Requests.own`. `Requests.exchange` combines the requests of all ranks in
-`Requests.agreed`; in a single process, both are the same object. Between iterations, the training loop handles the
-fields of `agreed`:
+A signal handler or hook writes its request to `Requests.local`. `Requests.exchange` makes it a request of all ranks. In
+a single process, it is one at once. Between iterations, the training loop handles the requests of all ranks:
 
 - `signal` saves the run and ends the process with `Interrupted`.
 - `save` saves the run.
@@ -28,6 +27,7 @@ from footplate.data.waiting import data_wait
 from footplate.distributed import compute_on_ranks, get_rank, is_distributed
 from footplate.engine.hook import Hook
 from footplate.error_context import add_note
+from footplate.messages import first_line
 from footplate.records.logger import print_urgent
 
 if TYPE_CHECKING:
@@ -85,21 +85,19 @@ class Request:
     validation: bool = False
 
 
-class Requests:
-    """Collects the requests that a training loop handles after the current iteration.
+class Requests(Request):
+    """The requests of all ranks, which the training loop handles after the current iteration.
 
-    Signal handlers and hooks set `own`, and the loop handles `agreed`. In a single process, both are the same object.
-    With several ranks, `exchange` combines the requests, so that all ranks respond in the same iteration.
+    Signal handlers and hooks set `local`. With several ranks, `exchange` combines these requests, so that all ranks
+    respond in the same iteration.
 
     Args:
         device: The device for exchanging requests between ranks.
         phases: The current phases of the run; see `Runner`.
 
     Attributes:
-        own: The requests that this process received.
-        agreed: The requests to handle.
-        pending: Whether `answer_requests` has anything to do. This is the only attribute that the loop checks after
-            each iteration.
+        local: The requests of this rank that have not been exchanged. In a single process, this object itself.
+        pending: Whether `answer_requests` has anything to do. This is what the loop checks after each iteration.
         scheduled_saves: Saves that hooks have scheduled for after the current iteration.
         saved_after_error: Whether reading data failed and the run has been saved.
         can_save_after_error: Whether to save the run if reading data fails. False in trial runs.
@@ -108,13 +106,15 @@ class Requests:
     def __init__(self, device: torch.device, phases: Sequence[str]) -> None:
         self._device, self._phases = device, phases
         self.can_save_after_error = True
-        self.own = Request()
+        self.local = Request()
         self.reset()
 
     def reset(self) -> None:
         """Drops all requests, except for a validation run, which a loaded checkpoint may have requested."""
-        self.own = Request(validation=self.own.validation)
-        self.agreed = Request() if is_distributed() else self.own
+        validation = self.local.validation
+        super().__init__()
+        self.local = Request() if is_distributed() else self
+        self.local.validation = validation
         self.pending = self.saved_after_error = False
         self.scheduled_saves: list[Callable[[], None]] = []
 
@@ -130,14 +130,14 @@ class Requests:
     @property
     def is_alone(self) -> bool:
         """Whether this is the only process. If so, its requests take effect immediately."""
-        return self.agreed is self.own
+        return self.local is self
 
     def announce_stop(self) -> None:
         """Makes the loop end the run after the current iteration or validation run, and prints a message."""
         self.pending = True
         if get_rank() == 0:
-            name = signal.Signals(self.agreed.signal).name
-            again = f"{name} again" if self.agreed.signal in END_SIGNALS else "SIGTERM twice"
+            name = signal.Signals(self.signal).name
+            again = f"{name} again" if self.signal in END_SIGNALS else "SIGTERM twice"
             work = "validation" if "val" in self._phases else "iteration"
             print_urgent(f"{name}: finishing the {work}, then saving. Send {again} to exit at once.")
 
@@ -154,22 +154,22 @@ class Requests:
         """
         if self.is_alone:
             return pause
-        own, agreed = self.own, self.agreed
-        save = own.save
+        local = self.local
+        save = local.save
         if save:  # reset only if it was True when read, because a signal may have set it since
-            own.save = False
-        values = [own.signal, save, own.stop, own.validation, -pause]
-        own.validation = False
+            local.save = False
+        values = [local.signal, save, local.stop, local.validation, -pause]
+        local.validation = False
         requests = torch.tensor(values, dtype=torch.int64, device=self._device)
         dist.all_reduce(requests, dist.ReduceOp.MAX)
         number, save, stop, validation, pause = requests.tolist()
-        agreed.stop = Stop(stop)
-        agreed.validation |= bool(validation)
-        if number and not agreed.signal:
-            agreed.signal = number
+        self.stop = Stop(stop)
+        self.validation |= bool(validation)
+        if number and not self.signal:
+            self.signal = number
             self.announce_stop()
         if save:
-            agreed.save = self.pending = True
+            self.save = self.pending = True
         return -pause
 
 
@@ -191,8 +191,9 @@ class RequestExchangeHook(Hook):
         self._left -= 1
         if self._left == 0:
             now = time.monotonic()
-            fitting = int(self._pause * SECONDS_BETWEEN_EXCHANGES / max(now - self._since, 1e-3))
-            self._pause = self._left = runner.requests.exchange(pause=min(max(fitting, 1), 10))
+            iterations_per_second = self._pause / max(now - self._since, 1e-3)
+            pause = int(iterations_per_second * SECONDS_BETWEEN_EXCHANGES)
+            self._pause = self._left = runner.requests.exchange(min(max(pause, 1), 10))
             self._since = now
 
 
@@ -204,29 +205,30 @@ def answer_requests(runner: "Runner") -> None:
         CheckpointError: A save failed, and `on_save_error` is "stop".
         RuntimeError: A worker died.
     """
-    requests, agreed = runner.requests, runner.requests.agreed
+    requests = runner.requests
     requests.pending = False
     # A worker died, but the current iteration could still finish. If the run is about to stop, it needs no more data.
-    if isinstance(death := data_wait.pending, Exception) and not agreed.signal:
+    if isinstance(death := data_wait.pending, Exception) and not requests.signal:
         data_wait.pending = None
         save_after_data_error(runner, death)
         raise death
     runner.saver.complete()
-    saves, requests.scheduled_saves = requests.scheduled_saves, []
+    saves = requests.scheduled_saves
+    requests.scheduled_saves = []
     for save in saves:
         save()
-    if not agreed.save and not agreed.signal:
+    if not requests.save and not requests.signal:
         return
-    number, agreed.save = agreed.signal, False
+    requests.save = False
     save_on_request(runner)
-    if number:
+    if requests.signal:
         compute_on_ranks(runner.saver.wait)  # the launcher may kill all ranks as soon as one has exited
         runner.visualizer.close()
         kill_workers(runner.built_loaders())  # hung workers would keep the process from exiting
-        error = Interrupted(number)
-        lost = f"The run was NOT saved. The last checkpoint is {runner.saver.last}."
+        error = Interrupted(requests.signal)
         advice = f"Resume to continue from there: {runner.resume_plan.option}."
-        advice = advice if runner.saver.lost is None else lost
+        if runner.saver.failure is not None:
+            advice = f"The run was NOT saved. The last checkpoint is {runner.saver.last}."
         _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)
         raise error
 
@@ -237,7 +239,8 @@ def save_on_request(runner: "Runner") -> str:
     A later resume starts from this checkpoint.
     """
     folders = (hook.folder_in(runner) for hook in runner.hooks)
-    folder, name = next(filter(None, folders), runner.folder.home), runner.saver.name_of(ON_REQUEST)
+    folder = next(filter(None, folders), runner.folder.home)
+    name = runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
     runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))
     _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, path)
@@ -256,13 +259,13 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
     try:
         path = save_on_request(runner)
         saver.wait()
-        lost = saver.lost
+        failure = saver.failure
     except Exception as second:  # the first error is the one to fix
-        lost = str(second).split("\n", 1)[0]
-    if lost is None:
+        failure = first_line(second)
+    if failure is None:
         requests.saved_after_error = True
         option = "resume=True" if runner.is_plain else runner.resume_plan.option
         note = f"saved after iteration {runner.iter}: {path}. Fix the data and resume with {option}."
     else:
-        note = f"NOT saved after iteration {runner.iter}: {lost}. The last checkpoint is {saver.last}."
+        note = f"NOT saved after iteration {runner.iter}: {failure}. The last checkpoint is {saver.last}."
     add_note(error, f"The run was {note}")

@@ -147,8 +147,10 @@ def _with_length(sections: Mapping[str, Any]) -> Any:
 
 def _with_checkpoints(sections: Mapping[str, Any], *, has_defaults: bool) -> Any:
     """Returns `default_hooks` with default checkpoint settings for a plain module."""
-    hooks, train_cfg = sections["default_hooks"] or {}, sections["train_cfg"]
-    by_epoch, checkpoint = counts_epochs(train_cfg), hooks.get("checkpoint", {})
+    hooks = sections["default_hooks"] or {}
+    train_cfg = sections["train_cfg"]
+    by_epoch = counts_epochs(train_cfg)
+    checkpoint = hooks.get("checkpoint", {})
     if not isinstance(checkpoint, Mapping) or "type" in checkpoint:
         return hooks
     defaults: dict[str, Any] = {"by_epoch": by_epoch}

@@ -48,7 +48,9 @@ class ResumePlan:
     option = "--resume (resume=True)"
 
     def __init__(self, home: str, load_from: str | None, resume: bool | str, *, takes_settings: bool) -> None:
-        self.home, self.load_from, self.resume = home, load_from, resume
+        self.home = home
+        self.load_from = load_from
+        self.resume = resume
         self.takes_settings = takes_settings
         restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         if restarts != "0":
@@ -71,9 +73,9 @@ class ResumePlan:
         The search for the newest complete checkpoint has to read the file to verify it. The result contains the
         content, so that the file is not read twice.
         """
-        own = None if self.load_from is None else Load(self.load_from, resuming=self.resume is True)
-        if not self.resume or (own is not None and own.resuming):
-            return own
+        configured = None if self.load_from is None else Load(self.load_from, resuming=self.resume is True)
+        if not self.resume or (configured is not None and configured.resuming):
+            return configured
         content = None
 
         def search() -> str | None:
@@ -87,7 +89,7 @@ class ResumePlan:
         level = logging.INFO if self.resume == "auto" else logging.WARNING
         message = "Found no checkpoint to resume from in %s. The run starts from the beginning."
         _logger.log(level, message, self.home)
-        return own
+        return configured
 
     def seed(self) -> int | None:
         """Returns the seed of the run to resume, or None if no run is resumed or its checkpoint has no seed.

@@ -120,7 +120,8 @@ class RunFolder:
         """Creates the log folder. Picks a new name if another run has already created a folder with the same name."""
         if self._is_created:
             return
-        self._is_created, before = True, self.log_dir
+        self._is_created = True
+        before = self.log_dir
         self.timestamp = compute_on_main(lambda: create_log_folder(self.work_dir, self.timestamp))
         if self.log_dir != before:
             runner.visualizer.move(before, self.log_dir)
@@ -135,7 +136,8 @@ class RunFolder:
         if not filename:
             return
         name = f"{os.path.splitext(os.path.basename(filename))[0]}.py"
-        path, inside = os.path.join(self.work_dir, name), os.path.join(self.log_dir, name)
+        path = os.path.join(self.work_dir, name)
+        inside = os.path.join(self.log_dir, name)
         if os.path.lexists(path) and not is_written_config(path):
             _logger.warning(
                 "Keeping '%s', which has been edited or was not written by a run. Writing the config to '%s' instead.",
@@ -166,12 +168,14 @@ class RunFolder:
             with self.buffered_log():
                 _refuse_overwriting(runner)
         self.create(runner)
-        records, self.records = self.records, []
+        records = self.records
+        self.records = []
         name = f"{self.timestamp}.log" if is_main else f"rank_{runner.rank}.log"
         if is_main:
             os.makedirs(self.log_dir, exist_ok=True)
         limits = runner.sections["log_file"] or {}
-        path, before = os.path.join(self.log_dir, name), records if is_main else ()
+        path = os.path.join(self.log_dir, name)
+        before = records if is_main else ()
         resources.enter_context(logging_to(path, before, errors_only=not is_main, **limits))
         resources.enter_context(surviving_streams())
         if is_main:
@@ -226,7 +230,8 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
         )
         yield
         return
-    process, now = os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S")
+    process = os.getpid()
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
     Path(path).write_text(f"process {process} on {socket.gethostname()}, since {now}", encoding="utf-8")
     try:
         yield
@@ -275,7 +280,8 @@ def _refuse_overwriting(runner: "Runner") -> None:
     paths = compute_on_main(existing)
     if not paths:
         return
-    folder, names = storage.parent(paths[0]), list_names([storage.base_name(path) for path in paths], _MAX_NAMES)
+    folder = storage.parent(paths[0])
+    names = list_names([storage.base_name(path) for path in paths], _MAX_NAMES)
     if is_own:
         _logger.warning("Later checkpoints in '%s' will be replaced: %s.", folder, names)
         return

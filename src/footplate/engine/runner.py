@@ -29,8 +29,8 @@ from footplate.distributed import (
 )
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import process_setup
-from footplate.engine.base_loops import BaseTrainLoop
-from footplate.engine.checkpoint_io import CheckpointIO, Position
+from footplate.engine.base_loops import BaseTrainLoop, Position
+from footplate.engine.checkpoint_io import CheckpointIO
 from footplate.engine.components import Component, build_log_processor, build_loop, counts_epochs
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import FunctionHook, Hook
@@ -46,7 +46,7 @@ from footplate.engine.run_config import arguments_in, located_in, runner_config
 from footplate.engine.run_errors import refusing_exits, running
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
-from footplate.engine.runner_arguments import ELSEWHERE, PYTHON_ARGUMENTS, RESUME_ARGUMENTS
+from footplate.engine.runner_arguments import ELSEWHERE, PYTHON_ARGUMENTS, RESUME_ARGUMENTS, MethodElsewhere
 from footplate.engine.sections import check_sections, check_tensor_parallel
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
@@ -220,7 +220,8 @@ class Runner:
         # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
         # completed.
         self.resolved = ResolvedConfig(arguments)
-        self.cfg, self.sections = self.resolved.cfg, self.resolved.sections
+        self.cfg = self.resolved.cfg
+        self.sections = self.resolved.sections
 
         # Process: the launcher determines the rank and device, and the rank determines what is logged.
         process_setup.prepare(env_cfg or {}, launcher=launcher)
@@ -248,7 +249,8 @@ class Runner:
         self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
-        self.saver, self.participants = self.checkpoints.saver, self.checkpoints.participants
+        self.saver = self.checkpoints.saver
+        self.participants = self.checkpoints.participants
         takes_settings = resume_settings == "take"
         self.resume_plan = ResumePlan(self.folder.home, load_from, resume, takes_settings=takes_settings)
         self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
@@ -292,8 +294,8 @@ class Runner:
             with located_in(cfg):
                 if check:
                     check_sections(ResolvedConfig(arguments).sections)
-                kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
-                runner: Runner = kind(**{**arguments, **added}, cfg=cfg)
+                build = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
+                runner: Runner = build(**{**arguments, **added}, cfg=cfg)
         runner.folder.records += records
         return runner
 
@@ -311,7 +313,8 @@ class Runner:
             warn_about_num_classes(self.sections["model"], metainfo_of(self.train_dataloader))
             if self.val_loop is None:
                 warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
-        loop, result = self.train_loop, self.history if self.is_plain else self.model
+        loop = self.train_loop
+        result = self.history if self.is_plain else self.model
         self.load_or_resume()
         if loop.finished:
             self.restore_random_state()
@@ -336,7 +339,7 @@ class Runner:
                 loop.run()
             self.call_hook("after_run")
         loop.ended = True
-        self.checkpoints.random = None
+        self.checkpoints.random = None  # another call of `train` continues with the current random state
         return result
 
     def build_training(self) -> None:
@@ -452,15 +455,24 @@ class Runner:
         """Logs a number for the current epoch or validation run to `history` and the visualization backends.
 
         Call this method in an "after_train_epoch" or "after_val_epoch" hook, in all processes. In a `training_step`,
-        use `step.log`.
+        use `step.log`. From a `validation_step`, return a dict of numbers.
 
         Args:
             name: The name, e.g. "val/calibration_error".
             value: A number or a tensor with one element.
 
+        Raises:
+            ArgumentError: The method is called in a validation step, which would log the value of a single batch.
+
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
+        if self.phases and self.phases[-1] != "train" and not self.events:
+            raise ArgumentError(
+                "runner.log cannot be called in a validation step",
+                key=name,
+                notes=["Return a dict of numbers from validation_step: they are averaged over all samples."],
+            )
         number = float(value.item() if isinstance(value, Tensor) else value)
         self.history.add(self.epoch, self.iter, {name: number})
         if is_main_process():
@@ -737,6 +749,13 @@ class Runner:
     @should_stop.setter
     def should_stop(self, wanted: bool) -> None:
         self.train_loop.stop_training = wanted
+
+    fit = MethodElsewhere("Runner has no 'fit'. Pass the dataloaders to Runner(...), and call runner.train().")
+    validate = evaluate = MethodElsewhere("Runner has no such method. Call runner.val(), which returns the metrics.")
+    predict = MethodElsewhere(
+        "Runner has no 'predict'. Load a checkpoint with runner.load_checkpoint, call runner.model.eval(), and call "
+        "runner.model.test_step(batch) for each batch in torch.inference_mode()."
+    )
 
     @property
     def train_dataloader(self) -> Any:

@@ -1,4 +1,6 @@
-"""Names of Runner arguments that are not config keys, and of arguments in other engines."""
+"""Names of Runner arguments that are not config keys, and of arguments and methods in other engines."""
+
+from typing_extensions import Never
 
 from footplate.models import FUNCTIONS
 
@@ -44,3 +46,13 @@ ELSEWHERE = {
 """Maps argument names from other engines to their footplate equivalents, for error messages."""
 RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
 """Arguments that a resumed run leaves out of its recorded config, so that the config still starts the original run."""
+
+
+class MethodElsewhere:
+    """A method that only other engines' trainers have. Accessing it raises an AttributeError with `advice`."""
+
+    def __init__(self, advice: str) -> None:
+        self._advice = advice
+
+    def __get__(self, instance: object, owner: type) -> Never:
+        raise AttributeError(self._advice)

@@ -115,7 +115,8 @@ def check_sections(sections: Sections) -> None:
 
 def check_model(sections: Sections) -> None:
     """Checks the type names and arguments of the model and its data preprocessor."""
-    model, preprocessor = sections["model"], sections["data_preprocessor"]
+    model = sections["model"]
+    preprocessor = sections["data_preprocessor"]
     with at_key("model"):
         MODELS.check(model, **({} if preprocessor is None else {"data_preprocessor": None}))
         if isinstance(model, Mapping):
@@ -157,8 +158,8 @@ def check_evaluator(cfg: Any) -> None:
     if isinstance(cfg, Mapping) and not is_named(cfg):
         METRICS.check(cfg)
     elif isinstance(cfg, (list, tuple)):
-        for place, metric in enumerate(cfg):
-            with at_key(f"[{place}]"):
+        for index, metric in enumerate(cfg):
+            with at_key(f"[{index}]"):
                 METRICS.check(metric)
     elif cfg is not None:
         build_evaluator(cfg)
@@ -185,8 +186,8 @@ def check_visualizer(cfg: Any) -> None:
     backends = cfg.get("vis_backends") or ()
     if not isinstance(backends, (list, tuple)):
         raise ArgumentError("'vis_backends' must be a list of backends", key="vis_backends", found=backends)
-    for place, backend in enumerate(backends):
-        with at_key(f"vis_backends[{place}]"):
+    for index, backend in enumerate(backends):
+        with at_key(f"vis_backends[{index}]"):
             if not isinstance(backend, (Mapping, BaseVisBackend)):
                 raise BuildError("a backend must be a BaseVisBackend or a config dict", found=backend)
             if isinstance(backend, Mapping):
@@ -198,14 +199,15 @@ def check_optimization(sections: Sections) -> None:
 
     If `optim_wrapper.constructor` is set, checks only the constructor's name, because constructors need the real model.
     """
-    wrapper, train = sections["optim_wrapper"], sections["train_cfg"]
+    wrapper = sections["optim_wrapper"]
+    train = sections["train_cfg"]
     if not isinstance(wrapper, Mapping) or not isinstance(wrapper.get("optimizer"), Mapping):
         return
     if "constructor" in wrapper:
         with at_key("optim_wrapper.constructor"):
-            kind = wrapper["constructor"]
-            if isinstance(kind, str) and kind not in OPTIMIZER_BUILDERS:
-                OPTIM_WRAPPER_CONSTRUCTORS.get(kind)
+            constructor = wrapper["constructor"]
+            if isinstance(constructor, str) and constructor not in OPTIMIZER_BUILDERS:
+                OPTIM_WRAPPER_CONSTRUCTORS.get(constructor)
         return
     lengths = {key: getattr(train, key, None) for key in ("max_epochs", "max_iters")}
     lengths |= train if isinstance(train, Mapping) else {}
@@ -252,7 +254,9 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-_DICT, _BOOL, _STR = (Mapping,), (bool,), (str,)
+_DICT = (Mapping,)
+_BOOL = (bool,)
+_STR = (str,)
 _ANYTHING = (object,)  # the check decides
 _LOADER = "a dict, or a non-empty iterable of batches"
 _EVALUATOR = "a metric, a list of metrics, or an Evaluator, as objects or config dicts"

@@ -61,14 +61,15 @@ class _Handlers:
     """The signal handlers of a run."""
 
     def __init__(self, runner: "Runner") -> None:
-        self._runner, self._requests = runner, runner.requests
+        self._runner = runner
+        self._requests = runner.requests
         self._process = os.getpid()
         self._first_end_at: float | None = None  # the time of the first SIGINT or SIGTERM
 
     def on_save(self, number: int, frame: FrameType | None) -> None:
         """Requests a save."""
         requests = self._requests
-        requests.own.save = True
+        requests.local.save = True
         requests.pending = requests.pending or requests.is_alone
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
@@ -82,9 +83,9 @@ class _Handlers:
                 os._exit(128 + number)
             self._first_end_at = self._first_end_at or now
         requests = self._requests
-        if requests.own.signal:
+        if requests.local.signal:
             return
-        requests.own.signal = number
+        requests.local.signal = number
         if requests.is_alone:
             requests.announce_stop()
             data_wait.interrupt(InterruptedWaitError())

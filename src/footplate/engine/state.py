@@ -30,13 +30,13 @@ _logger = logging.getLogger("footplate.engine")
 
 
 def capture(
-    runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True, together: bool = False
+    runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True, on_all_ranks: bool = False
 ) -> dict[str, Any]:
     """Returns the complete state of a run.
 
     Args:
         runner: The runner.
-        together: Whether all ranks call this function. If so, it collects the random state of each rank.
+        on_all_ranks: Whether all ranks call this function. If so, it collects the random state of each rank.
         save_optimizer: Whether to include the optimizer state, which a bit-identical resume requires.
         save_param_scheduler: Whether to include the state of the schedules.
 
@@ -44,7 +44,7 @@ def capture(
         The checkpoint, with the keys `meta`, `state_dict`, `optimizer`, `param_schedulers` and `message_hub`. All other
         state is under `run`.
     """
-    if together:
+    if on_all_ranks:  # until now, each rank has recorded its own losses
         average_over_ranks(runner.message_hub.log_scalars)
     run: dict[str, Any] = {"loop": runner.train_loop.state_dict()}
     checkpoint: dict[str, Any] = {
@@ -60,13 +60,13 @@ def capture(
                 section = section.setdefault(parent, {})
             section[key] = state
     if save_optimizer:
-        checkpoint["optimizer"] = _optimizer_state(runner, together=together)
+        checkpoint["optimizer"] = _optimizer_state(runner, on_all_ranks=on_all_ranks)
     if save_param_scheduler:
         groups = schedules_by_optimizer(runner.param_schedulers)
         states = {name: [schedule.state_dict() for schedule in group] for name, group in groups.items()}
         checkpoint["param_schedulers"] = single_or_by_name(states)
     run["random"] = capture_rng()
-    if together and runner.world_size > 1:
+    if on_all_ranks and runner.world_size > 1:
         run["random_of_ranks"] = gather_objects(run["random"])
         data = run["loop"].get("data", {})
         if "loader" in data:  # the state of a stateful data loader
@@ -74,7 +74,7 @@ def capture(
     return checkpoint
 
 
-def _optimizer_state(runner: "Runner", *, together: bool) -> dict[str, Any]:
+def _optimizer_state(runner: "Runner", *, on_all_ranks: bool) -> dict[str, Any]:
     """Returns the state of the optimizer wrapper.
 
     Raises:
@@ -87,7 +87,7 @@ def _optimizer_state(runner: "Runner", *, together: bool) -> dict[str, Any]:
             key="optim_wrapper.optimizer.type",
         )
     if is_distributed() and not is_sharded(runner.model):
-        _average_accumulated_gradients(runner, state, together=together)
+        _average_accumulated_gradients(runner, state, on_all_ranks=on_all_ranks)
     return state
 
 
@@ -96,24 +96,24 @@ def _log_mean_gradients() -> None:
     _logger.info("Saving the accumulated gradients as a mean, so a resumed run will differ by rounding errors.")
 
 
-def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:
+def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, on_all_ranks: bool) -> None:
     """Averages the gradients of an unfinished accumulation round over all ranks."""
     wrappers = runner.optim_wrapper.parts
     for name, part in by_optimizer(state, wrappers).items():
         is_unfinished = part.pop("accumulated_gradients", None) is not None
         # If any rank has gradients, all ranks take part, because a loss may reach a parameter on only some of the
         # ranks.
-        if together and any(gather_objects(is_unfinished)):
+        if on_all_ranks and any(gather_objects(is_unfinished)):
             _log_mean_gradients()
             parameters = [parameter for group in wrappers[name].param_groups for parameter in group["params"]]
             part["accumulated_gradients"] = mean_gradients(parameters)
 
 
-def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
+def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the metadata for a checkpoint, such as the epoch, the time, the seed and the config."""
     meta = {
-        "epoch": at["epoch"],
-        "iter": at["iter"],
+        "epoch": loop_state["epoch"],
+        "iter": loop_state["iter"],
         "seed": runner.seed,
         "experiment_name": runner.experiment_name,
         "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
@@ -155,13 +155,13 @@ def restore(
         )
     run = part_of(checkpoint, "run")
     with restoring("run.loop" if "loop" in run else "meta"):
-        place = run["loop"] if "loop" in run else {key: checkpoint["meta"][key] for key in ("iter", "epoch")}
-        runner.train_loop.load_state_dict(dict(place))
+        loop_state = run["loop"] if "loop" in run else {key: checkpoint["meta"][key] for key in ("iter", "epoch")}
+        runner.train_loop.load_state_dict(dict(loop_state))
     if optimizer:
         _restore_optimizer(runner, checkpoint)
     if param_schedulers and "param_schedulers" in checkpoint:
         with restoring("param_schedulers"):
-            _restore_schedules(runner, checkpoint["param_schedulers"], place["iter"])
+            _restore_schedules(runner, checkpoint["param_schedulers"], loop_state["iter"])
     else:
         _move_schedules(runner, chain.from_iterable(schedules_by_optimizer(runner.param_schedulers).values()))
     for path, participant in _participants(runner).items():
@@ -264,10 +264,12 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
         CheckpointError: The state of a random generator is invalid. The message states which one.
     """
     run = part_of(checkpoint, "run")
-    name, state = "run.random", run.get("random")
+    name = "run.random"
+    state = run.get("random")
     with restoring("run.random_of_ranks"):
         if states := run.get("random_of_ranks"):
-            name, state = f"run.random_of_ranks[{rank % len(states)}]", states[rank % len(states)]
+            name = f"run.random_of_ranks[{rank % len(states)}]"
+            state = states[rank % len(states)]
     if state is not None:
         check_rng(state, name)
     return state
@@ -296,11 +298,12 @@ def _move_schedules(runner: "Runner", schedules: Iterable[Any]) -> None:
         schedule.rewind()
     for schedule in moving:
         schedule.start()
-    loop, moves = runner.train_loop, collect_steps(moving)
+    loop = runner.train_loop
+    moves = collect_steps(moving)
     length = loop.max_iters // loop.max_epochs if loop.by_epoch else 0
-    for done in range(1, loop.iter + 1):
+    for iteration in range(1, loop.iter + 1):
         for step in moves.by_iter:
             step()
-        if length and done % length == 0:
+        if length and iteration % length == 0:
             for step in moves.by_epoch:
                 step()

@@ -7,7 +7,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop
-from footplate.engine.requests import Stop
+from footplate.engine.requests import Stop, answer_requests
 from footplate.errors import ArgumentError
 from footplate.registry import LOOPS
 
@@ -17,17 +17,12 @@ if TYPE_CHECKING:
 
 @LOOPS.register_module()
 class EpochBasedTrainLoop(BaseTrainLoop):
-    """The epoch-based training loop.
+    """The epoch-based training loop. The loader needs a length, which must be the same on all ranks.
+
+    For the arguments that are not listed here, see `BaseTrainLoop`.
 
     Args:
-        runner: The runner that owns the loop.
-        dataloader: A data loader, any other sized iterable of batches, or a loader config dict.
         max_epochs: The number of epochs.
-        val_begin: The earliest epoch after which to validate.
-        val_interval: The number of epochs between validation runs.
-        dynamic_intervals: `[(epoch, interval), ...]`. Each interval takes effect at its epoch.
-        max_hours: The time limit in hours. Training stops early enough for the last validation run and save to
-            finish within the limit.
     """
 
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {**BaseTrainLoop.overridable_methods, "run_epoch": ()}
@@ -79,26 +74,28 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
     def run_epoch(self) -> None:
         """Trains for one epoch, or for the rest of the epoch after a resume. Subclasses may override this method."""
-        runner, requests, length = self.runner, self.runner.requests, len(self.dataloader)
+        runner = self.runner
+        requests = self.runner.requests
+        length = len(self.dataloader)
         self.remember_random_state()
         self._begin_epoch()
         index = self._iter - self._epoch * length
-        batches = self._read(self._data.one_pass(self._epoch, index))
+        batches = self._read(self._data_position.one_pass(self._epoch, index))
         try:
             for batch in batches:
                 self.run_iter(index, batch)
                 del batch
                 index += 1
                 if requests.pending:
-                    self._answer_requests()
-                if requests.agreed.validation:
+                    answer_requests(runner)
+                if requests.validation:
                     self._validate_if_due()
-                if requests.agreed.stop is Stop.AFTER_ITERATION and index < length:
-                    requests.agreed.validation = True
+                if requests.stop is Stop.AFTER_ITERATION and index < length:
+                    requests.validation = True  # validation is due only after epochs, but this is the end of training
                     return
         finally:
             batches.close()  # also stops the workers
-        self._data.check_pass(self._epoch, index, length)
+        self._data_position.check_pass(self._epoch, index, length)
         runner.call_hook("after_train_epoch")
         self._epoch += 1
         self._exchange_requests()  # before validation, which may take a long time
@@ -108,15 +105,10 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 class IterBasedTrainLoop(BaseTrainLoop):
     """The iteration-based training loop. It restarts the loader whenever it is exhausted.
 
+    For the arguments that are not listed here, see `BaseTrainLoop`.
+
     Args:
-        runner: The runner that owns the loop.
-        dataloader: A data loader, any other iterable of batches, or a loader config dict.
         max_iters: The number of iterations.
-        val_begin: The earliest iteration after which to validate.
-        val_interval: The number of iterations between validation runs.
-        dynamic_intervals: `[(iteration, interval), ...]`. Each interval takes effect at its iteration.
-        max_hours: The time limit in hours. Training stops early enough for the last validation run and save to
-            finish within the limit.
     """
 
     by_epoch = False
@@ -143,13 +135,13 @@ class IterBasedTrainLoop(BaseTrainLoop):
     @property
     def epoch(self) -> int:
         """The number of completed passes over the loader, or 0 if the loader is endless."""
-        return self._data.epoch_at(self._iter)
+        return self._data_position.epoch_at(self._iter)
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:
         """The iterator that the loop reads batches from. It never ends."""
         if self._batches is None:
-            self._batches = self._read(self._data.endless(self._iter))
+            self._batches = self._read(self._data_position.endless(self._iter))
         return self._batches
 
     @dataloader_iterator.setter
@@ -162,16 +154,18 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._batches = None
 
     def _train(self) -> None:
-        runner, requests = self.runner, self.runner.requests
+        runner = self.runner
+        requests = self.runner.requests
         self._begin_epoch()
-        batches, validates = self.dataloader_iterator, runner.val_loop is not None
+        batches = self.dataloader_iterator
+        validates = runner.val_loop is not None
         try:
-            while self._iter < self._max_iters and requests.agreed.stop is Stop.NO:
+            while self._iter < self._max_iters and requests.stop is Stop.NO:
                 if not runner.model.training:  # a hook has run validation or set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))
                 if requests.pending:
-                    self._answer_requests()
+                    answer_requests(runner)
                 if validates:
                     self._validate_if_due()
         finally:

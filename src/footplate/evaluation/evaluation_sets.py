@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.checks import check_count
-from footplate.data import SampleLoader, metainfo_of
+from footplate.data import SampleLoader, dataset_of, metainfo_of
 from footplate.error_context import at_key, join_path, origin_at, walk_paths
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluator import Evaluator, is_named
@@ -35,11 +35,11 @@ class EvaluationSet(NamedTuple):
     @property
     def dataset(self) -> Any:
         """The dataset, or None if the dataloader is a plain iterable of batches."""
-        return getattr(self.dataloader, "dataset", None)
+        return dataset_of(self.dataloader)
 
-    def is_due(self, done: int, end: int) -> bool:
-        """Checks whether the dataset is evaluated in the validation run after `done` of `end` epochs or iterations."""
-        return self.interval is None or done % self.interval == 0 or done >= end
+    def is_due(self, position: int, end: int) -> bool:
+        """Checks whether a validation run after `position` of `end` epochs or iterations includes the dataset."""
+        return self.interval is None or position % self.interval == 0 or position >= end
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a copy of `metrics` with the dataset's prefix added to the names."""
@@ -63,7 +63,8 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
     expected = _classes(trained)
     for evaluation_set in sets:
         classes = _classes(metainfo_of(evaluation_set.dataloader))
-        labels = (label for label, (one, other) in enumerate(zip(expected, classes, strict=False)) if one != other)
+        names = enumerate(zip(expected, classes, strict=False))
+        labels = (label for label, (expected_name, name) in names if expected_name != name)
         label = next(labels, None)
         if label is None:
             continue
@@ -91,7 +92,8 @@ def warn_about_num_classes(model: Any, trained: Any) -> None:
     for path, value in walk_paths(cfg) if count else ():
         is_own = any(word in str(part) for part in path for word in ("rpn", "semantic", "backbone"))
         if path[-1] == "num_classes" and type(value) is int and value not in (1, count) and not is_own:
-            name, origin = join_path(path), origin_at(cfg, path)
+            name = join_path(path)
+            origin = origin_at(cfg, path)
             place = f"{origin}: {name}" if origin else name
             _logger.warning("%s is %d, but the training data has %d classes.", place, value, count)
 
@@ -204,7 +206,8 @@ def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str,
         ArgumentError: An interval is not positive, or its dataset does not exist.
     """
     if not isinstance(loaders, Mapping):
-        loaders, evaluators = {"": loaders}, {"": evaluators}
+        loaders = {"": loaders}
+        evaluators = {"": evaluators}
     check_intervals(intervals, loaders)
     sets = []
     for name, loader in loaders.items():

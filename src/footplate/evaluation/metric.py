@@ -200,7 +200,8 @@ class BaseMetric(ABC, Generic[_Result]):
         Override this method in metrics that store values outside `self.results`, and call `super().reset()`.
         """
         self.results.clear()
-        self._sum_of_results, self._summed_count = [], 0
+        self._sum_of_results = []
+        self._summed_count = 0
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes the metric values from the results of all ranks, then clears the results.
@@ -223,7 +224,8 @@ class BaseMetric(ABC, Generic[_Result]):
                     notes=["Use DefaultSampler, which splits the dataset across ranks."],
                 )
             self.add_up(keep=max(seen - share, 0))
-            local, size = self._sum_of_results, sys.maxsize
+            local = self._sum_of_results
+            size = sys.maxsize
         results = collect_results(to_device(local, "cpu"), size)
         BaseMetric.reset(self)  # an override may discard values that `compute_metrics` needs
         return compute_on_main(lambda: self._compute(results or []))

@@ -25,26 +25,26 @@ def validation_points(
     changes = [(0, check_count("val_interval", val_interval)), *checked_intervals(dynamic_intervals or ())]
     milestones, intervals = zip(*changes, strict=True)
     return [
-        done
-        for done in range(1, end + 1)
-        if validation_is_due(done, end, val_begin, interval_at(done, milestones, intervals))
+        position
+        for position in range(1, end + 1)
+        if validation_is_due(position, end, val_begin, interval_at(position, milestones, intervals))
     ]
 
 
-def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
-    """Returns the interval that applies after `done` epochs or iterations.
+def interval_at(position: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
+    """Returns the interval that applies after `position` epochs or iterations.
 
-    This is the interval of the last milestone up to `done + 1`. The first milestone is 0.
+    This is the interval of the last milestone up to `position + 1`. The first milestone is 0.
     """
-    return intervals[bisect.bisect(milestones, done + 1) - 1]
+    return intervals[bisect.bisect(milestones, position + 1) - 1]
 
 
-def validation_is_due(done: int, end: int, begin: int, interval: int) -> bool:
-    """Checks whether a run of `end` epochs or iterations validates after `done` of them.
+def validation_is_due(position: int, end: int, begin: int, interval: int) -> bool:
+    """Checks whether a run of `end` epochs or iterations validates after `position` of them.
 
     Validation is due at each multiple of `interval` and at the end, but not before `begin`.
     """
-    return done > 0 and done >= begin and (done % interval == 0 or done == end)
+    return position > 0 and position >= begin and (position % interval == 0 or position == end)
 
 
 def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
@@ -64,4 +64,7 @@ def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
             key="dynamic_intervals",
             found=intervals,
         )
-    return [(check_count("dynamic_intervals", at), check_count("dynamic_intervals", every)) for at, every in pairs]
+    return [
+        (check_count("dynamic_intervals", milestone), check_count("dynamic_intervals", interval))
+        for milestone, interval in pairs
+    ]

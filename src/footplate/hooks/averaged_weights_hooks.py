@@ -51,7 +51,8 @@ class AveragedWeightsHook(Hook):
         """Restores the training weights of a resumed run."""
         if AVERAGED_STATE not in checkpoint or not runner.checkpoints.loading.resuming:
             return
-        names, saved = list(checkpoint["state_dict"]), checkpoint[AVERAGED_STATE]
+        names = list(checkpoint["state_dict"])
+        saved = checkpoint[AVERAGED_STATE]
         if missing := [name for name in names if f"module.{name}" not in saved]:
             raise CheckpointError(
                 f"the '{AVERAGED_STATE}' in the checkpoint is missing some of the model's weights", found=missing[0]
@@ -102,7 +103,8 @@ class EMAHook(AveragedWeightsHook):
         if sum(map(bool, begins.values())) > 1:
             raise ArgumentError(f"only one of {', '.join(begins)} may be set", key="begin_iter", found=begin_iter)
         self.strict_load = strict_load
-        self.begin_iter, self.begin_epoch = begin_iter or start_iters, begin_epoch
+        self.begin_iter = begin_iter or start_iters
+        self.begin_epoch = begin_epoch
         self._cfg = {"type": ema_type, **settings}
         self._averaged(nn.Identity())  # checks the arguments now rather than when the run begins
         self.ema_model: BaseAveragedModel | None = None
@@ -258,9 +260,11 @@ class ScheduleFreeHook(AveragedWeightsHook):
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
         """Switches the optimizers between the two sets of weights, and stores or restores the training weights."""
         optimizers = _optimizers(runner)
-        parameters = [each for one in optimizers for group in one.param_groups for each in group["params"]]
+        parameters = [
+            parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]
+        ]
         if to_average and self._training_weights is None:
-            self._training_weights = [each.detach().clone() for each in parameters]
+            self._training_weights = [parameter.detach().clone() for parameter in parameters]
             for optimizer in optimizers:
                 if optimizer.state:  # there is no average before the first step
                     optimizer.eval()
@@ -274,8 +278,8 @@ class ScheduleFreeHook(AveragedWeightsHook):
 
 
 def _optimizers(runner: Runner) -> list[Any]:
-    optimizers = (each.optimizer for each in runner.optim_wrapper.parts.values())
-    return [each for each in optimizers if is_schedule_free(each)]
+    optimizers = (wrapper.optimizer for wrapper in runner.optim_wrapper.parts.values())
+    return [optimizer for optimizer in optimizers if is_schedule_free(optimizer)]
 
 
 def _weights(runner: Runner) -> dict[str, Any]:

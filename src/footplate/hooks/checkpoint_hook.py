@@ -26,8 +26,8 @@ from footplate.engine import Hook, Runner
 from footplate.engine.requests import save_on_request
 from footplate.errors import ArgumentError
 from footplate.hooks.best_checkpoints import BestCheckpoints
-from footplate.hooks.monitored_metrics import MissingMetricError, MonitoredMetric
-from footplate.metric_names import GREATER, LESS, Rule, expand_rules
+from footplate.hooks.monitored_metrics import MonitoredMetric
+from footplate.metric_names import GREATER, LESS, MissingMetricError, Rule, expand_rules
 from footplate.registry import HOOKS
 
 
@@ -99,10 +99,12 @@ class CheckpointHook(Hook):
         self.save_begin = check_count("save_begin", save_begin, least=0)
         self._best = BestCheckpoints(check_count("max_keep_best", max_keep_best))
         self.sharded = sharded if sharded is None else check_flag("sharded", sharded)
-        self.interval, self.by_epoch = interval, check_flag("by_epoch", by_epoch)
+        self.interval = interval
+        self.by_epoch = check_flag("by_epoch", by_epoch)
         self.save_optimizer = check_flag("save_optimizer", save_optimizer)
         self.save_param_scheduler = check_flag("save_param_scheduler", save_param_scheduler)
-        self.max_keep_ckpts, self.save_last = max_keep_ckpts, check_flag("save_last", save_last)
+        self.max_keep_ckpts = max_keep_ckpts
+        self.save_last = check_flag("save_last", save_last)
         if out_dir is not None and not isinstance(out_dir, str):
             raise ArgumentError("out_dir must be the path to a folder", key="out_dir", found=out_dir)
         self.out_dir = out_dir
@@ -142,7 +144,8 @@ class CheckpointHook(Hook):
                 "CheckpointHook counts epochs, but training counts iterations, so a checkpoint is saved only at the "
                 "end. To save at intervals, set default_hooks.checkpoint.by_epoch=False."
             )
-            self.by_epoch, self.interval = False, -1
+            self.by_epoch = False
+            self.interval = -1
             self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
 
     def folder_in(self, runner: Runner) -> str:
@@ -154,7 +157,7 @@ class CheckpointHook(Hook):
         self._adapt_to_loop(runner)
         folder = self.folder_in(runner)
         is_resumed = self._is_resumed(runner)
-        done = self._done(runner) if is_resumed else -1
+        resumed_at = self._number(runner) if is_resumed else -1
         begin = self.filename_tmpl.partition("{")[0]
         paths = []
         with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or saving will report the error
@@ -163,13 +166,14 @@ class CheckpointHook(Hook):
                 is_best = name.startswith(BEST) and not is_resumed
                 ordinary_name = name[name.rfind(begin) :] if is_best else name
                 number = number_in(self.filename_tmpl, ordinary_name)
-                if number is not None and number > done:
+                if number is not None and number > resumed_at:
                     paths.append(storage.join(folder, name))
         return paths
 
     def _is_resumed(self, runner: Runner) -> bool:
         """Checks whether the run resumes from a checkpoint in its own folder."""
-        last, folder = runner.saver.last, storage.canonical(self.folder_in(runner))
+        last = runner.saver.last
+        folder = storage.canonical(self.folder_in(runner))
         return last is not None and storage.canonical(storage.parent(storage.absolute(last))) == folder
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -178,7 +182,7 @@ class CheckpointHook(Hook):
             return
         is_last = self.save_last and self.is_last_train_epoch(runner)
         if is_last or self.every_n_epochs(runner, self.interval, self.save_begin):
-            self._save(runner, runner.epoch + 1)
+            self._save(runner)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """If `by_epoch` is False, saves a checkpoint at each interval and at the end of training."""
@@ -186,7 +190,7 @@ class CheckpointHook(Hook):
             return
         is_last = self.save_last and self.is_last_train_iter(runner)
         if is_last or self.every_n_train_iters(runner, self.interval, self.save_begin):
-            self._save(runner, runner.iter + 1)
+            self._save(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Saves the best checkpoints.
@@ -222,20 +226,19 @@ class CheckpointHook(Hook):
         that follows the last iteration.
         """
         compute_on_ranks(runner.saver.wait)
-        end, done = runner.max_epochs if self.by_epoch else runner.max_iters, self._done(runner)
-        path = self._path_to_write(runner, done)
+        path = self._path_to_write(runner)
         is_mid_epoch = self.by_epoch and not runner.train_loop.at_epoch_start  # an epoch number would be wrong
         # Only rank 0 knows whether the checkpoint of the last iteration was saved.
         saves_end = not is_mid_epoch and compute_on_main(lambda: self.save_last or runner.saver.last == path)
         if self.published_keys:
             if saves_end:
-                self._save(runner, done)
+                self._save(runner)
             compute_on_main(lambda: self._publish(runner, path))
         if is_mid_epoch and self.save_last:
             save_on_request(runner)
         if saves_end:
-            runner.train_loop.ended = done == end
-            self._save(runner, done)
+            runner.train_loop.ended = runner.train_loop.position == runner.train_loop.length
+            self._save(runner)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the paths and scores of the best checkpoints."""
@@ -245,8 +248,10 @@ class CheckpointHook(Hook):
         """Restores the state that `state_dict` returned."""
         self._best.load_state_dict(state["best"])
 
-    def _done(self, runner: Runner) -> int:
-        return runner.epoch if self.by_epoch else runner.iter
+    def _number(self, runner: Runner) -> int:
+        """Returns the number in the name of a checkpoint that is saved now: the completed epochs or iterations."""
+        completed = runner.train_loop.completed
+        return completed.epoch if self.by_epoch else completed.iter
 
     def _is_in_folder(self, path: str) -> bool:
         return storage.parent(path) == self._folder.rstrip("/")
@@ -261,8 +266,9 @@ class CheckpointHook(Hook):
         if number is not None and self._is_in_folder(path) and is_written_by_footplate(path):
             remove_checkpoint(path)
 
-    def _save(self, runner: Runner, number: int) -> None:
-        path = self._path_to_write(runner, number)
+    def _save(self, runner: Runner) -> None:
+        number = self._number(runner)
+        path = self._path_to_write(runner)
 
         def on_committed() -> None:
             runner.message_hub.update_info("last_ckpt", path)
@@ -280,8 +286,9 @@ class CheckpointHook(Hook):
         for name in sorted(earlier, key=lambda name: earlier[name])[: -self.max_keep_ckpts]:
             self._remove(storage.join(self._folder, name))
 
-    def _path_to_write(self, runner: Runner, number: int, prefix: str = "") -> str:
-        return os.path.join(self._folder, runner.saver.name_of(prefix + self.filename_tmpl.format(number)))
+    def _path_to_write(self, runner: Runner, prefix: str = "") -> str:
+        name = prefix + self.filename_tmpl.format(self._number(runner))
+        return os.path.join(self._folder, runner.saver.name_of(name))
 
     def _write(self, runner: Runner, path: str, after: AfterSave) -> None:
         folder, name = os.path.split(path)
@@ -312,7 +319,7 @@ class CheckpointHook(Hook):
                 self._save_best(runner, metric, score)
 
     def _admits(self, runner: Runner, metric: MonitoredMetric, score: float | None) -> bool:
-        path = self._path_to_write(runner, self._done(runner), best_prefix(metric.name))
+        path = self._path_to_write(runner, best_prefix(metric.name))
         return score is not None and self._best.admits(metric, score, path)
 
     def _take_over_best(self, runner: Runner, metric: MonitoredMetric) -> None:
@@ -325,7 +332,7 @@ class CheckpointHook(Hook):
 
     def _save_best(self, runner: Runner, metric: MonitoredMetric, score: float) -> None:
         prefix = best_prefix(metric.name)
-        path = self._path_to_write(runner, self._done(runner), prefix)
+        path = self._path_to_write(runner, prefix)
         ranked_before = self._best.ranked.get(metric.name, [])
         place, displaced = self._best.insert(metric, score, path)
         best = self._best.ranked[metric.name][0]
@@ -341,7 +348,8 @@ class CheckpointHook(Hook):
             for old in displaced:
                 if not self._best.keeps(old):
                     self._remove(old, prefix)
-            which, name = "best" if place == 0 else f"#{place + 1} best", os.path.basename(path)
+            which = "best" if place == 0 else f"#{place + 1} best"
+            name = os.path.basename(path)
             runner.logger.info("Saved the %s checkpoint with %.4g %s to %s", which, score, metric.name, name)
 
         def on_failed() -> None:
@@ -353,7 +361,8 @@ class CheckpointHook(Hook):
     def _publish(self, runner: Runner, last: str) -> None:
         """Writes the published files of the best checkpoints, and of the checkpoint `last` if it has been saved."""
         runner.saver.wait()
-        keys, is_saved = self.published_keys or (), runner.saver.last == last
+        keys = self.published_keys or ()
+        is_saved = runner.saver.last == last
         for path in filter(self._is_in_folder, [*([last] if is_saved else []), *self._best.paths()]):
             checkpoint = load_checkpoint(path, in_place=True)
             if missing := [key for key in keys if key not in checkpoint]:

@@ -64,14 +64,14 @@ def is_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def bar_line(label: str, done: int, length: int | None, *parts: str) -> Table:
-    """Returns a line with a label, a progress bar, the count `done/length` and further parts.
+def bar_line(label: str, count: int, length: int | None, *parts: str) -> Table:
+    """Returns a line with a label, a progress bar, the text `count/length` and further parts.
 
     Pass `length=None` if the length is unknown.
     """
     line = Table.grid(padding=(0, 1, 0, 0))
-    bar = ProgressBar(length or max(done, 1), done, width=28, complete_style="green", finished_style="green")
-    line.add_row(label, bar, text_line(f"{done}/{length}" if length else str(done or "starting"), *parts))
+    bar = ProgressBar(length or max(count, 1), count, width=28, complete_style="green", finished_style="green")
+    line.add_row(label, bar, text_line(f"{count}/{length}" if length else str(count or "starting"), *parts))
     return line
 
 

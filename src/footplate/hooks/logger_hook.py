@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from footplate.checks import check_count
-from footplate.data import length_of
+from footplate.data import dataset_of, length_of
 from footplate.data.data_element import BaseDataElement
 from footplate.data.dataset_wrappers import count_skipped
 from footplate.distributed import is_main_process
@@ -61,7 +61,8 @@ class LoggerHook(Hook):
     ) -> None:
         if out_dir is not None and not isinstance(out_dir, str):
             raise ArgumentError("out_dir must be the path to a folder", key="out_dir", found=out_dir)
-        self.interval, self.ignore_last = check_count("interval", interval), ignore_last
+        self.interval = check_count("interval", interval)
+        self.ignore_last = ignore_last
         self.interval_exp_name = check_count("interval_exp_name", interval_exp_name)
         self.out_dir, self.keep_local = out_dir, keep_local
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
@@ -75,17 +76,17 @@ class LoggerHook(Hook):
         if is_main_process():
             runner.visualizer.add_config(runner.resolved.recorded(is_plain=runner.is_plain))
 
-    def _record_start(self, runner: Runner, kind: str) -> None:
+    def _record_start(self, runner: Runner, start: str) -> None:
         """Writes `start.json`, which `footplate analyze` and `report` need in order to interpret the log folder.
 
         If an evaluation has written the file in the same folder, a training run overwrites it.
         """
-        if not is_main_process() or self._recorded_start in ("train", "resume", kind):
+        if not is_main_process() or self._recorded_start in ("train", "resume", start):
             return
-        self._recorded_start = kind
-        trains = kind in ("train", "resume")
+        self._recorded_start = start
+        trains = start in ("train", "resume")
         facts = {
-            "kind": kind,
+            "kind": start,
             "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
             "iteration": runner.iter,
             "epoch_length": length_of(runner.train_dataloader) if trains and runner.by_epoch else None,
@@ -118,16 +119,17 @@ class LoggerHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Logs at each interval and, depending on `ignore_last`, at the end of an epoch or run."""
-        done = batch_idx + 1
-        if done % self.interval and done != self._rest_ends_at:
+        batch = batch_idx + 1
+        iteration = runner.iter + 1
+        if batch % self.interval and batch != self._rest_ends_at:
             return
-        if (runner.iter + 1) % self.interval_exp_name < min(self.interval, self.interval_exp_name):
+        if iteration % self.interval_exp_name < min(self.interval, self.interval_exp_name):
             runner.logger.info("Exp name: %s", runner.experiment_name)
         average_over_ranks(runner.message_hub.log_scalars)
         tag, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
         runner.logger.info(line)
         if is_main_process():
-            runner.visualizer.add_scalars(tag, step=runner.iter + 1, file_path=self._json_name)
+            runner.visualizer.add_scalars(tag, step=iteration, file_path=self._json_name)
 
     def _after_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
@@ -143,7 +145,7 @@ class LoggerHook(Hook):
         runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
         if is_main_process():
             # A training scalar with the same name would have different steps, so the metric gets a prefix.
-            recorded = {*runner.message_hub.log_scalars, "train/loss", "train/time", "train/data_time"}
+            recorded = runner.message_hub.log_scalars
             named = {validation_label(name, recorded): value for name, value in tag.items()}
             self._add_metrics(runner, named, file_path=self._json_name)
 
@@ -167,7 +169,7 @@ class LoggerHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Logs the number of training samples that could not be read."""
-        dataset: Any = getattr(runner.train_dataloader, "dataset", None)
+        dataset = dataset_of(runner.train_dataloader)
         if skipped := count_skipped(dataset):
             share = f" ({skipped / len(dataset):.0%} of the training data)" if hasattr(dataset, "__len__") else ""
             text = "%d unreadable samples%s were skipped and replaced with others. See the warnings above."
@@ -252,7 +254,8 @@ class RecordHook(Hook):
     """
 
     def __init__(self, filename: str, text: str | Callable[[], str]) -> None:
-        self.filename, self.text = check_output_path(filename, key="filename"), text
+        self.filename = check_output_path(filename, key="filename")
+        self.text = text
 
     def before_run(self, runner: Runner) -> None:
         """Writes the file."""

@@ -8,7 +8,17 @@ from footplate.engine import Runner
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.messages import nearest
-from footplate.metric_names import GREATER, LESS, Rule, find_rule, is_better, is_of_dataset, metric_of_label
+from footplate.metric_names import (
+    GREATER,
+    LESS,
+    MissingMetricError,
+    Rule,
+    find_metric,
+    find_rule,
+    is_better,
+    is_of_dataset,
+    metric_of_label,
+)
 
 
 class UnknownRuleError(ArgumentError):
@@ -30,30 +40,11 @@ class UnknownRuleError(ArgumentError):
         )
 
 
-class MissingMetricError(ArgumentError):
-    """Raised if a hook or command needs a metric that no evaluator computes.
-
-    Args:
-        what: The setting that selects the metric, e.g. "save_best".
-        name: The metric.
-        metrics: The names of the available metrics.
-        key: The key path of the setting in the config.
-    """
-
-    def __init__(self, what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> None:
-        suggestion = nearest(metric_of_label(name).removeprefix("val_"), metrics)
-        advice = "Add a function or BaseMetric that computes it to val_evaluator. Values from hooks cannot be used."
-        super().__init__(
-            f"{what} selects the metric '{name}', which no evaluator computes",
-            key=key,
-            suggestion=suggestion,
-            notes=[f"metrics: {', '.join(metrics) or 'none'}", *([advice] if suggestion is None else [])],
-        )
-
-
 def is_skipped(runner: Runner, name: str) -> bool:
     """Checks whether a validation run outside training, or without the metric's dataset, leaves out a metric."""
-    return "train" not in runner.phases or is_of_dataset(name, getattr(runner.val_loop, "left_out", ()))
+    left_out = getattr(runner.val_loop, "left_out", ())
+    labels = (name, metric_of_label(name))
+    return "train" not in runner.phases or any(is_of_dataset(label, left_out) for label in labels)
 
 
 class MonitoredMetric:
@@ -89,9 +80,10 @@ class MonitoredMetric:
             UnknownRuleError: No rule is set, and it cannot be derived from the name.
         """
         sets = sets_of(runner.val_loop)
-        names = [name for each in sets for name in each.named(dict.fromkeys(each.evaluator.names))]
-        near = nearest(self.name, names)
-        if near not in (None, self.name) and not self.name.startswith((f"{near}/", "loss")):
+        names = [name for dataset in sets for name in dataset.named(dict.fromkeys(dataset.evaluator.names))]
+        name = metric_of_label(self.name)
+        near = nearest(name, names)
+        if near not in (None, name, self.name) and not name.startswith((f"{near}/", "loss")):
             raise MissingMetricError(self.key, self.name, names, self.key)
         self.check_rule()
 
@@ -101,7 +93,8 @@ class MonitoredMetric:
             raise UnknownRuleError(self.name, self.key)
 
     def check_in(self, metrics: Sequence[str]) -> None:
-        """Raises MissingMetricError if the metric is not among the validation metrics `metrics`."""
+        """Finds the metric among the validation metrics `metrics`. Raises MissingMetricError if it is missing."""
+        self.name = find_metric(self.name, metrics)
         if self.name not in metrics:
             raise MissingMetricError(self.key, self.name, metrics, self.key)
 

@@ -64,14 +64,15 @@ class ProfilerHook(Hook):
         with_flops: bool = False,
         json_trace_path: str | None = None,
     ) -> None:
-        self.by_epoch, self.profile_times = by_epoch, check_count("profile_times", profile_times)
+        self.by_epoch = by_epoch
+        self.profile_times = check_count("profile_times", profile_times)
         self.schedule = None
         if schedule is not None:
             check_keys("schedule", schedule, _SCHEDULE)
             self.schedule = profiler.schedule(**schedule)
         if on_trace_ready is not None and not callable(on_trace_ready):
-            kind = check_choice("on_trace_ready.type", on_trace_ready.get("type"), _HANDLERS)
-            check_keys("on_trace_ready", on_trace_ready, ("type", *_HANDLERS[kind]))
+            handler = check_choice("on_trace_ready.type", on_trace_ready.get("type"), _HANDLERS)
+            check_keys("on_trace_ready", on_trace_ready, ("type", *_HANDLERS[handler]))
         self._handler = on_trace_ready
         self.json_trace_path = json_trace_path and check_output_path(json_trace_path, key="json_trace_path")
         self._activities = [profiler.ProfilerActivity.CPU] if activity_with_cpu else []
@@ -100,7 +101,7 @@ class ProfilerHook(Hook):
             on_trace_ready=self._trace_handler(runner),
             **self._options,
         )
-        self._first = runner.epoch if self.by_epoch else runner.iter
+        self._left = self.profile_times  # the number of epochs or iterations still to profile
         self._profiler.start()
         runner.logger.info("Profiling started. Profiled iterations are slower than others.")
 
@@ -108,23 +109,29 @@ class ProfilerHook(Hook):
         """Notifies the profiler that an iteration has ended."""
         if self._profiler is not None:
             self._profiler.step()
-            if not self.by_epoch and runner.iter + 1 - self._first >= self.profile_times:
-                self._end(runner, runner.iter + 1)
+            if not self.by_epoch:
+                self._count_down(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Stops profiling after `profile_times` epochs."""
-        if self._profiler is not None and self.by_epoch and runner.epoch + 1 - self._first >= self.profile_times:
-            self._end(runner, runner.iter)
+        if self._profiler is not None and self.by_epoch:
+            self._count_down(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Stops profiling at the end of training."""
         if self._profiler is not None:
-            self._end(runner, runner.iter)
+            self._end(runner)
 
-    def _end(self, runner: Runner, done: int) -> None:
-        result, self._profiler = self._profiler, None
+    def _count_down(self, runner: Runner) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._end(runner)
+
+    def _end(self, runner: Runner) -> None:
+        result = self._profiler
+        self._profiler = None
         result.stop()
-        runner.logger.info("Profiling stopped after iteration %d.", done)
+        runner.logger.info("Profiling stopped after iteration %d.", runner.train_loop.completed.iter)
         if self.json_trace_path and is_main_process():
             result.export_chrome_trace(_in_run(runner, self.json_trace_path))
 

@@ -69,21 +69,22 @@ class ProgressHook(Hook):
         """Redraws the display if it is due."""
         if self._display is None:
             return
-        now, done = time.monotonic(), runner.iter + 1
-        self._began = self._began or (now, done)
-        is_due = now - self._drawn_at >= _SECONDS_BETWEEN or done == runner.max_iters
-        if done % self.interval == 0 or not self._losses or (is_due and runner.device.type == "cpu"):
+        now = time.monotonic()
+        iteration = runner.iter + 1
+        self._began = self._began or (now, iteration)
+        is_due = now - self._drawn_at >= _SECONDS_BETWEEN or iteration == runner.max_iters
+        if iteration % self.interval == 0 or not self._losses or (is_due and runner.device.type == "cpu"):
             section = _SECTIONS * runner.iter // runner.max_iters
             for key, history in runner.message_hub.log_scalars.items():
                 if key.startswith("train/") and "loss" in key:
                     self._losses.setdefault(key.removeprefix("train/"), {})[section] = history.current()
         if is_due:
-            self._draw(runner, done)
+            self._draw(runner, iteration)
 
     def before_val(self, runner: Runner) -> None:
         """Adds a line for validation to the display."""
         skipped = getattr(runner.val_loop, "left_out", ())
-        lengths = [length_of(each.dataloader) for each in sets_of(runner.val_loop) if each.name not in skipped]
+        lengths = [length_of(data.dataloader) for data in sets_of(runner.val_loop) if data.name not in skipped]
         self._validation = (0, None if None in lengths else sum(length or 0 for length in lengths))
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -101,10 +102,11 @@ class ProgressHook(Hook):
             rule = rules.get(name) or find_rule(name)
             if rule is None:
                 continue  # the name does not imply a rule, for example for a duration
-            best, at = self._metrics[name][1:] if name in self._metrics else (value, runner.iter)
+            best, best_iter = self._metrics[name][1:] if name in self._metrics else (value, runner.iter)
             if is_better(value, best, rule):
-                best, at = value, runner.iter
-            self._metrics[name] = (value, best, at)
+                best = value
+                best_iter = runner.iter
+            self._metrics[name] = (value, best, best_iter)
         self._draw(runner, runner.iter)
 
     def after_train(self, runner: Runner) -> None:
@@ -119,14 +121,14 @@ class ProgressHook(Hook):
             self._display.close()
             self._display = None
 
-    def _draw(self, runner: Runner, done: int) -> None:
+    def _draw(self, runner: Runner, iteration: int) -> None:
         if self._display is None:
             return
         from footplate.hooks.live_display import bar_line, loss_text, metric_text, text_line
 
         self._drawn_at = time.monotonic()
         scalars = runner.message_hub.log_scalars
-        lines: list[RenderableType] = [bar_line("train", done, runner.max_iters, *self._pace(runner, done))]
+        lines: list[RenderableType] = [bar_line("train", iteration, runner.max_iters, *self._pace(runner, iteration))]
         repeated = only_term({name: tuple(curve.values()) for name, curve in self._losses.items()})
         now: list[str | Text] = [
             loss_text(name, curve.values()) for name, curve in self._losses.items() if name != repeated
@@ -143,12 +145,14 @@ class ProgressHook(Hook):
             lines.append(bar_line("valid", *self._validation))
         self._display.show(lines)
 
-    def _pace(self, runner: Runner, done: int) -> list[str]:
+    def _pace(self, runner: Runner, iteration: int) -> list[str]:
         """Formats the time left, the speed, the percentage of time spent waiting for data, and the memory in use."""
-        scalars, left, pace = runner.message_hub.log_scalars, "--:--", []
-        if self._began is not None and done > self._began[1]:
+        scalars = runner.message_hub.log_scalars
+        left = "--:--"
+        pace = []
+        if self._began is not None and iteration > self._began[1]:
             # The average since the first iteration includes validation, saving and all other pauses.
-            seconds = (self._drawn_at - self._began[0]) / (done - self._began[1]) * (runner.max_iters - done)
+            seconds = (self._drawn_at - self._began[0]) / (iteration - self._began[1]) * (runner.max_iters - iteration)
             left = str(timedelta(seconds=round(seconds)))
         if scalars.get("train/time") and scalars.get("train/data_time"):
             duration = max(scalars["train/time"].mean(_WINDOW), 1e-9)

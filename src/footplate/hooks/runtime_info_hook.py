@@ -99,11 +99,12 @@ class RuntimeInfoHook(Hook):
             runner.message_hub.update_scalar(key, value)  # checks that it is a number
             self._losses[name] = runner.message_hub.history(key)
             self._losses[name].averages_ranks = runner.world_size > 1
-        done = runner.iter + 1
-        if done % _AVERAGING_INTERVAL == 0:  # in case log lines are less frequent or disabled
+        iteration = runner.iter + 1
+        if iteration % _AVERAGING_INTERVAL == 0:  # in case log lines are less frequent or disabled
             average_over_ranks(runner.message_hub.log_scalars)
-        if not self._loop.by_epoch and (done % self._loop.val_interval == 0 or done == self._loop.max_iters):
-            self._add_row(runner, self._loop.epoch, done)
+        loop = self._loop
+        if not loop.by_epoch and (iteration % loop.val_interval == 0 or iteration == loop.max_iters):
+            self._add_row(runner, loop.epoch, iteration)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Adds a row to the run's history, unless the iteration has one."""
@@ -113,14 +114,14 @@ class RuntimeInfoHook(Hook):
         if runner.iter != runner.history.last_iter:
             self._add_row(runner, runner.epoch + runner.by_epoch, runner.iter)
 
-    def _add_row(self, runner: Runner, epoch: int, done: int) -> None:
+    def _add_row(self, runner: Runner, epoch: int, iteration: int) -> None:
         average_over_ranks(runner.message_hub.log_scalars)
         scalars = {}
         for key, history in runner.message_hub.log_scalars.items():
             mode, _, name = key.partition("/")
             if mode == "train" and name not in _TIMES:
                 scalars[name] = history.current() if name in self._rates else history.mean("epoch")
-        runner.history.add(epoch, done, scalars)
+        runner.history.add(epoch, iteration, scalars)
 
     def before_val(self, runner: Runner) -> None:
         """Sets the loop stage to "val", and marks where the scalars of this validation run begin."""
@@ -168,7 +169,7 @@ def _find_rates(optim_wrapper: Any) -> dict[str, dict[str, Any]]:
     rates = {}
     for part, wrapper in optim_wrapper.parts.items():
         groups = wrapper.param_groups
-        trained = (group for group in groups if any(each.requires_grad for each in group.get("params", ())))
+        trained = (group for group in groups if any(parameter.requires_grad for parameter in group.get("params", ())))
         sources = {"lr": next(trained, groups[0]), "base_lr": getattr(wrapper, "base_param_settings", None) or {}}
         for name, settings in sources.items():
             if settings.get("lr") is not None:

@@ -31,7 +31,7 @@ class EarlyStoppingHook(Hook):
     If you resume a run that was stopped early, it ends immediately, unless you have changed the hook's settings.
 
     Args:
-        monitor: The metric to monitor, e.g. "mIoU" or "coco/bbox_mAP".
+        monitor: The metric to monitor, e.g. "mIoU" or "coco/bbox_mAP". Its name in logs, "val/mIoU", is also accepted.
         rule: "greater" or "less". By default, the rule is derived from the metric name.
         min_delta: A value counts as an improvement only if it beats the best value by more than `min_delta`.
         strict: Ignored; accepted for compatibility. A missing metric always raises an error.
@@ -97,7 +97,8 @@ class EarlyStoppingHook(Hook):
                 score,
             )
         if self._metric.is_better(score, self.best_score, self.min_delta):
-            self.best_score, self.wait_count = score, 0
+            self.best_score = score
+            self.wait_count = 0
         else:
             self.wait_count += 1
         self.last_score = score
@@ -184,7 +185,8 @@ class TimeLimitHook(Hook):
 
     def _elapsed(self) -> float:
         """Returns the seconds since the timer was last restarted, and restarts it."""
-        now, since = time.monotonic(), self._since
+        now = time.monotonic()
+        since = self._since
         self._since = now
         return now - since
 
@@ -197,9 +199,9 @@ class TimeLimitHook(Hook):
             validation = unknown if self._validation is None else self._validation
         exchange = SECONDS_BETWEEN_EXCHANGES if runner.world_size > 1 else 0.0
         needed = self._iteration + exchange + _MARGIN * (validation + 2 * self._saving)
-        own = runner.requests.own
-        if own.stop is not Stop.AFTER_ITERATION and self._since + needed >= self._end:
-            own.stop = Stop.AFTER_ITERATION
+        local = runner.requests.local
+        if local.stop is not Stop.AFTER_ITERATION and self._since + needed >= self._end:
+            local.stop = Stop.AFTER_ITERATION
             runner.logger.info("Ending training because the time limit is near.")
 
     def after_run(self, runner: Runner) -> None:

@@ -219,11 +219,21 @@ def _roi_align_in_onnx(
 
 
 def _paste_masks(
-    head: Any, mask_preds: Tensor, bboxes: Tensor, labels: Tensor, img_meta: Any, rcnn_test_cfg: Any, **_: Any
+    head: Any,
+    mask_preds: Tensor,
+    bboxes: Tensor,
+    labels: Tensor,
+    img_meta: Any,
+    rcnn_test_cfg: Any,
+    activate_map: bool = False,
+    **_: Any,
 ) -> Tensor:
-    """Pastes all masks of a mask head at once. The head's own method loops over the masks."""
+    """Pastes all masks of a mask head at once. The head's own method loops over the masks.
+
+    If `activate_map` is True, `mask_preds` are probabilities: the averages over the stages of a cascade.
+    """
     height, width = img_meta["img_shape"]
-    masks = mask_preds.sigmoid()
+    masks = mask_preds if activate_map else mask_preds.sigmoid()
     if not head.class_agnostic:
         masks = masks[torch.arange(labels.shape[0]), labels][:, None]
     pasted, _ = import_module(_MASK_HEAD)._do_paste_mask(masks, bboxes, height, width, skip_empty=False)
@@ -293,6 +303,7 @@ def traceable() -> Iterator[None]:
             setattr(target, name, original)
 
 
+@traceable()
 def write_traced(request: ExportRequest) -> None:
     """Writes an ONNX file by tracing, which records only the operations executed for the example."""
     onnx = import_optional("onnx", extra="export", why="exporting to ONNX")

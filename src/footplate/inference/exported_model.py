@@ -1,6 +1,8 @@
 """Defines the module that is exported for an image model: preprocessing, model and postprocessing."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch.nn.functional as F
@@ -81,6 +83,31 @@ def sliding_window(model: Any) -> dict[str, tuple[int, int]]:
     if not hasattr(model, "encode_decode") or test_cfg.get("mode") != "slide":
         return {}
     return {name: tuple(test_cfg[name]) for name in ("crop_size", "stride")}
+
+
+@contextmanager
+def resizing_any_size() -> Iterator[None]:
+    """Makes MMSegmentation's resizing traceable for any image size within the block.
+
+    Its `resize` and `Upsample` convert sizes to integers, which would fix the image size of the trace.
+    """
+    wrappers: Any = sys.modules.get("mmseg.models.utils.wrappers")
+    if wrappers is None:
+        yield
+        return
+    resize, upsample = wrappers.resize, wrappers.Upsample
+    originals = resize.__defaults__, upsample.forward
+    try:
+        resize.__defaults__ = (*originals[0][:-1], False)  # `warning`, which compares the sizes
+        upsample.forward = _upsample
+        yield
+    finally:
+        resize.__defaults__, upsample.forward = originals
+
+
+def _upsample(self: Any, features: Tensor) -> Tensor:
+    scale = None if self.size else self.scale_factor
+    return F.interpolate(features, self.size, scale, self.mode, self.align_corners)
 
 
 def run_for_export(model: Any, inputs: Tensor) -> Any:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,10 +23,9 @@ from footplate.inference.exported_detector import (
     MINIMUM_SCORE,
     OPSET,
     ExportedDetector,
-    traceable,
     write_traced,
 )
-from footplate.inference.exported_model import ExportedModel, sliding_window
+from footplate.inference.exported_model import ExportedModel, resizing_any_size, sliding_window
 from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel, name_of
 from footplate.messages import format_bytes, labeled
 from footplate.models import PlainModel
@@ -145,7 +144,7 @@ def export_model(
             request = ExportRequest(module, traced, list(outputs), path, metainfo, opset, dims=(0, 2, 3))
             if is_detector:
                 request = replace(request, opset=opset or OPSET, dims=(2, 3), write=write_traced)
-            with traceable() if is_detector else nullcontext():
+            with resizing_any_size():
                 tested, difference, multiple = _write(to, request, examples)
             counts = (1,) if tested[0][0] != len(images) else ()  # the batch size is fixed
             shapes = {

@@ -52,9 +52,9 @@ def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
 
 
 @cache
-def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
+def _checkpointed(module_class: type[nn.Module]) -> type[nn.Module]:
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        run = partial(kind.forward, self)
+        run = partial(module_class.forward, self)
         if not torch.is_grad_enabled():
             return run(*args, **kwargs)
 
@@ -66,8 +66,8 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
         return checkpoint(lambda positional, named: run(*positional, **named), args, kwargs, **settings)
 
     # Keep the class name, because selections and initializers match by name.
-    fields = {"forward": forward, "__module__": kind.__module__, "__doc__": kind.__doc__}
-    return type(kind.__name__, (kind,), fields)
+    fields = {"forward": forward, "__module__": module_class.__module__, "__doc__": module_class.__doc__}
+    return type(module_class.__name__, (module_class,), fields)
 
 
 class _Repeating(AbstractContextManager[None]):

@@ -135,7 +135,7 @@ class BaseAveragedModel(nn.Module):
         if self._paired is None or self._paired[0] is not model:
             self._paired = model, *self._find_pairs(model)
         tensors = [
-            ([own[name] for own, _, name in pairs], [source[name] for _, source, name in pairs])
+            ([averaged[name] for averaged, _, name in pairs], [source[name] for _, source, name in pairs])
             for pairs in self._paired[1:]
         ]
         if self._is_sharded:
@@ -148,7 +148,8 @@ class BaseAveragedModel(nn.Module):
         seen = set()  # shared tensors are averaged only once
         for path, module in model.named_modules():
             for store in ("_parameters", "_buffers"):
-                ours, theirs = getattr(self.module.get_submodule(path), store), getattr(module, store)
+                ours = getattr(self.module.get_submodule(path), store)
+                theirs = getattr(module, store)
                 for name, tensor in theirs.items():
                     if tensor is None or id(tensor) in seen:
                         continue
@@ -166,8 +167,11 @@ class BaseAveragedModel(nn.Module):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Loads the averages and the number of updates."""
-        own = self.state_dict()
-        placed = {name: distribute_like(each, own[name]) if name in own else each for name, each in state_dict.items()}
+        averages = self.state_dict()
+        placed = {
+            name: distribute_like(value, averages[name]) if name in averages else value
+            for name, value in state_dict.items()
+        }
         return super().load_state_dict(placed, strict, assign)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:

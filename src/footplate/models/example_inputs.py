@@ -45,7 +45,8 @@ class Inputs(NamedTuple):
         return self._map(lambda tensor: tensor.detach().cpu())
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Inputs":
-        args, kwargs = replace_values(self.args, Tensor, function), replace_values(self.kwargs, Tensor, function)
+        args = replace_values(self.args, Tensor, function)
+        kwargs = replace_values(self.kwargs, Tensor, function)
         return Inputs(args, kwargs, self.names)
 
 
@@ -122,12 +123,12 @@ def _described(value: Any) -> Any:
     raise TypeError
 
 
-def replace_values(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
-    """Returns a copy of nested lists, tuples and dicts in which `function` was applied to all values of type `kind`."""
-    if isinstance(value, kind):
+def replace_values(value: Any, replaced_type: type, function: Callable[[Any], Any]) -> Any:
+    """Returns a copy of nested lists, tuples and dicts in which `function` replaced all values of `replaced_type`."""
+    if isinstance(value, replaced_type):
         return function(value)
     if isinstance(value, Mapping):
-        return {key: replace_values(item, kind, function) for key, item in value.items()}
+        return {key: replace_values(item, replaced_type, function) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(replace_values(item, kind, function) for item in value)
+        return type(value)(replace_values(item, replaced_type, function) for item in value)
     return value

@@ -16,6 +16,7 @@ from footplate.models.example_inputs import Inputs, named_tensors
 
 Run = Callable[[Inputs], Any]
 Compare = Callable[[Sequence[Tensor], Sequence[Tensor]], float]
+_LONGEST_FORMULA = 250
 _ONNX = "exporting to ONNX"  # why optional packages are imported, for error messages
 
 
@@ -53,18 +54,34 @@ class ExportFormat(NamedTuple):
 
 
 def _trace(request: ExportRequest) -> Any:
-    args, kwargs, _ = request.inputs
+    inputs = request.inputs.on_cpu()  # copies, because torch marks these tensors as dynamic even if the trace fails
+    args, kwargs, _ = inputs
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-    for tensor in request.inputs.tensors().values():
+    for tensor in inputs.tensors().values():
         dims = range(tensor.dim()) if request.dims is None else request.dims
         shapes[tensor] = dict.fromkeys(dims, torch.export.Dim.AUTO)
     dynamic_shapes = shapes.dynamic_shapes(request.module, args, dict(kwargs)) if request.dims != () else None
-    return torch.export.export(request.module, args, dict(kwargs), dynamic_shapes=dynamic_shapes)
+    handle = nn.modules.module.register_module_forward_pre_hook(_limit_formulas)
+    try:
+        return torch.export.export(request.module, args, dict(kwargs), dynamic_shapes=dynamic_shapes)
+    finally:
+        handle.remove()
+
+
+def _limit_formulas(module: nn.Module, args: tuple[Any, ...]) -> None:
+    """Raises an error if a size is a long formula of the input sizes, because torch would trace for very long.
+
+    For example, each block of a Swin Transformer pads the features to a multiple of the window size.
+    """
+    for tensor in args:
+        if isinstance(tensor, Tensor) and any(len(str(size)) > _LONGEST_FORMULA for size in tensor.shape):
+            raise ValueError(f"the sizes in '{type(module).__name__}' depend on the input sizes in a complicated way")
 
 
 def _write_onnx(request: ExportRequest) -> None:
     import_optional("onnxscript", extra="export", why=_ONNX)
-    exported, pooling = _trace(request), torch.ops.aten.adaptive_avg_pool2d.default
+    exported = _trace(request)
+    pooling = torch.ops.aten.adaptive_avg_pool2d.default
     if any(node.target is pooling and set(node.args[1]) != {1} for node in exported.graph.nodes):
         exported = exported.run_decompositions({pooling: adaptive_avg_pool2d})
     program = torch.onnx.export(
@@ -103,7 +120,8 @@ def adaptive_avg_pool2d(images: Tensor, output_size: Any) -> Tensor:
         return images.mean((-2, -1), keepdim=True)
     matrices: list[Tensor] = []
     for size, count in zip(images.shape[-2:], output_size, strict=True):
-        index, position = torch.arange(count)[:, None], torch.arange(size)
+        index = torch.arange(count)[:, None]
+        position = torch.arange(size)
         is_inside = (position >= index * size // count) & (position < ((index + 1) * size + count - 1) // count)
         matrices.append(is_inside.to(images.dtype) / is_inside.sum(1, keepdim=True))
     return matrices[0] @ images @ matrices[1].T
@@ -117,7 +135,7 @@ def _open_onnx(path: str) -> Run:
 
     def run(inputs: Inputs) -> list[Tensor]:
         arrays = {name: tensor.numpy() for name, tensor in inputs.tensors().items()}
-        return [torch.from_numpy(each) for each in session.run(None, arrays)]
+        return [torch.from_numpy(output) for output in session.run(None, arrays)]
 
     return run
 
@@ -193,11 +211,12 @@ def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) ->
     if [tuple(tensor.shape) for tensor in outputs] != [tuple(tensor.shape) for tensor in expected]:
         return float("inf")
     differences = [0.0]
-    for one, other in zip(outputs, expected, strict=True):
-        if not other.is_floating_point():
-            differences.append(float((one != other).double().mean().nan_to_num()))
-        elif other.numel():
-            difference = (one.double() - other.double()).abs().masked_fill(one == other, 0.0)  # infinities may be equal
-            scale = other.double().abs().nan_to_num(0.0, 0.0).max().clamp(min=1.0)
+    for output, target in zip(outputs, expected, strict=True):
+        if not target.is_floating_point():
+            differences.append(float((output != target).double().mean().nan_to_num()))
+        elif target.numel():
+            # Infinities may be equal.
+            difference = (output.double() - target.double()).abs().masked_fill(output == target, 0.0)
+            scale = target.double().abs().nan_to_num(0.0, 0.0).max().clamp(min=1.0)
             differences.append(float((difference / scale).nan_to_num(nan=float("inf")).max()))
     return max(differences)

@@ -67,13 +67,14 @@ class BaseInit:
         """
         for child in module.children():
             self.initialize(child, everything=everything)
-        names = {kind.__name__ for kind in (type(module), *type(module).__bases__)}
+        names = {base.__name__ for base in (type(module), *type(module).__bases__)}
         if everything or not names.isdisjoint(self.layers):
             self.initialize_layer(module)
 
     def initialize_layer(self, module: nn.Module) -> None:
         """Initializes a layer's own weight and bias. Does not change the layer's children."""
-        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        weight = getattr(module, "weight", None)
+        bias = getattr(module, "bias", None)
         if isinstance(weight, Tensor) and weight.dim() >= self.least_dim:
             self.fill(weight)
         if isinstance(bias, Tensor):

@@ -163,14 +163,15 @@ def export_call(
                 tested = _compare(write_and_open(to, fixed, fixed), module, inputs, to, is_last=True)
             first, _ = tested[0]
             outputs = named_tensors("output", module(*first.args, **first.kwargs))
-            shapes = [tuple(next(iter(each.tensors().values())).shape) for each, _ in tested]
+            shapes = [tuple(next(iter(tested_inputs.tensors().values())).shape) for tested_inputs, _ in tested]
             export = Export(
                 target,
                 {name: name_dims(output.shape, shapes) for name, output in zip(names, outputs.values(), strict=True)},
                 shapes,
                 max(difference for _, difference in tested),
                 inputs={
-                    name: (name_dims(each.shape, shapes), str(each.dtype)[6:]) for name, each in first.tensors().items()
+                    name: (name_dims(tensor.shape, shapes), str(tensor.dtype)[6:])
+                    for name, tensor in first.tensors().items()
                 },
             )
             return keep_file(export, path, to)
@@ -281,18 +282,19 @@ def keep_file(export: Export, path: str, to: str) -> Export:
         )
     temporary, name = os.path.split(path)
     written = sorted(os.listdir(temporary), key=name.__eq__)  # the file itself comes last
-    files = [os.path.join(os.path.dirname(export.path), each) for each in written]
-    for each, file in zip(written, files, strict=True):
-        os.replace(os.path.join(temporary, each), file)
+    files = [os.path.join(os.path.dirname(export.path), file_name) for file_name in written]
+    for file_name, file in zip(written, files, strict=True):
+        os.replace(os.path.join(temporary, file_name), file)
     return export._replace(size=sum(map(os.path.getsize, files)), data_files=files[:-1])
 
 
 def name_dims(shape: Sequence[int], tested: Sequence[tuple[int, ...]]) -> tuple[int | str, ...]:
     """Replaces the batch size, the height and the width in a shape with letters if they vary in the tested inputs."""
-    first, named = tested[0], list[int | str](shape)
-    if len({other[:1] for other in tested}) > 1 and shape[:1] == first[:1]:
+    first = tested[0]
+    named = list[int | str](shape)
+    if len({size[:1] for size in tested}) > 1 and shape[:1] == first[:1]:
         named[0] = "N"
-    if len({other[2:] for other in tested}) > 1 and shape[-2:] == first[-2:]:
+    if len({size[2:] for size in tested}) > 1 and shape[-2:] == first[-2:]:
         named[-2:] = "H", "W"
     return tuple(named)
 

@@ -145,9 +145,9 @@ class TransformersModels(PackageSource):
 
     def has(self, name: str) -> bool:
         """Checks whether a model class with this name exists."""
-        kind = getattr(self.package, name, None) if _TRANSFORMERS_MODEL.match(name) else None
-        is_model = inspect.isclass(kind) and issubclass(kind, self.package.PreTrainedModel)
-        return is_model and kind.config_class is not None  # type: ignore[union-attr]
+        model_class = getattr(self.package, name, None) if _TRANSFORMERS_MODEL.match(name) else None
+        is_model = inspect.isclass(model_class) and issubclass(model_class, self.package.PreTrainedModel)
+        return is_model and model_class.config_class is not None  # type: ignore[union-attr]
 
     def help(self, name: str) -> str:
         """Returns "", because reading the class's docstring would import its module."""
@@ -155,14 +155,14 @@ class TransformersModels(PackageSource):
 
     def build(self, name: str, **settings: Any) -> Any:
         """Builds a model from its only argument, `config`, which is a config object or a dict of settings."""
-        kind = getattr(self.package, name)
+        model_class = getattr(self.package, name)
         check_keys("model", settings, ["config"], prefix="")
         config = settings.get("config")
         if isinstance(config, (Mapping, type(None))):
             check_offline(config or {})
-            config = kind.config_class(**(config or {}))
+            config = model_class.config_class(**(config or {}))
             _keep_offline(config)
-        return kind(config)
+        return model_class(config)
 
 
 class SegmentationModels(PackageSource):

@@ -149,7 +149,8 @@ class PlainModel(ModelWrapper, BaseModel):
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
         """Returns a dict of losses in mode "loss", predictions in mode "predict", and otherwise the module's output."""
-        training_step, validation_step = self._functions["training_step"], self._functions["validation_step"]
+        training_step = self._functions["training_step"]
+        validation_step = self._functions["validation_step"]
         if mode == "loss" and training_step is not None:
             return self._losses_in(training_step(self.module, batch, **self._current), "training_step")
         if mode == "loss":
@@ -297,13 +298,13 @@ class PlainModel(ModelWrapper, BaseModel):
         losses = _named_losses(output) if isinstance(output, Mapping) and loss is None else {}
         if losses:
             return losses
-        found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output)
+        description = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output)
         notes = [self._advice] if source.startswith("the model") else []
         if hasattr(output, "loss"):  # it is None if the model needs labels to compute a loss
             notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]
         raise ArgumentError(
             f"{source} must return a loss: a scalar tensor, a dict of losses or an object with .loss",
-            found=list(output) if isinstance(output, Mapping) else found,
+            found=list(output) if isinstance(output, Mapping) else description,
             notes=notes,
         )
 

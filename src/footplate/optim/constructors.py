@@ -39,7 +39,7 @@ def merge_groups(groups: Iterable[Group]) -> list[Group]:
     merged: list[tuple[Group, list[nn.Parameter]]] = []
     for group in groups:
         settings, params = _split(group)
-        same = next((members for other, members in merged if other == settings), None)
+        same = next((members for known, members in merged if known == settings), None)
         if same is None:
             merged.append((settings, [*params]))
         else:
@@ -149,8 +149,8 @@ class DefaultOptimWrapperConstructor:
             warn_of_idle_keys(self.rules, model)
         unique = drop_duplicates(groups)
         with at_key("optimizer"):
-            kind = optimizer_class(self.optimizer_cfg)
-            if isinstance(kind, type) and issubclass(kind, Muon):
+            optimizer_type = optimizer_class(self.optimizer_cfg)
+            if isinstance(optimizer_type, type) and issubclass(optimizer_type, Muon):
                 unique = split_hidden_matrices(unique, self.whole_model or model)
             optimizer = build_optimizer(self.optimizer_cfg, merge_groups(unique))
         # Merge again after the optimizer has added its defaults to the groups.
@@ -272,14 +272,15 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
         Raises:
             ArgumentError: The backbone is not supported.
         """
-        layers, rate = self.paramwise_cfg["num_layers"], self._rate
-        kind = self.paramwise_cfg.get("decay_type", "layer_wise")
+        layers = self.paramwise_cfg["num_layers"]
+        rate = self._rate
+        decay_type = self.paramwise_cfg.get("decay_type", "layer_wise")
         backbone = type(getattr(module, "backbone", None)).__name__
-        layer_of = next((kinds.get(kind) for name, kinds in _LAYERS.items() if name in backbone), None)
+        layer_of = next((kinds.get(decay_type) for name, kinds in _LAYERS.items() if name in backbone), None)
         if layer_of is None:
-            supported = ", ".join(name for name, kinds in _LAYERS.items() if kind in kinds)
+            supported = ", ".join(name for name, kinds in _LAYERS.items() if decay_type in kinds)
             raise ArgumentError(
-                f"{kind} decay does not support this backbone",
+                f"{decay_type} decay does not support this backbone",
                 key="paramwise_cfg.decay_type",
                 found=backbone,
                 notes=[f"supported backbones: {supported}"],

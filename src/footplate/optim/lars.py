@@ -78,7 +78,8 @@ class LARS(Optimizer):
             grads = [param.grad for param in params]
             steps = [torch.add(grad, param, alpha=decay) for grad, param in zip(grads, params, strict=True)]
             if not group["lars_exclude"]:
-                weights, norms = tensor_norms(params), tensor_norms(grads)
+                weights = tensor_norms(params)
+                norms = tensor_norms(grads)
                 ratios = group["eta"] * weights / (norms + decay * weights + group["eps"])
                 ratios = torch.where((weights > 0) & (norms > 0), ratios, 1.0)
                 for step, ratio in zip(steps, ratios.unbind(), strict=True):  # no copy to the host

@@ -97,7 +97,8 @@ class Muon(Optimizer):
 
     def _step_parts(self) -> None:
         for use_muon, part in self._parts.items():
-            part.param_groups, part.state = self._groups(use_muon), self.state
+            part.param_groups = self._groups(use_muon)
+            part.state = self.state
             part.step()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -107,9 +108,9 @@ class Muon(Optimizer):
             CheckpointError: A parameter was trained with AdamW and is now trained with Muon, or vice versa.
         """
         for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
-            other = "exp_avg" if group["use_muon"] else "momentum_buffer"
-            is_other = any(other in state_dict["state"].get(key, ()) for key in saved["params"])
-            if is_other or saved["use_muon"] != group["use_muon"]:
+            foreign_key = "exp_avg" if group["use_muon"] else "momentum_buffer"
+            is_foreign = any(foreign_key in state_dict["state"].get(key, ()) for key in saved["params"])
+            if is_foreign or saved["use_muon"] != group["use_muon"]:
                 raise CheckpointError(
                     "the checkpoint and the config use Muon for different parameters",
                     notes=["Set `use_muon` as in the checkpoint, or use load_from without resume."],

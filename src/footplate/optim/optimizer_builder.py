@@ -64,12 +64,12 @@ def optimizer_class(cfg: Mapping[str, Any]) -> Any:
     """
     if not isinstance(cfg, Mapping) or "type" not in cfg:
         raise BuildError("an optimizer must be a dict with a 'type' key", found=cfg, origin=origin_of(cfg))
-    kind = cfg["type"]
+    optimizer_type = cfg["type"]
     installed = True
-    if isinstance(kind, str) and kind not in OPTIMIZERS:
+    if isinstance(optimizer_type, str) and optimizer_type not in OPTIMIZERS:
         installed = register_extra_optimizers()
     try:
-        return OPTIMIZERS.resolve(kind, cfg)
+        return OPTIMIZERS.resolve(optimizer_type, cfg)
     except UnknownNameError as error:
         if not installed:
             error.notes = (*error.notes, "For more optimizers, run: pip install 'footplate[optimizers]'")
@@ -104,22 +104,22 @@ def _check_value(cfg: Mapping[str, Any], key: str) -> None:
                     check_number(key, value, least=0, optional=True)
 
 
-def _check_names(kind: Any, cfg: Mapping[str, Any]) -> None:
+def _check_names(optimizer_type: Any, cfg: Mapping[str, Any]) -> None:
     """Checks the argument names of `pytorch_optimizer` optimizers, whose constructors ignore unknown arguments.
 
     Raises:
         BuildError: An argument is unknown.
     """
-    if not getattr(kind, "__module__", "").startswith("pytorch_optimizer."):
+    if not getattr(optimizer_type, "__module__", "").startswith("pytorch_optimizer."):
         return
-    parameters = inspect.signature(kind).parameters
+    parameters = inspect.signature(optimizer_type).parameters
     if {"base_optimizer", "optimizer"} & parameters.keys():  # the remaining arguments are for that optimizer
         return
-    names = [*(parameters.keys() - {"params", "kwargs"}), _UNDECLARED.get(kind.__name__, "type"), "type"]
+    names = [*(parameters.keys() - {"params", "kwargs"}), _UNDECLARED.get(optimizer_type.__name__, "type"), "type"]
     for key in cfg:
         if key not in names:
             raise BuildError(
-                f"optimizer '{kind.__name__}' takes no argument '{key}'",
+                f"optimizer '{optimizer_type.__name__}' takes no argument '{key}'",
                 origin=origin_of(cfg, key),
                 key=key,
                 found=cfg[key],

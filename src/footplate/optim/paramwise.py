@@ -174,5 +174,6 @@ def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
 
 
 def _warn(message: str, suggestion: str | None = None, origin: Origin | None = None) -> None:
-    place, hint = f"{origin}: " if origin else "", f"; did you mean '{suggestion}'?" if suggestion else ""
+    place = f"{origin}: " if origin else ""
+    hint = f"; did you mean '{suggestion}'?" if suggestion else ""
     _logger.warning("%s%s%s", place, message, hint)

@@ -39,7 +39,8 @@ def choose_settings(optim_wrapper: Any, configured: list[Settings], *, takes_con
     differences = set()
     # Groups that were added from the checkpoint come last and are not in the config.
     for group, new, saved in zip(groups, configured, settings_of(optim_wrapper), strict=False):
-        new_texts, saved_texts = _as_text(new), _as_text(saved)
+        new_texts = _as_text(new)
+        saved_texts = _as_text(saved)
         names = [name for name, text in new_texts.items() if text != saved_texts.get(name, text)]
         differences |= {(name, new_texts[name], saved_texts[name]) for name in names}
         if takes_config:

@@ -55,7 +55,9 @@ def _warn_about_untrained(wrapper: OptimWrapper, model: nn.Module) -> None:
     """Warns about trainable parameters that no optimizer updates."""
     groups = [group for part in wrapper.parts.values() for group in part.optimizer.param_groups]
     trained = {id(parameter) for group in groups for parameter in group["params"]}
-    trainable = [(name, each) for name, each in unwrap_model(model).named_parameters() if each.requires_grad]
+    trainable = [
+        (name, parameter) for name, parameter in unwrap_model(model).named_parameters() if parameter.requires_grad
+    ]
     names = [name for name, parameter in trainable if id(parameter) not in trained]
     if names and len(names) < len(trainable):
         _logger.warning("No optimizer updates %s. Set requires_grad=False if this is intended.", list_names(names, 5))
@@ -72,13 +74,12 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module 
     settings = with_origins({"type": "OptimWrapper", **cfg}, cfg)
     if isinstance(cfg.get("optimizer"), Optimizer):
         return _with_parameter_names(OPTIM_WRAPPERS.build(settings), model)
-    kind = settings.pop("constructor", "DefaultOptimWrapperConstructor")
+    name = settings.pop("constructor", "DefaultOptimWrapperConstructor")
     paramwise_cfg = settings.pop("paramwise_cfg", None)
     # First-generation constructors have their own registry.
-    is_older = isinstance(kind, str) and kind not in OPTIM_WRAPPER_CONSTRUCTORS and kind in OPTIMIZER_BUILDERS
-    constructor_type = (OPTIMIZER_BUILDERS if is_older else OPTIM_WRAPPER_CONSTRUCTORS).resolve(
-        kind, cfg, key="constructor"
-    )
+    is_older = isinstance(name, str) and name not in OPTIM_WRAPPER_CONSTRUCTORS and name in OPTIMIZER_BUILDERS
+    registry = OPTIMIZER_BUILDERS if is_older else OPTIM_WRAPPER_CONSTRUCTORS
+    constructor_type = registry.resolve(name, cfg, key="constructor")
     if is_older or "optimizer_cfg" in inspect.signature(constructor_type).parameters:
         constructor = constructor_type(settings.pop("optimizer", None), paramwise_cfg)
     else:
@@ -225,9 +226,9 @@ def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
 
 
 def _scale(optimizer: Optimizer, factor: float) -> None:
-    kind = type(optimizer).__name__
-    if kind.startswith(_WITHOUT_RATE) or any(group.get("lr") is None for group in optimizer.param_groups):
-        _logger.info("%s computes its own step size, so its lr is not scaled.", kind)
+    name = type(optimizer).__name__
+    if name.startswith(_WITHOUT_RATE) or any(group.get("lr") is None for group in optimizer.param_groups):
+        _logger.info("%s computes its own step size, so its lr is not scaled.", name)
         return
     for group in optimizer.param_groups:
         for rate in group.keys() & {"lr", "initial_lr"}:

@@ -202,7 +202,8 @@ class MLflowVisBackend(Tracker):
     ) -> None:
         super().__init__(save_dir)
         self._exp_name, self._run_name = exp_name, run_name
-        self._tags, self._params = dict(tags or {}), dict(params or {})
+        self._tags = dict(tags or {})
+        self._params = dict(params or {})
         self._tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         self._artifact_suffix = artifact_suffix
         self._tracked = tracked_config_keys
@@ -228,7 +229,8 @@ class MLflowVisBackend(Tracker):
         start = self.identity["start"] if continued is not None and self.start else self.start
         library.set_tracking_uri(self._tracking_uri or f"sqlite:///{continued or store}")
         # Without a location, an experiment stores artifacts in the current folder; so does "Default" in a new store.
-        name, location = self._exp_name or "Default", self._artifact_location
+        name = self._exp_name or "Default"
+        location = self._artifact_location
         if self._tracking_uri is None:
             name = self._exp_name or "footplate"
             location = location or os.path.join(os.path.dirname(continued or store), "mlartifacts")

@@ -156,7 +156,8 @@ class Tracker(BaseVisBackend):
                     continued,
                     _summary(error),
                 )
-                self.identity, self._start_error = {}, None
+                self.identity = {}
+                self._start_error = None
                 return self.experiment
         return self._run
 
@@ -191,7 +192,8 @@ class Tracker(BaseVisBackend):
         result is always in the same work_dir.
         """
         if self.identity and self.start:
-            start, log_dir = str(self.identity.get("start")), os.path.dirname(self.folder)
+            start = str(self.identity.get("start"))
+            log_dir = os.path.dirname(self.folder)
             if not _START.fullmatch(start):
                 return None
             path = os.path.join(os.path.dirname(log_dir), start, os.path.relpath(path, log_dir))

@@ -89,7 +89,8 @@ def _read_git() -> dict[str, Any] | None:
         return None
     lines = status.stdout.splitlines()
     head = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# "))
-    commit, branch = head.get("branch.oid", _NO_COMMIT), head.get("branch.head", "")
+    commit = head.get("branch.oid", _NO_COMMIT)
+    branch = head.get("branch.head", "")
     if status.returncode or commit == _NO_COMMIT:
         return None
     changed = [line for line in lines if line[:1] in _FIELDS_BEFORE_PATH]

@@ -193,18 +193,22 @@ class HistoryBuffer:
         )
         if len(counts) != len(values):
             raise ValueError(f"values and counts have different lengths: {len(values)} and {len(counts)}")
-        self._totals, self._epoch = _Totals(*totals), _Totals(*epoch)
+        self._totals = _Totals(*totals)
+        self._epoch = _Totals(*epoch)
         self._values, self._counts = array("d", values[-self._capacity :]), array("d", counts[-self._capacity :])
         self._unread = []
-        self.total, self._pending = len(self._values), 0
+        self.total = len(self._values)
+        self._pending = 0
         self.mark()
 
     def _totals_of(self, window: int | str | None) -> _Totals:
         self._read()
         if window in ("epoch", "global", None):
-            first, before = len(self._values) - self._pending, self._epoch if window == "epoch" else self._totals
+            first = len(self._values) - self._pending
+            before = self._epoch if window == "epoch" else self._totals
         else:
-            first, before = max(len(self._values) - min(int(window or 0), self._capacity), 0), _Totals()
+            first = max(len(self._values) - min(int(window or 0), self._capacity), 0)
+            before = _Totals()
         return before.add(self._values[first:], self._counts[first:])
 
     def _read(self) -> None:

@@ -106,7 +106,8 @@ class LocalVisBackend(BaseVisBackend):
         line["step"] = line.pop("step", step)
         if isinstance(step, MetricStep):
             line["iteration"] = step.iteration
-        text, folder = json.dumps(line), str(self.folder)
+        text = json.dumps(line)
+        folder = str(self.folder)
         for name in (self._scalars, file_path):
             if name is not None:
                 append_line(output_path(folder, name), text)

@@ -182,9 +182,12 @@ class LogProcessor:
     def _apply_rules(self, histories: Mapping[str, HistoryBuffer]) -> dict[str, Any]:
         """Returns the training values that `custom_cfg` defines. The first call warns about unknown sources."""
         tag = {}
-        is_first, self._rules_are_matched = not self._rules_are_matched, True
+        is_first = not self._rules_are_matched
+        self._rules_are_matched = True
         for rule in self.custom_cfg:
-            source, name, method = rule["data_src"], rule.get("log_name", rule["data_src"]), rule["method_name"]
+            source = rule["data_src"]
+            name = rule.get("log_name", rule["data_src"])
+            method = rule["method_name"]
             if source in histories:
                 options = {key: rule[key] for key in rule.keys() - {"data_src", "log_name", "method_name"}}
                 if method == "current":  # has no window
@@ -231,8 +234,12 @@ class LogProcessor:
 def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
     """Returns the histories of a phase, keyed by name. For validation and test, skips histories without new values."""
     prefix = f"{mode}/"
-    found = {key[len(prefix) :]: history for key, history in hub.log_scalars.items() if key.startswith(prefix)}
-    return {name: each for name, each in found.items() if (len(each) if mode == "train" else each.since_mark)}
+    histories = {key[len(prefix) :]: history for key, history in hub.log_scalars.items() if key.startswith(prefix)}
+    return {
+        name: history
+        for name, history in histories.items()
+        if (len(history) if mode == "train" else history.since_mark)
+    }
 
 
 def _size(runner: _LoggedRun, mode: str) -> int:
@@ -242,7 +249,8 @@ def _size(runner: _LoggedRun, mode: str) -> int:
 
 def _eta(runner: _LoggedRun, batch_idx: int, mode: str) -> list[str]:
     """Returns a list with the formatted remaining time, or an empty list if it is unknown."""
-    history, size = runner.message_hub.log_scalars.get(f"{mode}/time"), _size(runner, mode)
+    history = runner.message_hub.log_scalars.get(f"{mode}/time")
+    size = _size(runner, mode)
     if history is None or not len(history) or not (size or mode == "train"):
         return []
     left = runner.max_iters - runner.iter - 1 if mode == "train" else size - batch_idx - 1

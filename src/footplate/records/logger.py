@@ -70,7 +70,7 @@ class ScreenHandler(logging.Handler):
                 line = styled(line, RED if record.levelno >= logging.ERROR else YELLOW, sys.stdout)
             elif headline := getattr(record, "headline", ""):
                 value = rf"(?<=\s){re.escape(headline)}:\s+\S+"
-                line = re.sub(value, lambda found: styled(found[0], BOLD, sys.stdout), line)
+                line = re.sub(value, lambda match: styled(match[0], BOLD, sys.stdout), line)
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
         except (OSError, ValueError):

@@ -57,11 +57,11 @@ def arguments_of(entry: Callable[..., Any]) -> Arguments:
     defaults: dict[str, Any] = {}
     required: list[str] = []
     accepts_any = False
-    kinds = [kind for kind in getattr(entry, "__mro__", ()) if "__init__" in vars(kind)] or [entry]
-    for depth, kind in enumerate(kinds):
-        module = str(getattr(kind, "__module__", ""))
+    owners = [owner for owner in getattr(entry, "__mro__", ()) if "__init__" in vars(owner)] or [entry]
+    for depth, owner in enumerate(owners):
+        module = str(getattr(owner, "__module__", ""))
         try:
-            parameters = inspect.signature(vars(kind)["__init__"] if depth else entry).parameters
+            parameters = inspect.signature(vars(owner)["__init__"] if depth else entry).parameters
         except (TypeError, ValueError):
             accepts_any = True
             break
@@ -170,4 +170,4 @@ def _fits(value: Any, allowed: tuple[type, ...]) -> bool:
 
 def describe_types(allowed: tuple[type, ...]) -> str:
     """Returns a description of the allowed types, such as "an integer or None"."""
-    return " or ".join(dict.fromkeys(_TYPE_NAMES.get(kind, kind.__name__) for kind in allowed))
+    return " or ".join(dict.fromkeys(_TYPE_NAMES.get(type_, type_.__name__) for type_ in allowed))

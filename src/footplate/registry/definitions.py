@@ -27,13 +27,14 @@ def find_definition(name: str) -> tuple[str, str] | None:
 
 @cache  # existing code often looks up unknown names
 def _find_below(folder_of_code: str, name: str) -> tuple[str, str] | None:
-    definition, count = re.compile(rf"^(?:class|def) {re.escape(name)}\b", re.MULTILINE), 0
+    definition = re.compile(rf"^(?:class|def) {re.escape(name)}\b", re.MULTILINE)
+    count = 0
     for folder, folders, files in os.walk(folder_of_code):
         count += len(files)
         if count > _MAX_FILES:
             return None
-        folders[:] = sorted(each for each in folders if each.isidentifier() and each not in _SKIPPED)
-        for file in sorted(each for each in files if each.endswith(".py")):
+        folders[:] = sorted(name for name in folders if name.isidentifier() and name not in _SKIPPED)
+        for file in sorted(name for name in files if name.endswith(".py")):
             path = os.path.relpath(os.path.join(folder, file), folder_of_code)
             parts = path.removesuffix(".py").removesuffix(f"{os.sep}__init__").split(os.sep)
             module = ".".join(parts)

@@ -69,7 +69,7 @@ def import_class(path: str, registry: str, registered: Collection[Any], noun: st
     known = [*registered]
     if home and f"{module}.".startswith(f"{home}."):
         exported = vars(importlib.import_module(home))
-        known += [exported[each] for each in names or importlib.import_module(f"{home}.modules").__all__]
+        known += [exported[class_name] for class_name in names or importlib.import_module(f"{home}.modules").__all__]
     top = module.partition(".")[0]
     is_own = top == "footplate" or is_footplate_alias(top_level_spec(top))
     may_import = trusted or ((is_own or is_user_module(module)) and not module.endswith("__main__"))
@@ -77,9 +77,12 @@ def import_class(path: str, registry: str, registered: Collection[Any], noun: st
         entry = getattr(importlib.import_module(module), name, None)
     else:
         entry = vars(sys.modules[module]).get(name) if module in sys.modules else None
-    for each in known:
-        if each is entry or f"{getattr(each, '__module__', '')}.{getattr(each, '__qualname__', '')}" == path:
-            return each
+    for candidate in known:
+        if (
+            candidate is entry
+            or f"{getattr(candidate, '__module__', '')}.{getattr(candidate, '__qualname__', '')}" == path
+        ):
+            return candidate
     is_defined_elsewhere = entry is not None and not is_user_module(getattr(entry, "__module__", None) or "")
     if not trusted and (not may_import or is_defined_elsewhere):
         raise BuildError(

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_type_hints, overload
 from footplate.error_context import describe_changes, explain_missing_path, find_section, origin_at, origin_of
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
 from footplate.extensions import extensions, known_packages
-from footplate.messages import nearest
+from footplate.messages import first_line, nearest
 from footplate.registry.arguments import arguments_of, check_arguments, describe_types, wrong_types
 from footplate.registry.definitions import find_definition
 from footplate.registry.dotted_paths import (
@@ -85,7 +85,9 @@ class Registry:
     ) -> None:
         self.name = name
         self.noun = noun or name
-        self.scope = scope if scope is not None else _package_of_caller()
+        # By default, the top-level package of the module that creates the registry.
+        caller = str(sys._getframe(1).f_globals.get("__name__", ""))
+        self.scope = scope if scope is not None else caller.partition(".")[0]
         known_scopes.add(self.scope)
         self.parent = parent
         self.children: dict[str, Registry] = {}
@@ -253,29 +255,34 @@ class Registry:
         self, entry: Any, settings: Mapping[str, Any], error: Exception, source: object
     ) -> BuildError:
         """Returns the error to raise after a constructor has failed, with the wrong argument if that is known."""
-        what, wrong = self._describe(entry), next(wrong_types(entry, settings), None)
-        key, notes, near = "", describe_changes(source), None
-        message = f"{what} cannot be built: {type(error).__name__}: " + str(error).strip().partition("\n")[0]
+        what = self._describe(entry)
+        wrong = next(wrong_types(entry, settings), None)
+        key = ""
+        notes = describe_changes(source)
+        near = None
+        message = f"{what} cannot be built: {type(error).__name__}: {first_line(error)}"
         if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
             message = f"{what} cannot be built: the file '{error.filename}' does not exist"
             path = error.filename
             key = next((name for name, value in settings.items() if value and path.endswith(str(value))), "")
             notes = explain_missing_path(path)
         elif wrong is not None:
-            key, notes = wrong[0], []
+            key = wrong[0]
+            notes = []
             message = f"{key} of {what} must be {describe_types(wrong[1])}"
         elif (unknown := _UNEXPECTED.search(str(error))) and unknown[1] in settings:  # rejected by a base class
-            key, near = unknown[1], nearest(unknown[1], arguments_of(entry).types)
+            key = unknown[1]
+            near = nearest(unknown[1], arguments_of(entry).types)
             message = f"{what} takes no argument '{key}'"
-        found = {"found": settings[key]} if key else {}
+        value = {"found": settings[key]} if key else {}
         origin = origin_at(source, key or "type")
-        return BuildError(message, origin=origin, key=key, suggestion=near, notes=notes, hides_cause=True, **found)
+        return BuildError(message, origin=origin, key=key, suggestion=near, notes=notes, hides_cause=True, **value)
 
-    def resolve(self, kind: Any, source: Any = None, *, key: str = "type") -> Callable[..., Any]:
+    def resolve(self, entry: Any, source: Any = None, *, key: str = "type") -> Callable[..., Any]:
         """Returns the class that a `type` (a name, a class or a lazily imported class) refers to.
 
         Args:
-            kind: The value of `type`.
+            entry: The value of `type`.
             source: The mapping that contains the value. If a Python config has set the value, a dotted path may refer
                 to any class that the registry accepts.
             key: The key under which `source` contains the value.
@@ -284,22 +291,23 @@ class Registry:
             UnknownNameError: The name is not registered.
             BuildError: The class has the wrong base class, or configs must not use it.
         """
-        if isinstance(kind, str):
+        if isinstance(entry, str):
             try:
-                return self._get(kind, trusted=is_from_executed_config(source, key))
+                return self._get(entry, trusted=is_from_executed_config(source, key))
             except (UnknownNameError, BuildError) as error:
-                error.origin, error.key = error.origin or origin_of(source, key), error.key or key
+                error.origin = error.origin or origin_of(source, key)
+                error.key = error.key or key
                 raise
-        if hasattr(type(kind), "dotted_path"):  # a LazyObject from a config
-            kind = kind.build()
-        if not callable(kind):
+        if hasattr(type(entry), "dotted_path"):  # a LazyObject from a config
+            entry = entry.build()
+        if not callable(entry):
             raise BuildError(
                 f"the {self.noun} type must be a name or a class",
-                found=kind,
+                found=entry,
                 origin=origin_of(source, "type"),
             )
-        self._check_base(kind, dotted=False)
-        return kind  # type: ignore[no-any-return]
+        self._check_base(entry, dotted=False)
+        return entry  # type: ignore[no-any-return]
 
     def _get(self, name: str, *, trusted: bool) -> Callable[..., Any]:
         if not isinstance(name, str):
@@ -327,8 +335,8 @@ class Registry:
         if default_scope() is None:
             return None
         entries = [registry._entries[name] for registry in self.root._tree() if name in registry._entries]
-        own = {entry for entry in entries if code_base_of(entry) in ("", default_scope())}
-        return own.pop() if len(own) == 1 else None
+        matches = {entry for entry in entries if code_base_of(entry) in ("", default_scope())}
+        return matches.pop() if len(matches) == 1 else None
 
     def _register(self, entry: _Entry, names: str | Sequence[str] | None, *, force: bool) -> _Entry:
         if not callable(entry):
@@ -402,7 +410,7 @@ class Registry:
         return self._entries.get(name) or (self.parent._find_upwards(name) if self.parent is not None else None)
 
     def _member(self, scope: str | None) -> "Registry | None":
-        return next((each for each in self._tree() if each.scope == scope), None)
+        return next((registry for registry in self._tree() if registry.scope == scope), None)
 
     def _tree(self) -> "Iterator[Registry]":
         """Yields this registry and all its descendants."""
@@ -430,19 +438,20 @@ class Registry:
         if self._base == f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}":
             return  # the base class itself is being decorated, so it is not in its module yet
         base = resolve_name(self._base) if self._base else None
-        kind = entry if inspect.isclass(entry) or self._strict else _returned_class(entry)
-        if base is None or not (inspect.isclass(kind) and issubclass(kind, base)):
+        checked = entry if inspect.isclass(entry) or self._strict else _returned_class(entry)
+        if base is None or not (inspect.isclass(checked) and issubclass(checked, base)):
             raise self._wrong_base(entry)
 
     def _unknown(self, name: str) -> UnknownNameError:
         module, _, last = name.rpartition(".")
-        registries, scope = list(self.root._tree()), module or default_scope()
+        registries = list(self.root._tree())
+        scope = module or default_scope()
         qualified = [f"{registry.scope}.{last}" for registry in registries if last in registry.module_dict]
         replaced = [line for extension in extensions() for line in extension.explain_unknown(self.noun, last)]
         if replaced and not qualified:
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=replaced)
         names = {entry for registry in registries for entry in registry.module_dict}
-        near = next((other for other in qualified if other != name), None) or nearest(last, sorted(names))
+        near = next((candidate for candidate in qualified if candidate != name), None) or nearest(last, sorted(names))
         if definition := None if qualified else find_definition(last):
             path, module_name = definition
             notes = [f"'{last}' is defined in {path}. Add custom_imports = dict(imports=['{module_name}'])."]
@@ -487,11 +496,6 @@ def import_lazy(value: Any) -> Any:
         items = [import_lazy(item) for item in value]
         return value if all(map(operator.is_, items, value)) else type(value)(items)
     return value
-
-
-def _package_of_caller() -> str:
-    """Returns the top-level package of the code that is creating a registry, which is two frames up the stack."""
-    return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _returned_class(function: Any) -> Any:

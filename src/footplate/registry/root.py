@@ -45,7 +45,9 @@ __all__ = [
 
 # Each package in this folder is a task, so new tasks need no changes here.
 _TASKS = tuple(
-    f"footplate.tasks.{each.name}" for each in iter_modules([str(Path(__file__).parents[1] / "tasks")]) if each.ispkg
+    f"footplate.tasks.{module.name}"
+    for module in iter_modules([str(Path(__file__).parents[1] / "tasks")])
+    if module.ispkg
 )
 
 
@@ -98,7 +100,7 @@ class PackageModels(Registry):
 
 
 def _root(name: str, *locations: str, **settings: Any) -> Registry:
-    added = [each for extension in extensions() for each in extension.locations.get(name, ())]
+    added = [location for extension in extensions() for location in extension.locations.get(name, ())]
     return Registry(name, scope="footplate", locations=(*locations, *added), **settings)
 
 
@@ -115,7 +117,7 @@ def build_model(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
         return registry.build_entry(cfg, *args, **kwargs)
     from torch.nn import Sequential
 
-    return Sequential(*(registry.build_entry(each, *args, **kwargs) for each in cfg))
+    return Sequential(*(registry.build_entry(section, *args, **kwargs) for section in cfg))
 
 
 DATASETS = _root(

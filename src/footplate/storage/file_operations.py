@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from footplate.errors import ArgumentError, FootplateError
+from footplate.messages import first_line
 from footplate.storage import local_files
 from footplate.storage.paths import Path, base_name, is_local, join, local_path, parent
 
@@ -48,8 +49,8 @@ def file_system(path: Path) -> tuple[Any, str]:
     try:
         system: tuple[Any, str] = fsspec.core.url_to_fs(url, **_options(url))
     except (ValueError, ImportError) as error:
-        protocol, reason = url.partition("://")[0], str(error).partition("\n")[0]
-        raise ArgumentError(f"cannot use the storage protocol '{protocol}': {reason}", found=url) from error
+        protocol = url.partition("://")[0]
+        raise ArgumentError(f"cannot use the storage protocol '{protocol}': {first_line(error)}", found=url) from error
     return system
 
 
@@ -293,8 +294,8 @@ def status(path: Path) -> FileStatus:
         OSError: The status cannot be read, or the storage does not report the size.
     """
     if is_local(path):
-        found = os.stat(local_path(path))
-        return FileStatus(found.st_size, found.st_mtime)
+        status = os.stat(local_path(path))
+        return FileStatus(status.st_size, status.st_mtime)
     modified = 0.0
     with _remote(path) as (system, inner):
         with contextlib.suppress(NotImplementedError):

@@ -40,7 +40,7 @@ def is_same_storage(path: Path, other: Path) -> bool:
         >>> is_same_storage("s3://bucket/a", "s3://bucket/b"), is_same_storage("s3://bucket/a", "s3://other/b")
         (True, False)
     """
-    first, second = (urlsplit("" if is_local(each) else os.fspath(each)) for each in (path, other))
+    first, second = (urlsplit("" if is_local(location) else os.fspath(location)) for location in (path, other))
     return (first.scheme, first.netloc) == (second.scheme, second.netloc)
 
 

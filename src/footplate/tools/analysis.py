@@ -11,7 +11,7 @@ from PIL import Image
 
 from footplate.errors import ArgumentError
 from footplate.messages import format_bytes, format_seconds, labeled, nearest
-from footplate.metric_names import Rule, expand_rules, find_rule, order_metrics, validation_label
+from footplate.metric_names import Rule, expand_rules, find_metric, find_rule, order_metrics, validation_label
 from footplate.tools.runs import Run, Series
 
 _MEASURED = ("time", "data_time", "memory")
@@ -91,7 +91,10 @@ def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
     """Returns the `save_best` metrics in a run's config, and the rules that the config sets for them."""
     if run.config is not None:
         with suppress(Exception):  # the config of another engine may contain anything here
-            return best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
+            names = [series.name for series in run.series]
+            rules = best_metric_rules(run.config._cfg_dict)
+            metrics = {name: find_metric(name, names) for name in best_metrics(run.config._cfg_dict)}
+            return [*metrics.values()], {metrics[name]: rule for name, rule in rules.items()}
     return [], {}
 
 
@@ -127,7 +130,7 @@ def explain_runs(runs: Sequence[Run]) -> str:
     shared = [name for name in bests[0] if all(name in best for best in bests)]
     selecting, _ = save_best_settings(runs[0])
     lines = ""
-    for name in [name for name in shared if name in selecting] or shared[:1]:
+    for name in [name for name in shared if find_metric(name, selecting) in selecting] or shared[:1]:
         base = bests[0][name]["value"]
         for run, best in zip(runs[1:], bests[1:], strict=True):
             value = best[name]["value"]

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from footplate import storage
 from footplate.config import Config
-from footplate.data import BaseDataset, length_of
+from footplate.data import BaseDataset, dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped, innermost_datasets
 from footplate.distributed import (
     broadcast_object,
@@ -103,7 +103,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                 with _shared_folder(checked) as folder:
                     runner, largest, measured = _try(checked, folder)
                     _warn_about_labels(largest)
-                    skipped = count_skipped(getattr(runner.train_dataloader, "dataset", None))
+                    skipped = count_skipped(dataset_of(runner.train_dataloader))
                     if skipped:
                         _logger.warning(
                             "At least %s would be skipped.", pluralize(skipped, "unreadable training sample")
@@ -226,7 +226,7 @@ def _warn_about_missing_files(runner: Runner) -> None:
     storage system, or the trial fails on the first file anyway.
     """
     loops = (runner.train_loop, *getattr(runner.val_loop, "sets", ()))
-    datasets = [leaf for loop in loops for leaf in innermost_datasets(getattr(loop.dataloader, "dataset", None))]
+    datasets = [leaf for loop in loops for leaf in innermost_datasets(dataset_of(loop.dataloader))]
     for dataset in datasets:
         count = min(len(dataset), _MAX_RECORDS) if isinstance(dataset, BaseDataset) else 0
         records = (dataset.get_data_info(index) for index in range(count))
@@ -268,7 +268,7 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
         hook.stage = "the validation", "model"
         batch = largest[f"val {chosen.name}".rstrip()] = largest_batch(chosen.dataloader)
         loop.choose(chosen)
-        with trial_evaluator(chosen.evaluator, getattr(chosen.dataloader, "dataset", None)) as evaluator:
+        with trial_evaluator(chosen.evaluator, dataset_of(chosen.dataloader)) as evaluator:
             begin = time.perf_counter()  # the preflight has predicted one batch, so this one is not the first
             samples, losses = predict_batch(runner, batch.batch)
             seconds = time.perf_counter() - begin

@@ -83,34 +83,26 @@ def export_weights(
     return len(tensors)
 
 
-def average_weights(
-    paths: "Sequence[str | os.PathLike[str]]", shares: Sequence[float] | None = None
-) -> "OrderedDict[str, torch.Tensor]":
-    """Returns the weighted mean of several checkpoints' weights, in the dtypes of the first checkpoint.
+def average_weights(paths: "Sequence[str | os.PathLike[str]]") -> "OrderedDict[str, torch.Tensor]":
+    """Returns the mean of several checkpoints' weights, in the dtypes of the first checkpoint.
 
     Sums are computed in float64. Integer tensors, such as counters, are taken from the last checkpoint. Only one file
     is in memory at a time.
 
     Args:
         paths: The checkpoints.
-        shares: The weight of each checkpoint in the mean. The weights are normalized to sum to 1 and are equal by
-            default.
 
     Raises:
-        ArgumentError: There are no paths, the number of shares differs from the number of paths, or the shares sum to
-            zero.
+        ArgumentError: There are no paths.
         CheckpointError: A file cannot be read, or its weights differ from the first file's in name, shape or type.
 
     Source: https://arxiv.org/abs/1803.05407
     """
-    parts = list(shares) if shares is not None else [1.0] * len(paths)
-    if not paths or len(parts) != len(paths) or not sum(parts):
-        raise ArgumentError(
-            "averaging needs at least one checkpoint, and one weight per checkpoint", key="shares", found=shares
-        )
+    if not paths:
+        raise ArgumentError("averaging needs at least one checkpoint")
     sums: dict[str, torch.Tensor] = {}
     expected: dict[str, Any] = {}
-    for path, part in zip([os.fspath(each) for each in paths], parts, strict=True):
+    for path in [os.fspath(each) for each in paths]:
         weights = weights_of(load_checkpoint(path), path)
         tensors = {key: value for key, value in weights.items() if isinstance(value, torch.Tensor)}
         found = {key: (value.shape, value.is_floating_point()) for key, value in tensors.items()}
@@ -123,7 +115,7 @@ def average_weights(
         for key, value in tensors.items():
             if value.is_floating_point() or value.is_complex():
                 wide = torch.complex128 if value.is_complex() else torch.float64
-                sums.setdefault(key, torch.zeros(value.shape, dtype=wide)).add_(value.to(wide), alpha=part / sum(parts))
+                sums.setdefault(key, torch.zeros(value.shape, dtype=wide)).add_(value.to(wide), alpha=1 / len(paths))
     means = ((key, sums.pop(key).to(dtypes[key]) if key in sums else value) for key, value in weights.items())
     averaged = OrderedDict(means)
     averaged._metadata = versions  # type: ignore[attr-defined]

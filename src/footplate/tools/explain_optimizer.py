@@ -54,18 +54,17 @@ class Groups:
     frozen: list[str]  # the names of parameters that are not trained
 
 
-def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
+def groups_of(cfg: Config) -> Groups:
     """Builds the optimizer of a config and returns its parameter groups.
 
     Args:
         cfg: A config of either generation.
-        other: A config whose model replaces the model of `cfg`.
 
     Raises:
         FootplateError: A component cannot be built.
     """
     cfg = prepare(cfg)
-    model, description = build_model(cfg, other)
+    model, description = build_model(cfg)
     with located(cfg), silencing_unmatched_keys(model):
         wrapper = build_optim_wrapper(model, cfg.get("optim_wrapper"))
     return replace(groups_in(wrapper, model), model=description)
@@ -167,7 +166,7 @@ class Schedule:
         return list(zip(map(float, self.iters), track.values, strict=True))
 
 
-def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: int | None = None) -> Schedule:
+def schedule_of(cfg: Config, *, length_of_epoch: int | None = None) -> Schedule:
     """Simulates the schedules of a run and returns the optimizer settings.
 
     For a run of more than 512 iterations, returns the settings only at sampled iterations, and around the highest and
@@ -175,7 +174,6 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
 
     Args:
         cfg: A config of either generation.
-        other: A config whose model replaces the model of `cfg`.
         length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Raises:
@@ -183,7 +181,7 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
             has more than 100 million iterations.
     """
     cfg = prepare(cfg)
-    model, description = build_model(cfg, other)
+    model, description = build_model(cfg)
     with located(cfg), silencing_unmatched_keys(model):
         per_epoch, why = find_epoch_length(cfg, length_of_epoch)
         hints = [*([why] if why else []), "Set the iterations per epoch with --epoch-length N."]

@@ -15,6 +15,7 @@ from footplate.data.data_element import BaseDataElement
 from footplate.distributed import unwrap_model
 from footplate.error_context import describe_changes, join_path, origin_at, walk_paths
 from footplate.errors import FootplateError
+from footplate.messages import first_line
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _CALL = nn.Module.__call__.__code__  # identifies the stack frames of module calls
@@ -39,7 +40,7 @@ class ComponentError(FootplateError):
     """
 
     def __init__(self, stage: str, error: Exception, *, key: str, module: str = "", notes: Sequence[str] = ()) -> None:
-        first = str(error).strip().partition("\n")[0]
+        first = first_line(error)
         place = f" in {module}" if module else ""
         message = f"{stage} fails{place}: {type(error).__name__}: {first}"
         super().__init__(message, key=key, notes=notes, hides_cause=True)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from footplate.data import length_of
+from footplate.data import dataset_of, length_of
 from footplate.data.batch_plan import BatchKey
 from footplate.data.data_element import BaseDataElement
 from footplate.data.loader import BatchReader, ReadFailure
@@ -49,7 +49,7 @@ def largest_batch(loader: Any) -> Largest:
     Raises:
         DataError: The loader has no batches, or a sample cannot be read or collated.
     """
-    dataset, collate = getattr(loader, "dataset", None), getattr(loader, "collate_fn", None)
+    dataset, collate = dataset_of(loader), getattr(loader, "collate_fn", None)
     count = length_of(dataset) if dataset is not None else None
     batch_size = getattr(loader, "batch_size", None)
     batch_size = batch_size or getattr(getattr(loader, "batch_sampler", None), "batch_size", None)

@@ -17,6 +17,7 @@ from footplate.engine.requests import EarlyExitError
 from footplate.engine.run_config import translate_config
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
+from footplate.messages import first_line
 from footplate.registry import MODELS, set_default_scope
 
 
@@ -69,32 +70,25 @@ class StopHook(Hook):
             raise EarlyExitError
 
 
-def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, str]:
+def build_model(cfg: Config) -> tuple[nn.Module, str]:
     """Builds the model of a config, or a placeholder if the model class is not installed.
 
-    Args:
-        cfg: The config, in second-generation form.
-        other: A config whose model replaces the model of `cfg`.
-
-    Returns:
-        The model and a description of it.
+    Returns the model and a description of it. The config must be in second-generation form.
 
     Raises:
         FootplateError: The `model` section is missing or cannot be built.
     """
-    source = cfg if other is None else other
-    section = source.get("model")
+    section = cfg.get("model")
     if not isinstance(section, Mapping):
         raise ArgumentError("the config has no 'model'", key="model", found=section)
     name = str(section.get("type"))
-    with located(source), at_key("model"):
+    with located(cfg), at_key("model"):
         try:
             return MODELS.build(dict(section)), f"model {name}"
         except UnknownNameError as error:
-            if error.suggestion is not None or other is not None:
+            if error.suggestion is not None:
                 raise
-    note = "using a placeholder with common parameter names (or set --model)"
-    return StandIn(section), f"'{name}' is not installed; {note}"
+    return StandIn(section), f"'{name}' is not installed; using a placeholder with common parameter names"
 
 
 @contextmanager
@@ -125,7 +119,7 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
     try:
         return length_of(build_dataloader(cfg["train_dataloader"], seed=0)), ""
     except (FootplateError, OSError, ImportError) as error:
-        return None, str(error).partition("\n")[0]
+        return None, first_line(error)
 
 
 class _Part(nn.Module):

@@ -12,7 +12,7 @@ from footplate.checkpoint.loading import code_to_load
 from footplate.checkpoint_names import BEST, best_prefix
 from footplate.engine.runner_arguments import PYTHON_ARGUMENTS
 from footplate.messages import format_bytes, one_line
-from footplate.metric_names import Rule, is_better, split_dataset
+from footplate.metric_names import Rule, find_metric, is_better, split_dataset
 from footplate.tools.analysis import (
     count_iterations,
     find_best,
@@ -48,7 +48,7 @@ def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule
     shared = set.intersection(*({series.name for series, _ in metrics} for metrics in ranked))
     candidates = [item for item in ranked[0] if item[0].name in shared] or list(chain.from_iterable(ranked))
     if candidates:
-        selecting = [metric] if metric else save_best_settings(runs[0])[0]
+        selecting = [find_metric(metric, shared)] if metric else save_best_settings(runs[0])[0]
         return min(candidates, key=lambda item: (item[0].name not in selecting, "loss" in item[0].name))
     losses = (series for run in runs for series in run.series if "loss" in series.name)
     loss = next(losses, None)

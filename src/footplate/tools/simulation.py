@@ -9,9 +9,9 @@ from torch import nn
 from footplate.checks import check_count
 from footplate.config import Config
 from footplate.distributed import unwrap_model
+from footplate.engine.run_config import translate_config
 from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
-from footplate.openmmlab.first_generation.translation import Kind, is_first_generation, translate_sections
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.optim.by_optimizer import schedules_by_optimizer
 from footplate.optim.schedules import ScheduleSteps, collect_steps, field_key, read_field
@@ -49,7 +49,12 @@ def simulate(
     Raises:
         FootplateError: The config cannot be built, or does not set the length of the run.
     """
-    sections = _second_generation(cfg)
+    sections = translate_config(cfg if isinstance(cfg, Config) else Config(cfg))
+    for hook in sections.get("custom_hooks") or ():
+        if isinstance(hook, Mapping) and str(hook.get("type")).endswith("UpdaterHook"):
+            _logger.warning(
+                "%s is a custom policy, which runs only during training. The simulation ignores it.", hook["type"]
+            )
     train_cfg = sections.get("train_cfg") or {}
     by_epoch = train_cfg.get("max_iters") is None
     wanted: Sequence[int] = [] if iters is None else list(iters)
@@ -94,23 +99,6 @@ def simulate(
         for parameter in parameters
         if id(parameter) in names
     }
-
-
-def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
-    if isinstance(cfg, Config):
-        cfg = cfg._cfg_dict
-    if not is_first_generation(cfg):
-        return cfg
-    translation = translate_sections(cfg)
-    for note in translation.notes:
-        if note.kind is not Kind.BECAME:
-            _logger.warning("%s", note)
-    for hook in translation.sections.get("custom_hooks") or ():
-        if isinstance(hook, Mapping) and str(hook.get("type")).endswith("UpdaterHook"):
-            _logger.warning(
-                "%s is a custom policy, which runs only during training. The simulation ignores it.", hook["type"]
-            )
-    return translation.sections
 
 
 def run_length(

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from footplate.config import Config
 from footplate.engine.run_folder import locked
 from footplate.errors import DataError, MissingExtraError
-from footplate.hooks.monitored_metrics import MissingMetricError, UnknownRuleError
+from footplate.hooks.monitored_metrics import UnknownRuleError
 from footplate.messages import nearest
-from footplate.metric_names import find_rule
+from footplate.metric_names import MissingMetricError, find_metric, find_rule
 from footplate.records.logger import print_urgent
 from footplate.tools.analysis import best_metric_rules, best_metrics
 from footplate.tools.diff import START_KEYS
@@ -218,8 +218,8 @@ class Sweep:
             run = read_run(folder)
         except DataError:  # no finite scalar yet
             return []
-        series = run.find(self.metric, "val")
         validated = [other.name for other in run.series if other.mode == "val"]
+        series = run.find(find_metric(self.metric, validated), "val")
         if series is None and validated:
             raise MissingMetricError("the sweep", self.metric, validated, "--metric")
         return [(int(at), score) for at, score in series.points] if series else []

@@ -159,7 +159,8 @@ class Drawing:
             background: The background color of the texts. Overrides the colors in `bboxes`.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        count, usual = len(texts), max(9, round(math.sqrt(self._image.width * self._image.height) / 40))
+        count = len(texts)
+        usual = max(9, round(math.sqrt(self._image.width * self._image.height) / 40))
         settings = (font_sizes, horizontal_alignments, vertical_alignments, bboxes or {})
         columns = (
             _as_rows(positions, 2).tolist(),
@@ -203,7 +204,8 @@ class Drawing:
         if self._canvas is None:
             raise ArgumentError("there is no image to draw on", notes=["Call set_image(image) first."])
         if self._axes is not None:
-            canvas, self._axes = self._axes.figure.canvas, None
+            canvas = self._axes.figure.canvas
+            self._axes = None
             canvas.draw()
             drawn = Image.fromarray(np.asarray(canvas.buffer_rgba()))
             self._canvas.paste(drawn, mask=drawn)
@@ -220,7 +222,8 @@ class Drawing:
         alpha: float = 1.0,
     ) -> Self:
         """Draws outlined or filled shapes. Blends them with the image if `alpha` is below 1."""
-        faces, edges = _color_each(face_colors, len(shapes)), _color_each(edge_colors, len(shapes))
+        faces = _color_each(face_colors, len(shapes))
+        edges = _color_each(edge_colors, len(shapes))
         target = self._image.copy() if alpha < 1 else self._image
         draw = ImageDraw.Draw(target)
         widths = [max(1, round(float(width))) for width in _each(line_widths, len(shapes))]

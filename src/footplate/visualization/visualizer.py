@@ -197,7 +197,8 @@ class Visualizer(Drawing, Instances):
         Instances.__init__(self, name)
         Drawing.__init__(self, image)
         self.dataset_meta: Mapping[str, Any] = {}
-        self.fig_save_cfg, self.fig_show_cfg = dict(fig_save_cfg or {}), dict(fig_show_cfg or {})
+        self.fig_save_cfg = dict(fig_save_cfg or {})
+        self.fig_show_cfg = dict(fig_show_cfg or {})
         self.skips_failed_images = False
         self._warned_of_display = False
         self._vis_backends: dict[str, BaseVisBackend] = {}
@@ -209,7 +210,8 @@ class Visualizer(Drawing, Instances):
         type(self).keep_instance(self)
 
     def _add_backend(self, cfg: Any, folder: str | None) -> None:
-        backend, name = cfg, None
+        backend = cfg
+        name = None
         if isinstance(cfg, Mapping):
             settings = {"save_dir": folder, **cfg}
             name = settings.pop("name", None)

@@ -148,7 +148,7 @@ def test_suppression_is_that_of_a_plain_loop(seed: int) -> None:
     labels = torch.from_numpy(rng.integers(3, size=60))
     for threshold in (0.0, 0.3, 0.7):
         expected = plain_nms(boxes.tolist(), scores.tolist(), threshold, labels.tolist())
-        assert nms(boxes, scores, threshold, labels=labels).tolist() == expected
+        assert nms(boxes, scores, labels, threshold).tolist() == expected
 
 
 def test_centers_and_corners() -> None:

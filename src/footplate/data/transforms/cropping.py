@@ -37,7 +37,8 @@ class RandomCrop(BaseTransform):
     def __init__(self, crop_size: int | tuple[int, int], cat_max_ratio: float = 1.0, ignore_index: int = 255) -> None:
         check_number("cat_max_ratio", cat_max_ratio, above=0, most=1)
         self.crop_size = check_size("crop_size", crop_size)
-        self.cat_max_ratio, self.ignore_index = cat_max_ratio, ignore_index
+        self.cat_max_ratio = cat_max_ratio
+        self.ignore_index = ignore_index
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Crops the sample."""

@@ -230,14 +230,14 @@ class CosineRestart(WithMinimum):
         return sum(self.periods)
 
 
-def cosine_between(start: float, end: float, done: float) -> float:
-    """Interpolates between `start` and `end` along a half cosine. `done` is the completed fraction (0 to 1)."""
-    return end + 0.5 * (start - end) * (math.cos(math.pi * done) + 1)
+def cosine_between(start: float, end: float, fraction: float) -> float:
+    """Interpolates between `start` and `end` along a half cosine. `fraction` is the completed share, from 0 to 1."""
+    return end + 0.5 * (start - end) * (math.cos(math.pi * fraction) + 1)
 
 
-def line_between(start: float, end: float, done: float) -> float:
-    """Interpolates linearly between `start` and `end`. `done` is the completed fraction (0 to 1)."""
-    return start + (end - start) * done
+def line_between(start: float, end: float, fraction: float) -> float:
+    """Interpolates linearly between `start` and `end`. `fraction` is the completed share, from 0 to 1."""
+    return start + (end - start) * fraction
 
 
 ANNEALINGS: dict[str, Callable[[float, float, float], float]] = {"cos": cosine_between, "linear": line_between}
@@ -272,8 +272,8 @@ class Cycle(Curve):
         index = next((index for index, end in enumerate(ends) if position <= end), len(ends) - 1)
         start = ends[index - 1] if index else 0.0
         length = ends[index] - start
-        done = min((position - start) / length, 1.0) if length else 1.0
-        return ANNEALINGS[self.anneal_strategy](targets[index], targets[index + 1], done)
+        fraction = min((position - start) / length, 1.0) if length else 1.0
+        return ANNEALINGS[self.anneal_strategy](targets[index], targets[index + 1], fraction)
 
 
 @dataclass(frozen=True)

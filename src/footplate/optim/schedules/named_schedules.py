@@ -139,10 +139,8 @@ def _build_list(
     count = getattr(optimizer, "_accumulative_counts", 1)
     counting = [schedule for schedule in built if not schedule.by_epoch and not schedule.takes_metrics]
     if count > 1 and counting:
-        # In torch and Lightning, the scheduler steps once per optimizer step.
-        level = logging.WARNING if any(isinstance(each, TorchSchedule) for each in counting) else logging.INFO
         text = "accumulative_counts=%d: schedules step after each iteration, i.e. %d times per optimizer step."
-        _logger.log(level, text, count, count)
+        _logger.info(text, count, count)
     return built
 
 
@@ -151,20 +149,21 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
         return cfg
     if not isinstance(cfg, Mapping):
         raise BuildError("a schedule must be a dict with a 'type' key", found=cfg)
-    kind: Any = PARAM_SCHEDULERS.resolve(cfg["type"], cfg) if "type" in cfg else None
+    schedule_class: Any = PARAM_SCHEDULERS.resolve(cfg["type"], cfg) if "type" in cfg else None
     build: Callable[..., ParamSchedule] = PARAM_SCHEDULERS.build
-    if getattr(kind, "needs_run", False):
+    if getattr(schedule_class, "needs_run", False):
         return build(cfg, optimizer, **lengths)
     defaults: dict[str, Any] = {}
-    begin, end = cfg.get("begin", 0), lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]
+    begin = cfg.get("begin", 0)
+    end = lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]
     # A schedule with metrics counts validation runs, not epochs or iterations.
-    if end is not None and is_number(begin) and end > begin and not getattr(kind, "takes_metrics", False):
+    if end is not None and is_number(begin) and end > begin and not getattr(schedule_class, "takes_metrics", False):
         defaults["end"] = end
     if cfg.get("convert_to_iter_based"):
         defaults["epoch_length"] = lengths["epoch_length"]
-        if getattr(kind, "converts_itself", False):
+        if getattr(schedule_class, "converts_itself", False):
             settings = {key: cfg[key] for key in cfg if key not in ("type", "convert_to_iter_based")}
-            return kind.build_iter_from_epoch(optimizer, **{**defaults, **settings})  # type: ignore[no-any-return]
+            return schedule_class.build_iter_from_epoch(optimizer, **{**defaults, **settings})  # type: ignore[no-any-return]
     return build(cfg, optimizer, **defaults)
 
 
@@ -194,8 +193,8 @@ def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None
         milestones = schedule.curve.milestones if isinstance(schedule.curve, curves.MultiStep) else ()
         unreached = [schedule.begin + milestone for milestone in milestones if schedule.begin + milestone >= total]
         last = max(
-            (other for other in schedules if other.param_name == schedule.param_name),
-            key=lambda other: other.end * (epoch_length or 1) if other.by_epoch else other.end,
+            (candidate for candidate in schedules if candidate.param_name == schedule.param_name),
+            key=lambda candidate: candidate.end * (epoch_length or 1) if candidate.by_epoch else candidate.end,
         )
         length = None if is_torch else schedule.curve.length()
         end = schedule.end if length is None else schedule.begin + length

@@ -108,8 +108,10 @@ class ParamSchedule:
             if not by_epoch or not epoch_length:
                 message = f"convert_to_iter_based in {type(self).__name__} needs epoch_length and by_epoch=True"
                 raise ArgumentError(message, key="convert_to_iter_based", found=True)
-            begin, end = int(begin * epoch_length), None if end is None else int(end * epoch_length)
-            by_epoch, curve = False, curve.in_iterations(epoch_length)
+            begin = int(begin * epoch_length)
+            end = None if end is None else int(end * epoch_length)
+            by_epoch = False
+            curve = curve.in_iterations(epoch_length)
         if end is None:
             length = curve.length()
             end = ENDLESS if length is None else begin + length
@@ -119,8 +121,12 @@ class ParamSchedule:
             raise ArgumentError('"begin" must be less than "end"', key="end", found=f"begin {begin}, end {end}")
         # Store the optimizer, because a wrapper's `param_groups` property would slow down each step.
         self.optimizer: HasParamGroups = getattr(optimizer, "optimizer", optimizer)
-        self.curve, self.param_name, self.by_epoch, self.verbose = curve, param_name, by_epoch, verbose
-        self.begin, self.end = int(begin), int(end)
+        self.curve = curve
+        self.param_name = param_name
+        self.by_epoch = by_epoch
+        self.verbose = verbose
+        self.begin = int(begin)
+        self.end = int(end)
         self.last_step = last_step
         self._global_step = self.begin + last_step if last_step >= 0 else -1
         self._key = field_key(self.optimizer, param_name)
@@ -197,7 +203,8 @@ class ParamSchedule:
 
     def _get_value(self) -> list[float]:
         """Returns each group's value for the current position, `last_step`. Subclasses may override this method."""
-        position, span = self.last_step, self.end - self.begin
+        position = self.last_step
+        span = self.end - self.begin
         pairs = zip(self.optimizer.param_groups, self.base_values, strict=True)
         return [self.curve(read_field(group, self._key), base, position, span) for group, base in pairs]
 

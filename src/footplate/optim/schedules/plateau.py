@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from footplate.checks import check_choice, check_count, check_number, check_score
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
+from footplate.metric_names import MissingMetricError, find_metric
 from footplate.optim.schedules.curves import Constant
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule, read_field, write_field
 from footplate.registry import PARAM_SCHEDULERS
@@ -26,21 +26,15 @@ class MetricSchedule(ParamSchedule):
         """Checks that the monitored metric is among `metrics`, the names of the validation metrics.
 
         Raises:
-            ArgumentError: The metric is missing.
+            MissingMetricError: The metric is missing.
         """
-        if self.monitor not in metrics:
-            raise ArgumentError(
-                f'the metric "{self.monitor}" is not computed during validation',
-                key="param_scheduler.monitor",
-                found=sorted(metrics),
-                suggestion=nearest(self.monitor, metrics),
-                notes=self.advice,
-            )
+        if find_metric(self.monitor, metrics) not in metrics:
+            raise MissingMetricError("monitor", self.monitor, metrics, "param_scheduler.monitor", self.advice)
 
     def monitored_value(self, metrics: Mapping[str, Any]) -> float:
         """Returns the value of the monitored metric."""
         self.check_metrics(metrics)
-        return check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor")
+        return check_score(self.monitor, metrics[find_metric(self.monitor, metrics)], key="param_scheduler.monitor")
 
 
 @PARAM_SCHEDULERS.register_module(name="ReduceOnPlateauParamScheduler")
@@ -100,8 +94,12 @@ class ReduceOnPlateau(MetricSchedule):
         check_number("threshold", threshold, least=0)
         check_number("eps", eps, least=0)
         self.monitor, self.rule = monitor, rule
-        self.factor, self.patience, self.cooldown = factor, patience, cooldown
-        self.threshold, self.threshold_rule, self.eps = threshold, threshold_rule, eps
+        self.factor = factor
+        self.patience = patience
+        self.cooldown = cooldown
+        self.threshold = threshold
+        self.threshold_rule = threshold_rule
+        self.eps = eps
         self.best = math.inf if rule == "less" else -math.inf
         self.num_bad_epochs = 0
         self.cooldown_counter = 0
@@ -146,14 +144,16 @@ class ReduceOnPlateau(MetricSchedule):
             return
         value = self.monitored_value(metrics)
         if self._is_better(value):
-            self.best, self.num_bad_epochs = value, 0
+            self.best = value
+            self.num_bad_epochs = 0
         else:
             self.num_bad_epochs += 1
         if self.cooldown_counter > 0:
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
-            self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
+            self.cooldown_counter = self.cooldown
+            self.num_bad_epochs = 0
             self._reduce()
 
     def _is_better(self, value: float) -> bool:

@@ -11,7 +11,6 @@ from typing import Any
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
 
 from footplate.checks import check_flag, check_keys
-from footplate.error_context import add_note
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.base_curve import ENDLESS
 from footplate.optim.schedules.param_schedule import HasParamGroups
@@ -72,11 +71,7 @@ class TorchSchedule(MetricSchedule):
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
         """Steps the scheduler. Steps ReduceLROnPlateau only if there are metrics."""
         if not self.takes_metrics:
-            try:
-                self.scheduler.step()
-            except ValueError as error:  # the end of a OneCycleLR
-                add_note(error, "To train longer when you resume the run, set resume_settings='take'.")
-                raise
+            self.scheduler.step()
         elif metrics is not None:
             self.scheduler.step(self.monitored_value(metrics))
 
@@ -99,8 +94,20 @@ class TorchSchedule(MetricSchedule):
         return {"type": name, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the scheduler's state, which includes its settings. Logs a warning if settings have changed."""
-        saved, new = state_dict["state"], self.scheduler.state_dict()
+        """Loads the scheduler's state, which includes its settings. Logs a warning if settings have changed.
+
+        Raises:
+            ArgumentError: The saved scheduler has fewer steps than the new one, so it would fail during training.
+        """
+        saved = state_dict["state"]
+        new = self.scheduler.state_dict()
+        name = type(self.scheduler).__name__
+        if (steps := saved.get("total_steps", self.end)) < self.end:
+            raise ArgumentError(
+                f"the {name} in the checkpoint has {steps} steps, but the new one has {self.end}",
+                key="resume_settings",
+                notes=["To train longer with the new one, set resume_settings='take' (--resume-settings take)."],
+            )
         names = inspect.signature(type(self.scheduler)).parameters.keys() & saved.keys() & new.keys() - {"last_epoch"}
         changed = [f"{name}={new[name]}" for name in sorted(names) if saved[name] != new[name]]
         if changed:
@@ -108,7 +115,7 @@ class TorchSchedule(MetricSchedule):
                 "Ignoring the new settings %s of %s and resuming with the saved ones. To use the new ones, set "
                 "resume_settings='take' (--resume-settings take).",
                 ", ".join(changed),
-                type(self.scheduler).__name__,
+                name,
             )
         self.scheduler.load_state_dict(saved)
         _restore_counters(self.scheduler)

@@ -51,7 +51,8 @@ class Accumulation:
 
     def should_sync(self) -> bool:
         """Checks whether to synchronize the next loss's gradients between ranks."""
-        after, count = self._inner_count + 1, self._accumulative_counts
+        after = self._inner_count + 1
+        count = self._accumulative_counts
         return after % count == 0 or after == self._max_counts
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
@@ -60,7 +61,7 @@ class Accumulation:
         In a resumed run, the loaded state contains the number of losses so far and of losses per iteration.
 
         Args:
-            model: The model. Logs a warning if it contains batch normalization layers and gradients are accumulated.
+            model: The model. If gradients are accumulated, logs whether it contains batch normalization layers.
             init_counts: The number of losses so far.
             max_counts: The number of losses in the whole run, or -1 if unknown.
         """
@@ -69,7 +70,7 @@ class Accumulation:
             self._inner_count = self._count_before = init_counts
         self._set_max_counts(max_counts - init_counts)
         if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
-            _logger.warning(
+            _logger.info(
                 "accumulative_counts=%d does not apply to the statistics of batch normalization layers: "
                 "they are computed from each batch separately.",
                 count,

@@ -89,16 +89,16 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
         raise ArgumentError("clip_grad must be a dict", key="clip_grad", found=cfg, notes=notes)
     with at_key("clip_grad"), located(cfg):
         settings = dict(cfg)
-        kind = check_choice("type", settings.pop("type", "norm"), CLIPPING_KEYS)
-        check_keys(f"gradient clipping by {kind}", settings, CLIPPING_KEYS[kind], prefix="")
+        clip_type = check_choice("type", settings.pop("type", "norm"), CLIPPING_KEYS)
+        check_keys(f"gradient clipping by {clip_type}", settings, CLIPPING_KEYS[clip_type], prefix="")
         if settings.get("norm_type") == "inf":
             settings["norm_type"] = math.inf
-        limit = CLIPPING_KEYS[kind][0]
+        limit = CLIPPING_KEYS[clip_type][0]
         for key, default in ((limit, None), ("norm_type", 2)):
             value: Any = settings.get(key, default)
             if not is_number(value) or not value > 0:
                 raise ArgumentError(f'"{key}" must be a positive number', key=key, found=value)
-    return GradientClipper(clip_grad_value_ if kind == "value" else clip_grad_norm_, settings)
+    return GradientClipper(clip_grad_value_ if clip_type == "value" else clip_grad_norm_, settings)
 
 
 class GradientGuard:
@@ -148,7 +148,7 @@ class GradientGuard:
         if norm is not None and norm.device.type == "cpu" and math.isfinite(norm):
             return True
         groups = optimizer.param_groups
-        gradients = [grad for group in groups for each in group["params"] if (grad := each.grad) is not None]
+        gradients = [grad for group in groups for parameter in group["params"] if (grad := parameter.grad) is not None]
         if not gradients:
             return True
         flag = _nonfinite_flag(gradients, self._cpu_flag)
@@ -163,17 +163,19 @@ class GradientGuard:
         if self.policy == "stop":
             raise NonFiniteError(f"the gradients in iteration {iteration} are non-finite", iteration=iteration)
         if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time
-            done = "the step is skipped" if scaler_skips or self.policy == "skip" else "the step is taken anyway"
+            outcome = "the step is skipped" if scaler_skips or self.policy == "skip" else "the step is taken anyway"
             times = pluralize(self.count, "time")
-            _logger.warning("The gradients in iteration %d are non-finite (%s so far): %s.", iteration, times, done)
+            _logger.warning("The gradients in iteration %d are non-finite (%s so far): %s.", iteration, times, outcome)
         return self.policy == "warn"
 
     def warn_of_skipped(self, iteration: int) -> None:
         """Logs how many steps the optimizer has skipped on the device since the last call. Waits for the device."""
-        skipped, self._skipped = self._skipped, None
+        skipped = self._skipped
+        self._skipped = None
         if skipped is not None and (count := int(skipped.item())):
             self.count += count
-            times, steps = pluralize(self.count, "time"), pluralize(count, "step")
+            times = pluralize(self.count, "time")
+            steps = pluralize(count, "step")
             _logger.warning("Skipped %s up to iteration %d: non-finite gradients (%s so far).", steps, iteration, times)
 
 
@@ -200,7 +202,7 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
     for (device, _), group in kinds.items():
         _check_finite(group, flags.setdefault(device, torch.zeros((), device=device)), _one(device))
     first, *others = flags.values()
-    flag = sum((other.to(first.device) for other in others), first)
+    flag = sum((device_flag.to(first.device) for device_flag in others), first)
     sharded: list[Any] = [gradient for gradient in gradients if type(gradient) is not Tensor and is_dtensor(gradient)]
     for mesh in dict.fromkeys(gradient.device_mesh for gradient in sharded):  # in the same order on all ranks
         for dimension in range(mesh.ndim):  # each rank has checked only its own shards

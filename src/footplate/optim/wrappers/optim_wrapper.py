@@ -157,10 +157,10 @@ class OptimWrapper(Accumulation):
         self._ran_backward = True
 
     def _backward_own_parameters(self, loss: Tensor, **kwargs: Any) -> None:
-        own = [each for each in self._parameters() if each.requires_grad]
-        loss.backward(inputs=own, **kwargs)  # type: ignore[no-untyped-call]
+        parameters = [parameter for parameter in self._parameters() if parameter.requires_grad]
+        loss.backward(inputs=parameters, **kwargs)  # type: ignore[no-untyped-call]
         if self.prepare_backward is not None and self.should_sync():
-            average_gradients(own)
+            average_gradients(parameters)
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
@@ -266,7 +266,7 @@ class OptimWrapper(Accumulation):
                 group["param_names"] = list(parameters)
             added = slice(self._initial_groups, None)
             for group, parameters in zip(state["param_groups"][added], layout.groups[added], strict=True):
-                group["added_with_grad"] = [each.requires_grad for each in parameters.values()]
+                group["added_with_grad"] = [parameter.requires_grad for parameter in parameters.values()]
         gradients = [parameter.grad for parameter in self._parameters()]
         if not self._clears_at_next_loss and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients

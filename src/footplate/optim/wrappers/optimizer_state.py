@@ -64,13 +64,16 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
     groups: list[State] = []
     for group, parameters in zip(optimizer.param_groups, layout.groups, strict=True):
         settings: State = next((saved_values[name][0] for name in parameters if name in saved_values), {})
-        first = sum(len(other["params"]) for other in groups)
+        first = sum(len(earlier["params"]) for earlier in groups)
         for key, (name, parameter) in enumerate(parameters.items(), first):
             _, values = saved_values.get(name, ({}, {}))
             if isinstance(optimizer, _SUPPORTED):
                 _check_shapes(name, values, parameter)
             if values:
-                state[key] = {field: _like_parameter(value, parameter) for field, value in values.items()}
+                state[key] = {
+                    field: distribute_like(value, parameter) if isinstance(value, Tensor) and value.dim() else value
+                    for field, value in values.items()
+                }
         groups.append({**group, **settings, "params": [*range(first, first + len(parameters))]})
     return {"state": state, "param_groups": groups}
 
@@ -119,8 +122,3 @@ def _check_shapes(name: str, values: Mapping[str, Any], parameter: Tensor) -> No
                 f"the saved optimizer state of '{name}' does not match the parameter's shape {list(parameter.shape)}",
                 found=list(value.shape),
             )
-
-
-def _like_parameter(value: Any, parameter: Tensor) -> Any:
-    """Shards a tensor from a saved state in the same way as its parameter."""
-    return distribute_like(value, parameter) if isinstance(value, Tensor) and value.dim() else value

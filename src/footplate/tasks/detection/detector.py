@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,11 +15,13 @@ from footplate.checks import check_choice, check_count, check_fraction
 from footplate.config.config_dict import to_plain
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, import_optional
+from footplate.messages import first_line
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.detection.data import DetDataSample
 from footplate.tasks.structures import InstanceData
 from footplate.tasks.task_base import TaskModel, check_classes, check_truth
+from footplate_operators import nms as operators
 
 _TINY = 1e-7  # in pixels; replaces the area of empty boxes in divisions
 
@@ -128,7 +129,7 @@ class Selection:
         if "img_shape" in sample:
             chosen = torch.minimum(chosen.clamp(min=0), _sides(sample.img_shape[:2], chosen))
         if self.nms_iou_thr is not None:
-            stays = nms(chosen, best, self.nms_iou_thr, labels=labels)
+            stays = nms(chosen, best, labels, self.nms_iou_thr)
             best, labels, chosen = best[stays], labels[stays], chosen[stays]
         chosen = chosen / chosen.new_tensor(tuple(sample.get("scale_factor", (1.0, 1.0))) * 2)
         instances: InstanceData = InstanceData(bboxes=chosen, scores=best, labels=labels)[: self.max_per_img]
@@ -192,8 +193,8 @@ class TransformersDetector(BaseDetector):
             made = transformers.AutoConfig.for_model(name, **{**offline, **chosen, "num_labels": num_classes})
             self.detector: nn.Module = transformers.AutoModelForObjectDetection.from_config(made)
         except (TypeError, ValueError, KeyError, IndexError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise ArgumentError(f"transformers rejected the config of '{name}': {reason}", key="config") from error
+            message = f"transformers rejected the config of '{name}': {first_line(error)}"
+            raise ArgumentError(message, key="config") from error
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the scores (0 to 1) and the boxes (x1 y1 x2 y2, in pixels of the inputs) of all candidates.
@@ -260,33 +261,25 @@ def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
     return inner / union.clamp(min=_TINY) - (around - union) / around.clamp(min=_TINY)
 
 
-def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, labels: Tensor | None = None) -> Tensor:
-    """Applies non-maximum suppression. Returns the int64 indices of the remaining boxes, ``(K,)``, best first.
+def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """Applies class-wise non-maximum suppression. Returns the int64 indices of the remaining boxes, best first.
 
     If two boxes have equal scores, the first one ranks higher.
 
     Args:
         boxes: ``(N, 4)``.
         scores: ``(N,)``.
-        iou_threshold: A box is removed if its IoU with a higher-ranked box exceeds this threshold.
         labels: ``(N,)``; boxes with different labels do not suppress each other.
+        iou_threshold: A box is removed if its IoU with a higher-ranked box exceeds this threshold.
 
     Example:
-        >>> boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
-        >>> nms(boxes, torch.tensor([0.5, 0.9, 0.1]), 0.5).tolist()
+        >>> boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10]])
+        >>> nms(boxes, torch.tensor([0.5, 0.9, 0.1]), torch.tensor([0, 0, 1]), 0.5).tolist()
         [1, 2]
     """
-    order = torch.sort(scores, descending=True, stable=True).indices
-    boxes = boxes[order]
-    overlaps = pairwise_iou(boxes, boxes) > iou_threshold
-    if labels is not None:
-        overlaps &= labels[order][:, None] == labels[order][None]
-    rows = overlaps.cpu().numpy()
-    stays = np.ones(len(rows), dtype=bool)
-    for place, row in enumerate(rows):
-        if stays[place]:
-            stays[place + 1 :] &= ~row[place + 1 :]
-    return order[torch.from_numpy(stays).to(order.device)]
+    if len(boxes):  # move the boxes of different labels apart
+        boxes = boxes + labels[:, None] * (boxes.max() - boxes.min() + 1)
+    return operators.nms(boxes, scores, iou_threshold, 0)
 
 
 def to_centers(boxes: Tensor) -> Tensor:

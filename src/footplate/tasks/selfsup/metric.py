@@ -18,9 +18,7 @@ from footplate.tasks.metric_helpers import check_samples
 from footplate.visualization import as_array
 
 
-def fit_linear(
-    features: Tensor, labels: Tensor, num_classes: int, *, l2: float = 0.01, max_iters: int = 300
-) -> tuple[Tensor, Tensor]:
+def fit_linear(features: Tensor, labels: Tensor, num_classes: int, *, l2: float = 0.01) -> tuple[Tensor, Tensor]:
     """Fits a linear classifier by minimizing the cross entropy plus ``l2 / 2`` times the sum of squared weights.
 
     The problem is convex, so the result depends only on the arguments.
@@ -30,7 +28,6 @@ def fit_linear(
         labels: ``(N,)``, int64.
         num_classes: The number of classes.
         l2: The L2 regularization of the weights.
-        max_iters: The maximum number of L-BFGS iterations.
 
     Returns:
         Weights ``(D, num_classes)`` and biases ``(num_classes,)``, float64.
@@ -38,7 +35,7 @@ def fit_linear(
     features = features.double()
     weights = features.new_zeros(features.shape[1], num_classes, requires_grad=True)
     biases = features.new_zeros(num_classes, requires_grad=True)
-    solver = torch.optim.LBFGS([weights, biases], max_iter=max_iters, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS([weights, biases], max_iter=300, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         solver.zero_grad()

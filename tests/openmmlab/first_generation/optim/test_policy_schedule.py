@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from footplate.checkpoint import save_checkpoint
+from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.errors import ArgumentError, BuildError
 from footplate.openmmlab.first_generation.optim.policy_schedule import PolicyLR, PolicyMomentum
 
@@ -55,3 +55,4 @@ def test_invalid_settings_are_refused(
 def test_state_of_a_policy_can_be_saved(tmp_path: Path) -> None:
     schedule = PolicyLR(sgd(), policy="inv", gamma=0.5, power=2, max_iters=4, by_epoch=False)
     save_checkpoint(schedule.state_dict(), tmp_path / "state.pth")
+    assert load_checkpoint(tmp_path / "state.pth") == schedule.state_dict()

@@ -12,6 +12,7 @@ from footplate.checkpoint.latest import write_pointer
 from footplate.checkpoint.serializable import to_serializable
 from footplate.checkpoint_names import is_sharded_path
 from footplate.checks import check_flag
+from footplate.data import dataset_of
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.openmmlab.first_generation.adapters.evaluation import METAINFO_KEYS
@@ -88,6 +89,6 @@ def _write_pointer_and_link(folder: "str | os.PathLike[str]", path: "str | os.Pa
 
 def _labels(runner: "Runner", meta: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the training dataset's classes and palette under the keys "CLASSES" and "PALETTE", if they are known."""
-    dataset, metainfo = getattr(runner.train_loop.dataloader, "dataset", None), meta.get("dataset_meta", {})
+    dataset, metainfo = dataset_of(runner.train_loop.dataloader), meta.get("dataset_meta", {})
     found = {old: getattr(dataset, old, metainfo.get(new)) for old, new in METAINFO_KEYS.items()}
     return {old: value for old, value in found.items() if value is not None}
