@@ -115,6 +115,51 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
     return origin if isinstance(origin, Origin) else None
 
 
+def find_section(cfg: object, section: object) -> str:
+    """Returns the key path of a section that is nested in `cfg`, or "" if it is not.
+
+    If `section` is a copy, finds the original by its origin, unless several sections have the same origin.
+    """
+    nested = [(path, value) for path, value in walk_paths(cfg) if isinstance(value, Mapping)]
+    place = origin_of(section)
+    paths = [path for path, value in nested if value is section]
+    if not paths and place is not None:
+        paths = [path for path, value in nested if origin_of(value) == place]
+    return join_path(paths[0]) if len(paths) == 1 else ""
+
+
+def join_path(parts: Sequence[Any]) -> str:
+    """Joins the parts of a key path into a string.
+
+    Example:
+        >>> join_path(["custom_keys", "layers.0", "lr"]), join_path(["pipeline", 0])
+        ("custom_keys.'layers.0'.lr", 'pipeline[0]')
+    """
+    text = ""
+    for part in parts:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            quoted = f"'{part}'" if "." in str(part) else str(part)
+            text += f".{quoted}" if text else quoted
+    return text
+
+
+def walk_paths(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], Any]]:
+    """Yields the path and value of everything nested in `value`. Dicts and lists come before their items.
+
+    `path` is the path of `value` itself.
+    """
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        items = dict.items(value)
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    for key, item in items:
+        yield (*path, key), item
+        yield from walk_paths(item, (*path, key))
+
+
 def describe_changes(section: object, key: str = "") -> list[str]:
     """Returns a list with one note about the values in a section that come from a different file than the section.
 

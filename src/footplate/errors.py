@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 
 from footplate.messages import printable
 
-DEBUG_HINT = "--debug shows where"
 _MAX_VALUE_LENGTH = 160
 _MAX_LINES = 5
 _RECIPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tasks", "recipes", "configs", "")
@@ -78,14 +77,14 @@ class FootplateError(Exception):
         found: The invalid value.
         suggestion: The word that the user most likely meant.
         notes: Additional lines of the message.
-        hides_cause: Whether to end the message with a hint that `--debug` shows where `__cause__` was raised.
+        hides_cause: Whether a command adds where `__cause__` was raised, and the option that shows its traceback.
 
     Attributes:
-        raised_at: The line of user code that raised `__cause__`, or "" if unknown. The hint includes this line.
+        section: The config section that `key` is relative to, if a registry was building it, or None if unknown.
     """
 
     exit_code = 2
-    raised_at = ""
+    section: object = None
 
     def __init__(
         self,
@@ -120,6 +119,7 @@ class FootplateError(Exception):
             self.key = prefix + self.key
         else:
             self.key = f"{prefix}.{self.key}"
+        self.section = None
         return self
 
     def __str__(self) -> str:
@@ -135,8 +135,6 @@ class FootplateError(Exception):
         if self.suggestion:
             lines.append(f"  did you mean '{self.suggestion}'?")
         lines += [f"  {note}" for note in self.notes]
-        if self.hides_cause:
-            lines.append(f"  raised at {self.raised_at}; {DEBUG_HINT}" if self.raised_at else f"  {DEBUG_HINT}")
         return printable("\n".join(lines[:_MAX_LINES]))
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -89,6 +89,11 @@ def test_unknown_option_has_a_hint(tiny: Path, footplate: Command, words: list[s
     assert [each.name for each in tiny.parent.iterdir()] == ["tiny.py"]
 
 
+def test_option_before_the_command_has_a_hint(footplate: Command) -> None:
+    hint = "footplate train: error: unrecognized arguments: --debug; write it after 'footplate train'\n"
+    assert footplate("--debug", "train", "tiny.py")[2] == hint + HELP
+
+
 @pytest.mark.parametrize(
     ("wrapper", "key"),
     [("optim_wrapper = dict(optimizer=optimizer)", "optim_wrapper.optimizer.lr"), ("", "optimizer.lr")],

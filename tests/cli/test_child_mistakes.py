@@ -43,7 +43,7 @@ def test_error_about_sizes_names_the_module_and_the_changed_keys(
     footplate: Command, lines: str, given: list[str], section: str, is_module: str, changed: str
 ) -> None:
     code, _, errors = footplate("train", write_child("fashion-cls", lines), "--work-dir", "work", *given)
-    told = errors.splitlines()[-5:]
+    told = errors.splitlines()[-6:]
     assert code == 2
     assert told[0].startswith("error: ")
     assert "RuntimeError: " in told[0]
@@ -51,7 +51,8 @@ def test_error_about_sizes_names_the_module_and_the_changed_keys(
         f"  {section}",
         f"  {is_module}",
         f"  {changed}",
-        "  Check that the shapes match, for example the numbers of channels and classes; --debug shows where",
+        "  Check that the shapes match, for example the numbers of channels and classes",
+        "  --debug shows where",
     ]
 
 

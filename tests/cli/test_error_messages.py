@@ -10,6 +10,7 @@ import pytest
 
 import footplate as package
 from footplate.cli.error_messages import describe_error, user_frames
+from footplate.errors import FootplateError
 from tests.support import TINY
 
 Command = Callable[..., tuple[int, str, str]]
@@ -136,6 +137,7 @@ def test_missing_file_of_a_constructor_is_an_error_of_the_config(tiny: Path, own
             "  found: 'trian.json'",
             f"  tried {tiny.parent / 'trian.json'}; relative paths are resolved against the current folder",
             f"  '{tiny.parent}' has no 'trian.json'; did you mean 'train.json'?",
+            "  raised at own_parts.py:30; --debug shows where",
         ],
     )
 
@@ -155,6 +157,14 @@ def test_error_of_a_worker_shows_the_lines_in_its_text() -> None:
         "  --debug shows the whole traceback\n",
         1,
     )
+
+
+def test_error_that_hides_its_cause_points_to_the_line_and_the_option() -> None:
+    error = FootplateError("cannot be built", hides_cause=True)
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec(compile("1 / 0", "own/loss.py", "exec"), {})
+    error.__cause__ = caught.value
+    assert describe_error(error) == ("error: cannot be built\n  raised at own/loss.py:1; --debug shows where\n", 2)
 
 
 def test_code_that_needs_a_process_group_gets_the_option() -> None:

@@ -135,6 +135,15 @@ def test_the_traceback_of_a_script_has_only_its_own_lines(tmp_path: Path, footpl
     ]
 
 
+def test_error_has_the_line_of_the_script_and_the_option_of_the_command(tmp_path: Path, footplate: Command) -> None:
+    (tmp_path / "script.py").write_text("from footplate import Config\n\nConfig({}).model\n")
+    assert footplate("run", "script.py") == (
+        2,
+        "",
+        "error: the config has no key 'model'\n  raised at script.py:3; footplate run --debug shows where\n",
+    )
+
+
 def test_names_removed_from_python_are_restored_in_the_script(tmp_path: Path, footplate: Command) -> None:
     text = "from collections import Sequence\n\nif __name__ == '__main__':\n    print(Sequence.__module__)\n    1 / 0\n"
     (tmp_path / "script.py").write_text(text)

@@ -15,6 +15,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
     (tmp_path / "fp_mine.py").write_text("class Own:\n    pass\n")
+    (tmp_path / "fp_host.py").write_text("import mmengine\n")
     (tmp_path / "fp_broken.py").write_text("1 / 0\n")
     (tmp_path / "fp_leaving.py").write_text("raise SystemExit(0)\n")
     return tmp_path
@@ -35,10 +36,12 @@ def test_modules_are_imported_from_the_current_folder(folder: Path, imports: str
     ("section", "message"),
     [
         ("dict(imports=['fp_nope'])", "cannot import 'fp_nope'"),
+        ("dict(imports=['fp_mien'])", "did you mean 'fp_mine'?"),
+        ("dict(imports=['xml.sxa'])", "did you mean 'xml.sax'?"),
         ("dict(imports=['mmtrack.models'])", "`footplate doctor mmtrack` shows how to install it"),
+        ("dict(imports=['fp_host'])", "footplate replaces mmengine if you start your script with `footplate run`"),
         ("dict(imports=['fp_mine.Own'])", "'Own' is not a module. List its module 'fp_mine' in custom_imports"),
         ("dict(imports=['fp_broken'])", "cannot import 'fp_broken': ZeroDivisionError"),
-        ("dict(imports=['fp_broken'])", "--debug shows where"),
         ("dict(imports=['fp_leaving'])", "cannot import 'fp_leaving': SystemExit: 0"),
         ("dict(import_=['json'])", "unknown key 'import_' in `custom_imports`"),
     ],

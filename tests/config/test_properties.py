@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from footplate.config import Config, ConfigDict
 from footplate.config.formats import write_config
-from footplate.config.key_paths import join_path
+from footplate.error_context import join_path
 from footplate.tools.overrides import apply_overrides
 
 _RESERVED = {"filename", "text", "pretty_text", "env_variables", "custom_imports"}

@@ -1,6 +1,7 @@
 import gc
 import json
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,14 @@ def test_runner_type_selects_the_class(tmp_path: Path) -> None:
 
     RUNNERS.register_module(module=OwnRunner, force=True)
     assert type(Runner.from_cfg(settings(tmp_path, runner_type="OwnRunner"))) is OwnRunner
+
+
+@pytest.mark.parametrize("make", [Runner.from_cfg, lambda cfg: Runner(**cfg)])
+def test_model_with_a_wrong_number_of_classes_is_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Callable[[Any], Runner]
+) -> None:
+    make(settings(tmp_path, model={"type": "ToyModel", "num_classes": 3})).train()
+    assert caplog.messages.count("model.num_classes is 3, but the training data has 2 classes.") == 1
 
 
 @pytest.mark.parametrize("strict", [True, False])

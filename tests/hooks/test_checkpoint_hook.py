@@ -26,7 +26,8 @@ def iterations(number: int) -> dict[str, Any]:
 
 
 def run(tmp_path: Path, train_cfg: dict[str, Any], **changes: Any) -> tuple[Runner, Witness]:
-    hook = {key: changes.pop(key) for key in list(changes) if key not in ("val_evaluator", "log_level", "work_dir")}
+    of_runner = ("val_evaluator", "log_level", "work_dir", "resume")
+    hook = {key: changes.pop(key) for key in list(changes) if key not in of_runner}
     witness, default_hooks = Witness(), {"logger": None, "checkpoint": hook}
     cfg = settings(tmp_path / "work", train_cfg=train_cfg, custom_hooks=[witness], default_hooks=default_hooks)
     runner = Runner(**{**cfg, **changes})
@@ -275,6 +276,23 @@ def test_best_score_of_another_folder_counts_and_its_files_are_kept(tmp_path: Pa
     assert {each.partition("-")[0] for each in _held(tmp_path / "two")} == {
         *("best_acc_epoch_4", "best_acc_epoch_4.pth", "epoch_4", "epoch_4.pth", "last_checkpoint")
     }
+
+
+@pytest.mark.parametrize(("save_best", "suffix"), [("acc", ""), ("auto", ""), (["acc", "loss"], "_acc")])
+def test_best_score_of_an_mmengine_run_counts(tmp_path: Path, save_best: Any, suffix: str) -> None:
+    run(tmp_path, epochs(2), interval=1)
+    path, best = tmp_path / "work/epoch_2.pth", tmp_path / "work/best_acc_epoch_2.pth"
+    checkpoint = load_checkpoint(str(path))
+    info = {f"best_score{suffix}": 5.0, f"best_ckpt{suffix}": str(best)}  # where MMEngine keeps them
+    hub = {"log_scalars": {}, "runtime_info": info}
+    for file in (path, best):
+        torch.save({"message_hub": hub, **{key: checkpoint[key] for key in ("meta", "state_dict")}}, file)
+    saved = []
+    for end, score in (3, 4.0), (4, 6.0):
+        values = told(acc=[score], loss=[1.0])
+        run(tmp_path, epochs(end), val_evaluator=values, save_best=save_best, interval=1, resume=True)
+        saved.append([name for name in names(tmp_path).split() if name.startswith("best_acc")])
+    assert saved == [["best_acc_epoch_2"], ["best_acc_epoch_2", "best_acc_epoch_4"]]  # MMEngine's file is kept
 
 
 def test_resumed_copy_does_not_change_the_original(tmp_path: Path) -> None:

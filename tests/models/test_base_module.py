@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from footplate.errors import ArgumentError, CheckpointError
+from footplate.errors import ArgumentError, BuildError, CheckpointError
 from footplate.models import BaseModule, ModuleDict, ModuleList, Sequential
 
 LINEAR = {"type": "Constant", "layer": "Linear"}
@@ -101,7 +101,12 @@ def test_revise_keys_are_applied_and_matches_are_logged(tmp_path: Path, caplog: 
 @pytest.mark.parametrize(
     ("init_cfg", "kind", "message"),
     [
-        ({**LINEAR, "val": 1, "override": {"name": "scor"}}, ArgumentError, "override.name\n.*'scor'\n.*'score'"),
+        (
+            {**LINEAR, "val": 1, "override": {"name": "scor"}},
+            ArgumentError,
+            "init_cfg.override.name\n.*'scor'\n.*'score'",
+        ),
+        ([{**LINEAR, "val": 1}, {**LINEAR, "val": 1, "vall": 1}], BuildError, r"key init_cfg\[1\]\.vall\n.*\n.*'val'"),
         (
             {"type": "Pretrained", "checkpoint": "/nowhere/a.pth"},
             CheckpointError,

@@ -103,19 +103,21 @@ SGD = {"type": "SGD", "lr": 0.1, "weight_decay": 0.1}
 RPROP = {"type": "Rprop", "lr": 0.1}
 
 
-def test_unmatched_custom_key_is_reported_with_its_line_unless_it_is_in_a_package(
+def test_wrong_custom_keys_are_reported_with_their_line_unless_they_are_in_a_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     package = tmp_path / "package" / "base.py"
     package.parent.mkdir()
     package.write_text("custom_keys = dict(pos_block=dict(decay_mult=0.0), head=dict(lr_mult=2.0))\n")
     own = tmp_path / "own.py"
-    own.write_text("_base_ = 'package/base.py'\n\ncustom_keys = dict(head=dict(lr_mult=10.0))\n")
+    own.write_text("_base_ = 'package/base.py'\n\ncustom_keys = dict(head=dict(\n    lrmult=10.0))\n")
     cfg = Config.fromfile(str(own))
     assert list(cfg.custom_keys) == ["pos_block", "head"]
     monkeypatch.setattr(paramwise, "NOT_USER_CODE", (f"{package.parent}/",))
-    message = f'{own}:3: the custom key "head" in paramwise_cfg matches no parameter'
-    assert warnings_of(caplog, {"custom_keys": cfg.custom_keys}, SGD) == [message]
+    assert warnings_of(caplog, {"custom_keys": cfg.custom_keys}, SGD) == [
+        f'{own}:4: unknown key "lrmult" in the custom key "head" of paramwise_cfg; did you mean \'lr_mult\'?',
+        f'{own}:3: the custom key "head" in paramwise_cfg matches no parameter',
+    ]
 
 
 @pytest.mark.parametrize(

@@ -84,16 +84,22 @@ def test_constructor_error_gets_location_of_its_key(shapes: Registry) -> None:
     assert (caught.value.origin, caught.value.key, caught.value.found) == (Origin("b.py", 5), "side", -2)
 
 
-def test_error_in_a_section_that_a_constructor_builds_has_the_whole_key(shapes: Registry) -> None:
+@pytest.mark.parametrize("kind", [Traced, dict])
+@pytest.mark.parametrize(
+    ("wrong", "key"), [({"type": "Squar"}, ".type"), ({"type": "Square", "sid": 3}, ".sid"), ({"side": 3}, "")]
+)
+def test_error_in_a_section_that_a_constructor_builds_has_the_whole_key(
+    shapes: Registry, kind: type[dict[str, Any]], wrong: dict[str, Any], key: str
+) -> None:
     class Group:
         def __init__(self, inner: Any) -> None:
-            self.inner = shapes.build(inner)
+            self.inner = [shapes.build(each) for each in inner] if isinstance(inner, list) else shapes.build(inner)
 
     shapes.register_module(module=Group)
-    for wrong, key in (({"type": "Squar"}, "type"), ({"type": "Square", "sid": 3}, "sid")):
-        with pytest.raises(FootplateError) as caught:
-            shapes.build(Traced(type="Group", inner=Traced(type="Group", inner=Traced(**wrong))))
-        assert caught.value.key == f"inner.inner.{key}"
+    parts = [kind(type="Square", side=1), kind(wrong)]
+    with pytest.raises(FootplateError) as caught:
+        shapes.build(kind(type="Group", inner=kind(type="Group", inner=parts)))
+    assert caught.value.key == f"inner.inner[1]{key}"
 
 
 def test_custom_build_func() -> None:

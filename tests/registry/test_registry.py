@@ -286,9 +286,20 @@ def test_two_code_bases_add_the_same_class_to_a_third(
             registry.register_module(module=type("Square", (), {"__module__": f"{package}.models"}))
 
 
+@pytest.mark.parametrize(
+    ("imported", "advice"),
+    [
+        ("", ". Add custom_imports = dict(imports=['projects.models.pyramid'])."),
+        (
+            "projects.models.pyramid",
+            ", but not registered. Decorate it with `register_module()` of the registry 'model'.",
+        ),
+    ],
+)
 def test_unknown_name_that_a_file_of_the_current_folder_defines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imported: str, advice: str
 ) -> None:
+    monkeypatch.setitem(sys.modules, imported, sys)
     file = tmp_path / "projects" / "models" / "pyramid.py"
     file.parent.mkdir(parents=True)
     file.write_text("from torch import nn\n\n\nclass GreatPyramid(nn.Module):\n    pass\n")
@@ -298,6 +309,5 @@ def test_unknown_name_that_a_file_of_the_current_folder_defines(
     assert str(caught.value).split("\n") == [
         "unknown model 'GreatPyramid'",
         "  key type",
-        "  'GreatPyramid' is defined in projects/models/pyramid.py. "
-        "Add custom_imports = dict(imports=['projects.models.pyramid']).",
+        f"  'GreatPyramid' is defined in projects/models/pyramid.py{advice}",
     ]

@@ -33,8 +33,18 @@ def test_failing_module_is_named_with_its_input() -> None:
     assert lines[1:] == [
         "  key model.head",
         "  head is Linear(in_features=4, out_features=2, bias=True); its input is (3, 5)",
-        "  Check that the shapes match, for example the numbers of channels and classes; --debug shows where",
+        "  Check that the shapes match, for example the numbers of channels and classes",
     ]
+
+
+def test_section_of_a_failing_module_may_be_in_a_list() -> None:
+    model = nn.Sequential(Net(), Net())
+    with pytest.raises(RuntimeError) as caught:
+        model(torch.zeros(3, 4))  # the second one gets the output of the first one
+    sections = [{"type": "Net"}, {"type": "Net", "head": {"type": "Linear"}}]
+    found = module_error("training", caught.value, Config({"model": sections}))
+    assert found is not None
+    assert found.key == "model[1].head"
 
 
 class Scored(Net):

@@ -142,7 +142,7 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
     if key:
         hint = f"; set it in the config: --set {key}={value or '...'}"
     elif near:
-        hint = f"; did you mean {options[near]}?"
+        hint = f"; did you mean {options[near]}?" if options[near] != flag else f"; write it after '{command.prog}'"
     command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 

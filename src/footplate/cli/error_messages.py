@@ -34,19 +34,23 @@ _WORKER_ERROR = re.compile(r"\ACaught (\w+) in (.+?)\.\nOriginal Traceback")
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (.*)\n)?', re.MULTILINE)
 
 
-def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | None:
+def describe_error(error: Exception, progress: str = "", *, option: str = "--debug") -> tuple[str, int] | None:
     """Formats an error for the terminal.
 
-    `progress` states how far the run got. It is added to errors in user code and in installed packages.
+    Args:
+        error: The error.
+        progress: How far the run got. It is added to errors in user code and in installed packages.
+        option: The option that shows the traceback, for the hint.
 
     Returns:
         The message and the exit code, or None for a bug in footplate, whose traceback should be printed.
     """
     if isinstance(error, FootplateError):
-        frames = user_frames(error.__cause__) if error.hides_cause and error.__cause__ is not None else []
-        if frames:
-            error.raised_at = _location(frames[0])
-        return f"error: {error}\n", error.exit_code
+        source = error.__cause__ if error.hides_cause else None if error.origin else error
+        frames = user_frames(source) if source is not None else []
+        place = f"raised at {_location(frames[0])}; " if frames else ""
+        hint = f"  {place}{option} shows where\n" if frames or error.hides_cause else ""
+        return f"error: {error}\n{hint}", error.exit_code
     is_of_system = isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)
     frames = user_frames(error) or ([] if is_of_system else _package_frames(error))
     if frames:
@@ -60,7 +64,7 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
 
             advice += filter(None, [label_advice(error)])
         lines += [f"  {each}" for each in advice]
-        return "\n".join([*lines, "  --debug shows the whole traceback"]) + "\n", 1
+        return "\n".join([*lines, f"  {option} shows the whole traceback"]) + "\n", 1
     if isinstance(error, OSError) and is_of_system:
         action = "write" if error.filename is None else f"use '{error.filename}'"
         return f"error: cannot {action}: {error.strerror}\n", 2

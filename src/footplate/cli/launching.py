@@ -200,7 +200,8 @@ def end_rank(arguments: argparse.Namespace, error: Exception) -> int:
 
     error, progress = await_cause(error), getattr(arguments, "progress", "")
     restore_key(error, getattr(arguments, "cfg", None))
-    message, code = describe_error(error, progress) or ("".join(traceback.format_exception(error)), 1)
+    described = describe_error(error, progress, option=getattr(arguments, "debug_option", "--debug"))
+    message, code = described or ("".join(traceback.format_exception(error)), 1)
     document = {**error_as_data(error, message, code), "rank": get_rank()}
     if get_world_size() > 1:
         message = f"error: rank {get_rank()}: {message.removeprefix('error: ')}"

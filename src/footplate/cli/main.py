@@ -137,7 +137,8 @@ def _report(arguments: argparse.Namespace, error: Exception) -> int:
 
     debug = getattr(arguments, "debug", False)
     restore_key(error, getattr(arguments, "cfg", None))
-    described = describe_error(error, getattr(arguments, "progress", ""))
+    option = getattr(arguments, "debug_option", "--debug")
+    described = describe_error(error, getattr(arguments, "progress", ""), option=option)
     message, code = described or ("", 1)
     _print_document(arguments, error, code, message)
     if described is None or (debug and not wants_json(arguments)):

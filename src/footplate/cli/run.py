@@ -28,7 +28,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("script", metavar="SCRIPT", help="a Python file")
     rest = parser.add_argument("rest", metavar="ARGS", nargs=argparse.REMAINDER, help="arguments for the script")
     rest.required = False  # argparse would report that ARGS are missing as well
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, debug_option="footplate run --debug")  # after SCRIPT, it would belong to the script
 
 
 def run(arguments: argparse.Namespace) -> int:

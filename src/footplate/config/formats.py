@@ -9,9 +9,8 @@ from typing import Any
 
 from footplate.checks import is_integer, is_number
 from footplate.config.imports import LazyObject
-from footplate.config.key_paths import walk_paths
 from footplate.config.sources import PLACEHOLDER_BRACE
-from footplate.error_context import at_key, located, origin_of
+from footplate.error_context import at_key, located, origin_of, walk_paths
 from footplate.errors import ConfigError
 
 _logger = logging.getLogger("footplate.config")

@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pkgutil import resolve_name
+from pkgutil import iter_modules, resolve_name
 from typing import TYPE_CHECKING, Any
 
 from footplate.checks import check_keys, check_names
 from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 from footplate.extensions import known_packages
+from footplate.messages import nearest
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
@@ -70,15 +71,28 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
     except (Exception, SystemExit) as error:
         message = f"cannot import '{name}': {type(error).__name__}: {error}"
         module, _, attribute = name.rpartition(".")
-        notes = []
+        notes: list[str] = []
+        suggestion = None
+        missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
         if module in sys.modules and hasattr(sys.modules[module], attribute):  # a mistake in published guides
             notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
-        elif isinstance(error, ModuleNotFoundError) and error.name == name.split(".")[0]:
+        elif (package := missing.partition(".")[0]) in (known := known_packages()):
+            notes = [f"`footplate doctor {package}` shows how to install it."]
+            if not known[package]:
+                notes = [f"footplate replaces {package} if you start your script with `footplate run`."]
+        elif missing and f"{name}.".startswith(f"{missing}."):
             notes = ["Modules are searched for on PYTHONPATH and in the current folder."]
-        missing = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-        if missing in known_packages():
-            notes = [f"`footplate doctor {missing}` shows how to install it."]
-        raise ConfigError(message, origin=origin, key=key, notes=notes, hides_cause=not notes) from error
+            suggestion = _near_module(missing)
+        raise ConfigError(
+            message, origin=origin, key=key, suggestion=suggestion, notes=notes, hides_cause=not notes
+        ) from error
+
+
+def _near_module(name: str) -> str | None:
+    parent, _, last = name.rpartition(".")
+    folders = getattr(sys.modules[parent], "__path__", ()) if parent else None
+    near = nearest(last, (each.name for each in iter_modules(folders)))
+    return f"{parent}.{near}" if parent and near else near
 
 
 class LazyObject:

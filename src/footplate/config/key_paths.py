@@ -1,10 +1,11 @@
 """Sets and finds values by key path, such as `model.backbone.depth`, `pipeline.0.type` or `pipeline[0].type`."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from footplate.config.config_dict import ConfigDict, copy_as_config_dict, is_index, merge_into
+from footplate.error_context import join_path
 from footplate.errors import ConfigError, Origin
 from footplate.messages import pluralize
 
@@ -37,23 +38,6 @@ def split_path(path: str) -> list[str]:
             position += 1
         elif path[position] != "[":
             raise ConfigError("the parts of a key path must be separated by dots", key=path)
-
-
-def join_path(parts: Sequence[Any]) -> str:
-    """Joins the parts of a key path into a string.
-
-    Example:
-        >>> join_path(["custom_keys", "layers.0", "lr"]), join_path(["pipeline", 0])
-        ("custom_keys.'layers.0'.lr", 'pipeline[0]')
-    """
-    text = ""
-    for part in parts:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        else:
-            quoted = f"'{part}'" if "." in str(part) else str(part)
-            text += f".{quoted}" if text else quoted
-    return text
 
 
 def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
@@ -124,18 +108,3 @@ def merge_options(
     except ConfigError as error:
         error.origin = error.origin or origin
         raise
-
-
-def walk_paths(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], Any]]:
-    """Yields the path and value of everything nested in `value`. Dicts and lists come before their items.
-
-    `path` is the path of `value` itself.
-    """
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, dict):
-        items = dict.items(value)
-    elif isinstance(value, (list, tuple)):
-        items = enumerate(value)
-    for key, item in items:
-        yield (*path, key), item
-        yield from walk_paths(item, (*path, key))

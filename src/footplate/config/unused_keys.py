@@ -4,8 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict, KeyOrigin, is_variable
-from footplate.config.key_paths import join_path, walk_paths
-from footplate.error_context import origin_of
+from footplate.error_context import join_path, origin_of, walk_paths
 from footplate.messages import list_names
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.engine.module_state import record_modules
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
-from footplate.evaluation.evaluation_sets import EvaluationSet, check_classes, warn_about_num_classes
+from footplate.evaluation.evaluation_sets import EvaluationSet, check_classes
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes
 from footplate.optim.schedules import collect_steps
@@ -36,9 +36,8 @@ _IN_MEMORY = "memory://footplate-preflight/{}.pth"
 def preflight(runner: "Runner") -> None:
     """Saves and loads a checkpoint in memory, validates on one batch, and checks disk space and permissions.
 
-    Warns about label maps that are likely wrong, classes that differ between datasets, and models whose number of
-    classes differs from the dataset's. Leaves no files and records no metrics. Restores the random state, and the
-    model's buffers and simple attributes (numbers, bools and strings).
+    Warns about label maps that are likely wrong, and classes that differ between datasets. Leaves no files and records
+    no metrics. Restores the random state, and the model's buffers and simple attributes (numbers, bools and strings).
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors raised by the model or a metric are not wrapped.
@@ -84,9 +83,7 @@ def _check_labels(runner: "Runner") -> None:
         for dataset in innermost_datasets(dataset_of(loader)):
             if hasattr(dataset, "warn_about_labels"):
                 dataset.warn_about_labels()
-    trained = metainfo_of(runner.train_dataloader)
-    check_classes(trained, _validation_sets(runner), "validation")
-    warn_about_num_classes(runner.cfg, trained)
+    check_classes(metainfo_of(runner.train_dataloader), _validation_sets(runner), "validation")
 
 
 def _check_monitored(runner: "Runner", metrics: list[str]) -> None:

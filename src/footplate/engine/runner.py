@@ -15,7 +15,7 @@ from typing_extensions import Never
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
-from footplate.data import build_dataloader, length_of, restore_rng
+from footplate.data import build_dataloader, length_of, metainfo_of, restore_rng
 from footplate.distributed import (
     broadcast_tensors,
     get_rank,
@@ -52,6 +52,7 @@ from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
+from footplate.evaluation.evaluation_sets import warn_about_num_classes
 from footplate.extensions import extensions
 from footplate.models import PlainModel, trained_model
 from footplate.module_selection import Selection
@@ -309,6 +310,7 @@ class Runner:
             if self.resolved.unrecorded:
                 _logger.info("`footplate export` cannot rebuild the model of this run: %s", self.resolved.unrecorded)
             self.build_training()
+            warn_about_num_classes(self.sections["model"], metainfo_of(self.train_dataloader))
             if self.val_loop is None:
                 warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
         loop = self.train_loop

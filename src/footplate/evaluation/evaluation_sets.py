@@ -6,9 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.checks import check_count
-from footplate.config.key_paths import join_path, walk_paths
 from footplate.data import SampleLoader, dataset_of, metainfo_of
-from footplate.error_context import at_key, origin_at
+from footplate.error_context import at_key, join_path, origin_at, walk_paths
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluator import Evaluator, is_named
 from footplate.messages import nearest
@@ -78,18 +77,19 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
         _logger.warning("%s. %s", problem, advice)
 
 
-def warn_about_num_classes(cfg: Any, trained: Any) -> None:
+def warn_about_num_classes(model: Any, trained: Any) -> None:
     """Warns if a `num_classes` in the model config differs from the number of classes in the training data.
 
     Ignores backbones, any `num_classes` of 1, region proposal heads (which have one class), and semantic segmentation
     heads (which have their own classes).
 
     Args:
-        cfg: The run's config.
+        model: The model config. Ignored if it is not a config.
         trained: The metainfo of the training data, or None.
     """
     count = len(_classes(trained))
-    for path, value in walk_paths(cfg.get("model"), ["model"]) if count else ():
+    cfg = {"model": model}
+    for path, value in walk_paths(cfg) if count else ():
         is_own = any(word in str(part) for part in path for word in ("rpn", "semantic", "backbone"))
         if path[-1] == "num_classes" and type(value) is int and value not in (1, count) and not is_own:
             name = join_path(path)

@@ -82,9 +82,7 @@ class Evaluator:
             raise ArgumentError(
                 "the metrics need predictions, but the model does not return any",
                 key=self.key,
-                notes=[
-                    "Pass validation_step=..., a function of the model and the batch, in addition to training_step."
-                ],
+                notes=["Return predictions in mode 'predict'. If you pass training_step, also pass validation_step."],
             )
         samples: Any = None
         for index, metric in enumerate(self.metrics):

@@ -19,7 +19,7 @@ from footplate.checkpoint import (
 )
 from footplate.checkpoint.latest import folder_below
 from footplate.checkpoint_names import BEST, best_prefix
-from footplate.checks import check_count, check_flag, check_names
+from footplate.checks import check_count, check_flag, check_names, is_number
 from footplate.distributed import compute_on_main, compute_on_ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
@@ -308,6 +308,8 @@ class CheckpointHook(Hook):
 
     def _save_bests(self, runner: Runner, scores: Sequence[tuple[MonitoredMetric, float | None]]) -> None:
         compute_on_ranks(runner.saver.wait)  # the previous save of a best checkpoint may have failed
+        for metric in self.monitored:
+            self._take_over_best(runner, metric)
         # Only the main process knows whether that save failed, but all processes must take part in the next one.
         admitted = compute_on_main(lambda: [self._admits(runner, metric, score) for metric, score in scores])
         for (metric, score), is_admitted in zip(scores, admitted, strict=True):
@@ -319,6 +321,14 @@ class CheckpointHook(Hook):
     def _admits(self, runner: Runner, metric: MonitoredMetric, score: float | None) -> bool:
         path = self._path_to_write(runner, best_prefix(metric.name))
         return score is not None and self._best.admits(metric, score, path)
+
+    def _take_over_best(self, runner: Runner, metric: MonitoredMetric) -> None:
+        """Ranks the best checkpoint of a resumed MMEngine run, which only the message hub records."""
+        suffix = f"_{metric.name}" if len(self.monitored) > 1 else ""
+        score, path = (runner.message_hub.get_info(f"best_{name}{suffix}") for name in ("score", "ckpt"))
+        is_of_metric = isinstance(path, str) and storage.base_name(path).startswith(best_prefix(metric.name))
+        if metric.name not in self._best.ranked and is_number(score) and is_of_metric:
+            self._best.insert(metric, score, path)
 
     def _save_best(self, runner: Runner, metric: MonitoredMetric, score: float) -> None:
         prefix = best_prefix(metric.name)

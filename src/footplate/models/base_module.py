@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from footplate.error_context import at_key, located
+from footplate.error_context import at_key, find_section, located
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.models.initializers import PretrainedInit
@@ -105,16 +105,17 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
     for cfg in _as_list(init_cfg):
         settings = {key: value for key, value in cfg.items() if key != "override"}
         overrides = _as_list(cfg.get("override"))
-        with at_key("init_cfg"), located(cfg):
+        key = find_section({"init_cfg": getattr(module, "init_cfg", None)}, cfg) or "init_cfg"
+        with at_key(key), located(cfg):
             initializer = WEIGHT_INITIALIZERS.build(settings)
             if not (overrides or settings.get("layer") or isinstance(initializer, PretrainedInit)):
                 _logger.warning(
                     "The initializer %s sets neither 'layer' nor 'override', so it has no effect.", settings.get("type")
                 )
             initializer.initialize(module, everything=False)
-        for override in overrides:
-            with at_key("override"):
-                _initialize_submodule(module, dict(override), settings)
+            for override in overrides:
+                with at_key("override"):
+                    _initialize_submodule(module, dict(override), settings)
 
 
 def _initialize_submodule(module: nn.Module, override: dict[str, Any], settings: Mapping[str, Any]) -> None:

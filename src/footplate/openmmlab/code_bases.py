@@ -14,8 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from footplate.config import import_custom, import_module
-from footplate.config.key_paths import walk_paths
-from footplate.error_context import origin_of
+from footplate.error_context import origin_of, walk_paths
 from footplate.errors import ConfigError
 from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.first_generation.translation import is_first_generation

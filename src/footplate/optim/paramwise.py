@@ -8,7 +8,7 @@ from torch import nn
 
 from footplate.checks import check_flag, check_number
 from footplate.error_context import NOT_USER_CODE, at_key, located, origin_of
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, Origin
 from footplate.messages import nearest
 from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS
 
@@ -142,12 +142,14 @@ def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWIS
     """
     for key in cfg:
         if key not in known:
-            _warn(f'unknown key "{key}" in paramwise_cfg', nearest(key, known))
+            _warn(f'unknown key "{key}" in paramwise_cfg', nearest(key, known), origin_of(cfg, key))
     for key, settings in (cfg.get("custom_keys") or {}).items():
         for name in settings:
             # Other names may be parameter group fields.
             if name not in _CUSTOM_MULTIPLIERS and (near := nearest(name, _CUSTOM_MULTIPLIERS)):
-                _warn(f'unknown key "{name}" in the custom key "{key}" of paramwise_cfg', near)
+                _warn(
+                    f'unknown key "{name}" in the custom key "{key}" of paramwise_cfg', near, origin_of(settings, name)
+                )
 
 
 def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
@@ -167,10 +169,11 @@ def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
     for key in custom_keys:
         origin = origin_of(custom_keys, key)
         if not any(key in path for path in paths) and not (origin and origin.file.startswith(NOT_USER_CODE)):
-            place = f"{origin}: " if origin else ""
             near = nearest(key.strip("."), [*paths, *".".join(paths).split(".")])
-            _warn(f'{place}the custom key "{key}" in paramwise_cfg matches no parameter', near)
+            _warn(f'the custom key "{key}" in paramwise_cfg matches no parameter', near, origin)
 
 
-def _warn(message: str, suggestion: str | None = None) -> None:
-    _logger.warning(message + (f"; did you mean '{suggestion}'?" if suggestion else ""))
+def _warn(message: str, suggestion: str | None = None, origin: Origin | None = None) -> None:
+    place = f"{origin}: " if origin else ""
+    hint = f"; did you mean '{suggestion}'?" if suggestion else ""
+    _logger.warning("%s%s%s", place, message, hint)

@@ -12,7 +12,7 @@ from footplate.checks import check_count, check_flag, check_keys
 from footplate.distributed import get_data_world_size, unwrap_model
 from footplate.error_context import at_key, origin_of, with_origins
 from footplate.errors import ArgumentError, BuildError
-from footplate.messages import list_names
+from footplate.messages import list_names, nearest
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS
@@ -126,7 +126,9 @@ class MultiOptimWrapperConstructor:
         try:
             submodule = model.get_submodule(name)
         except AttributeError as error:
-            raise BuildError(f"the model has no submodule '{name}'", origin=origin_of(section)) from error
+            near = nearest(name, [*dict(model.named_children()), "optimizer"])
+            message = f"the model has no submodule '{name}'"
+            raise BuildError(message, origin=origin_of(section), suggestion=near) from error
         return _construct(submodule, with_origins({"paramwise_cfg": self.paramwise_cfg, **section}, section), model)
 
 

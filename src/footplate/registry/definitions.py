@@ -11,12 +11,18 @@ _SKIPPED = {"site-packages", "node_modules", "__pycache__", "build", "work_dirs"
 
 
 def find_definition(name: str) -> tuple[str, str] | None:
-    """Returns the relative path and the dotted module name of the file that defines a class or function.
+    """Returns the relative path of the file that defines a class or function, and its module if it is not imported yet.
 
-    Searches the current folder and its subfolders, but not modules that have already been imported. Returns None if
-    none of the first 5000 files defines the name.
+    The module is "" if it has been imported or is the script that is running. Searches the current folder and its
+    subfolders. Returns None if none of the first 5000 files defines the name.
     """
-    return _find_below(os.getcwd(), name)
+    found = _find_below(os.getcwd(), name)
+    if found is None:
+        return None
+    path, module = found
+    script = getattr(sys.modules["__main__"], "__file__", None) or ""
+    is_imported = module in sys.modules or os.path.abspath(script) == os.path.abspath(path)
+    return path, "" if is_imported else module
 
 
 @cache  # existing code often looks up unknown names
@@ -32,7 +38,7 @@ def _find_below(folder_of_code: str, name: str) -> tuple[str, str] | None:
             path = os.path.relpath(os.path.join(folder, file), folder_of_code)
             parts = path.removesuffix(".py").removesuffix(f"{os.sep}__init__").split(os.sep)
             module = ".".join(parts)
-            if module in sys.modules or not all(part.isidentifier() for part in parts):
+            if not all(part.isidentifier() for part in parts):
                 continue
             with suppress(OSError), open(os.path.join(folder, file), encoding="utf-8", errors="replace") as text:
                 if definition.search(text.read()):

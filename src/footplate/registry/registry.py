@@ -13,7 +13,7 @@ from functools import partial
 from pkgutil import resolve_name
 from typing import Any, TypeVar, get_type_hints, overload
 
-from footplate.error_context import describe_changes, explain_missing_path, origin_at, origin_of
+from footplate.error_context import describe_changes, explain_missing_path, find_section, origin_at, origin_of
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
 from footplate.extensions import extensions, known_packages
 from footplate.messages import first_line, nearest
@@ -199,16 +199,10 @@ class Registry:
             try:
                 return entry(*args, **import_lazy(settings))
             except FootplateError as error:
+                error.within(find_section(cfg, error.section))  # if the constructor was building a section
                 if error.origin is None:
                     error.origin = origin_at(cfg, error.key or "type")
                     error.notes = (*error.notes, *describe_changes(cfg))
-                else:  # raised when the constructor built a section of the config
-                    first = error.key.partition(".")[0]
-                    place = error.origin
-                    for name, value in cfg.items():
-                        if isinstance(value, Mapping) and first in value and origin_at(value, error.key) == place:
-                            error.within(name)
-                            break
                 raise
             except _CONSTRUCTOR_ERRORS as error:
                 if origin_of(cfg, "type") is None:
@@ -237,15 +231,22 @@ class Registry:
     def _resolving(
         self, cfg: Any, defaults: Mapping[str, Any], args: Sequence[Any]
     ) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
-        """Yields the class and the checked arguments of a config. The config's `_scope_` applies inside the block."""
+        """Yields the class and the checked arguments of a config. The config's `_scope_` applies inside the block.
+
+        Errors in the block get the config as their `section`.
+        """
         settings = {**defaults, **cfg} if isinstance(cfg, Mapping) else {}
-        if "type" not in settings:
-            message = f"the {self.noun} config must be a dict with a 'type' key"
-            raise BuildError(message, found=cfg, origin=origin_of(cfg))
-        with using_scope(settings.pop("_scope_", None)):
-            entry = self.resolve(settings.pop("type"), cfg)
-            check_arguments(entry, self._describe(entry), settings, args=args, source=cfg)
-            yield entry, settings
+        try:
+            if "type" not in settings:
+                message = f"the {self.noun} config must be a dict with a 'type' key"
+                raise BuildError(message, found=cfg, origin=origin_of(cfg))
+            with using_scope(settings.pop("_scope_", None)):
+                entry = self.resolve(settings.pop("type"), cfg)
+                check_arguments(entry, self._describe(entry), settings, args=args, source=cfg)
+                yield entry, settings
+        except FootplateError as error:
+            error.section = cfg
+            raise
 
     def _describe(self, entry: Any) -> str:
         return f"{self.noun} '{getattr(entry, '__name__', repr(entry))}'"
@@ -451,9 +452,12 @@ class Registry:
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=replaced)
         names = {entry for registry in registries for entry in registry.module_dict}
         near = next((candidate for candidate in qualified if candidate != name), None) or nearest(last, sorted(names))
-        if definition := find_definition(last):
+        if definition := None if qualified else find_definition(last):
             path, module_name = definition
             notes = [f"'{last}' is defined in {path}. Add custom_imports = dict(imports=['{module_name}'])."]
+            if not module_name:
+                advice = f"Decorate it with `register_module()` of the registry '{self.name}'."
+                notes = [f"'{last}' is defined in {path}, but not registered. {advice}"]
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=notes)
         notes = []
         if scope and scope != self.root.scope and self.root._member(scope) is None:

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 from footplate.checkpoint_names import is_sharded_path
 from footplate.config import Config, LazyObject, read_recorded
-from footplate.config.key_paths import join_path
 from footplate.config.sources import find_config
-from footplate.error_context import origin_of
+from footplate.error_context import join_path, origin_of
 from footplate.errors import ConfigError, Origin
 from footplate.tools.explain_keys import brief
 from footplate.tools.run_files import config_of, environment_of

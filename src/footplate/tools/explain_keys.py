@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from footplate.config import Config, ConfigDict
 from footplate.config.config_dict import KeyOrigin, Replaced
 from footplate.config.formats import write_python, write_value
-from footplate.config.key_paths import join_path, next_key, split_path
-from footplate.error_context import origin_of
+from footplate.config.key_paths import next_key, split_path
+from footplate.error_context import join_path, origin_of
 from footplate.errors import Origin, shown_path
 from footplate.tools.key_lookup import find_value
 

@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 
 from footplate.data.data_element import BaseDataElement
 from footplate.distributed import unwrap_model
-from footplate.error_context import describe_changes, origin_at
-from footplate.errors import DEBUG_HINT, FootplateError
+from footplate.error_context import describe_changes, join_path, origin_at, walk_paths
+from footplate.errors import FootplateError
 from footplate.messages import first_line
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
@@ -36,14 +36,14 @@ class ComponentError(FootplateError):
         error: The original error.
         key: The config section that most likely caused the error.
         module: The name of the module that raised the error, or "" if unknown.
-        notes: Additional lines of the message. By default, the message suggests `--debug`.
+        notes: Additional lines of the message.
     """
 
     def __init__(self, stage: str, error: Exception, *, key: str, module: str = "", notes: Sequence[str] = ()) -> None:
         first = first_line(error)
         place = f" in {module}" if module else ""
         message = f"{stage} fails{place}: {type(error).__name__}: {first}"
-        super().__init__(message, key=key, notes=notes, hides_cause=not notes)
+        super().__init__(message, key=key, notes=notes, hides_cause=True)
         self.stage = stage
 
 
@@ -85,18 +85,17 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
     if module is None:
         return None
     name = names[id(module)] or type(module).__name__
-    key, section = "model", cfg["model"]  # the innermost section that matches the name of the module
-    for part in names[id(module)].split("."):
-        if not isinstance(section, Mapping) or not isinstance(section.get(part), Mapping):
-            break
-        key, section = f"{key}.{part}", section[part]
+    parts = ["model", *names[id(module)].split(".")]
+    sections = [path for path, value in walk_paths(cfg["model"], ["model"]) if isinstance(value, Mapping)]
+    matches = [path for path in sections if [str(step) for step in path] == parts[: len(path)]]
+    key = join_path(max(matches, key=len, default=["model"]))
     advice = "Check that the shapes match, for example the numbers of channels and classes"
     calls = [frame.f_locals for frame in frames if frame.f_code is _CALL]
     if about_labels := label_advice(error):
         advice = about_labels.rstrip(".")
     elif "deterministic" in str(error):
         advice = "To continue with a warning, set randomness.deterministic='warn'"
-    notes = [*describe_changes(cfg["model"], "model"), f"{advice}; {DEBUG_HINT}"]
+    notes = [*describe_changes(cfg["model"], "model"), advice]
     inputs = next((_inputs(call) for call in reversed(calls) if call["self"] is module), [])
     shapes = ", ".join(str(tuple(value.shape)) for value in inputs if isinstance(value, Tensor))
     if shapes and not list(module.children()):  # a layer

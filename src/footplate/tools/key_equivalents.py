@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from footplate.error_context import origin_of
+from footplate.error_context import join_path, origin_of
 from footplate.errors import ConfigError, FootplateError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
     builds. `cfg` is the config before translation. The user's key is the key in `cfg` that has the same last part and
     the same location. If there is no such key or more than one, the error is not changed.
     """
-    from footplate.config.key_paths import join_path, split_path
+    from footplate.config.key_paths import split_path
     from footplate.openmmlab.first_generation.translation.log_rules import logger_of_writer
     from footplate.tools.key_lookup import find_value, paths_ending
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from footplate.config import ConfigDict
-from footplate.config.key_paths import join_path, next_step, split_path, walk_paths
-from footplate.error_context import origin_of
+from footplate.config.key_paths import next_step, split_path
+from footplate.error_context import join_path, origin_of, walk_paths
 from footplate.errors import ConfigKeyError
 from footplate.messages import list_names, nearest
 

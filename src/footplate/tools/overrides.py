@@ -6,9 +6,9 @@ from typing import Any
 
 from footplate.config import Config, ConfigDict
 from footplate.config.formats import write_value
-from footplate.config.key_paths import join_path, merge_options, split_path
+from footplate.config.key_paths import merge_options, split_path
 from footplate.config.literals import parse_value
-from footplate.error_context import origin_of
+from footplate.error_context import join_path, origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin, OverrideError
 from footplate.messages import nearest
 from footplate.tools.key_lookup import find_value
