@@ -117,6 +117,16 @@ def test_missing_batch_counter_is_ignored() -> None:
     assert len(report.loaded) == 6
 
 
+def test_weights_that_a_module_skips_are_not_missing() -> None:
+    layer = nn.Linear(1, 1)  # Swin V2 skips the position tables of its attention
+    layer.register_load_state_dict_pre_hook(lambda module, weights, prefix, *_: weights.pop(prefix + "bias"))
+    report = load_weights(layer, {"weight": torch.ones(1, 1), "bias": torch.ones(1)})
+    assert report.loaded == ("weight",)
+    report.require_whole_model()
+    with pytest.raises(CheckpointError, match="does not contain all"):
+        load_weights(nn.Linear(1, 1), {"weight": torch.ones(1, 1)}).require_whole_model()
+
+
 def test_modules_may_reshape_weights_when_loading() -> None:
     class Mending(nn.Linear):
         def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:

@@ -291,11 +291,11 @@ def _copy_into(
             raise CheckpointError(f"the weights in '{name}' cannot be loaded: {error}") from error
         missing, unexpected = module.load_state_dict(fitting, strict=False)
     lacking = set(missing)
-    differing = {entry.key for entry in mismatched}
     return LoadReport(
         name,
         loaded=tuple(key for key in expected if key not in lacking and (key in weights or not key.endswith(_COUNTER))),
-        missing=tuple(key for key in missing if key not in differing and not key.endswith(_COUNTER)),
+        # Some modules, such as the attention of Swin V2, skip their own constants while loading.
+        missing=tuple(key for key in missing if key not in weights and not key.endswith(_COUNTER)),
         unexpected=tuple(unexpected),
         mismatched=tuple(mismatched),
     )
