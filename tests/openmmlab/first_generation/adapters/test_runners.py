@@ -103,6 +103,30 @@ class SeededSampler(Sampler[int]):
         return 16
 
 
+class EndlessBatches(SeededSampler):
+    """A batch sampler without epochs, like MMDetection's InfiniteGroupBatchSampler."""
+
+    def __iter__(self) -> Iterator[Any]:
+        generator = torch.Generator().manual_seed(self.seed)
+        while True:
+            yield torch.randperm(16, generator=generator)[:4].tolist()
+
+    def set_epoch(self, epoch: int) -> None:
+        raise NotImplementedError
+
+
+def test_samplers_may_refuse_epochs(tmp_path: Path) -> None:
+    def loader_of(seed: int) -> DataLoader[Any]:
+        return DataLoader(OldPoints(16), batch_sampler=EndlessBatches(seed))
+
+    whole, _ = script(tmp_path, BY_ITER, checkpoint_config={"interval": 6, "by_epoch": False})
+    whole.run([loader_of(7)], [("train", 1)])
+    again, _ = script(tmp_path / "again", BY_ITER)
+    again.resume(str(tmp_path / "iter_6.pth"))
+    again.run([loader_of(7)], [("train", 1)])
+    assert (whole.iter, sums(again.model)) == (10, sums(whole.model))
+
+
 @pytest.mark.parametrize("own_seed", [False, True])
 def test_interrupted_epoch_resumes_with_the_seed_of_the_checkpoint(
     own_seed: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
