@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from footplate.config import Config
 from footplate.errors import ArgumentError, BuildError
+from footplate.inference.trained_model import open_trained
 from footplate.openmmlab.first_generation.adapters import Hook
 from footplate.openmmlab.first_generation.adapters.evaluation import EvalHook
 from footplate.openmmlab.first_generation.adapters.hook import ClosureHook
@@ -18,6 +20,7 @@ from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView
 from footplate.openmmlab.first_generation.adapters.runners import RUNNERS, EpochBasedRunner, build_runner
 from footplate.openmmlab.mmcv_functions import build_optimizer
 from footplate.registry import RUNNER_CONSTRUCTORS
+from footplate.tools.run_files import config_of
 from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, OldPoints
 from tests.support import summation_tolerance
 
@@ -152,6 +155,18 @@ def test_messages_contain_the_options_of_scripts(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="contains checkpoints from another run") as caught:
         runner.run([loader()], [("train", 1)])
     assert caught.value.notes[0] == "To resume that run, pass --auto-resume or --resume-from (runner.resume)."
+
+
+@pytest.mark.parametrize("in_hook", [False, True])
+def test_config_of_the_script_is_recorded(in_hook: bool, tmp_path: Path) -> None:
+    cfg = {"model": {"type": "OldModelWithSteps"}, "optimizer": SGD, "runner": BY_EPOCH, "resume_settings": "take"}
+    meta = {"config": Config(cfg).pretty_text}
+    runner, _ = script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 3, "meta": meta if in_hook else None})
+    runner.meta |= {} if in_hook else meta
+    runner.run([loader()], [("train", 1)])
+    assert config_of(tmp_path)["optim_wrapper"]["optimizer"] == SGD  # type: ignore[index]
+    assert open_trained(tmp_path / "epoch_3.pth").cfg["model"] == cfg["model"]
+    assert runner.resume_plan.takes_settings
 
 
 def test_run_does_not_reinitialize_the_weights(tmp_path: Path) -> None:
