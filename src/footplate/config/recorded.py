@@ -70,7 +70,7 @@ def as_plain(value: Any) -> Any:
         return {key if isinstance(key, SCALARS) else _as_text(key): as_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [as_plain(item) for item in value]
-    if dotted_name(value) is None and hasattr(value, "param_groups"):
+    if dotted_name(value) is None and isinstance(getattr(value, "param_groups", None), list):
         return _settings_of(value)
     value = plain_scalar(value)
     return value if value is None or type(value) in SCALARS else _as_text(value)
