@@ -237,7 +237,7 @@ class BaseRunner(metaclass=_RunnerClass):
             experiment_name=None if name is None else str(name),
             load_from=self._resume_from,
             resume=self._resume_from is not None,
-            resume_settings=(recorded or {}).get("resume_settings"),
+            resume_settings=recorded.get("resume_settings") if recorded else None,
             cfg=recorded,
             **sections,
         )
