@@ -75,6 +75,8 @@ HELP = "Run `footplate train --help` for usage.\n"
         (["--lr", "--amp"], "; set it in the config: --set optim_wrapper.optimizer.lr=..."),
         (["--work_dir", "x"], "; did you mean --work-dir?"),
         (["--sed", "x"], "; did you mean --seed?"),
+        (["--auto-resume"], "; use --resume"),
+        (["--eval", "bbox"], "; use `footplate run tools/test.py`, which has this option"),
         (["--quality", "x"], ""),
         (["train_cfg.max_iters=4"], ""),
     ],

@@ -7,6 +7,7 @@ import torch
 
 from footplate.config import Config, LazyObject, as_plain, read_recorded
 from footplate.errors import ConfigError
+from footplate.optim import OptimWrapper
 
 VALUES: list[dict[str, Any]] = [
     {"a": 1, "b": [1.5, "x\n\x1b", None, True], "c": {"d": {"e": (1, -2)}}},
@@ -88,4 +89,5 @@ def test_optimizers_are_recorded_with_their_settings() -> None:
     assert recorded["type"].endswith("Adam")
     assert recorded["weight_decay"] == 0.5
     assert recorded["param_groups"] == [{"lr": 0.3}, {"lr": 0.1}]
-    assert as_plain(torch.optim.SGD(weights, lr=0.2))["lr"] == 0.2
+    sgd = torch.optim.SGD(weights, lr=0.2)
+    assert [as_plain(each)["lr"] for each in (sgd, OptimWrapper(sgd))] == [0.2, 0.2]

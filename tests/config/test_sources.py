@@ -53,6 +53,7 @@ def test_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 FILES = {
     "fp_pkg/__init__.py": "raise RuntimeError('imported')\n",
     "fp_pkg/.mim/configs/_base_/models/net.py": "model = dict(type='Net', head=dict(type='Head'), own=dict(x=1))\n",
+    "fp_pkg/.mim/configs/_base_/old_data.py": "data = dict(train=dict(type='Old'))\n",
     "fp_pkg/.mim/configs/_base_/runtime.py": "work_dir = 'x'\n",
     "fp_pkg/configs/new.py": "a = dict(b=1)\n",
     "fp_pkg-1.0.dist-info/METADATA": "Name: fp-distribution\nVersion: 1.0\n",
@@ -79,6 +80,11 @@ def test_a_base_in_another_package_is_found_without_importing_it(package: Path) 
         "_scope_": "fp_pkg",
     }
     assert "fp_pkg" not in sys.modules
+
+
+def test_first_generation_base_in_another_package_has_no_scopes(package: Path) -> None:
+    (package / "main.py").write_text("_base_ = 'fp_pkg::_base_/old_data.py'\n")
+    assert Config.fromfile(package / "main.py").to_dict() == {"data": {"train": {"type": "Old"}}}
 
 
 def test_config_of_a_package_is_loaded_by_name(package: Path) -> None:

@@ -13,6 +13,15 @@ from footplate.messages import nearest
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf")
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
+_DEVICES = "use --nproc N for several devices, and choose them with CUDA_VISIBLE_DEVICES"
+_IN_SCRIPT = "use `footplate run tools/test.py`, which has this option"
+_REPLACED = {  # options of the code bases' train.py and test.py
+    "--auto-resume": "use --resume",
+    "--resume-from": "use --resume PATH",
+    "--no-validate": "use --cfg-options evaluation=None",
+    **dict.fromkeys(("--gpus", "--gpu-id", "--gpu-ids"), _DEVICES),
+    **dict.fromkeys(("--eval", "--out", "--show", "--show-dir", "--format-only"), _IN_SCRIPT),
+}
 _MISSING = re.compile(r"the following arguments are required: (.+)")
 
 
@@ -128,18 +137,19 @@ def add_no_patches(parser: argparse.ArgumentParser) -> None:
 
 
 def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespace, unknown: Sequence[str]) -> NoReturn:
-    """Exits with an error about arguments that the command does not know. Suggests a similar option or config key."""
+    """Exits with an error about arguments that the command does not know. Suggests an option or config key."""
     flag, _, value = unknown[0].partition("=")
     if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
         value = unknown[1]
     name = flag.lstrip("-").replace("-", "_")
     options = {option.lstrip("-").replace("-", "_"): option for option in command._option_string_actions}
     near = nearest(name, options)
-    key = ""
+    key = hint = ""
     if near != name and flag.startswith("--") and hasattr(arguments, "set"):
         key = _key_ending_in(name, arguments)
-    hint = ""
-    if key:
+    if flag in _REPLACED:
+        hint = f"; {_REPLACED[flag]}"
+    elif key:
         hint = f"; set it in the config: --set {key}={value or '...'}"
     elif near:
         hint = f"; did you mean {options[near]}?" if options[near] != flag else f"; write it after '{command.prog}'"

@@ -26,6 +26,7 @@ from footplate.config.sources import (
 )
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin, shown_path
+from footplate.extensions import extensions
 from footplate.messages import first_line
 from footplate.registry.dotted_paths import mark_executed
 
@@ -193,7 +194,8 @@ class _FileLoader:
                 ],
             )
         loaded = load(target, self._options, origin, self._chain)
-        if mark:
+        # First-generation configs have no scopes, and the code bases' own functions do not accept the key.
+        if mark and not any(extension.translates(loaded.mapping) for extension in extensions()):
             _set_scope(loaded.mapping, package)
         self._bases.append(loaded)
 

@@ -59,8 +59,8 @@ def parse_recorded(text: str, file: str) -> Config:
 def as_plain(value: Any) -> Any:
     """Converts a value to types that JSON supports: dicts, lists, strings, numbers, booleans and None.
 
-    Classes and functions become dotted names, torch optimizers become dicts of their settings, tuples become lists,
-    NumPy numbers become plain numbers, and other objects become text.
+    Classes and functions become dotted names, optimizers and their wrappers become dicts of their settings, tuples
+    become lists, NumPy numbers become plain numbers, and other objects become text.
 
     Example:
         >>> as_plain({"model": object(), "train_cfg": {"max_epochs": 3}})
@@ -70,14 +70,14 @@ def as_plain(value: Any) -> Any:
         return {key if isinstance(key, SCALARS) else _as_text(key): as_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [as_plain(item) for item in value]
-    if dotted_name(value) is None and hasattr(value, "add_param_group"):
+    if dotted_name(value) is None and isinstance(getattr(value, "param_groups", None), list):
         return _settings_of(value)
     value = plain_scalar(value)
     return value if value is None or type(value) in SCALARS else _as_text(value)
 
 
 def _settings_of(optimizer: Any) -> dict[str, Any]:
-    """Returns the type and the settings of an optimizer.
+    """Returns the type and the settings of an optimizer or an optimizer wrapper.
 
     If settings differ between parameter groups, `param_groups` lists them for each group.
     """

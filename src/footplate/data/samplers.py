@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import suppress
 from itertools import chain, cycle, islice
 from typing import Any
 
@@ -234,10 +235,11 @@ def samplers_of(loader: object) -> list[Any]:
 
 
 def set_epoch(samplers: Iterable[Any], epoch: int) -> None:
-    """Calls `set_epoch` on all samplers that have this method."""
+    """Calls `set_epoch` on all samplers that have this method and implement it."""
     for sampler in samplers:
         if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)
+            with suppress(NotImplementedError):  # endless samplers of MMDetection 2.x have no epochs
+                sampler.set_epoch(epoch)
 
 
 def knows_ranks(loader: Any) -> bool:

@@ -229,8 +229,8 @@ def facts_of(runner: "Runner") -> dict[str, Any]:
 
 
 def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
-    if "model" not in runner.cfg:
-        raise ConfigError("The run was built from objects, so its config is unknown.")
+    if "model" not in runner.cfg or isinstance(runner.sections["model"], nn.Module):
+        raise ConfigError("The run was built from objects, which a replay cannot rebuild.")
     cfg = Config(runner.cfg.to_dict() if hasattr(runner.cfg, "to_dict") else dict(runner.cfg))
     iteration = error.iteration if error.iteration is not None else runner.iter + 1
     origin = runner.saver.last

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from footplate.config import Config
 from footplate.errors import ArgumentError, BuildError
+from footplate.inference.trained_model import open_trained
 from footplate.openmmlab.first_generation.adapters import Hook
 from footplate.openmmlab.first_generation.adapters.evaluation import EvalHook
 from footplate.openmmlab.first_generation.adapters.hook import ClosureHook
@@ -18,6 +20,7 @@ from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView
 from footplate.openmmlab.first_generation.adapters.runners import RUNNERS, EpochBasedRunner, build_runner
 from footplate.openmmlab.mmcv_functions import build_optimizer
 from footplate.registry import RUNNER_CONSTRUCTORS
+from footplate.tools.run_files import config_of
 from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, OldPoints
 from tests.support import summation_tolerance
 
@@ -103,6 +106,30 @@ class SeededSampler(Sampler[int]):
         return 16
 
 
+class EndlessBatches(SeededSampler):
+    """A batch sampler without epochs, like MMDetection's InfiniteGroupBatchSampler."""
+
+    def __iter__(self) -> Iterator[Any]:
+        generator = torch.Generator().manual_seed(self.seed)
+        while True:
+            yield torch.randperm(16, generator=generator)[:4].tolist()
+
+    def set_epoch(self, epoch: int) -> None:
+        raise NotImplementedError
+
+
+def test_samplers_may_refuse_epochs(tmp_path: Path) -> None:
+    def loader_of(seed: int) -> DataLoader[Any]:
+        return DataLoader(OldPoints(16), batch_sampler=EndlessBatches(seed))
+
+    whole, _ = script(tmp_path, BY_ITER, checkpoint_config={"interval": 6, "by_epoch": False})
+    whole.run([loader_of(7)], [("train", 1)])
+    again, _ = script(tmp_path / "again", BY_ITER)
+    again.resume(str(tmp_path / "iter_6.pth"))
+    again.run([loader_of(7)], [("train", 1)])
+    assert (whole.iter, sums(again.model)) == (10, sums(whole.model))
+
+
 @pytest.mark.parametrize("own_seed", [False, True])
 def test_interrupted_epoch_resumes_with_the_seed_of_the_checkpoint(
     own_seed: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -128,6 +155,18 @@ def test_messages_contain_the_options_of_scripts(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="contains checkpoints from another run") as caught:
         runner.run([loader()], [("train", 1)])
     assert caught.value.notes[0] == "To resume that run, pass --auto-resume or --resume-from (runner.resume)."
+
+
+@pytest.mark.parametrize("in_hook", [False, True])
+def test_config_of_the_script_is_recorded(in_hook: bool, tmp_path: Path) -> None:
+    cfg = {"model": {"type": "OldModelWithSteps"}, "optimizer": SGD, "runner": BY_EPOCH, "resume_settings": "take"}
+    meta = {"config": Config(cfg).pretty_text}
+    runner, _ = script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 3, "meta": meta if in_hook else None})
+    runner.meta |= {} if in_hook else meta
+    runner.run([loader()], [("train", 1)])
+    assert config_of(tmp_path)["optim_wrapper"]["optimizer"] == SGD  # type: ignore[index]
+    assert open_trained(tmp_path / "epoch_3.pth").cfg["model"] == cfg["model"]
+    assert runner.resume_plan.takes_settings
 
 
 def test_run_does_not_reinitialize_the_weights(tmp_path: Path) -> None:

@@ -9,17 +9,19 @@ from torch import nn
 from torch.optim import Optimizer
 
 from footplate.checkpoint import load_checkpoint
-from footplate.config import Config
+from footplate.config import Config, parse_recorded
 from footplate.data.samplers import samplers_of
 from footplate.distributed import get_rank, get_world_size, unwrap_model
 from footplate.engine import Runner
 from footplate.engine.run_config import translate_config
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, FootplateError
+from footplate.openmmlab.code_bases import use_code_bases
 from footplate.openmmlab.first_generation.adapters.hook import SteppedByHook, SteppedByModel
 from footplate.openmmlab.first_generation.adapters.model import MMDataParallel, adapt_model
 from footplate.openmmlab.first_generation.adapters.optimizer_hooks import OptimizerHook
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.openmmlab.first_generation.adapters.workflow import WorkflowHook
+from footplate.openmmlab.first_generation.translation import translate
 from footplate.openmmlab.mmengine.runner import load_checkpoint as load_weights_from
 from footplate.optim import OptimWrapper, OptimWrapperDict
 from footplate.registry import HOOKS, OPTIM_WRAPPERS, RUNNER_CONSTRUCTORS, Registry
@@ -224,6 +226,7 @@ class BaseRunner(metaclass=_RunnerClass):
             kind = SteppedByHook.__name__ if steps_itself else OptimWrapper.__name__
             optim_wrapper = OPTIM_WRAPPERS.build({"type": kind, **optimizer_settings}, optimizer=self.optimizer)
             optim_wrapper.name_parameters(model)
+        recorded = self._script_config()
         runner = Runner(
             model=adapt_model(model),
             work_dir=str(self.work_dir),
@@ -234,7 +237,8 @@ class BaseRunner(metaclass=_RunnerClass):
             experiment_name=None if name is None else str(name),
             load_from=self._resume_from,
             resume=self._resume_from is not None,
-            cfg=cfg,
+            resume_settings=recorded.get("resume_settings") if recorded else None,
+            cfg=recorded,
             **sections,
         )
         runner.resume_plan.option = "--auto-resume or --resume-from (runner.resume)"
@@ -258,6 +262,22 @@ class BaseRunner(metaclass=_RunnerClass):
         for name in ("epoch", "iter", "inner_iter", "max_iters", "max_epochs"):
             setattr(self, name, getattr(view, name))
         self._ran = runner
+
+    def _script_config(self) -> Config | None:
+        """Returns the script's complete config, translated, to record with the run. Returns None if it is unknown.
+
+        Scripts of code bases pass its text in the metadata for checkpoints.
+        """
+        text = {**(self._sections.get("checkpoint_config", {}).get("meta") or {}), **self.meta}.get("config")
+        if not isinstance(text, str):
+            return None
+        try:
+            cfg = parse_recorded(text, "config.py")
+            use_code_bases(cfg)
+            return translate(cfg)
+        except FootplateError as error:
+            _logger.warning("The script's config in meta['config'] is not recorded: %s", error.message)
+            return None
 
     def _take_resumed_seed(self, loader: Any) -> None:
         """Replaces the script's seed. Otherwise, the rest of an interrupted epoch would repeat samples and skip others.

@@ -46,10 +46,6 @@ class Note(NamedTuple):
         return f"{place}{self.key}: {self.text}"
 
 
-# Sections whose types belong to the engine. Draft.take removes `_scope_`, which package configs may set, from them.
-_ENGINE_SECTIONS = ("checkpoint_config", "evaluation", "log_config", "lr_config", "momentum_config", "runner")
-
-
 class Draft:
     """A config that is being translated by rules.
 
@@ -86,9 +82,7 @@ class Draft:
     def take(self, key: str) -> Any:
         """Removes a key from `remaining` and returns its value, or None if the key is missing. Copies a dict."""
         value = self.remaining.pop(key, None)
-        if not isinstance(value, Mapping):
-            return value
-        return _without_scope(value) if key in _ENGINE_SECTIONS else ConfigDict(value)
+        return ConfigDict(value) if isinstance(value, Mapping) else value
 
     def write(self, path: str, value: Any, source: str = "") -> None:
         """Writes a value to a key path of the second-generation config.
@@ -192,16 +186,6 @@ def with_origins(values: Mapping[str, Any], source: object, old_names: Mapping[s
         if origin is not None:
             section._origins[key] = origin if isinstance(origin, KeyOrigin) else KeyOrigin(*origin)
     return section
-
-
-def _without_scope(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)(_without_scope(item) for item in value)
-    if not isinstance(value, Mapping):
-        return value
-    kept = ConfigDict({name: _without_scope(item) for name, item in value.items() if name != "_scope_"})
-    kept._origins.update(getattr(value, "_origins", {}))
-    return kept
 
 
 class Rule(NamedTuple):
