@@ -171,9 +171,17 @@ class RunnerView:
         return getattr(self, name[1:]) if name in _PRIVATE_COUNTERS else getattr(self.__dict__["_runner"], name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _PRIVATE_COUNTERS:
-            raise AttributeError(f"a hook cannot set runner.{name}, because the training loop maintains the counters")
-        super().__setattr__(name, value)
+        if name not in _PRIVATE_COUNTERS:
+            super().__setattr__(name, value)
+            return
+        loop = self._runner.train_loop
+        length, done = ("_max_epochs", self.epoch) if loop.by_epoch else ("_max_iters", self.iter)
+        if name != length or value > done + 1:
+            raise AttributeError(
+                f"a hook cannot set runner.{name}, because the training loop maintains the counters. "
+                "To end the run early, set runner.train_loop.stop_training = True."
+            )
+        loop.stop_training = True
 
     @property
     def model(self) -> MMDataParallel:
