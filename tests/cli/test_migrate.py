@@ -36,7 +36,7 @@ def test_migrated_file_and_report_are_written(old: Path, capsys: pytest.CaptureF
         "settings that cannot be kept:",
         "  old.py:3: runner.turns: 3 has no counterpart and was removed",
         "settings that you need to check:",
-        "  old.py:3: runner.type: 'MyRunner' is not a built-in runner; only its length is kept",
+        "  old.py:3: runner.type: 'MyRunner' is not a built-in runner; only its length is kept, not its methods",
         "  old.py:4: data.val: there is no evaluation section; kept as val_dataset, which is not read",
         "written: new.py",
     ]
@@ -46,6 +46,7 @@ BAD: dict[str, bytes] = {
     "mixed.py": b"optim_wrapper = dict()\nlr_config = dict(policy='fixed')\n",
     "second.py": b"optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))\n",
     "typo.py": b"runner = dict(max_epochs=1)\nlr_config = dict(policy='setp')\n",
+    "runner.py": b"runner = dict(type='EpochBasedRuner', max_epochs=1)\nlr_config = dict(policy='fixed')\n",
     "there.py": b"mine = 1\n",
 }
 
@@ -57,6 +58,7 @@ BAD: dict[str, bytes] = {
         (["mixed.py"], ["keys of both generations", "at mixed.py:2", "lr_config"]),
         (["second.py"], ["has no first-generation keys"]),
         (["typo.py"], ['unknown policy "setp"', "at typo.py:2, key lr_config.policy", "did you mean 'step'?"]),
+        (["runner.py"], ["unknown runner 'EpochBasedRuner'", "at runner.py:1", "did you mean 'EpochBasedRunner'?"]),
         (["old.py", "-o", "old.py"], ["the output would overwrite the input"]),
         (["old.py", "-o", "folder"], ["the output file name must end in .py"]),
         (["old.py", "-o", "there.py"], ["there.py' already exists", "Use --force to replace it."]),

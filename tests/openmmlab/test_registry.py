@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from footplate import registry as core
-from footplate.errors import DuplicateNameError
+from footplate.errors import DuplicateNameError, UnknownNameError
 from footplate.openmmlab.code_bases import Registry
 from footplate.openmmlab.mmengine import registry_members
 from footplate.registry import DATASETS, MODELS, TRANSFORMS, using_scope
@@ -46,6 +46,8 @@ def test_registries_of_one_scope_share_their_entries() -> None:
         assert MODELS.children["shares"] is models
         with pytest.raises(DuplicateNameError, match="'Window' is already registered"):
             models.register_module("Window", module=lambda: "another")
+        with pytest.raises(UnknownNameError, match="unknown model 'Wall'"):
+            models.build({"type": "Wall"})
     finally:
         removed(MODELS, "shares")
 

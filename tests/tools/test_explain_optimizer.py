@@ -36,6 +36,20 @@ def test_text_has_plot_and_table_of_changing_fields_and_lines_for_constant_ones(
     assert max(len(line) for line in text.splitlines()[1:] if "tensor" not in line) <= 60
 
 
+OWN_POLICY = """
+model = dict(type='SmallSegmentor', num_classes=3, widths=(4, 8), depths=(1, 1))
+optimizer = dict(type='SGD', lr=0.1)
+lr_config = dict(policy='pow', power=2)
+runner = dict(type='IterBasedRunner', max_iters=8)
+"""
+
+
+def test_user_defined_policy_is_reported_as_not_simulated(write: Callable[..., Config]) -> None:
+    text = explain_schedule(schedule_of(write(base=OWN_POLICY)))
+    assert "\nlr 0.1 at the start: " in text
+    assert text.endswith("\nnot simulated: PowLrUpdaterHook, which changes the values during the run\n")
+
+
 def test_image_shows_the_schedule(write: Callable[..., Config]) -> None:
     picture = plot_schedule(schedule_of(write()))
     assert picture.width == 990

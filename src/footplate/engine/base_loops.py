@@ -203,7 +203,7 @@ class BaseTrainLoop(BaseLoop):
     def _validate_if_due(self) -> None:
         """Runs validation if it is due, then handles any requests that arrived in the meantime."""
         runner = self.runner
-        if runner.val_loop is None or not self._validation_is_due():
+        if runner.val_loop is None or not self.validation_is_due():
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
         self._validated_at = self.position
@@ -213,7 +213,8 @@ class BaseTrainLoop(BaseLoop):
         runner.model.train()
         self._exchange_requests()
 
-    def _validation_is_due(self) -> bool:
+    def validation_is_due(self) -> bool:
+        """Checks whether to validate now or, if called by a hook, after the current iteration or epoch."""
         if (is_requested := self.runner.requests.validation) or self.position == self._validated_at:
             return is_requested
         self._decide_current_val_interval()
@@ -288,7 +289,8 @@ class BaseTrainLoop(BaseLoop):
     @property
     def position(self) -> int:
         """The number of completed epochs or, in iteration-based training, iterations."""
-        return self._epoch if self.by_epoch else self._iter
+        completed = self.completed
+        return completed.epoch if self.by_epoch else completed.iter
 
     @property
     def length(self) -> int:

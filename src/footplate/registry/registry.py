@@ -56,7 +56,7 @@ class Registry:
         base: The required base class of all entries, as `"package.module:Class"`.
         strict: If False, any class or function can be registered, and `base` is checked only for dotted paths. Dotted
             paths may also refer to functions whose return annotation is a subclass of `base`.
-        noun: The term for an entry in messages. Defaults to `name`.
+        noun: The term for an entry in messages. Defaults to the parent's term or, without a parent, `name`.
 
     Attributes:
         locations: The locations that were passed to the constructor.
@@ -84,7 +84,7 @@ class Registry:
         noun: str | None = None,
     ) -> None:
         self.name = name
-        self.noun = noun or name
+        self.noun = noun or (name if parent is None else parent.noun)
         # By default, the top-level package of the module that creates the registry.
         caller = str(sys._getframe(1).f_globals.get("__name__", ""))
         self.scope = scope if scope is not None else caller.partition(".")[0]

@@ -1,6 +1,6 @@
 """Explains the optimizer: its parameter groups, and how its settings change over a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -155,6 +155,7 @@ class Schedule:
     iters: list[int]  # the sampled iterations, counted from 0
     model: str
     tracks: list[Track]  # sorted by field; within a field, tracks with the most parameters come first
+    not_simulated: list[str]  # the types of hooks for first-generation policies, which also change settings
 
     def shown(self, field: str) -> tuple[list[Track], list[Track]]:
         """Returns two lists of tracks for a field: the tracks that change during the run, and the constant tracks."""
@@ -201,7 +202,9 @@ def schedule_of(cfg: Config, *, length_of_epoch: int | None = None) -> Schedule:
             close = (range(max(at - step, 0), min(at + step, total)) for at in near)
             iters = sorted(set(iters).union(*close))
             tracks = _tracks(cfg, model, per_epoch, iters)
-        return Schedule(total, iters, description, tracks)
+        types = [str(hook.get("type")) for hook in cfg.get("custom_hooks") or () if isinstance(hook, Mapping)]
+        policies = [kind for kind in types if kind.endswith(("LrUpdaterHook", "MomentumUpdaterHook"))]
+        return Schedule(total, iters, description, tracks, policies)
 
 
 def explain_schedule(schedule: Schedule) -> str:
@@ -216,7 +219,9 @@ def explain_schedule(schedule: Schedule) -> str:
             lines += [f"and {hidden} more; --json shows them"] if hidden else []
             lines += ["", *terminal_plot([schedule.points(track) for track in shown])]
             lines += ["", *_table(schedule, names, shown), ""]
-        lines += [f"{field} {track.values[0]:g} throughout: {_describe_parameters(track)}" for track in constant]
+        span = "at the start" if schedule.not_simulated else "throughout"
+        lines += [f"{field} {track.values[0]:g} {span}: {_describe_parameters(track)}" for track in constant]
+    lines += [f"not simulated: {kind}, which changes the values during the run" for kind in schedule.not_simulated]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 

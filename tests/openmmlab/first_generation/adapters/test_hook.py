@@ -9,7 +9,7 @@ from footplate import Runner
 from footplate.openmmlab.first_generation.adapters import Hook
 from footplate.openmmlab.first_generation.adapters.hook import GENERAL
 from footplate.registry import HOOKS
-from tests.openmmlab.first_generation.adapters.support import old_config
+from tests.openmmlab.first_generation.adapters.support import OldPoints, old_config, old_config_with_evaluation
 
 EVENTS = (*GENERAL, "before_epoch", "after_epoch", "before_iter", "after_iter")
 
@@ -112,6 +112,66 @@ def test_hooks_of_both_generations_are_ordered_by_priority(tmp_path: Path) -> No
         runner.register_hook(hook, priority)
     runner.train()
     assert log == ["1", "2", "3", "4", "5"]
+
+
+class MetricReader(Hook):
+    """Stops after the second validation without a new best score, as hooks for early stopping do."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self.scores: list[float] = []
+
+    def read(self, runner: Any) -> None:
+        messages, metrics = runner.meta["hook_msgs"], runner.log_buffer.output
+        best = messages.get("best_score"), Path(messages.get("best_ckpt", "")).name
+        self.seen.append((runner.epoch, runner.iter, runner.inner_iter, metrics.get("accuracy"), *best))
+        if "accuracy" in metrics:
+            self.scores.append(metrics["accuracy"])
+        if len(self.scores) - self.scores.index(max(self.scores)) > 2:
+            runner.train_loop.stop_training = True
+
+    def after_train_epoch(self, runner: Any) -> None:
+        self.read(runner)
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        if runner.max_epochs is None and runner.iter % 4 == 3:
+            self.read(runner)
+
+
+# What the hook reads in mmcv 1.7.2.
+READ = {
+    True: [
+        (0, 4, 3, 0.5, 0.5, "best_accuracy_epoch_1.pth"),
+        (1, 8, 3, 0.75, 0.75, "best_accuracy_epoch_2.pth"),
+        (2, 12, 3, 0.6, 0.75, "best_accuracy_epoch_2.pth"),
+        (3, 16, 3, 0.7, 0.75, "best_accuracy_epoch_2.pth"),
+    ],
+    False: [
+        (0, 3, 3, 0.5, 0.5, "best_accuracy_iter_4.pth"),
+        (1, 7, 3, 0.75, 0.75, "best_accuracy_iter_8.pth"),
+        (2, 11, 3, 0.6, 0.75, "best_accuracy_iter_8.pth"),
+        (3, 15, 3, 0.7, 0.75, "best_accuracy_iter_8.pth"),
+    ],
+}
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_hook_after_eval_hook_reads_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_epoch: bool) -> None:
+    def read(values: list[float], **changes: Any) -> list[Any]:
+        metrics = iter(values)
+        monkeypatch.setattr(OldPoints, "evaluate", lambda *_, **__: {"accuracy": next(metrics)})
+        cfg = old_config_with_evaluation(tmp_path, by_epoch=by_epoch, metric="accuracy", save_best="accuracy")
+        hook = MetricReader()
+        hook.priority = 80
+        length = {"max_epochs": 5} if by_epoch else {"max_iters": 20}
+        Runner.from_cfg({**cfg, "runner": {**cfg["runner"], **length}, "custom_hooks": [hook], **changes}).train()
+        return hook.seen
+
+    assert read([0.5, 0.75, 0.6, 0.7, 0.8]) == READ[by_epoch]
+    # This checkpoint was saved before the second validation.
+    saved = tmp_path / ("epoch_2.pth" if by_epoch else "iter_8.pth")
+    resumed = read([0.75, 0.6, 0.7, 0.8], resume_from=str(saved), work_dir=str(tmp_path / "resumed"))
+    assert [each[3:] for each in resumed] == [each[3:] for each in READ[by_epoch][1:]]
 
 
 @HOOKS.register_module()

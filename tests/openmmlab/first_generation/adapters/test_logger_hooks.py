@@ -1,4 +1,5 @@
 import inspect
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ import pytest
 
 from footplate import Runner
 from footplate.errors import ArgumentError
+from footplate.openmmlab.first_generation.adapters import Hook
 from footplate.openmmlab.first_generation.adapters.logger_hooks import (
     LoggerHook,
     TextLoggerHook,
@@ -64,6 +66,20 @@ def test_metrics_of_iteration_based_run_are_logged_with_their_iteration(tmp_path
         (10, False),
         (12, True),
     ]
+
+
+def test_log_has_means_of_all_values_except_rates(tmp_path: Path) -> None:
+    class Count(Hook):
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            runner.log_buffer.update({"count": runner.inner_iter})
+
+    lr_config = {"policy": "exp", "gamma": 0.5, "by_epoch": False}
+    runner = Runner.from_cfg(old_config(tmp_path, custom_hooks=[Count()], lr_config=lr_config))
+    runner.train()
+    logged = [
+        json.loads(line) for line in (Path(runner.log_dir) / "vis_data" / "scalars.json").read_text().splitlines()
+    ]
+    assert [(line["count"], line["lr"]) for line in logged[:2]] == [(0.5, 0.05), (2.5, 0.0125)]
 
 
 TWINS: list[tuple[dict[str, Any], dict[str, Any]]] = [

@@ -101,5 +101,17 @@ def test_outputs_of_second_generation_model(tmp_path: Path) -> None:
 
 def test_counters_cannot_be_set(tmp_path: Path) -> None:
     view = view_of(Runner.from_cfg(old_config(tmp_path)))
-    with pytest.raises(AttributeError, match="runner._epoch"):
-        view._epoch = 3
+    for name in ("_epoch", "_max_epochs"):
+        with pytest.raises(AttributeError, match=rf"runner.{name}, .* runner.train_loop.stop_training = True"):
+            setattr(view, name, 3)
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_reducing_the_length_to_the_current_position_ends_the_run(tmp_path: Path, by_epoch: bool) -> None:
+    def function(runner: Any) -> None:
+        if runner.iter == 5:
+            setattr(runner, *(("_max_epochs", runner.epoch + 1) if by_epoch else ("_max_iters", runner.iter + 1)))
+
+    runner = Runner.from_cfg(old_config(tmp_path, by_epoch=by_epoch, custom_hooks=[Recorder(function)]))
+    runner.train()
+    assert runner.iter == (8 if by_epoch else 6)  # an epoch has 4 iterations

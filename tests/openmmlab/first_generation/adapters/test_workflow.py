@@ -7,6 +7,7 @@ import torch
 from footplate import Runner
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.workflow import WorkflowHook
+from footplate.registry import MODELS
 from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config
 from tests.openmmlab.first_generation.adapters.test_hook import Recorder
 from tests.support import settings, summation_tolerance
@@ -59,6 +60,21 @@ def test_validation_does_not_change_the_model_and_weights_means_by_samples(tmp_p
     model.load_state_dict(validated.model.state_dict())
     expected = model.train_step(batch, None)["log_vars"]["loss"]
     assert validated.message_hub.get_scalar("val/loss").current() == pytest.approx(expected, rel=summation_tolerance(8))
+
+
+@MODELS.register_module()
+class MarkingModel(OldModelWithSteps):
+    """Marks values in validation, as MMDetection 2.x does."""
+
+    def val_step(self, data: dict[str, Any], optimizer: Any = None) -> dict[str, Any]:
+        outputs = self.train_step(data, optimizer)
+        return {**outputs, "log_vars": {f"{name}_val": value for name, value in outputs["log_vars"].items()}}
+
+
+def test_marked_values_keep_their_names(tmp_path: Path) -> None:
+    runner, _ = train(tmp_path, [("train", 1), ("val", 1)], model={"type": "MarkingModel"})
+    names = {key for key in runner.message_hub.log_scalars if key.startswith("val/")}
+    assert names == {"val/loss_cls_val", "val/acc_val", "val/loss_val"}
 
 
 def test_second_generation_model(tmp_path: Path) -> None:

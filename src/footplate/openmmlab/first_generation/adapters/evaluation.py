@@ -278,6 +278,7 @@ class EvalHook(Hook):
     """
 
     priority = "LOW"
+    waits_for_validation = False
 
     def __init__(
         self,

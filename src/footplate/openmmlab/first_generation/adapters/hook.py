@@ -1,8 +1,9 @@
 """The base class of first-generation hooks, and optimizer wrappers for hooks and models that step the optimizer."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -56,6 +57,9 @@ class Hook(EngineHook):
     stages = tuple(GENERAL)
     # Whether to warn if the hook's priority is higher than the optimizer's, since the optimizer steps first anyway.
     checks_step_order = True
+    # Whether a hook with a priority lower than LOW handles the end of an iteration or epoch after validation. MMCV
+    # validates in a hook with the priority LOW, so that later hooks can read the metrics.
+    waits_for_validation = True
     is_of_user = True  # the callbacks call methods of user-defined hooks
 
     def before_run(self, runner: Any) -> None:
@@ -141,6 +145,8 @@ class Hook(EngineHook):
         found = {event: _with_view(self, event) for event in _ENGINE_EVENTS if _handles(self, event)}
         if "after_train_iter" in found or "after_train_epoch" in found:
             found.setdefault("before_train_iter", _with_view(self, "before_train_iter"))
+        if self.waits_for_validation and get_priority(self.priority) > Priority.LOW:
+            found = {**found, **_after_validation(self, found)}
         is_early = self.checks_step_order and get_priority(self.priority) < Priority.ABOVE_NORMAL
         if "after_train_iter" in found and is_early:
             before_run = _with_view(self, "before_run")
@@ -203,6 +209,37 @@ def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
             view.save_rates()
 
     return call
+
+
+def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
+    """Returns callbacks that handle the end of an iteration or epoch only after the validation run, if one is due."""
+    ends = listeners.keys() & {"after_train_iter", "after_train_epoch"}
+
+    def validates_next(runner: "Runner") -> bool:
+        loop = runner.train_loop
+        return runner.val_loop is not None and (loop.validation_requested or loop.validation_is_due())
+
+    def call_or_wait(event: str, runner: "Runner", **arguments: Any) -> None:
+        if validates_next(runner):
+            view = view_of(runner)
+            view.set_training_event(event, arguments)
+            view.awaiting_validation = event
+        else:
+            listeners[event](runner, **arguments)
+
+    def before_train(runner: "Runner") -> None:
+        loop = runner.train_loop
+        if loop.iter and validates_next(runner):  # the run was saved just before a validation
+            ends_epoch = loop.by_epoch and loop.at_epoch_start
+            view_of(runner).awaiting_validation = "after_train_epoch" if ends_epoch else "after_train_iter"
+
+    def after_val(runner: "Runner") -> None:
+        view = view_of(runner)
+        if (event := view.awaiting_validation) in ends:
+            # The best checkpoint is saved first, because that was scheduled earlier.
+            runner.requests.schedule_save(lambda: view.call_after_validation(event, getattr(hook, event)))
+
+    return {"before_train": before_train, "after_val": after_val, **{end: partial(call_or_wait, end) for end in ends}}
 
 
 def call_hooks(view: RunnerView, event: str) -> None:

@@ -34,6 +34,7 @@ class LoggerHook(Hook):
     """
 
     priority = "VERY_LOW"
+    waits_for_validation = False  # logs the metrics separately
 
     def __init__(
         self, interval: int = 10, ignore_last: bool = True, reset_flag: bool = False, by_epoch: bool = True

@@ -146,7 +146,7 @@ class RunnerView:
         data_batch: The current batch.
         outputs: `loss`, `log_vars` and `num_samples` of the latest iteration.
         log_buffer: Collects values to log.
-        meta: Metadata of the run. Hooks can store messages under `hook_msgs`.
+        awaiting_validation: The event that some hooks handle after the next validation run, or "".
     """
 
     def __init__(self, runner: "Runner") -> None:
@@ -156,8 +156,10 @@ class RunnerView:
         self.data_batch: Any = None
         self.outputs: dict[str, Any] = {}
         self.log_buffer = LogBuffer(runner.message_hub, lambda: self.mode)
-        self.meta: dict[str, Any] = {"exp_name": runner.experiment_name, "seed": runner.seed, "hook_msgs": {}}
+        self.awaiting_validation = ""
+        self._meta: dict[str, Any] = {"exp_name": runner.experiment_name, "seed": runner.seed, "hook_msgs": {}}
         self._event = ""
+        self._late_event = ""  # the event that hooks handle after the validation run
         self._saved_rates: dict[str, Any] = {}
         self._validation_loader: Any = None
         self._model: MMDataParallel | None = None
@@ -169,9 +171,17 @@ class RunnerView:
         return getattr(self, name[1:]) if name in _PRIVATE_COUNTERS else getattr(self.__dict__["_runner"], name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _PRIVATE_COUNTERS:
-            raise AttributeError(f"a hook cannot set runner.{name}, because the training loop maintains the counters")
-        super().__setattr__(name, value)
+        if name not in _PRIVATE_COUNTERS:
+            super().__setattr__(name, value)
+            return
+        loop = self._runner.train_loop
+        length, done = ("_max_epochs", self.epoch) if loop.by_epoch else ("_max_iters", self.iter)
+        if name != length or value > done + 1:
+            raise AttributeError(
+                f"a hook cannot set runner.{name}, because the training loop maintains the counters. "
+                "To end the run early, set runner.train_loop.stop_training = True."
+            )
+        loop.stop_training = True
 
     @property
     def model(self) -> MMDataParallel:
@@ -188,10 +198,25 @@ class RunnerView:
         return type(unwrap_model(self._runner.model)).__name__
 
     @property
+    def meta(self) -> dict[str, Any]:
+        """Metadata of the run. `hook_msgs` has the `best_score` and `best_ckpt`, and messages that hooks store."""
+        infos = self._runner.message_hub.runtime_info
+        best = {name: infos[name] for name in ("best_score", "best_ckpt") if name in infos}
+        self._meta.setdefault("hook_msgs", {}).update(best)
+        return self._meta
+
+    @property
+    def iter(self) -> int:
+        """The number of completed iterations. During an iteration, including its hooks, it does not count."""
+        return int(self._runner.iter - (self._late_event == "after_train_iter"))
+
+    @property
     def epoch(self) -> int:
         """The number of completed epochs. In an iteration-based run, each pass over the training data is an epoch."""
         loop = self._runner.train_loop
-        return int(loop.epoch if loop.by_epoch else loop.iter // self._epoch_length)
+        if not loop.by_epoch:
+            return self.iter // self._epoch_length
+        return int(loop.epoch - (self._late_event == "after_train_epoch"))
 
     @property
     def max_epochs(self) -> int | None:
@@ -251,7 +276,7 @@ class RunnerView:
         The default for `filename_tmpl` is `epoch_{}.pth` or `iter_{}.pth`. `create_symlink` is ignored.
         """
         by_epoch = self._runner.train_loop.by_epoch
-        number = (self._runner.epoch if by_epoch else self._runner.iter) + 1
+        number = (self.epoch if by_epoch else self.iter) + 1
         name = (filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth")).format(number)
         return str(self._runner.save_checkpoint(out_dir, name, save_optimizer=save_optimizer, meta=meta))
 
@@ -275,6 +300,19 @@ class RunnerView:
         pending_loss = getattr(self._runner.optim_wrapper, "pending_loss", None)
         if pending_loss is not None:
             self.outputs["loss"] = pending_loss
+
+    def call_after_validation(self, event: str, method: Callable[["RunnerView"], None]) -> None:
+        """Calls a hook's method for an earlier event after validation, with the metrics in `log_buffer.output`."""
+        self.awaiting_validation = ""
+        self.set_training_event(event, {})
+        self._late_event = event
+        self.log_buffer.replace_output(self._runner.val_loop.metrics)
+        try:
+            method(self)
+        finally:
+            self._late_event = ""
+            self.log_buffer.clear()
+        self._runner.requests.exchange()  # the hook may have requested a stop
 
     def set_validation_state(
         self, loader: Any, inner_iter: int = 0, data_batch: Any = None, outputs: Any = None

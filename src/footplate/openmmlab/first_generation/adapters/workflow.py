@@ -32,7 +32,7 @@ class WorkflowHook(Hook):
 
     A phase `("train", n)` lasts `n` epochs in an epoch-based run, or `n` iterations in an iteration-based run. The hook
     triggers the validation events of first-generation hooks. It neither updates the model nor computes metrics. Losses
-    are recorded as `val/<name>`, and other values as `val/<name>_of_workflow`.
+    and values that a code base marks with `_val` are recorded as `val/<name>`, others as `val/<name>_of_workflow`.
 
     Args:
         workflow: The phases `[("train", n), ("val", m)]`, which are repeated until training ends.
@@ -117,7 +117,8 @@ class WorkflowHook(Hook):
         means = {}
         for name, pairs in found.items():
             # An evaluation metric may have the same name, such as accuracy, but a different definition.
-            title = self._scalar_names.name_of("val", name if "loss" in name else f"{name}_of_workflow")
+            is_distinct = "loss" in name or name.endswith("_val")
+            title = self._scalar_names.name_of("val", name if is_distinct else f"{name}_of_workflow")
             values, counts = zip(*pairs, strict=True)
             means[f"val/{title}"] = float(np.average(values, weights=counts))
         runner.message_hub.update_scalars(means)

@@ -29,7 +29,7 @@ log_config = dict(interval=50, hooks=[dict(type='TextLoggerHook'), dict(type='Te
 """,
     after="""
 default_hooks = dict(logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=True))
-log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True, mean_pattern='.*(?<!lr)$')
 visualizer = dict(
     type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
 """,
@@ -48,9 +48,10 @@ def log_config(draft: Draft) -> None:
     made = {"interval": own_interval, **{key: text[key] for key in _TEXT_SETTINGS if key in text}}
     draft.write_all("default_hooks.logger", with_origins({"type": "LoggerHook", **made}, cfg))
     draft.write("default_hooks.logger.log_metric_by_epoch", draft.by_epoch)
-    # First-generation loggers average over all iterations since the previous log line.
-    processor = {"type": "LogProcessor", "window_size": own_interval, "by_epoch": text.get("by_epoch", draft.by_epoch)}
-    draft.write_all("log_processor", processor)
+    # First-generation loggers average all values except learning rates over the iterations since the previous log line.
+    by_epoch = text.get("by_epoch", draft.by_epoch)
+    processor = {"type": "LogProcessor", "window_size": own_interval, "by_epoch": by_epoch}
+    draft.write_all("log_processor", {**processor, "mean_pattern": ".*(?<!lr)$"})
     if left := _describe_unsupported(text, ("type", *_TEXT_SETTINGS, "interval", "by_epoch", "priority")):
         draft.warn("log_config.hooks", left)
     backends: list[Any] = []

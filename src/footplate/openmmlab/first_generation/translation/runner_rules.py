@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from footplate.errors import ConfigError
+from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule
 
 _LOOPS = {True: ("EpochBasedTrainLoop", "max_epochs"), False: ("IterBasedTrainLoop", "max_iters")}
@@ -29,7 +31,10 @@ def runner(draft: Draft) -> None:
     draft.write_all("train_cfg", {"type": loop, **length})
     kind = settings.pop("type", "Runner")
     if kind not in _RUNNERS:
-        draft.ask("runner.type", f"'{kind}' is not a built-in runner; only its length is kept")
+        near = nearest(kind, _RUNNERS, similarity=0.9)
+        if near is not None and near not in str(kind):  # EpochBasedRunnerV2 is not a typo
+            raise ConfigError(f"unknown runner '{kind}'", key="runner.type", found=kind, suggestion=near)
+        draft.ask("runner.type", f"'{kind}' is not a built-in runner; only its length is kept, not its methods")
     for key, value in settings.items():
         if key not in _KEYS:
             draft.warn(f"runner.{key}", f"{value!r} has no counterpart and was removed", known=_KEYS)
