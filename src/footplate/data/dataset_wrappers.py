@@ -91,7 +91,7 @@ class ConcatDataset(_DatasetWrapper):
         for index, dataset in enumerate(self.datasets[1:], 1):
             metainfo = _metainfo(dataset)
             for key in {**first, **metainfo}:
-                if key not in ignored and first.get(key) != metainfo.get(key):
+                if key not in ignored and not _is_equal(first.get(key), metainfo.get(key)):
                     raise ArgumentError(
                         f"the metainfo of datasets 0 and {index} differs in '{key}'",
                         key=f"datasets[{index}].metainfo.{key}",
@@ -287,6 +287,12 @@ def _build(dataset: Any, key: str) -> Any:
         return dataset
     with at_key(key):
         return DATASETS.build(dataset)
+
+
+def _is_equal(first: Any, second: Any) -> bool:
+    if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
+        return np.array_equal(first, second)
+    return bool(first == second)
 
 
 def _metainfo(dataset: Any) -> dict[str, Any]:
