@@ -168,6 +168,7 @@ class BaseTrainLoop(BaseLoop):
         if self._iter == self._began_at:
             for wrapper in runner.optim_wrapper.parts.values():
                 wrapper.count_first_losses(self.max_iters - self._iter - 1)
+        # While these hooks run, `completed` already counts the iteration.
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
 
@@ -310,9 +311,9 @@ class BaseTrainLoop(BaseLoop):
         completed, even though the loop increments its counter only afterwards.
         """
         events = self.runner.events
-        ends_epoch = self.by_epoch and "after_train_epoch" in events
-        ends_iteration = not ends_epoch and "after_train_iter" in events
-        return Position(self._iter + ends_iteration, self._epoch + ends_epoch)
+        epoch_is_done = self.by_epoch and "after_train_epoch" in events
+        iteration_is_done = "after_train_iter" in events and not epoch_is_done
+        return Position(self._iter + iteration_is_done, self._epoch + epoch_is_done)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, and the validation state."""

@@ -96,7 +96,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         finally:
             batches.close()  # also stops the workers
         self._data_position.check_pass(self._epoch, index, length)
-        runner.call_hook("after_train_epoch")
+        runner.call_hook("after_train_epoch")  # while these hooks run, `completed` already counts the epoch
         self._epoch += 1
         self._exchange_requests()  # before validation, which may take a long time
 
