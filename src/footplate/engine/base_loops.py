@@ -208,14 +208,14 @@ class BaseTrainLoop(BaseLoop):
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
         self._validated_at = self.position
-        runner.requests.validation = False
+        runner.requests.agreed.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
         runner.model.train()
         self._exchange_requests()
 
     def _validation_is_due(self) -> bool:
-        if (is_requested := self.runner.requests.validation) or self.position == self._validated_at:
+        if (is_requested := self.runner.requests.agreed.validation) or self.position == self._validated_at:
             return is_requested
         self._decide_current_val_interval()
         return self.out_of_time or validation_is_due(self.position, self.length, self.val_begin, self.val_interval)
@@ -237,18 +237,18 @@ class BaseTrainLoop(BaseLoop):
 
         Setting it requests a stop on behalf of this rank. Reading it returns the value that all ranks have agreed on.
         """
-        return self.runner.requests.stop is not Stop.NO
+        return self.runner.requests.agreed.stop is not Stop.NO
 
     @stop_training.setter
     def stop_training(self, wanted: bool) -> None:
         local = self.runner.requests.local
         if local.stop is not Stop.AFTER_ITERATION:
-            local.stop = Stop(bool(wanted))
+            local.stop = Stop.AFTER_EPOCH if wanted else Stop.NO
 
     @property
     def out_of_time(self) -> bool:
         """Whether training ends early because of `max_hours`."""
-        return self.runner.requests.stop is Stop.AFTER_ITERATION
+        return self.runner.requests.agreed.stop is Stop.AFTER_ITERATION
 
     @property
     def finished(self) -> bool:
@@ -322,7 +322,7 @@ class BaseTrainLoop(BaseLoop):
             "iter": iteration,
             "epoch": epoch,
             "validated_at": self._validated_at,
-            "validation_requested": self.validation_requested or self.runner.requests.validation,
+            "validation_requested": self.validation_requested or self.runner.requests.agreed.validation,
             "ended": self.ended,
             "data": self._data_position.state_dict(iteration, epoch if self.by_epoch else None),
         }
