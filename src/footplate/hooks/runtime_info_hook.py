@@ -80,7 +80,8 @@ class RuntimeInfoHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Records the iteration and the current learning rates."""
         runner.message_hub.runtime_info["iter"] = runner.iter
-        if batch_idx == 0 if self._loop.by_epoch else runner.iter == runner.history.last_iter:
+        starts_row = batch_idx == 0 if self._loop.by_epoch else runner.iter == runner.history.last_iter
+        if starts_row:
             for key, history in runner.message_hub.log_scalars.items():
                 if key.startswith("train/"):
                     history.start_epoch()
