@@ -156,14 +156,14 @@ class BatchPlan:
 
     def keys(self, current: Pass) -> Iterator[BatchKey]:
         """Yields the keys of the batches in a pass for which `begin` has prepared the samplers."""
-        epoch, start, end = current
+        epoch, start, _ = current
+        end = current.end if self.counted is None else len(self)
         batches = self._batches(epoch, start)
-        # torch's samplers draw all random numbers before their first index, custom samplers at any time.
-        seeded = islice(batches, None if self.custom else 1)
-        batches = chain(with_separate_generators(seeded, mix_seed(self.seed, epoch)), batches)
-        if self.counted is not None:
-            end = len(self)
-        for number, (earlier, indices) in enumerate(batches, start):
+        # The samplers use separate generators as long as they draw random numbers: torch's samplers before their first
+        # index, custom samplers at any time.
+        drawn = islice(batches, None if self.custom else 1)
+        isolated = with_separate_generators(drawn, mix_seed(self.seed, epoch))
+        for number, (earlier, indices) in enumerate(chain(isolated, batches), start):
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:
                     names = ", ".join(type(sampler).__name__ for sampler in self.custom)
