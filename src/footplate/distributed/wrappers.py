@@ -51,6 +51,10 @@ class ModelWrapper(nn.Module):
 class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
     """A DistributedDataParallel wrapper that provides the model's `train_step`, `val_step` and `test_step`.
 
+    These methods call the model directly. The forward method of DistributedDataParallel only receives values to return
+    unchanged: one before the model's `train_step`, to broadcast the buffers, and each loss before its backward pass, to
+    prepare the reducer.
+
     Args:
         module: A BaseModel.
         settings: Arguments for DistributedDataParallel. To avoid a second copy of the gradients,
@@ -84,8 +88,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         for part in optim_wrapper.parts.values():
             part.prepare_backward = self._prepare_backward
             part.unreduced = self._unreduced
-        with torch.no_grad():
-            self._pass_through(torch.empty(0))  # this broadcasts the buffers
+        self._broadcast_buffers()
         try:
             return self.module.train_step(data, optim_wrapper)  # type: ignore[no-any-return]
         except RuntimeError as error:
@@ -100,6 +103,10 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
                 notes=["Set find_unused_parameters=True, or freeze them before the model is wrapped."],
             ) from error
 
+    def _broadcast_buffers(self) -> None:
+        with torch.no_grad():
+            self._pass_through(torch.empty(0))
+
     def _prepare_backward(self, loss: Tensor, should_sync: bool) -> Tensor:
         self.require_forward_param_sync = False  # the buffers are in use until the backward pass has ended
         with nullcontext() if should_sync else self.no_sync():
@@ -108,10 +115,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         return loss
 
     def _pass_through(self, value: Tensor) -> Tensor:
-        """Passes a computed loss through the forward method of DistributedDataParallel, and returns the loss.
-
-        This call prepares DistributedDataParallel to reduce gradients in the next backward pass.
-        """
+        """Passes a value through the forward method of DistributedDataParallel, and returns the value."""
         model = self.module
         self.module = _Bypass(model)
         try:
