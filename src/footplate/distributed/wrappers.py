@@ -88,7 +88,8 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         for part in optim_wrapper.parts.values():
             part.prepare_backward = self._prepare_backward
             part.unreduced = self._unreduced
-        self._broadcast_buffers()
+        with torch.no_grad():
+            self._pass_through(torch.empty(0))  # this broadcasts the buffers
         try:
             return self.module.train_step(data, optim_wrapper)  # type: ignore[no-any-return]
         except RuntimeError as error:
@@ -102,10 +103,6 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
                 key="find_unused_parameters",
                 notes=["Set find_unused_parameters=True, or freeze them before the model is wrapped."],
             ) from error
-
-    def _broadcast_buffers(self) -> None:
-        with torch.no_grad():
-            self._pass_through(torch.empty(0))
 
     def _prepare_backward(self, loss: Tensor, should_sync: bool) -> Tensor:
         self.require_forward_param_sync = False  # the buffers are in use until the backward pass has ended

@@ -137,8 +137,7 @@ def _build_list(
     with at_key(key):
         _check_ends([schedule for schedule in built if counts_epochs or not schedule.by_epoch], lengths)
     count = getattr(optimizer, "_accumulative_counts", 1)
-    counting = [schedule for schedule in built if not schedule.by_epoch and not schedule.takes_metrics]
-    if count > 1 and counting:
+    if count > 1 and any(not schedule.by_epoch and not schedule.takes_metrics for schedule in built):
         text = "accumulative_counts=%d: schedules step after each iteration, i.e. %d times per optimizer step."
         _logger.info(text, count, count)
     return built

@@ -84,9 +84,8 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
                     field: distribute_like(value, parameter) if isinstance(value, Tensor) and value.dim() else value
                     for field, value in values.items()
                 }
-        end = first + len(parameters)
-        groups.append({**group, **settings, "params": [*range(first, end)]})
-        first = end
+        groups.append({**group, **settings, "params": [*range(first, first + len(parameters))]})
+        first += len(parameters)
     return {"state": state, "param_groups": groups}
 
 
