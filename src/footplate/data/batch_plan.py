@@ -111,9 +111,9 @@ class BatchPlan:
         """
         end = min((number for number in (length, self.limit) if number is not None), default=None)
         if self.custom:
-            if epoch > self._begun_passes:
+            passes = epoch - self._begun_passes
+            if passes > 0:
                 names = ", ".join(type(sampler).__name__ for sampler in self.custom)
-                passes = epoch - self._begun_passes
                 message = "Restoring %s by replaying %d earlier passes without reading data."
                 _logger.info(message, names, passes)
             for earlier in range(self._begun_passes, epoch):
@@ -172,8 +172,8 @@ class BatchPlan:
                 return
             if self.counted is not None and not self._has_own_batches:
                 indices = indices[: max(self._local_size - earlier, 1)]
-            first = self._rank + earlier * self.world_size
             step = self.world_size
+            first = self._rank + earlier * step
             positions = range(first, first + len(indices) * step, step)
             yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import operator
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -91,7 +92,9 @@ class ConcatDataset(_DatasetWrapper):
         for index, dataset in enumerate(self.datasets[1:], 1):
             metainfo = _metainfo(dataset)
             for key in {**first, **metainfo}:
-                if key not in ignored and not _is_equal(first.get(key), metainfo.get(key)):
+                values = first.get(key), metainfo.get(key)
+                is_equal = np.array_equal if np.ndarray in map(type, values) else operator.eq
+                if key not in ignored and not is_equal(*values):
                     raise ArgumentError(
                         f"the metainfo of datasets 0 and {index} differs in '{key}'",
                         key=f"datasets[{index}].metainfo.{key}",
@@ -287,12 +290,6 @@ def _build(dataset: Any, key: str) -> Any:
         return dataset
     with at_key(key):
         return DATASETS.build(dataset)
-
-
-def _is_equal(first: Any, second: Any) -> bool:
-    if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
-        return np.array_equal(first, second)
-    return bool(first == second)
 
 
 def _metainfo(dataset: Any) -> dict[str, Any]:

@@ -99,7 +99,13 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
     if not trains_plain_module:
         return sections
     for mode in evaluated:
-        _add_evaluation_defaults(sections, mode)
+        evaluator, settings = f"{mode}_evaluator", sections[f"{mode}_cfg"]
+        if sections[evaluator] is None:
+            sections[evaluator] = copy.deepcopy(sections["val_evaluator"])
+        if sections[evaluator] is None:
+            sections[evaluator] = [] if _reports_loss(sections, mode) else [returned_numbers]
+        if isinstance(settings, Mapping) and "type" not in settings:
+            sections[f"{mode}_cfg"] = with_origins({"loss": _reports_loss(sections, mode), **settings}, settings)
     if sections["preflight"] is None:
         sections["preflight"] = True
     sections["default_hooks"] = _with_checkpoints(sections, has_defaults=is_from_python)
@@ -107,18 +113,6 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
     if isinstance(processor, Mapping):
         sections["log_processor"] = with_origins({"mean_pattern": _ALL_BUT_RATES, **processor}, processor)
     return sections
-
-
-def _add_evaluation_defaults(sections: dict[str, Any], mode: str) -> None:
-    """Adds the default metrics of a plain module's validation or test run, and whether the run reports the loss."""
-    if sections[f"{mode}_evaluator"] is None:
-        metrics = copy.deepcopy(sections["val_evaluator"])
-        if metrics is None:
-            metrics = [] if _reports_loss(sections, mode) else [returned_numbers]
-        sections[f"{mode}_evaluator"] = metrics
-    settings = sections[f"{mode}_cfg"]
-    if isinstance(settings, Mapping) and "type" not in settings:
-        sections[f"{mode}_cfg"] = with_origins({"loss": _reports_loss(sections, mode), **settings}, settings)
 
 
 def _reports_loss(sections: Mapping[str, Any], mode: str) -> bool:

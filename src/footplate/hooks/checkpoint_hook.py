@@ -283,7 +283,7 @@ class CheckpointHook(Hook):
         """Removes checkpoints up to number `newest`, except the last `max_keep_ckpts` of them. Keeps later ones."""
         numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
         earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
-        for name in sorted(earlier, key=lambda name: earlier[name])[: -self.max_keep_ckpts]:
+        for name in sorted(earlier, key=earlier.__getitem__)[: -self.max_keep_ckpts]:
             self._remove(storage.join(self._folder, name))
 
     def _path_to_write(self, runner: Runner, prefix: str = "") -> str:
@@ -309,15 +309,17 @@ class CheckpointHook(Hook):
     def _save_bests(self, runner: Runner, scores: Sequence[tuple[MonitoredMetric, float]]) -> None:
         compute_on_ranks(runner.saver.wait)  # the previous save of a best checkpoint may have failed
         # Only the main process knows whether that save failed, but all processes must take part in the next one.
-        admitted = compute_on_main(lambda: [self._admits(runner, metric, score) for metric, score in scores])
+        admitted = compute_on_main(
+            lambda: [
+                self._best.admits(metric, score, self._path_to_write(runner, best_prefix(metric.name)))
+                for metric, score in scores
+            ]
+        )
         for (metric, score), is_admitted in zip(scores, admitted, strict=True):
             if math.isnan(score):
                 runner.logger.warning("The metric '%s' is NaN, so no best checkpoint is saved.", metric.name)
             elif is_admitted:
                 self._save_best(runner, metric, score)
-
-    def _admits(self, runner: Runner, metric: MonitoredMetric, score: float) -> bool:
-        return self._best.admits(metric, score, self._path_to_write(runner, best_prefix(metric.name)))
 
     def _save_best(self, runner: Runner, metric: MonitoredMetric, score: float) -> None:
         prefix = best_prefix(metric.name)

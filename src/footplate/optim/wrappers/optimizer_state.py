@@ -73,8 +73,7 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
     groups: list[State] = []
     first = 0  # the key of the group's first parameter
     for group, parameters in zip(optimizer.param_groups, layout.groups, strict=True):
-        known = [saved_parameters[name] for name in parameters if name in saved_parameters]
-        settings = known[0].settings if known else {}
+        settings = next((saved_parameters[name].settings for name in parameters if name in saved_parameters), {})
         for key, (name, parameter) in enumerate(parameters.items(), first):
             values = saved_parameters[name].values if name in saved_parameters else {}
             if isinstance(optimizer, _SUPPORTED):
