@@ -114,8 +114,7 @@ class BatchPlan:
             passes = epoch - self._begun_passes
             if passes > 0:
                 names = ", ".join(type(sampler).__name__ for sampler in self.custom)
-                message = "Restoring %s by replaying %d earlier passes without reading data."
-                _logger.info(message, names, passes)
+                _logger.info("Restoring %s by replaying %d earlier passes without reading data.", names, passes)
             for earlier in range(self._begun_passes, epoch):
                 set_epoch(self.samplers, earlier)
                 deque(self.keys(Pass(earlier, 0, end)), maxlen=0)
@@ -167,8 +166,11 @@ class BatchPlan:
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:
                     names = ", ".join(type(sampler).__name__ for sampler in self.custom)
-                    message = "%s yields more samples than its length specifies. Each epoch ends after %d batches."
-                    _logger.warning(message, names, end)
+                    _logger.warning(
+                        "%s yields more samples than its length specifies. Each epoch ends after %d batches.",
+                        names,
+                        end,
+                    )
                 return
             if self.counted is not None and not self._has_own_batches:
                 indices = indices[: max(self._local_size - earlier, 1)]

@@ -353,9 +353,11 @@ def check_has_batches(loader: Any) -> None:
     samples = length_of(dataset_of(loader))
     if not samples or not getattr(loader, "drop_last", False):
         raise DataError("the training loader has no batches")
-    sizes = f"({samples} < {loader.batch_size})"
-    message = f"the dataset is smaller than one batch {sizes}, and drop_last drops incomplete batches"
-    raise DataError(message, key="drop_last")
+    raise DataError(
+        f"the dataset is smaller than one batch ({samples} < {loader.batch_size}), "
+        "and drop_last drops incomplete batches",
+        key="drop_last",
+    )
 
 
 def check_loop_class(loop_class: Any, base: type[BaseLoop], key: str) -> None:

@@ -138,8 +138,11 @@ def _build_list(
         _check_ends([schedule for schedule in built if counts_epochs or not schedule.by_epoch], lengths)
     count = getattr(optimizer, "_accumulative_counts", 1)
     if count > 1 and any(not schedule.by_epoch and not schedule.takes_metrics for schedule in built):
-        text = "accumulative_counts=%d: schedules step after each iteration, i.e. %d times per optimizer step."
-        _logger.info(text, count, count)
+        _logger.info(
+            "accumulative_counts=%d: schedules step after each iteration, i.e. %d times per optimizer step.",
+            count,
+            count,
+        )
     return built
 
 
