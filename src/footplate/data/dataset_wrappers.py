@@ -92,7 +92,7 @@ class ConcatDataset(_DatasetWrapper):
         for index, dataset in enumerate(self.datasets[1:], 1):
             metainfo = _metainfo(dataset)
             for key in {**first, **metainfo}:
-                values = first.get(key), metainfo.get(key)
+                values: Any = first.get(key), metainfo.get(key)
                 is_equal = np.array_equal if np.ndarray in map(type, values) else operator.eq
                 if key not in ignored and not is_equal(*values):
                     raise ArgumentError(
