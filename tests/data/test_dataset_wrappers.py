@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from footplate.data import (
@@ -68,6 +69,10 @@ def test_metainfo_of_concatenated_datasets_must_agree() -> None:
         ConcatDataset(parts)
     assert ConcatDataset(parts, ignore_keys="a").metainfo == {"a": 1}
     assert ConcatDataset(parts, ignore_keys=["a", "b"]).metainfo == {"a": 1}
+    arrays = [build([1], metainfo={"a": np.array(values)}) for values in ([1, 2], [1, 2], [1, 2, 3])]
+    assert len(ConcatDataset(arrays[:2])) == 2
+    with pytest.raises(ArgumentError, match="the metainfo of datasets 0 and 2 differs in 'a'"):
+        ConcatDataset(arrays)
 
 
 @pytest.mark.parametrize("lazy_init", [False, True])

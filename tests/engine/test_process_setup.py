@@ -105,6 +105,11 @@ def test_prepare_applies_env_cfg(monkeypatch: pytest.MonkeyPatch) -> None:
         check_environment({"mp_cfg": {"mp_start_method": "spoon"}})
 
 
+def test_unset_number_of_opencv_threads_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(setNumThreads=int))  # which refuses None, as OpenCV does
+    prepare({"mp_cfg": {"opencv_num_threads": None}}, launcher="none")
+
+
 def test_cudnn_benchmark_ends_with_the_run_that_set_it() -> None:
     prepare({"cudnn_benchmark": True}, launcher="none")
     prepare({}, launcher="none")  # the next run in the process

@@ -4,7 +4,7 @@ import pytest
 
 from footplate import Runner
 from footplate.metric_names import MissingMetricError
-from tests.support import settings
+from tests.support import Told, settings
 
 
 def test_missing_metric_lists_all_metrics() -> None:
@@ -33,3 +33,27 @@ def test_metric_can_be_monitored_by_its_name_in_the_log(
     assert runner.epoch == 4
     assert runner.optim_wrapper.get_lr()["lr"][0] == pytest.approx(rate / 100)
     assert [path.name for path in tmp_path.glob("best_*")] == [f"best_{metric.replace('/', '_')}_epoch_2.pth"]
+
+
+class FirstEmpty(Told):
+    """Returns no metrics from the first validation, like COCO metrics of a detector without predictions."""
+
+    def compute_metrics(self, results: list[int]) -> dict[str, float]:
+        metrics = super().compute_metrics(results)
+        return metrics if self.times > 1 else {}
+
+
+def test_validation_without_metrics_is_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = settings(
+        tmp_path,
+        train_cfg={"by_epoch": True, "max_epochs": 3},
+        val_evaluator=FirstEmpty({"acc": [0.0, 1.0, 1.0]}),
+        param_scheduler={"type": "ReduceOnPlateauLR", "monitor": "acc", "rule": "greater", "patience": 0},
+        custom_hooks=[{"type": "EarlyStoppingHook", "monitor": "acc", "patience": 2}],
+    )
+    runner = Runner(**cfg)
+    rate = runner.optim_wrapper.get_lr()["lr"][0]
+    runner.train()
+    assert runner.epoch == 3
+    assert runner.optim_wrapper.get_lr()["lr"][0] == pytest.approx(rate / 10)
+    assert "Validation returned no metrics, so no value of 'acc' is available." in caplog.messages

@@ -326,11 +326,18 @@ def copy_as_config_dict(value: Any) -> Any:
 
 def to_plain(value: Any) -> Any:
     """Returns a copy with plain dicts, and with dotted strings instead of lazily imported names."""
-    if isinstance(value, dict):
-        return {key: to_plain(item) for key, item in value.items()}
+    return replace_values(value, LazyObject, operator.attrgetter("dotted_path"))
+
+
+def replace_values(value: Any, replaced_type: type, function: Callable[[Any], Any]) -> Any:
+    """Returns a copy of nested lists, tuples and dicts in which `function` replaced all values of `replaced_type`."""
+    if isinstance(value, replaced_type):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {key: replace_values(item, replaced_type, function) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)([to_plain(item) for item in value])
-    return value.dotted_path if isinstance(value, LazyObject) else value
+        return type(value)([replace_values(item, replaced_type, function) for item in value])
+    return value
 
 
 def _convert_dicts(value: Any) -> Any:

@@ -111,11 +111,10 @@ class BatchPlan:
         """
         end = min((number for number in (length, self.limit) if number is not None), default=None)
         if self.custom:
-            if epoch > self._begun_passes:
+            passes = epoch - self._begun_passes
+            if passes > 0:
                 names = ", ".join(type(sampler).__name__ for sampler in self.custom)
-                passes = epoch - self._begun_passes
-                message = "Restoring %s by replaying %d earlier passes without reading data."
-                _logger.info(message, names, passes)
+                _logger.info("Restoring %s by replaying %d earlier passes without reading data.", names, passes)
             for earlier in range(self._begun_passes, epoch):
                 set_epoch(self.samplers, earlier)
                 deque(self.keys(Pass(earlier, 0, end)), maxlen=0)
@@ -156,24 +155,27 @@ class BatchPlan:
 
     def keys(self, current: Pass) -> Iterator[BatchKey]:
         """Yields the keys of the batches in a pass for which `begin` has prepared the samplers."""
-        epoch, start, end = current
+        epoch, start, _ = current
+        end = current.end if self.counted is None else len(self)
         batches = self._batches(epoch, start)
-        # torch's samplers draw all random numbers before their first index, custom samplers at any time.
-        seeded = islice(batches, None if self.custom else 1)
-        batches = chain(with_separate_generators(seeded, mix_seed(self.seed, epoch)), batches)
-        if self.counted is not None:
-            end = len(self)
-        for number, (earlier, indices) in enumerate(batches, start):
+        # The samplers use separate generators as long as they draw random numbers: torch's samplers before their first
+        # index, custom samplers at any time.
+        drawn = islice(batches, None if self.custom else 1)
+        isolated = with_separate_generators(drawn, mix_seed(self.seed, epoch))
+        for number, (earlier, indices) in enumerate(chain(isolated, batches), start):
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:
                     names = ", ".join(type(sampler).__name__ for sampler in self.custom)
-                    message = "%s yields more samples than its length specifies. Each epoch ends after %d batches."
-                    _logger.warning(message, names, end)
+                    _logger.warning(
+                        "%s yields more samples than its length specifies. Each epoch ends after %d batches.",
+                        names,
+                        end,
+                    )
                 return
             if self.counted is not None and not self._has_own_batches:
                 indices = indices[: max(self._local_size - earlier, 1)]
-            first = self._rank + earlier * self.world_size
             step = self.world_size
+            first = self._rank + earlier * step
             positions = range(first, first + len(indices) * step, step)
             yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
 

@@ -207,10 +207,10 @@ def _checked_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
 def _build_dataset(cfg: Any) -> Any:
     """Builds and initializes a dataset. Raises a DataError if the dataset is empty."""
     dataset = _build_entry(DATASETS, {"dataset": cfg}, "dataset")
-    if hasattr(dataset, "full_init"):
-        with at_key("dataset"), located(cfg):
-            dataset.full_init()
     with at_key("dataset"):
+        if hasattr(dataset, "full_init"):
+            with located(cfg):
+                dataset.full_init()
         for inner in innermost_datasets(dataset):
             for extension in extensions():
                 extension.check_dataset(inner)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import operator
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -91,7 +92,9 @@ class ConcatDataset(_DatasetWrapper):
         for index, dataset in enumerate(self.datasets[1:], 1):
             metainfo = _metainfo(dataset)
             for key in {**first, **metainfo}:
-                if key not in ignored and first.get(key) != metainfo.get(key):
+                values: Any = first.get(key), metainfo.get(key)
+                is_equal = np.array_equal if np.ndarray in map(type, values) else operator.eq
+                if key not in ignored and not is_equal(*values):
                     raise ArgumentError(
                         f"the metainfo of datasets 0 and {index} differs in '{key}'",
                         key=f"datasets[{index}].metainfo.{key}",

@@ -181,11 +181,13 @@ class DataPosition:
                 for key in here
                 if saved[key] != here[key]
             ]
-            message = (
+            _logger.warning(
                 "Resumed at batch %d of epoch %d with different settings (%s). The run is no longer bit-identical to "
-                "an uninterrupted run."
+                "an uninterrupted run.",
+                batch,
+                epoch,
+                ", ".join(changes),
             )
-            _logger.warning(message, batch, epoch, ", ".join(changes))
         self._load_own_state(state, epoch)
         self._epoch = epoch
         self._epoch_start = iteration - batch

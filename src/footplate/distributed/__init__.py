@@ -16,7 +16,6 @@ from footplate.distributed.collectives import (
     is_distributed,
     is_main_process,
     local_sample_count,
-    set_tensor_parallel_size,
     tensor_parallel_size,
 )
 from footplate.distributed.failures import await_cause, record_error, report_uncaught_errors
@@ -64,7 +63,6 @@ __all__ = [
     "rank_from_environment",
     "record_error",
     "report_uncaught_errors",
-    "set_tensor_parallel_size",
     "tensor_parallel_size",
     "unwrap_model",
     "wrap_model",

@@ -51,6 +51,10 @@ class ModelWrapper(nn.Module):
 class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
     """A DistributedDataParallel wrapper that provides the model's `train_step`, `val_step` and `test_step`.
 
+    These methods call the model directly. The forward method of DistributedDataParallel only receives values to return
+    unchanged: one before the model's `train_step`, to broadcast the buffers, and each loss before its backward pass, to
+    prepare the reducer.
+
     Args:
         module: A BaseModel.
         settings: Arguments for DistributedDataParallel. To avoid a second copy of the gradients,
@@ -108,10 +112,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         return loss
 
     def _pass_through(self, value: Tensor) -> Tensor:
-        """Passes a computed loss through the forward method of DistributedDataParallel, and returns the loss.
-
-        This call prepares DistributedDataParallel to reduce gradients in the next backward pass.
-        """
+        """Passes a value through the forward method of DistributedDataParallel, and returns the value."""
         model = self.module
         self.module = _Bypass(model)
         try:

@@ -168,6 +168,7 @@ class BaseTrainLoop(BaseLoop):
         if self._iter == self._began_at:
             for wrapper in runner.optim_wrapper.parts.values():
                 wrapper.count_first_losses(self.max_iters - self._iter - 1)
+        # While these hooks run, `completed` already counts the iteration.
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
 
@@ -207,7 +208,7 @@ class BaseTrainLoop(BaseLoop):
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
         self._validated_at = self.position
-        runner.requests.validation = False
+        runner.requests.agreed.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
         runner.model.train()
@@ -215,7 +216,7 @@ class BaseTrainLoop(BaseLoop):
 
     def validation_is_due(self) -> bool:
         """Checks whether to validate now or, if called by a hook, after the current iteration or epoch."""
-        if (is_requested := self.runner.requests.validation) or self.position == self._validated_at:
+        if (is_requested := self.runner.requests.agreed.validation) or self.position == self._validated_at:
             return is_requested
         self._decide_current_val_interval()
         return self.out_of_time or validation_is_due(self.position, self.length, self.val_begin, self.val_interval)
@@ -237,18 +238,18 @@ class BaseTrainLoop(BaseLoop):
 
         Setting it requests a stop on behalf of this rank. Reading it returns the value that all ranks have agreed on.
         """
-        return self.runner.requests.stop is not Stop.NO
+        return self.runner.requests.agreed.stop is not Stop.NO
 
     @stop_training.setter
     def stop_training(self, wanted: bool) -> None:
         local = self.runner.requests.local
         if local.stop is not Stop.AFTER_ITERATION:
-            local.stop = Stop(bool(wanted))
+            local.stop = Stop.AFTER_EPOCH if wanted else Stop.NO
 
     @property
     def out_of_time(self) -> bool:
         """Whether training ends early because of `max_hours`."""
-        return self.runner.requests.stop is Stop.AFTER_ITERATION
+        return self.runner.requests.agreed.stop is Stop.AFTER_ITERATION
 
     @property
     def finished(self) -> bool:
@@ -312,9 +313,9 @@ class BaseTrainLoop(BaseLoop):
         completed, even though the loop increments its counter only afterwards.
         """
         events = self.runner.events
-        ends_epoch = self.by_epoch and "after_train_epoch" in events
-        ends_iteration = not ends_epoch and "after_train_iter" in events
-        return Position(self._iter + ends_iteration, self._epoch + ends_epoch)
+        epoch_is_done = self.by_epoch and "after_train_epoch" in events
+        iteration_is_done = "after_train_iter" in events and not epoch_is_done
+        return Position(self._iter + iteration_is_done, self._epoch + epoch_is_done)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, and the validation state."""
@@ -323,7 +324,7 @@ class BaseTrainLoop(BaseLoop):
             "iter": iteration,
             "epoch": epoch,
             "validated_at": self._validated_at,
-            "validation_requested": self.validation_requested or self.runner.requests.validation,
+            "validation_requested": self.validation_requested or self.runner.requests.agreed.validation,
             "ended": self.ended,
             "data": self._data_position.state_dict(iteration, epoch if self.by_epoch else None),
         }
@@ -354,9 +355,11 @@ def check_has_batches(loader: Any) -> None:
     samples = length_of(dataset_of(loader))
     if not samples or not getattr(loader, "drop_last", False):
         raise DataError("the training loader has no batches")
-    sizes = f"({samples} < {loader.batch_size})"
-    message = f"the dataset is smaller than one batch {sizes}, and drop_last drops incomplete batches"
-    raise DataError(message, key="drop_last")
+    raise DataError(
+        f"the dataset is smaller than one batch ({samples} < {loader.batch_size}), "
+        "and drop_last drops incomplete batches",
+        key="drop_last",
+    )
 
 
 def check_loop_class(loop_class: Any, base: type[BaseLoop], key: str) -> None:

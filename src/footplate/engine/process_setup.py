@@ -70,11 +70,12 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
     method = workers.get("mp_start_method")
     if method is not None:
         multiprocessing.set_start_method(method, force=True)
-    if "opencv_num_threads" in workers:
+    threads = workers.get("opencv_num_threads")
+    if threads is not None:
         with contextlib.suppress(ImportError):
             import cv2  # type: ignore[import-not-found, unused-ignore]
 
-            cv2.setNumThreads(workers["opencv_num_threads"])
+            cv2.setNumThreads(threads)
 
 
 def check_environment(env_cfg: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Handles requests to save, stop or validate a run, and saves the run if reading data fails.
 
-A signal handler or hook writes its request to `Requests.local`. `Requests.exchange` makes it a request of all ranks. In
-a single process, it is one at once. Between iterations, the training loop handles the requests of all ranks:
+A signal handler or hook writes its request to `Requests.local`. `Requests.exchange` copies it to `Requests.agreed` on
+all ranks. In a single process, both are the same object. Between iterations, the training loop handles `agreed`:
 
 - `signal` saves the run and ends the process with `Interrupted`.
 - `save` saves the run.
@@ -85,8 +85,8 @@ class Request:
     validation: bool = False
 
 
-class Requests(Request):
-    """The requests of all ranks, which the training loop handles after the current iteration.
+class Requests:
+    """The requests of this rank and of all ranks.
 
     Signal handlers and hooks set `local`. With several ranks, `exchange` combines these requests, so that all ranks
     respond in the same iteration.
@@ -96,7 +96,8 @@ class Requests(Request):
         phases: The current phases of the run; see `Runner`.
 
     Attributes:
-        local: The requests of this rank that have not been exchanged. In a single process, this object itself.
+        agreed: The requests of all ranks, which the training loop handles after the current iteration.
+        local: The requests of this rank that have not been exchanged. In a single process, the same object as `agreed`.
         pending: Whether `answer_requests` has anything to do. This is what the loop checks after each iteration.
         scheduled_saves: Saves that hooks have scheduled for after the current iteration.
         saved_after_error: Whether reading data failed and the run has been saved.
@@ -112,8 +113,8 @@ class Requests(Request):
     def reset(self) -> None:
         """Drops all requests, except for a validation run, which a loaded checkpoint may have requested."""
         validation = self.local.validation
-        super().__init__()
-        self.local = Request() if is_distributed() else self
+        self.agreed = Request()
+        self.local = Request() if is_distributed() else self.agreed
         self.local.validation = validation
         self.pending = self.saved_after_error = False
         self.scheduled_saves: list[Callable[[], None]] = []
@@ -130,14 +131,15 @@ class Requests(Request):
     @property
     def is_alone(self) -> bool:
         """Whether this is the only process. If so, its requests take effect immediately."""
-        return self.local is self
+        return self.local is self.agreed
 
     def announce_stop(self) -> None:
         """Makes the loop end the run after the current iteration or validation run, and prints a message."""
         self.pending = True
         if get_rank() == 0:
-            name = signal.Signals(self.signal).name
-            again = f"{name} again" if self.signal in END_SIGNALS else "SIGTERM twice"
+            number = self.agreed.signal
+            name = signal.Signals(number).name
+            again = f"{name} again" if number in END_SIGNALS else "SIGTERM twice"
             work = "validation" if "val" in self._phases else "iteration"
             print_urgent(f"{name}: finishing the {work}, then saving. Send {again} to exit at once.")
 
@@ -154,7 +156,7 @@ class Requests(Request):
         """
         if self.is_alone:
             return pause
-        local = self.local
+        agreed, local = self.agreed, self.local
         save = local.save
         if save:  # reset only if it was True when read, because a signal may have set it since
             local.save = False
@@ -163,13 +165,13 @@ class Requests(Request):
         requests = torch.tensor(values, dtype=torch.int64, device=self._device)
         dist.all_reduce(requests, dist.ReduceOp.MAX)
         number, save, stop, validation, pause = requests.tolist()
-        self.stop = Stop(stop)
-        self.validation |= bool(validation)
-        if number and not self.signal:
-            self.signal = number
+        agreed.stop = Stop(stop)
+        agreed.validation |= bool(validation)
+        if number and not agreed.signal:
+            agreed.signal = number
             self.announce_stop()
         if save:
-            self.save = self.pending = True
+            agreed.save = self.pending = True
         return -pause
 
 
@@ -206,9 +208,10 @@ def answer_requests(runner: "Runner") -> None:
         RuntimeError: A worker died.
     """
     requests = runner.requests
+    agreed = requests.agreed
     requests.pending = False
     # A worker died, but the current iteration could still finish. If the run is about to stop, it needs no more data.
-    if isinstance(death := data_wait.pending, Exception) and not requests.signal:
+    if isinstance(death := data_wait.pending, Exception) and not agreed.signal:
         data_wait.pending = None
         save_after_data_error(runner, death)
         raise death
@@ -217,15 +220,15 @@ def answer_requests(runner: "Runner") -> None:
     requests.scheduled_saves = []
     for save in saves:
         save()
-    if not requests.save and not requests.signal:
+    if not agreed.save and not agreed.signal:
         return
-    requests.save = False
+    agreed.save = False
     save_on_request(runner)
-    if requests.signal:
+    if agreed.signal:
         compute_on_ranks(runner.saver.wait)  # the launcher may kill all ranks as soon as one has exited
         runner.visualizer.close()
         kill_workers(runner.built_loaders())  # hung workers would keep the process from exiting
-        error = Interrupted(requests.signal)
+        error = Interrupted(agreed.signal)
         advice = f"Resume to continue from there: {runner.resume_plan.option}."
         if runner.saver.failure is not None:
             advice = f"The run was NOT saved. The last checkpoint is {runner.saver.last}."

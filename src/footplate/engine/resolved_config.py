@@ -91,26 +91,27 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
         sections["work_dir"] = os.fspath(sections["work_dir"])
     is_from_python = callable(sections["model"]) and not has_cfg
     trains_plain_module = is_plain(sections["model"]) or any(sections[name] is not None for name in FUNCTIONS)
-    for mode in ("val", "test"):
-        if sections[f"{mode}_dataloader"] is None:
-            continue
-        if trains_plain_module and sections[f"{mode}_evaluator"] is None:
-            metrics = copy.deepcopy(sections["val_evaluator"])
-            if metrics is None:
-                metrics = [] if _reports_loss(sections, mode) else [returned_numbers]
-            sections[f"{mode}_evaluator"] = metrics
-        if trains_plain_module or is_from_python:
-            settings = {} if sections[f"{mode}_cfg"] is None else sections[f"{mode}_cfg"]
-            if trains_plain_module and isinstance(settings, Mapping) and "type" not in settings:
-                settings = with_origins({"loss": _reports_loss(sections, mode), **settings}, settings)
-            sections[f"{mode}_cfg"] = settings
-    if trains_plain_module:
-        if sections["preflight"] is None:
-            sections["preflight"] = True
-        sections["default_hooks"] = _with_checkpoints(sections, has_defaults=is_from_python)
-        processor = sections["log_processor"] or {}
-        if isinstance(processor, Mapping):
-            sections["log_processor"] = with_origins({"mean_pattern": _ALL_BUT_RATES, **processor}, processor)
+    evaluated = [mode for mode in ("val", "test") if sections[f"{mode}_dataloader"] is not None]
+    if trains_plain_module or is_from_python:
+        for mode in evaluated:
+            if sections[f"{mode}_cfg"] is None:
+                sections[f"{mode}_cfg"] = {}
+    if not trains_plain_module:
+        return sections
+    for mode in evaluated:
+        evaluator, settings = f"{mode}_evaluator", sections[f"{mode}_cfg"]
+        if sections[evaluator] is None:
+            sections[evaluator] = copy.deepcopy(sections["val_evaluator"])
+        if sections[evaluator] is None:
+            sections[evaluator] = [] if _reports_loss(sections, mode) else [returned_numbers]
+        if isinstance(settings, Mapping) and "type" not in settings:
+            sections[f"{mode}_cfg"] = with_origins({"loss": _reports_loss(sections, mode), **settings}, settings)
+    if sections["preflight"] is None:
+        sections["preflight"] = True
+    sections["default_hooks"] = _with_checkpoints(sections, has_defaults=is_from_python)
+    processor = sections["log_processor"] or {}
+    if isinstance(processor, Mapping):
+        sections["log_processor"] = with_origins({"mean_pattern": _ALL_BUT_RATES, **processor}, processor)
     return sections
 
 

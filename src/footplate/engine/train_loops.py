@@ -88,15 +88,16 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 index += 1
                 if requests.pending:
                     answer_requests(runner)
-                if requests.validation:
+                if requests.agreed.validation:
                     self._validate_if_due()
-                if requests.stop is Stop.AFTER_ITERATION and index < length:
-                    requests.validation = True  # validation is due only after epochs, but this is the end of training
+                if requests.agreed.stop is Stop.AFTER_ITERATION and index < length:
+                    # Validation is due only after epochs, but this is the end of training.
+                    requests.agreed.validation = True
                     return
         finally:
             batches.close()  # also stops the workers
         self._data_position.check_pass(self._epoch, index, length)
-        runner.call_hook("after_train_epoch")
+        runner.call_hook("after_train_epoch")  # while these hooks run, `completed` already counts the epoch
         self._epoch += 1
         self._exchange_requests()  # before validation, which may take a long time
 
@@ -160,7 +161,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         batches = self.dataloader_iterator
         validates = runner.val_loop is not None
         try:
-            while self._iter < self._max_iters and requests.stop is Stop.NO:
+            while self._iter < self._max_iters and requests.agreed.stop is Stop.NO:
                 if not runner.model.training:  # a hook has run validation or set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))

@@ -206,7 +206,7 @@ class CheckpointHook(Hook):
         if not self.monitored:  # the first validation with save_best="auto"
             self.monitored = self._monitor([next(iter(metrics))])
             self.monitored[0].check_rule()
-        scores = [(metric, metric.read(runner, metrics)) for metric in self.monitored]
+        scores = [(metric, score) for metric in self.monitored if (score := metric.read(runner, metrics)) is not None]
         if "val" in runner.phases or not {"after_train_iter", "after_train_epoch"}.isdisjoint(runner.events):
             runner.requests.schedule_save(lambda: self._save_bests(runner, scores))
         else:  # a custom loop, which may train before it handles requests
@@ -283,7 +283,7 @@ class CheckpointHook(Hook):
         """Removes checkpoints up to number `newest`, except the last `max_keep_ckpts` of them. Keeps later ones."""
         numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
         earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
-        for name in sorted(earlier, key=lambda name: earlier[name])[: -self.max_keep_ckpts]:
+        for name in sorted(earlier, key=earlier.__getitem__)[: -self.max_keep_ckpts]:
             self._remove(storage.join(self._folder, name))
 
     def _path_to_write(self, runner: Runner, prefix: str = "") -> str:
@@ -306,21 +306,22 @@ class CheckpointHook(Hook):
         """The path of the best checkpoint for each metric."""
         return self._best.paths()
 
-    def _save_bests(self, runner: Runner, scores: Sequence[tuple[MonitoredMetric, float | None]]) -> None:
+    def _save_bests(self, runner: Runner, scores: Sequence[tuple[MonitoredMetric, float]]) -> None:
         compute_on_ranks(runner.saver.wait)  # the previous save of a best checkpoint may have failed
         for metric in self.monitored:
             self._take_over_best(runner, metric)
         # Only the main process knows whether that save failed, but all processes must take part in the next one.
-        admitted = compute_on_main(lambda: [self._admits(runner, metric, score) for metric, score in scores])
+        admitted = compute_on_main(
+            lambda: [
+                self._best.admits(metric, score, self._path_to_write(runner, best_prefix(metric.name)))
+                for metric, score in scores
+            ]
+        )
         for (metric, score), is_admitted in zip(scores, admitted, strict=True):
-            if score is not None and math.isnan(score):
+            if math.isnan(score):
                 runner.logger.warning("The metric '%s' is NaN, so no best checkpoint is saved.", metric.name)
-            elif score is not None and is_admitted:
+            elif is_admitted:
                 self._save_best(runner, metric, score)
-
-    def _admits(self, runner: Runner, metric: MonitoredMetric, score: float | None) -> bool:
-        path = self._path_to_write(runner, best_prefix(metric.name))
-        return score is not None and self._best.admits(metric, score, path)
 
     def _take_over_best(self, runner: Runner, metric: MonitoredMetric) -> None:
         """Ranks the best checkpoint of a resumed MMEngine run, which only the message hub records."""

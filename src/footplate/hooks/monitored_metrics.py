@@ -40,11 +40,15 @@ class UnknownRuleError(ArgumentError):
         )
 
 
-def is_skipped(runner: Runner, name: str) -> bool:
-    """Checks whether a validation run outside training, or without the metric's dataset, leaves out a metric."""
+def is_skipped(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
+    """Checks whether a validation run is outside training, leaves out the metric's dataset, or returned no metrics."""
     left_out = getattr(runner.val_loop, "left_out", ())
     labels = (name, metric_of_label(name))
-    return "train" not in runner.phases or any(is_of_dataset(label, left_out) for label in labels)
+    if "train" not in runner.phases or any(is_of_dataset(label, left_out) for label in labels):
+        return True
+    if not metrics:  # some metrics are missing while the model does not predict anything
+        runner.logger.warning("Validation returned no metrics, so no value of '%s' is available.", name)
+    return not metrics
 
 
 class MonitoredMetric:
@@ -99,8 +103,8 @@ class MonitoredMetric:
             raise MissingMetricError(self.key, self.name, metrics, self.key)
 
     def read(self, runner: Runner, metrics: Mapping[str, Any]) -> float | None:
-        """Returns the metric's value, or None if this validation run leaves it out; see `is_skipped`."""
-        if is_skipped(runner, self.name):
+        """Returns the metric's value, or None if there is none in this validation run; see `is_skipped`."""
+        if is_skipped(runner, self.name, metrics):
             return None
         self.check_in(tuple(metrics))
         return check_score(self.name, metrics[self.name], key=self.key)

@@ -34,5 +34,5 @@ class ParamSchedulerHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Steps the schedules that monitor a metric."""
         for schedule in self._steps.by_metrics:
-            if not is_skipped(runner, schedule.monitor):
+            if not is_skipped(runner, schedule.monitor, metrics or {}):
                 schedule.step(metrics)

@@ -75,9 +75,9 @@ class ProgressHook(Hook):
         is_due = now - self._drawn_at >= _SECONDS_BETWEEN or iteration == runner.max_iters
         if iteration % self.interval == 0 or not self._losses or (is_due and runner.device.type == "cpu"):
             section = _SECTIONS * runner.iter // runner.max_iters
-            for key, history in runner.message_hub.log_scalars.items():
-                if key.startswith("train/") and "loss" in key:
-                    self._losses.setdefault(key.removeprefix("train/"), {})[section] = history.current()
+            for name, history in runner.message_hub.histories_of("train").items():
+                if "loss" in name:
+                    self._losses.setdefault(name, {})[section] = history.current()
         if is_due:
             self._draw(runner, iteration)
 

@@ -80,10 +80,10 @@ class RuntimeInfoHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Records the iteration and the current learning rates."""
         runner.message_hub.runtime_info["iter"] = runner.iter
-        if batch_idx == 0 if self._loop.by_epoch else runner.iter == runner.history.last_iter:
-            for key, history in runner.message_hub.log_scalars.items():
-                if key.startswith("train/"):
-                    history.start_epoch()
+        starts_row = batch_idx == 0 if self._loop.by_epoch else runner.iter == runner.history.last_iter
+        if starts_row:
+            for history in runner.message_hub.histories_of("train").values():
+                history.start_epoch()
         for history, settings in self._rate_histories:
             history.append(settings["lr"])
 
@@ -117,9 +117,8 @@ class RuntimeInfoHook(Hook):
     def _add_row(self, runner: Runner, epoch: int, iteration: int) -> None:
         average_over_ranks(runner.message_hub.log_scalars)
         scalars = {}
-        for key, history in runner.message_hub.log_scalars.items():
-            mode, _, name = key.partition("/")
-            if mode == "train" and name not in _TIMES:
+        for name, history in runner.message_hub.histories_of("train").items():
+            if name not in _TIMES:
                 scalars[name] = history.current() if name in self._rates else history.mean("epoch")
         runner.history.add(epoch, iteration, scalars)
 
@@ -159,9 +158,8 @@ class RuntimeInfoHook(Hook):
 
 def _begin_evaluation(runner: Runner, mode: str) -> None:
     runner.message_hub.update_info("loop_stage", mode)
-    for key, history in runner.message_hub.log_scalars.items():
-        if key.startswith(f"{mode}/"):
-            history.mark()
+    for history in runner.message_hub.histories_of(mode).values():
+        history.mark()
 
 
 def _find_rates(optim_wrapper: Any) -> dict[str, dict[str, Any]]:

@@ -34,7 +34,8 @@ class EarlyStoppingHook(Hook):
         monitor: The metric to monitor, e.g. "mIoU" or "coco/bbox_mAP". Its name in logs, "val/mIoU", is also accepted.
         rule: "greater" or "less". By default, the rule is derived from the metric name.
         min_delta: A value counts as an improvement only if it beats the best value by more than `min_delta`.
-        strict: Ignored; accepted for compatibility. A missing metric always raises an error.
+        strict: Ignored; accepted for compatibility. A missing metric raises an error, unless a validation run returns
+            no metrics at all.
         check_finite: Whether to end training immediately if the metric is NaN or infinite.
         patience: The number of consecutive validation runs without improvement after which training ends.
         stopping_threshold: Training also ends as soon as the metric reaches this value.

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from footplate.checkpoint import weights_of
 from footplate.checks import check_choice, check_count
 from footplate.config import as_plain
+from footplate.config.config_dict import replace_values
 from footplate.distributed import unwrap_model
 from footplate.error_context import located
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
@@ -29,7 +30,7 @@ from footplate.inference.exported_model import ExportedModel, resizing_any_size,
 from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel, name_of
 from footplate.messages import format_bytes, labeled
 from footplate.models import PlainModel
-from footplate.models.example_inputs import Inputs, replace_values
+from footplate.models.example_inputs import Inputs
 from footplate.models.export_formats import ExportRequest, difference_of, exportable_operators, largest_difference
 from footplate.models.module_export import (
     LIMIT,

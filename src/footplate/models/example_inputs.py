@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from footplate.config.config_dict import replace_values
 from footplate.errors import ArgumentError
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -121,14 +122,3 @@ def _described(value: Any) -> Any:
     if value is None or type(value) in (bool, int, float):
         return value
     raise TypeError
-
-
-def replace_values(value: Any, replaced_type: type, function: Callable[[Any], Any]) -> Any:
-    """Returns a copy of nested lists, tuples and dicts in which `function` replaced all values of `replaced_type`."""
-    if isinstance(value, replaced_type):
-        return function(value)
-    if isinstance(value, Mapping):
-        return {key: replace_values(item, replaced_type, function) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(replace_values(item, replaced_type, function) for item in value)
-    return value

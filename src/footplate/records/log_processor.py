@@ -233,11 +233,9 @@ class LogProcessor:
 
 def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
     """Returns the histories of a phase, keyed by name. For validation and test, skips histories without new values."""
-    prefix = f"{mode}/"
-    histories = {key[len(prefix) :]: history for key, history in hub.log_scalars.items() if key.startswith(prefix)}
     return {
         name: history
-        for name, history in histories.items()
+        for name, history in hub.histories_of(mode).items()
         if (len(history) if mode == "train" else history.since_mark)
     }
 

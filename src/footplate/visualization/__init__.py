@@ -15,7 +15,6 @@ from footplate.visualization.visualizer import (
     Visualizer,
     build_visualizer,
     draw_featmap,
-    heat_colors,
     skipping_failed_image,
     unique_name,
 )
@@ -31,7 +30,6 @@ __all__ = [
     "build_visualizer",
     "canvas_to_image",
     "draw_featmap",
-    "heat_colors",
     "planes_to_image",
     "sample_image",
     "skipping_failed_image",

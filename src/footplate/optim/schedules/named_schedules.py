@@ -137,10 +137,12 @@ def _build_list(
     with at_key(key):
         _check_ends([schedule for schedule in built if counts_epochs or not schedule.by_epoch], lengths)
     count = getattr(optimizer, "_accumulative_counts", 1)
-    counting = [schedule for schedule in built if not schedule.by_epoch and not schedule.takes_metrics]
-    if count > 1 and counting:
-        text = "accumulative_counts=%d: schedules step after each iteration, i.e. %d times per optimizer step."
-        _logger.info(text, count, count)
+    if count > 1 and any(not schedule.by_epoch and not schedule.takes_metrics for schedule in built):
+        _logger.info(
+            "accumulative_counts=%d: schedules step after each iteration, i.e. %d times per optimizer step.",
+            count,
+            count,
+        )
     return built
 
 
@@ -177,6 +179,11 @@ def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None
         ArgumentError: A torch scheduler has fewer steps than the run, so it would fail during training.
     """
     epoch_length = lengths["epoch_length"]
+    by_end = sorted(
+        schedules,
+        key=lambda schedule: schedule.end * epoch_length if schedule.by_epoch and epoch_length else schedule.end,
+    )
+    last = {schedule.param_name: schedule for schedule in by_end}  # the last one of each field
     for schedule in schedules:
         total = lengths["max_epochs" if schedule.by_epoch else "max_iters"]
         if total is None or schedule.takes_metrics or (schedule.by_epoch and epoch_length is None):
@@ -190,23 +197,24 @@ def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None
                 key="total_steps",
                 notes=[f"Set total_steps={total}."],
             )
-        milestones = schedule.curve.milestones if isinstance(schedule.curve, curves.MultiStep) else ()
-        unreached = [schedule.begin + milestone for milestone in milestones if schedule.begin + milestone >= total]
-        last = max(
-            (candidate for candidate in schedules if candidate.param_name == schedule.param_name),
-            key=lambda candidate: candidate.end * (epoch_length or 1) if candidate.by_epoch else candidate.end,
-        )
-        length = None if is_torch else schedule.curve.length()
-        end = schedule.end if length is None else schedule.begin + length
-        problem = effect = ""
-        if schedule.begin >= total:
-            problem = f"begins at {schedule.begin}, at or after"
-        elif total + 1 < end < ENDLESS:
-            problem = f"ends at {end}, after"
-        elif unreached:
-            problem = f"has a milestone at {unreached[0]}, at or after"
-        elif schedule is last and end < total and not schedule.curve.ends_at_base():
-            problem = f"ends at {end}, before"
-            effect = f". After that, it no longer changes {schedule.param_name}."
-        if problem:
-            _logger.warning("%s (by %s) %s the end of training at %d%s", name, unit, problem, total, effect)
+        if problem := _problem_of(schedule, total, is_last=schedule is last[schedule.param_name]):
+            _logger.warning("%s (by %s) %s", name, unit, problem)
+
+
+def _problem_of(schedule: ParamSchedule, total: int, *, is_last: bool) -> str:
+    """Returns in what way a schedule does not match training that ends at `total`, or "" if it does match."""
+    begin, curve = schedule.begin, schedule.curve
+    length = None if isinstance(schedule, TorchSchedule) else curve.length()
+    end = schedule.end if length is None else begin + length
+    training_end = f"the end of training at {total}"
+    if begin >= total:
+        return f"begins at {begin}, at or after {training_end}"
+    if total + 1 < end < ENDLESS:
+        return f"ends at {end}, after {training_end}"
+    if isinstance(curve, curves.MultiStep):
+        for milestone in curve.milestones:
+            if begin + milestone >= total:
+                return f"has a milestone at {begin + milestone}, at or after {training_end}"
+    if is_last and end < total and not curve.ends_at_base():
+        return f"ends at {end}, before {training_end}. After that, it no longer changes {schedule.param_name}."
+    return ""

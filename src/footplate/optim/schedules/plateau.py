@@ -117,8 +117,11 @@ class ReduceOnPlateau(MetricSchedule):
         for minimum in self.min_values:
             check_number("min_value", minimum, least=0)
         if len(self.min_values) != count:
-            message = f'"min_value" has {len(self.min_values)} entries for {count} parameter groups'
-            raise ArgumentError(message, key="min_value", found=min_value)
+            raise ArgumentError(
+                f'"min_value" has {len(self.min_values)} entries for {count} parameter groups',
+                key="min_value",
+                found=min_value,
+            )
 
     def start(self) -> None:
         """Prepares the schedule for the first validation run. Does not change the field."""

@@ -30,7 +30,7 @@ class Accumulation:
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
         self._inner_count = 0  # the number of losses so far
         self._count_before = 0  # the number of losses before this process's first iteration
-        self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown
+        self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown, as in MMEngine
         self._losses_per_iteration: int | None = None  # unknown until an iteration of the run is complete
         self.loss_share = 1.0
         self.has_loaded_gradients = False
@@ -47,13 +47,13 @@ class Accumulation:
 
     def should_update(self) -> bool:
         """Checks whether to step the optimizer now, i.e. after a complete accumulation round or the run's last loss."""
-        return self._inner_count % self._accumulative_counts == 0 or self._inner_count == self._max_counts
+        count = self._inner_count
+        return count % self._accumulative_counts == 0 or count == self._max_counts
 
     def should_sync(self) -> bool:
         """Checks whether to synchronize the next loss's gradients between ranks."""
-        after = self._inner_count + 1
-        count = self._accumulative_counts
-        return after % count == 0 or after == self._max_counts
+        count = self._inner_count + 1
+        return count % self._accumulative_counts == 0 or count == self._max_counts
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
         """Sets the loss counts, which determine when to step and whether the last accumulation round is incomplete.
@@ -68,7 +68,7 @@ class Accumulation:
         count = self._accumulative_counts
         if self._losses_per_iteration is None:
             self._inner_count = self._count_before = init_counts
-        self._set_max_counts(max_counts - init_counts)
+        self._expect_losses(max_counts - init_counts)
         if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.info(
                 "accumulative_counts=%d does not apply to the statistics of batch normalization layers: "
@@ -83,22 +83,22 @@ class Accumulation:
                 count,
             )
 
-    def count_first_losses(self, iterations: int) -> None:
+    def count_first_losses(self, iterations_left: int) -> None:
         """Counts the losses of this process's first iteration, and derives the number of losses in the whole run.
 
         Until then, each iteration is assumed to have one loss. If the iteration has none, the number remains unknown.
         Keeps the losses per iteration of a loaded state.
 
         Args:
-            iterations: The number of iterations left.
+            iterations_left: The number of iterations left.
         """
         if self._losses_per_iteration is None:
             self._losses_per_iteration = self._inner_count - self._count_before
-        self._set_max_counts(iterations)
+        self._expect_losses(iterations_left)
 
-    def _set_max_counts(self, iterations: int) -> None:
+    def _expect_losses(self, iterations_left: int) -> None:
         factor = 1 if self._losses_per_iteration is None else self._losses_per_iteration
-        self._max_counts = self._inner_count + factor * iterations if factor else -1
+        self._max_counts = self._inner_count + factor * iterations_left if factor else -1
 
     def _load_accumulation(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
         """Loads a saved state's loss counts. Returns its accumulated gradients, and records whether there are any.

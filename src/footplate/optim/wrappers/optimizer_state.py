@@ -29,6 +29,15 @@ class Layout(NamedTuple):
     """Whether the names come from the model. If not, parameters are matched by their order."""
 
 
+class SavedParameter(NamedTuple):
+    """A parameter in a saved state."""
+
+    settings: State
+    """The settings of its group."""
+    values: Mapping[str, Any]
+    """Its optimizer state, e.g. the momentum."""
+
+
 def layout_of(optimizer: Optimizer, names: Mapping[int, str]) -> Layout:
     """Returns the layout of an optimizer. `names` maps the id of each model parameter to its name."""
     # A hook may have added a group with parameters that were not in the model when names were stored.
@@ -54,19 +63,19 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
     Raises:
         CheckpointError: The state belongs to different parameters.
     """
-    saved_values = _by_name(saved, layout)
-    missing = [name for name in _trainable(layout) if name not in saved_values]
+    saved_parameters = _by_name(saved, layout)
+    missing = [name for name in _trainable(layout) if name not in saved_parameters]
     if missing:
         raise CheckpointError(
             f"the saved optimizer state is missing {pluralize(len(missing), 'parameter')}, such as '{missing[0]}'"
         )
     state: dict[int, State] = {}
     groups: list[State] = []
+    first = 0  # the key of the group's first parameter
     for group, parameters in zip(optimizer.param_groups, layout.groups, strict=True):
-        settings: State = next((saved_values[name][0] for name in parameters if name in saved_values), {})
-        first = sum(len(earlier["params"]) for earlier in groups)
+        settings = next((saved_parameters[name].settings for name in parameters if name in saved_parameters), {})
         for key, (name, parameter) in enumerate(parameters.items(), first):
-            _, values = saved_values.get(name, ({}, {}))
+            values = saved_parameters[name].values if name in saved_parameters else {}
             if isinstance(optimizer, _SUPPORTED):
                 _check_shapes(name, values, parameter)
             if values:
@@ -75,16 +84,17 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
                     for field, value in values.items()
                 }
         groups.append({**group, **settings, "params": [*range(first, first + len(parameters))]})
+        first += len(parameters)
     return {"state": state, "param_groups": groups}
 
 
-def _by_name(state: Mapping[str, Any], layout: Layout) -> dict[str, tuple[State, Mapping[str, Any]]]:
-    """Returns each parameter's group settings and state values from a saved state, keyed by parameter name."""
+def _by_name(state: Mapping[str, Any], layout: Layout) -> dict[str, SavedParameter]:
+    """Returns the parameters of a saved state, keyed by name."""
     result = {}
     for group, names in zip(state["param_groups"], saved_names(state["param_groups"], layout), strict=True):
         settings = {key: value for key, value in group.items() if key not in _OWN_KEYS}
         for name, key in zip(names, group["params"], strict=True):
-            result[name] = settings, state["state"].get(key, {})
+            result[name] = SavedParameter(settings, state["state"].get(key, {}))
     return result
 
 

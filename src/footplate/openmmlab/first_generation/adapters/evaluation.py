@@ -317,7 +317,7 @@ class EvalHook(Hook):
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         """Requests a validation run if one is due and `by_epoch` is not set."""
         if not self.by_epoch and self._is_due(runner.iter + 1):  # on all ranks
-            runner.train_loop.runner.requests.validation = True
+            runner.train_loop.runner.requests.agreed.validation = True
 
     def evaluate(self, runner: Any, results: Any) -> Any:
         """Calls the dataset's `evaluate` and adds the metrics to `runner.log_buffer.output`.
