@@ -7,7 +7,6 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.engine.resume_plan import Load
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.hooks import EMAHook
 from footplate.models import BaseModel
@@ -151,9 +150,7 @@ def test_invalid_arguments_are_refused_before_a_run(ema: dict[str, Any], key: st
 
 
 def test_missing_key_of_average_is_an_error_if_strict() -> None:
-    runner: Any = SimpleNamespace(
-        model=torch.nn.Linear(1, 1), checkpoints=SimpleNamespace(loading=Load("run.pth", resuming=True))
-    )
+    runner: Any = SimpleNamespace(model=torch.nn.Linear(1, 1), checkpoints=SimpleNamespace(is_resuming=True))
     hook = EMAHook(strict_load=True)
     checkpoint = {
         "state_dict": {"weight": torch.full((1, 1), 5.0)},

@@ -49,7 +49,7 @@ class AveragedWeightsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights of a resumed run."""
-        if AVERAGED_STATE not in checkpoint or not runner.checkpoints.loading.resuming:
+        if AVERAGED_STATE not in checkpoint or not runner.checkpoints.is_resuming:
             return
         names = list(checkpoint["state_dict"])
         saved = checkpoint[AVERAGED_STATE]
@@ -170,7 +170,7 @@ class EMAHook(AveragedWeightsHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights and the average of a resumed run. For any other run, resets the average."""
-        if not runner.checkpoints.loading.resuming:
+        if not runner.checkpoints.is_resuming:
             if self.ema_model is not None:
                 self.ema_model.count = 0
             return
