@@ -214,6 +214,16 @@ def test_a_validation_uses_weights_that_a_hook_has_loaded(tmp_path: Path) -> Non
     assert seen[-1] == pytest.approx(2.3144, abs=1e-4)
 
 
+def test_weights_that_are_loaded_after_training_are_saved_instead_of_the_average(tmp_path: Path) -> None:
+    runner, _ = run(tmp_path)
+    loaded = runner.load_checkpoint(str(tmp_path / "work/epoch_1.pth"))["state_dict"]
+    runner.save_checkpoint(str(tmp_path), "loaded.pth")
+    runner.export(tmp_path / "loaded.safetensors")
+    saved = load_checkpoint(str(tmp_path / "loaded.pth"))
+    assert saved["state_dict"] == loaded == load_checkpoint(str(tmp_path / "loaded.safetensors"))
+    assert int(saved["ema_state_dict"]["steps"]) == 0
+
+
 class FailsOnce(Hook):
     """Fails at the end of the first validation, before the weights are switched back."""
 

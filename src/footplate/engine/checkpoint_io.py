@@ -48,7 +48,7 @@ class CheckpointIO:
             Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
               resume                restores optimizer, schedules, position and random state after the weights
                 Runner.load_checkpoint
-                  load              reads the file, calls `after_load_checkpoint`, and loads the weights
+                  load              reads the file, calls `after_load_checkpoint`, loads the weights, resets the average
 
     These methods and the hooks have MMEngine's signatures, so the outermost method passes information to the others
     through `_load`.
@@ -146,6 +146,9 @@ class CheckpointIO:
                 checkpoint = load_checkpoint(path, map_location, like=model, in_place=load.resuming)
             runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
             self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
+            for hook in runner.hooks:
+                if hook.swaps_weights:
+                    hook.reset_average(runner)
         meta = _meta_of(checkpoint)
         if isinstance(runner.progress, Position):  # a training loop has its own
             counts = (meta[key] if isinstance(meta.get(key), int) else 0 for key in ("iter", "epoch"))

@@ -275,6 +275,13 @@ class Hook:
         Called at the end of each validation or test run, even after an error, if `swaps_weights` is set.
         """
 
+    def reset_average(self, runner: "Runner") -> None:
+        """Replaces the averaged weights with the model's weights, which have just been loaded.
+
+        Called after each `after_load_checkpoint` event if `swaps_weights` is set. The hook must keep an average that it
+        has restored from the checkpoint.
+        """
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the state that a resumed run needs. Most hooks have no state."""
         return {}
