@@ -115,9 +115,9 @@ def test_training_starts_from_the_checkpoint_that_the_user_has_loaded(
     getattr(runner, method)(loaded)
     weights = [weight.clone() for weight in runner.model.parameters()]
 
-    @runner.on("before_train")
     def check(runner: Any) -> None:
         assert runner.iter == iterations
         assert all(map(torch.equal, weights, runner.model.parameters()))
 
+    runner.on("before_train", check)
     runner.train()

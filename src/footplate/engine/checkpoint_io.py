@@ -62,8 +62,7 @@ class CheckpointIO:
         participants: Additional objects to save, keyed by the path of their state in the checkpoint.
         report: A report about the most recently loaded weights, or None.
         random: The random state to resume with, or None.
-        has_weights: Whether the weights to use are in the model, because the user or `start` has loaded them, or
-            because the run starts without a checkpoint.
+        has_weights: Whether the user or `start` has loaded the weights to use, or there are none to load.
     """
 
     def __init__(self, on_save_error: str, alarm: Callable[[], None]) -> None:
@@ -72,7 +71,7 @@ class CheckpointIO:
         self.report: LoadReport | None = None
         self.random: dict[str, Any] | None = None
         self.has_weights = False
-        self._load: Load | None = None  # set during loading
+        self._load: Load | None = None
 
     @property
     def is_resuming(self) -> bool:
@@ -208,29 +207,27 @@ class CheckpointIO:
         if load is not None:
             key = at_key("load_from") if load.path == runner.resume_plan.load_from else nullcontext()
             with self._loading(load), located(runner.cfg), key, runner.folder.buffered_log():
-                checkpoint = None
+                checkpoint: Mapping[str, Any] = {}
                 if load.resuming:
                     runner.resume(load.path)
                 else:
                     checkpoint = runner.load_checkpoint(load.path)
                 if whole_model and self.report is not None:
                     self.report.require_whole_model()
-                    trained = _meta_of(checkpoint or {}).get("dataset_meta")
+                    trained = _meta_of(checkpoint).get("dataset_meta")
                     check_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
         self.has_weights = True
 
     @contextmanager
     def _loading(self, load: Load) -> Iterator[Load]:
-        """Loads `load` in the block or, if an outer method is already loading a checkpoint, that one. Returns it."""
-        if self._load is not None:
-            yield self._load
-            return
-        self._load = load
+        """Yields `load` or, if an outer method is already loading a checkpoint, its `Load`."""
+        outer = self._load
+        self._load = outer or load
         try:
-            yield load
+            yield self._load
         finally:
-            self._load = None
-        self.has_weights = True  # not after an error, so that a second attempt in a notebook loads the weights
+            self._load = outer
+        self.has_weights |= outer is None  # not after an error, so that a second attempt loads them
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

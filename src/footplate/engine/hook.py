@@ -276,10 +276,9 @@ class Hook:
         """
 
     def reset_average(self, runner: "Runner") -> None:
-        """Replaces the averaged weights with the model's weights, which have just been loaded.
+        """Replaces the average with the model's weights, unless it has been restored from the same checkpoint.
 
-        Called after each `after_load_checkpoint` event if `swaps_weights` is set. The hook must keep an average that it
-        has restored from the checkpoint.
+        Called when weights have been loaded, if `swaps_weights` is set.
         """
 
     def state_dict(self) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class RunFolder:
         self.timestamp: str = broadcast_object(unused_name(self.work_dir))
         self.records: list[logging.LogRecord] = []
         self._is_created = False  # whether this run has created its log folder
-        self._is_checked = False  # whether the checkpoint folders contain no other run's checkpoints
+        self._is_checked = False  # whether it contains no checkpoints of other runs
 
     @property
     def log_dir(self) -> str:

@@ -175,12 +175,10 @@ class EMAHook(AveragedWeightsHook):
         if self.ema_model is not None:
             self.ema_model.count = 0
             self.ema_model.steps.zero_()
-        if not runner.checkpoints.is_resuming:
+        if AVERAGED_STATE not in checkpoint or not runner.checkpoints.is_resuming:
             return
         average = checkpoint["state_dict"]
         super().after_load_checkpoint(runner, checkpoint)
-        if AVERAGED_STATE not in checkpoint:
-            return
         state = {**checkpoint[AVERAGED_STATE], **{f"module.{name}": value for name, value in average.items()}}
         try:
             self.build_average(runner).load_state_dict(state, strict=self.strict_load)
