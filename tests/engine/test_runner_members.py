@@ -121,3 +121,14 @@ def test_training_starts_from_the_checkpoint_that_the_user_has_loaded(
 
     runner.on("before_train", check)
     runner.train()
+
+
+def test_restart_by_torchrun_resumes_although_the_script_loads_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Runner(**settings(tmp_path)).train()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    runner = Runner(**settings(tmp_path))
+    runner.load_checkpoint(str(tmp_path / "epoch_1.pth"))
+    runner.train()
+    assert runner.iter == 12

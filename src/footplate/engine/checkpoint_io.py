@@ -201,11 +201,12 @@ class CheckpointIO:
 
     def start(self, runner: "Runner", *, whole_model: bool) -> None:
         """Loads the checkpoint that the run starts from; see `Runner.load_or_resume`."""
-        if self.has_weights:
+        plan = runner.resume_plan
+        if self.has_weights and not plan.is_restart:
             return
-        load = runner.resume_plan.find()
+        load = plan.find()
         if load is not None:
-            key = at_key("load_from") if load.path == runner.resume_plan.load_from else nullcontext()
+            key = at_key("load_from") if load.path == plan.load_from else nullcontext()
             with self._loading(load), located(runner.cfg), key, runner.folder.buffered_log():
                 checkpoint: Mapping[str, Any] = {}
                 if load.resuming:
@@ -216,7 +217,7 @@ class CheckpointIO:
                     self.report.require_whole_model()
                     trained = _meta_of(checkpoint).get("dataset_meta")
                     check_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
-        self.has_weights = True
+        self.has_weights, plan.is_restart = True, False
 
     @contextmanager
     def _loading(self, load: Load) -> Iterator[Load]:
