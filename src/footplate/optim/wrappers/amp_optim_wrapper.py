@@ -87,7 +87,7 @@ class AmpOptimWrapper(OptimWrapper):
             return super()._allows_step(norm)
         if guard.policy == "skip" or (self._fixed_scale is None and scaler.get_scale() > 1):
             return True  # the scaler skips the step
-        return guard.allows_step(self.optimizer, self._iteration, norm, scaler_skips=True)
+        return guard.allows_step(self.optimizer, self._inner_count, norm, scaler_skips=True)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.loss_scaler.step(self.optimizer, **kwargs)

@@ -190,12 +190,7 @@ class OptimWrapper(Accumulation):
 
     def _allows_step(self, norm: Tensor | None) -> bool:
         """Checks whether the guard allows a step. `norm` is the gradient norm, if known."""
-        return self._guard is None or self._guard.allows_step(self.optimizer, self._iteration, norm)
-
-    @property
-    def _iteration(self) -> int:
-        """The run's current iteration, counted from 1. Outside a run, the number of losses so far."""
-        return int(MessageHub.get_current_instance().get_info("iter", self._inner_count - 1)) + 1
+        return self._guard is None or self._guard.allows_step(self.optimizer, self._inner_count, norm)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.optimizer.step(**kwargs)
