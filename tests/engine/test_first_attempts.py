@@ -309,12 +309,10 @@ def test_explicitly_loaded_weights_are_evaluated_rather_than_the_last_ones(tmp_p
     settings: dict[str, Any] = {**sets, "custom_hooks": average, "resume": "auto"}
     _runner(tmp_path, default_hooks={"checkpoint": {"interval": 1}}, **settings).train()
     model = nn.Linear(4, 1)
-    later = _runner(tmp_path, model, max_epochs=3, **settings)
+    later = _runner(tmp_path, model, **settings)
     later.load_checkpoint(str(tmp_path / "epoch_1.pth"))
     predicted = nn.functional.mse_loss(model(_DATA.tensors[0]), _DATA.tensors[1]).item()
     assert [later.test()["loss"], later.val()["loss"]] == [pytest.approx(predicted)] * 2
-    assert later.train()[-1]["epoch"] == 3  # training still resumes
-    assert later.history[0]["epoch"] == 1
 
 
 @pytest.mark.parametrize("name", ["max_epochs", "max_iters"])

@@ -135,6 +135,24 @@ def test_non_finite_gradients_stop_the_run_with_policy_stop(tmp_path: Path) -> N
         steep(tmp_path, grad="stop")
 
 
+def test_error_states_the_iteration_if_it_has_several_losses(tmp_path: Path) -> None:
+    def training_step(model: torch.nn.Module, batch: Any, optimizer: Any, step: Any) -> Any:
+        factors = (1.0, torch.nan if step.iter == 2 else 1.0)
+        for factor in factors:
+            loss = factor * model(batch[0]).mean()
+            optimizer.update_params(loss)
+        return loss
+
+    model = torch.nn.Linear(1, 1)
+    batches = [[torch.ones(1, 1)]] * 4
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    arguments: dict[str, Any] = {"training_step": training_step, "optim_wrapper": optimizer, "max_epochs": 1}
+    runner = Runner(model, tmp_path, batches, on_nonfinite={"grad": "stop"}, **arguments)
+    with pytest.raises(NonFiniteError, match="the gradients in iteration 3 are non-finite") as caught:
+        runner.train()
+    assert caught.value.iteration == 3
+
+
 def test_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "nan.py"
     cfg = settings(

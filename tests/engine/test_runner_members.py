@@ -101,3 +101,34 @@ def test_weights_that_resume_has_loaded_are_not_initialized(tmp_path: Path) -> N
     runners[1].train()
     whole, again = ([*runner.model.parameters()] for runner in runners)
     assert all(map(torch.equal, whole, again))
+
+
+@pytest.mark.parametrize(
+    ("method", "resume", "iterations"), [("load_checkpoint", False, 0), ("resume", False, 4), ("resume", True, 4)]
+)
+def test_training_starts_from_the_checkpoint_that_the_user_has_loaded(
+    tmp_path: Path, method: str, resume: bool, iterations: int
+) -> None:
+    Runner(**settings(tmp_path / "first")).train()
+    loaded, configured = str(tmp_path / "first" / "epoch_1.pth"), str(tmp_path / "first" / "epoch_2.pth")
+    runner = Runner(**settings(tmp_path / "second", load_from=configured, resume=resume))
+    getattr(runner, method)(loaded)
+    weights = [weight.clone() for weight in runner.model.parameters()]
+
+    def check(runner: Any) -> None:
+        assert runner.iter == iterations
+        assert all(map(torch.equal, weights, runner.model.parameters()))
+
+    runner.on("before_train", check)
+    runner.train()
+
+
+def test_restart_by_torchrun_resumes_although_the_script_loads_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Runner(**settings(tmp_path)).train()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    runner = Runner(**settings(tmp_path))
+    runner.load_checkpoint(str(tmp_path / "epoch_1.pth"))
+    runner.train()
+    assert runner.iter == 12

@@ -7,7 +7,6 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.engine.resume_plan import Load
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.hooks import EMAHook
 from footplate.models import BaseModel
@@ -151,9 +150,7 @@ def test_invalid_arguments_are_refused_before_a_run(ema: dict[str, Any], key: st
 
 
 def test_missing_key_of_average_is_an_error_if_strict() -> None:
-    runner: Any = SimpleNamespace(
-        model=torch.nn.Linear(1, 1), checkpoints=SimpleNamespace(loading=Load("run.pth", resuming=True))
-    )
+    runner: Any = SimpleNamespace(model=torch.nn.Linear(1, 1), checkpoints=SimpleNamespace(is_resuming=True))
     hook = EMAHook(strict_load=True)
     checkpoint = {
         "state_dict": {"weight": torch.full((1, 1), 5.0)},
@@ -215,6 +212,16 @@ def test_a_validation_uses_weights_that_a_hook_has_loaded(tmp_path: Path) -> Non
     hooks = [{"type": "EMAHook", "momentum": 0.1}, LoadsBeforeValidation()]
     resumed(tmp_path, "new", epochs=1, custom_hooks=hooks).train()
     assert seen[-1] == pytest.approx(2.3144, abs=1e-4)
+
+
+def test_weights_that_are_loaded_after_training_are_saved_instead_of_the_average(tmp_path: Path) -> None:
+    runner, _ = run(tmp_path)
+    loaded = runner.load_checkpoint(str(tmp_path / "work/epoch_1.pth"))["state_dict"]
+    runner.save_checkpoint(str(tmp_path), "loaded.pth")
+    runner.export(tmp_path / "loaded.safetensors")
+    saved = load_checkpoint(str(tmp_path / "loaded.pth"))
+    assert saved["state_dict"] == loaded == load_checkpoint(str(tmp_path / "loaded.safetensors"))
+    assert int(saved["ema_state_dict"]["steps"]) == 0
 
 
 class FailsOnce(Hook):

@@ -67,8 +67,14 @@ def test_resume_from_an_earlier_checkpoint_lists_later_ones(tmp_path: Path, capl
     assert f"Later checkpoints in '{tmp_path}' will be replaced: epoch_2.pth, epoch_3.pth." in caplog.messages
 
 
-def test_run_in_the_folder_of_another_is_refused_although_it_resumes_a_third(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_setting", [True, False])
+def test_run_in_the_folder_of_another_is_refused_although_it_resumes_a_third(tmp_path: Path, by_setting: bool) -> None:
     for name in ("one", "two"):
         _run(tmp_path / name, 2)
+    third = str(tmp_path / "two/epoch_2.pth")
+    changes: dict[str, Any] = {"resume": True, "load_from": third} if by_setting else {}
+    runner = _runner(tmp_path / "one", 3, **changes)
+    if not by_setting:
+        runner.resume(third)
     with pytest.raises(ArgumentError, match="one' contains checkpoints from another run"):
-        _run(tmp_path / "one", 3, resume=True, load_from=str(tmp_path / "two/epoch_2.pth"))
+        runner.train()

@@ -93,6 +93,17 @@ def test_validations_and_checkpoints_use_the_averaged_weights(tmp_path: Path) ->
     assert torch.equal(weight(fresh), seen.validated[-1])
 
 
+def test_weights_that_are_loaded_after_training_are_validated_and_saved(tmp_path: Path) -> None:
+    seen = Weights()
+    runner = train(tmp_path, "ScheduleFreeAdamW", seen)
+    loaded = runner.load_checkpoint(str(tmp_path / "iter_4.pth"))["state_dict"]["layers.0.weight"]
+    runner.val()
+    runner.save_checkpoint(str(tmp_path), "loaded.pth")
+    saved = load_checkpoint(str(tmp_path / "loaded.pth"))
+    assert torch.equal(seen.validated[-1], loaded)
+    assert torch.equal(saved["state_dict"]["layers.0.weight"], loaded)
+
+
 @pytest.mark.parametrize(
     ("kind", "wrapper"),
     [

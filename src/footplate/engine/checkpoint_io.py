@@ -43,15 +43,15 @@ class CheckpointIO:
 
     Loading goes through the runner's methods, which subclasses may override:
 
-        Runner.load_or_resume       before training, and before an evaluation unless the user has loaded weights
-          start                     once: finds the checkpoint
+        Runner.load_or_resume       before training and evaluation
+          start                     unless the run has its weights: finds the checkpoint
             Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
               resume                restores optimizer, schedules, position and random state after the weights
                 Runner.load_checkpoint
-                  load              reads the file, calls `after_load_checkpoint`, and loads the weights
+                  load              reads the file, calls `after_load_checkpoint`, loads the weights, resets the average
 
-    These methods and the hooks have MMEngine's signatures, so the outer methods pass information to the inner ones
-    through `loading`.
+    These methods and the hooks have MMEngine's signatures, so the outermost method passes information to the others
+    through `_load`.
 
     Args:
         on_save_error: See `Runner`.
@@ -61,19 +61,22 @@ class CheckpointIO:
         saver: The saver, which writes the files.
         participants: Additional objects to save, keyed by the path of their state in the checkpoint.
         report: A report about the most recently loaded weights, or None.
-        loading: The checkpoint that `start` or `resume` is loading, or one without a path.
         random: The random state to resume with, or None.
-        is_loaded_by_user: Whether the user has called `load_checkpoint` or `resume`.
+        has_weights: Whether the user or `start` has loaded the weights to use, or there are none to load.
     """
 
     def __init__(self, on_save_error: str, alarm: Callable[[], None]) -> None:
         self.saver = BackgroundSaver(on_save_error, alarm=alarm)
         self.participants: dict[str, Any] = {}
         self.report: LoadReport | None = None
-        self.loading = Load("")
         self.random: dict[str, Any] | None = None
-        self.is_loaded_by_user = False
-        self._has_started = False
+        self.has_weights = False
+        self._load: Load | None = None
+
+    @property
+    def is_resuming(self) -> bool:
+        """Whether the checkpoint that is being loaded resumes the run."""
+        return self._load is not None and self._load.resuming
 
     def save(
         self,
@@ -135,14 +138,16 @@ class CheckpointIO:
     ) -> dict[str, Any]:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
         model = trained_model(runner.model)
-        loading = self.loading
-        # The search for the newest intact checkpoint has already read the file.
-        checkpoint = loading.content if (loading.path, map_location) == (path, "cpu") else None
-        if checkpoint is None:
-            checkpoint = load_checkpoint(path, map_location, like=model, in_place=loading.resuming)
-        runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
-        self.is_loaded_by_user |= not loading.path  # otherwise, `start` or `resume` has called this method
+        with self._loading(Load(path)) as load:
+            # The search for the newest intact checkpoint has already read the file.
+            checkpoint = load.content if (load.path, map_location) == (path, "cpu") else None
+            if checkpoint is None:
+                checkpoint = load_checkpoint(path, map_location, like=model, in_place=load.resuming)
+            runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+            self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
+            for hook in runner.hooks:
+                if hook.swaps_weights:
+                    hook.reset_average(runner)
         meta = _meta_of(checkpoint)
         if isinstance(runner.progress, Position):  # a training loop has its own
             counts = (meta[key] if isinstance(meta.get(key), int) else 0 for key in ("iter", "epoch"))
@@ -182,47 +187,48 @@ class CheckpointIO:
         self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool
     ) -> None:
         """Restores the state of the run from a checkpoint; see `Runner.resume`."""
-        # If `start` is resuming, its `Load` contains the content of the file.
-        with self._loading(self.loading if self.loading.resuming else Load(path, resuming=True)):
+        with self._loading(Load(path, resuming=True)):
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
-        keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
-        state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
-        self.random = state.random_of(checkpoint, runner.rank)
+            keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
+            state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
+            self.random = state.random_of(checkpoint, runner.rank)
         self.saver.last = path
         infos = runner.message_hub.runtime_info
         for name, value in infos.items():
             if name.startswith(("best_ckpt", "last_ckpt")) and isinstance(value, str):
                 infos[name] = relocate(value, storage.parent(path))
-        self.is_loaded_by_user |= not self.loading.path
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
 
     def start(self, runner: "Runner", *, whole_model: bool) -> None:
         """Loads the checkpoint that the run starts from; see `Runner.load_or_resume`."""
-        if self._has_started:
+        plan = runner.resume_plan
+        if self.has_weights and not plan.is_restart:
             return
-        load = runner.resume_plan.find()
+        load = plan.find()
         if load is not None:
-            key = at_key("load_from") if load.path == runner.resume_plan.load_from else nullcontext()
+            key = at_key("load_from") if load.path == plan.load_from else nullcontext()
             with self._loading(load), located(runner.cfg), key, runner.folder.buffered_log():
-                checkpoint = None
+                checkpoint: Mapping[str, Any] = {}
                 if load.resuming:
                     runner.resume(load.path)
                 else:
                     checkpoint = runner.load_checkpoint(load.path)
                 if whole_model and self.report is not None:
                     self.report.require_whole_model()
-                    trained = _meta_of(checkpoint or {}).get("dataset_meta")
+                    trained = _meta_of(checkpoint).get("dataset_meta")
                     check_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
-        self._has_started = True  # only now, so that a second attempt in a notebook does not start without the weights
+        self.has_weights, plan.is_restart = True, False
 
     @contextmanager
-    def _loading(self, load: Load) -> Iterator[None]:
-        before = self.loading
-        self.loading = load
+    def _loading(self, load: Load) -> Iterator[Load]:
+        """Yields `load` or, if an outer method is already loading a checkpoint, its `Load`."""
+        outer = self._load
+        self._load = outer or load
         try:
-            yield
+            yield self._load
         finally:
-            self.loading = before
+            self._load = outer
+        self.has_weights |= outer is None  # not after an error, so that a second attempt loads them
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

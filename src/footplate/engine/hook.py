@@ -275,6 +275,12 @@ class Hook:
         Called at the end of each validation or test run, even after an error, if `swaps_weights` is set.
         """
 
+    def reset_average(self, runner: "Runner") -> None:
+        """Replaces the average with the model's weights, unless it has been restored from the same checkpoint.
+
+        Called when weights have been loaded, if `swaps_weights` is set.
+        """
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the state that a resumed run needs. Most hooks have no state."""
         return {}

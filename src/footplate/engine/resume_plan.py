@@ -43,9 +43,11 @@ class ResumePlan:
 
     Attributes:
         option: The option that resumes the run, for messages.
+        is_restart: Whether the run still has to resume after a restart, even if the script loads other weights.
     """
 
     option = "--resume (resume=True)"
+    is_restart = False
 
     def __init__(self, home: str, load_from: str | None, resume: bool | str, *, takes_settings: bool) -> None:
         self.home = home
@@ -66,6 +68,7 @@ class ResumePlan:
             )
             if is_saved:
                 self.load_from, self.resume = None, True
+                self.is_restart = True
 
     def find(self) -> Load | None:
         """Returns the checkpoint that the run starts from, or None. All ranks must call this method.

@@ -103,6 +103,7 @@ class RunFolder:
         self.timestamp: str = broadcast_object(unused_name(self.work_dir))
         self.records: list[logging.LogRecord] = []
         self._is_created = False  # whether this run has created its log folder
+        self._is_checked = False  # whether it contains no checkpoints of other runs
 
     @property
     def log_dir(self) -> str:
@@ -165,8 +166,10 @@ class RunFolder:
         is_main = is_main_process()
         if for_training:
             compute_on_main(lambda: _lock_folders(runner, resources))
-            with self.buffered_log():
-                _refuse_overwriting(runner)
+            if not self._is_checked:  # otherwise, `train` is called again
+                with self.buffered_log():
+                    _refuse_overwriting(runner)
+                self._is_checked = True
         self.create(runner)
         records = self.records
         self.records = []
@@ -263,8 +266,6 @@ def _refuse_overwriting(runner: "Runner") -> None:
         ArgumentError: The run's folder contains another run's checkpoints.
     """
     start = compute_on_main(lambda: runner.saver.last)  # only rank 0 records the checkpoints that it writes
-    if start is not None and not runner.resume_plan.resume:
-        return  # `train` is called again
     saving = (runner.folder.home, *(hook.folder_in(runner) for hook in runner.hooks))
     folders = {storage.canonical(folder) for folder in saving if folder}
     is_own = start is not None and storage.canonical(storage.parent(storage.absolute(start))) in folders

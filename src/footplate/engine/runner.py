@@ -379,8 +379,7 @@ class Runner:
         if loop is None:
             needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
-        if not self.checkpoints.is_loaded_by_user:
-            self.load_or_resume(whole_model=mode == "test")
+        self.load_or_resume(whole_model=mode == "test")
         with running(self, for_training=False):
             self.call_hook("before_run")
             with self.phase(mode):
@@ -563,7 +562,7 @@ class Runner:
         )
 
     def load_or_resume(self, *, whole_model: bool = False) -> None:
-        """Loads the checkpoint selected by `load_from` and `resume`. To keep trained weights, later calls do nothing.
+        """Loads the checkpoint selected by `load_from` and `resume`, unless the run has loaded weights before.
 
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.

@@ -49,7 +49,7 @@ class AveragedWeightsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights of a resumed run."""
-        if AVERAGED_STATE not in checkpoint or not runner.checkpoints.loading.resuming:
+        if AVERAGED_STATE not in checkpoint or not runner.checkpoints.is_resuming:
             return
         names = list(checkpoint["state_dict"])
         saved = checkpoint[AVERAGED_STATE]
@@ -112,9 +112,13 @@ class EMAHook(AveragedWeightsHook):
 
     def before_run(self, runner: Runner) -> None:
         """Builds the averaged model. If it has no updates yet, copies the model's current weights into it."""
-        average = self.build_average(runner)
-        if average.count == 0:
-            average.copy_from(self._model)
+        self.build_average(runner)
+        self.reset_average(runner)
+
+    def reset_average(self, runner: Runner) -> None:
+        """Copies the model's weights into the average if it has no updates."""
+        if self.ema_model is not None and self.ema_model.count == 0:
+            self.ema_model.copy_from(self._model)
 
     def before_train(self, runner: Runner) -> None:
         """Warns if the initial weights will still make up a large part of the average at the end of the run."""
@@ -151,8 +155,6 @@ class EMAHook(AveragedWeightsHook):
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
         if self.ema_model is None or self._is_swapped == to_average:
             return
-        if to_average and self.ema_model.count == 0:  # a hook may have loaded weights since the last update
-            self.ema_model.copy_from(self._model)
         self.ema_model.swap_with(self._model)
         self._is_swapped = to_average
 
@@ -169,15 +171,14 @@ class EMAHook(AveragedWeightsHook):
         checkpoint["state_dict"] = {name: average[f"module.{name}"] for name in weights}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Restores the training weights and the average of a resumed run. For any other run, resets the average."""
-        if not runner.checkpoints.loading.resuming:
-            if self.ema_model is not None:
-                self.ema_model.count = 0
+        """Discards the average. If the run resumes, restores the training weights and the average."""
+        if self.ema_model is not None:
+            self.ema_model.count = 0
+            self.ema_model.steps.zero_()
+        if AVERAGED_STATE not in checkpoint or not runner.checkpoints.is_resuming:
             return
         average = checkpoint["state_dict"]
         super().after_load_checkpoint(runner, checkpoint)
-        if AVERAGED_STATE not in checkpoint:
-            return
         state = {**checkpoint[AVERAGED_STATE], **{f"module.{name}": value for name, value in average.items()}}
         try:
             self.build_average(runner).load_state_dict(state, strict=self.strict_load)
@@ -255,6 +256,16 @@ class ScheduleFreeHook(AveragedWeightsHook):
             for group in state["param_groups"]:
                 if "train_mode" in group:
                     group["train_mode"] = True
+
+    @torch.no_grad()
+    def reset_average(self, runner: Runner) -> None:
+        """Makes the model's weights both the averaged and the training weights."""
+        self._training_weights = None
+        for optimizer in _optimizers(runner):
+            for parameter, state in optimizer.state.items():
+                if "z" in state:  # the average is computed from the parameter and `z`
+                    state["z"].copy_(parameter)
+            optimizer.train()
 
     @torch.no_grad()
     def _swap(self, runner: Runner, *, to_average: bool) -> None:

@@ -124,7 +124,7 @@ def test_stop_applies_only_if_a_lower_scale_does_not_help(loss_scale: Any, stops
     step(model, wrapper)
     before = model.layer.weight.detach().clone()
     if stops:
-        with pytest.raises(NonFiniteError, match="the gradients in iteration 2 are non-finite"):
+        with pytest.raises(NonFiniteError, match="the gradients in iteration .* are non-finite"):
             step(model, wrapper, scale=float("inf"))
     else:
         step(model, wrapper, scale=float("inf"))

@@ -11,6 +11,7 @@ from footplate.errors import ArgumentError, NonFiniteError
 from footplate.optim import OptimWrapper
 from footplate.optim.wrappers import gradient_checks
 from footplate.optim.wrappers.gradient_checks import GradientGuard, build_clipper, can_skip_on_device
+from footplate.records import MessageHub
 
 
 def test_gradients_are_clipped_by_value() -> None:
@@ -85,7 +86,8 @@ def test_gradients_are_checked_only_if_the_norm_is_non_finite(gradient: float, n
     assert GradientGuard("skip").allows_step(optimizer, 0, torch.tensor(norm)) is allowed
 
 
-def test_stop_raises_an_error_with_the_iteration() -> None:
+def test_stop_raises_an_error_with_the_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MessageHub, "_instance_dict", {})  # outside a run
     with pytest.raises(NonFiniteError, match="the gradients in iteration 7 are non-finite") as caught:
         GradientGuard("stop").allows_step(SGD(parameters(math.nan), lr=0.1), 7)
     assert (caught.value.iteration, caught.value.exit_code) == (7, 3)
@@ -99,7 +101,10 @@ def test_only_fused_optimizers_can_skip_on_the_device() -> None:
     assert not can_skip_on_device(SGD(parameters(1.0), lr=0.1))
 
 
-def test_warnings_are_logged_at_powers_of_two(caplog: pytest.LogCaptureFixture) -> None:
+def test_warnings_are_logged_at_powers_of_two(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MessageHub, "_instance_dict", {})  # outside a run
     caplog.set_level(logging.WARNING, "footplate")
     guard, params = GradientGuard("skip"), parameters(float("nan"))
     for iteration in range(10):

@@ -17,6 +17,7 @@ from footplate.distributed.sharding import is_dtensor, local_tensor, tensor_norm
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.messages import pluralize
+from footplate.records import MessageHub
 
 _logger = logging.getLogger("footplate.optim")
 _EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
@@ -128,7 +129,7 @@ class GradientGuard:
         self._cpu_flag = torch.zeros(())  # reused in every step, because creating it takes as long as the check
 
     def allows_step(
-        self, optimizer: Optimizer, iteration: int, norm: Tensor | None = None, *, scaler_skips: bool = False
+        self, optimizer: Optimizer, losses: int, norm: Tensor | None = None, *, scaler_skips: bool = False
     ) -> bool:
         """Checks whether the optimizer's `step` should be called.
 
@@ -137,7 +138,7 @@ class GradientGuard:
 
         Args:
             optimizer: The optimizer.
-            iteration: The iteration number, for messages.
+            losses: The number of losses so far. Outside a run, messages contain it as the iteration.
             norm: The gradient norm before any clipping, as a scalar tensor, or None if unknown. If the norm is finite,
                 so are the gradients.
             scaler_skips: Whether a loss scaler skips the step if gradients are non-finite, for messages.
@@ -160,6 +161,7 @@ class GradientGuard:
             return True
         flag.zero_()
         self.count += 1
+        iteration = MessageHub.get_current_instance().get_info("iter", losses - 1) + 1
         if self.policy == "stop":
             raise NonFiniteError(f"the gradients in iteration {iteration} are non-finite", iteration=iteration)
         if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time

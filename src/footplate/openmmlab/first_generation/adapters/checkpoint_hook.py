@@ -66,7 +66,7 @@ class LegacyCheckpointHook(Hook):
         """Restores `hook_msgs` in `runner.meta` if the run is resuming."""
         meta = checkpoint.get("meta")
         messages = meta.get("hook_msgs") if isinstance(meta, Mapping) else None
-        if runner.checkpoints.loading.resuming and isinstance(messages, Mapping) and messages:
+        if runner.checkpoints.is_resuming and isinstance(messages, Mapping) and messages:
             view_of(runner).meta.setdefault("hook_msgs", {}).update(messages)
 
 
