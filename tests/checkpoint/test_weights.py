@@ -119,7 +119,9 @@ def test_missing_batch_counter_is_ignored() -> None:
 
 def test_weights_that_a_module_skips_are_not_missing() -> None:
     layer = nn.Linear(1, 1)  # Swin V2 skips the position tables of its attention
-    layer.register_load_state_dict_pre_hook(lambda module, weights, prefix, *_: weights.pop(prefix + "bias"))
+    layer.register_load_state_dict_pre_hook(  # type: ignore[no-untyped-call]
+        lambda module, weights, prefix, *_: weights.pop(prefix + "bias")
+    )
     report = load_weights(layer, {"weight": torch.ones(1, 1), "bias": torch.ones(1)})
     assert report.loaded == ("weight",)
     report.require_whole_model()
