@@ -84,7 +84,7 @@ class Registry:
         noun: str | None = None,
     ) -> None:
         self.name = name
-        self.noun = noun or (name if parent is None else parent.noun)
+        self.noun: str = noun or (name if parent is None else parent.noun)
         # By default, the top-level package of the module that creates the registry.
         caller = str(sys._getframe(1).f_globals.get("__name__", ""))
         self.scope = scope if scope is not None else caller.partition(".")[0]
