@@ -474,7 +474,7 @@ class WithStep(nn.Linear):
             {"training_step": lambda model, batch: model(batch[0]).sum(), "val_dataloader": loader(), "loss": None},
             "validation cannot compute a loss, because training_step is only called in training",
         ),
-        ({"train_dataloader": [X[:8]]}, "cannot tell which part of the batch is the target"),
+        ({"train_dataloader": [X[:8]]}, "or omit `loss`"),
         (
             {"optim_wrapper": SGD(network().parameters(), lr=0.1)},
             "the optimizer does not contain any of the model's param",
