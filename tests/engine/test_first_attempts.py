@@ -186,7 +186,6 @@ def test_method_of_a_lightning_module_is_explained(tmp_path: Path) -> None:
         ("fit", "runner.train()"),
         ("validate", "runner.val()"),
         ("evaluate", "runner.val()"),
-        ("predict", "runner.model.test_step(batch)"),
     ],
 )
 def test_methods_of_other_engines_are_translated(tmp_path: Path, method: str, advice: str) -> None:

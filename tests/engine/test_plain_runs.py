@@ -586,3 +586,14 @@ def test_run_without_checkpoint_interval_saves_regularly(
 
 def test_base_model_from_python_needs_no_val_cfg(tmp_path: Path) -> None:
     assert Runner(ToyModel(), tmp_path, val_dataloader=loader(), val_evaluator=[]).val_loop is not None
+
+
+def test_predictions_are_made_in_evaluation_mode(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
+    predictor = runner(tmp_path, model)
+    predictions = torch.cat(predictor.predict(loader(shuffle=False)))
+    assert model.training
+    assert not predictions.requires_grad
+    assert torch.equal(predictions, model.eval()(X))
+    with pytest.raises(ArgumentError, match="predict needs a data loader"):
+        predictor.predict()

@@ -346,8 +346,8 @@ class BaseTrainLoop(BaseLoop):
             batches_read = self._data_position.load_state_dict(state["data"], self._iter)
             if self.by_epoch and self._iter != batches_read:
                 message = (
-                    "The iteration is now %d instead of %d, because iterations count batches of the new size. `footplate "
-                    "analyze` and `footplate report` rescale the earlier records. `history` keeps them as they are."
+                    "The iteration is now %d instead of %d, because iterations count batches of the new size. "
+                    "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not."
                 )
                 _logger.warning(message, batches_read, self._iter)
                 self._iter = batches_read

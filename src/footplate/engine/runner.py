@@ -8,6 +8,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from typing_extensions import Never
@@ -15,7 +16,7 @@ from typing_extensions import Never
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
-from footplate.data import build_dataloader, length_of, metainfo_of, restore_rng
+from footplate.data import batches, build_dataloader, length_of, metainfo_of, restore_rng
 from footplate.distributed import (
     broadcast_tensors,
     get_rank,
@@ -372,6 +373,28 @@ class Runner:
             CheckpointError: A tensor of the model is missing from `load_from` or has a different shape there.
         """
         return self._evaluate("test")
+
+    def predict(self, dataloader: Any = None) -> list[Any]:
+        """Returns the model's `test_step` result for each batch. For a plain module, this is its validation output.
+
+        Predicts in evaluation and inference mode. Selects the weights like `val`. With several processes, each rank
+        returns the predictions for its own share of the batches. A rank without samples for the last batch repeats one.
+
+        Args:
+            dataloader: The loader, or its config dict. Defaults to the test loader.
+        """
+        loader = self.test_dataloader if dataloader is None else self.build_dataloader(dataloader, self.seed)
+        if loader is None:
+            raise ArgumentError("predict needs a data loader, because the run has no test loop", key="dataloader")
+        if not self.checkpoints.is_loaded_by_user:
+            self.load_or_resume(whole_model=True)
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                return [self.model.test_step(batch) for batch in batches(loader)]
+        finally:
+            self.model.train(was_training)
 
     def _evaluate(self, mode: str) -> dict[str, float]:
         with located(self.cfg):
@@ -752,10 +775,6 @@ class Runner:
 
     fit = MethodElsewhere("Runner has no 'fit'. Pass the dataloaders to Runner(...), and call runner.train().")
     validate = evaluate = MethodElsewhere("Runner has no such method. Call runner.val(), which returns the metrics.")
-    predict = MethodElsewhere(
-        "Runner has no 'predict'. Load a checkpoint with runner.load_checkpoint, call runner.model.eval(), and call "
-        "runner.model.test_step(batch) for each batch in torch.inference_mode()."
-    )
 
     @property
     def train_dataloader(self) -> Any:
