@@ -468,6 +468,7 @@ class WithStep(nn.Linear):
     [
         ({"loss": None}, "the forward method of 'Sequential' does not accept the batch"),
         ({"loss": None, "train_dataloader": [X[:8]]}, "the model 'Sequential' must return a loss"),
+        ({"training_step": lambda model, batch: None}, "To skip a batch, give training_step an argument `optimizer`"),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, "the loss function must return a loss"),
         ({"loss": None, "model": WithStep(4, 2)}, r"lambda model, batch: model\.training_step\(batch, 0\)"),
         (

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from typing_extensions import Never
 
+from footplate.checkpoint.latest import find_latest
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
@@ -548,8 +549,8 @@ class Runner:
         """Loads the weights of a checkpoint.
 
         Args:
-            filename: The path or address of the checkpoint, or "best" for the best checkpoint in the work_dir,
-                according to the first metric in `save_best`.
+            filename: The path or address of the checkpoint, "last" for the newest intact checkpoint in the work_dir, or
+                "best" for the best one, according to the first metric in `save_best`.
             map_location: The device to load the checkpoint to.
             strict: Whether to raise an error if a tensor is missing or unexpected.
             revise_keys: Pairs of a regular expression and its replacement, applied to tensor names.
@@ -558,9 +559,15 @@ class Runner:
             The checkpoint.
 
         Raises:
-            ArgumentError: The run has no best checkpoint.
+            ArgumentError: The run has no best or last checkpoint.
         """
-        path = self.checkpoints.find_best(self) if filename == "best" else filename
+        path: str | None = filename
+        if filename == "best":
+            path = self.checkpoints.find_best(self)
+        elif filename == "last":
+            path = find_latest(self.folder.home)
+        if path is None:
+            raise ArgumentError(f"there is no last checkpoint in '{self.folder.home}'", found="last")
         return self.checkpoints.load(self, path, map_location, strict=strict, revise_keys=revise_keys)
 
     def resume(
@@ -774,6 +781,8 @@ class Runner:
         self.train_loop.stop_training = wanted
 
     fit = MethodElsewhere("Runner has no 'fit'. Pass the dataloaders to Runner(...), and call runner.train().")
+    current_epoch = MethodElsewhere("Runner has no 'current_epoch'. Use runner.epoch.")
+    global_step = MethodElsewhere("Runner has no 'global_step'. Use runner.iter, which counts batches.")
     validate = evaluate = MethodElsewhere("Runner has no such method. Call runner.val(), which returns the metrics.")
 
     @property
