@@ -38,9 +38,12 @@ def _training_step(model: nn.Module, batch: Any) -> Tensor:
 def test_weights_that_are_loaded_after_training_are_tested_rather_than_the_average(tmp_path: Path) -> None:
     runner = _runner(tmp_path, custom_hooks=[{"type": "EMAHook", "momentum": 0.1}], test_dataloader=_loader())
     runner.train()
+    errors = torch.cat(runner.predict()) - _DATA.tensors[1]
+    assert runner.test()["loss"] == pytest.approx(errors.square().mean().item())  # of the average
     loaded = {"weight": torch.zeros(1, 4), "bias": torch.ones(1)}
     torch.save({"state_dict": loaded}, tmp_path / "own.pth")
     runner.load_checkpoint(str(tmp_path / "own.pth"))
+    assert torch.equal(torch.cat(runner.predict()), torch.ones(8, 1))
     assert runner.test()["loss"] == pytest.approx((1 - _DATA.tensors[1]).square().mean().item())
 
 

@@ -392,8 +392,13 @@ class Runner:
         was_training = self.model.training
         self.model.eval()
         try:
-            with torch.inference_mode():
-                return [self.model.test_step(batch) for batch in batches(loader)]
+            with self.phase("test"):
+                for hook in self.hooks:
+                    if hook.swaps_weights:  # use the averaged weights, like a test run
+                        hook.before_run(self)
+                        hook.before_test_epoch(self)
+                with torch.inference_mode():
+                    return [self.model.test_step(batch) for batch in batches(loader)]
         finally:
             self.model.train(was_training)
 
