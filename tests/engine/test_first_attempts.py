@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from footplate import Hook, Runner
 from footplate.checkpoint.digest import Digest, verify_digest
 from footplate.config.recorded import read_recorded
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, FootplateError
 from tests.support import settings
 
 _DATA = TensorDataset(torch.randn(8, 4), torch.randn(8, 1))
@@ -38,9 +38,12 @@ def _training_step(model: nn.Module, batch: Any) -> Tensor:
 def test_weights_that_are_loaded_after_training_are_tested_rather_than_the_average(tmp_path: Path) -> None:
     runner = _runner(tmp_path, custom_hooks=[{"type": "EMAHook", "momentum": 0.1}], test_dataloader=_loader())
     runner.train()
+    errors = torch.cat(runner.predict()) - _DATA.tensors[1]
+    assert runner.test()["loss"] == pytest.approx(errors.square().mean().item())  # of the average
     loaded = {"weight": torch.zeros(1, 4), "bias": torch.ones(1)}
     torch.save({"state_dict": loaded}, tmp_path / "own.pth")
     runner.load_checkpoint(str(tmp_path / "own.pth"))
+    assert torch.equal(torch.cat(runner.predict()), torch.ones(8, 1))
     assert runner.test()["loss"] == pytest.approx((1 - _DATA.tensors[1]).square().mean().item())
 
 
@@ -69,20 +72,24 @@ def test_predictions_without_a_metric_are_an_error(tmp_path: Path) -> None:
     assert "val_evaluator={'accuracy': ...}" in str(error.value)
 
 
+_STEP_LR = torch.optim.lr_scheduler.StepLR(torch.optim.SGD([nn.Parameter(torch.zeros(1))]), 1)
+
+
 @pytest.mark.parametrize(
-    ("argument", "advice"),
+    ("changes", "advice"),
     [
-        ("val_interval", "Set train_cfg=dict(val_interval=...)."),
-        ("seed", "Set randomness=dict(seed=...)."),
-        ("limit_train_batches", "Set max_iters=... instead of max_epochs."),
-        ("enable_progress_bar", "Set custom_hooks=[dict(type='ProgressHook')]."),
-        ("callbacks", "Set custom_hooks=[...], or call runner.on(event, function)."),
+        ({"val_interval": 1}, "Set train_cfg=dict(val_interval=...)."),
+        ({"seed": 1}, "Set randomness=dict(seed=...)."),
+        ({"limit_train_batches": 1}, "Set max_iters=... instead of max_epochs."),
+        ({"enable_progress_bar": 1}, "Set custom_hooks=[dict(type='ProgressHook')]."),
+        ({"callbacks": 1}, "Set custom_hooks=[...], or call runner.on(event, function)."),
+        ({"default_hooks": {"checkpoint": {"save_top_k": 2}}}, "did you mean 'max_keep_best'?"),
+        ({"param_scheduler": {"scheduler": _STEP_LR, "interval": "step"}}, "Set by_epoch=False for 'step'."),
     ],
 )
-def test_arguments_of_other_engines_are_translated(tmp_path: Path, argument: str, advice: str) -> None:
-    settings: dict[str, Any] = {argument: 1}
-    with pytest.raises(ArgumentError) as error:
-        _runner(tmp_path, **settings)
+def test_arguments_of_other_engines_are_translated(tmp_path: Path, changes: dict[str, Any], advice: str) -> None:
+    with pytest.raises(FootplateError) as error:
+        _runner(tmp_path, **changes).train()
     assert advice in str(error.value)
 
 
@@ -95,9 +102,12 @@ def test_methods_with_names_of_lightning_events_are_reported(tmp_path: Path, cap
     class Callback(Hook):
         def on_train_epoch_end(self, runner: Runner) -> None: ...
 
+        def on_after_backward(self, runner: Runner) -> None: ...
+
     with caplog.at_level(logging.WARNING, "footplate"):
         runner = _runner(tmp_path, custom_hooks=[Callback()])
     assert "Callback.on_train_epoch_end is never called: did you mean after_train_epoch?" in caplog.text
+    assert "Callback.on_after_backward is never called: did you mean optimizer.register_step_pre_hook?" in caplog.text
     with pytest.raises(ArgumentError, match="before_val_iter"):
         runner.on("on_validation_batch_start", lambda runner: None)
 
@@ -186,7 +196,8 @@ def test_method_of_a_lightning_module_is_explained(tmp_path: Path) -> None:
         ("fit", "runner.train()"),
         ("validate", "runner.val()"),
         ("evaluate", "runner.val()"),
-        ("predict", "runner.model.test_step(batch)"),
+        ("current_epoch", "runner.epoch"),
+        ("global_step", "runner.iter"),
     ],
 )
 def test_methods_of_other_engines_are_translated(tmp_path: Path, method: str, advice: str) -> None:
@@ -204,11 +215,13 @@ def test_best_checkpoint_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.M
     metrics = {"score": lambda output, batch: next(scores)}
     settings: dict[str, Any] = {"val_dataloader": [_DATA.tensors], "val_evaluator": metrics, "default_hooks": hooks}
     runner = _runner(tmp_path, loss=loss, max_epochs=3, **settings)
-    with pytest.raises(ArgumentError, match="no best checkpoint"):
-        runner.load_checkpoint("best")
+    for name in ("best", "last"):
+        with pytest.raises(ArgumentError, match=f"there is no {name} checkpoint"):
+            runner.load_checkpoint(name)
     runner.train()
     best = torch.load(tmp_path / "best_score_epoch_1.pth", weights_only=True)["state_dict"]
     assert torch.equal(runner.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
+    assert runner.load_checkpoint("last")["meta"]["epoch"] == 3
     other = _runner(tmp_path, loss=loss, max_epochs=3, **settings)  # as in a later process
     verified: list[str] = []
 

@@ -468,13 +468,14 @@ class WithStep(nn.Linear):
     [
         ({"loss": None}, "the forward method of 'Sequential' does not accept the batch"),
         ({"loss": None, "train_dataloader": [X[:8]]}, "the model 'Sequential' must return a loss"),
+        ({"training_step": lambda model, batch: None}, "To skip a batch, give training_step an argument `optimizer`"),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, "the loss function must return a loss"),
         ({"loss": None, "model": WithStep(4, 2)}, r"lambda model, batch: model\.training_step\(batch, 0\)"),
         (
             {"training_step": lambda model, batch: model(batch[0]).sum(), "val_dataloader": loader(), "loss": None},
             "validation cannot compute a loss, because training_step is only called in training",
         ),
-        ({"train_dataloader": [X[:8]]}, "cannot tell which part of the batch is the target"),
+        ({"train_dataloader": [X[:8]]}, "or omit `loss`"),
         (
             {"optim_wrapper": SGD(network().parameters(), lr=0.1)},
             "the optimizer does not contain any of the model's param",
@@ -586,3 +587,14 @@ def test_run_without_checkpoint_interval_saves_regularly(
 
 def test_base_model_from_python_needs_no_val_cfg(tmp_path: Path) -> None:
     assert Runner(ToyModel(), tmp_path, val_dataloader=loader(), val_evaluator=[]).val_loop is not None
+
+
+def test_predictions_are_made_in_evaluation_mode(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
+    predictor = runner(tmp_path, model)
+    predictions = torch.cat(predictor.predict(loader(shuffle=False)))
+    assert model.training
+    assert not predictions.requires_grad
+    assert torch.equal(predictions, model.eval()(X))
+    with pytest.raises(ArgumentError, match="predict needs a data loader"):
+        predictor.predict()

@@ -29,7 +29,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of installed packages, with the extras in pyproject.toml."""
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     extras = {
-        name: texts for name, texts in project["optional-dependencies"].items() if name.startswith(("mm", "hosts"))
+        name: texts
+        for name, texts in project["optional-dependencies"].items()
+        if name.startswith(("mm", "hosts", "models"))
     }
     lines = [f"Provides-Extra: {extra}" for extra in extras]
     lines += [f"Requires-Dist: {text} ; extra == '{extra}'" for extra in extras for text in extras[extra]]
@@ -85,6 +87,18 @@ def test_a_module_that_cannot_be_imported_does_not_stop_a_code_base(
     with pytest.raises(UnknownNameError, match="could not be imported. ModuleNotFoundError"):
         MODELS.get("Lost")
     uninstall()
+
+
+def test_a_model_package_that_cannot_be_imported_is_a_problem(
+    package: WritePackage, site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package("torchvision", {"__init__": "raise RuntimeError('operator torchvision::nms does not exist')"})
+    assert main(["doctor", "--json"]) == 2
+    (row,) = [row for row in json.loads(capsys.readouterr().out) if row["name"] == "models"]
+    assert row["problems"] == [
+        "Cannot import torchvision: RuntimeError: operator torchvision::nms does not exist",
+        "torchvision was built for a different build of torch. Install both from the same index.",
+    ]
 
 
 def test_a_missing_package_is_reported_with_the_whole_list(

@@ -106,6 +106,14 @@ def test_a_start_from_an_earlier_checkpoint_replaces_what_followed_it(tmp_path: 
     assert iterations(tmp_path, "accuracy") == [4, 8]
 
 
+def test_records_before_a_change_of_the_batch_size_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run_in(tmp_path, train_dataloader=loader(40)).train()
+    longer = {"train_cfg": {"by_epoch": True, "max_epochs": 5}, "resume": True}
+    run_in(tmp_path, train_dataloader=loader(40, batch_size=8), **longer).train()
+    assert iterations(tmp_path, "accuracy") == [5, 10, 15, 20, 25]
+    assert "The iteration is now 15 instead of 30" in caplog.text
+
+
 def test_derived_facts_of_other_engines_are_named(tmp_path: Path) -> None:
     lines = [{"lr": 0.1, "loss": 1.0, "epoch": at // 99 + 1, "iter": at, "step": at} for at in (50, 149, 248)]
     file = tmp_path / "20260101_000000/vis_data/scalars.json"

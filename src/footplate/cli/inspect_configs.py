@@ -252,7 +252,10 @@ def _try_to_import(module: str) -> bool:
     try:
         importlib.import_module(module)
     except Exception as error:
-        print_error(labeled("warning", f"{module} cannot be imported: {type(error).__name__}: {error}") + "\n")
+        from footplate.openmmlab.skipped_imports import explain_cause
+
+        text = ". ".join([f"{module} cannot be imported: {type(error).__name__}: {error}", *explain_cause(error)])
+        print_error(labeled("warning", text) + "\n")
         return False
     return True
 

@@ -107,7 +107,8 @@ def split_target(batch: Any) -> tuple[Any, Any]:
             found=list(batch) if isinstance(batch, Mapping) else type(batch),
             notes=[
                 f"Use a tuple (inputs, target), a dict with exactly one of the keys {', '.join(TARGET_KEYS)},",
-                "or pass `training_step` and metrics that are functions of (predictions, batch).",
+                "or omit `loss`: pass `training_step`, and metrics that are functions of (predictions, batch), such as",
+                "`val_evaluator={'loss': function}` for the validation loss.",
             ],
         )
     if not isinstance(batch, Mapping):

@@ -1,5 +1,6 @@
 """Base classes for the training and evaluation loops."""
 
+import logging
 from collections.abc import Generator, Iterator, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -17,6 +18,8 @@ from footplate.evaluation.validation_schedule import checked_intervals, interval
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
 
 
 class Position(NamedTuple):
@@ -344,7 +347,12 @@ class BaseTrainLoop(BaseLoop):
                     f"the data is at epoch {state['data']['epoch']}, but the run is at epoch {self._epoch}"
                 )
             batches_read = self._data_position.load_state_dict(state["data"], self._iter)
-            if self.by_epoch:
+            if self.by_epoch and self._iter != batches_read:
+                message = (
+                    "The iteration is now %d instead of %d, because iterations count batches of the new size. "
+                    "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not."
+                )
+                _logger.warning(message, batches_read, self._iter)
                 self._iter = batches_read
 
 

@@ -8,14 +8,16 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from typing_extensions import Never
 
+from footplate.checkpoint.latest import find_latest
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
-from footplate.data import build_dataloader, length_of, metainfo_of, restore_rng
+from footplate.data import batches, build_dataloader, length_of, metainfo_of, restore_rng
 from footplate.distributed import (
     broadcast_tensors,
     get_rank,
@@ -373,6 +375,33 @@ class Runner:
         """
         return self._evaluate("test")
 
+    def predict(self, dataloader: Any = None) -> list[Any]:
+        """Returns the model's `test_step` result for each batch. For a plain module, this is its validation output.
+
+        Predicts in evaluation and inference mode. Selects the weights like `val`. With several processes, each rank
+        returns the predictions for its own share of the batches. A rank without samples for the last batch repeats one.
+
+        Args:
+            dataloader: The loader, or its config dict. Defaults to the test loader.
+        """
+        loader = self.test_dataloader if dataloader is None else self.build_dataloader(dataloader, self.seed)
+        if loader is None:
+            raise ArgumentError("predict needs a data loader, because the run has no test loop", key="dataloader")
+        if not self.checkpoints.is_loaded_by_user:
+            self.load_or_resume(whole_model=True)
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with self.phase("test"):
+                for hook in self.hooks:
+                    if hook.swaps_weights:  # use the averaged weights, like a test run
+                        hook.before_run(self)
+                        hook.before_test_epoch(self)
+                with torch.inference_mode():
+                    return [self.model.test_step(batch) for batch in batches(loader)]
+        finally:
+            self.model.train(was_training)
+
     def _evaluate(self, mode: str) -> dict[str, float]:
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
@@ -524,8 +553,8 @@ class Runner:
         """Loads the weights of a checkpoint.
 
         Args:
-            filename: The path or address of the checkpoint, or "best" for the best checkpoint in the work_dir,
-                according to the first metric in `save_best`.
+            filename: The path or address of the checkpoint, "last" for the newest intact checkpoint in the work_dir, or
+                "best" for the best one, according to the first metric in `save_best`.
             map_location: The device to load the checkpoint to.
             strict: Whether to raise an error if a tensor is missing or unexpected.
             revise_keys: Pairs of a regular expression and its replacement, applied to tensor names.
@@ -534,9 +563,15 @@ class Runner:
             The checkpoint.
 
         Raises:
-            ArgumentError: The run has no best checkpoint.
+            ArgumentError: The run has no best or last checkpoint.
         """
-        path = self.checkpoints.find_best(self) if filename == "best" else filename
+        path: str | None = filename
+        if filename == "best":
+            path = self.checkpoints.find_best(self)
+        elif filename == "last":
+            path = find_latest(self.folder.home)
+        if path is None:
+            raise ArgumentError(f"there is no last checkpoint in '{self.folder.home}'", found="last")
         return self.checkpoints.load(self, path, map_location, strict=strict, revise_keys=revise_keys)
 
     def resume(
@@ -750,11 +785,9 @@ class Runner:
         self.train_loop.stop_training = wanted
 
     fit = MethodElsewhere("Runner has no 'fit'. Pass the dataloaders to Runner(...), and call runner.train().")
+    current_epoch = MethodElsewhere("Runner has no 'current_epoch'. Use runner.epoch.")
+    global_step = MethodElsewhere("Runner has no 'global_step'. Use runner.iter, which counts batches.")
     validate = evaluate = MethodElsewhere("Runner has no such method. Call runner.val(), which returns the metrics.")
-    predict = MethodElsewhere(
-        "Runner has no 'predict'. Load a checkpoint with runner.load_checkpoint, call runner.model.eval(), and call "
-        "runner.model.test_step(batch) for each batch in torch.inference_mode()."
-    )
 
     @property
     def train_dataloader(self) -> Any:

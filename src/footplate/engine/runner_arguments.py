@@ -49,7 +49,7 @@ RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
 
 
 class MethodElsewhere:
-    """A method that only other engines' trainers have. Accessing it raises an AttributeError with `advice`."""
+    """A member that only other engines' trainers have. Accessing it raises an AttributeError with `advice`."""
 
     def __init__(self, advice: str) -> None:
         self._advice = advice

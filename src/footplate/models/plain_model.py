@@ -300,6 +300,11 @@ class PlainModel(ModelWrapper, BaseModel):
             return losses
         description = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output)
         notes = [self._advice] if source.startswith("the model") else []
+        if output is None and source == "training_step":
+            notes = [
+                "To skip a batch, give training_step an argument `optimizer`, and call optimizer.update_params(loss) "
+                "only for other batches."
+            ]
         if hasattr(output, "loss"):  # it is None if the model needs labels to compute a loss
             notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]
         raise ArgumentError(

@@ -19,7 +19,9 @@ from footplate.openmmlab.requirements import (
     scope_of,
 )
 from footplate.openmmlab.skipped_imports import explain_cause, skipped
-from footplate.registry.dotted_paths import module_exists
+from footplate.registry import MODELS
+from footplate.registry.dotted_paths import module_exists, top_level_spec
+from footplate.registry.root import PackageModels
 
 
 def check_code_base(name: str) -> dict[str, Any]:
@@ -52,16 +54,29 @@ def check_code_base(name: str) -> dict[str, Any]:
     return {"name": name, "version": version, "problems": problems, "remarks": [*complete, *remarks]}
 
 
+def _failed_imports(extra: str) -> list[str]:
+    """Returns a line for each installed package of models that cannot be imported, and for each known cause."""
+    lines = []
+    for registry in MODELS.children.values():
+        if isinstance(registry, PackageModels) and registry.extra == extra and top_level_spec(registry.scope):
+            try:
+                importlib.import_module(registry.scope)
+            except Exception as error:
+                lines += [f"Cannot import {registry.scope}: {type(error).__name__}: {error}", *explain_cause(error)]
+    return list(dict.fromkeys(lines))
+
+
 def check_environment() -> list[dict[str, Any]]:
     """Checks footplate's optional packages and the installed code bases.
 
     Returns one dict each for footplate, Python, torch, every extra and every installed code base, in the format of
-    `check_code_base`. A missing optional package is only a remark.
+    `check_code_base`. A missing optional package is only a remark, but a broken package of models is a problem.
     """
     versions = {"footplate": __version__, "Python": platform.python_version(), "torch": str(torch.__version__)}
     rows = [{"name": name, "version": version, "problems": [], "remarks": []} for name, version in versions.items()]
     for extra in extras():
         if scope_of(extra) not in CODE_BASES:
-            remarks = explain_unmet(extra)[:1] or ["complete"]
-            rows.append({"name": extra, "version": "", "problems": [], "remarks": remarks})
+            problems = _failed_imports(extra)
+            remarks = explain_unmet(extra)[:1] or ([] if problems else ["complete"])
+            rows.append({"name": extra, "version": "", "problems": problems, "remarks": remarks})
     return rows + [check_code_base(scope) for scope, name in CODE_BASES.items() if installed_version(name)]

@@ -92,6 +92,15 @@ def _allowed_types(parameter: inspect.Parameter) -> tuple[type, ...]:
     return tuple(members) if is_checkable else ()
 
 
+# Lightning's names of checkpoint settings.
+_OTHER_NAMES = {
+    "every_n_epochs": "interval",
+    "mode": "rule",
+    "monitor": "save_best",
+    "save_top_k": "max_keep_best",
+}
+
+
 def check_arguments(
     entry: Callable[..., Any], what: str, settings: Mapping[str, Any], *, args: Sequence[Any], source: object
 ) -> None:
@@ -111,7 +120,8 @@ def check_arguments(
     arguments = arguments_of(entry)
     for key in () if arguments.accepts_any else settings:
         if key not in arguments.types:
-            near = nearest(key, [*arguments.types, "type"])
+            alias = _OTHER_NAMES.get(key)
+            near = alias if alias in arguments.types else nearest(key, [*arguments.types, "type"])
             raise BuildError(
                 f"{what} takes no argument '{key}'",
                 origin=origin_of(source, key),

@@ -66,7 +66,7 @@ class PackageModels(Registry):
 
     def __init__(self, package: str, parent: Registry, source: str, extra: str) -> None:
         super().__init__(f"model of {package}", parent=parent, scope=package, noun="model")
-        self._source_path, self._extra = source, extra
+        self._source_path, self.extra = source, extra
         self._source: Any = None
 
     @property
@@ -77,7 +77,7 @@ class PackageModels(Registry):
             MissingExtraError: The package is not installed.
         """
         if self._source is None:
-            package = import_optional(self.scope, extra=self._extra, why=f"a model of {self.scope}")
+            package = import_optional(self.scope, extra=self.extra, why=f"a model of {self.scope}")
             self._source = resolve_name(self._source_path)(package)
         return self._source
 

@@ -236,6 +236,9 @@ def _joined_lines(path: Path) -> tuple[list[dict[str, Any]], int | None, list[st
             evaluated += [{**line, "mode": "val", "at": start.iteration} for line in lines]
             continue
         if start.kind:
+            if length and start.epoch_length:  # after a change of the batch size, count in batches of the new size
+                for line in trained:
+                    line["at"] = line["at"] * start.epoch_length / length
             length = start.epoch_length
             for line in lines:
                 line["at"] = line.get("iteration", line.get("step", 0.0))

@@ -75,6 +75,19 @@ def test_one_cycle_sets_the_base_value_of_later_schedules() -> None:
     assert rates(optimizer) == [0.5]
 
 
+def test_one_cycle_keeps_the_ratios_of_the_groups() -> None:
+    optimizer = sgd(0.1, 0.01)
+    schedule = ParamSchedule(optimizer, OneCycle(eta_max=5.0, total_steps=4, pct_start=0.5))
+    seen = [rates(optimizer)]
+    schedule.rewind()
+    schedule.start()
+    for _ in range(3):
+        schedule.step()
+        seen.append(rates(optimizer))
+    assert [first for first, _ in seen] == pytest.approx([0.2, 5.0, 2.50001, 2e-5])
+    assert [second for _, second in seen] == pytest.approx([first / 10 for first, _ in seen])
+
+
 @pytest.mark.parametrize(
     ("field", "key", "value"), [("momentum", "betas", (0.45, 0.999)), ("weight_decay", "weight_decay", 0.005)]
 )

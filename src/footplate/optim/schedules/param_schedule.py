@@ -182,7 +182,8 @@ class ParamSchedule:
 
         A schedule that requires validation metrics has no first step.
         """
-        self.base_values = [self.curve.rebased(base) for base in self.base_values]
+        top = max(self.base_values)
+        self.base_values = [self.curve.rebased(base, base / top if top else 1.0) for base in self.base_values]
         for group, base in zip(self.optimizer.param_groups, self.base_values, strict=True):
             group[self._initial] = base
         if not self.takes_metrics:
@@ -194,8 +195,9 @@ class ParamSchedule:
         if not self.begin <= self._global_step < self.end:
             return
         self.last_step += 1
-        if len(self.base_values) < len(self.optimizer.param_groups):
+        if (known := len(self.base_values)) < len(self.optimizer.param_groups):
             self._add_groups()
+            self.base_values[known:] = [self.curve.rebased(base, 1.0) for base in self.base_values[known:]]
         for group, value in zip(self.optimizer.param_groups, self._get_value(), strict=True):
             if self.verbose and value != read_field(group, self._key):
                 _logger.info("%s: %g", self.param_name, value)

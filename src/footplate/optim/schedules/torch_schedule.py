@@ -18,6 +18,7 @@ from footplate.optim.schedules.plateau import MetricSchedule
 
 _BY_ITERATION = (CyclicLR, OneCycleLR)  # torch requires these to step after each batch
 _logger = logging.getLogger("footplate.optim")
+_ELSEWHERE = {"interval": "by_epoch=False for 'step'"}  # Lightning's name
 
 
 class TorchSchedule(MetricSchedule):
@@ -145,5 +146,5 @@ def torch_schedule(cfg: Any, optimizer: HasParamGroups, *, counts_epochs: bool) 
     settings = dict(cfg) if isinstance(cfg, Mapping) else {"scheduler": cfg}
     if not isinstance(settings.get("scheduler"), LRScheduler):
         return None
-    check_keys("schedule", settings, ("scheduler", "by_epoch", "monitor"), prefix="")
+    check_keys("schedule", settings, ("scheduler", "by_epoch", "monitor"), prefix="", elsewhere=_ELSEWHERE)
     return TorchSchedule(optimizer, counts_epochs=counts_epochs, **settings)
