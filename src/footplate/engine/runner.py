@@ -378,7 +378,7 @@ class Runner:
     def predict(self, dataloader: Any = None) -> list[Any]:
         """Returns the model's `test_step` result for each batch. For a plain module, this is its validation output.
 
-        Predicts in evaluation and inference mode. Selects the weights like `val`. With several processes, each rank
+        Predicts in evaluation and inference mode, with the same weights as `test`. With several processes, each rank
         returns the predictions for its own share of the batches. A rank without samples for the last batch repeats one.
 
         Args:
@@ -394,7 +394,7 @@ class Runner:
         try:
             with self.phase("test"):
                 for hook in self.hooks:
-                    if hook.swaps_weights:  # use the averaged weights, like a test run
+                    if hook.swaps_weights:
                         hook.before_run(self)
                         hook.before_test_epoch(self)
                 with torch.inference_mode():
