@@ -123,12 +123,13 @@ def test_training_starts_from_the_checkpoint_that_the_user_has_loaded(
     runner.train()
 
 
-def test_restart_by_torchrun_resumes_although_the_script_loads_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("resume", "restarts"), [(False, "1"), ("auto", "0")])
+def test_restarted_script_resumes_although_it_loads_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool | str, restarts: str
 ) -> None:
     Runner(**settings(tmp_path)).train()
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    runner = Runner(**settings(tmp_path))
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+    runner = Runner(**settings(tmp_path, resume=resume))
     runner.load_checkpoint(str(tmp_path / "epoch_1.pth"))
     runner.train()
     assert runner.iter == 12

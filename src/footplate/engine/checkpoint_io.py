@@ -192,6 +192,8 @@ class CheckpointIO:
             keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
             state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
             self.random = state.random_of(checkpoint, runner.rank)
+        if runner.resume_plan.resume == "auto":
+            runner.resume_plan.is_due = False
         self.saver.last = path
         infos = runner.message_hub.runtime_info
         for name, value in infos.items():
@@ -199,13 +201,13 @@ class CheckpointIO:
                 infos[name] = relocate(value, storage.parent(path))
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
 
-    def start(self, runner: "Runner", *, whole_model: bool) -> None:
+    def start(self, runner: "Runner", *, whole_model: bool, for_training: bool) -> None:
         """Loads the checkpoint that the run starts from; see `Runner.load_or_resume`."""
         plan = runner.resume_plan
-        if self.has_weights and not plan.is_restart:
+        if self.has_weights and not (for_training and plan.is_due):
             return
         load = plan.find()
-        if load is not None:
+        if load is not None and (load.resuming or not self.has_weights):
             key = at_key("load_from") if load.path == plan.load_from else nullcontext()
             with self._loading(load), located(runner.cfg), key, runner.folder.buffered_log():
                 checkpoint: Mapping[str, Any] = {}
@@ -217,7 +219,8 @@ class CheckpointIO:
                     self.report.require_whole_model()
                     trained = _meta_of(checkpoint).get("dataset_meta")
                     check_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
-        self.has_weights, plan.is_restart = True, False
+        self.has_weights = True
+        plan.is_due = False
 
     @contextmanager
     def _loading(self, load: Load) -> Iterator[Load]:

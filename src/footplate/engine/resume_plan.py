@@ -43,17 +43,18 @@ class ResumePlan:
 
     Attributes:
         option: The option that resumes the run, for messages.
-        is_restart: Whether the run still has to resume after a restart, even if the script loads other weights.
+        is_due: Whether training still has to resume although the script has loaded other weights: with "auto", and
+            after a restart by torchrun.
     """
 
     option = "--resume (resume=True)"
-    is_restart = False
 
     def __init__(self, home: str, load_from: str | None, resume: bool | str, *, takes_settings: bool) -> None:
         self.home = home
         self.load_from = load_from
         self.resume = resume
         self.takes_settings = takes_settings
+        self.is_due = resume == "auto"
         restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         if restarts != "0":
             # `home` contains no checkpoints of other runs, because a run refuses to start in such a folder.
@@ -68,7 +69,7 @@ class ResumePlan:
             )
             if is_saved:
                 self.load_from, self.resume = None, True
-                self.is_restart = True
+                self.is_due = True
 
     def find(self) -> Load | None:
         """Returns the checkpoint that the run starts from, or None. All ranks must call this method.

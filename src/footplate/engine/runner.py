@@ -387,8 +387,7 @@ class Runner:
         loader = self.test_dataloader if dataloader is None else self.build_dataloader(dataloader, self.seed)
         if loader is None:
             raise ArgumentError("predict needs a data loader, because the run has no test loop", key="dataloader")
-        if not self.checkpoints.is_loaded_by_user:
-            self.load_or_resume(whole_model=True)
+        self.load_or_resume(whole_model=True, for_training=False)
         was_training = self.model.training
         self.model.eval()
         try:
@@ -408,7 +407,7 @@ class Runner:
         if loop is None:
             needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
-        self.load_or_resume(whole_model=mode == "test")
+        self.load_or_resume(whole_model=mode == "test", for_training=False)
         with running(self, for_training=False):
             self.call_hook("before_run")
             with self.phase(mode):
@@ -596,13 +595,16 @@ class Runner:
             self, filename, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
         )
 
-    def load_or_resume(self, *, whole_model: bool = False) -> None:
+    def load_or_resume(self, *, whole_model: bool = False, for_training: bool = True) -> None:
         """Loads the checkpoint selected by `load_from` and `resume`, unless the run has loaded weights before.
+
+        Training with `resume="auto"` resumes even if the script has loaded weights, so that it can be restarted.
 
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
+            for_training: Whether the run is about to train.
         """
-        self.checkpoints.start(self, whole_model=whole_model)
+        self.checkpoints.start(self, whole_model=whole_model, for_training=for_training)
 
     def restore_random_state(self) -> None:
         """Restores the random state from the resumed checkpoint. Loops call this method before training starts."""
