@@ -24,8 +24,7 @@ from footplate.optim.schedules.curves import (
 
 def walk(curve: Curve, span: int, base: float = 1.0) -> list[float]:
     """Returns the values at each position, each computed from the previous one."""
-    value, values = curve.rebased(base, 1.0), []
-    base = value
+    value, values = base, []
     for position in range(span):
         value = curve(value, base, position, span)
         values.append(value)

@@ -92,11 +92,8 @@ class Curve:
         """Returns the curve's length in epochs or iterations, or None if the schedule's `end` determines the length."""
         return None
 
-    def rebased(self, base: float, ratio: float) -> float:
-        """Returns the base value to use instead of `base` in this schedule and all later ones.
-
-        `ratio` is the base value divided by the highest base value of all groups.
-        """
+    def rebased(self, base: float) -> float:
+        """Returns the base value to use instead of `base` in this schedule and all later ones."""
         return base
 
     def ends_at_base(self) -> bool:

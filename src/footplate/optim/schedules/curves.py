@@ -280,8 +280,7 @@ class Cycle(Curve):
 class OneCycle(Cycle):
     """Increases from `eta_max / div_factor` to `eta_max`, then decays to `eta_max / div_factor / final_div_factor`.
 
-    The parameter group with the highest base value peaks at `eta_max`. The other groups keep their ratio to it, for
-    example the `lr_mult` of a backbone. The curve is constant after `total_steps`. Unlike torch's OneCycleLR,
+    The curve does not depend on the base value. It is constant after `total_steps`. Unlike torch's OneCycleLR,
     `OneCycleLR` changes only the learning rate and not the momentum.
 
     Source: Super-Convergence (Smith and Topin, 2019).
@@ -302,11 +301,12 @@ class OneCycle(Cycle):
     final_div_factor: float = number(1e4, above=0)
 
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
-        peak = base / self.rebased(base, 1.0) * self.eta_max  # exact for the highest group
-        return self.value_at(position, self.total_steps or span, (base, peak, base / self.final_div_factor))
+        first = self.eta_max / self.div_factor
+        targets = (first, self.eta_max, first / self.final_div_factor)
+        return self.value_at(position, self.total_steps or span, targets)
 
-    def rebased(self, base: float, ratio: float) -> float:
-        return ratio * (self.eta_max / self.div_factor)
+    def rebased(self, base: float) -> float:
+        return self.eta_max / self.div_factor
 
     def length(self) -> int | None:
         return self.total_steps

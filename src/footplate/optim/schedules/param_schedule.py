@@ -182,8 +182,15 @@ class ParamSchedule:
 
         A schedule that requires validation metrics has no first step.
         """
-        top = max(self.base_values)
-        self.base_values = [self.curve.rebased(base, base / top if top else 1.0) for base in self.base_values]
+        rebased = [self.curve.rebased(base) for base in self.base_values]
+        if len(set(rebased)) < len(set(self.base_values)):
+            _logger.warning(
+                "%s gives all parameter groups the same %s, as in MMEngine, and ignores multipliers such as lr_mult. "
+                "To keep them, combine LinearLR and CosineAnnealingLR.",
+                type(self.curve).__name__,
+                self.param_name,
+            )
+        self.base_values = rebased
         for group, base in zip(self.optimizer.param_groups, self.base_values, strict=True):
             group[self._initial] = base
         if not self.takes_metrics:
@@ -195,9 +202,8 @@ class ParamSchedule:
         if not self.begin <= self._global_step < self.end:
             return
         self.last_step += 1
-        if (known := len(self.base_values)) < len(self.optimizer.param_groups):
+        if len(self.base_values) < len(self.optimizer.param_groups):
             self._add_groups()
-            self.base_values[known:] = [self.curve.rebased(base, 1.0) for base in self.base_values[known:]]
         for group, value in zip(self.optimizer.param_groups, self._get_value(), strict=True):
             if self.verbose and value != read_field(group, self._key):
                 _logger.info("%s: %g", self.param_name, value)
