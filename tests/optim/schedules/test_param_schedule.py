@@ -60,8 +60,8 @@ def test_schedules_of_one_field_are_combined() -> None:
 def test_multipliers_that_one_cycle_ignores_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     optimizer = sgd(1.0, 0.1)
     ParamSchedule(optimizer, OneCycle(2.5, 5))
-    assert rates(optimizer) == [0.1, 0.1]
-    assert "OneCycle gives all parameter groups the same lr" in caplog.text
+    assert rates(optimizer) == pytest.approx([0.1, 0.1])
+    assert "gives all parameter groups the same lr" in caplog.text
 
 
 def test_each_group_has_its_own_base_value() -> None:

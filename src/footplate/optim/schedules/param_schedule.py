@@ -187,7 +187,7 @@ class ParamSchedule:
             _logger.warning(
                 "%s gives all parameter groups the same %s, as in MMEngine, and ignores multipliers such as lr_mult. "
                 "To keep them, combine LinearLR and CosineAnnealingLR.",
-                type(self.curve).__name__,
+                type(self).__name__,
                 self.param_name,
             )
         self.base_values = rebased
