@@ -3,31 +3,8 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.error_context import add_note, at_key, locate, located, origin_of, with_origins
+from footplate.error_context import add_note, locate, located
 from footplate.errors import ArgumentError, CheckpointError, FootplateError, Origin
-
-
-def test_at_key_prepends_to_key_path() -> None:
-    with pytest.raises(ArgumentError) as caught, at_key("optim_wrapper"), at_key("optimizer"):
-        raise ArgumentError("wrong", key="lr")
-    assert caught.value.key == "optim_wrapper.optimizer.lr"
-    with pytest.raises(ZeroDivisionError), at_key("optim_wrapper"):
-        raise ZeroDivisionError
-
-
-def test_origin_of_mapping_and_key() -> None:
-    class Traced(dict[str, int]):
-        _origins = {None: Origin("a.py", 1), "lr": Origin("a.py", 3)}
-
-    traced = Traced(lr=1, other=2)
-    assert origin_of(traced, "lr") == Origin("a.py", 3)
-    assert origin_of(traced, "other") == origin_of(traced) == Origin("a.py", 1)
-    assert origin_of({"lr": 1}, "lr") is None
-    assert origin_of(None) is None
-    copied = with_origins({"type": "SGD", **traced}, traced)
-    assert copied == {"type": "SGD", "lr": 1, "other": 2}
-    assert origin_of(copied, "lr") == Origin("a.py", 3)
-    assert origin_of(with_origins({"lr": 1}, {"lr": 1}), "lr") is None
 
 
 class WithOrigins(dict[str, Any]):

@@ -81,16 +81,6 @@ def test_missing_extra_error_names_the_extra() -> None:
     assert str(error) == str(pickle.loads(pickle.dumps(error))) == text
 
 
-@pytest.mark.parametrize(
-    ("key", "prefix", "path"),
-    [("", "model", "model"), ("lr", "optimizer", "optimizer.lr"), ("[2].type", "custom_hooks", "custom_hooks[2].type")],
-)
-def test_within_prepends_to_key_path(key: str, prefix: str, path: str) -> None:
-    error = FootplateError("wrong", key=key)
-    assert error.within(prefix) is error
-    assert error.key == path
-
-
 def test_control_characters_in_error_are_escaped() -> None:
     error = ConfigError("no file 'a\x1eb\x0bc'", suggestion="d\x1b[2Je", notes=["tried 'f\r\u2028g'", "学习率\th"])
     assert str(error).splitlines() == [

@@ -11,10 +11,8 @@ import pytest
 
 from footplate.cli.output import wrap_for_screen
 from footplate.messages import (
-    nearest,
     printable,
     terminal_width,
-    wrap_log,
     wrap_text,
 )
 
@@ -51,36 +49,6 @@ def test_commands_print_only_through_streams() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("word", "near"),
-    [
-        ("train_dataloder", "train_dataloader"),
-        ("CheckpoinHook", "CheckpointHook"),
-        ("intervall", "interval"),
-        ("gallery_dataloader", None),
-        ("", None),
-    ],
-)
-def test_nearest(word: str, near: str | None) -> None:
-    known = ["train_dataloader", "test_evaluator", "CheckpointHook", "LoggerHook", "interval", "work_dir"]
-    assert nearest(word, known) == near
-
-
-TRAIN = (
-    "19:28:23 - INFO - Iter(train) [  10/1100]  lr: 2.9511e-04  eta: 0:00:04  time: 0.2056  "
-    "data_time: 0.0265  memory: 464  loss: 2.3672"
-)
-WARNING = "19:28:20 - WARNING - LinearLR ends at 101, past the end of training at 30; its end: --set schedule.end=30"
-
-
-@pytest.mark.parametrize("width", [20, 79])
-@pytest.mark.parametrize("line", [TRAIN, WARNING])
-def test_wrapped_lines_fit_and_keep_all_words(line: str, width: int) -> None:
-    lines = wrap_log(line, width).splitlines()
-    assert " ".join(lines).split() == line.split()
-    assert max(map(len, lines)) <= max(width, len("    end: --set schedule.end=30"))
-
-
 def test_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
     assert terminal_width(io.StringIO()) is None
     assert terminal_width(object()) is None
@@ -112,17 +80,6 @@ HOOKS = "  before_train     RuntimeInfoHook (VERY_HIGH), LoggerHook (LOW)"
 )
 def test_continuation_is_indented_to_the_second_column(text: str, width: int, lines: list[str]) -> None:
     assert wrap_text(text, width).split("\n") == lines
-
-
-@pytest.mark.parametrize(("columns", "widest"), [("60", 60), (None, 100)])
-def test_default_width_is_that_of_the_terminal(
-    monkeypatch: pytest.MonkeyPatch, columns: str | None, widest: int
-) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.setattr("sys.__stdout__", None)
-    if columns is not None:
-        monkeypatch.setenv("COLUMNS", columns)
-    assert max(map(len, wrap_text("warning     " + "a " * 200).split("\n"))) in (widest, widest - 1)
 
 
 @pytest.mark.parametrize(("is_screen", "lines"), [(True, 2), (False, 1)])

@@ -3,18 +3,6 @@ import numpy as np
 from footplate.tasks.panels import LegendEntry, arrange_panels
 
 
-def test_panels_are_side_by_side_and_enlarged_by_an_integer() -> None:
-    red, blue = [200, 0, 0], [0, 0, 200]
-    left, right = np.full((100, 64, 3), red, np.uint8), np.full((100, 64, 3), blue, np.uint8)
-    page = arrange_panels({"a": left, "b": right})
-    assert page.dtype == np.uint8
-    for color in (red, blue):
-        rows, columns = np.nonzero((page == color).all(axis=2))
-        # 3 is the least whole number that makes the longer side at least 256.
-        assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (300, 192)
-    assert np.nonzero((page == red).all(axis=2))[1].max() < np.nonzero((page == blue).all(axis=2))[1].min()
-
-
 def test_a_legend_shows_every_color_below_the_panels() -> None:
     image = np.zeros((256, 256, 3), np.uint8)
     entries = [LegendEntry((200, 10 * number, 0), f"class number {number}") for number in range(12)]

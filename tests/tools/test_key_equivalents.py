@@ -16,16 +16,6 @@ def test_key_of_a_nested_section_is_found_by_its_location(tmp_path: Path) -> Non
     assert error.key == "model.head.width"
 
 
-def test_key_that_cannot_be_found_stays(tmp_path: Path) -> None:
-    path = tmp_path / "run.py"
-    path.write_text("model = dict(\n    head=dict(width=2))\n")
-    cfg = Config.fromfile(path)
-    for key in ("model.'layers.0'", "model.'layers.0"):  # a name with a dot, and a text that is not a key path
-        error = BuildError("unknown", key=key, origin=Origin(str(path), 2))
-        restore_key(error, cfg)
-        assert error.key == key
-
-
 def test_key_of_a_writer_is_that_of_the_logger(tmp_path: Path) -> None:
     path = tmp_path / "run.py"
     path.write_text(

@@ -67,14 +67,6 @@ def test_first_generation_run_that_counts_iterations(tmp_path: Path) -> None:
     assert points(file, "mIoU", "val") == [(100, 0.3)]
 
 
-def test_scalars_of_a_resumed_run_replace_later_ones(tmp_path: Path) -> None:
-    first: Lines = [{"lr": 0.1, "loss": float(at), "iter": at, "step": at} for at in (10, 20, 30)]
-    second: Lines = [{"lr": 0.1, "loss": -float(at), "iter": at, "step": at} for at in (30, 40)]
-    write(tmp_path / "20260101_000000/vis_data/scalars.json", first)
-    write(tmp_path / "20260102_000000/vis_data/scalars.json", second)
-    assert points(tmp_path, "loss", "train") == [(10, 10), (20, 20), (30, -30), (40, -40)]
-
-
 def test_losses_before_the_first_validation_of_a_resumed_run_are_kept(tmp_path: Path) -> None:
     first: Lines = [{"lr": 0.1, "loss": float(at), "iter": at, "step": at} for at in (10, 20, 30)]
     again: Lines = [{"mIoU": 0.5, "step": 20}, {"lr": 0.1, "loss": -30.0, "iter": 30, "step": 30}]
@@ -195,17 +187,6 @@ def test_incomplete_last_line_is_left_out(tmp_path: Path) -> None:
     assert points(_text(tmp_path / "scalars.json", whole + '{"loss": 2, "it'), "loss", "train") == [(5, 1)]
     with pytest.raises(DataError, match="line 1 of .* is not valid JSON"):
         read_run(_text(tmp_path / "scalars.json", '{"loss": 2, "it\n' + whole))
-
-
-def test_a_damaged_environment_and_folders_named_like_files_leave_the_run_readable(tmp_path: Path) -> None:
-    start = tmp_path / "20260101_000000"
-    write(start / "vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
-    for folder in ("a.log", "iter_1.pth", "20260101_000000/vis_data/vis_image/val_1_2.png"):
-        (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "gone.pth").symlink_to("nowhere")
-    (start / "environment.json").write_text("{")
-    run = read_run(tmp_path)
-    assert (run.environment, run.warnings, run.checkpoints, run.images) == ({}, [], {}, [])
 
 
 def _text(path: Path, text: str) -> Path:

@@ -101,16 +101,6 @@ def test_colors_are_repeated_if_there_are_fewer_than_shapes() -> None:
     assert [image[at, at].tolist() for at in (2, 7, 12)] == [RED, [0, 0, 255], RED]
 
 
-@pytest.mark.parametrize(
-    ("alignment", "columns"),
-    [("right", slice(0, 33)), ("center", slice(10, 54))],
-)
-def test_texts_are_aligned(alignment: Any, columns: slice) -> None:
-    drawing = black(64).draw_texts("abc", [32, 20], font_sizes=12, colors="w", horizontal_alignments=alignment)
-    found = painted(drawing)
-    assert found[:, columns].sum() == found.sum() > 20
-
-
 def test_letters_of_many_scripts_are_drawn() -> None:
     drawn = {letter: black(64).draw_texts(letter, [5, 5], font_sizes=40).get_image().tobytes() for letter in "aäłΩЖ"}
     assert len(set(drawn.values())) == 5

@@ -203,17 +203,6 @@ def test_the_truth_of_a_file_counts_for_the_images_that_were_seen(tmp_path: Path
     assert values([*samples, sample(4)], ann_file=coco_file(tmp_path))["coco/bbox_mAP"] == pytest.approx(67 / 101)
 
 
-@pytest.mark.parametrize("ids", [(7, 7), ("a", "b"), (None, None)])
-def test_the_ids_of_annotations_do_not_affect_the_values(tmp_path: Path, ids: Any) -> None:
-    annotations = [
-        {"image_id": image, "category_id": 20, "bbox": [0, 0, 10, 10]} | ({} if number is None else {"id": number})
-        for image, number in zip((3, 4), ids, strict=True)
-    ]
-    path = coco_file(tmp_path, annotations=annotations)
-    samples = [sample(3, found=[(0, 0, 1)]), sample(4, found=[(0, 0, 1)])]
-    assert values(samples, ann_file=path)["coco/bbox_mAP"] == 1.0
-
-
 def test_ids_of_images_and_categories_may_be_strings(tmp_path: Path) -> None:
     path = coco_file(
         tmp_path,
@@ -230,7 +219,7 @@ def test_ids_of_images_and_categories_may_be_strings(tmp_path: Path) -> None:
 
 
 def test_masks_of_a_file_may_be_polygons_and_crowds_run_lengths(tmp_path: Path) -> None:
-    common = {"image_id": 3, "category_id": 20, "bbox": [0, 0, 10, 10], "area": 100}
+    common = {"image_id": 3, "category_id": 20, "area": 100}  # boxes are not required
     polygon = {"id": 1, "iscrowd": 0, "segmentation": [[0, 0, 10, 0, 10, 10, 0, 10]], **common}
     crowd = {"id": 2, "iscrowd": 1, "segmentation": {"size": list(SIZE), "counts": [120 * 80, 120 * 80]}, **common}
     path = coco_file(tmp_path, annotations=[polygon, crowd])
@@ -238,17 +227,6 @@ def test_masks_of_a_file_may_be_polygons_and_crowds_run_lengths(tmp_path: Path) 
     found.pred_instances.masks = torch.zeros(2, *SIZE, dtype=torch.bool)
     found.pred_instances.masks[0, :10, :10] = found.pred_instances.masks[1, 50:60, 100:110] = True
     assert values([found], ann_file=path, metric="segm")["coco/segm_mAP"] == 1.0
-
-
-def test_annotations_of_masks_need_no_boxes(tmp_path: Path) -> None:
-    mask = {"id": 1, "image_id": 3, "category_id": 20, "segmentation": [[0, 0, 10, 0, 10, 10, 0, 10]], "area": 100}
-    path = coco_file(tmp_path, annotations=[mask])
-    found = sample(3, found=[(0, 0, 1)])
-    found.pred_instances.masks = torch.zeros(1, *SIZE, dtype=torch.bool)
-    found.pred_instances.masks[0, :10, :10] = True
-    assert values([found], ann_file=path, metric="segm")["coco/segm_mAP"] == 1.0
-    with pytest.raises(DataError, match="^entry 0 of 'annotations' in '.*' must be a dict with the keys .*bbox"):
-        values([found], ann_file=path, metric="bbox")
 
 
 def test_the_file_of_the_dataset_is_the_default(tmp_path: Path) -> None:
