@@ -18,9 +18,6 @@ from footplate.errors import ConfigSyntaxError, Origin
         ("- a", "a config must be a mapping of keys to values", 1),
         ("a: 1\n2: 3", "a top-level key must be a string", 2),
         ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor", 1),
-        ("a: &x [*x]", "found unconstructable recursive node", 1),
-        ("? {b: 1}\n: 2", "a key must not be a list or a mapping", 1),
-        ("a: \x01", "not valid YAML", 0),
         ("a: 1\n---\nb: 2", "expected a single document", 2),
     ],
 )
@@ -54,7 +51,6 @@ def test_yaml_numbers_dates_tuples_and_merges() -> None:
     [
         ('{\n"a": 1,\n"a": 2}', "the key 'a' occurs twice in one object", 0),
         ('{"a": 1\n"b": 2}', "expecting ',' delimiter", 2),
-        ('{"a": 1}\n2', "extra data", 2),
         ("", "expecting value", 1),
         ("[1]", "a config must be a mapping of keys to values", 1),
     ],
@@ -82,7 +78,6 @@ def test_json_values(text: str, value: Any) -> None:
     [
         ("a = 1\na = 2", "Cannot overwrite a value", 0),
         ("a = \n", "Invalid value", 1),
-        ("a = 1\n[b", "Expected ']'", 0),
     ],
 )
 def test_invalid_toml_reports_the_line(text: str, message: str, line: int) -> None:

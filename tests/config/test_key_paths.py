@@ -26,7 +26,6 @@ def config() -> Config:
         ({"a.l": {"1": dict(y=9)}}, "a", dict(b=1, l=[dict(x=1), dict(x=2, y=9)], t=(1, 2))),
         ({"a.l.0": dict(_delete_=True, w=1)}, "a", dict(b=1, l=[dict(w=1), dict(x=2)], t=(1, 2))),
         ({"a.t.1": 5}, "a", dict(b=1, l=[dict(x=1), dict(x=2)], t=(1, 5))),
-        ({"a": dict(_delete_=True, q=1)}, "a", dict(q=1)),
         ({"keys.p.q.r": 2}, "keys", {"p.q": dict(r=2), 3: "three"}),
         ({"keys.'new.key'.r": 2}, "keys", {"p.q": dict(r=1), 3: "three", "new.key": dict(r=2)}),
         ({"keys.3": 2}, "keys", {"p.q": dict(r=1), 3: 2}),

@@ -13,7 +13,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from footplate.tools.report import embed_images, write_report
-from footplate.tools.report_overview import SweepSummary
 from footplate.tools.runs import Run, RunImage
 
 
@@ -94,33 +93,6 @@ def test_no_text_of_a_run_ends_or_opens_a_script(make_run: Callable[..., Run], t
     assert not re.search("<!--|[<>&\u2028\u2029]", json_of(page))
 
 
-def test_sweep_page_contains_trials_and_the_command_of_the_best_one(
-    make_run: Callable[..., Run], tmp_path: Path
-) -> None:
-    study = pytest.importorskip("footplate.tools.sweep")
-    trials = [
-        study.TrialInfo(2, {"model.depth": 18, "lr": 0.1}, "complete", 41.0, "private/folder", ""),
-        study.TrialInfo(0, {"model.depth": 50, "lr": 0.2}, "failed", None, "private/folder", "out of memory"),
-    ]
-    summary = SweepSummary("mIoU", trials, "footplate train a.py --set lr=0.1\n")
-    write_report([make_run()], str(tmp_path / "report.html"), sweep=summary)
-    assert data_of(tmp_path / "report.html")["sweep"] == {
-        "metric": "mIoU",
-        "command": r"footplate train a.py --set lr=0.1\n",
-        "trials": [
-            {"number": 2, "values": {"model.depth": 18, "lr": 0.1}, "state": "complete", "score": 41, "note": ""},
-            {
-                "number": 0,
-                "values": {"model.depth": 50, "lr": 0.2},
-                "state": "failed",
-                "score": None,
-                "note": "out of memory",
-            },
-        ],
-    }
-    assert "private" not in (tmp_path / "report.html").read_text()
-
-
 def test_many_images_keep_several_steps_and_the_omitted_ones_are_counted(
     make_run: Callable[..., Run], tmp_path: Path
 ) -> None:
@@ -181,22 +153,3 @@ def test_panels_that_are_the_same_are_embedded_once(make_run: Callable[..., Run]
     shown = Image.open(io.BytesIO(base64.b64decode(sources[1].split(",")[1])))
     assert shown.size == (300, 300)
     assert abs(shown.getpixel((5, 5))[0] - 100) < 8  # type: ignore[index]
-
-
-@pytest.mark.parametrize(
-    "layout",
-    [
-        {"panels": [["image", 0, 0, 901, 300]], "legend": []},
-        {"panels": [["image", 0, 0, 9, 9]], "legend": [["bag", "red;x", 0, 0]]},
-        None,
-    ],
-)
-def test_image_with_an_invalid_layout_is_shown_whole(make_run: Callable[..., Run], layout: Any) -> None:
-    run = make_run()
-    _write_panels(run, layout)
-    found = embed_images([run], 160).found
-    assert [frame["panels"] for frame in found[0]["frames"]] == [
-        [{"caption": "", "src": 0}],
-        [{"caption": "", "src": 1}],
-    ]
-    assert found[0]["frames"][0]["legend"] == []

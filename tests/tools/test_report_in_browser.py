@@ -174,15 +174,6 @@ def test_page_fits_the_width_of_a_phone(show: Callable[..., Any], make_run: Call
     assert (width, wide) == (400, 0)
 
 
-def test_page_of_a_long_run_is_small_and_fast(
-    show: Callable[..., Any], make_run: Callable[..., Run], tmp_path: Path
-) -> None:
-    page = show(make_run(lines=100_000, interval=1))
-    assert (tmp_path / "report.html").stat().st_size < 3_000_000
-    assert range_of(page) == (0, 100_000)
-    assert page.execute_script("return performance.now()") < 5_000
-
-
 def _hostile_run(folder: Path, text: str) -> Run:
     """Returns a run whose files hold the text wherever a run may write one, read as the command reads it."""
     start = folder / "hostile" / "20260101_000000"

@@ -108,18 +108,6 @@ def test_invalid_arguments_of_accuracy_are_refused(arguments: dict[str, Any], me
 
 
 @pytest.mark.parametrize(
-    ("samples", "given", "meta", "count"),
-    [
-        ([{"pred_score": [0.1] * 4}], None, None, 4),
-        ([{"pred_label": [1]}], 7, {"classes": "ab"}, 7),
-        ([{"pred_label": [1]}], None, {"classes": ("a", "b", "c")}, 3),
-    ],
-)
-def test_the_number_of_classes_is_determined(samples: Any, given: int | None, meta: Any, count: int) -> None:
-    assert class_count(samples, given, meta) == count
-
-
-@pytest.mark.parametrize(
     ("samples", "given", "words"),
     [
         ([{"pred_score": [0.1] * 4}], 5, r"found: \[4, 5\]"),
