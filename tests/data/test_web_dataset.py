@@ -18,7 +18,6 @@ from footplate.data import (
     batches,
     build_dataloader,
     check_dataloader,
-    samplers,
     web_dataset,
 )
 from footplate.data.position import DataPosition, position_in
@@ -211,16 +210,6 @@ def test_the_window_mixes_only_neighboring_shards() -> None:
     assert list(sampler) != order
     endless = InfiniteSampler(Shards(range(1000)), seed=3, shard_window=4).iterate_from(0)
     assert [next(endless) for _ in range(1000)] == order
-
-
-def test_the_order_does_not_depend_on_the_number_of_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    write_shards(tmp_path, (9, 3, 17, 8))
-    dataset = WebDataset(str(tmp_path))
-    whole = list(DefaultSampler(dataset, seed=1, round_up=False, shard_window=2))
-    monkeypatch.setattr(samplers, "get_data_world_size", lambda: 3)
-    for rank in range(3):
-        monkeypatch.setattr(samplers, "get_data_rank", lambda rank=rank: rank)
-        assert list(DefaultSampler(dataset, seed=1, round_up=False, shard_window=2)) == whole[rank::3]
 
 
 @pytest.mark.parametrize(

@@ -222,19 +222,6 @@ def test_first_step_uses_same_bucket_order(on_ranks: Callable[..., list[Any]]) -
         assert one_wrapper == new_wrappers
 
 
-def settled(cfg: dict[str, Any]) -> list[float]:
-    model = Line()
-    wrap_model(model, cfg)
-    assert model.weight.grad is None
-    assert "forward" not in vars(model)
-    return [float(each) for each in model.weight.detach()]
-
-
-def test_rebuild_buckets_leaves_no_gradients(on_ranks: Callable[..., list[Any]]) -> None:
-    cases = [({},), ({"find_unused_parameters": True},), ({"static_graph": True},)]
-    assert on_ranks(2, for_each, settled, cases) == [[[1.0, 2.0]] * 3] * 2
-
-
 class Forked(BaseModel):
     """A model whose second head is not used in the loss."""
 
@@ -276,17 +263,6 @@ def test_parameter_that_was_frozen_after_wrapping_is_reported(on_ranks: Callable
         lines = found.splitlines()
         assert lines[0].startswith("4 parameters were not used in the loss of the previous iteration: trunk.weight, ")
         assert lines[2] == "  Set find_unused_parameters=True, or freeze them before the model is wrapped."
-
-
-def settings_of(cfg: dict[str, Any]) -> list[Any]:
-    model: Any = wrap_model(Deep(), cfg)
-    return [model.gradient_as_bucket_view, model.broadcast_buffers, model.static_graph, model.find_unused_parameters]
-
-
-def test_wrapper_arguments(on_ranks: Callable[..., list[Any]]) -> None:
-    cases = [({},), ({"broadcast_buffers": False, "static_graph": True, "gradient_as_bucket_view": False},)]
-    expected = [[True, True, False, False], [False, False, True, False]]
-    assert on_ranks(2, for_each, settings_of, cases) == [expected] * 2
 
 
 def misspelt(cfg: dict[str, Any]) -> tuple[str, Any]:

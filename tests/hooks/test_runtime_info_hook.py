@@ -10,7 +10,6 @@ import torch
 from footplate import BaseModel, Hook, Runner
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
-from footplate.records import HistoryBuffer
 from footplate.registry import MODELS
 from tests.support import ToyModel, settings
 
@@ -98,16 +97,6 @@ def test_row_of_each_validation_has_losses_after_the_interval_has_changed(tmp_pa
     runner.train()
     rows = [(row["iter"], "loss" in row, "val/accuracy" in row) for row in runner.history]
     assert rows == [(iteration, True, True) for iteration in (4, 6, 9, 12)]
-
-
-def test_rows_are_means_of_more_losses_than_are_stored(tmp_path: Path) -> None:
-    """A validation interval may have more iterations than `HistoryBuffer` stores values."""
-    cfg = settings(tmp_path, by_epoch=False, default_hooks=QUIET)
-    losses = values(trained(tmp_path, train_cfg=cfg["train_cfg"]), "train/loss")
-    runner = Runner(**cfg)
-    runner.message_hub.log_scalars["train/loss"] = HistoryBuffer(max_length=2)
-    runner.train()
-    assert [row["loss"] for row in runner.history] == [sum(losses[at : at + 4]) / 4 for at in (0, 4, 8)]
 
 
 @MODELS.register_module()

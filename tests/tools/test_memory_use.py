@@ -26,14 +26,6 @@ def widths(batch: Any) -> list[int]:
     return [sample["inputs"].shape[-1] for sample in batch]
 
 
-def test_largest_samples_form_a_batch() -> None:
-    loader = DataLoader(Pictures([4, 9, 2, 7]), batch_size=2, collate_fn=list)
-    found = largest_batch(loader)
-    assert sorted(widths(found.batch)) == [7, 9]
-    assert found.samples == 4
-    assert "3x2x9" in found.description
-
-
 class Containers(Pictures):
     """Pictures as MMDetection 2.x returns them."""
 

@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -37,34 +36,6 @@ def test_invalid_parameters_are_rejected(text: str, says: str) -> None:
     with pytest.raises(ArgumentError, match=says) as caught:
         parse_parameter(text)
     assert caught.value.found == text
-
-
-class Suggesting:
-    """Notes what it is asked for and gives the least."""
-
-    def __init__(self) -> None:
-        self.asked: list[Any] = []
-
-    def suggest_int(self, *arguments: Any, log: bool) -> int:
-        self.asked.append(("int", *arguments, log))
-        return int(arguments[1])
-
-    def suggest_float(self, *arguments: Any, log: bool) -> float:
-        self.asked.append(("float", *arguments, log))
-        return float(arguments[1])
-
-    def suggest_categorical(self, key: str, places: list[int]) -> int:
-        self.asked.append((key, places))
-        return places[-1]
-
-
-def test_values_are_suggested_by_type() -> None:
-    trial = Suggesting()
-    assert parse_parameter("n=1..8").suggest(trial) == 1
-    assert parse_parameter("lr=log:0.1..1").suggest(trial) == 0.1
-    assert parse_parameter("kind=SGD,AdamW").suggest(trial) == "AdamW"
-    assert trial.asked == [("int", "n", 1, 8, False), ("float", "lr", 0.1, 1, True), ("kind", [0, 1])]
-    assert parse_parameter("kind=SGD,AdamW").value_of(1) == "AdamW"
 
 
 def test_accepted_keys_need_no_plus(tmp_path: Path) -> None:
