@@ -1,7 +1,6 @@
 import enum
-from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
+from collections import OrderedDict, defaultdict, deque, namedtuple
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,10 @@ import torch
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.checkpoint.serializable import (
     bytes_in,
-    cut_evenly,
-    cut_replicated,
-    join_state,
-    split_state,
     tensors_in,
     to_serializable,
 )
 from footplate.errors import CheckpointError
-from tests.checkpoint.sharded_examples import example
 
 Pair = namedtuple("Pair", "a b")  # noqa: PYI024 - the plain kind
 
@@ -40,9 +34,7 @@ class Number(enum.IntEnum):
         (np.bool_(True), True),
         (np.str_("a"), "a"),
         (Settings(a=Settings(b=1)), {"a": {"b": 1}}),
-        (MappingProxyType({"a": 1}), {"a": 1}),
         (defaultdict(list, a=[1]), {"a": [1]}),
-        (Counter("aab"), {"a": 2, "b": 1}),
         (OrderedDict(a=1), OrderedDict(a=1)),
         (Pair(1, [2]), (1, [2])),
         (deque([1, 2]), [1, 2]),
@@ -76,10 +68,8 @@ def test_arrays_become_tensors(dtype: str) -> None:
         ({"a": (lambda: 0,)}, "a[0]"),
         ({"hooks": {"x": frozenset({1})}}, "hooks.x"),
         ({"a": np.array([{}], dtype=object)}, "a"),
-        ({"a": np.datetime64("2020-01-01")}, "a"),
         ({"a": torch.eye(2).to_sparse()}, "a"),
         ({"a": torch.empty(1, device="meta")}, "a"),
-        ({"a": {object: 1}}, "a"),
     ],
 )
 def test_unsupported_value_raises_an_error_with_its_key(state: dict[str, Any], key: str) -> None:
@@ -125,28 +115,6 @@ def test_shared_memory_counts_once() -> None:
     state = {"a": weight, "b": [weight, (torch.zeros(5),)]}
     assert bytes_in(state) == 60
     assert len(tensors_in(state)) == 3
-
-
-def test_state_is_split_and_joined() -> None:
-    state = example()
-    rest, parts = split_state(state, cut_evenly(0, 1))
-    assert list(parts) == ["state_dict.weight", "state_dict.bias", "optimizer.state.0.exp_avg"]
-    again = join_state(rest, {name: part.tensor for name, part in parts.items()})
-    assert torch.equal(again["state_dict"]["weight"], state["state_dict"]["weight"])
-    assert again["state_dict"]["tied"] is again["state_dict"]["weight"]
-    assert isinstance(again["state_dict"], OrderedDict)
-    assert again["state_dict"]._metadata == {"": {"version": 2}}  # type: ignore[attr-defined]
-    assert again["optimizer"]["param_groups"] == [{"params": [0], "betas": (0.9, 0.99)}]
-    assert again["run"]["random"][0] is state["run"]["random"][0]
-
-
-def test_only_replicated_tensors_are_split() -> None:
-    mine, theirs = torch.ones(4), torch.ones(4)
-    cut = cut_replicated({mine.untyped_storage().data_ptr()}, 1, 2)
-    part = cut("state_dict.a", mine[:])
-    assert part is not None
-    assert (part.tensor.shape, part.offsets) == ((2,), (2,))
-    assert cut("state_dict.b", theirs) is None
 
 
 def test_values_that_torch_refuses_are_read_back(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from footplate.config import Config, ConfigDict
 from footplate.error_context import origin_of
-from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin
+from footplate.errors import ConfigError, ConfigKeyError, Origin
 
 Write = Callable[[Mapping[str, str]], Path]
 
@@ -45,17 +45,6 @@ def test_bases_of_fromstring_are_relative_to_the_current_folder(write: Write, mo
     cfg = Config.fromstring("_base_ = './b.py'\ny = dict(b=2)\n", ".py")
     assert cfg.to_dict() == {"y": {"a": 1, "b": 2}}
     assert cfg.filename is None
-
-
-def test_missing_attribute_names_the_nearest_key(write: Write) -> None:
-    cfg = Config.fromfile(write({"main.py": "a = 1\noptim_wrapper = dict(optimizer=[dict(type='SGD')])\n"}))
-    with pytest.raises(ConfigAttributeError, match="the config has no key 'tyype'") as caught:
-        cfg.optim_wrapper.optimizer[0].tyype  # noqa: B018
-    assert caught.value.suggestion == "type"
-    assert caught.value.origin is not None
-    assert caught.value.origin.line == 2
-    with pytest.raises(ConfigAttributeError, match="the config has no key 'optim_wraper'"):
-        cfg.optim_wraper  # noqa: B018
 
 
 def test_diff_shows_lines_that_differ() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from footplate.config import ConfigDict, KeyOrigin, LazyObject
 from footplate.error_context import origin_of
-from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin
+from footplate.errors import ConfigAttributeError, ConfigKeyError, Origin
 
 
 def test_dict_methods() -> None:
@@ -60,11 +60,3 @@ def test_to_dict_is_plain_and_writes_lazy_names_as_strings() -> None:
     assert plain == {"a": {"type": "torch.optim.SGD"}, "l": ({"b": 1},)}
     assert type(plain["a"]) is dict
     assert type(plain["l"][0]) is dict
-
-
-def test_merge_follows_the_rules_of_bases() -> None:
-    cfg = ConfigDict(a=dict(b=1, c=dict(d=1)), s=1)
-    cfg.merge(dict(a=dict(c=dict(_delete_=True, e=2))))
-    assert cfg == {"a": {"b": 1, "c": {"e": 2}}, "s": 1}
-    with pytest.raises(ConfigError, match="cannot be merged into a int"):
-        cfg.merge(dict(s=dict(x=1)))

@@ -11,7 +11,6 @@ from footplate.errors import OverrideError
     [
         ("1", 1),
         ("1e-3", 0.001),
-        ("-.5", -0.5),
         ("inf", float("inf")),
         ("true", True),
         ("null", None),
@@ -28,10 +27,8 @@ from footplate.errors import OverrideError
         ("(1,)", (1,)),
         ("[a, b, (c, d)]", ["a", "b", ("c", "d")]),
         ("{a: 1, 'b': [x, {c: null}]}", {"a": 1, "b": ["x", {"c": None}]}),
-        ("{0: x}", {0: "x"}),
         ("ResNet-50,a/b.py, 10k", ["ResNet-50", "a/b.py", "10k"]),
         ("#fff", "#fff"),
-        ("1], [2", "1], [2"),
         ("dict(type='SGD', lr=1e-2, betas=(0.9, 0.99))", {"type": "SGD", "lr": 0.01, "betas": (0.9, 0.99)}),
         ("poly(1,2)", "poly(1,2)"),
     ],

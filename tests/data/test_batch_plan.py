@@ -27,7 +27,7 @@ def on_rank(rank: int, world: int, size: int, batch_size: int | None, **section:
 
 def passes(size: int, world: int, batch_size: int, **where: Any) -> list[list[tuple[list[int], float]]]:
     """Returns the batches and their shares on every rank."""
-    section = {key: where.pop(key) for key in ("drop_last", "num_workers") if key in where}
+    section = {key: where.pop(key) for key in ("drop_last",) if key in where}
     found = []
     for rank in range(world):
         made = on_rank(rank, world, size, batch_size, **section)
@@ -87,10 +87,10 @@ class Shaken(Dataset[Any]):
         return index, random.random(), float(np.random.random()), float(torch.rand(()))
 
 
-def read_together(world: int, size: int, *, round_up: bool, workers: int, epoch: int) -> list[Any]:
+def read_together(world: int, size: int, *, round_up: bool, epoch: int) -> list[Any]:
     """Returns the samples of all ranks in global order."""
     sampler = {"type": "DefaultSampler", "shuffle": True, "round_up": round_up}
-    section: dict[str, Any] = {"dataset": Shaken(size), "sampler": sampler, "collate_fn": list, "num_workers": workers}
+    section: dict[str, Any] = {"dataset": Shaken(size), "sampler": sampler, "collate_fn": list}
     shares = []
     for rank in range(world):
         made = on_rank(rank, world, size, 3, **section)
@@ -102,15 +102,8 @@ def read_together(world: int, size: int, *, round_up: bool, workers: int, epoch:
 @few
 @given(st.integers(1, 8), st.integers(1, 50), st.booleans(), st.integers(0, 5))
 def test_samples_do_not_depend_on_the_number_of_ranks(world: int, size: int, round_up: bool, epoch: int) -> None:
-    whole = read_together(1, size, round_up=False, workers=0, epoch=epoch)
-    found = read_together(world, size, round_up=round_up, workers=0, epoch=epoch)
+    whole = read_together(1, size, round_up=False, epoch=epoch)
+    found = read_together(world, size, round_up=round_up, epoch=epoch)
     assert found[:size] == whole
     assert [index for index, *_ in found[size:]] == [whole[at % size][0] for at in range(len(found) - size)]
     assert len(found) == (-(-size // world) * world if round_up else size)
-
-
-@pytest.mark.parametrize(("world", "size", "workers"), [(1, 7, 2), (3, 10, 1)])
-@pytest.mark.parametrize("round_up", [True, False])
-def test_samples_do_not_depend_on_the_number_of_workers(world: int, size: int, workers: int, round_up: bool) -> None:
-    found = read_together(world, size, round_up=round_up, workers=workers, epoch=1)
-    assert found == read_together(world, size, round_up=round_up, workers=0, epoch=1)

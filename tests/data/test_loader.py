@@ -12,7 +12,6 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     Dataset,
-    IterableDataset,
     RandomSampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
@@ -26,7 +25,6 @@ from footplate.data import (
     build_dataloader,
     default_collate,
     endless_batches,
-    length_of,
     seed_generators,
 )
 from footplate.errors import DataError
@@ -225,23 +223,6 @@ def test_any_iterable_can_be_read() -> None:
 def test_a_loader_without_batches_is_an_error() -> None:
     with pytest.raises(DataError, match="has no batches"):
         next(endless_batches([]))
-
-
-class Stream(IterableDataset[int]):
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(3))
-
-
-POINTS: Any = range(5)
-BATCHES = DataLoader(POINTS, batch_size=2)
-
-
-@pytest.mark.parametrize(
-    ("loader", "length"),
-    [([1, 2, 3], 3), (iter([1]), None), (None, None), (BATCHES, 3), (DataLoader(Stream()), None)],
-)
-def test_length_of_loaders(loader: Any, length: int | None) -> None:
-    assert length_of(loader) == length
 
 
 class PrivateError(Exception):

@@ -88,12 +88,6 @@ def test_values_that_are_not_a_dict_by_name_are_refused(found: Any) -> None:
         metric.evaluate(1)
 
 
-def test_results_beyond_the_size_of_the_dataset_are_dropped() -> None:
-    metric = Seen()
-    metric.process(None, [1, 2, 3])
-    assert metric.evaluate(2)["seen/all"] == [1, 2]
-
-
 def test_evaluation_without_results_is_an_error() -> None:
     with pytest.raises(DataError, match="the metric 'Seen' has no results"):
         Seen().evaluate(3)
