@@ -85,15 +85,6 @@ def test_losses_are_summed_and_all_values_are_logged(
     assert next(iter(logged)) == "loss"
 
 
-def test_total_has_a_gradient_and_logged_values_are_detached() -> None:
-    weight = torch.tensor(3.0, requires_grad=True)
-    total, logged = parse_losses({"loss_a": weight * 2, "loss_b": weight * weight, "acc": weight * 7})
-    total.backward()  # type: ignore[no-untyped-call]
-    assert weight.grad is not None
-    assert weight.grad.item() == 8.0
-    assert not any(value.requires_grad for value in logged.values())
-
-
 @pytest.mark.parametrize(
     ("losses", "message"),
     [

@@ -4,15 +4,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from footplate.errors import ArgumentError, DataError, UnknownNameError
+from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS, TRANSFORMS
 from footplate.tasks.task_base import (
     Pyramid,
     TaskModel,
-    build_part,
-    check_classes,
     image_to_tensor,
 )
 
@@ -38,14 +35,6 @@ def test_a_segmentor_downloads_nothing() -> None:
     config = {"_attn_implementation": "someone/kernels"}
     with pytest.raises(ArgumentError, match="without downloading"):
         MODELS.build({"type": "SegFormer", "num_classes": 2, "config": config})
-
-
-@pytest.mark.parametrize("levels", [2, None])
-def test_levels_are_decoded_from_the_deepest(levels: int | None) -> None:
-    pyramid = Pyramid((4, 6, 8), (1, 0, 1), levels=levels)
-    shapes = [tuple(each.shape) for each in pyramid.decode(torch.zeros(2, 3, 16, 24))]
-    assert shapes == [(2, 8, 2, 3), (2, 6, 4, 6), (2, 4, 8, 12)][:levels]
-    assert len(pyramid.up) == len(pyramid.lateral) == len(pyramid.merge) == len(shapes) - 1
 
 
 def test_images_of_any_size_are_padded_to_whole_strides() -> None:
@@ -81,16 +70,6 @@ def test_images_that_are_not_stacked_are_an_error() -> None:
     assert Echo(data_preprocessor={"type": "ImgDataPreprocessor"})(pictures) == ("outputs", pictures)
 
 
-def test_a_part_is_a_module_or_its_config() -> None:
-    layer = nn.Linear(1, 1)
-    assert build_part("neck", layer) is layer
-    built = build_part("backbone", {"type": "SmallResNet", "in_channels": 1})
-    assert built(torch.zeros(2, 1, 8, 8))[0].shape == (2, 32, 4, 4)
-    with pytest.raises(UnknownNameError) as raised:
-        build_part("backbone", {"type": "SmallResnet"})
-    assert (raised.value.key, raised.value.suggestion) == ("backbone.type", "SmallResNet")
-
-
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3)])
 def test_an_image_is_copied_to_a_tensor(shape: tuple[int, ...]) -> None:
     image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
@@ -107,14 +86,3 @@ def test_a_missing_image_is_reported() -> None:
     with pytest.raises(DataError, match="there is no key 'img'") as raised:
         TRANSFORMS.build({"type": "PackSegInputs"})({"label": 1, "img_path": "a.png"})
     assert raised.value.found == ["img_path", "label"]
-
-
-@pytest.mark.parametrize("kind", [torch.tensor, np.array])
-def test_classes_out_of_range_are_refused(kind: Any) -> None:
-    check_classes("ground truth", kind([0, 2]), 3)
-    check_classes("prediction", kind([-1, 2]), 3, ignored=-1)
-    with pytest.raises(DataError, match="the ground truth contains class -1, but there are only 3"):
-        check_classes("ground truth", kind([0, -1]), 3)
-    with pytest.raises(DataError, match="the prediction contains class 3, but there are only 3") as raised:
-        check_classes("prediction", kind([3, 4]), 3, ignored=-1)
-    assert raised.value.found == 3

@@ -146,18 +146,6 @@ def test_suffixes_may_have_capitals(root: Path) -> None:
     assert labels(made(root, **suffixes)) == [1]
 
 
-def test_maps_are_set_read_and_deleted() -> None:
-    name = "gt_sem_seg"
-    sample = SegDataSample(metainfo={"img_path": "a.png"})
-    setattr(sample, name, PixelData(data=torch.ones(2, 3)))
-    assert getattr(sample, name).data.shape == (1, 2, 3)
-    assert (sample.keys(), sample.img_path) == ([name], "a.png")
-    delattr(sample, name)
-    assert name not in sample
-    with pytest.raises((ArgumentError, TypeError), match="PixelData"):
-        setattr(sample, name, torch.ones(2, 3))
-
-
 def test_an_image_and_its_truth_are_packed() -> None:
     image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     truth = np.array([[0, 1, 2], [3, 4, 255]], np.uint8)
