@@ -145,10 +145,6 @@ def test_resumed_run_repeats_the_validation_that_was_due(tmp_path: Path) -> None
     assert len(resumed.message_hub.get_scalar("val/accuracy")) == 3
 
 
-def tree(folder: Path) -> dict[str, tuple[bytes, int]]:
-    return {str(each): (each.read_bytes(), each.stat().st_mtime_ns) for each in folder.rglob("*") if each.is_file()}
-
-
 def test_hook_state_is_saved_under_its_own_key(tmp_path: Path) -> None:
     class Counter(Hook):
         def __init__(self, step: int) -> None:
@@ -236,7 +232,6 @@ def test_invalid_checkpoint_part_is_named(tmp_path: Path, part: str, value: Any)
 
 _STEPS = {"type": "StepLR", "step_size": 3, "gamma": 0.5, "by_epoch": False}
 _WARMUP = {"type": "LinearLR", "start_factor": 0.1, "end": 8, "by_epoch": False}
-_MOMENTUM = {"type": "StepMomentum", "step_size": 2, "gamma": 0.9, "by_epoch": False}
 
 
 @pytest.mark.parametrize(
