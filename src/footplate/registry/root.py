@@ -149,7 +149,7 @@ OPTIMIZERS = _root("optimizer", "footplate.optim", base="torch.optim:Optimizer")
 OPTIM_WRAPPERS = _root(
     "optimizer wrapper", "footplate.optim", base="footplate.optim.wrappers.optim_wrapper:OptimWrapper"
 )
-OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim")
+OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim", "footplate.tasks.layer_decay")
 OPTIMIZER_BUILDERS = _root("optimizer constructor", "footplate.optim")
 PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedule")
 
