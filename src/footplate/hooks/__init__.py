@@ -6,7 +6,6 @@ from footplate.hooks.freeze_hook import FreezeHook
 from footplate.hooks.housekeeping_hooks import (
     DistSamplerSeedHook,
     EmptyCacheHook,
-    NumClassCheckHook,
     SyncBuffersHook,
     UnevenStepHook,
 )
@@ -28,7 +27,6 @@ __all__ = [
     "IterTimerHook",
     "LoggerHook",
     "NaiveVisualizationHook",
-    "NumClassCheckHook",
     "ParamSchedulerHook",
     "PrepareTTAHook",
     "ProfilerHook",
