@@ -9,7 +9,7 @@ from footplate.hooks.housekeeping_hooks import (
     SyncBuffersHook,
     UnevenStepHook,
 )
-from footplate.hooks.logger_hook import LoggerHook, NaiveVisualizationHook, RecordHook
+from footplate.hooks.logger_hook import LoggerHook, RecordHook
 from footplate.hooks.param_scheduler_hook import ParamSchedulerHook
 from footplate.hooks.prepare_tta_hook import PrepareTTAHook
 from footplate.hooks.profiler_hook import ProfilerHook
@@ -26,7 +26,6 @@ __all__ = [
     "FreezeHook",
     "IterTimerHook",
     "LoggerHook",
-    "NaiveVisualizationHook",
     "ParamSchedulerHook",
     "PrepareTTAHook",
     "ProfilerHook",

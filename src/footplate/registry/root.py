@@ -107,7 +107,14 @@ def _root(name: str, *locations: str, **settings: Any) -> Registry:
 RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner")
 RUNNER_CONSTRUCTORS = _root("runner constructor")
 LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loops:BaseLoop")
-HOOKS = _root("hook", "footplate.hooks", "footplate.tasks.class_counts", *_TASKS, base="footplate.engine.hook:Hook")
+HOOKS = _root(
+    "hook",
+    "footplate.hooks",
+    "footplate.tasks.class_counts",
+    "footplate.tasks.visualization",
+    *_TASKS,
+    base="footplate.engine.hook:Hook",
+)
 STRATEGIES = _root("strategy")
 
 
