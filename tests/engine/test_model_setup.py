@@ -107,7 +107,7 @@ def shortcut(channels: int, *, stride: int = 2, groups: int = 1, size: int = 1) 
     return nn.Sequential(nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 32, size, stride, groups=groups))
 
 
-# oneDNN's kernel for the gradient of these weights writes out of bounds, see `fragile_convolution`.
+# oneDNN's kernel for the gradient of these weights writes out of bounds, see `_refuse_fragile`.
 FRAGILE = [
     shortcut(4),
     shortcut(32, groups=4),

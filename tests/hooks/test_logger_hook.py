@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from footplate import Config, Runner
 from footplate.evaluation import BaseMetric
 from footplate.hooks import LoggerHook, RecordHook
 from footplate.storage import read_bytes
-from footplate.visualization import Visualizer
-from tests.support import loader, settings
+from tests.support import settings
 
 ITERATIONS = {"by_epoch": False, "max_iters": 10, "val_interval": 5}
 
@@ -97,29 +95,6 @@ def test_config_of_earlier_run_is_replaced_unless_edited(tmp_path: Path, edited:
         if edited and seed == 1:
             written.write_text(written.read_text() + "mine = 1\n")
     assert Config.fromfile(written).randomness.seed == (1 if edited else 2)
-
-
-class Recorder(Visualizer):
-    def __init__(self) -> None:
-        super().__init__("naive-recorder")
-        self.drawn: list[tuple[str, Any, dict[str, Any]]] = []
-
-    def add_datasample(self, name: str, image: Any, *args: Any, **kwargs: Any) -> None:
-        self.drawn.append((name, image, kwargs))
-
-
-def test_test_images_are_drawn_at_the_interval(tmp_path: Path) -> None:
-    recorder, hook = Recorder(), {"type": "NaiveVisualizationHook", "interval": 2, "draw_gt": False}
-    points = loader(16, shuffle=False)
-    cfg = settings(tmp_path, visualizer=recorder, custom_hooks=[hook], test_dataloader=points)
-    del cfg["val_dataloader"], cfg["val_cfg"], cfg["val_evaluator"]
-    runner = Runner(**cfg)
-    pictures = {"inputs": torch.zeros(2, 3, 4, 5)}
-    for batch_idx in range(4):
-        runner.call_hook("after_test_iter", batch_idx=batch_idx, data_batch=pictures, outputs=[None, None])
-    assert [name for name, _, _ in recorder.drawn] == ["test_1_0", "test_1_1", "test_3_0", "test_3_1"]
-    assert recorder.drawn[0][2] == {"draw_gt": False, "draw_pred": True, "step": 0}
-    assert recorder.drawn[0][1].shape == (4, 5, 3)
 
 
 def test_text_is_written_to_the_run_folder(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from footplate.models import (
     ExponentialMovingAverage,
     MomentumAnnealingEMA,
     StochasticWeightAverage,
-    WarmUpEMA,
 )
+from footplate.openmmlab.first_generation.adapters.warm_up_ema import WarmUpEMA
 from footplate.registry import MODELS
 
 

@@ -119,7 +119,7 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
 
     Raises:
         ArgumentError: The model has no such submodule, a value is invalid, or a convolution could corrupt memory in
-            channels-last format on a CPU; see `fragile_convolution`.
+            channels-last format on a CPU; see `_refuse_fragile`.
     """
     if channels_last:
         _refuse_fragile(model, "channels_last", "Remove `channels_last=True`.")
@@ -195,8 +195,8 @@ def _copying_losses(compiled: Callable[..., Any], part: nn.Module, *args: Any, *
     return {key: value.clone() if isinstance(value, Tensor) else value for key, value in outputs.items()}
 
 
-def fragile_convolution(model: nn.Module) -> str | None:
-    """Returns the name of a convolution whose backward pass could corrupt memory on a CPU, or None if none exists.
+def _refuse_fragile(model: nn.Module, key: str, remedy: str) -> None:
+    """Raises an error if the backward pass of a convolution could corrupt memory on a CPU.
 
     This happens with channels-last input: oneDNN's weight-gradient kernel for strided 1 x 1 convolutions writes past
     its workspace if a group has fewer input channels than a block. Whether oneDNN selects this kernel depends on the
@@ -207,18 +207,11 @@ def fragile_convolution(model: nn.Module) -> str | None:
     for name, module in model.named_modules():
         if not isinstance(module, nn.Conv2d) or module.weight.device.type != "cpu":
             continue
-        strided = set(module.kernel_size) == {1} and max(module.stride) > 1
-        if strided and module.in_channels // module.groups < _BLOCK:
-            return name or type(module).__name__
-    return None
-
-
-def _refuse_fragile(model: nn.Module, key: str, remedy: str) -> None:
-    name = fragile_convolution(model)
-    if name is not None:
-        raise ArgumentError(
-            f"the strided 1 x 1 convolution '{name}' cannot be trained on a CPU in channels-last format: its groups "
-            f"have fewer than {_BLOCK} channels",
-            key=key,
-            notes=[_CAUSE, remedy],
-        )
+        is_strided = set(module.kernel_size) == {1} and max(module.stride) > 1
+        if is_strided and module.in_channels // module.groups < _BLOCK:
+            raise ArgumentError(
+                f"the strided 1 x 1 convolution '{name or type(module).__name__}' cannot be trained on a CPU in "
+                f"channels-last format: its groups have fewer than {_BLOCK} channels",
+                key=key,
+                notes=[_CAUSE, remedy],
+            )

@@ -6,11 +6,10 @@ from footplate.hooks.freeze_hook import FreezeHook
 from footplate.hooks.housekeeping_hooks import (
     DistSamplerSeedHook,
     EmptyCacheHook,
-    NumClassCheckHook,
     SyncBuffersHook,
     UnevenStepHook,
 )
-from footplate.hooks.logger_hook import LoggerHook, NaiveVisualizationHook, RecordHook
+from footplate.hooks.logger_hook import LoggerHook, RecordHook
 from footplate.hooks.param_scheduler_hook import ParamSchedulerHook
 from footplate.hooks.prepare_tta_hook import PrepareTTAHook
 from footplate.hooks.profiler_hook import ProfilerHook
@@ -27,8 +26,6 @@ __all__ = [
     "FreezeHook",
     "IterTimerHook",
     "LoggerHook",
-    "NaiveVisualizationHook",
-    "NumClassCheckHook",
     "ParamSchedulerHook",
     "PrepareTTAHook",
     "ProfilerHook",

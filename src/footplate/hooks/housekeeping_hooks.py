@@ -1,6 +1,5 @@
-"""Hooks for small tasks, such as emptying the cache or checking the number of classes."""
+"""Hooks for small tasks, such as emptying the cache or averaging buffers over all ranks."""
 
-import logging
 from typing import Any
 
 import torch
@@ -9,16 +8,7 @@ import torch.distributed as dist
 from footplate.data import samplers_of, set_epoch
 from footplate.distributed import get_world_size, is_distributed, unwrap_model
 from footplate.engine import Hook, Runner
-from footplate.error_context import at_key
-from footplate.errors import ArgumentError
-from footplate.evaluation.evaluation_sets import sets_of
-from footplate.messages import list_names
 from footplate.registry import HOOKS
-
-_logger = logging.getLogger("footplate.hooks")
-# Modules that only distinguish objects from the background, or that do not use their `num_classes`.
-_EXEMPT = ("rpn_head", "backbone")
-_MAX_NAMES = 12
 
 
 @HOOKS.register_module()
@@ -111,58 +101,3 @@ def empty_cache() -> None:
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():
         torch.mps.empty_cache()
-
-
-@HOOKS.register_module()
-class NumClassCheckHook(Hook):
-    """Raises an error if the number of classes differs between a head and the dataset."""
-
-    priority = "NORMAL"
-
-    def before_run(self, runner: Runner) -> None:
-        """Compares the model with the training and validation datasets.
-
-        Raises:
-            ArgumentError: A head and a dataset have different numbers of classes.
-        """
-        for name in ("train_loop", "val_loop"):
-            for evaluation_set in sets_of(runner.built.get(name)):
-                parts = (name.replace("loop", "dataloader"), evaluation_set.name, "dataset")
-                self._check(runner, evaluation_set.dataset, key=".".join(filter(None, parts)))
-
-    def _check(self, runner: Runner, dataset: Any, key: str) -> None:
-        with at_key(key):
-            classes = classes_of(dataset)
-        if classes is None:
-            _logger.warning("The dataset '%s' at %s has no class names.", type(dataset).__name__, key)
-            return
-        for name, module in unwrap_model(runner.model).named_modules():
-            count = getattr(module, "num_classes", None)
-            if not isinstance(count, int) or count < 1 or name.rpartition(".")[2] in _EXEMPT:
-                continue
-            if count != len(classes):
-                raise ArgumentError(
-                    f"{repr(name) if name else 'the model'} has {count} classes, but "
-                    f"the dataset '{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MAX_NAMES)}",
-                    key=".".join(part for part in ("model", name, "num_classes") if part),
-                    found=count,
-                    notes=[f"The dataset is defined in {key}."],
-                )
-
-
-def classes_of(dataset: Any) -> Any:
-    """Returns the class names of a first- or second-generation dataset, or None if it has none.
-
-    Raises:
-        ArgumentError: The classes are a single string. For example, 'person' is probably meant to be `('person',)`.
-    """
-    metainfo = getattr(dataset, "metainfo", None) or {}
-    classes = getattr(dataset, "CLASSES", None) or metainfo.get("classes", metainfo.get("CLASSES"))
-    if isinstance(classes, str):
-        raise ArgumentError(
-            f"the classes of '{type(dataset).__name__}' must be a sequence, not a string",
-            key="metainfo.classes",
-            found=classes,
-            notes=[f"For a single class, write ('{classes}',)."],
-        )
-    return classes

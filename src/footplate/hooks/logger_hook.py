@@ -1,4 +1,4 @@
-"""Hooks that record a run: log lines, scalars, curve plots, annotated test images, and text files."""
+"""Hooks that record a run: log lines, scalars, curve plots and text files."""
 
 import json
 import os
@@ -9,7 +9,6 @@ from typing import Any
 
 from footplate.checks import check_count
 from footplate.data import dataset_of, length_of
-from footplate.data.data_element import BaseDataElement
 from footplate.data.dataset_wrappers import count_skipped
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
@@ -20,7 +19,6 @@ from footplate.metric_names import validation_label
 from footplate.records import MetricStep, average_over_ranks, numbers_in
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
-from footplate.visualization import ImageNames, sample_image
 
 
 @HOOKS.register_module()
@@ -200,48 +198,6 @@ class LoggerHook(Hook):
         # Iteration-based training has no meaningful epochs, whatever `log_metric_by_epoch` is.
         step = runner.epoch if self.log_metric_by_epoch and runner.by_epoch else runner.iter
         runner.visualizer.add_scalars(metrics, step=MetricStep(step, runner.iter), file_path=file_path)
-
-
-@HOOKS.register_module()
-class NaiveVisualizationHook(Hook):
-    """Draws every `interval`-th batch of a test run with the visualizer's `add_datasample`.
-
-    Reads the image from the sample's `img_path`, or uses the input from the dataloader if there is no path.
-
-    Args:
-        interval: Only every `interval`-th batch is drawn.
-        draw_gt: Whether to draw the ground truth.
-        draw_pred: Whether to draw the prediction.
-
-    Raises:
-        ArgumentError: `interval` is not a positive integer.
-    """
-
-    priority = "LOWEST"
-
-    def __init__(self, interval: int = 1, draw_gt: bool = True, draw_pred: bool = True) -> None:
-        self.interval = check_count("interval", interval)
-        self.draw_gt, self.draw_pred = draw_gt, draw_pred
-        self._names = ImageNames()
-
-    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Draws each sample in the batch."""
-        if not self.every_n_inner_iters(batch_idx, self.interval):
-            return
-        for position, output in enumerate(outputs or ()):
-            meta = output.metainfo if isinstance(output, BaseDataElement) else {}
-            path = meta.get("img_path")
-            image = sample_image(path, data_batch, position)
-            if image is None:
-                runner.logger.warning(
-                    "NaiveVisualizationHook could not find an image to draw in a batch of type %s.",
-                    type(data_batch),
-                )
-                return
-            name = self._names[path or f"{batch_idx}_{position}"]
-            runner.visualizer.add_datasample(
-                f"test_{name}", image, output, draw_gt=self.draw_gt, draw_pred=self.draw_pred, step=runner.iter
-            )
 
 
 @HOOKS.register_module()

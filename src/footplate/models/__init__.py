@@ -5,7 +5,6 @@ from footplate.models.averaged_models import (
     ExponentialMovingAverage,
     MomentumAnnealingEMA,
     StochasticWeightAverage,
-    WarmUpEMA,
 )
 from footplate.models.base_model import BaseModel, BaseTTAModel, parse_losses, trained_model
 from footplate.models.base_module import BaseModule, ModuleDict, ModuleList, Sequential, initialize
@@ -49,7 +48,6 @@ __all__ = [
     "TrainStep",
     "TruncNormalInit",
     "UniformInit",
-    "WarmUpEMA",
     "XavierInit",
     "bias_from_probability",
     "initialize",

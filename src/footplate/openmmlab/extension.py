@@ -21,6 +21,7 @@ _PARTS = [
     "model",
     "optimizer_hooks",
     "updater_hooks",
+    "warm_up_ema",
     "workflow",
 ]
 _ADAPTERS = tuple(f"{_PACKAGE}.adapters.{part}" for part in _PARTS)

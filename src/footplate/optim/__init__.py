@@ -1,10 +1,6 @@
 """Optimizers, optimizer wrappers, their constructors, and schedules."""
 
-from footplate.optim.constructors import (
-    DefaultOptimWrapperConstructor,
-    LayerDecayOptimizerConstructor,
-    LearningRateDecayOptimizerConstructor,
-)
+from footplate.optim.constructors import DefaultOptimWrapperConstructor
 from footplate.optim.lars import LARS
 from footplate.optim.muon import Muon
 from footplate.optim.optimizer_builder import build_optimizer
@@ -16,8 +12,6 @@ __all__ = [
     "LARS",
     "AmpOptimWrapper",
     "DefaultOptimWrapperConstructor",
-    "LayerDecayOptimizerConstructor",
-    "LearningRateDecayOptimizerConstructor",
     "Muon",
     "OptimWrapper",
     "OptimWrapperDict",

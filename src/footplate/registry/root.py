@@ -107,7 +107,14 @@ def _root(name: str, *locations: str, **settings: Any) -> Registry:
 RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner")
 RUNNER_CONSTRUCTORS = _root("runner constructor")
 LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loops:BaseLoop")
-HOOKS = _root("hook", "footplate.hooks", *_TASKS, base="footplate.engine.hook:Hook")
+HOOKS = _root(
+    "hook",
+    "footplate.hooks",
+    "footplate.tasks.class_counts",
+    "footplate.tasks.visualization",
+    *_TASKS,
+    base="footplate.engine.hook:Hook",
+)
 STRATEGIES = _root("strategy")
 
 
@@ -149,7 +156,7 @@ OPTIMIZERS = _root("optimizer", "footplate.optim", base="torch.optim:Optimizer")
 OPTIM_WRAPPERS = _root(
     "optimizer wrapper", "footplate.optim", base="footplate.optim.wrappers.optim_wrapper:OptimWrapper"
 )
-OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim")
+OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim", "footplate.tasks.layer_decay")
 OPTIMIZER_BUILDERS = _root("optimizer constructor", "footplate.optim")
 PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedule")
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import check_count
 from footplate.data import length_of
+from footplate.data.data_element import BaseDataElement
 from footplate.engine import Hook
 from footplate.errors import DataError
+from footplate.registry import HOOKS
 from footplate.storage import read_bytes
 from footplate.tasks.panels import LegendEntry, arrange_panels
 from footplate.visualization import (
@@ -240,3 +242,45 @@ class BaseVisualizationHook(Hook):
                     batches,
                     self.interval,
                 )
+
+
+@HOOKS.register_module()
+class NaiveVisualizationHook(Hook):
+    """Draws every `interval`-th batch of a test run with the visualizer's `add_datasample`.
+
+    Reads the image from the sample's `img_path`, or uses the input from the dataloader if there is no path.
+
+    Args:
+        interval: Only every `interval`-th batch is drawn.
+        draw_gt: Whether to draw the ground truth.
+        draw_pred: Whether to draw the prediction.
+
+    Raises:
+        ArgumentError: `interval` is not a positive integer.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, interval: int = 1, draw_gt: bool = True, draw_pred: bool = True) -> None:
+        self.interval = check_count("interval", interval)
+        self.draw_gt, self.draw_pred = draw_gt, draw_pred
+        self._names = ImageNames()
+
+    def after_test_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Draws each sample in the batch."""
+        if not self.every_n_inner_iters(batch_idx, self.interval):
+            return
+        for position, output in enumerate(outputs or ()):
+            meta = output.metainfo if isinstance(output, BaseDataElement) else {}
+            path = meta.get("img_path")
+            image = sample_image(path, data_batch, position)
+            if image is None:
+                runner.logger.warning(
+                    "NaiveVisualizationHook could not find an image to draw in a batch of type %s.",
+                    type(data_batch),
+                )
+                return
+            name = self._names[path or f"{batch_idx}_{position}"]
+            runner.visualizer.add_datasample(
+                f"test_{name}", image, output, draw_gt=self.draw_gt, draw_pred=self.draw_pred, step=runner.iter
+            )

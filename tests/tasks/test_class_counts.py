@@ -6,7 +6,7 @@ import pytest
 
 from footplate import Runner
 from footplate.errors import ArgumentError
-from footplate.hooks.housekeeping_hooks import classes_of
+from footplate.tasks.class_counts import classes_of
 from tests.support import ToyModel, loader, settings
 
 
