@@ -168,7 +168,12 @@ def check_score(name: str, value: object, *, key: str) -> float:
             raise TypeError
         return float(value)  # type: ignore[arg-type]  # other types raise TypeError
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ArgumentError(f"the value of the metric '{name}' is not a single number", key=key, found=value) from error
+        raise ArgumentError(
+            f"the value of the metric '{name}' is not a single number",
+            key=key,
+            found=value,
+            notes=["Return a dict of numbers for several values, such as one per class."],
+        ) from error
 
 
 def check_pattern(pattern: Any, *, key: str = "") -> re.Pattern[str]:

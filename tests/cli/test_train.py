@@ -197,7 +197,7 @@ def test_resumed_run_reports_the_saved_learning_rate(tiny: Path, footplate: Comm
     footplate("train", "tiny.py", "--work-dir", "work", "--set", "optim_wrapper.optimizer.lr=0.2")
     (tiny.parent / "work/iter_8.pth").unlink()
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
-    assert "Ignoring the config's lr 0.1 and resuming with the saved 0.2." in said
+    assert "Ignoring the new lr 0.1 and resuming with the saved 0.2." in said
 
 
 def test_override_missing_at_resume_is_reported(tiny: Path, footplate: Command) -> None:

@@ -70,6 +70,14 @@ def test_bases_of_a_recorded_config_are_not_loaded(tmp_path: Path) -> None:
     assert read_recorded(tmp_path / "config.json").to_dict() == {"_base_": "evil.py", "a": "{{ _base_.b }}"}
 
 
+class Numbers(torch.utils.data.Dataset[float]):
+    def __init__(self, augment: bool) -> None:
+        self.augment, self.values = augment, [0.0]
+
+    def __len__(self) -> int:
+        return 1
+
+
 def test_objects_are_recorded_as_stable_text() -> None:
     values = {"a": (1, 2.5, None), 3: object(), "kind": Path, "lazy": LazyObject("torch.nn")}
     assert as_plain(values) == {
@@ -78,6 +86,16 @@ def test_objects_are_recorded_as_stable_text() -> None:
         "kind": f"{Path.__module__}.Path",
         "lazy": "torch.nn",
     }
+
+
+def test_loaders_and_schedules_are_recorded_with_their_settings() -> None:
+    numbers = Numbers(augment=True)
+    loader = as_plain({"loader": torch.utils.data.DataLoader(numbers, batch_size=10, shuffle=True)})["loader"]
+    assert loader["batch_size"] == 10
+    assert loader["sampler"].endswith("RandomSampler>")
+    assert loader["dataset"] == {"object": f"{__name__}.Numbers", "augment": True}
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([torch.zeros(1)], lr=0.1), T_max=6)
+    assert as_plain(schedule)["T_max"] == 6
 
 
 def test_optimizers_are_recorded_with_their_settings() -> None:

@@ -194,7 +194,7 @@ def test_invalid_intervals_and_names_raise() -> None:
         assert caught.value.key == key
     with pytest.raises(ArgumentError, match="must be a string without '/'"):
         build_loaders({1: [1]}, build_dataloader)
-    with pytest.raises(ArgumentError, match="several datasets must be passed as a dict that maps names to sections"):
+    with pytest.raises(ArgumentError, match="several datasets must be passed as a dict that maps names to dataloaders"):
         build_loaders([{"dataset": [1]}, {"dataset": [2]}], build_dataloader)
     with pytest.raises(ArgumentError, match="without '/'"):
         build_loaders({"a/b": loader()}, build_dataloader)

@@ -187,8 +187,8 @@ def test_resumed_run_takes_the_settings_of_the_config(
         taken = rates(0.5, resume=True, resume_settings="take", log_level="INFO")
     assert taken == [*before[:2], 2 * before[2]]
     assert [each for each in caplog.messages if "instead of the saved" in each] == [
-        "Resuming with the config's lr 0.5 instead of the saved 0.25.",
-        "Resuming with the config's weight_decay 0.05 instead of the saved 0.025.",
+        "Resuming with the new lr 0.5 instead of the saved 0.25.",
+        "Resuming with the new weight_decay 0.05 instead of the saved 0.025.",
     ]
 
 

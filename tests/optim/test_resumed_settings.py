@@ -61,9 +61,9 @@ def test_each_replaced_setting_is_logged_once(
     with caplog.at_level(logging.WARNING, "footplate"):
         resume(tmp_path, build(**first), build(**second))
 
-    said = [each for each in caplog.messages if "Ignoring the config's" in each]
+    said = [each for each in caplog.messages if "Ignoring the new" in each]
     assert len(said) == 1
-    assert said[0].startswith(f"Ignoring the config's {now} and resuming with the saved {then}.")
+    assert said[0].startswith(f"Ignoring the new {now} and resuming with the saved {then}.")
 
 
 @pytest.mark.parametrize("wrapper", [adam(betas=[0.9, 0.99], fused=None)])
@@ -77,7 +77,7 @@ def test_unchanged_settings_log_no_warning(
     with caplog.at_level(logging.WARNING, "footplate"):
         resume(tmp_path, wrapper, wrapper, param_scheduler=schedule)
 
-    assert not [each for each in caplog.messages if "Ignoring the config's" in each]
+    assert not [each for each in caplog.messages if "Ignoring the new" in each]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ def as_plain(value: Any) -> Any:
     """Converts a value to types that JSON supports: dicts, lists, strings, numbers, booleans and None.
 
     Classes and functions become dotted names, optimizers and their wrappers become dicts of their settings, tuples
-    become lists, NumPy numbers become plain numbers, and other objects become text.
+    become lists, NumPy numbers become plain numbers, dataloaders and schedulers become dicts of their public
+    attributes, and other objects become text.
 
     Example:
         >>> as_plain({"model": object(), "train_cfg": {"max_epochs": 3}})
@@ -73,7 +74,25 @@ def as_plain(value: Any) -> Any:
     if dotted_name(value) is None and isinstance(getattr(value, "param_groups", None), list):
         return _settings_of(value)
     value = plain_scalar(value)
-    return value if value is None or type(value) in SCALARS else _as_text(value)
+    if value is None or type(value) in SCALARS:
+        return value
+    is_described = hasattr(value, "dataset") or hasattr(value, "optimizer")
+    return _attributes_of(value) if is_described and dotted_name(value) is None else _as_text(value)
+
+
+def _attributes_of(value: Any) -> dict[str, Any]:
+    """Returns the class of an object, its dataset, its plain public attributes and the text of its other objects."""
+    attributes: dict[str, Any] = {"object": dotted_name(type(value))}
+    for name, item in vars(value).items() if hasattr(value, "__dict__") else ():
+        if name.startswith("_") or name == "optimizer":
+            continue
+        if name == "dataset":
+            attributes[name] = _attributes_of(item)
+        elif type(item) in SCALARS:
+            attributes[name] = item
+        elif hasattr(item, "__dict__") and not hasattr(item, "shape"):
+            attributes[name] = _as_text(item)
+    return attributes
 
 
 def _settings_of(optimizer: Any) -> dict[str, Any]:

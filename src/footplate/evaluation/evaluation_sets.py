@@ -120,8 +120,8 @@ def build_loaders(cfg: Any, build: Callable[[Any], Any]) -> Any:
         "dataset" in section if isinstance(section, Mapping) else hasattr(section, "dataset") for section in cfg
     ):
         raise ArgumentError(
-            "several datasets must be passed as a dict that maps names to sections",
-            notes=["Write dict(clean=dict(...), ...)."],
+            "several datasets must be passed as a dict that maps names to dataloaders",
+            notes=["Write dict(clean=..., noisy=...)."],
         )
     if has_several_loaders(cfg):
         loaders = {}

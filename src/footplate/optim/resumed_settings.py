@@ -47,10 +47,10 @@ def choose_settings(optim_wrapper: Any, configured: list[Settings], *, takes_con
             _replace(group, saved, new)
     for name, new_text, saved_text in sorted(differences):
         if takes_config:
-            _logger.info("Resuming with the config's %s %s instead of the saved %s.", name, new_text, saved_text)
+            _logger.info("Resuming with the new %s %s instead of the saved %s.", name, new_text, saved_text)
         else:
             _logger.warning(
-                "Ignoring the config's %s %s and resuming with the saved %s. To use the config's %s, set "
+                "Ignoring the new %s %s and resuming with the saved %s. To use the new %s, set "
                 "resume_settings='take' (--resume-settings take).",
                 *(name, new_text, saved_text, name),
             )
