@@ -48,7 +48,7 @@ def test_table_of_priorities_is_correct() -> None:
     of_tasks = ("NumClassCheckHook", "NaiveVisualizationHook")
     assert told == {
         **known,
-        **{name: HOOKS.get(name).priority for name in of_tasks},  # type: ignore[union-attr]
+        **{name: HOOKS.get(name).priority for name in of_tasks},  # type: ignore[attr-defined]
         "NonFiniteHook": NonFiniteHook.priority,
         "RequestExchangeHook": RequestExchangeHook.priority,
         "CurveHook": CurveHook.priority,
