@@ -39,6 +39,12 @@ def test_samples_in_data_containers_are_measured() -> None:
     assert found.description == "batches of 2, 4 inspected, of several sizes, at most 3x2x9"
 
 
+def test_portraits_and_landscapes_differ_in_size() -> None:
+    images = [torch.zeros(3, 4, 6), torch.zeros(3, 6, 4)]
+    found = largest_batch(DataLoader(images, batch_size=1, collate_fn=list))  # type: ignore[arg-type]
+    assert "of several sizes" in found.description
+
+
 class Shapes(Dataset[Any]):
     def __init__(self, shapes: list[tuple[int, int]]) -> None:
         self.shapes, self.read = shapes, set[int]()

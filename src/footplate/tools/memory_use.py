@@ -72,7 +72,8 @@ def largest_batch(loader: Any) -> Largest:
     largest, widest, tallest = ordered[0], *(max(ordered, key=lambda index: side(index, axis)) for axis in (-1, -2))
     rest = ordered if len(read) == count else []
     samples = [*dict.fromkeys([largest, widest, tallest, *rest]), *[largest] * batch_size][:batch_size]
-    varied = "all of the same size," if len(set(map(size, read))) == 1 else "of several sizes, at most"
+    is_uniform = len(set(map(_describe_shape, read.values()))) == 1
+    varied = "all of the same size," if is_uniform else "of several sizes, at most"
     sizes = f"{len(read)} inspected, {varied} {_describe_shape(read[largest])}"
     labels = counter.labels_of(dataset, read[largest], are_complete=len(read) == count)
     return Largest(_read(read, samples, collate), count, f"batches of {batch_size}, {sizes}", labels)

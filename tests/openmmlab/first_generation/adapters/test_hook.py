@@ -40,6 +40,45 @@ def train(tmp_path: Path, *hooks: Any, **changes: Any) -> Runner:
     return runner
 
 
+@HOOKS.register_module()
+class BufferEMAHook(Hook):
+    """Averages the weights in buffers, and swaps both between epochs, as MMDetection 2.x does."""
+
+    def before_run(self, runner: Any) -> None:
+        self.pairs: list[Any] = []
+        for name, weight in list(runner.model.module.named_parameters()):
+            buffer = f"ema_{name.replace('.', '_')}"
+            runner.model.module.register_buffer(buffer, weight.data.clone())
+            self.pairs.append((weight, getattr(runner.model.module, buffer)))
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        for weight, average in self.pairs:
+            average.lerp_(weight.data, 0.5)
+
+    def swap(self, runner: Any) -> None:
+        for weight, average in self.pairs:
+            saved = weight.data.clone()
+            weight.data.copy_(average)
+            average.copy_(saved)
+
+    before_train_epoch = after_train_epoch = swap
+
+
+@pytest.mark.parametrize("name", ["iter_1.pth", "epoch_1.pth", "iter_3.pth"])
+def test_averages_in_buffers_are_resumed(tmp_path: Path, name: str) -> None:
+    changes: dict[str, Any] = {
+        "custom_hooks": [{"type": "BufferEMAHook"}, {"type": "CheckpointHook", "interval": 1, "by_epoch": False}]
+    }
+    whole = Runner.from_cfg(old_config(tmp_path / "whole", **changes))
+    whole.train()
+    resumed = Runner.from_cfg(old_config(tmp_path / "resumed", **changes))
+    resumed.resume(str(tmp_path / "whole" / name))
+    resumed.train()
+    weights = whole.model.state_dict()
+    assert any(key.startswith("ema_") for key in weights)
+    assert all(torch.equal(value, resumed.model.state_dict()[key]) for key, value in weights.items())
+
+
 # The events of mmcv 1.7.2 for four points in two batches and two epochs.
 EPOCHS = [
     ("before_run", 0, 0, 0, "train"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate.checks import check_choice
+from footplate.distributed import unwrap_model
 from footplate.engine import Hook as EngineHook
 from footplate.engine.hook import Priority, get_priority
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
@@ -161,6 +162,8 @@ class Hook(EngineHook):
                 before_run(runner)
 
             found["before_run"] = warn_about_step_order
+        if "EMA" in type(self).__name__ and "before_run" in found:
+            found |= _with_saved_averages(self, found["before_run"])
         return found
 
     @classmethod
@@ -240,6 +243,33 @@ def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -
             runner.requests.schedule_save(lambda: view.call_after_validation(event, getattr(hook, event)))
 
     return {"before_train": before_train, "after_val": after_val, **{end: partial(call_or_wait, end) for end in ends}}
+
+
+def _with_saved_averages(hook: Hook, before_run: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """Returns callbacks that resume the averages of a hook such as MMDetection's, which are buffers named `ema_...`.
+
+    `before_run` adds these buffers to the model only after the checkpoint has been loaded.
+    """
+    averages: dict[str, Tensor] = {}
+
+    def after_load_checkpoint(runner: "Runner", checkpoint: dict[str, Any]) -> None:
+        if runner.checkpoints.is_resuming:
+            weights, known = checkpoint["state_dict"], unwrap_model(runner.model).state_dict()
+            names = [name for name in weights if name.startswith("ema_") and name not in known]
+            averages.update({name: weights.pop(name) for name in names})
+
+    def restore(runner: "Runner") -> None:
+        before_run(runner)
+        buffers = dict(unwrap_model(runner.model).named_buffers())
+        for name in averages:
+            buffers[name].copy_(averages[name])
+        loop = runner.train_loop
+        if averages and loop.by_epoch and not loop.at_epoch_start:
+            # before_train_epoch is about to be called again. It swaps weights and averages, so swap them first.
+            hook.after_train_epoch(view_of(runner))
+        averages.clear()
+
+    return {"after_load_checkpoint": after_load_checkpoint, "before_run": restore}
 
 
 def call_hooks(view: RunnerView, event: str) -> None:
