@@ -106,8 +106,10 @@ def test_prepare_applies_env_cfg(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unset_number_of_opencv_threads_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(setNumThreads=int))  # which refuses None, as OpenCV does
+    calls: list[Any] = []
+    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(setNumThreads=calls.append))
     prepare({"mp_cfg": {"opencv_num_threads": None}}, launcher="none")
+    assert calls == []
 
 
 def test_cudnn_benchmark_ends_with_the_run_that_set_it() -> None:

@@ -62,7 +62,7 @@ class CheckpointIO:
         participants: Additional objects to save, keyed by the path of their state in the checkpoint.
         report: A report about the most recently loaded weights, or None.
         random: The random state to resume with, or None.
-        has_weights: Whether the user or `start` has loaded the weights to use, or there are none to load.
+        has_weights: Whether the weights are ready: the user has loaded them, or `start` has run.
     """
 
     def __init__(self, on_save_error: str, alarm: Callable[[], None]) -> None:

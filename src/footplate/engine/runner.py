@@ -48,7 +48,7 @@ from footplate.engine.run_config import arguments_in, located_in, runner_config
 from footplate.engine.run_errors import refusing_exits, running
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
-from footplate.engine.runner_arguments import ELSEWHERE, PYTHON_ARGUMENTS, RESUME_ARGUMENTS, MethodElsewhere
+from footplate.engine.runner_arguments import ELSEWHERE, PYTHON_ARGUMENTS, RESUME_ARGUMENTS, MemberElsewhere
 from footplate.engine.sections import check_sections, check_tensor_parallel
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
@@ -786,10 +786,10 @@ class Runner:
     def should_stop(self, wanted: bool) -> None:
         self.train_loop.stop_training = wanted
 
-    fit = MethodElsewhere("Runner has no 'fit'. Pass the dataloaders to Runner(...), and call runner.train().")
-    current_epoch = MethodElsewhere("Runner has no 'current_epoch'. Use runner.epoch.")
-    global_step = MethodElsewhere("Runner has no 'global_step'. Use runner.iter, which counts batches.")
-    validate = evaluate = MethodElsewhere("Runner has no such method. Call runner.val(), which returns the metrics.")
+    fit = MemberElsewhere("Runner has no 'fit'. Pass the dataloaders to Runner(...), and call runner.train().")
+    current_epoch = MemberElsewhere("Runner has no 'current_epoch'. Use runner.epoch.")
+    global_step = MemberElsewhere("Runner has no 'global_step'. Use runner.iter, which counts batches.")
+    validate = evaluate = MemberElsewhere("Runner has no such method. Call runner.val(), which returns the metrics.")
 
     @property
     def train_dataloader(self) -> Any:

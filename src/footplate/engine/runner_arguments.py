@@ -48,7 +48,7 @@ RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
 """Arguments that a resumed run leaves out of its recorded config, so that the config still starts the original run."""
 
 
-class MethodElsewhere:
+class MemberElsewhere:
     """A member that only other engines' trainers have. Accessing it raises an AttributeError with `advice`."""
 
     def __init__(self, advice: str) -> None:

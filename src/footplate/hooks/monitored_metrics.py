@@ -103,7 +103,7 @@ class MonitoredMetric:
             raise MissingMetricError(self.key, self.name, metrics, self.key)
 
     def read(self, runner: Runner, metrics: Mapping[str, Any]) -> float | None:
-        """Returns the metric's value, or None if there is none in this validation run; see `is_skipped`."""
+        """Returns the metric's value, or None if this validation run does not compute it; see `is_skipped`."""
         if is_skipped(runner, self.name, metrics):
             return None
         self.check_in(tuple(metrics))

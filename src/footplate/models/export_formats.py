@@ -16,7 +16,7 @@ from footplate.models.example_inputs import Inputs, named_tensors
 
 Run = Callable[[Inputs], Any]
 Compare = Callable[[Sequence[Tensor], Sequence[Tensor]], float]
-_LONGEST_FORMULA = 250
+_MAX_FORMULA_LENGTH = 250
 _ONNX = "exporting to ONNX"  # why optional packages are imported, for error messages
 
 
@@ -74,7 +74,7 @@ def _limit_formulas(module: nn.Module, args: tuple[Any, ...]) -> None:
     For example, each block of a Swin Transformer pads the features to a multiple of the window size.
     """
     for tensor in args:
-        if isinstance(tensor, Tensor) and any(len(str(size)) > _LONGEST_FORMULA for size in tensor.shape):
+        if isinstance(tensor, Tensor) and any(len(str(size)) > _MAX_FORMULA_LENGTH for size in tensor.shape):
             raise ValueError(f"the sizes in '{type(module).__name__}' depend on the input sizes in a complicated way")
 
 

@@ -13,6 +13,7 @@ from footplate.checks import check_choice
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook as EngineHook
 from footplate.engine.hook import Priority, get_priority
+from footplate.errors import CheckpointError
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.openmmlab.mmengine.dist import all_reduce_params
 from footplate.optim import OptimWrapper
@@ -260,9 +261,8 @@ def _with_saved_averages(hook: Hook, before_run: Callable[..., Any]) -> dict[str
 
     def restore(runner: "Runner") -> None:
         before_run(runner)
-        buffers = dict(unwrap_model(runner.model).named_buffers())
-        for name in averages:
-            buffers[name].copy_(averages[name])
+        if unknown := unwrap_model(runner.model).load_state_dict(averages, strict=False).unexpected_keys:
+            raise CheckpointError(f"{type(hook).__name__} does not add these averages to the model", found=unknown)
         loop = runner.train_loop
         if averages and loop.by_epoch and not loop.at_epoch_start:
             # before_train_epoch is about to be called again. It swaps weights and averages, so swap them first.
