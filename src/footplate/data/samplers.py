@@ -192,7 +192,7 @@ class RankSampler(Sampler[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         entries = iter(self.sampler)
-        first = list[Any]()
+        first: list[Any] = []
         if not self._is_checked:
             beginning = list(islice(entries, _CHUNK))
             self._check_same(beginning)

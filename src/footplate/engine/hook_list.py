@@ -202,7 +202,7 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
 def implicit_hooks(runner: "Runner") -> list[Any]:
     """Returns the hooks, or hook config dicts, that other components of a training run require."""
     loop = runner.train_loop
-    hooks = list[Any]()
+    hooks: list[Any] = []
     if loop.max_hours is not None:
         hooks.append({"type": "TimeLimitHook", "max_hours": loop.max_hours})
     if getattr(loop.dataloader, "uneven", False):
