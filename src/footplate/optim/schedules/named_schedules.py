@@ -119,8 +119,11 @@ def _build_list(
 ) -> Schedules:
     """Builds the schedules of one optimizer. Warns about schedules that do not match the run."""
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
+    entries = cfg if is_list else [cfg]
+    if cfg is None:
+        entries = []
     built: Schedules = []
-    for index, entry in enumerate(cfg if is_list else [] if cfg is None else [cfg]):
+    for index, entry in enumerate(entries):
         place = f"{key}[{index}]" if is_list else key
         with at_key(place):
             schedule: ParamSchedule = torch_schedule(entry, optimizer, counts_epochs=counts_epochs) or _build(
