@@ -78,11 +78,10 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
             values = saved_parameters[name].values if name in saved_parameters else {}
             if isinstance(optimizer, _SUPPORTED):
                 _check_shapes(name, values, parameter)
-            if values:
-                state[key] = {
-                    field: distribute_like(value, parameter) if isinstance(value, Tensor) and value.dim() else value
-                    for field, value in values.items()
-                }
+            for field, value in values.items():
+                if isinstance(value, Tensor) and value.dim():
+                    value = distribute_like(value, parameter)
+                state.setdefault(key, {})[field] = value
         groups.append({**group, **settings, "params": [*range(first, first + len(parameters))]})
         first += len(parameters)
     return {"state": state, "param_groups": groups}
