@@ -13,8 +13,10 @@ from torch.optim import SGD, Adam, lr_scheduler
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from footplate import Config, Hook, Runner
+from footplate.checkpoint import load_checkpoint
 from footplate.engine import History
 from footplate.errors import ArgumentError, FootplateError
+from footplate.tools.diff import compare, read_either
 from tests.support import PointAccuracy, ToyModel, settings
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
@@ -572,6 +574,20 @@ def test_run_without_checkpoint_interval_saves_regularly(
 
 def test_base_model_from_python_needs_no_val_cfg(tmp_path: Path) -> None:
     assert Runner(ToyModel(), tmp_path, val_dataloader=loader(), val_evaluator=[]).val_loop is not None
+
+
+def test_hparams_are_recorded_and_compared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, width in (("a", 1), ("b", 2)):
+        hparams = {"width": width, "data": Path("images"), "rates": (0.1, 1)}
+        runner(tmp_path / name, hparams=hparams).train()
+    differences = compare(read_either(str(tmp_path / "a")), read_either(str(tmp_path / "b")))
+    assert [each.path for each in differences if each.path != "work_dir"] == ["hparams.width"]
+    saved = load_checkpoint(tmp_path / "a" / "epoch_2.pth")["meta"]["hparams"]
+    assert saved == {"width": 1, "data": "images", "rates": [0.1, 1]}
+    runner(tmp_path / "a", hparams={"width": 3}, max_epochs=3, resume=True).train()
+    assert "Resumed with different hparams (width 3 instead of 1, data None instead of 'images'" in caplog.text
+    with pytest.raises(ArgumentError, match=r"may contain only numbers[^\0]*hparams\.model"):
+        runner(tmp_path / "c", hparams={"model": network()})
 
 
 def test_predictions_are_made_in_evaluation_mode(tmp_path: Path) -> None:
