@@ -1,6 +1,7 @@
 """Tests of runs of plain torch modules: no BaseModel, no config."""
 
 import random
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -574,6 +575,30 @@ def test_run_without_checkpoint_interval_saves_regularly(
 
 def test_base_model_from_python_needs_no_val_cfg(tmp_path: Path) -> None:
     assert Runner(ToyModel(), tmp_path, val_dataloader=loader(), val_evaluator=[]).val_loop is not None
+
+
+class Files(TensorDataset):
+    def get_data_info(self, index: int) -> dict[str, str]:
+        return {"path": f"{index}.png"}
+
+
+@pytest.mark.parametrize("length", [{"max_epochs": 3}, {"max_iters": 15}], ids=["epochs", "iterations"])
+@pytest.mark.parametrize(("sample", "label"), [(29, 2), (29, 0)], ids=["label", "nan"])
+def test_an_invalid_sample_in_a_training_step_is_located(
+    tmp_path: Path, sample: int, label: int, length: dict[str, int]
+) -> None:
+    inputs, labels = X.clone(), Y.clone()
+    if label < 2:
+        inputs[sample] = float("nan")
+    labels[sample] = label
+    data = DataLoader(Files(inputs, labels), batch_size=4, shuffle=True)
+    with pytest.raises((IndexError, FootplateError)) as caught:
+        runner(tmp_path, train_dataloader=data, preflight=False, **length).train()
+    text = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+    batch = re.search(r"The batch in iteration \d+ contains the samples (.*)\.", text)
+    assert batch is not None
+    assert f"{sample} ({sample}.png)" in batch[1].split(", ")
+    assert len(batch[1].split(", ")) == 4
 
 
 def test_hparams_are_recorded_and_compared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
