@@ -183,7 +183,7 @@ class BaseTrainLoop(BaseLoop):
         self._iter += 1
 
     def describe_samples(self, iteration: int) -> list[str]:
-        """Returns a note with this rank's samples in the batch of an iteration, or an empty list if they are unknown."""
+        """Returns a note with this rank's samples in the batch of an iteration, or no note if they are unknown."""
         if self.overrides("run") or self.overrides("run_epoch"):
             return []
         samples = self._data_position.describe_samples(iteration, by_epoch=self.by_epoch)
