@@ -577,6 +577,15 @@ def test_base_model_from_python_needs_no_val_cfg(tmp_path: Path) -> None:
     assert Runner(ToyModel(), tmp_path, val_dataloader=loader(), val_evaluator=[]).val_loop is not None
 
 
+def test_traceback_of_an_error_in_a_training_step_omits_the_engine(tmp_path: Path) -> None:
+    def step(model: nn.Module, batch: Any) -> Any:
+        raise ValueError("mistake")
+
+    with pytest.raises(ValueError, match="mistake") as caught:
+        runner(tmp_path, training_step=step).train()
+    assert [each.name for each in caught.traceback][1:] == ["train", "step"]
+
+
 class Files(TensorDataset):
     def get_data_info(self, index: int) -> dict[str, str]:
         return {"path": f"{index}.png"}
