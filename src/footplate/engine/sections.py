@@ -320,7 +320,7 @@ OTHER_KEYS = {
 # All keys that are read from a second-generation config. Any other name in it, such as `optimizer`, is a variable.
 READ_KEYS = frozenset({*RUNNER_KEYS, *OTHER_KEYS})
 LENGTHS = ("max_epochs", "max_iters")
-PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
+PYTHON_ARGUMENTS = (*LENGTHS, "hparams", *FUNCTIONS)
 """Runner arguments that are not config keys."""
 RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
 """Arguments that a resumed run leaves out of its recorded config, so that the config still starts the original run."""
