@@ -268,19 +268,19 @@ class Loaded(NamedTuple):
 
     Attributes:
         mapping: The keys and values.
-        texts: The source text of each file, bases first.
+        text: The source text of all files, bases first; see `Config`.
         environment: The environment variables that were used.
         imported: The names that a pure-Python config imports, with their values. Inheriting configs may use the names.
     """
 
     mapping: ConfigDict
-    texts: list[str]
+    text: str
     environment: dict[str, str]
     imported: dict[str, Any]
 
 
 def _config_of(loaded: Loaded, filename: str | os.PathLike[str] | None) -> Config:
-    return Config(loaded.mapping, "\n".join(loaded.texts), filename, loaded.environment)
+    return Config(loaded.mapping, loaded.text, filename, loaded.environment)
 
 
 def load(path: str, options: Options, referrer: Origin | None = None, chain: tuple[str, ...] = ()) -> Loaded:
@@ -321,10 +321,12 @@ class _FileLoader:
 
     def load(self) -> Loaded:
         mapping, imported = self._load_script() if self._suffix == ".py" else (self._load_data(), {})
-        texts = [text for base in self._bases for text in base.texts]
-        environment = {name: value for base in self._bases for name, value in base.environment.items()}
-        environment |= self._environment
-        return Loaded(mapping, [*texts, f"{self._path}\n{self._text}\n"], environment, imported)
+        text = f"{self._path}\n{self._text}\n"
+        environment = self._environment
+        for base in reversed(self._bases):
+            text = f"{base.text}\n{text}"
+            environment = base.environment | environment
+        return Loaded(mapping, text, environment, imported)
 
     def _load_data(self) -> ConfigDict:
         from footplate.config.data_formats import read_data  # not needed for Python configs
