@@ -129,13 +129,13 @@ def load_data_file(path: str) -> Any:
     Raises:
         DataError: The file cannot be read or parsed, or is a pickle file that contains more than plain data.
     """
-    if not path.lower().endswith(_SUFFIXES):
+    suffix = PurePosixPath(path.lower()).suffix
+    if suffix not in _SUFFIXES:
         raise DataError(
             f"the name of the annotation file '{path}' must end with one of {', '.join(_SUFFIXES)}",
             notes=["Override load_data_list() to read files in a different format."],
         )
     content = read_file(path)
-    suffix = PurePosixPath(path.lower()).suffix
     try:
         if suffix == ".json":
             return json.loads(content)

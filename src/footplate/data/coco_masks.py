@@ -3,20 +3,19 @@
 import importlib
 import math
 from contextlib import suppress
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from footplate.errors import DataError, MissingExtraError
+from footplate.errors import DataError, MissingExtraError, import_optional
 from footplate.messages import first_line
 
 _MIN_NUMBERS = 6  # three corners of a polygon
 _MAX_DISTANCE = 10  # from the origin to a polygon corner, as a multiple of the longer image side
 
 
-def coco_package(why: str) -> ModuleType:
+def coco_package(why: str) -> Any:
     """Imports and returns the package that decodes COCO masks and computes COCO metrics.
 
     `why` is the feature that needs the package; it appears in the error message if the package is missing.
@@ -24,10 +23,7 @@ def coco_package(why: str) -> ModuleType:
     Raises:
         MissingExtraError: The package is not installed.
     """
-    try:
-        return importlib.import_module("faster_coco_eval")
-    except ImportError as error:
-        raise MissingExtraError("faster-coco-eval", extra="detection", why=why) from error
+    return import_optional("faster_coco_eval", package="faster-coco-eval", extra="detection", why=why)
 
 
 def mask_tools(why: str) -> Any:

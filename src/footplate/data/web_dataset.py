@@ -26,6 +26,7 @@ from footplate.data.base_dataset import BaseDataset
 from footplate.data.shared_memory import RecordStore
 from footplate.errors import DataError, FootplateError
 from footplate.registry import DATASETS
+from footplate.storage.paths import Path
 
 _logger = logging.getLogger("footplate.data")
 DEFAULT_FOLDER = os.path.join("~", ".cache", "footplate", "shards")
@@ -134,7 +135,7 @@ class WebDataset(BaseDataset):
 
     def __init__(
         self,
-        shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        shards: Path | Sequence[Path],
         fields: Mapping[str, str] | None = None,
         data_root: str | None = "",
         *,
@@ -226,7 +227,7 @@ class WebDataset(BaseDataset):
         return {**record, "file_contents": {field: contents[field] for field in paths}}
 
 
-def expand_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], root: str = "") -> list[str]:
+def expand_shards(shards: Path | Sequence[Path], root: str = "") -> list[str]:
     """Expands `shards` to a list of paths. A folder stands for the `.tar` files in it.
 
     Args:
