@@ -18,6 +18,7 @@ from footplate.storage import is_local, join, missing_path_notes, read_bytes
 
 _logger = logging.getLogger("footplate.data")
 _RETRY_SECONDS = (1.0, 5.0)  # delays before retries of a failed storage request
+Record = dict[str, Any]
 _Result = TypeVar("_Result")
 _SUFFIXES = (".json", ".yaml", ".yml", ".pkl", ".pickle")
 _BUILTINS = {
@@ -160,7 +161,7 @@ def read_file(path: str) -> bytes:
         return with_retries(read_bytes, path)
 
 
-def read_record_file(record: dict[str, Any], key: str) -> bytes:
+def read_record_file(record: Record, key: str) -> bytes:
     """Returns the content of the file at the path `record[key]`.
 
     If a shard dataset has already read the file, removes the content from `record["file_contents"]` and returns it.

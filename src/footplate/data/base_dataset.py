@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from typing_extensions import Self
 
 from footplate.checks import check_choice, check_count, check_flag
-from footplate.data.annotations import join_root, load_annotations, read_lines
+from footplate.data.annotations import Record, join_root, load_annotations, read_lines
 from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms.pipeline import Compose, Transform
 from footplate.error_context import at_key
@@ -170,7 +170,7 @@ class BaseDataset(Dataset[Any]):
             data_list.extend(parsed if isinstance(parsed, list) else [parsed])
         return data_list
 
-    def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
+    def parse_data_info(self, raw_data_info: Record) -> Record | list[Record]:
         """Converts a raw record to one or more records of the dataset.
 
         By default, only prepends `data_prefix` to the paths in the record.
@@ -189,10 +189,10 @@ class BaseDataset(Dataset[Any]):
         """Returns those records of `self.data_list` that the dataset should keep. By default, returns all of them."""
         return list(self.data_list)
 
-    def get_data_info(self, idx: int) -> dict[str, Any]:
+    def get_data_info(self, idx: int) -> Record:
         """Returns a copy of one record, with its index stored as `sample_idx`."""
         self.full_init()
-        record: dict[str, Any] = self.data_list[idx]
+        record: Record = self.data_list[idx]
         if not self.serialize_data:
             record = copy.deepcopy(record)
         record["sample_idx"] = idx if idx >= 0 else len(self) + idx

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from footplate import storage
 from footplate.checks import check_flag
-from footplate.data.annotations import explain_read_errors, join_root, with_retries
+from footplate.data.annotations import Record, explain_read_errors, join_root, with_retries
 from footplate.data.base_dataset import BaseDataset
 from footplate.data.shared_memory import RecordStore
 from footplate.errors import DataError, FootplateError
@@ -175,7 +175,7 @@ class WebDataset(BaseDataset):
         self.full_init()
         return self._digest
 
-    def get_data_info(self, idx: int) -> dict[str, Any]:
+    def get_data_info(self, idx: int) -> Record:
         """Reads a sample and returns its record. `file_contents` maps path keys to the bytes of the files."""
         self.full_init()
         return self._read_record(idx, self.data_list[idx][2])
@@ -203,7 +203,7 @@ class WebDataset(BaseDataset):
                 yield number, key, _choose(self._fields, files, key, shard.path)
         self._digest = digest.hexdigest()
 
-    def _read_record(self, idx: int, files: Mapping[str, Member]) -> dict[str, Any]:
+    def _read_record(self, idx: int, files: Mapping[str, Member]) -> Record:
         """Reads the files of a sample and returns them as a record."""
         number, key, _ = self.data_list[idx]
         shard = self._shards[number]
@@ -211,7 +211,7 @@ class WebDataset(BaseDataset):
         paths = {field: storage.join(shard.path, files[field].name) for field in files if field.endswith("_path")}
         others = [field for field in files if field not in paths]
         values = {field: _parse(field, contents[field], files[field], shard.path) for field in others}
-        record: dict[str, Any] = {}
+        record: Record = {}
         if self._metainfo.get("classes") is not None:
             record["num_classes"] = len(self._metainfo["classes"])
         if "seg_map_path" in paths:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from footplate.distributed import unwrap_model
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
-from footplate.models.base_module import BaseModule
+from footplate.models.base_module import BaseModule, InitCfg
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.registry import MODELS
 
@@ -43,7 +43,7 @@ class BaseModel(BaseModule, ABC):
     def __init__(
         self,
         data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
-        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
         preprocessor: Any = BaseDataPreprocessor() if data_preprocessor is None else data_preprocessor

@@ -208,9 +208,7 @@ class PlainModel(ModelWrapper, BaseModel):
             self._validated = data, batch, output
         return output
 
-    def test_step(self, data: Any) -> Any:
-        """Returns the predictions for one batch; see `val_step`."""
-        return self.val_step(data)
+    test_step = val_step
 
     def val_loss(self, data: Any) -> dict[str, Tensor]:
         """Returns the values to log for one validation batch as scalar tensors, with the total loss as "loss".

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +63,16 @@ class LocalVisBackend(BaseVisBackend):
         for name, suffix in ((config_save_file, ".py"), (scalar_save_file, ".json")):
             if not check_output_path(name).endswith(suffix):
                 raise ArgumentError(f"the file name must end with '{suffix}'", found=name)
-        self._folder: Path | None = None
         self._images = img_save_dir
         self._config = config_save_file
         self._scalars = scalar_save_file
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """The output folder, which is created on first use."""
-        if self._folder is None:
-            self._folder = Path(self._save_dir or "vis_data")
-            self._folder.mkdir(parents=True, exist_ok=True)
-        return self._folder
+        folder = Path(self._save_dir or "vis_data")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as Python code. Commands that read the file do not execute it."""

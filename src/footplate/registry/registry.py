@@ -17,7 +17,7 @@ from footplate.error_context import describe_changes, explain_missing_path, find
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
 from footplate.extensions import extensions, known_packages
 from footplate.messages import first_line, nearest
-from footplate.registry.arguments import arguments_of, check_arguments, describe_types, wrong_types
+from footplate.registry.arguments import Entry, arguments_of, check_arguments, describe_types, wrong_types
 from footplate.registry.definitions import find_definition
 from footplate.registry.dotted_paths import (
     has_submodule,
@@ -34,7 +34,7 @@ from footplate.registry.scopes import (
     using_scope,
 )
 
-_Entry = TypeVar("_Entry", bound=Callable[..., Any])
+_Entry = TypeVar("_Entry", bound=Entry)
 _logger = logging.getLogger("footplate.registry")
 _REGISTER_HINT = "Register your own classes with custom_imports = dict(imports=['my_module'])."
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
@@ -94,7 +94,7 @@ class Registry:
         self._build_func: Callable[..., Any] | None = build_func or (parent._build_func if parent is not None else None)
         self._base: str | None = base or (parent._base if parent is not None else None)
         self._strict: bool = strict if base or parent is None else parent._strict
-        self._entries: dict[str, Callable[..., Any]] = {}
+        self._entries: dict[str, Entry] = {}
         self.locations = tuple(locations)
         self._pending_locations = list(locations)
         if parent is not None:
@@ -117,7 +117,7 @@ class Registry:
         return iter(self.module_dict)
 
     @property
-    def module_dict(self) -> Mapping[str, Callable[..., Any]]:
+    def module_dict(self) -> Mapping[str, Entry]:
         """The entries of this registry, keyed by name. Does not include entries of its parent or children."""
         self._import_locations()
         return self._entries
@@ -160,7 +160,7 @@ class Registry:
             return partial(self._register, names=name, force=force)
         return self._register(module, name, force=force)
 
-    def get(self, key: str) -> Callable[..., Any]:
+    def get(self, key: str) -> Entry:
         """Returns the class or function registered under a name.
 
         Args:
@@ -230,7 +230,7 @@ class Registry:
     @contextmanager
     def _resolving(
         self, cfg: Any, defaults: Mapping[str, Any], args: Sequence[Any]
-    ) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
+    ) -> Iterator[tuple[Entry, dict[str, Any]]]:
         """Yields the class and the checked arguments of a config. The config's `_scope_` applies inside the block.
 
         Errors in the block get the config as their `section`.
@@ -278,7 +278,7 @@ class Registry:
         origin = origin_at(source, key or "type")
         return BuildError(message, origin=origin, key=key, suggestion=near, notes=notes, hides_cause=True, **value)
 
-    def resolve(self, entry: Any, source: Any = None, *, key: str = "type") -> Callable[..., Any]:
+    def resolve(self, entry: Any, source: Any = None, *, key: str = "type") -> Entry:
         """Returns the class that a `type` (a name, a class or a lazily imported class) refers to.
 
         Args:
@@ -309,7 +309,7 @@ class Registry:
         self._check_base(entry, dotted=False)
         return entry  # type: ignore[no-any-return]
 
-    def _get(self, name: str, *, trusted: bool) -> Callable[..., Any]:
+    def _get(self, name: str, *, trusted: bool) -> Entry:
         if not isinstance(name, str):
             raise BuildError(f"the {self.noun} name must be a string", found=name)
         self._import_registry_of((name.partition(".")[0] if "." in name else default_scope()) or "")
@@ -326,7 +326,7 @@ class Registry:
         if self.root._member(package) is None and has_submodule(package, "registry"):
             importlib.import_module(module)
 
-    def _find_in_any_scope(self, name: str) -> Callable[..., Any] | None:
+    def _find_in_any_scope(self, name: str) -> Entry | None:
         """Finds a class by name in all scopes. Only user classes and classes from the default scope's package count.
 
         For example, MMDetection3D and its plugins register detectors in MMDetection's registry. Returns None if several
@@ -393,7 +393,7 @@ class Registry:
             if location in self._pending_locations:
                 self._pending_locations.remove(location)
 
-    def _find(self, name: str) -> Callable[..., Any] | None:
+    def _find(self, name: str) -> Entry | None:
         scope, _, rest = name.partition(".")
         if rest:
             member = self if scope == self.scope else self.root._member(scope)
@@ -404,7 +404,7 @@ class Registry:
         first = self.root._member(default_scope())
         return (first._find_upwards(name) if first is not None else None) or self._find_upwards(name)
 
-    def _find_upwards(self, name: str) -> Callable[..., Any] | None:
+    def _find_upwards(self, name: str) -> Entry | None:
         # Continue importing if there is a user entry, so that a warning is logged if it replaces a built-in class.
         self._import_locations(name)
         return self._entries.get(name) or (self.parent._find_upwards(name) if self.parent is not None else None)
@@ -418,7 +418,7 @@ class Registry:
         for child in self.children.values():
             yield from child._tree()
 
-    def _import_path(self, path: str, *, trusted: bool) -> Callable[..., Any] | None:
+    def _import_path(self, path: str, *, trusted: bool) -> Entry | None:
         module = path.rpartition(".")[0]
         if not module or not all(part.isidentifier() for part in path.split(".")):
             return None

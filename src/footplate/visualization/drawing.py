@@ -24,10 +24,7 @@ _load_font = lru_cache(maxsize=32)(ImageFont.truetype)
 # Pillow's text anchors, by alignment.
 _COLUMNS = {"left": "l", "center": "m", "right": "r"}
 _ROWS = {"top": "a", "center": "m", "center_baseline": "m", "baseline": "s", "bottom": "d"}
-_LETTERS = {
-    letter: name for name in ("blue", "green", "red", "cyan", "magenta", "yellow", "white") for letter in name[0]
-}
-_LETTERS["k"] = "black"
+_LETTERS = {"k": "black", **{name[0]: name for name in ("blue", "green", "red", "cyan", "magenta", "yellow", "white")}}
 
 
 class Drawing:

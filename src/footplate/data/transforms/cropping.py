@@ -7,13 +7,12 @@ By convention, the `crop_size` of `RandomCrop` and the `size` of `Pad` are (heig
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from footplate.checks import check_count, check_number
-from footplate.data.transforms.pipeline import BaseTransform, check_size, set_image
+from footplate.data.transforms.pipeline import BaseTransform, Sample, check_size, set_image
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
@@ -40,7 +39,7 @@ class RandomCrop(BaseTransform):
         self.cat_max_ratio = cat_max_ratio
         self.ignore_index = ignore_index
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Crops the sample."""
         crop = self._draw_crop(results["img"].shape)
         if self.cat_max_ratio < 1:
@@ -86,7 +85,7 @@ class Pad(BaseTransform):
         values = pad_val if isinstance(pad_val, Mapping) else {"img": pad_val}
         self.values = {"img": values.get("img", 0), "gt_seg_map": values.get("seg", 255), "gt_masks": 0}
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Pads the sample and adds `pad_shape`."""
         shape = results["img"].shape[:2]
         least = self.size or tuple(-(-length // self.divisor) * self.divisor for length in shape)
@@ -101,7 +100,7 @@ class Pad(BaseTransform):
         return results
 
 
-def crop_sample(results: dict[str, Any], crop: tuple[slice, slice]) -> dict[str, Any]:
+def crop_sample(results: Sample, crop: tuple[slice, slice]) -> Sample:
     """Crops a sample in place to the rows and columns in `crop`, and returns it.
 
     Clips boxes to the crop. Removes boxes outside the crop, together with their labels and masks.

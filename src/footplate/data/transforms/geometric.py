@@ -14,6 +14,7 @@ from PIL import Image
 from footplate.checks import check_choice, check_fraction
 from footplate.data.transforms.pipeline import (
     BaseTransform,
+    Sample,
     check_pair,
     check_range,
     check_size,
@@ -58,7 +59,7 @@ class Resize(BaseTransform):
         self.keep_ratio = keep_ratio
         self.clip_object_border = clip_object_border
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
         height, width = results["img"].shape[:2]
         if self.scale_factor is not None:
@@ -113,7 +114,7 @@ class RandomResize(BaseTransform):
         self.scales = [check_size("scale", size) for size in (scale if several else [scale])]  # type: ignore[arg-type]
         self.keep_ratio = keep_ratio
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Samples a size, stores it as `scale`, and resizes the sample like `Resize`."""
         if self.ratio_range is not None:
             ratio = np.random.uniform(*self.ratio_range)
@@ -143,7 +144,7 @@ class RandomFlip(BaseTransform):
         check_choice("direction", direction, get_args(Direction))
         self.direction = direction
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
         results["flip"] = bool(np.random.random() < self.prob)
         results["flip_direction"] = self.direction if results["flip"] else None

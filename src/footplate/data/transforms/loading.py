@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from footplate.checks import check_choice, check_count
 from footplate.data.annotations import read_record_file
 from footplate.data.coco_masks import decode_mask
-from footplate.data.transforms.pipeline import BaseTransform
+from footplate.data.transforms.pipeline import BaseTransform, Sample
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
 
@@ -70,7 +70,7 @@ class LoadImageFromFile(BaseTransform):
         self.channel_order = channel_order
         self.draft = None if draft is None else check_count("draft", draft)
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+    def transform(self, results: Sample) -> Sample | None:
         """Adds the image to the sample and returns the sample, or None if `ignore_empty` drops it."""
         path = results["img_path"]
         try:
@@ -85,7 +85,7 @@ class LoadImageFromFile(BaseTransform):
                 return None
             raise
 
-    def add_image(self, results: dict[str, Any], image: Image.Image) -> dict[str, Any]:
+    def add_image(self, results: Sample, image: Image.Image) -> Sample:
         """Adds an already opened image to the sample."""
         width, height = image.size
         if self.draft is not None:
@@ -157,7 +157,7 @@ class LoadAnnotations(BaseTransform):
         self.with_seg = with_seg
         self.reduce_zero_label = reduce_zero_label
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Adds the annotations to the sample."""
         instances = results.get("instances") or ()
         if _is_loaded(self.with_bbox, results, "instances"):
@@ -193,7 +193,7 @@ class LoadAnnotations(BaseTransform):
         return results
 
 
-def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
+def _is_loaded(setting: bool | None, results: Sample, key: str) -> bool:
     """Checks whether to load an annotation. Raises a DataError if the setting requires it, but the record lacks it."""
     is_present = results.get(key) is not None
     if setting and not is_present:
@@ -202,7 +202,7 @@ def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
     return is_present if setting is None else setting
 
 
-def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
+def _load_label_map(results: Sample) -> NDArray[np.uint8]:
     """Loads a record's label map, an array of shape ``(H, W)``, and checks its shape and values."""
     path = results["seg_map_path"]
     content = read_record_file(results, "seg_map_path")

@@ -1,12 +1,10 @@
 """Transforms that randomly change the brightness and colors of images."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate.data.transforms.pipeline import BaseTransform, check_range
+from footplate.data.transforms.pipeline import BaseTransform, Sample, check_range
 from footplate.registry import TRANSFORMS
 
 _Pixels = npt.NDArray[np.uint8]
@@ -45,7 +43,7 @@ class PhotoMetricDistortion(BaseTransform):
         self.saturation_range = check_range("saturation_range", saturation_range)
         self.hue_delta = hue_delta
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         image: _Pixels = results["img"]
         is_contrast_first = _flip_coin()
