@@ -63,11 +63,10 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
             runs = tools.merge(tools.frPyObjects(polygons, *shape))
         elif isinstance(segmentation["counts"], list):
             runs = tools.frPyObjects(segmentation, *shape)
-        decoded: npt.NDArray[np.bool_] = tools.decode(runs).astype(bool)
+        return tools.decode(runs).astype(bool)  # type: ignore[no-any-return]
     except (TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError) as error:
         message = f"a segmentation cannot be decoded: {first_line(error)}"
         raise DataError(message, found=str(segmentation)[:60]) from error
-    return decoded
 
 
 def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:

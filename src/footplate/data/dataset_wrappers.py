@@ -5,7 +5,7 @@ import math
 import operator
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate, chain
 from typing import Any
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from footplate.checks import check_count, check_number
-from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS
 
@@ -79,14 +78,11 @@ class ConcatDataset(_DatasetWrapper):
     """
 
     def __init__(
-        self,
-        datasets: Sequence[Any],
-        lazy_init: bool = False,
-        ignore_keys: str | Sequence[str] | None = None,
+        self, datasets: Sequence[Any], lazy_init: bool = False, ignore_keys: str | Sequence[str] | None = None
     ) -> None:
         if not datasets:
             raise ArgumentError("ConcatDataset needs at least one dataset", key="datasets")
-        self.datasets = [_build(dataset, f"datasets[{index}]") for index, dataset in enumerate(datasets)]
+        self.datasets = [DATASETS.build_nested(dataset, f"datasets[{index}]") for index, dataset in enumerate(datasets)]
         ignored = {ignore_keys} if isinstance(ignore_keys, str) else set(ignore_keys or ())
         first = _metainfo(self.datasets[0])
         for index, dataset in enumerate(self.datasets[1:], 1):
@@ -147,7 +143,7 @@ class RepeatDataset(_DatasetWrapper):
 
     def __init__(self, dataset: Any, times: int, lazy_init: bool = False) -> None:
         self.times = check_count("times", times)
-        self.dataset = _build(dataset, "dataset")
+        self.dataset = DATASETS.build_nested(dataset, "dataset")
         super().__init__(lazy_init=lazy_init)
 
     def __len__(self) -> int:
@@ -192,7 +188,7 @@ class ClassBalancedDataset(_DatasetWrapper):
         check_number("oversample_thr", oversample_thr, above=0, most=1)
         self.oversample_thr = oversample_thr
         self._indices: list[int] = []
-        self.dataset = _build(dataset, "dataset")
+        self.dataset = DATASETS.build_nested(dataset, "dataset")
         super().__init__(lazy_init=lazy_init)
 
     def full_init(self) -> None:
@@ -283,13 +279,6 @@ def _join_shards(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
     """Concatenates shard indices, with offsets that keep the shards of different parts distinct."""
     firsts = accumulate((int(part.max(initial=-1)) + 1 for part in parts), initial=0)
     return np.concatenate([part + first for part, first in zip(parts, firsts, strict=False)])
-
-
-def _build(dataset: Any, key: str) -> Any:
-    if not isinstance(dataset, Mapping):
-        return dataset
-    with at_key(key):
-        return DATASETS.build(dataset)
 
 
 def _metainfo(dataset: Any) -> dict[str, Any]:

@@ -67,9 +67,18 @@ def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
 
 
 def position_in(loader: Any) -> "DataPosition":
-    """Creates the object that tracks the position in a training loader, starting at the beginning."""
-    stateful = None if isinstance(loader, SampleLoader) else _find_stateful(loader)
-    return DataPosition(loader) if stateful is None else StatefulPosition(loader, stateful)
+    """Creates the object that tracks the position in a training loader, starting at the beginning.
+
+    A loader or an iterable dataset with its own state tracks the position itself, unless workers read the dataset.
+    """
+    dataset = dataset_of(loader)
+    owners = [] if isinstance(loader, SampleLoader) else [loader]
+    if isinstance(dataset, torch.utils.data.IterableDataset) and not getattr(loader, "num_workers", 0):
+        owners.append(dataset)
+    for owner in owners:
+        if hasattr(owner, "state_dict") and hasattr(owner, "load_state_dict"):
+            return StatefulPosition(loader, owner)
+    return DataPosition(loader)
 
 
 class DataPosition:
@@ -315,16 +324,3 @@ class StatefulPosition(DataPosition):
             )
         self._stateful.load_state_dict(ranks[get_rank()])
         self._is_restored = True
-
-
-def _find_stateful(loader: Any) -> Any:
-    """Returns the object whose `state_dict` contains the position in the data, or None if none exists.
-
-    This is the loader itself, or an iterable dataset that is read in this process.
-    """
-    dataset = dataset_of(loader)
-    candidates = [loader]
-    if isinstance(dataset, torch.utils.data.IterableDataset) and not getattr(loader, "num_workers", 0):
-        candidates.append(dataset)
-    methods = ("state_dict", "load_state_dict")
-    return next((candidate for candidate in candidates if all(hasattr(candidate, name) for name in methods)), None)

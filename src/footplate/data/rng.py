@@ -75,11 +75,11 @@ def seed_albumentations() -> None:
 @contextmanager
 def preserve_random_state() -> Iterator[None]:
     """Restores the global CPU generators of Python, numpy and torch at the end of the block."""
-    states = _get_states()
+    states = random_states()
     try:
         yield
     finally:
-        _set_states(states)
+        set_random_states(states)
 
 
 class SampleGenerators:
@@ -114,19 +114,21 @@ def with_separate_generators(iterator: Iterator[_Item], seed: int) -> Iterator[_
             if states is None:
                 seed_generators(seed)
             else:
-                _set_states(states)
+                set_random_states(states)
             item = next(iterator, _END)
-            states = _get_states()
+            states = random_states()
         if item is _END:
             return
         yield item  # type: ignore[misc]  # not _END
 
 
-def _get_states() -> tuple[Any, ...]:
+def random_states() -> tuple[Any, ...]:
+    """Returns the states of the global CPU generators of Python, numpy and torch."""
     return random.getstate(), np.random.get_state(), torch.get_rng_state()
 
 
-def _set_states(states: tuple[Any, ...]) -> None:
+def set_random_states(states: tuple[Any, ...]) -> None:
+    """Restores the states that `random_states` returned."""
     random.setstate(states[0])
     np.random.set_state(states[1])
     torch.set_rng_state(states[2])
@@ -174,7 +176,7 @@ def restore_rng(state: Mapping[str, Any]) -> None:
     exist on this machine, with a warning.
     """
     checked = check_rng(state)
-    _set_states(checked)
+    set_random_states(checked)
     for device_type, states in checked.devices.items():
         indices = _indices_of(device_type)
         if len(indices) != len(states):

@@ -65,9 +65,11 @@ class ClearMLVisBackend(InitTracker):
         if hasattr(task_type, "_report_subprocess_enabled"):
             # ClearML forks a reporting process while its threads start git. This sometimes deadlocks.
             task_type._report_subprocess_enabled = False
-        has_server = bool(os.environ.get("CLEARML_API_ACCESS_KEY"))
-        if not has_server:  # checked last, because a machine with the key may have no home folder
-            has_server = Path(os.environ.get("CLEARML_CONFIG_FILE") or Path.home() / "clearml.conf").exists()
+        # The file is checked last, because a machine with the key may have no home folder.
+        has_server = (
+            os.environ.get("CLEARML_API_ACCESS_KEY")
+            or Path(os.environ.get("CLEARML_CONFIG_FILE") or Path.home() / "clearml.conf").exists()
+        )
         if not (task_type.is_offline() or has_server):
             task_type.set_offline(True)
             _logger.warning("No ClearML server is configured. Storing the task offline.")
@@ -139,7 +141,7 @@ class DVCLiveVisBackend(InitTracker):
         if continued is None:
             self.identity = {"start": self.start}
         else:
-            settings = {**settings, "dir": continued, "resume": True}
+            settings |= {"dir": continued, "resume": True}
         return self._import_library().Live(**settings)
 
     def _write(self, values: Mapping[str, float], step: int) -> None:

@@ -147,8 +147,8 @@ class Tracker(BaseVisBackend):
             try:
                 self._run = self._start()
             except Exception as error:
-                self._start_error = error
                 if not continued or isinstance(error, FootplateError):
+                    self._start_error = error
                     raise
                 _logger.warning(
                     "%s cannot continue the run %s (%s). Starting a new run.",
@@ -157,7 +157,6 @@ class Tracker(BaseVisBackend):
                     _summary(error),
                 )
                 self.identity = {}
-                self._start_error = None
                 return self.experiment
         return self._run
 

@@ -172,8 +172,7 @@ class HistoryBuffer:
             KeyError: The statistic does not exist.
         """
         if method_name in BUILTIN_STATISTICS:
-            result: float = getattr(self, method_name)(*args, **kwargs)
-            return result
+            return getattr(self, method_name)(*args, **kwargs)  # type: ignore[no-any-return]
         return self._registered[method_name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:

@@ -90,11 +90,7 @@ class LocalVisBackend(BaseVisBackend):
         commit_image(path, Image.fromarray(np.ascontiguousarray(image)), pnginfo=texts)
 
     def add_scalars(
-        self,
-        scalar_dict: Mapping[str, Any],
-        step: int = 0,
-        file_path: str | None = None,
-        **kwargs: Any,
+        self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
         """Appends several scalars as one JSON line. If `file_path` is set, also appends the line to that file.
 

@@ -47,16 +47,14 @@ class Instances:
         """Returns the instance named `name`. Creates it with `kwargs` if it does not exist."""
         if name not in cls._instance_dict:
             cls._instance_dict[name] = cls(name=name, **kwargs)
-        instance: _Self = cls._instance_dict[name]
-        return instance
+        return cls._instance_dict[name]  # type: ignore[no-any-return]
 
     @classmethod
     def get_current_instance(cls: type[_Self]) -> _Self:
         """Returns the latest instance. If no instance exists, creates one named after the class."""
         if not cls._instance_dict:
             return cls.get_instance(cls.__name__)
-        instance: _Self = next(reversed(cls._instance_dict.values()))
-        return instance
+        return next(reversed(cls._instance_dict.values()))  # type: ignore[no-any-return]
 
     @classmethod
     def check_instance_created(cls, name: str) -> bool:

@@ -13,18 +13,13 @@ from functools import partial
 from pkgutil import resolve_name
 from typing import Any, TypeVar, get_type_hints, overload
 
-from footplate.error_context import describe_changes, explain_missing_path, find_section, origin_at, origin_of
+from footplate.error_context import at_key, describe_changes, explain_missing_path, find_section, origin_at, origin_of
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
 from footplate.extensions import extensions, known_packages
 from footplate.messages import first_line, nearest
 from footplate.registry.arguments import Entry, arguments_of, check_arguments, describe_types, wrong_types
 from footplate.registry.definitions import find_definition
-from footplate.registry.dotted_paths import (
-    has_submodule,
-    import_class,
-    is_from_executed_config,
-    top_level_spec,
-)
+from footplate.registry.dotted_paths import has_submodule, import_class, is_from_executed_config, top_level_spec
 from footplate.registry.scopes import (
     code_base_of,
     default_scope,
@@ -84,16 +79,14 @@ class Registry:
         noun: str | None = None,
     ) -> None:
         self.name = name
-        self.noun: str = noun or (name if parent is None else parent.noun)
         # By default, the top-level package of the module that creates the registry.
         caller = str(sys._getframe(1).f_globals.get("__name__", ""))
         self.scope = scope if scope is not None else caller.partition(".")[0]
         known_scopes.add(self.scope)
         self.parent = parent
         self.children: dict[str, Registry] = {}
-        self._build_func: Callable[..., Any] | None = build_func or (parent._build_func if parent is not None else None)
-        self._base: str | None = base or (parent._base if parent is not None else None)
-        self._strict: bool = strict if base or parent is None else parent._strict
+        self.noun = noun or name
+        self._build_func, self._base, self._strict = build_func, base, strict
         self._entries: dict[str, Entry] = {}
         self.locations = tuple(locations)
         self._pending_locations = list(locations)
@@ -103,6 +96,10 @@ class Registry:
                     f"the registry '{parent.name}' already has a child with the scope '{self.scope}'"
                 )
             parent.children[self.scope] = self
+            self.noun = noun or parent.noun
+            self._build_func = build_func or parent._build_func
+            if not base:
+                self._base, self._strict = parent._base, parent._strict
 
     def __repr__(self) -> str:
         return f"Registry(name={self.name!r}, scope={self.scope!r}, entries={sorted(self.module_dict)})"
@@ -210,6 +207,13 @@ class Registry:
                 # The user needs the location in the config file, not footplate's stack frames.
                 raise self._constructor_error(entry, settings, error, cfg) from error
 
+    def build_nested(self, entry: Any, key: str, **kwargs: Any) -> Any:
+        """Builds the object at a key of a section, like `build`. Returns an entry unchanged if it is not a dict."""
+        if not isinstance(entry, Mapping):
+            return entry
+        with at_key(key):
+            return self.build(entry, **kwargs)
+
     def check(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
         """Checks the `type` and the arguments of a config without building it. Does nothing if `cfg` is not a dict.
 
@@ -302,9 +306,7 @@ class Registry:
             entry = entry.build()
         if not callable(entry):
             raise BuildError(
-                f"the {self.noun} type must be a name or a class",
-                found=entry,
-                origin=origin_of(source, "type"),
+                f"the {self.noun} type must be a name or a class", found=entry, origin=origin_of(source, "type")
             )
         self._check_base(entry, dotted=False)
         return entry  # type: ignore[no-any-return]

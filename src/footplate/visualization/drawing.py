@@ -87,11 +87,12 @@ class Drawing:
     ) -> Self:
         """Draws N lines. `x_datas` and `y_datas`, of shape ``(N, 2)``, contain the coordinates of the endpoints."""
         ends = np.stack([_as_rows(x_datas, 2), _as_rows(y_datas, 2)], axis=2).reshape(-1, 4).tolist()
-
-        def draw_one(draw: ImageDraw.ImageDraw, line: Any, fill: Any, outline: Any, width: int) -> None:
-            draw.line(line, fill=outline, width=width)
-
-        return self._draw_shapes(draw_one, ends, colors, line_widths=line_widths)
+        return self._draw_shapes(
+            lambda draw, line, fill, outline, width: draw.line(line, fill=outline, width=width),
+            ends,
+            colors,
+            line_widths=line_widths,
+        )
 
     def draw_bboxes(self, bboxes: Any, *style: Any, **styles: Any) -> Self:
         """Draws boxes of shape ``(N, 4)``, where each row contains two opposite corners: x1, y1, x2, y2."""

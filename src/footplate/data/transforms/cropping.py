@@ -92,9 +92,9 @@ class Pad(BaseTransform):
         bottom, right = (max(0, wanted - present) for wanted, present in zip(least, shape, strict=True))
         for key, value in self.values.items():
             if key in results:
-                before = [(0, 0)] if key == "gt_masks" else []
-                margins = [*before, (0, bottom), (0, right)]
-                margins += [(0, 0)] * (results[key].ndim - len(margins))
+                margins = [(0, 0)] * results[key].ndim
+                rows = 1 if key == "gt_masks" else 0
+                margins[rows : rows + 2] = (0, bottom), (0, right)
                 results[key] = np.pad(results[key], margins, constant_values=value)
         results["pad_shape"] = results["img_shape"] = results["img"].shape[:2]
         return results

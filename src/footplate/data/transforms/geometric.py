@@ -12,14 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from footplate.checks import check_choice, check_fraction
-from footplate.data.transforms.pipeline import (
-    BaseTransform,
-    Sample,
-    check_pair,
-    check_range,
-    check_size,
-    set_image,
-)
+from footplate.data.transforms.pipeline import BaseTransform, Sample, check_pair, check_range, check_size, set_image
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
@@ -73,7 +66,7 @@ class Resize(BaseTransform):
         if "gt_seg_map" in results:
             results["gt_seg_map"] = resize_image(results["gt_seg_map"], size, Image.Resampling.NEAREST)
         if "gt_masks" in results:
-            masks = (mask.astype(np.uint8) for mask in results["gt_masks"])
+            masks = results["gt_masks"].astype(np.uint8)
             resized = [resize_image(mask, size, Image.Resampling.NEAREST) for mask in masks]
             results["gt_masks"] = np.array(resized, dtype=bool).reshape(-1, size[1], size[0])
         factor = (size[0] / width, size[1] / height)

@@ -100,13 +100,14 @@ class LoadImageFromFile(BaseTransform):
             width, height = height, width
         if orientation != 1:  # avoids a copy of other images
             image = ImageOps.exif_transpose(image)
+        is_color = self.color_type.startswith("color")
         if self.color_type != "unchanged":
             if image.mode.startswith("I;16"):  # Pillow would set all values above 255 to 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            mode = "RGB" if self.color_type.startswith("color") else "L"
+            mode = "RGB" if is_color else "L"
             image = image if image.mode == mode else image.convert(mode)
         values = np.array(image)
-        if self.color_type.startswith("color") and self.channel_order == "bgr":
+        if is_color and self.channel_order == "bgr":
             values = np.ascontiguousarray(values[..., ::-1])
         results["img"] = values.astype(np.float32) if self.to_float32 else values
         results["img_shape"], results["ori_shape"] = values.shape[:2], (height, width)
@@ -185,7 +186,7 @@ class LoadAnnotations(BaseTransform):
         if _is_loaded(self.with_seg, results, "seg_map_path"):
             labels = _load_label_map(results)
             if results.get("reduce_zero_label") if self.reduce_zero_label is None else self.reduce_zero_label:
-                labels = np.where((labels == 0) | (labels == _IGNORED), _IGNORED, labels - np.uint8(1)).astype(np.uint8)
+                labels = np.array([_IGNORED, *range(_IGNORED - 1), _IGNORED], dtype=np.uint8)[labels]
             new_labels = np.arange(_IGNORED + 1, dtype=np.uint8)
             for before, after in (results.get("label_map") or {}).items():  # class indices of the dataset
                 new_labels[before] = after

@@ -74,5 +74,4 @@ def _adjust_levels(values: _Pixels, factor: float, offset: float = 0.0) -> _Pixe
     """Multiplies values by a factor, adds an offset, and clips the result to the range from 0 to 255."""
     # A lookup table of 256 values is faster than scaling every pixel.
     levels = np.clip(np.rint(np.arange(256) * factor + offset), 0, 255).astype(np.uint8)
-    adjusted: _Pixels = levels[values]
-    return adjusted
+    return levels[values]

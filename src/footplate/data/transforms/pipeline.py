@@ -55,10 +55,10 @@ class Compose:
         several = transforms if isinstance(transforms, Sequence) else [transforms] if transforms else []
         self.transforms: list[Transform] = []
         for index, transform in enumerate(several):
-            with at_key(f"[{index}]"):
-                built = TRANSFORMS.build(transform) if isinstance(transform, Mapping) else transform
-                if not callable(built):
-                    raise ArgumentError("a transform must be a function or a dict with a 'type' key", found=built)
+            built = TRANSFORMS.build_nested(transform, f"[{index}]")
+            if not callable(built):
+                message = "a transform must be a function or a dict with a 'type' key"
+                raise ArgumentError(message, key=f"[{index}]", found=built)
             self.transforms.append(built)
 
     def __call__(self, data: Any) -> Any:
