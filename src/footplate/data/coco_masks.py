@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from footplate.errors import DataError, MissingExtraError, import_optional
 from footplate.messages import first_line
@@ -36,7 +36,7 @@ def mask_tools(why: str) -> Any:
         raise
 
 
-def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def decode_mask(segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Decodes a segmentation in COCO format into a boolean mask of shape ``(H, W)``.
 
     Args:

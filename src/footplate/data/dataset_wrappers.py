@@ -19,6 +19,7 @@ from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS
 
 _logger = logging.getLogger("footplate.data")
+ShardNumbers = NDArray[np.int32]  # the shard index of each sample, (N,)
 
 
 class _DatasetWrapper(Dataset[Any]):
@@ -115,7 +116,7 @@ class ConcatDataset(_DatasetWrapper):
         which = bisect_right(ends, idx)
         return which, idx - (ends[which - 1] if which else 0)
 
-    def shard_numbers(self) -> NDArray[np.int32]:
+    def shard_numbers(self) -> ShardNumbers:
         """Returns the shard index of each sample as an array of shape ``(N,)``.
 
         Shards are numbered across all datasets.
@@ -150,7 +151,7 @@ class RepeatDataset(_DatasetWrapper):
         self.full_init()
         return self.times * len(self.dataset)
 
-    def shard_numbers(self) -> NDArray[np.int32]:
+    def shard_numbers(self) -> ShardNumbers:
         """Returns the shard index of each sample as an array of shape ``(N,)``.
 
         Each repetition of a shard counts as a separate shard, so that a sampler with `shard_window` does not mix the
@@ -224,7 +225,7 @@ class ClassBalancedDataset(_DatasetWrapper):
         self.full_init()
         return len(self._indices)
 
-    def shard_numbers(self) -> NDArray[np.int32]:
+    def shard_numbers(self) -> ShardNumbers:
         """Returns the shard index of each sample as an array of shape ``(N,)``.
 
         All copies of a sample are in the same shard.
@@ -263,7 +264,7 @@ def combined_digest(dataset: Any) -> str | None:
     return " ".join(digest for digest in digests if isinstance(digest, str)) or None
 
 
-def shard_numbers(dataset: Any) -> NDArray[np.int32]:
+def shard_numbers(dataset: Any) -> ShardNumbers:
     """Returns the shard index of each sample as an array of shape ``(N,)``. The dataset may be wrapped.
 
     Raises:
@@ -275,7 +276,7 @@ def shard_numbers(dataset: Any) -> NDArray[np.int32]:
     return dataset.shard_numbers()  # type: ignore[no-any-return]
 
 
-def _join_shards(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+def _join_shards(parts: Sequence[ShardNumbers]) -> ShardNumbers:
     """Concatenates shard indices, with offsets that keep the shards of different parts distinct."""
     firsts = accumulate((int(part.max(initial=-1)) + 1 for part in parts), initial=0)
     return np.concatenate([part + first for part, first in zip(parts, firsts, strict=False)])

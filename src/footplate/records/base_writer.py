@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from footplate.checks import check_keys
 from footplate.errors import FootplateError, import_optional
 from footplate.storage import output_path
 
-ImageArray = npt.NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 _logger = logging.getLogger("footplate.records")
 _MAX_FAILURES = 3
 _FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})

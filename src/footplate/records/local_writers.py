@@ -131,7 +131,7 @@ class TensorboardVisBackend(Tracker):
         from torch.utils.tensorboard import SummaryWriter  # fails without the package
 
         last = self.identity.get("last_step")
-        return SummaryWriter(self.folder, purge_step=None if last is None else last + 1)  # type: ignore[no-untyped-call]
+        return SummaryWriter(self.folder, purge_step=None if last is None else last + 1)
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():

@@ -257,7 +257,7 @@ class _SurvivingStream:
         return getattr(self._stream, name)
 
 
-@contextlib.contextmanager
+@contextmanager
 def surviving_streams() -> Iterator[None]:
     """Keeps the block running if printing fails, for example due to a broken pipe, a closed terminal or a full disk.
 

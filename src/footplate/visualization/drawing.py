@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from typing_extensions import Self
 
@@ -16,7 +16,7 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.storage import exists, open_file
 
-ImageArray = npt.NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 Color = str | Sequence[int]
 RGB = tuple[int, int, int]
 _load_font = lru_cache(maxsize=32)(ImageFont.truetype)
@@ -253,7 +253,7 @@ def as_rgb(color: Color) -> RGB:
     return tuple(numbers)  # type: ignore[return-value]  # three of them
 
 
-def as_array(values: Any) -> npt.NDArray[Any]:
+def as_array(values: Any) -> NDArray[Any]:
     """Converts a tensor on any device, or any array-like value, to an array."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
@@ -321,7 +321,7 @@ def canvas_to_image(canvas: Any) -> ImageArray:
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
-def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:
+def _as_rows(values: Any, width: int) -> NDArray[np.float64]:
     """Returns coordinates as a float array of shape ``(N, width)``. Splits a flat array into rows."""
     rows = as_array(values).astype(np.float64)
     if rows.size % width or rows.ndim > 2 or (rows.ndim == 2 and rows.size and rows.shape[1] != width):

@@ -1,13 +1,13 @@
 """Transforms that randomly change the brightness and colors of images."""
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from PIL import Image
 
 from footplate.data.transforms.pipeline import BaseTransform, Sample, check_range
 from footplate.registry import TRANSFORMS
 
-_Pixels = npt.NDArray[np.uint8]
+_Pixels = NDArray[np.uint8]
 _HUES = 180  # the full hue circle in units of `hue_delta`
 _LEVELS = 256  # the full hue circle in Pillow
 
@@ -74,4 +74,4 @@ def _adjust_levels(values: _Pixels, factor: float, offset: float = 0.0) -> _Pixe
     """Multiplies values by a factor, adds an offset, and clips the result to the range from 0 to 255."""
     # A lookup table of 256 values is faster than scaling every pixel.
     levels = np.clip(np.rint(np.arange(256) * factor + offset), 0, 255).astype(np.uint8)
-    return levels[values]
+    return levels[values]  # type: ignore[no-any-return]
