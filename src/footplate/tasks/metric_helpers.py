@@ -49,8 +49,8 @@ def format_table(classes: Sequence[str], columns: Mapping[str, Any], *, decimals
     """
     first = max(map(len, ["class", *classes]))
     widths = [max(len(name), 6) for name in columns]
-    cells = ([f"{value:.{decimals}f}".replace("nan", "-") for value in row] for row in zip(*columns.values(), strict=True))
-    rows = [list(columns), *cells]
+    numbers = zip(*columns.values(), strict=True)
+    rows = [list(columns), *([f"{value:.{decimals}f}".replace("nan", "-") for value in row] for row in numbers)]
     return "\n".join(
         "  ".join([label.ljust(first), *(text.rjust(width) for text, width in zip(row, widths, strict=True))])
         for label, row in zip(["class", *classes], rows, strict=True)
