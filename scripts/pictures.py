@@ -78,7 +78,7 @@ def footplate(*arguments: str, unless: Path | None = None) -> None:
 
 
 def film(work_dir: Path) -> None:
-    """Trains fashion-seg in a terminal, and writes its screen after three quarters of the run as an SVG."""
+    """Trains fashion-seg in a terminal, and writes its screen towards the end of the run as an SVG."""
     command = f"{shlex.join(FOOTPLATE)} train fashion-seg --work-dir {shlex.quote(str(work_dir))}; sleep 9"
     subprocess.run([*TMUX, "new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), command], check=True)
     shown = False
@@ -86,7 +86,7 @@ def film(work_dir: Path) -> None:
         time.sleep(0.5)
         screen = subprocess.run([*TMUX, "capture-pane", "-e", "-p"], capture_output=True, text=True).stdout
         done = re.findall(r" (\d+)/(\d+) +left", re.sub(r"\x1b\[[\d;]*m", "", screen))
-        if not shown and done and int(done[-1][0]) > 0.75 * int(done[-1][1]):
+        if not shown and done and int(done[-1][0]) > 0.86 * int(done[-1][1]):
             whole = re.search(r"^\x1b?\S.*", screen, re.DOTALL | re.MULTILINE)  # from the first line that begins here
             draw(whole[0].rstrip("\n") if whole else screen)
             shown = True

@@ -24,7 +24,7 @@ def on_startup(**_: Any) -> None:
 def on_page_content(html: str, *, page: Any, **_: Any) -> str:
     """Sets the comments of commands apart, and marks the pages of the reference for the style sheet."""
     html = _COMMENT.sub(r'\1</span><span class="c1">\2</span>', html)
-    return f'<div class="reference">{html}</div>' if page.url.startswith("reference/") else html
+    return f'<div class="reference">{html}</div>' if "reference/" in page.url else html
 
 
 def on_post_page(output: str, *, page: Any, **_: Any) -> str:
