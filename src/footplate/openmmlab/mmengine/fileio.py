@@ -90,7 +90,7 @@ class _FileSystemBackend(BaseStorageBackend):
 
     def join_path(self, filepath: PathLike, *filepaths: PathLike) -> str:
         """Appends components to a path and returns the result."""
-        return storage.join(self._path(filepath), *(os.fspath(each) for each in filepaths))
+        return storage.join(self._path(filepath), *map(os.fspath, filepaths))
 
     @contextmanager
     def get_local_path(self, filepath: PathLike) -> Iterator[PathLike]:
@@ -168,9 +168,8 @@ class _FileSystemBackend(BaseStorageBackend):
         entries = []
         for folder, folders, files in system.walk(top, maxdepth=None if recursive else 1, on_error="raise"):
             visible = [name for name in files if not name.startswith(".") and name.endswith(suffix or "")]
-            start = folder[len(top) :].lstrip("/")
             names = [*(folders if list_dir else ()), *(visible if list_file else ())]
-            entries += [f"{start}/{name}" if start else name for name in names]
+            entries += [f"{folder}/{name}"[len(top) :].lstrip("/") for name in names]
         return iter(sorted(entries))
 
 
@@ -293,8 +292,7 @@ def register_backend(
 
 def prefix_of(uri: PathLike | None) -> str:
     """Returns the prefix of a path, such as "s3", or "" if it has none."""
-    text = os.fspath(uri) if uri is not None else ""
-    start, found, _ = text.partition("://")
+    start, found, _ = os.fspath(uri or "").partition("://")
     return start.rpartition(":")[2] if found else ""
 
 
@@ -340,8 +338,8 @@ class FileClient:
     _instances: ClassVar[dict[str, BaseStorageBackend]] = instances
 
     def __init__(self, backend: str | None = None, prefix: str | None = None, **options: Any) -> None:
-        named = {"backend": backend} if backend is not None else {}
-        self.client = get_file_backend(f"{prefix}://" if prefix else None, backend_args={**named, **options})
+        backend_args = {"backend": backend, **options}
+        self.client = get_file_backend(f"{prefix}://" if prefix else None, backend_args=backend_args)
 
     def __getattr__(self, name: str) -> Any:
         if name == "client":

@@ -1,7 +1,6 @@
 """The adapter for first-generation models, and the data containers in their batches."""
 
 import inspect
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -85,11 +84,9 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
         if first.pad_dims is not None:
             dims = range(-1, -first.pad_dims - 1, -1)  # last dimension first, as F.pad expects
             largest = [max(each.shape[dim] for each in tensors) for dim in dims]
-            pads = [[(0, size - each.shape[dim]) for dim, size in zip(dims, largest, strict=True)] for each in tensors]
-            tensors = [
-                F.pad(each, list(itertools.chain(*pad)), value=first.padding_value)
-                for each, pad in zip(tensors, pads, strict=True)
-            ]
+            for index, tensor in enumerate(tensors):
+                pads = [pad for dim, size in zip(dims, largest, strict=True) for pad in (0, size - tensor.shape[dim])]
+                tensors[index] = F.pad(tensor, pads, value=first.padding_value)
         return DataContainer([torch.stack(tensors)], True, first.padding_value)
     if isinstance(first, Mapping):
         return {key: collate([sample[key] for sample in samples]) for key in first}
@@ -183,16 +180,16 @@ class LegacyModel(BaseModel):
         self._optimizer: Any = None
         self._has_step = _is_step(getattr(module, "train_step", None))
         parameters = inspect.signature(module.forward).parameters
-        self._takes_return_loss = "return_loss" in parameters or any(
+        takes_return_loss = "return_loss" in parameters or any(
             each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()
         )
-        if not self._has_step and not self._takes_return_loss:
+        if not self._has_step and not takes_return_loss:
             raise BuildError(
                 f"the model '{type(module).__name__}' has neither train_step(data, optimizer) nor "
                 "forward(return_loss=...)",
                 notes=["Add one of these methods, or derive the model from BaseModel."],
             )
-        self._flags: dict[str, Any] = {"return_loss": False} if self._takes_return_loss else {}
+        self._flags: dict[str, Any] = {"return_loss": False} if takes_return_loss else {}
         if "mode" in parameters and "return_loss" not in parameters:
             self._flags = {"mode": "test"}
         if any(_has_argument(getattr(module, name, None), "rescale") for name in _PREDICTORS):
@@ -227,7 +224,7 @@ class LegacyModel(BaseModel):
         """Returns the outputs of the model's `val_step` or, if it has none, of a training step without gradients."""
         opened_data = self.data_preprocessor(data, False)
         step = getattr(self.module, "val_step", None)
-        found = step(opened_data, self._optimizer) if step and _is_step(step) else self._losses(opened_data)
+        found = step(opened_data, self._optimizer) if _is_step(step) else self._losses(opened_data)
         self.parse_losses(found)
         return self.outputs
 
