@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate_operators.sampling import gradients, largest_of_groups, operators, positions
+from footplate_operators.sampling import largest_of_groups, operators, positions
 
 _CHUNK = 1 << 24  # the maximum number of distances in memory
 
@@ -235,16 +235,14 @@ def chamfer_distance_backward(
 
     `grad_dist1` and `grad_dist2` are the gradients with respect to the squared distances.
     """
-
-    def distances(xyz1: Tensor, xyz2: Tensor) -> Tensor:
-        nearest2, nearest1 = (
-            each.gather(1, idx.long()[..., None].expand(-1, -1, 2)) for each, idx in ((xyz2, idx1), (xyz1, idx2))
-        )
-        return torch.cat(((xyz1 - nearest2).square().sum(-1), (xyz2 - nearest1).square().sum(-1)), 1)
-
-    found = gradients(distances, (xyz1, xyz2), torch.cat((grad_dist1, grad_dist2), 1))
-    grad_xyz1.add_(found[0])
-    grad_xyz2.add_(found[1])
+    for points, others, nearest, grad, grad_points, grad_others in (
+        (xyz1, xyz2, idx1, grad_dist1, grad_xyz1, grad_xyz2),
+        (xyz2, xyz1, idx2, grad_dist2, grad_xyz2, grad_xyz1),
+    ):
+        where = nearest.long()[..., None].expand_as(points)
+        change = 2 * grad[..., None] * (points - others.gather(1, where))
+        grad_points.add_(change)
+        grad_others.scatter_add_(1, where, -change)
 
 
 def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ Modules are patched in memory when they are imported. Their files are not change
 """
 
 import ast
-import importlib
 import re
 import sys
 import warnings
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from footplate.openmmlab.mmengine.utils import get_object_from_string
 from footplate.registry.dotted_paths import module_exists
 
 
@@ -312,10 +312,6 @@ class _Replacer(ast.NodeTransformer):
 
 def _find(path: str) -> Any:
     """Returns the object at a dotted path, or None if it does not exist."""
-    module, _, name = path.rpartition(".")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy warns about some of the names that it removed
-        try:
-            return getattr(importlib.import_module(module), name, None)
-        except ImportError:
-            return None
+        return get_object_from_string(path)

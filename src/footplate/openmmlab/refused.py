@@ -7,7 +7,7 @@ from footplate.records import BaseVisBackend
 from footplate.registry import VISBACKENDS, Registry
 
 
-def refuse(service: str, base: type, registry: Registry, *, noun: str, advice: str) -> Any:
+def refuse(service: str, base: type, registry: Registry, *, module: str, noun: str, advice: str) -> Any:
     """Registers and returns a subclass of `base` whose constructor raises an error.
 
     Published configs refer to such classes by their OpenMMLab names.
@@ -16,6 +16,7 @@ def refuse(service: str, base: type, registry: Registry, *, noun: str, advice: s
         service: The unsupported service, with which the class name starts.
         base: The base class. The class name ends with its name, without `Base`.
         registry: The registry of the class.
+        module: The module of the class.
         noun: What the class is, for the message.
         advice: What to do instead, for the message.
     """
@@ -26,10 +27,18 @@ def refuse(service: str, base: type, registry: Registry, *, noun: str, advice: s
         raise ArgumentError(f"footplate has no {noun} for {service}", key="type", found=name, notes=notes)
 
     document = f"Raises an error, because there is no {noun} for {service}."
-    return registry.register_module(module=type(name, (base,), {"__init__": initialize, "__doc__": document}))
+    members = {"__init__": initialize, "__doc__": document, "__module__": module}
+    return registry.register_module(module=type(name, (base,), members))
 
 
 AimVisBackend, NeptuneVisBackend = (
-    refuse(service, BaseVisBackend, VISBACKENDS, noun="writer", advice="register your own BaseVisBackend")
+    refuse(
+        service,
+        BaseVisBackend,
+        VISBACKENDS,
+        module=__name__,
+        noun="writer",
+        advice="register your own BaseVisBackend",
+    )
     for service in ("Aim", "Neptune")
 )

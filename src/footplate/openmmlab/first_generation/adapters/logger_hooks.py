@@ -312,6 +312,6 @@ class DvcliveLoggerHook(WriterLoggerHook):
 
 
 NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = (
-    refuse(service, LoggerHook, HOOKS, noun="logger", advice="derive from LoggerHook")
+    refuse(service, LoggerHook, HOOKS, module=__name__, noun="logger", advice="derive from LoggerHook")
     for service in ("Neptune", "Pavi", "Segmind")
 )

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partialmethod
 from typing import Any
 
 import torch
@@ -120,21 +121,15 @@ class MMDataParallel(nn.Module):
         super().__init__()
         self.module: Any = module
 
-    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Unpacks data containers, moves the data to the model's device and calls the model."""
-        return self.module(*self._unpack(list(inputs)), **self._unpack(kwargs))
+    def _call(self, method: str, /, *inputs: Any, **kwargs: Any) -> Any:
+        """Unpacks data containers, moves the data to the model's device and calls a method of the model."""
+        opened, first = unpack_containers((list(inputs), kwargs)), next(self.parameters(), torch.empty(0))
+        args, named = apply_to(opened, torch.is_tensor, lambda tensor: tensor.to(first.device, non_blocking=True))
+        return getattr(self.module, method)(*args, **named)
 
-    def train_step(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Calls the model's own `train_step` with the data unpacked and moved as in `forward`."""
-        return self.module.train_step(*self._unpack(list(inputs)), **self._unpack(kwargs))
-
-    def val_step(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Calls the model's own `val_step` with the data unpacked and moved as in `forward`."""
-        return self.module.val_step(*self._unpack(list(inputs)), **self._unpack(kwargs))
-
-    def _unpack(self, data: Any) -> Any:
-        opened, first = unpack_containers(data), next(self.parameters(), torch.empty(0))
-        return apply_to(opened, torch.is_tensor, lambda tensor: tensor.to(first.device, non_blocking=True))
+    forward = partialmethod(_call, "__call__")
+    train_step = partialmethod(_call, "train_step")
+    val_step = partialmethod(_call, "val_step")
 
 
 FUNCTIONS.register_module(name="legacy_collate", module=collate)
@@ -224,7 +219,7 @@ class LegacyModel(BaseModel):
         """Returns the outputs of the model's `val_step` or, if it has none, of a training step without gradients."""
         opened_data = self.data_preprocessor(data, False)
         step = getattr(self.module, "val_step", None)
-        found = step(opened_data, self._optimizer) if _is_step(step) else self._losses(opened_data)
+        found = step(opened_data, self._optimizer) if step and _is_step(step) else self._losses(opened_data)
         self.parse_losses(found)
         return self.outputs
 

@@ -218,7 +218,7 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
             dict.__setitem__(sections, key, ConfigDict({key: value})[key])
             written.add(key)
     for path, source in draft.sources.items():
-        origin = draft.origin(f"{source}.{path[-1]}")  # some names are the same in both generations
+        origin = draft.origin(f"{source}.{path[-1]}") if source else None  # some keys have the same name in both
         if path[0] not in written or origin is None:
             continue
         key_origin, found = KeyOrigin(*origin), sections
@@ -235,9 +235,9 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
 
 def _apply(rule: Rule, draft: Draft) -> None:
     """Applies a rule if it matches the draft config. Errors point to the line of the first-generation key."""
-    if not rule.acts_on(draft):
-        return
     present = [key for key in rule.keys if key in draft.remaining]
+    if rule.keys and not present:
+        return
     draft.source = next((key for key in present if draft.remaining[key] is not None), present[0] if present else "")
     try:
         rule.apply(draft)
