@@ -355,15 +355,13 @@ def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float
     """
     count, _, height, width = features.shape
     center_y, center_x, box_width, box_height = (boxes.reshape(-1, 5)[:, :4] * spatial_scale).unbind(1)
-    angle = boxes.reshape(-1, 5)[:, 4]
-    cos, sin = angle.cos() / 2, angle.sin() / 2
-    along, aside = torch.stack((cos * box_width, sin * box_width)), torch.stack((sin * box_height, cos * box_height))
-    y, x = [center_y], [center_x]
-    if points == 5:
-        for sign_width, sign_height in ((1, 1), (-1, 1), (-1, -1), (1, -1)):
-            x.append(center_x + sign_width * along[0] - sign_height * aside[0])
-            y.append(center_y + sign_width * along[1] + sign_height * aside[1])
-    indices, weights = bilinear_corners(torch.stack(y, 1), torch.stack(x, 1), height, width)
+    angle = boxes.reshape(-1, 5)[:, 4:]
+    cos, sin = angle.cos(), angle.sin()
+    sides = boxes.new_tensor([[0, 0], [1, 1], [-1, 1], [-1, -1], [1, -1]])[:points] / 2  # the center and the corners
+    along, aside = box_width[:, None] * sides[:, 0], box_height[:, None] * sides[:, 1]  # (N * H * W, points)
+    x = center_x[:, None] + along * cos - aside * sin
+    y = center_y[:, None] + along * sin + aside * cos
+    indices, weights = bilinear_corners(y, x, height, width)
     image = torch.arange(count, device=features.device).repeat_interleave(height * width) * height * width
     sampled = weighted_rows(pixel_rows(features), (indices + image[:, None, None]).flatten(1), weights.flatten(1))
     return features + sampled.view(count, height, width, -1).permute(0, 3, 1, 2)

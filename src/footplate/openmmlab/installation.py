@@ -261,8 +261,7 @@ class InstalledFinder(MetaPathFinder):
         """
         name = module.__name__
         if name in _WITHOUT_GPU and not torch.cuda.is_available():
-            replacement = importlib.import_module(_WITHOUT_GPU[name])
-            vars(module).update({name: getattr(replacement, name) for name in replacement.__all__})
+            sys.modules[name] = importlib.import_module(_WITHOUT_GPU[name])  # becomes the result of the import
             return
         top = name.partition(".")[0]
         is_guarded = top in self._code_bases and loader.is_package(name) and not is_user_module(top)

@@ -34,9 +34,8 @@ IS_MLU_AVAILABLE = is_mlu_available()
 logger_initialized: dict[str, bool] = {}
 
 
-def build_optimizer_constructor(cfg: Mapping[str, Any]) -> Any:
-    """Builds an optimizer constructor from its config."""
-    return build_from_cfg(cfg, OPTIMIZER_BUILDERS)
+build_optimizer_constructor = functools.partial(build_from_cfg, registry=OPTIMIZER_BUILDERS)
+"""Builds an optimizer constructor from its config."""
 
 
 def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> Any:
