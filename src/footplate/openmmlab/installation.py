@@ -273,14 +273,14 @@ class InstalledFinder(MetaPathFinder):
                 self._patches_current_folder = True
         is_outdated = self.patches and top in self._code_bases and uses_removed_names(source)
         patched = patch(source, name) if top in self._patched or is_outdated else None
-        if is_guarded:
-            tree, values = patched or (ast.parse(source), {})
-            patched = tree, values | skip_failed_imports(tree, name)
-        if patched is None:
+        if patched is None and not is_guarded:
             execute(module)
         else:
-            vars(module).update(patched[1])
-            exec(compile(patched[0], loader.path, "exec", dont_inherit=True), vars(module))
+            tree, values = patched or (ast.parse(source), {})
+            if is_guarded:
+                values |= skip_failed_imports(tree, name)
+            vars(module).update(values)
+            exec(compile(tree, loader.path, "exec", dont_inherit=True), vars(module))
         if top in self.completed:
             complete(module)
 

@@ -110,7 +110,7 @@ class TimeCounter(ContextDecorator):
         if tag is not None:
             self.instance_dict[tag] = self
 
-    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:  # type: ignore[override]
         """Decorates a function to measure the duration of each call."""
         self.tag = self.tag or fn.__name__
         return super().__call__(fn)
