@@ -67,18 +67,13 @@ class DefaultScope(ManagerMixin):
 
     Args:
         name: The name for `get_instance`.
-        scope_name: The scope.
+        scope_name: The default scope.
     """
 
     def __init__(self, name: str, scope_name: str) -> None:
         super().__init__(name)
-        self._scope_name = scope_name
+        self.scope_name = scope_name
         set_default_scope(scope_name)
-
-    @property
-    def scope_name(self) -> str:
-        """The default scope."""
-        return self._scope_name
 
     @classmethod
     def get_current_instance(cls) -> "DefaultScope | None":  # type: ignore[override]
