@@ -40,16 +40,15 @@ from footplate.engine.hook_list import build_hooks, implicit_hooks
 from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
+from footplate.engine.other_engines import ELSEWHERE, MemberElsewhere
 from footplate.engine.preflight import preflight
 from footplate.engine.requests import Requests
-from footplate.engine.resolved_config import ResolvedConfig
 from footplate.engine.resume_plan import ResumePlan
-from footplate.engine.run_config import arguments_in, located_in, runner_config
+from footplate.engine.run_config import ResolvedConfig, arguments_in, located_in, runner_config
 from footplate.engine.run_errors import refusing_exits, running
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
-from footplate.engine.runner_arguments import ELSEWHERE, PYTHON_ARGUMENTS, RESUME_ARGUMENTS, MemberElsewhere
-from footplate.engine.sections import check_sections, check_tensor_parallel
+from footplate.engine.sections import PYTHON_ARGUMENTS, RESUME_ARGUMENTS, check_sections, check_tensor_parallel
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
