@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         if patches := openmmlab.describe_patches():
             runner.logger.info("Updated names that newer library versions removed or changed: %s", patches)
     if runner.resume_plan.resume and not runner.rank:
-        _warn_of_changes(runner)
+        _warn_of_changes(runner, cfg)
     # The explanation of a first-generation config shows the keys that the user wrote.
     explain = RecordHook("explained.txt", lambda: explain_config(cfg if is_first_generation(cfg) else runner.cfg))
     runner.register_hook(explain)
@@ -159,17 +159,19 @@ def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
         wrapper.setdefault("loss_scale", "dynamic")
 
 
-def _warn_of_changes(runner: "Runner") -> None:
-    """Warns about config keys that have changed since the run in the work_dir was started."""
+def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
+    """Warns about keys of the user's config `cfg` that have changed since the run in the work_dir was started."""
     from pathlib import Path
 
     from footplate.tools.diff import START_KEYS, compare
+    from footplate.tools.key_equivalents import original_key
     from footplate.tools.run_files import config_of
 
     before = config_of(Path(runner.work_dir))
     if before is None:
         return
-    changed = [each.path for each in compare(before, runner.cfg) if each.path not in START_KEYS]
+    paths = [each.path for each in compare(before, runner.cfg) if each.path not in START_KEYS]
+    changed = list(dict.fromkeys(original_key(cfg, path) for path in paths))
     if not changed:
         return
     with runner.folder.buffered_log():

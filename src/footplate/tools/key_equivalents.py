@@ -38,6 +38,20 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
     return next(present, None) or next((key for key in candidates if _is_accepted(cfg, key)), None)
 
 
+def original_key(cfg: "Config", path: str) -> str:
+    """Returns the first-generation key for the key `path` of a translated config.
+
+    Returns `path` itself if there is none, or if `cfg`, the config before translation, is a second-generation config.
+    """
+    from footplate.openmmlab.first_generation.translation import is_first_generation
+    from footplate.openmmlab.first_generation.translation.key_map import RENAMED
+
+    if not is_first_generation(cfg):
+        return path
+    renamed = {new: old for old, new in RENAMED.items()} | {"randomness": "seed"}
+    return equivalent_key(cfg, path) or renamed.get(path, path)
+
+
 def config_with_key(cfg: "Config", path: str) -> "Config":
     """Returns the second-generation translation of a first-generation config if only the translation has a key `path`.
 
