@@ -87,7 +87,8 @@ def film(work_dir: Path) -> None:
         screen = subprocess.run([*TMUX, "capture-pane", "-e", "-p"], capture_output=True, text=True).stdout
         done = re.findall(r" (\d+)/(\d+) +left", re.sub(r"\x1b\[[\d;]*m", "", screen))
         if not shown and done and int(done[-1][0]) > 0.86 * int(done[-1][1]):
-            whole = re.search(r"^\x1b?\S.*", screen, re.DOTALL | re.MULTILINE)  # from the first line that begins here
+            # Begin with a line of the log, not within one or within a table.
+            whole = re.search(r"^(\x1b\[\d+m)*\d\d:.*", screen, re.DOTALL | re.MULTILINE)
             draw(whole[0].rstrip("\n") if whole else screen)
             shown = True
 
