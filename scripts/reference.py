@@ -133,7 +133,7 @@ def _commands() -> list[str]:
             value = " ".join(value) if isinstance(value, tuple) else value
             names = " ".join(filter(None, (", ".join(option.option_strings), value)))
             choices = f" ({', '.join(map(str, option.choices))})" if option.choices else ""
-            lines.append(f"| `{names}` | {_cell(_sentence((option.help or '') + choices))} |")
+            lines.append(f"| `{names}` | {_cell(_sentence((option.help or '') + choices)).replace('<', '&lt;')} |")
     return lines
 
 
