@@ -22,7 +22,6 @@ _REPLACED = {  # options of the code bases' train.py and test.py
     **dict.fromkeys(("--gpus", "--gpu-id", "--gpu-ids"), _DEVICES),
     **dict.fromkeys(("--eval", "--out", "--show", "--show-dir", "--format-only"), _IN_SCRIPT),
 }
-_MISSING = re.compile(r"the following arguments are required: (.+)")
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,13 +40,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the error with a reference to `--help`, and exits with code 2. With `--json`, prints JSON as well."""
-        choice, missing = _INVALID_CHOICE.search(message), _MISSING.search(message)
+        choice = _INVALID_CHOICE.search(message)
         if choice:
             known = re.findall(r"[\w-]+", choice[2])
             near = nearest(choice[1], known)
             hint = f"did you mean '{near}'?" if near else f"use {', '.join(known)}"
             message = f"invalid choice '{choice[1]}'; {hint}"
-        elif missing and any(word.startswith("--") for word in self._given):
+        elif "arguments are required" in message and any(word.startswith("--") for word in self._given):
             message += "; put them before the options, because some options take all arguments that follow"
         if "--json" in self._given:
             error = {"type": "ArgumentError", "message": message, "notes": [], "exit_code": 2}
@@ -81,6 +80,25 @@ def number(convert: Callable[[str], float], least: float, most: float = math.inf
 
     parse.__name__ = convert.__name__  # argparse shows it if the text is not a number
     return parse
+
+
+def add_command(
+    subparsers: Any, name: str, run: Callable[[argparse.Namespace], int], text: str, description: str, example: str = ""
+) -> argparse.ArgumentParser:
+    """Adds the parser of a command, and returns it.
+
+    Args:
+        subparsers: The parsers of all commands.
+        name: The name of the command.
+        run: The function that takes the parsed arguments and returns the exit code.
+        text: A short description for the list of commands.
+        description: The description of the command.
+        example: An example to show at the end of the help.
+    """
+    epilog = f"Example: {example}" if example else None
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=text, description=description, epilog=epilog)
+    parser.set_defaults(run=run)
+    return parser
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -169,5 +187,5 @@ def _key_ending_in(name: str, arguments: argparse.Namespace) -> str:
     except (AttributeError, FootplateError, OSError):  # reported once the arguments are valid
         return ""
     read = keys_read(cfg)
-    used = [path for path in paths if next(iter(split_path(path))) in read]  # the others are variables
+    used = [path for path in paths if split_path(path)[0] in read]  # the others are variables
     return [*used, *paths, ""][0]

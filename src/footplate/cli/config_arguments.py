@@ -28,8 +28,11 @@ def has_automatic_batch_size(cfg: "Config") -> bool:
     """Checks whether a config of either generation sets the training batch size to "auto"."""
     data = cfg.get("data")
     sections = [cfg.get("train_dataloader"), data, data.get("train_dataloader") if isinstance(data, dict) else None]
-    dicts = [section for section in sections if isinstance(section, dict)]
-    return any("auto" in (section.get("batch_size"), section.get("samples_per_gpu")) for section in dicts)
+    return any(
+        "auto" in (section.get("batch_size"), section.get("samples_per_gpu"))
+        for section in sections
+        if isinstance(section, dict)
+    )
 
 
 def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":

@@ -57,14 +57,13 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
         lines = [f"error: {_summarize(error)}"]
         for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
             lines.append(f"  {'called at' if number else 'at'} {_location(frame)}, in {frame.name}: {frame.line}")
-        lines += [f"  {progress}"] if progress else []
-        advice = [advice for text, advice in _ADVICE.items() if text in str(error)]
+        details = [progress, *(advice for text, advice in _ADVICE.items() if text in str(error))]
         if isinstance(error, (IndexError, RuntimeError)):
             from footplate.tools.failing_module import label_advice
 
-            advice += filter(None, [label_advice(error)])
-        lines += [f"  {each}" for each in advice]
-        return "\n".join([*lines, f"  {option} shows the whole traceback"]) + "\n", 1
+            details.append(label_advice(error))
+        lines += [f"  {detail}" for detail in (*details, f"{option} shows the whole traceback") if detail]
+        return "\n".join(lines) + "\n", 1
     if isinstance(error, OSError) and is_of_system:
         action = "write" if error.filename is None else f"use '{error.filename}'"
         return f"error: cannot {action}: {error.strerror}\n", 2
@@ -133,12 +132,8 @@ def _package_frames(error: BaseException) -> list[traceback.FrameSummary]:
     Skips frames of torch and NumPy, because footplate may have called them with wrong arguments. Stops at the first
     frame of footplate.
     """
-    frames = [
-        frame
-        for frame in _frames(error)
-        if frame.filename.startswith(_PACKAGE) or _INSTALLED.search(frame.filename) is not None
-    ]
-    return list(itertools.takewhile(lambda frame: not frame.filename.startswith(_PACKAGE), frames))
+    frames = itertools.takewhile(lambda frame: not frame.filename.startswith(_PACKAGE), _frames(error))
+    return [frame for frame in frames if _INSTALLED.search(frame.filename)]
 
 
 def _frames(error: BaseException) -> list[traceback.FrameSummary]:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, number
+from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_config, add_no_patches, number
 from footplate.cli.config_arguments import read_config
 from footplate.cli.output import print_error, print_json, print_result, print_text, wants_json, wrap_for_screen
 from footplate.errors import ArgumentError, ConfigKeyError
@@ -35,20 +35,23 @@ class _ModelLine(NamedTuple):
 
 def add_commands(subparsers: Any) -> None:
     """Adds the commands to the parser."""
-    recipes = subparsers.add_parser(
+    add_command(
+        subparsers,
         "recipes",
-        help="list the configs that ship with footplate",
-        description="List the configs that ship with footplate. Run one with `footplate train NAME`, or inherit from "
-        "it with `_base_ = 'footplate::NAME.py'`.",
+        list_recipes,
+        "list the configs that ship with footplate",
+        "List the configs that ship with footplate. Run one with `footplate train NAME`, or inherit from it with "
+        "`_base_ = 'footplate::NAME.py'`.",
     )
-    recipes.set_defaults(run=list_recipes)
-    explain = subparsers.add_parser(
+    explain = add_command(
+        subparsers,
         "explain",
-        help="show where each key of a config is set, or what the config does",
-        description="Show the resolved config with the file and line of every key, the history of a key, or a "
+        explain_config,
+        "show where each key of a config is set, or what the config does",
+        "Show the resolved config with the file and line of every key, the history of a key, or a "
         "topic: the hooks of each event, the schedule, the parameter groups, or the loops and their intervals. Showing "
         "a topic builds the components that it needs. Otherwise, the config's modules are not imported.",
-        epilog="Example: footplate explain config.py optim_wrapper.optimizer.lr. For a first-generation config, KEY "
+        "footplate explain config.py optim_wrapper.optimizer.lr. For a first-generation config, KEY "
         "may also be a key of the translated config.",
     )
     add_config(explain)
@@ -70,34 +73,37 @@ def add_commands(subparsers: Any) -> None:
         help="the number of iterations per epoch, if the training data is not available",
     )
     add_no_patches(explain)
-    explain.set_defaults(run=explain_config)
-    diff = subparsers.add_parser(
+    diff = add_command(
+        subparsers,
         "diff",
-        help="compare two resolved configs",
-        description="Compare the settings of two resolved configs: files, recipes, or the configs in two work_dirs. "
+        diff_configs,
+        "compare two resolved configs",
+        "Compare the settings of two resolved configs: files, recipes, or the configs in two work_dirs. "
         "Exit with status 1 if they differ. The configs' modules are not imported, and no code from a work_dir is "
         "executed.",
-        epilog="Example: footplate diff config.py work_dirs/config",
+        "footplate diff config.py work_dirs/config",
     )
     diff.add_argument("first", metavar="A", help="a config file, the name of a recipe, or a work_dir")
     diff.add_argument("second", metavar="B", help="the config to compare with")
-    diff.set_defaults(run=diff_configs)
-    schema = subparsers.add_parser(
+    schema = add_command(
+        subparsers,
         "schema",
-        help="print the JSON schema of config keys",
-        description="Print the JSON schema (draft 2020-12) of second-generation configs: every section and every "
+        print_schema,
+        "print the JSON schema of config keys",
+        "Print the JSON schema (draft 2020-12) of second-generation configs: every section and every "
         "registered class with its keys, types, defaults and descriptions. Editors use it to complete and check keys.",
-        epilog="Example: footplate schema --output footplate.schema.json",
+        "footplate schema --output footplate.schema.json",
     )
     schema.add_argument("-o", "--output", metavar="FILE", help="write the schema to a file instead")
-    schema.set_defaults(run=print_schema)
-    models = subparsers.add_parser(
+    models = add_command(
+        subparsers,
         "models",
-        help="list the models that a config can use",
-        description="List the possible values of `type` for a model, with their package and a description. With WORD, "
+        list_models,
+        "list the models that a config can use",
+        "List the possible values of `type` for a model, with their package and a description. With WORD, "
         "list only matching models, and also search timm, torchvision, transformers and segmentation_models_pytorch, "
         "if installed.",
-        epilog="Example: footplate models resnet18",
+        "footplate models resnet18",
     )
     models.add_argument(
         "word",
@@ -106,7 +112,6 @@ def add_commands(subparsers: Any) -> None:
         default="",
         help="text to find in the name, package or description of a model",
     )
-    models.set_defaults(run=list_models)
 
 
 def list_recipes(arguments: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 from footplate.cli.arguments import number
 from footplate.cli.config_arguments import has_automatic_batch_size
 from footplate.cli.output import DOCUMENT_FILE, print_error, print_json, wants_json
+from footplate.errors import ArgumentError
 from footplate.interrupts import RANK_VARIABLES, SIGNALED
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
@@ -89,8 +90,6 @@ def count_processes(arguments: argparse.Namespace) -> int | None:
     Raises:
         ArgumentError: `--nproc` or `--max-restarts` is invalid.
     """
-    from footplate.errors import ArgumentError
-
     if arguments.nproc is None and arguments.max_restarts:
         raise ArgumentError("--max-restarts needs --nproc", key="--max-restarts", found=arguments.max_restarts)
     if arguments.nproc is None or "LOCAL_RANK" in os.environ:
@@ -198,9 +197,9 @@ def end_rank(arguments: argparse.Namespace, error: Exception) -> int:
     from footplate.distributed import await_cause, get_rank, get_world_size, record_error
     from footplate.tools.key_equivalents import restore_key
 
-    error, progress = await_cause(error), getattr(arguments, "progress", "")
-    restore_key(error, getattr(arguments, "cfg", None))
-    described = describe_error(error, progress, option=getattr(arguments, "debug_option", "--debug"))
+    error, progress = await_cause(error), arguments.progress
+    restore_key(error, arguments.cfg)
+    described = describe_error(error, progress, option=arguments.debug_option)
     message, code = described or ("".join(traceback.format_exception(error)), 1)
     document = {**error_as_data(error, message, code), "rank": get_rank()}
     if get_world_size() > 1:
@@ -208,7 +207,7 @@ def end_rank(arguments: argparse.Namespace, error: Exception) -> int:
     if progress not in message:
         message += f"  {progress}\n"
     record_error(message, document)
-    if getattr(arguments, "debug", False):
+    if arguments.debug:
         print_error("".join(traceback.format_exception(error)))
     count, maximum = (os.environ.get(f"TORCHELASTIC_{name}", "0") for name in ("RESTART_COUNT", "MAX_RESTARTS"))
     if arguments.document_file is None or count != maximum:

@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Run `footplate COMMAND --help` for the arguments of a command.",
     )
     parser.add_argument("--version", action="version", version=f"footplate {__version__}")
+    parser.set_defaults(debug=False, debug_option="--debug", cpu=False, cfg=None, progress="")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in _MODULES:
         importlib.import_module(f"footplate.cli.{name}").add_commands(subparsers)
@@ -102,27 +103,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     """Runs a command, prints its error if it fails, and returns the exit code."""
-    debug, code = getattr(arguments, "debug", False), 0
     try:
         with _device_context(arguments):
-            code = int(arguments.run(arguments))
+            return int(arguments.run(arguments))
     except KeyboardInterrupt as error:
         code = _end_interrupted(arguments, error)
-        if debug and not wants_json(arguments):
+        if arguments.debug and not wants_json(arguments):
             raise
-        if debug:
+        if arguments.debug:
             print_error(traceback.format_exc())
+        return code
     except SystemExit as error:
         _print_document(arguments, error, _exit_code_of(error))
         raise
     except Exception as error:
-        code = end_rank(arguments, error) if is_launched() else _report(arguments, error)
-    return code
+        return end_rank(arguments, error) if is_launched() else _report(arguments, error)
 
 
 def _device_context(arguments: argparse.Namespace) -> AbstractContextManager[None]:
     """Returns a context manager that runs GPU code on the CPU if `--cpu` is given."""
-    if not getattr(arguments, "cpu", False):
+    if not arguments.cpu:
         return nullcontext()
     from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
 
@@ -135,15 +135,13 @@ def _report(arguments: argparse.Namespace, error: Exception) -> int:
     from footplate.messages import wrap_text
     from footplate.tools.key_equivalents import restore_key
 
-    debug = getattr(arguments, "debug", False)
-    restore_key(error, getattr(arguments, "cfg", None))
-    option = getattr(arguments, "debug_option", "--debug")
-    described = describe_error(error, getattr(arguments, "progress", ""), option=option)
+    restore_key(error, arguments.cfg)
+    described = describe_error(error, arguments.progress, option=arguments.debug_option)
     message, code = described or ("", 1)
     _print_document(arguments, error, code, message)
-    if described is None or (debug and not wants_json(arguments)):
+    if described is None or (arguments.debug and not wants_json(arguments)):
         raise error
-    if debug:
+    if arguments.debug:
         print_error(traceback.format_exc())
     print_error(wrap_text(message) if sys.stderr.isatty() else message)
     return code

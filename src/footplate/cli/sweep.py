@@ -8,9 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_config, add_no_patches, number
+from footplate.cli.arguments import add_command, add_config, add_no_patches, number
 from footplate.cli.config_arguments import read_run_config
 from footplate.cli.output import print_result, print_text
+from footplate.errors import ArgumentError, DataError
 from footplate.interrupts import raising_stop_signals
 
 if TYPE_CHECKING:
@@ -25,13 +26,15 @@ _MAX_COMPARED = 8
 
 def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "sweep",
-        help="try several settings of a config and compare them",
-        description="Train a config with different settings, each in its own run, and compare the results. To "
+        run,
+        "try several settings of a config and compare them",
+        "Train a config with different settings, each in its own run, and compare the results. To "
         "continue a sweep and rerun failed trials, repeat the command; no setting is trained twice. A trial that runs "
         "out of memory does not stop the sweep. Requires optuna: pip install 'footplate[sweep]'.",
-        epilog="Example: footplate sweep config.py --param optim_wrapper.optimizer.lr=log:1e-4..1e-2 --trials 10",
+        "footplate sweep config.py --param optim_wrapper.optimizer.lr=log:1e-4..1e-2 --trials 10",
     )
     add_config(parser)
     parser.add_argument(
@@ -55,12 +58,10 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("--out", metavar="DIR", help="the sweep folder (default: sweeps/<config name>)")
     parser.add_argument("--no-prune", action="store_true", help="run every trial to the end")
     add_no_patches(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs a sweep and prints the best settings. Returns 1 if no trial was completed."""
-    from footplate.errors import ArgumentError
     from footplate.tools.sweep_space import parse_parameter, with_values
 
     parameters = [parse_parameter(text) for text in arguments.param]
@@ -133,7 +134,6 @@ def _write_report(sweep: "Sweep", trials: "list[TrialInfo]") -> str | None:
 
     Returns the path of the report, or None if no trial logged any scalars.
     """
-    from footplate.errors import DataError
     from footplate.tools.report import write_report
     from footplate.tools.report_overview import SweepSummary
     from footplate.tools.runs import read_run

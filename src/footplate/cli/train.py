@@ -7,10 +7,11 @@ import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_config, add_cpu, add_no_patches, add_trust
+from footplate.cli.arguments import add_command, add_config, add_cpu, add_no_patches, add_trust
 from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_json, print_text, wants_json
+from footplate.errors import ArgumentError
 from footplate.messages import list_names
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ _LABEL_WIDTH = 17
 
 def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "train",
-        help="train a model",
-        description="Train the model of a config or recipe.",
-        epilog="Example: footplate train config.py --set optim_wrapper.optimizer.lr=0.01 --amp",
+        run,
+        "train a model",
+        "Train the model of a config or recipe.",
+        "footplate train config.py --set optim_wrapper.optimizer.lr=0.01 --amp",
     )
     add_config(parser)
     parser.add_argument(
@@ -61,7 +64,6 @@ def add_commands(subparsers: Any) -> None:
     )
     add_trust(parser)
     add_no_patches(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -100,10 +102,9 @@ def run(arguments: argparse.Namespace) -> int:
         _warn_of_changes(runner)
     # The explanation of a first-generation config shows the keys that the user wrote.
     explain = RecordHook("explained.txt", lambda: explain_config(cfg if is_first_generation(cfg) else runner.cfg))
-    runner.register_hook(explain)
     progress = ProgressHook()
-    runner.register_hook(progress)
-    runner.register_hook(CurveHook())
+    for hook in (explain, progress, CurveHook()):
+        runner.register_hook(hook)
     try:
         with trusting(arguments.trust):
             runner.train()
@@ -125,8 +126,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _resume_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments that make a Runner resume. They are not saved in the config."""
-    from footplate.errors import ArgumentError
-
     if arguments.resume is None:
         if arguments.resume_settings is not None:
             raise ArgumentError("--resume-settings needs --resume", key="--resume-settings")
@@ -139,7 +138,6 @@ def _resume_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
     """Applies the command-line options to the config, so that the saved config is complete."""
-    from footplate.errors import ArgumentError
     from footplate.openmmlab.first_generation.translation import is_first_generation
 
     if arguments.no_preflight or "preflight" not in cfg:
@@ -167,17 +165,15 @@ def _warn_of_changes(runner: "Runner") -> None:
     from footplate.tools.run_files import config_of
 
     before = config_of(Path(runner.work_dir))
-    if before is None:
-        return
-    changed = [each.path for each in compare(before, runner.cfg) if each.path not in START_KEYS]
-    if not changed:
-        return
-    with runner.folder.buffered_log():
-        runner.logger.warning(
-            "The config has changed since the run was first started: %s. "
-            "To keep the original values, repeat the original options.",
-            list_names(changed, _MAX_KEYS),
-        )
+    changes = () if before is None else compare(before, runner.cfg)
+    changed = [change.path for change in changes if change.path not in START_KEYS]
+    if changed:
+        with runner.folder.buffered_log():
+            runner.logger.warning(
+                "The config has changed since the run was first started: %s. "
+                "To keep the original values, repeat the original options.",
+                list_names(changed, _MAX_KEYS),
+            )
 
 
 def print_resume_command(runner: "Runner", arguments: argparse.Namespace) -> None:
