@@ -231,17 +231,17 @@ def _short(value: float) -> str:
 
 def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
     """Returns the `save_best` metrics in a config of either generation. One of them may be "auto"."""
-    best = _best_setting(cfg, "save_best")
-    return [best] if isinstance(best, str) else list(best)
+    return _best_settings(cfg, "save_best")
 
 
 def best_metric_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
     """Returns the rules that a config sets for its `save_best` metrics, keyed by metric, or {} if it sets none."""
-    best, stated = best_metrics(cfg), _best_setting(cfg, "rule")
-    rules = expand_rules(best, [stated] if isinstance(stated, str) else list(stated))
+    best = best_metrics(cfg)
+    rules = expand_rules(best, _best_settings(cfg, "rule"))
     return dict(zip(best, rules, strict=True)) if rules else {}
 
 
-def _best_setting(cfg: Mapping[str, Any], key: str) -> Any:
+def _best_settings(cfg: Mapping[str, Any], key: str) -> list[Any]:
     hooks = ((cfg.get("default_hooks") or {}).get("checkpoint"), cfg.get("checkpoint_config"), cfg.get("evaluation"))
-    return next((hook[key] for hook in hooks if hook and hook.get(key)), ())
+    value = next((hook[key] for hook in hooks if hook and hook.get(key)), ())
+    return [value] if isinstance(value, str) else list(value)

@@ -307,10 +307,8 @@ def terminal_plot(curves: Sequence[Sequence[tuple[float, float]]]) -> list[str]:
     if 0 <= low <= high / 2:  # close to 0
         low = 0.0
     # A character has 2 x 4 dots. The last point lies on the last dot rather than at the edge of the canvas.
-    right, top = (
-        (last or 1.0) * 2 * _WIDTH / (2 * _WIDTH - 1),
-        low + (high - low or 1.0) * 4 * _HEIGHT / (4 * _HEIGHT - 1),
-    )
+    right = (last or 1.0) * 2 * _WIDTH / (2 * _WIDTH - 1)
+    top = low + (high - low or 1.0) * 4 * _HEIGHT / (4 * _HEIGHT - 1)
     canvas = plotille.Canvas(_WIDTH, _HEIGHT, xmin=0, ymin=low, xmax=right, ymax=top)
     for curve in curves:
         for (x, y), (next_x, next_y) in zip(curve, [*curve[1:], curve[-1]], strict=True):

@@ -18,8 +18,13 @@ from footplate.tasks.task_base import warn_about_missing_classes
 _logger = logging.getLogger("footplate.tools")
 _MAPS = ("gt_seg_map", "gt_semantic_seg")  # of the second and the first generation
 # Maps the keys of labels in a pipeline to their names in packed samples.
-_LABELS = {"gt_seg_map": "gt_sem_seg", "gt_bboxes_labels": "gt_instances", "gt_label": "gt_label"}
-_LABELS |= {name: name for name in ("gt_semantic_seg", "gt_labels")}
+_LABELS = {
+    "gt_seg_map": "gt_sem_seg",
+    "gt_bboxes_labels": "gt_instances",
+    "gt_label": "gt_label",
+    "gt_semantic_seg": "gt_semantic_seg",
+    "gt_labels": "gt_labels",
+}
 _PATHS = ("seg_map_path", "img_path", "filename")
 _LAST = re.compile("Crop|Pack|Format|Collect|ToTensor")  # transforms that remove or convert labels
 _MAX_NAMES = 12  # classes or files in a line
@@ -82,10 +87,8 @@ class Labels(NamedTuple):
                 list_names(invalid, _MAX_NAMES),
             )
         missing = [label for label in range(len(self.classes)) if label not in counts]
-        if missing:
-            self._warn_about_missing(missing, counts)
-
-    def _warn_about_missing(self, missing: Sequence[int], counts: Counter[int]) -> None:
+        if not missing:
+            return
         dataset = self.dataset
         prefix = getattr(dataset, "data_prefix", None)
         folders = prefix if isinstance(prefix, Mapping) else {}

@@ -50,8 +50,7 @@ def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule
     if candidates:
         selecting = [find_metric(metric, shared)] if metric else save_best_settings(runs[0])[0]
         return min(candidates, key=lambda item: (item[0].name not in selecting, "loss" in item[0].name))
-    losses = (series for run in runs for series in run.series if "loss" in series.name)
-    loss = next(losses, None)
+    loss = next((series for run in runs for series in run.series if "loss" in series.name), None)
     return (loss, "less") if loss else None
 
 

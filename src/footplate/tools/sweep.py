@@ -142,15 +142,14 @@ class Sweep:
         left = max(self.trials - len(ended) + len(failed), 0)
         if any(parameter.is_range for parameter in self.parameters):
             return left
-        indices = itertools.product(*(range(len(parameter.values)) for parameter in self.parameters))
-        for row in itertools.islice(indices, self.trials):
-            values = {parameter.key: index for parameter, index in zip(self.parameters, row, strict=True)}
-            self._study.enqueue_trial(values, skip_if_exists=True)
+        keys = [parameter.key for parameter in self.parameters]
+        grid = itertools.product(*(range(len(parameter.values)) for parameter in self.parameters))
+        for indices in itertools.islice(grid, self.trials):
+            self._study.enqueue_trial(dict(zip(keys, indices, strict=True)), skip_if_exists=True)
         return min(left, len(self._trials(TrialState.WAITING)))
 
     def _trials(self, *states: TrialState) -> list[Any]:
-        trials: list[Any] = self._study.get_trials(deepcopy=False, states=states)
-        return trials
+        return list(self._study.get_trials(deepcopy=False, states=states))
 
     def _ended_trials(self) -> list[Any]:
         """Returns the trials that have ended. Omits a failed trial if a later trial has the same config."""
