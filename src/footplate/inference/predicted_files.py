@@ -185,14 +185,16 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
         line |= {"classes": shares, "labels": labels.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)}
     if "pred_instances" in prediction:
         instances = above_score(prediction, DEFAULT_SCORE if score is None else score).pred_instances
-        keys = [key for key in instances.keys() if key != "masks"]  # noqa: SIM118
-        columns: dict[str, Any] = {_COLUMNS.get(key, key): as_array(instances.get(key)) for key in keys}
+        columns: dict[str, Any] = {
+            _COLUMNS.get(key, key): as_array(value) for key, value in instances.items() if key != "masks"
+        }
         if "label" in columns:
             columns["class"] = [_name(int(label), classes) for label in columns["label"]]
         if "masks" in instances:
             columns["segmentation"] = [encode_mask(mask) for mask in as_array(instances.masks)]
-        rows = range(len(instances))
-        line["instances"] = [{key: _plain(column[row]) for key, column in columns.items()} for row in rows]
+        line["instances"] = [
+            {key: _plain(column[row]) for key, column in columns.items()} for row in range(len(instances))
+        ]
     if "pred_score" in prediction:
         scores = as_array(prediction.get("pred_score"))
         order = np.argsort(-scores, kind="stable")[:_TOP]
@@ -233,7 +235,7 @@ def _plain(value: Any) -> Any:
     Arrays and tensors become lists of rounded numbers, data elements become dicts, and any other objects become
     strings.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) or hasattr(value, "metainfo"):  # a dict or a nested data element
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
@@ -241,8 +243,6 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, (float, np.floating)):
         return round(float(value), _DIGITS)
-    if hasattr(value, "metainfo"):  # a nested data element
-        return {key: _plain(value.get(key)) for key in value.keys()}  # noqa: SIM118
     return _plain(as_array(value).tolist()) if hasattr(value, "tolist") else repr(value)
 
 

@@ -5,8 +5,8 @@ import inspect
 import os
 import re
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,8 +20,7 @@ from footplate.checkpoint import load_checkpoint, load_weights
 from footplate.checkpoint.loading import code_to_load
 from footplate.checks import check_count
 from footplate.config import Config, parse_recorded
-from footplate.data import Compose, build_collate
-from footplate.data.transforms import LoadImageFromFile
+from footplate.data import Compose, LoadImageFromFile, build_collate
 from footplate.engine import Runner, process_setup
 from footplate.engine.model_setup import build_model
 from footplate.engine.run_config import translate_config
@@ -262,7 +261,8 @@ class Preprocessing(EvaluationData):
         results = {"img_id": index, "sample_idx": index, **_file(image if isinstance(image, str) else name)}
         results = self._before(results)
         if isinstance(image, str):
-            results = self._load(results)
+            with reading(f"the image '{results['img_path']}'"):
+                results = self._loader(results)
         elif type(self._loader) is LoadImageFromFile:
             results = self._loader.add_image(results, Image.fromarray(image))
         else:  # a loader of a code base, which only reads files
@@ -278,15 +278,20 @@ class Preprocessing(EvaluationData):
             raise DataError(f"the {self.mode} data pipeline drops the image '{name or image}'")
         return sample
 
-    def _load(self, results: dict[str, Any]) -> Any:
-        """Loads an image file. Converts all errors to DataError, since custom loaders may raise errors of any type."""
-        try:
-            return self._loader(results)
-        except FootplateError:
-            raise
-        except Exception as error:
-            reason = one_line(f"{type(error).__name__}: {error}")
-            raise DataError(f"the image '{results['img_path']}' cannot be read: {reason}") from error
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Converts all errors in the block to DataError, since decoders and custom loaders may raise errors of any type.
+
+    `what` is the name of the input in the message, such as "the image 'a.png'".
+    """
+    try:
+        yield
+    except FootplateError:
+        raise
+    except Exception as error:
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise DataError(f"{what} cannot be read: {reason}") from error
 
 
 def _file(path: str) -> dict[str, Any]:
