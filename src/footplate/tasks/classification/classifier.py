@@ -158,10 +158,9 @@ class LinearClsHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg or {"type": "Normal", "layer": "Linear", "std": 0.01})
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
-        check_count("num_classes", num_classes)
+        self.num_classes = check_count("num_classes", num_classes)
         for k in self.topk:
             check_count("topk", k, most=num_classes)
-        self.num_classes = num_classes
         self.cal_acc = cal_acc
         self.fc = nn.Linear(in_channels, num_classes)
         loss = {"type": "LabelSmoothLoss", "label_smooth_val": 0.0} if loss is None else loss

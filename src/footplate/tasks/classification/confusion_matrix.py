@@ -10,11 +10,11 @@ from torch import Tensor
 
 from footplate.registry import METRICS
 from footplate.tasks.classification.metric import LabelMetric, class_names
+from footplate.tasks.panels import BLUE, ORANGE
 from footplate.tasks.task_base import check_classes
 from footplate.visualization import canvas_to_image
 
 _MAX_RECORDED = 100  # classes; a larger matrix would need a lot of disk space and not fit on a screen
-_RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palette of Okabe and Ito
 
 
 @METRICS.register_module()
@@ -79,7 +79,7 @@ class ConfusionMatrix(LabelMetric):
         from matplotlib.figure import Figure
 
         shares = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))[..., None]
-        hues = np.where(np.eye(count, dtype=bool)[..., None], _RIGHT, _WRONG)
+        hues = np.where(np.eye(count, dtype=bool)[..., None], BLUE, ORANGE)
         side = 2 + 0.4 * min(count, _MAX_RECORDED)
         figure = Figure((side, side), layout="constrained")
         axes = figure.add_subplot(xlabel="predicted", ylabel="true")

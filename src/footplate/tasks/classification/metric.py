@@ -256,12 +256,10 @@ class SingleLabelMetric(LabelMetric):
         **settings: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, ignore_index=ignore_index, **settings)
-        for item in items:
-            check_choice("items", item, _ITEMS)
+        self.items = tuple(check_choice("items", item, _ITEMS) for item in items)
         if average is not None:
             check_choice("average", average, ("macro", "micro"))
         self.thrs = as_thresholds(thrs)
-        self.items = tuple(items)
         self.average = average
 
     def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Any]:

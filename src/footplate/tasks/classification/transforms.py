@@ -99,9 +99,8 @@ class ResizeEdge(BaseTransform):
     """
 
     def __init__(self, scale: int, edge: Edge = "short") -> None:
-        check_choice("edge", edge, get_args(Edge))
+        self.edge = check_choice("edge", edge, get_args(Edge))
         self.scale = check_count("scale", scale)
-        self.edge = edge
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""

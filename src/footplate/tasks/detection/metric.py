@@ -87,9 +87,8 @@ class CocoMetric(BaseMetric[ImageResult]):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.metrics = (metric,) if isinstance(metric, str) else tuple(metric)
-        for name in self.metrics:
-            check_choice("metric", name, _KINDS)
+        kinds = (metric,) if isinstance(metric, str) else metric
+        self.metrics = tuple(check_choice("metric", kind, _KINDS) for kind in kinds)
         if format_only and outfile_prefix is None:
             raise ArgumentError("format_only requires outfile_prefix", key="format_only")
         self.ann_file = ann_file

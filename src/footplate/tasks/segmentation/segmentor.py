@@ -161,8 +161,7 @@ class EncoderDecoder(Pyramid):
         coarse = self.coarse_head(decoded[1])
         fine = self.fine_head(decoded[-1])
         enlarged = F.interpolate(coarse, list(fine.shape[-2:]), mode="bilinear")
-        blocks = fine.unflatten(1, (4, -1)) + enlarged[:, None]
-        return join_blocks(blocks)[..., :height, :width]
+        return join_blocks(fine.unflatten(1, (4, -1)) + enlarged[:, None])[..., :height, :width]
 
 
 def join_blocks(blocks: Tensor) -> Tensor:
