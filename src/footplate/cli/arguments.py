@@ -1,10 +1,10 @@
 """Defines the argument parser, the options that several commands share, and suggestions for unknown arguments."""
 
-import argparse
 import json
 import math
 import re
 import sys
+from argparse import REMAINDER, ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -24,7 +24,7 @@ _REPLACED = {  # options of the code bases' train.py and test.py
 }
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(ArgumentParser):
     """Parses the command line, or the arguments of one command.
 
     Usage lines show only positional arguments and required options, in an order that the parser accepts. Error messages
@@ -57,14 +57,14 @@ class Parser(argparse.ArgumentParser):
         """Shortens the usage to positional arguments and required options. The help still lists the other options."""
         formatter = self._get_formatter()
         placed = [action for action in self._actions if not action.option_strings]
-        if any(isinstance(action, argparse._SubParsersAction) for action in placed):
+        if any(isinstance(action, _SubParsersAction) for action in placed):
             return
         words = [formatter._format_args(each, formatter._get_default_metavar_for_positional(each)) for each in placed]
         for each in self._actions:
             if each.option_strings and each.required:
                 words.append(f"{each.option_strings[-1]} {formatter._format_args(each, each.dest.upper())}")
         parts = [*words, "[options]"]
-        if placed and placed[-1].nargs == argparse.REMAINDER:  # contains all options that follow
+        if placed and placed[-1].nargs == REMAINDER:  # contains all options that follow
             parts = ["[options]", *words[:-1], f"[{placed[-1].metavar}...]"]
         self.usage = " ".join(["%(prog)s", *parts])
 
@@ -75,7 +75,7 @@ def number(convert: Callable[[str], float], least: float, most: float = math.inf
     def parse(text: str) -> float:
         value = convert(text)
         if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"must be a number from {least} to {most}, not {text}")
+            raise ArgumentTypeError(f"must be a number from {least} to {most}, not {text}")
         return value
 
     parse.__name__ = convert.__name__  # argparse shows it if the text is not a number
@@ -83,8 +83,8 @@ def number(convert: Callable[[str], float], least: float, most: float = math.inf
 
 
 def add_command(
-    subparsers: Any, name: str, run: Callable[[argparse.Namespace], int], text: str, description: str, example: str = ""
-) -> argparse.ArgumentParser:
+    subparsers: Any, name: str, run: Callable[[Namespace], int], text: str, description: str, example: str = ""
+) -> ArgumentParser:
     """Adds the parser of a command, and returns it.
 
     Args:
@@ -96,18 +96,18 @@ def add_command(
         example: An example to show at the end of the help.
     """
     epilog = f"Example: {example}" if example else None
-    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=text, description=description, epilog=epilog)
+    parser: ArgumentParser = subparsers.add_parser(name, help=text, description=description, epilog=epilog)
     parser.set_defaults(run=run)
     return parser
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
+def add_config(parser: ArgumentParser) -> None:
     """Adds the arguments for a config and its overrides to the parser."""
     parser.add_argument("config", metavar="CONFIG", help="a config file or the name of a recipe")
     add_overrides(parser)
 
 
-def add_overrides(parser: argparse.ArgumentParser) -> None:
+def add_overrides(parser: ArgumentParser) -> None:
     """Adds the options that override config keys."""
     for flag, text in (
         ("--set", "override config keys; to add a key that does not exist, write +KEY=VALUE"),
@@ -116,7 +116,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(flag, metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=text)
 
 
-def add_trust(parser: argparse.ArgumentParser) -> None:
+def add_trust(parser: ArgumentParser) -> None:
     """Adds `--trust`, which allows a checkpoint to execute code."""
     parser.add_argument(
         "--trust",
@@ -125,7 +125,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_trained(parser: argparse.ArgumentParser) -> None:
+def add_trained(parser: ArgumentParser) -> None:
     """Adds the arguments for a trained model: the checkpoint, its config, overrides, `--trust` and `--cpu`."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
     parser.add_argument(
@@ -138,14 +138,14 @@ def add_trained(parser: argparse.ArgumentParser) -> None:
     add_cpu(parser)
 
 
-def add_cpu(parser: argparse.ArgumentParser) -> None:
+def add_cpu(parser: ArgumentParser) -> None:
     """Adds `--cpu`, which runs GPU code on the CPU."""
     parser.add_argument(
         "--cpu", action="store_true", help="run on the CPU, even code that calls .cuda() or passes device='cuda'"
     )
 
 
-def add_no_patches(parser: argparse.ArgumentParser) -> None:
+def add_no_patches(parser: ArgumentParser) -> None:
     """Adds `--no-patches`, which disables the patches for first-generation code."""
     parser.add_argument(
         "--no-patches",
@@ -154,7 +154,7 @@ def add_no_patches(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespace, unknown: Sequence[str]) -> NoReturn:
+def refuse_unknown(command: ArgumentParser, arguments: Namespace, unknown: Sequence[str]) -> NoReturn:
     """Exits with an error about arguments that the command does not know. Suggests an option or config key."""
     flag, _, value = unknown[0].partition("=")
     if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
@@ -174,7 +174,7 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
     command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
-def _key_ending_in(name: str, arguments: argparse.Namespace) -> str:
+def _key_ending_in(name: str, arguments: Namespace) -> str:
     """Returns the path of a config key called `name`, or "" if none exists. Prefers keys that footplate reads."""
     from footplate.config import Config
     from footplate.config.key_paths import split_path

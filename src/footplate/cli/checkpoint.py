@@ -1,7 +1,7 @@
 """Implements the commands `footplate checkpoint show|verify|average|export|consolidate|shard`."""
 
-import argparse
 import re
+from argparse import ArgumentParser, Namespace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser("checkpoint", help=text, description=f"{text.capitalize()}.")
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(name: str, run: Any, text: str, output: str = "", metavar: str = "FILE") -> argparse.ArgumentParser:
+    def add(name: str, run: Any, text: str, output: str = "", metavar: str = "FILE") -> ArgumentParser:
         action = add_command(actions, name, run, text, f"{text[0].upper()}{text[1:]}.")
         if output:
             action.add_argument("-o", "--output", metavar=metavar, required=True, help=output)
@@ -71,7 +71,7 @@ def add_commands(subparsers: Any) -> None:
     shard.add_argument("--parts", metavar="N", type=int, default=8, help="the number of shards (default: 8)")
 
 
-def show_contents(arguments: argparse.Namespace) -> int:
+def show_contents(arguments: Namespace) -> int:
     """Prints the contents of each checkpoint."""
     from footplate.tools.checkpoint_contents import read_contents
 
@@ -84,7 +84,7 @@ def show_contents(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def verify_files(arguments: argparse.Namespace) -> int:
+def verify_files(arguments: Namespace) -> int:
     """Prints whether each file is intact. Returns 1 if any file is damaged."""
     from footplate.checkpoint import verify
 
@@ -106,7 +106,7 @@ def verify_files(arguments: argparse.Namespace) -> int:
     return code
 
 
-def average_files(arguments: argparse.Namespace) -> int:
+def average_files(arguments: Namespace) -> int:
     """Averages the weights of several checkpoints and writes the result."""
     from footplate.checkpoint import save_checkpoint, trusting
     from footplate.checkpoint_names import SUFFIXES
@@ -122,7 +122,7 @@ def average_files(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def export_file(arguments: argparse.Namespace) -> int:
+def export_file(arguments: Namespace) -> int:
     """Writes the weights of a checkpoint to a file."""
     from footplate.checkpoint import trusting
     from footplate.tools.checkpoint_conversion import export_weights
@@ -151,7 +151,7 @@ def export_file(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def consolidate_folder(arguments: argparse.Namespace) -> int:
+def consolidate_folder(arguments: Namespace) -> int:
     """Converts a sharded checkpoint to a single file."""
     from footplate.tools.checkpoint_conversion import consolidate
 
@@ -161,7 +161,7 @@ def consolidate_folder(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def shard_file(arguments: argparse.Namespace) -> int:
+def shard_file(arguments: Namespace) -> int:
     """Converts a single file to a sharded checkpoint."""
     from footplate.tools.checkpoint_conversion import shard
 

@@ -1,6 +1,6 @@
 """Implements the command `footplate doctor`."""
 
-import argparse
+from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_command
@@ -27,7 +27,7 @@ def add_commands(subparsers: Any) -> None:
     )
 
 
-def check_installation(arguments: argparse.Namespace) -> int:
+def check_installation(arguments: Namespace) -> int:
     """Prints the problems found in each code base. Returns 2 if there are any."""
     from footplate.config import Config
     from footplate.errors import ConfigError

@@ -1,11 +1,10 @@
 """Implements the commands that show configs, keys and models: `recipes`, `explain`, `diff`, `schema` and `models`."""
 
-import argparse
 import importlib
 import json
 import os
+from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import asdict
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -114,7 +113,7 @@ def add_commands(subparsers: Any) -> None:
     )
 
 
-def list_recipes(arguments: argparse.Namespace) -> int:
+def list_recipes(arguments: Namespace) -> int:
     """Prints the name, summary and file of each recipe."""
     from footplate.tasks.recipes import recipes
 
@@ -125,7 +124,7 @@ def list_recipes(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def explain_config(arguments: argparse.Namespace) -> int:
+def explain_config(arguments: Namespace) -> int:
     """Explains a topic, a key or all keys, or writes the resolved config to a single file."""
     from footplate.storage import check_output
     from footplate.tools import explain_keys
@@ -160,7 +159,7 @@ def explain_config(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_options(arguments: argparse.Namespace, topic: str | None) -> None:
+def _check_options(arguments: Namespace, topic: str | None) -> None:
     """Raises an ArgumentError if an option of `explain` is invalid or does not apply to the key or topic."""
     if arguments.dump and arguments.key:
         raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
@@ -170,7 +169,7 @@ def _check_options(arguments: argparse.Namespace, topic: str | None) -> None:
             raise ArgumentError(f"{flag} applies only to the topic {' or '.join(topics)}")
 
 
-def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
+def _print_topic(topic: str, cfg: "Config", arguments: Namespace) -> None:
     """Prints the explanation of a topic, and any warnings. With `--json`, warnings go to standard error."""
     from footplate.storage import commit_image
     from footplate.tools import explain_loops, explain_optimizer
@@ -186,17 +185,17 @@ def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> No
             text = explain_loops.explain_loops(data)
         elif topic == "params":
             groups = explain_optimizer.groups_of(cfg)
-            data, text = asdict(groups), explain_optimizer.explain_params(groups)
+            data, text = groups, explain_optimizer.explain_params(groups)
         else:
             schedule = explain_optimizer.schedule_of(cfg, length_of_epoch=arguments.epoch_length)
-            data, text = asdict(schedule), explain_optimizer.explain_schedule(schedule)
+            data, text = schedule, explain_optimizer.explain_schedule(schedule)
             if arguments.plot:
                 commit_image(arguments.plot, explain_optimizer.plot_schedule(schedule))
     print_result(arguments, data, wrap_for_screen(text))
     print_text("".join(labeled("warning", each) + "\n" for each in dict.fromkeys(warnings)))
 
 
-def diff_configs(arguments: argparse.Namespace) -> int:
+def diff_configs(arguments: Namespace) -> int:
     """Prints the keys that differ, with both values and their locations. Returns 1 if any key differs."""
     from footplate.openmmlab.first_generation.translation import is_first_generation, translate
     from footplate.tools.diff import START_KEYS, compare, compare_seeds, describe, read_either
@@ -214,7 +213,7 @@ def diff_configs(arguments: argparse.Namespace) -> int:
     return 1 if differences else 0
 
 
-def print_schema(arguments: argparse.Namespace) -> int:
+def print_schema(arguments: Namespace) -> int:
     """Prints the JSON schema for configs, or writes it to a file."""
     from footplate.storage import check_output, commit_bytes
 
@@ -228,7 +227,7 @@ def print_schema(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def list_models(arguments: argparse.Namespace) -> int:
+def list_models(arguments: Namespace) -> int:
     """Prints the models whose name, package or description contains the given word. Returns 1 if no model matches."""
     from footplate import openmmlab
     from footplate.openmmlab.extension import CODE_BASES

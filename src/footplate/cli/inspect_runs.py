@@ -1,7 +1,7 @@
 """Implements the commands that show runs and the environment: `footplate analyze`, `report`, `replay` and `env`."""
 
-import argparse
 import os
+from argparse import Namespace
 from typing import Any
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_no_patches, add_overrides
@@ -72,7 +72,7 @@ def add_commands(subparsers: Any) -> None:
     )
 
 
-def analyze_runs(arguments: argparse.Namespace) -> int:
+def analyze_runs(arguments: Namespace) -> int:
     """Prints the summaries of runs. Writes their curves if `--plot` or `--csv` is given."""
     from footplate.storage import check_output, commit_bytes, commit_image
     from footplate.tools import analysis
@@ -101,7 +101,7 @@ def analyze_runs(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def report_runs(arguments: argparse.Namespace) -> int:
+def report_runs(arguments: Namespace) -> int:
     """Writes the report and prints its path."""
     from footplate.messages import format_bytes
     from footplate.storage import check_output
@@ -116,7 +116,7 @@ def report_runs(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def replay_run(arguments: argparse.Namespace) -> int:
+def replay_run(arguments: Namespace) -> int:
     """Replays an iteration and prints where values become non-finite. Returns 1 if all values are finite."""
     from footplate.config import read_recorded
     from footplate.engine.nonfinite import SUFFIX
@@ -135,7 +135,7 @@ def replay_run(arguments: argparse.Namespace) -> int:
     return 0 if found.failed else 1
 
 
-def show_environment(arguments: argparse.Namespace) -> int:
+def show_environment(arguments: Namespace) -> int:
     """Prints the package versions, the accelerator and other facts about the environment."""
     from footplate.records import describe_environment
 

@@ -1,6 +1,5 @@
 """Detects launchers, starts the processes of a distributed run, and reports the errors of its ranks."""
 
-import argparse
 import json
 import logging
 import os
@@ -9,6 +8,7 @@ import sys
 import tempfile
 import traceback
 import uuid
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _WITH_RESULT = (0, 4, 129, 130, 143)  # exit codes of ranks that have finished or were stopped
 
 
-def add_launcher(parser: argparse.ArgumentParser) -> None:
+def add_launcher(parser: ArgumentParser) -> None:
     """Adds the options for launchers and processes to the parser."""
     parser.add_argument(
         "--launcher",
@@ -32,10 +32,10 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     )
     add_processes(parser)
     # The predecessor of torchrun passes this option; torchrun sets an environment variable instead.
-    parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--local-rank", "--local_rank", type=int, help=SUPPRESS)
 
 
-def add_processes(parser: argparse.ArgumentParser) -> None:
+def add_processes(parser: ArgumentParser) -> None:
     """Adds the options that start several processes to the parser."""
     parser.add_argument(
         "--nproc", metavar="N", help="start N processes on this machine with torchrun; 'gpu' starts one per device"
@@ -54,7 +54,7 @@ def is_first_rank() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
 
 
-def start_processes(arguments: argparse.Namespace) -> int | None:
+def start_processes(arguments: Namespace) -> int | None:
     """Checks the config and runs this command in several processes if `--nproc` is given.
 
     Returns:
@@ -84,7 +84,7 @@ def start_processes(arguments: argparse.Namespace) -> int | None:
     return run_in_processes(arguments, processes, home)
 
 
-def count_processes(arguments: argparse.Namespace) -> int | None:
+def count_processes(arguments: Namespace) -> int | None:
     """Returns the number of processes to start for `--nproc`, or None if this process must run the command itself.
 
     Raises:
@@ -107,7 +107,7 @@ def count_processes(arguments: argparse.Namespace) -> int | None:
     )
 
 
-def run_in_processes(arguments: argparse.Namespace, processes: int, home: str | None = None) -> int:
+def run_in_processes(arguments: Namespace, processes: int, home: str | None = None) -> int:
     """Runs this command in several processes.
 
     Args:
@@ -134,7 +134,7 @@ def run_in_processes(arguments: argparse.Namespace, processes: int, home: str | 
 
 
 def _torchrun(
-    processes: int, restarts: int, argv: Sequence[str], home: str | None = None
+    processes: int, restarts: int, argv: Sequence[str], home: str | None
 ) -> tuple[int, dict[str, Any] | None]:
     """Runs Python with the given arguments in several processes, like `torchrun --standalone`.
 
@@ -188,7 +188,7 @@ def _torchrun(
     return 0, None
 
 
-def end_rank(arguments: argparse.Namespace, error: Exception) -> int:
+def end_rank(arguments: Namespace, error: Exception) -> int:
     """Reports a rank's error and returns the exit code. If other ranks are connected, exits the process immediately.
 
     With `--nproc`, the parent process prints the error, unless it restarts the ranks.

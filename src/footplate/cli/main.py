@@ -1,11 +1,11 @@
 """Defines the entry point of the `footplate` command."""
 
-import argparse
 import importlib
 import os
 import signal
 import sys
 import traceback
+from argparse import SUPPRESS, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -37,7 +37,7 @@ _MODULES = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> ArgumentParser:
     """Builds the parser for all commands."""
     parser = Parser(
         prog="footplate",
@@ -54,25 +54,23 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_common(command: argparse.ArgumentParser, *, prints_result: bool) -> None:
+def _add_common(command: ArgumentParser, *, prints_result: bool) -> None:
     """Adds the common options to a command and its subcommands.
 
     The options have no defaults, so that a subcommand's parser does not overwrite the values from its parent.
     """
     for action in command._actions:
-        if isinstance(action, argparse._SubParsersAction):
+        if isinstance(action, _SubParsersAction):
             for inner in action.choices.values():
                 _add_common(inner, prints_result=prints_result)
     if prints_result:
         command.add_argument(
             "--json",
             action="store_true",
-            default=argparse.SUPPRESS,
+            default=SUPPRESS,
             help="print the result or the error as JSON; logs and messages go to standard error",
         )
-    command.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
-    )
+    command.add_argument("--debug", action="store_true", default=SUPPRESS, help="show the traceback of an error")
     command.set_defaults(command=command)
     if isinstance(command, Parser):
         command.shorten_usage()
@@ -101,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(arguments)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: Namespace) -> int:
     """Runs a command, prints its error if it fails, and returns the exit code."""
     try:
         with _device_context(arguments):
@@ -120,7 +118,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return end_rank(arguments, error) if is_launched() else _report(arguments, error)
 
 
-def _device_context(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+def _device_context(arguments: Namespace) -> AbstractContextManager[None]:
     """Returns a context manager that runs GPU code on the CPU if `--cpu` is given."""
     if not arguments.cpu:
         return nullcontext()
@@ -129,7 +127,7 @@ def _device_context(arguments: argparse.Namespace) -> AbstractContextManager[Non
     return cuda_on_cpu()
 
 
-def _report(arguments: argparse.Namespace, error: Exception) -> int:
+def _report(arguments: Namespace, error: Exception) -> int:
     """Prints an error and returns the exit code. Re-raises the error if its traceback should be shown."""
     from footplate.cli.error_messages import describe_error
     from footplate.messages import wrap_text
@@ -147,7 +145,7 @@ def _report(arguments: argparse.Namespace, error: Exception) -> int:
     return code
 
 
-def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) -> int:
+def _end_interrupted(arguments: Namespace, error: KeyboardInterrupt) -> int:
     """Reports that a signal interrupted the command, and returns the exit code."""
     code = _exit_code_of(error)
     _print_document(arguments, error, code)
@@ -157,7 +155,7 @@ def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) ->
     return code
 
 
-def _print_document(arguments: argparse.Namespace, error: BaseException, code: int, message: str = "") -> None:
+def _print_document(arguments: Namespace, error: BaseException, code: int, message: str = "") -> None:
     """Prints an error as a JSON document if `--json` is given; see `error_as_data`. Only the first rank prints it."""
     if wants_json(arguments) and is_first_rank():
         from footplate.cli.error_messages import error_as_data

@@ -1,6 +1,6 @@
 """Implements the command `footplate migrate`."""
 
-import argparse
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("--force", action="store_true", help="replace an existing file")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     """Writes the translated config and prints the notes about its keys."""
     from footplate.config import Config
     from footplate.config.config_loader import Options, load_text

@@ -1,6 +1,5 @@
 """Sets up the standard streams of a command, and prints its result as text or JSON."""
 
-import argparse
 import contextlib
 import dataclasses
 import io
@@ -11,6 +10,7 @@ import os
 import re
 import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
@@ -59,7 +59,7 @@ def open_streams() -> None:
 
 
 @contextlib.contextmanager
-def reserving_stdout(arguments: argparse.Namespace) -> Iterator[None]:
+def reserving_stdout(arguments: Namespace) -> Iterator[None]:
     """Reserves standard output for the JSON document if `--json` is given. All other output goes to standard error.
 
     Child processes and C code write to file descriptor 1, so the descriptor is redirected as well. It stays redirected
@@ -86,12 +86,12 @@ def reserving_stdout(arguments: argparse.Namespace) -> Iterator[None]:
         yield
 
 
-def wants_json(arguments: argparse.Namespace) -> bool:
+def wants_json(arguments: Namespace) -> bool:
     """Checks whether a command prints its result as JSON."""
     return bool(getattr(arguments, "json", False))
 
 
-def print_result(arguments: argparse.Namespace, data: object, text: str) -> None:
+def print_result(arguments: Namespace, data: object, text: str) -> None:
     """Prints the result of a command: `data` as JSON with `--json`, otherwise `text`."""
     if wants_json(arguments):
         print_json(arguments, data)
@@ -99,7 +99,7 @@ def print_result(arguments: argparse.Namespace, data: object, text: str) -> None
         print_text(text)
 
 
-def print_json(arguments: argparse.Namespace, data: object) -> None:
+def print_json(arguments: Namespace, data: object) -> None:
     """Prints a command's JSON document to the stream reserved by `reserving_stdout`.
 
     Prints only the first document. An error that follows the result, for example at exit, is not printed.

@@ -1,10 +1,10 @@
 """Implements the command `footplate run`."""
 
-import argparse
 import multiprocessing
 import os
 import runpy
 import sys
+from argparse import REMAINDER, Namespace
 from typing import Any
 
 from footplate.cli.arguments import add_command, add_cpu, add_no_patches
@@ -28,12 +28,12 @@ def add_commands(subparsers: Any) -> None:
     add_cpu(parser)
     add_no_patches(parser)
     parser.add_argument("script", metavar="SCRIPT", help="a Python file")
-    rest = parser.add_argument("rest", metavar="ARGS", nargs=argparse.REMAINDER, help="arguments for the script")
+    rest = parser.add_argument("rest", metavar="ARGS", nargs=REMAINDER, help="arguments for the script")
     rest.required = False  # argparse would report that ARGS are missing as well
     parser.set_defaults(debug_option="footplate run --debug")  # after SCRIPT, it would belong to the script
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     """Runs a script as the main module. Prints the traceback if the script raises an error.
 
     Returns:

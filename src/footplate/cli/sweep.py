@@ -1,9 +1,9 @@
 """Implements the command `footplate sweep`."""
 
-import argparse
 import os
 import shlex
 import sys
+from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ def add_commands(subparsers: Any) -> None:
     add_no_patches(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     """Runs a sweep and prints the best settings. Returns 1 if no trial was completed."""
     from footplate.tools.sweep_space import parse_parameter, with_values
 
@@ -71,10 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.tools.collected_warnings import collect_warnings
     from footplate.tools.sweep import OUTPUT, Sweep, TrialInfo
 
-    metrics = (
-        [arguments.metric] if arguments.metric else [name for name in best_metrics(cfg._cfg_dict) if name != "auto"]
-    )
-    if not metrics:
+    chosen = (name for name in best_metrics(cfg._cfg_dict) if name != "auto")
+    metric = arguments.metric or next(chosen, None)
+    if metric is None:
         raise ArgumentError("the config does not set save_best, so the metric is unknown", notes=["Add --metric NAME."])
     with collect_warnings():  # checks once, before creating files; each trial logs its own warnings
         check_config(with_values(cfg, {parameter.key: parameter.values[0] for parameter in parameters}))
@@ -92,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         parameters,
         lambda values: _train_command(arguments, cfg, values),
         folder=os.path.abspath(arguments.out or str(Path("sweeps") / Path(str(cfg.filename)).stem)),
-        metric=metrics[0],
+        metric=metric,
         trials=arguments.trials,
         workers=arguments.workers,
         prune=not arguments.no_prune,
@@ -114,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if any(trial.state == "complete" for trial in trials) else 1
 
 
-def _train_command(arguments: argparse.Namespace, cfg: "Config", values: "Mapping[str, Any]") -> list[str]:
+def _train_command(arguments: Namespace, cfg: "Config", values: "Mapping[str, Any]") -> list[str]:
     """Returns the `footplate` arguments for training with a trial's settings.
 
     If the config has no seed, all trials use the same seed, so that they differ only in their settings.

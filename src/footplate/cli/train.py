@@ -1,9 +1,9 @@
 """Implements the command `footplate train`."""
 
-import argparse
 import os
 import shlex
 import signal
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,7 @@ def add_commands(subparsers: Any) -> None:
     add_no_patches(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     """Trains a model and returns the exit code, which is 4 if the last save failed."""
     if hasattr(signal, "SIGUSR1"):  # requests a save; outside training, it would end the process
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
     return NOT_SAVED
 
 
-def _resume_options(arguments: argparse.Namespace) -> dict[str, Any]:
+def _resume_options(arguments: Namespace) -> dict[str, Any]:
     """Returns the arguments that make a Runner resume. They are not saved in the config."""
     if arguments.resume is None:
         if arguments.resume_settings is not None:
@@ -136,7 +136,7 @@ def _resume_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
+def _apply_options(arguments: Namespace, cfg: "Config") -> None:
     """Applies the command-line options to the config, so that the saved config is complete."""
     from footplate.openmmlab.first_generation.translation import is_first_generation
 
@@ -176,7 +176,7 @@ def _warn_of_changes(runner: "Runner") -> None:
             )
 
 
-def print_resume_command(runner: "Runner", arguments: argparse.Namespace) -> None:
+def print_resume_command(runner: "Runner", arguments: Namespace) -> None:
     """Prints the command that resumes a stopped run.
 
     Prints nothing if there is no checkpoint, or if an external launcher started the run.
@@ -203,9 +203,7 @@ def resume_command(argv: Sequence[str]) -> str:
     return shlex.join(["footplate", *kept, "--resume"])
 
 
-def _end_failed(
-    runner: "Runner", arguments: argparse.Namespace, progress: "ProgressHook", error: BaseException
-) -> None:
+def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook", error: BaseException) -> None:
     """Finishes the output of a run that was stopped by a signal or an error.
 
     Prints the command that resumes the run, if there is a checkpoint. With `--json`, also prints the result if a signal
@@ -240,7 +238,7 @@ def _end_failed(
     raise_module_error(f"training, {arguments.progress},", error, runner)
 
 
-def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, state: str) -> None:
+def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
     """Prints the paths of the log, checkpoints, curves and images, and the command that writes a report."""
     if runner.rank:
         return

@@ -1,7 +1,7 @@
 """Implements the commands that use a trained model: `footplate test`, `footplate predict` and `footplate export`."""
 
-import argparse
 import os
+from argparse import Namespace
 from typing import Any
 
 from footplate.cli.arguments import (
@@ -114,7 +114,7 @@ def add_commands(subparsers: Any) -> None:
     )
 
 
-def test_checkpoint(arguments: argparse.Namespace) -> int:
+def test_checkpoint(arguments: Namespace) -> int:
     """Tests a checkpoint and prints the path of the metrics file."""
     cfg = read_run_config(arguments)
     cfg["resume"], cfg["load_from"] = False, arguments.checkpoint
@@ -139,7 +139,7 @@ def test_checkpoint(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def predict_inputs(arguments: argparse.Namespace) -> int:
+def predict_inputs(arguments: Namespace) -> int:
     """Runs inference on the inputs and prints the path of the output file. Returns 2 if an input cannot be read."""
     from footplate.checkpoint import trusting
     from footplate.inference import Predictor, open_trained, predict_files
@@ -164,7 +164,7 @@ def predict_inputs(arguments: argparse.Namespace) -> int:
     return DataError.exit_code if found.failures else 0
 
 
-def export_checkpoint(arguments: argparse.Namespace) -> int:
+def export_checkpoint(arguments: Namespace) -> int:
     """Exports the model.
 
     Prints the inputs and outputs of the exported file, and how much these outputs differ from the model's outputs.

@@ -1,6 +1,6 @@
 """Implements the commands that perform short trials of a run: `check`, `profile` and `lr-find`."""
 
-import argparse
+from argparse import Namespace
 from typing import Any
 
 from footplate.cli.arguments import add_command, add_config, add_no_patches
@@ -64,7 +64,7 @@ def add_commands(subparsers: Any) -> None:
     add_no_patches(finder)
 
 
-def check_run(arguments: argparse.Namespace) -> int:
+def check_run(arguments: Namespace) -> int:
     """Checks a config with a short trial and prints the summary."""
     from footplate.cli.error_messages import user_frames
     from footplate.tools.automatic_batch_size import choose_batch_size, with_smallest_size
@@ -97,7 +97,7 @@ def check_run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def profile_run(arguments: argparse.Namespace) -> int:
+def profile_run(arguments: Namespace) -> int:
     """Trains for a few iterations and prints how long each part of an iteration takes."""
     from footplate.engine.run_config import runner_config
     from footplate.tools.iteration_profile import profile_iterations
@@ -113,7 +113,7 @@ def profile_run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def lr_find_run(arguments: argparse.Namespace) -> int:
+def lr_find_run(arguments: Namespace) -> int:
     """Prints the suggested learning rate, and plots the losses."""
     from footplate.engine.run_config import runner_config
     from footplate.error_context import located

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -148,7 +148,7 @@ def predict_files(
     return Summary(count, time.perf_counter() - begin, path, failures, instances)
 
 
-def _save_image(out: str, name: str, pixels: npt.NDArray[Any]) -> str:
+def _save_image(out: str, name: str, pixels: NDArray[Any]) -> str:
     """Writes a PNG file to `out` quickly, with little compression and no sync. (A lost file can be created again.)
 
     Returns `name`, the path relative to `out`.
@@ -266,8 +266,11 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
             matches = [(os.path.basename(path), path)] if os.path.isfile(path) else []
             problem = f"the file '{path}' does not exist"
         else:
-            files = [file for file in sorted(glob.glob(path, recursive=True)) if os.path.isfile(file)]
-            matches = [(os.path.basename(file), file) for file in files if not _is_inside(file, outputs)]
+            matches = [
+                (os.path.basename(file), file)
+                for file in sorted(glob.glob(path, recursive=True))
+                if os.path.isfile(file) and not _is_inside(file, outputs)
+            ]
             problem = f"no file matches '{path}'"
         if not matches:
             raise ArgumentError(problem, notes=missing_path_notes(path))

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
@@ -33,7 +33,7 @@ from footplate.registry import DATASETS, TRANSFORMS, using_scope
 from footplate.registry.dotted_paths import top_level_spec
 from footplate.registry.scopes import known_scopes
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Image")
 _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
 NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"

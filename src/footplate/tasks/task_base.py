@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from footplate.checks import check_choice
@@ -93,8 +93,7 @@ class TaskModel(BaseModel):
 
     def __init__(self, data_preprocessor: Part | None = None, init_cfg: InitCfg = None) -> None:
         if isinstance(data_preprocessor, Mapping):
-            settings = {"type": self.usual_preprocessor, **data_preprocessor}
-            data_preprocessor = with_origins(settings, data_preprocessor)
+            data_preprocessor = with_defaults(data_preprocessor, type=self.usual_preprocessor)
         super().__init__(data_preprocessor, init_cfg)
 
     def forward(
@@ -165,6 +164,11 @@ def build_part(name: str, part: Part) -> nn.Module:
     return built
 
 
+def with_defaults(section: Mapping[str, Any] | None, **defaults: Any) -> dict[str, Any]:
+    """Returns a config section with defaults for missing keys. Keys keep their origins, for error messages."""
+    return with_origins({**defaults, **(section or {})}, section)
+
+
 def data_field(name: str, kind: type) -> property:
     """Returns a property for a class of data samples.
 
@@ -227,7 +231,7 @@ def select_keys(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, An
 
 
 def check_classes(
-    what: str, labels: Tensor | npt.NDArray[Any], num_classes: int, *, ignored: int | None = None, **details: Any
+    what: str, labels: Tensor | NDArray[Any], num_classes: int, *, ignored: int | None = None, **details: Any
 ) -> None:
     """Raises a DataError if a label is neither `ignored` nor a class from 0 to `num_classes` (exclusive).
 

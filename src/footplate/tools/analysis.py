@@ -44,24 +44,23 @@ def summarize(run: Run) -> dict[str, Any]:
     time, data, memory = (run.find(name, "train") for name in _MEASURED)
     times = None
     if time and logged:
-        values = [value for _, value in time.points]
-        mean = statistics.fmean(values)
-        waiting = statistics.fmean(value for _, value in data.points) if data else 0.0
+        mean = statistics.fmean(time.values)
+        waiting = statistics.fmean(data.values) if data else 0.0
         times = {
             "mean": mean,
-            "median": statistics.median(values),
-            "longest": max(values),
+            "median": statistics.median(time.values),
+            "longest": max(time.values),
             "data_share": waiting / mean if mean else 0.0,
             "total": mean * logged,
         }
     return {
         "iterations": count_iterations(run),
         "time": times,
-        "memory": max(value for _, value in memory.points) if memory else None,
+        "memory": max(memory.values) if memory else None,
         "logged": logged,
-        "last": {series.name: series.points[-1][1] for series in trained if series.name not in _MEASURED},
+        "last": {series.name: series.values[-1] for series in trained if series.name not in _MEASURED},
         "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked if series.mode == "val"},
-        "test": {series.name: series.points[-1][1] for series, _ in ranked if series.mode == "test"},
+        "test": {series.name: series.values[-1] for series, _ in ranked if series.mode == "test"},
         "checkpoints": {file.name: size for file, size in run.checkpoints.items()},
         "derived": run.derived,
     }

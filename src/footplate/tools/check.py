@@ -90,7 +90,6 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
         FootplateError: The run would fail. The error message contains the key. Earlier warnings are logged.
     """
     measured: dict[str, Any] = {}
-    records: list[logging.LogRecord] = []
     try:
         with collect_warnings() as messages, buffer_log() as records:
             checked = runner_config(cfg) if run else check_config(cfg)  # the trial also checks the config

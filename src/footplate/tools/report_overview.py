@@ -185,7 +185,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
             at = series.points[-1][0]
             return _fit("bad", "not finite", f"The {_full_name(run, series)} is not finite after iteration {at:.0f}.")
     if headline is not None and main is not None:
-        first, last = main.points[0][1], main.points[-1][1]
+        first, last = main.values[0], main.values[-1]
         if is_better(first, last, headline[1], by=_noise(main)):
             text = f"The {_full_name(run, main)} went from {first:.4g} to {last:.4g}."
             return _fit("bad", "worse than at first", text)
@@ -195,8 +195,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     name = name_in_log(run, judged)
     label = "validation loss" if losses else name
     best = find_best(judged, "less" if losses or headline is None else headline[1])
-    values = [value for _, value in judged.points]
-    noise = _noise(judged)
+    values, noise = judged.values, _noise(judged)
     worse = abs(values[-1] - best["value"])
     if worse <= noise:
         text = f"At the end, the {label} is {'at' if not worse else 'close to'} its best."
@@ -220,8 +219,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
 
 
 def _noise(series: Series) -> float:
-    values = [value for _, value in series.points]
-    return _NOTABLE * (max(values) - min(values))
+    return _NOTABLE * (max(series.values) - min(series.values))
 
 
 def _full_name(run: Run, series: Series) -> str:

@@ -46,6 +46,11 @@ class Series(NamedTuple):
     last_nonfinite: float | None = None  # the iteration of the last value that was NaN or infinite
 
     @property
+    def values(self) -> list[float]:
+        """The values, in the order of the iterations."""
+        return [value for _, value in self.points]
+
+    @property
     def ends_nonfinite(self) -> bool:
         """Whether the most recently recorded value is non-finite."""
         return self.last_nonfinite is not None and self.last_nonfinite > self.points[-1][0]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from footplate.registry import METRICS
@@ -46,9 +46,7 @@ class ConfusionMatrix(LabelMetric):
         return {"result": matrix}
 
     @staticmethod
-    def calculate(
-        pred: Tensor | npt.NDArray[np.int64], target: Tensor | npt.NDArray[np.int64], num_classes: int
-    ) -> Tensor:
+    def calculate(pred: Tensor | NDArray[np.int64], target: Tensor | NDArray[np.int64], num_classes: int) -> Tensor:
         """Returns the confusion matrix as an int64 tensor of shape ``(num_classes, num_classes)``.
 
         `pred` and `target` have shape ``(N,)``. Raises a DataError if a class is out of range.
@@ -61,8 +59,8 @@ class ConfusionMatrix(LabelMetric):
 
     @staticmethod
     def plot(
-        confusion_matrix: Tensor | npt.NDArray[Any], include_values: bool = True, classes: Sequence[str] | None = None
-    ) -> npt.NDArray[np.uint8]:
+        confusion_matrix: Tensor | NDArray[Any], include_values: bool = True, classes: Sequence[str] | None = None
+    ) -> NDArray[np.uint8]:
         """Draws a confusion matrix and returns it as a uint8 RGB image of shape ``(H, W, 3)``.
 
         Cells on the diagonal are blue, others are orange. The larger a cell's share of its row, the stronger its color.

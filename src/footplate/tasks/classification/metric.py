@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from footplate.checks import check_choice, check_count
@@ -18,7 +18,7 @@ from footplate.visualization import as_array
 
 Thresholds = Sequence[float | None] | float | None
 _ITEMS = ("precision", "recall", "f1-score", "support")
-_Counts = npt.NDArray[np.int64]
+_Counts = NDArray[np.int64]
 
 
 def true_label(sample: Mapping[str, Any]) -> int:

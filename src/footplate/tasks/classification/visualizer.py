@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from footplate.checks import check_count
@@ -17,7 +17,7 @@ from footplate.tasks.panels import BLUE, ORANGE, arrange_panels
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
 from footplate.visualization import Drawing, as_array, skipping_failed_image
 
-_Image = npt.NDArray[np.uint8]
+_Image = NDArray[np.uint8]
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
 _PANEL = 256
 

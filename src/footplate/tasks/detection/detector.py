@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from footplate.checks import check_choice, check_count, check_fraction
 from footplate.config.config_dict import to_plain
-from footplate.error_context import at_key, with_origins
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError, import_optional
 from footplate.messages import first_line
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.detection.data import DetDataSample
 from footplate.tasks.structures import InstanceData
-from footplate.tasks.task_base import TaskModel, check_classes, check_truth
+from footplate.tasks.task_base import TaskModel, check_classes, check_truth, with_defaults
 from footplate_operators import nms as operators
 
 _TINY = 1e-7  # in pixels; replaces the area of empty boxes in divisions
@@ -50,8 +50,7 @@ class BaseDetector(TaskModel):
         super().__init__(**settings)
         self.num_classes = num_classes
         with at_key("test_cfg"):
-            settings = {"type": Selection, **(test_cfg or {})}
-            self.select: Selection = MODELS.build(with_origins(settings, test_cfg))
+            self.select: Selection = MODELS.build(with_defaults(test_cfg, type=Selection))
 
     def outputs(self, inputs: Tensor) -> Any:
         """Returns the scores and boxes of all candidates; see `candidates`."""
@@ -178,8 +177,7 @@ class TransformersDetector(BaseDetector):
         test_cfg: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        test_cfg = with_origins({"nms_iou_thr": None, **(test_cfg or {})}, test_cfg)
-        super().__init__(num_classes, test_cfg=test_cfg, **settings)
+        super().__init__(num_classes, test_cfg=with_defaults(test_cfg, nms_iou_thr=None), **settings)
         # scipy matches predictions with the ground truth. Without this check, only the first loss would fail.
         for package in ("scipy", "transformers"):
             transformers = import_optional(package, extra="transformers", why="TransformersDetector")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from footplate.checks import check_choice
 from footplate.data.coco_masks import coco_package
@@ -193,9 +193,9 @@ class Curves(NamedTuple):
         numbers: ``(M,)``, the limits on the number of predictions per image.
     """
 
-    precision: npt.NDArray[np.float64]
-    recall: npt.NDArray[np.float64]
-    thresholds: npt.NDArray[np.float64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
     numbers: tuple[int, ...]
 
 
@@ -288,6 +288,6 @@ def values_by_category(curves: Curves) -> list[float]:
     return [math.nan if value == UNDEFINED else value for value in means]
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float:
+def _mean(values: NDArray[np.float64]) -> float:
     known = values[values > -1]
     return float(known.mean()) if known.size else UNDEFINED

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
-from footplate.error_context import at_key, with_origins
+from footplate.error_context import at_key
 from footplate.registry import DATASETS
 from footplate.tasks.recipes.fashion_items import CLASSES, ITEM_SIZE, ComposedDataset, Items, Split, load_items
+from footplate.tasks.task_base import with_defaults
 
 _Pixels = NDArray[np.float32]
 _CANDIDATE_POSITIONS = 6
@@ -202,7 +203,7 @@ class FashionScenes(ComposedDataset):
         self._key = (seed, int(split == "test"))
         self._name = f"fashion-{split}-{seed}"
         with at_key("style"):
-            self._style: SceneStyle = DATASETS.build(with_origins({"type": SceneStyle, **(style or {})}, style))
+            self._style: SceneStyle = DATASETS.build(with_defaults(style, type=SceneStyle))
 
     @property
     def metainfo(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from PIL import Image
 
 from footplate.checks import check_choice
@@ -20,16 +20,16 @@ from footplate.tasks.task_base import check_classes
 from footplate.visualization import ImageNames, as_array
 
 _logger = logging.getLogger("footplate.tasks")
-_Values = npt.NDArray[np.float64]
+_Values = NDArray[np.float64]
 _KINDS = ("mIoU", "mDice", "mFscore")
 
 
 class Areas(NamedTuple):
     """Pixel counts per class. Each field is an int64 array of shape ``(C,)``."""
 
-    intersect: npt.NDArray[np.int64]
-    predicted: npt.NDArray[np.int64]
-    true: npt.NDArray[np.int64]
+    intersect: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    true: NDArray[np.int64]
 
 
 @METRICS.register_module()
@@ -146,7 +146,7 @@ class IoUMetric(BaseMetric[Areas]):
 
 
 def count_areas(
-    predicted: npt.NDArray[Any], truth: npt.NDArray[Any], num_classes: int, ignore_index: int, *, where: str = ""
+    predicted: NDArray[Any], truth: NDArray[Any], num_classes: int, ignore_index: int, *, where: str = ""
 ) -> Areas:
     """Counts the pixels of each class, excluding pixels with the true label `ignore_index`.
 
@@ -175,7 +175,7 @@ def count_areas(
     )
 
 
-def _percent(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> _Values:
+def _percent(part: NDArray[Any], whole: NDArray[Any]) -> _Values:
     with np.errstate(invalid="ignore", divide="ignore"):
         percent: _Values = 100 * np.true_divide(part, whole)
     return percent

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from footplate.checks import check_choice, check_count, check_number
@@ -51,7 +51,7 @@ def fit_linear(features: Tensor, labels: Tensor, num_classes: int, *, l2: float 
 class Seen(NamedTuple):
     """The features (of shape ``(D,)``) and the class of an image, and whether the image is in the test split."""
 
-    features: npt.NDArray[np.float32]
+    features: NDArray[np.float32]
     label: int
     is_test: bool
 
