@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sysconfig
-import traceback
+from traceback import FrameSummary, extract_tb
 from typing import TYPE_CHECKING, Any
 
 from footplate.errors import FootplateError
@@ -112,7 +112,7 @@ def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> No
         raise found from error
 
 
-def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
+def user_frames(error: BaseException) -> list[FrameSummary]:
     """Returns the frames of user code in an error's traceback, innermost first.
 
     User code is code outside footplate, the standard library and installed packages.
@@ -126,7 +126,7 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
     ]
 
 
-def _package_frames(error: BaseException) -> list[traceback.FrameSummary]:
+def _package_frames(error: BaseException) -> list[FrameSummary]:
     """Returns the frames of installed packages in an error's traceback, innermost first.
 
     Skips frames of torch and NumPy, because footplate may have called them with wrong arguments. Stops at the first
@@ -136,18 +136,18 @@ def _package_frames(error: BaseException) -> list[traceback.FrameSummary]:
     return [frame for frame in frames if _INSTALLED.search(frame.filename)]
 
 
-def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+def _frames(error: BaseException) -> list[FrameSummary]:
     """Returns the traceback frames of an error and its causes, innermost first."""
-    frames = list(traceback.extract_tb(error.__traceback__))
+    frames = list(extract_tb(error.__traceback__))
     if _WORKER_ERROR.match(str(error)):
         found = _FRAME.findall(str(error))
-        frames += [traceback.FrameSummary(file, int(line), name, line=text) for file, line, name, text in found]
+        frames += [FrameSummary(file, int(line), name, line=text) for file, line, name, text in found]
     if error.__cause__ is not None:
         frames += reversed(_frames(error.__cause__))
     return frames[::-1]
 
 
-def _location(frame: traceback.FrameSummary) -> str:
+def _location(frame: FrameSummary) -> str:
     relative = os.path.relpath(frame.filename)
     return f"{frame.filename if relative.startswith(os.pardir) else relative}:{frame.lineno}"
 

@@ -54,6 +54,7 @@ from footplate.registry import using_scope
 NAMES = tuple(SUFFIXES)
 _INPUT = "images"
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
+_Shape = tuple[int, ...]
 _Examples = Callable[[Sequence[int]], Tensor]
 """A function that returns example images of the given shape."""
 
@@ -339,7 +340,7 @@ def _inputs(images: Tensor) -> Inputs:
     return Inputs((images,), {}, (_INPUT,))
 
 
-def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[tuple[int, ...]], float, int]:
+def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[_Shape], float, int]:
     """Writes the exported file and tests it with examples of several batch sizes, heights and widths.
 
     Returns the tested input shapes, the largest difference, and the required divisor of heights and widths.
@@ -348,11 +349,11 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[t
     one_image = replace(request, inputs=_inputs(images[:1]), dims=())
     run = write_and_open(to, request, one_image)
     module: Any = request.module
-    tested: list[tuple[int, ...]] = []
+    tested: list[_Shape] = []
     differences = []
     is_wrong = False
 
-    def test(shape: tuple[int, ...]) -> None:
+    def test(shape: _Shape) -> None:
         difference = difference_of(run, module, _inputs(examples(shape)), module.difference)
         if tested and not difference <= LIMIT:
             nonlocal is_wrong
@@ -361,7 +362,7 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[t
         tested.append(shape)
         differences.append(difference)
 
-    def supports(shape: tuple[int, ...]) -> bool:
+    def supports(shape: _Shape) -> bool:
         try:
             test(shape)
         except Exception:  # noqa: BLE001 - the model or the file does not support this size

@@ -37,6 +37,7 @@ _KNOWN_FIELDS = {"pred_sem_seg", "pred_instances", "pred_score", "pred_label", "
 _COLUMNS = {"bboxes": "box", "scores": "score", "labels": "label"}  # of instances
 _COMPLETE = 0.9  # the minimum fraction of the declared frames in a complete video
 _import_cv2 = partial(import_optional, "cv2", extra="video", why="reading videos")
+_NamedPath = tuple[str, str]  # a unique name for output files, and the path of the input
 
 
 class ImageFile(NamedTuple):
@@ -208,7 +209,7 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
 
 
 def _predicted(
-    predictor: Predictor, files: Sequence[tuple[str, str]], failures: list[Failure]
+    predictor: Predictor, files: Sequence[_NamedPath], failures: list[Failure]
 ) -> Iterator[tuple[ImageFile, Any]]:
     """Yields each image with its prediction. Appends images that cannot be read to `failures`."""
 
@@ -246,7 +247,7 @@ def _plain(value: Any) -> Any:
     return _plain(as_array(value).tolist()) if hasattr(value, "tolist") else repr(value)
 
 
-def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tuple[str, str]]:
+def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[_NamedPath]:
     """Returns a unique name and the path for each image and video that matches `paths`.
 
     Args:
@@ -256,7 +257,7 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
     Raises:
         ArgumentError: A path does not exist, a folder contains no images or videos, or a pattern matches no files.
     """
-    found: list[tuple[str, str]] = []
+    found: list[_NamedPath] = []
     outputs = {os.path.realpath(folder) for folder in skipped}
     for path in paths:
         if os.path.isdir(path):
@@ -283,7 +284,7 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
     return list(names.items())
 
 
-def read_files(files: Sequence[tuple[str, str]], failures: list[Failure]) -> Iterator[ImageFile]:
+def read_files(files: Sequence[_NamedPath], failures: list[Failure]) -> Iterator[ImageFile]:
     """Yields images and the frames of videos. Appends videos that cannot be read to `failures`.
 
     Raises:
