@@ -131,7 +131,12 @@ def explain_config(arguments: Namespace) -> int:
     from footplate.tools.key_equivalents import config_with_key, equivalent_key
 
     topic = arguments.key if arguments.key in TOPICS else None
-    _check_options(arguments, topic)
+    if arguments.dump and arguments.key:
+        raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
+    for option, topics in _TOPICS_OF_OPTIONS.items():
+        if getattr(arguments, option) and topic not in topics:
+            flag = "--" + option.replace("_", "-")
+            raise ArgumentError(f"{flag} applies only to the topic {' or '.join(topics)}")
     if arguments.plot:
         check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
     cfg = read_config(arguments, import_custom_modules=topic is not None)
@@ -157,16 +162,6 @@ def explain_config(arguments: Namespace) -> int:
             error.suggestion, error.notes = suggestion, ()
         raise
     return 0
-
-
-def _check_options(arguments: Namespace, topic: str | None) -> None:
-    """Raises an ArgumentError if an option of `explain` is invalid or does not apply to the key or topic."""
-    if arguments.dump and arguments.key:
-        raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
-    for option, topics in _TOPICS_OF_OPTIONS.items():
-        if getattr(arguments, option) and topic not in topics:
-            flag = "--" + option.replace("_", "-")
-            raise ArgumentError(f"{flag} applies only to the topic {' or '.join(topics)}")
 
 
 def _print_topic(topic: str, cfg: "Config", arguments: Namespace) -> None:

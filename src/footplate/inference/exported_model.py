@@ -44,7 +44,8 @@ class ExportedModel(nn.Module):
             self.register_buffer(name, values, persistent=False)
         test_cfg = getattr(own, "test_cfg", None) or {}
         usual = test_cfg.get("size") or (0, 0), test_cfg.get("size_divisor") or getattr(own, "pad_size_divisor", 1)
-        self._least_size, self._divisor = getattr(own, "_test_padding", usual)
+        padding: Any = getattr(own, "_test_padding", usual)
+        self._least_size, self._divisor = padding
         self._padding = float(getattr(own, "pad_value", getattr(own, "pad_val", 0)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

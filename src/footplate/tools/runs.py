@@ -276,7 +276,7 @@ def _place_derived(lines: Sequence[LogLine], epoch_length: int | None) -> float:
         if previous["mode"] == "train" != following["mode"] and previous.get("iter"):
             epoch_length = None if following["step"] >= previous["iter"] else epoch_length
             break
-    at = 0.0
+    at: Any = 0.0
     for line in lines:
         if "step" in line:
             is_train = line["mode"] == "train"
