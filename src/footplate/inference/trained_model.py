@@ -105,14 +105,15 @@ class TrainedModel:
             CheckpointError: The checkpoint does not contain all weights of the model.
             FootplateError: The model cannot be built.
         """
-        if not isinstance(self.cfg.get("model"), Mapping):
-            raise ArgumentError("the config has no 'model'", key="model", found=self.cfg.get("model"))
-        _check_module(self.cfg["model"].get("type"))
+        cfg = self.cfg
+        if not isinstance(cfg.get("model"), Mapping):
+            raise ArgumentError("the config has no 'model'", key="model", found=cfg.get("model"))
+        _check_module(cfg["model"].get("type"))
         parameters = inspect.signature(Runner.__init__).parameters
-        sections = {name: self.cfg.get(name, parameter.default) for name, parameter in parameters.items()}
-        with located(self.cfg), using_scope(self.cfg.get("default_scope")):
+        sections = {name: cfg.get(name, parameter.default) for name, parameter in parameters.items()}
+        with located(cfg), using_scope(cfg.get("default_scope")):
             # Some models change their config, and it may be built again.
-            model = build_model(copy.deepcopy(self.cfg["model"]), sections, device)
+            model = build_model(copy.deepcopy(cfg["model"]), sections, device)
         load_weights(model, self.content, name=self.path).require_whole_model()
         model.eval()  # returns None if a detector of MMDetection has a teacher
         return model

@@ -86,7 +86,8 @@ def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
     """
     if not cfg.get("resume") and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None
-    loader = (config_of(Path(cfg["work_dir"])) or {}).get("train_dataloader")
+    recorded = config_of(Path(cfg["work_dir"]))
+    loader = None if recorded is None else recorded.get("train_dataloader")
     size = loader.get("batch_size") if isinstance(loader, Mapping) else None
     if isinstance(size, int):
         return size

@@ -24,6 +24,7 @@ from footplate.tasks.task_base import TaskModel, check_classes, check_truth, wit
 from footplate_operators import nms as operators
 
 _TINY = 1e-7  # in pixels; replaces the area of empty boxes in divisions
+Samples = Sequence[DetDataSample] | None
 
 
 class BaseDetector(TaskModel):
@@ -67,11 +68,11 @@ class BaseDetector(TaskModel):
         The scores have shape ``(N, P, C)``, and the boxes have shape ``(N, P, 4)``.
         """
 
-    def loss(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
         """Returns the losses for images of shape ``(N, 3, H, W)``. Each sample needs `gt_instances`."""
         return self.losses(inputs, true_instances(data_samples, self.num_classes))
 
-    def predict(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> list[DetDataSample]:
+    def predict(self, inputs: Tensor, data_samples: Samples) -> list[DetDataSample]:
         """Sets `pred_instances` in each image's sample and returns the samples. Creates samples if none are passed."""
         scores, boxes = self.candidates(inputs)
         samples = data_samples or [DetDataSample() for _ in scores]
@@ -135,7 +136,7 @@ class Selection:
         return instances
 
 
-def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: int) -> list[InstanceData]:
+def true_instances(data_samples: Samples, num_classes: int) -> list[InstanceData]:
     """Returns the ground-truth instances of each image in a batch.
 
     Raises:

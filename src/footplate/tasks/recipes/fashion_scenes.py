@@ -20,8 +20,7 @@ _CANDIDATE_POSITIONS = 6
 # A normal distribution in 256 levels. Looking up random bytes takes a tenth of the time of sampling a normal
 # distribution.
 _NORMAL_LEVELS = np.array([NormalDist().inv_cdf((level + 0.5) / 256) for level in range(256)], dtype=np.float32)
-_TEST_SCENES = 500
-_TRAIN_SCENES = 100_000
+_LENGTHS = {"train": 100_000, "test": 500}
 _PALETTE = (
     "#303030",
     "#e6194b",
@@ -199,7 +198,7 @@ class FashionScenes(ComposedDataset):
         pipeline: Sequence[Any] = (),
     ) -> None:
         self._items = load_items(split)
-        super().__init__((_TEST_SCENES if split == "test" else _TRAIN_SCENES) if length is None else length, pipeline)
+        super().__init__(_LENGTHS[split] if length is None else length, pipeline)
         self._key = (seed, int(split == "test"))
         self._name = f"fashion-{split}-{seed}"
         with at_key("style"):
