@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from footplate.checks import check_choice
 from footplate.data import BaseTransform
+from footplate.data.annotations import explain_read_errors
 from footplate.data.data_element import BaseDataElement
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, DataError
@@ -20,7 +21,7 @@ from footplate.messages import list_names
 from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
-from footplate.storage import join, list_dir, missing_path_notes
+from footplate.storage import join, list_dir
 from footplate.tasks.small_resnet import Convolution, Residual
 
 _logger = logging.getLogger("footplate.tasks")
@@ -303,12 +304,8 @@ def list_folder(folder: str) -> list[str]:
 
     Raises a DataError if the folder cannot be read.
     """
-    try:
+    with at_key("data_prefix"), explain_read_errors("folder", folder):
         return [name for name in list_dir(folder) if not name.startswith(".")]
-    except OSError as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
-        notes = missing_path_notes(folder)
-        raise DataError(f"the folder '{folder}' {reason}", key="data_prefix", notes=notes) from error
 
 
 def is_folder(path: str) -> bool:

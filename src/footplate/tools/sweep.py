@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,10 +71,12 @@ class Sweep:
     prune: bool = True  # whether to stop trials that are worse than the median
     seed: int = 0
     on_change: Callable[[TrialInfo], None] = lambda info: None  # called in the thread of a starting or ended trial
-    _study: Any = field(init=False)
-    _processes: list["subprocess.Popen[bytes]"] = field(init=False, default_factory=list)
-    _is_stopping: bool = field(init=False, default=False)
-    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._study: Any = None
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._is_stopping = False
+        self._lock = threading.Lock()
 
     def run(self) -> list[TrialInfo]:
         """Runs trials until the requested number is reached. Also reruns interrupted and failed trials.
