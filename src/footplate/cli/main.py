@@ -45,6 +45,7 @@ def build_parser() -> ArgumentParser:
         epilog="Run `footplate COMMAND --help` for the arguments of a command.",
     )
     parser.add_argument("--version", action="version", version=f"footplate {__version__}")
+    # Commands replace these values while they run, or have options for them.
     parser.set_defaults(debug=False, debug_option="--debug", cpu=False, cfg=None, progress="")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in _MODULES:
