@@ -57,7 +57,8 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
         lines = [f"error: {_summarize(error)}"]
         for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
             lines.append(f"  {'called at' if number else 'at'} {_location(frame)}, in {frame.name}: {frame.line}")
-        details = [progress, *(advice for text, advice in _ADVICE.items() if text in str(error))]
+        details = [progress, *getattr(error, "__notes__", ())]
+        details += [advice for text, advice in _ADVICE.items() if text in str(error)]
         if isinstance(error, (IndexError, RuntimeError)):
             from footplate.tools.failing_module import label_advice
 

@@ -190,7 +190,7 @@ def _loss_error(runner: "Runner", iteration: int, key: str, window: int, terms: 
     return NonFiniteError(
         f"the {loss} has been {losses[-back]:g} since iteration {first}{which}",
         iteration=first,
-        notes=[before, _last_good(runner), *advice],
+        notes=[before, _last_good(runner), *runner.train_loop.describe_samples(first - 1), *advice],
     )
 
 

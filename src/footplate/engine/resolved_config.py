@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from footplate.config import Config, as_plain
+from footplate.config.formats import SCALARS, plain_scalar
 from footplate.engine.components import counts_epochs
 from footplate.engine.model_setup import describe_builder
 from footplate.engine.runner_arguments import LENGTHS, PYTHON_ARGUMENTS
@@ -43,6 +44,14 @@ class ResolvedConfig:
         sections = {**dict.fromkeys((*RUNNER_KEYS, *PYTHON_ARGUMENTS)), **arguments}
         cfg = sections.pop("cfg", None)
         self.has_cfg = cfg is not None
+        if sections["hparams"] is not None:
+            if self.has_cfg:
+                notes = ["A config records its own settings. Add variables to it instead."]
+                raise ArgumentError("'hparams' cannot be combined with a config", key="hparams", notes=notes)
+            if not isinstance(sections["hparams"], Mapping):
+                notes = ["For arguments parsed by argparse, pass vars(args)."]
+                raise ArgumentError("'hparams' must be a dict", key="hparams", found=sections["hparams"], notes=notes)
+            sections["hparams"] = _plain_hparams(sections["hparams"])
         set_default_scope(sections["default_scope"])
         self.sections = _complete_sections(sections, has_cfg=self.has_cfg)
         self.unrecorded = ""
@@ -69,6 +78,27 @@ class ResolvedConfig:
             except FootplateError as error:
                 self.unrecorded = str(error)
         return Config()
+
+
+def _plain_hparams(value: Any, key: str = "hparams") -> Any:
+    """Returns hyperparameters as values that a config can contain. Paths become strings, and tuples become lists.
+
+    Raises:
+        ArgumentError: A value has another type.
+    """
+    if isinstance(value, Mapping):
+        return {name: _plain_hparams(item, f"{key}.{name}") for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain_hparams(item, key) for item in value]
+    value = os.fspath(value) if isinstance(value, os.PathLike) else plain_scalar(value)
+    if value is not None and type(value) not in SCALARS:
+        raise ArgumentError(
+            "'hparams' may contain only numbers, strings, booleans, None, lists and dicts",
+            key=key,
+            found=value,
+            notes=["Convert the value, for example with str(value), or leave it out."],
+        )
+    return value
 
 
 def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[str, Any]:

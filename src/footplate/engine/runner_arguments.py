@@ -5,7 +5,7 @@ from typing_extensions import Never
 from footplate.models import FUNCTIONS
 
 LENGTHS = ("max_epochs", "max_iters")
-PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
+PYTHON_ARGUMENTS = (*LENGTHS, "hparams", *FUNCTIONS)
 """Runner arguments that are not config keys."""
 ELSEWHERE = {
     "accumulate_grad_batches": "optim_wrapper=dict(optimizer=..., accumulative_counts=...)",
