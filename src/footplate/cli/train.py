@@ -99,7 +99,7 @@ def run(arguments: Namespace) -> int:
         if patches := openmmlab.describe_patches():
             runner.logger.info("Updated names that newer library versions removed or changed: %s", patches)
     if runner.resume_plan.resume and not runner.rank:
-        _warn_of_changes(runner)
+        _warn_of_changes(runner, cfg)
     # The explanation of a first-generation config shows the keys that the user wrote.
     explain = RecordHook("explained.txt", lambda: explain_config(cfg if is_first_generation(cfg) else runner.cfg))
     progress = ProgressHook()
@@ -157,16 +157,18 @@ def _apply_options(arguments: Namespace, cfg: "Config") -> None:
         wrapper.setdefault("loss_scale", "dynamic")
 
 
-def _warn_of_changes(runner: "Runner") -> None:
-    """Warns about config keys that have changed since the run in the work_dir was started."""
+def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
+    """Warns about keys of the user's config `cfg` that have changed since the run in the work_dir was started."""
     from pathlib import Path
 
     from footplate.tools.diff import START_KEYS, compare
+    from footplate.tools.key_equivalents import original_key
     from footplate.tools.run_files import config_of
 
     before = config_of(Path(runner.work_dir))
     changes = () if before is None else compare(before, runner.cfg)
-    changed = [change.path for change in changes if change.path not in START_KEYS]
+    paths = [change.path for change in changes if change.path not in START_KEYS]
+    changed = list(dict.fromkeys(original_key(cfg, path) for path in paths))
     if changed:
         with runner.folder.buffered_log():
             runner.logger.warning(

@@ -93,9 +93,11 @@ class SampleLoader(DataLoader[Any]):
         self.seed = seed
         self.plan = BatchPlan(self, seed=seed, limit=num_batch_per_epoch)
         self.worker_progress = WorkerProgress(self.num_workers) if self.num_workers else None
-        seeding: Seeding = (
-            "sample" if seeds_samples else "batch" if self.num_workers or self.plan.world_size > 1 else None
-        )
+        seeding: Seeding = None
+        if seeds_samples:
+            seeding = "sample"
+        elif self.num_workers or self.plan.world_size > 1:
+            seeding = "batch"
         reader = BatchReader(
             dataset, collate=self.collate_fn, seed=seed, seeding=seeding, progress=self.worker_progress
         )

@@ -40,16 +40,15 @@ from footplate.engine.hook_list import build_hooks, implicit_hooks
 from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
+from footplate.engine.other_engines import ELSEWHERE, MemberElsewhere
 from footplate.engine.preflight import preflight
 from footplate.engine.requests import Requests
-from footplate.engine.resolved_config import ResolvedConfig
 from footplate.engine.resume_plan import ResumePlan
-from footplate.engine.run_config import arguments_in, located_in, runner_config
+from footplate.engine.run_config import ResolvedConfig, arguments_in, located_in, runner_config
 from footplate.engine.run_errors import refusing_exits, running
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
-from footplate.engine.runner_arguments import ELSEWHERE, PYTHON_ARGUMENTS, RESUME_ARGUMENTS, MemberElsewhere
-from footplate.engine.sections import check_sections, check_tensor_parallel
+from footplate.engine.sections import PYTHON_ARGUMENTS, RESUME_ARGUMENTS, check_sections, check_tensor_parallel
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
@@ -157,6 +156,7 @@ class Runner:
         phases: The current phases of the run, outermost first, e.g. `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
         failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed.
+        known_metrics: The names of the metrics that validation has computed, in the preflight check or in the run.
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
@@ -251,6 +251,7 @@ class Runner:
         self.phases: list[str] = []
         self.events: list[str] = []
         self.failed_in = ""
+        self.known_metrics: set[str] = set()
         self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)

@@ -220,8 +220,8 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
     """Restores the schedules, or fast-forwards them to the current iteration if they differ from the saved ones.
 
     If the batch size has changed, the current iteration differs from `saved_iter`, so schedules that count iterations
-    are fast-forwarded too. If an optimizer also has a `ReduceOnPlateau`, its
-    schedules are not fast-forwarded, because that would lose the reductions.
+    are fast-forwarded too. If an optimizer also has a `ReduceOnPlateau`, its schedules are not fast-forwarded, because
+    that would lose the reductions.
     """
     now = runner.train_loop.iter
     groups = schedules_by_optimizer(runner.param_schedulers)
@@ -244,12 +244,14 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
                     text = "%s was saved with end=%s and now has end=%s, so its values continue on a different curve."
                     _logger.info(text, type(schedule).__name__, saved["end"], schedule.end)
             continue
+        current_types = ", ".join(type(schedule).__name__ for schedule in schedules) or "none"
+        saved_types = ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none"
         _logger.warning(
             "The schedules in the config (%s, at iteration %d) differ from those in the checkpoint (%s, at iteration "
             "%d). Using the schedules in the config, fast-forwarded to the current iteration.%s",
-            ", ".join(type(schedule).__name__ for schedule in schedules) or "none",
+            current_types,
             now,
-            ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none",
+            saved_types,
             saved_iter,
             f" Changed: {', '.join(changes)}." if changes else "",
         )

@@ -131,7 +131,7 @@ def get_logger(
 
     Args:
         name: The name of the child. If empty, footplate's logger itself is returned.
-        log_file: An additional file to write to.
+        log_file: An additional file to write to. All of footplate's loggers write to it, as training does.
         log_level: The log level.
         file_mode: The mode for opening the file.
     """
@@ -139,10 +139,11 @@ def get_logger(
     logger_initialized[logger.name] = True
     if rank_from_environment() == 0:
         set_level(_get_logger().level)  # adds the screen to footplate's logger
-    # First-generation code often requests the same logger several times.
-    known = [each.baseFilename for each in logger.handlers if isinstance(each, logging.FileHandler)]
+    # First-generation code often requests the same logger several times. The file is a handler of footplate's logger,
+    # so that it also contains the log of the training.
+    known = [each.baseFilename for each in _get_logger().handlers if isinstance(each, logging.FileHandler)]
     if log_file is not None and os.path.abspath(log_file) not in known:
-        add_log_file(logger, log_file, file_mode)
+        add_log_file(_get_logger(), log_file, file_mode)
     logger.setLevel(log_level)
     return logger
 

@@ -7,7 +7,7 @@ from footplate.config.key_paths import split_path
 from footplate.error_context import join_path, origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.openmmlab.first_generation.translation import is_first_generation, translate
-from footplate.openmmlab.first_generation.translation.key_map import KEY_PAIRS, counterparts
+from footplate.openmmlab.first_generation.translation.key_map import KEY_PAIRS, RENAMED, counterparts
 from footplate.openmmlab.first_generation.translation.log_rules import logger_of_writer
 from footplate.tools.key_lookup import find_value, paths_ending
 
@@ -33,6 +33,17 @@ def equivalent_key(cfg: Config, path: str) -> str | None:
     candidates = list(map(".".join, counterparts(parts, of_first=is_first_generation(cfg))))
     present = (key for key in candidates if _has_key(cfg, key))
     return next(present, None) or next((key for key in candidates if _is_accepted(cfg, key)), None)
+
+
+def original_key(cfg: Config, path: str) -> str:
+    """Returns the first-generation key for the key `path` of a translated config.
+
+    Returns `path` itself if there is none, or if `cfg`, the config before translation, is a second-generation config.
+    """
+    if not is_first_generation(cfg):
+        return path
+    renamed = {new: old for old, new in RENAMED.items()} | {"randomness": "seed"}
+    return equivalent_key(cfg, path) or renamed.get(path, path)
 
 
 def config_with_key(cfg: Config, path: str) -> Config:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from footplate.checks import is_number
-from footplate.error_context import at_key
-from footplate.errors import ArgumentError, BuildError
+from footplate.error_context import at_key, origin_of
+from footplate.errors import ArgumentError, BuildError, Origin
 from footplate.messages import nearest
 from footplate.optim.schedules import curves
 from footplate.optim.schedules.base_curve import ENDLESS, Curve
@@ -119,14 +119,19 @@ def _build_list(
 ) -> Schedules:
     """Builds the schedules of one optimizer. Warns about schedules that do not match the run."""
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
+    entries = cfg if is_list else [cfg]
+    if cfg is None:
+        entries = []
     built: Schedules = []
-    for index, entry in enumerate(cfg if is_list else [] if cfg is None else [cfg]):
+    origins = dict[ParamSchedule, Origin | None]()
+    for index, entry in enumerate(entries):
         place = f"{key}[{index}]" if is_list else key
         with at_key(place):
             schedule: ParamSchedule = torch_schedule(entry, optimizer, counts_epochs=counts_epochs) or _build(
                 entry, optimizer, lengths
             )
         built.append(schedule)
+        origins[schedule] = origin_of(entry, "type")
         if schedule.by_epoch and not counts_epochs and not schedule.takes_metrics:
             _logger.warning(
                 "%s counts epochs, but training counts iterations, so it has no effect after the first iteration. "
@@ -135,7 +140,7 @@ def _build_list(
                 place,
             )
     with at_key(key):
-        _check_ends([schedule for schedule in built if counts_epochs or not schedule.by_epoch], lengths)
+        _check_ends([schedule for schedule in built if counts_epochs or not schedule.by_epoch], lengths, origins)
     count = getattr(optimizer, "_accumulative_counts", 1)
     if count > 1 and any(not schedule.by_epoch and not schedule.takes_metrics for schedule in built):
         _logger.info(
@@ -169,8 +174,10 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
     return build(cfg, optimizer, **defaults)
 
 
-def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None:
-    """Warns about schedules that do not match the length of the run.
+def _check_ends(
+    schedules: Schedules, lengths: Mapping[str, int | None], origins: Mapping[ParamSchedule, Origin | None]
+) -> None:
+    """Warns about schedules that do not match the length of the run. `origins` contains their config locations.
 
     Does not warn about a schedule that ends one step after training, which is a common way to avoid the final value.
     Also does not warn if the last schedule of a field ends early but at the base value, like a warm-up.
@@ -179,11 +186,12 @@ def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None
         ArgumentError: A torch scheduler has fewer steps than the run, so it would fail during training.
     """
     epoch_length = lengths["epoch_length"]
-    by_end = sorted(
-        schedules,
-        key=lambda schedule: schedule.end * epoch_length if schedule.by_epoch and epoch_length else schedule.end,
-    )
-    last = {schedule.param_name: schedule for schedule in by_end}  # the last one of each field
+
+    def end_in_iterations(schedule: ParamSchedule) -> int:
+        return schedule.end * epoch_length if schedule.by_epoch and epoch_length else schedule.end
+
+    # The last schedule of each field.
+    last = {schedule.param_name: schedule for schedule in sorted(schedules, key=end_in_iterations)}
     for schedule in schedules:
         total = lengths["max_epochs" if schedule.by_epoch else "max_iters"]
         if total is None or schedule.takes_metrics or (schedule.by_epoch and epoch_length is None):
@@ -198,7 +206,8 @@ def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None
                 notes=[f"Set total_steps={total}."],
             )
         if problem := _problem_of(schedule, total, is_last=schedule is last[schedule.param_name]):
-            _logger.warning("%s (by %s) %s", name, unit, problem)
+            place = f"{origins[schedule]}: " if origins[schedule] else ""
+            _logger.warning("%s%s (by %s) %s", place, name, unit, problem)
 
 
 def _problem_of(schedule: ParamSchedule, total: int, *, is_last: bool) -> str:

@@ -241,6 +241,7 @@ class BaseRunner(metaclass=_RunnerClass):
             cfg=recorded,
             **sections,
         )
+        runner.resume_plan.key = "resume_from"
         runner.resume_plan.option = "--auto-resume or --resume-from (runner.resume)"
         if any(mode != "train" for mode, _ in workflow):
             runner.register_hook(WorkflowHook(workflow, loaders["val"]), "HIGHEST")
