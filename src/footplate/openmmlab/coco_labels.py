@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 from footplate.storage import is_local, read_bytes
@@ -21,10 +20,9 @@ def check_categories(dataset: Any) -> None:
     Raises:
         DataError: A class is missing from the file.
     """
-    labels, path = getattr(dataset, "cat2label", None), getattr(dataset, "ann_file", None)
-    metainfo = getattr(dataset, "metainfo", None)
-    classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
-    if not isinstance(labels, Mapping) or not classes or not isinstance(path, str) or not is_local(path):
+    labels, path = dataset.cat2label, getattr(dataset, "ann_file", None)
+    classes = getattr(dataset, "metainfo", {}).get("classes")
+    if not classes or not isinstance(path, str) or not is_local(path):
         return
     content = read_bytes(path)  # only the categories are parsed, because such files may be large
     text = content[content.rfind(b'"categories"') :].decode().partition(":")[2].lstrip()

@@ -13,18 +13,8 @@ CODE_BASES |= {name: name for name in f"{_NAMES} mmselfsup mmtrack mmyolo".split
 """Maps the import name of each OpenMMLab code base, which is also its scope, to its name on PyPI."""
 
 _PACKAGE = "footplate.openmmlab.first_generation"
-_PARTS = [
-    "checkpoint_hook",
-    "evaluation",
-    "hook",
-    "logger_hooks",
-    "model",
-    "optimizer_hooks",
-    "updater_hooks",
-    "warm_up_ema",
-    "workflow",
-]
-_ADAPTERS = tuple(f"{_PACKAGE}.adapters.{part}" for part in _PARTS)
+_PARTS = "checkpoint_hook evaluation hook logger_hooks model optimizer_hooks updater_hooks warm_up_ema workflow"
+_ADAPTERS = tuple(f"{_PACKAGE}.adapters.{part}" for part in _PARTS.split())
 _OPTIM = (f"{_PACKAGE}.optim",)
 _PACKING = "End the pipeline with PackSegInputs, PackDetInputs or PackInputs instead."
 _REPLACED_TRANSFORMS = {  # of first-generation pipelines
