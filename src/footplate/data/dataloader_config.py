@@ -112,9 +112,8 @@ def check_dataloader(cfg: Any) -> None:
             raise BuildError(f"'{key}' must be an object, or a dict with a 'type' key", key=key, found=value)
     with at_key("dataset"):
         _check_dataset(cfg["dataset"])
-    if isinstance(cfg.get("sampler"), Mapping):
-        with at_key("sampler"):
-            DATA_SAMPLERS.check(cfg["sampler"], dataset=None, seed=0)
+    with at_key("sampler"):
+        DATA_SAMPLERS.check(cfg.get("sampler"), dataset=None, seed=0)
     build_collate(cfg)
 
 

@@ -223,8 +223,11 @@ class WebDataset(BaseDataset):
         if isinstance(label, int) and count is not None and not 0 <= label < count:
             message = f"the class of the sample '{key}' in the shard '{shard.path}' must be between 0 and {count - 1}"
             raise DataError(message, found=label)
-        record |= {"sample_idx": idx if idx >= 0 else len(self) + idx, "sample_key": key}
-        return {**record, "file_contents": {field: contents[field] for field in paths}}
+        return record | {
+            "sample_idx": idx if idx >= 0 else len(self) + idx,
+            "sample_key": key,
+            "file_contents": {field: contents[field] for field in paths},
+        }
 
 
 def expand_shards(shards: Path | Sequence[Path], root: str = "") -> list[str]:
@@ -263,9 +266,8 @@ def _expand_ranges(path: str) -> list[str]:
     first, last = match.groups()
     width = len(first) if first.startswith("0") else 0
     numbers = [f"{number:0{width}d}" for number in range(int(first), int(last) + 1)]
-    before = path[: match.start()]
-    after = path[match.end() :]
-    return [expanded for number in numbers for expanded in _expand_ranges(before + number + after)]
+    paths = [path[: match.start()] + number + path[match.end() :] for number in numbers]
+    return list(chain.from_iterable(map(_expand_ranges, paths)))
 
 
 def _split_fields(fields: Mapping[str, str]) -> _Fields:

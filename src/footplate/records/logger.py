@@ -42,8 +42,9 @@ class _JSONFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = self.formatTime(record, _DATE)
-        fields = {"time": time, "logger": record.name, "level": record.levelname, "message": record.getMessage()}
-        return json.dumps(fields)
+        return json.dumps(
+            {"time": time, "logger": record.name, "level": record.levelname, "message": record.getMessage()}
+        )
 
 
 _DATE = "%Y/%m/%d %H:%M:%S"

@@ -105,7 +105,9 @@ class MessageHub(Instances):
     def histories_of(self, mode: str) -> dict[str, HistoryBuffer]:
         """Returns the histories of a phase, "train", "val" or "test", keyed by name without the phase."""
         prefix = f"{mode}/"
-        return {key[len(prefix) :]: history for key, history in self.log_scalars.items() if key.startswith(prefix)}
+        return {
+            key.removeprefix(prefix): history for key, history in self.log_scalars.items() if key.startswith(prefix)
+        }
 
     def update_scalar(self, key: str, value: Any, count: float = 1, resumed: bool = True) -> None:
         """Records one value of a scalar.

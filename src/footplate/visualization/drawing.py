@@ -104,7 +104,7 @@ class Drawing:
         several = list(polygons) if isinstance(polygons, (list, tuple)) else [polygons]
         if several and np.shape(as_array(several[0])) == (2,):
             several = [several]  # the corners of a single polygon
-        corners = [[(x, y) for x, y in _as_rows(polygon, 2).tolist()] for polygon in several]
+        corners = [list(map(tuple, _as_rows(polygon, 2).tolist())) for polygon in several]
         corners = [polygon * 2 if len(polygon) == 1 else polygon for polygon in corners]  # Pillow needs two corners
         return self._draw_shapes(ImageDraw.ImageDraw.polygon, corners, *style, **styles)
 

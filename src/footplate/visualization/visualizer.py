@@ -86,7 +86,7 @@ def heat_colors(values: NDArray[np.float64]) -> ImageArray:
     """Maps values from 0 to 1 to uint8 RGB colors from blue through green to red, as an array of shape ``(..., 3)``."""
     centers = np.array([3.0, 2.0, 1.0])
     channels = np.clip(1.5 - np.abs(4 * values[..., None] - centers), 0, 1)
-    return np.rint(255 * channels).astype(np.uint8)
+    return np.rint(255 * channels).astype(np.uint8)  # type: ignore[no-any-return]
 
 
 def _render_plane(plane: NDArray[np.float64], image: Any, shape: tuple[int, int] | None, alpha: float) -> ImageArray:

@@ -105,14 +105,15 @@ def crop_sample(results: Sample, crop: tuple[slice, slice]) -> Sample:
 
     Clips boxes to the crop. Removes boxes outside the crop, together with their labels and masks.
     """
+    rows, columns = crop
     set_image(results, np.ascontiguousarray(results["img"][crop]))
     if "gt_seg_map" in results:
         results["gt_seg_map"] = np.ascontiguousarray(results["gt_seg_map"][crop])
     if "gt_masks" in results:
-        results["gt_masks"] = np.ascontiguousarray(results["gt_masks"][:, crop[0], crop[1]])
+        results["gt_masks"] = np.ascontiguousarray(results["gt_masks"][:, rows, columns])
     if "gt_bboxes" in results:
         height, width = results["img_shape"]
-        boxes = results["gt_bboxes"] - np.array([crop[1].start, crop[0].start] * 2, dtype=np.float32)
+        boxes = results["gt_bboxes"] - np.array([columns.start, rows.start] * 2, dtype=np.float32)
         boxes = np.clip(boxes, 0, np.array([width, height] * 2, dtype=np.float32))
         is_inside: NDArray[np.bool_] = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         results["gt_bboxes"] = boxes[is_inside]
