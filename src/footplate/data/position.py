@@ -154,7 +154,7 @@ class DataPosition:
             epoch, batch = self._locate(iteration)
         else:
             batch = iteration - epoch * len(self._loader)
-        optional = {"dataset": self._digest(), **self._own_state(epoch)}
+        optional = {"dataset": combined_digest(dataset_of(self._loader)), **self._own_state(epoch)}
         present = {key: state for key, state in optional.items() if state is not None}
         return {"epoch": epoch, "batch": batch, **self._settings(), **present}
 
@@ -258,7 +258,7 @@ class DataPosition:
 
     def _check_dataset(self, saved: str | None) -> None:
         """Raises a DataError if the digest of a shard dataset differs from the one in the checkpoint."""
-        if saved is not None and self._digest() not in (None, saved):
+        if saved is not None and combined_digest(dataset_of(self._loader)) not in (None, saved):
             raise DataError(
                 "the training dataset's files have changed since the checkpoint was saved",
                 key="train_dataloader.dataset",
@@ -267,9 +267,6 @@ class DataPosition:
                     "Restore the files, or start a new run from the weights with `load_from` to train on the new ones.",
                 ],
             )
-
-    def _digest(self) -> str | None:
-        return combined_digest(dataset_of(self._loader))
 
 
 class StatefulPosition(DataPosition):

@@ -132,8 +132,8 @@ class DVCLiveVisBackend(InitTracker):
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as DVCLive parameters."""
-        values = json.loads(json.dumps(config.to_dict(), default=str))  # YAML does not support tuples or objects
-        self.experiment.log_params(values)
+        # YAML does not support tuples or objects.
+        self.experiment.log_params(json.loads(json.dumps(config.to_dict(), default=str)))
 
     def _start(self) -> Any:
         settings = {**_DVCLIVE_DEFAULTS, "dir": self.folder, **self._resolved_kwargs()}

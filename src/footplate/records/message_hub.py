@@ -35,12 +35,7 @@ class Instances:
             cls._instance_dict = {}
 
     def __init__(self, name: str = "") -> None:
-        self._name = name
-
-    @property
-    def instance_name(self) -> str:
-        """The name of the instance."""
-        return self._name
+        self.instance_name = name
 
     @classmethod
     def get_instance(cls: type[_Self], name: str, **kwargs: Any) -> _Self:

@@ -31,7 +31,6 @@ from footplate.registry.scopes import (
 
 _Entry = TypeVar("_Entry", bound=Entry)
 _logger = logging.getLogger("footplate.registry")
-_REGISTER_HINT = "Register your own classes with custom_imports = dict(imports=['my_module'])."
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _CONSTRUCTOR_ERRORS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError)
 
@@ -465,7 +464,7 @@ class Registry:
         if scope and scope != self.root.scope and self.root._member(scope) is None:
             notes += explain_missing_scope(scope)
         if near is None:
-            notes.append(_REGISTER_HINT)
+            notes.append("Register your own classes with custom_imports = dict(imports=['my_module']).")
             if not scope:
                 notes.append(
                     "If the name comes from a code base such as MMSegmentation, install it; see docs/hosts.md."
@@ -509,5 +508,4 @@ def _returned_class(function: Any) -> Any:
 
 
 def _is_built_in(entry: Any) -> bool:
-    module = getattr(entry, "__module__", None) or ""
-    return module.partition(".")[0] in ("footplate", "torch")
+    return (getattr(entry, "__module__", None) or "").partition(".")[0] in ("footplate", "torch")

@@ -244,8 +244,7 @@ def as_rgb(color: Color) -> RGB:
         try:
             red, green, blue = ImageColor.getrgb(_LETTERS.get(color, color))[:3]
         except ValueError as error:
-            near = nearest(color, ImageColor.colormap)
-            raise ArgumentError("unknown color", found=color, suggestion=near) from error
+            raise ArgumentError("unknown color", found=color, suggestion=nearest(color, ImageColor.colormap)) from error
         return red, green, blue
     numbers = [int(value) for value in color]
     if len(numbers) != 3 or not all(0 <= value <= 255 for value in numbers):

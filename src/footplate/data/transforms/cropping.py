@@ -9,7 +9,6 @@ By convention, the `crop_size` of `RandomCrop` and the `size` of `Pad` are (heig
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from footplate.checks import check_count, check_number
 from footplate.data.transforms.pipeline import BaseTransform, Sample, check_size, set_image
@@ -115,7 +114,7 @@ def crop_sample(results: Sample, crop: tuple[slice, slice]) -> Sample:
         height, width = results["img_shape"]
         boxes = results["gt_bboxes"] - np.array([columns.start, rows.start] * 2, dtype=np.float32)
         boxes = np.clip(boxes, 0, np.array([width, height] * 2, dtype=np.float32))
-        is_inside: NDArray[np.bool_] = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        is_inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         results["gt_bboxes"] = boxes[is_inside]
         for key in ("gt_bboxes_labels", "gt_ignore_flags", "gt_masks"):
             if key in results:

@@ -16,7 +16,6 @@ from footplate.registry import TRANSFORMS
 
 ColorType = Literal["color", "grayscale", "unchanged", "color_ignore_orientation", "grayscale_ignore_orientation"]
 _IGNORED = 255  # the conventional label of ignored pixels
-_SAME_SIZE = "Use a label map of the same size as the image."
 _ORIENTATION = (
     "The EXIF orientation of the image is applied. To ignore it, "
     "set color_type='color_ignore_orientation' in LoadImageFromFile."
@@ -219,7 +218,11 @@ def _load_label_map(results: Sample) -> NDArray[np.uint8]:
         raise DataError(
             f"the label map '{path}' differs in size from its image '{results.get('img_path', '')}'",
             found=f"{labels.shape[1]}x{labels.shape[0]}, but the image is {shape[1]}x{shape[0]}",
-            notes=[_ORIENTATION if labels.shape == (shape[1], shape[0]) else _SAME_SIZE],
+            notes=[
+                _ORIENTATION
+                if labels.shape == (shape[1], shape[0])
+                else "Use a label map of the same size as the image."
+            ],
         )
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:
         message = f"the label map '{path}' must contain only labels from 0 to {_IGNORED}"
