@@ -367,6 +367,14 @@ def test_differences_are_found() -> None:
     assert largest_difference([torch.tensor([float("nan")])], [torch.tensor([0.0])]) == float("inf")
 
 
+def test_labels_with_almost_equal_scores_are_interchangeable() -> None:
+    probabilities = torch.tensor([[0.4, 0.4, 0.2], [0.5, 0.3, 0.2]])
+    compare = ExportedModel(torch.nn.Identity()).difference
+    expected = [probabilities, torch.tensor([0, 0])]
+    assert compare([probabilities, torch.tensor([1, 0])], expected) == 0
+    assert compare([probabilities, torch.tensor([1, 1])], expected) == 0.5
+
+
 def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
     target = tmp_path / "a.pt"

@@ -305,13 +305,18 @@ def traceable() -> Iterator[None]:
 
 @traceable()
 def write_traced(request: ExportRequest) -> None:
-    """Writes an ONNX file by tracing, which records only the operations executed for the example."""
+    """Writes an ONNX file by tracing, which records only the operations executed for the example.
+
+    The module is an `ExportedDetector`, or another `ExportedModel` that contains modules of MMDetection.
+    """
     onnx = import_optional("onnx", extra="export", why="exporting to ONNX")
     names, outputs = list(request.inputs.tensors()), list(request.names)
+    is_detector = "boxes" in outputs
     axes = {name: {dim: "NCHW"[dim] for dim in request.dims or ()} for name in names}
-    axes |= {name: {0: "K"} for name in outputs}
-    if request.dims and "masks" in axes:
-        axes["masks"] |= {1: "H", 2: "W"}
+    for name, output in zip(outputs, request.module(*request.inputs.args), strict=True):
+        axes[name] = {0: "K"} if is_detector else {}
+        if request.dims and output.dim() > 2:
+            axes[name] |= {output.dim() - 2: "H", output.dim() - 1: "W"}
     with _no_stdout():
         torch.onnx.export(
             request.module,
@@ -324,7 +329,8 @@ def write_traced(request: ExportRequest) -> None:
             dynamic_axes=axes,
         )
     model = onnx.load(request.path)
-    model.graph.output[outputs.index("boxes")].type.tensor_type.shape.dim[1].dim_value = 4
+    if is_detector:
+        model.graph.output[outputs.index("boxes")].type.tensor_type.shape.dim[1].dim_value = 4
     onnx.helper.set_model_props(model, dict(request.metainfo))
     onnx.save(model, request.path)
 
