@@ -16,11 +16,13 @@ from footplate.inference.exported_detector import (
     _MASK_HEAD,
     OPSET,
     ExportedDetector,
+    _length,
     _Limit,
     _Minimum,
     _paste_masks,
     register_operators,
 )
+from footplate.tasks.structures import InstanceData
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 
@@ -88,6 +90,15 @@ def test_small_scores_keep_their_order(tmp_path: Path) -> None:
     (scores,) = onnxruntime.InferenceSession(path).run(None, {"logits": logits.numpy()})
     assert len(set(scores.tolist())) == 64
     assert torch.allclose(torch.tensor(scores), logits.sigmoid(), rtol=1e-5, atol=0)
+
+
+def test_lengths_are_traced() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing is deprecated
+        traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
+            lambda boxes: torch.zeros(_length(InstanceData(boxes=boxes))), torch.zeros(3, 4)
+        )
+    assert len(traced(torch.zeros(5, 4))) == 5
 
 
 def test_instances_are_compared_in_any_order() -> None:

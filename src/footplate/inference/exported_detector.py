@@ -4,6 +4,7 @@ The export traces the detector's own `predict`. A trace contains only the operat
 functions in this module make sure that these operations do not depend on the example.
 """
 
+import builtins
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from footplate.inference.exported_model import ExportedModel
 from footplate.models.export_formats import ExportRequest, adaptive_avg_pool2d
 from footplate.models.module_export import ExportError
 from footplate.tasks.detection.data import DetDataSample
+from footplate.tasks.structures import InstanceData
 from footplate_operators import nms as boxes_operators
 
 OPSET = 17
@@ -280,6 +282,7 @@ def traceable() -> Iterator[None]:
     levels = extractor.SingleRoIExtractor.map_roi_levels
     replaced = (
         (torch.onnx, "is_in_onnx_export", lambda: False),  # MMDetection 3.3 imports a missing module otherwise
+        (builtins, "len", _length),
         (Tensor, "split", _split),
         (torch, "squeeze", _squeeze),
         (F, "adaptive_avg_pool2d", adaptive_avg_pool2d),
@@ -349,8 +352,16 @@ def _no_stdout() -> Iterator[None]:
         os.close(null)
 
 
+_len = len
 _torch_split: Any = Tensor.split
 _torch_squeeze = torch.squeeze
+
+
+def _length(values: Any) -> Any:
+    """Returns the length of a container. While the model is traced, torch's own function would fix lengths."""
+    while isinstance(values, InstanceData) and _len(values):
+        values = next(iter(values.values()))
+    return values.shape[0] if isinstance(values, Tensor) and _is_tracing() else _len(values)
 
 
 def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
