@@ -286,6 +286,8 @@ def traceable() -> Iterator[None]:
         (Tensor, "split", _split),
         (torch, "squeeze", _squeeze),
         (F, "adaptive_avg_pool2d", adaptive_avg_pool2d),
+        (F, "adaptive_max_pool2d", _adaptive_max_pool2d),
+        (F, "max_pool2d", _max_pool2d),
         (nms.ext_module, "nms", _traced_nms),
         (roi_align.RoIAlignFunction, "symbolic", staticmethod(_roi_align_in_onnx)),
         (deform, "deform_conv2d", deform_conv2d),
@@ -306,7 +308,6 @@ def traceable() -> Iterator[None]:
             setattr(target, name, original)
 
 
-@traceable()
 def write_traced(request: ExportRequest) -> None:
     """Writes an ONNX file by tracing, which records only the operations executed for the example.
 
@@ -320,7 +321,7 @@ def write_traced(request: ExportRequest) -> None:
         axes[name] = {0: "K"} if is_detector else {}
         if request.dims and output.dim() > 2:
             axes[name] |= {output.dim() - 2: "H", output.dim() - 1: "W"}
-    with _no_stdout():
+    with traceable(), _no_stdout():
         torch.onnx.export(
             request.module,
             request.inputs.args,
@@ -353,6 +354,7 @@ def _no_stdout() -> Iterator[None]:
 
 
 _len = len
+_torch_max_pool2d = F.max_pool2d
 _torch_split: Any = Tensor.split
 _torch_squeeze = torch.squeeze
 
@@ -362,6 +364,24 @@ def _length(values: Any) -> Any:
     while isinstance(values, InstanceData) and _len(values):
         values = next(iter(values.values()))
     return values.shape[0] if isinstance(values, Tensor) and _is_tracing() else _len(values)
+
+
+def _max_pool2d(images: Tensor, *sizes: Any, **options: Any) -> Tensor:
+    """Applies max pooling. Kernel sizes that the model computes from image sizes are constants in ONNX."""
+    sizes = tuple(tuple(map(int, size)) if isinstance(size, tuple) else size for size in sizes)
+    options = {name: tuple(map(int, size)) if isinstance(size, tuple) else size for name, size in options.items()}
+    return _torch_max_pool2d(images, *sizes, **options)  # type: ignore[no-any-return]
+
+
+def _adaptive_max_pool2d(images: Tensor, output_size: Any) -> Tensor:
+    """Applies adaptive max pooling to images of shape ``(..., H, W)``, for any sizes."""
+    for dim, count in zip((-2, -1), output_size, strict=True):
+        size = images.shape[dim]
+        index = torch.arange(count)[:, None]
+        ends = ((index + 1) * size + count - 1) // count
+        pixels = torch.minimum(index * size // count + torch.arange(size // count + 2), ends - 1)
+        images = images.transpose(dim, -1)[..., pixels].amax(-1).transpose(dim, -1)
+    return images
 
 
 def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
