@@ -99,7 +99,7 @@ class _Pooling(torch.nn.Module):
     max_pool2d: Any = staticmethod(_max_pool2d)
     adaptive_max_pool2d: Any = staticmethod(_adaptive_max_pool2d)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         height, width = images.shape[2:]
         halves = self.max_pool2d(images, (height // (height // 2), width // (width // 2)))
         return self.adaptive_max_pool2d(halves, (height // 3, width // 5))
