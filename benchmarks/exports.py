@@ -99,6 +99,9 @@ def random_weights(cfg: Any, host: str, data: str, size: int, std: float) -> dic
     buffers = {name: each.clone() for name, each in model.named_buffers(remove_duplicate=False)}
     fill_parameters(model)
     model.load_state_dict(scalars, strict=False)
+    for module in model.modules():
+        if hasattr(module, "init_proposal_bboxes"):  # with random values, these boxes would be outside the image
+            module.init_weights()
     preprocessing = Preprocessing(cfg)
     names: dict[Any, str] = {}
     seen = set()
@@ -163,8 +166,11 @@ def compare(predictor: Any, path: str, images: Any) -> dict[str, Any]:
             row["difference"] = largest(outputs["probabilities"][0] - probabilities)
         else:
             scores = torch.stack(list(outputs.values())).sum(0)  # Conformer adds the scores of its two branches
-            is_distribution = bool((prediction.pred_score.sum() - 1).abs() < 1e-4)
-            scores = scores.softmax(1) if is_distribution else scores.sigmoid()
+            if hasattr(predictor.model, "matching"):  # a retriever, whose file computes features
+                scores = predictor.model.matching(scores)["score"]
+            else:
+                is_distribution = bool((prediction.pred_score.sum() - 1).abs() < 1e-4)
+                scores = scores.softmax(1) if is_distribution else scores.sigmoid()
             row = {"difference": largest(scores[0] - prediction.pred_score)}
         found["difference"] = max(found["difference"], row["difference"])
         if "instances" in row:
