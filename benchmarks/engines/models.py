@@ -91,12 +91,19 @@ def _heavy() -> nn.Module:
     return nn.Sequential(nn.Linear(32, 2000), nn.ReLU(), nn.Linear(2000, 2000), nn.ReLU(), nn.Linear(2000, 2))
 
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"tiny": _tiny, "many": ManyTensors, "small": _small, "heavy": _heavy}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "tiny": _tiny,
+    "many": ManyTensors,
+    "small": _small,
+    "heavy": _heavy,
+    "resnet": resnet50,
+}
 _SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
     "tiny": ((8, 32), 2),
     "many": ((4, 16, 4, 4), 10),
     "small": ((16, 3, 32, 32), 10),
     "heavy": ((8, 32), 2),
+    "resnet": ((4, 3, 128, 128), 1000),
 }
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from footplate.config import Config, check_top_level_keys
+from footplate.config import Config
+from footplate.engine.run_config import check_top_level_keys
 from footplate.errors import ConfigError, ConfigKeyError
 
 Write = Callable[[Mapping[str, str]], Path]

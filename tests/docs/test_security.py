@@ -9,7 +9,7 @@ from tests.docs.pages import DOCS, ROOT
 # The first words of each item of the page, and its tests.
 TESTS: dict[str, tuple[str, ...]] = {
     "A `.py` config is a program.": (
-        "tests/config/test_config_loader.py::test_assignments_record_their_lines_and_the_replaced_values",
+        "tests/config/test_loading.py::test_assignments_record_their_lines_and_the_replaced_values",
     ),
     "A dotted `type` that is written": (
         "tests/config/test_trusted_paths.py::test_python_config_may_name_any_suitable_class",
@@ -39,10 +39,10 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/faults/malice.py::_tagged",
     ),
     "The config can inherit only from other data configs.": (
-        "tests/config/test_config_loader.py::test_no_base_is_executed",
-        "tests/config/test_config_loader.py::test_data_config_may_inherit_from_a_recipe",
+        "tests/config/test_loading.py::test_no_base_is_executed",
+        "tests/config/test_loading.py::test_data_config_may_inherit_from_a_recipe",
     ),
-    "`explain` without a topic": ("tests/config/test_config_loader.py::test_inspecting_a_config_imports_nothing",),
+    "`explain` without a topic": ("tests/config/test_loading.py::test_inspecting_a_config_imports_nothing",),
     "Every `type` must be": (
         "tests/registry/test_dotted_paths.py::test_yaml_config_unpickles_nothing",
         "tests/registry/test_dotted_paths.py::test_library_classes_are_rejected",

@@ -72,7 +72,8 @@ def test_predictions_without_a_metric_are_an_error(tmp_path: Path) -> None:
     assert "val_evaluator={'accuracy': ...}" in str(error.value)
 
 
-_STEP_LR = torch.optim.lr_scheduler.StepLR(torch.optim.SGD([nn.Parameter(torch.zeros(1))]), 1)
+_SGD = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+_STEP_LR = torch.optim.lr_scheduler.StepLR(_SGD, 1)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,7 @@ _STEP_LR = torch.optim.lr_scheduler.StepLR(torch.optim.SGD([nn.Parameter(torch.z
         ({"enable_progress_bar": 1}, "Set custom_hooks=[dict(type='ProgressHook')]."),
         ({"callbacks": 1}, "Set custom_hooks=[...], or call runner.on(event, function)."),
         ({"default_hooks": {"checkpoint": {"save_top_k": 2}}}, "did you mean 'max_keep_best'?"),
+        ({"optim_wrapper": {"optimizer": _SGD, "accumulate_grad_batches": 2}}, "did you mean 'accumulative_counts'?"),
         ({"param_scheduler": {"scheduler": _STEP_LR, "interval": "step"}}, "Set by_epoch=False for 'step'."),
     ],
 )

@@ -1,6 +1,7 @@
 """Tests of runs of plain torch modules: no BaseModel, no config."""
 
 import random
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +14,10 @@ from torch.optim import SGD, Adam, lr_scheduler
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from footplate import Config, Hook, Runner
+from footplate.checkpoint import load_checkpoint
 from footplate.engine import History
 from footplate.errors import ArgumentError, FootplateError
+from footplate.tools.diff import compare, read_either
 from tests.support import PointAccuracy, ToyModel, settings
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
@@ -572,6 +575,51 @@ def test_run_without_checkpoint_interval_saves_regularly(
 
 def test_base_model_from_python_needs_no_val_cfg(tmp_path: Path) -> None:
     assert Runner(ToyModel(), tmp_path, val_dataloader=loader(), val_evaluator=[]).val_loop is not None
+
+
+def test_traceback_of_an_error_in_a_training_step_omits_the_engine(tmp_path: Path) -> None:
+    def step(model: nn.Module, batch: Any) -> Any:
+        raise ValueError("mistake")
+
+    with pytest.raises(ValueError, match="mistake") as caught:
+        runner(tmp_path, training_step=step).train()
+    assert [each.name for each in caught.traceback][1:] == ["train", "step"]
+
+
+class Files(TensorDataset):
+    def get_data_info(self, index: int) -> dict[str, str]:
+        return {"path": f"{index}.png"}
+
+
+@pytest.mark.parametrize("length", [{"max_epochs": 3}, {"max_iters": 15}], ids=["epochs", "iterations"])
+@pytest.mark.parametrize(("label", "value"), [(2, 0.0), (0, float("nan"))], ids=["label", "nan"])
+def test_an_invalid_sample_in_a_training_step_is_located(
+    tmp_path: Path, label: int, value: float, length: dict[str, Any]
+) -> None:
+    inputs, labels = X.clone(), Y.clone()
+    inputs[29], labels[29] = value, label
+    data = DataLoader(Files(inputs, labels), batch_size=4, shuffle=True)
+    with pytest.raises((IndexError, FootplateError)) as caught:
+        runner(tmp_path, train_dataloader=data, preflight=False, **length).train()
+    text = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+    batch = re.search(r"The batch in iteration \d+ contains the samples (.*)\.", text)
+    assert batch is not None
+    assert "29 (29.png)" in batch[1].split(", ")
+    assert len(batch[1].split(", ")) == 4
+
+
+def test_hparams_are_recorded_and_compared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, width in (("a", 1), ("b", 2)):
+        hparams = {"width": width, "data": Path("images"), "rates": (0.1, 1)}
+        runner(tmp_path / name, hparams=hparams).train()
+    differences = compare(read_either(str(tmp_path / "a")), read_either(str(tmp_path / "b")))
+    assert [each.path for each in differences if each.path != "work_dir"] == ["hparams.width"]
+    saved = load_checkpoint(tmp_path / "a" / "epoch_2.pth")["meta"]["hparams"]
+    assert saved == {"width": 1, "data": "images", "rates": [0.1, 1]}
+    runner(tmp_path / "a", hparams={"width": 3}, max_epochs=3, resume=True).train()
+    assert "Resumed with different hparams (width 3 instead of 1, data None instead of 'images'" in caplog.text
+    with pytest.raises(ArgumentError, match=r"may contain only numbers[^\0]*hparams\.model"):
+        runner(tmp_path / "c", hparams={"model": network()})
 
 
 def test_predictions_are_made_in_evaluation_mode(tmp_path: Path) -> None:

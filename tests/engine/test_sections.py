@@ -7,8 +7,7 @@ import pytest
 from footplate import Runner
 from footplate.config import Config
 from footplate.engine.run_config import check_config, known_keys
-from footplate.engine.runner_arguments import PYTHON_ARGUMENTS
-from footplate.engine.sections import RUNNER_KEYS
+from footplate.engine.sections import PYTHON_ARGUMENTS, RUNNER_KEYS
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.hooks import CheckpointHook
 from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS

@@ -151,6 +151,6 @@ def _all_of_torch() -> None:
 
 
 def _execute_bases() -> None:
-    from footplate.config import config_loader
+    from footplate.config import config
 
-    vars(config_loader)["is_recipe"] = lambda path: True
+    vars(config)["is_recipe"] = lambda path: True

@@ -60,6 +60,7 @@ def test_run_ends_in_time_and_resumes_exactly(tmp_path: Path, clock: Clock, by_e
     assert stopped.train_loop.out_of_time
     assert clock.validated_at[-1][0] == stopped.iter  # validated at the end
     assert len({at for at, _ in clock.validated_at}) == len(clock.validated_at)  # and not twice
+    assert {"loss", "val/accuracy"} <= stopped.history[-1].keys()
     if seconds > ITERATION + VALIDATION:  # otherwise, one iteration and one validation are the least
         assert clock.now <= seconds
         assert clock.now + 2 * ITERATION + 2.25 * VALIDATION > seconds  # little time is left

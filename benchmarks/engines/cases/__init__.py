@@ -35,6 +35,7 @@ CASES: dict[str, Case] = {
         loading.CASE_0,
         loading.CASE_2,
         validation.CASE,
+        validation.CASE_RESNET,
         segmentation.CASE,
         waiting.CASE,
         long_run.CASE,

@@ -1,5 +1,7 @@
 """One validation pass with an accuracy metric."""
 
+import dataclasses
+
 from benchmarks.engines.case import STEP, Case, Figure, Goal
 from benchmarks.engines.job import Job
 
@@ -17,4 +19,12 @@ CASE = Case(
         Goal("at most 1.02 x the bare loop", "us", 1.02, "ratio", "bare"),
         Goal("same as above, both with `torch.inference_mode`", "us_inference", 1.02, "ratio", "bare"),
     ),
+)
+CASE_RESNET = dataclasses.replace(
+    CASE,
+    name="validation-resnet",
+    title="Validation loop, ResNet-50",
+    about="The same as `validation`, with a ResNet-50 on 104 batches of four images of 128 x 128 pixels.",
+    job=Job(model="resnet", iterations=104, batch_size=4),
+    seconds=(("", 50.0),),
 )

@@ -244,10 +244,12 @@ def rename_keys(
             renamed[new] = value
     if start and not renamed:
         raise CheckpointError(f"no key in '{source}' starts with '{start}'", found=list(weights)[:_MAX_KEYS])
-    versions = getattr(weights, "_metadata", {})
-    # `_metadata` contains layer names, which have no trailing dot.
-    layers = {rename(f"{layer}." if layer else ""): value for layer, value in versions.items()}
-    renamed._metadata = {layer.rstrip("."): value for layer, value in layers.items() if layer is not None}  # type: ignore[attr-defined]
+    metadata = {}
+    for layer, version in getattr(weights, "_metadata", {}).items():  # layer names have no trailing dot
+        new = rename(f"{layer}." if layer else "")
+        if new is not None:
+            metadata[new.rstrip(".")] = version
+    renamed._metadata = metadata  # type: ignore[attr-defined]
     return renamed
 
 

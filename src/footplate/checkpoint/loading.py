@@ -290,12 +290,13 @@ def _copy_into(
         if not mismatched:
             raise CheckpointError(f"the weights in '{name}' cannot be loaded: {error}") from error
         missing, unexpected = module.load_state_dict(fitting, strict=False)
-    lacking = set(missing)
+    counters = {key for key in (*expected, *missing) if key.endswith(_COUNTER) and key not in weights}
+    not_loaded = counters.union(missing)
     return LoadReport(
         name,
-        loaded=tuple(key for key in expected if key not in lacking and (key in weights or not key.endswith(_COUNTER))),
+        loaded=tuple(key for key in expected if key not in not_loaded),
         # Some modules, such as the attention of Swin V2, skip their own constants while loading.
-        missing=tuple(key for key in missing if key not in weights and not key.endswith(_COUNTER)),
+        missing=tuple(key for key in missing if key not in weights and key not in counters),
         unexpected=tuple(unexpected),
         mismatched=tuple(mismatched),
     )

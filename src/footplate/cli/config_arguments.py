@@ -1,7 +1,7 @@
 """Reads the config given on the command line, and applies `--set` and `--cfg-options`."""
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,15 +51,23 @@ def apply_override_arguments(
 
     `import_custom_modules` specifies whether to import the modules that the config uses.
     """
-    from footplate.errors import OverrideError
-    from footplate.tools.key_equivalents import accepted_in_either_generation, suggest_equivalent
-    from footplate.tools.overrides import apply_overrides
 
     def import_modules() -> None:
         from footplate import openmmlab
 
         if import_custom_modules:
             openmmlab.import_modules(cfg, patches=not getattr(arguments, "no_patches", False))
+
+    if arguments.cfg_options or arguments.set:
+        _apply_overrides(cfg, arguments, import_modules)
+    import_modules()
+    return cfg
+
+
+def _apply_overrides(cfg: "Config", arguments: argparse.Namespace, import_modules: Callable[[], None]) -> None:
+    from footplate.errors import OverrideError
+    from footplate.tools.key_equivalents import accepted_in_either_generation, suggest_equivalent
+    from footplate.tools.overrides import apply_overrides
 
     def accepted(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
         keys = accepted_in_either_generation(mapping, parts)
@@ -74,5 +82,3 @@ def apply_override_arguments(
         except OverrideError as error:
             suggest_equivalent(error, cfg, text.partition("=")[0].strip())
             raise
-    import_modules()
-    return cfg

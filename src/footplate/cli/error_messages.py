@@ -58,6 +58,7 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
         for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
             lines.append(f"  {'called at' if number else 'at'} {_location(frame)}, in {frame.name}: {frame.line}")
         lines += [f"  {progress}"] if progress else []
+        lines += [f"  {note}" for note in getattr(error, "__notes__", ())]
         advice = [advice for text, advice in _ADVICE.items() if text in str(error)]
         if isinstance(error, (IndexError, RuntimeError)):
             from footplate.tools.failing_module import label_advice

@@ -27,7 +27,7 @@ def add_commands(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Writes the translated config and prints the notes about its keys."""
     from footplate.config import Config
-    from footplate.config.config_loader import Options, load_text
+    from footplate.config.config import Options, load_text
     from footplate.config.formats import write_config
     from footplate.config.sources import find_config
     from footplate.errors import ArgumentError, ConfigError

@@ -4,7 +4,6 @@ from footplate.config.config import Config
 from footplate.config.config_dict import ConfigDict, KeyOrigin
 from footplate.config.imports import LazyObject, import_custom, import_module, read_base
 from footplate.config.recorded import as_plain, as_python, parse_recorded, read_recorded
-from footplate.config.unknown_keys import check_top_level_keys
 from footplate.config.unused_keys import find_unused_changes
 
 __all__ = [
@@ -14,7 +13,6 @@ __all__ = [
     "LazyObject",
     "as_plain",
     "as_python",
-    "check_top_level_keys",
     "find_unused_changes",
     "import_custom",
     "import_module",

@@ -1,21 +1,53 @@
-"""Defines `Config`, a config file merged with its bases."""
+"""Defines `Config`, and loads a config file with its bases.
+
+Executes .py configs and records the line of each assignment.
+"""
 
 import copy
+import json
+import logging
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple
 
-from footplate.config.config_dict import ConfigDict, calling_line, copy_as_config_dict
-from footplate.config.config_loader import Loaded, Options, load, load_text
+from footplate.config.config_dict import (
+    ConfigDict,
+    KeyOrigin,
+    Replaced,
+    TracedDict,
+    calling_line,
+    copy_as_config_dict,
+    merge_into,
+)
 from footplate.config.formats import write_config, write_python
-from footplate.config.imports import import_custom
+from footplate.config.imports import import_custom, import_lazily
 from footplate.config.key_paths import merge_options
-from footplate.config.sources import absolute, find_config, suffix_of
+from footplate.config.literals import parse_value
+from footplate.config.python_parser import BASE, FILL, IMPORT, INHERIT, MAKE_DICT, parse
+from footplate.config.sources import (
+    absolute,
+    expand_placeholders,
+    fill_references,
+    fill_string,
+    find_config,
+    is_recipe,
+    locate,
+    read_text,
+    suffix_of,
+)
 from footplate.error_context import origin_of
-from footplate.errors import ConfigError, ConfigKeyError, Origin
+from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin, shown_path
+from footplate.extensions import extensions
+from footplate.messages import first_line
+from footplate.registry.dotted_paths import mark_executed
 from footplate.storage import commit_bytes
 
 _RESERVED = ("filename", "text", "pretty_text", "env_variables")
+_logger = logging.getLogger("footplate.config")
 
 
 class Config:
@@ -223,5 +255,287 @@ class Config:
         return copied
 
 
+class Options(NamedTuple):
+    """Options for reading config files."""
+
+    predefined: bool = True  # whether to replace `{{ fileDirname }}` and similar placeholders
+    environment: bool = True  # whether to replace environment variables
+    pure: bool | None = None  # whether .py files are pure-Python configs; None detects it
+
+
+class Loaded(NamedTuple):
+    """A config, merged with its bases.
+
+    Attributes:
+        mapping: The keys and values.
+        text: The source text of all files, bases first; see `Config`.
+        environment: The environment variables that were used.
+        imported: The names that a pure-Python config imports, with their values. Inheriting configs may use the names.
+    """
+
+    mapping: ConfigDict
+    text: str
+    environment: dict[str, str]
+    imported: dict[str, Any]
+
+
 def _config_of(loaded: Loaded, filename: str | os.PathLike[str] | None) -> Config:
-    return Config(loaded.mapping, "\n".join(loaded.texts), filename, loaded.environment)
+    return Config(loaded.mapping, loaded.text, filename, loaded.environment)
+
+
+def load(path: str, options: Options, referrer: Origin | None = None, chain: tuple[str, ...] = ()) -> Loaded:
+    """Loads the config at an absolute path and its bases.
+
+    `referrer` is the line that refers to it. `chain` contains the files that are currently being loaded.
+
+    Raises:
+        ConfigError: A file is missing or invalid, or inherits from itself.
+    """
+    if path in chain:
+        names = " -> ".join(shown_path(name) for name in (*chain[chain.index(path) :], path))
+        raise ConfigError(f"circular `_base_`: {names}", origin=referrer, key=BASE)
+    text = read_text(path, referrer)
+    return load_text(text, path, suffix_of(path, referrer), options, chain)
+
+
+def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...] = ()) -> Loaded:
+    """Loads a config from text. `path` is used in messages and to resolve relative base paths."""
+    return _FileLoader(text, path, suffix, options, (*chain, path)).load()
+
+
+class _FileLoader:
+    """Loads one config file: first its bases, then its own keys, which are merged into the bases."""
+
+    def __init__(self, text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...]) -> None:
+        self._text, self._path, self._suffix = text, path, suffix
+        self._options, self._chain = options, chain
+        self._bases: list[Loaded] = []
+        write = repr if suffix == ".py" else json.dumps
+        self._expanded, self._environment = expand_placeholders(
+            text,
+            path,
+            predefined=options.predefined,
+            environment=options.environment,
+            literal=lambda value: write(parse_value(value)),
+        )
+
+    def load(self) -> Loaded:
+        mapping, imported = self._load_script() if self._suffix == ".py" else (self._load_data(), {})
+        text = f"{self._path}\n{self._text}\n"
+        environment = self._environment
+        for base in reversed(self._bases):
+            text = f"{base.text}\n{text}"
+            environment = base.environment | environment
+        return Loaded(mapping, text, environment, imported)
+
+    def _load_data(self) -> ConfigDict:
+        from footplate.config.data_formats import read_data  # not needed for Python configs
+
+        keys = read_data(self._expanded, self._path, self._suffix)
+        origin = origin_of(keys, BASE) or Origin(self._path, 1)
+        names = keys.pop(BASE, [])
+        names = [names] if isinstance(names, str) else names
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ConfigError("`_base_` must be a path or a list of paths", origin=origin, key=BASE, found=names)
+        for name in names:
+            self._load_base(name, origin)
+        base = self._joined_bases()
+        return self._merge(base, fill_references(keys, base, origin))
+
+    def _load_script(self) -> tuple[ConfigDict, dict[str, Any]]:
+        """Executes a .py config, which may change its merged bases through `_base_`."""
+        script = parse(self._path, self._expanded, pure=self._options.pure)
+        for name, origin in script.bases:
+            self._load_base(name, origin)
+        base = self._joined_bases()
+        namespace = Namespace(self._path)
+        namespace.add(MAKE_DICT, namespace.make_dict)
+        namespace.add(FILL, lambda text, line: fill_string(text, base, Origin(self._path, line)))
+        if script.is_pure:
+            namespace.add(IMPORT, namespace.import_name)
+            namespace.add(INHERIT, partial(self._inherit, namespace))
+        else:
+            namespace.add(BASE, base)
+        self._execute(script.code, namespace)
+        mapping = self._merge(base, variables_of(namespace, script.is_pure))
+        if BASE in script.reads:
+            # The code may use a dict from the base in several places, each of which needs its own copy.
+            mapping = copy_as_config_dict(mapping)
+        for name in script.reads:
+            key_origin = mapping._origins.get(name)
+            if isinstance(key_origin, KeyOrigin):
+                key_origin.is_read = key_origin.is_read_here = True
+        return mapping, {name: namespace[name] for name in namespace.imported}
+
+    def _execute(self, code: CodeType, namespace: "Namespace") -> None:
+        """Executes a .py config.
+
+        Raises:
+            ConfigError: The config raises an error.
+        """
+        mark_executed(self._path)
+        try:
+            exec(code, namespace)
+        except (Exception, SystemExit) as error:
+            frames = traceback.walk_tb(error.__traceback__)
+            lines = [line for frame, line in frames if frame.f_code.co_filename == self._path]
+            origin = Origin(self._path, lines[-1] if lines else 1)
+            if isinstance(error, FootplateError):
+                if error.origin is None or error.origin.file != self._path:
+                    error.origin = origin
+                raise
+            message = f"executing the config raised {type(error).__name__}: {first_line(error)}"
+            raise ConfigError(message, origin=origin) from error
+
+    def _inherit(
+        self, namespace: "Namespace", level: int, module: str, names: list[tuple[str, str]], line: int
+    ) -> None:
+        """Loads the base for `from module import names` in `with read_base():`."""
+        origin = Origin(self._path, line)
+        if level:
+            folder = os.path.join(os.path.dirname(self._path), *[os.pardir] * (level - 1))
+            target = absolute(os.path.join(folder, *module.split(".")) + ".py")
+        else:
+            package, _, file = module.partition(".")
+            target = locate(package, file.replace(".", "/"), origin)
+        base = load(target, self._options, origin, self._chain)
+        self._bases.append(base)
+        namespace.inherit(base, module, names, origin)
+
+    def _load_base(self, name: str, origin: Origin) -> None:
+        """Loads a base. `name` is a path relative to this file, or `package::file`."""
+        package, mark, file = name.partition("::")
+        if mark:
+            target = locate(package, file, origin)
+        else:
+            target = absolute(os.path.join(os.path.dirname(self._path), os.path.expanduser(name)))
+            if not os.path.exists(target) and os.path.isfile(f"{target}.py"):
+                target += ".py"  # a few published configs omit the suffix
+        if self._suffix != ".py" and target.lower().endswith(".py") and not is_recipe(target):
+            raise ConfigError(
+                f"a {self._suffix[1:].upper()} config cannot inherit from the Python config '{name}'",
+                origin=origin,
+                key=BASE,
+                notes=[
+                    "Reading a Python config executes code, but reading a data config must never do so.",
+                    f"Convert the base with `footplate explain {name} --dump base.yaml`, or make this a Python config.",
+                ],
+            )
+        loaded = load(target, self._options, origin, self._chain)
+        # First-generation configs have no scopes, and the code bases' own functions do not accept the key.
+        if mark and not any(extension.translates(loaded.mapping) for extension in extensions()):
+            _set_scope(loaded.mapping, package)
+        self._bases.append(loaded)
+
+    def _joined_bases(self) -> ConfigDict:
+        """Combines the keys of all bases.
+
+        Raises:
+            ConfigKeyError: Two bases define the same key.
+        """
+        if len(self._bases) == 1:
+            return self._bases[0].mapping
+        result = ConfigDict()
+        for mapping in (base.mapping for base in self._bases):
+            for key in mapping:
+                if key in result:
+                    raise ConfigKeyError(
+                        f"two bases of '{shown_path(self._path)}' define the key '{key}'",
+                        origin=mapping._origins.get(key),
+                        key=str(key),
+                        notes=[
+                            f"Only one base may define a key. The other definition is at {result._origins.get(key)}."
+                        ],
+                    )
+            dict.update(result, mapping)
+            result._origins.update(mapping._origins)
+        return result
+
+    def _merge(self, base: ConfigDict, mapping: Any) -> ConfigDict:
+        """Merges the keys of this file into its base, and logs the notice in `_deprecation_`, if any."""
+        keys: ConfigDict = copy_as_config_dict(mapping)
+        notice = keys.pop("_deprecation_")
+        if isinstance(notice, ConfigDict):
+            advice = "".join(f"; {name}: {text}" for name, text in notice.items())
+            _logger.warning("The config '%s' is deprecated%s", shown_path(self._path), advice)
+        return merge_into(base, keys) if base else keys
+
+
+def _set_scope(value: Any, scope: str) -> None:
+    """Sets `_scope_` in each outermost dict with a `type`, unless it is already set. Nested dicts inherit the scope."""
+    if isinstance(value, dict):
+        if "type" in value:
+            dict.setdefault(value, "_scope_", scope)
+            return
+        for item in value.values():
+            _set_scope(item, scope)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _set_scope(item, scope)
+
+
+class Namespace(dict[str, Any]):
+    """The variables of a config that is being executed.
+
+    Attributes:
+        origins: The place where each variable was last set, with its previous values.
+        imported: The variables that are imports rather than config keys.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.origins: dict[object, Origin] = {}
+        self.imported: set[str] = set()
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.imported.discard(name)
+        replaced = Replaced(self[name], self.origins.get(name)) if name in self.origins else None
+        self.origins[name] = KeyOrigin(self.path, sys._getframe(1).f_lineno, replaced)
+        super().__setitem__(name, value)
+
+    def add(self, name: str, value: Any) -> None:
+        """Adds a variable that the config itself does not set."""
+        super().__setitem__(name, value)
+
+    def make_dict(self, line: int, key_lines: Iterable[tuple[Any, int]], /, *args: Any, **kwargs: Any) -> TracedDict:
+        """Creates a dict that records the lines of its keys. Called by the code that `python_parser` generates."""
+        result = TracedDict()
+        dict.update(result, *args, **kwargs)
+        result._origins.update(getattr(args[0], "_origins", {}) if args else {})
+        result._origins.update((key, Origin(self.path, key_line)) for key, key_line in key_lines)
+        result._origins[None] = Origin(self.path, line)
+        return result
+
+    def import_name(self, name: str, target: str, line: int) -> None:
+        """Binds `name` to a lazy import of `target`."""
+        self.add(name, import_lazily(target, Origin(self.path, line)))
+        self.imported.add(name)
+
+    def inherit(self, base: Loaded, module: str, names: list[tuple[str, str]], origin: Origin) -> None:
+        """Imports names from a base into this config. `*` imports all names.
+
+        Raises:
+            ConfigKeyError: The base has no such name.
+        """
+        available = {**base.imported, **base.mapping}
+        for name, bound in [(name, name) for name in available] if names[0][0] == "*" else names:
+            if name not in available:
+                raise ConfigKeyError(f"'{module}' has no '{name}'", origin=origin)
+            self[bound] = available[name]
+            if name in base.mapping._origins:
+                self.origins[bound] = base.mapping._origins[name]
+            if name in base.imported:
+                self.imported.add(bound)
+
+
+def variables_of(namespace: Namespace, is_pure: bool) -> ConfigDict:
+    """Returns the keys that a config sets, without imports. Functions are included only for pure-Python configs."""
+    dropped: tuple[type, ...] = (ModuleType,) if is_pure else (ModuleType, FunctionType)
+    result = ConfigDict()
+    for name, value in namespace.items():
+        if name.startswith("__") or name == BASE or name in namespace.imported or isinstance(value, dropped):
+            continue
+        result._put(name, value, namespace.origins.get(name))
+    result._origins[None] = Origin(namespace.path, 1)
+    return result

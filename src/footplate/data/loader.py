@@ -33,6 +33,7 @@ _SENDING = (
 )
 Seeding = Literal["sample", "batch"] | None
 _MAX_INDICES = 8  # in a message
+_MAX_SAMPLES = 32  # in a message about a batch in which a single sample may be invalid
 _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 
 
@@ -92,9 +93,11 @@ class SampleLoader(DataLoader[Any]):
         self.seed = seed
         self.plan = BatchPlan(self, seed=seed, limit=num_batch_per_epoch)
         self.worker_progress = WorkerProgress(self.num_workers) if self.num_workers else None
-        seeding: Seeding = (
-            "sample" if seeds_samples else "batch" if self.num_workers or self.plan.world_size > 1 else None
-        )
+        seeding: Seeding = None
+        if seeds_samples:
+            seeding = "sample"
+        elif self.num_workers or self.plan.world_size > 1:
+            seeding = "batch"
         reader = BatchReader(
             dataset, collate=self.collate_fn, seed=seed, seeding=seeding, progress=self.worker_progress
         )
@@ -154,6 +157,18 @@ class SampleLoader(DataLoader[Any]):
         key = next(self.plan.keys(Pass(self._epoch, 0, self.plan.limit)), None)
         with preserve_random_state():
             return None if key is None else self._deliver(self._reader.dataset[key], self.share)
+
+    def describe_samples(self, epoch: int, batch: int) -> str:
+        """Returns the indices of the samples in a batch of a pass as text, with their files if the dataset knows them.
+
+        Args:
+            epoch: The index of the pass.
+            batch: The index of the batch.
+        """
+        key = next(self.plan.keys(self.plan.begin(epoch, batch)))
+        paths = [_path_of(self.dataset, index) for index in key.indices]
+        names = [f"{index} ({path})" if path else index for index, path in zip(key.indices, paths, strict=True)]
+        return list_names(names, _MAX_SAMPLES)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yields the batches of the sampler's epoch or, if no sampler has an epoch, of the next epoch (initially 0)."""
@@ -282,12 +297,17 @@ class BatchReader(Dataset[Any]):
         """Returns a note with the path of an unreadable sample, unless the error already contains the path."""
         if isinstance(error, StorageError):  # the message contains the path, and another request would time out again
             return []
-        try:
-            info = self.dataset.get_data_info(index)
-            path = next(str(info[key]) for key in _PATH_KEYS if info.get(key))
-        except Exception:  # failing to find the path must not hide the error
-            return []
+        path = _path_of(self.dataset, index)
         return [] if path in str(error) else [f"file: {path}"]
+
+
+def _path_of(dataset: Any, index: Any) -> str:
+    """Returns the path of a sample, or "" if it is unknown."""
+    try:
+        info = dataset.get_data_info(index)
+        return next(str(info[key]) for key in _PATH_KEYS if info.get(key))
+    except Exception:  # failing to find the path must not hide the error
+        return ""
 
 
 def _summarize(error: BaseException) -> str:

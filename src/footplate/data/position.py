@@ -193,6 +193,16 @@ class DataPosition:
         self._epoch_start = iteration - batch
         return epoch * (self._length or 0) + batch
 
+    def describe_samples(self, iteration: int, *, by_epoch: bool) -> str:
+        """Returns the samples in the batch of an iteration as text; see `SampleLoader.describe_samples`.
+
+        Returns "" if the loader does not determine them by the seed and the epoch.
+        """
+        if not self.is_planned:
+            return ""
+        position = divmod(iteration, len(self._loader)) if by_epoch else self._locate(iteration)
+        return self._loader.describe_samples(*position)  # type: ignore[no-any-return]
+
     def check_pass(self, epoch: int, count: int, expected: int) -> None:
         """Raises a DataError if a pass had fewer batches than expected, or if the loader's length has changed.
 

@@ -76,7 +76,8 @@ def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
     tensors = list(tensors)
     local = [local_tensor(tensor) for tensor in tensors]
     # Replace empty shards, which have no infinity norm.
-    norms = torch.stack(torch._foreach_norm([shard if shard.numel() else shard.new_zeros(1) for shard in local], order))
+    filled = [shard if shard.numel() else shard.new_zeros(1) for shard in local]
+    norms = torch.stack([torch.linalg.vector_norm(shard, order) for shard in filled])
     is_maximum = order == float("inf")
     powers = norms if is_maximum else norms**order
     operation = dist.ReduceOp.MAX if is_maximum else dist.ReduceOp.SUM

@@ -13,7 +13,8 @@ from footplate.distributed import compute_on_ranks
 from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.requests import Stop, answer_requests, save_after_data_error
-from footplate.errors import BuildError, DataError
+from footplate.error_context import add_note
+from footplate.errors import BuildError, DataError, FootplateError, NonFiniteError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
 
 if TYPE_CHECKING:
@@ -167,13 +168,27 @@ class BaseTrainLoop(BaseLoop):
         """Trains on one batch. Subclasses may override this method to customize the iteration."""
         runner = self.runner
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        try:
+            outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        except Exception as error:
+            if not isinstance(error, FootplateError) or isinstance(error, NonFiniteError):
+                for note in self.describe_samples(self._iter):
+                    add_note(error, note)
+            raise
         if self._iter == self._began_at:
             for wrapper in runner.optim_wrapper.parts.values():
                 wrapper.count_first_losses(self.max_iters - self._iter - 1)
         # While these hooks run, `completed` already counts the iteration.
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
+
+    def describe_samples(self, iteration: int) -> list[str]:
+        """Returns a note with this rank's samples in the batch of an iteration, or no note if they are unknown."""
+        if self.overrides("run") or self.overrides("run_epoch"):
+            return []
+        samples = self._data_position.describe_samples(iteration, by_epoch=self.by_epoch)
+        rank = f" of rank {self.runner.rank}" if self.runner.world_size > 1 else ""
+        return [f"The batch{rank} in iteration {iteration + 1} contains the samples {samples}."] if samples else []
 
     def _read(self, stream: Iterator[Any]) -> Generator[Any]:
         """Yields the batches from `stream`.

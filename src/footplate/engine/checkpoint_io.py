@@ -150,8 +150,8 @@ class CheckpointIO:
                     hook.reset_average(runner)
         meta = _meta_of(checkpoint)
         if isinstance(runner.progress, Position):  # a training loop has its own
-            counts = (meta[key] if isinstance(meta.get(key), int) else 0 for key in ("iter", "epoch"))
-            runner.progress = Position(*counts)
+            counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
+            runner.progress = Position(**counts)
         return checkpoint
 
     def find_best(self, runner: "Runner") -> str:

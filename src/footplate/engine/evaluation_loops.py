@@ -40,14 +40,17 @@ class MeanLosses:
     def result(self) -> dict[str, float]:
         """Returns the means over all processes."""
         parts = gather_objects(({name: float(value) for name, value in self._sums.items()}, self._count))
-        total = sum(count for _, count in parts)
-        if not total:
+        samples = sum(count for _, count in parts)
+        if not samples:
             raise DataError(
                 "the loader has no batches, so no loss can be computed",
                 notes=["The dataset is empty, or the loader can be iterated only once, like a generator."],
             )
-        names = dict.fromkeys(name for sums, _ in parts for name in sums)
-        return {name: sum(sums.get(name, 0.0) for sums, _ in parts) / total for name in names}
+        totals: dict[str, float] = {}
+        for sums, _ in parts:
+            for name, value in sums.items():
+                totals[name] = totals.get(name, 0.0) + value
+        return {name: value / samples for name, value in totals.items()}
 
 
 class _EvaluationLoop(BaseLoop):

@@ -353,7 +353,7 @@ def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
     arguments = EVENTS[event]
     parameters = inspect.signature(method).parameters
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    taken = arguments if takes_all else tuple(name for name in arguments if name in parameters)
+    taken = tuple(name for name in arguments if takes_all or name in parameters)
     check_accepts(hook, event, ("runner",), keywords=taken, expected=("runner", *arguments))
     for name in parameters:
         near = None if name in ("runner", *arguments) else nearest(name, arguments)

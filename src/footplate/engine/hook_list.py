@@ -94,11 +94,9 @@ class HookList(Sequence[Hook]):
         bisect.insort(
             self._entries, _Entry(hook, key or type(hook).__name__, arguments, hook.listeners()), key=_Entry.sort_key
         )
-        # Create new lists, because a hook may register another hook while an event is being handled.
-        self._methods = {
-            event: [(entry.hook, entry.methods[event]) for entry in self._entries if event in entry.methods]
-            for event in EVENTS
-        }
+        for event in EVENTS:  # with new lists, because a hook may register another hook while an event is being handled
+            listeners = [(entry.hook, entry.methods[event]) for entry in self._entries if event in entry.methods]
+            self._methods[event] = listeners
 
     def build(self, cfg: Any, priority: int | str | None = None, *, key: str = "") -> Hook:
         """Registers a hook, after building it if it is a config dict.

@@ -62,6 +62,6 @@ def _warn_about_keys(cfg: Any, reasons: Mapping[str, str]) -> None:
 
 
 def _without_scope(section: Any) -> Any:
-    return (
-        {key: value for key, value in section.items() if key != "_scope_"} if isinstance(section, Mapping) else section
-    )
+    if not isinstance(section, Mapping):
+        return section
+    return {key: value for key, value in section.items() if key != "_scope_"}

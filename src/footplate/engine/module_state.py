@@ -25,9 +25,7 @@ def record_modules(model: nn.Module) -> Callable[[], None]:
     buffers = [(module, name, buffer) for module in modules for name, buffer in module.named_buffers(recurse=False)]
     values = [buffer.detach().clone() for *_, buffer in buffers]
     gradients = [(weight, None if weight.grad is None else weight.grad.clone()) for weight in model.parameters()]
-    plain: list[dict[str, Any]] = [
-        {key: value for key, value in vars(module).items() if type(value) in _PLAIN_TYPES} for module in modules
-    ]
+    plain = list(map(_plain_attributes, modules))
 
     def restore() -> None:
         with torch.no_grad():
@@ -41,3 +39,7 @@ def record_modules(model: nn.Module) -> Callable[[], None]:
         restore_rng(rng)
 
     return restore
+
+
+def _plain_attributes(module: nn.Module) -> dict[str, Any]:
+    return {key: value for key, value in vars(module).items() if type(value) in _PLAIN_TYPES}

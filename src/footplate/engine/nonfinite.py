@@ -154,13 +154,12 @@ def nonfinite_weights(model: nn.Module) -> list[str]:
 
     Infinity in a buffer may be intentional.
     """
-    tensors = map(_real_values, (*model.parameters(), *model.buffers()))
     # Read all sums at once, and check individual tensors only if any sum is non-finite.
-    sums = [
-        tensor.sum(dtype=torch.float32 if tensor.element_size() < 4 else None).double().cpu()
-        for tensor in tensors
-        if tensor.is_floating_point()
-    ]
+    sums = []
+    for tensor in map(_real_values, (*model.parameters(), *model.buffers())):
+        if tensor.is_floating_point():
+            dtype = torch.float32 if tensor.element_size() < 4 else None  # a sum in half precision could overflow
+            sums.append(tensor.sum(dtype=dtype).double().cpu())
     if not sums or torch.stack(sums).isfinite().all():
         return []
     parameters = [name for name, weight in model.named_parameters() if not _real_values(weight).isfinite().all()]
@@ -190,7 +189,7 @@ def _loss_error(runner: "Runner", iteration: int, key: str, window: int, terms: 
     return NonFiniteError(
         f"the {loss} has been {losses[-back]:g} since iteration {first}{which}",
         iteration=first,
-        notes=[before, _last_good(runner), *advice],
+        notes=[before, _last_good(runner), *runner.train_loop.describe_samples(first - 1), *advice],
     )
 
 

@@ -11,7 +11,7 @@ from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
 from footplate.engine.nonfinite import capture_failure
 from footplate.engine.requests import EarlyExitError, Interrupted
-from footplate.error_context import innermost_user_line, locate
+from footplate.error_context import NOT_USER_CODE, innermost_user_line, locate
 from footplate.errors import ExitError, FootplateError, NonFiniteError
 from footplate.records import NOT_SHOWN
 
@@ -93,7 +93,20 @@ def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
         if isinstance(error, NonFiniteError):
             capture_failure(runner, error)
         return error
-    return explain_worker_death(error, runner.built_loaders()) or error
+    explained = explain_worker_death(error, runner.built_loaders())
+    if explained is None and runner.is_plain:
+        _omit_engine_frames(error)
+    return explained or error
+
+
+def _omit_engine_frames(error: Exception) -> None:
+    """Removes the frames between `Runner.train` (or `val`, `test`) and the first frame of user code."""
+    outer = error.__traceback__ and error.__traceback__.tb_next  # after the frame of `running`
+    inner = outer and outer.tb_next
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(NOT_USER_CODE):
+        inner = inner.tb_next
+    if outer is not None and inner is not None:
+        outer.tb_next = inner
 
 
 def _summary(error: Exception) -> str:

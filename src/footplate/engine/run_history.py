@@ -122,4 +122,6 @@ class History(Sequence[Row]):
 
 
 def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.4g}"
+    if value is None:
+        return ""
+    return f"{value:d}" if isinstance(value, int) else f"{value:.4g}"

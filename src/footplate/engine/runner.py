@@ -40,16 +40,15 @@ from footplate.engine.hook_list import build_hooks, implicit_hooks
 from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
+from footplate.engine.other_engines import ELSEWHERE, MemberElsewhere
 from footplate.engine.preflight import preflight
 from footplate.engine.requests import Requests
-from footplate.engine.resolved_config import ResolvedConfig
 from footplate.engine.resume_plan import ResumePlan
-from footplate.engine.run_config import arguments_in, located_in, runner_config
+from footplate.engine.run_config import ResolvedConfig, arguments_in, located_in, runner_config
 from footplate.engine.run_errors import refusing_exits, running
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
-from footplate.engine.runner_arguments import ELSEWHERE, PYTHON_ARGUMENTS, RESUME_ARGUMENTS, MemberElsewhere
-from footplate.engine.sections import check_sections, check_tensor_parallel
+from footplate.engine.sections import PYTHON_ARGUMENTS, RESUME_ARGUMENTS, check_sections, check_tensor_parallel
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
@@ -140,6 +139,8 @@ class Runner:
             to the current iteration.
         max_epochs: The number of epochs. Overrides the value in `train_cfg`.
         max_iters: The number of iterations. Overrides the value in `train_cfg`.
+        hparams: The hyperparameters of a run without a config, such as `vars(args)`: a dict of plain values. They are
+            recorded with the run's settings, and as `meta["hparams"]` in checkpoints.
         loss: For a plain torch module: a function of the output and the target, such as `nn.CrossEntropyLoss()`.
         training_step: For a plain torch module: a function that takes the model and the batch and returns the loss.
         validation_step: For a plain torch module: a function that takes the model and the batch and returns
@@ -212,6 +213,7 @@ class Runner:
         resume_settings: str | None = None,
         max_epochs: int | None = None,
         max_iters: int | None = None,
+        hparams: Mapping[str, Any] | None = None,
         loss: Callable[[Any, Any], Any] | None = None,
         training_step: Callable[[nn.Module, Any], Any] | None = None,
         validation_step: Callable[[nn.Module, Any], Any] | None = None,

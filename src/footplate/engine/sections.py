@@ -1,4 +1,4 @@
-"""Defines the top-level keys of a config, with their accepted values and checks.
+"""Defines the top-level keys of a config, with their accepted values and checks, and the Runner's other arguments.
 
 The checks load neither data nor weights.
 """
@@ -27,6 +27,7 @@ from footplate.evaluation.evaluation_sets import (
     has_several_loaders,
 )
 from footplate.evaluation.validation_schedule import validation_points
+from footplate.models import FUNCTIONS
 from footplate.module_selection import check_selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.optim.wrapper_builder import base_batch_size
@@ -318,3 +319,8 @@ OTHER_KEYS = {
 }
 # All keys that are read from a second-generation config. Any other name in it, such as `optimizer`, is a variable.
 READ_KEYS = frozenset({*RUNNER_KEYS, *OTHER_KEYS})
+LENGTHS = ("max_epochs", "max_iters")
+PYTHON_ARGUMENTS = (*LENGTHS, "hparams", *FUNCTIONS)
+"""Runner arguments that are not config keys."""
+RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
+"""Arguments that a resumed run leaves out of its recorded config, so that the config still starts the original run."""

@@ -126,6 +126,8 @@ def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:
     plain = next((module for module in runner.model.modules() if isinstance(module, PlainModel)), None)
     if plain is not None and plain.inputs:
         meta["inputs"] = plain.inputs
+    if runner.sections["hparams"]:
+        meta["hparams"] = runner.sections["hparams"]
     return meta
 
 
@@ -153,6 +155,7 @@ def restore(
             "the checkpoint contains averaged weights, but the config has no EMAHook or schedule-free optimizer",
             notes=["Add the hook or optimizer that the original run used.", WEIGHTS_ALONE],
         )
+    _warn_of_changes(part_of(checkpoint, "meta", "hparams"), runner.sections["hparams"] or {})
     run = part_of(checkpoint, "run")
     with restoring("run.loop" if "loop" in run else "meta"):
         loop_state = run["loop"] if "loop" in run else {key: checkpoint["meta"][key] for key in ("iter", "epoch")}
@@ -171,6 +174,14 @@ def restore(
         if key in section and not is_foreign:
             with restoring(path):
                 participant.load_state_dict(dict(section[key]))
+
+
+def _warn_of_changes(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Logs a warning if the hyperparameters of a resumed run have changed."""
+    names = [name for name in {**saved, **new} if saved.get(name) != new.get(name)]
+    changes = [f"{name} {new.get(name)!r} instead of {saved.get(name)!r}" for name in names]
+    if changes:
+        _logger.warning("Resumed with different hparams (%s).", ", ".join(changes))
 
 
 def _participants(runner: "Runner") -> dict[str, Any]:
@@ -209,8 +220,8 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
     """Restores the schedules, or fast-forwards them to the current iteration if they differ from the saved ones.
 
     If the batch size has changed, the current iteration differs from `saved_iter`, so schedules that count iterations
-    are fast-forwarded too. If an optimizer also has a `ReduceOnPlateau`, its
-    schedules are not fast-forwarded, because that would lose the reductions.
+    are fast-forwarded too. If an optimizer also has a `ReduceOnPlateau`, its schedules are not fast-forwarded, because
+    that would lose the reductions.
     """
     now = runner.train_loop.iter
     groups = schedules_by_optimizer(runner.param_schedulers)
@@ -233,12 +244,14 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
                     text = "%s was saved with end=%s and now has end=%s, so its values continue on a different curve."
                     _logger.info(text, type(schedule).__name__, saved["end"], schedule.end)
             continue
+        current_types = ", ".join(type(schedule).__name__ for schedule in schedules) or "none"
+        saved_types = ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none"
         _logger.warning(
             "The schedules in the config (%s, at iteration %d) differ from those in the checkpoint (%s, at iteration "
             "%d). Using the schedules in the config, fast-forwarded to the current iteration.%s",
-            ", ".join(type(schedule).__name__ for schedule in schedules) or "none",
+            current_types,
             now,
-            ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none",
+            saved_types,
             saved_iter,
             f" Changed: {', '.join(changes)}." if changes else "",
         )

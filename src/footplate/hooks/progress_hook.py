@@ -85,7 +85,8 @@ class ProgressHook(Hook):
         """Adds a line for validation to the display."""
         skipped = getattr(runner.val_loop, "left_out", ())
         lengths = [length_of(data.dataloader) for data in sets_of(runner.val_loop) if data.name not in skipped]
-        self._validation = (0, None if None in lengths else sum(length or 0 for length in lengths))
+        known = [length for length in lengths if length is not None]
+        self._validation = (0, sum(known) if len(known) == len(lengths) else None)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Updates the validation line."""

@@ -108,11 +108,11 @@ class RuntimeInfoHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Adds a row to the run's history, unless the iteration has one."""
-        self._complete_row(runner)
+        self._complete_row(runner, runner.epoch + runner.by_epoch)
 
-    def _complete_row(self, runner: Runner) -> None:
+    def _complete_row(self, runner: Runner, epoch: int) -> None:
         if runner.iter != runner.history.last_iter:
-            self._add_row(runner, runner.epoch + runner.by_epoch, runner.iter)
+            self._add_row(runner, epoch, runner.iter)
 
     def _add_row(self, runner: Runner, epoch: int, iteration: int) -> None:
         average_over_ranks(runner.message_hub.log_scalars)
@@ -131,10 +131,10 @@ class RuntimeInfoHook(Hook):
         runner.message_hub.update_info("loop_stage", "train")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Records the metrics. In iteration-based training, they belong to the same row as the losses."""
+        """Records the metrics, and adds them to the row with the losses."""
         self._record(runner, "val", metrics)
-        if "train" in runner.phases and not self._loop.by_epoch:
-            self._complete_row(runner)
+        if "train" in runner.phases:
+            self._complete_row(runner, runner.epoch)
         numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
         runner.history.add(runner.epoch, runner.iter, numbers)
 

@@ -258,7 +258,12 @@ def output_path_of(checkpoint: str, to: str) -> str:
 
 
 def _suffix(to: str) -> str:
-    return SUFFIXES[check_choice("--to", to, NAMES)]
+    try:
+        return SUFFIXES[check_choice("--to", to, NAMES)]
+    except ArgumentError as error:
+        by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
+        error.suggestion = error.suggestion or by_suffix.get(f".{to.lstrip('.')}")
+        raise
 
 
 def _run_example(

@@ -92,8 +92,9 @@ def _allowed_types(parameter: inspect.Parameter) -> tuple[type, ...]:
     return tuple(members) if is_checkable else ()
 
 
-# Lightning's names of checkpoint settings.
+# Lightning's names of settings.
 _OTHER_NAMES = {
+    "accumulate_grad_batches": "accumulative_counts",
     "every_n_epochs": "interval",
     "mode": "rule",
     "monitor": "save_best",

@@ -16,7 +16,7 @@ from footplate.errors import CheckpointError
 from footplate.messages import list_names
 
 _MAX_KEYS = 10
-_META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_version", "mmengine_version")
+_META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "hparams", "footplate_version", "mmengine_version")
 
 
 class ContentSection(NamedTuple):

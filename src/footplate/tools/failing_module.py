@@ -43,7 +43,7 @@ class ComponentError(FootplateError):
         first = first_line(error)
         place = f" in {module}" if module else ""
         message = f"{stage} fails{place}: {type(error).__name__}: {first}"
-        super().__init__(message, key=key, notes=notes, hides_cause=True)
+        super().__init__(message, key=key, notes=[*notes, *getattr(error, "__notes__", ())], hides_cause=True)
         self.stage = stage
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.checkpoint.loading import code_to_load
 from footplate.checkpoint_names import BEST, best_prefix
-from footplate.engine.runner_arguments import PYTHON_ARGUMENTS
+from footplate.engine.sections import PYTHON_ARGUMENTS
 from footplate.messages import format_bytes, one_line
 from footplate.metric_names import Rule, find_metric, is_better, split_dataset
 from footplate.tools.analysis import (

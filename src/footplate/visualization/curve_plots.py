@@ -67,11 +67,15 @@ def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bo
         return "gradient norm"
     if trains and (group == "lr" or label.endswith(".lr")):
         return "learning rate"
-    where = "" if trains else f"validation: {group}" if slash else "validation"
+    where = "training"
+    if not trains:
+        where = f"validation: {group}" if slash else "validation"
     if "loss" in label:
-        return f"{where} loss".strip()
+        return "loss" if trains else f"{where} loss"
     largest = max(abs(y) for _, y in points)
-    return f"{where or 'training'}, {'up to 1' if largest <= 1 else 'up to 100' if largest <= 100 else 'above 100'}"
+    if largest <= 100:
+        return f"{where}, up to {1 if largest <= 1 else 100}"
+    return f"{where}, above 100"
 
 
 def plot(panels: Sequence[Panel], x_label: str, *, log_x: bool = False) -> Image.Image:

@@ -270,3 +270,9 @@ def test_loss_without_trainable_parameters_is_refused() -> None:
     model = net()
     with pytest.raises(ArgumentError, match="the loss does not depend on any trainable parameter"):
         OptimWrapper(SGD(model.parameters(), lr=0.1)).update_params(model(data(2)).detach().mean())
+
+
+def test_optimizer_that_needs_a_closure_is_refused() -> None:
+    model = net()
+    with pytest.raises(ArgumentError, match="the optimizer LBFGS needs a closure in each step"):
+        OptimWrapper(torch.optim.LBFGS(model.parameters())).update_params(model(data(2)).mean())

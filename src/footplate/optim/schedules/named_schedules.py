@@ -119,8 +119,11 @@ def _build_list(
 ) -> Schedules:
     """Builds the schedules of one optimizer. Warns about schedules that do not match the run."""
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
+    entries = cfg if is_list else [cfg]
+    if cfg is None:
+        entries = []
     built: Schedules = []
-    for index, entry in enumerate(cfg if is_list else [] if cfg is None else [cfg]):
+    for index, entry in enumerate(entries):
         place = f"{key}[{index}]" if is_list else key
         with at_key(place):
             schedule: ParamSchedule = torch_schedule(entry, optimizer, counts_epochs=counts_epochs) or _build(
@@ -179,11 +182,12 @@ def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None
         ArgumentError: A torch scheduler has fewer steps than the run, so it would fail during training.
     """
     epoch_length = lengths["epoch_length"]
-    by_end = sorted(
-        schedules,
-        key=lambda schedule: schedule.end * epoch_length if schedule.by_epoch and epoch_length else schedule.end,
-    )
-    last = {schedule.param_name: schedule for schedule in by_end}  # the last one of each field
+
+    def end_in_iterations(schedule: ParamSchedule) -> int:
+        return schedule.end * epoch_length if schedule.by_epoch and epoch_length else schedule.end
+
+    # The last schedule of each field.
+    last = {schedule.param_name: schedule for schedule in sorted(schedules, key=end_in_iterations)}
     for schedule in schedules:
         total = lengths["max_epochs" if schedule.by_epoch else "max_iters"]
         if total is None or schedule.takes_metrics or (schedule.by_epoch and epoch_length is None):

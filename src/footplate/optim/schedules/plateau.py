@@ -160,7 +160,9 @@ class ReduceOnPlateau(MetricSchedule):
             self._reduce()
 
     def _is_better(self, value: float) -> bool:
-        margin = 0.0 if math.isinf(self.best) else self.threshold * (self.best if self.threshold_rule == "rel" else 1)
+        margin = self.threshold * self.best if self.threshold_rule == "rel" else self.threshold
+        if math.isinf(self.best):  # before the first validation
+            margin = 0.0
         return value < self.best - margin if self.rule == "less" else value > self.best + margin
 
     def _reduce(self) -> None:

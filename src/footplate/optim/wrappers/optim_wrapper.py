@@ -186,7 +186,16 @@ class OptimWrapper(Accumulation):
             return
         if clipper is not None and not clipper.gives_norm:
             self._clip_gradients()
-        self._step_optimizer(**kwargs)
+        try:
+            self._step_optimizer(**kwargs)
+        except TypeError as error:
+            if "'closure'" not in str(error):
+                raise
+            raise ArgumentError(
+                f"the optimizer {type(self.optimizer).__name__} needs a closure in each step",
+                key="optim_wrapper.optimizer",
+                notes=["Call optimizer.step(closure=...) in training_step(model, batch, optimizer)."],
+            ) from error
 
     def _allows_step(self, norm: Tensor | None) -> bool:
         """Checks whether the guard allows a step. `norm` is the gradient norm, if known."""

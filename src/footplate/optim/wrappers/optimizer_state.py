@@ -40,15 +40,15 @@ class SavedParameter(NamedTuple):
 
 def layout_of(optimizer: Optimizer, names: Mapping[int, str]) -> Layout:
     """Returns the layout of an optimizer. `names` maps the id of each model parameter to its name."""
-    # A hook may have added a group with parameters that were not in the model when names were stored.
-    groups: list[dict[str, Tensor]] = [
-        {
-            names.get(id(parameter), f"param_groups.{number}.{index}"): parameter
-            for index, parameter in enumerate(group["params"])
-        }
-        for number, group in enumerate(optimizer.param_groups)
-    ]
-    by_name = {name: parameter for group in groups for name, parameter in group.items()}
+    groups: list[dict[str, Tensor]] = []
+    by_name: dict[str, Tensor] = {}
+    for number, group in enumerate(optimizer.param_groups):
+        named = {}
+        for index, parameter in enumerate(group["params"]):
+            # A hook may have added a group with parameters that were not in the model when names were stored.
+            named[names.get(id(parameter), f"param_groups.{number}.{index}")] = parameter
+        groups.append(named)
+        by_name |= named
     order = dict.fromkeys([*names.values(), *by_name])
     return Layout(groups, {name: by_name[name] for name in order if name in by_name}, bool(names))
 
@@ -78,11 +78,10 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
             values = saved_parameters[name].values if name in saved_parameters else {}
             if isinstance(optimizer, _SUPPORTED):
                 _check_shapes(name, values, parameter)
-            if values:
-                state[key] = {
-                    field: distribute_like(value, parameter) if isinstance(value, Tensor) and value.dim() else value
-                    for field, value in values.items()
-                }
+            for field, value in values.items():
+                if isinstance(value, Tensor) and value.dim():
+                    value = distribute_like(value, parameter)
+                state.setdefault(key, {})[field] = value
         groups.append({**group, **settings, "params": [*range(first, first + len(parameters))]})
         first += len(parameters)
     return {"state": state, "param_groups": groups}

@@ -7,7 +7,7 @@ import pytest
 
 from footplate.cli.main import main
 from footplate.config import Config
-from footplate.config.config_loader import Namespace
+from footplate.config.config import Namespace
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
 from footplate.tools.explain_keys import value_history

@@ -1,12 +1,7 @@
-"""Names of Runner arguments that are not config keys, and of arguments and methods in other engines."""
+"""Names of arguments and methods in other engines, for error messages."""
 
 from typing_extensions import Never
 
-from footplate.models import FUNCTIONS
-
-LENGTHS = ("max_epochs", "max_iters")
-PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
-"""Runner arguments that are not config keys."""
 ELSEWHERE = {
     "accumulate_grad_batches": "optim_wrapper=dict(optimizer=..., accumulative_counts=...)",
     "accelerator": "the environment variable CUDA_VISIBLE_DEVICES; an empty value selects the CPU",
@@ -44,8 +39,6 @@ ELSEWHERE = {
     "vis_backends": "visualizer=dict(vis_backends=[...])",
 }
 """Maps argument names from other engines to their footplate equivalents, for error messages."""
-RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
-"""Arguments that a resumed run leaves out of its recorded config, so that the config still starts the original run."""
 
 
 class MemberElsewhere:

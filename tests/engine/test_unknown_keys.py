@@ -1,11 +1,10 @@
 import contextlib
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from footplate.config import Config, check_top_level_keys
-from footplate.config.unknown_keys import misspelled_key
+from footplate.config import Config
+from footplate.engine.run_config import check_top_level_keys, misspelled_key
 from footplate.errors import ConfigKeyError, Origin
 
 NAMES = """
@@ -39,8 +38,9 @@ def test_typos_are_distinguished_from_other_keys(key: str, near: str | None) -> 
     assert misspelled_key(key, KNOWN) == near
 
 
-def test_misspelled_key_is_refused_with_its_line(write: Callable[[Mapping[str, str]], Path]) -> None:
-    main = write({"main.py": "model = dict()\ntrain_dataloder = dict(batch_size=2)\n"})
+def test_misspelled_key_is_refused_with_its_line(tmp_path: Path) -> None:
+    main = tmp_path / "main.py"
+    main.write_text("model = dict()\ntrain_dataloder = dict(batch_size=2)\n")
     with pytest.raises(ConfigKeyError, match="unknown key 'train_dataloder'") as caught:
         check_top_level_keys(Config.fromfile(main), KNOWN)
     assert caught.value.origin == Origin(str(main), 2)
@@ -48,9 +48,7 @@ def test_misspelled_key_is_refused_with_its_line(write: Callable[[Mapping[str, s
 
 
 @pytest.mark.parametrize(("value", "refused"), [("None", False), ("False", False), ("True", True), ("0", True)])
-def test_key_with_none_or_false_is_not_reported(
-    write: Callable[[Mapping[str, str]], Path], value: str, refused: bool
-) -> None:
-    cfg = Config.fromfile(write({"main.py": f"optimzer = {value}\n"}))
+def test_key_with_none_or_false_is_not_reported(value: str, refused: bool) -> None:
+    cfg = Config.fromstring(f"optimzer = {value}\n", ".py")
     with pytest.raises(ConfigKeyError) if refused else contextlib.nullcontext():
         check_top_level_keys(cfg, KNOWN)
