@@ -22,6 +22,7 @@ _Array = npt.NDArray[Any]
 _BLOCK = 64  # the number of boxes that `nms` compares with all other boxes at once
 
 
+@np.errstate(divide="ignore", invalid="ignore")
 def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
     """Returns the IoU of two sets of boxes of shape (4, ...). The shapes are broadcast."""
     corners = (*map(np.maximum, boxes[:2], others[:2]), *map(np.minimum, boxes[2:], others[2:]))
@@ -64,18 +65,17 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     order = scores.detach().sort(descending=True, stable=True)[1].cpu().numpy()
     corners = np.ascontiguousarray(boxes.detach().cpu().numpy()[order].T)
     blocks, rest = [np.empty(0, dtype=int)], np.arange(len(order))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        while len(rest):
-            block, rest = rest[:_BLOCK], rest[_BLOCK:]
-            ours = corners[:, block, None]
-            overlap = _ious(ours, corners[:, None, block], offset) > iou_threshold
-            remains = np.ones(len(block), dtype=bool)
-            for place in range(len(block)):
-                if remains[place]:
-                    remains[place + 1 :] &= ~overlap[place, place + 1 :]
-            blocks.append(block[remains])
-            overlap = _ious(ours[:, remains], corners[:, None, rest], offset) > iou_threshold
-            rest = rest[~overlap.any(0)]
+    while len(rest):
+        block, rest = rest[:_BLOCK], rest[_BLOCK:]
+        ours = corners[:, block, None]
+        overlap = _ious(ours, corners[:, None, block], offset) > iou_threshold
+        remains = np.ones(len(block), dtype=bool)
+        for place in range(len(block)):
+            if remains[place]:
+                remains[place + 1 :] &= ~overlap[place, place + 1 :]
+        blocks.append(block[remains])
+        overlap = _ious(ours[:, remains], corners[:, None, rest], offset) > iou_threshold
+        rest = rest[~overlap.any(0)]
     return torch.from_numpy(order[np.concatenate(blocks)]).to(boxes.device)
 
 
@@ -86,8 +86,7 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     """
     corners = dets.detach().cpu().numpy().T
     order = dets.detach()[:, 4].sort(descending=True, stable=True)[1].cpu().numpy()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        groups = _suppress(order, lambda best, rest: _ious(corners[:, [best]], corners[:, rest], 0) >= iou_threshold)
+    groups = _suppress(order, lambda best, rest: _ious(corners[:, [best]], corners[:, rest], 0) >= iou_threshold)
     return [group.tolist() for group in groups]
 
 
@@ -123,8 +122,7 @@ def softnms(
         dets[len(kept)] = torch.from_numpy(np.append(array[best], score[best]))
         kept.append(int(best))
         remaining = np.delete(remaining, place)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            overlap = _ious(array[[best]].T, array[remaining].T, offset)
+        overlap = _ious(array[[best]].T, array[remaining].T, offset)
         if method == 2:
             factor = np.exp(-(overlap * overlap) / sigma)
         else:

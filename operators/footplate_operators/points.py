@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate_operators.sampling import gradients, operators
+from footplate_operators.sampling import largest_of_groups, operators, positions
 
 _CHUNK = 1 << 24  # the maximum number of distances in memory
 
@@ -107,8 +107,7 @@ def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int
     and the squared distances to `dist2`, both of shape (B, M, nsample). Ignores `b`, `n` and `m`.
     """
     for chunk, squared in _squared_distances_in_chunks(new_xyz, xyz):
-        dist2[:, chunk], found = squared.topk(nsample, largest=False, sorted=True)
-        idx[:, chunk] = found.to(idx.dtype)
+        dist2[:, chunk], idx[:, chunk] = squared.topk(nsample, largest=False, sorted=True)
 
 
 def furthest_point_sampling_forward(
@@ -119,9 +118,8 @@ def furthest_point_sampling_forward(
     The points have shape (B, N, 3). Writes the indices to `idx_tensor`, of shape (B, samples). The values of
     `temp_tensor`, of shape (B, N), must be large and are overwritten.
     """
-    batch = torch.arange(len(points_tensor))
     _sample_furthest(
-        lambda last: (points_tensor - points_tensor[batch, last][:, None]).square().sum(-1), temp_tensor, idx_tensor
+        lambda sampled: (points_tensor - sampled[:, None]).square().sum(-1), points_tensor, temp_tensor, idx_tensor
     )
 
 
@@ -129,21 +127,23 @@ def furthest_point_sampling_with_dist_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
     """Works like `furthest_point_sampling_forward`, but `points_tensor` has the pairwise distances, (B, N, N)."""
-    batch = torch.arange(len(points_tensor))
-    _sample_furthest(lambda last: points_tensor[batch, last], temp_tensor, idx_tensor)
+    _sample_furthest(lambda distances: distances, points_tensor, temp_tensor, idx_tensor)
 
 
-def _sample_furthest(distances_to: Callable[[Tensor], Tensor], nearest: Tensor, indices: Tensor) -> None:
+def _sample_furthest(
+    distances_to: Callable[[Tensor], Tensor], points: Tensor, nearest: Tensor, indices: Tensor
+) -> None:
     """Writes the indices of the sampled points to `indices`.
 
-    `distances_to` takes the index of one point in each sample, and returns the squared distances to these points.
-    `nearest`, of shape (B, N), stores each point's distance to the nearest sampled point. Its initial values must be
-    large.
+    `distances_to` takes the rows of `points` for one point in each sample, and returns the squared distances to these
+    points. `nearest`, of shape (B, N), stores each point's distance to the nearest sampled point. Its initial values
+    must be large.
     """
-    last = torch.zeros(len(indices), dtype=torch.long, device=indices.device)
+    batch = torch.arange(len(points), device=points.device)
+    last = torch.zeros_like(batch)
     for step in range(indices.size(1)):
         indices[:, step] = last
-        torch.minimum(nearest, distances_to(last), out=nearest)
+        torch.minimum(nearest, distances_to(points[batch, last]), out=nearest)
         last = nearest.argmax(1)
 
 
@@ -190,9 +190,7 @@ def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor,
     `unknown` has shape (B, N, 3), and `known` has shape (B, M, 3). Writes the indices to `idx` and the squared
     distances to `dist2`, both of shape (B, N, 3) and sorted by distance.
     """
-    for chunk, squared in _squared_distances_in_chunks(unknown, known):
-        dist2[:, chunk], found = squared.topk(3, largest=False, sorted=True)
-        idx[:, chunk] = found.to(idx.dtype)
+    knn_forward(known, unknown, idx, dist2, 0, 0, 0, nsample=3)
 
 
 def _three_interpolate(features: Tensor, indices: Tensor, weights: Tensor, *sizes: int, **named: int) -> Tensor:
@@ -237,16 +235,14 @@ def chamfer_distance_backward(
 
     `grad_dist1` and `grad_dist2` are the gradients with respect to the squared distances.
     """
-
-    def distances(xyz1: Tensor, xyz2: Tensor) -> Tensor:
-        nearest2, nearest1 = (
-            each.gather(1, idx.long()[..., None].expand(-1, -1, 2)) for each, idx in ((xyz2, idx1), (xyz1, idx2))
-        )
-        return torch.cat(((xyz1 - nearest2).square().sum(-1), (xyz2 - nearest1).square().sum(-1)), 1)
-
-    found = gradients(distances, (xyz1, xyz2), torch.cat((grad_dist1, grad_dist2), 1))
-    grad_xyz1.add_(found[0])
-    grad_xyz2.add_(found[1])
+    for points, others, nearest, grad, grad_points, grad_others in (
+        (xyz1, xyz2, idx1, grad_dist1, grad_xyz1, grad_xyz2),
+        (xyz2, xyz1, idx2, grad_dist2, grad_xyz2, grad_xyz1),
+    ):
+        where = nearest.long()[..., None].expand_as(points)
+        change = 2 * grad[..., None] * (points - others.gather(1, where))
+        grad_points.add_(change)
+        grad_others.scatter_add_(1, where, -change)
 
 
 def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
@@ -257,13 +253,19 @@ def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
     Returns:
         A bool tensor of shape (..., M, T).
     """
-    shift = points[..., :, None, :] - boxes[..., None, :, :3]
-    size_x, size_y, size_z, angle = boxes[..., None, :, 3:7].unbind(-1)
-    cos, sin = angle.cos(), angle.sin()
-    along = shift[..., 0] * cos + shift[..., 1] * sin
-    aside = shift[..., 1] * cos - shift[..., 0] * sin
-    in_height = (shift[..., 2] - size_z / 2).abs() <= size_z / 2
-    return in_height & (along.abs() < size_x / 2) & (aside.abs() < size_y / 2)
+    along, aside, height = _relative_to_boxes(points, boxes).unbind(-1)
+    size_x, size_y, size_z = (boxes[..., None, :, 3:6] / 2).unbind(-1)
+    return ((height - size_z).abs() <= size_z) & (along.abs() < size_x) & (aside.abs() < size_y)
+
+
+def _relative_to_boxes(points: Tensor, boxes: Tensor) -> Tensor:
+    """Returns the points relative to the bottom centers of boxes, in the directions of the boxes' sizes.
+
+    See `_in_boxes` for the arguments. The result has shape (..., M, T, 3).
+    """
+    x, y, z = (points[..., :, None, :] - boxes[..., None, :, :3]).unbind(-1)
+    cos, sin = boxes[..., None, :, 6].cos(), boxes[..., None, :, 6].sin()
+    return torch.stack((x * cos + y * sin, y * cos - x * sin, z), -1)
 
 
 def points_in_boxes_part_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: Tensor) -> None:
@@ -323,13 +325,12 @@ def roiaware_pool3d_forward(
         inside = _in_boxes(pts, box[None])[:, 0].nonzero()[:, 0]
         if not len(inside):
             continue
-        shift, (cos, sin) = pts[inside] - box[:3], (box[6].cos(), box[6].sin())
-        along, aside = shift[:, 0] * cos + shift[:, 1] * sin, shift[:, 1] * cos - shift[:, 0] * sin
-        local = torch.stack([along + box[3] / 2, aside + box[4] / 2, shift[:, 2]], 1)
+        local = _relative_to_boxes(pts[inside], box[None])[:, 0]
+        local[:, :2] += box[3:5] / 2
         x, y, z = (local / (box[3:6] / number)).long().clamp(min=torch.zeros_like(number), max=number - 1).T
         voxels, order = ((x * number[1] + y) * number[2] + z).sort(stable=True)
-        occupied, groups, counts = voxels.unique_consecutive(return_inverse=True, return_counts=True)
-        ranks = torch.arange(len(voxels), device=pts.device) - (counts.cumsum(0) - counts)[groups]
+        occupied, counts = voxels.unique_consecutive(return_counts=True)
+        groups, ranks, _ = positions(counts)
         kept = ranks < limit
         points = occupied.new_full((len(occupied), limit), -1)
         points[groups[kept], ranks[kept]] = inside[order[kept]]
@@ -458,7 +459,7 @@ def hard_voxelize_forward(
     grouped = number.sort(stable=True)[1]  # points sorted by voxel; stable within each voxel
     counts = number.bincount(minlength=len(unique))
     within = torch.empty_like(number)
-    within[grouped] = arrival - (counts.cumsum(0) - counts)[number[grouped]]
+    within[grouped] = positions(counts)[1]
     taken = (number < max_voxels) & (within < max_points)
     voxels[number[taken], within[taken]] = points[kept[taken]]
     total = min(len(unique), max_voxels)
@@ -506,11 +507,7 @@ def dynamic_point_to_voxel_backward(
     if reduce_type == "mean":
         grads = grads / reduce_count[voxel][:, None]
     elif reduce_type == "max":
-        largest = feats[inside] == reduced_feats[voxel]
-        position = torch.arange(len(voxel), device=feats.device)[:, None].expand_as(largest)
-        first = torch.full_like(reduced_feats, len(voxel), dtype=torch.long).scatter_reduce(
-            0, voxel[:, None].expand_as(largest), position.masked_fill(~largest, len(voxel)), "amin"
-        )
-        grads = grads * (position == first[voxel])
+        _, first = largest_of_groups(feats[inside], voxel, len(reduced_feats))
+        grads = grads * (first[voxel] == torch.arange(len(voxel), device=feats.device)[:, None])
     grad_feats.zero_()
     grad_feats[inside] = grads

@@ -19,7 +19,15 @@ import torch
 from torch import Tensor
 
 from footplate_operators.compiled import compiled_operators, compute_type
-from footplate_operators.sampling import bilinear_corners, gradients, operators, pixel_rows, weighted_rows
+from footplate_operators.sampling import (
+    bilinear_corners,
+    gradients,
+    largest_of_groups,
+    operators,
+    pixel_rows,
+    positions,
+    weighted_rows,
+)
 
 
 class _Samples(NamedTuple):
@@ -59,20 +67,13 @@ def _samples(heights: Tensor, widths: Tensor, bins: tuple[int, int], sampling_ra
         grid_rows = (heights / rows).ceil().long().clamp(min=0)
         grid_columns = (widths / columns).ceil().long().clamp(min=0)
     counts = (grid_rows * grid_columns).repeat_interleave(rows * columns)
-    of_bin, within, starts = _positions(counts)
+    of_bin, within, starts = positions(counts)
     roi = of_bin // (rows * columns)
     grid_row = within // grid_columns[roi]
     grid_column = within % grid_columns[roi]
     down = of_bin // columns % rows + (grid_row + 0.5) / grid_rows[roi]
     across = of_bin % columns + (grid_column + 0.5) / grid_columns[roi]
     return _Samples(roi, of_bin, down.to(heights.dtype), across.to(heights.dtype), starts, counts.clamp(min=1))
-
-
-def _positions(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the bin of each point, the index of each point within its bin, and the first point of each bin."""
-    starts = counts.cumsum(0) - counts
-    of_bin = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-    return of_bin, torch.arange(len(of_bin), device=counts.device) - starts[of_bin], starts
 
 
 class _Points(NamedTuple):
@@ -108,26 +109,6 @@ def _aligned_points(
     return _Points(samples, rois[:, 0].long()[roi], y, x)
 
 
-def _largest_of_bins(values: Tensor, of_bin: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """Returns the largest value in each bin, and the position of its first occurrence.
-
-    Args:
-        values: Values of shape (S, C).
-        of_bin: The bin of each row of `values`, of shape (S,).
-        bins: The number of bins.
-
-    Returns:
-        The values and the positions, both of shape (bins, C). Bins without rows have value 0 and position -1.
-    """
-    where = of_bin[:, None].expand_as(values)
-    largest = values.new_full((bins, values.size(1)), float("-inf")).scatter_reduce(0, where, values, "amax")
-    position = torch.arange(len(values), device=values.device)[:, None].expand_as(values)
-    candidates = torch.where(values == largest[of_bin], position, len(values))
-    first = torch.full_like(largest, len(values), dtype=torch.long).scatter_reduce(0, where, candidates, "amin")
-    empty = first == len(values)
-    return largest.masked_fill(empty, 0), first.masked_fill(empty, -1)
-
-
 def roi_align_forward(
     input: Tensor,
     rois: Tensor,
@@ -161,7 +142,7 @@ def roi_align_forward(
     indices, weights = bilinear_corners(points.y, points.x, height, width)
     indices = indices + (points.image * height * width)[:, None]
     values = weighted_rows(pixel_rows(input), indices, weights)
-    largest, first = _largest_of_bins(values, points.samples.bin, len(rois) * aligned_height * aligned_width)
+    largest, first = largest_of_groups(values, points.samples.bin, len(rois) * aligned_height * aligned_width)
     for target, found in ((output, largest), (argmax_y, _at(points.y, first)), (argmax_x, _at(points.x, first))):
         target.copy_(found.view(-1, *bins, input.size(1)).permute(0, 3, 1, 2))
 
@@ -231,13 +212,13 @@ def roi_pool_forward(
     first_column, last_column = _pixel_range(left, roi_width, pooled_width, width)
     rows, columns = (last_row - first_row)[:, :, None], (last_column - first_column)[:, None, :]
     counts = (rows.clamp(min=0) * columns.clamp(min=0)).flatten()
-    of_bin, within, _ = _positions(counts)
+    of_bin, within, _ = positions(counts)
     roi = of_bin // (pooled_height * pooled_width)
     row, column = of_bin // pooled_width % pooled_height, of_bin % pooled_width
     bin_columns = (last_column - first_column)[roi, column]
     pixel = (first_row[roi, row] + within // bin_columns) * width + first_column[roi, column] + within % bin_columns
     values = pixel_rows(input)[rois[:, 0].long()[roi] * height * width + pixel]
-    largest, first = _largest_of_bins(values, of_bin, len(counts))
+    largest, first = largest_of_groups(values, of_bin, len(counts))
     where = torch.cat((pixel, pixel.new_tensor([-1])))[first]
     for target, found in ((output, largest), (argmax, where)):
         target.copy_(found.view(-1, pooled_height, pooled_width, channels).permute(0, 3, 1, 2))
@@ -374,15 +355,13 @@ def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float
     """
     count, _, height, width = features.shape
     center_y, center_x, box_width, box_height = (boxes.reshape(-1, 5)[:, :4] * spatial_scale).unbind(1)
-    angle = boxes.reshape(-1, 5)[:, 4]
-    cos, sin = angle.cos() / 2, angle.sin() / 2
-    along, aside = torch.stack((cos * box_width, sin * box_width)), torch.stack((sin * box_height, cos * box_height))
-    y, x = [center_y], [center_x]
-    if points == 5:
-        for sign_width, sign_height in ((1, 1), (-1, 1), (-1, -1), (1, -1)):
-            x.append(center_x + sign_width * along[0] - sign_height * aside[0])
-            y.append(center_y + sign_width * along[1] + sign_height * aside[1])
-    indices, weights = bilinear_corners(torch.stack(y, 1), torch.stack(x, 1), height, width)
+    angle = boxes.reshape(-1, 5)[:, 4:]
+    cos, sin = angle.cos(), angle.sin()
+    sides = boxes.new_tensor([[0, 0], [1, 1], [-1, 1], [-1, -1], [1, -1]])[:points] / 2  # the center and the corners
+    along, aside = box_width[:, None] * sides[:, 0], box_height[:, None] * sides[:, 1]  # (N * H * W, points)
+    x = center_x[:, None] + along * cos - aside * sin
+    y = center_y[:, None] + along * sin + aside * cos
+    indices, weights = bilinear_corners(y, x, height, width)
     image = torch.arange(count, device=features.device).repeat_interleave(height * width) * height * width
     sampled = weighted_rows(pixel_rows(features), (indices + image[:, None, None]).flatten(1), weights.flatten(1))
     return features + sampled.view(count, height, width, -1).permute(0, 3, 1, 2)

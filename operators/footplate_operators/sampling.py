@@ -67,6 +67,40 @@ def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor, starts: Tensor
     return F.embedding_bag(indices, rows, starts, mode="sum", per_sample_weights=weights)
 
 
+def positions(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers points that are sorted by group.
+
+    Args:
+        counts: The number of points in each group.
+
+    Returns:
+        The group of each point, the index of each point within its group, and the first point of each group.
+    """
+    starts = counts.cumsum(0) - counts
+    group = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    return group, torch.arange(len(group), device=counts.device) - starts[group], starts
+
+
+def largest_of_groups(values: Tensor, group: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Returns the largest value in each group, and the position of its first occurrence.
+
+    Args:
+        values: Values of shape (S, C).
+        group: The group of each row of `values`, of shape (S,).
+        count: The number of groups.
+
+    Returns:
+        The values and the positions, both of shape (count, C). Groups without rows have value 0 and position -1.
+    """
+    where = group[:, None].expand_as(values)
+    largest = values.new_full((count, values.size(1)), float("-inf")).scatter_reduce(0, where, values, "amax")
+    position = torch.arange(len(values), device=values.device)[:, None].expand_as(values)
+    candidates = torch.where(values == largest[group], position, len(values))
+    first = torch.full_like(largest, len(values), dtype=torch.long).scatter_reduce(0, where, candidates, "amin")
+    empty = first == len(values)
+    return largest.masked_fill(empty, 0), first.masked_fill(empty, -1)
+
+
 def gradients(
     function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad_output: Tensor | None = None
 ) -> tuple[Tensor, ...]:

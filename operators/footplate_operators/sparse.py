@@ -16,6 +16,8 @@ from math import prod
 import torch
 from torch import Tensor
 
+from footplate_operators.sampling import positions
+
 
 def get_indice_pairs_3d_forward(
     indices: Tensor,
@@ -79,7 +81,7 @@ def get_indice_pairs_3d_forward(
     counts = hits.sum(1)
     pairs = indices.new_full((len(numbers), 2, number), -1, dtype=torch.int32)
     kernel, cell = hits.nonzero(as_tuple=True)
-    column = torch.arange(len(cell), device=device) - (counts.cumsum(0) - counts)[kernel]
+    column = positions(counts)[1]
     pairs[kernel, 0, column] = cell.int()
     pairs[kernel, 1, column] = order[rows[kernel, cell]].int()
     return [found, pairs, counts.int()]

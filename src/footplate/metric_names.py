@@ -41,7 +41,8 @@ class MissingMetricError(ArgumentError):
         advice = (
             "Set val_cfg=dict(loss=True). With training_step=..., also pass loss=..., a function of (output, target)."
             if metric == "loss"
-            else "Add a function or BaseMetric that computes it to val_evaluator. Values from hooks cannot be used."
+            else "Add a function or BaseMetric that computes it to val_evaluator, or return it from evaluate() of a "
+            "first-generation dataset. Values from hooks cannot be used."
         )
         super().__init__(
             f"{what} selects the metric '{name}', which validation does not compute",

@@ -77,6 +77,7 @@ def test_get_logger_writes_to_the_screen_of_rank_0(
         "logger = get_logger('mine', 'mine.log')\n"
         "get_logger('mine', 'mine.log').info('parameters: 3 M')\n"
         "get_logger('quiet', log_level=30).info('hidden')\n"
+        "import logging; logging.getLogger('footplate').warning('epoch 1')\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     if rank != "0":
@@ -85,4 +86,5 @@ def test_get_logger_writes_to_the_screen_of_rank_0(
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.count("footplate.mine - INFO - parameters: 3 M\n") == lines
     assert "hidden" not in done.stdout
-    assert (tmp_path / "mine.log").read_text().count("parameters: 3 M") == 1
+    log = (tmp_path / "mine.log").read_text()
+    assert [log.count(text) for text in ("parameters: 3 M", "epoch 1")] == [1, 1]

@@ -6,7 +6,8 @@ import pytest
 from footplate import registry as core
 from footplate.errors import DuplicateNameError, UnknownNameError
 from footplate.openmmlab.code_bases import Registry
-from footplate.openmmlab.mmengine import registry_members
+from footplate.openmmlab.mmengine.registry_members import RegistryMembers
+from footplate.openmmlab.mmengine.runner_members import add_members
 from footplate.registry import DATASETS, MODELS, TRANSFORMS, using_scope
 
 
@@ -82,7 +83,7 @@ def test_members_for_code_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "more_shapes.py").write_text(
         "from shapes_of_a_code_base import SHAPES\n@SHAPES.register_module()\nclass Round: pass\n"
     )
-    registry_members.add_members()
+    add_members(RegistryMembers)
     monkeypatch.syspath_prepend(str(tmp_path))
     found = __import__("shapes_of_a_code_base")
     assert found.SHAPES.scope == "shapes_of_a_code_base"

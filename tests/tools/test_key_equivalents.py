@@ -2,7 +2,7 @@ from pathlib import Path
 
 from footplate.config import Config
 from footplate.errors import BuildError, Origin
-from footplate.tools.key_equivalents import restore_key
+from footplate.tools.key_equivalents import original_key, restore_key
 
 
 def test_key_of_a_nested_section_is_found_by_its_location(tmp_path: Path) -> None:
@@ -24,3 +24,11 @@ def test_key_of_a_writer_is_that_of_the_logger(tmp_path: Path) -> None:
     error = BuildError("missing", key="visualizer.vis_backends[1]", origin=Origin(str(path), 1))
     restore_key(error, Config.fromfile(path))
     assert error.key == "log_config.hooks[2]"
+
+
+def test_changes_of_a_translated_config_have_the_keys_that_the_user_wrote() -> None:
+    schedule = {"policy": "step", "warmup": "linear", "warmup_iters": 500, "step": [8]}
+    old = Config({"lr_config": schedule, "runner": {"type": "EpochBasedRunner", "max_epochs": 12}})
+    paths = ["randomness", "param_scheduler[1].end", "train_cfg.max_epochs"]
+    assert [original_key(old, path) for path in paths] == ["seed", "lr_config", "runner.max_epochs"]
+    assert original_key(Config({"train_cfg": {"max_epochs": 12}}), "train_cfg.max_epochs") == "train_cfg.max_epochs"

@@ -182,6 +182,16 @@ class LoadReport:
         """Whether the file and the model have the same keys and shapes."""
         return not (self.missing or self.unexpected or self.mismatched)
 
+    @property
+    def swapped(self) -> tuple[str, ...]:
+        """File keys that a first-generation EMA hook added, such as `ema_conv_weight` for `conv.weight`.
+
+        The hook swaps them with the model's own weights, so that the averages have the model's keys when an epoch ends.
+        """
+        keys = (*self.loaded, *(each.key for each in self.mismatched), *self.unexpected)
+        names = {f"ema_{key.replace('.', '_')}" for key in keys}
+        return tuple(key for key in self.unexpected if key in names)
+
     def require_whole_model(self) -> None:
         """Checks that every tensor of the model was loaded.
 
@@ -204,7 +214,13 @@ class LoadReport:
         count = len(self.loaded) + len(self.missing) + len(self.mismatched)
         lines = [f"Loaded {len(self.loaded)} of {count} tensors from '{self.source}'"]
         lines += _list_keys("missing from the file", self.missing)
-        lines += _list_keys("not in the model", self.unexpected)
+        swapped = self.swapped
+        if swapped:
+            lines.append(
+                f"  of an EMA hook and not in the model ({len(swapped)}): ema_*. In a checkpoint from the end of an "
+                "epoch, the loaded tensors are the averages."
+            )
+        lines += _list_keys("not in the model", [key for key in self.unexpected if key not in swapped])
         lines += _list_keys("with a different shape", self.mismatched)
         return "\n".join(lines)
 
@@ -257,7 +273,8 @@ def load_weights(
     _shard_like(weights, expected)
     report = _copy_into(module, weights, expected, name)
     _check_fit(report, strict=strict)
-    _logger.log(logging.INFO if report.is_complete else logging.WARNING, "%s", report)
+    is_expected = not (report.missing or report.mismatched) and report.unexpected == report.swapped
+    _logger.log(logging.INFO if is_expected else logging.WARNING, "%s", report)
     return report
 
 

@@ -1,10 +1,10 @@
 """Defines the argument parser, the options that several commands share, and suggestions for unknown arguments."""
 
-import argparse
 import json
 import math
 import re
 import sys
+from argparse import REMAINDER, ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -22,10 +22,9 @@ _REPLACED = {  # options of the code bases' train.py and test.py
     **dict.fromkeys(("--gpus", "--gpu-id", "--gpu-ids"), _DEVICES),
     **dict.fromkeys(("--eval", "--out", "--show", "--show-dir", "--format-only"), _IN_SCRIPT),
 }
-_MISSING = re.compile(r"the following arguments are required: (.+)")
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(ArgumentParser):
     """Parses the command line, or the arguments of one command.
 
     Usage lines show only positional arguments and required options, in an order that the parser accepts. Error messages
@@ -41,13 +40,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the error with a reference to `--help`, and exits with code 2. With `--json`, prints JSON as well."""
-        choice, missing = _INVALID_CHOICE.search(message), _MISSING.search(message)
+        choice = _INVALID_CHOICE.search(message)
         if choice:
             known = re.findall(r"[\w-]+", choice[2])
             near = nearest(choice[1], known)
             hint = f"did you mean '{near}'?" if near else f"use {', '.join(known)}"
             message = f"invalid choice '{choice[1]}'; {hint}"
-        elif missing and any(word.startswith("--") for word in self._given):
+        elif "arguments are required" in message and any(word.startswith("--") for word in self._given):
             message += "; put them before the options, because some options take all arguments that follow"
         if "--json" in self._given:
             error = {"type": "ArgumentError", "message": message, "notes": [], "exit_code": 2}
@@ -58,14 +57,14 @@ class Parser(argparse.ArgumentParser):
         """Shortens the usage to positional arguments and required options. The help still lists the other options."""
         formatter = self._get_formatter()
         placed = [action for action in self._actions if not action.option_strings]
-        if any(isinstance(action, argparse._SubParsersAction) for action in placed):
+        if any(isinstance(action, _SubParsersAction) for action in placed):
             return
         words = [formatter._format_args(each, formatter._get_default_metavar_for_positional(each)) for each in placed]
         for each in self._actions:
             if each.option_strings and each.required:
                 words.append(f"{each.option_strings[-1]} {formatter._format_args(each, each.dest.upper())}")
         parts = [*words, "[options]"]
-        if placed and placed[-1].nargs == argparse.REMAINDER:  # contains all options that follow
+        if placed and placed[-1].nargs == REMAINDER:  # contains all options that follow
             parts = ["[options]", *words[:-1], f"[{placed[-1].metavar}...]"]
         self.usage = " ".join(["%(prog)s", *parts])
 
@@ -76,20 +75,39 @@ def number(convert: Callable[[str], float], least: float, most: float = math.inf
     def parse(text: str) -> float:
         value = convert(text)
         if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"must be a number from {least} to {most}, not {text}")
+            raise ArgumentTypeError(f"must be a number from {least} to {most}, not {text}")
         return value
 
     parse.__name__ = convert.__name__  # argparse shows it if the text is not a number
     return parse
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
+def add_command(
+    subparsers: Any, name: str, run: Callable[[Namespace], int], text: str, description: str, example: str = ""
+) -> ArgumentParser:
+    """Adds the parser of a command, and returns it.
+
+    Args:
+        subparsers: The parsers of all commands.
+        name: The name of the command.
+        run: The function that takes the parsed arguments and returns the exit code.
+        text: A short description for the list of commands.
+        description: The description of the command.
+        example: An example to show at the end of the help.
+    """
+    epilog = f"Example: {example}" if example else None
+    parser: ArgumentParser = subparsers.add_parser(name, help=text, description=description, epilog=epilog)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_config(parser: ArgumentParser) -> None:
     """Adds the arguments for a config and its overrides to the parser."""
     parser.add_argument("config", metavar="CONFIG", help="a config file or the name of a recipe")
     add_overrides(parser)
 
 
-def add_overrides(parser: argparse.ArgumentParser) -> None:
+def add_overrides(parser: ArgumentParser) -> None:
     """Adds the options that override config keys."""
     for flag, text in (
         ("--set", "override config keys; to add a key that does not exist, write +KEY=VALUE"),
@@ -98,7 +116,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(flag, metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=text)
 
 
-def add_trust(parser: argparse.ArgumentParser) -> None:
+def add_trust(parser: ArgumentParser) -> None:
     """Adds `--trust`, which allows a checkpoint to execute code."""
     parser.add_argument(
         "--trust",
@@ -107,7 +125,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_trained(parser: argparse.ArgumentParser) -> None:
+def add_trained(parser: ArgumentParser) -> None:
     """Adds the arguments for a trained model: the checkpoint, its config, overrides, `--trust` and `--cpu`."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
     parser.add_argument(
@@ -120,14 +138,14 @@ def add_trained(parser: argparse.ArgumentParser) -> None:
     add_cpu(parser)
 
 
-def add_cpu(parser: argparse.ArgumentParser) -> None:
+def add_cpu(parser: ArgumentParser) -> None:
     """Adds `--cpu`, which runs GPU code on the CPU."""
     parser.add_argument(
         "--cpu", action="store_true", help="run on the CPU, even code that calls .cuda() or passes device='cuda'"
     )
 
 
-def add_no_patches(parser: argparse.ArgumentParser) -> None:
+def add_no_patches(parser: ArgumentParser) -> None:
     """Adds `--no-patches`, which disables the patches for first-generation code."""
     parser.add_argument(
         "--no-patches",
@@ -136,7 +154,7 @@ def add_no_patches(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespace, unknown: Sequence[str]) -> NoReturn:
+def refuse_unknown(command: ArgumentParser, arguments: Namespace, unknown: Sequence[str]) -> NoReturn:
     """Exits with an error about arguments that the command does not know. Suggests an option or config key."""
     flag, _, value = unknown[0].partition("=")
     if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
@@ -156,7 +174,7 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
     command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
-def _key_ending_in(name: str, arguments: argparse.Namespace) -> str:
+def _key_ending_in(name: str, arguments: Namespace) -> str:
     """Returns the path of a config key called `name`, or "" if none exists. Prefers keys that footplate reads."""
     from footplate.config import Config
     from footplate.config.key_paths import split_path
@@ -169,5 +187,5 @@ def _key_ending_in(name: str, arguments: argparse.Namespace) -> str:
     except (AttributeError, FootplateError, OSError):  # reported once the arguments are valid
         return ""
     read = keys_read(cfg)
-    used = [path for path in paths if next(iter(split_path(path))) in read]  # the others are variables
+    used = [path for path in paths if split_path(path)[0] in read]  # the others are variables
     return [*used, *paths, ""][0]

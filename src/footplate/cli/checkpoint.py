@@ -1,12 +1,14 @@
 """Implements the commands `footplate checkpoint show|verify|average|export|consolidate|shard`."""
 
-import argparse
 import re
+from argparse import ArgumentParser, Namespace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_trust
+from footplate.cli.arguments import add_command, add_trust
 from footplate.cli.output import print_json, print_result, print_text, wants_json, wrap_for_screen
-from footplate.messages import pluralize
+from footplate.errors import ArgumentError, CheckpointError
+from footplate.messages import format_bytes, pluralize
 
 if TYPE_CHECKING:
     from footplate.tools.checkpoint_contents import Contents
@@ -16,30 +18,24 @@ _MAX_ROWS = 20  # weights to show without --all
 
 def add_commands(subparsers: Any) -> None:
     """Adds the command and its subcommands to the parser."""
-    parser = subparsers.add_parser(
-        "checkpoint",
-        help="show, verify, average, export or convert checkpoints",
-        description="Show, verify, average, export or convert checkpoints.",
-    )
+    text = "show, verify, average, export or convert checkpoints"
+    parser = subparsers.add_parser("checkpoint", help=text, description=f"{text.capitalize()}.")
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(name: str, run: Any, text: str, output: str = "", metavar: str = "FILE") -> argparse.ArgumentParser:
-        action: argparse.ArgumentParser = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}."
-        )
-        action.set_defaults(run=run)
+    def add(name: str, run: Any, text: str, output: str = "", metavar: str = "FILE") -> ArgumentParser:
+        action = add_command(actions, name, run, text, f"{text[0].upper()}{text[1:]}.")
         if output:
             action.add_argument("-o", "--output", metavar=metavar, required=True, help=output)
         return action
 
-    files = {"metavar": "FILE", "nargs": "+", "help": "a checkpoint file or the folder of a sharded checkpoint"}
     show = add("show", show_contents, "show the contents of checkpoints")
-    show.add_argument("files", **files)  # type: ignore[arg-type]
-    show.add_argument("--all", action="store_true", help=f"list every weight, not only the first {_MAX_ROWS}")
     verify = add("verify", verify_files, "check that files are intact; exit with status 1 if a file is damaged")
-    verify.add_argument("files", **files)  # type: ignore[arg-type]
     average = add("average", average_files, "average the weights of several checkpoints", "the file to write")
-    average.add_argument("files", **files)  # type: ignore[arg-type]
+    for action in (show, verify, average):
+        action.add_argument(
+            "files", metavar="FILE", nargs="+", help="a checkpoint file or the folder of a sharded checkpoint"
+        )
+    show.add_argument("--all", action="store_true", help=f"list every weight, not only the first {_MAX_ROWS}")
     add_trust(average)
     export = add("export", export_file, "write only the weights", "the .pth or .safetensors file to write")
     export.add_argument("file", metavar="FILE", help="a checkpoint")
@@ -75,7 +71,7 @@ def add_commands(subparsers: Any) -> None:
     shard.add_argument("--parts", metavar="N", type=int, default=8, help="the number of shards (default: 8)")
 
 
-def show_contents(arguments: argparse.Namespace) -> int:
+def show_contents(arguments: Namespace) -> int:
     """Prints the contents of each checkpoint."""
     from footplate.tools.checkpoint_contents import read_contents
 
@@ -88,10 +84,9 @@ def show_contents(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def verify_files(arguments: argparse.Namespace) -> int:
+def verify_files(arguments: Namespace) -> int:
     """Prints whether each file is intact. Returns 1 if any file is damaged."""
     from footplate.checkpoint import verify
-    from footplate.errors import CheckpointError
 
     code = 0
     files = []
@@ -111,7 +106,7 @@ def verify_files(arguments: argparse.Namespace) -> int:
     return code
 
 
-def average_files(arguments: argparse.Namespace) -> int:
+def average_files(arguments: Namespace) -> int:
     """Averages the weights of several checkpoints and writes the result."""
     from footplate.checkpoint import save_checkpoint, trusting
     from footplate.checkpoint_names import SUFFIXES
@@ -127,10 +122,9 @@ def average_files(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def export_file(arguments: argparse.Namespace) -> int:
+def export_file(arguments: Namespace) -> int:
     """Writes the weights of a checkpoint to a file."""
     from footplate.checkpoint import trusting
-    from footplate.errors import ArgumentError
     from footplate.tools.checkpoint_conversion import export_weights
 
     revise_keys = []
@@ -157,7 +151,7 @@ def export_file(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def consolidate_folder(arguments: argparse.Namespace) -> int:
+def consolidate_folder(arguments: Namespace) -> int:
     """Converts a sharded checkpoint to a single file."""
     from footplate.tools.checkpoint_conversion import consolidate
 
@@ -167,7 +161,7 @@ def consolidate_folder(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def shard_file(arguments: argparse.Namespace) -> int:
+def shard_file(arguments: Namespace) -> int:
     """Converts a single file to a sharded checkpoint."""
     from footplate.tools.checkpoint_conversion import shard
 
@@ -179,10 +173,6 @@ def shard_file(arguments: argparse.Namespace) -> int:
 
 def _describe(found: "Contents", most: int | None) -> list[str]:
     """Returns lines of text that describe a checkpoint. Lists at most `most` weights, or all weights if it is None."""
-    from datetime import datetime, timezone
-
-    from footplate.messages import format_bytes
-
     digest = "no digest"
     if found.digest.sha256 is not None:
         saved = datetime.fromtimestamp(found.digest.saved / 1e9, tz=timezone.utc)

@@ -1,6 +1,6 @@
 """Reads the config given on the command line, and applies `--set` and `--cfg-options`."""
 
-import argparse
+from argparse import Namespace
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from footplate.config import Config, ConfigDict
 
 
-def read_run_config(arguments: argparse.Namespace) -> "Config":
+def read_run_config(arguments: Namespace) -> "Config":
     """Loads the config of a run and applies `--work-dir` and `--launcher`.
 
     The work_dir defaults to `work_dirs/<config name>`.
@@ -28,11 +28,14 @@ def has_automatic_batch_size(cfg: "Config") -> bool:
     """Checks whether a config of either generation sets the training batch size to "auto"."""
     data = cfg.get("data")
     sections = [cfg.get("train_dataloader"), data, data.get("train_dataloader") if isinstance(data, dict) else None]
-    dicts = [section for section in sections if isinstance(section, dict)]
-    return any("auto" in (section.get("batch_size"), section.get("samples_per_gpu")) for section in dicts)
+    return any(
+        "auto" in (section.get("batch_size"), section.get("samples_per_gpu"))
+        for section in sections
+        if isinstance(section, dict)
+    )
 
 
-def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
+def read_config(arguments: Namespace, *, import_custom_modules: bool = True) -> "Config":
     """Loads the config given in the arguments and applies the overrides.
 
     `import_custom_modules` specifies whether to import the modules that the config uses.
@@ -44,9 +47,7 @@ def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = 
     return apply_override_arguments(cfg, arguments, import_custom_modules=import_custom_modules)
 
 
-def apply_override_arguments(
-    cfg: "Config", arguments: argparse.Namespace, *, import_custom_modules: bool = True
-) -> "Config":
+def apply_override_arguments(cfg: "Config", arguments: Namespace, *, import_custom_modules: bool = True) -> "Config":
     """Applies `--cfg-options` and `--set` to a config in place, and returns the config.
 
     `import_custom_modules` specifies whether to import the modules that the config uses.
@@ -64,7 +65,7 @@ def apply_override_arguments(
     return cfg
 
 
-def _apply_overrides(cfg: "Config", arguments: argparse.Namespace, import_modules: Callable[[], None]) -> None:
+def _apply_overrides(cfg: "Config", arguments: Namespace, import_modules: Callable[[], None]) -> None:
     from footplate.errors import OverrideError
     from footplate.tools.key_equivalents import accepted_in_either_generation, suggest_equivalent
     from footplate.tools.overrides import apply_overrides

@@ -1,8 +1,9 @@
 """Implements the command `footplate doctor`."""
 
-import argparse
+from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
+from footplate.cli.arguments import add_command
 from footplate.cli.output import print_result
 
 if TYPE_CHECKING:
@@ -11,21 +12,22 @@ if TYPE_CHECKING:
 
 def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    doctor = subparsers.add_parser(
+    doctor = add_command(
+        subparsers,
         "doctor",
-        help="list missing packages of code bases, and how to install them",
-        description="Import a code base, or all code bases and custom_imports that a config uses. List each package "
+        check_installation,
+        "list missing packages of code bases, and how to install them",
+        "Import a code base, or all code bases and custom_imports that a config uses. List each package "
         "that is missing or has an unsuitable version, and one command that installs them all. Without an argument, "
         "check the optional packages and all installed code bases. Exit with status 2 if there is a problem.",
-        epilog="Example: footplate doctor mmdet",
+        "footplate doctor mmdet",
     )
     doctor.add_argument(
         "target", metavar="CODE_BASE | CONFIG", nargs="?", help="such as mmseg, or mmseg0 for version 0.x"
     )
-    doctor.set_defaults(run=check_installation)
 
 
-def check_installation(arguments: argparse.Namespace) -> int:
+def check_installation(arguments: Namespace) -> int:
     """Prints the problems found in each code base. Returns 2 if there are any."""
     from footplate.config import Config
     from footplate.errors import ConfigError

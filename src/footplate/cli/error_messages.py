@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sysconfig
-import traceback
+from traceback import FrameSummary, extract_tb
 from typing import TYPE_CHECKING, Any
 
 from footplate.errors import FootplateError
@@ -57,15 +57,14 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
         lines = [f"error: {_summarize(error)}"]
         for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
             lines.append(f"  {'called at' if number else 'at'} {_location(frame)}, in {frame.name}: {frame.line}")
-        lines += [f"  {progress}"] if progress else []
-        lines += [f"  {note}" for note in getattr(error, "__notes__", ())]
-        advice = [advice for text, advice in _ADVICE.items() if text in str(error)]
+        details = [progress, *getattr(error, "__notes__", ())]
+        details += [advice for text, advice in _ADVICE.items() if text in str(error)]
         if isinstance(error, (IndexError, RuntimeError)):
             from footplate.tools.failing_module import label_advice
 
-            advice += filter(None, [label_advice(error)])
-        lines += [f"  {each}" for each in advice]
-        return "\n".join([*lines, f"  {option} shows the whole traceback"]) + "\n", 1
+            details.append(label_advice(error))
+        lines += [f"  {detail}" for detail in (*details, f"{option} shows the whole traceback") if detail]
+        return "\n".join(lines) + "\n", 1
     if isinstance(error, OSError) and is_of_system:
         action = "write" if error.filename is None else f"use '{error.filename}'"
         return f"error: cannot {action}: {error.strerror}\n", 2
@@ -114,7 +113,7 @@ def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> No
         raise found from error
 
 
-def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
+def user_frames(error: BaseException) -> list[FrameSummary]:
     """Returns the frames of user code in an error's traceback, innermost first.
 
     User code is code outside footplate, the standard library and installed packages.
@@ -128,32 +127,28 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
     ]
 
 
-def _package_frames(error: BaseException) -> list[traceback.FrameSummary]:
+def _package_frames(error: BaseException) -> list[FrameSummary]:
     """Returns the frames of installed packages in an error's traceback, innermost first.
 
     Skips frames of torch and NumPy, because footplate may have called them with wrong arguments. Stops at the first
     frame of footplate.
     """
-    frames = [
-        frame
-        for frame in _frames(error)
-        if frame.filename.startswith(_PACKAGE) or _INSTALLED.search(frame.filename) is not None
-    ]
-    return list(itertools.takewhile(lambda frame: not frame.filename.startswith(_PACKAGE), frames))
+    frames = itertools.takewhile(lambda frame: not frame.filename.startswith(_PACKAGE), _frames(error))
+    return [frame for frame in frames if _INSTALLED.search(frame.filename)]
 
 
-def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+def _frames(error: BaseException) -> list[FrameSummary]:
     """Returns the traceback frames of an error and its causes, innermost first."""
-    frames = list(traceback.extract_tb(error.__traceback__))
+    frames = list(extract_tb(error.__traceback__))
     if _WORKER_ERROR.match(str(error)):
         found = _FRAME.findall(str(error))
-        frames += [traceback.FrameSummary(file, int(line), name, line=text) for file, line, name, text in found]
+        frames += [FrameSummary(file, int(line), name, line=text) for file, line, name, text in found]
     if error.__cause__ is not None:
         frames += reversed(_frames(error.__cause__))
     return frames[::-1]
 
 
-def _location(frame: traceback.FrameSummary) -> str:
+def _location(frame: FrameSummary) -> str:
     relative = os.path.relpath(frame.filename)
     return f"{frame.filename if relative.startswith(os.pardir) else relative}:{frame.lineno}"
 

@@ -1,15 +1,14 @@
 """Implements the commands that show configs, keys and models: `recipes`, `explain`, `diff`, `schema` and `models`."""
 
-import argparse
 import importlib
 import json
 import os
+from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import asdict
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, number
+from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_config, add_no_patches, number
 from footplate.cli.config_arguments import read_config
 from footplate.cli.output import print_error, print_json, print_result, print_text, wants_json, wrap_for_screen
 from footplate.errors import ArgumentError, ConfigKeyError
@@ -35,20 +34,23 @@ class _ModelLine(NamedTuple):
 
 def add_commands(subparsers: Any) -> None:
     """Adds the commands to the parser."""
-    recipes = subparsers.add_parser(
+    add_command(
+        subparsers,
         "recipes",
-        help="list the configs that ship with footplate",
-        description="List the configs that ship with footplate. Run one with `footplate train NAME`, or inherit from "
-        "it with `_base_ = 'footplate::NAME.py'`.",
+        list_recipes,
+        "list the configs that ship with footplate",
+        "List the configs that ship with footplate. Run one with `footplate train NAME`, or inherit from it with "
+        "`_base_ = 'footplate::NAME.py'`.",
     )
-    recipes.set_defaults(run=list_recipes)
-    explain = subparsers.add_parser(
+    explain = add_command(
+        subparsers,
         "explain",
-        help="show where each key of a config is set, or what the config does",
-        description="Show the resolved config with the file and line of every key, the history of a key, or a "
+        explain_config,
+        "show where each key of a config is set, or what the config does",
+        "Show the resolved config with the file and line of every key, the history of a key, or a "
         "topic: the hooks of each event, the schedule, the parameter groups, or the loops and their intervals. Showing "
         "a topic builds the components that it needs. Otherwise, the config's modules are not imported.",
-        epilog="Example: footplate explain config.py optim_wrapper.optimizer.lr. For a first-generation config, KEY "
+        "footplate explain config.py optim_wrapper.optimizer.lr. For a first-generation config, KEY "
         "may also be a key of the translated config.",
     )
     add_config(explain)
@@ -70,34 +72,37 @@ def add_commands(subparsers: Any) -> None:
         help="the number of iterations per epoch, if the training data is not available",
     )
     add_no_patches(explain)
-    explain.set_defaults(run=explain_config)
-    diff = subparsers.add_parser(
+    diff = add_command(
+        subparsers,
         "diff",
-        help="compare two resolved configs",
-        description="Compare the settings of two resolved configs: files, recipes, or the configs in two work_dirs. "
+        diff_configs,
+        "compare two resolved configs",
+        "Compare the settings of two resolved configs: files, recipes, or the configs in two work_dirs. "
         "Exit with status 1 if they differ. The configs' modules are not imported, and no code from a work_dir is "
         "executed.",
-        epilog="Example: footplate diff config.py work_dirs/config",
+        "footplate diff config.py work_dirs/config",
     )
     diff.add_argument("first", metavar="A", help="a config file, the name of a recipe, or a work_dir")
     diff.add_argument("second", metavar="B", help="the config to compare with")
-    diff.set_defaults(run=diff_configs)
-    schema = subparsers.add_parser(
+    schema = add_command(
+        subparsers,
         "schema",
-        help="print the JSON schema of config keys",
-        description="Print the JSON schema (draft 2020-12) of second-generation configs: every section and every "
+        print_schema,
+        "print the JSON schema of config keys",
+        "Print the JSON schema (draft 2020-12) of second-generation configs: every section and every "
         "registered class with its keys, types, defaults and descriptions. Editors use it to complete and check keys.",
-        epilog="Example: footplate schema --output footplate.schema.json",
+        "footplate schema --output footplate.schema.json",
     )
     schema.add_argument("-o", "--output", metavar="FILE", help="write the schema to a file instead")
-    schema.set_defaults(run=print_schema)
-    models = subparsers.add_parser(
+    models = add_command(
+        subparsers,
         "models",
-        help="list the models that a config can use",
-        description="List the possible values of `type` for a model, with their package and a description. With WORD, "
+        list_models,
+        "list the models that a config can use",
+        "List the possible values of `type` for a model, with their package and a description. With WORD, "
         "list only matching models, and also search timm, torchvision, transformers and segmentation_models_pytorch, "
         "if installed.",
-        epilog="Example: footplate models resnet18",
+        "footplate models resnet18",
     )
     models.add_argument(
         "word",
@@ -106,10 +111,9 @@ def add_commands(subparsers: Any) -> None:
         default="",
         help="text to find in the name, package or description of a model",
     )
-    models.set_defaults(run=list_models)
 
 
-def list_recipes(arguments: argparse.Namespace) -> int:
+def list_recipes(arguments: Namespace) -> int:
     """Prints the name, summary and file of each recipe."""
     from footplate.tasks.recipes import recipes
 
@@ -120,14 +124,19 @@ def list_recipes(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def explain_config(arguments: argparse.Namespace) -> int:
+def explain_config(arguments: Namespace) -> int:
     """Explains a topic, a key or all keys, or writes the resolved config to a single file."""
     from footplate.storage import check_output
     from footplate.tools import explain_keys
     from footplate.tools.key_equivalents import config_with_key, equivalent_key
 
     topic = arguments.key if arguments.key in TOPICS else None
-    _check_options(arguments, topic)
+    if arguments.dump and arguments.key:
+        raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
+    for option, topics in _TOPICS_OF_OPTIONS.items():
+        if getattr(arguments, option) and topic not in topics:
+            flag = "--" + option.replace("_", "-")
+            raise ArgumentError(f"{flag} applies only to the topic {' or '.join(topics)}")
     if arguments.plot:
         check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
     cfg = read_config(arguments, import_custom_modules=topic is not None)
@@ -155,17 +164,7 @@ def explain_config(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_options(arguments: argparse.Namespace, topic: str | None) -> None:
-    """Raises an ArgumentError if an option of `explain` is invalid or does not apply to the key or topic."""
-    if arguments.dump and arguments.key:
-        raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
-    for option, topics in _TOPICS_OF_OPTIONS.items():
-        if getattr(arguments, option) and topic not in topics:
-            flag = "--" + option.replace("_", "-")
-            raise ArgumentError(f"{flag} applies only to the topic {' or '.join(topics)}")
-
-
-def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
+def _print_topic(topic: str, cfg: "Config", arguments: Namespace) -> None:
     """Prints the explanation of a topic, and any warnings. With `--json`, warnings go to standard error."""
     from footplate.storage import commit_image
     from footplate.tools import explain_loops, explain_optimizer
@@ -181,17 +180,17 @@ def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> No
             text = explain_loops.explain_loops(data)
         elif topic == "params":
             groups = explain_optimizer.groups_of(cfg)
-            data, text = asdict(groups), explain_optimizer.explain_params(groups)
+            data, text = groups, explain_optimizer.explain_params(groups)
         else:
             schedule = explain_optimizer.schedule_of(cfg, length_of_epoch=arguments.epoch_length)
-            data, text = asdict(schedule), explain_optimizer.explain_schedule(schedule)
+            data, text = schedule, explain_optimizer.explain_schedule(schedule)
             if arguments.plot:
                 commit_image(arguments.plot, explain_optimizer.plot_schedule(schedule))
     print_result(arguments, data, wrap_for_screen(text))
     print_text("".join(labeled("warning", each) + "\n" for each in dict.fromkeys(warnings)))
 
 
-def diff_configs(arguments: argparse.Namespace) -> int:
+def diff_configs(arguments: Namespace) -> int:
     """Prints the keys that differ, with both values and their locations. Returns 1 if any key differs."""
     from footplate.openmmlab.first_generation.translation import is_first_generation, translate
     from footplate.tools.diff import START_KEYS, compare, compare_seeds, describe, read_either
@@ -209,7 +208,7 @@ def diff_configs(arguments: argparse.Namespace) -> int:
     return 1 if differences else 0
 
 
-def print_schema(arguments: argparse.Namespace) -> int:
+def print_schema(arguments: Namespace) -> int:
     """Prints the JSON schema for configs, or writes it to a file."""
     from footplate.storage import check_output, commit_bytes
 
@@ -223,7 +222,7 @@ def print_schema(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def list_models(arguments: argparse.Namespace) -> int:
+def list_models(arguments: Namespace) -> int:
     """Prints the models whose name, package or description contains the given word. Returns 1 if no model matches."""
     from footplate import openmmlab
     from footplate.openmmlab.extension import CODE_BASES

@@ -1,10 +1,10 @@
 """Implements the commands that show runs and the environment: `footplate analyze`, `report`, `replay` and `env`."""
 
-import argparse
 import os
+from argparse import Namespace
 from typing import Any
 
-from footplate.cli.arguments import IMAGE_SUFFIXES, add_no_patches, add_overrides
+from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_no_patches, add_overrides
 from footplate.cli.config_arguments import apply_override_arguments, read_config
 from footplate.cli.output import print_json, print_result, print_text, wants_json, wrap_for_screen
 from footplate.errors import ArgumentError
@@ -15,24 +15,27 @@ _RUN_HELP = "a work_dir, or a scalars.json or .log.json file"
 
 def add_commands(subparsers: Any) -> None:
     """Adds the commands to the parser."""
-    analyze = subparsers.add_parser(
+    analyze = add_command(
+        subparsers,
         "analyze",
-        help="show times, best values and curves of runs",
-        description="Show the times, the last and best values and the checkpoints of one or more runs, given as "
+        analyze_runs,
+        "show times, best values and curves of runs",
+        "Show the times, the last and best values and the checkpoints of one or more runs, given as "
         "work_dirs or scalar files of footplate, MMEngine or MMCV.",
-        epilog="Example: footplate analyze work_dirs/a work_dirs/b --plot loss.png --keys loss",
+        "footplate analyze work_dirs/a work_dirs/b --plot loss.png --keys loss",
     )
     analyze.add_argument("runs", metavar="WORK_DIR", nargs="+", help=_RUN_HELP)
     analyze.add_argument("--keys", metavar="NAME", nargs="+", default=[], help="the scalars for --plot and --csv")
     analyze.add_argument("--plot", metavar="FILE", help="write the curves as an image")
     analyze.add_argument("--csv", metavar="FILE", help="write the curves as a table; use - to print it")
-    analyze.set_defaults(run=analyze_runs)
-    report = subparsers.add_parser(
+    report = add_command(
+        subparsers,
         "report",
-        help="write an HTML report of runs",
-        description="Write an HTML file with a summary, curves, images, per-class results, config, environment and "
+        report_runs,
+        "write an HTML report of runs",
+        "Write an HTML file with a summary, curves, images, per-class results, config, environment and "
         "warnings. It works offline. Several work_dirs are compared side by side.",
-        epilog="Example: footplate report work_dirs/a work_dirs/b --out compared.html",
+        "footplate report work_dirs/a work_dirs/b --out compared.html",
     )
     report.add_argument("runs", metavar="WORK_DIR", nargs="+", help=_RUN_HELP)
     report.add_argument(
@@ -41,13 +44,14 @@ def add_commands(subparsers: Any) -> None:
         metavar="FILE",
         help="the HTML file (default: WORK_DIR/report.html, or report.html for several runs)",
     )
-    report.set_defaults(run=report_runs)
-    replay = subparsers.add_parser(
+    replay = add_command(
+        subparsers,
         "replay",
-        help="inspect a failed iteration, layer by layer",
-        description="Use a run's capture to repeat the iteration in which values became NaN or infinite, and show it "
+        replay_run,
+        "inspect a failed iteration, layer by layer",
+        "Use a run's capture to repeat the iteration in which values became NaN or infinite, and show it "
         "layer by layer. Exit with status 1 if all values are finite. No files are written.",
-        epilog="Example: footplate replay work_dirs/config/20260101_000000",
+        "footplate replay work_dirs/config/20260101_000000",
     )
     replay.add_argument("capture", metavar="FILE", help="a capture, such as nonfinite_iter_7.capture, or its folder")
     replay.add_argument(
@@ -58,17 +62,17 @@ def add_commands(subparsers: Any) -> None:
     )
     add_overrides(replay)
     add_no_patches(replay)
-    replay.set_defaults(run=replay_run)
-    env = subparsers.add_parser(
+    add_command(
+        subparsers,
         "env",
-        help="show the environment for a bug report",
-        description="Show package versions, CPUs, accelerators and the state of the git repository. Each run "
+        show_environment,
+        "show the environment for a bug report",
+        "Show package versions, CPUs, accelerators and the state of the git repository. Each run "
         "writes this information to environment.json in its folder. With --json, list all installed packages.",
     )
-    env.set_defaults(run=show_environment)
 
 
-def analyze_runs(arguments: argparse.Namespace) -> int:
+def analyze_runs(arguments: Namespace) -> int:
     """Prints the summaries of runs. Writes their curves if `--plot` or `--csv` is given."""
     from footplate.storage import check_output, commit_bytes, commit_image
     from footplate.tools import analysis
@@ -97,7 +101,7 @@ def analyze_runs(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def report_runs(arguments: argparse.Namespace) -> int:
+def report_runs(arguments: Namespace) -> int:
     """Writes the report and prints its path."""
     from footplate.messages import format_bytes
     from footplate.storage import check_output
@@ -112,7 +116,7 @@ def report_runs(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def replay_run(arguments: argparse.Namespace) -> int:
+def replay_run(arguments: Namespace) -> int:
     """Replays an iteration and prints where values become non-finite. Returns 1 if all values are finite."""
     from footplate.config import read_recorded
     from footplate.engine.nonfinite import SUFFIX
@@ -131,7 +135,7 @@ def replay_run(arguments: argparse.Namespace) -> int:
     return 0 if found.failed else 1
 
 
-def show_environment(arguments: argparse.Namespace) -> int:
+def show_environment(arguments: Namespace) -> int:
     """Prints the package versions, the accelerator and other facts about the environment."""
     from footplate.records import describe_environment
 

@@ -1,6 +1,5 @@
 """Detects launchers, starts the processes of a distributed run, and reports the errors of its ranks."""
 
-import argparse
 import json
 import logging
 import os
@@ -9,6 +8,7 @@ import sys
 import tempfile
 import traceback
 import uuid
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from typing import Any
 from footplate.cli.arguments import number
 from footplate.cli.config_arguments import has_automatic_batch_size
 from footplate.cli.output import DOCUMENT_FILE, print_error, print_json, wants_json
+from footplate.errors import ArgumentError
 from footplate.interrupts import RANK_VARIABLES, SIGNALED
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _WITH_RESULT = (0, 4, 129, 130, 143)  # exit codes of ranks that have finished or were stopped
 
 
-def add_launcher(parser: argparse.ArgumentParser) -> None:
+def add_launcher(parser: ArgumentParser) -> None:
     """Adds the options for launchers and processes to the parser."""
     parser.add_argument(
         "--launcher",
@@ -31,10 +32,10 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     )
     add_processes(parser)
     # The predecessor of torchrun passes this option; torchrun sets an environment variable instead.
-    parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--local-rank", "--local_rank", type=int, help=SUPPRESS)
 
 
-def add_processes(parser: argparse.ArgumentParser) -> None:
+def add_processes(parser: ArgumentParser) -> None:
     """Adds the options that start several processes to the parser."""
     parser.add_argument(
         "--nproc", metavar="N", help="start N processes on this machine with torchrun; 'gpu' starts one per device"
@@ -53,7 +54,7 @@ def is_first_rank() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
 
 
-def start_processes(arguments: argparse.Namespace) -> int | None:
+def start_processes(arguments: Namespace) -> int | None:
     """Checks the config and runs this command in several processes if `--nproc` is given.
 
     Returns:
@@ -83,14 +84,12 @@ def start_processes(arguments: argparse.Namespace) -> int | None:
     return run_in_processes(arguments, processes, home)
 
 
-def count_processes(arguments: argparse.Namespace) -> int | None:
+def count_processes(arguments: Namespace) -> int | None:
     """Returns the number of processes to start for `--nproc`, or None if this process must run the command itself.
 
     Raises:
         ArgumentError: `--nproc` or `--max-restarts` is invalid.
     """
-    from footplate.errors import ArgumentError
-
     if arguments.nproc is None and arguments.max_restarts:
         raise ArgumentError("--max-restarts needs --nproc", key="--max-restarts", found=arguments.max_restarts)
     if arguments.nproc is None or "LOCAL_RANK" in os.environ:
@@ -108,7 +107,7 @@ def count_processes(arguments: argparse.Namespace) -> int | None:
     )
 
 
-def run_in_processes(arguments: argparse.Namespace, processes: int, home: str | None = None) -> int:
+def run_in_processes(arguments: Namespace, processes: int, home: str | None = None) -> int:
     """Runs this command in several processes.
 
     Args:
@@ -135,7 +134,7 @@ def run_in_processes(arguments: argparse.Namespace, processes: int, home: str | 
 
 
 def _torchrun(
-    processes: int, restarts: int, argv: Sequence[str], home: str | None = None
+    processes: int, restarts: int, argv: Sequence[str], home: str | None
 ) -> tuple[int, dict[str, Any] | None]:
     """Runs Python with the given arguments in several processes, like `torchrun --standalone`.
 
@@ -189,7 +188,7 @@ def _torchrun(
     return 0, None
 
 
-def end_rank(arguments: argparse.Namespace, error: Exception) -> int:
+def end_rank(arguments: Namespace, error: Exception) -> int:
     """Reports a rank's error and returns the exit code. If other ranks are connected, exits the process immediately.
 
     With `--nproc`, the parent process prints the error, unless it restarts the ranks.
@@ -198,9 +197,9 @@ def end_rank(arguments: argparse.Namespace, error: Exception) -> int:
     from footplate.distributed import await_cause, get_rank, get_world_size, record_error
     from footplate.tools.key_equivalents import restore_key
 
-    error, progress = await_cause(error), getattr(arguments, "progress", "")
-    restore_key(error, getattr(arguments, "cfg", None))
-    described = describe_error(error, progress, option=getattr(arguments, "debug_option", "--debug"))
+    error, progress = await_cause(error), arguments.progress
+    restore_key(error, arguments.cfg)
+    described = describe_error(error, progress, option=arguments.debug_option)
     message, code = described or ("".join(traceback.format_exception(error)), 1)
     document = {**error_as_data(error, message, code), "rank": get_rank()}
     if get_world_size() > 1:
@@ -208,7 +207,7 @@ def end_rank(arguments: argparse.Namespace, error: Exception) -> int:
     if progress not in message:
         message += f"  {progress}\n"
     record_error(message, document)
-    if getattr(arguments, "debug", False):
+    if arguments.debug:
         print_error("".join(traceback.format_exception(error)))
     count, maximum = (os.environ.get(f"TORCHELASTIC_{name}", "0") for name in ("RESTART_COUNT", "MAX_RESTARTS"))
     if arguments.document_file is None or count != maximum:

@@ -1,11 +1,11 @@
 """Defines the entry point of the `footplate` command."""
 
-import argparse
 import importlib
 import os
 import signal
 import sys
 import traceback
+from argparse import SUPPRESS, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -37,7 +37,7 @@ _MODULES = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> ArgumentParser:
     """Builds the parser for all commands."""
     parser = Parser(
         prog="footplate",
@@ -45,6 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Run `footplate COMMAND --help` for the arguments of a command.",
     )
     parser.add_argument("--version", action="version", version=f"footplate {__version__}")
+    # Commands replace these values while they run, or have options for them.
+    parser.set_defaults(debug=False, debug_option="--debug", cpu=False, cfg=None, progress="")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in _MODULES:
         importlib.import_module(f"footplate.cli.{name}").add_commands(subparsers)
@@ -53,25 +55,23 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_common(command: argparse.ArgumentParser, *, prints_result: bool) -> None:
+def _add_common(command: ArgumentParser, *, prints_result: bool) -> None:
     """Adds the common options to a command and its subcommands.
 
     The options have no defaults, so that a subcommand's parser does not overwrite the values from its parent.
     """
     for action in command._actions:
-        if isinstance(action, argparse._SubParsersAction):
+        if isinstance(action, _SubParsersAction):
             for inner in action.choices.values():
                 _add_common(inner, prints_result=prints_result)
     if prints_result:
         command.add_argument(
             "--json",
             action="store_true",
-            default=argparse.SUPPRESS,
+            default=SUPPRESS,
             help="print the result or the error as JSON; logs and messages go to standard error",
         )
-    command.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
-    )
+    command.add_argument("--debug", action="store_true", default=SUPPRESS, help="show the traceback of an error")
     command.set_defaults(command=command)
     if isinstance(command, Parser):
         command.shorten_usage()
@@ -100,56 +100,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(arguments)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: Namespace) -> int:
     """Runs a command, prints its error if it fails, and returns the exit code."""
-    debug, code = getattr(arguments, "debug", False), 0
     try:
         with _device_context(arguments):
-            code = int(arguments.run(arguments))
+            return int(arguments.run(arguments))
     except KeyboardInterrupt as error:
         code = _end_interrupted(arguments, error)
-        if debug and not wants_json(arguments):
+        if arguments.debug and not wants_json(arguments):
             raise
-        if debug:
+        if arguments.debug:
             print_error(traceback.format_exc())
+        return code
     except SystemExit as error:
         _print_document(arguments, error, _exit_code_of(error))
         raise
     except Exception as error:
-        code = end_rank(arguments, error) if is_launched() else _report(arguments, error)
-    return code
+        return end_rank(arguments, error) if is_launched() else _report(arguments, error)
 
 
-def _device_context(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+def _device_context(arguments: Namespace) -> AbstractContextManager[None]:
     """Returns a context manager that runs GPU code on the CPU if `--cpu` is given."""
-    if not getattr(arguments, "cpu", False):
+    if not arguments.cpu:
         return nullcontext()
     from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
 
     return cuda_on_cpu()
 
 
-def _report(arguments: argparse.Namespace, error: Exception) -> int:
+def _report(arguments: Namespace, error: Exception) -> int:
     """Prints an error and returns the exit code. Re-raises the error if its traceback should be shown."""
     from footplate.cli.error_messages import describe_error
     from footplate.messages import wrap_text
     from footplate.tools.key_equivalents import restore_key
 
-    debug = getattr(arguments, "debug", False)
-    restore_key(error, getattr(arguments, "cfg", None))
-    option = getattr(arguments, "debug_option", "--debug")
-    described = describe_error(error, getattr(arguments, "progress", ""), option=option)
+    restore_key(error, arguments.cfg)
+    described = describe_error(error, arguments.progress, option=arguments.debug_option)
     message, code = described or ("", 1)
     _print_document(arguments, error, code, message)
-    if described is None or (debug and not wants_json(arguments)):
+    if described is None or (arguments.debug and not wants_json(arguments)):
         raise error
-    if debug:
+    if arguments.debug:
         print_error(traceback.format_exc())
     print_error(wrap_text(message) if sys.stderr.isatty() else message)
     return code
 
 
-def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) -> int:
+def _end_interrupted(arguments: Namespace, error: KeyboardInterrupt) -> int:
     """Reports that a signal interrupted the command, and returns the exit code."""
     code = _exit_code_of(error)
     _print_document(arguments, error, code)
@@ -159,7 +156,7 @@ def _end_interrupted(arguments: argparse.Namespace, error: KeyboardInterrupt) ->
     return code
 
 
-def _print_document(arguments: argparse.Namespace, error: BaseException, code: int, message: str = "") -> None:
+def _print_document(arguments: Namespace, error: BaseException, code: int, message: str = "") -> None:
     """Prints an error as a JSON document if `--json` is given; see `error_as_data`. Only the first rank prints it."""
     if wants_json(arguments) and is_first_rank():
         from footplate.cli.error_messages import error_as_data

@@ -1,30 +1,32 @@
 """Implements the command `footplate migrate`."""
 
-import argparse
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from footplate.cli.arguments import add_command
 from footplate.cli.output import print_result
 
 
 def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "migrate",
-        help="convert a first-generation config to the second generation",
-        description="Convert a first-generation config, with its base files, to a single second-generation config. "
+        run,
+        "convert a first-generation config to the second generation",
+        "Convert a first-generation config, with its base files, to a single second-generation config. "
         "Print the new form of each key, and what you need to check.",
-        epilog="Example: footplate migrate old.py --output new.py",
+        "footplate migrate old.py --output new.py",
     )
     parser.add_argument("config", metavar="OLD.py", help="a config file or the name of a recipe")
     parser.add_argument(
         "-o", "--output", metavar="NEW.py", help="the new file (default: OLD_migrated.py in the current folder)"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
-    parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     """Writes the translated config and prints the notes about its keys."""
     from footplate.config import Config
     from footplate.config.config import Options, load_text

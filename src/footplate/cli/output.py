@@ -1,7 +1,5 @@
 """Sets up the standard streams of a command, and prints its result as text or JSON."""
 
-import argparse
-import contextlib
 import dataclasses
 import io
 import json
@@ -11,7 +9,9 @@ import os
 import re
 import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, TextIO
 
 from footplate.messages import RED, PrintableFormatter, printable, styled, wrap_text
@@ -34,7 +34,7 @@ def _write(stream: TextIO, text: str) -> None:
         stream.flush()
     except OSError as error:
         # At exit, Python would try to write the rest again and fail.
-        with contextlib.suppress(OSError, ValueError):  # the stream has no file descriptor
+        with suppress(OSError, ValueError):  # the stream has no file descriptor
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if not isinstance(error, BrokenPipeError):
             raise
@@ -58,8 +58,8 @@ def open_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-@contextlib.contextmanager
-def reserving_stdout(arguments: argparse.Namespace) -> Iterator[None]:
+@contextmanager
+def reserving_stdout(arguments: Namespace) -> Iterator[None]:
     """Reserves standard output for the JSON document if `--json` is given. All other output goes to standard error.
 
     Child processes and C code write to file descriptor 1, so the descriptor is redirected as well. It stays redirected
@@ -76,22 +76,22 @@ def reserving_stdout(arguments: argparse.Namespace) -> Iterator[None]:
         yield
         return
     sys.stdout.flush()
-    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor
+    with suppress(OSError, ValueError):  # a stream without a descriptor
         if sys.stdout.fileno() == _STDOUT:
             arguments.results = open(os.dup(_STDOUT), "w", encoding="utf-8")  # noqa: SIM115 - stays open until exit
             os.dup2(_STDERR, _STDOUT)
     if arguments.document_file is not None and os.environ.get("RANK") == "0":
         arguments.results = open(arguments.document_file, "w", encoding="utf-8")  # noqa: SIM115
-    with contextlib.redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr):
         yield
 
 
-def wants_json(arguments: argparse.Namespace) -> bool:
+def wants_json(arguments: Namespace) -> bool:
     """Checks whether a command prints its result as JSON."""
     return bool(getattr(arguments, "json", False))
 
 
-def print_result(arguments: argparse.Namespace, data: object, text: str) -> None:
+def print_result(arguments: Namespace, data: object, text: str) -> None:
     """Prints the result of a command: `data` as JSON with `--json`, otherwise `text`."""
     if wants_json(arguments):
         print_json(arguments, data)
@@ -99,7 +99,7 @@ def print_result(arguments: argparse.Namespace, data: object, text: str) -> None
         print_text(text)
 
 
-def print_json(arguments: argparse.Namespace, data: object) -> None:
+def print_json(arguments: Namespace, data: object) -> None:
     """Prints a command's JSON document to the stream reserved by `reserving_stdout`.
 
     Prints only the first document. An error that follows the result, for example at exit, is not printed.

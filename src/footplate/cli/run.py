@@ -1,37 +1,39 @@
 """Implements the command `footplate run`."""
 
-import argparse
 import multiprocessing
 import os
 import runpy
 import sys
+from argparse import REMAINDER, Namespace
 from typing import Any
 
-from footplate.cli.arguments import add_cpu, add_no_patches
+from footplate.cli.arguments import add_command, add_cpu, add_no_patches
 from footplate.cli.launching import add_processes, count_processes, run_in_processes
 from footplate.errors import ArgumentError, FootplateError
 
 
 def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "run",
-        help="run a script, in several processes or with an OpenMMLab code base",
-        description="Run a Python script as `python SCRIPT ARGS...` does, or as torchrun does if --nproc is given. "
+        run,
+        "run a script, in several processes or with an OpenMMLab code base",
+        "Run a Python script as `python SCRIPT ARGS...` does, or as torchrun does if --nproc is given. "
         "Imports of mmengine resolve to footplate, and imports of mmcv.ops do not need compiled operators. Scripts "
         "such as a code base's tools/train.py therefore run unchanged. Modules in the current folder can be imported.",
-        epilog="Example: footplate run tools/train.py configs/my_config.py --work-dir work_dirs/my_run",
+        "footplate run tools/train.py configs/my_config.py --work-dir work_dirs/my_run",
     )
     add_processes(parser)
     add_cpu(parser)
     add_no_patches(parser)
     parser.add_argument("script", metavar="SCRIPT", help="a Python file")
-    rest = parser.add_argument("rest", metavar="ARGS", nargs=argparse.REMAINDER, help="arguments for the script")
+    rest = parser.add_argument("rest", metavar="ARGS", nargs=REMAINDER, help="arguments for the script")
     rest.required = False  # argparse would report that ARGS are missing as well
-    parser.set_defaults(run=run, debug_option="footplate run --debug")  # after SCRIPT, it would belong to the script
+    parser.set_defaults(debug_option="footplate run --debug")  # after SCRIPT, it would belong to the script
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     """Runs a script as the main module. Prints the traceback if the script raises an error.
 
     Returns:
@@ -71,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     except FootplateError:
         raise
     except Exception as error:
-        if is_distributed() or getattr(arguments, "debug", False):
+        if is_distributed() or arguments.debug:
             raise  # the ranks agree on one report
         traceback = error.__traceback__
         while traceback is not None and traceback.tb_frame.f_code.co_filename != file:

@@ -1,16 +1,17 @@
 """Implements the command `footplate sweep`."""
 
-import argparse
 import os
 import shlex
 import sys
+from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_config, add_no_patches, number
+from footplate.cli.arguments import add_command, add_config, add_no_patches, number
 from footplate.cli.config_arguments import read_run_config
 from footplate.cli.output import print_result, print_text
+from footplate.errors import ArgumentError, DataError
 from footplate.interrupts import raising_stop_signals
 
 if TYPE_CHECKING:
@@ -25,13 +26,15 @@ _MAX_COMPARED = 8
 
 def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "sweep",
-        help="try several settings of a config and compare them",
-        description="Train a config with different settings, each in its own run, and compare the results. To "
+        run,
+        "try several settings of a config and compare them",
+        "Train a config with different settings, each in its own run, and compare the results. To "
         "continue a sweep and rerun failed trials, repeat the command; no setting is trained twice. A trial that runs "
         "out of memory does not stop the sweep. Requires optuna: pip install 'footplate[sweep]'.",
-        epilog="Example: footplate sweep config.py --param optim_wrapper.optimizer.lr=log:1e-4..1e-2 --trials 10",
+        "footplate sweep config.py --param optim_wrapper.optimizer.lr=log:1e-4..1e-2 --trials 10",
     )
     add_config(parser)
     parser.add_argument(
@@ -55,12 +58,10 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("--out", metavar="DIR", help="the sweep folder (default: sweeps/<config name>)")
     parser.add_argument("--no-prune", action="store_true", help="run every trial to the end")
     add_no_patches(parser)
-    parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     """Runs a sweep and prints the best settings. Returns 1 if no trial was completed."""
-    from footplate.errors import ArgumentError
     from footplate.tools.sweep_space import parse_parameter, with_values
 
     parameters = [parse_parameter(text) for text in arguments.param]
@@ -70,10 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.tools.collected_warnings import collect_warnings
     from footplate.tools.sweep import OUTPUT, Sweep, TrialInfo
 
-    metrics = (
-        [arguments.metric] if arguments.metric else [name for name in best_metrics(cfg._cfg_dict) if name != "auto"]
-    )
-    if not metrics:
+    chosen = (name for name in best_metrics(cfg._cfg_dict) if name != "auto")
+    metric = arguments.metric or next(chosen, None)
+    if metric is None:
         raise ArgumentError("the config does not set save_best, so the metric is unknown", notes=["Add --metric NAME."])
     with collect_warnings():  # checks once, before creating files; each trial logs its own warnings
         check_config(with_values(cfg, {parameter.key: parameter.values[0] for parameter in parameters}))
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         parameters,
         lambda values: _train_command(arguments, cfg, values),
         folder=os.path.abspath(arguments.out or str(Path("sweeps") / Path(str(cfg.filename)).stem)),
-        metric=metrics[0],
+        metric=metric,
         trials=arguments.trials,
         workers=arguments.workers,
         prune=not arguments.no_prune,
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if any(trial.state == "complete" for trial in trials) else 1
 
 
-def _train_command(arguments: argparse.Namespace, cfg: "Config", values: "Mapping[str, Any]") -> list[str]:
+def _train_command(arguments: Namespace, cfg: "Config", values: "Mapping[str, Any]") -> list[str]:
     """Returns the `footplate` arguments for training with a trial's settings.
 
     If the config has no seed, all trials use the same seed, so that they differ only in their settings.
@@ -133,7 +133,6 @@ def _write_report(sweep: "Sweep", trials: "list[TrialInfo]") -> str | None:
 
     Returns the path of the report, or None if no trial logged any scalars.
     """
-    from footplate.errors import DataError
     from footplate.tools.report import write_report
     from footplate.tools.report_overview import SweepSummary
     from footplate.tools.runs import read_run

@@ -1,16 +1,17 @@
 """Implements the command `footplate train`."""
 
-import argparse
 import os
 import shlex
 import signal
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_config, add_cpu, add_no_patches, add_trust
+from footplate.cli.arguments import add_command, add_config, add_cpu, add_no_patches, add_trust
 from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_json, print_text, wants_json
+from footplate.errors import ArgumentError
 from footplate.messages import list_names
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ _LABEL_WIDTH = 17
 
 def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "train",
-        help="train a model",
-        description="Train the model of a config or recipe.",
-        epilog="Example: footplate train config.py --set optim_wrapper.optimizer.lr=0.01 --amp",
+        run,
+        "train a model",
+        "Train the model of a config or recipe.",
+        "footplate train config.py --set optim_wrapper.optimizer.lr=0.01 --amp",
     )
     add_config(parser)
     parser.add_argument(
@@ -61,10 +64,9 @@ def add_commands(subparsers: Any) -> None:
     )
     add_trust(parser)
     add_no_patches(parser)
-    parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     """Trains a model and returns the exit code, which is 4 if the last save failed."""
     if hasattr(signal, "SIGUSR1"):  # requests a save; outside training, it would end the process
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -97,13 +99,12 @@ def run(arguments: argparse.Namespace) -> int:
         if patches := openmmlab.describe_patches():
             runner.logger.info("Updated names that newer library versions removed or changed: %s", patches)
     if runner.resume_plan.resume and not runner.rank:
-        _warn_of_changes(runner)
+        _warn_of_changes(runner, cfg)
     # The explanation of a first-generation config shows the keys that the user wrote.
     explain = RecordHook("explained.txt", lambda: explain_config(cfg if is_first_generation(cfg) else runner.cfg))
-    runner.register_hook(explain)
     progress = ProgressHook()
-    runner.register_hook(progress)
-    runner.register_hook(CurveHook())
+    for hook in (explain, progress, CurveHook()):
+        runner.register_hook(hook)
     try:
         with trusting(arguments.trust):
             runner.train()
@@ -123,10 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
     return NOT_SAVED
 
 
-def _resume_options(arguments: argparse.Namespace) -> dict[str, Any]:
+def _resume_options(arguments: Namespace) -> dict[str, Any]:
     """Returns the arguments that make a Runner resume. They are not saved in the config."""
-    from footplate.errors import ArgumentError
-
     if arguments.resume is None:
         if arguments.resume_settings is not None:
             raise ArgumentError("--resume-settings needs --resume", key="--resume-settings")
@@ -137,9 +136,8 @@ def _resume_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
+def _apply_options(arguments: Namespace, cfg: "Config") -> None:
     """Applies the command-line options to the config, so that the saved config is complete."""
-    from footplate.errors import ArgumentError
     from footplate.openmmlab.first_generation.translation import is_first_generation
 
     if arguments.no_preflight or "preflight" not in cfg:
@@ -159,28 +157,28 @@ def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
         wrapper.setdefault("loss_scale", "dynamic")
 
 
-def _warn_of_changes(runner: "Runner") -> None:
-    """Warns about config keys that have changed since the run in the work_dir was started."""
+def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
+    """Warns about keys of the user's config `cfg` that have changed since the run in the work_dir was started."""
     from pathlib import Path
 
     from footplate.tools.diff import START_KEYS, compare
+    from footplate.tools.key_equivalents import original_key
     from footplate.tools.run_files import config_of
 
     before = config_of(Path(runner.work_dir))
-    if before is None:
-        return
-    changed = [each.path for each in compare(before, runner.cfg) if each.path not in START_KEYS]
-    if not changed:
-        return
-    with runner.folder.buffered_log():
-        runner.logger.warning(
-            "The config has changed since the run was first started: %s. "
-            "To keep the original values, repeat the original options.",
-            list_names(changed, _MAX_KEYS),
-        )
+    changes = () if before is None else compare(before, runner.cfg)
+    paths = [change.path for change in changes if change.path not in START_KEYS]
+    changed = list(dict.fromkeys(original_key(cfg, path) for path in paths))
+    if changed:
+        with runner.folder.buffered_log():
+            runner.logger.warning(
+                "The config has changed since the run was first started: %s. "
+                "To keep the original values, repeat the original options.",
+                list_names(changed, _MAX_KEYS),
+            )
 
 
-def print_resume_command(runner: "Runner", arguments: argparse.Namespace) -> None:
+def print_resume_command(runner: "Runner", arguments: Namespace) -> None:
     """Prints the command that resumes a stopped run.
 
     Prints nothing if there is no checkpoint, or if an external launcher started the run.
@@ -207,9 +205,7 @@ def resume_command(argv: Sequence[str]) -> str:
     return shlex.join(["footplate", *kept, "--resume"])
 
 
-def _end_failed(
-    runner: "Runner", arguments: argparse.Namespace, progress: "ProgressHook", error: BaseException
-) -> None:
+def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook", error: BaseException) -> None:
     """Finishes the output of a run that was stopped by a signal or an error.
 
     Prints the command that resumes the run, if there is a checkpoint. With `--json`, also prints the result if a signal
@@ -244,7 +240,7 @@ def _end_failed(
     raise_module_error(f"training, {arguments.progress},", error, runner)
 
 
-def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, state: str) -> None:
+def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
     """Prints the paths of the log, checkpoints, curves and images, and the command that writes a report."""
     if runner.rank:
         return

@@ -1,22 +1,34 @@
 """Implements the commands that use a trained model: `footplate test`, `footplate predict` and `footplate export`."""
 
-import argparse
 import os
+from argparse import Namespace
 from typing import Any
 
-from footplate.cli.arguments import add_config, add_cpu, add_no_patches, add_trained, add_trust, number
+from footplate.cli.arguments import (
+    add_command,
+    add_config,
+    add_cpu,
+    add_no_patches,
+    add_trained,
+    add_trust,
+    number,
+)
 from footplate.cli.config_arguments import apply_override_arguments, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result
+from footplate.errors import ArgumentError, DataError
+from footplate.messages import one_line, pluralize
 
 
 def add_commands(subparsers: Any) -> None:
     """Adds the commands to the parser."""
-    test = subparsers.add_parser(
+    test = add_command(
+        subparsers,
         "test",
-        help="test a checkpoint",
-        description="Test a checkpoint on the test data of a config or recipe.",
-        epilog="Example: footplate test config.py work_dirs/config/iter_4000.pth",
+        test_checkpoint,
+        "test a checkpoint",
+        "Test a checkpoint on the test data of a config or recipe.",
+        "footplate test config.py work_dirs/config/iter_4000.pth",
     )
     add_config(test)
     test.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
@@ -29,13 +41,14 @@ def add_commands(subparsers: Any) -> None:
     add_cpu(test)
     add_trust(test)
     add_no_patches(test)
-    test.set_defaults(run=test_checkpoint)
-    predict = subparsers.add_parser(
+    predict = add_command(
+        subparsers,
         "predict",
-        help="predict on images and videos with a checkpoint",
-        description="Predict on images and videos with a checkpoint. Write an image with the predictions and a JSON "
+        predict_inputs,
+        "predict on images and videos with a checkpoint",
+        "Predict on images and videos with a checkpoint. Write an image with the predictions and a JSON "
         "line for each input. Classes, colors and preprocessing come from the checkpoint's config.",
-        epilog="Example: footplate predict work_dirs/config/iter_4000.pth images/ --out predictions",
+        "footplate predict work_dirs/config/iter_4000.pth images/ --out predictions",
     )
     add_trained(predict)
     predict.add_argument(
@@ -60,14 +73,15 @@ def add_commands(subparsers: Any) -> None:
         help="the minimum score for instances (detection, default: 0.3) or classes (classification, default: 0)",
     )
     predict.add_argument("--no-pictures", action="store_true", help="write only the JSON lines")
-    predict.set_defaults(run=predict_inputs)
-    export = subparsers.add_parser(
+    export = add_command(
+        subparsers,
         "export",
-        help="export a trained model to ONNX, torch.export, TorchScript or safetensors",
-        description="Export a trained model. An image model is exported with its normalization and postprocessing. "
+        export_checkpoint,
+        "export a trained model to ONNX, torch.export, TorchScript or safetensors",
+        "Export a trained model. An image model is exported with its normalization and postprocessing. "
         "The exported file is run, and its outputs are compared with the model's outputs. For safetensors, any "
         "checkpoint can be exported. To rename weights, use `footplate checkpoint export`.",
-        epilog="Example: footplate export work_dirs/config/iter_4000.pth --to onnx",
+        "footplate export work_dirs/config/iter_4000.pth --to onnx",
     )
     add_trained(export)
     export.add_argument(
@@ -98,10 +112,9 @@ def add_commands(subparsers: Any) -> None:
         metavar="FILE",
         help="an image to verify the exported file with, such as one with objects to detect (default: random pixels)",
     )
-    export.set_defaults(run=export_checkpoint)
 
 
-def test_checkpoint(arguments: argparse.Namespace) -> int:
+def test_checkpoint(arguments: Namespace) -> int:
     """Tests a checkpoint and prints the path of the metrics file."""
     cfg = read_run_config(arguments)
     cfg["resume"], cfg["load_from"] = False, arguments.checkpoint
@@ -126,12 +139,10 @@ def test_checkpoint(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def predict_inputs(arguments: argparse.Namespace) -> int:
+def predict_inputs(arguments: Namespace) -> int:
     """Runs inference on the inputs and prints the path of the output file. Returns 2 if an input cannot be read."""
     from footplate.checkpoint import trusting
-    from footplate.errors import DataError
     from footplate.inference import Predictor, open_trained, predict_files
-    from footplate.messages import pluralize
 
     with trusting(arguments.trust):
         trained = open_trained(arguments.checkpoint, arguments.config)
@@ -153,16 +164,14 @@ def predict_inputs(arguments: argparse.Namespace) -> int:
     return DataError.exit_code if found.failures else 0
 
 
-def export_checkpoint(arguments: argparse.Namespace) -> int:
+def export_checkpoint(arguments: Namespace) -> int:
     """Exports the model.
 
     Prints the inputs and outputs of the exported file, and how much these outputs differ from the model's outputs.
     """
     from footplate.checkpoint import trusting
     from footplate.config import Config, as_plain
-    from footplate.errors import ArgumentError
     from footplate.inference import describe_export, export_model, open_trained, output_path_of
-    from footplate.messages import one_line
 
     target = arguments.output or output_path_of(arguments.checkpoint, arguments.to)
     with trusting(arguments.trust):

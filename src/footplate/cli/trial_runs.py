@@ -1,21 +1,23 @@
 """Implements the commands that perform short trials of a run: `check`, `profile` and `lr-find`."""
 
-import argparse
+from argparse import Namespace
 from typing import Any
 
-from footplate.cli.arguments import add_config, add_no_patches
+from footplate.cli.arguments import add_command, add_config, add_no_patches
 from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
-from footplate.cli.launching import add_launcher, start_processes
+from footplate.cli.launching import add_launcher, is_first_rank, start_processes
 from footplate.cli.output import print_result, print_text
 from footplate.messages import labeled, wrap_text
 
 
 def add_commands(subparsers: Any) -> None:
     """Adds the commands to the parser."""
-    check = subparsers.add_parser(
+    check = add_command(
+        subparsers,
         "check",
-        help="check a run with a short trial before you start it",
-        description="Do a trial run on the real data: build everything, train two iterations, validate one batch, save "
+        check_run,
+        "check a run with a short trial before you start it",
+        "Do a trial run on the real data: build everything, train two iterations, validate one batch, save "
         "and load. Then describe the run: parameter groups, speed, time, memory, schedule, metrics, hooks and "
         "warnings. Delete all written files at the end.",
     )
@@ -28,14 +30,15 @@ def add_commands(subparsers: Any) -> None:
     check.add_argument("--no-run", action="store_true", help="check only the config, without reading data or weights")
     add_launcher(check)
     add_no_patches(check)
-    check.set_defaults(run=check_run)
-    profile = subparsers.add_parser(
+    profile = add_command(
+        subparsers,
         "profile",
-        help="time the phases of a training iteration",
-        description="Train a few iterations on real data. Show the time spent waiting for data, in the data "
+        profile_run,
+        "time the phases of a training iteration",
+        "Train a few iterations on real data. Show the time spent waiting for data, in the data "
         "preprocessor, in forward and backward passes, in the optimizer and in hooks, and suggest improvements. "
         "Delete all written files at the end.",
-        epilog="Example: footplate profile config.py --iters 50",
+        "footplate profile config.py --iters 50",
     )
     add_config(profile)
     profile.add_argument(
@@ -43,13 +46,14 @@ def add_commands(subparsers: Any) -> None:
     )
     add_launcher(profile)
     add_no_patches(profile)
-    profile.set_defaults(run=profile_run)
-    finder = subparsers.add_parser(
+    finder = add_command(
+        subparsers,
         "lr-find",
-        help="search for a learning rate",
-        description="Train a few iterations on real data while the learning rate grows exponentially. Plot the loss "
+        lr_find_run,
+        "search for a learning rate",
+        "Train a few iterations on real data while the learning rate grows exponentially. Plot the loss "
         "against the learning rate, and suggest a tenth of the rate with the lowest loss. Write only the image file.",
-        epilog="Example: footplate lr-find config.py --out lr.png",
+        "footplate lr-find config.py --out lr.png",
     )
     add_config(finder)
     finder.add_argument("--iters", metavar="N", type=int, default=100, help="the number of iterations (default: 100)")
@@ -58,13 +62,11 @@ def add_commands(subparsers: Any) -> None:
     finder.add_argument("--out", metavar="FILE", default="lr_find.png", help="the image file (default: lr_find.png)")
     add_launcher(finder)
     add_no_patches(finder)
-    finder.set_defaults(run=lr_find_run)
 
 
-def check_run(arguments: argparse.Namespace) -> int:
+def check_run(arguments: Namespace) -> int:
     """Checks a config with a short trial and prints the summary."""
     from footplate.cli.error_messages import user_frames
-    from footplate.distributed import rank_from_environment
     from footplate.tools.automatic_batch_size import choose_batch_size, with_smallest_size
     from footplate.tools.check import check
     from footplate.tools.collected_warnings import collect_warnings
@@ -86,18 +88,17 @@ def check_run(arguments: argparse.Namespace) -> int:
                 raise error.__cause__ from None  # shows the user's lines, as `train` does
             raise
         finally:
-            if not rank_from_environment():
+            if is_first_rank():
                 print_text("".join(wrap_text(labeled("warning", each) + "\n") for each in warnings))
-    if not rank_from_environment():
+    if is_first_rank():
         data = {"warnings": checked.warnings, "loops": checked.loops, "measured": checked.measured}
         text = checked.text + (labeled("batch size", note) + "\n" if note else "")
         print_result(arguments, data, wrap_text(text))
     return 0
 
 
-def profile_run(arguments: argparse.Namespace) -> int:
+def profile_run(arguments: Namespace) -> int:
     """Trains for a few iterations and prints how long each part of an iteration takes."""
-    from footplate.distributed import rank_from_environment
     from footplate.engine.run_config import runner_config
     from footplate.tools.iteration_profile import profile_iterations
 
@@ -107,14 +108,13 @@ def profile_run(arguments: argparse.Namespace) -> int:
         return code
     cfg["log_level"] = "WARNING"
     profile = profile_iterations(runner_config(cfg), iterations=arguments.iters)
-    if not rank_from_environment():
+    if is_first_rank():
         print_result(arguments, {**profile._asdict(), "seconds": profile.seconds}, wrap_text(str(profile)))
     return 0
 
 
-def lr_find_run(arguments: argparse.Namespace) -> int:
+def lr_find_run(arguments: Namespace) -> int:
     """Prints the suggested learning rate, and plots the losses."""
-    from footplate.distributed import rank_from_environment
     from footplate.engine.run_config import runner_config
     from footplate.error_context import located
     from footplate.interrupts import temporary_folder
@@ -131,7 +131,7 @@ def lr_find_run(arguments: argparse.Namespace) -> int:
     with temporary_folder("footplate-lr-find-") as folder, located(cfg):
         runner = build_trial(cfg, folder)
         result = find_learning_rate(runner, iterations=arguments.iters, lowest=arguments.min, highest=arguments.max)
-    if not rank_from_environment():
+    if is_first_rank():
         commit_image(arguments.out, result.plot())
         print_result(arguments, {**result._asdict(), "picture": arguments.out}, f"{result}image: {arguments.out}\n")
     return 0

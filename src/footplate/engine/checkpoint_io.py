@@ -208,7 +208,7 @@ class CheckpointIO:
             return
         load = plan.find()
         if load is not None and (load.resuming or not self.has_weights):
-            key = at_key("load_from") if load.path == plan.load_from else nullcontext()
+            key = at_key(plan.key) if load.path == plan.load_from else nullcontext()
             with self._loading(load), located(runner.cfg), key, runner.folder.buffered_log():
                 checkpoint: Mapping[str, Any] = {}
                 if load.resuming:

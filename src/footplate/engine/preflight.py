@@ -49,7 +49,9 @@ def preflight(runner: "Runner") -> None:
         with runner.phase("preflight"):
             metrics = [_metrics_of_one_batch(runner, chosen) for chosen in _validation_sets(runner)]
         if metrics and all(metrics):  # otherwise, some metrics are unknown
-            _check_monitored(runner, [name for names in metrics for name in names])
+            names = [name for of_set in metrics for name in of_set]
+            _check_monitored(runner, names)
+            runner.known_metrics.update(names)
     message = "Preflight: a checkpoint saved before the first step would take up %s. Later ones add optimizer state."
     _logger.info(message, format_bytes(size))
 

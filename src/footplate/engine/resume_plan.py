@@ -43,11 +43,13 @@ class ResumePlan:
 
     Attributes:
         option: The option that resumes the run, for messages.
+        key: The setting that contains `load_from`, for errors.
         is_due: Whether training still has to resume although the script has loaded other weights: with "auto", and
             after a restart by torchrun.
     """
 
     option = "--resume (resume=True)"
+    key = "load_from"
 
     def __init__(self, home: str, load_from: str | None, resume: bool | str, *, takes_settings: bool) -> None:
         self.home = home

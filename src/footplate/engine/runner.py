@@ -156,6 +156,7 @@ class Runner:
         phases: The current phases of the run, outermost first, e.g. `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
         failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed.
+        known_metrics: The names of the metrics that validation has computed, in the preflight check or in the run.
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
@@ -250,6 +251,7 @@ class Runner:
         self.phases: list[str] = []
         self.events: list[str] = []
         self.failed_in = ""
+        self.known_metrics: set[str] = set()
         self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)

@@ -7,7 +7,7 @@ from footplate.checks import check_score
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import sets_of
-from footplate.messages import nearest
+from footplate.messages import list_names, nearest
 from footplate.metric_names import (
     GREATER,
     LESS,
@@ -19,6 +19,8 @@ from footplate.metric_names import (
     is_of_dataset,
     metric_of_label,
 )
+
+_MAX_NAMES = 10
 
 
 class UnknownRuleError(ArgumentError):
@@ -41,14 +43,20 @@ class UnknownRuleError(ArgumentError):
 
 
 def is_skipped(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
-    """Checks whether a validation run is outside training, leaves out the metric's dataset, or returned no metrics."""
+    """Checks whether a validation run is outside training, or does not compute a metric that it computes otherwise.
+
+    It may leave out the metric's dataset. Also, some metrics are missing while the model does not predict anything.
+    """
     left_out = getattr(runner.val_loop, "left_out", ())
     labels = (name, metric_of_label(name))
     if "train" not in runner.phases or any(is_of_dataset(label, left_out) for label in labels):
         return True
-    if not metrics:  # some metrics are missing while the model does not predict anything
-        runner.logger.warning("Validation returned no metrics, so no value of '%s' is available.", name)
-    return not metrics
+    runner.known_metrics.update(metrics)
+    if find_metric(name, metrics) in metrics or (metrics and runner.known_metrics.isdisjoint(labels)):
+        return False
+    returned = f"only {list_names(metrics, _MAX_NAMES)}" if metrics else "no metrics"
+    runner.logger.warning("Validation returned %s, so no value of '%s' is available.", returned, name)
+    return True
 
 
 class MonitoredMetric:

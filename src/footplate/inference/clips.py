@@ -7,9 +7,8 @@ from typing import Any
 from footplate.config import Config
 from footplate.data import Compose
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError, DataError, FootplateError
-from footplate.inference.trained_model import EvaluationData, name_of
-from footplate.messages import one_line
+from footplate.errors import ArgumentError
+from footplate.inference.trained_model import EvaluationData, name_of, reading
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -50,16 +49,11 @@ class ClipPreprocessing(EvaluationData):
         if not isinstance(clip, str):
             raise ArgumentError(f"the model classifies clips, so each input must be the path of a {kind}")
         sample = {"sample_idx": index, "label": -1, "filename": clip, **self._settings}
-        try:
+        with reading(f"the {kind} '{clip}'"):
             if self.reads_frames:
                 frames = [name for name in os.listdir(clip) if name.lower().endswith(PICTURES)]
                 sample |= {"frame_dir": clip, "total_frames": len(frames)}
             return self._pipeline(sample)
-        except FootplateError:
-            raise
-        except Exception as error:  # decoders raise errors of any type
-            reason = one_line(f"{type(error).__name__}: {error}")
-            raise DataError(f"the {kind} '{clip}' cannot be read: {reason}") from error
 
 
 def reads_clips(cfg: Config) -> bool:

@@ -8,10 +8,11 @@ import builtins
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -179,15 +180,16 @@ def _traced_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int
     return torch.ops.footplate.nms(boxes, scores, iou_threshold)  # type: ignore[no-any-return]
 
 
-def _nms_in_onnx(g: Any, boxes: Any, scores: Any, iou_threshold: Any) -> Any:
-    def constant(value: Any) -> Any:
-        return g.op("Constant", value_t=torch.tensor(value))
+def _constant(g: Any, value: Any) -> Any:
+    return g.op("Constant", value_t=torch.tensor(value))
 
-    boxes = g.op("Unsqueeze", boxes, constant([0]))
-    scores = g.op("Unsqueeze", scores, constant([0, 1]))
+
+def _nms_in_onnx(g: Any, boxes: Any, scores: Any, iou_threshold: Any) -> Any:
+    boxes = g.op("Unsqueeze", boxes, _constant(g, [0]))
+    scores = g.op("Unsqueeze", scores, _constant(g, [0, 1]))
     limit = g.op("Cast", iou_threshold, to_i=1)
-    kept = g.op("NonMaxSuppression", boxes, scores, constant([2**31 - 1]), limit)
-    return g.op("Gather", kept, constant(2), axis_i=1)
+    kept = g.op("NonMaxSuppression", boxes, scores, _constant(g, [2**31 - 1]), limit)
+    return g.op("Gather", kept, _constant(g, 2), axis_i=1)
 
 
 def _sigmoid_in_onnx(g: Any, value: Any) -> Any:
@@ -196,7 +198,7 @@ def _sigmoid_in_onnx(g: Any, value: Any) -> Any:
     For small scores, onnxruntime's `Sigmoid` returns 0. Such scores would tie, and the exported file would keep
     different proposals than the model.
     """
-    one = g.op("Constant", value_t=torch.tensor(1.0))
+    one = _constant(g, 1.0)
     return g.op("Div", one, g.op("Add", one, g.op("Exp", g.op("Neg", value))))
 
 
@@ -204,7 +206,7 @@ def _roi_align_in_onnx(
     g: Any, features: Any, rois: Any, size: Any, scale: float, sampling_ratio: int, mode: str, aligned: bool
 ) -> Any:
     def columns(indices: Any) -> Any:
-        return g.op("Gather", rois, g.op("Constant", value_t=torch.tensor(indices)), axis_i=1)
+        return g.op("Gather", rois, _constant(g, indices), axis_i=1)
 
     return g.op(
         "RoiAlign",
@@ -298,14 +300,10 @@ def traceable() -> Iterator[None]:
         (fusion_head, "mask2bbox", _boxes_of_masks),
         (extractor.SingleRoIExtractor, "map_roi_levels", lambda *given: _all_levels(levels(*given), given[-1])),
     )
-    originals = [vars(target)[name] for target, name, _ in replaced]
-    try:
-        for target, name, new in replaced:
-            setattr(target, name, new)
+    with ExitStack() as stack:
+        for replacement in replaced:
+            stack.enter_context(patch.object(*replacement))
         yield
-    finally:
-        for (target, name, _), original in zip(replaced, originals, strict=True):
-            setattr(target, name, original)
 
 
 def write_traced(request: ExportRequest) -> None:

@@ -39,11 +39,11 @@ class ExportedModel(nn.Module):
         own: Any = getattr(model, "data_preprocessor", None)
         # The preprocessors of code bases have one of these attributes.
         swaps = ("_channel_conversion", "channel_conversion", "to_rgb")
-        self._swaps = any(bool(getattr(own, name, False)) for name in swaps)
+        self._swaps = any(getattr(own, name, False) for name in swaps)
         self._normalizes = bool(getattr(own, "_enable_normalize", False))
-        if self._normalizes:
-            self.register_buffer("mean", own.mean.detach().clone().view(-1, 1, 1), persistent=False)
-            self.register_buffer("std", own.std.detach().clone().view(-1, 1, 1), persistent=False)
+        for name in ("mean", "std") if self._normalizes else ():
+            values = getattr(own, name).detach().clone().view(-1, 1, 1)
+            self.register_buffer(name, values, persistent=False)
         test_cfg = getattr(own, "test_cfg", None) or {}
         usual = test_cfg.get("size") or (0, 0), test_cfg.get("size_divisor") or getattr(own, "pad_size_divisor", 1)
         padding: Any = getattr(own, "_test_padding", usual)
@@ -82,8 +82,8 @@ class ExportedModel(nn.Module):
             inputs = (inputs - self.mean) / self.std
         if self._divisor > 1 or any(self._least_size):
             height, width = inputs.shape[-2:]
-            bottom = max(self._least_size[0], height + -height % self._divisor) - height
-            right = max(self._least_size[1], width + -width % self._divisor) - width
+            bottom = max(self._least_size[0] - height, -height % self._divisor)
+            right = max(self._least_size[1] - width, -width % self._divisor)
             inputs = F.pad(inputs, (0, right, 0, bottom), value=self._padding)
         return inputs
 

@@ -54,7 +54,7 @@ from footplate.registry import using_scope
 NAMES = tuple(SUFFIXES)
 _INPUT = "images"
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
-_CPU = torch.device("cpu")
+_Shape = tuple[int, ...]
 _Examples = Callable[[Sequence[int]], Tensor]
 """A function that returns example images of the given shape."""
 
@@ -108,7 +108,7 @@ def export_model(
         )
     trained = trained.prepared()
     trained.cfg["compile"] = False
-    model = trained.build(_CPU)
+    model = trained.build(torch.device("cpu"))
     if legacy_model_in(model) is not None:
         raise ExportError(
             f"first-generation models cannot be exported to {to}", key="model", notes=["Use --to safetensors."]
@@ -129,7 +129,10 @@ def export_model(
         module = ExportedDetector(model).eval() if is_detector else ExportedModel(model).eval()
         preprocessing = Preprocessing(trained.cfg)
         examples, images, outputs = _run_example(preprocessing, module, size, image)
-        order, steps = _channel_order(preprocessing), _steps(preprocessing)
+        order = _channel_order(preprocessing)
+        # The transforms to apply before the exported model. Loading and packing are left out.
+        transforms = (step for step in preprocessing.transforms if not name_of(step).startswith(("Load", "Pack")))
+        steps = [as_plain(step) for step in transforms]
         metainfo = {
             "classes": json.dumps([str(name) for name in trained.metainfo.get("classes") or ()]),
             "channel_order": order,
@@ -176,24 +179,12 @@ def export_model(
 def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Returns example inputs that match the inputs of the module during training.
 
+    Floats are random, and all other values are zero.
+
     Raises:
         ExportError: The checkpoint does not describe the inputs.
     """
-    description = trained.meta.get("inputs")
-    if not isinstance(description, Mapping) or not description:
-        raise ExportError(
-            "the checkpoint does not contain the input shapes of its model",
-            notes=["Export from Python: runner.export(path, example), or footplate.inference.export_module."],
-        )
-    return _inputs_from(description)
-
-
-def _inputs_from(description: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Creates positional and keyword arguments from a description. Floats are random, and all other values are zero.
-
-    Raises:
-        ArgumentError: The description is invalid.
-    """
+    description: Any = trained.meta.get("inputs")
     generator = torch.Generator().manual_seed(0)
 
     def tensor(text: str) -> Tensor:
@@ -207,8 +198,11 @@ def _inputs_from(description: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[
     try:
         return replace_values(description["args"], str, tensor), replace_values(description["kwargs"], str, tensor)
     except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-        message = "the checkpoint does not describe the inputs of its model"
-        raise ArgumentError(message, found=description) from error
+        raise ExportError(
+            "the checkpoint does not describe the inputs of its model",
+            found=description,
+            notes=["Export from Python: runner.export(path, example), or footplate.inference.export_module."],
+        ) from error
 
 
 def describe_export(export: Export) -> str:
@@ -284,14 +278,13 @@ def _run_example(
     images = torch.stack(list(map(_first_view, samples))).float()
     preprocessor = getattr(module.model, "data_preprocessor", None)
     batch = None if preprocessor is None else preprocessor(preprocessing.collate(samples), False)
-    if isinstance(batch, Mapping) and _first_view(batch).dim() == 4:  # otherwise, the model prepares the images
-        difference = largest_difference([module.preprocess(images)], [_first_view(batch)])
-        if difference > LIMIT:
-            raise ExportError(
-                f"the preprocessing of '{type(preprocessor).__name__}' cannot be exported",
-                key="model.data_preprocessor",
-                notes=["Only channel swapping, normalization and padding can be exported."],
-            )
+    is_prepared = isinstance(batch, Mapping) and _first_view(batch).dim() == 4  # otherwise, the model prepares images
+    if is_prepared and largest_difference([module.preprocess(images)], [_first_view(batch)]) > LIMIT:
+        raise ExportError(
+            f"the preprocessing of '{type(preprocessor).__name__}' cannot be exported",
+            key="model.data_preprocessor",
+            notes=["Only channel swapping, normalization and padding can be exported."],
+        )
     examples = _example_images if image is None else partial(_example_images, image=images[:1])
     is_detector = isinstance(module, ExportedDetector)
     sides = images.shape[2:] if size is None else tuple(check_count("--size", side) for side in size)
@@ -332,15 +325,13 @@ def _channel_order(preprocessing: Preprocessing) -> str:
     return "rgb" if channels[0].mean() > channels[2].mean() else "bgr"
 
 
-def _steps(preprocessing: Preprocessing) -> list[dict[str, Any]]:
-    """Returns the configs of the transforms to apply before the exported model. Omits loading and packing."""
-    return [as_plain(step) for step in preprocessing.transforms if not name_of(step).startswith(("Load", "Pack"))]
-
-
 def _calls(steps: Sequence[Mapping[str, Any]]) -> str:
     """Formats transforms, e.g. as "Resize(scale=[1333, 800], keep_ratio=True)"."""
-    arguments = [", ".join(f"{key}={value!r}" for key, value in step.items() if key != "type") for step in steps]
-    return ", ".join(f"{name_of(step)}({values})" for step, values in zip(steps, arguments, strict=True))
+    calls = []
+    for step in steps:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in step.items() if key != "type")
+        calls.append(f"{name_of(step)}({arguments})")
+    return ", ".join(calls)
 
 
 def _first_view(sample: Any) -> Tensor:
@@ -365,7 +356,7 @@ def _inputs(images: Tensor) -> Inputs:
     return Inputs((images,), {}, (_INPUT,))
 
 
-def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[tuple[int, ...]], float, int]:
+def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[_Shape], float, int]:
     """Writes the exported file and tests it with examples of several batch sizes, heights and widths.
 
     Returns the tested input shapes, the largest difference, and the required divisor of heights and widths.
@@ -374,13 +365,12 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[t
     one_image = replace(request, inputs=_inputs(images[:1]), dims=())
     run = write_and_open(to, request, one_image)
     module: Any = request.module
-    tested: list[tuple[int, ...]] = []
+    tested: list[_Shape] = []
     differences = []
     is_wrong = False
 
-    def test(shape: tuple[int, ...]) -> None:
-        inputs = _inputs(examples(shape))
-        difference = difference_of(run, module, inputs, module.difference)
+    def test(shape: _Shape) -> None:
+        difference = difference_of(run, module, _inputs(examples(shape)), module.difference)
         if tested and not difference <= LIMIT:
             nonlocal is_wrong
             is_wrong = to != "torchscript"  # whose sizes cannot be fixed
@@ -388,7 +378,7 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[t
         tested.append(shape)
         differences.append(difference)
 
-    def supports(shape: tuple[int, ...]) -> bool:
+    def supports(shape: _Shape) -> bool:
         try:
             test(shape)
         except Exception:  # noqa: BLE001 - the model or the file does not support this size

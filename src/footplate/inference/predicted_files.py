@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -37,6 +37,7 @@ _KNOWN_FIELDS = {"pred_sem_seg", "pred_instances", "pred_score", "pred_label", "
 _COLUMNS = {"bboxes": "box", "scores": "score", "labels": "label"}  # of instances
 _COMPLETE = 0.9  # the minimum fraction of the declared frames in a complete video
 _import_cv2 = partial(import_optional, "cv2", extra="video", why="reading videos")
+_NamedPath = tuple[str, str]  # a unique name for output files, and the path of the input
 
 
 class ImageFile(NamedTuple):
@@ -148,7 +149,7 @@ def predict_files(
     return Summary(count, time.perf_counter() - begin, path, failures, instances)
 
 
-def _save_image(out: str, name: str, pixels: npt.NDArray[Any]) -> str:
+def _save_image(out: str, name: str, pixels: NDArray[Any]) -> str:
     """Writes a PNG file to `out` quickly, with little compression and no sync. (A lost file can be created again.)
 
     Returns `name`, the path relative to `out`.
@@ -185,14 +186,16 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
         line |= {"classes": shares, "labels": labels.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)}
     if "pred_instances" in prediction:
         instances = above_score(prediction, DEFAULT_SCORE if score is None else score).pred_instances
-        keys = [key for key in instances.keys() if key != "masks"]  # noqa: SIM118
-        columns: dict[str, Any] = {_COLUMNS.get(key, key): as_array(instances.get(key)) for key in keys}
+        columns: dict[str, Any] = {
+            _COLUMNS.get(key, key): as_array(value) for key, value in instances.items() if key != "masks"
+        }
         if "label" in columns:
             columns["class"] = [_name(int(label), classes) for label in columns["label"]]
         if "masks" in instances:
             columns["segmentation"] = [encode_mask(mask) for mask in as_array(instances.masks)]
-        rows = range(len(instances))
-        line["instances"] = [{key: _plain(column[row]) for key, column in columns.items()} for row in rows]
+        line["instances"] = [
+            {key: _plain(column[row]) for key, column in columns.items()} for row in range(len(instances))
+        ]
     if "pred_score" in prediction:
         scores = as_array(prediction.get("pred_score"))
         order = np.argsort(-scores, kind="stable")[:_TOP]
@@ -206,7 +209,7 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
 
 
 def _predicted(
-    predictor: Predictor, files: Sequence[tuple[str, str]], failures: list[Failure]
+    predictor: Predictor, files: Sequence[_NamedPath], failures: list[Failure]
 ) -> Iterator[tuple[ImageFile, Any]]:
     """Yields each image with its prediction. Appends images that cannot be read to `failures`."""
 
@@ -233,7 +236,7 @@ def _plain(value: Any) -> Any:
     Arrays and tensors become lists of rounded numbers, data elements become dicts, and any other objects become
     strings.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) or hasattr(value, "metainfo"):  # a dict or a nested data element
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
@@ -241,12 +244,10 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, (float, np.floating)):
         return round(float(value), _DIGITS)
-    if hasattr(value, "metainfo"):  # a nested data element
-        return {key: _plain(value.get(key)) for key in value.keys()}  # noqa: SIM118
     return _plain(as_array(value).tolist()) if hasattr(value, "tolist") else repr(value)
 
 
-def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tuple[str, str]]:
+def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[_NamedPath]:
     """Returns a unique name and the path for each image and video that matches `paths`.
 
     Args:
@@ -256,7 +257,7 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
     Raises:
         ArgumentError: A path does not exist, a folder contains no images or videos, or a pattern matches no files.
     """
-    found: list[tuple[str, str]] = []
+    found: list[_NamedPath] = []
     outputs = {os.path.realpath(folder) for folder in skipped}
     for path in paths:
         if os.path.isdir(path):
@@ -266,8 +267,11 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
             matches = [(os.path.basename(path), path)] if os.path.isfile(path) else []
             problem = f"the file '{path}' does not exist"
         else:
-            files = [file for file in sorted(glob.glob(path, recursive=True)) if os.path.isfile(file)]
-            matches = [(os.path.basename(file), file) for file in files if not _is_inside(file, outputs)]
+            matches = [
+                (os.path.basename(file), file)
+                for file in sorted(glob.glob(path, recursive=True))
+                if os.path.isfile(file) and not _is_inside(file, outputs)
+            ]
             problem = f"no file matches '{path}'"
         if not matches:
             raise ArgumentError(problem, notes=missing_path_notes(path))
@@ -280,7 +284,7 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
     return list(names.items())
 
 
-def read_files(files: Sequence[tuple[str, str]], failures: list[Failure]) -> Iterator[ImageFile]:
+def read_files(files: Sequence[_NamedPath], failures: list[Failure]) -> Iterator[ImageFile]:
     """Yields images and the frames of videos. Appends videos that cannot be read to `failures`.
 
     Raises:

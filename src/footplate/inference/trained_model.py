@@ -5,14 +5,14 @@ import inspect
 import os
 import re
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
@@ -20,8 +20,7 @@ from footplate.checkpoint import load_checkpoint, load_weights
 from footplate.checkpoint.loading import code_to_load
 from footplate.checks import check_count
 from footplate.config import Config, parse_recorded
-from footplate.data import Compose, build_collate
-from footplate.data.transforms import LoadImageFromFile
+from footplate.data import Compose, LoadImageFromFile, build_collate
 from footplate.engine import Runner, process_setup
 from footplate.engine.model_setup import build_model
 from footplate.engine.run_config import translate_config
@@ -34,7 +33,7 @@ from footplate.registry import DATASETS, TRANSFORMS, using_scope
 from footplate.registry.dotted_paths import top_level_spec
 from footplate.registry.scopes import known_scopes
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Image")
 _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
 NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
@@ -106,14 +105,15 @@ class TrainedModel:
             CheckpointError: The checkpoint does not contain all weights of the model.
             FootplateError: The model cannot be built.
         """
-        if not isinstance(self.cfg.get("model"), Mapping):
-            raise ArgumentError("the config has no 'model'", key="model", found=self.cfg.get("model"))
-        _check_module(self.cfg["model"].get("type"))
+        cfg = self.cfg
+        if not isinstance(cfg.get("model"), Mapping):
+            raise ArgumentError("the config has no 'model'", key="model", found=cfg.get("model"))
+        _check_module(cfg["model"].get("type"))
         parameters = inspect.signature(Runner.__init__).parameters
-        sections = {name: self.cfg.get(name, parameter.default) for name, parameter in parameters.items()}
-        with located(self.cfg), using_scope(self.cfg.get("default_scope")):
+        sections = {name: cfg.get(name, parameter.default) for name, parameter in parameters.items()}
+        with located(cfg), using_scope(cfg.get("default_scope")):
             # Some models change their config, and it may be built again.
-            model = build_model(copy.deepcopy(self.cfg["model"]), sections, device)
+            model = build_model(copy.deepcopy(cfg["model"]), sections, device)
         load_weights(model, self.content, name=self.path).require_whole_model()
         model.eval()  # returns None if a detector of MMDetection has a teacher
         return model
@@ -262,7 +262,8 @@ class Preprocessing(EvaluationData):
         results = {"img_id": index, "sample_idx": index, **_file(image if isinstance(image, str) else name)}
         results = self._before(results)
         if isinstance(image, str):
-            results = self._load(results)
+            with reading(f"the image '{results['img_path']}'"):
+                results = self._loader(results)
         elif type(self._loader) is LoadImageFromFile:
             results = self._loader.add_image(results, Image.fromarray(image))
         else:  # a loader of a code base, which only reads files
@@ -278,15 +279,20 @@ class Preprocessing(EvaluationData):
             raise DataError(f"the {self.mode} data pipeline drops the image '{name or image}'")
         return sample
 
-    def _load(self, results: dict[str, Any]) -> Any:
-        """Loads an image file. Converts all errors to DataError, since custom loaders may raise errors of any type."""
-        try:
-            return self._loader(results)
-        except FootplateError:
-            raise
-        except Exception as error:
-            reason = one_line(f"{type(error).__name__}: {error}")
-            raise DataError(f"the image '{results['img_path']}' cannot be read: {reason}") from error
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Converts all errors in the block to DataError, since decoders and custom loaders may raise errors of any type.
+
+    `what` is the name of the input in the message, such as "the image 'a.png'".
+    """
+    try:
+        yield
+    except FootplateError:
+        raise
+    except Exception as error:
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise DataError(f"{what} cannot be read: {reason}") from error
 
 
 def _file(path: str) -> dict[str, Any]:

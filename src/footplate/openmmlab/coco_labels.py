@@ -1,12 +1,12 @@
-"""Checks whether the labels of a code base's COCO dataset match its classes."""
+"""Checks the labels of a code base's COCO dataset."""
 
 import json
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 from footplate.storage import is_local, read_bytes
 from footplate.tasks.detection.coco_format import category_ids
+from footplate.tasks.task_base import warn_about_missing_classes
 
 _logger = logging.getLogger("footplate.data")
 
@@ -20,10 +20,9 @@ def check_categories(dataset: Any) -> None:
     Raises:
         DataError: A class is missing from the file.
     """
-    labels, path = getattr(dataset, "cat2label", None), getattr(dataset, "ann_file", None)
-    metainfo = getattr(dataset, "metainfo", None)
-    classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
-    if not isinstance(labels, Mapping) or not classes or not isinstance(path, str) or not is_local(path):
+    labels, path = dataset.cat2label, getattr(dataset, "ann_file", None)
+    classes = getattr(dataset, "metainfo", {}).get("classes")
+    if not classes or not isinstance(path, str) or not is_local(path):
         return
     content = read_bytes(path)  # only the categories are parsed, because such files may be large
     text = content[content.rfind(b'"categories"') :].decode().partition(":")[2].lstrip()
@@ -43,3 +42,11 @@ def check_categories(dataset: Any) -> None:
             path,
             tuple(numbered),
         )
+
+
+def warn_about_unlabeled_classes(dataset: Any) -> None:
+    """Warns about classes without annotations in a training dataset of MMDetection 2.x."""
+    images_by_category = getattr(getattr(dataset, "coco", None), "catToImgs", None)
+    if images_by_category and not getattr(dataset, "test_mode", True):
+        labels = {dataset.cat2label[number] for number in images_by_category if number in dataset.cat2label}
+        warn_about_missing_classes(getattr(dataset, "CLASSES", None), labels, dataset.ann_file)

@@ -170,24 +170,20 @@ def _import_code_base(scope: str) -> ModuleType:
     for part in _REGISTERING:
         if module_exists(f"{scope}.{part}"):
             importlib.import_module(f"{scope}.{part}")
-
-    def is_own(entry: Any) -> bool:
-        return code_base_of(entry) == scope
-
     for root in dict.fromkeys(_ROOTS.values()):
-        shared = [each for each in root.children.values() if any(map(is_own, each._entries.values()))]
+        shared = [each for each in root.children.values() if scope in map(code_base_of, each._entries.values())]
         if shared and scope not in root.children:  # for example, MMRotate 0.x registers its classes in MMDetection
             Registry(root.name, parent=shared[0], scope=scope)
     build = getattr(sys.modules.get(f"{scope}.datasets"), "build_dataset", None)
     registry = DATASETS._member(scope)
     if build is not None and isinstance(registry, Registry):  # its dataset wrappers expect datasets rather than configs
 
-        def build_dataset(cfg: Mapping[str, Any]) -> Any:
+        def build_dataset(cfg: Mapping[str, Any], *, registry: Registry) -> Any:
             # Not all code bases have this type, but all of them concatenate a list of datasets.
             is_list = cfg.get("type") == "ConcatDataset" and set(cfg) == {"type", "datasets"}
             return build(list(cfg["datasets"]) if is_list else cfg)
 
-        registry.build_with(build_dataset)
+        registry._build_func = build_dataset
     return module
 
 
@@ -276,11 +272,3 @@ class Registry(MMEngineRegistry):
             return
         super().__init__(name, build_func=build_func or present._build_func, scope=scope, noun=present.noun)
         self.parent, self._entries = parent, present._entries
-
-    def build_with(self, function: Callable[[Any], Any]) -> None:
-        """Makes the registry build its entries with the given function.
-
-        Args:
-            function: A function that takes an entry's config and returns the object.
-        """
-        self._build_func = lambda cfg, *, registry: function(cfg)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -45,22 +46,14 @@ def cuda_on_cpu() -> Iterator[None]:
     def load_on_cpu(f: Any, map_location: Any = _CPU, *args: Any, **options: Any) -> Any:
         return load(f, _CPU if map_location is None else _on_cpu(map_location), *args, **options)
 
-    replaced: dict[tuple[Any, str], Any] = {
-        (torch, "load"): load_on_cpu,
-        (torch.cuda, "is_available"): lambda: False,
-        (torch.cuda, "current_device"): lambda: 0,
-        (torch.cuda, "current_stream"): lambda device=None: SimpleNamespace(cuda_stream=0),  # read by spconv
-        (torch.cuda, "device"): lambda index=None: nullcontext(),
-        (torch.cuda, "set_device"): lambda device: None,
-        (torch.cuda, "synchronize"): lambda device=None: None,
-        **{(torch.cuda, name): getattr(torch, name) for name in vars(torch.cuda) if name.endswith("Tensor")},
+    replaced: dict[str, Any] = {
+        "is_available": lambda: False,
+        "current_device": lambda: 0,
+        "current_stream": lambda device=None: SimpleNamespace(cuda_stream=0),  # read by spconv
+        "device": lambda index=None: nullcontext(),
+        "set_device": lambda device: None,
+        "synchronize": lambda device=None: None,
+        **{name: getattr(torch, name) for name in vars(torch.cuda) if name.endswith("Tensor")},
     }
-    originals = {(module, name): getattr(module, name) for module, name in replaced}
-    try:
-        for (module, name), function in replaced.items():
-            setattr(module, name, function)
-        with _CPUOnly():
-            yield
-    finally:
-        for (module, name), function in originals.items():
-            setattr(module, name, function)
+    with patch.object(torch, "load", load_on_cpu), patch.multiple(torch.cuda, **replaced), _CPUOnly():
+        yield

@@ -10,6 +10,7 @@ from footplate import __version__
 from footplate.errors import ConfigError
 from footplate.openmmlab.code_bases import use_code_bases
 from footplate.openmmlab.extension import CODE_BASES
+from footplate.openmmlab.mmengine.registry import register_all_modules
 from footplate.openmmlab.requirements import (
     explain_installation,
     explain_unmet,
@@ -20,7 +21,7 @@ from footplate.openmmlab.requirements import (
 )
 from footplate.openmmlab.skipped_imports import explain_cause, skipped
 from footplate.registry import MODELS
-from footplate.registry.dotted_paths import module_exists, top_level_spec
+from footplate.registry.dotted_paths import top_level_spec
 from footplate.registry.root import PackageModels
 
 
@@ -42,16 +43,14 @@ def check_code_base(name: str) -> dict[str, Any]:
     if not problems:
         try:
             use_code_bases({"default_scope": scope})
-            if module_exists(f"{scope}.utils"):
-                register = getattr(importlib.import_module(f"{scope}.utils"), "register_all_modules", None)
-                if register is not None:
-                    register(init_default_scope=False)
+            register_all_modules(scope)
         except Exception as error:
             problems = [*str(error).splitlines(), *([] if isinstance(error, ConfigError) else explain_cause(error))]
     reasons = {reason: [each for each in skipped if skipped[each] == reason] for reason in skipped.values()}
     remarks = [f"Cannot import {', '.join(names)}: {reason}" for reason, names in reasons.items()]
-    complete = [] if problems else ["complete"]
-    return {"name": name, "version": version, "problems": problems, "remarks": [*complete, *remarks]}
+    if not problems:
+        remarks.insert(0, "complete")
+    return {"name": name, "version": version, "problems": problems, "remarks": remarks}
 
 
 def _failed_imports(extra: str) -> list[str]:

@@ -13,18 +13,8 @@ CODE_BASES |= {name: name for name in f"{_NAMES} mmselfsup mmtrack mmyolo".split
 """Maps the import name of each OpenMMLab code base, which is also its scope, to its name on PyPI."""
 
 _PACKAGE = "footplate.openmmlab.first_generation"
-_PARTS = [
-    "checkpoint_hook",
-    "evaluation",
-    "hook",
-    "logger_hooks",
-    "model",
-    "optimizer_hooks",
-    "updater_hooks",
-    "warm_up_ema",
-    "workflow",
-]
-_ADAPTERS = tuple(f"{_PACKAGE}.adapters.{part}" for part in _PARTS)
+_PARTS = "checkpoint_hook evaluation hook logger_hooks model optimizer_hooks updater_hooks warm_up_ema workflow"
+_ADAPTERS = tuple(f"{_PACKAGE}.adapters.{part}" for part in _PARTS.split())
 _OPTIM = (f"{_PACKAGE}.optim",)
 _PACKING = "End the pipeline with PackSegInputs, PackDetInputs or PackInputs instead."
 _REPLACED_TRANSFORMS = {  # of first-generation pipelines
@@ -108,9 +98,10 @@ class OpenMMLab(Extension):
     def check_dataset(self, dataset: Any) -> None:
         """Checks the labels of MMDetection's CocoDataset, and the label maps of MMSegmentation's datasets."""
         if hasattr(dataset, "cat2label"):
-            from footplate.openmmlab.coco_labels import check_categories
+            from footplate.openmmlab.coco_labels import check_categories, warn_about_unlabeled_classes
 
             check_categories(dataset)
+            warn_about_unlabeled_classes(dataset)
         if hasattr(dataset, "reduce_zero_label"):
             from footplate.openmmlab.label_maps import check_label_maps
 

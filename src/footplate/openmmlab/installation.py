@@ -5,7 +5,6 @@ They provide footplate's own modules under the names of these packages, and modi
 
 import ast
 import importlib
-import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -24,9 +23,11 @@ import torch
 
 from footplate.data.workers import WorkerSetup
 from footplate.openmmlab.extension import CODE_BASES
-from footplate.openmmlab.mmengine import registry_members, runner_members
+from footplate.openmmlab.mmengine.registry_members import RegistryMembers
+from footplate.openmmlab.mmengine.runner_members import RunnerMembers, add_members
 from footplate.openmmlab.names import DISTRIBUTIONS, Names, describe_unknown_name, names_of
 from footplate.openmmlab.patches import forget_applied, patch, uses_removed_names
+from footplate.openmmlab.requirements import installed_version
 from footplate.openmmlab.skipped_imports import skip_failed_imports, skipped
 from footplate.openmmlab.versions import accepted_ranges, is_for_mmcv_1, restore_versions, show_accepted_versions
 from footplate.registry.dotted_paths import is_user_module, top_level_spec
@@ -88,8 +89,8 @@ def install(patches: bool = True) -> str:
     sys.meta_path += finders[2:]
     for module in [each for title, each in sys.modules.items() if each and title.partition(".")[0] in completed]:
         complete(module)
-    runner_members.add_members()
-    registry_members.add_members()
+    add_members(RunnerMembers)
+    add_members(RegistryMembers)
     report = f"imports from {', '.join(ours)} resolve to footplate"
     report += f"; missing names are added to {', '.join(completed)}" if completed else ""
     report += f"; installed and not changed: {', '.join(left)}" if left else ""
@@ -135,13 +136,8 @@ def _prepare_process(name: str) -> dict[str, Any]:
 
 def _is_complete(package: str) -> bool:
     """Checks whether a package is installed and provides all the names that training code needs."""
-    for distribution in DISTRIBUTIONS[package]:
-        try:
-            version = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return package != "mmcv" or int(version.partition(".")[0]) < _MMCV_WITHOUT_RUNNER
-    return False
+    version = next(filter(None, map(installed_version, DISTRIBUTIONS[package])), "")
+    return bool(version) and (package != "mmcv" or int(version.partition(".")[0]) < _MMCV_WITHOUT_RUNNER)
 
 
 class _ProvidedModule(ModuleType):
@@ -265,8 +261,7 @@ class InstalledFinder(MetaPathFinder):
         """
         name = module.__name__
         if name in _WITHOUT_GPU and not torch.cuda.is_available():
-            replacement = importlib.import_module(_WITHOUT_GPU[name])
-            vars(module).update({name: getattr(replacement, name) for name in replacement.__all__})
+            sys.modules[name] = importlib.import_module(_WITHOUT_GPU[name])  # becomes the result of the import
             return
         top = name.partition(".")[0]
         is_guarded = top in self._code_bases and loader.is_package(name) and not is_user_module(top)
@@ -278,14 +273,14 @@ class InstalledFinder(MetaPathFinder):
                 self._patches_current_folder = True
         is_outdated = self.patches and top in self._code_bases and uses_removed_names(source)
         patched = patch(source, name) if top in self._patched or is_outdated else None
-        if is_guarded:
-            tree, values = patched or (ast.parse(source), {})
-            patched = tree, values | skip_failed_imports(tree, name)
-        if patched is None:
+        if patched is None and not is_guarded:
             execute(module)
         else:
-            vars(module).update(patched[1])
-            exec(compile(patched[0], loader.path, "exec", dont_inherit=True), vars(module))
+            tree, values = patched or (ast.parse(source), {})
+            if is_guarded:
+                values |= skip_failed_imports(tree, name)
+            vars(module).update(values)
+            exec(compile(tree, loader.path, "exec", dont_inherit=True), vars(module))
         if top in self.completed:
             complete(module)
 

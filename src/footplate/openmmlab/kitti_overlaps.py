@@ -12,8 +12,6 @@ from torch import Tensor
 
 from footplate_operators.polygons import overlaps, rotated_box_corners
 
-__all__ = ["rotate_iou_gpu_eval"]
-
 
 def rotate_iou_gpu_eval(
     boxes: NDArray[Any], query_boxes: NDArray[Any], criterion: int = -1, device_id: int = 0

@@ -29,7 +29,8 @@ def check_label_maps(dataset: Any) -> None:
             key=f"pipeline[{place}].reduce_zero_label",
             notes=["Set reduce_zero_label the same in the dataset and in LoadAnnotations."],
         )
-    if not all(_is_of_package(each) for each in transforms[place:]):
+    kinds = map(type, transforms[place:])
+    if not all(kind.__module__.startswith("footplate.") or code_base_of(kind) for kind in kinds):
         return  # the user's transforms may convert the label map
     shape: tuple[int, ...] = ()
     with suppress(Exception):  # the run reports or skips the sample
@@ -40,7 +41,3 @@ def check_label_maps(dataset: Any) -> None:
             key="data_prefix.seg_map_path",
             notes=["Convert the colors to the indices of the classes."],
         )
-
-
-def _is_of_package(transform: Any) -> bool:
-    return bool(type(transform).__module__.startswith("footplate.") or code_base_of(type(transform)))

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,26 +16,26 @@ from torch.utils.data import DataLoader
 
 from footplate.checkpoint import save_checkpoint as _save_checkpoint
 from footplate.distributed import get_rank, rank_from_environment, unwrap_model
-from footplate.errors import ConfigError
 from footplate.openmmlab.first_generation.adapters.model import unpack_containers
 from footplate.openmmlab.mmengine.dist import all_reduce_params, collect_results
 from footplate.openmmlab.mmengine.progress import ProgressBar
 from footplate.openmmlab.mmengine.registry import build_from_cfg
 from footplate.openmmlab.mmengine.runner import set_random_seed as _seed
+from footplate.openmmlab.mmengine.torch_utils import get_device, is_mlu_available
 from footplate.openmmlab.mmengine.utils import apply_to
+from footplate.openmmlab.skipped_imports import placeholder
 from footplate.records import add_log_file, set_level
 from footplate.records import get_logger as _get_logger
 from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
 
 CUDA_HOME = cpp_extension.CUDA_HOME
 IS_IPU_AVAILABLE = False
-IS_MLU_AVAILABLE = hasattr(torch, "is_mlu_available") and torch.is_mlu_available()
+IS_MLU_AVAILABLE = is_mlu_available()
 logger_initialized: dict[str, bool] = {}
 
 
-def build_optimizer_constructor(cfg: Mapping[str, Any]) -> Any:
-    """Builds an optimizer constructor from its config."""
-    return build_from_cfg(cfg, OPTIMIZER_BUILDERS)
+build_optimizer_constructor = functools.partial(build_from_cfg, registry=OPTIMIZER_BUILDERS)
+"""Builds an optimizer constructor from its config."""
 
 
 def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> Any:
@@ -91,7 +91,7 @@ def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[...,
     def decorate(function: _Function) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*inputs: Any, **named: Any) -> Any:
-            device = next(filter(torch.is_autocast_enabled, _device_types()), None)
+            device = next(filter(torch.is_autocast_enabled, (_accelerator(), "cpu")), None)
             if device is None:
                 return function(*inputs, **named)
             inputs, named = apply_to((inputs, named), _is_floating_point, Tensor.float)
@@ -107,10 +107,7 @@ def _is_floating_point(value: Any) -> bool:
     return torch.is_tensor(value) and value.is_floating_point()
 
 
-@functools.cache
-def _device_types() -> tuple[str, ...]:
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return ("cpu",) if accelerator is None else (accelerator.type, "cpu")
+_accelerator = functools.cache(get_device)
 
 
 def wrap_fp16_model(model: torch.nn.Module) -> None:
@@ -131,7 +128,7 @@ def get_logger(
 
     Args:
         name: The name of the child. If empty, footplate's logger itself is returned.
-        log_file: An additional file to write to.
+        log_file: An additional file to write to. All of footplate's loggers write to it, as training does.
         log_level: The log level.
         file_mode: The mode for opening the file.
     """
@@ -139,10 +136,11 @@ def get_logger(
     logger_initialized[logger.name] = True
     if rank_from_environment() == 0:
         set_level(_get_logger().level)  # adds the screen to footplate's logger
-    # First-generation code often requests the same logger several times.
-    known = [each.baseFilename for each in logger.handlers if isinstance(each, logging.FileHandler)]
+    # First-generation code often requests the same logger several times. The file is a handler of footplate's logger,
+    # so that it also contains the log of the training.
+    known = [each.baseFilename for each in _get_logger().handlers if isinstance(each, logging.FileHandler)]
     if log_file is not None and os.path.abspath(log_file) not in known:
-        add_log_file(logger, log_file, file_mode)
+        add_log_file(_get_logger(), log_file, file_mode)
     logger.setLevel(log_level)
     return logger
 
@@ -179,15 +177,14 @@ def set_random_seed(seed: int, deterministic: bool = False, use_rank_shift: bool
         torch.backends.cudnn.benchmark = False
 
 
-def allreduce_params(params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1) -> None:
-    """Averages parameters over all processes, in place. Ignores `coalesce` and `bucket_size_mb`."""
-    all_reduce_params([each.data for each in params], coalesce, bucket_size_mb, op="mean")
+allreduce_params = functools.partial(all_reduce_params, op="mean")
+"""Averages parameters over all processes, in place. Ignores `coalesce` and `bucket_size_mb`."""
 
 
 def allreduce_grads(params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1) -> None:
     """Averages the gradients of parameters over all processes, in place. Ignores `coalesce` and `bucket_size_mb`."""
     with_gradient = [each.grad for each in params if each.requires_grad and each.grad is not None]
-    allreduce_params(with_gradient, coalesce, bucket_size_mb)
+    allreduce_params(with_gradient)
 
 
 def cast_tensor_type(inputs: Any, src_type: torch.dtype, dst_type: torch.dtype) -> Any:
@@ -227,25 +224,23 @@ class IterLoader:
 
     Args:
         dataloader: The dataloader.
+
+    Attributes:
+        epoch: The number of completed passes over the data.
     """
 
     def __init__(self, dataloader: Any) -> None:
         self._dataloader = dataloader
         self._iterator: Iterator[Any] = iter(dataloader)
-        self._epoch = 0
-
-    @property
-    def epoch(self) -> int:
-        """The number of completed passes over the data."""
-        return self._epoch
+        self.epoch = 0
 
     def __next__(self) -> Any:
         try:
             return next(self._iterator)
         except StopIteration:
-            self._epoch += 1
+            self.epoch += 1
         if hasattr(self._dataloader.sampler, "set_epoch"):
-            self._dataloader.sampler.set_epoch(self._epoch)
+            self._dataloader.sampler.set_epoch(self.epoch)
         self._iterator = iter(self._dataloader)
         return next(self._iterator)
 
@@ -289,13 +284,8 @@ def multi_gpu_test(
     return collect_results(found, len(data_loader.dataset))
 
 
-def _refused(what: str, why: str) -> Callable[..., Any]:
-    """Returns a class whose constructor raises an error."""
-
-    def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
-        raise ConfigError(f"footplate does not support '{what}': {why}")
-
-    return type(what, (), {"__init__": refuse, "__doc__": "Raises an error.", "__module__": __name__})
+def _refused(what: str, why: str) -> type:
+    return placeholder(what, __name__, f"footplate does not support '{what}': {why}")
 
 
 IPUDataLoader, IPUFp16OptimizerHook, cfg2options, ipu_model_wrapper = (

@@ -4,15 +4,16 @@ Modules are patched in memory when they are imported. Their files are not change
 """
 
 import ast
-import importlib
 import re
 import sys
 import warnings
 from collections import defaultdict
 from importlib.util import decode_source
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from footplate.openmmlab.mmengine.utils import get_object_from_string
 from footplate.registry.dotted_paths import module_exists
 
 
@@ -190,10 +191,8 @@ def run_patched(file: str) -> bool:
     Returns:
         Whether the script was run. If not, it needs no patches or cannot be parsed.
     """
-    with open(file, "rb") as script:
-        content = script.read()
     try:
-        patched = patch(decode_source(content), "__main__")
+        patched = patch(decode_source(Path(file).read_bytes()), "__main__")
     except (SyntaxError, ValueError):
         return False
     if patched is None:
@@ -236,14 +235,15 @@ class _Replacer(ast.NodeTransformer):
         return node if kept else ast.copy_location(ast.Pass(), node)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
+        if node.level:  # a relative import
+            return node
         kept, made = [], []
         for alias in node.names:
             path, local = f"{node.module}.{alias.name}", alias.asname or alias.name
-            replacement = self._replace(path) if node.level == 0 else None
+            replacement = self._replace(path)
             if replacement is None:
                 kept.append(alias)
-                if node.level == 0:
-                    self._imported[local] = path
+                self._imported[local] = path
             else:
                 value = ast.Name(replacement, ast.Load())
                 made.append(ast.copy_location(ast.Assign([ast.Name(local, ast.Store())], value), node))
@@ -287,8 +287,9 @@ class _Replacer(ast.NodeTransformer):
     def _path(self, node: ast.expr) -> str:
         if isinstance(node, ast.Name):
             return "" if node.id in self._assigned else self._imported.get(node.id, "")
-        before = self._path(node.value) if isinstance(node, ast.Attribute) else ""
-        return f"{before}.{node.attr}" if before and isinstance(node, ast.Attribute) else ""
+        if isinstance(node, ast.Attribute) and (before := self._path(node.value)):
+            return f"{before}.{node.attr}"
+        return ""
 
     def _replace(self, path: str) -> str | None:
         """Records the replacement for a dotted path, and returns the variable that holds it in the patched code.
@@ -311,10 +312,6 @@ class _Replacer(ast.NodeTransformer):
 
 def _find(path: str) -> Any:
     """Returns the object at a dotted path, or None if it does not exist."""
-    module, _, name = path.rpartition(".")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy warns about some of the names that it removed
-        try:
-            return getattr(importlib.import_module(module), name, None)
-        except ImportError:
-            return None
+        return get_object_from_string(path)

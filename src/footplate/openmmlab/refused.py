@@ -1,43 +1,44 @@
 """OpenMMLab's writers for services that footplate does not support. Creating one raises an error."""
 
-from typing import Any, ClassVar
+from typing import Any, NoReturn
 
 from footplate.errors import ArgumentError
 from footplate.records import BaseVisBackend
-from footplate.registry import VISBACKENDS
+from footplate.registry import VISBACKENDS, Registry
 
 
-class Refused:
-    """Base class for unsupported classes that published configs refer to.
+def refuse(service: str, base: type, registry: Registry, *, module: str, noun: str, advice: str) -> Any:
+    """Registers and returns a subclass of `base` whose constructor raises an error.
 
-    Subclasses must list it as their first base class.
+    Published configs refer to such classes by their OpenMMLab names.
 
-    Raises:
-        ArgumentError: The class is instantiated.
+    Args:
+        service: The unsupported service, with which the class name starts.
+        base: The base class. The class name ends with its name, without `Base`.
+        registry: The registry of the class.
+        module: The module of the class.
+        noun: What the class is, for the message.
+        advice: What to do instead, for the message.
     """
+    name = f"{service}{base.__name__.removeprefix('Base')}"
 
-    service: ClassVar[str] = ""
-    """The unsupported service."""
-    noun: ClassVar[str] = "writer"
-    advice: ClassVar[str] = "register your own BaseVisBackend"
+    def initialize(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+        notes = [f"Use another writer listed in docs/records.md, or {advice}."]
+        raise ArgumentError(f"footplate has no {noun} for {service}", key="type", found=name, notes=notes)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        raise ArgumentError(
-            f"footplate has no {self.noun} for {self.service}",
-            key="type",
-            found=type(self).__name__,
-            notes=[f"Use another writer listed in docs/records.md, or {self.advice}."],
-        )
+    document = f"Raises an error, because there is no {noun} for {service}."
+    members = {"__init__": initialize, "__doc__": document, "__module__": module}
+    return registry.register_module(module=type(name, (base,), members))
 
 
-def _refused(service: str) -> type[BaseVisBackend]:
-    """Registers and returns a writer class, named as in MMEngine, whose constructor raises an error."""
-    members = {
-        "__doc__": f"Raises an error, because {service} is not supported.",
-        "__module__": __name__,
-        "service": service,
-    }
-    return VISBACKENDS.register_module(module=type(f"{service}VisBackend", (Refused, BaseVisBackend), members))
-
-
-AimVisBackend, NeptuneVisBackend = map(_refused, ("Aim", "Neptune"))
+AimVisBackend, NeptuneVisBackend = (
+    refuse(
+        service,
+        BaseVisBackend,
+        VISBACKENDS,
+        module=__name__,
+        noun="writer",
+        advice="register your own BaseVisBackend",
+    )
+    for service in ("Aim", "Neptune")
+)

@@ -73,10 +73,12 @@ def explain_unmet(extra: str) -> list[str]:
     alone = [each for each in unmet if str(each) == _WITHOUT_DEPENDENCIES.get(extra)]
     versions = {each: installed_version(each.name) for each in unmet}
     texts = [f"{each} ({versions[each]} is installed)" if versions[each] else str(each) for each in unmet]
-    commands = []
-    for group, option in ((alone, "--no-deps "), ([each for each in unmet if each not in alone], "")):
-        if group:
-            commands.append(f"pip install {option}{' '.join(shlex.quote(_pinned(each)) for each in group)}")
+    others = [each for each in unmet if each not in alone]
+    commands = [
+        f"pip install {option}{' '.join(shlex.quote(_pinned(each)) for each in group)}"
+        for group, option in ((alone, "--no-deps "), (others, ""))
+        if group
+    ]
     return [f"Missing: {', '.join(texts)}.", f"Run: {' && '.join(commands)}"] if unmet else []
 
 

@@ -3,7 +3,7 @@
 import ast
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from footplate.errors import ConfigError, FootplateError
 from footplate.openmmlab.requirements import explain_failed_import
@@ -74,8 +74,14 @@ def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, typ
     if reason not in skipped.values():
         _logger.warning("Skipped the import of %s from '%s': %s", ", ".join(names), package, reason)
     skipped.update(dict.fromkeys(names, reason))
+    known = [name for name in names if name != "*"]
+    return {name: placeholder(name, package, f"'{name}' could not be imported: {reason}") for name in known}
 
-    def fail(kind: type, *args: Any, **kwargs: Any) -> None:
-        raise ConfigError(f"'{kind.__name__}' could not be imported: {reason}")
 
-    return {name: type(name, (), {"__new__": fail, "__module__": package}) for name in names if name != "*"}
+def placeholder(name: str, module: str, message: str) -> type:
+    """Returns a class that raises a ConfigError when an instance is created."""
+
+    def fail(*args: Any, **kwargs: Any) -> NoReturn:
+        raise ConfigError(message)
+
+    return type(name, (), {"__new__": fail, "__doc__": "Raises an error.", "__module__": module})

@@ -48,7 +48,7 @@ class NumClassCheckHook(Hook):
                 raise ArgumentError(
                     f"{repr(name) if name else 'the model'} has {count} classes, but "
                     f"the dataset '{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MAX_NAMES)}",
-                    key=".".join(part for part in ("model", name, "num_classes") if part),
+                    key=".".join(filter(None, ("model", name, "num_classes"))),
                     found=count,
                     notes=[f"The dataset is defined in {key}."],
                 )

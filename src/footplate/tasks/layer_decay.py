@@ -57,10 +57,7 @@ def vit_layer(path: list[str], layers: int) -> int:
 
 _LAYERS: dict[str, dict[str, LayerIndex]] = {
     "ConvNeXt": {"layer_wise": convnext_layer, "stage_wise": convnext_stage},
-    "BEiT": {"layer_wise": vit_layer},
-    "MAE": {"layer_wise": vit_layer},
-    "VisionTransformer": {"layer_wise": vit_layer},
-    "ViT": {"layer_wise": vit_layer},
+    **dict.fromkeys(("BEiT", "MAE", "VisionTransformer", "ViT"), {"layer_wise": vit_layer}),
 }
 
 
@@ -93,7 +90,6 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
             ArgumentError: The backbone is not supported.
         """
         layers = self.paramwise_cfg["num_layers"]
-        rate = self._rate
         decay_type = self.paramwise_cfg.get("decay_type", "layer_wise")
         backbone = type(getattr(module, "backbone", None)).__name__
         layer_of = next((kinds.get(decay_type) for name, kinds in _LAYERS.items() if name in backbone), None)
@@ -112,7 +108,7 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
             steps = layers + 1 - layer_of(name.split("."), layers)
             group: Group = {"params": [parameter]}
             if self.base_lr is not None:
-                group["lr"] = self.base_lr * rate**steps
+                group["lr"] = self.base_lr * self._rate**steps
             if not decays:
                 group["weight_decay"] = 0.0
             self.reasons[name] = (f"decay_rate ** {steps}", *(() if decays else ("no weight decay",)))

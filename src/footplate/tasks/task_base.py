@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from footplate.checks import check_choice
 from footplate.data import BaseTransform
+from footplate.data.annotations import explain_read_errors
 from footplate.data.data_element import BaseDataElement
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, DataError
@@ -20,7 +21,7 @@ from footplate.messages import list_names
 from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
-from footplate.storage import join, list_dir, missing_path_notes
+from footplate.storage import join, list_dir
 from footplate.tasks.small_resnet import Convolution, Residual
 
 _logger = logging.getLogger("footplate.tasks")
@@ -93,8 +94,7 @@ class TaskModel(BaseModel):
 
     def __init__(self, data_preprocessor: Part | None = None, init_cfg: InitCfg = None) -> None:
         if isinstance(data_preprocessor, Mapping):
-            settings = {"type": self.usual_preprocessor, **data_preprocessor}
-            data_preprocessor = with_origins(settings, data_preprocessor)
+            data_preprocessor = with_defaults(data_preprocessor, type=self.usual_preprocessor)
         super().__init__(data_preprocessor, init_cfg)
 
     def forward(
@@ -165,6 +165,11 @@ def build_part(name: str, part: Part) -> nn.Module:
     return built
 
 
+def with_defaults(section: Mapping[str, Any] | None, **defaults: Any) -> dict[str, Any]:
+    """Returns a config section with defaults for missing keys. Keys keep their origins, for error messages."""
+    return with_origins({**defaults, **(section or {})}, section)
+
+
 def data_field(name: str, kind: type) -> property:
     """Returns a property for a class of data samples.
 
@@ -227,7 +232,7 @@ def select_keys(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, An
 
 
 def check_classes(
-    what: str, labels: Tensor | npt.NDArray[Any], num_classes: int, *, ignored: int | None = None, **details: Any
+    what: str, labels: Tensor | NDArray[Any], num_classes: int, *, ignored: int | None = None, **details: Any
 ) -> None:
     """Raises a DataError if a label is neither `ignored` nor a class from 0 to `num_classes` (exclusive).
 
@@ -299,12 +304,8 @@ def list_folder(folder: str) -> list[str]:
 
     Raises a DataError if the folder cannot be read.
     """
-    try:
+    with at_key("data_prefix"), explain_read_errors("folder", folder):
         return [name for name in list_dir(folder) if not name.startswith(".")]
-    except OSError as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
-        notes = missing_path_notes(folder)
-        raise DataError(f"the folder '{folder}' {reason}", key="data_prefix", notes=notes) from error
 
 
 def is_folder(path: str) -> bool:

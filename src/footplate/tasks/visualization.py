@@ -4,12 +4,12 @@ import colorsys
 import logging
 from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from footplate.checks import check_count
 from footplate.data import length_of
 from footplate.data.data_element import BaseDataElement
-from footplate.engine import Hook
+from footplate.engine import Hook, Runner
 from footplate.errors import DataError
 from footplate.registry import HOOKS
 from footplate.storage import read_bytes
@@ -24,9 +24,6 @@ from footplate.visualization import (
     skipping_failed_image,
 )
 from footplate.visualization.drawing import RGB
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
 
 _logger = logging.getLogger("footplate.tasks")
 _BACKGROUND = (128, 128, 128)
@@ -171,11 +168,11 @@ class BaseVisualizationHook(Hook):
         self.max_samples = max_samples if max_samples is None else check_count("max_samples", max_samples)
         self._names: dict[str, ImageNames] = {}  # by mode and dataset
 
-    def before_train(self, runner: "Runner") -> None:
+    def before_train(self, runner: Runner) -> None:
         """Warns if a validation dataset has too few batches for any image to be drawn."""
         self._check_sizes(runner.val_loop)
 
-    def before_test(self, runner: "Runner") -> None:
+    def before_test(self, runner: Runner) -> None:
         """Warns if a test dataset has too few batches for any image to be drawn."""
         self._check_sizes(runner.test_loop)
 
@@ -196,13 +193,13 @@ class BaseVisualizationHook(Hook):
         """Yields (index, prediction) pairs to draw from a batch. Subclasses may filter them."""
         return enumerate(outputs)
 
-    def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:
+    def options(self, runner: Runner, mode: str, name: str) -> dict[str, Any]:
         """Returns additional arguments for the visualizer's `add_datasample` for one image."""
         return {}
 
     def _after_iter(
         self,
-        runner: "Runner",
+        runner: Runner,
         batch_idx: int,
         data_batch: Any = None,
         outputs: Sequence[Any] | None = None,
@@ -266,7 +263,7 @@ class NaiveVisualizationHook(Hook):
         self.draw_gt, self.draw_pred = draw_gt, draw_pred
         self._names = ImageNames()
 
-    def after_test_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Draws each sample in the batch."""
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return

@@ -44,24 +44,23 @@ def summarize(run: Run) -> dict[str, Any]:
     time, data, memory = (run.find(name, "train") for name in _MEASURED)
     times = None
     if time and logged:
-        values = [value for _, value in time.points]
-        mean = statistics.fmean(values)
-        waiting = statistics.fmean(value for _, value in data.points) if data else 0.0
+        mean = statistics.fmean(time.values)
+        waiting = statistics.fmean(data.values) if data else 0.0
         times = {
             "mean": mean,
-            "median": statistics.median(values),
-            "longest": max(values),
+            "median": statistics.median(time.values),
+            "longest": max(time.values),
             "data_share": waiting / mean if mean else 0.0,
             "total": mean * logged,
         }
     return {
         "iterations": count_iterations(run),
         "time": times,
-        "memory": max(value for _, value in memory.points) if memory else None,
+        "memory": max(memory.values) if memory else None,
         "logged": logged,
-        "last": {series.name: series.points[-1][1] for series in trained if series.name not in _MEASURED},
+        "last": {series.name: series.values[-1] for series in trained if series.name not in _MEASURED},
         "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked if series.mode == "val"},
-        "test": {series.name: series.points[-1][1] for series, _ in ranked if series.mode == "test"},
+        "test": {series.name: series.values[-1] for series, _ in ranked if series.mode == "test"},
         "checkpoints": {file.name: size for file, size in run.checkpoints.items()},
         "derived": run.derived,
     }
@@ -231,17 +230,17 @@ def _short(value: float) -> str:
 
 def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
     """Returns the `save_best` metrics in a config of either generation. One of them may be "auto"."""
-    best = _best_setting(cfg, "save_best")
-    return [best] if isinstance(best, str) else list(best)
+    return _best_settings(cfg, "save_best")
 
 
 def best_metric_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
     """Returns the rules that a config sets for its `save_best` metrics, keyed by metric, or {} if it sets none."""
-    best, stated = best_metrics(cfg), _best_setting(cfg, "rule")
-    rules = expand_rules(best, [stated] if isinstance(stated, str) else list(stated))
+    best = best_metrics(cfg)
+    rules = expand_rules(best, _best_settings(cfg, "rule"))
     return dict(zip(best, rules, strict=True)) if rules else {}
 
 
-def _best_setting(cfg: Mapping[str, Any], key: str) -> Any:
+def _best_settings(cfg: Mapping[str, Any], key: str) -> list[Any]:
     hooks = ((cfg.get("default_hooks") or {}).get("checkpoint"), cfg.get("checkpoint_config"), cfg.get("evaluation"))
-    return next((hook[key] for hook in hooks if hook and hook.get(key)), ())
+    value = next((hook[key] for hook in hooks if hook and hook.get(key)), ())
+    return [value] if isinstance(value, str) else list(value)

@@ -70,12 +70,6 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
         return _with_size(cfg, size), f"batch_size='auto': {size} samples{processes} ({reason})"
 
 
-def _value(cfg: Any, path: str) -> Any:
-    for key in path.split("."):
-        cfg = cfg.get(key) if isinstance(cfg, (Mapping, Config)) else None
-    return cfg
-
-
 def _with_size(cfg: Config, size: int) -> Config:
     changed = Config(cfg, cfg.text, cfg.filename, cfg.env_variables)
     merge_options(changed._cfg_dict, {_SIZE: size}, origin=Origin("batch_size='auto'", 0))
@@ -92,7 +86,9 @@ def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
     """
     if not cfg.get("resume") and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None
-    size = _value(config_of(Path(cfg["work_dir"])), _SIZE)
+    recorded = config_of(Path(cfg["work_dir"]))
+    loader = None if recorded is None else recorded.get("train_dataloader")
+    size = loader.get("batch_size") if isinstance(loader, Mapping) else None
     if isinstance(size, int):
         return size
     if cfg.get("load_from") is None:  # there may be nothing to resume
@@ -189,9 +185,17 @@ def _train_briefly(cfg: Config, folder: str, local_rank: int) -> Runner:
     # A daemon cannot start workers.
     loader = {**cfg["train_dataloader"], "batch_size": _SMALLEST, "num_workers": 0, "persistent_workers": False}
     loader.pop("prefetch_factor", None)
-    changes: dict[str, Any] = {"load_from": None, "launcher": "none", "log_level": "ERROR", "preflight": False}
-    changes |= {"model_wrapper_cfg": None, "auto_scale_lr": None, "train_dataloader": loader}
-    runner = build_trial(cfg, folder, **changes)
+    runner = build_trial(
+        cfg,
+        folder,
+        load_from=None,
+        launcher="none",
+        log_level="ERROR",
+        preflight=False,
+        model_wrapper_cfg=None,
+        auto_scale_lr=None,
+        train_dataloader=loader,
+    )
     runner.register_hook(StopHook(2))
     with suppress(EarlyExitError):
         runner.train()

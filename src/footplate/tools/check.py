@@ -2,10 +2,10 @@
 
 import logging
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch.distributed as dist
@@ -90,7 +90,6 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
         FootplateError: The run would fail. The error message contains the key. Earlier warnings are logged.
     """
     measured: dict[str, Any] = {}
-    records: list[logging.LogRecord] = []
     try:
         with collect_warnings() as messages, buffer_log() as records:
             checked = runner_config(cfg) if run else check_config(cfg)  # the trial also checks the config
@@ -269,9 +268,9 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
         batch = largest[f"val {chosen.name}".rstrip()] = largest_batch(chosen.dataloader)
         loop.choose(chosen)
         with trial_evaluator(chosen.evaluator, dataset_of(chosen.dataloader)) as evaluator:
-            begin = time.perf_counter()  # the preflight has predicted one batch, so this one is not the first
+            begin = perf_counter()  # the preflight has predicted one batch, so this one is not the first
             samples, losses = predict_batch(runner, batch.batch)
-            seconds = time.perf_counter() - begin
+            seconds = perf_counter() - begin
             with predicting(loop, runner.device):
                 evaluator.process(data_samples=samples, data_batch=batch.batch)
                 _call_own_hooks(runner, hook, "before_val_iter", batch_idx=0, data_batch=batch.batch)
@@ -316,23 +315,23 @@ class _TrialHook(Hook):
         self.stage = ("saving, loading and validating once", "model")
         self.seconds = self.waiting = 0.0
         self._done = 0
-        self._last = time.perf_counter()
+        self._last = perf_counter()
 
     def before_train(self, runner: Runner) -> None:
         """Starts measuring the time spent waiting for data."""
         self.stage = ("reading the first training batch", "train_dataloader")
-        self._last = time.perf_counter()
+        self._last = perf_counter()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Computes how long training waited for the batch."""
         self.stage = (f"training iteration {self._done + 1}", "model")
-        self.waiting, self._last = time.perf_counter() - self._last, time.perf_counter()
+        self.waiting, self._last = perf_counter() - self._last, perf_counter()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Computes how long the iteration took, and stops the run after the last iteration."""
-        self.seconds, self._last = time.perf_counter() - self._last, time.perf_counter()
+        self.seconds, self._last = perf_counter() - self._last, perf_counter()
         self._done += 1
         self.stage = ("reading a training batch", "train_dataloader")
         if self._done == _ITERATIONS:

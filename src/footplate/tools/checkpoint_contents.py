@@ -59,9 +59,10 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
         weights: Mapping[str, Any] = {}
         with suppress(CheckpointError):  # the checkpoint has no weights
             weights = weights_of(content)
+        files = [storage.join(name, part) for part in storage.list_dir(name)] if is_sharded_path(name) else [name]
         return Contents(
             name,
-            _size_of(name),
+            sum(storage.status(file).size for file in files),
             digest,
             known,
             sections,
@@ -72,11 +73,6 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
             ],
             opaque_names(content),
         )
-
-
-def _size_of(path: str) -> int:
-    files = [storage.join(path, name) for name in storage.list_dir(path)] if is_sharded_path(path) else [path]
-    return sum(storage.status(file).size for file in files)
 
 
 def _describe(value: Any) -> str:

@@ -27,7 +27,7 @@ class Line(NamedTuple):
 def source_files(cfg: Config) -> list[str]:
     """Returns the config's own file and all files that set a value, including values that were replaced later."""
     own = [str(cfg.filename)] if cfg.filename else []
-    return list(dict.fromkeys([*own, *_files_of(_lines(cfg._cfg_dict, ""))]))
+    return list(dict.fromkeys([*own, *_files_of(_config_lines(cfg))]))
 
 
 def _files_of(lines: Iterable[Line]) -> Iterator[str]:
@@ -42,7 +42,7 @@ def explain_config(cfg: Config) -> str:
 
     Does not import the modules that the config uses.
     """
-    lines = list(_lines(cfg._cfg_dict, ""))
+    lines = list(_config_lines(cfg))
     # Show paths relative to the common folder of the files, and recipes by the names that `_base_` accepts.
     far = {file for file in _files_of(lines) if os.path.isabs(file) and "::" not in shown_path(file)}
     folder = os.path.commonpath(map(os.path.dirname, far)) if far else ""
@@ -131,23 +131,23 @@ def _past(holder: Any, parts: list[Any]) -> Iterator[Replaced]:
             yield link
 
 
-def _lines(value: Any, indent: str, key: str = "", origin: Origin | None = None, end: str = "") -> Iterator[Line]:
+def _config_lines(cfg: Config) -> Iterator[Line]:
+    for name, value in cfg._cfg_dict.items():
+        yield from _lines(value, "", f"{name} = ", origin_of(cfg._cfg_dict, name), "")
+
+
+def _lines(value: Any, indent: str, key: str, origin: Origin | None, end: str = ",") -> Iterator[Line]:
     """Yields the lines of a value. Dicts and lists of dicts are formatted with one item per line."""
     if isinstance(value, dict) and value:
-        inner = indent + _INDENT if key or end else indent
-        if key or end:
-            yield Line(f"{indent}{key}dict(", None, [])
+        yield Line(f"{indent}{key}dict(", None, [])
         for name, item in value.items():
-            place = origin_of(value, name)
-            separator = " = " if not (key or end) else "="
-            yield from _lines(item, inner, f"{name}{separator}", place, "," if key or end else "")
-        if key or end:
-            yield Line(f"{indent}){end}", None, [])
+            yield from _lines(item, indent + _INDENT, f"{name}=", origin_of(value, name))
+        yield Line(f"{indent}){end}", None, [])
     elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
         opening, closing = "[]" if isinstance(value, list) else "()"
         yield Line(f"{indent}{key}{opening}", origin, _before(value, origin))
         for item in value:
-            yield from _lines(item, indent + _INDENT, "", None, ",")
+            yield from _lines(item, indent + _INDENT, "", None)
         yield Line(f"{indent}{closing}{end}", None, [])
     else:
         yield Line(f"{indent}{key}{brief(value)}{end}", origin, _before(value, origin))

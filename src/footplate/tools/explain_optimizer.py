@@ -1,8 +1,7 @@
 """Explains the optimizer: its parameter groups, and how its settings change over a run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import plotille  # type: ignore[import-untyped, unused-ignore]
 from PIL import Image
@@ -33,8 +32,7 @@ _WIDTH, _HEIGHT = 48, 12  # of a plot, in characters
 _BLANK = "\N{BRAILLE PATTERN BLANK}"
 
 
-@dataclass(frozen=True)
-class GroupInfo:
+class GroupInfo(NamedTuple):
     """The settings and the parameters of a parameter group."""
 
     optimizer: str  # the optimizer class, prefixed with the name of the optimizer if there are several
@@ -45,8 +43,7 @@ class GroupInfo:
     reasons: list[str]  # the keys of `paramwise_cfg` that created the group; empty if none did
 
 
-@dataclass(frozen=True)
-class Groups:
+class Groups(NamedTuple):
     """All parameter groups, and the frozen parameters."""
 
     model: str  # a description of the model
@@ -67,7 +64,7 @@ def groups_of(cfg: Config) -> Groups:
     model, description = build_model(cfg)
     with located(cfg), silencing_unmatched_keys(model):
         wrapper = build_optim_wrapper(model, cfg.get("optim_wrapper"))
-    return replace(groups_in(wrapper, model), model=description)
+    return groups_in(wrapper, model)._replace(model=description)
 
 
 def groups_in(wrapper: Any, model: nn.Module) -> Groups:
@@ -133,8 +130,7 @@ def explain_params(groups: Groups) -> str:
     return "\n".join(lines) + "\n"
 
 
-@dataclass(frozen=True)
-class Track:
+class Track(NamedTuple):
     """The values of an optimizer setting over a run, and the parameters that these values apply to."""
 
     field: str  # "lr", "momentum" or "weight_decay"
@@ -147,8 +143,7 @@ class Track:
         return any(value != self.values[0] for value in self.values)
 
 
-@dataclass(frozen=True)
-class Schedule:
+class Schedule(NamedTuple):
     """The values of optimizer settings over a run."""
 
     length: int  # the iterations of the run
@@ -307,10 +302,8 @@ def terminal_plot(curves: Sequence[Sequence[tuple[float, float]]]) -> list[str]:
     if 0 <= low <= high / 2:  # close to 0
         low = 0.0
     # A character has 2 x 4 dots. The last point lies on the last dot rather than at the edge of the canvas.
-    right, top = (
-        (last or 1.0) * 2 * _WIDTH / (2 * _WIDTH - 1),
-        low + (high - low or 1.0) * 4 * _HEIGHT / (4 * _HEIGHT - 1),
-    )
+    right = (last or 1.0) * 2 * _WIDTH / (2 * _WIDTH - 1)
+    top = low + (high - low or 1.0) * 4 * _HEIGHT / (4 * _HEIGHT - 1)
     canvas = plotille.Canvas(_WIDTH, _HEIGHT, xmin=0, ymin=low, xmax=right, ymax=top)
     for curve in curves:
         for (x, y), (next_x, next_y) in zip(curve, [*curve[1:], curve[-1]], strict=True):

@@ -40,9 +40,8 @@ class ComponentError(FootplateError):
     """
 
     def __init__(self, stage: str, error: Exception, *, key: str, module: str = "", notes: Sequence[str] = ()) -> None:
-        first = first_line(error)
         place = f" in {module}" if module else ""
-        message = f"{stage} fails{place}: {type(error).__name__}: {first}"
+        message = f"{stage} fails{place}: {type(error).__name__}: {first_line(error)}"
         super().__init__(message, key=key, notes=[*notes, *getattr(error, "__notes__", ())], hides_cause=True)
         self.stage = stage
 

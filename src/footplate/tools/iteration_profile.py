@@ -23,6 +23,7 @@ from footplate.tools.partial_build import StopHook, build_trial
 
 PARTS = ("data", "transfer", "forward", "backward", "optimizer", "hooks")
 _WARM_UP = 3  # iterations
+Seconds = dict[str, float]  # by the name of a part or a hook
 _MAX_HOOKS = 4  # in the text
 _EVENTS = ("before_train_epoch", "before_train_iter", "after_train_iter", "after_train_epoch")
 # Advice is given for parts that exceed these shares of an iteration.
@@ -42,8 +43,8 @@ class IterationProfile(NamedTuple):
 
     device: str
     iterations: int
-    parts: dict[str, float]
-    hooks: dict[str, float]
+    parts: Seconds
+    hooks: Seconds
     advice: list[str]
 
     @property
@@ -167,7 +168,7 @@ class _Recorder(StopHook):
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
 
-def _advice(runner: Runner, parts: dict[str, float], hooks: dict[str, float]) -> Iterator[str]:
+def _advice(runner: Runner, parts: Seconds, hooks: Seconds) -> Iterator[str]:
     """Yields suggestions for making an iteration faster."""
     shares = {name: value / sum(parts.values()) for name, value in parts.items()}
     shares["model"] = shares["forward"] + shares["backward"]

@@ -1,22 +1,22 @@
 """Finds the keys that a config accepts, and translates keys between the two config generations."""
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
+from footplate.config import Config, ConfigDict
+from footplate.config.key_paths import split_path
 from footplate.error_context import join_path, origin_of
 from footplate.errors import ConfigError, FootplateError
+from footplate.openmmlab.first_generation.translation import is_first_generation, translate
+from footplate.openmmlab.first_generation.translation.key_map import KEY_PAIRS, RENAMED, counterparts
+from footplate.openmmlab.first_generation.translation.log_rules import logger_of_writer
+from footplate.tools.key_lookup import find_value, paths_ending
 
-if TYPE_CHECKING:
-    from footplate.config import Config, ConfigDict
 
-
-def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
+def suggest_equivalent(error: FootplateError, cfg: Config, path: str) -> None:
     """Changes an error about the unknown key `path` to suggest the equivalent key in the config's own generation.
 
     Does nothing if there is no equivalent key.
     """
-    from footplate.openmmlab.first_generation.translation import is_first_generation
-
     key = equivalent_key(cfg, path)
     if key is not None:
         here, there = ("first", "second") if is_first_generation(cfg) else ("second", "first")
@@ -24,42 +24,45 @@ def suggest_equivalent(error: FootplateError, cfg: "Config", path: str) -> None:
         error.key, error.suggestion, error.notes = "", key, ()
 
 
-def equivalent_key(cfg: "Config", path: str) -> str | None:
+def equivalent_key(cfg: Config, path: str) -> str | None:
     """Returns the equivalent of `path` in the config's own generation, or None if none exists.
 
     Prefers keys that exist in the config over keys that its sections would accept.
     """
-    from footplate.openmmlab.first_generation.translation import is_first_generation
-    from footplate.openmmlab.first_generation.translation.key_map import counterparts
-
     parts = tuple(path.replace("[", ".").replace("]", "").split("."))
     candidates = list(map(".".join, counterparts(parts, of_first=is_first_generation(cfg))))
     present = (key for key in candidates if _has_key(cfg, key))
     return next(present, None) or next((key for key in candidates if _is_accepted(cfg, key)), None)
 
 
-def config_with_key(cfg: "Config", path: str) -> "Config":
+def original_key(cfg: Config, path: str) -> str:
+    """Returns the first-generation key for the key `path` of a translated config.
+
+    Returns `path` itself if there is none, or if `cfg`, the config before translation, is a second-generation config.
+    """
+    if not is_first_generation(cfg):
+        return path
+    renamed = {new: old for old, new in RENAMED.items()} | {"randomness": "seed"}
+    return equivalent_key(cfg, path) or renamed.get(path, path)
+
+
+def config_with_key(cfg: Config, path: str) -> Config:
     """Returns the second-generation translation of a first-generation config if only the translation has a key `path`.
 
     Otherwise, returns `cfg` itself.
     """
-    from footplate.openmmlab.first_generation.translation import is_first_generation, translate
-
     if not path or _has_key(cfg, path) or not is_first_generation(cfg):
         return cfg
     translated = translate(cfg)
     return translated if _has_key(translated, path) else cfg
 
 
-def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
+def accepted_in_either_generation(mapping: ConfigDict, parts: Sequence[str]) -> Collection[str]:
     """Returns the keys accepted in a config section of either generation, or an empty collection if they are unknown.
 
     `parts` is the key path of the section. If it is empty, returns the top-level keys.
     """
-    from footplate.config import Config
-    from footplate.engine.run_config import keys_read
-    from footplate.openmmlab.first_generation.translation import is_first_generation
-    from footplate.openmmlab.first_generation.translation.key_map import KEY_PAIRS, counterparts
+    from footplate.engine.run_config import keys_read  # imports torch
     from footplate.tools import config_keys
 
     cfg = Config(mapping)
@@ -78,17 +81,13 @@ def accepted_in_either_generation(mapping: "ConfigDict", parts: Sequence[str]) -
     return keys - {"*"}
 
 
-def restore_key(error: Exception, cfg: "Config | None") -> None:
+def restore_key(error: Exception, cfg: Config | None) -> None:
     """Replaces an error's key with the key that the user wrote, unless the error's key exists in `cfg`.
 
     The error's key may come from a translated config, or may be relative to a section that a code base's constructor
     builds. `cfg` is the config before translation. The user's key is the key in `cfg` that has the same last part and
     the same location. If there is no such key or more than one, the error is not changed.
     """
-    from footplate.config.key_paths import split_path
-    from footplate.openmmlab.first_generation.translation.log_rules import logger_of_writer
-    from footplate.tools.key_lookup import find_value, paths_ending
-
     if not isinstance(error, FootplateError) or cfg is None or error.origin is None or not error.key:
         return
     if _has_key(cfg, error.key):
@@ -107,7 +106,7 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
         error.key = matches[0]
 
 
-def _is_accepted(cfg: "Config", path: str) -> bool:
+def _is_accepted(cfg: Config, path: str) -> bool:
     """Checks whether a key's section exists in the config and accepts the key."""
     section, _, name = path.rpartition(".")
     if not section or not _has_key(cfg, section):
@@ -115,9 +114,7 @@ def _is_accepted(cfg: "Config", path: str) -> bool:
     return name in accepted_in_either_generation(cfg._cfg_dict, section.split("."))
 
 
-def _has_key(cfg: "Config", path: str) -> bool:
-    from footplate.tools.key_lookup import find_value
-
+def _has_key(cfg: Config, path: str) -> bool:
     try:
         find_value(cfg._cfg_dict, path)
     except ConfigError:

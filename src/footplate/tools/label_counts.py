@@ -18,8 +18,13 @@ from footplate.tasks.task_base import warn_about_missing_classes
 _logger = logging.getLogger("footplate.tools")
 _MAPS = ("gt_seg_map", "gt_semantic_seg")  # of the second and the first generation
 # Maps the keys of labels in a pipeline to their names in packed samples.
-_LABELS = {"gt_seg_map": "gt_sem_seg", "gt_bboxes_labels": "gt_instances", "gt_label": "gt_label"}
-_LABELS |= {name: name for name in ("gt_semantic_seg", "gt_labels")}
+_LABELS = {
+    "gt_seg_map": "gt_sem_seg",
+    "gt_bboxes_labels": "gt_instances",
+    "gt_label": "gt_label",
+    "gt_semantic_seg": "gt_semantic_seg",
+    "gt_labels": "gt_labels",
+}
 _PATHS = ("seg_map_path", "img_path", "filename")
 _LAST = re.compile("Crop|Pack|Format|Collect|ToTensor")  # transforms that remove or convert labels
 _MAX_NAMES = 12  # classes or files in a line
@@ -66,8 +71,9 @@ class Labels(NamedTuple):
 
     def warn(self) -> None:
         """Warns about labels outside the classes, and about classes that do not occur."""
+        num_classes = len(self.classes)
         counts = Counter(label for sample in self.samples for label in sample.amounts)
-        valid = {*range(len(self.classes)), self.ignored}
+        valid = {*range(num_classes), self.ignored}
         invalid = [
             f"label {label} in '{sample.file}'"
             for sample in self.samples
@@ -77,25 +83,23 @@ class Labels(NamedTuple):
         if invalid:
             _logger.warning(
                 "There are labels outside the classes, which are 0 to %d%s: %s.",
-                len(self.classes) - 1,
+                num_classes - 1,
                 f" (ignored pixels are {self.ignored})" if self.are_maps else "",
                 list_names(invalid, _MAX_NAMES),
             )
-        missing = [label for label in range(len(self.classes)) if label not in counts]
-        if missing:
-            self._warn_about_missing(missing, counts)
-
-    def _warn_about_missing(self, missing: Sequence[int], counts: Counter[int]) -> None:
+        missing = [label for label in range(num_classes) if label not in counts]
+        if not missing:
+            return
         dataset = self.dataset
         prefix = getattr(dataset, "data_prefix", None)
         folders = prefix if isinstance(prefix, Mapping) else {}
         paths = (folders.get("seg_map_path"), getattr(dataset, "ann_file", None), folders.get("img_path"))
         where = next(filter(None, paths), type(dataset).__name__)
-        present = [label for label in range(len(self.classes)) if label in counts and label != self.ignored]
+        present = [label for label in range(num_classes) if label in counts and label != self.ignored]
         selects_classes = getattr(dataset, "label_map", None) is not None  # and ignores the others on purpose
         if self.are_maps and self.ignored in counts and len(present) < 2 and not selects_classes:
             if not hasattr(dataset, "warn_about_labels"):  # otherwise, the preflight check has warned
-                warn_about_ignored_pixels(present, len(self.samples), where, len(self.classes))
+                warn_about_ignored_pixels(present, len(self.samples), where, num_classes)
         elif self.are_complete:
             warn_about_missing_classes(self.classes, counts, where)
         # If a class occurs in only one sample, classes are rare, and others are probably missing by chance.
@@ -106,7 +110,7 @@ class Labels(NamedTuple):
             )
         else:
             return
-        if self.are_maps and getattr(dataset, "reduce_zero_label", False) and len(self.classes) - 1 in missing:
+        if self.are_maps and getattr(dataset, "reduce_zero_label", False) and num_classes - 1 in missing:
             _logger.warning(
                 "reduce_zero_label=True ignores label 0 and reduces the other labels by one. If label 0 is a class, "
                 "set it to False in the dataset and in LoadAnnotations."

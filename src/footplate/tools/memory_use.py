@@ -116,8 +116,7 @@ def bytes_of(tensors: Iterable[Any]) -> int:
 
     Values that are not tensors are ignored.
     """
-    local = [local_tensor(value) for value in tensors if isinstance(value, Tensor)]
-    return sum(tensor.numel() * tensor.element_size() for tensor in local)
+    return sum(local_tensor(value).nbytes for value in tensors if isinstance(value, Tensor))
 
 
 @contextmanager

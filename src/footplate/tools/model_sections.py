@@ -69,14 +69,10 @@ def check_nested_sections(cfg: Config) -> None:
         builder = section.kind if section.owner is None else section.owner
         if builder is not None and _is_built_by_code_base(builder):
             with at_key(section.key):
-                _check_type(section, names)
+                error = section.error
+                if isinstance(error, FootplateError) and error.suggestion and section.cfg["type"] not in names.words:
+                    raise error
                 _check_arguments(section, names)
-
-
-def _check_type(section: _Section, names: _Names) -> None:
-    error = section.error
-    if isinstance(error, FootplateError) and error.suggestion and section.cfg["type"] not in names.words:
-        raise error
 
 
 def _check_arguments(section: _Section, names: _Names) -> None:
@@ -84,7 +80,9 @@ def _check_arguments(section: _Section, names: _Names) -> None:
     if kind is None or _package_of(kind) in _LAYER_PACKAGES:
         return
     is_open = arguments_of(kind).accepts_any
-    if is_open and not any(code_base_of(base) for base in _closed_constructors(kind)[:1]):
+    # The first constructor without `**kwargs` most likely determines which arguments the class accepts.
+    closed = [base for base in _constructors(kind) if not arguments_of(base).accepts_any]
+    if is_open and not any(map(code_base_of, closed[:1])):
         return  # `**kwargs` may be passed to another package
     taken = {name for base in (_bases_of(kind) if is_open else [kind]) for name in arguments_of(base).types}
     accepted = names.words if is_open else names.quoted  # by `**kwargs`, or removed by the owner of the section
@@ -146,16 +144,12 @@ def _is_built_by_code_base(kind: Any) -> bool:
 
     Constructors outside code bases may read their sections in any way.
     """
-    constructors = [base for base in _bases_of(kind) if "__init__" in vars(base)]
-    return bool(constructors and code_base_of(constructors[0]))
+    return any(map(code_base_of, _constructors(kind)[:1]))
 
 
-def _closed_constructors(kind: Any) -> list[Any]:
-    """Returns the classes in a class's MRO that define a constructor without `**kwargs`.
-
-    The first one most likely determines which arguments the class accepts.
-    """
-    return [base for base in _bases_of(kind) if "__init__" in vars(base) and not arguments_of(base).accepts_any]
+def _constructors(kind: Any) -> list[Any]:
+    """Returns the classes in a class's MRO that define a constructor. The first one's constructor is called."""
+    return [base for base in _bases_of(kind) if "__init__" in vars(base)]
 
 
 def _bases_of(kind: Any) -> tuple[Any, ...]:
@@ -170,22 +164,22 @@ def _names_in(sections: list[_Section]) -> _Names:
     """Returns the names in the source of the packages that define the classes of a model."""
     kinds = [section.kind for section in sections if section.kind is not None]
     packages = {_package_of(base) for kind in kinds for base in _bases_of(kind)} - {"torch"} - sys.stdlib_module_names
-    found = [_names_of(package) for package in sorted(packages | {"mmcv"})]
-    return _Names(*(frozenset().union(*names) for names in zip(*found, strict=True)))
+    return _names_of(frozenset(packages | {"mmcv"}))
 
 
 @cache
-def _names_of(package: str) -> _Names:
-    module: Any = sys.modules.get(package)
-    folders = list(getattr(module, "__path__", ()))
-    files = [path for folder in folders for path in Path(folder).rglob("*.py")]
-    # The configs of a code base are in the hidden folder `.mim`.
-    files = [path for path in files if not any(part.startswith(".") for part in path.parts)]
-    if not folders and getattr(module, "__file__", None):
-        files = [Path(module.__file__)]
+def _names_of(packages: frozenset[str]) -> _Names:
     text = ""
-    for path in files:
-        with suppress(OSError):
-            text += path.read_text(encoding="utf-8", errors="replace")
+    for package in sorted(packages):
+        module: Any = sys.modules.get(package)
+        folders = list(getattr(module, "__path__", ()))
+        files = [path for folder in folders for path in Path(folder).rglob("*.py")]
+        # The configs of a code base are in the hidden folder `.mim`.
+        files = [path for path in files if not any(part.startswith(".") for part in path.parts)]
+        if not folders and getattr(module, "__file__", None):
+            files = [Path(module.__file__)]
+        for path in files:
+            with suppress(OSError):
+                text += path.read_text(encoding="utf-8", errors="replace")
     read = frozenset(next(filter(None, found)) for found in _READ.findall(text))
     return _Names(frozenset(_WORD.findall(text)), frozenset(_QUOTED.findall(text)), read)

@@ -128,11 +128,11 @@ class _Part(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv1, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        self.norm, self.fc = nn.LayerNorm(4), nn.Linear(4, 4)
+        self.norm = nn.LayerNorm(4)
         for name in ("layers", "stages"):
             blocks = [{"norm1": nn.LayerNorm(4), "attn": nn.Linear(4, 4), "mlp": nn.Linear(4, 4)} for _ in range(4)]
             self.add_module(name, nn.ModuleList(map(nn.ModuleDict, blocks)))
-        for name in ("patch_embed", "query_embed", "query_feat", "level_embed"):
+        for name in ("fc", "patch_embed", "query_embed", "query_feat", "level_embed"):
             self.add_module(name, nn.Linear(4, 4))
         for name in ("cls_token", "pos_embed", "absolute_pos_embed", "relative_position_bias_table", "gamma"):
             self.register_parameter(name, nn.Parameter(torch.zeros(4)))

@@ -12,6 +12,7 @@ _MAX_POINTS = 1000  # in a curve
 _MAX_STEPS = 50  # in a table of per-class results
 _DETAILS = frozenset({"lr", "base_lr", "momentum", "grad_norm", "time", "data_time", "memory", "weight_decay"})
 Chart = dict[str, Any]
+ScalarKey = tuple[str, str]  # the mode and the name of a scalar
 
 
 class ReportCurve(NamedTuple):
@@ -38,7 +39,7 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
         - `metrics`: the charts of other losses and metrics.
         - `details`: the charts of schedules, gradient norms, times and memory.
     """
-    curves: dict[tuple[str, str], list[ReportCurve]] = {}
+    curves: dict[ScalarKey, list[ReportCurve]] = {}
     loss_key = "train", "loss"
     for number, run in enumerate(runs):
         for mode, scalars in _by_mode(run).items():
@@ -73,7 +74,7 @@ def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
     return modes
 
 
-def _repeated(curves: Mapping[tuple[str, str], list[ReportCurve]]) -> dict[tuple[str, str], str]:
+def _repeated(curves: Mapping[ScalarKey, list[ReportCurve]]) -> dict[ScalarKey, str]:
     """Returns a dict that maps duplicated scalars to the name of the earlier scalar with the same values.
 
     Duplicates have the same mode and validation set, and the same values in all runs. Losses are only compared with
@@ -90,12 +91,12 @@ def _repeated(curves: Mapping[tuple[str, str], list[ReportCurve]]) -> dict[tuple
     }
 
 
-def _is_detail(key: tuple[str, str]) -> bool:
+def _is_detail(key: ScalarKey) -> bool:
     mode, name = key
     return mode == "train" and bool({name.partition("/")[0], name.rpartition("/")[2]} & _DETAILS)
 
 
-def _chart(key: tuple[str, str], curves: Sequence[ReportCurve], equal: Sequence[str]) -> Chart:
+def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) -> Chart:
     mode, name = key
     dataset, metric = split_dataset(name.removeprefix("test/")) if mode != "train" else ("", name)
     encoded = []

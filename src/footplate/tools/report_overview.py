@@ -35,9 +35,11 @@ _WINDOW = 10  # the number of training log lines over which the loss is averaged
 _MAX_WIDTH = 48
 _MISSING = "–"
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+Data = dict[str, Any]  # in the form that the page's script reads
+Headline = tuple[Series, Rule]  # the metric for comparing runs, and its rule
 
 
-def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule] | None:
+def choose_headline(runs: Sequence[Run], metric: str = "") -> Headline | None:
     """Returns the metric for comparing runs, and its rule: "greater" or "less".
 
     Chooses from the metrics that all runs have, or from all metrics if they have none in common. Prefers `metric` or,
@@ -50,12 +52,11 @@ def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule
     if candidates:
         selecting = [find_metric(metric, shared)] if metric else save_best_settings(runs[0])[0]
         return min(candidates, key=lambda item: (item[0].name not in selecting, "loss" in item[0].name))
-    losses = (series for run in runs for series in run.series if "loss" in series.name)
-    loss = next(losses, None)
+    loss = next((series for run in runs for series in run.series if "loss" in series.name), None)
     return (loss, "less") if loss else None
 
 
-def best_first(runs: Sequence[Run], headline: tuple[Series, Rule] | None) -> list[int]:
+def best_first(runs: Sequence[Run], headline: Headline | None) -> list[int]:
     """Returns the indices of runs, sorted from the best to the worst headline metric. Runs without it come last."""
 
     def rank(place: int) -> float:
@@ -67,7 +68,7 @@ def best_first(runs: Sequence[Run], headline: tuple[Series, Rule] | None) -> lis
     return sorted(range(len(runs)), key=rank)
 
 
-def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, Any]:
+def describe_run(run: Run, headline: Headline | None) -> Data:
     """Returns the overview data of a run for the report.
 
     Returns:
@@ -95,7 +96,7 @@ def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, An
     }
 
 
-def _headline_facts(run: Run, headline: Series, rule: Rule) -> dict[str, Any]:
+def _headline_facts(run: Run, headline: Series, rule: Rule) -> Data:
     """Returns the entries `metric` and `sets` of `describe_run`, or {} if the run does not have the metric."""
     series = run.find(headline.name, headline.mode)
     if series is None:
@@ -120,7 +121,7 @@ def _headline_facts(run: Run, headline: Series, rule: Rule) -> dict[str, Any]:
     }
 
 
-def run_state(run: Run) -> dict[str, Any]:
+def run_state(run: Run) -> Data:
     """Returns the completed (`done`) and `planned` iterations (None if unknown), and whether the run is `finished`.
 
     `done` is the highest iteration among the scalars and checkpoint names.
@@ -138,7 +139,7 @@ def run_state(run: Run) -> dict[str, Any]:
     return {"done": done, "planned": planned, "finished": planned is not None and done >= planned}
 
 
-def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
+def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
     """Returns the best checkpoint (or the last one if none is marked as best), with a command that uses it.
 
     The command is usually `footplate predict`. A run that was started from Python has no data pipeline for predictions,
@@ -166,7 +167,7 @@ def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
     return {"best": bool(best), "name": file.name, "command": "\n".join(map(one_line, lines)), "size": size}
 
 
-def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
+def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
     """Checks whether a run overfits: validation gets worse after its best value while the training loss falls.
 
     Uses the validation loss if there is one, and otherwise the headline metric. (A metric may keep improving after the
@@ -186,7 +187,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
             at = series.points[-1][0]
             return _fit("bad", "not finite", f"The {_full_name(run, series)} is not finite after iteration {at:.0f}.")
     if headline is not None and main is not None:
-        first, last = main.points[0][1], main.points[-1][1]
+        first, last = main.values[0], main.values[-1]
         if is_better(first, last, headline[1], by=_noise(main)):
             text = f"The {_full_name(run, main)} went from {first:.4g} to {last:.4g}."
             return _fit("bad", "worse than at first", text)
@@ -196,8 +197,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     name = name_in_log(run, judged)
     label = "validation loss" if losses else name
     best = find_best(judged, "less" if losses or headline is None else headline[1])
-    values = [value for _, value in judged.points]
-    noise = _noise(judged)
+    values, noise = judged.values, _noise(judged)
     worse = abs(values[-1] - best["value"])
     if worse <= noise:
         text = f"At the end, the {label} is {'at' if not worse else 'close to'} its best."
@@ -221,8 +221,7 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
 
 
 def _noise(series: Series) -> float:
-    values = [value for _, value in series.points]
-    return _NOTABLE * (max(values) - min(values))
+    return _NOTABLE * (max(series.values) - min(series.values))
 
 
 def _full_name(run: Run, series: Series) -> str:
@@ -241,14 +240,14 @@ class SweepSummary(NamedTuple):
     command: str  # the command that trains with the settings of the best trial
 
 
-def sweep_data(sweep: SweepSummary) -> dict[str, Any]:
+def sweep_data(sweep: SweepSummary) -> Data:
     """Returns the data of a sweep in the form that the page's script reads."""
     shown = ("number", "values", "state", "score", "note")  # not the folder, which may be private
     trials = [{key: getattr(trial, key) for key in shown} for trial in sweep.trials]
     return {"metric": sweep.metric, "command": one_line(sweep.command), "trials": trials}
 
 
-def config_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def config_table(runs: Sequence[Run]) -> list[Data]:
     """Returns the config keys whose values differ between runs, and the values as text. Omits `work_dir`."""
     reference = runs[0].config
     rows: dict[str, list[str]] = {}

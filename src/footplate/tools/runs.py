@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +35,7 @@ _TIMES = frozenset({"lr", "time", "data_time", "memory"})  # ignored in validati
 _MAX_NAMES = 5  # in a message
 _IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 Point = tuple[float, float]
+LogLine = dict[str, Any]  # the mode and the values of a log line, by name
 
 
 class Series(NamedTuple):
@@ -44,6 +45,11 @@ class Series(NamedTuple):
     mode: str  # "train", "val" or "test"; the names of test scalars begin with "test/"
     points: list[Point]  # pairs of training iteration and finite value, sorted by iteration
     last_nonfinite: float | None = None  # the iteration of the last value that was NaN or infinite
+
+    @property
+    def values(self) -> list[float]:
+        """The values, in the order of the iterations."""
+        return [value for _, value in self.points]
 
     @property
     def ends_nonfinite(self) -> bool:
@@ -186,8 +192,8 @@ def _scalar_files(folder: Path) -> list[Path]:
     return next(filter(None, (list(folder.glob(pattern)) for pattern in patterns)), [])
 
 
-def _read_lines(file: Path) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
+def _read_lines(file: Path) -> list[LogLine]:
+    lines: list[LogLine] = []
     texts = read_text(file).split("\n")
     for number, text in enumerate(texts, start=1):
         if not text.strip():
@@ -218,14 +224,14 @@ def read_series(work_dir: str | Path) -> list[Series]:
     return _series(_joined_lines(Path(work_dir))[0])
 
 
-def _joined_lines(path: Path) -> tuple[list[dict[str, Any]], int | None, list[str]]:
+def _joined_lines(path: Path) -> tuple[list[LogLine], int | None, list[str]]:
     """Joins the scalars of all launches of a run, or reads a single file.
 
     Returns three values: the log lines, with the training iteration of each line as `at`; the iterations per epoch, or
     None if unknown; and a list of facts that were derived because the run does not record them.
     """
-    trained: list[dict[str, Any]] = []
-    evaluated: list[dict[str, Any]] = []  # from launches that did not train
+    trained: list[LogLine] = []
+    evaluated: list[LogLine] = []  # from launches that did not train
     length, derived = None, []
     files = [path] if path.is_file() else in_order(safe_files(_scalar_files(path), path))
     if not files:
@@ -260,7 +266,7 @@ def _joined_lines(path: Path) -> tuple[list[dict[str, Any]], int | None, list[st
     return sorted([*trained, *evaluated], key=lambda line: line["at"]) if evaluated else trained, length, derived
 
 
-def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) -> float:
+def _place_derived(lines: Sequence[LogLine], epoch_length: int | None) -> float:
     """Sets the training iteration (`at`) of each log line that another engine wrote during one launch.
 
     Returns the iteration from which the launch resumed.
@@ -270,7 +276,7 @@ def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) ->
         if previous["mode"] == "train" != following["mode"] and previous.get("iter"):
             epoch_length = None if following["step"] >= previous["iter"] else epoch_length
             break
-    at = 0.0
+    at: Any = 0.0
     for line in lines:
         if "step" in line:
             is_train = line["mode"] == "train"
@@ -283,7 +289,7 @@ def _place_derived(lines: Sequence[dict[str, Any]], epoch_length: int | None) ->
     return begin if all(line["mode"] != "train" for line in lines if line["at"] == begin) else begin - 0.5
 
 
-def _derive_epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
+def _derive_epoch_length(lines: Iterable[LogLine]) -> int | None:
     """Derives the number of iterations per epoch from training log lines.
 
     Returns None if the lines lack epochs or count the iterations of the whole run.
@@ -301,7 +307,7 @@ def _derive_epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
     return None if counts_run else int(max(steps))
 
 
-def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
+def _series(lines: Iterable[LogLine]) -> list[Series]:
     points: dict[tuple[str, str], list[Point]] = {}
     last_nonfinite: dict[tuple[str, str], float] = {}
     for line in lines:

@@ -1,7 +1,7 @@
 """Computes the optimizer settings of every parameter at every iteration of a run, without training."""
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -14,7 +14,7 @@ from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.optim.by_optimizer import schedules_by_optimizer
-from footplate.optim.schedules import ScheduleSteps, collect_steps, field_key, read_field
+from footplate.optim.schedules import collect_steps, field_key, read_field
 
 _logger = logging.getLogger("footplate.tools")
 
@@ -85,11 +85,18 @@ def simulate(
                     value = None if group.get(key) is None else read_field(group, key)
                     trajectory[field] = [value] * len(wanted)
             groups.append((group["params"], trajectory))
-    # An iteration-based run never ends an epoch, regardless of `epoch_length`.
-    for _ in _run_schedules(collect_steps(schedules), wanted, epoch_length if by_epoch else None):
-        for values, settings, key in moving:
-            values.append(read_field(settings, key))
-    places = {iteration: place for place, iteration in enumerate(sorted(set(wanted)))}
+    steps, stops = collect_steps(schedules), set(wanted)
+    for iteration in range(max(stops, default=-1) + 1):
+        if iteration in stops:
+            for values, settings, key in moving:
+                values.append(read_field(settings, key))
+        for step in steps.by_iter:
+            step()
+        # An iteration-based run never ends an epoch, regardless of `epoch_length`.
+        if by_epoch and epoch_length and (iteration + 1) % epoch_length == 0:
+            for step in steps.by_epoch:
+                step()
+    places = {iteration: place for place, iteration in enumerate(sorted(stops))}
     for values, _, _ in moving:
         values[:] = [values[places[iteration]] for iteration in wanted]
     names = {id(parameter): name for name, parameter in unwrap_model(model).named_parameters()}
@@ -129,16 +136,3 @@ def run_length(
     if not epoch_length:
         raise ArgumentError("the length of an epoch is unknown", key="train_dataloader", notes=hints)
     return length, length * epoch_length
-
-
-def _run_schedules(steps: ScheduleSteps, iters: Collection[int], epoch_length: int | None) -> Iterator[int]:
-    """Steps the schedules until the last iteration in `iters`, and yields each iteration in `iters` before its step."""
-    stops = set(iters)
-    for iteration in range(max(stops, default=-1) + 1):
-        if iteration in stops:
-            yield iteration
-        for step in steps.by_iter:
-            step()
-        if epoch_length and (iteration + 1) % epoch_length == 0:
-            for step in steps.by_epoch:
-                step()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,10 +71,12 @@ class Sweep:
     prune: bool = True  # whether to stop trials that are worse than the median
     seed: int = 0
     on_change: Callable[[TrialInfo], None] = lambda info: None  # called in the thread of a starting or ended trial
-    _study: Any = field(init=False)
-    _processes: list["subprocess.Popen[bytes]"] = field(init=False, default_factory=list)
-    _is_stopping: bool = field(init=False, default=False)
-    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._study: Any = None
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._is_stopping = False
+        self._lock = threading.Lock()
 
     def run(self) -> list[TrialInfo]:
         """Runs trials until the requested number is reached. Also reruns interrupted and failed trials.
@@ -142,15 +144,14 @@ class Sweep:
         left = max(self.trials - len(ended) + len(failed), 0)
         if any(parameter.is_range for parameter in self.parameters):
             return left
-        indices = itertools.product(*(range(len(parameter.values)) for parameter in self.parameters))
-        for row in itertools.islice(indices, self.trials):
-            values = {parameter.key: index for parameter, index in zip(self.parameters, row, strict=True)}
-            self._study.enqueue_trial(values, skip_if_exists=True)
+        keys = [parameter.key for parameter in self.parameters]
+        grid = itertools.product(*(range(len(parameter.values)) for parameter in self.parameters))
+        for indices in itertools.islice(grid, self.trials):
+            self._study.enqueue_trial(dict(zip(keys, indices, strict=True)), skip_if_exists=True)
         return min(left, len(self._trials(TrialState.WAITING)))
 
     def _trials(self, *states: TrialState) -> list[Any]:
-        trials: list[Any] = self._study.get_trials(deepcopy=False, states=states)
-        return trials
+        return list(self._study.get_trials(deepcopy=False, states=states))
 
     def _ended_trials(self) -> list[Any]:
         """Returns the trials that have ended. Omits a failed trial if a later trial has the same config."""

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from footplate.checks import is_number
 from footplate.config import Config, find_unused_changes
 from footplate.config.literals import parse_value
 from footplate.errors import ArgumentError
@@ -50,12 +51,9 @@ def parse_parameter(text: str) -> Parameter:
     values = values.removeprefix("log:")
     if key and ".." in values:
         low, high = map(parse_value, values.split("..", 1))
-        are_numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high))
         # The bounds exclude infinities, NaN and integers that no float can hold; optuna cannot search those.
-        if (
-            not are_numbers
-            or not (sys.float_info.min if log else -sys.float_info.max) <= low < high <= sys.float_info.max
-        ):
+        least, most = sys.float_info.min if log else -sys.float_info.max, sys.float_info.max
+        if not (is_number(low) and is_number(high) and least <= low < high <= most):
             message = "a range needs two numbers, the lower one first; a logarithmic range must start above 0"
             raise ArgumentError(message, key="--param", found=text)
         return Parameter(key, (low, high), is_range=True, log=log)

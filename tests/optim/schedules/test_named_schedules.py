@@ -1,4 +1,5 @@
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,7 +7,9 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
+from footplate.config import Config
 from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError
+from footplate.openmmlab.first_generation.translation import translate
 from footplate.optim import schedules
 from footplate.optim.schedules import (
     LinearLR,
@@ -100,6 +103,19 @@ def warnings_of(caplog: pytest.LogCaptureFixture, cfg: Any, **lengths: Any) -> l
 
 def entry(family: str, **settings: Any) -> dict[str, Any]:
     return {"type": f"{family}LR", "by_epoch": False, **settings}
+
+
+def test_warning_about_the_end_has_the_location_of_a_first_generation_section(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("old.py").write_text(
+        "total_epochs = 12\nlr_config = dict(policy='step', warmup='linear', warmup_iters=500, step=[8])\n"
+    )
+    cfg = translate(Config.fromfile("old.py"))
+    assert warnings_of(caplog, cfg.param_scheduler) == [
+        "old.py:2: LinearLR (by iteration) ends at 501, after the end of training at 120"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Counts the parameters, floating-point operations and activations of a model, like `mmengine.analysis`."""
 
 from collections import defaultdict
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,18 +65,14 @@ class _Analyzer:
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
         self._model, self._inputs = model, inputs if isinstance(inputs, tuple) else (inputs,)
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            self._counts = self._measure()
+        model.train(was_training)
 
     def _measure(self) -> dict[str, int]:
         raise NotImplementedError
-
-    @cached_property
-    def _counts(self) -> dict[str, int]:
-        was_training = self._model.training
-        self._model.eval()
-        with torch.no_grad():
-            counts = self._measure()
-        self._model.train(was_training)
-        return counts
 
     def by_module(self) -> dict[str, int]:
         """Returns the count for each module, keyed by name, where "" is the whole model."""

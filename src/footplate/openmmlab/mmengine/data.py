@@ -23,8 +23,6 @@ def _after(method: str, flag: str) -> Callable[[Callable[..., Any]], Callable[..
     def decorate(old_func: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(old_func)
         def initialized(obj: Any, *args: Any, **kwargs: Any) -> Any:
-            if not hasattr(obj, method):
-                raise AttributeError(f"{type(obj).__name__} has no method '{method}'.")
             if not getattr(obj, flag, False):
                 getattr(obj, method)()
                 setattr(obj, flag, True)

@@ -11,7 +11,6 @@ import torch.distributed as torch_dist
 from torch import Tensor
 
 from footplate import distributed
-from footplate.distributed import collect_results as _collect_results
 from footplate.distributed import get_rank, get_world_size
 from footplate.distributed.collectives import Group
 from footplate.openmmlab.mmengine.utils import apply_to
@@ -76,12 +75,12 @@ def get_local_group() -> Group:
 
 def get_local_size() -> int:
     """Returns the number of processes on this machine. Requires `init_local_group`; see `get_local_group`."""
-    return get_world_size(get_local_group()) if distributed.is_distributed() else 1
+    return get_world_size(get_local_group())
 
 
 def get_local_rank() -> int:
     """Returns the rank of this process on its machine. Requires `init_local_group`; see `get_local_group`."""
-    return get_rank(get_local_group()) if distributed.is_distributed() else 0
+    return get_rank(get_local_group())
 
 
 def barrier(group: Group = None) -> None:
@@ -95,8 +94,9 @@ def init_dist(launcher: str, backend: str | None = None, **options: Any) -> None
 
     In `options`, only `timeout` and `port` have an effect.
     """
-    known = {key: value for key, value in options.items() if key in ("timeout", "port")}
-    distributed.initialize(launcher, {**({} if backend is None else {"backend": backend}), **known} or None)
+    options["backend"] = backend
+    known = {key: options[key] for key in ("backend", "timeout", "port") if options.get(key) is not None}
+    distributed.initialize(launcher, known or None)
 
 
 def infer_launcher() -> str:
@@ -240,14 +240,12 @@ def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: 
     """
     if device not in ("cpu", "gpu", "npu"):
         raise NotImplementedError(f"'device' must be 'cpu' or 'gpu', not '{device}'.")
-    return _collect_results(results, size)
+    return distributed.collect_results(results, size)
 
 
 def collect_results_cpu(result_part: list[Any], size: int, tmpdir: str | None = None) -> list[Any] | None:
-    """Calls `collect_results` with the device "cpu"."""
-    return collect_results(result_part, size, "cpu", tmpdir)
+    """Calls `collect_results`."""
+    return collect_results(result_part, size)
 
 
-def collect_results_gpu(result_part: list[Any], size: int) -> list[Any] | None:
-    """Calls `collect_results` with the device "gpu"."""
-    return collect_results(result_part, size, "gpu")
+collect_results_gpu = collect_results_cpu

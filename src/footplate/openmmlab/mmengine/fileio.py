@@ -11,6 +11,7 @@ import tempfile
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.request import urlopen
@@ -78,19 +79,21 @@ class _FileSystemBackend(BaseStorageBackend):
         """Checks whether a file or folder exists at the path."""
         return storage.exists(self._path(filepath))
 
-    def isdir(self, filepath: PathLike) -> bool:
-        """Checks whether the path is a folder."""
+    def _call(self, method: str, filepath: PathLike, **options: Any) -> Any:
+        """Calls a method of the fsspec file system for a path."""
         system, path = file_system(self._path(filepath))
-        return bool(system.isdir(path))
+        return getattr(system, method)(path, **options)
 
-    def isfile(self, filepath: PathLike) -> bool:
-        """Checks whether the path is a file."""
-        system, path = file_system(self._path(filepath))
-        return bool(system.isfile(path))
+    isdir = partialmethod(_call, "isdir")
+    """Checks whether the path is a folder."""
+    isfile = partialmethod(_call, "isfile")
+    """Checks whether the path is a file."""
+    remove = partialmethod(_call, "rm_file")
+    """Removes a file. Raises FileNotFoundError if it does not exist."""
 
     def join_path(self, filepath: PathLike, *filepaths: PathLike) -> str:
         """Appends components to a path and returns the result."""
-        return storage.join(self._path(filepath), *(os.fspath(each) for each in filepaths))
+        return storage.join(self._path(filepath), *map(str, filepaths))
 
     @contextmanager
     def get_local_path(self, filepath: PathLike) -> Iterator[PathLike]:
@@ -118,19 +121,9 @@ class _FileSystemBackend(BaseStorageBackend):
     copyfile_from_local = copyfile_to_local = copyfile
     copytree_from_local = copytree_to_local = copytree
 
-    def remove(self, filepath: PathLike) -> None:
-        """Removes a file.
-
-        Raises:
-            FileNotFoundError: The file does not exist.
-        """
-        system, path = file_system(self._path(filepath))
-        system.rm_file(path)
-
     def rmtree(self, dir_path: PathLike) -> None:
         """Removes a folder and its contents."""
-        system, path = file_system(self._path(dir_path))
-        system.rm(path, recursive=True)
+        self._call("rm", dir_path, recursive=True)
 
     def copy_if_symlink_fails(self, src: PathLike, dst: PathLike) -> bool:
         """Creates a symbolic link `dst` to `src`, or a copy if links are unsupported. Returns True for a link."""
@@ -168,9 +161,8 @@ class _FileSystemBackend(BaseStorageBackend):
         entries = []
         for folder, folders, files in system.walk(top, maxdepth=None if recursive else 1, on_error="raise"):
             visible = [name for name in files if not name.startswith(".") and name.endswith(suffix or "")]
-            start = folder[len(top) :].lstrip("/")
             names = [*(folders if list_dir else ()), *(visible if list_file else ())]
-            entries += [f"{start}/{name}" if start else name for name in names]
+            entries += [f"{folder}/{name}"[len(top) :].lstrip("/") for name in names]
         return iter(sorted(entries))
 
 
@@ -293,8 +285,7 @@ def register_backend(
 
 def prefix_of(uri: PathLike | None) -> str:
     """Returns the prefix of a path, such as "s3", or "" if it has none."""
-    text = os.fspath(uri) if uri is not None else ""
-    start, found, _ = text.partition("://")
+    start, found, _ = os.fspath(uri or "").partition("://")
     return start.rpartition(":")[2] if found else ""
 
 
@@ -340,8 +331,8 @@ class FileClient:
     _instances: ClassVar[dict[str, BaseStorageBackend]] = instances
 
     def __init__(self, backend: str | None = None, prefix: str | None = None, **options: Any) -> None:
-        named = {"backend": backend} if backend is not None else {}
-        self.client = get_file_backend(f"{prefix}://" if prefix else None, backend_args={**named, **options})
+        backend_args = {"backend": backend, **options}
+        self.client = get_file_backend(f"{prefix}://" if prefix else None, backend_args=backend_args)
 
     def __getattr__(self, name: str) -> Any:
         if name == "client":

@@ -17,15 +17,14 @@ from torch import nn
 
 from footplate.checkpoint import load_weights
 from footplate.config import Config, parse_recorded
-from footplate.data import pseudo_collate
+from footplate.config.sources import locate
+from footplate.data import build_collate
 from footplate.errors import ConfigError
-from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.mmengine.fileio import get_file_backend
 from footplate.openmmlab.mmengine.runner import CheckpointLoader
 from footplate.openmmlab.mmengine.torch_utils import get_device
-from footplate.openmmlab.mmengine.utils import get_installed_path, is_installed
 from footplate.openmmlab.mmengine.weights import revert_sync_batchnorm
-from footplate.registry import FUNCTIONS, MODELS, VISUALIZERS, default_scope, using_scope
+from footplate.registry import MODELS, VISUALIZERS, default_scope, using_scope
 
 ModelType = dict[str, Any] | Config | str
 ImgType = np.ndarray[Any, Any] | torch.Tensor | str
@@ -165,12 +164,7 @@ class BaseInferencer(ABC):
 
     def _init_collate(self, cfg: Any) -> Callable[..., Any]:
         """Returns the collate function of `test_dataloader`, by default `pseudo_collate`."""
-        settings = cfg.get("test_dataloader", {}).get("collate_fn")
-        if settings is None:
-            return pseudo_collate
-        settings = dict(settings)
-        function = FUNCTIONS.get(settings.pop("type"))
-        return lambda items: function(items, **settings)
+        return build_collate(cfg.get("test_dataloader", {}))
 
     @abstractmethod
     def _init_pipeline(self, cfg: Any) -> Callable[..., Any]:
@@ -206,14 +200,7 @@ class BaseInferencer(ABC):
         Raises:
             ConfigError: The code base is not installed, or does not include configs.
         """
-        package = CODE_BASES.get(scope, scope)
-        if not is_installed(package):
-            raise ConfigError(f"The code base '{scope}' is not installed. Install it with: pip install {package}")
-        folder = get_installed_path(package)
-        for found in (os.path.join(folder, ".mim"), os.path.dirname(folder)):
-            if os.path.exists(os.path.join(found, "configs")):
-                return found
-        raise ConfigError(f"The package '{package}' has no published configs.")
+        return os.path.dirname(locate(scope, "model-index.yml"))
 
     @classmethod
     def _get_models_from_metafile(cls, dir: str) -> Iterator[dict[str, Any]]:

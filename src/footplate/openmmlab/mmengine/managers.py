@@ -7,7 +7,7 @@ from typing import Any
 from typing_extensions import Self
 
 from footplate.messages import printable
-from footplate.records import Instances, get_logger
+from footplate.records import Instances, add_log_file, get_logger
 
 
 class ManagerMeta(type):
@@ -68,9 +68,7 @@ class MMLogger(logging.Logger, ManagerMixin):
         self.parent = get_logger("footplate.openmmlab")
         self._log_file = log_file
         if log_file is not None:
-            handler = logging.FileHandler(log_file, file_mode, encoding="utf-8", delay=True)
-            handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
-            self.addHandler(handler)
+            add_log_file(self, log_file, file_mode)
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
         """Checks whether a level is enabled. Unlike the base class's cached check, respects `logging.disable`."""

@@ -28,18 +28,16 @@ class Timer:
     Args:
         start: Whether to start immediately.
         print_tmpl: A format string for the printed time, such as `"{:.1f} s"`.
+
+    Attributes:
+        is_running: Whether the timer is running.
     """
 
     def __init__(self, start: bool = True, print_tmpl: str | None = None) -> None:
         self.print_tmpl = print_tmpl or "{:.3f}"
-        self._is_running = False
+        self.is_running = False
         if start:
             self.start()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the timer is running."""
-        return self._is_running
 
     def __enter__(self) -> Self:
         self.start()
@@ -47,13 +45,13 @@ class Timer:
 
     def __exit__(self, *_: object) -> None:
         print(self.print_tmpl.format(self.since_last_check()))
-        self._is_running = False
+        self.is_running = False
 
     def start(self) -> None:
         """Starts the timer. If it is already running, only restarts the interval that `since_last_check` measures."""
-        if not self._is_running:
+        if not self.is_running:
             self._t_start = time.time()
-            self._is_running = True
+            self.is_running = True
         self._t_last = time.time()
 
     def since_start(self) -> float:
@@ -67,7 +65,7 @@ class Timer:
         Raises:
             TimerError: The timer was not started.
         """
-        if not self._is_running:
+        if not self.is_running:
             raise TimerError("The timer is not running. Call start() first.")
         before, self._t_last = self._t_last, time.time()
         return self._t_last - before

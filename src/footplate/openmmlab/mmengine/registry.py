@@ -20,6 +20,14 @@ from footplate.registry.root import build_model
 _logger = logging.getLogger("footplate.openmmlab")
 
 
+def register_all_modules(scope: str) -> None:
+    """Imports all modules of a code base that register its classes, if the code base has a function for this."""
+    if module_exists(f"{scope}.utils"):
+        register = getattr(importlib.import_module(f"{scope}.utils"), "register_all_modules", None)
+        if register is not None:
+            register(init_default_scope=False)
+
+
 class _RegistryType(type):
     def __instancecheck__(cls, instance: object) -> bool:
         """Makes `isinstance` accept footplate's root registries too, which code bases import from `mmengine`."""
@@ -36,14 +44,11 @@ class Registry(_Registry, metaclass=_RegistryType):
 
         Does nothing for other registries.
         """
-        utils = f"{self.scope}.utils"
         if self.locations or self._has_registered_all or self.scope not in CODE_BASES:
             return
-        if f"{self.scope}.registry" in sys.modules and module_exists(utils):
+        if f"{self.scope}.registry" in sys.modules:
             self._has_registered_all = True
-            register = getattr(importlib.import_module(utils), "register_all_modules", None)
-            if register is not None:
-                register(init_default_scope=False)
+            register_all_modules(self.scope)
 
     def _import_locations(self, wanted: str | None = None) -> None:
         self.register_all()
@@ -62,18 +67,13 @@ class DefaultScope(ManagerMixin):
 
     Args:
         name: The name for `get_instance`.
-        scope_name: The scope.
+        scope_name: The default scope.
     """
 
     def __init__(self, name: str, scope_name: str) -> None:
         super().__init__(name)
-        self._scope_name = scope_name
+        self.scope_name = scope_name
         set_default_scope(scope_name)
-
-    @property
-    def scope_name(self) -> str:
-        """The default scope."""
-        return self._scope_name
 
     @classmethod
     def get_current_instance(cls) -> "DefaultScope | None":  # type: ignore[override]
@@ -120,8 +120,3 @@ def build_runner_from_cfg(cfg: Any, registry: _Registry) -> Any:
     """Builds a runner from a config. `runner_type` in the config selects a class other than `Runner`."""
     kind: Any = registry.resolve(cfg.get("runner_type", "Runner"), cfg, key="runner_type")
     return kind.from_cfg(cfg)
-
-
-def build_scheduler_from_cfg(cfg: Any, registry: _Registry, default_args: Mapping[str, Any] | None = None) -> Any:
-    """Builds a schedule from a config. If `convert_to_iter_based` is set, converts epochs to iterations."""
-    return registry.build_entry(cfg, default_args=default_args)

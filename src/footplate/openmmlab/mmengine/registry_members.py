@@ -9,13 +9,9 @@ from footplate.registry import Registry, default_scope, using_scope
 
 
 class RegistryMembers(Registry):
-    """The members that `add_members` adds to `Registry`."""
+    """The members that `add_members` adds to `Registry` itself, so that even the root registries have them."""
 
-    @property
-    def _module_dict(self) -> dict[str, Callable[..., Any]]:
-        """The dict of registered entries. Code bases may modify it."""
-        self._import_locations()
-        return self._entries
+    _module_dict = Registry.module_dict  # code bases may modify the dict
 
     @property
     def build_func(self) -> Callable[..., Any]:
@@ -60,10 +56,3 @@ class RegistryMembers(Registry):
 
     def _add_child(self, registry: "Registry") -> None:
         self.children[registry.scope] = registry
-
-
-def add_members() -> None:
-    """Adds the members of `RegistryMembers` to `Registry` itself, so that even the root registries have them."""
-    for name, member in vars(RegistryMembers).items():
-        if not name.startswith("__"):
-            setattr(Registry, name, member)

@@ -189,11 +189,8 @@ def get_state_dict(
     module: nn.Module, destination: Any = None, prefix: str = "", keep_vars: bool = False
 ) -> dict[str, Any]:
     """Returns the state dict of a module, wrapped or not. If `destination` is set, updates and returns that dict."""
-    state: dict[str, Any] = unwrap_model(module).state_dict(prefix=prefix, keep_vars=keep_vars)
-    if destination is None:
-        return state
-    destination.update(state)
-    return destination  # type: ignore[no-any-return]
+    state: dict[str, Any] = unwrap_model(module).state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
+    return state
 
 
 def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[str]) -> None:

@@ -134,8 +134,8 @@ class RunnerMembers(Runner):
     _train_loop, _val_loop, _test_loop = map(delegate, ("train_loop", "val_loop", "test_loop"))
 
 
-def add_members() -> None:
-    """Adds the members of `RunnerMembers` to `Runner` itself, so that all runners have them."""
-    for name, member in vars(RunnerMembers).items():
+def add_members(members: type) -> None:
+    """Adds the members of a class such as `RunnerMembers` to its base class, so that all instances have them."""
+    for name, member in vars(members).items():
         if not name.startswith("__"):
-            setattr(Runner, name, member)
+            setattr(members.__base__, name, member)

@@ -8,7 +8,8 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial, wraps
+from contextlib import ContextDecorator
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -80,7 +81,7 @@ def tensor2imgs(
     return [np.ascontiguousarray(image.astype(np.uint8)) for image in images]
 
 
-class TimeCounter:
+class TimeCounter(ContextDecorator):
     """Logs the mean duration of a function or block.
 
     Args:
@@ -109,16 +110,10 @@ class TimeCounter:
         if tag is not None:
             self.instance_dict[tag] = self
 
-    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:  # type: ignore[override]
         """Decorates a function to measure the duration of each call."""
         self.tag = self.tag or fn.__name__
-
-        @wraps(fn)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return fn(*args, **kwargs)
-
-        return timed
+        return super().__call__(fn)
 
     def _now(self) -> float:
         if self.with_sync and torch.cuda.is_available():

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from typing_extensions import deprecated
 
 from footplate.errors import ConfigError
+from footplate.openmmlab.requirements import installed_version
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -51,8 +52,7 @@ def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
 
 def parse_version_info(version_str: str, length: int = 4) -> tuple[int | str, ...]:
     """Converts a version such as "1.2.0rc1" to a tuple such as `(1, 2, 0, 0, "rc", 1)`; a release ends with `0, 0`."""
-    numbers = digit_version(version_str, length)
-    release, rank, number = numbers[:length], numbers[-2], numbers[-1]
+    *release, rank, number = digit_version(version_str, length)
     names = {-4: "dev", -3: "a", -2: "b", -1: "rc", 1: "post"}
     return (*release, names[rank], number) if rank else (*release, 0, 0)
 
@@ -251,11 +251,7 @@ def has_method(obj: object, method: str) -> bool:
 
 def is_installed(package: str) -> bool:
     """Checks whether a package is installed. `package` is its PyPI name or its import name."""
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return importlib.util.find_spec(package.partition(".")[0]) is not None
-    return True
+    return bool(installed_version(package)) or importlib.util.find_spec(package.partition(".")[0]) is not None
 
 
 def get_installed_path(package: str) -> str:

@@ -49,9 +49,8 @@ def update_init_info(module: nn.Module, init_info: str) -> None:
 
 def is_norm(layer: nn.Module, exclude: type | tuple[type, ...] | None = None) -> bool:
     """Checks whether a layer is a normalization layer that is not an instance of `exclude`."""
-    if exclude is not None and isinstance(layer, exclude):
-        return False
-    return isinstance(layer, (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm))
+    norms = (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm)
+    return isinstance(layer, norms) and not isinstance(layer, exclude or ())
 
 
 def has_batch_norm(model: nn.Module) -> bool:
@@ -98,9 +97,9 @@ def convert_sync_batchnorm(module: nn.Module, implementation: str = "torch") -> 
 
 def detect_anomalous_params(loss: Tensor, model: nn.Module) -> None:
     """Warns about parameters that the loss does not depend on."""
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(loss, [each for _, each in named], retain_graph=True, allow_unused=True)
-    for (name, _), gradient in zip(named, gradients, strict=True):
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    gradients = torch.autograd.grad(loss, list(trained.values()), retain_graph=True, allow_unused=True)
+    for name, gradient in zip(trained, gradients, strict=True):
         if gradient is None:
             warnings.warn(f"The loss does not depend on the parameter '{name}'.", UserWarning, stacklevel=2)
 

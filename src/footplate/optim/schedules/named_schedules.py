@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from footplate.checks import is_number
-from footplate.error_context import at_key
-from footplate.errors import ArgumentError, BuildError
+from footplate.error_context import at_key, origin_of
+from footplate.errors import ArgumentError, BuildError, Origin
 from footplate.messages import nearest
 from footplate.optim.schedules import curves
 from footplate.optim.schedules.base_curve import ENDLESS, Curve
@@ -123,6 +123,7 @@ def _build_list(
     if cfg is None:
         entries = []
     built: Schedules = []
+    origins = dict[ParamSchedule, Origin | None]()
     for index, entry in enumerate(entries):
         place = f"{key}[{index}]" if is_list else key
         with at_key(place):
@@ -130,6 +131,7 @@ def _build_list(
                 entry, optimizer, lengths
             )
         built.append(schedule)
+        origins[schedule] = origin_of(entry, "type")
         if schedule.by_epoch and not counts_epochs and not schedule.takes_metrics:
             _logger.warning(
                 "%s counts epochs, but training counts iterations, so it has no effect after the first iteration. "
@@ -138,7 +140,7 @@ def _build_list(
                 place,
             )
     with at_key(key):
-        _check_ends([schedule for schedule in built if counts_epochs or not schedule.by_epoch], lengths)
+        _check_ends([schedule for schedule in built if counts_epochs or not schedule.by_epoch], lengths, origins)
     count = getattr(optimizer, "_accumulative_counts", 1)
     if count > 1 and any(not schedule.by_epoch and not schedule.takes_metrics for schedule in built):
         _logger.info(
@@ -172,8 +174,10 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
     return build(cfg, optimizer, **defaults)
 
 
-def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None:
-    """Warns about schedules that do not match the length of the run.
+def _check_ends(
+    schedules: Schedules, lengths: Mapping[str, int | None], origins: Mapping[ParamSchedule, Origin | None]
+) -> None:
+    """Warns about schedules that do not match the length of the run. `origins` contains their config locations.
 
     Does not warn about a schedule that ends one step after training, which is a common way to avoid the final value.
     Also does not warn if the last schedule of a field ends early but at the base value, like a warm-up.
@@ -202,7 +206,8 @@ def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None]) -> None
                 notes=[f"Set total_steps={total}."],
             )
         if problem := _problem_of(schedule, total, is_last=schedule is last[schedule.param_name]):
-            _logger.warning("%s (by %s) %s", name, unit, problem)
+            place = f"{origins[schedule]}: " if origins[schedule] else ""
+            _logger.warning("%s%s (by %s) %s", place, name, unit, problem)
 
 
 def _problem_of(schedule: ParamSchedule, total: int, *, is_last: bool) -> str:

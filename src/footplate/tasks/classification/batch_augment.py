@@ -13,6 +13,8 @@ from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 from footplate.tasks.task_base import build_part
 
+Batch = tuple[Tensor, Tensor]  # the inputs and their soft labels
+
 
 class _Mixing(ABC):
     """Mixes each image with another image from the batch."""
@@ -21,13 +23,13 @@ class _Mixing(ABC):
         check_number("alpha", alpha, above=0)
         self.alpha = alpha
 
-    def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, inputs: Tensor, scores: Tensor) -> Batch:
         """Returns the mixed inputs, float ``(N, C, H, W)``, and the mixed soft labels, ``(N, num_classes)``."""
         share = float(np.random.beta(self.alpha, self.alpha))
         return self.mix(inputs, scores, torch.randperm(len(inputs)).to(inputs.device), share)
 
     @abstractmethod
-    def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> Batch:
         """Mixes image n with image `others[n]` and returns the inputs and soft labels.
 
         The weight of image n is about `share`.
@@ -47,7 +49,7 @@ class Mixup(_Mixing):
     Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", arXiv:1710.09412.
     """
 
-    def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> Batch:
         """Blends image n (weight `share`) with image `others[n]` (weight ``1 - share``), and likewise their labels."""
         mixed = share * inputs + (1 - share) * inputs[others]
         return mixed, share * scores + (1 - share) * scores[others]
@@ -67,7 +69,7 @@ class CutMix(_Mixing):
     Source: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", arXiv:1905.04899.
     """
 
-    def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> Batch:
         """Pastes a rectangle of image `others[n]` into image n and returns the inputs and soft labels.
 
         The rectangle covers about ``1 - share`` of the area, or less if it is clipped at the border.
@@ -110,7 +112,7 @@ class RandomBatchAugment:
                 found=probs,
             )
 
-    def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, inputs: Tensor, scores: Tensor) -> Batch:
         """Applies at most one augmentation to the batch, and returns the inputs and soft labels."""
         remainder = np.random.random()
         for augment, prob in zip(self.augments, self.probs, strict=True):

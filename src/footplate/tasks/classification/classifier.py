@@ -17,6 +17,9 @@ from footplate.tasks.classification.data import ClsDataSample, labels_of
 from footplate.tasks.classification.metric import rank_of_truth
 from footplate.tasks.task_base import Part, TaskModel, build_part, check_truth
 
+Features = Tensor | Sequence[Tensor]
+Samples = Sequence[ClsDataSample] | None
+
 
 @MODELS.register_module()
 class ImageClassifier(TaskModel):
@@ -82,12 +85,12 @@ class ImageClassifier(TaskModel):
         features = self.extract_feat(inputs)
         return features if self.head is None else self.head(features)
 
-    def loss(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
         """Returns the losses for images of shape ``(N, C, H, W)``. Each sample needs `gt_label` or `gt_score`."""
         losses: dict[str, Tensor] = self.head.loss(self.extract_feat(inputs), data_samples)
         return losses
 
-    def predict(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> list[ClsDataSample]:
+    def predict(self, inputs: Tensor, data_samples: Samples) -> list[ClsDataSample]:
         """Adds the prediction to each image's sample and returns the samples. Creates samples if none are passed."""
         samples: list[ClsDataSample] = self.head.predict(self._features_for_test(inputs), data_samples)
         return samples
@@ -123,7 +126,7 @@ def _averaged(first: Any, second: Any) -> Any:
 class GlobalAveragePooling(nn.Module):
     """Averages feature maps over their spatial dimensions."""
 
-    def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, features: Features) -> Tensor | tuple[Tensor, ...]:
         """Averages feature maps of shape ``(N, C, H, W)`` to shape ``(N, C)``. For a sequence, returns a tuple."""
         if isinstance(features, Tensor):
             return features.mean(dim=(2, 3))
@@ -158,16 +161,15 @@ class LinearClsHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg or {"type": "Normal", "layer": "Linear", "std": 0.01})
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
-        check_count("num_classes", num_classes)
+        self.num_classes = check_count("num_classes", num_classes)
         for k in self.topk:
             check_count("topk", k, most=num_classes)
-        self.num_classes = num_classes
         self.cal_acc = cal_acc
         self.fc = nn.Linear(in_channels, num_classes)
         loss = {"type": "LabelSmoothLoss", "label_smooth_val": 0.0} if loss is None else loss
         self.loss_module: nn.Module = build_part("loss", loss)
 
-    def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
+    def forward(self, features: Features) -> Tensor:
         """Returns the class scores for features, or for the last item of a sequence of features.
 
         The features have shape ``(N, in_channels)``, and the scores have shape ``(N, num_classes)``.
@@ -176,9 +178,7 @@ class LinearClsHead(BaseModule):
         scores: Tensor = self.fc(last)
         return scores.float()  # compute losses in float32 even under autocast
 
-    def loss(
-        self, features: Tensor | Sequence[Tensor], data_samples: Sequence[ClsDataSample] | None
-    ) -> dict[str, Tensor]:
+    def loss(self, features: Features, data_samples: Samples) -> dict[str, Tensor]:
         """Returns `loss` and, if `cal_acc` is set, `accuracy_top-k` in percent.
 
         Uses `gt_score` if all samples have it, otherwise `gt_label`.
@@ -205,9 +205,7 @@ class LinearClsHead(BaseModule):
             losses |= {f"accuracy_top-{k}": 100 * (ranks < k).float().mean() for k in self.topk}
         return losses
 
-    def predict(
-        self, features: Tensor | Sequence[Tensor], data_samples: Sequence[ClsDataSample] | None = None
-    ) -> list[ClsDataSample]:
+    def predict(self, features: Features, data_samples: Samples = None) -> list[ClsDataSample]:
         """Sets `pred_score` and `pred_label` in each image's sample and returns the samples.
 
         Creates samples if none are passed.

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from footplate.registry import METRICS
 from footplate.tasks.classification.metric import LabelMetric, class_names
+from footplate.tasks.panels import BLUE, ORANGE
 from footplate.tasks.task_base import check_classes
 from footplate.visualization import canvas_to_image
 
 _MAX_RECORDED = 100  # classes; a larger matrix would need a lot of disk space and not fit on a screen
-_RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palette of Okabe and Ito
 
 
 @METRICS.register_module()
@@ -46,9 +46,7 @@ class ConfusionMatrix(LabelMetric):
         return {"result": matrix}
 
     @staticmethod
-    def calculate(
-        pred: Tensor | npt.NDArray[np.int64], target: Tensor | npt.NDArray[np.int64], num_classes: int
-    ) -> Tensor:
+    def calculate(pred: Tensor | NDArray[np.int64], target: Tensor | NDArray[np.int64], num_classes: int) -> Tensor:
         """Returns the confusion matrix as an int64 tensor of shape ``(num_classes, num_classes)``.
 
         `pred` and `target` have shape ``(N,)``. Raises a DataError if a class is out of range.
@@ -61,8 +59,8 @@ class ConfusionMatrix(LabelMetric):
 
     @staticmethod
     def plot(
-        confusion_matrix: Tensor | npt.NDArray[Any], include_values: bool = True, classes: Sequence[str] | None = None
-    ) -> npt.NDArray[np.uint8]:
+        confusion_matrix: Tensor | NDArray[Any], include_values: bool = True, classes: Sequence[str] | None = None
+    ) -> NDArray[np.uint8]:
         """Draws a confusion matrix and returns it as a uint8 RGB image of shape ``(H, W, 3)``.
 
         Cells on the diagonal are blue, others are orange. The larger a cell's share of its row, the stronger its color.
@@ -79,7 +77,7 @@ class ConfusionMatrix(LabelMetric):
         from matplotlib.figure import Figure
 
         shares = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))[..., None]
-        hues = np.where(np.eye(count, dtype=bool)[..., None], _RIGHT, _WRONG)
+        hues = np.where(np.eye(count, dtype=bool)[..., None], BLUE, ORANGE)
         side = 2 + 0.4 * min(count, _MAX_RECORDED)
         figure = Figure((side, side), layout="constrained")
         axes = figure.add_subplot(xlabel="predicted", ylabel="true")

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy.typing as npt
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
@@ -144,8 +144,8 @@ class CustomDataset(BaseDataset):
         return {name: label for label, name in enumerate(folders)}
 
 
-Labels = int | Sequence[int] | Tensor | npt.NDArray[Any]
-Scores = Sequence[float] | Tensor | npt.NDArray[Any]
+Labels = int | Sequence[int] | Tensor | NDArray[Any]
+Scores = Sequence[float] | Tensor | NDArray[Any]
 _META_KEYS = ("sample_idx", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from footplate.checks import check_choice, check_count
@@ -18,7 +18,7 @@ from footplate.visualization import as_array
 
 Thresholds = Sequence[float | None] | float | None
 _ITEMS = ("precision", "recall", "f1-score", "support")
-_Counts = npt.NDArray[np.int64]
+_Counts = NDArray[np.int64]
 
 
 def true_label(sample: Mapping[str, Any]) -> int:
@@ -256,12 +256,10 @@ class SingleLabelMetric(LabelMetric):
         **settings: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, ignore_index=ignore_index, **settings)
-        for item in items:
-            check_choice("items", item, _ITEMS)
+        self.items = tuple(check_choice("items", item, _ITEMS) for item in items)
         if average is not None:
             check_choice("average", average, ("macro", "micro"))
         self.thrs = as_thresholds(thrs)
-        self.items = tuple(items)
         self.average = average
 
     def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Any]:

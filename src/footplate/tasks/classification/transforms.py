@@ -12,6 +12,8 @@ from footplate.data.transforms.pipeline import BaseTransform, check_range, check
 from footplate.registry import TRANSFORMS
 
 Edge = Literal["short", "long", "width", "height"]
+Range = tuple[float, float]
+Results = dict[str, Any]  # a sample in a pipeline
 _ATTEMPTS = 10  # the number of attempts to draw a crop that fits
 
 
@@ -29,7 +31,7 @@ class CenterCrop(BaseTransform):
     def __init__(self, crop_size: int | tuple[int, int]) -> None:
         self.crop_size = check_size("crop_size", crop_size)
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Results) -> Results:
         """Replaces `img`, of shape ``(H, W)`` or ``(H, W, C)``, with its center crop."""
         image, (width, height) = results["img"], self.crop_size
         missing = [max(0, wanted - present) for wanted, present in zip((height, width), image.shape[:2], strict=True)]
@@ -58,14 +60,14 @@ class RandomResizedCrop(BaseTransform):
     def __init__(
         self,
         scale: int | tuple[int, int],
-        crop_ratio_range: tuple[float, float] = (0.08, 1.0),
-        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
+        crop_ratio_range: Range = (0.08, 1.0),
+        aspect_ratio_range: Range = (3 / 4, 4 / 3),
     ) -> None:
         self.scale = check_size("scale", scale)
         self.crop_ratio_range = check_range("crop_ratio_range", crop_ratio_range)
         self.aspect_ratio_range = check_range("aspect_ratio_range", aspect_ratio_range)
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Results) -> Results:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         left, top, width, height = self._draw_crop(*results["img"].shape[:2])
         crop = np.ascontiguousarray(results["img"][top : top + height, left : left + width])
@@ -99,11 +101,10 @@ class ResizeEdge(BaseTransform):
     """
 
     def __init__(self, scale: int, edge: Edge = "short") -> None:
-        check_choice("edge", edge, get_args(Edge))
+        self.edge = check_choice("edge", edge, get_args(Edge))
         self.scale = check_count("scale", scale)
-        self.edge = edge
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Results) -> Results:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         height, width = results["img"].shape[:2]
         lengths = {"width": width, "height": height, "short": min(width, height), "long": max(width, height)}
@@ -139,7 +140,7 @@ class RandomWarp(BaseTransform):
         self,
         *,
         turn: float = 0.0,
-        scale: tuple[float, float] = (1.0, 1.0),
+        scale: Range = (1.0, 1.0),
         stretch: float = 0.0,
         shear: float = 0.0,
         shift: float = 0.0,
@@ -152,7 +153,7 @@ class RandomWarp(BaseTransform):
         self.shift = shift
         self.flip = check_fraction("flip", flip)
 
-    def transform(self, results: dict[str, object]) -> dict[str, object]:
+    def transform(self, results: Results) -> Results:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         image = np.asarray(results["img"])
         size = (image.shape[1], image.shape[0])
@@ -189,7 +190,7 @@ class RandomTone(BaseTransform):
         self.gamma = gamma
         self.dim = check_fraction("dim", dim)
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Results) -> Results:
         """Applies the transform to `img`, a uint8 image."""
         power, dim = math.exp(self.gamma * np.random.uniform(-1, 1)), 1 - self.dim * np.random.random()
         # A lookup table of 256 values is faster than computing every pixel.
@@ -210,11 +211,11 @@ class RandomBlur(BaseTransform):
         ArgumentError: `prob` is not between 0 and 1, or `radius` is not a range.
     """
 
-    def __init__(self, *, prob: float = 0.5, radius: tuple[float, float] = (0.1, 1.0)) -> None:
+    def __init__(self, *, prob: float = 0.5, radius: Range = (0.1, 1.0)) -> None:
         self.prob = check_fraction("prob", prob)
         self.radius = check_range("radius", radius)
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Results) -> Results:
         """Applies the transform to `img`, a uint8 image."""
         if np.random.random() < self.prob:
             blur = ImageFilter.GaussianBlur(np.random.uniform(*self.radius))

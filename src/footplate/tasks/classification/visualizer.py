@@ -1,27 +1,24 @@
 """Draws an image and its most probable classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from footplate.checks import check_count
+from footplate.engine import Runner
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.classification.confusion_matrix import ConfusionMatrix
 from footplate.tasks.classification.data import ClsDataSample
 from footplate.tasks.classification.metric import class_names
-from footplate.tasks.panels import arrange_panels
+from footplate.tasks.panels import BLUE, ORANGE, arrange_panels
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
 from footplate.visualization import Drawing, as_array, skipping_failed_image
 
-if TYPE_CHECKING:
-    from footplate.engine import Runner
-
-_Image = npt.NDArray[np.uint8]
+_Image = NDArray[np.uint8]
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
-_TRUE, _OTHER = (0, 114, 178), (213, 94, 0)
 _PANEL = 256
 
 
@@ -79,7 +76,7 @@ class ClsVisualizer(TaskVisualizer):
             tops = 12 + np.arange(len(shown)) * (_PANEL - 12) / self.topk
             widths = np.maximum(1, scores[shown] * (_PANEL - 70))
             boxes = np.stack([np.full(len(shown), 8.0), tops + 20, 8 + widths, tops + 32], axis=1)
-            colors = [_TRUE if at in truth else _OTHER for at in shown.tolist()]
+            colors = [BLUE if at in truth else ORANGE for at in shown.tolist()]
             drawing.draw_bboxes(boxes, edge_colors=colors, face_colors=colors)
             names = [self.class_name(at) for at in shown.tolist()]
             drawing.draw_texts(names, np.stack([boxes[:, 0], tops], axis=1), font_sizes=15, colors=_INK)
@@ -113,15 +110,15 @@ class ClsVisualizationHook(BaseVisualizationHook):
         known = ((position, sample) for position, sample in enumerate(outputs) if "gt_label" in sample)
         return [each for each in known if each[1].pred_label[0].item() not in each[1].gt_label.tolist()]
 
-    def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         """Draws the confusion matrix if the metrics contain one."""
         self._draw_matrix(runner, metrics, "val")
 
-    def after_test_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         """Draws the confusion matrix if the metrics contain one."""
         self._draw_matrix(runner, metrics, "test")
 
-    def _draw_matrix(self, runner: "Runner", metrics: Mapping[str, Any] | None, mode: str) -> None:
+    def _draw_matrix(self, runner: Runner, metrics: Mapping[str, Any] | None, mode: str) -> None:
         for name, value in (metrics or {}).items():
             if self.draw and name.endswith("confusion_matrix/result"):
                 with skipping_failed_image(f"{mode}_confusion_matrix"):

@@ -14,6 +14,8 @@ from footplate.errors import DataError
 from footplate.messages import nearest
 from footplate.visualization import as_array
 
+Entry = dict[str, Any]  # an annotation or a prediction in the COCO format
+
 _KEYS = {
     "images": ("id", "file_name", "width", "height"),
     "categories": ("id", "name"),
@@ -74,8 +76,8 @@ class ImageResult(NamedTuple):
 
     image_id: Any
     shape: tuple[int, int]
-    predicted: list[dict[str, Any]]
-    true: list[dict[str, Any]] | None
+    predicted: list[Entry]
+    true: list[Entry] | None
 
 
 def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool) -> ImageResult:
@@ -93,7 +95,7 @@ def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: boo
     return ImageResult(sample.get("img_id"), (int(height), int(width)), predicted, true)
 
 
-def _truth(sample: Mapping[str, Any], name: str, with_masks: bool) -> list[dict[str, Any]]:
+def _truth(sample: Mapping[str, Any], name: str, with_masks: bool) -> list[Entry]:
     if "gt_instances" not in sample:
         raise DataError(
             f"the image '{name}' has no ground truth: 'gt_instances' is missing",
@@ -113,7 +115,7 @@ def _truth(sample: Mapping[str, Any], name: str, with_masks: bool) -> list[dict[
 
 def _entries(
     instances: Any, name: str, with_masks: bool, scale: Sequence[float] = (1.0, 1.0), **common: int
-) -> list[dict[str, Any]]:
+) -> list[Entry]:
     """Converts instances to COCO annotations. Divides coordinates by `scale`."""
     if with_masks and "masks" not in instances:
         raise DataError(f"metric='segm' needs masks, but the instances of the image '{name}' have none")
@@ -127,7 +129,7 @@ def _entries(
     return [dict(zip(columns, row, strict=True)) | common for row in zip(*columns.values(), strict=True)]
 
 
-def as_results(results: Sequence[ImageResult], ids: Sequence[Any], category_ids: Sequence[int]) -> list[dict[str, Any]]:
+def as_results(results: Sequence[ImageResult], ids: Sequence[Any], category_ids: Sequence[int]) -> list[Entry]:
     """Returns the predictions for all images in the COCO results format.
 
     Args:

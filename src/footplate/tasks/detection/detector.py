@@ -13,17 +13,18 @@ from torch import Tensor, nn
 
 from footplate.checks import check_choice, check_count, check_fraction
 from footplate.config.config_dict import to_plain
-from footplate.error_context import at_key, with_origins
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError, import_optional
 from footplate.messages import first_line
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.detection.data import DetDataSample
 from footplate.tasks.structures import InstanceData
-from footplate.tasks.task_base import TaskModel, check_classes, check_truth
+from footplate.tasks.task_base import TaskModel, check_classes, check_truth, with_defaults
 from footplate_operators import nms as operators
 
 _TINY = 1e-7  # in pixels; replaces the area of empty boxes in divisions
+Samples = Sequence[DetDataSample] | None
 
 
 class BaseDetector(TaskModel):
@@ -50,8 +51,7 @@ class BaseDetector(TaskModel):
         super().__init__(**settings)
         self.num_classes = num_classes
         with at_key("test_cfg"):
-            settings = {"type": Selection, **(test_cfg or {})}
-            self.select: Selection = MODELS.build(with_origins(settings, test_cfg))
+            self.select: Selection = MODELS.build(with_defaults(test_cfg, type=Selection))
 
     def outputs(self, inputs: Tensor) -> Any:
         """Returns the scores and boxes of all candidates; see `candidates`."""
@@ -68,11 +68,11 @@ class BaseDetector(TaskModel):
         The scores have shape ``(N, P, C)``, and the boxes have shape ``(N, P, 4)``.
         """
 
-    def loss(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
         """Returns the losses for images of shape ``(N, 3, H, W)``. Each sample needs `gt_instances`."""
         return self.losses(inputs, true_instances(data_samples, self.num_classes))
 
-    def predict(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> list[DetDataSample]:
+    def predict(self, inputs: Tensor, data_samples: Samples) -> list[DetDataSample]:
         """Sets `pred_instances` in each image's sample and returns the samples. Creates samples if none are passed."""
         scores, boxes = self.candidates(inputs)
         samples = data_samples or [DetDataSample() for _ in scores]
@@ -136,7 +136,7 @@ class Selection:
         return instances
 
 
-def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: int) -> list[InstanceData]:
+def true_instances(data_samples: Samples, num_classes: int) -> list[InstanceData]:
     """Returns the ground-truth instances of each image in a batch.
 
     Raises:
@@ -178,8 +178,7 @@ class TransformersDetector(BaseDetector):
         test_cfg: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        test_cfg = with_origins({"nms_iou_thr": None, **(test_cfg or {})}, test_cfg)
-        super().__init__(num_classes, test_cfg=test_cfg, **settings)
+        super().__init__(num_classes, test_cfg=with_defaults(test_cfg, nms_iou_thr=None), **settings)
         # scipy matches predictions with the ground truth. Without this check, only the first loss would fail.
         for package in ("scipy", "transformers"):
             transformers = import_optional(package, extra="transformers", why="TransformersDetector")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from footplate.checks import check_choice
 from footplate.data.coco_masks import coco_package
@@ -17,6 +17,7 @@ from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
 from footplate.storage import check_output_path, commit_bytes, output_path
 from footplate.tasks.detection.coco_format import (
+    Entry,
     ImageResult,
     area,
     as_results,
@@ -29,6 +30,7 @@ from footplate.tasks.detection.coco_format import (
 from footplate.tasks.metric_helpers import check_samples, format_table, required_classes
 
 _logger = logging.getLogger("footplate.tasks")
+_Values = NDArray[np.float64]
 _KINDS = ("bbox", "segm", "proposal")
 _USUAL_ITEMS = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
 UNDEFINED = -1.0  # the value that COCO uses if there is no ground truth
@@ -87,9 +89,8 @@ class CocoMetric(BaseMetric[ImageResult]):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.metrics = (metric,) if isinstance(metric, str) else tuple(metric)
-        for name in self.metrics:
-            check_choice("metric", name, _KINDS)
+        kinds = (metric,) if isinstance(metric, str) else metric
+        self.metrics = tuple(check_choice("metric", kind, _KINDS) for kind in kinds)
         if format_only and outfile_prefix is None:
             raise ArgumentError("format_only requires outfile_prefix", key="format_only")
         self.ann_file = ann_file
@@ -142,7 +143,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         return values
 
     def _values(
-        self, kind: str, truth: dict[str, Any], found: list[dict[str, Any]], category_ids: list[int]
+        self, kind: str, truth: dict[str, Any], found: list[Entry], category_ids: list[int]
     ) -> dict[str, float]:
         curves = measure(
             truth, found, kind, numbers=self.proposal_nums, thresholds=self.iou_thrs, category_ids=category_ids
@@ -194,9 +195,9 @@ class Curves(NamedTuple):
         numbers: ``(M,)``, the limits on the number of predictions per image.
     """
 
-    precision: npt.NDArray[np.float64]
-    recall: npt.NDArray[np.float64]
-    thresholds: npt.NDArray[np.float64]
+    precision: _Values
+    recall: _Values
+    thresholds: _Values
     numbers: tuple[int, ...]
 
 
@@ -289,6 +290,6 @@ def values_by_category(curves: Curves) -> list[float]:
     return [math.nan if value == UNDEFINED else value for value in means]
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float:
+def _mean(values: _Values) -> float:
     known = values[values > -1]
     return float(known.mean()) if known.size else UNDEFINED

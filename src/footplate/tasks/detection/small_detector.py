@@ -87,8 +87,7 @@ class _Head(nn.Module):
         self.shared = Convolution(in_channels, channels)
         self.to_class = nn.Sequential(Convolution(channels, channels), nn.Conv2d(channels, num_classes, 1))
         self.to_box = nn.Sequential(Convolution(channels, channels), nn.Conv2d(channels, 4, 1))
-        bias = self.to_class[-1].bias
-        nn.init.constant_(bias, math.log(_PRIOR / (1 - _PRIOR)))  # type: ignore[arg-type]
+        nn.init.constant_(self.to_class[-1].bias, math.log(_PRIOR / (1 - _PRIOR)))  # type: ignore[arg-type]
 
     def forward(self, features: Tensor, stride: int) -> Grid:
         shared = self.shared(features)
@@ -158,8 +157,7 @@ def assign(grid: Grid, instances: Sequence[InstanceData]) -> Targets:
     highest = ratings.amax(dim=-1, keepdim=True)
     wanted = ratings / highest.clamp(min=1e-9) * (overlaps * chosen).amax(dim=-1, keepdim=True)
     sure = wanted.amax(dim=1)  # (N, P)
-    labels = true_labels.gather(1, owner)
-    hot = F.one_hot(labels, grid.scores.shape[-1]).to(sure.dtype)
+    hot = F.one_hot(true_labels.gather(1, owner), grid.scores.shape[-1]).to(sure.dtype)
     return Targets(hot * sure[..., None], boxes)
 
 

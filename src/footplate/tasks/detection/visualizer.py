@@ -2,21 +2,19 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from footplate.checks import check_fraction
+from footplate.engine import Runner
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.storage import check_output_path, output_path
 from footplate.tasks.detection.data import DetDataSample, above_score
 from footplate.tasks.structures import InstanceData
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
 from footplate.visualization import Color, as_array
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
 
 _TEXT_SIZE = 12
 
@@ -140,7 +138,7 @@ class DetVisualizationHook(BaseVisualizationHook):
             check_output_path(test_out_dir, key="test_out_dir")
         self.test_out_dir = test_out_dir
 
-    def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:
+    def options(self, runner: Runner, mode: str, name: str) -> dict[str, Any]:
         """Returns the score threshold and, for an image of a test run, the output file."""
         options: dict[str, Any] = {}
         if self.test_out_dir is not None and mode == "test":

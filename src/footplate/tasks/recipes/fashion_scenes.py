@@ -8,32 +8,31 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 
-from footplate.error_context import at_key, with_origins
+from footplate.error_context import at_key
 from footplate.registry import DATASETS
 from footplate.tasks.recipes.fashion_items import CLASSES, ITEM_SIZE, ComposedDataset, Items, Split, load_items
+from footplate.tasks.task_base import with_defaults
 
 _Pixels = NDArray[np.float32]
 _CANDIDATE_POSITIONS = 6
 # A normal distribution in 256 levels. Looking up random bytes takes a tenth of the time of sampling a normal
 # distribution.
 _NORMAL_LEVELS = np.array([NormalDist().inv_cdf((level + 0.5) / 256) for level in range(256)], dtype=np.float32)
-_TEST_SCENES = 500
-_TRAIN_SCENES = 100_000
-_SPLIT_NUMBERS: dict[str, int] = {"train": 0, "test": 1}
+_LENGTHS = {"train": 100_000, "test": 500}
 _PALETTE = (
-    (48, 48, 48),
-    (230, 25, 75),
-    (60, 180, 75),
-    (255, 225, 25),
-    (67, 99, 216),
-    (245, 130, 49),
-    (66, 212, 244),
-    (240, 50, 230),
-    (191, 239, 69),
-    (250, 190, 212),
-    (154, 99, 36),
+    "#303030",
+    "#e6194b",
+    "#3cb44b",
+    "#ffe119",
+    "#4363d8",
+    "#f58231",
+    "#42d4f4",
+    "#f032e6",
+    "#bfef45",
+    "#fabed4",
+    "#9a6324",
 )
 
 
@@ -199,16 +198,16 @@ class FashionScenes(ComposedDataset):
         pipeline: Sequence[Any] = (),
     ) -> None:
         self._items = load_items(split)
-        super().__init__((_TEST_SCENES if split == "test" else _TRAIN_SCENES) if length is None else length, pipeline)
-        self._key = (seed, _SPLIT_NUMBERS[split])
+        super().__init__(_LENGTHS[split] if length is None else length, pipeline)
+        self._key = (seed, int(split == "test"))
         self._name = f"fashion-{split}-{seed}"
         with at_key("style"):
-            self._style: SceneStyle = DATASETS.build(with_origins({"type": SceneStyle, **(style or {})}, style))
+            self._style: SceneStyle = DATASETS.build(with_defaults(style, type=SceneStyle))
 
     @property
     def metainfo(self) -> dict[str, Any]:
         """A dict with the `classes` and the `palette` of the segmentation map. The background comes first."""
-        return {"classes": ("background", *CLASSES), "palette": [list(color) for color in _PALETTE]}
+        return {"classes": ("background", *CLASSES), "palette": [list(ImageColor.getrgb(color)) for color in _PALETTE]}
 
     def scene(self, index: int) -> Scene:
         """Composes the scene at an index."""

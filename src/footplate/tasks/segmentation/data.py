@@ -279,8 +279,8 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         """Pads the inputs according to `size` or `size_divisor`. In training, pads label maps to the same size."""
         (least_height, least_width), divisor = self._train_padding if training else self._test_padding
         height, width = batch["inputs"].shape[-2:]
-        bottom = max(least_height, -(-height // divisor) * divisor) - height
-        right = max(least_width, -(-width // divisor) * divisor) - width
+        bottom = max(least_height - height, -height % divisor)
+        right = max(least_width - width, -width % divisor)
         if bottom or right:
             batch["inputs"] = F.pad(batch["inputs"], (0, right, 0, bottom), value=self.pad_value)
         shape = height + bottom, width + right

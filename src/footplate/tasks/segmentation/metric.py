@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from PIL import Image
 
 from footplate.checks import check_choice
@@ -20,16 +20,16 @@ from footplate.tasks.task_base import check_classes
 from footplate.visualization import ImageNames, as_array
 
 _logger = logging.getLogger("footplate.tasks")
-_Values = npt.NDArray[np.float64]
+_Values = NDArray[np.float64]
 _KINDS = ("mIoU", "mDice", "mFscore")
 
 
 class Areas(NamedTuple):
     """Pixel counts per class. Each field is an int64 array of shape ``(C,)``."""
 
-    intersect: npt.NDArray[np.int64]
-    predicted: npt.NDArray[np.int64]
-    true: npt.NDArray[np.int64]
+    intersect: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    true: NDArray[np.int64]
 
 
 @METRICS.register_module()
@@ -72,12 +72,10 @@ class IoUMetric(BaseMetric[Areas]):
         super().__init__(**settings)
         if isinstance(iou_metrics, str):
             raise ArgumentError("iou_metrics must be a list of names", key="iou_metrics", found=iou_metrics)
-        for name in iou_metrics:
-            check_choice("iou_metrics", name, _KINDS)
         if format_only and output_dir is None:
             raise ArgumentError("format_only requires output_dir", key="format_only")
         self.ignore_index = ignore_index
-        self.iou_metrics = tuple(iou_metrics)
+        self.iou_metrics = tuple(check_choice("iou_metrics", name, _KINDS) for name in iou_metrics)
         self.nan_to_num = nan_to_num
         self.beta = beta
         self.output_dir = output_dir
@@ -118,9 +116,7 @@ class IoUMetric(BaseMetric[Areas]):
         columns, classes = self._columns(areas), required_classes(self)
         self.record_per_class("IoU", classes, columns)
         _logger.info("%sper-class results in percent:\n%s", self.dataset_prefix, format_table(classes, columns))
-        with np.errstate(invalid="ignore"):
-            accuracy = float(np.divide(areas.intersect.sum(), areas.true.sum()))
-        values = {"aAcc": 100 * accuracy}
+        values = {"aAcc": float(_percent(areas.intersect.sum(), areas.true.sum()))}
         for name, column in columns.items():
             known = column[~np.isnan(column)]
             values[f"m{name}"] = float(known.mean()) if known.size else math.nan
@@ -133,13 +129,14 @@ class IoUMetric(BaseMetric[Areas]):
         """Returns the per-class values of each metric in percent, keyed by metric name without the leading "m"."""
         right, predicted, true = areas
         weight = self.beta**2
+        recall = _percent(right, true)  # also the accuracy of the class
         columns: dict[str, _Values] = {}
         if "mIoU" in self.iou_metrics:
-            columns |= {"IoU": _percent(right, predicted + true - right), "Acc": _percent(right, true)}
+            columns |= {"IoU": _percent(right, predicted + true - right), "Acc": recall}
         if "mDice" in self.iou_metrics:
-            columns |= {"Dice": _percent(2 * right, predicted + true), "Acc": _percent(right, true)}
+            columns |= {"Dice": _percent(2 * right, predicted + true), "Acc": recall}
         if "mFscore" in self.iou_metrics:
-            precision, recall = _percent(right, predicted), _percent(right, true)
+            precision = _percent(right, predicted)
             # Undefined if precision or recall is undefined, or both are 0, as in MMSegmentation.
             fscore = _percent((1 + weight) * precision * recall / 100, weight * precision + recall)
             columns |= {"Fscore": fscore, "Precision": precision, "Recall": recall}
@@ -149,7 +146,7 @@ class IoUMetric(BaseMetric[Areas]):
 
 
 def count_areas(
-    predicted: npt.NDArray[Any], truth: npt.NDArray[Any], num_classes: int, ignore_index: int, *, where: str = ""
+    predicted: NDArray[Any], truth: NDArray[Any], num_classes: int, ignore_index: int, *, where: str = ""
 ) -> Areas:
     """Counts the pixels of each class, excluding pixels with the true label `ignore_index`.
 
@@ -178,7 +175,7 @@ def count_areas(
     )
 
 
-def _percent(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> _Values:
+def _percent(part: NDArray[Any], whole: NDArray[Any]) -> _Values:
     with np.errstate(invalid="ignore", divide="ignore"):
         percent: _Values = 100 * np.true_divide(part, whole)
     return percent

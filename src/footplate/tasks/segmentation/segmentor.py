@@ -17,6 +17,8 @@ from footplate.tasks.segmentation.data import SegDataSample
 from footplate.tasks.structures import PixelData
 from footplate.tasks.task_base import Pyramid, TaskModel, check_truth
 
+Samples = Sequence[SegDataSample] | None
+
 _FLIPPED_DIMS = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
 
 
@@ -64,7 +66,7 @@ class BaseSegmentor(TaskModel):
             scores = F.interpolate(scores, inputs.shape[-2:], mode="bilinear", align_corners=False)
         return scores
 
-    def loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
         """Returns `loss_ce` and `acc_seg` (the pixel accuracy in percent); each sample needs `gt_sem_seg`."""
         truth = stack_label_maps(data_samples, (inputs.shape[-2], inputs.shape[-1]), self.ignore_index)
         scores = self.outputs(inputs)
@@ -80,7 +82,7 @@ class BaseSegmentor(TaskModel):
         right = is_highest[:, 0] & counted
         return {"loss_ce": loss, "acc_seg": 100 * right.sum() / counted.sum().clamp(min=1)}
 
-    def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
+    def predict(self, inputs: Tensor, data_samples: Samples) -> list[SegDataSample]:
         """Sets `seg_logits` and `pred_sem_seg` in each image's sample and returns the samples.
 
         Creates samples if none are passed.
@@ -102,7 +104,7 @@ class BaseSegmentor(TaskModel):
         return (scores + self.outputs(inputs.flip(-1)).flip(-1)) / 2 if self.flip_test else scores
 
 
-def stack_label_maps(data_samples: Sequence[SegDataSample] | None, shape: tuple[int, int], ignore_index: int) -> Tensor:
+def stack_label_maps(data_samples: Samples, shape: tuple[int, int], ignore_index: int) -> Tensor:
     """Returns the label maps of all images at the size of the inputs, as an int64 tensor of shape ``(N, H, W)``.
 
     In training, the preprocessor has already padded the label maps. In validation, they may have the size of the
@@ -161,8 +163,7 @@ class EncoderDecoder(Pyramid):
         coarse = self.coarse_head(decoded[1])
         fine = self.fine_head(decoded[-1])
         enlarged = F.interpolate(coarse, list(fine.shape[-2:]), mode="bilinear")
-        blocks = fine.unflatten(1, (4, -1)) + enlarged[:, None]
-        return join_blocks(blocks)[..., :height, :width]
+        return join_blocks(fine.unflatten(1, (4, -1)) + enlarged[:, None])[..., :height, :width]
 
 
 def join_blocks(blocks: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from footplate.checks import check_choice, check_count, check_number
@@ -51,7 +51,7 @@ def fit_linear(features: Tensor, labels: Tensor, num_classes: int, *, l2: float 
 class Seen(NamedTuple):
     """The features (of shape ``(D,)``) and the class of an image, and whether the image is in the test split."""
 
-    features: npt.NDArray[np.float32]
+    features: NDArray[np.float32]
     label: int
     is_test: bool
 
@@ -76,8 +76,7 @@ class _Probe(BaseMetric[Seen]):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        check_choice("of", of, ("features", "pixels"))
-        self.of = of
+        self.of = check_choice("of", of, ("features", "pixels"))
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Records the features, the class and the split (`part`) of each sample."""
@@ -105,8 +104,7 @@ class _Probe(BaseMetric[Seen]):
                 f"no image has part='{missing}'; the probe needs images of both parts, 'train' and 'test'",
                 notes=["Set part='...' in PackSelfSupInputs."],
             )
-        count = int(labels.max()) + 1
-        found = self.predict(features[~test], labels[~test], features[test], count)
+        found = self.predict(features[~test], labels[~test], features[test], int(labels.max()) + 1)
         return {"top1": 100 * float((found == labels[test]).double().mean())}
 
     @abstractmethod

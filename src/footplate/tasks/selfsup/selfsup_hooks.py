@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,19 +13,16 @@ from torch import Tensor
 from footplate.checks import check_choice, check_count, check_saved_number
 from footplate.data import preserve_random_state, seed_generators
 from footplate.distributed import is_main_process, unwrap_model
-from footplate.engine import Hook
+from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
+from footplate.tasks.panels import BLUE, ORANGE
 from footplate.tasks.selfsup.data import SelfSupDataSample
 from footplate.visualization import ImageArray, Visualizer, planes_to_image, skipping_failed_image
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
 
 _GAP = 4
 _MIN_SIZE = 84
 _PAPER = (255, 255, 255)
-_SAME, _OTHER = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palette of Okabe and Ito
 _logger = logging.getLogger("footplate.tasks")
 
 
@@ -59,13 +56,13 @@ class NeighborPictureHook(Hook):
         self.max_samples = check_count("max_samples", max_samples)
         self._seen: list[_Sample] = []
 
-    def before_val_epoch(self, runner: "Runner") -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         """Clears the stored images."""
         self._seen = []
 
     def after_val_iter(
         self,
-        runner: "Runner",
+        runner: Runner,
         batch_idx: int,
         data_batch: Any = None,
         outputs: Sequence[SelfSupDataSample] | None = None,
@@ -77,7 +74,7 @@ class NeighborPictureHook(Hook):
                 label = int(output.gt_label) if "gt_label" in output else -1
                 self._seen.append(_Sample(image, output.features.detach().cpu(), label, output.part == "test"))
 
-    def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         """Draws the test images with their neighbors, if there are both test and training images."""
         test, train = ([sample for sample in self._seen if sample.is_test == is_test] for is_test in (True, False))
         self._seen = []
@@ -88,9 +85,9 @@ class NeighborPictureHook(Hook):
         rows = []
         for query in queries:
             nearest = (features @ query.features).topk(min(self.num_neighbors, len(train))).indices.tolist()
-            frames = [_SAME if train[at].label == query.label else _OTHER for at in nearest]
-            images = [train[at].image for at in nearest]
-            rows.append([(query.image, _PAPER), *zip(images, frames, strict=True)])
+            neighbors = (train[at] for at in nearest)
+            framed = [(each.image, BLUE if each.label == query.label else ORANGE) for each in neighbors]
+            rows.append([(query.image, _PAPER), *framed])
         with skipping_failed_image("val_neighbors"):
             Visualizer.get_current_instance().add_image("val_neighbors", draw_rows(rows), runner.iter)
 
@@ -111,7 +108,7 @@ class ReconstructionPictureHook(Hook):
         self.num_samples, self.seed = check_count("num_samples", num_samples), seed
 
     def after_val_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
         """Draws the images after the first batch of a validation run."""
         if batch_idx or not is_main_process():
@@ -174,14 +171,14 @@ class ValidateFirstHook(Hook):
         self.keys = None if keys is None else tuple(keys)
         self._start: dict[str, float] = {}
 
-    def before_train(self, runner: "Runner") -> None:
+    def before_train(self, runner: Runner) -> None:
         """Requests a validation run before training. A resumed run already has the initial metrics and skips this."""
         if runner.val_loop is None:
             raise ArgumentError("ValidateFirstHook needs a val_dataloader", key="val_dataloader")
         if runner.iter == 0:
             runner.train_loop.validation_requested = True
 
-    def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         """Stores the metrics of the first validation run, and adds the gains since then to all later metrics."""
         if not metrics or runner.iter and not self._start:
             return

@@ -18,6 +18,8 @@ from footplate.tasks.selfsup.data import SelfSupDataSample
 from footplate.tasks.selfsup.vit import Masked, init_attention, make_layers, position_codes
 from footplate.tasks.task_base import Part, TaskModel, build_part
 
+Samples = Sequence[SelfSupDataSample] | None
+
 
 class BaseSelfSup(TaskModel):
     """The base class for self-supervised models with a backbone, a neck and a head.
@@ -54,9 +56,7 @@ class BaseSelfSup(TaskModel):
         """Returns the features of the first view, of shape ``(N, D)``."""
         return self.extract_feat(inputs[0])
 
-    def predict(
-        self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None
-    ) -> list[SelfSupDataSample]:
+    def predict(self, inputs: Sequence[Tensor], data_samples: Samples) -> list[SelfSupDataSample]:
         """Sets the `features` of each sample from the first view and returns the samples.
 
         Creates samples if none are passed.
@@ -188,7 +188,7 @@ class SimCLR(BaseSelfSup):
         last: Tensor = features if isinstance(features, Tensor) else features[-1]
         return last.mean(dim=(2, 3)) if last.dim() == 4 else last
 
-    def loss(self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None) -> dict[str, Tensor]:
+    def loss(self, inputs: Sequence[Tensor], data_samples: Samples) -> dict[str, Tensor]:
         """Returns the `loss` for two views. Raises a DataError for any other number of views."""
         if len(inputs) != 2:
             raise DataError(
@@ -315,7 +315,7 @@ class MAE(BaseSelfSup):
         features: Tensor = self.backbone(inputs)
         return features
 
-    def loss(self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None) -> dict[str, Tensor]:
+    def loss(self, inputs: Sequence[Tensor], data_samples: Samples) -> dict[str, Tensor]:
         """Returns the `loss` for the first view."""
         masked: Masked = self.backbone.forward_masked(inputs[0])
         return {"loss": self.head(inputs[0], self.neck(masked), masked.mask)}

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from footplate.config import Config
-from footplate.errors import ArgumentError, BuildError
+from footplate.errors import ArgumentError, BuildError, CheckpointError
 from footplate.inference.trained_model import open_trained
 from footplate.openmmlab.first_generation.adapters import Hook
 from footplate.openmmlab.first_generation.adapters.evaluation import EvalHook
@@ -28,6 +28,12 @@ SGD = {"type": "SGD", "lr": 0.1, "momentum": 0.9}
 BY_EPOCH, BY_ITER = {"type": "EpochBasedRunner", "max_epochs": 3}, {"type": "IterBasedRunner", "max_iters": 10}
 # Sums of the four parameters after three epochs of mmcv 1.7.2 with the settings below.
 REFERENCE_SUMS = [-0.4611901743337512, -0.810760036110878, 0.18467380665242672, -0.208229370880872]
+
+
+class MarkedModel(OldModelWithSteps):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mark", torch.zeros(1))
 
 
 class RunnerRecorder(Hook):
@@ -128,6 +134,15 @@ def test_samplers_may_refuse_epochs(tmp_path: Path) -> None:
     again.resume(str(tmp_path / "iter_6.pth"))
     again.run([loader_of(7)], [("train", 1)])
     assert (whole.iter, sums(again.model)) == (10, sums(whole.model))
+
+
+def test_error_about_the_resumed_checkpoint_has_the_key_of_the_script(tmp_path: Path) -> None:
+    script(tmp_path / "whole", BY_EPOCH, checkpoint_config={"interval": 1})[0].run([loader()])
+    other, _ = script(tmp_path / "other", BY_EPOCH, model=MarkedModel())
+    other.resume(str(tmp_path / "whole/epoch_1.pth"))
+    with pytest.raises(CheckpointError, match="do not match the model") as caught:
+        other.run([loader()])
+    assert caught.value.key == "resume_from"
 
 
 @pytest.mark.parametrize("own_seed", [False, True])

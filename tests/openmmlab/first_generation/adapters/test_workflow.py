@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from footplate import Runner
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, DataError
 from footplate.openmmlab.first_generation.adapters.workflow import WorkflowHook
-from footplate.registry import MODELS
-from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config
+from footplate.registry import DATASETS, MODELS
+from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, OldPoints, old_config
 from tests.openmmlab.first_generation.adapters.test_hook import Recorder
 from tests.support import settings, summation_tolerance
 
@@ -60,6 +60,20 @@ def test_validation_does_not_change_the_model_and_weights_means_by_samples(tmp_p
     model.load_state_dict(validated.model.state_dict())
     expected = model.train_step(batch, None)["log_vars"]["loss"]
     assert validated.message_hub.get_scalar("val/loss").current() == pytest.approx(expected, rel=summation_tolerance(8))
+
+
+@DATASETS.register_module()
+class UnevenPoints(OldPoints):
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"img": torch.zeros(index + 1), "label": 0}
+
+
+def test_unreadable_validation_data_has_the_key_of_the_workflow(tmp_path: Path) -> None:
+    config = old_config(tmp_path, workflow=[("train", 1), ("val", 1)], evaluation=None)
+    config["data"]["val"] = {"type": "UnevenPoints", "size": 8}
+    with pytest.raises(DataError, match="the samples 0, 1, 2, 3 cannot be collated") as caught:
+        Runner.from_cfg(config).train()
+    assert caught.value.key.endswith("workflow")
 
 
 @MODELS.register_module()

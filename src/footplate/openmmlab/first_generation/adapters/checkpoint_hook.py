@@ -64,10 +64,8 @@ class LegacyCheckpointHook(Hook):
 
     def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
         """Restores `hook_msgs` in `runner.meta` if the run is resuming."""
-        meta = checkpoint.get("meta")
-        messages = meta.get("hook_msgs") if isinstance(meta, Mapping) else None
-        if runner.checkpoints.is_resuming and isinstance(messages, Mapping) and messages:
-            view_of(runner).meta.setdefault("hook_msgs", {}).update(messages)
+        if runner.checkpoints.is_resuming and (messages := checkpoint.get("meta", {}).get("hook_msgs")):
+            view_of(runner).meta["hook_msgs"].update(messages)
 
 
 def _write_pointer_and_link(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:

@@ -67,7 +67,7 @@ def _in_test_mode(cfg: Any) -> Any:
     if "test_mode" in changed:
         return changed
     arguments = arguments_of(DATASETS.resolve(changed.get("type"), changed))
-    if arguments is not None and "test_mode" in arguments.types:
+    if "test_mode" in arguments.types:
         changed["test_mode"] = True
     return changed
 

@@ -1,7 +1,7 @@
 """The base class of first-generation hooks, and optimizer wrappers for hooks and models that step the optimizer."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -289,11 +289,9 @@ class SteppedByHook(OptimWrapper):
         precision: The autocast dtype for the forward pass, or None to use the model's own precision.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.pending_loss: Tensor | None = None
-        self.precision: torch.dtype | None = None
-        self._iteration_groups: list[dict[str, Any]] = []
+    pending_loss: Tensor | None = None
+    precision: torch.dtype | None = None
+    _iteration_groups: Sequence[dict[str, Any]] = ()
 
     def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
         """Stores the loss and the current parameter group settings for the hook."""

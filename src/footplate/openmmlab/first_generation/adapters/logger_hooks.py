@@ -11,7 +11,7 @@ from footplate.distributed import is_main_process
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.adapters.runner_view import view_of
 from footplate.openmmlab.first_generation.translation.log_rules import writer_of
-from footplate.openmmlab.refused import Refused
+from footplate.openmmlab.refused import refuse
 from footplate.records import BaseVisBackend, GuardedWriters
 from footplate.registry import HOOKS, VISBACKENDS
 from footplate.storage import check_output_path, output_path
@@ -311,16 +311,7 @@ class DvcliveLoggerHook(WriterLoggerHook):
     arguments = ("model_file", "interval")
 
 
-def _refused(service: str) -> type[LoggerHook]:
-    """Registers and returns a logger class whose constructor raises an error, because `service` is not supported."""
-    members = {
-        "__doc__": f"Raises an error, because there is no writer for {service}.",
-        "__module__": __name__,
-        "service": service,
-        "noun": "logger",
-        "advice": "derive from LoggerHook",
-    }
-    return HOOKS.register_module(module=type(f"{service}LoggerHook", (Refused, LoggerHook), members))
-
-
-NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = map(_refused, ("Neptune", "Pavi", "Segmind"))
+NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = (
+    refuse(service, LoggerHook, HOOKS, module=__name__, noun="logger", advice="derive from LoggerHook")
+    for service in ("Neptune", "Pavi", "Segmind")
+)

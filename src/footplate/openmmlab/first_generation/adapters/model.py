@@ -1,8 +1,8 @@
 """The adapter for first-generation models, and the data containers in their batches."""
 
 import inspect
-import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import partialmethod
 from typing import Any
 
 import torch
@@ -85,11 +85,9 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
         if first.pad_dims is not None:
             dims = range(-1, -first.pad_dims - 1, -1)  # last dimension first, as F.pad expects
             largest = [max(each.shape[dim] for each in tensors) for dim in dims]
-            pads = [[(0, size - each.shape[dim]) for dim, size in zip(dims, largest, strict=True)] for each in tensors]
-            tensors = [
-                F.pad(each, list(itertools.chain(*pad)), value=first.padding_value)
-                for each, pad in zip(tensors, pads, strict=True)
-            ]
+            for index, tensor in enumerate(tensors):
+                pads = [pad for dim, size in zip(dims, largest, strict=True) for pad in (0, size - tensor.shape[dim])]
+                tensors[index] = F.pad(tensor, pads, value=first.padding_value)
         return DataContainer([torch.stack(tensors)], True, first.padding_value)
     if isinstance(first, Mapping):
         return {key: collate([sample[key] for sample in samples]) for key in first}
@@ -123,21 +121,15 @@ class MMDataParallel(nn.Module):
         super().__init__()
         self.module: Any = module
 
-    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Unpacks data containers, moves the data to the model's device and calls the model."""
-        return self.module(*self._unpack(list(inputs)), **self._unpack(kwargs))
+    def _call(self, method: str, /, *inputs: Any, **kwargs: Any) -> Any:
+        """Unpacks data containers, moves the data to the model's device and calls a method of the model."""
+        opened, first = unpack_containers((list(inputs), kwargs)), next(self.parameters(), torch.empty(0))
+        args, named = apply_to(opened, torch.is_tensor, lambda tensor: tensor.to(first.device, non_blocking=True))
+        return getattr(self.module, method)(*args, **named)
 
-    def train_step(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Calls the model's own `train_step` with the data unpacked and moved as in `forward`."""
-        return self.module.train_step(*self._unpack(list(inputs)), **self._unpack(kwargs))
-
-    def val_step(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Calls the model's own `val_step` with the data unpacked and moved as in `forward`."""
-        return self.module.val_step(*self._unpack(list(inputs)), **self._unpack(kwargs))
-
-    def _unpack(self, data: Any) -> Any:
-        opened, first = unpack_containers(data), next(self.parameters(), torch.empty(0))
-        return apply_to(opened, torch.is_tensor, lambda tensor: tensor.to(first.device, non_blocking=True))
+    forward = partialmethod(_call, "__call__")
+    train_step = partialmethod(_call, "train_step")
+    val_step = partialmethod(_call, "val_step")
 
 
 FUNCTIONS.register_module(name="legacy_collate", module=collate)
@@ -183,16 +175,16 @@ class LegacyModel(BaseModel):
         self._optimizer: Any = None
         self._has_step = _is_step(getattr(module, "train_step", None))
         parameters = inspect.signature(module.forward).parameters
-        self._takes_return_loss = "return_loss" in parameters or any(
+        takes_return_loss = "return_loss" in parameters or any(
             each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()
         )
-        if not self._has_step and not self._takes_return_loss:
+        if not self._has_step and not takes_return_loss:
             raise BuildError(
                 f"the model '{type(module).__name__}' has neither train_step(data, optimizer) nor "
                 "forward(return_loss=...)",
                 notes=["Add one of these methods, or derive the model from BaseModel."],
             )
-        self._flags: dict[str, Any] = {"return_loss": False} if self._takes_return_loss else {}
+        self._flags: dict[str, Any] = {"return_loss": False} if takes_return_loss else {}
         if "mode" in parameters and "return_loss" not in parameters:
             self._flags = {"mode": "test"}
         if any(_has_argument(getattr(module, name, None), "rescale") for name in _PREDICTORS):

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from footplate.data import length_of
 from footplate.distributed import unwrap_model
 from footplate.openmmlab.first_generation.adapters.model import MMDataParallel, legacy_model_in, of_each_optimizer
 from footplate.records import MessageHub
@@ -241,8 +242,7 @@ class RunnerView:
 
     @property
     def _epoch_length(self) -> int:
-        loader = self._runner.train_dataloader
-        return max(len(loader), 1) if hasattr(loader, "__len__") else 1
+        return length_of(self._runner.train_dataloader) or 1
 
     def current_lr(self) -> Any:
         """Returns the learning rate of each parameter group in the current iteration, as a list.

@@ -17,7 +17,7 @@ from footplate.engine.run_config import translate_config
 from footplate.errors import ArgumentError, FootplateError
 from footplate.openmmlab.code_bases import use_code_bases
 from footplate.openmmlab.first_generation.adapters.hook import SteppedByHook, SteppedByModel
-from footplate.openmmlab.first_generation.adapters.model import MMDataParallel, adapt_model
+from footplate.openmmlab.first_generation.adapters.model import adapt_model
 from footplate.openmmlab.first_generation.adapters.optimizer_hooks import OptimizerHook
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.openmmlab.first_generation.adapters.workflow import WorkflowHook
@@ -104,7 +104,7 @@ class BaseRunner(metaclass=_RunnerClass):
     @property
     def model_name(self) -> str:
         """The class name of the model."""
-        return type(_unwrapped(self.model)).__name__
+        return type(unwrap_model(self.model)).__name__
 
     def register_hook(self, hook: Any, priority: int | str = "NORMAL") -> None:
         """Adds a hook of either generation."""
@@ -158,7 +158,7 @@ class BaseRunner(metaclass=_RunnerClass):
 
     def load_checkpoint(self, filename: str, map_location: str = "cpu", strict: bool = False, **settings: Any) -> Any:
         """Loads weights into the model and returns the checkpoint."""
-        return load_weights_from(_unwrapped(self.model), filename, map_location, strict, **settings)
+        return load_weights_from(unwrap_model(self.model), filename, map_location, strict, **settings)
 
     def resume(self, checkpoint: str, resume_optimizer: bool = True, map_location: Any = "cpu") -> None:
         """Resumes the run from a checkpoint, with the seed in the checkpoint. Ignores `map_location`.
@@ -216,7 +216,7 @@ class BaseRunner(metaclass=_RunnerClass):
         )
         if self._resumed_seed is not None:
             self._take_resumed_seed(loaders["train"])
-        sections, name, model = dict(cfg), self.meta.get("exp_name"), _unwrapped(self.model)
+        sections, name, model = dict(cfg), self.meta.get("exp_name"), unwrap_model(self.model)
         optimizer_settings = sections.pop("optim_wrapper", {})
         if isinstance(self.optimizer, Mapping):
             steppers = {part: SteppedByModel(each) for part, each in self.optimizer.items()}
@@ -241,6 +241,7 @@ class BaseRunner(metaclass=_RunnerClass):
             cfg=recorded,
             **sections,
         )
+        runner.resume_plan.key = "resume_from"
         runner.resume_plan.option = "--auto-resume or --resume-from (runner.resume)"
         if any(mode != "train" for mode, _ in workflow):
             runner.register_hook(WorkflowHook(workflow, loaders["val"]), "HIGHEST")
@@ -324,7 +325,3 @@ def build_runner(cfg: Mapping[str, Any], default_args: Mapping[str, Any] | None 
     if constructor != "DefaultRunnerConstructor":
         return RUNNER_CONSTRUCTORS.get(constructor)(settings, default_args)()
     return RUNNERS.build({**(default_args or {}), **settings})
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    return unwrap_model(model.module if isinstance(model, MMDataParallel) else model)

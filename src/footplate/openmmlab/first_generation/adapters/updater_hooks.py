@@ -16,6 +16,7 @@ from footplate.openmmlab.first_generation.optim.policies import (
     policy_settings,
     warm_value,
 )
+from footplate.optim.schedules.param_schedule import field_key, read_field, write_field
 from footplate.registry import HOOKS
 
 _Values = dict[str, list[float]]
@@ -60,10 +61,11 @@ class UpdaterHook(Hook):
     def before_run(self, runner: Any) -> None:
         """Stores the initial learning rate or momentum of each parameter group."""
         for name, optimizer in _by_name(runner.optimizer):
-            self._base[name] = []
-            for group in optimizer.param_groups:
-                current = group["betas"][0] if self._is_beta(group) else group.get(self.field, 0)
-                self._base[name].append(float(group.setdefault(f"initial_{self.field}", current)))
+            key = field_key(optimizer, self.field)
+            self._base[name] = [
+                float(group.setdefault(f"initial_{self.field}", read_field(group, key) if key in group else 0))
+                for group in optimizer.param_groups
+            ]
 
     def before_train_epoch(self, runner: Any) -> None:
         """Sets the learning rate or momentum for the epoch if `by_epoch` is set."""
@@ -110,16 +112,12 @@ class UpdaterHook(Hook):
     def _values(self, runner: Any) -> _Values:
         return {name: [self._value(runner, base) for base in bases] for name, bases in self._base.items()}
 
-    def _is_beta(self, group: Mapping[str, Any]) -> bool:
-        return self.field not in group and "betas" in group
-
     def _write(self, runner: Any, values: _Values) -> None:
         for name, optimizer in _by_name(runner.optimizer):
+            key = field_key(optimizer, self.field)
             for group, value in zip(optimizer.param_groups, values[name], strict=True):
-                if self._is_beta(group):
-                    group["betas"] = (value, *group["betas"][1:])
-                elif self.field in group:
-                    group[self.field] = value
+                if key in group:
+                    write_field(group, key, value)
 
 
 @HOOKS.register_module()

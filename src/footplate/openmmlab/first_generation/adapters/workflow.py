@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from footplate.data import batch_size_of, batches, build_dataloader, endless_bat
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
 from footplate.engine.evaluation_loops import loss_of
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.hook import call_hooks
 from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
@@ -105,7 +106,7 @@ class WorkflowHook(Hook):
     def _validate(self, runner: "Runner", view: RunnerView, data: Iterable[Any]) -> None:
         """Runs the model on the validation data, and records the mean of each logged value over all samples."""
         found: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)  # values and numbers of samples
-        for number, batch in enumerate(data):
+        for number, batch in enumerate(_reading(data)):
             view.set_validation_state(self.dataloader, number, batch)
             call_hooks(view, "before_val_iter")
             outputs = _losses(runner.model, batch)
@@ -127,6 +128,12 @@ class WorkflowHook(Hook):
         runner.logger.info("%s(val) [%d]  %s", unit, done, text)
         if is_main_process():
             runner.visualizer.add_scalars(means, step=MetricStep(done, runner.iter))
+
+
+def _reading(data: Iterable[Any]) -> Iterator[Any]:
+    """Yields the batches of a validation phase. Errors while reading them have the key `workflow`."""
+    with at_key("workflow"):
+        yield from data
 
 
 @torch.no_grad()

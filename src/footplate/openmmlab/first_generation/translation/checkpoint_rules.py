@@ -1,7 +1,7 @@
 """Translates the settings for saving checkpoints and for resuming."""
 
 from footplate.checks import check_flag
-from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
+from footplate.openmmlab.first_generation.translation.draft import Draft, rule
 
 
 @rule(
@@ -31,7 +31,7 @@ def checkpoint_config(draft: Draft) -> None:
     made = {"type": kind, "interval": -1, "by_epoch": draft.by_epoch, **settings}
     if not made.get("out_dir"):
         made.pop("out_dir", None)
-    draft.write_all("default_hooks.checkpoint", with_origins(made, cfg))
+    draft.write_all("default_hooks.checkpoint", made)
 
 
 @rule(

@@ -3,6 +3,7 @@
 import enum
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partialmethod
 from typing import Any, NamedTuple
 
 from footplate.checks import check_count
@@ -110,9 +111,18 @@ class Draft:
         entries.append(value)
         self.sources[(path, str(len(entries) - 1))] = self.source
 
-    def became(self, key: str, text: str) -> None:
-        """Adds a note about how a key was translated."""
-        self._note(Kind.BECAME, key, text)
+    def note(self, kind: Kind, key: str, text: str, *, known: Iterable[str] = ()) -> None:
+        """Adds a note. For a misspelled key, suggests one of the `known` keys."""
+        near = nearest(key.rpartition(".")[2], known)
+        hint = f"; did you mean '{near}'?" if near else ""
+        self.notes.append(Note(kind, key, text + hint, self.origin(key), near))
+
+    became = partialmethod(note, Kind.BECAME)
+    """Adds a note about how a key was translated."""
+    warn = partialmethod(note, Kind.WARNING)
+    """Adds a note about a setting that cannot be kept."""
+    ask = partialmethod(note, Kind.PERSON)
+    """Adds a note asking the user to check a setting."""
 
     def note_result(self, key: str) -> None:
         """Adds a note that lists the paths in the new config that replace the old key `key`.
@@ -124,14 +134,6 @@ class Draft:
         )
         if paths or not any(note.key == key for note in self.notes):
             self.became(key, ", ".join(paths) or "removed: no setting is needed")
-
-    def warn(self, key: str, text: str, *, known: Iterable[str] = ()) -> None:
-        """Adds a note about a setting that cannot be kept. For a misspelled key, suggests one of the `known` keys."""
-        self._note(Kind.WARNING, key, text, known)
-
-    def ask(self, key: str, text: str, *, known: Iterable[str] = ()) -> None:
-        """Adds a note asking the user to check a setting. For a misspelled key, suggests one of the `known` keys."""
-        self._note(Kind.PERSON, key, text, known)
 
     def origin(self, key: str) -> Origin | None:
         """Returns the file and line of a key path in the original config, or of its nearest known parent."""
@@ -169,11 +171,6 @@ class Draft:
             error.origin = self.origin(key)
             raise
 
-    def _note(self, kind: Kind, key: str, text: str, known: Iterable[str] = ()) -> None:
-        near = nearest(key.rpartition(".")[2], known)
-        hint = f"; did you mean '{near}'?" if near else ""
-        self.notes.append(Note(kind, key, text + hint, self.origin(key), near))
-
 
 def with_origins(values: Mapping[str, Any], source: object, old_names: Mapping[str, str] | None = None) -> ConfigDict:
     """Returns `values` as a config section whose keys have the same origins as the keys in `source`.
@@ -208,10 +205,6 @@ class Rule(NamedTuple):
     before: str
     after: str
     given: str
-
-    def acts_on(self, draft: Draft) -> bool:
-        """Checks whether the rule applies to a draft."""
-        return not self.keys or any(key in draft.remaining for key in self.keys)
 
 
 def rule(*keys: str, before: str = "", after: str = "", given: str = "") -> Callable[[Callable[[Draft], None]], Rule]:

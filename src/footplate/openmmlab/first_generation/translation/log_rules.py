@@ -45,9 +45,8 @@ def log_config(draft: Draft) -> None:
     hooks: list[Any] = list(cfg.get("hooks") or ())
     text: Mapping[str, Any] = next((each for each in hooks if each.get("type") == _TEXT_LOGGER), {})
     own_interval = text.get("interval", interval)
-    made = {"interval": own_interval, **{key: text[key] for key in _TEXT_SETTINGS if key in text}}
-    draft.write_all("default_hooks.logger", with_origins({"type": "LoggerHook", **made}, cfg))
-    draft.write("default_hooks.logger.log_metric_by_epoch", draft.by_epoch)
+    logger = {"type": "LoggerHook", "interval": own_interval, "log_metric_by_epoch": draft.by_epoch}
+    draft.write_all("default_hooks.logger", logger | {key: text[key] for key in _TEXT_SETTINGS if key in text})
     # First-generation loggers average all values except learning rates over the iterations since the previous log line.
     by_epoch = text.get("by_epoch", draft.by_epoch)
     processor = {"type": "LogProcessor", "window_size": own_interval, "by_epoch": by_epoch}

@@ -54,8 +54,7 @@ RULES: tuple[Rule, ...] = (
 _CONFLICTING = ("lr_config", "optimizer_config", "momentum_config", "checkpoint_config", "log_config")
 # Settings and sections that also occur in second-generation configs, so they do not determine the generation.
 _SHARED_SETTINGS = ("seed", "deterministic", "diff_seed", "device", "persistent_workers")
-_SHARED_SECTIONS = ("model", "train_cfg", "test_cfg", "custom_hooks", "optimizer", "optimizers")
-_SHARED = (*_SHARED_SETTINGS, *_SHARED_SECTIONS)
+_SHARED = (*_SHARED_SETTINGS, "model", "train_cfg", "test_cfg", "custom_hooks", "optimizer", "optimizers")
 _LEFTOVERS = tuple(key for rule in RULES for key in rule.keys if key not in (*_CONFLICTING, *_SHARED))
 # The keys `samples_per_gpu` and `samples_per_epoch` (used by some code bases) have a similarity of 0.8; a typo has 0.9.
 _MISSPELLED = 0.85
@@ -215,13 +214,11 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
             merged = ConfigDict(value)
             merged.merge(existing)
             dict.__setitem__(sections, key, merged)
-        elif key not in sections or existing is None:
+        elif existing is None:
             dict.__setitem__(sections, key, ConfigDict({key: value})[key])
             written.add(key)
     for path, source in draft.sources.items():
-        section = draft.original.get(source)
-        is_of_section = isinstance(section, Mapping) and path[-1] in section  # the name is the same in both generations
-        origin = draft.origin(f"{source}.{path[-1]}" if is_of_section else source)
+        origin = draft.origin(f"{source}.{path[-1]}") if source else None  # some keys have the same name in both
         if path[0] not in written or origin is None:
             continue
         key_origin, found = KeyOrigin(*origin), sections
@@ -238,9 +235,9 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
 
 def _apply(rule: Rule, draft: Draft) -> None:
     """Applies a rule if it matches the draft config. Errors point to the line of the first-generation key."""
-    if not rule.acts_on(draft):
-        return
     present = [key for key in rule.keys if key in draft.remaining]
+    if rule.keys and not present:
+        return
     draft.source = next((key for key in present if draft.remaining[key] is not None), present[0] if present else "")
     try:
         rule.apply(draft)
