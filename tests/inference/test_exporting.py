@@ -422,9 +422,6 @@ def test_padding_is_that_of_the_validation(test_cfg: Any) -> None:
         found = exported.named_outputs(images)
     assert torch.equal(found["labels"], predicted.pred_sem_seg.data)
     assert torch.allclose(found["probabilities"][0], predicted.seg_logits.data.softmax(0))
-    # as in the semi-supervised models of MMDetection
-    wrapped: Any = SimpleNamespace(data_preprocessor=SimpleNamespace(data_preprocessor=model.data_preprocessor))
-    assert torch.equal(ExportedModel(wrapped).preprocess(images), exported.preprocess(images))
 
 
 @MODELS.register_module()

@@ -37,7 +37,6 @@ class ExportedModel(nn.Module):
         super().__init__()
         self.model: Any = model
         own: Any = getattr(model, "data_preprocessor", None)
-        own = getattr(own, "data_preprocessor", own)  # MMDetection's semi-supervised models wrap the preprocessor
         # The preprocessors of code bases have one of these attributes.
         swaps = ("_channel_conversion", "channel_conversion", "to_rgb")
         self._swaps = any(getattr(own, name, False) for name in swaps)
