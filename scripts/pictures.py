@@ -27,7 +27,7 @@ from footplate.records import LAYOUT_TEXT
 IMAGES = Path(__file__).resolve().parents[1] / "docs/images"
 FOOTPLATE = [sys.executable, "-m", "footplate"]
 TMUX = ["tmux", "-L", "footplate-pictures"]
-COLUMNS, ROWS = 104, 27
+COLUMNS, ROWS = 104, 18
 # As on the page of a report in the dark theme: black, red, green, yellow, blue, magenta, cyan, white.
 COLORS = [(58, 63, 74), (255, 138, 128), (74, 214, 161), (251, 191, 36), (143, 162, 255), (239, 140, 198)]
 COLORS += [(80, 200, 220), (216, 221, 230)]
@@ -78,7 +78,7 @@ def footplate(*arguments: str, unless: Path | None = None) -> None:
 
 
 def film(work_dir: Path) -> None:
-    """Trains fashion-seg in a terminal, and writes its screen after three quarters of the run as an SVG."""
+    """Trains fashion-seg in a terminal, and writes its screen towards the end of the run as an SVG."""
     command = f"{shlex.join(FOOTPLATE)} train fashion-seg --work-dir {shlex.quote(str(work_dir))}; sleep 9"
     subprocess.run([*TMUX, "new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), command], check=True)
     shown = False
@@ -86,8 +86,10 @@ def film(work_dir: Path) -> None:
         time.sleep(0.5)
         screen = subprocess.run([*TMUX, "capture-pane", "-e", "-p"], capture_output=True, text=True).stdout
         done = re.findall(r" (\d+)/(\d+) +left", re.sub(r"\x1b\[[\d;]*m", "", screen))
-        if not shown and done and int(done[-1][0]) > 0.75 * int(done[-1][1]):
-            draw(screen.rstrip("\n"))
+        if not shown and done and int(done[-1][0]) > 0.86 * int(done[-1][1]):
+            # Begin with a line of the log, not within one or within a table.
+            whole = re.search(r"^(\x1b\[\d+m)*\d\d:.*", screen, re.DOTALL | re.MULTILINE)
+            draw(whole[0].rstrip("\n") if whole else screen)
             shown = True
 
 

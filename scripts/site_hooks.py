@@ -10,6 +10,7 @@ from typing import Any
 # The theme's script reads a sitemap beside each of these, and pages of translations have none.
 _ALTERNATE = re.compile(r'\s*<link rel="alternate"[^>]*hreflang[^>]*>')
 _LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
+_COMMENT = re.compile(r'(<span class="go">(?:[^<]*\s)?)(# [^<]*)</span>')
 _FROM_ROOT = re.compile(r'href="(/(?:zh/)?)"')
 
 
@@ -18,6 +19,12 @@ def on_startup(**_: Any) -> None:
     import jieba  # type: ignore[import-untyped, unused-ignore]
 
     jieba.setLogLevel(logging.WARNING)
+
+
+def on_page_content(html: str, *, page: Any, **_: Any) -> str:
+    """Sets the comments of commands apart, and marks the pages of the reference for the style sheet."""
+    html = _COMMENT.sub(r'\1</span><span class="c1">\2</span>', html)
+    return f'<div class="reference">{html}</div>' if "reference/" in page.url else html
 
 
 def on_post_page(output: str, *, page: Any, **_: Any) -> str:

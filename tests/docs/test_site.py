@@ -103,6 +103,18 @@ def test_pages_open_in_both_languages(browser: Any, site: str, language: str) ->
     assert link == (f"{site}zh/hooks/" if language == "en" else f"{site}hooks/")
 
 
+def test_menu_opens_on_a_narrow_home_page(browser: Any, site: str) -> None:
+    browser.set_window_size(1000, 900)
+    browser.get(site)
+    browser.find_element("css selector", "label.md-header__button[for=__drawer]").click()
+    assert "Install" in found(browser, ".md-sidebar--primary a.md-nav__link")
+
+
+def test_comments_of_commands_are_set_apart(browser: Any, site: str) -> None:
+    browser.get(f"{site}getting-started/")
+    assert "# lists the recipes" in found(browser, ".highlight .c1")
+
+
 @pytest.mark.parametrize(
     ("page", "words", "expected"),
     [("", "CheckpointHook", "CheckpointHook"), ("zh/", "时间限制", "恢复训练")],

@@ -50,25 +50,42 @@ class Screen(io.StringIO):
 @pytest.mark.parametrize(
     ("columns", "pattern"),
     [
-        (160, r"\S{10} \S{8} - footplate - INFO - Iter\(train\) \[10/30\]  lr: 1e-3  loss: 0.5  acc_seg: 42.9291\n"),
-        (80, r"\S{8} - INFO - Iter\(train\) \[10/30\]  lr: 1e-3  loss: 0.5  acc_seg: 42.9291\n"),
-        (60, r"\S{8} - INFO - Iter\(train\) \[10/30\]  lr: 1e-3  loss: 0.5\n    acc_seg: 42.9291\n"),
+        (
+            160,
+            r"\S{10} \S{8} - footplate - INFO - Iter\(train\) \[10/30\]  loss: 0.5  acc: 42.9  lr: 1e-3  eta: 0:01\n",
+        ),
+        (90, r"\S{8} - Iter\(train\) \[10/30\]  loss: 0.5  acc: 42.9  lr: 1e-3  eta: 0:01\n"),
+        (52, r"\S{8} - Iter\(train\) \[10/30\]  loss: 0.5\n    acc: 42.9  lr: 1e-3  eta: 0:01\n"),
     ],
 )
-def test_terminal_lines_are_wrapped_but_not_the_file(
+def test_terminal_shows_losses_first_and_wraps_between_terms_but_not_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int, pattern: str
 ) -> None:
     screen = Screen()
     monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(columns))
     set_level("INFO")
     with logging_to(str(tmp_path / "a.log")):
-        get_logger().info("Iter(train) [10/30]  lr: 1e-3  loss: 0.5  acc_seg: 42.9291")
+        get_logger().info("Iter(train) [10/30]  lr: 1e-3  eta: 0:01  loss: 0.5  acc: 42.9")
     assert re.fullmatch(pattern, screen.getvalue()), screen.getvalue()
     written = (tmp_path / "a.log").read_text()
     assert written.partition(" - ")[2] == (
-        "footplate - INFO - Iter(train) [10/30]  lr: 1e-3  loss: 0.5  acc_seg: 42.9291\n"
+        "footplate - INFO - Iter(train) [10/30]  lr: 1e-3  eta: 0:01  loss: 0.5  acc: 42.9\n"
     )
+
+
+def test_table_on_a_narrow_terminal_loses_whole_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "30")
+    set_level("INFO")
+    get_logger().info("per-class results:\nclass         IoU     Acc\nankle boot   0.00    0.57")
+    assert screen.getvalue().splitlines()[1:] == ["class         IoU     Acc", "ankle boot   0.00    0.57"]
+    monkeypatch.setenv("COLUMNS", "25")
+    get_logger().info("per-class results:\nclass         IoU     Acc\nankle boot   0.00    0.57")
+    assert screen.getvalue().splitlines()[4:] == ["class         IoU", "ankle boot   0.00"]
 
 
 @pytest.mark.parametrize("is_plain", [False, True])
@@ -84,10 +101,21 @@ def test_terminal_shows_warnings_errors_and_the_headline_in_color(
     with logging_to(str(tmp_path / "a.log")):
         get_logger().warning("one")
         get_logger().error("two")
-        get_logger().info("Iter(val) [2/2]  aAcc: 90.0  mIoU: 54.3", extra={"headline": "mIoU"})
-    colored = re.findall(r"\x1b\[(\d+)m.*?(\S+)\x1b\[0m", screen.getvalue())
-    assert colored == ([] if is_plain else [("33", "one"), ("31", "two"), ("1", "54.3")])
-    assert is_plain or "aAcc: 90.0  \x1b[1mmIoU: 54.3\x1b[0m\n" in screen.getvalue()
+        get_logger().info("Iter(val) [2/2]    aAcc: 90.0  mIoU: 54.3  time: 0.1", extra={"headline": "mIoU"})
+        get_logger().info("per-class results:\nclass   IoU    Acc\nbag    0.00   9.00\nboot   9.00   0.00")
+    colored = re.findall(
+        r"\x1b\[(\d+)m([^\x1b]+)\x1b\[0m", re.sub(r"\d\d:\d\d:\d\d( - \w+ - )?", "", screen.getvalue())
+    )
+    styles = [
+        ("33", "one"),
+        ("31", "two"),
+        ("36", "90.0"),
+        ("36", "54.3"),
+        ("2", "time: 0.1"),
+        ("31", "bag    0.00   9.00"),
+    ]
+    assert colored == ([] if is_plain else styles)
+    assert is_plain or "  \x1b[1mmIoU: \x1b[36m54.3\x1b[0m" in screen.getvalue()
     assert "\x1b" not in (tmp_path / "a.log").read_text()
 
 

@@ -8,5 +8,5 @@ def test_columns_of_a_table_are_as_wide_as_their_content() -> None:
     assert format_table(["wall", "a long name"], columns).splitlines() == [
         "class           IoU  Precision",
         "wall          97.00     100.00",
-        "a long name    5.55        nan",
+        "a long name    5.55          -",
     ]

@@ -50,6 +50,8 @@ def test_classes_at_zero_are_marked(show: Callable[..., Any], make_run: Callable
     marked = page.find_elements("css selector", "td.zero")
     assert [each.text for each in marked] == ["0.00"]
     assert text_of(page, "#classes h3") == "IoU at iteration 400, 1 of 2 classes at zero"
+    assert text_of(page, ".title .bad") == "1 of 2 classes at zero"  # on the first screen, without praise
+    assert page.find_elements("css selector", ".hero .good") == []
     assert marked[0].value_of_css_property("color") == "rgba(185, 28, 28, 1)"
 
 
@@ -84,10 +86,21 @@ def test_a_run_that_ends_worse_than_it_began_is_not_praised(
 def test_equal_warnings_are_counted(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     warnings = [f"2026/01/01 00:00:0{at} - footplate - WARNING - image {at} is damaged" for at in (1, 2, 3)]
     page = show(make_run()._replace(warnings=[*warnings, "2026/01/01 00:00:04 - footplate - ERROR - the disk is full"]))
-    assert text_of(page, ".chip") == "2 warnings"
+    assert text_of(page, ".chip.bad") == "1 error, 1 warning"
     shown = text_of(page, "#warnings")
-    assert "3 times footplate - WARNING - image 1 is damaged 2 with other numbers Once footplate - ERROR" in shown
-    assert page.find_element("css selector", "#warnings pre.bad").text == "footplate - ERROR - the disk is full"
+    assert "Warning, 3 times image 1 is damaged 2 with other numbers Error, once the disk is full" in shown
+    assert page.find_element("css selector", "#warnings pre.bad").text == "the disk is full"
+
+
+def test_outlier_does_not_flatten_a_curve(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    points = [(10.0 * place, 4e4 if place == 12 else 2.0 - place / 40) for place in range(1, 41)]
+    page = show(
+        run._replace(series=[each._replace(points=points) if each.name == "loss" else each for each in run.series])
+    )
+    assert text_of(page, ".outlier") == "↑ 40000 at 120"
+    height = page.execute_script("const { toY } = window.footplate.charts[1].scale; return toY(1) - toY(1.9)")
+    assert height > 100
 
 
 def test_dragging_zooms_all_charts_and_a_double_click_shows_the_whole_run(

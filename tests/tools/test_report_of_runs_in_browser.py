@@ -45,11 +45,11 @@ def test_differences_agree_with_the_values_that_are_shown(
     show: Callable[..., Any], make_run: Callable[..., Run]
 ) -> None:
     runs = two_runs(make_run, (8.0, 8.85, 8.8784), (8.0, 9.0, 9.0196))
-    for run, value in zip(runs, (53.004, 53.006), strict=True):
-        run.per_class[0].rows[:] = [["shoe", value, 50.5]]
+    for run, value, other in zip(runs, (53.004, 53.006), (0.0, 1.0), strict=True):
+        run.per_class[0].rows[:] = [["shoe", value, 50.5], ["bag", other, 50.5]]
     page = show(*runs)
-    rows = [row.text.split()[:3] for row in page.find_elements("css selector", "#figures tbody tr")]
-    assert rows == [["b", "9.020", "–"], ["a", "8.878", "−0.142"]]
+    rows = [row.text.split()[:6] for row in page.find_elements("css selector", "#figures tbody tr")]
+    assert rows == [["b", "9.020", "–", "300", "no", "sign"], ["a", "8.878", "1", "at", "zero", "−0.142"]]
     assert "+0.142 vs. a b" in text_of(page, ".lead")  # the last steps are smaller: 0.0284 and 0.0196
     assert page.find_elements("css selector", ".change .good")
     assert text_of(page, "#classes tbody tr") == "shoe 53.01 53.00 +0.01"
@@ -120,8 +120,8 @@ def test_many_runs_share_one_table_of_configs_and_one_line_per_warning(
     assert text_of(page, "#config table") == "Different b a c lr 0.1235 0.1 0.1"
     assert text_of(page, ".chip") == "2 warnings"
     assert [" ".join(each.text.split()) for each in page.find_elements("css selector", "#warnings :is(h3, pre)")] == [
-        "All 3 runs",
-        "footplate - WARNING - the disk is nearly full",
-        "1 of 3 runs b",
-        "footplate.optim - WARNING - the loss is large",
+        "Warning, all 3 runs",
+        "the disk is nearly full",
+        "Warning, 1 of 3 runs b",
+        "footplate.optim - the loss is large",
     ]

@@ -70,30 +70,43 @@ def bar_line(label: str, count: int, length: int | None, *parts: str) -> Table:
     Pass `length=None` if the length is unknown.
     """
     line = Table.grid(padding=(0, 1, 0, 0))
-    bar = ProgressBar(length or max(count, 1), count, width=28, complete_style="green", finished_style="green")
-    line.add_row(label, bar, text_line(f"{count}/{length}" if length else str(count or "starting"), *parts))
+    width = min(28, Console().width // 4)
+    bar = ProgressBar(length or max(count, 1), count, width, False, "bright_black", "green", "green")
+    place = f"{count}/{length}" if length else str(count or "starting")
+    line.add_row(label, bar, text_line(place, *parts, taken=len(label) + width + 4))
     return line
 
 
-def text_line(*parts: str | Text) -> Text:
-    """Joins parts into one line. If the terminal is too narrow, the line is truncated with an ellipsis."""
-    return Text("  ", no_wrap=True, overflow="ellipsis").join(Text.assemble(part) for part in parts)
+def text_line(*parts: str | Text, taken: int = 2) -> Text:
+    """Joins parts into one line. Omits the last parts that do not fit next to `taken` columns."""
+    line = Text("  ", no_wrap=True, overflow="ellipsis").join(Text.assemble(part) for part in parts)
+    is_too_long = line.cell_len > Console().width - taken
+    return text_line(*parts[:-1], taken=taken) if is_too_long and parts[1:] else line
 
 
 def loss_text(name: str, values: Iterable[float]) -> Text:
-    """Formats a loss: its latest value, followed by its curve in block characters."""
+    """Formats a loss: its latest value, followed by its curve in block characters.
+
+    The highest eighth of the values is drawn at the top, so that outliers do not flatten the curve.
+    """
     *_, latest = values
     finite = [value for value in values if math.isfinite(value)]
-    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    ordered = sorted(finite) or [0.0]
+    low, high = ordered[0], ordered[-1 - len(ordered) // 8]
     scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0.0
-    curve = "".join(_BLOCKS[round((value - low) * scale)] for value in finite) if len(finite) > 1 else ""
+    curve = "".join(_BLOCKS[round((min(value, high) - low) * scale)] for value in finite) if len(finite) > 1 else ""
     return Text.assemble(f"{one_line(name)} {latest:.4g} ", (curve, "cyan"))
 
 
 def metric_text(name: str, latest: float, best: float, iteration: int) -> Text:
-    """Formats a metric: its best value, the iteration that reached it, and the latest value if it differs."""
-    now = "" if latest == best else f", now {latest:.4g}"
-    return Text.assemble(f"{one_line(name)} ", (f"{best:.4g}", "green"), f" at {iteration}{now}")
+    """Formats a metric: its best value, the iteration that reached it, and the latest value if it differs.
+
+    The best value is green while it is the latest. A worse latest value is yellow, and a non-finite one is red.
+    """
+    shown = Text.assemble(f"{one_line(name)} ", (f"{best:.4g}", "green" if latest == best else ""), f" at {iteration}")
+    if latest != best:
+        shown.append(f", now {latest:.4g}", "yellow" if math.isfinite(latest) else "red")
+    return shown
 
 
 def _stack(lines: Iterable[RenderableType]) -> Table:

@@ -130,7 +130,7 @@ class ProgressHook(Hook):
         self._drawn_at = time.monotonic()
         scalars = runner.message_hub.log_scalars
         lines: list[RenderableType] = [bar_line("train", iteration, runner.max_iters, *self._pace(runner, iteration))]
-        repeated = only_term({name: tuple(curve.values()) for name, curve in self._losses.items()})
+        repeated = only_term(self._losses)
         now: list[str | Text] = [
             loss_text(name, curve.values()) for name, curve in self._losses.items() if name != repeated
         ]
@@ -138,7 +138,11 @@ class ProgressHook(Hook):
             now.append(f"lr {scalars['train/lr'].current():.2e}")
         rules = best_rules(runner)
         names = order_metrics(self._metrics, list(rules))
-        best = [metric_text(validation_label(name, scalars), *self._metrics[name]) for name in names]
+        best = [
+            metric_text(validation_label(name, scalars), *self._metrics[name])
+            for name in names
+            if name != only_term(self._metrics)
+        ]
         if {*names[:1]} & rules.keys():
             best[0].stylize("bold")
         lines += [text_line(label, *parts) for label, parts in (("now ", now), ("best", best)) if parts]

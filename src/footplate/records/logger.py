@@ -15,6 +15,8 @@ from footplate.checks import check_count, check_keys, check_number
 from footplate.errors import ArgumentError
 from footplate.messages import (
     BOLD,
+    CYAN,
+    DIM,
     RED,
     YELLOW,
     PrintableFormatter,
@@ -30,7 +32,7 @@ _logger = logging.getLogger("footplate.records")
 # `logger.info(..., extra=NOT_SHOWN)` writes a record only to the log file, so that it does not clutter the screen.
 NOT_SHOWN = {"shown": False}
 LOG_FILE_KEYS = ("max_mb", "backups")  # the keys of log_file
-_WIDE_TERMINAL = 120  # the minimum number of columns for showing the date and the name of the logger
+_WIDE_TERMINAL = 160  # the minimum number of columns for showing the date and the name of the logger
 # The number of lines of the live display at the bottom of the terminal, or 0.
 live_rows = 0
 
@@ -47,14 +49,22 @@ class _JSONFormatter(logging.Formatter):
 _DATE = "%Y/%m/%d %H:%M:%S"
 _FORMAT = PrintableFormatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", _DATE)
 _SHORT_FORMAT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
+_INFO_FORMAT = PrintableFormatter("%(asctime)s - %(message)s", "%H:%M:%S")
+# Rates and times in a line of progress, which a terminal shows after losses and metrics.
+_TIMES = r"(?:\S*lr|eta|\S*time|memory):"
+_STYLED = re.compile(  # times, classes at zero, and values of losses and metrics
+    rf"(\A[\d/: ]+(?= - )|{_TIMES}\xa0(?s:.*))|(^\S+(?: \S+)*  +0\.0+(?: .*)?$)|(?<=:\xa0)[^\s\x1b]+", re.MULTILINE
+)
+_STYLES = {None: CYAN, 1: DIM, 2: RED}  # by the number of the group
 
 
 class ScreenHandler(logging.Handler):
     """Writes log lines to the current `sys.stdout`, so that a live display remains intact.
 
-    On a terminal, wraps lines between words, and shortens the prefix if the terminal is narrow. Warnings are yellow,
-    errors are red, and the metric named in a record's attribute `headline` is bold. A pipe receives the same lines as
-    the log file.
+    On a terminal, shortens the prefix, shows losses and metrics first, and wraps lines between words. A table loses the
+    columns that do not fit. Warnings are yellow, errors and classes at zero are red, losses and metrics are cyan, times
+    are dim, and the metric named in a record's attribute `headline` is bold. A pipe receives the same lines as the log
+    file.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -62,16 +72,25 @@ class ScreenHandler(logging.Handler):
             return
         try:
             columns = terminal_width(sys.stdout)
-            is_wide = columns is None or columns >= _WIDE_TERMINAL
-            line = self.format(record) if is_wide else _SHORT_FORMAT.format(record)
+            line = self.format(record)
             if columns is not None:
-                line = wrap_log(line, columns - 1)  # a line that fills the last column might wrap after a resize
+                if columns < _WIDE_TERMINAL:
+                    line = (_INFO_FORMAT if record.levelno == logging.INFO else _SHORT_FORMAT).format(record)
+                width = columns - 1  # a line that fills the last column might wrap after a resize
+                if re.search(r" - (Iter|Epoch)\(.*\Z", line):
+                    line = re.sub(rf"((?:  {_TIMES} (?:\d+ days?, )?\S+)+)(.*)", r"\2\1", line)
+                    line = re.sub(r"(?<=\S:) +", "\xa0", line)
+                elif "\nclass " in line:
+                    line = re.sub(rf"(?m)^(.{{,{width}}})(?<=\S)(?!\S).*", r"\1", line)
+                line = wrap_log(line, width)
             if record.levelno >= logging.WARNING:
                 line = styled(line, RED if record.levelno >= logging.ERROR else YELLOW, sys.stdout)
-            elif headline := getattr(record, "headline", ""):
-                value = rf"(?<=\s){re.escape(headline)}:\s+\S+"
-                line = re.sub(value, lambda match: styled(match[0], BOLD, sys.stdout), line)
-            sys.stdout.write(line + "\n")
+            elif columns is not None:
+                if headline := getattr(record, "headline", ""):
+                    value = rf"(?<=\s){re.escape(headline)}:\s+\S+"
+                    line = re.sub(value, lambda match: styled(match[0], BOLD, sys.stdout), line)
+                line = _STYLED.sub(lambda match: styled(match[0], _STYLES[match.lastindex], sys.stdout), line)
+            sys.stdout.write(line.replace("\xa0", " ") + "\n")
             sys.stdout.flush()
         except (OSError, ValueError):
             self.handleError(record)

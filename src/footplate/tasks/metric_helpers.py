@@ -39,6 +39,8 @@ def required_classes(metric: BaseMetric[Any]) -> tuple[str, ...]:
 def format_table(classes: Sequence[str], columns: Mapping[str, Any], *, decimals: int = 2) -> str:
     """Formats numbers as a text table with one row per class. `columns` maps headings to one number per class.
 
+    NaN is shown as "-".
+
     Example:
         >>> print(format_table(["shoe", "bag"], {"IoU": [50, 8.128]}))
         class     IoU
@@ -47,7 +49,8 @@ def format_table(classes: Sequence[str], columns: Mapping[str, Any], *, decimals
     """
     first = max(map(len, ["class", *classes]))
     widths = [max(len(name), 6) for name in columns]
-    rows = [list(columns), *([f"{value:.{decimals}f}" for value in row] for row in zip(*columns.values(), strict=True))]
+    numbers = zip(*columns.values(), strict=True)
+    rows = [list(columns), *([f"{value:.{decimals}f}".replace("nan", "-") for value in row] for row in numbers)]
     return "\n".join(
         "  ".join([label.ljust(first), *(text.rjust(width) for text, width in zip(row, widths, strict=True))])
         for label, row in zip(["class", *classes], rows, strict=True)

@@ -82,10 +82,19 @@ const withMargin = (low, high) => {
   return [Math.max(low - margin, -Number.MAX_VALUE), Math.min(high + margin, Number.MAX_VALUE)];
 };
 
+/** The highest value that is at most 20 times the 90% quantile. Higher values are outliers that would flatten a curve. */
+const usual = (values) => {
+  const sorted = values.filter((value) => value != null).sort((a, b) => a - b);
+  const limit = 20 * sorted[Math.floor(0.9 * (sorted.length - 1))];
+  return limit > 0 ? sorted.findLast((value) => value <= limit) : Infinity;
+};
+
 /** The lowest and highest visible value with a margin. The margin does not extend below zero if no value is negative. */
 const verticalRange = (curves, [from, to], span) => {
   const inView = curves.flatMap(({ x, y }) => y.filter((_, place) => x[place] >= from && x[place] <= to));
-  const [low, high] = extent(inView.length ? inView : curves.flatMap((curve) => curve.y));
+  const values = inView.length ? inView : curves.flatMap((curve) => curve.y);
+  const [low, highest] = extent(values);
+  const high = Math.min(highest, usual(values));
   const missing = Math.max(span - (high - low), 0);
   const [bottom, top] = withMargin(low - missing / 2, high + missing / 2);
   return [low >= 0 ? Math.max(bottom, 0) : bottom, top];
@@ -163,10 +172,10 @@ class LineChart {
     const right = width - Math.max(4 * whole(to).length + 4, ...this.lastPoints(from, to).map(({ text }) => 7 * text.length + 16));
     const toX = (x) => left + ((x - from) / (to - from)) * (right - left);
     const top = this.marks.some((mark) => mark.text) ? 24 : 8;
-    const toY = (y) => bottom - ((y / 2 - low / 2) / (high / 2 - low / 2)) * (bottom - top);
+    const toY = (y) => Math.max(bottom - ((y / 2 - low / 2) / (high / 2 - low / 2)) * (bottom - top), 3);
     this.scale = { from, to, left, right, bottom, toX, toY };
     this.holder.replaceChildren(draw("svg", { width, height: this.height, role: "img", "aria-label": this.title },
-      this.grid(yTicks), this.lines(shown), ...this.marks.map((mark) => this.mark(mark)), ...this.lastMarks(),
+      this.grid(yTicks), this.lines(shown), ...this.marks.map((mark) => this.mark(mark)), ...this.lastMarks(), this.outlier(high),
       this.cursor = draw("g", { class: "cursor" }), this.selection = draw("rect", { class: "selection", y: 0, height: bottom, width: 0 })));
   }
 
@@ -191,7 +200,7 @@ class LineChart {
   line(curve) {
     const { toX, toY } = this.scale;
     const known = curve.y.filter((value) => value != null).length;
-    const kind = curve.faint ? "line faint" : curve.thin ? "line thin" : "line";
+    const kind = curve.faint ? "line faint" : curve.thin ? `line thin${curve.lastLabel ? " labeled" : ""}` : "line";
     const group = draw("g", { style: `--c:${curve.color}` });
     group.append(draw("path", { class: kind, d: path(curve, toX, toY), "stroke-dasharray": curve.dash }));
     if (!curve.faint && !curve.thin && known <= 40) {
@@ -212,12 +221,21 @@ class LineChart {
       text ? draw("text", { x: anchor === "end" ? Math.min(px + 8, right + 8) : px, y: py - 11, "text-anchor": anchor }, text) : null);
   }
 
+  /** The highest visible value, if it is above the frame. */
+  outlier(high) {
+    const { from, to, toX } = this.scale;
+    const points = this.curves.flatMap(({ x, y }) => x.map((at, place) => ({ at, y: y[place] }))).filter(({ at, y }) => at >= from && at <= to && y > high);
+    if (!points.length) return null;
+    const { at, y } = points.reduce((most, each) => (each.y > most.y ? each : most));
+    return draw("text", { class: "outlier", x: toX(at) + 6, y: 13 }, `↑ ${short(y)} at ${compact(at)}`);
+  }
+
   /** The last visible point of each curve with a `lastLabel`, and its text. */
   lastPoints(from, to) {
     return this.curves.filter((curve) => curve.lastLabel).flatMap((curve) => {
       const place = curve.x.findLastIndex((x, at) => x >= from && x <= to && curve.y[at] != null);
       const name = curve.lastLabel.length > MOST_LETTERS ? "" : `${curve.lastLabel} `;
-      return place < 0 ? [] : [{ x: curve.x[place], y: curve.y[place], color: curve.color, text: name + figure(curve.y[place]) }];
+      return place < 0 ? [] : [{ x: curve.x[place], y: curve.y[place], color: curve.color, text: name + figure(curve.y[place], curve.thin ? 10 : curve.y[place]) }];
     });
   }
 

@@ -74,6 +74,12 @@ const tableOfRuns = (table, column, where) => {
   return sortable(["class", ...heads, ...(differ ? [`${heads[0]} ${MINUS} ${heads[1]}`] : [])], rows, { format, bars: runs.map((_, number) => number + 1), differences: differ ? 3 : -1 });
 };
 
+/** The number of classes at zero in the best validation of a run, else in the last, and the number of all classes. */
+const zerosOf = (results, where = results.best ?? results.last) => ({ zeros: results.values[0][where].filter((value) => value === 0).length, count: results.classes.length });
+/** The table of a run with the most classes at zero, or no classes. */
+const mostZeros = (run) => data.classes.flatMap((table) => table.runs.filter((results) => results.run === run)).map((results) => zerosOf(results))
+  .reduce((most, each) => (each.zeros > most.zeros ? each : most), { zeros: 0, count: 0 });
+
 const classCard = (table) => {
   const [first] = table.runs;
   const state = { where: first.best == null ? "last" : "best", column: 0 };
@@ -81,9 +87,9 @@ const classCard = (table) => {
   const when = make("span", { class: "quiet" });
   const show = () => {
     const at = table.runs.map((results) => results.steps[results[state.where] ?? results.last]);
-    const zeros = several ? 0 : first.values[0][first[state.where] ?? first.last].filter((value) => value === 0).length;
+    const { zeros, count } = several ? { zeros: 0 } : zerosOf(first, first[state.where] ?? first.last);
     when.textContent = `at iteration ${[...new Set(at)].map(whole).join(", ")}`;
-    if (zeros) when.append(make("b", { class: "bad" }, `, ${zeros} of ${first.classes.length} classes at zero`));
+    if (zeros) when.append(make("b", { class: "bad" }, `, ${zeros} of ${count} classes at zero`));
     holder.replaceChildren(several ? tableOfRuns(table, state.column, state.where) : tableOfRun(first, first[state.where] ?? first.last));
   };
   const controls = [];

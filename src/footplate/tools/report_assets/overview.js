@@ -37,7 +37,7 @@ const changeOf = () => {
     return make("p", { class: "change" }, make("b", { class: "bad" }, "Never better"), ` than in the first ${stepName}, ${figure(metric.last.value, metric.value)} in the last`);
   const noise = change && isNoise(change, metric, ...(second ? [second.metric] : []));
   const words = second ? ["vs. ", second.name] : [`since the first ${stepName}`];
-  return make("p", { class: "change" }, make("b", { class: change && !noise && leader.fit.kind !== "bad" ? "good" : "" }, change ? signed(change, metric.value) : "equal"), " ", ...words,
+  return make("p", { class: "change" }, make("b", { class: change && !noise && leader.fit.kind !== "bad" && !mostZeros(0).zeros ? "good" : "" }, change ? signed(change, metric.value) : "equal"), " ", ...words,
     noise ? make("small", {}, noiseText) : null);
 };
 
@@ -55,18 +55,25 @@ const lead = () => {
     changeOf(),
     make("p", { class: "quiet" }, several ? make("span", { class: "who" }, swatch(0), leader.name) : null,
       `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(planned)}`,
-      stillImproves(leader) ? make("b", { class: "note" }, " · still improving at the end") : null));
+      stillImproves(leader) ? make("b", {}, " · still improving at the end") : null));
 };
 
 const fact = (label, value, text, kind = "") =>
   make("div", { class: "fact" }, make("dt", {}, label), make("dd", { class: kind }, value), make("dd", { class: "quiet" }, ...[text].flat()));
 
+/** The color of an answer about overfitting. A run with a class at zero is not praised. */
+const fitKind = ({ kind }, run) => (kind === "good" && mostZeros(run).zeros ? "" : kind);
+
 const facts = (run) => {
   const state = stateOf(run.state);
   const answer = run.fit.answer[0].toUpperCase() + run.fit.answer.slice(1);
-  return make("dl", { class: "facts" },
+  const failed = run.fit.kind === "bad";
+  const first = [
     fact("State", state.short[0].toUpperCase() + state.short.slice(1), state.text),
-    fact(run.fit.kind === "bad" ? "Problem" : "Overfitting", answer, run.fit.note ? [make("b", {}, run.fit.note), `. ${run.fit.text}`] : run.fit.text, run.fit.kind),
+    fact(failed ? "Problem" : "Overfitting", answer, run.fit.note ? [make("b", {}, run.fit.note), `. ${run.fit.text}`] : run.fit.text, fitKind(run.fit, 0)),
+  ];
+  return make("dl", { class: "facts" },
+    ...(failed ? first.reverse() : first),
     fact("Training time", timeOf(run), costText(run)));
 };
 
@@ -86,21 +93,25 @@ const sweepFacts = () => {
 /** A table with one row per run, the best run first. */
 const leaderboard = () => {
   const best = leader.metric?.value;
-  const heads = ["Run", metricName, "vs. best", "Best at", "Overfitting", "State", "Training time", "Peak memory"];
+  const heads = ["Run", metricName, "vs. best", "Best at", data.runs.some(({ fit }) => fit.kind === "bad") ? "Problem" : "Overfitting", "State", "Training time", "Peak memory"];
   const changeCell = ({ metric }, place) => {
     if (!metric || best == null || !place) return "–";
     const change = differenceOf(metric.value, best), noise = isNoise(change, metric, leader.metric);
     return make("span", { class: noise ? "unknown" : "", title: noise ? noiseText : null }, signed(change, best));
   };
-  const fitCell = ({ fit }) => make("span", { class: fit.kind, title: fit.text }, make("span", {}, fit.answer), ...(fit.note ? [" ", make("small", {}, fit.note)] : []));
+  const fitCell = ({ fit }, place) => make("span", { class: fitKind(fit, place), title: fit.text }, make("span", {}, fit.answer), ...(fit.note ? [" ", make("small", {}, fit.note)] : []));
+  const zerosCell = (place) => {
+    const { zeros, count } = mostZeros(place);
+    return zeros ? make("small", { class: "bad", title: `${zeros} of ${count} classes are at zero` }, ` ${zeros} at zero`) : null;
+  };
   const row = (run, place) => {
     const { metric } = run;
     const cells = [
-      [metric ? figure(metric.value, best) : "–", "score"], [changeCell(run, place)], [metric ? whole(metric.iteration) : "–"], [fitCell(run), "word"],
+      [[metric ? figure(metric.value, best) : "–", zerosCell(place)], "score"], [changeCell(run, place)], [metric ? whole(metric.iteration) : "–"], [fitCell(run, place), "word"],
       [make("span", { title: stateOf(run.state).text }, stateOf(run.state).short), "word"], [timeOf(run)], [run.memory ? mebibytes(run.memory) : "–"],
     ];
     return make("tr", { class: place ? "" : "best" }, make("th", { scope: "row", title: run.name }, swatch(place), run.name),
-      ...cells.map(([text, kind = ""], column) => make("td", { class: kind, "data-label": heads[column + 1] }, text)));
+      ...cells.map(([text, kind = ""], column) => make("td", { class: kind, "data-label": heads[column + 1] }, ...[text].flat())));
   };
   return make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
     make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)))),
@@ -184,12 +195,17 @@ const lossChart = () => {
 };
 
 const overview = () => {
-  const warnings = warningGroups().length;
-  const chip = warnings ? make("a", { class: "chip", href: "#warnings" }, `${warnings} warning${warnings > 1 ? "s" : ""}`) : null;
+  const levels = Map.groupBy(warningGroups(), ({ isError }) => (isError ? "error" : "warning"));
+  const counts = ["error", "warning"].filter((level) => levels.has(level)).map((level) => `${levels.get(level).length} ${level}${levels.get(level).length > 1 ? "s" : ""}`);
+  const { zeros, count } = several ? { zeros: 0 } : mostZeros(0);
+  const chips = [
+    zeros ? make("a", { class: "chip bad", href: "#classes" }, `${zeros} of ${count} classes at zero`) : null,
+    counts.length ? make("a", { class: levels.has("error") ? "chip bad" : "chip", href: "#warnings" }, counts.join(", ")) : null,
+  ];
   const main = make("div", { class: "main-charts" }, headlineChart(), lossChart());
   find("overview").append(
-    make("div", { class: "title" }, make("h1", {}, data.title), chip),
-    make("div", { class: "hero card" }, lead(), data.sweep ? sweepFacts() : several ? leaderboard() : facts(leader)),
+    make("div", { class: "title" }, make("h1", {}, data.title), ...chips),
+    make("div", { class: !several && leader.fit.kind === "bad" ? "hero card failed" : "hero card" }, lead(), data.sweep ? sweepFacts() : several ? leaderboard() : facts(leader)),
     ...[sets(), ...commands()].filter(Boolean));
   if (data.sweep) find("sweep").append(make("h3", { class: "set" }, "The best trials"), main);
   else find("overview").append(main);

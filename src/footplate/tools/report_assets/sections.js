@@ -37,7 +37,7 @@ const gallery = (all) => {
     output.value = `iteration ${whole(steps[place])}`;
     cards.forEach(({ images, holder }) => holder.replaceChildren(...panelsOf(images, steps[place]).filter(Boolean)));
   };
-  const slider = make("input", { type: "range", min: 0, max: steps.length - 1, value: steps.length - 1, "aria-label": "Iteration of the pictures", oninput: () => show(Number(slider.value)) });
+  const slider = make("input", { type: "range", min: 0, max: steps.length - 1, value: steps.length - 1, "aria-label": "Iteration of the images", oninput: () => show(Number(slider.value)) });
   show(steps.length - 1);
   return [steps.length > 1 ? make("div", { class: "controls" }, slider, output) : "", make("div", { id: "gallery" }, ...cards.map(({ element }) => element))];
 };
@@ -52,7 +52,7 @@ const pictures = () => {
   if (best.length < sorted.length)
     section.append(choice([`Best ${MOST_PICTURED} runs`, `All ${data.runs.length} runs`], 0, (place) => holder.replaceChildren(...gallery(place ? sorted : best)), "Runs"));
   section.append(holder);
-  if (data.imagesLeftOut) section.append(note(`${whole(data.imagesLeftOut)} other pictures are only in the run's folder, to limit the size of the page.`));
+  if (data.imagesLeftOut) section.append(note(`${whole(data.imagesLeftOut)} other images are only in the run's folder, to limit the size of the page.`));
 };
 
 /** Returns the table and the column with the per-class results of a metric, for example `IoU` for `mIoU`. */
@@ -70,9 +70,11 @@ const classCurves = (chart, run) => {
   const { table, column } = classesOf(chart);
   const results = table.runs.find((each) => each.run === run);
   if (!results || results.columns[column] == null) return [];
+  const last = results.values[column].at(-1);
+  const lowest = [...last.keys()].filter((place) => last[place] != null).sort((a, b) => last[a] - last[b]).slice(0, 3);
   return results.classes.map((name, place) => ({
     x: results.steps, y: results.values[column].map((values) => values[place]),
-    name, run, mode: "val", thin: true, color: colorOf(several ? run : 0),
+    name, run, mode: "val", thin: true, color: last[place] === 0 ? "var(--bad)" : colorOf(several ? run : 0), lastLabel: lowest.includes(place) ? name : "",
   }));
 };
 
@@ -87,7 +89,10 @@ const chartOf = (chart, options = {}) => {
 const metricChart = (chart) => {
   const plain = chartOf(chart);
   if (!classesOf(chart)) return plain.element;
-  const runs = classesOf(chart).table.runs.filter(({ run }) => classCurves(chart, run).length).map(({ run }) => run);
+  const { table, column } = classesOf(chart);
+  const missing = several ? 0 : table.runs[0].values[column].at(-1).filter((value) => value == null).length;
+  if (missing) plain.element.append(note(`The last value leaves out classes without a result (${missing} of ${table.runs[0].classes.length}).`));
+  const runs = table.runs.filter(({ run }) => classCurves(chart, run).length).map(({ run }) => run);
   if (!runs.length) return plain.element;
   const count = classCurves(chart, runs[0]).length;
   let shown = plain;

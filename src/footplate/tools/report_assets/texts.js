@@ -28,7 +28,8 @@ const warningGroups = () => {
   const plain = (text) => text.replace(/^\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d\S* - /, "");
   const all = data.runs.flatMap((run, place) => run.warnings.map((text) => ({ text: plain(text), place })));
   return [...Map.groupBy(all, ({ text }) => text.replace(/\d+/g, "0")).values()].map((each) => ({
-    texts: [...new Set(each.map(({ text }) => text))], count: each.length, runs: [...new Set(each.map(({ place }) => place))],
+    isError: /^\S+ - (ERROR|CRITICAL) - /.test(each[0].text),
+    texts: [...new Set(each.map(({ text }) => text.replace(/^(?:footplate - |(\S+ - ))(WARNING|ERROR|CRITICAL) - /, (_, name) => name ?? "")))], count: each.length, runs: [...new Set(each.map(({ place }) => place))],
   }));
 };
 
@@ -61,13 +62,14 @@ const environments = () => {
 
 const warnings = () => {
   const total = data.runs.length, kind = data.sweep ? "trials" : "runs";
-  find("warnings").append(...warningGroups().flatMap(({ texts: [first, ...others], count, runs }) => {
-    const times = count > runs.length ? `${whole(count)} times` : several ? "" : "Once";
-    const where = !several ? "" : runs.length === total ? `All ${total} ${kind}` : `${runs.length} of ${total} ${kind}`;
+  find("warnings").append(...warningGroups().flatMap(({ texts: [first, ...others], count, runs, isError }) => {
+    const times = count > runs.length ? `${whole(count)} times` : several ? "" : "once";
+    const level = make("span", { class: isError ? "bad" : "warning" }, isError ? "Error" : "Warning");
+    const where = !several ? "" : runs.length === total ? `all ${total} ${kind}` : `${runs.length} of ${total} ${kind}`;
     const names = several && runs.length < total ? make("small", { class: "names" }, ...runs.map(byRunName)) : null;
     return [
-      make("h3", {}, [where, times].filter(Boolean).join(", "), names),
-      make("pre", { class: / - (ERROR|CRITICAL) - /.test(first) ? "bad" : null, tabindex: 0 }, first),
+      make("h3", {}, level, ...[where, times].filter(Boolean).map((text) => `, ${text}`), names),
+      make("pre", { class: isError ? "bad" : null, tabindex: 0 }, first),
       ...(others.length ? [folded(`${others.length} with other numbers`, () => make("pre", { tabindex: 0 }, others.join("\n")))] : []),
     ];
   }));
