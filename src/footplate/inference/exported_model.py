@@ -102,7 +102,8 @@ def resizing_any_size() -> Iterator[None]:
 
     Its `resize` and `Upsample` convert sizes to integers, which would fix the image size of the trace.
     """
-    wrappers: Any = sys.modules.get("mmseg.models.utils.wrappers")
+    names = ("mmseg.models.utils.wrappers", "mmseg.ops.wrappers")  # the second one is of the first generation
+    wrappers: Any = next((sys.modules[name] for name in names if name in sys.modules), None)
     if wrappers is None:
         yield
         return
