@@ -116,7 +116,7 @@ class OldClassifier(nn.Module):
 
 @MODELS.register_module()
 class OldDetector(OldThreshold):
-    encode_decode = property()  # type: ignore[assignment]  # as if the class did not have it
+    encode_decode = property()  # as if the class did not have it
 
 
 @TRANSFORMS.register_module(name="Normalize")
