@@ -122,7 +122,7 @@ def test_replay_reproduces_the_failure(captured: Path, footplate: Command, monke
 def test_replay_with_accumulated_gradients(tiny: Path, footplate: Command) -> None:
     error = stopped(tiny, footplate, "+optim_wrapper.accumulative_counts=4")
     assert error[0].startswith("error: the loss has been nan since iteration 7")
-    assert error[5] == f"  To inspect each layer, run: footplate replay {tiny.parent / 'work/nonfinite_iter_7.capture'}"
+    assert error[4] == f"  To inspect each layer, run: footplate replay {tiny.parent / 'work/nonfinite_iter_7.capture'}"
     code, out, _ = footplate("replay", "work")
     assert (code, out.splitlines()[1]) == (0, "iteration 7: loss nan")
 

@@ -189,7 +189,8 @@ def _loss_error(runner: "Runner", iteration: int, key: str, window: int, terms: 
     return NonFiniteError(
         f"the {loss} has been {losses[-back]:g} since iteration {first}{which}",
         iteration=first,
-        notes=[before, _last_good(runner), *runner.train_loop.describe_samples(first - 1), *advice],
+        # In one note, because the command shows only a few.
+        notes=[" ".join([before, *runner.train_loop.describe_samples(first - 1)]), _last_good(runner), *advice],
     )
 
 
