@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from footplate import Runner
+from footplate.checkpoint import load_checkpoint
 from footplate.openmmlab.first_generation.adapters import Hook
 from footplate.openmmlab.first_generation.adapters.runner_view import view_of
 from footplate.openmmlab.first_generation.adapters.runners import BaseRunner, EpochBasedRunner, IterBasedRunner
@@ -101,9 +102,25 @@ def test_outputs_of_second_generation_model(tmp_path: Path) -> None:
 
 def test_counters_cannot_be_set(tmp_path: Path) -> None:
     view = view_of(Runner.from_cfg(old_config(tmp_path)))
-    for name in ("_epoch", "_max_epochs"):
+    for name in ("_epoch", "_max_epochs", "max_epochs", "max_iters"):
         with pytest.raises(AttributeError, match=rf"runner.{name}, .* runner.train_loop.stop_training = True"):
             setattr(view, name, 3)
+
+
+@pytest.mark.parametrize("name", ["model", "optimizer", "data_loader"])
+def test_parts_of_the_run_cannot_be_replaced(name: str, tmp_path: Path) -> None:
+    view = view_of(Runner.from_cfg(old_config(tmp_path)))
+    with pytest.raises(AttributeError, match=rf"a hook cannot replace runner.{name}, .* Modify runner.{name}\."):
+        setattr(view, name, None)
+
+
+def test_hook_may_replace_the_metadata(tmp_path: Path) -> None:
+    class Note(Hook):
+        def after_train_epoch(self, runner: Any) -> None:
+            runner.meta = {**runner.meta, "note": f"epoch {runner.epoch}"}
+
+    Runner.from_cfg(old_config(tmp_path, custom_hooks=[Note()])).train()
+    assert load_checkpoint(str(tmp_path / "epoch_3.pth"), "meta")["meta"]["note"] == "epoch 2"
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 _ENGINE_SCALARS = ("lr", "base_lr", "momentum")
 _KEPT_COUNTS = 1 << 13
 _PRIVATE_COUNTERS = ("_epoch", "_iter", "_inner_iter", "_max_epochs", "_max_iters")
+_COUNTERS = (*_PRIVATE_COUNTERS, "epoch", "iter", "max_epochs", "max_iters")
+# Attributes that mmcv's hooks may assign, and what to do instead.
+_NOT_REPLACEABLE = {
+    "model": "Modify runner.model.module in place.",
+    "optimizer": "Modify runner.optimizer.param_groups, or call runner.optimizer.add_param_group.",
+    "data_loader": "Modify runner.data_loader.dataset in place.",
+}
 
 
 class _Output(OrderedDict[str, Any]):
@@ -172,12 +179,14 @@ class RunnerView:
         return getattr(self, name[1:]) if name in _PRIVATE_COUNTERS else getattr(self.__dict__["_runner"], name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in _PRIVATE_COUNTERS:
+        if advice := _NOT_REPLACEABLE.get(name):
+            raise AttributeError(f"a hook cannot replace runner.{name}, because the run keeps using it. {advice}")
+        if name not in _COUNTERS:
             super().__setattr__(name, value)
             return
         loop = self._runner.train_loop
-        length, done = ("_max_epochs", self.epoch) if loop.by_epoch else ("_max_iters", self.iter)
-        if name != length or value > done + 1:
+        length, done = ("max_epochs", self.epoch) if loop.by_epoch else ("max_iters", self.iter)
+        if name.removeprefix("_") != length or value > done + 1:
             raise AttributeError(
                 f"a hook cannot set runner.{name}, because the training loop maintains the counters. "
                 "To end the run early, set runner.train_loop.stop_training = True."
@@ -205,6 +214,10 @@ class RunnerView:
         best = {name: infos[name] for name in ("best_score", "best_ckpt") if name in infos}
         self._meta.setdefault("hook_msgs", {}).update(best)
         return self._meta
+
+    @meta.setter
+    def meta(self, value: dict[str, Any]) -> None:
+        self._meta = value
 
     @property
     def iter(self) -> int:

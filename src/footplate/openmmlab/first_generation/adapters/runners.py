@@ -260,7 +260,7 @@ class BaseRunner(metaclass=_RunnerClass):
             runner.train()
         finally:
             del model.__dict__["init_weights"]
-        for name in ("epoch", "iter", "inner_iter", "max_iters", "max_epochs"):
+        for name in ("epoch", "iter", "inner_iter", "max_iters", "max_epochs", "meta"):
             setattr(self, name, getattr(view, name))
         self._ran = runner
 
