@@ -6,18 +6,20 @@ from typing import Any
 
 import pytest
 
+from footplate.cli.main import main
 from footplate.config import Config
 from footplate.errors import FootplateError
 from footplate.registry import MODELS
 from footplate.tools.check import check
 from footplate.tools.model_sections import _names_of
-from tests.support import settings
+from tests.support import TINY, settings
 
 REGISTRY = """
 from footplate.registry import MODELS as PARENT, Registry
 MODELS = Registry('model', parent=PARENT, scope='mmseg', locations=['mmseg.models'])
 """
 CODE_BASE = """
+from footplate.models import BaseModel
 from torch import nn
 from mmseg.registry import MODELS
 
@@ -50,6 +52,17 @@ class Segmentor(nn.Module):
         self.minimum = test_cfg.get('score_thr', 0)
         self.pool = getattr(nn, test_cfg.get('pool', {'type': 'AvgPool2d'})['type'])
         self.head = MODELS.build(head)
+
+@MODELS.register_module()
+class PointModel(BaseModel):
+    def __init__(self, test_cfg):
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, inputs, labels, mode):
+        scores = self.layer(inputs)
+        loss = nn.functional.cross_entropy(scores, labels)
+        return {'loss': loss} if mode == 'loss' else list(zip(scores.argmax(1), labels))
 """
 OWN_MODEL = """
 from footplate.registry import MODELS
@@ -135,3 +148,15 @@ def test_misspelled_keys_of_test_cfg_are_warnings(tmp_path: Path, key: str, near
     warnings = checked(tmp_path, test_cfg={"nested": {key: 0.1}})
     text = f"model.test_cfg.nested.{key} has no effect: mmseg does not read it. Did you mean '{near}'?"
     assert warnings == ([text] if near else [])
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_commands_that_train_warn_about_misspelled_keys_of_test_cfg(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = 'default_scope = "mmseg"\nmodel = dict(type="PointModel", test_cfg=dict(score_th=0.1))'
+    Path("tiny.py").write_text(TINY.replace('model = dict(type="ToyModel", dropout=0.1)', model))
+    assert main([command, "tiny.py"]) == 0
+    shown = " ".join("".join(capsys.readouterr()).split())
+    assert shown.count("tiny.py:3: model.test_cfg.score_th has no effect: mmseg does not read it.") == 1

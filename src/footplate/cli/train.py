@@ -83,6 +83,7 @@ def run(arguments: Namespace) -> int:
     from footplate.openmmlab.first_generation.translation import is_first_generation
     from footplate.records import surviving_streams
     from footplate.tools.explain_keys import explain_config
+    from footplate.tools.model_sections import warn_about_unread_keys
     from footplate.tools.run_curves import CurveHook
 
     batch_size = ""
@@ -98,6 +99,7 @@ def run(arguments: Namespace) -> int:
             runner.logger.info("Using %s: its imports of mmengine resolve to footplate.", code_base)
         if patches := openmmlab.describe_patches():
             runner.logger.info("Updated names that newer library versions removed or changed: %s", patches)
+        warn_about_unread_keys(runner.cfg)
     if runner.resume_plan.resume and not runner.rank:
         _warn_of_changes(runner, cfg)
     # The explanation of a first-generation config shows the keys that the user wrote.

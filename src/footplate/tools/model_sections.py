@@ -100,7 +100,8 @@ def warn_about_unread_keys(cfg: Config) -> None:
 
     Warns only if the source reads a key with a similar name.
     """
-    sections = list(_sections(cfg["model"], "model", None))
+    with using_scope(cfg.get("default_scope")):
+        sections = list(_sections(cfg["model"], "model", None))
     names = _names_in(sections)
     for section in sections:
         is_free = section.kind is None and not set(_FREE_SECTIONS).isdisjoint(section.key.split("."))
