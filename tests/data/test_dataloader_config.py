@@ -179,9 +179,13 @@ def test_classes_are_compared_with_the_categories_of_the_file(tmp_path: Path, ca
     build_dataloader({"dataset": NumberedByFile(file, ("nut", "bolt"))})
     assert not caplog.messages
     build_dataloader({"dataset": NumberedByFile(file, ("bolt", "nut"))})
+    first_generation: Any = NumberedByFile(file, ("bolt", "nut"))
+    first_generation.CLASSES = ("bolt", "nut")
+    build_dataloader({"dataset": first_generation})
     assert caplog.messages == [
         "The classes are in the wrong order: the labels in NumberedByFile follow the category order of "
-        f"'{file}'. Set metainfo=dict(classes=('nut', 'bolt'))."
+        f"'{file}'. Set {setting}."
+        for setting in ("metainfo=dict(classes=('nut', 'bolt'))", "classes=('nut', 'bolt')")
     ]
     with pytest.raises(DataError, match="has no category 'nuts'\n(.*\n)*  did you mean 'nut'?"):
         build_dataloader({"dataset": NumberedByFile(file, ("nuts", "bolt"))})

@@ -123,7 +123,7 @@ class RuntimeInfoHook(Hook):
         runner.history.add(epoch, iteration, scalars)
 
     def before_val(self, runner: Runner) -> None:
-        """Sets the loop stage to "val", and marks where the scalars of this validation run begin."""
+        """Sets the loop stage to "val", and marks where the metrics of this validation run begin."""
         _begin_evaluation(runner, "val")
 
     def after_val(self, runner: Runner) -> None:

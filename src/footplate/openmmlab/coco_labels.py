@@ -31,16 +31,17 @@ def check_categories(dataset: Any) -> None:
         names = {category["id"]: str(category["name"]) for category in categories}
     except (ValueError, LookupError, TypeError):  # another format
         return
+    is_first_generation = hasattr(dataset, "CLASSES")
     if len(labels) < len(classes):
-        category_ids(classes, categories, path, key="metainfo.classes")
+        category_ids(classes, categories, path, key="classes" if is_first_generation else "metainfo.classes")
     numbered = [names.get(number) for number in sorted(labels, key=labels.__getitem__)]
     if numbered != list(classes):
         _logger.warning(
             "The classes are in the wrong order: the labels in %s follow the category order of '%s'. "
-            "Set metainfo=dict(classes=%r).",
+            "Set %s.",
             type(dataset).__name__,
             path,
-            tuple(numbered),
+            f"classes={tuple(numbered)}" if is_first_generation else f"metainfo=dict(classes={tuple(numbered)})",
         )
 
 
