@@ -123,7 +123,7 @@ class RuntimeInfoHook(Hook):
         runner.history.add(epoch, iteration, scalars)
 
     def before_val(self, runner: Runner) -> None:
-        """Sets the loop stage to "val", and marks where the metrics of this validation run begin."""
+        """Sets the loop stage to "val", marks where the scalars of this validation run begin, and removes older text."""
         _begin_evaluation(runner, "val")
 
     def after_val(self, runner: Runner) -> None:
@@ -139,7 +139,7 @@ class RuntimeInfoHook(Hook):
         runner.history.add(runner.epoch, runner.iter, numbers)
 
     def before_test(self, runner: Runner) -> None:
-        """Sets the loop stage to "test", and marks where the scalars of this test run begin."""
+        """Sets the loop stage to "test", marks where the scalars of this test run begin, and removes older text."""
         _begin_evaluation(runner, "test")
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -157,8 +157,11 @@ class RuntimeInfoHook(Hook):
 
 
 def _begin_evaluation(runner: Runner, mode: str) -> None:
-    runner.message_hub.update_info("loop_stage", mode)
-    for history in runner.message_hub.histories_of(mode).values():
+    hub = runner.message_hub
+    hub.update_info("loop_stage", mode)
+    for key in [key for key in hub.runtime_info if key.startswith(f"{mode}/")]:
+        hub.pop_info(key)
+    for history in hub.histories_of(mode).values():
         history.mark()
 
 

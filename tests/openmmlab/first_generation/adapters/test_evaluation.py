@@ -65,6 +65,27 @@ def test_evaluate_gets_all_settings(tmp_path: Path) -> None:
 
 
 @DATASETS.register_module()
+class Silent(OldPoints):
+    """Returns metrics only from its second evaluation, as MMDetection's datasets do without any detection."""
+
+    def evaluate(self, results: list[Any], metric: Any = "accuracy", logger: Any = None, **options: Any) -> Any:
+        self.evaluations.append({})
+        return {"accuracy": 0.5, "copypaste": "0.5 0.4"} if len(self.evaluations) == 2 else {}
+
+
+def test_log_line_has_no_metrics_of_an_earlier_validation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = old_config_with_evaluation(tmp_path, metric="accuracy")
+    cfg["data"]["val"]["type"], cfg["log_level"] = "Silent", "INFO"
+    Runner.from_cfg(cfg).train()
+    lines = [line for line in caplog.messages if line.startswith("Epoch(val)") and "eta" not in line]
+    assert [("accuracy" in line, "copypaste: 0.5 0.4" in line) for line in lines] == [
+        (False, False),
+        (True, True),
+        (False, False),
+    ]
+
+
+@DATASETS.register_module()
 class WithKeys(OldPoints):
     """Holds keys of a dict, which cannot be copied, as datasets of nuScenes do."""
 
