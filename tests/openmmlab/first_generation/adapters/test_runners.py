@@ -1,6 +1,7 @@
 """First-generation scripts that build their runner themselves."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -212,13 +213,40 @@ def test_hooks_are_registered_as_objects_and_configs(tmp_path: Path) -> None:
     )
     runner.register_hook_from_cfg({"type": "SyncBuffersHook", "priority": "LOW"})
     runner.register_hook(EvalHook(loader(8), interval=2, metric="accuracy"), priority="LOW")
+    runner.register_hook(ClosureHook("after_run", lambda view: view.meta["hook_msgs"].update(note=1)))
     runner.run([loader()], [("train", 1)], max_epochs=2)
     kinds = [type(each).__name__ for each in runner.hooks]
     assert {"OptimizerHook", "EmptyCacheHook", "SyncBuffersHook", "EvalHook"} <= set(kinds)
     assert (kinds.count("RunnerRecorder"), runner.epoch, len(recorder.rates)) == (2, 2, 8)
     assert isinstance(recorder.runner, RunnerView)
     assert recorder.runner.meta["exp_name"] == "mine"
+    assert runner.meta["hook_msgs"] == {"note": 1}
     assert runner.val_dataloader.dataset.evaluations[0]["metric"] == "accuracy"
+
+
+class Undetected(OldPoints):
+    """Lacks the metric in its first evaluation, as MMDetection's datasets do if the model does not detect anything."""
+
+    def evaluate(self, results: list[Any], metric: Any = "accuracy", logger: Any = None, **options: Any) -> Any:
+        values = super().evaluate(results, metric)
+        return {"count": 0} | ({} if len(self.evaluations) == 1 else {"accuracy_top": values["accuracy"]})
+
+
+@pytest.mark.parametrize(("save_best", "is_known"), [("accuracy_top", True), ("other", False)])
+def test_metric_that_is_missing_without_detections_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, save_best: str, is_known: bool
+) -> None:
+    runner, _ = script(tmp_path, BY_EPOCH)
+    loader = DataLoader(Undetected(8), batch_size=4)
+    runner.register_hook(EvalHook(loader, metric=["accuracy"], save_best=save_best, rule="greater"), priority="LOW")
+    run = partial(runner.run, [DataLoader(OldPoints(16), batch_size=4)], [("train", 1)])
+    if is_known:
+        run()
+        text = "Validation returned only count, so no value of 'accuracy_top' is available."
+        assert (caplog.messages.count(text), len(list(tmp_path.glob("best_accuracy_top_*")))) == (1, 1)
+    else:
+        with pytest.raises(ArgumentError, match="save_best selects the metric 'other'"):
+            run()
 
 
 def test_several_optimizers_are_stepped_by_the_model(tmp_path: Path) -> None:

@@ -363,7 +363,15 @@ class EvalHook(Hook):
             if self.start == 0 and runner.iter == 0 and self._is_due(1):
                 runner.train_loop.validation_requested = True
 
-        return {**found, "before_run": before_run, "before_train": before_train}
+        def after_val_epoch(runner: "Runner", metrics: Mapping[str, Any] | None = None) -> None:
+            # MMDetection's datasets leave out the values of a metric, such as "bbox", while the model detects nothing.
+            kinds = self.eval_kwargs.get("metric") or ()
+            for kind in [kinds] if isinstance(kinds, str) else kinds:
+                if str(self.save_best).startswith(kind) and not any(name.startswith(kind) for name in metrics or ()):
+                    runner.known_metrics.add(str(self.save_best))
+
+        own_events = {"before_run": before_run, "before_train": before_train, "after_val_epoch": after_val_epoch}
+        return {**found, **own_events}
 
     def _is_due(self, done: int) -> bool:
         index = bisect.bisect([milestone for milestone, _ in self._milestones], done)
