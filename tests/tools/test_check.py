@@ -92,6 +92,23 @@ def test_check_calls_own_hooks_with_the_metrics_of_one_batch(tmp_path: Path) -> 
 
 
 @HOOKS.register_module()
+class RefusingHook(Hook):
+    """Refuses to start the first epoch, as MMDetection's NumClassCheckHook does for a wrong number of classes."""
+
+    def before_train_epoch(self, runner: Any) -> None:
+        raise AssertionError("3 classes, but 4 outputs")
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_failure_before_the_first_epoch_is_that_of_a_hook(tmp_path: Path, by_epoch: bool) -> None:
+    length = {"by_epoch": True, "max_epochs": 1} if by_epoch else {"max_iters": 4, "by_epoch": False}
+    cfg = settings(tmp_path, custom_hooks=[{"type": "RefusingHook"}], train_cfg=length)
+    with pytest.raises(ComponentError, match="before_train_epoch of a hook fails: AssertionError: 3 classes") as caught:
+        check(Config(cfg))
+    assert caught.value.key == "custom_hooks"
+
+
+@HOOKS.register_module()
 class PerSetHook(Hook):
     """Counts the samples of each validation set, as the loop names it."""
 

@@ -318,6 +318,10 @@ class _TrialHook(Hook):
         self._last = perf_counter()
 
     def before_train(self, runner: Runner) -> None:
+        """Notes that the hooks of the first epoch are next."""
+        self.stage = ("before_train_epoch of a hook", "custom_hooks")
+
+    def before_train_epoch(self, runner: Runner) -> None:
         """Starts measuring the time spent waiting for data."""
         self.stage = ("reading the first training batch", "train_dataloader")
         self._last = perf_counter()
