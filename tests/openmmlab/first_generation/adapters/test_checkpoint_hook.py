@@ -1,17 +1,20 @@
 """Checkpoints of first-generation runs contain what first-generation code expects in them."""
 
 import logging
+import random
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from footplate import Config, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.engine.requests import Interrupted
 from footplate.openmmlab.first_generation.adapters import Hook
-from tests.openmmlab.first_generation.adapters.support import old_config
+from footplate.registry import MODELS
+from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config
 
 
 class MessageHook(Hook):
@@ -40,6 +43,29 @@ def test_messages_of_hooks_are_saved_and_restored(tmp_path: Path) -> None:
     other = MessageHook()
     train(tmp_path / "other", other, load_from=str(tmp_path / "epoch_2.pth"))
     assert other.found == {}
+
+
+@MODELS.register_module()
+class ScaledModel(OldModelWithSteps):
+    """Draws the scale of its input every three iterations, as YOLOX of MMDetection 2.x does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size, self.steps = (1.0, 1.0), 0
+
+    def train_step(self, data: dict[str, Any], optimizer: Any) -> dict[str, Any]:
+        self.steps += 1
+        if self.steps % 3 == 0:
+            self.size = (random.random(), 1.0)
+        return super().train_step({**data, "img": data["img"] * self.size[0]}, optimizer)
+
+
+def test_numbers_that_training_changes_in_the_model_are_restored(tmp_path: Path) -> None:
+    train(tmp_path, model={"type": "ScaledModel"})
+    whole = load_checkpoint(tmp_path / "epoch_3.pth")["state_dict"]
+    train(tmp_path, model={"type": "ScaledModel"}, resume_from=str(tmp_path / "epoch_1.pth"))
+    resumed = load_checkpoint(tmp_path / "epoch_3.pth")["state_dict"]
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_metadata_that_cannot_be_saved_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

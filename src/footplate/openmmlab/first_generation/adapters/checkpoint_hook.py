@@ -5,7 +5,10 @@ import logging
 import os
 import secrets
 from collections.abc import Mapping
+from types import NoneType
 from typing import TYPE_CHECKING, Any
+
+from torch import nn
 
 from footplate import storage
 from footplate.checkpoint.latest import write_pointer
@@ -13,6 +16,7 @@ from footplate.checkpoint.serializable import to_serializable
 from footplate.checkpoint_names import is_sharded_path
 from footplate.checks import check_flag
 from footplate.data import dataset_of
+from footplate.distributed import unwrap_model
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.openmmlab.first_generation.adapters.evaluation import METAINFO_KEYS
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from footplate.engine import Runner
 
 LINK = "latest.pth"
+_OF_EVERY_MODULE = vars(nn.Module()).keys()  # such as `training`
 _logger = logging.getLogger("footplate.openmmlab.first_generation")
 
 
@@ -31,7 +36,9 @@ _logger = logging.getLogger("footplate.openmmlab.first_generation")
 class LegacyCheckpointHook(Hook):
     """Saves `runner.meta` and the dataset's `CLASSES` and `PALETTE`, and restores `hook_msgs` when a run resumes.
 
-    If a checkpoint cannot contain a value, logs a warning and omits it.
+    If a checkpoint cannot contain a value, logs a warning and omits it. Also saves and restores module attributes that
+    training changes, such as the input size and the iteration counter of YOLOX, if they are numbers, bools, None or
+    tuples of these.
 
     Args:
         meta: Additional entries for the checkpoint's `meta`.
@@ -47,11 +54,31 @@ class LegacyCheckpointHook(Hook):
             raise ArgumentError("meta must be a dict", key="meta", found=meta)
         self.meta = dict(meta or {})
         self.create_symlink = check_flag("create_symlink", create_symlink)
+        self._modules: dict[str, nn.Module] = {}
+        self._initial: dict[str, dict[str, Any]] = {}
+        self._resumed: dict[str, dict[str, Any]] = {}
 
     def before_train(self, runner: "Runner") -> None:
-        """Makes the run update the link after each save, if `create_symlink` is set."""
+        """Restores module attributes. If `create_symlink` is set, makes the run update the link after each save."""
         if self.create_symlink:
             runner.saver.write_pointer = _write_pointer_and_link
+        if not self._modules:
+            self._modules = dict(unwrap_model(runner.model).named_modules())
+            self._initial = {name: _numbers_of(module) for name, module in self._modules.items()}
+        for name in self._resumed.keys() & self._modules:
+            vars(self._modules[name]).update(self._resumed[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the module attributes that training has changed, keyed by module name."""
+        changed = {
+            name: dict(_numbers_of(module).items() - self._initial[name].items())
+            for name, module in self._modules.items()
+        }
+        return {name: values for name, values in changed.items() if values}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keeps the module attributes until training begins."""
+        self._resumed = state
 
     def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
         """Adds the metadata to `checkpoint["meta"]`. Does not replace existing entries."""
@@ -66,6 +93,15 @@ class LegacyCheckpointHook(Hook):
         """Restores `hook_msgs` in `runner.meta` if the run is resuming."""
         if runner.checkpoints.is_resuming and (messages := checkpoint.get("meta", {}).get("hook_msgs")):
             view_of(runner).meta["hook_msgs"].update(messages)
+
+
+def _numbers_of(module: nn.Module) -> dict[str, Any]:
+    """Returns the attributes of a module that are numbers, bools, None or tuples of these."""
+    return {key: value for key, value in vars(module).items() if key not in _OF_EVERY_MODULE and _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return all(map(_is_number, value)) if type(value) is tuple else type(value) in (bool, int, float, NoneType)
 
 
 def _write_pointer_and_link(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:
