@@ -215,6 +215,18 @@ def test_override_missing_at_resume_is_reported(tiny: Path, footplate: Command) 
     assert "The config differs" not in footplate("train", "tiny.py", "--work-dir", "fresh", "--resume")[1]
 
 
+def test_new_length_of_a_first_generation_run_is_the_only_change(tiny: Path, footplate: Command) -> None:
+    tiny.write_text(
+        'custom_imports = dict(imports=["tests.support"])\nmodel = dict(type="ToyModel")\n'
+        'optimizer = dict(type="SGD", lr=0.1)\nlr_config = dict(policy="step", step=[1])\n'
+        'runner = dict(type="EpochBasedRunner", max_epochs=1)\n'
+        'data = dict(samples_per_gpu=4, workers_per_gpu=0, train=dict(type="Points", size=8))\n'
+    )
+    footplate("train", "tiny.py")
+    said = footplate("train", "tiny.py", "--resume", "--set", "runner.max_epochs=2")[1]
+    assert "The config has changed since the run was first started: runner.max_epochs. To keep" in said
+
+
 def test_stopped_run_prints_the_resume_command(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(self: Any, runner: Any, *_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)

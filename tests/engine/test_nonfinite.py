@@ -38,7 +38,7 @@ def run(tmp_path: Path, at: int = 7, value: float = math.nan, interval: int = 4,
         on_nonfinite={"interval": interval, **policy},
         default_hooks={"checkpoint": {"by_epoch": False, "interval": 3}},
     )
-    runner = Runner(**cfg)
+    runner = Runner(**{**cfg, "log_level": "INFO"})
     runner.train()
     return runner
 
@@ -62,10 +62,12 @@ def test_no_checkpoint_contains_nan(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert [each for each in caplog.messages if each.startswith("the loss has been nan since iteration 7 (loss_aux)")]
 
 
-def test_save_detects_a_non_finite_loss_before_the_interval(tmp_path: Path) -> None:
+def test_save_detects_a_non_finite_loss_before_the_interval(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(NonFiniteError, match="the loss has been nan since iteration 7") as caught:
         run(tmp_path, interval=100, grad="warn")
     assert caught.value.notes[1] == f"The last good checkpoint is {tmp_path / 'iter_6.pth'}"
+    logged = [message for message in caplog.messages if message.startswith("Saving checkpoint")]
+    assert logged == ["Saving checkpoint at 3 iterations", "Saving checkpoint at 6 iterations"]
 
 
 def test_weights_are_checked_before_a_save(tmp_path: Path) -> None:

@@ -163,13 +163,20 @@ def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
     """Warns about keys of the user's config `cfg` that have changed since the run in the work_dir was started."""
     from pathlib import Path
 
+    from footplate.openmmlab.first_generation.translation import is_first_generation
     from footplate.tools.diff import START_KEYS, compare
     from footplate.tools.key_equivalents import original_key
     from footplate.tools.run_files import config_of
 
     before = config_of(Path(runner.work_dir))
     changes = () if before is None else compare(before, runner.cfg)
-    paths = [change.path for change in changes if change.path not in START_KEYS]
+    values = {path: tuple(side and side.value for side in sides) for path, *sides in changes}
+    length = values.get("train_cfg.max_epochs") or values.get("train_cfg.max_iters")
+    if length and is_first_generation(cfg):  # the translation sets the ends of the schedules to the length
+        values = {
+            path: pair for path, pair in values.items() if pair != length or not path.startswith("param_scheduler")
+        }
+    paths = [path for path in values if path not in START_KEYS]
     changed = list(dict.fromkeys(original_key(cfg, path) for path in paths))
     if changed:
         with runner.folder.buffered_log():

@@ -37,8 +37,7 @@ def check_categories(dataset: Any) -> None:
     numbered = [names.get(number) for number in sorted(labels, key=labels.__getitem__)]
     if numbered != list(classes):
         _logger.warning(
-            "The classes are in the wrong order: the labels in %s follow the category order of '%s'. "
-            "Set %s.",
+            "The classes are in the wrong order: the labels in %s follow the category order of '%s'. Set %s.",
             type(dataset).__name__,
             path,
             f"classes={tuple(numbered)}" if is_first_generation else f"metainfo=dict(classes={tuple(numbered)})",
