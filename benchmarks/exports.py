@@ -38,7 +38,7 @@ MINIMUM_SCORE = 0.3
 OTHERS = {"dcn": "r50-dconv", "dcnv2": "r50-mdconv", "libra_rcnn": "libra-faster"}
 
 
-def export(host: str, path: Path, data: str, work_dir: Path, size: int) -> dict[str, Any]:
+def export(host: str, path: Path, data: str, work_dir: Path, size: int, std: float = 1.0) -> dict[str, Any]:
     """Builds the model of a config, exports it and compares the file with the model."""
     from mmengine.config import Config
 
@@ -48,8 +48,8 @@ def export(host: str, path: Path, data: str, work_dir: Path, size: int) -> dict[
     os.chdir(str(path).partition(".mim")[0] + ".mim")  # some models name other configs by their path
     cfg = Config.fromfile(str(path))
     shrink(cfg, str(work_dir))
-    # A dilation for each block, or a head that needs the channels of all blocks.
-    if not any(node.get("multi_grid") or node.get("type") == "DenseNet" for node in walk(cfg.model)):
+    # A dilation for each block, a head that needs the channels of all blocks, or an output chosen by its block.
+    if not any(node.get("multi_grid") or node.get("type") in ("DenseNet", "HiViT") for node in walk(cfg.model)):
         shallow_networks(transformers=host == "mmpretrain", stages=host == "mmpretrain")
     test_cfg = cfg.model.get("test_cfg") or {}
     PREPARE[host](cfg, data, size)
@@ -69,7 +69,7 @@ def export(host: str, path: Path, data: str, work_dir: Path, size: int) -> dict[
     size = next((node["scale"][0] for node in nodes if node.get("type") == "Resize"), size)
     checkpoint = work_dir / "model.pth"
     work_dir.mkdir(parents=True, exist_ok=True)
-    torch.save({"state_dict": random_weights(cfg, host, data, size)}, checkpoint)
+    torch.save({"state_dict": random_weights(cfg, host, data, size, std)}, checkpoint)
     trained = open_trained(checkpoint, cfg)
     try:
         exported = export_model(trained, str(work_dir / "model.onnx"), "onnx", size=(size, size))
@@ -82,8 +82,8 @@ def export(host: str, path: Path, data: str, work_dir: Path, size: int) -> dict[
     return found | compare(Predictor(trained, device="cpu"), exported.path, scenes(data, sizes))
 
 
-def random_weights(cfg: Any, host: str, data: str, size: int) -> dict[str, Tensor]:
-    """Returns random weights with which every layer has outputs with a standard deviation of 1.
+def random_weights(cfg: Any, host: str, data: str, size: int, std: float) -> dict[str, Tensor]:
+    """Returns random weights with which every layer has outputs with a standard deviation of `std`.
 
     The outputs of a deep network with other random weights hardly depend on the image. In layers for classes, the
     outputs have a mean of 0 and a standard deviation of 2, so that detectors find objects.
@@ -96,8 +96,12 @@ def random_weights(cfg: Any, host: str, data: str, size: int) -> dict[str, Tenso
     seed_all(7)
     model = MODELS.build(copy.deepcopy(cfg.model))  # some models change their config
     scalars = {name: each.detach().clone() for name, each in model.named_parameters() if not each.dim()}
+    buffers = {name: each.clone() for name, each in model.named_buffers(remove_duplicate=False)}
     fill_parameters(model)
     model.load_state_dict(scalars, strict=False)
+    for module in model.modules():
+        if hasattr(module, "init_proposal_bboxes"):  # with random values, these boxes would be outside the image
+            module.init_weights()
     preprocessing = Preprocessing(cfg)
     names: dict[Any, str] = {}
     seen = set()
@@ -110,7 +114,7 @@ def random_weights(cfg: Any, host: str, data: str, size: int) -> dict[str, Tenso
             mean = output.transpose(dim, -1).flatten(0, -2).mean(0)
             layer.bias.sub_(mean)
             output = (output.transpose(dim, -1) - mean).transpose(dim, -1)
-        factor = output.std() / (2 if is_classifier else 1)
+        factor = output.std() / (2 if is_classifier else std)
         if factor > (1e-6 if is_first else 1):  # a layer may be used several times, such as for several sizes
             for parameter in (layer.weight, layer.bias):
                 if parameter is not None:
@@ -131,7 +135,8 @@ def random_weights(cfg: Any, host: str, data: str, size: int) -> dict[str, Tenso
             except (AssertionError, RuntimeError):
                 if height == size:  # otherwise, the model does not support this size
                     raise
-    return dict(model.state_dict())
+    # Some models replace their position tables if they predict images of another size.
+    return {name: buffers.get(name, weight) for name, weight in model.state_dict().items()}
 
 
 def scenes(data: str, sizes: list[tuple[int, int]]) -> Any:
@@ -155,12 +160,17 @@ def compare(predictor: Any, path: str, images: Any) -> dict[str, Any]:
         if "pred_instances" in prediction:
             row = compare_instances(outputs, prediction.pred_instances)
         elif "pred_sem_seg" in prediction:
-            row = {"pixels": float((outputs["labels"] == prediction.pred_sem_seg.data).double().mean())}
-            row["difference"] = largest(outputs["probabilities"][0] - prediction.seg_logits.data.softmax(0))
+            probabilities = prediction.seg_logits.data.softmax(0)
+            is_best = probabilities.gather(0, outputs["labels"]) > probabilities.amax(0) - 1e-3
+            row = {"pixels": float(is_best.double().mean())}
+            row["difference"] = largest(outputs["probabilities"][0] - probabilities)
         else:
             scores = torch.stack(list(outputs.values())).sum(0)  # Conformer adds the scores of its two branches
-            is_distribution = bool((prediction.pred_score.sum() - 1).abs() < 1e-4)
-            scores = scores.softmax(1) if is_distribution else scores.sigmoid()
+            if hasattr(predictor.model, "matching"):  # a retriever, whose file computes features
+                scores = predictor.model.matching(scores)["score"]
+            else:
+                is_distribution = bool((prediction.pred_score.sum() - 1).abs() < 1e-4)
+                scores = scores.softmax(1) if is_distribution else scores.sigmoid()
             row = {"difference": largest(scores[0] - prediction.pred_score)}
         found["difference"] = max(found["difference"], row["difference"])
         if "instances" in row:
@@ -204,6 +214,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], metavar="FAMILY")
     parser.add_argument("--config", default="", help="a part of the file name of the config to export")
     parser.add_argument("--seconds", type=int, default=400, help="the CPU time for a family")
+    parser.add_argument("--std", type=float, default=1.0, help="the standard deviation of the outputs of each layer")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
@@ -213,12 +224,16 @@ def main() -> None:
     data, work_dir = os.path.abspath(args.data), Path(args.work_dir).resolve()
     work_dir.mkdir(parents=True, exist_ok=True)
     for family, paths in families(args.host, "*").items():
-        wanted = args.config or OTHERS.get(family, CONFIGS.get(args.host, {}).get(family, ""))
+        # Self-supervised families are represented by a classifier that is fine-tuned.
+        tuned = [path for path in paths if path.parent.name == "benchmarks" and "rcnn" not in path.stem]
+        default = "" if tuned else CONFIGS.get(args.host, {}).get(family, "")
+        wanted = args.config or OTHERS.get(family, default)
+        paths = paths if args.config or not tuned else tuned
         path = next((each for each in paths if wanted in each.stem), None)
         if path is None or (args.only and family not in args.only):
             continue
         log, folder = work_dir / f"{args.host}-{family}.log", work_dir / args.host / family
-        row = in_child(lambda: export(args.host, path, data, folder, SIZES[args.host]), log, args.seconds)  # noqa: B023
+        row = in_child(lambda: export(args.host, path, data, folder, SIZES[args.host], args.std), log, args.seconds)  # noqa: B023
         print(
             json.dumps({"host": args.host, "family": family, "config": path.stem, "exports": False} | row), flush=True
         )

@@ -257,6 +257,8 @@ def prepare_mmpretrain(cfg: Any, data: str, size: int) -> None:
         load["color_type"] = "grayscale"
     folder["pipeline"] = [{"type": "SeedBySample"}, load, resize, *label, {"type": "PackInputs"}]
     cfg.train_dataloader = loader(folder, None)
+    if "prototype" in cfg.model:  # the images among which a retriever searches
+        cfg.model.prototype = loader(folder, None)
     for node in walk(cfg.model):
         if "num_classes" in node:
             node["num_classes"] = 4

@@ -10,17 +10,22 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from footplate.inference.exported_detector import (
     _MASK_HEAD,
     OPSET,
     ExportedDetector,
+    _adaptive_max_pool2d,
+    _length,
     _Limit,
+    _max_pool2d,
     _Minimum,
     _paste_masks,
     register_operators,
 )
+from footplate.tasks.structures import InstanceData
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 
@@ -88,6 +93,39 @@ def test_small_scores_keep_their_order(tmp_path: Path) -> None:
     (scores,) = onnxruntime.InferenceSession(path).run(None, {"logits": logits.numpy()})
     assert len(set(scores.tolist())) == 64
     assert torch.allclose(torch.tensor(scores), logits.sigmoid(), rtol=1e-5, atol=0)
+
+
+class _Pooling(torch.nn.Module):
+    max_pool2d: Any = staticmethod(_max_pool2d)
+    adaptive_max_pool2d: Any = staticmethod(_adaptive_max_pool2d)
+
+    def forward(self, images: Tensor) -> Any:
+        height, width = images.shape[2:]
+        halves = self.max_pool2d(images, (height // (height // 2), width // (width // 2)))
+        return self.adaptive_max_pool2d(halves, (height // 3, width // 5))
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
+def test_pooling_is_exported_for_other_sizes(tmp_path: Path) -> None:
+    onnxruntime: Any = importlib.import_module("onnxruntime")
+    module, reference, path = _Pooling(), _Pooling(), str(tmp_path / "a.onnx")
+    reference.max_pool2d, reference.adaptive_max_pool2d = F.max_pool2d, F.adaptive_max_pool2d
+    options: dict[str, Any] = {"input_names": ["images"], "dynamic_axes": {"images": {2: "H", 3: "W"}}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter is deprecated, and the trace depends on sizes
+        torch.onnx.export(module, (torch.zeros(1, 2, 20, 20),), path, dynamo=False, opset_version=OPSET, **options)
+    images = torch.rand(1, 2, 26, 48, generator=torch.Generator().manual_seed(0))
+    (output,) = onnxruntime.InferenceSession(path).run(None, {"images": images.numpy()})
+    assert output.tolist() == reference(images).tolist()
+
+
+def test_lengths_are_traced() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing is deprecated
+        traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
+            lambda boxes: torch.zeros(_length(InstanceData(boxes=boxes))), torch.zeros(3, 4)
+        )
+    assert len(traced(torch.zeros(5, 4))) == 5
 
 
 def test_instances_are_compared_in_any_order() -> None:

@@ -90,6 +90,16 @@ class RandomModel(TwoWayModel):
 
 
 @MODELS.register_module()
+class ShapeModel(TwoWayModel):
+    """A model that converts a shape to a tensor, as deformable attention in MMDetection."""
+
+    __module__ = "mmdet.layers"
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        return inputs * self.scale * torch._shape_as_tensor(inputs)[2]
+
+
+@MODELS.register_module()
 class NoneFromEval(ListModel):
     """A model whose `eval` returns nothing, as that of MMDetection's detectors with a teacher."""
 
@@ -367,6 +377,14 @@ def test_differences_are_found() -> None:
     assert largest_difference([torch.tensor([float("nan")])], [torch.tensor([0.0])]) == float("inf")
 
 
+def test_labels_with_almost_equal_scores_are_interchangeable() -> None:
+    probabilities = torch.tensor([[0.4, 0.4, 0.2], [0.5, 0.3, 0.2]])
+    compare = ExportedModel(torch.nn.Identity()).difference
+    expected = [probabilities, torch.tensor([0, 0])]
+    assert compare([probabilities, torch.tensor([1, 0])], expected) == 0
+    assert compare([probabilities, torch.tensor([1, 1])], expected) == 0.5
+
+
 def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
     target = tmp_path / "a.pt"
@@ -478,6 +496,23 @@ def test_model_that_cannot_be_exported_names_the_line(tmp_path: Path) -> None:
     assert text.splitlines()[0].startswith("the model cannot be exported to torch-export: ")
     assert "test_exporting.py" in text
     assert ".numpy()" in text
+
+
+@needs_onnx
+def test_model_with_parts_of_mmdetection_is_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(request: Any) -> None:  # as `write_traced`, which needs MMDetection
+        export: Any = torch.onnx.export
+        axes = {"images": {2: "H", 3: "W"}}
+        export(
+            request.module, request.inputs.args, request.path, dynamo=False, input_names=["images"], dynamic_axes=axes
+        )
+
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["model"] = {"type": "ShapeModel"}
+    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
+    monkeypatch.setattr("footplate.inference.exporting.write_traced", write)
+    exported = export_model(open_trained(tmp_path / "model.pth", cfg), str(tmp_path / "a.onnx"), "onnx")
+    assert exported.outputs == {"output": (1, 1, "H", "W")}
 
 
 @pytest.mark.parametrize(

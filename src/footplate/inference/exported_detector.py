@@ -4,6 +4,7 @@ The export traces the detector's own `predict`. A trace contains only the operat
 functions in this module make sure that these operations do not depend on the example.
 """
 
+import builtins
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from footplate.inference.exported_model import ExportedModel
 from footplate.models.export_formats import ExportRequest, adaptive_avg_pool2d
 from footplate.models.module_export import ExportError
 from footplate.tasks.detection.data import DetDataSample
+from footplate.tasks.structures import InstanceData
 from footplate_operators import nms as boxes_operators
 
 OPSET = 17
@@ -282,9 +284,12 @@ def traceable() -> Iterator[None]:
     levels = extractor.SingleRoIExtractor.map_roi_levels
     replaced = (
         (torch.onnx, "is_in_onnx_export", lambda: False),  # MMDetection 3.3 imports a missing module otherwise
+        (builtins, "len", _length),
         (Tensor, "split", _split),
         (torch, "squeeze", _squeeze),
         (F, "adaptive_avg_pool2d", adaptive_avg_pool2d),
+        (F, "adaptive_max_pool2d", _adaptive_max_pool2d),
+        (F, "max_pool2d", _max_pool2d),
         (nms.ext_module, "nms", _traced_nms),
         (roi_align.RoIAlignFunction, "symbolic", staticmethod(_roi_align_in_onnx)),
         (deform, "deform_conv2d", deform_conv2d),
@@ -301,16 +306,20 @@ def traceable() -> Iterator[None]:
         yield
 
 
-@traceable()
 def write_traced(request: ExportRequest) -> None:
-    """Writes an ONNX file by tracing, which records only the operations executed for the example."""
+    """Writes an ONNX file by tracing, which records only the operations executed for the example.
+
+    The module is an `ExportedDetector`, or another `ExportedModel` that contains modules of MMDetection.
+    """
     onnx = import_optional("onnx", extra="export", why="exporting to ONNX")
     names, outputs = list(request.inputs.tensors()), list(request.names)
+    is_detector = "boxes" in outputs
     axes = {name: {dim: "NCHW"[dim] for dim in request.dims or ()} for name in names}
-    axes |= {name: {0: "K"} for name in outputs}
-    if request.dims and "masks" in axes:
-        axes["masks"] |= {1: "H", 2: "W"}
-    with _no_stdout():
+    for name, output in zip(outputs, request.module(*request.inputs.args), strict=True):
+        axes[name] = {0: "K"} if is_detector else {}
+        if request.dims and output.dim() > 2:
+            axes[name] |= {output.dim() - 2: "H", output.dim() - 1: "W"}
+    with traceable(), _no_stdout():
         torch.onnx.export(
             request.module,
             request.inputs.args,
@@ -322,7 +331,8 @@ def write_traced(request: ExportRequest) -> None:
             dynamic_axes=axes,
         )
     model = onnx.load(request.path)
-    model.graph.output[outputs.index("boxes")].type.tensor_type.shape.dim[1].dim_value = 4
+    if is_detector:
+        model.graph.output[outputs.index("boxes")].type.tensor_type.shape.dim[1].dim_value = 4
     onnx.helper.set_model_props(model, dict(request.metainfo))
     onnx.save(model, request.path)
 
@@ -341,8 +351,35 @@ def _no_stdout() -> Iterator[None]:
         os.close(null)
 
 
+_len = len
+_torch_max_pool2d = F.max_pool2d
 _torch_split: Any = Tensor.split
 _torch_squeeze = torch.squeeze
+
+
+def _length(values: Any) -> Any:
+    """Returns the length of a container. While the model is traced, torch's own function would fix lengths."""
+    while isinstance(values, InstanceData) and _len(values):
+        values = next(iter(values.values()))
+    return values.shape[0] if isinstance(values, Tensor) and _is_tracing() else _len(values)
+
+
+def _max_pool2d(images: Tensor, *sizes: Any, **options: Any) -> Tensor:
+    """Applies max pooling. Kernel sizes that the model computes from image sizes are constants in ONNX."""
+    sizes = tuple(tuple(map(int, size)) if isinstance(size, tuple) else size for size in sizes)
+    options = {name: tuple(map(int, size)) if isinstance(size, tuple) else size for name, size in options.items()}
+    return _torch_max_pool2d(images, *sizes, **options)  # type: ignore[no-any-return]
+
+
+def _adaptive_max_pool2d(images: Tensor, output_size: Any) -> Tensor:
+    """Applies adaptive max pooling to images of shape ``(..., H, W)``, for any sizes."""
+    for dim, count in zip((-2, -1), output_size, strict=True):
+        size = images.shape[dim]
+        index = torch.arange(count)[:, None]
+        ends = ((index + 1) * size + count - 1) // count
+        pixels = torch.minimum(index * size // count + torch.arange(size // count + 2), ends - 1)
+        images = images.transpose(dim, -1)[..., pixels].amax(-1).transpose(dim, -1)
+    return images
 
 
 def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:

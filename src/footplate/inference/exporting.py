@@ -119,6 +119,7 @@ def export_model(
                 raise ArgumentError(f"{key} can be used only for image models", key=key, found=value)
         return export_call(unwrap_model(model), target, *_example_call(trained), to=to, opset=opset)
     is_detector = any(kind.__module__ == "mmdet.models.detectors.base" for kind in type(model).__mro__)
+    uses_mmdet = any(type(module).__module__.startswith("mmdet.") for module in model.modules())
     if is_detector and to != "onnx":
         raise ExportError(f"MMDetection detectors cannot be exported to {to}", key="--to", notes=["Use --to onnx."])
     if is_detector and opset is not None and opset < OPSET:
@@ -146,10 +147,20 @@ def export_model(
         with temporary_file(target) as path:
             traced = _inputs(_example_images(images.shape))  # so that the image verifies more than its own trace
             request = ExportRequest(module, traced, list(outputs), path, metainfo, opset, dims=(0, 2, 3))
-            if is_detector:
-                request = replace(request, opset=opset or OPSET, dims=(2, 3), write=write_traced)
+            by_trace = replace(
+                request,
+                inputs=_inputs(traced.args[0][:1]),
+                opset=opset or OPSET,
+                dims=(2, 3),
+                write=write_traced,
+            )
             with resizing_any_size():
-                tested, difference, multiple = _write(to, request, examples)
+                try:
+                    tested, difference, multiple = _write(to, by_trace if is_detector else request, examples)
+                except ExportError:  # for example, MMDetection's deformable attention converts shapes to tensors
+                    if is_detector or not uses_mmdet or to != "onnx":
+                        raise
+                    tested, difference, multiple = _write(to, by_trace, examples)
             counts = (1,) if tested[0][0] != len(images) else ()  # the batch size is fixed
             shapes = {
                 name: name_dims((*counts, *output.shape[len(counts) :]), tested) for name, output in outputs.items()

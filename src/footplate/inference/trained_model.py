@@ -72,7 +72,7 @@ class TrainedModel:
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The classes and colors from the checkpoint, or from the config's evaluation data if the checkpoint has none."""
+        """The checkpoint's classes and colors or, if it has none, those in the evaluation section of the config."""
         meta = self.meta
         saved = meta.get("dataset_meta")
         if not isinstance(saved, Mapping):
