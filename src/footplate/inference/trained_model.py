@@ -72,7 +72,7 @@ class TrainedModel:
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The checkpoint's classes and colors or, if it has none, those in the evaluation section of the config."""
+        """The classes and colors in the checkpoint or, by default, in the config's evaluation data."""
         meta = self.meta
         saved = meta.get("dataset_meta")
         if not isinstance(saved, Mapping):
