@@ -121,7 +121,10 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
             self.module = model
 
     def no_sync(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Returns a context manager that disables gradient reduction. With a static graph, the first has no effect."""
+        """Returns a context manager that disables gradient reduction.
+
+        With a static graph, it has no effect when used for the first time.
+        """
         if self.static_graph and not self._has_traced_graph:
             self._has_traced_graph = True
             return nullcontext()
