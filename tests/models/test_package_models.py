@@ -8,7 +8,7 @@ from torch import nn
 
 from footplate.cli.main import main
 from footplate.errors import ArgumentError, FootplateError, MissingExtraError, UnknownNameError
-from footplate.models.package_models import SegmentationModels, TransformersModels, check_offline
+from footplate.models.package_models import SegmentationModels, TimmModels, TransformersModels, check_offline
 from footplate.registry import MODELS
 from footplate.registry.root import PackageModels
 
@@ -36,7 +36,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     timm.model_entrypoint = lambda name: resnet18
     timm.create_model = lambda name, pretrained=False, **settings: nn.Linear(1, settings.get("num_classes", 1))
     monkeypatch.setitem(sys.modules, "timm", timm)
-    monkeypatch.setattr(child("timm"), "_source", None)
+    monkeypatch.setitem(vars(child("timm")), "source", TimmModels(timm))
     return timm  # type: ignore[no-any-return]
 
 
@@ -57,7 +57,7 @@ def test_dotted_path_into_the_package_stays_forbidden(package: ModuleType) -> No
 
 
 def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child("timm"), "_source", None)
+    monkeypatch.delitem(vars(child("timm")), "source", raising=False)
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingExtraError, match=r"needs the package 'timm'.*\n.*footplate\[models\]"):
         MODELS.build({"type": "timm.resnet18"})

@@ -73,6 +73,8 @@ def test_unsupported_service_is_refused_with_advice(registry: object, name: str,
 class Kept(Tracker):
     """Records its calls."""
 
+    package = "json"  # any module
+
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[Any] = []

@@ -31,7 +31,7 @@ def test_read_only_folder_is_unchanged(read_only: Path, name: str) -> None:
     [
         lambda folder: storage.remove(folder / "a"),
         lambda folder: storage.make_dirs(folder / "below"),
-        lambda folder: storage.open_file(folder / "new", "wb"),
+        lambda folder: storage.append_line(str(folder / "new"), ""),
     ],
 )
 def test_forbidden_operation_raises(read_only: Path, act: Callable[[Path], Any]) -> None:

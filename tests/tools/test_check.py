@@ -247,7 +247,7 @@ def test_check_warns_about_labels_even_if_the_trial_fails(tmp_path: Path, caplog
 
 
 def test_check_finds_a_missing_package_of_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     writers = "visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])\n"
     (tmp_path / "tiny.py").write_text(f"{TINY}\n{writers}")
     cfg = Config.fromfile(str(tmp_path / "tiny.py"))

@@ -29,11 +29,7 @@ from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms import BaseTransform, LoadImageFromFile
 from footplate.data.transforms.pipeline import Compose
 from footplate.data.web_dataset import WebDataset
-from footplate.data.workers import (
-    explain_worker_death,
-    is_worker_death,
-    kill_workers,
-)
+from footplate.data.workers import explain_worker_death, is_worker_death, kill_workers
 
 __all__ = [
     "batch_size_of",

@@ -18,6 +18,7 @@ from footplate.storage import is_local, join, missing_path_notes, read_bytes
 
 _logger = logging.getLogger("footplate.data")
 _RETRY_SECONDS = (1.0, 5.0)  # delays before retries of a failed storage request
+Record = dict[str, Any]
 _Result = TypeVar("_Result")
 _SUFFIXES = (".json", ".yaml", ".yml", ".pkl", ".pickle")
 _BUILTINS = {
@@ -129,13 +130,13 @@ def load_data_file(path: str) -> Any:
     Raises:
         DataError: The file cannot be read or parsed, or is a pickle file that contains more than plain data.
     """
-    if not path.lower().endswith(_SUFFIXES):
+    suffix = PurePosixPath(path.lower()).suffix
+    if suffix not in _SUFFIXES:
         raise DataError(
             f"the name of the annotation file '{path}' must end with one of {', '.join(_SUFFIXES)}",
             notes=["Override load_data_list() to read files in a different format."],
         )
     content = read_file(path)
-    suffix = PurePosixPath(path.lower()).suffix
     try:
         if suffix == ".json":
             return json.loads(content)
@@ -160,7 +161,7 @@ def read_file(path: str) -> bytes:
         return with_retries(read_bytes, path)
 
 
-def read_record_file(record: dict[str, Any], key: str) -> bytes:
+def read_record_file(record: Record, key: str) -> bytes:
     """Returns the content of the file at the path `record[key]`.
 
     If a shard dataset has already read the file, removes the content from `record["file_contents"]` and returns it.

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from typing_extensions import Self
 
 from footplate.checks import check_choice, check_count, check_flag
-from footplate.data.annotations import join_root, load_annotations, read_lines
+from footplate.data.annotations import Record, join_root, load_annotations, read_lines
 from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms.pipeline import Compose, Transform
 from footplate.error_context import at_key
@@ -102,8 +102,20 @@ class BaseDataset(Dataset[Any]):
 
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Returns `METAINFO` updated with `metainfo`."""
-        return _load_values(cls.METAINFO, metainfo)
+        """Returns `METAINFO` updated with `metainfo`. Replaces the path of a text file with a list of its lines."""
+        known = ("classes", "palette", *cls.METAINFO)
+        for key in metainfo or {}:
+            near = nearest(key, known, similarity=0.83)  # datasets may have keys such as 'base_classes'
+            if near is not None and str(key).lower() != near.lower():
+                raise ArgumentError(f"unknown metainfo key '{key}'", key=f"metainfo.{key}", suggestion=near)
+        values = copy.deepcopy({**cls.METAINFO, **(metainfo or {})})
+        for key, value in values.items():
+            if isinstance(value, str) and os.path.isfile(value):
+                values[key] = read_lines(value)
+            elif key == "classes" and isinstance(value, str):  # each character would become a class
+                message = f"the class file '{value}' does not exist"
+                raise DataError(message, key=f"metainfo.{key}", notes=missing_path_notes(value))
+        return values
 
     def _join_prefix(self) -> None:
         """Joins the paths in `ann_file` and `data_prefix` to `data_root`."""
@@ -158,7 +170,7 @@ class BaseDataset(Dataset[Any]):
             data_list.extend(parsed if isinstance(parsed, list) else [parsed])
         return data_list
 
-    def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
+    def parse_data_info(self, raw_data_info: Record) -> Record | list[Record]:
         """Converts a raw record to one or more records of the dataset.
 
         By default, only prepends `data_prefix` to the paths in the record.
@@ -177,10 +189,10 @@ class BaseDataset(Dataset[Any]):
         """Returns those records of `self.data_list` that the dataset should keep. By default, returns all of them."""
         return list(self.data_list)
 
-    def get_data_info(self, idx: int) -> dict[str, Any]:
+    def get_data_info(self, idx: int) -> Record:
         """Returns a copy of one record, with its index stored as `sample_idx`."""
         self.full_init()
-        record: dict[str, Any] = self.data_list[idx]
+        record: Record = self.data_list[idx]
         if not self.serialize_data:
             record = copy.deepcopy(record)
         record["sample_idx"] = idx if idx >= 0 else len(self) + idx
@@ -260,26 +272,6 @@ def _shared_flags() -> Tensor:
     flags = torch.zeros(_MAX_FLAGS, dtype=torch.bool, device="cpu")
     flags.share_memory_()  # type: ignore[no-untyped-call]
     return flags
-
-
-def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Merges metainfo into the defaults. Replaces the path of a text file with a list of its lines."""
-    known = ("classes", "palette", *defaults)
-    for key in metainfo or {}:
-        near = nearest(key, known, similarity=0.83)  # datasets may have keys such as 'base_classes'
-        if near is not None and str(key).lower() != near.lower():
-            raise ArgumentError(f"unknown metainfo key '{key}'", key=f"metainfo.{key}", suggestion=near)
-    values: dict[str, Any] = {}
-    for key, value in {**defaults, **(metainfo or {})}.items():
-        if isinstance(value, str) and os.path.isfile(value):
-            values[key] = read_lines(value)
-        elif key == "classes" and isinstance(value, str):  # each character would become a class
-            raise DataError(
-                f"the class file '{value}' does not exist", key=f"metainfo.{key}", notes=missing_path_notes(value)
-            )
-        else:
-            values[key] = copy.deepcopy(value)
-    return values
 
 
 def _select_indices(indices: Indices, size: int) -> Sequence[int]:

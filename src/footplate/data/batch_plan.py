@@ -75,6 +75,7 @@ class BatchPlan:
         self._has_own_batches = self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler
         self.samplers = samplers_of(loader)
         self.custom = [sampler for sampler in self.samplers if is_custom(sampler)]
+        self._custom_names = ", ".join(type(sampler).__name__ for sampler in self.custom)
         self.seed, self.limit = seed, limit
         self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
         self._rank = get_data_rank()
@@ -113,8 +114,8 @@ class BatchPlan:
         if self.custom:
             passes = epoch - self._begun_passes
             if passes > 0:
-                names = ", ".join(type(sampler).__name__ for sampler in self.custom)
-                _logger.info("Restoring %s by replaying %d earlier passes without reading data.", names, passes)
+                message = "Restoring %s by replaying %d earlier passes without reading data."
+                _logger.info(message, self._custom_names, passes)
             for earlier in range(self._begun_passes, epoch):
                 set_epoch(self.samplers, earlier)
                 deque(self.keys(Pass(earlier, 0, end)), maxlen=0)
@@ -165,10 +166,9 @@ class BatchPlan:
         for number, (earlier, indices) in enumerate(chain(isolated, batches), start):
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:
-                    names = ", ".join(type(sampler).__name__ for sampler in self.custom)
                     _logger.warning(
                         "%s yields more samples than its length specifies. Each epoch ends after %d batches.",
-                        names,
+                        self._custom_names,
                         end,
                     )
                 return

@@ -16,6 +16,7 @@ from footplate.registry import FUNCTIONS
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 
 
+@FUNCTIONS.register_module()
 def pseudo_collate(samples: Sequence[Any]) -> Any:
     """Collates N samples with the same structure into lists of N values.
 
@@ -26,6 +27,7 @@ def pseudo_collate(samples: Sequence[Any]) -> Any:
     return _collate(samples, list)
 
 
+@FUNCTIONS.register_module()
 def default_collate(samples: Sequence[Any]) -> Any:
     """Stacks tensors, arrays and numbers into tensors of shape ``(N, ...)``.
 
@@ -74,10 +76,6 @@ def _stack(values: Sequence[Any]) -> Any:
                 notes=["Set collate_fn=dict(type='pseudo_collate') to keep them in a list."],
             ) from error
         raise DataError(f"values of type {type(values[0]).__name__} cannot be stacked: {error}") from error
-
-
-FUNCTIONS.register_module(module=pseudo_collate)
-FUNCTIONS.register_module(module=default_collate)
 
 
 def has_target(batch: Any) -> bool:

@@ -3,20 +3,19 @@
 import importlib
 import math
 from contextlib import suppress
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
-from footplate.errors import DataError, MissingExtraError
+from footplate.errors import DataError, MissingExtraError, import_optional
 from footplate.messages import first_line
 
 _MIN_NUMBERS = 6  # three corners of a polygon
 _MAX_DISTANCE = 10  # from the origin to a polygon corner, as a multiple of the longer image side
 
 
-def coco_package(why: str) -> ModuleType:
+def coco_package(why: str) -> Any:
     """Imports and returns the package that decodes COCO masks and computes COCO metrics.
 
     `why` is the feature that needs the package; it appears in the error message if the package is missing.
@@ -24,10 +23,7 @@ def coco_package(why: str) -> ModuleType:
     Raises:
         MissingExtraError: The package is not installed.
     """
-    try:
-        return importlib.import_module("faster_coco_eval")
-    except ImportError as error:
-        raise MissingExtraError("faster-coco-eval", extra="detection", why=why) from error
+    return import_optional("faster_coco_eval", package="faster-coco-eval", extra="detection", why=why)
 
 
 def mask_tools(why: str) -> Any:
@@ -40,7 +36,7 @@ def mask_tools(why: str) -> Any:
         raise
 
 
-def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def decode_mask(segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Decodes a segmentation in COCO format into a boolean mask of shape ``(H, W)``.
 
     Args:
@@ -67,11 +63,10 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
             runs = tools.merge(tools.frPyObjects(polygons, *shape))
         elif isinstance(segmentation["counts"], list):
             runs = tools.frPyObjects(segmentation, *shape)
-        decoded: npt.NDArray[np.bool_] = tools.decode(runs).astype(bool)
+        return tools.decode(runs).astype(bool)  # type: ignore[no-any-return]
     except (TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError) as error:
         message = f"a segmentation cannot be decoded: {first_line(error)}"
         raise DataError(message, found=str(segmentation)[:60]) from error
-    return decoded
 
 
 def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:

@@ -36,18 +36,13 @@ from footplate.registry import (
     DATASETS,
     FUNCTIONS,
     TRANSFORMS,
-    Registry,
     check_annotations,
     import_lazy,
     using_scope,
 )
 
 _logger = logging.getLogger("footplate.data")
-LOADER_KEYS = (
-    *tuple(inspect.signature(DataLoader.__init__).parameters)[1:],
-    "num_batch_per_epoch",
-    "diff_rank_seed",
-)
+LOADER_KEYS = (*tuple(inspect.signature(DataLoader.__init__).parameters)[1:], "num_batch_per_epoch", "diff_rank_seed")
 _WORKER_KEYS = ("persistent_workers", "prefetch_factor", "timeout", "worker_init_fn", "multiprocessing_context")
 _TIMEOUT = 600  # seconds without a batch before workers are considered hung
 
@@ -88,10 +83,12 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
         ignored = ("sampler", "batch_sampler", "num_batch_per_epoch")
         _drop(settings, ignored, "an IterableDataset chooses its own samples", level=logging.WARNING)
         return _check_ranks(DataLoader(dataset, generator=torch.Generator().manual_seed(seed), **settings))
-    settings["sampler"] = _build_entry(DATA_SAMPLERS, settings, "sampler", dataset=dataset, seed=sampler_seed)
-    if isinstance(settings.get("batch_sampler"), Mapping):
-        arguments = {"sampler": settings.pop("sampler"), "batch_size": settings.pop("batch_size", 1)}
-        settings["batch_sampler"] = _build_entry(DATA_SAMPLERS, settings, "batch_sampler", **arguments)
+    sampler = DATA_SAMPLERS.build_nested(settings.pop("sampler", None), "sampler", dataset=dataset, seed=sampler_seed)
+    if isinstance(batch_sampler := settings.get("batch_sampler"), Mapping):
+        arguments = {"sampler": sampler, "batch_size": settings.pop("batch_size", 1)}
+        settings["batch_sampler"] = DATA_SAMPLERS.build_nested(batch_sampler, "batch_sampler", **arguments)
+    else:
+        settings["sampler"] = sampler
     try:
         return SampleLoader(dataset, seed=seed, **settings)
     except (TypeError, ValueError) as error:  # torch checks the other arguments
@@ -115,9 +112,8 @@ def check_dataloader(cfg: Any) -> None:
             raise BuildError(f"'{key}' must be an object, or a dict with a 'type' key", key=key, found=value)
     with at_key("dataset"):
         _check_dataset(cfg["dataset"])
-    if isinstance(cfg.get("sampler"), Mapping):
-        with at_key("sampler"):
-            DATA_SAMPLERS.check(cfg["sampler"], dataset=None, seed=0)
+    with at_key("sampler"):
+        DATA_SAMPLERS.check(cfg.get("sampler"), dataset=None, seed=0)
     build_collate(cfg)
 
 
@@ -206,7 +202,7 @@ def _checked_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 def _build_dataset(cfg: Any) -> Any:
     """Builds and initializes a dataset. Raises a DataError if the dataset is empty."""
-    dataset = _build_entry(DATASETS, {"dataset": cfg}, "dataset")
+    dataset = DATASETS.build_nested(cfg, "dataset")
     with at_key("dataset"):
         if hasattr(dataset, "full_init"):
             with located(cfg):
@@ -279,15 +275,6 @@ def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., 
     known = {"num_workers": settings.get("num_workers", 0), "rank": get_data_rank(), "seed": seed}
     accepted = inspect.signature(function).parameters.keys() - cfg.keys()
     return partial(function, **{key: value for key, value in known.items() if key in accepted})
-
-
-def _build_entry(registry: Registry, settings: Mapping[str, Any], key: str, **arguments: Any) -> Any:
-    """Returns `settings[key]`. If the value is a config dict, returns the object built from it and `arguments`."""
-    entry = settings.get(key)
-    if not isinstance(entry, Mapping):
-        return entry
-    with at_key(key):
-        return registry.build(entry, **arguments)
 
 
 def _drop(settings: dict[str, Any], keys: Iterable[str], reason: str, *, level: int = logging.INFO) -> None:

@@ -5,7 +5,7 @@ import math
 import operator
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate, chain
 from typing import Any
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from footplate.checks import check_count, check_number
-from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS
 
 _logger = logging.getLogger("footplate.data")
+ShardNumbers = NDArray[np.int32]  # the shard index of each sample, (N,)
 
 
 class _DatasetWrapper(Dataset[Any]):
@@ -79,14 +79,11 @@ class ConcatDataset(_DatasetWrapper):
     """
 
     def __init__(
-        self,
-        datasets: Sequence[Any],
-        lazy_init: bool = False,
-        ignore_keys: str | Sequence[str] | None = None,
+        self, datasets: Sequence[Any], lazy_init: bool = False, ignore_keys: str | Sequence[str] | None = None
     ) -> None:
         if not datasets:
             raise ArgumentError("ConcatDataset needs at least one dataset", key="datasets")
-        self.datasets = [_build(dataset, f"datasets[{index}]") for index, dataset in enumerate(datasets)]
+        self.datasets = [DATASETS.build_nested(dataset, f"datasets[{index}]") for index, dataset in enumerate(datasets)]
         ignored = {ignore_keys} if isinstance(ignore_keys, str) else set(ignore_keys or ())
         first = _metainfo(self.datasets[0])
         for index, dataset in enumerate(self.datasets[1:], 1):
@@ -119,7 +116,7 @@ class ConcatDataset(_DatasetWrapper):
         which = bisect_right(ends, idx)
         return which, idx - (ends[which - 1] if which else 0)
 
-    def shard_numbers(self) -> NDArray[np.int32]:
+    def shard_numbers(self) -> ShardNumbers:
         """Returns the shard index of each sample as an array of shape ``(N,)``.
 
         Shards are numbered across all datasets.
@@ -147,14 +144,14 @@ class RepeatDataset(_DatasetWrapper):
 
     def __init__(self, dataset: Any, times: int, lazy_init: bool = False) -> None:
         self.times = check_count("times", times)
-        self.dataset = _build(dataset, "dataset")
+        self.dataset = DATASETS.build_nested(dataset, "dataset")
         super().__init__(lazy_init=lazy_init)
 
     def __len__(self) -> int:
         self.full_init()
         return self.times * len(self.dataset)
 
-    def shard_numbers(self) -> NDArray[np.int32]:
+    def shard_numbers(self) -> ShardNumbers:
         """Returns the shard index of each sample as an array of shape ``(N,)``.
 
         Each repetition of a shard counts as a separate shard, so that a sampler with `shard_window` does not mix the
@@ -192,7 +189,7 @@ class ClassBalancedDataset(_DatasetWrapper):
         check_number("oversample_thr", oversample_thr, above=0, most=1)
         self.oversample_thr = oversample_thr
         self._indices: list[int] = []
-        self.dataset = _build(dataset, "dataset")
+        self.dataset = DATASETS.build_nested(dataset, "dataset")
         super().__init__(lazy_init=lazy_init)
 
     def full_init(self) -> None:
@@ -228,7 +225,7 @@ class ClassBalancedDataset(_DatasetWrapper):
         self.full_init()
         return len(self._indices)
 
-    def shard_numbers(self) -> NDArray[np.int32]:
+    def shard_numbers(self) -> ShardNumbers:
         """Returns the shard index of each sample as an array of shape ``(N,)``.
 
         All copies of a sample are in the same shard.
@@ -267,7 +264,7 @@ def combined_digest(dataset: Any) -> str | None:
     return " ".join(digest for digest in digests if isinstance(digest, str)) or None
 
 
-def shard_numbers(dataset: Any) -> NDArray[np.int32]:
+def shard_numbers(dataset: Any) -> ShardNumbers:
     """Returns the shard index of each sample as an array of shape ``(N,)``. The dataset may be wrapped.
 
     Raises:
@@ -279,17 +276,10 @@ def shard_numbers(dataset: Any) -> NDArray[np.int32]:
     return dataset.shard_numbers()  # type: ignore[no-any-return]
 
 
-def _join_shards(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+def _join_shards(parts: Sequence[ShardNumbers]) -> ShardNumbers:
     """Concatenates shard indices, with offsets that keep the shards of different parts distinct."""
     firsts = accumulate((int(part.max(initial=-1)) + 1 for part in parts), initial=0)
     return np.concatenate([part + first for part, first in zip(parts, firsts, strict=False)])
-
-
-def _build(dataset: Any, key: str) -> Any:
-    if not isinstance(dataset, Mapping):
-        return dataset
-    with at_key(key):
-        return DATASETS.build(dataset)
 
 
 def _metainfo(dataset: Any) -> dict[str, Any]:

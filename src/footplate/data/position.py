@@ -67,9 +67,18 @@ def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
 
 
 def position_in(loader: Any) -> "DataPosition":
-    """Creates the object that tracks the position in a training loader, starting at the beginning."""
-    stateful = None if isinstance(loader, SampleLoader) else _find_stateful(loader)
-    return DataPosition(loader) if stateful is None else StatefulPosition(loader, stateful)
+    """Creates the object that tracks the position in a training loader, starting at the beginning.
+
+    A loader or an iterable dataset with its own state tracks the position itself, unless workers read the dataset.
+    """
+    dataset = dataset_of(loader)
+    owners = [] if isinstance(loader, SampleLoader) else [loader]
+    if isinstance(dataset, torch.utils.data.IterableDataset) and not getattr(loader, "num_workers", 0):
+        owners.append(dataset)
+    for owner in owners:
+        if hasattr(owner, "state_dict") and hasattr(owner, "load_state_dict"):
+            return StatefulPosition(loader, owner)
+    return DataPosition(loader)
 
 
 class DataPosition:
@@ -145,7 +154,7 @@ class DataPosition:
             epoch, batch = self._locate(iteration)
         else:
             batch = iteration - epoch * len(self._loader)
-        optional = {"dataset": self._digest(), **self._own_state(epoch)}
+        optional = {"dataset": combined_digest(dataset_of(self._loader)), **self._own_state(epoch)}
         present = {key: state for key, state in optional.items() if state is not None}
         return {"epoch": epoch, "batch": batch, **self._settings(), **present}
 
@@ -249,7 +258,7 @@ class DataPosition:
 
     def _check_dataset(self, saved: str | None) -> None:
         """Raises a DataError if the digest of a shard dataset differs from the one in the checkpoint."""
-        if saved is not None and self._digest() not in (None, saved):
+        if saved is not None and combined_digest(dataset_of(self._loader)) not in (None, saved):
             raise DataError(
                 "the training dataset's files have changed since the checkpoint was saved",
                 key="train_dataloader.dataset",
@@ -258,9 +267,6 @@ class DataPosition:
                     "Restore the files, or start a new run from the weights with `load_from` to train on the new ones.",
                 ],
             )
-
-    def _digest(self) -> str | None:
-        return combined_digest(dataset_of(self._loader))
 
 
 class StatefulPosition(DataPosition):
@@ -315,16 +321,3 @@ class StatefulPosition(DataPosition):
             )
         self._stateful.load_state_dict(ranks[get_rank()])
         self._is_restored = True
-
-
-def _find_stateful(loader: Any) -> Any:
-    """Returns the object whose `state_dict` contains the position in the data, or None if none exists.
-
-    This is the loader itself, or an iterable dataset that is read in this process.
-    """
-    dataset = dataset_of(loader)
-    candidates = [loader]
-    if isinstance(dataset, torch.utils.data.IterableDataset) and not getattr(loader, "num_workers", 0):
-        candidates.append(dataset)
-    methods = ("state_dict", "load_state_dict")
-    return next((candidate for candidate in candidates if all(hasattr(candidate, name) for name in methods)), None)

@@ -75,11 +75,11 @@ def seed_albumentations() -> None:
 @contextmanager
 def preserve_random_state() -> Iterator[None]:
     """Restores the global CPU generators of Python, numpy and torch at the end of the block."""
-    states = _get_states()
+    states = random_states()
     try:
         yield
     finally:
-        _set_states(states)
+        set_random_states(states)
 
 
 class SampleGenerators:
@@ -114,19 +114,21 @@ def with_separate_generators(iterator: Iterator[_Item], seed: int) -> Iterator[_
             if states is None:
                 seed_generators(seed)
             else:
-                _set_states(states)
+                set_random_states(states)
             item = next(iterator, _END)
-            states = _get_states()
+            states = random_states()
         if item is _END:
             return
         yield item  # type: ignore[misc]  # not _END
 
 
-def _get_states() -> tuple[Any, ...]:
+def random_states() -> tuple[Any, ...]:
+    """Returns the states of the global CPU generators of Python, numpy and torch."""
     return random.getstate(), np.random.get_state(), torch.get_rng_state()
 
 
-def _set_states(states: tuple[Any, ...]) -> None:
+def set_random_states(states: tuple[Any, ...]) -> None:
+    """Restores the states that `random_states` returned."""
     random.setstate(states[0])
     np.random.set_state(states[1])
     torch.set_rng_state(states[2])
@@ -149,7 +151,9 @@ def capture_rng() -> dict[str, Any]:
     version, words, spare = random.getstate()
     devices: dict[str, list[torch.Tensor]] = {}
     if (device_type := _accelerator()) is not None:
-        devices[device_type] = [_module(device_type).get_rng_state(index) for index in _indices_of(device_type)]
+        devices[device_type] = [
+            torch.get_device_module(device_type).get_rng_state(index) for index in _indices_of(device_type)
+        ]
     name, keys, position, has_spare, normal = np.random.get_state(legacy=True)
     return {
         "python": {"version": version, "words": torch.tensor(words, dtype=torch.int64), "spare": spare},
@@ -165,21 +169,21 @@ def capture_rng() -> dict[str, Any]:
     }
 
 
-def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
+def restore_rng(state: Mapping[str, Any]) -> None:
     """Restores the state that `capture_rng` returned.
 
     Checks the whole state before changing any generator; see `check_rng` for the errors. Skips devices that do not
-    exist on this machine, with a warning. `part` is the key path of the state in the checkpoint, for error messages.
+    exist on this machine, with a warning.
     """
-    checked = check_rng(state, part)
-    _set_states(checked)
+    checked = check_rng(state)
+    set_random_states(checked)
     for device_type, states in checked.devices.items():
         indices = _indices_of(device_type)
         if len(indices) != len(states):
             message = "The checkpoint was saved with %d device(s) of type '%s', but this machine has %d."
             _logger.warning(message, len(states), device_type, len(indices))
         for index, device_state in zip(indices, states, strict=False):
-            _module(device_type).set_rng_state(device_state, index)
+            torch.get_device_module(device_type).set_rng_state(device_state, index)
 
 
 def check_rng(state: Any, part: str = "random") -> RngStates:
@@ -240,7 +244,3 @@ def _accelerator() -> str | None:
 def _indices_of(device_type: str) -> range:
     """Returns the indices of all devices of a type on this machine."""
     return range(torch.accelerator.device_count() if device_type == _accelerator() else 0)
-
-
-def _module(device_type: str) -> Any:
-    return torch.get_device_module(device_type)

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from footplate import storage
 from footplate.checks import check_flag
-from footplate.data.annotations import explain_read_errors, join_root, with_retries
+from footplate.data.annotations import Record, explain_read_errors, join_root, with_retries
 from footplate.data.base_dataset import BaseDataset
 from footplate.data.shared_memory import RecordStore
 from footplate.errors import DataError, FootplateError
 from footplate.registry import DATASETS
+from footplate.storage.paths import Path
 
 _logger = logging.getLogger("footplate.data")
 DEFAULT_FOLDER = os.path.join("~", ".cache", "footplate", "shards")
@@ -134,7 +135,7 @@ class WebDataset(BaseDataset):
 
     def __init__(
         self,
-        shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        shards: Path | Sequence[Path],
         fields: Mapping[str, str] | None = None,
         data_root: str | None = "",
         *,
@@ -174,7 +175,7 @@ class WebDataset(BaseDataset):
         self.full_init()
         return self._digest
 
-    def get_data_info(self, idx: int) -> dict[str, Any]:
+    def get_data_info(self, idx: int) -> Record:
         """Reads a sample and returns its record. `file_contents` maps path keys to the bytes of the files."""
         self.full_init()
         return self._read_record(idx, self.data_list[idx][2])
@@ -202,7 +203,7 @@ class WebDataset(BaseDataset):
                 yield number, key, _choose(self._fields, files, key, shard.path)
         self._digest = digest.hexdigest()
 
-    def _read_record(self, idx: int, files: Mapping[str, Member]) -> dict[str, Any]:
+    def _read_record(self, idx: int, files: Mapping[str, Member]) -> Record:
         """Reads the files of a sample and returns them as a record."""
         number, key, _ = self.data_list[idx]
         shard = self._shards[number]
@@ -210,7 +211,7 @@ class WebDataset(BaseDataset):
         paths = {field: storage.join(shard.path, files[field].name) for field in files if field.endswith("_path")}
         others = [field for field in files if field not in paths]
         values = {field: _parse(field, contents[field], files[field], shard.path) for field in others}
-        record: dict[str, Any] = {}
+        record: Record = {}
         if self._metainfo.get("classes") is not None:
             record["num_classes"] = len(self._metainfo["classes"])
         if "seg_map_path" in paths:
@@ -222,11 +223,14 @@ class WebDataset(BaseDataset):
         if isinstance(label, int) and count is not None and not 0 <= label < count:
             message = f"the class of the sample '{key}' in the shard '{shard.path}' must be between 0 and {count - 1}"
             raise DataError(message, found=label)
-        record |= {"sample_idx": idx if idx >= 0 else len(self) + idx, "sample_key": key}
-        return {**record, "file_contents": {field: contents[field] for field in paths}}
+        return record | {
+            "sample_idx": idx if idx >= 0 else len(self) + idx,
+            "sample_key": key,
+            "file_contents": {field: contents[field] for field in paths},
+        }
 
 
-def expand_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], root: str = "") -> list[str]:
+def expand_shards(shards: Path | Sequence[Path], root: str = "") -> list[str]:
     """Expands `shards` to a list of paths. A folder stands for the `.tar` files in it.
 
     Args:
@@ -262,9 +266,8 @@ def _expand_ranges(path: str) -> list[str]:
     first, last = match.groups()
     width = len(first) if first.startswith("0") else 0
     numbers = [f"{number:0{width}d}" for number in range(int(first), int(last) + 1)]
-    before = path[: match.start()]
-    after = path[match.end() :]
-    return [expanded for number in numbers for expanded in _expand_ranges(before + number + after)]
+    paths = [path[: match.start()] + number + path[match.end() :] for number in numbers]
+    return list(chain.from_iterable(map(_expand_ranges, paths)))
 
 
 def _split_fields(fields: Mapping[str, str]) -> _Fields:

@@ -147,7 +147,7 @@ def explain_worker_death(error: Exception, loaders: Collection[Any]) -> DataErro
         for process, index in loader.worker_progress.samples().items()
     }
     message = f"{error} {error.__cause__ or ''}"  # torch may mention the signal only in the cause
-    explained = _explain_timeout(message, samples) or _explain_death(message, samples)
+    explained = _explain(message, samples)
     if explained is not None:
         kill_workers(loaders)
         for note in getattr(error, "__notes__", ()):
@@ -185,33 +185,27 @@ def _with_workers(loaders: Iterable[Any]) -> list[Any]:
     return [loader for loader in loaders if getattr(loader, "worker_progress", None) is not None]
 
 
-def _explain_timeout(message: str, samples: Mapping[int, int]) -> DataError | None:
-    timeout = _TIMEOUT.search(message)
-    if timeout is None:
-        return None
-    reading = ", ".join(map(str, samples.values()))
-    return DataError(
-        f"the data loader's workers returned no batch within {timeout[1]} s; they were reading samples {reading}",
-        notes=["Increase the data loader's `timeout`, or set it to 0 to wait indefinitely."],
-    )
-
-
-def _explain_death(message: str, samples: Mapping[int, int]) -> DataError | None:
-    """Converts torch's message about a dead worker to an error that identifies the sample.
+def _explain(message: str, samples: Mapping[int, int]) -> DataError | None:
+    """Converts torch's message about hung or dead workers to an error that identifies the samples.
 
     Returns None if the message is not about one of these workers.
     """
+    if timeout := _TIMEOUT.search(message):
+        reading = ", ".join(map(str, samples.values()))
+        return DataError(
+            f"the data loader's workers returned no batch within {timeout[1]} s; they were reading samples {reading}",
+            notes=["Increase the data loader's `timeout`, or set it to 0 to wait indefinitely."],
+        )
     processes = _PIDS.search(message)
-    killed = _SIGNAL.search(message)
     numbers = map(int, processes[1].split(",")) if processes else ()
     process = next((number for number in numbers if number in samples), None)
     if process is None:
         return None
-    if killed:
-        reason = f"killed by a signal: {killed[1].strip()}"
-        hint = _HINTS.get(killed[1].strip(), _CRASHED)
-    else:
-        reason = "exited without an exception, for example through os._exit() or a crash"
-        hint = _CRASHED
+    reason = "exited without an exception, for example through os._exit() or a crash"
+    hint = _CRASHED
+    if killed := _SIGNAL.search(message):
+        name = killed[1].strip()
+        reason = f"killed by a signal: {name}"
+        hint = _HINTS.get(name, _CRASHED)
     message = f"a data loader worker died while reading sample {samples[process]}"
     return DataError(message, notes=[f"process {process}: {reason}", hint])

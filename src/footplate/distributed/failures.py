@@ -73,8 +73,7 @@ def record_error(message: str, document: Mapping[str, Any]) -> None:
         message: The error message.
         document: The error as data, for programs that read the file.
     """
-    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if path:
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         extra = {"py_callstack": message, "timestamp": str(int(time.time()))}
         with open(path, "w", encoding="utf-8") as file:
             json.dump({"message": {"message": message, "extraInfo": extra}, "document": dict(document)}, file)

@@ -93,8 +93,10 @@ def FullyShard(  # noqa: N802 - the name that configs use
         return module
     from torch.distributed import fsdp
 
-    settings: dict[str, Any] = {"mp_policy": fsdp.MixedPrecisionPolicy(**precision)}
-    settings["reshard_after_forward"] = reshard_after_forward
+    settings: dict[str, Any] = {
+        "mp_policy": fsdp.MixedPrecisionPolicy(**precision),
+        "reshard_after_forward": reshard_after_forward,
+    }
     if offload:
         settings["offload_policy"] = fsdp.CPUOffloadPolicy(pin_memory=torch.accelerator.is_available())
     settings["mesh"], layer_mesh = _device_meshes(next(module.parameters()).device.type, mesh, layer_size)

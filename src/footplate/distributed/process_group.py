@@ -93,9 +93,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
     """
     settings = check_dist_cfg(dist_cfg or {})
     launcher = active_launcher(launcher)
-    if launcher != "none" and is_distributed():
-        return False
-    info = find_rank_info(launcher, settings.get("port"))
+    info = None if is_distributed() else find_rank_info(launcher, settings.get("port"))
     if info is None:
         return False
     info.export()

@@ -64,8 +64,7 @@ def distribute_like(value: Tensor, like: Tensor) -> Tensor:
         return torch.as_tensor(value.redistribute(mesh, placements))  # type: ignore[attr-defined]
     from torch.distributed.tensor import distribute_tensor
 
-    sharded: Tensor = distribute_tensor(value.to(mesh.device_type), mesh, placements, src_data_rank=None)
-    return sharded
+    return distribute_tensor(value.to(mesh.device_type), mesh, placements, src_data_rank=None)
 
 
 def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:

@@ -182,11 +182,7 @@ def unwrap_model(model: nn.Module) -> nn.Module:
 
 
 def wrap_model(
-    model: nn.Module,
-    cfg: Mapping[str, Any] | None,
-    *,
-    find_unused_parameters: bool = False,
-    sync_bn: str | None = None,
+    model: nn.Module, cfg: Mapping[str, Any] | None, *, find_unused_parameters: bool = False, sync_bn: str | None = None
 ) -> nn.Module:
     """Wraps a model for distributed training. With a single process, returns the model without a wrapper.
 
@@ -199,8 +195,9 @@ def wrap_model(
     model = synchronize_batch_norm(model, sync_bn)
     set_tensor_parallel_size(1)
     with at_key("model_wrapper_cfg"):
-        name = (cfg or {}).get("type", _USUAL_WRAPPER)
-        if MODEL_WRAPPERS.resolve(name, cfg or {}) is FullyShard:
+        cfg = cfg or {}
+        name = cfg.get("type", _USUAL_WRAPPER)
+        if MODEL_WRAPPERS.resolve(name, cfg) is FullyShard:
             model = MODEL_WRAPPERS.build(cfg, module=model)  # with a single process, this only checks the arguments
         if cfg and not is_distributed():
             _logger.info("Ignoring %s, because there is only one process.", name)
@@ -208,12 +205,11 @@ def wrap_model(
             raise ArgumentError("sync_bn cannot be combined with tensor_parallel", key="tensor_parallel", found=sync_bn)
         if is_sharded(model) or not is_distributed():
             return model
-        settings = with_origins({"type": name, "find_unused_parameters": find_unused_parameters, **(cfg or {})}, cfg)
+        settings = with_origins({"type": name, "find_unused_parameters": find_unused_parameters, **cfg}, cfg)
         device = next(model.parameters()).device
         if device.type == "cuda":
             settings.setdefault("device_ids", [device.index])
-        wrapped: nn.Module = MODEL_WRAPPERS.build(settings, module=model)
-        return wrapped
+        return MODEL_WRAPPERS.build(settings, module=model)  # type: ignore[no-any-return]
 
 
 def check_model_wrapper(cfg: Mapping[str, Any]) -> None:
@@ -256,8 +252,7 @@ def synchronize_batch_norm(model: nn.Module, sync_bn: str | None = None) -> nn.M
         return model
     if sync_bn:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    device = next((parameter.device.type for parameter in model.parameters()), "cpu")
-    if device == "cpu":
+    if next((parameter.device.type for parameter in model.parameters()), "cpu") == "cpu":
         _convert_sync_layers(model, RankwiseBatchNorm)
     return model
 
@@ -320,8 +315,7 @@ class _AllReduceSum(torch.autograd.Function):
 
 
 def _all_reduce_sum(values: Tensor) -> Tensor:
-    total: Tensor = _AllReduceSum.apply(values)  # type: ignore[no-untyped-call]
-    return total
+    return _AllReduceSum.apply(values)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _convert_sync_layers(model: nn.Module, layer_class: type[nn.BatchNorm2d | nn.SyncBatchNorm]) -> int:

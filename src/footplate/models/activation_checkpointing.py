@@ -1,16 +1,15 @@
 """Activation checkpointing, which makes selected modules recompute their activations in the backward pass."""
 
-import random
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from footplate.checkpoint.serializable import tensors_in
+from footplate.data.rng import random_states, set_random_states
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.module_selection import Selection, select_modules
@@ -60,7 +59,7 @@ def _checkpointed(module_class: type[nn.Module]) -> type[nn.Module]:
 
         settings: dict[str, Any] = {"use_reentrant": False}
         if not torch.compiler.is_compiling():  # the compiler itself discards changes to buffers
-            # One context manager for each of the two computations. PyTorch restores its own random generators.
+            # One context manager for each of the two computations. PyTorch restores the generators of accelerators.
             settings["context_fn"] = lambda: (nullcontext(), _Repeating(self, (args, kwargs)))
         # Pass keyword arguments as a dict: torch looks for tensors in it to determine their devices.
         return checkpoint(lambda positional, named: run(*positional, **named), args, kwargs, **settings)
@@ -71,7 +70,7 @@ def _checkpointed(module_class: type[nn.Module]) -> type[nn.Module]:
 
 
 class _Repeating(AbstractContextManager[None]):
-    """Restores a module's buffers and the Python and NumPy random states while its activations are recomputed.
+    """Restores a module's buffers and the CPU random states while its activations are recomputed.
 
     The state to restore is recorded when an instance is created. On exit, the state from before entry is restored.
     """
@@ -85,7 +84,7 @@ class _Repeating(AbstractContextManager[None]):
             for part in module.modules()
             for name, buffer in part.named_buffers(recurse=False)
         ]
-        self._states = random.getstate(), np.random.get_state()
+        self._states = random_states()
 
     def __enter__(self) -> None:
         if any(tensor._version != version for tensor, version in self._inputs):
@@ -98,16 +97,12 @@ class _Repeating(AbstractContextManager[None]):
                 notes=["Set inplace=False, or select the module that contains it."],
             )
         self._present = [(part, name, getattr(part, name)) for part, name, _ in self._buffers]
-        self._present_states = random.getstate(), np.random.get_state()
+        self._present_states = random_states()
         for part, name, buffer in self._buffers:
             setattr(part, name, buffer.clone())
-        self._set_states(self._states)
+        set_random_states(self._states)
 
     def __exit__(self, *error: object) -> None:
         for part, name, buffer in self._present:
             setattr(part, name, buffer)
-        self._set_states(self._present_states)
-
-    def _set_states(self, states: tuple[Any, Any]) -> None:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
+        set_random_states(self._present_states)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from footplate.distributed import unwrap_model
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
-from footplate.models.base_module import BaseModule
+from footplate.models.base_module import BaseModule, InitCfg
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.registry import MODELS
 
@@ -41,9 +41,7 @@ class BaseModel(BaseModule, ABC):
     """
 
     def __init__(
-        self,
-        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
-        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        self, data_preprocessor: nn.Module | Mapping[str, Any] | None = None, init_cfg: InitCfg = None
     ) -> None:
         super().__init__(init_cfg)
         preprocessor: Any = BaseDataPreprocessor() if data_preprocessor is None else data_preprocessor
@@ -105,8 +103,7 @@ class BaseModel(BaseModule, ABC):
         if isinstance(data, (list, tuple)):
             return self(*data, mode=mode)
         raise ArgumentError(
-            "a data preprocessor must return a dict, list or tuple with the arguments of forward()",
-            found=type(data),
+            "a data preprocessor must return a dict, list or tuple with the arguments of forward()", found=type(data)
         )
 
 
@@ -124,8 +121,7 @@ class BaseTTAModel(BaseModel):
         self, module: nn.Module | Mapping[str, Any], data_preprocessor: nn.Module | Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(data_preprocessor)
-        with at_key("module"):
-            self.module: Any = MODELS.build(module) if isinstance(module, Mapping) else module
+        self.module: Any = MODELS.build_nested(module, "module")
 
     @abstractmethod
     def merge_preds(self, data_samples_list: list[list[Any]]) -> list[Any]:
@@ -188,9 +184,7 @@ def split_views(data: Any) -> list[Any]:
     return [dict(zip(data, view, strict=True)) for view in views] if isinstance(data, Mapping) else views
 
 
-def parse_losses(
-    losses: Mapping[str, Tensor | Sequence[Tensor]],
-) -> tuple[Tensor, dict[str, Tensor]]:
+def parse_losses(losses: Mapping[str, Tensor | Sequence[Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
     """Sums the losses and prepares all values for logging.
 
     Args:

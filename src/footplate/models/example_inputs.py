@@ -67,11 +67,10 @@ def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
             found=list(kwargs) or f"{len(args)} positional arguments",
             notes=["Pass a tensor, a tuple of positional arguments or a dict of keyword arguments."],
         ) from mismatch
-    order = list(signature.parameters)
     names = [name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL][: len(args)]
     names += [f"input_{index}" for index in range(len(names), len(args))]
-    ordered = sorted(kwargs, key=lambda name: order.index(name) if name in order else len(order))
-    inputs = Inputs(args, {name: kwargs[name] for name in ordered}, tuple(names)).on_cpu()
+    ordered = {name: kwargs[name] for name in (*signature.parameters, *kwargs) if name in kwargs}
+    inputs = Inputs(args, ordered, tuple(names)).on_cpu()
     if not inputs.tensors():
         raise ArgumentError("the example must contain a tensor", key="example", found=args or dict(kwargs))
     return inputs

@@ -97,9 +97,7 @@ def _write_onnx(request: ExportRequest) -> None:
     written = program.model.opset_imports.get("")
     if request.opset not in (None, written):  # torch only warns
         raise ArgumentError(
-            f"the model cannot be exported with opset {request.opset}",
-            key="--opset",
-            notes=[f"Use opset {written}."],
+            f"the model cannot be exported with opset {request.opset}", key="--opset", notes=[f"Use opset {written}."]
         )
     for value in program.model.graph.inputs:  # torch writes fixed dimensions as names, which would accept other sizes
         shape: Any = value.shape
@@ -145,8 +143,7 @@ def _write_torch_export(request: ExportRequest) -> None:
 
 
 def _open_torch_export(path: str) -> Run:
-    module = torch.export.load(path).module()
-    return lambda inputs: module(*inputs.args, **inputs.kwargs)
+    return _run_with(torch.export.load(path).module())
 
 
 def _write_torchscript(request: ExportRequest) -> None:
@@ -159,7 +156,10 @@ def _write_torchscript(request: ExportRequest) -> None:
 
 
 def _open_torchscript(path: str) -> Run:
-    module = torch.jit.load(path)  # type: ignore[no-untyped-call]
+    return _run_with(torch.jit.load(path))  # type: ignore[no-untyped-call]
+
+
+def _run_with(module: nn.Module) -> Run:
     return lambda inputs: module(*inputs.args, **inputs.kwargs)
 
 
@@ -197,8 +197,8 @@ def difference_of(run: Run, module: nn.Module, inputs: Inputs, compare: Compare 
 
     The function `compare`, by default `largest_difference`, computes the difference.
     """
-    expected = list(named_tensors("output", module(*inputs.args, **inputs.kwargs)).values())
-    return (compare or largest_difference)(list(named_tensors("output", run(inputs)).values()), expected)
+    outputs, expected = (list(named_tensors("output", call(inputs)).values()) for call in (run, _run_with(module)))
+    return (compare or largest_difference)(outputs, expected)
 
 
 def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

@@ -19,13 +19,7 @@ from footplate.checkpoint import write_safetensors
 from footplate.errors import ArgumentError, FootplateError
 from footplate.messages import one_line
 from footplate.models.example_inputs import Inputs, inputs_of, named_tensors
-from footplate.models.export_formats import (
-    FORMATS,
-    ExportRequest,
-    Run,
-    difference_of,
-    exportable_operators,
-)
+from footplate.models.export_formats import FORMATS, ExportRequest, Run, difference_of, exportable_operators
 
 SAFETENSORS = "safetensors"
 SUFFIXES = {**{name: format_.suffix for name, format_ in FORMATS.items()}, SAFETENSORS: f".{SAFETENSORS}"}

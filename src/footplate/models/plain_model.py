@@ -28,7 +28,6 @@ _ADVICE = (
     "derive the model from BaseModel instead."
 )
 _OPTIMIZERS = ("optimizer", "optimizers")
-_VALIDATION_ADVICE = "Pass validation_step=..., a function of (model, batch) that returns the predictions."
 
 
 class _WholeBatch(BaseDataPreprocessor):
@@ -50,27 +49,27 @@ class TrainStep:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
-        self._info = MessageHub.get_current_instance().runtime_info
+        self._info: dict[str, int] = MessageHub.get_current_instance().runtime_info
 
     @property
     def epoch(self) -> int:
         """The number of completed epochs."""
-        return int(self._info["epoch"])
+        return self._info["epoch"]
 
     @property
     def iter(self) -> int:
         """The number of completed iterations."""
-        return int(self._info["iter"])
+        return self._info["iter"]
 
     @property
     def max_epochs(self) -> int:
         """The number of epochs in the run."""
-        return int(self._info["max_epochs"])
+        return self._info["max_epochs"]
 
     @property
     def max_iters(self) -> int:
         """The number of iterations in the run."""
-        return int(self._info["max_iters"])
+        return self._info["max_iters"]
 
     def log(self, name: str, value: Any) -> None:
         """Logs a number or a tensor with one element, as if `training_step` had returned it in a dict."""
@@ -208,9 +207,7 @@ class PlainModel(ModelWrapper, BaseModel):
             self._validated = data, batch, output
         return output
 
-    def test_step(self, data: Any) -> Any:
-        """Returns the predictions for one batch; see `val_step`."""
-        return self.val_step(data)
+    test_step = val_step
 
     def val_loss(self, data: Any) -> dict[str, Tensor]:
         """Returns the values to log for one validation batch as scalar tensors, with the total loss as "loss".
@@ -270,7 +267,10 @@ class PlainModel(ModelWrapper, BaseModel):
                 raise ArgumentError(
                     f"the forward method of '{type(self.module).__name__}' does not accept the batch: {mismatch}",
                     found=list(kwargs) or f"{len(args)} positional arguments",
-                    notes=[self._advice, _VALIDATION_ADVICE],
+                    notes=[
+                        self._advice,
+                        "Pass validation_step=..., a function of (model, batch) that returns the predictions.",
+                    ],
                 ) from error
             raise
 

@@ -10,11 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from footplate.records.base_writer import InitTracker, Tracker
+from footplate.records.base_writer import ImageArray, InitTracker, Tracker
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
@@ -62,18 +60,16 @@ class ClearMLVisBackend(InitTracker):
         """Writes the config as a configuration object of the task."""
         self.experiment.connect_configuration(config.to_dict(), name="config")
 
-    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
-        self.experiment.get_logger().report_image(name, name, iteration=step, image=np.ascontiguousarray(image))
-
     def _start(self) -> Any:
         task_type = self._import_library().Task
         if hasattr(task_type, "_report_subprocess_enabled"):
             # ClearML forks a reporting process while its threads start git. This sometimes deadlocks.
             task_type._report_subprocess_enabled = False
-        has_server = bool(os.environ.get("CLEARML_API_ACCESS_KEY"))
-        if not has_server:  # checked last, because a machine with the key may have no home folder
-            has_server = Path(os.environ.get("CLEARML_CONFIG_FILE") or Path.home() / "clearml.conf").exists()
+        # The file is checked last, because a machine with the key may have no home folder.
+        has_server = (
+            os.environ.get("CLEARML_API_ACCESS_KEY")
+            or Path(os.environ.get("CLEARML_CONFIG_FILE") or Path.home() / "clearml.conf").exists()
+        )
         if not (task_type.is_offline() or has_server):
             task_type.set_offline(True)
             _logger.warning("No ClearML server is configured. Storing the task offline.")
@@ -95,6 +91,9 @@ class ClearMLVisBackend(InitTracker):
         logger = self.experiment.get_logger()
         for name, value in values.items():
             logger.report_scalar(name, name, value, step)
+
+    def _write_image(self, name: str, image: ImageArray, step: int) -> None:
+        self.experiment.get_logger().report_image(name, name, iteration=step, image=image)
 
     def _finish(self) -> None:
         for path in self._files_to_upload(self._artifact_suffix):
@@ -133,14 +132,8 @@ class DVCLiveVisBackend(InitTracker):
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as DVCLive parameters."""
-        values = json.loads(json.dumps(config.to_dict(), default=str))  # YAML does not support tuples or objects
-        self.experiment.log_params(values)
-
-    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
-        live = self.experiment
-        live.step = step
-        live.log_image(f"{name}_{step}.png", np.ascontiguousarray(image))
+        # YAML does not support tuples or objects.
+        self.experiment.log_params(json.loads(json.dumps(config.to_dict(), default=str)))
 
     def _start(self) -> Any:
         settings = {**_DVCLIVE_DEFAULTS, "dir": self.folder, **self._resolved_kwargs()}
@@ -148,7 +141,7 @@ class DVCLiveVisBackend(InitTracker):
         if continued is None:
             self.identity = {"start": self.start}
         else:
-            settings = {**settings, "dir": continued, "resume": True}
+            settings |= {"dir": continued, "resume": True}
         return self._import_library().Live(**settings)
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
@@ -157,6 +150,11 @@ class DVCLiveVisBackend(InitTracker):
         for name, value in values.items():
             live.log_metric(name, value)
         live.make_summary()
+
+    def _write_image(self, name: str, image: ImageArray, step: int) -> None:
+        live = self.experiment
+        live.step = step
+        live.log_image(f"{name}_{step}.png", image)
 
     def _finish(self) -> None:
         if self._init_kwargs.get("save_dvc_exp"):
@@ -218,10 +216,6 @@ class MLflowVisBackend(Tracker):
         self._add_params({key: str(value)[:_MLFLOW_MAX_LENGTH] for key, value in _flat(wanted).items()})
         library.log_text(config.pretty_text, "config.py")
 
-    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
-        self.experiment.log_image(Image.fromarray(np.ascontiguousarray(image)), f"{name}_{step}.png")
-
     def _start(self) -> Any:
         library = self._import_library()
         store = os.path.join(self.folder, "mlflow.db")
@@ -254,6 +248,9 @@ class MLflowVisBackend(Tracker):
         self.experiment.log_metrics(
             {_MLFLOW_FORBIDDEN.sub("_", name): value for name, value in values.items()}, step=step
         )
+
+    def _write_image(self, name: str, image: ImageArray, step: int) -> None:
+        self.experiment.log_image(Image.fromarray(image), f"{name}_{step}.png")
 
     def _finish(self) -> None:
         for path in self._files_to_upload(self._artifact_suffix):

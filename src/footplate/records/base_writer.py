@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from footplate.checks import check_keys
 from footplate.errors import FootplateError, import_optional
 from footplate.storage import output_path
 
+ImageArray = NDArray[np.uint8]
 _logger = logging.getLogger("footplate.records")
 _MAX_FAILURES = 3
 _FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})
@@ -51,7 +52,7 @@ class BaseVisBackend:
     def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
         """Stores the model graph."""
 
-    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
+    def add_image(self, name: str, image: ImageArray, step: int = 0, **kwargs: Any) -> None:
         """Stores an RGB image, a uint8 array of shape `(H, W, 3)`."""
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
@@ -96,8 +97,8 @@ def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
 class Tracker(BaseVisBackend):
     """Base class for writers based on libraries that manage runs.
 
-    Subclasses implement `_start`, `_write` and `_finish`, and store the values that identify the run in `identity`.
-    Checkpoints include the identity, so that a resumed run continues the library's run.
+    Subclasses implement `_start`, `_write`, `_write_image` and `_finish`, and store the values that identify the run in
+    `identity`. Checkpoints include the identity, so that a resumed run continues the library's run.
 
     Args:
         save_dir: The folder for the library's files, `work_dir/<timestamp>/vis_data` in a run.
@@ -106,13 +107,12 @@ class Tracker(BaseVisBackend):
         MissingExtraError: The library is not installed.
     """
 
-    package: ClassVar[str] = ""
+    package: ClassVar[str]
     """The name of the library, and also the name of the footplate extra that installs it."""
 
     def __init__(self, save_dir: str | None = None) -> None:
         super().__init__(save_dir)
-        if self.package:
-            self._import_library()
+        self._import_library()
         self.identity: dict[str, Any] = {}
         self._run: Any = None
         self._start_error: Exception | None = None
@@ -147,8 +147,8 @@ class Tracker(BaseVisBackend):
             try:
                 self._run = self._start()
             except Exception as error:
-                self._start_error = error
                 if not continued or isinstance(error, FootplateError):
+                    self._start_error = error
                     raise
                 _logger.warning(
                     "%s cannot continue the run %s (%s). Starting a new run.",
@@ -157,7 +157,6 @@ class Tracker(BaseVisBackend):
                     _summary(error),
                 )
                 self.identity = {}
-                self._start_error = None
                 return self.experiment
         return self._run
 
@@ -169,6 +168,10 @@ class Tracker(BaseVisBackend):
         step = int(values.pop("step", step))
         if values:
             self._write(values, step)
+
+    def add_image(self, name: str, image: ImageArray, step: int = 0, **kwargs: Any) -> None:
+        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
+        self._write_image(name, np.ascontiguousarray(image), step)
 
     def close(self) -> None:
         """Finishes the run. Any later write continues the run."""
@@ -215,6 +218,10 @@ class Tracker(BaseVisBackend):
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
         """Writes the scalars for one step."""
+        raise NotImplementedError
+
+    def _write_image(self, name: str, image: ImageArray, step: int) -> None:
+        """Writes an image. The array is C-contiguous."""
         raise NotImplementedError
 
     def _finish(self) -> None:

@@ -90,10 +90,9 @@ def _read_git() -> dict[str, Any] | None:
     lines = status.stdout.splitlines()
     head = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# "))
     commit = head.get("branch.oid", _NO_COMMIT)
-    branch = head.get("branch.head", "")
     if status.returncode or commit == _NO_COMMIT:
         return None
     changed = [line for line in lines if line[:1] in _FIELDS_BEFORE_PATH]
     # For a renamed file, git prints the new path, a tab and the old path.
     paths = [line.split(" ", _FIELDS_BEFORE_PATH[line[0]])[-1].partition("\t")[0] for line in changed]
-    return {"commit": commit, "branch": branch, "changed": paths}
+    return {"commit": commit, "branch": head.get("branch.head", ""), "changed": paths}

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from footplate.checks import read_tensor
 from footplate.distributed import gather_objects, get_world_size
 
 Statistic = Callable[..., float]
-Values = npt.NDArray[np.float64]
+Values = NDArray[np.float64]
 
 BUILTIN_STATISTICS = ("mean", "min", "max", "current")
 CAPACITY = 1 << 13  # the number of most recent values to store per scalar
@@ -172,8 +172,7 @@ class HistoryBuffer:
             KeyError: The statistic does not exist.
         """
         if method_name in BUILTIN_STATISTICS:
-            result: float = getattr(self, method_name)(*args, **kwargs)
-            return result
+            return getattr(self, method_name)(*args, **kwargs)  # type: ignore[no-any-return]
         return self._registered[method_name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:

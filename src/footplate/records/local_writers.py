@@ -4,17 +4,17 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from footplate.config import Config, as_python
-from footplate.errors import ArgumentError, ConfigError, import_optional
-from footplate.records.base_writer import BaseVisBackend, Tracker
+from footplate.errors import ArgumentError, ConfigError
+from footplate.records.base_writer import BaseVisBackend, ImageArray, Tracker
 from footplate.registry import VISBACKENDS
 from footplate.storage import append_line, check_output_path, commit_bytes, commit_image, output_path
 
@@ -63,24 +63,22 @@ class LocalVisBackend(BaseVisBackend):
         for name, suffix in ((config_save_file, ".py"), (scalar_save_file, ".json")):
             if not check_output_path(name).endswith(suffix):
                 raise ArgumentError(f"the file name must end with '{suffix}'", found=name)
-        self._folder: Path | None = None
         self._images = img_save_dir
         self._config = config_save_file
         self._scalars = scalar_save_file
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """The output folder, which is created on first use."""
-        if self._folder is None:
-            self._folder = Path(self._save_dir or "vis_data")
-            self._folder.mkdir(parents=True, exist_ok=True)
-        return self._folder
+        folder = Path(self._save_dir or "vis_data")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as Python code. Commands that read the file do not execute it."""
         write_config(config, str(self.folder / self._config))
 
-    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
+    def add_image(self, name: str, image: ImageArray, step: int = 0, **kwargs: Any) -> None:
         """Writes a uint8 image of shape `(H, W, 3)` or `(H, W)` to `<img_save_dir>/<name>_<step>.png`.
 
         If the image has an attribute `layout`, which describes its panels, the file also contains the layout as JSON.
@@ -92,11 +90,7 @@ class LocalVisBackend(BaseVisBackend):
         commit_image(path, Image.fromarray(np.ascontiguousarray(image)), pnginfo=texts)
 
     def add_scalars(
-        self,
-        scalar_dict: Mapping[str, Any],
-        step: int = 0,
-        file_path: str | None = None,
-        **kwargs: Any,
+        self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
         """Appends several scalars as one JSON line. If `file_path` is set, also appends the line to that file.
 
@@ -127,31 +121,25 @@ class TensorboardVisBackend(Tracker):
         MissingExtraError: The package tensorboard is not installed.
     """
 
-    def __init__(self, save_dir: str | None = None) -> None:
-        super().__init__(save_dir)
-        library = import_optional(
-            "torch.utils.tensorboard", package="tensorboard", extra="tensorboard", why=type(self).__name__
-        )
-        self._writer_type = library.SummaryWriter  # keep the class, because a module cannot be deep-copied or pickled
+    package = "tensorboard"
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as text."""
         self.experiment.add_text("config", f"```python\n{config.pretty_text}\n```")
 
-    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
-        self.experiment.add_image(
-            name, np.ascontiguousarray(image), step, dataformats="HWC" if image.ndim == 3 else "HW"
-        )
-
     def _start(self) -> Any:
+        from torch.utils.tensorboard import SummaryWriter  # fails without the package
+
         last = self.identity.get("last_step")
-        return self._writer_type(self.folder, purge_step=None if last is None else last + 1)
+        return SummaryWriter(self.folder, purge_step=None if last is None else last + 1)
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
             self.experiment.add_scalar(name, value, step)
         self.identity["last_step"] = max(step, self.identity.get("last_step", 0))
+
+    def _write_image(self, name: str, image: ImageArray, step: int) -> None:
+        self.experiment.add_image(name, image, step, dataformats="HWC" if image.ndim == 3 else "HW")
 
     def _finish(self) -> None:
         self._run.close()

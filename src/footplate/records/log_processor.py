@@ -99,7 +99,7 @@ class LogProcessor:
                     check_count("window_size", window, most=CAPACITY)
                 if window == "epoch" and not self.by_epoch:
                     raise ArgumentError("window_size 'epoch' needs by_epoch=True", key="window_size", found=window)
-                names.append(rule.get("log_name", rule["data_src"]))
+                names.append(rule.setdefault("log_name", rule["data_src"]))
                 if names[-1] in names[:-1]:
                     raise ArgumentError(f"two rules in custom_cfg set '{names[-1]}'")
 
@@ -186,13 +186,12 @@ class LogProcessor:
         self._rules_are_matched = True
         for rule in self.custom_cfg:
             source = rule["data_src"]
-            name = rule.get("log_name", rule["data_src"])
             method = rule["method_name"]
             if source in histories:
                 options = {key: rule[key] for key in rule.keys() - {"data_src", "log_name", "method_name"}}
                 if method == "current":  # has no window
                     options = {}
-                tag[self._name("train", name)] = histories[source].statistics(method, **options)
+                tag[self._name("train", rule["log_name"])] = histories[source].statistics(method, **options)
             elif is_first:
                 near = nearest(str(source), histories)
                 hint = f" Did you mean '{near}'?" if near else ""
@@ -204,15 +203,15 @@ class LogProcessor:
         prefix = f"{mode}/"
         skipped = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
         infos = runner.message_hub.runtime_info.items()
-        named = {key[len(prefix) :]: value for key, value in infos if key.startswith(prefix)}
+        named = {key.removeprefix(prefix): value for key, value in infos if key.startswith(prefix)}
         return {self._name(mode, key): value for key, value in named.items() if not is_of_dataset(key, skipped)}
 
     def _place(self, runner: _LoggedRun, batch_idx: int, mode: str) -> str:
-        """Returns the progress shown in a log line, such as `[2][ 50/100]`."""
+        """Returns the progress shown in a log line, such as `[2][ 50/100]`. Numbers are as wide as the largest one."""
         if mode == "train" and not self.by_epoch:
-            return f"[{_padded(runner.iter + 1, runner.max_iters)}/{runner.max_iters}]"
+            return f"[{runner.iter + 1:{len(str(runner.max_iters))}}/{runner.max_iters}]"
         size = _size(runner, mode)
-        batch = f"[{_padded(batch_idx + 1, size)}/{size}]" if size else f"[{batch_idx + 1}]"
+        batch = f"[{batch_idx + 1:{len(str(size))}}/{size}]" if size else f"[{batch_idx + 1}]"
         if mode != "train":
             return batch
         # Scripts that parse logs expect the padding before the bracket.
@@ -254,7 +253,3 @@ def _eta(runner: _LoggedRun, batch_idx: int, mode: str) -> list[str]:
     left = runner.max_iters - runner.iter - 1 if mode == "train" else size - batch_idx - 1
     seconds = int(min(history.mean(_ETA_WINDOW) * max(left, 0), _MAX_ETA))
     return [f"eta: {datetime.timedelta(seconds=seconds)}"]
-
-
-def _padded(number: int, largest: int) -> str:
-    return str(number).rjust(len(str(largest)))

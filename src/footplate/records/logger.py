@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from logging.handlers import RotatingFileHandler
+from logging.handlers import MemoryHandler, RotatingFileHandler
 from typing import Any
 
 from footplate.checks import check_count, check_keys, check_number
@@ -42,8 +42,9 @@ class _JSONFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = self.formatTime(record, _DATE)
-        fields = {"time": time, "logger": record.name, "level": record.levelname, "message": record.getMessage()}
-        return json.dumps(fields)
+        return json.dumps(
+            {"time": time, "logger": record.name, "level": record.levelname, "message": record.getMessage()}
+        )
 
 
 _DATE = "%Y/%m/%d %H:%M:%S"
@@ -94,17 +95,6 @@ class ScreenHandler(logging.Handler):
             sys.stdout.flush()
         except (OSError, ValueError):
             self.handleError(record)
-
-
-class _BufferHandler(logging.Handler):
-    """Buffers log records until the log file is open."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
 
 
 class _FileHandler(RotatingFileHandler):
@@ -180,7 +170,7 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
     if not screen:
         for handler in shown:
             logger.removeHandler(handler)
-        if all(isinstance(handler, _BufferHandler) for handler in logger.handlers):  # otherwise, Python prints warnings
+        if all(isinstance(handler, MemoryHandler) for handler in logger.handlers):  # otherwise, Python prints warnings
             logger.addHandler(logging.NullHandler())
 
 
@@ -202,9 +192,9 @@ def _handled_by(*handlers: logging.Handler) -> Iterator[None]:
 @contextmanager
 def buffer_log() -> Iterator[list[logging.LogRecord]]:
     """Collects the log records emitted in the block in a list, which can be passed to `logging_to` as `before`."""
-    handler = _BufferHandler()
+    handler = MemoryHandler(capacity=0)  # without a target, it keeps all records
     with _handled_by(handler):
-        yield handler.records
+        yield handler.buffer
 
 
 @contextmanager
@@ -287,7 +277,7 @@ class _SurvivingStream:
         return getattr(self._stream, name)
 
 
-@contextlib.contextmanager
+@contextmanager
 def surviving_streams() -> Iterator[None]:
     """Keeps the block running if printing fails, for example due to a broken pipe, a closed terminal or a full disk.
 

@@ -35,28 +35,21 @@ class Instances:
             cls._instance_dict = {}
 
     def __init__(self, name: str = "") -> None:
-        self._name = name
-
-    @property
-    def instance_name(self) -> str:
-        """The name of the instance."""
-        return self._name
+        self.instance_name = name
 
     @classmethod
     def get_instance(cls: type[_Self], name: str, **kwargs: Any) -> _Self:
         """Returns the instance named `name`. Creates it with `kwargs` if it does not exist."""
         if name not in cls._instance_dict:
             cls._instance_dict[name] = cls(name=name, **kwargs)
-        instance: _Self = cls._instance_dict[name]
-        return instance
+        return cls._instance_dict[name]  # type: ignore[no-any-return]
 
     @classmethod
     def get_current_instance(cls: type[_Self]) -> _Self:
         """Returns the latest instance. If no instance exists, creates one named after the class."""
         if not cls._instance_dict:
             return cls.get_instance(cls.__name__)
-        instance: _Self = next(reversed(cls._instance_dict.values()))
-        return instance
+        return next(reversed(cls._instance_dict.values()))  # type: ignore[no-any-return]
 
     @classmethod
     def check_instance_created(cls, name: str) -> bool:
@@ -107,7 +100,9 @@ class MessageHub(Instances):
     def histories_of(self, mode: str) -> dict[str, HistoryBuffer]:
         """Returns the histories of a phase, "train", "val" or "test", keyed by name without the phase."""
         prefix = f"{mode}/"
-        return {key[len(prefix) :]: history for key, history in self.log_scalars.items() if key.startswith(prefix)}
+        return {
+            key.removeprefix(prefix): history for key, history in self.log_scalars.items() if key.startswith(prefix)
+        }
 
     def update_scalar(self, key: str, value: Any, count: float = 1, resumed: bool = True) -> None:
         """Records one value of a scalar.

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from footplate.errors import ArgumentError, import_optional
-from footplate.records.base_writer import InitTracker
+from footplate.records.base_writer import ImageArray, InitTracker
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
@@ -22,10 +19,6 @@ class LoggingTracker(InitTracker):
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Adds the config to the tracker's run (`run.config`)."""
         self.experiment.config.update(config.to_dict())
-
-    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a uint8 image of shape `(H, W, 3)` (RGB) or `(H, W)` (grayscale)."""
-        self._write({name: self._import_library().Image(np.ascontiguousarray(image))}, step)
 
     def _start_with(self, settings: Mapping[str, Any]) -> Any:
         """Starts a run, or continues the run with the id in `identity`."""
@@ -43,6 +36,9 @@ class LoggingTracker(InitTracker):
 
     def _write(self, values: Mapping[str, Any], step: int) -> None:
         self.experiment.log(dict(values), step=step)
+
+    def _write_image(self, name: str, image: ImageArray, step: int) -> None:
+        self._write({name: self._import_library().Image(image)}, step)
 
     def _finish(self) -> None:
         self._run.finish()

@@ -13,6 +13,7 @@ from footplate.error_context import origin_of
 from footplate.errors import ArgumentError, BuildError
 from footplate.messages import nearest
 
+Entry = Callable[..., Any]  # a class or function
 _BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _CHECKED_PACKAGES = ("footplate.", "torch.")
 _SCALARS = (bool, int, float, str)
@@ -47,7 +48,7 @@ class Arguments(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def arguments_of(entry: Callable[..., Any]) -> Arguments:
+def arguments_of(entry: Entry) -> Arguments:
     """Returns the arguments that a class or function accepts.
 
     If a constructor in footplate takes `**settings`, the keywords of the base class's constructor are included.
@@ -103,7 +104,7 @@ _OTHER_NAMES = {
 
 
 def check_arguments(
-    entry: Callable[..., Any], what: str, settings: Mapping[str, Any], *, args: Sequence[Any], source: object
+    entry: Entry, what: str, settings: Mapping[str, Any], *, args: Sequence[Any], source: object
 ) -> None:
     """Checks, without calling `entry`, that it accepts all arguments and that no required argument is missing.
 
@@ -139,7 +140,7 @@ def check_arguments(
 
 
 def check_annotations(
-    entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None, only_flags: bool = False
+    entry: Entry, settings: Mapping[str, Any], *, source: object = None, only_flags: bool = False
 ) -> None:
     """Checks arguments that footplate or torch annotates as bools or, unless `only_flags` is set, as numbers.
 
@@ -156,7 +157,7 @@ def check_annotations(
             raise ArgumentError(text, key=key, found=settings[key], origin=origin_of(source, key))
 
 
-def wrong_types(entry: Callable[..., Any], settings: Mapping[str, Any]) -> Iterator[tuple[str, tuple[type, ...]]]:
+def wrong_types(entry: Entry, settings: Mapping[str, Any]) -> Iterator[tuple[str, tuple[type, ...]]]:
     """Yields the name and the allowed types of each argument whose value does not match its annotation.
 
     A class may accept values that its annotations do not allow, so a mismatch alone is no reason to reject a value.

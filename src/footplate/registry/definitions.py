@@ -34,13 +34,11 @@ def _find_below(folder_of_code: str, name: str) -> tuple[str, str] | None:
         if count > _MAX_FILES:
             return None
         folders[:] = sorted(name for name in folders if name.isidentifier() and name not in _SKIPPED)
-        for file in sorted(name for name in files if name.endswith(".py")):
-            path = os.path.relpath(os.path.join(folder, file), folder_of_code)
-            parts = path.removesuffix(".py").removesuffix(f"{os.sep}__init__").split(os.sep)
-            module = ".".join(parts)
-            if not all(part.isidentifier() for part in parts):
-                continue
-            with suppress(OSError), open(os.path.join(folder, file), encoding="utf-8", errors="replace") as text:
+        for file in sorted(name for name in files if name.endswith(".py") and name[:-3].isidentifier()):
+            full_path = os.path.join(folder, file)
+            with suppress(OSError), open(full_path, encoding="utf-8", errors="replace") as text:
                 if definition.search(text.read()):
+                    path = os.path.relpath(full_path, folder_of_code)
+                    module = path.removesuffix(".py").removesuffix(f"{os.sep}__init__").replace(os.sep, ".")
                     return path, module
     return None

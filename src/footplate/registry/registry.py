@@ -13,18 +13,13 @@ from functools import partial
 from pkgutil import resolve_name
 from typing import Any, TypeVar, get_type_hints, overload
 
-from footplate.error_context import describe_changes, explain_missing_path, find_section, origin_at, origin_of
+from footplate.error_context import at_key, describe_changes, explain_missing_path, find_section, origin_at, origin_of
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
 from footplate.extensions import extensions, known_packages
 from footplate.messages import first_line, nearest
-from footplate.registry.arguments import arguments_of, check_arguments, describe_types, wrong_types
+from footplate.registry.arguments import Entry, arguments_of, check_arguments, describe_types, wrong_types
 from footplate.registry.definitions import find_definition
-from footplate.registry.dotted_paths import (
-    has_submodule,
-    import_class,
-    is_from_executed_config,
-    top_level_spec,
-)
+from footplate.registry.dotted_paths import has_submodule, import_class, is_from_executed_config, top_level_spec
 from footplate.registry.scopes import (
     code_base_of,
     default_scope,
@@ -34,9 +29,8 @@ from footplate.registry.scopes import (
     using_scope,
 )
 
-_Entry = TypeVar("_Entry", bound=Callable[..., Any])
+_Entry = TypeVar("_Entry", bound=Entry)
 _logger = logging.getLogger("footplate.registry")
-_REGISTER_HINT = "Register your own classes with custom_imports = dict(imports=['my_module'])."
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _CONSTRUCTOR_ERRORS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError)
 
@@ -84,17 +78,15 @@ class Registry:
         noun: str | None = None,
     ) -> None:
         self.name = name
-        self.noun: str = noun or (name if parent is None else parent.noun)
         # By default, the top-level package of the module that creates the registry.
         caller = str(sys._getframe(1).f_globals.get("__name__", ""))
         self.scope = scope if scope is not None else caller.partition(".")[0]
         known_scopes.add(self.scope)
         self.parent = parent
         self.children: dict[str, Registry] = {}
-        self._build_func: Callable[..., Any] | None = build_func or (parent._build_func if parent is not None else None)
-        self._base: str | None = base or (parent._base if parent is not None else None)
-        self._strict: bool = strict if base or parent is None else parent._strict
-        self._entries: dict[str, Callable[..., Any]] = {}
+        self.noun = noun or name
+        self._build_func, self._base, self._strict = build_func, base, strict
+        self._entries: dict[str, Entry] = {}
         self.locations = tuple(locations)
         self._pending_locations = list(locations)
         if parent is not None:
@@ -103,6 +95,10 @@ class Registry:
                     f"the registry '{parent.name}' already has a child with the scope '{self.scope}'"
                 )
             parent.children[self.scope] = self
+            self.noun = noun or parent.noun
+            self._build_func = build_func or parent._build_func
+            if not base:
+                self._base, self._strict = parent._base, parent._strict
 
     def __repr__(self) -> str:
         return f"Registry(name={self.name!r}, scope={self.scope!r}, entries={sorted(self.module_dict)})"
@@ -117,7 +113,7 @@ class Registry:
         return iter(self.module_dict)
 
     @property
-    def module_dict(self) -> Mapping[str, Callable[..., Any]]:
+    def module_dict(self) -> Mapping[str, Entry]:
         """The entries of this registry, keyed by name. Does not include entries of its parent or children."""
         self._import_locations()
         return self._entries
@@ -160,7 +156,7 @@ class Registry:
             return partial(self._register, names=name, force=force)
         return self._register(module, name, force=force)
 
-    def get(self, key: str) -> Callable[..., Any]:
+    def get(self, key: str) -> Entry:
         """Returns the class or function registered under a name.
 
         Args:
@@ -210,6 +206,13 @@ class Registry:
                 # The user needs the location in the config file, not footplate's stack frames.
                 raise self._constructor_error(entry, settings, error, cfg) from error
 
+    def build_nested(self, entry: Any, key: str, **kwargs: Any) -> Any:
+        """Builds the object at a key of a section, like `build`. Returns an entry unchanged if it is not a dict."""
+        if not isinstance(entry, Mapping):
+            return entry
+        with at_key(key):
+            return self.build(entry, **kwargs)
+
     def check(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
         """Checks the `type` and the arguments of a config without building it. Does nothing if `cfg` is not a dict.
 
@@ -230,7 +233,7 @@ class Registry:
     @contextmanager
     def _resolving(
         self, cfg: Any, defaults: Mapping[str, Any], args: Sequence[Any]
-    ) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
+    ) -> Iterator[tuple[Entry, dict[str, Any]]]:
         """Yields the class and the checked arguments of a config. The config's `_scope_` applies inside the block.
 
         Errors in the block get the config as their `section`.
@@ -278,7 +281,7 @@ class Registry:
         origin = origin_at(source, key or "type")
         return BuildError(message, origin=origin, key=key, suggestion=near, notes=notes, hides_cause=True, **value)
 
-    def resolve(self, entry: Any, source: Any = None, *, key: str = "type") -> Callable[..., Any]:
+    def resolve(self, entry: Any, source: Any = None, *, key: str = "type") -> Entry:
         """Returns the class that a `type` (a name, a class or a lazily imported class) refers to.
 
         Args:
@@ -302,14 +305,12 @@ class Registry:
             entry = entry.build()
         if not callable(entry):
             raise BuildError(
-                f"the {self.noun} type must be a name or a class",
-                found=entry,
-                origin=origin_of(source, "type"),
+                f"the {self.noun} type must be a name or a class", found=entry, origin=origin_of(source, "type")
             )
         self._check_base(entry, dotted=False)
         return entry  # type: ignore[no-any-return]
 
-    def _get(self, name: str, *, trusted: bool) -> Callable[..., Any]:
+    def _get(self, name: str, *, trusted: bool) -> Entry:
         if not isinstance(name, str):
             raise BuildError(f"the {self.noun} name must be a string", found=name)
         self._import_registry_of((name.partition(".")[0] if "." in name else default_scope()) or "")
@@ -326,7 +327,7 @@ class Registry:
         if self.root._member(package) is None and has_submodule(package, "registry"):
             importlib.import_module(module)
 
-    def _find_in_any_scope(self, name: str) -> Callable[..., Any] | None:
+    def _find_in_any_scope(self, name: str) -> Entry | None:
         """Finds a class by name in all scopes. Only user classes and classes from the default scope's package count.
 
         For example, MMDetection3D and its plugins register detectors in MMDetection's registry. Returns None if several
@@ -393,7 +394,7 @@ class Registry:
             if location in self._pending_locations:
                 self._pending_locations.remove(location)
 
-    def _find(self, name: str) -> Callable[..., Any] | None:
+    def _find(self, name: str) -> Entry | None:
         scope, _, rest = name.partition(".")
         if rest:
             member = self if scope == self.scope else self.root._member(scope)
@@ -404,7 +405,7 @@ class Registry:
         first = self.root._member(default_scope())
         return (first._find_upwards(name) if first is not None else None) or self._find_upwards(name)
 
-    def _find_upwards(self, name: str) -> Callable[..., Any] | None:
+    def _find_upwards(self, name: str) -> Entry | None:
         # Continue importing if there is a user entry, so that a warning is logged if it replaces a built-in class.
         self._import_locations(name)
         return self._entries.get(name) or (self.parent._find_upwards(name) if self.parent is not None else None)
@@ -418,7 +419,7 @@ class Registry:
         for child in self.children.values():
             yield from child._tree()
 
-    def _import_path(self, path: str, *, trusted: bool) -> Callable[..., Any] | None:
+    def _import_path(self, path: str, *, trusted: bool) -> Entry | None:
         module = path.rpartition(".")[0]
         if not module or not all(part.isidentifier() for part in path.split(".")):
             return None
@@ -463,7 +464,7 @@ class Registry:
         if scope and scope != self.root.scope and self.root._member(scope) is None:
             notes += explain_missing_scope(scope)
         if near is None:
-            notes.append(_REGISTER_HINT)
+            notes.append("Register your own classes with custom_imports = dict(imports=['my_module']).")
             if not scope:
                 notes.append(
                     "If the name comes from a code base such as MMSegmentation, install it; see docs/hosts.md."
@@ -507,5 +508,4 @@ def _returned_class(function: Any) -> Any:
 
 
 def _is_built_in(entry: Any) -> bool:
-    module = getattr(entry, "__module__", None) or ""
-    return module.partition(".")[0] in ("footplate", "torch")
+    return (getattr(entry, "__module__", None) or "").partition(".")[0] in ("footplate", "torch")

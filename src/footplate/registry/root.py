@@ -5,7 +5,7 @@ class is set, only its subclasses are accepted. With `strict=False`, the base cl
 because existing code also registers plain functions.
 """
 
-from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from pkgutil import iter_modules, resolve_name
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from footplate.errors import UnknownNameError, import_optional
 from footplate.extensions import extensions
 from footplate.messages import nearest
+from footplate.registry.arguments import Entry
 from footplate.registry.registry import Registry
 
 __all__ = [
@@ -67,21 +68,18 @@ class PackageModels(Registry):
     def __init__(self, package: str, parent: Registry, source: str, extra: str) -> None:
         super().__init__(f"model of {package}", parent=parent, scope=package, noun="model")
         self._source_path, self.extra = source, extra
-        self._source: Any = None
 
-    @property
+    @cached_property
     def source(self) -> Any:
         """The object that lists and builds the package's models.
 
         Raises:
             MissingExtraError: The package is not installed.
         """
-        if self._source is None:
-            package = import_optional(self.scope, extra=self.extra, why=f"a model of {self.scope}")
-            self._source = resolve_name(self._source_path)(package)
-        return self._source
+        package = import_optional(self.scope, extra=self.extra, why=f"a model of {self.scope}")
+        return resolve_name(self._source_path)(package)
 
-    def _find_upwards(self, name: str) -> Callable[..., Any] | None:
+    def _find_upwards(self, name: str) -> Entry | None:
         if self.source.has(name):
 
             def build(**settings: Any) -> Any:

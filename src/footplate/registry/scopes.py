@@ -54,8 +54,10 @@ def explain_missing_scope(scope: str) -> list[str]:
     if scope not in known_scopes:
         near = nearest(scope, sorted(known_scopes))
         return [f"no registry or package has the scope '{scope}'{f'; did you mean {near!r}?' if near else ''}"]
-    lines = [f"'{scope}' is not installed; only the names that footplate also provides are available"]
-    return lines + [line for extension in extensions() for line in extension.explain_missing(scope)]
+    return [
+        f"'{scope}' is not installed; only the names that footplate also provides are available",
+        *(line for extension in extensions() for line in extension.explain_missing(scope)),
+    ]
 
 
 def code_base_of(entry: Any) -> str:

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from footplate.errors import ArgumentError, FootplateError
 from footplate.messages import first_line
 from footplate.storage import local_files
-from footplate.storage.paths import Path, base_name, is_local, join, local_path, parent
+from footplate.storage.paths import Path, absolute, base_name, is_local, join, local_path, parent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -208,17 +208,16 @@ def commit_image(path: Path, image: "Image", **options: Any) -> None:
     commit_bytes(path, encoded.getvalue())
 
 
-def open_file(path: Path, mode: str = "rb") -> IO[Any]:
-    """Opens a file. Text modes use UTF-8. To write a file atomically, use `atomic_file` instead.
+def open_file(path: Path) -> IO[bytes]:
+    """Opens a file for reading.
 
     Raises:
         OSError: The file cannot be opened.
     """
-    encoding = None if "b" in mode else "utf-8"
     if is_local(path):
-        return open(local_path(path), mode, encoding=encoding)
+        return open(local_path(path), "rb")
     with _remote(path) as (system, inner):
-        stream: IO[Any] = system.open(inner, mode, encoding=encoding) if encoding else system.open(inner, mode)
+        stream: IO[bytes] = system.open(inner, "rb")
     return stream
 
 
@@ -261,8 +260,7 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
         OSError: The file cannot be read. See `local_copy` for the errors of remote files.
     """
     with contextlib.nullcontext() if is_local(path) else _network_errors(), open_file(path) as stream:
-        data: bytes = stream.read(most)
-    return data
+        return stream.read(most)
 
 
 def exists(path: Path) -> bool:
@@ -320,42 +318,47 @@ def make_dirs(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file if it exists.
+    """Removes a file if it exists. Syncs the folder of a local file.
 
     Raises:
         OSError: The file cannot be removed.
     """
-    if is_local(path):
-        local_files.remove(local_path(path))
-    else:
-        with contextlib.suppress(FileNotFoundError), _remote(path) as (system, inner):
-            system.rm(inner)
+    with contextlib.suppress(FileNotFoundError):
+        if is_local(path):
+            os.unlink(local_path(path))
+            local_files.sync_folder(parent(absolute(path)))
+        else:
+            with _remote(path) as (system, inner):
+                system.rm(inner)
 
 
 def remove_empty_folder(folder: Path) -> None:
     """Removes an empty folder, if it exists. Does nothing for object stores, which have no folders.
 
+    Syncs the parent of a local folder.
+
     Raises:
         OSError: The folder is not empty or cannot be removed.
     """
-    if is_local(folder):
-        local_files.remove_empty_folder(local_path(folder))
-        return
-    with contextlib.suppress(FileNotFoundError), _remote(folder) as (system, inner):
-        system.invalidate_cache()
-        if system.isdir(inner):
-            system.rmdir(inner)
+    with contextlib.suppress(FileNotFoundError):
+        if is_local(folder):
+            os.rmdir(local_path(folder))
+            local_files.sync_folder(parent(absolute(folder)))
+            return
+        with _remote(folder) as (system, inner):
+            system.invalidate_cache()
+            if system.isdir(inner):
+                system.rmdir(inner)
 
 
-def clean_stale(folder: Path) -> list[str]:
-    """Removes temporary files that have not been written to for ten minutes, and returns their paths.
-
-    Returns an empty list if the folder is remote or does not exist.
+def clean_stale(folder: Path) -> None:
+    """Removes temporary files that have not been written to for ten minutes from a local folder, if it exists.
 
     Raises:
         OSError: The folder cannot be read.
     """
-    return local_files.clean_stale(local_path(folder)) if is_local(folder) and exists(folder) else []
+    if is_local(folder) and exists(folder):
+        local_files.clean_stale(local_path(folder))
 
 
 def free_space(folder: Path) -> int | None:

@@ -1,4 +1,4 @@
-"""Writes local files atomically and removes them durably."""
+"""Writes local files atomically, syncs folders, and locks files."""
 
 import contextlib
 import errno
@@ -50,28 +50,6 @@ def atomic_local_file(path: str) -> Iterator[IO[bytes]]:
     sync_folder(folder)
 
 
-def remove(path: str) -> None:
-    """Removes a file if it exists, and syncs its folder.
-
-    Raises:
-        OSError: The file cannot be removed.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-        sync_folder(os.path.dirname(os.path.abspath(path)))
-
-
-def remove_empty_folder(folder: str) -> None:
-    """Removes an empty folder if it exists, and syncs its parent.
-
-    Raises:
-        OSError: The folder is not empty or cannot be removed.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        os.rmdir(folder)
-        sync_folder(os.path.dirname(os.path.abspath(folder)))
-
-
 def sync_folder(folder: str) -> None:
     """Syncs a folder, so that renames and removals in it survive a power loss.
 
@@ -105,18 +83,15 @@ def lock(path: str) -> FileLock:
     return FileLock(os.path.join(folder, f".{name}.lock"))
 
 
-def clean_stale(folder: str) -> list[str]:
-    """Removes temporary files that have not been written to for ten minutes, and returns their paths.
+def clean_stale(folder: str) -> None:
+    """Removes temporary files that have not been written to for ten minutes.
 
     Raises:
         OSError: The folder cannot be read.
     """
-    removed = []
     with os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
                 is_stale = time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE_SECONDS
                 if is_stale and _TEMPORARY_NAME.fullmatch(entry.name):
                     os.unlink(entry.path)
-                    removed.append(entry.path)
-    return removed

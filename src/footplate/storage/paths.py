@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from footplate.error_context import explain_missing_path
 from footplate.errors import ArgumentError
 
-Path: TypeAlias = "str | os.PathLike[str]"
+Path: TypeAlias = str | os.PathLike[str]
 
 _LOCAL_PROTOCOLS = ("file://", "local://")
 

@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from typing_extensions import Self
 
@@ -16,7 +16,7 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.storage import exists, open_file
 
-ImageArray = npt.NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 Color = str | Sequence[int]
 RGB = tuple[int, int, int]
 _load_font = lru_cache(maxsize=32)(ImageFont.truetype)
@@ -24,10 +24,7 @@ _load_font = lru_cache(maxsize=32)(ImageFont.truetype)
 # Pillow's text anchors, by alignment.
 _COLUMNS = {"left": "l", "center": "m", "right": "r"}
 _ROWS = {"top": "a", "center": "m", "center_baseline": "m", "baseline": "s", "bottom": "d"}
-_LETTERS = {
-    letter: name for name in ("blue", "green", "red", "cyan", "magenta", "yellow", "white") for letter in name[0]
-}
-_LETTERS["k"] = "black"
+_LETTERS = {"k": "black", **{name[0]: name for name in ("blue", "green", "red", "cyan", "magenta", "yellow", "white")}}
 
 
 class Drawing:
@@ -90,11 +87,12 @@ class Drawing:
     ) -> Self:
         """Draws N lines. `x_datas` and `y_datas`, of shape ``(N, 2)``, contain the coordinates of the endpoints."""
         ends = np.stack([_as_rows(x_datas, 2), _as_rows(y_datas, 2)], axis=2).reshape(-1, 4).tolist()
-
-        def draw_one(draw: ImageDraw.ImageDraw, line: Any, fill: Any, outline: Any, width: int) -> None:
-            draw.line(line, fill=outline, width=width)
-
-        return self._draw_shapes(draw_one, ends, colors, line_widths=line_widths)
+        return self._draw_shapes(
+            lambda draw, line, fill, outline, width: draw.line(line, fill=outline, width=width),
+            ends,
+            colors,
+            line_widths=line_widths,
+        )
 
     def draw_bboxes(self, bboxes: Any, *style: Any, **styles: Any) -> Self:
         """Draws boxes of shape ``(N, 4)``, where each row contains two opposite corners: x1, y1, x2, y2."""
@@ -106,7 +104,7 @@ class Drawing:
         several = list(polygons) if isinstance(polygons, (list, tuple)) else [polygons]
         if several and np.shape(as_array(several[0])) == (2,):
             several = [several]  # the corners of a single polygon
-        corners = [[(x, y) for x, y in _as_rows(polygon, 2).tolist()] for polygon in several]
+        corners = [list(map(tuple, _as_rows(polygon, 2).tolist())) for polygon in several]
         corners = [polygon * 2 if len(polygon) == 1 else polygon for polygon in corners]  # Pillow needs two corners
         return self._draw_shapes(ImageDraw.ImageDraw.polygon, corners, *style, **styles)
 
@@ -246,8 +244,7 @@ def as_rgb(color: Color) -> RGB:
         try:
             red, green, blue = ImageColor.getrgb(_LETTERS.get(color, color))[:3]
         except ValueError as error:
-            near = nearest(color, ImageColor.colormap)
-            raise ArgumentError("unknown color", found=color, suggestion=near) from error
+            raise ArgumentError("unknown color", found=color, suggestion=nearest(color, ImageColor.colormap)) from error
         return red, green, blue
     numbers = [int(value) for value in color]
     if len(numbers) != 3 or not all(0 <= value <= 255 for value in numbers):
@@ -255,7 +252,7 @@ def as_rgb(color: Color) -> RGB:
     return tuple(numbers)  # type: ignore[return-value]  # three of them
 
 
-def as_array(values: Any) -> npt.NDArray[Any]:
+def as_array(values: Any) -> NDArray[Any]:
     """Converts a tensor on any device, or any array-like value, to an array."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
@@ -323,7 +320,7 @@ def canvas_to_image(canvas: Any) -> ImageArray:
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
-def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:
+def _as_rows(values: Any, width: int) -> NDArray[np.float64]:
     """Returns coordinates as a float array of shape ``(N, width)``. Splits a flat array into rows."""
     rows = as_array(values).astype(np.float64)
     if rows.size % width or rows.ndim > 2 or (rows.ndim == 2 and rows.size and rows.shape[1] != width):

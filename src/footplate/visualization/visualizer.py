@@ -12,7 +12,7 @@ from itertools import chain, count
 from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -82,17 +82,14 @@ def draw_featmap(
     return np.concatenate([np.concatenate(list(row), axis=1) for row in grid], axis=0)
 
 
-def heat_colors(values: npt.NDArray[np.float64]) -> ImageArray:
+def heat_colors(values: NDArray[np.float64]) -> ImageArray:
     """Maps values from 0 to 1 to uint8 RGB colors from blue through green to red, as an array of shape ``(..., 3)``."""
     centers = np.array([3.0, 2.0, 1.0])
     channels = np.clip(1.5 - np.abs(4 * values[..., None] - centers), 0, 1)
-    colors: ImageArray = np.rint(255 * channels).astype(np.uint8)
-    return colors
+    return np.rint(255 * channels).astype(np.uint8)  # type: ignore[no-any-return]
 
 
-def _render_plane(
-    plane: npt.NDArray[np.float64], image: Any, shape: tuple[int, int] | None, alpha: float
-) -> ImageArray:
+def _render_plane(plane: NDArray[np.float64], image: Any, shape: tuple[int, int] | None, alpha: float) -> ImageArray:
     """Returns the colors of one channel, blended with `image`."""
     below = None if image is None else Image.fromarray(as_array(image)).convert("RGB")
     height, width = shape or (plane.shape if below is None else (below.height, below.width))

@@ -7,13 +7,11 @@ By convention, the `crop_size` of `RandomCrop` and the `size` of `Pad` are (heig
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from footplate.checks import check_count, check_number
-from footplate.data.transforms.pipeline import BaseTransform, check_size, set_image
+from footplate.data.transforms.pipeline import BaseTransform, Sample, check_size, set_image
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
@@ -40,7 +38,7 @@ class RandomCrop(BaseTransform):
         self.cat_max_ratio = cat_max_ratio
         self.ignore_index = ignore_index
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Crops the sample."""
         crop = self._draw_crop(results["img"].shape)
         if self.cat_max_ratio < 1:
@@ -86,36 +84,37 @@ class Pad(BaseTransform):
         values = pad_val if isinstance(pad_val, Mapping) else {"img": pad_val}
         self.values = {"img": values.get("img", 0), "gt_seg_map": values.get("seg", 255), "gt_masks": 0}
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Pads the sample and adds `pad_shape`."""
         shape = results["img"].shape[:2]
         least = self.size or tuple(-(-length // self.divisor) * self.divisor for length in shape)
         bottom, right = (max(0, wanted - present) for wanted, present in zip(least, shape, strict=True))
         for key, value in self.values.items():
             if key in results:
-                before = [(0, 0)] if key == "gt_masks" else []
-                margins = [*before, (0, bottom), (0, right)]
-                margins += [(0, 0)] * (results[key].ndim - len(margins))
+                margins = [(0, 0)] * results[key].ndim
+                rows = 1 if key == "gt_masks" else 0
+                margins[rows : rows + 2] = (0, bottom), (0, right)
                 results[key] = np.pad(results[key], margins, constant_values=value)
         results["pad_shape"] = results["img_shape"] = results["img"].shape[:2]
         return results
 
 
-def crop_sample(results: dict[str, Any], crop: tuple[slice, slice]) -> dict[str, Any]:
+def crop_sample(results: Sample, crop: tuple[slice, slice]) -> Sample:
     """Crops a sample in place to the rows and columns in `crop`, and returns it.
 
     Clips boxes to the crop. Removes boxes outside the crop, together with their labels and masks.
     """
+    rows, columns = crop
     set_image(results, np.ascontiguousarray(results["img"][crop]))
     if "gt_seg_map" in results:
         results["gt_seg_map"] = np.ascontiguousarray(results["gt_seg_map"][crop])
     if "gt_masks" in results:
-        results["gt_masks"] = np.ascontiguousarray(results["gt_masks"][:, crop[0], crop[1]])
+        results["gt_masks"] = np.ascontiguousarray(results["gt_masks"][:, rows, columns])
     if "gt_bboxes" in results:
         height, width = results["img_shape"]
-        boxes = results["gt_bboxes"] - np.array([crop[1].start, crop[0].start] * 2, dtype=np.float32)
+        boxes = results["gt_bboxes"] - np.array([columns.start, rows.start] * 2, dtype=np.float32)
         boxes = np.clip(boxes, 0, np.array([width, height] * 2, dtype=np.float32))
-        is_inside: NDArray[np.bool_] = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        is_inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         results["gt_bboxes"] = boxes[is_inside]
         for key in ("gt_bboxes_labels", "gt_ignore_flags", "gt_masks"):
             if key in results:

@@ -12,13 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from footplate.checks import check_choice, check_fraction
-from footplate.data.transforms.pipeline import (
-    BaseTransform,
-    check_pair,
-    check_range,
-    check_size,
-    set_image,
-)
+from footplate.data.transforms.pipeline import BaseTransform, Sample, check_pair, check_range, check_size, set_image
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
@@ -58,7 +52,7 @@ class Resize(BaseTransform):
         self.keep_ratio = keep_ratio
         self.clip_object_border = clip_object_border
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
         height, width = results["img"].shape[:2]
         if self.scale_factor is not None:
@@ -72,7 +66,7 @@ class Resize(BaseTransform):
         if "gt_seg_map" in results:
             results["gt_seg_map"] = resize_image(results["gt_seg_map"], size, Image.Resampling.NEAREST)
         if "gt_masks" in results:
-            masks = (mask.astype(np.uint8) for mask in results["gt_masks"])
+            masks = results["gt_masks"].astype(np.uint8)
             resized = [resize_image(mask, size, Image.Resampling.NEAREST) for mask in masks]
             results["gt_masks"] = np.array(resized, dtype=bool).reshape(-1, size[1], size[0])
         factor = (size[0] / width, size[1] / height)
@@ -113,7 +107,7 @@ class RandomResize(BaseTransform):
         self.scales = [check_size("scale", size) for size in (scale if several else [scale])]  # type: ignore[arg-type]
         self.keep_ratio = keep_ratio
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Samples a size, stores it as `scale`, and resizes the sample like `Resize`."""
         if self.ratio_range is not None:
             ratio = np.random.uniform(*self.ratio_range)
@@ -143,7 +137,7 @@ class RandomFlip(BaseTransform):
         check_choice("direction", direction, get_args(Direction))
         self.direction = direction
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
         results["flip"] = bool(np.random.random() < self.prob)
         results["flip_direction"] = self.direction if results["flip"] else None

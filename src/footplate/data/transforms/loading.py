@@ -10,13 +10,12 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from footplate.checks import check_choice, check_count
 from footplate.data.annotations import read_record_file
 from footplate.data.coco_masks import decode_mask
-from footplate.data.transforms.pipeline import BaseTransform
+from footplate.data.transforms.pipeline import BaseTransform, Sample
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
 
 ColorType = Literal["color", "grayscale", "unchanged", "color_ignore_orientation", "grayscale_ignore_orientation"]
 _IGNORED = 255  # the conventional label of ignored pixels
-_SAME_SIZE = "Use a label map of the same size as the image."
 _ORIENTATION = (
     "The EXIF orientation of the image is applied. To ignore it, "
     "set color_type='color_ignore_orientation' in LoadImageFromFile."
@@ -70,7 +69,7 @@ class LoadImageFromFile(BaseTransform):
         self.channel_order = channel_order
         self.draft = None if draft is None else check_count("draft", draft)
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+    def transform(self, results: Sample) -> Sample | None:
         """Adds the image to the sample and returns the sample, or None if `ignore_empty` drops it."""
         path = results["img_path"]
         try:
@@ -85,7 +84,7 @@ class LoadImageFromFile(BaseTransform):
                 return None
             raise
 
-    def add_image(self, results: dict[str, Any], image: Image.Image) -> dict[str, Any]:
+    def add_image(self, results: Sample, image: Image.Image) -> Sample:
         """Adds an already opened image to the sample."""
         width, height = image.size
         if self.draft is not None:
@@ -100,13 +99,14 @@ class LoadImageFromFile(BaseTransform):
             width, height = height, width
         if orientation != 1:  # avoids a copy of other images
             image = ImageOps.exif_transpose(image)
+        is_color = self.color_type.startswith("color")
         if self.color_type != "unchanged":
             if image.mode.startswith("I;16"):  # Pillow would set all values above 255 to 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            mode = "RGB" if self.color_type.startswith("color") else "L"
+            mode = "RGB" if is_color else "L"
             image = image if image.mode == mode else image.convert(mode)
         values = np.array(image)
-        if self.color_type.startswith("color") and self.channel_order == "bgr":
+        if is_color and self.channel_order == "bgr":
             values = np.ascontiguousarray(values[..., ::-1])
         results["img"] = values.astype(np.float32) if self.to_float32 else values
         results["img_shape"], results["ori_shape"] = values.shape[:2], (height, width)
@@ -157,7 +157,7 @@ class LoadAnnotations(BaseTransform):
         self.with_seg = with_seg
         self.reduce_zero_label = reduce_zero_label
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Adds the annotations to the sample."""
         instances = results.get("instances") or ()
         if _is_loaded(self.with_bbox, results, "instances"):
@@ -185,7 +185,7 @@ class LoadAnnotations(BaseTransform):
         if _is_loaded(self.with_seg, results, "seg_map_path"):
             labels = _load_label_map(results)
             if results.get("reduce_zero_label") if self.reduce_zero_label is None else self.reduce_zero_label:
-                labels = np.where((labels == 0) | (labels == _IGNORED), _IGNORED, labels - np.uint8(1)).astype(np.uint8)
+                labels = np.array([_IGNORED, *range(_IGNORED - 1), _IGNORED], dtype=np.uint8)[labels]
             new_labels = np.arange(_IGNORED + 1, dtype=np.uint8)
             for before, after in (results.get("label_map") or {}).items():  # class indices of the dataset
                 new_labels[before] = after
@@ -193,7 +193,7 @@ class LoadAnnotations(BaseTransform):
         return results
 
 
-def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
+def _is_loaded(setting: bool | None, results: Sample, key: str) -> bool:
     """Checks whether to load an annotation. Raises a DataError if the setting requires it, but the record lacks it."""
     is_present = results.get(key) is not None
     if setting and not is_present:
@@ -202,7 +202,7 @@ def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
     return is_present if setting is None else setting
 
 
-def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
+def _load_label_map(results: Sample) -> NDArray[np.uint8]:
     """Loads a record's label map, an array of shape ``(H, W)``, and checks its shape and values."""
     path = results["seg_map_path"]
     content = read_record_file(results, "seg_map_path")
@@ -218,7 +218,11 @@ def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
         raise DataError(
             f"the label map '{path}' differs in size from its image '{results.get('img_path', '')}'",
             found=f"{labels.shape[1]}x{labels.shape[0]}, but the image is {shape[1]}x{shape[0]}",
-            notes=[_ORIENTATION if labels.shape == (shape[1], shape[0]) else _SAME_SIZE],
+            notes=[
+                _ORIENTATION
+                if labels.shape == (shape[1], shape[0])
+                else "Use a label map of the same size as the image."
+            ],
         )
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:
         message = f"the label map '{path}' must contain only labels from 0 to {_IGNORED}"

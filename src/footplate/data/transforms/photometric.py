@@ -1,15 +1,13 @@
 """Transforms that randomly change the brightness and colors of images."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from PIL import Image
 
-from footplate.data.transforms.pipeline import BaseTransform, check_range
+from footplate.data.transforms.pipeline import BaseTransform, Sample, check_range
 from footplate.registry import TRANSFORMS
 
-_Pixels = npt.NDArray[np.uint8]
+_Pixels = NDArray[np.uint8]
 _HUES = 180  # the full hue circle in units of `hue_delta`
 _LEVELS = 256  # the full hue circle in Pillow
 
@@ -45,7 +43,7 @@ class PhotoMetricDistortion(BaseTransform):
         self.saturation_range = check_range("saturation_range", saturation_range)
         self.hue_delta = hue_delta
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         image: _Pixels = results["img"]
         is_contrast_first = _flip_coin()
@@ -76,5 +74,4 @@ def _adjust_levels(values: _Pixels, factor: float, offset: float = 0.0) -> _Pixe
     """Multiplies values by a factor, adds an offset, and clips the result to the range from 0 to 255."""
     # A lookup table of 256 values is faster than scaling every pixel.
     levels = np.clip(np.rint(np.arange(256) * factor + offset), 0, 255).astype(np.uint8)
-    adjusted: _Pixels = levels[values]
-    return adjusted
+    return levels[values]  # type: ignore[no-any-return]

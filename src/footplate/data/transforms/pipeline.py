@@ -13,6 +13,7 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import TRANSFORMS
 
+Sample = dict[str, Any]
 Transform = Callable[[Any], Any]
 
 
@@ -23,10 +24,10 @@ class BaseTransform(ABC):
     """
 
     @abstractmethod
-    def transform(self, results: dict[str, Any]) -> Any:
+    def transform(self, results: Sample) -> Any:
         """Returns the transformed sample, or None to drop it."""
 
-    def __call__(self, results: dict[str, Any]) -> Any:
+    def __call__(self, results: Sample) -> Any:
         """Calls `transform`."""
         return self.transform(results)
 
@@ -54,10 +55,10 @@ class Compose:
         several = transforms if isinstance(transforms, Sequence) else [transforms] if transforms else []
         self.transforms: list[Transform] = []
         for index, transform in enumerate(several):
-            with at_key(f"[{index}]"):
-                built = TRANSFORMS.build(transform) if isinstance(transform, Mapping) else transform
-                if not callable(built):
-                    raise ArgumentError("a transform must be a function or a dict with a 'type' key", found=built)
+            built = TRANSFORMS.build_nested(transform, f"[{index}]")
+            if not callable(built):
+                message = "a transform must be a function or a dict with a 'type' key"
+                raise ArgumentError(message, key=f"[{index}]", found=built)
             self.transforms.append(built)
 
     def __call__(self, data: Any) -> Any:
@@ -105,7 +106,7 @@ class TestTimeAug(BaseTransform):
                 built.append(Compose(list(alternatives)).transforms)
         self.subroutines = [Compose(list(steps)) for steps in product(*built)]
 
-    def transform(self, results: dict[str, Any]) -> dict[str, list[Any]]:
+    def transform(self, results: Sample) -> dict[str, list[Any]]:
         """Returns a dict that maps each key to a list of its values in all views.
 
         Raises:
@@ -152,7 +153,7 @@ def check_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
     return check_count(name, first), check_count(name, second)
 
 
-def set_image(results: dict[str, Any], image: NDArray[Any]) -> dict[str, Any]:
+def set_image(results: Sample, image: NDArray[Any]) -> Sample:
     """Sets `img` and `img_shape` of a sample, and returns the sample."""
     results["img"], results["img_shape"] = image, image.shape[:2]
     return results
