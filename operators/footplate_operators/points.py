@@ -259,7 +259,7 @@ def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _relative_to_boxes(points: Tensor, boxes: Tensor) -> Tensor:
-    """Returns the points relative to the bottom centers of boxes, in the directions of the boxes' sizes.
+    """Transforms points to the coordinate frames of boxes: origin at the bottom center, axes along the box edges.
 
     See `_in_boxes` for the arguments. The result has shape (..., M, T, 3).
     """

@@ -228,9 +228,9 @@ def diff_iou_rotated_sort_vertices_forward(vertices: Tensor, mask: Tensor, num_v
 
     Returns:
         The indices of the vertices, as an int32 tensor of shape (B, N, 9). The first index is repeated after the last
-        one, so that the polygon is closed. The other places contain the index of an edge intersection that is not a
-        vertex. Of vertices at the same position, only the first is included. If fewer than three vertices remain, none
-        is included.
+        one, so that the polygon is closed. The remaining entries contain the index of an edge intersection that is not
+        a vertex. If several vertices have the same position, only the first is included. If fewer than three vertices
+        remain, the result contains no vertices.
     """
     size = vertices.norm(dim=-1).masked_fill(~mask, 0).amax(-1)[..., None, None]
     same = (vertices[..., :, None, :] - vertices[..., None, :, :]).norm(dim=-1) <= _SAME_VERTEX * size

@@ -77,7 +77,8 @@ class FootplateError(Exception):
         found: The invalid value.
         suggestion: The word that the user most likely meant.
         notes: Additional lines of the message.
-        hides_cause: Whether a command adds where `__cause__` was raised, and the option that shows its traceback.
+        hides_cause: Whether the message of a command includes the line that raised `__cause__`, and the option that
+            shows the traceback.
 
     Attributes:
         section: The config section that `key` is relative to, if a registry was building it, or None if unknown.
@@ -108,7 +109,7 @@ class FootplateError(Exception):
 
     @property
     def has_found(self) -> bool:
-        """Whether `found` was passed, possibly with the value None."""
+        """Whether `found` was passed, even if its value is None."""
         return self.found is not _Missing
 
     def within(self, prefix: str) -> "FootplateError":

@@ -171,7 +171,7 @@ def check_same_dataset(loader: Any) -> None:
 
 
 def _describe_dataset(dataset: Any) -> list[str]:
-    """Returns a line with the class and the length of a dataset, followed by such lines for its wrapped datasets.
+    """Returns a line with the class and length of a dataset, followed by a line for each wrapped dataset.
 
     The line for a torch Subset also contains a digest of the indices.
     """

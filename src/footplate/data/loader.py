@@ -290,7 +290,7 @@ class BatchReader(Dataset[Any]):
             return self.collate(samples[0] if key.is_single else samples)
         except _FAILURES as error:
             indices = list_names(key.indices, _MAX_INDICES)
-            message = f"the samples {indices} cannot be collated into a batch: {_summarize(error)}"
+            message = f"samples {indices} cannot be collated into a batch: {_summarize(error)}"
             return ReadFailure.of(message, error, _details(error))
 
     def _path_notes(self, index: Any, error: BaseException) -> list[str]:

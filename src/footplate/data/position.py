@@ -205,7 +205,7 @@ class DataPosition:
     def describe_samples(self, iteration: int, *, by_epoch: bool) -> str:
         """Returns the samples in the batch of an iteration as text; see `SampleLoader.describe_samples`.
 
-        Returns "" if the loader does not determine them by the seed and the epoch.
+        Returns "" if the samples do not follow from the seed and the epoch.
         """
         if not self.is_planned:
             return ""

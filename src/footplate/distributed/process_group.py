@@ -77,7 +77,7 @@ class RankInfo(NamedTuple):
 
 
 def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None) -> bool:
-    """Initializes the process group, unless it exists. Call this function before anything uses an accelerator.
+    """Initializes the process group if necessary. Call this function before anything uses an accelerator.
 
     Args:
         launcher: "pytorch" (torchrun), "slurm" (srun), "mpi" (mpirun) or "none", which also detects torchrun.

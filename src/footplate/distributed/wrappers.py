@@ -51,8 +51,8 @@ class ModelWrapper(nn.Module):
 class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
     """A DistributedDataParallel wrapper that provides the model's `train_step`, `val_step` and `test_step`.
 
-    These methods call the model directly. The forward method of DistributedDataParallel only receives values to return
-    unchanged: one before the model's `train_step`, to broadcast the buffers, and each loss before its backward pass, to
+    These methods call the model directly. The forward method of DistributedDataParallel returns its input unchanged.
+    It is called before the model's `train_step` to broadcast the buffers, and on each loss before the backward pass to
     prepare the reducer.
 
     Args:
@@ -121,7 +121,10 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
             self.module = model
 
     def no_sync(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Returns a context manager that disables gradient reduction. With a static graph, the first has no effect."""
+        """Returns a context manager that disables gradient reduction.
+
+        With a static graph, it has no effect when used for the first time.
+        """
         if self.static_graph and not self._has_traced_graph:
             self._has_traced_graph = True
             return nullcontext()

@@ -12,7 +12,7 @@ from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
 from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
-from footplate.engine.requests import Stop, answer_requests, save_after_data_error
+from footplate.engine.requests import Stop, handle_requests, save_after_data_error
 from footplate.error_context import add_note
 from footplate.errors import BuildError, DataError, FootplateError, NonFiniteError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
@@ -188,7 +188,7 @@ class BaseTrainLoop(BaseLoop):
             return []
         samples = self._data_position.describe_samples(iteration, by_epoch=self.by_epoch)
         rank = f" of rank {self.runner.rank}" if self.runner.world_size > 1 else ""
-        return [f"The batch{rank} in iteration {iteration + 1} contains the samples {samples}."] if samples else []
+        return [f"The batch{rank} in iteration {iteration + 1} contains samples {samples}."] if samples else []
 
     def _read(self, stream: Iterator[Any]) -> Generator[Any]:
         """Yields the batches from `stream`.
@@ -205,7 +205,7 @@ class BaseTrainLoop(BaseLoop):
                 data_wait.for_batch = True
         except InterruptedWaitError:
             self._return_to_last_iteration()
-            answer_requests(self.runner)
+            handle_requests(self.runner)
         except Exception as error:
             self._return_to_last_iteration()
             if self._began_at not in (None, self._iter):
@@ -248,7 +248,7 @@ class BaseTrainLoop(BaseLoop):
         requests = self.runner.requests
         requests.exchange()
         if requests.pending:
-            answer_requests(self.runner)
+            handle_requests(self.runner)
 
     @property
     def stop_training(self) -> bool:

@@ -276,9 +276,9 @@ class Hook:
         """
 
     def reset_average(self, runner: "Runner") -> None:
-        """Replaces the average with the model's weights, unless it has been restored from the same checkpoint.
+        """Replaces the average with the model's weights, unless the checkpoint also contained the average.
 
-        Called when weights have been loaded, if `swaps_weights` is set.
+        Called after weights are loaded, if `swaps_weights` is set.
         """
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
-from footplate.engine.requests import answer_requests
+from footplate.engine.requests import handle_requests
 from footplate.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
         run_iter(*args, **kwargs)
         loop._batches_read = 0
         if loop.runner.requests.pending:
-            answer_requests(loop.runner)
+            handle_requests(loop.runner)
 
     loop.run_iter = step  # type: ignore[method-assign]
     if loop.overrides("run"):

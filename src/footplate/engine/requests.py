@@ -98,7 +98,7 @@ class Requests:
     Attributes:
         agreed: The requests of all ranks, which the training loop handles after the current iteration.
         local: The requests of this rank that have not been exchanged. In a single process, the same object as `agreed`.
-        pending: Whether `answer_requests` has anything to do. This is what the loop checks after each iteration.
+        pending: Whether `handle_requests` has anything to do. This is what the loop checks after each iteration.
         scheduled_saves: Saves that hooks have scheduled for after the current iteration.
         saved_after_error: Whether reading data failed and the run has been saved.
         can_save_after_error: Whether to save the run if reading data fails. False in trial runs.
@@ -199,7 +199,7 @@ class RequestExchangeHook(Hook):
             self._since = now
 
 
-def answer_requests(runner: "Runner") -> None:
+def handle_requests(runner: "Runner") -> None:
     """Handles the requests that arrived during an iteration or validation run by saving or stopping the run.
 
     Raises:
@@ -253,7 +253,7 @@ def save_on_request(runner: "Runner") -> str:
 def save_after_data_error(runner: "Runner", error: Exception) -> None:
     """Saves the run after a data error, and adds a note with the checkpoint path to the error.
 
-    Does nothing in a trial run, or if the run has already been saved. Also does nothing with several processes, because
+    Does nothing in a trial run, or if the run has already been saved. Also does nothing in multi-process runs, because
     other ranks may already be in the next iteration.
     """
     requests, saver = runner.requests, runner.saver

@@ -62,7 +62,7 @@ class ResumePlan:
             # `home` contains no checkpoints of other runs, because a run refuses to start in such a folder.
             is_saved = compute_on_main(lambda: read_pointer(home) is not None)
             _logger.warning(
-                "Restart %s of %s by torchrun: the run %s.",
+                "torchrun restarted this process (restart %s of %s). The run %s.",
                 restarts,
                 os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"),
                 "resumes from its last checkpoint"

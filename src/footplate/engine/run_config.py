@@ -236,7 +236,7 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
 
 
 def _complete_evaluation(sections: dict[str, Any], mode: str) -> None:
-    """Fills in the metrics of a plain module's validation or test run, and whether it reports the loss."""
+    """Sets the default metrics for validating or testing a plain module, and whether the loss is reported."""
     if sections[f"{mode}_evaluator"] is None:
         sections[f"{mode}_evaluator"] = copy.deepcopy(sections["val_evaluator"])
     reports_loss = _reports_loss(sections, mode)

@@ -217,7 +217,7 @@ class CheckpointHook(Hook):
         if self.save_best == ["auto"] and not metrics:
             raise MissingMetricError("save_best", "auto", metrics, "save_best")
         for metric in self.monitored:
-            metric.check_in(metrics)
+            metric.resolve_name(metrics)
 
     def after_train(self, runner: Runner) -> None:
         """Saves the last checkpoint again to mark the end of the run, and writes the published files.

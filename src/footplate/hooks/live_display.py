@@ -78,7 +78,7 @@ def bar_line(label: str, count: int, length: int | None, *parts: str) -> Table:
 
 
 def text_line(*parts: str | Text, taken: int = 2) -> Text:
-    """Joins parts into one line. Omits the last parts that do not fit next to `taken` columns."""
+    """Joins parts into one line. `taken` columns are already in use. Omits the last parts if they do not fit."""
     line = Text("  ", no_wrap=True, overflow="ellipsis").join(Text.assemble(part) for part in parts)
     is_too_long = line.cell_len > Console().width - taken
     return text_line(*parts[:-1], taken=taken) if is_too_long and parts[1:] else line
@@ -87,7 +87,7 @@ def text_line(*parts: str | Text, taken: int = 2) -> Text:
 def loss_text(name: str, values: Iterable[float]) -> Text:
     """Formats a loss: its latest value, followed by its curve in block characters.
 
-    The highest eighth of the values is drawn at the top, so that outliers do not flatten the curve.
+    The top eighth of the values is clipped, so that outliers do not flatten the curve.
     """
     *_, latest = values
     finite = [value for value in values if math.isfinite(value)]

@@ -43,9 +43,9 @@ class UnknownRuleError(ArgumentError):
 
 
 def is_skipped(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
-    """Checks whether a validation run is outside training, or does not compute a metric that it computes otherwise.
+    """Checks whether a validation run is outside training, or does not compute a metric that other runs compute.
 
-    It may leave out the metric's dataset. Also, some metrics are missing while the model does not predict anything.
+    For example, it may skip the metric's dataset, or the model may not predict anything yet.
     """
     left_out = getattr(runner.val_loop, "left_out", ())
     labels = (name, metric_of_label(name))
@@ -105,8 +105,8 @@ class MonitoredMetric:
         if self.rule is None:
             raise UnknownRuleError(self.name, self.key)
 
-    def check_in(self, metrics: Sequence[str]) -> None:
-        """Finds the metric among the validation metrics `metrics`. Raises MissingMetricError if it is missing."""
+    def resolve_name(self, metrics: Sequence[str]) -> None:
+        """Resolves the metric's name in the validation metrics. Raises MissingMetricError if it is missing."""
         self.name = find_metric(self.name, metrics)
         if self.name not in metrics:
             raise MissingMetricError(self.key, self.name, metrics, self.key)
@@ -115,7 +115,7 @@ class MonitoredMetric:
         """Returns the metric's value, or None if this validation run does not compute it; see `is_skipped`."""
         if is_skipped(runner, self.name, metrics):
             return None
-        self.check_in(tuple(metrics))
+        self.resolve_name(tuple(metrics))
         return check_score(self.name, metrics[self.name], key=self.key)
 
     def is_better(self, value: float, than: float, by: float = 0.0) -> bool:

@@ -109,7 +109,7 @@ class EarlyStoppingHook(Hook):
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
         """Raises ArgumentError if validation does not compute the metric."""
-        self._metric.check_in(metrics)
+        self._metric.resolve_name(metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best and latest values, and the number of validation runs since the last improvement."""

@@ -72,7 +72,7 @@ class TrainedModel:
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The classes and colors in the checkpoint or, if it contains none, of the evaluation data in the config."""
+        """The classes and colors in the checkpoint or, by default, in the config's evaluation data."""
         meta = self.meta
         saved = meta.get("dataset_meta")
         if not isinstance(saved, Mapping):

@@ -62,7 +62,7 @@ def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
         signature.bind(*args, **kwargs)
     except TypeError as mismatch:
         raise ArgumentError(
-            f"the forward method of '{type(module).__name__}' does not accept the example: {mismatch}",
+            f"the forward method of '{type(module).__name__}' does not accept the example input: {mismatch}",
             key="example",
             found=list(kwargs) or f"{len(args)} positional arguments",
             notes=["Pass a tensor, a tuple of positional arguments or a dict of keyword arguments."],

@@ -74,7 +74,7 @@ def install(patches: bool = True) -> str:
     if _installed:
         return _installed[0].report
     if "mmengine" in sys.modules:
-        _logger.warning("MMEngine was imported before footplate, so code that already uses it stays on MMEngine.")
+        _logger.warning("MMEngine was imported before footplate, so code that has already imported it keeps using it.")
         for title in [title for title in sys.modules if title.partition(".")[0] == "mmengine"]:
             del sys.modules[title]
     left = tuple(package for package in DISTRIBUTIONS if package != "mmengine" and _is_complete(package))

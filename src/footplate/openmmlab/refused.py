@@ -13,8 +13,8 @@ def refuse(service: str, base: type, registry: Registry, *, module: str, noun: s
     Published configs refer to such classes by their OpenMMLab names.
 
     Args:
-        service: The unsupported service, with which the class name starts.
-        base: The base class. The class name ends with its name, without `Base`.
+        service: The unsupported service. The class name starts with it.
+        base: The base class. Its name without `Base` is the end of the class name.
         registry: The registry of the class.
         module: The module of the class.
         noun: What the class is, for the message.

@@ -47,10 +47,10 @@ def is_for_mmcv_1(source: str) -> bool:
 
 
 def show_accepted_versions(source: str) -> None:
-    """Sets the `__version__` of mmcv, MMEngine and other code bases to versions that a code base accepts.
+    """Sets `__version__` in mmcv, MMEngine and other code bases to versions that a code base accepts.
 
-    Prefers versions that previously imported code bases also accept, because a code base may import another one before
-    it checks versions.
+    Prefers versions that previously imported code bases also accept: a code base may import another one before it
+    checks versions.
 
     Args:
         source: The source of the code base's `__init__.py`.

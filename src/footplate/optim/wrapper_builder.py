@@ -193,7 +193,7 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
     batch = next((size for source in sources if isinstance(size := getattr(source, "batch_size", None), int)), None)
     if batch is None:
         raise ArgumentError(
-            "auto_scale_lr needs to know the batch size, but the training loader has no batch_size",
+            "auto_scale_lr needs the batch size, but the training loader has no batch_size",
             key="enable",
             notes=["Set `train_dataloader=dict(batch_size=...)`."],
         )

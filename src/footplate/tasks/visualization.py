@@ -74,7 +74,7 @@ class TaskVisualizer(Visualizer):
     def class_color(self, label: int) -> RGB:
         """Returns the color of a class from the palette of the visualizer or dataset. A short palette is repeated.
 
-        Without a palette, classes have distinct colors, and a background is gray.
+        Without a palette, classes have distinct colors, and the background class is gray.
         """
         palette = self._palette or self.dataset_meta.get("palette")
         if palette:

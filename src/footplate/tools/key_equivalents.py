@@ -38,7 +38,7 @@ def equivalent_key(cfg: Config, path: str) -> str | None:
 def original_key(cfg: Config, path: str) -> str:
     """Returns the first-generation key for the key `path` of a translated config.
 
-    Returns `path` itself if there is none, or if `cfg`, the config before translation, is a second-generation config.
+    `cfg` is the config before translation. Returns `path` for a second-generation config, or if there is no other key.
     """
     if not is_first_generation(cfg):
         return path

@@ -148,7 +148,7 @@ def _is_built_by_code_base(kind: Any) -> bool:
 
 
 def _constructors(kind: Any) -> list[Any]:
-    """Returns the classes in a class's MRO that define a constructor. The first one's constructor is called."""
+    """Returns the classes in a class's MRO that define a constructor. Python calls the first of these constructors."""
     return [base for base in _bases_of(kind) if "__init__" in vars(base)]
 
 

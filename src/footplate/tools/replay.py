@@ -62,13 +62,13 @@ class Replay:
 
 
 def read_capture(path: str) -> tuple[str, dict[str, Any]]:
-    """Reads the facts that a capture records about its run, such as the iteration and the seed. Executes no code.
+    """Reads a capture's metadata, such as the iteration and the seed. Executes no code.
 
     Args:
         path: The capture, or a folder that contains one.
 
     Returns:
-        The path of the capture, and the facts by name.
+        The path of the capture, and its metadata.
 
     Raises:
         ArgumentError: There is no capture, or the folder contains several.

@@ -168,12 +168,14 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
 
 
 def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
-    """Checks whether a run overfits: validation gets worse after its best value while the training loss falls.
+    """Checks whether a run overfits, diverged or failed.
 
-    Uses the validation loss if there is one, and otherwise the headline metric. (A metric may keep improving after the
-    loss has started to get worse.) If the training loss also rises, the run has diverged. Regardless of its best
-    value, a run has failed if the headline metric ends worse than it started, or if the last value of the headline
-    metric, a validation loss or the training loss is non-finite.
+    A run overfits if validation gets worse after its best value while the training loss falls. If the training loss
+    also rises, the run has diverged. Uses the validation loss if there is one, and otherwise the headline metric. (A
+    metric may keep improving after the loss has started to get worse.)
+
+    A run has failed if the headline metric ends worse than it started, or if the last value of the headline metric, a
+    validation loss or the training loss is non-finite.
 
     Returns:
         A dict with the `answer` (a few words), a `note` that qualifies the answer (may be ""), a `text` with the

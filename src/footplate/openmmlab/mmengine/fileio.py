@@ -599,7 +599,7 @@ def check_file_exist(filename: str | Path, msg_tmpl: str = "The file '{}' does n
 
 
 def mkdir_or_exist(dir_name: str | Path, mode: int = 0o777) -> None:
-    """Creates a folder and its parents, unless they exist. Expands `~` to the home folder."""
+    """Creates a folder and its parents if they do not exist. Expands `~` to the home folder."""
     Path(dir_name).expanduser().mkdir(mode=mode, parents=True, exist_ok=True)
 
 

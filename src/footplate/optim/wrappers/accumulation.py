@@ -87,7 +87,7 @@ class Accumulation:
         """Counts the losses of this process's first iteration, and derives the number of losses in the whole run.
 
         Until then, each iteration is assumed to have one loss. If the iteration has none, the number remains unknown.
-        Keeps the losses per iteration of a loaded state.
+        If the number of losses per iteration was loaded from a checkpoint, it is not counted again.
 
         Args:
             iterations_left: The number of iterations left.

@@ -49,7 +49,7 @@ class LegacyCheckpointHook(Hook):
         self.create_symlink = check_flag("create_symlink", create_symlink)
 
     def before_train(self, runner: "Runner") -> None:
-        """Makes the run update the link after each save, if `create_symlink` is set."""
+        """Makes the saver update `latest.pth` after each save, if `create_symlink` is set."""
         if self.create_symlink:
             runner.saver.write_pointer = _write_pointer_and_link
 

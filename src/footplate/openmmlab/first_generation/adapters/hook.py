@@ -262,7 +262,9 @@ def _with_saved_averages(hook: Hook, before_run: Callable[..., Any]) -> dict[str
     def restore(runner: "Runner") -> None:
         before_run(runner)
         if unknown := unwrap_model(runner.model).load_state_dict(averages, strict=False).unexpected_keys:
-            raise CheckpointError(f"{type(hook).__name__} does not add these averages to the model", found=unknown)
+            raise CheckpointError(
+                f"{type(hook).__name__} does not create buffers for these saved averages", found=unknown
+            )
         loop = runner.train_loop
         if averages and loop.by_epoch and not loop.at_epoch_start:
             # before_train_epoch is about to be called again. It swaps weights and averages, so swap them first.
