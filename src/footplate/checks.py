@@ -303,7 +303,7 @@ def check_accepts(
 
 
 def check_takes(problem: str, function: Callable[..., Any], *arguments: str) -> None:
-    """Checks that a function accepts the given positional arguments. Skips functions that have no signature.
+    """Checks that a function accepts the given positional arguments. Functions without a signature always pass.
 
     Args:
         problem: The start of the error message.

@@ -1,6 +1,6 @@
 """Converts states to the types that `torch.load(..., weights_only=True)` accepts, and splits them into shards.
 
-Splitting a state returns its tensor shards, and the remaining state with references in place of the tensors.
+Splitting a state produces its tensor shards, and the rest of the state with references to the shards.
 """
 
 import math
@@ -191,8 +191,8 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
 def _memory_key(tensor: torch.Tensor) -> tuple[Any, ...]:
     """Returns a key that is equal for tensors that share their values.
 
-    The key of an empty shard, which has no address, also depends on its storage. Therefore, all ranks agree on which
-    tensors are shared.
+    An empty shard has no address, so its key also depends on its storage. All ranks then agree on which tensors are
+    shared.
     """
     local = local_tensor(tensor.detach())
     return local.untyped_storage()._cdata, local.storage_offset(), tuple(tensor.shape), tensor.stride()

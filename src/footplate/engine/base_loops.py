@@ -72,7 +72,7 @@ class BaseTrainLoop(BaseLoop):
     """Base class for training loops. Subclasses implement `_train`.
 
     If a hook sets `validation_requested`, the loop validates after the current iteration or epoch. With several ranks,
-    it validates as soon as they have exchanged their requests, which takes up to 10 iterations.
+    it validates after the ranks have exchanged requests, up to 10 iterations later.
 
     Args:
         runner: The runner that owns the loop.
@@ -233,7 +233,7 @@ class BaseTrainLoop(BaseLoop):
         self._exchange_requests()
 
     def validation_is_due(self) -> bool:
-        """Checks whether to validate now or, if called by a hook, after the current iteration or epoch."""
+        """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
         if (is_requested := self.runner.requests.agreed.validation) or self.position == self._validated_at:
             return is_requested
         self._decide_current_val_interval()

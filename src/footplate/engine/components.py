@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 class Component(Generic[_T]):
     """An attribute that is built on first access and stored in the object's `built` dict. It can also be assigned.
 
-    A training loop also becomes the `progress` of the object.
+    If the value is a training loop, it also becomes the object's `progress`.
     """
 
     def __init__(self, build: Callable[[Any], _T]) -> None:

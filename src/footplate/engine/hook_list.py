@@ -136,7 +136,7 @@ class HookList(Sequence[Hook]):
         """Returns the hooks that handle `event`, with their methods. Custom loops may define their own events.
 
         Raises:
-            ArgumentError: No hook handles `event`, and its name resembles an engine event.
+            ArgumentError: No hook handles `event`, which looks like a misspelled engine event.
         """
         if event in self._methods:
             return self._methods[event]

@@ -182,10 +182,9 @@ def trial_evaluator(evaluator: Evaluator, dataset: Any = None) -> Iterator[Evalu
 
 
 def evaluate_quietly(evaluator: Evaluator) -> dict[str, Any]:
-    """Computes metrics over all samples that they have processed, without printing or logging.
+    """Computes metrics from the samples processed so far, without printing or logging.
 
-    Existing metrics often print tables of their values, which are meaningless before training, and log errors if there
-    are no predictions.
+    Many metrics print tables, which are meaningless before training, and log errors if there are no predictions.
     """
     outer = logging.root.manager.disable
     logging.disable(max(outer, logging.ERROR))

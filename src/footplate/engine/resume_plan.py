@@ -44,7 +44,7 @@ class ResumePlan:
     Attributes:
         option: The option that resumes the run, for messages.
         key: The setting that contains `load_from`, for errors.
-        is_due: Whether training still has to resume although the script has loaded other weights: with "auto", and
+        is_due: Whether training resumes even if the script has loaded other weights. This is the case with "auto" and
             after a restart by torchrun.
     """
 
@@ -76,8 +76,8 @@ class ResumePlan:
     def find(self) -> Load | None:
         """Returns the checkpoint that the run starts from, or None. All ranks must call this method.
 
-        The search for the newest complete checkpoint has to read the file to verify it. The result contains the
-        content, so that the file is not read twice.
+        The search for the newest complete checkpoint reads each file to verify it. The result includes the content, so
+        that the file is not read twice.
         """
         configured = None if self.load_from is None else Load(self.load_from, resuming=self.resume is True)
         if not self.resume or (configured is not None and configured.resuming):

@@ -210,8 +210,7 @@ class BaseMetric(ABC, Generic[_Result]):
         number of samples in the dataset.
 
         Raises:
-            DataError: No rank has any results, or this rank has summed more results than its part of the dataset has
-                samples.
+            DataError: No rank has any results, or this rank has summed more results than it has samples.
             ArgumentError: `compute_metrics` does not return a dict that maps names to values.
         """
         local: list[Any] = self.results

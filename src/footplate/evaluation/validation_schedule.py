@@ -40,7 +40,7 @@ def interval_at(position: int, milestones: Sequence[int], intervals: Sequence[in
 
 
 def validation_is_due(position: int, end: int, begin: int, interval: int) -> bool:
-    """Checks whether a run of `end` epochs or iterations validates after `position` of them.
+    """Checks whether a run of `end` epochs or iterations validates after epoch or iteration `position`.
 
     Validation is due at each multiple of `interval` and at the end, but not before `begin`.
     """

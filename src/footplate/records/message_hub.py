@@ -135,7 +135,7 @@ class MessageHub(Instances):
                 self.update_scalar(key, value, resumed=resumed)
 
     def update_info(self, key: str, value: Any, resumed: bool = True) -> None:
-        """Sets an entry of the runtime info, such as a path. `resumed` is whether checkpoints include the entry."""
+        """Sets an entry of the runtime info, such as a path. With `resumed=False`, checkpoints omit the entry."""
         if not resumed:
             self._not_resumed.add(key)
         self.runtime_info[key] = value

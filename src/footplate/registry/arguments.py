@@ -106,7 +106,7 @@ _OTHER_NAMES = {
 def check_arguments(
     entry: Entry, what: str, settings: Mapping[str, Any], *, args: Sequence[Any], source: object
 ) -> None:
-    """Checks, without calling `entry`, that it accepts all arguments and that no required argument is missing.
+    """Checks that `entry` accepts all arguments and that no required argument is missing, without calling `entry`.
 
     Args:
         entry: A class or function.
