@@ -161,7 +161,7 @@ def find_metric(name: str, metrics: Container[str]) -> str:
 
 
 def split_dataset(name: str) -> tuple[str, str]:
-    """Splits a metric name into its dataset or metric prefix (or "" if it has none) and the rest of the name.
+    """Splits a metric name into the prefix of its dataset or metric ("" if it has none) and the rest.
 
     >>> split_dataset("night/mIoU"), split_dataset("IoU.T-shirt/top")
     (('night', 'mIoU'), ('', 'IoU.T-shirt/top'))

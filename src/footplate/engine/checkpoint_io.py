@@ -243,8 +243,8 @@ def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
 def _replicated_storages(runner: "Runner", path: str) -> Set[int]:
     """Returns the storage addresses of tensors that are replicated on all ranks.
 
-    For a sharded checkpoint, each rank saves a part of each of these tensors. For other checkpoints, returns an empty
-    set.
+    In a sharded checkpoint, each rank saves one part of every replicated tensor. For other checkpoints, returns an
+    empty set.
     """
     if not is_sharded_path(path):
         return frozenset()

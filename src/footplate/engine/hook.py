@@ -259,7 +259,7 @@ class Hook:
     # The engine calls the following methods, mostly before training begins.
 
     def folder_in(self, runner: "Runner") -> str | None:
-        """Returns the folder where the hook saves the run's checkpoints, or None if it saves none."""
+        """Returns the folder where the hook saves the run's checkpoints, or None if the hook saves no checkpoints."""
         return None
 
     def paths_to_overwrite(self, runner: "Runner") -> list[str]:

@@ -37,7 +37,7 @@ def preflight(runner: "Runner") -> None:
     """Saves and loads a checkpoint in memory, validates on one batch, and checks disk space and permissions.
 
     Warns about label maps that are likely wrong, and classes that differ between datasets. Leaves no files and records
-    no metrics. Restores the random state, and the model's buffers and simple attributes (numbers, bools and strings).
+    no metrics. Restores the random state and the model's buffers and plain attributes (numbers, bools and strings).
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors raised by the model or a metric are not wrapped.

@@ -38,8 +38,7 @@ class ResumePlan:
         load_from: The checkpoint set by the user.
         resume: True resumes from `load_from`, or from the newest complete checkpoint in `home`. "auto" resumes from
             `home` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
-        takes_settings: Whether a resumed run uses the optimizer settings in the config rather than those in the
-            checkpoint.
+        takes_settings: Whether a resumed run uses the optimizer settings from the config and not from the checkpoint.
 
     Attributes:
         option: The option that resumes the run, for messages.

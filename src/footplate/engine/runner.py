@@ -380,7 +380,7 @@ class Runner:
         return self._evaluate("test")
 
     def predict(self, dataloader: Any = None) -> list[Any]:
-        """Returns the model's `test_step` result for each batch. For a plain module, this is its validation output.
+        """Returns the result of `test_step` for each batch. For a plain module, the result is the validation output.
 
         Predicts in evaluation and inference mode, with the same weights as `test`. With several processes, each rank
         returns predictions only for the batches that it reads. A rank without samples for the last batch repeats one.

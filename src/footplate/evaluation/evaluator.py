@@ -330,7 +330,7 @@ def rows_of(data: Any) -> list[Any]:
 
 
 def returned_numbers(output: Any, batch: Any) -> dict[str, Any]:
-    """Returns the numbers in a `validation_step` output, which serve as metrics if the run has no others.
+    """Returns the numbers in a `validation_step` output. They serve as metrics if the run has no other metrics.
 
     Raises:
         ArgumentError: `output` is not a dict of numbers.

@@ -219,7 +219,7 @@ class BaseMetric(ABC, Generic[_Result]):
             seen = self._summed_count + len(self.results)
             if self._summed_count > share:
                 raise DataError(
-                    f"a rank has evaluated {seen} samples, but its share of the dataset is {share}",
+                    f"a rank has evaluated {seen} samples instead of {share}",
                     notes=["Use DefaultSampler, which splits the dataset across ranks."],
                 )
             self.add_up(keep=max(seen - share, 0))

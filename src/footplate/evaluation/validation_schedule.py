@@ -34,7 +34,7 @@ def validation_points(
 def interval_at(position: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
     """Returns the interval that applies after `position` epochs or iterations.
 
-    This is the interval of the last milestone up to `position + 1`. The first milestone is 0.
+    The last milestone that is at most `position + 1` determines the interval. The first milestone is 0.
     """
     return intervals[bisect.bisect(milestones, position + 1) - 1]
 

@@ -131,7 +131,7 @@ class RuntimeInfoHook(Hook):
         runner.message_hub.update_info("loop_stage", "train")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Records the metrics, and adds them to the history row that contains the losses."""
+        """Records the metrics, and adds them to the row of the current iteration in the run's history."""
         self._record(runner, "val", metrics)
         if "train" in runner.phases:
             self._complete_row(runner, runner.epoch)

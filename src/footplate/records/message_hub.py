@@ -67,7 +67,7 @@ class MessageHub(Instances):
     """Stores the histories of scalars and the latest runtime info.
 
     Scalar keys start with the phase, as in `"train/loss"` and `"val/mIoU"`. Code that records a value in every
-    iteration should call `history(key)` once and append to the result. Checkpoints include all keys except those
+    iteration should call `history(key)` once and append to the result. Checkpoints include all keys except keys
     recorded with `resumed=False`.
 
     Args:

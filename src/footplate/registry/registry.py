@@ -328,7 +328,8 @@ class Registry:
             importlib.import_module(module)
 
     def _find_in_any_scope(self, name: str) -> Entry | None:
-        """Finds a class by name in all scopes. Only user classes and classes from the default scope's package count.
+        """Finds a class by name in all scopes. Considers only user classes and classes from the default scope's
+        package.
 
         For example, MMDetection3D and its plugins register detectors in MMDetection's registry. Returns None if several
         classes match, or if there is no default scope.
