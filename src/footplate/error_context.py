@@ -224,7 +224,7 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 def innermost_user_line(stack: Iterable[tuple[FrameType, int]]) -> str:
-    """Returns the location of the innermost line of user code in a stack as "file:line".
+    """Returns the innermost line of user code in a stack, as "file:line".
 
     If the stack contains no user code, returns the innermost line of footplate's own code, or "" if none exists.
 

@@ -189,7 +189,7 @@ def wrap_model(
     Args:
         model: The model, on its device.
         cfg: The value of `model_wrapper_cfg`, such as `dict(type='FullyShard', ...)`.
-        find_unused_parameters: Whether to expect that some parameters do not contribute to the loss of an iteration.
+        find_unused_parameters: Whether the loss of an iteration may leave some parameters unused.
         sync_bn: "torch" to synchronize batch normalization layers; see `synchronize_batch_norm`.
     """
     model = synchronize_batch_norm(model, sync_bn)

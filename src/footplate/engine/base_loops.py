@@ -183,7 +183,7 @@ class BaseTrainLoop(BaseLoop):
         self._iter += 1
 
     def describe_samples(self, iteration: int) -> list[str]:
-        """Returns a note with this rank's samples in the batch of an iteration, or no note if they are unknown."""
+        """Returns a list with one note on this rank's samples in an iteration's batch, or [] if they are unknown."""
         if self.overrides("run") or self.overrides("run_epoch"):
             return []
         samples = self._data_position.describe_samples(iteration, by_epoch=self.by_epoch)
@@ -215,7 +215,7 @@ class BaseTrainLoop(BaseLoop):
             data_wait.for_batch = False
 
     def _return_to_last_iteration(self) -> None:
-        """Restores the random state from the start of the epoch if no batch of the epoch has been trained on."""
+        """If no batch of the epoch has been trained on, restores the random state from the epoch's start."""
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 

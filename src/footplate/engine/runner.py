@@ -123,7 +123,7 @@ class Runner:
         preflight: Whether to check before the first step that the run can save, load and validate. By default, enabled
             only for plain torch modules.
         model_wrapper_cfg: The model wrapper for training with several processes.
-        find_unused_parameters: Whether to expect that an iteration's loss does not depend on all parameters.
+        find_unused_parameters: Whether the loss of an iteration may leave some parameters unused.
         sync_bn: "torch" makes batch normalization compute its statistics over the batches of all processes.
         compile: Whether to compile the model, or a dict of arguments for `torch.compile`. `target` is the name of a
             submodule to compile, e.g. `"backbone"`. `regions` selects repeated modules, which share their compiled

@@ -121,7 +121,7 @@ class EMAHook(AveragedWeightsHook):
             self.ema_model.copy_from(self._model)
 
     def before_train(self, runner: Runner) -> None:
-        """Warns if the initial weights will still make up a large part of the average at the end of the run."""
+        """Warns if a large part of the average will still be initial weights when the run ends."""
         if type(self.ema_model) is not ExponentialMovingAverage:
             return
         updates = max(runner.max_iters - self.begin_iter, 1) / self.ema_model.interval

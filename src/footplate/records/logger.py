@@ -279,7 +279,7 @@ class _SurvivingStream:
 
 @contextmanager
 def surviving_streams() -> Iterator[None]:
-    """Keeps the block running if printing fails, for example due to a broken pipe, a closed terminal or a full disk.
+    """Keeps the block running if printing fails (a broken pipe, a closed terminal or a full disk).
 
     After the first failure of stdout or stderr, logs a warning and discards all further output to that stream.
     """

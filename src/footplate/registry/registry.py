@@ -207,7 +207,7 @@ class Registry:
                 raise self._constructor_error(entry, settings, error, cfg) from error
 
     def build_nested(self, entry: Any, key: str, **kwargs: Any) -> Any:
-        """Builds the object at a key of a section, like `build`. Returns an entry unchanged if it is not a dict."""
+        """Builds `entry`, the config under `key` in a section. Returns `entry` unchanged if it is not a dict."""
         if not isinstance(entry, Mapping):
             return entry
         with at_key(key):

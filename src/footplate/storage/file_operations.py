@@ -222,7 +222,7 @@ def open_file(path: Path) -> IO[bytes]:
 
 
 def local_copy(path: Path, folder: str, size: int) -> str:
-    """Returns the path of a local copy of a remote file. Downloads the file with fsspec's `filecache` if necessary.
+    """Returns the path to a local copy of a remote file. Downloads the file with fsspec's `filecache` if necessary.
 
     If several processes or threads need the same file, one of them downloads it and the others wait.
 
