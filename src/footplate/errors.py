@@ -81,7 +81,8 @@ class FootplateError(Exception):
             traceback.
 
     Attributes:
-        section: The section that a registry was building when the error was raised. `key` is relative to this section.
+        section: The config section that a registry was building when the error was raised, or None. `key` is relative
+            to the section.
     """
 
     exit_code = 2

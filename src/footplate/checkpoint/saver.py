@@ -251,7 +251,7 @@ class BackgroundSaver:
     def complete(self) -> None:
         """Calls `wait` if a save has finished. Otherwise, does nothing.
 
-        With several ranks, the next `save` or `wait` raises the error instead, so that all ranks raise it together
+        With several ranks, the next `save` or `wait` handles errors instead, so that all ranks raise them together
         (decision 037). With `on_error="stop"`, it also runs the callbacks, because they may fail.
         """
         save = self._pending

@@ -189,7 +189,7 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
 
 
 def _memory_key(tensor: torch.Tensor) -> tuple[Any, ...]:
-    """Returns a key that is the same for all tensors with shared values.
+    """Returns a key that is equal for two tensors if they share all of their values.
 
     The key refers to the storage and not to the address, which an empty shard does not have. All ranks therefore agree
     on which tensors are shared.

@@ -270,8 +270,7 @@ class Loaded(NamedTuple):
         mapping: The keys and values.
         text: The source text of all files, bases first; see `Config`.
         environment: The environment variables that were used.
-        imported: The names that a pure-Python config imports, with their values. Inheriting configs may use these
-            names.
+        imported: The names that a pure-Python config imports, with their values. Inheriting configs may use them too.
     """
 
     mapping: ConfigDict
