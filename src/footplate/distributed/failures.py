@@ -40,7 +40,7 @@ def is_lost_connection(error: BaseException | None) -> bool:
 
 
 def await_cause(error: _Error) -> _Error | RankError:
-    """Gives the rank that failed first time to report its error, and returns the error that this rank should report.
+    """Waits until the rank that failed first can report its error. Returns the error that this rank should report.
 
     If this rank lost the connection to another rank, waits 5 seconds and returns a RankError. Any other error is
     returned at once on rank 0, and after 1 second on all other ranks, since all ranks may have raised the same error.

@@ -44,7 +44,7 @@ class CheckpointIO:
     Loading goes through the runner's methods, which subclasses may override:
 
         Runner.load_or_resume       before training and evaluation
-          start unless weights are already loaded: finds the checkpoint
+          start                     unless weights are already loaded: finds the checkpoint
             Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
               resume                restores optimizer, schedules, position and random state after the weights
                 Runner.load_checkpoint

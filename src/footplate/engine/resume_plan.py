@@ -75,8 +75,8 @@ class ResumePlan:
     def find(self) -> Load | None:
         """Returns the checkpoint that the run starts from, or None. All ranks must call this method.
 
-        The search for the newest complete checkpoint reads each file to verify it. The result includes the content, so
-        that the file is not read twice.
+        The search for the newest complete checkpoint has to read files to verify them. The result includes the content,
+        so that the file is not read twice.
         """
         configured = None if self.load_from is None else Load(self.load_from, resuming=self.resume is True)
         if not self.resume or (configured is not None and configured.resuming):

@@ -305,7 +305,7 @@ def checked_state(owner: Any) -> Mapping[str, Any]:
 
 
 def _move_schedules(runner: "Runner", schedules: Iterable[Any]) -> None:
-    """Fast-forwards schedules for which the checkpoint has no usable state to the current iteration."""
+    """Fast-forwards schedules to the current iteration if the checkpoint has no usable state for them."""
     moving = [schedule for schedule in schedules if not schedule.takes_metrics]
     for schedule in moving:
         schedule.rewind()

@@ -45,7 +45,7 @@ class BestCheckpoints:
         return place, [entry["path"] for entry in ranked[self._maximum :]]
 
     def relocate(self, folder: str) -> None:
-        """Updates the paths of checkpoints that have moved to `folder`; see `footplate.checkpoint.relocate`."""
+        """Updates the paths of checkpoints that are now in `folder`; see `footplate.checkpoint.relocate`."""
         for entry in chain.from_iterable(self.ranked.values()):
             entry["path"] = relocate(entry["path"], folder)
 

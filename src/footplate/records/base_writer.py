@@ -37,7 +37,7 @@ class BaseVisBackend:
         self._save_dir = save_dir
 
     def move(self, before: str, now: str) -> None:
-        """Replaces the folder `before` in `save_dir` with `now`. Called before anything is written."""
+        """Replaces the folder `before` in `save_dir`, if present, with `now`. Called before anything is written."""
         if self._save_dir is not None and Path(self._save_dir).is_relative_to(before):
             self._save_dir = os.path.join(now, os.path.relpath(self._save_dir, before))
 

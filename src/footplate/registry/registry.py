@@ -328,8 +328,7 @@ class Registry:
             importlib.import_module(module)
 
     def _find_in_any_scope(self, name: str) -> Entry | None:
-        """Finds a class by name in all scopes. Considers only user classes and classes from the default scope's
-        package.
+        """Finds a class by name in all scopes if it is a user class or from the default scope's package.
 
         For example, MMDetection3D and its plugins register detectors in MMDetection's registry. Returns None if several
         classes match, or if there is no default scope.
