@@ -40,11 +40,10 @@ _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 class SampleLoader(DataLoader[Any]):
     """A DataLoader that can start at any batch of a pass, and whose batches do not depend on earlier reads.
 
-    A pass is one iteration over the loader, usually an epoch.
-    The random state for each sample depends only on seed, epoch and position in the global order; see `BatchReader`.
-    Samples therefore do not depend on the number of workers or on whether the run was resumed. Iteration does not
-    change the global random generators. Each `for batch in loader` iterates over the next epoch. To choose an epoch,
-    call `batches` or the sampler's `set_epoch`.
+    A pass is one iteration over the loader, usually an epoch. The random state for each sample depends only on seed,
+    epoch and position in the global order; see `BatchReader`. Samples therefore do not depend on the number of workers
+    or on whether the run was resumed. Iteration does not change the global random generators. Each `for batch in
+    loader` iterates over the next epoch. To choose an epoch, call `batches` or the sampler's `set_epoch`.
 
     Args:
         dataset: A map-style dataset.
@@ -64,9 +63,9 @@ class SampleLoader(DataLoader[Any]):
 
     Attributes:
         plan: The plan that assigns samples to batches.
-        share: The loss weight of the latest batch, which makes the mean over ranks equal the mean over samples. The
-            weight is 1, except for an uneven last batch. For that batch, the weight is this rank's number of samples
-            divided by the mean over all ranks, or 0 if this rank has no samples left.
+        share: The loss weight of the latest batch. It is 1 unless the ranks' batches differ in size, which happens only
+            at the end of a pass. Then it is this rank's batch size divided by the mean over all ranks, or 0 if the rank
+            has no samples left, so that the weighted mean over ranks equals the mean over samples.
 
     Raises:
         DataError: During iteration, a sample cannot be read or samples cannot be collated.
@@ -129,7 +128,7 @@ class SampleLoader(DataLoader[Any]):
         Args:
             epoch: The index of the pass.
             start: The index of the first batch.
-            length: The maximum number of batches in a pass, including those before `start`.
+            length: The maximum number of batches in a pass, including the batches before `start`.
         """
         self._epoch, current = epoch, self.plan.begin(epoch, start, length)
         keys = self.plan.keys(current)
@@ -186,7 +185,7 @@ class SampleLoader(DataLoader[Any]):
 
 
 class _ReaderKeys(Sampler[BatchKey]):
-    """The keys of the latest pass, for torch's DataLoader, which iterates over the same sampler in every pass."""
+    """The sampler of the wrapped torch DataLoader. `latest` is set to the keys to yield before each pass."""
 
     latest: Iterator[BatchKey] = iter(())
 
@@ -199,7 +198,7 @@ class WorkerError(Exception):
 
 
 class ReadFailure(NamedTuple):
-    """An error with its cause, returned by a reader instead of a batch. The main process raises the error."""
+    """Returned by a reader instead of a batch if reading fails. The main process raises it as an error."""
 
     error: DataError
     cause: BaseException

@@ -74,7 +74,7 @@ def export_model(
 
     An image model is exported with its preprocessing and postprocessing. Its input, `images`, is a float32 tensor of
     shape ``(N, C, H, W)`` with values from 0 to 255, in the channel order and size that the pipeline produces. A plain
-    torch module trained with the Python API is exported as is.
+    torch module trained with the Python API is exported without additions.
 
     A safetensors file contains only the weights, so the config in `trained` may be empty.
 
@@ -273,8 +273,8 @@ def _run_example(
 ) -> tuple[_Examples, Tensor, dict[str, Tensor]]:
     """Runs the model on an example input.
 
-    Returns three values: a function that creates examples, the example that was used, and its outputs. By default, the
-    example has the size and number of channels that the pipeline produces. `reference` is the complete pipeline of a
+    Returns a function that creates examples, the example that was used, and its outputs. By default, the example has
+    the size and number of channels that the pipeline produces. `reference` is the complete pipeline of a
     first-generation model, which normalizes images.
 
     Raises:

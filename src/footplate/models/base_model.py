@@ -185,7 +185,7 @@ def split_views(data: Any) -> list[Any]:
 
 
 def parse_losses(losses: Mapping[str, Tensor | Sequence[Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Sums the losses and prepares all values for logging.
+    """Computes the total loss and the values to log.
 
     Args:
         losses: A dict that maps names to values. A tensor is reduced to its mean, and a list of tensors to the sum of

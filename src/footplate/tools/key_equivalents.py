@@ -36,9 +36,9 @@ def equivalent_key(cfg: Config, path: str) -> str | None:
 
 
 def original_key(cfg: Config, path: str) -> str:
-    """Returns the first-generation key for the key `path` of a translated config.
+    """Returns the first-generation key that was translated to the key `path`.
 
-    `cfg` is the config before translation. Returns `path` for a second-generation config, or if there is no other key.
+    `cfg` is the config before translation. Returns `path` if the config is second-generation or has no such key.
     """
     if not is_first_generation(cfg):
         return path
@@ -82,7 +82,7 @@ def accepted_in_either_generation(mapping: ConfigDict, parts: Sequence[str]) -> 
 
 
 def restore_key(error: Exception, cfg: Config | None) -> None:
-    """Replaces an error's key with the key that the user wrote, unless the error's key exists in `cfg`.
+    """Replaces an error's key with the key that the user wrote, unless the error's key is in `cfg`.
 
     The error's key may come from a translated config, or may be relative to a section that a code base's constructor
     builds. `cfg` is the config before translation. The user's key is the key in `cfg` that has the same last part and

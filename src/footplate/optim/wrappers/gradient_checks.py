@@ -138,7 +138,7 @@ class GradientGuard:
 
         Args:
             optimizer: The optimizer.
-            losses: The number of losses so far. Outside a run, messages contain it as the iteration.
+            losses: The number of losses so far, which messages report as the iteration outside a run.
             norm: The gradient norm before any clipping, as a scalar tensor, or None if unknown. If the norm is finite,
                 so are the gradients.
             scaler_skips: Whether a loss scaler skips the step if gradients are non-finite, for messages.
