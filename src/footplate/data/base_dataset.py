@@ -49,9 +49,9 @@ class BaseDataset(Dataset[Any]):
         test_mode: Whether to raise an error if the pipeline returns None. Otherwise, another random sample is used.
         lazy_init: Whether to defer reading the annotation file until `full_init` is called.
         max_refetch: The maximum number of other samples to try if the pipeline returns None.
-        on_error: "stop" or "skip". With "skip", a sample that cannot be read is replaced as if the pipeline had
-            returned None, counted in `skipped`, and logged as a warning. The run still stops if most samples cannot be
-            read, or if storage cannot be reached. "skip" has no effect if `test_mode` is set.
+        on_error: "stop" or "skip". "skip" replaces an unreadable sample with another one, logs a warning and updates
+            `skipped`. The run still stops if most samples cannot be read, or if storage cannot be reached. "skip" has
+            no effect if `test_mode` is set.
 
     Raises:
         DataError: The annotation file cannot be read.

@@ -57,8 +57,8 @@ class SampleLoader(DataLoader[Any]):
         num_batch_per_epoch: The maximum number of batches per pass. With an endless sampler, each pass continues where
             the previous one ended.
         seeds_samples: Whether to seed the random generators for each sample, based on its position. False is faster:
-            the generators are seeded once per batch, or, in a single process without workers, the global generators are
-            used, as in torch.
+            the generators are seeded once per batch in a worker, and, as in torch, not at all in a single process
+            without workers.
         options: Additional arguments for torch's DataLoader.
 
     Attributes:
@@ -194,7 +194,7 @@ class _ReaderKeys(Sampler[BatchKey]):
 
 
 class WorkerError(Exception):
-    """Carries a worker's traceback. The main process raises its own error from this exception."""
+    """Carries a worker's traceback to the main process, as the cause of the error that is raised there."""
 
 
 class ReadFailure(NamedTuple):
@@ -214,7 +214,7 @@ class ReadFailure(NamedTuple):
 
 
 class BatchReader(Dataset[Any]):
-    """A dataset of batches, which reads and collates the samples of a `BatchKey`.
+    """A dataset whose items are batches. Reads and collates the samples of a `BatchKey`.
 
     The generators of Python, numpy and torch are seeded from (seed, epoch, global position), so a sample does not
     depend on the worker or on earlier batches. In the main process, the generators are restored afterwards.

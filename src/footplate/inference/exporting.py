@@ -83,8 +83,8 @@ def export_model(
         target: The file to write.
         to: The format, one of `NAMES`.
         opset: The ONNX opset version; only for the format "onnx". At least 17 for MMDetection detectors.
-        size: The height and width of the example input, to which `image` is resized. By default, the size that the
-            pipeline produces from `image`, or from a generated image if `image` is None. Only for image models.
+        size: The height and width of the example input, to which `image` is resized. Defaults to the pipeline's output
+            size for `image` or, if it is None, for a generated image. Only for image models.
         image: An image for verifying the exported file. It is preprocessed by the config's pipeline. By default, the
             file is verified with random pixels, in which most detectors detect nothing. Only for image models.
 

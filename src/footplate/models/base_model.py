@@ -154,7 +154,7 @@ class BaseTTAModel(BaseModel):
 
 
 def trained_model(model: nn.Module) -> nn.Module:
-    """Returns the model that is trained and saved, i.e. without any wrappers or BaseTTAModel around it."""
+    """Returns the model that is trained and saved, without any wrappers or BaseTTAModel."""
     inner = unwrap_model(model)
     return trained_model(inner.module) if isinstance(inner, BaseTTAModel) else inner
 

@@ -87,9 +87,9 @@ class PlainModel(ModelWrapper, BaseModel):
 
     1. `training_step(module, batch)`. It may accept two additional arguments, which are recognized by name. `step` is a
        `TrainStep`. `optimizers` (or `optimizer`) is the run's optimizer wrapper, or a mapping from names to wrappers.
-       With this argument, the function must step the optimizers itself, for example with
+       A function with this argument must step the optimizers itself, for example with
        `optimizers["generator"].update_params(loss)`. It may return a loss or a dict of values to log. With several
-       optimizers, each update computes gradients only for the parameters of its own optimizer.
+       optimizers, each update computes gradients only for the parameters of the optimizer to step.
     2. `loss(output, target)`. The module is called without the target; see `split_target`.
     3. The output of the module itself.
 

@@ -254,7 +254,7 @@ def _joined_lines(path: Path) -> tuple[list[LogLine], int | None, list[str]]:
         else:
             length = _derive_epoch_length(lines) or length
             position = _place_derived(lines, length)
-            derived = ["the epoch length"] * (length is not None) + ["the order of its starts"] * (len(files) > 1)
+            derived = ["the epoch length"] * (length is not None) + ["the order of its launches"] * (len(files) > 1)
         if lines:  # replace later lines of earlier launches, and a repeated validation
             repeated = {line["mode"] for line in lines if line["at"] == position}
             trained = [

@@ -105,9 +105,8 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
 class GradientGuard:
     """Checks whether the gradients are finite, and decides whether the optimizer may step.
 
-    A single fused kernel checks all gradients. On a GPU, reading its result on the host would force a synchronization.
-    With the policy "skip" and a fused optimizer (`fused=True`), the result is therefore passed directly to the
-    optimizer's kernel, which can skip the update.
+    A single fused kernel checks all gradients. On a GPU, reading the result requires a synchronization. The policy
+    "skip" avoids this with a fused optimizer (`fused=True`): its kernel receives the result and can skip the update.
 
     Args:
         policy: What to do about non-finite gradients: "stop" raises an error, "skip" skips the step with a warning, and
