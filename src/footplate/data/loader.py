@@ -57,8 +57,8 @@ class SampleLoader(DataLoader[Any]):
         num_batch_per_epoch: The maximum number of batches per pass. With an endless sampler, each pass continues where
             the previous one ended.
         seeds_samples: Whether to seed the random generators for each sample, based on its position. False is faster:
-            the generators are seeded once per batch in a worker, and, as in torch, not at all in a single process
-            without workers.
+            the generators are seeded only once per batch. In a single process without workers, the global generators
+            are used, as in torch.
         options: Additional arguments for torch's DataLoader.
 
     Attributes:
