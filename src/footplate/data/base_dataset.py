@@ -39,7 +39,8 @@ class BaseDataset(Dataset[Any]):
 
     Args:
         ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
-        metainfo: Values that override entries of `METAINFO`. The path of a text file stands for the list of its lines.
+        metainfo: Values that override entries of `METAINFO`. A value that is the path of a text file is replaced with
+            the list of its lines.
         data_root: The base folder for relative paths.
         data_prefix: Maps record keys to folders, which are prepended to relative paths under these keys.
         filter_cfg: Settings for `filter_data`.

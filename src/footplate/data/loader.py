@@ -158,7 +158,7 @@ class SampleLoader(DataLoader[Any]):
             return None if key is None else self._deliver(self._reader.dataset[key], self.share)
 
     def describe_samples(self, epoch: int, batch: int) -> str:
-        """Returns the indices of the samples in a batch of a pass as text, with their files if the dataset knows them.
+        """Returns a text that lists the sample indices of a batch, with file paths if the dataset provides them.
 
         Args:
             epoch: The index of the pass.
@@ -170,7 +170,7 @@ class SampleLoader(DataLoader[Any]):
         return list_names(names, _MAX_SAMPLES)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yields the batches of the sampler's epoch or, if no sampler has an epoch, of the next epoch (initially 0)."""
+        """Yields the batches of one pass: the epoch that a sampler is set to, or else the next epoch (at first 0)."""
         epochs = (getattr(sampler, "epoch", None) for sampler in self.plan.samplers)
         epoch = next((number for number in epochs if isinstance(number, int)), self._next_epoch)
         try:

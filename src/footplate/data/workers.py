@@ -131,7 +131,7 @@ class WorkerInit:
 
 
 def explain_worker_death(error: Exception, loaders: Collection[Any]) -> DataError | None:
-    """Returns an error that identifies the samples that dead or hung workers were reading, and kills all workers.
+    """Kills all workers, and returns an error that identifies the samples that dead or hung workers were reading.
 
     Returns None, without killing workers, if `error` has another cause.
 

@@ -13,7 +13,7 @@ from footplate.tools.key_lookup import find_value, paths_ending
 
 
 def suggest_equivalent(error: FootplateError, cfg: Config, path: str) -> None:
-    """Changes an error about the unknown key `path` to suggest the equivalent key in the config's own generation.
+    """Rewrites an error about the unknown key `path` to suggest the equivalent key in the config's generation.
 
     Does nothing if there is no equivalent key.
     """
@@ -25,7 +25,7 @@ def suggest_equivalent(error: FootplateError, cfg: Config, path: str) -> None:
 
 
 def equivalent_key(cfg: Config, path: str) -> str | None:
-    """Returns the equivalent of `path` in the config's own generation, or None if none exists.
+    """Returns the key in the config's generation that is equivalent to `path`, or None if none exists.
 
     Prefers keys that exist in the config over keys that its sections would accept.
     """

@@ -168,7 +168,7 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
 
 
 def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
-    """Checks whether a run overfits, diverged or failed.
+    """Checks whether a run overfits, has diverged or has failed.
 
     A run overfits if validation gets worse after its best value while the training loss falls. If the training loss
     also rises, the run has diverged. Uses the validation loss if there is one, and otherwise the headline metric. (A

@@ -24,8 +24,8 @@ class RandomCrop(BaseTransform):
 
     Args:
         crop_size: Height and width, or one number for both.
-        cat_max_ratio: If one class covers at least this fraction of a crop's labeled pixels, another crop is drawn, up
-            to 10 times. Values below 1 require `gt_seg_map`.
+        cat_max_ratio: The fraction of a crop's labeled pixels that no class may reach. Otherwise, another crop is
+            drawn, up to 10 times. Values below 1 require `gt_seg_map`.
         ignore_index: The label of ignored pixels.
 
     Raises:
