@@ -37,7 +37,7 @@ def _read_names() -> dict[str, Names]:
 NAMES = _read_names()
 """Maps each module to the names that footplate provides in it.
 
-They do not replace names that an installed mmcv 2 or code base already has.
+These names do not replace names that already exist in an installed mmcv 2 or code base.
 """
 
 

@@ -50,7 +50,7 @@ class OptimizerHook(Hook):
         """Returns the hook's callbacks, keyed by event.
 
         The optimizer step uses the current iteration's settings, even if schedules have already changed them for the
-        next one.
+        next iteration.
         """
         found = super().listeners()
         step = found["after_train_iter"]
@@ -94,7 +94,7 @@ class OptimizerHook(Hook):
 class GradientCumulativeOptimizerHook(OptimizerHook):
     """Accumulates the gradients of several iterations before each optimizer step.
 
-    The loss is divided by the number of iterations in the step. The run's last step may have fewer iterations.
+    The loss is divided by the number of accumulated iterations. The last step of the run may accumulate fewer.
 
     Args:
         cumulative_iters: The number of iterations per optimizer step.

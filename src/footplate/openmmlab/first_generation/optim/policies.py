@@ -29,7 +29,7 @@ class RunInfo(NamedTuple):
     full: int
     """The length of the run, in epochs or iterations depending on the policy."""
     unit: int = 1
-    """The number of iterations per unit of `full`."""
+    """The number of iterations in the unit of `full`: the epoch length, or 1."""
     epoch_length: int | None = None
     """The number of iterations per epoch, or None if unknown."""
     warmup: str | None = None
@@ -117,7 +117,7 @@ def cyclic(
     """Changes the value in `cyclic_times` cycles of equal length.
 
     Each cycle goes from the base value to a peak of `target_ratio[0]` times the base value, and then to
-    `target_ratio[1]` times the base value. The peak comes after a fraction `step_ratio_up` of the cycle. From cycle to
+    `target_ratio[1]` times the base value. The peak comes after a fraction `step_ratio_up` of the cycle. After each
     cycle, `gamma` scales the peak's distance from the base value.
 
     Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017).

@@ -151,7 +151,7 @@ def _as_list(cfg: Any) -> list[Any]:
 
 
 def _keep(draft: Draft, loader: str, settings: Mapping[str, Any]) -> None:
-    """Moves unsupported settings of `data`, or of one of its dataloaders, to `data_settings`, with a note for each."""
+    """Moves unsupported settings in `data` or one of its dataloaders to `data_settings`, and adds a note for each."""
     for name, value in settings.items():
         key = f"{loader}.{name}" if loader else name
         draft.write(f"data_settings.{key}", value)

@@ -42,7 +42,7 @@ custom_hooks = [
 """,
 )
 def workflow(draft: Draft) -> None:
-    """Replaces validation phases with a hook that computes losses with the training pipeline.
+    """Replaces validation phases with a hook that applies the training pipeline and computes losses.
 
     Removes a workflow that only trains.
     """
