@@ -1,4 +1,4 @@
-"""The compiled operators of torchvision, which are used on GPUs."""
+"""Provides torchvision's compiled operators for use on GPUs."""
 
 import importlib
 from functools import cache

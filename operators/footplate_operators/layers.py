@@ -122,8 +122,8 @@ def _psa_mask(
     """Converts PSA masks of shape (N, h_mask * w_mask, H, W) to an attention map of shape (N, H * W, H, W).
 
     A pixel's mask contains a weight for each neighbor. With type 0 (collect), dimension 1 of the map indexes the
-    neighbor, and the last two dimensions index the pixel. Type 1 (distribute) swaps the neighbor and the pixel. The
-    other arguments are ignored.
+    neighbor, and the last two dimensions index the pixel. Type 1 (distribute) swaps these roles. The other
+    arguments are ignored.
     """
     count, (height, width) = len(input), input.shape[2:]
     sizes = (h_mask, w_mask, height, width)

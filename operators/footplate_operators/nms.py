@@ -106,11 +106,11 @@ def softnms(
         boxes: Boxes of shape (N, 4).
         scores: Scores of shape (N,).
         dets: The output, of shape (N, 5), sorted by descending score. Only the rows of kept boxes are written.
-        iou_threshold: The minimum IoU at which methods 0 and 1 reduce a score.
+        iou_threshold: The minimum IoU at which methods 0 and 1 take effect.
         sigma: The width of the Gaussian for method 2.
         min_score: Boxes whose score falls below this value are removed.
-        method: 0 removes overlapping boxes. 1 reduces their scores linearly with the IoU, and 2 with a Gaussian of the
-            IoU.
+        method: 0 removes overlapping boxes, 1 reduces their scores linearly with the IoU, and 2 multiplies all scores
+            by a Gaussian of the IoU.
         offset: See the module docstring.
     """
     array, score = boxes.detach().cpu().numpy(), scores.detach().cpu().numpy().copy()

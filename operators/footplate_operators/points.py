@@ -113,7 +113,7 @@ def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int
 def furthest_point_sampling_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
-    """Samples points, starting with point 0. Each further point is the one farthest from all sampled points.
+    """Samples points: starts with point 0, then repeatedly adds the point farthest from all samples so far.
 
     The points have shape (B, N, 3). Writes the indices to `idx_tensor`, of shape (B, samples). `temp_tensor`, of shape
     (B, N), must contain large values, which are overwritten.

@@ -185,7 +185,7 @@ def roi_align_backward(
 
 
 def _first_pixels(rois: Tensor, features: Tensor) -> Tensor:
-    """Returns the index in the flattened features where each channel of an RoI's image starts: (K, C, 1, 1)."""
+    """Returns where each channel of an RoI's image starts in the flattened features, of shape (K, C, 1, 1)."""
     channels, height, width = features.shape[1:]
     planes = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
     return (planes * height * width)[:, :, None, None]

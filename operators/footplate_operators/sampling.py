@@ -119,7 +119,7 @@ def operators(function: Callable[..., Tensor], forward: str, backward: str) -> t
     """Returns a forward and a backward operator with mmcv's signatures for a differentiable function.
 
     Args:
-        function: Computes the output. Its first parameters have the names of tensors in `forward`; the others are
+        function: The function that computes the output. It takes tensors whose names are in `forward`, followed by
             settings.
         forward: The names of the forward operator's tensors. The operator writes the result to `output`.
         backward: The names of the backward operator's tensors. `grad_output` is the gradient of the output; it is all

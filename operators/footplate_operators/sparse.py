@@ -150,7 +150,7 @@ def indice_conv_backward(
 
 
 def indice_maxpool_forward(features: Tensor, pairs: Tensor, counts: Tensor, num_out: int) -> Tensor:
-    """Returns the maximum feature in the window of each output cell, or 0 if all features are negative."""
+    """Returns the channel-wise maximum in the window of each output cell, or 0 if all values are negative."""
     out = features.new_zeros(num_out, features.size(1))
     for _, source, target in _pairs(pairs, counts):
         out[target] = torch.maximum(out[target], features[source])

@@ -88,7 +88,7 @@ class MMLogger(logging.Logger, ManagerMixin):
 
 
 def print_log(message: object, logger: Any = None, level: int = logging.INFO) -> None:
-    """Logs `message`.
+    """Logs or prints `message`.
 
     Args:
         message: The message.

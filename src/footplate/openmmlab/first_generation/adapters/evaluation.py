@@ -147,7 +147,7 @@ class LegacyMetric(BaseMetric[Any]):
             each.dataset_meta = self.dataset_meta
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Stores the predictions for a batch, or the results of the dataset's `pre_eval`."""
+        """Stores the predictions or `pre_eval` results for a batch, or passes them to footplate's metrics."""
         for each in self._metrics:
             each.process(data_batch, data_samples)
         if self._metrics:
@@ -338,7 +338,7 @@ class EvalHook(Hook):
     def listeners(self) -> dict[str, Callable[..., Any]]:
         """Returns the hook's callbacks, keyed by event.
 
-        `before_run` also sets up validation and the hook that saves the best checkpoint.
+        The callback for `before_run` also sets up validation and the hook that saves the best checkpoint.
         """
         found = super().listeners()
         own = found.get("before_run")

@@ -1,4 +1,4 @@
-"""The base class for first-generation hooks, and wrappers for optimizers that a hook or the model steps."""
+"""The base class for first-generation hooks, and optimizer wrappers for optimizers stepped by a hook or the model."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -139,7 +139,7 @@ class Hook(EngineHook):
         return bool(runner.iter + 1 == runner.max_iters)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the hook's callbacks, keyed by event. The callbacks pass a view of the runner to its methods.
+        """Returns the hook's callbacks, keyed by event. Each callback passes a runner view to a method of the hook.
 
         Raises:
             ArgumentError: A method takes arguments other than the runner.

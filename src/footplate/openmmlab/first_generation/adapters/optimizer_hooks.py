@@ -19,8 +19,8 @@ from footplate.registry import HOOKS
 class OptimizerHook(Hook):
     """Runs the backward pass, clips gradients and steps the optimizer after each iteration.
 
-    Use this hook as the base class for your own hooks: `optimizer_config = dict(type="MyOptimizerHook", ...)`. With
-    such a hook, the optimizer wrapper does not step the optimizer. An `optimizer_config` without such a hook is
+    Derive your own hooks from this class and set `optimizer_config = dict(type="MyOptimizerHook", ...)`. The hook then
+    steps the optimizer instead of the optimizer wrapper. An `optimizer_config` without a user-defined hook is
     translated to optimizer wrapper settings.
 
     Args:

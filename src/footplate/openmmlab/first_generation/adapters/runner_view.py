@@ -61,7 +61,7 @@ class LogBuffer:
 
     @property
     def n_history(self) -> dict[str, list[float]]:
-        """The number of samples averaged in each value of `val_history`."""
+        """The sample count of each value in `val_history`, keyed by name."""
         return {name: counts.tolist() for name, _, counts in self._histories()}
 
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:

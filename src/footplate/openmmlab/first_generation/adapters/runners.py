@@ -55,8 +55,7 @@ class BaseRunner(metaclass=_RunnerClass):
     Args:
         model: A model of either generation, wrapped or not. Training starts from its current weights.
         batch_processor: Not supported; implement `train_step` in the model instead.
-        optimizer: An optimizer, or a dict of optimizers keyed by name. A model with several optimizers steps them
-            itself.
+        optimizer: An optimizer, or a dict of optimizers keyed by name. If it is a dict, the model steps the optimizers.
         work_dir: The folder for the run's files.
         logger: Ignored; the run uses footplate's logger.
         meta: The run's `seed` and `exp_name`, and additional metadata for checkpoints.

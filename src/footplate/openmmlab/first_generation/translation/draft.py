@@ -15,7 +15,7 @@ from footplate.openmmlab.first_generation.translation.key_map import Path
 
 
 class Kind(enum.Enum):
-    """How much attention a note needs from the user."""
+    """The kind of a note: how much attention it needs from the user."""
 
     BECAME = "became"
     """The key was translated without loss."""
@@ -127,7 +127,7 @@ class Draft:
     def note_result(self, key: str) -> None:
         """Adds a note that lists the paths in the new config that replace the old key `key`.
 
-        If there are no such paths, the note says that the key was removed. It is omitted if a note already exists.
+        If there are no such paths, the note says that the key was removed. No note is added if the key already has one.
         """
         paths = dict.fromkeys(
             ".".join(part for part in path if not part.isdigit()) for path, old in self.sources.items() if old == key

@@ -78,7 +78,7 @@ def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
     """Returns the name of the built-in policy in a config section, or None for a user-defined policy.
 
     Raises:
-        ConfigError: The policy is missing, or its name resembles a built-in policy.
+        ConfigError: The policy is missing, or its name looks like a misspelled built-in policy.
     """
     given = cfg.get("policy")
     if not isinstance(given, str):
