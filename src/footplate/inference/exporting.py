@@ -54,7 +54,7 @@ from footplate.registry import using_scope
 
 NAMES = tuple(SUFFIXES)
 _INPUT = "images"
-_LEFT_OUT = ("Load", "Pack", "Normalize", "ImageToTensor", "DefaultFormatBundle", "Collect")
+_LEFT_OUT = ("Load", "Pack", "ImageToTensor", "DefaultFormatBundle", "Collect")
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 _Shape = tuple[int, ...]
 _Examples = Callable[[Sequence[int]], Tensor]
@@ -134,8 +134,9 @@ def export_model(
         module = ExportedDetector(model).eval() if is_detector else ExportedModel(model).eval()
         examples, images, outputs = _run_example(preprocessing, module, size, image, reference)
         order = _channel_order(preprocessing)
-        # The transforms to apply before the exported model. Those that load, normalize or pack images are left out.
-        transforms = [step for step in flattened(preprocessing.transforms) if not name_of(step).startswith(_LEFT_OUT)]
+        # The transforms to apply before the exported model. Loading and packing are left out.
+        left_out = _LEFT_OUT if legacy is None else (*_LEFT_OUT, "Normalize")
+        transforms = [step for step in flattened(preprocessing.transforms) if not name_of(step).startswith(left_out)]
         steps = [as_plain(step) for step in transforms]
         metainfo = {
             "classes": json.dumps([str(name) for name in trained.metainfo.get("classes") or ()]),
