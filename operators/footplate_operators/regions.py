@@ -348,7 +348,7 @@ deform_roi_pool_forward, deform_roi_pool_backward = operators(
 
 
 def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
-    """Adds the features sampled at the center of each pixel's box to the pixel's own features.
+    """Adds the features sampled at the center of each pixel's box to the pixel's features.
 
     If `points` is 5, also adds the features sampled at the four corners of the box. Features have shape (N, C, H, W).
 

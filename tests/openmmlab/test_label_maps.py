@@ -93,7 +93,7 @@ def test_color_masks_are_reported_with_their_file(tmp_path: Path, masks: Path) -
     with pytest.raises(DataError) as caught:
         build(tmp_path, text)
     assert str(caught.value).splitlines() == [
-        f"the label map '{masks}/a.png' has 3 channels; an index mask has one",
+        f"the label map '{masks}/a.png' has 3 channels instead of one",
         "  at config.py:7, key train_dataloader.dataset.data_prefix.seg_map_path",
         "  Convert the colors to class indices.",
     ]

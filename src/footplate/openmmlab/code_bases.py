@@ -222,7 +222,7 @@ def _types(value: Any) -> list[str]:
 
 
 def _is_installed(scope: str) -> bool:
-    """Checks whether a code base is installed. A user's own file or folder with the same name does not count."""
+    """Checks whether a code base is installed. Ignores user files and folders with the same name."""
     spec = top_level_spec(scope)
     is_package = spec is not None and spec.origin is not None and spec.submodule_search_locations is not None
     return is_package and not is_footplate_alias(spec)

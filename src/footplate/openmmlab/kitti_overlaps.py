@@ -1,4 +1,4 @@
-"""Computes overlaps of rotated boxes for MMDetection3D's KITTI metric, whose own implementation needs a GPU.
+"""Computes overlaps of rotated boxes on the CPU for MMDetection3D's KITTI metric.
 
 Machines without a GPU use this module in place of `mmdet3d.evaluation.functional.kitti_utils.rotate_iou`.
 """

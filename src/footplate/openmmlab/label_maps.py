@@ -37,7 +37,7 @@ def check_label_maps(dataset: Any) -> None:
         shape = loader(record)["gt_seg_map"].shape
     if len(shape) > 2:
         raise DataError(
-            f"the label map '{record['seg_map_path']}' has {shape[-1]} channels; an index mask has one",
+            f"the label map '{record['seg_map_path']}' has {shape[-1]} channels instead of one",
             key="data_prefix.seg_map_path",
             notes=["Convert the colors to class indices."],
         )

@@ -60,7 +60,7 @@ def names_of(module: str) -> Names | None:
 def describe_unknown_name(module: str, name: str) -> str:
     """Returns the error message for a name that footplate does not provide.
 
-    The message suggests a different module that has this name or, if none exists, a similar name.
+    The message suggests a module that provides the name or, if there is no such module, a similar name.
 
     Args:
         module: The module that the name was imported from, such as `mmengine.hooks`.

@@ -29,7 +29,7 @@ class MissingPackageError(ConfigError, ImportError):
 
 
 def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
-    """Modifies the syntax tree of a package's `__init__.py` so that failing imports of its own modules are skipped.
+    """Modifies the syntax tree of a package's `__init__.py` so that failing imports from the package are skipped.
 
     Names that cannot be imported become placeholders.
 

@@ -88,7 +88,7 @@ class RunnerMembers(Runner):
             self.hooks.register(hook, key=built.key_of(hook))
 
     def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
-        """Adds the default hooks, with the changes given in `hooks`."""
+        """Adds the default hooks, modified by `hooks`."""
         self.register_hooks(hooks)
 
     def register_custom_hooks(self, hooks: Sequence[Any]) -> None:

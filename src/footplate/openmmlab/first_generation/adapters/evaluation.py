@@ -93,7 +93,7 @@ _SAMPLE_LISTS = ("data_infos", "img_infos", "video_infos", "img_ids")
 class LegacyMetric(BaseMetric[Any]):
     """Evaluates with the dataset's `evaluate(results, metric=..., logger=..., ...)`.
 
-    `results` contains the model's predictions in dataset order. If the dataset has no `evaluate`, footplate's own
+    `results` contains the model's predictions in dataset order. If the dataset has no `evaluate`, footplate's
     metrics are computed instead.
 
     Args:
@@ -116,7 +116,7 @@ class LegacyMetric(BaseMetric[Any]):
         self._metrics: list[BaseMetric[Any]] = []
 
     def attach(self, dataset: Any) -> None:
-        """Sets the dataset to evaluate. If it has no `evaluate` method, builds footplate's own metrics.
+        """Sets the dataset to evaluate. If it has no `evaluate` method, builds footplate's metrics.
 
         Raises:
             ArgumentError: The dataset has no `evaluate`, and `metric` is not set or contains an unknown name.

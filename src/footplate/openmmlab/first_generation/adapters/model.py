@@ -62,7 +62,7 @@ class DataContainer:
 
 
 def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
-    """Collates samples into a batch. Stacks tensors and numbers. Data containers define their own collation.
+    """Collates samples into a batch. Stacks tensors and numbers. Data containers specify how to collate their values.
 
     Uses `pseudo_collate` for second-generation samples, which contain data elements.
 
@@ -198,7 +198,7 @@ class LegacyModel(BaseModel):
         return self.module(*args, **flags, **kwargs)
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
-        """Trains on one batch and returns the values to log. Passes the optimizer to the model's own `train_step`."""
+        """Trains on one batch and returns the values to log. Passes the optimizer to the wrapped model."""
         self._optimizer = of_each_optimizer(optim_wrapper, lambda part: part.optimizer)
         with optim_wrapper.optim_context(self):
             losses = self._run_forward(self.data_preprocessor(data, True), "loss")

@@ -19,9 +19,9 @@ from footplate.registry import HOOKS
 class OptimizerHook(Hook):
     """Runs the backward pass, clips gradients and steps the optimizer after each iteration.
 
-    Derive your own hooks from this class and set `optimizer_config = dict(type="MyOptimizerHook", ...)`. The hook then
-    steps the optimizer instead of the optimizer wrapper. An `optimizer_config` without a user-defined hook is
-    translated to optimizer wrapper settings.
+    Derive your own hooks from this class and set `optimizer_config = dict(type="MyOptimizerHook", ...)`. The hook, not
+    the optimizer wrapper, then steps the optimizer. An `optimizer_config` without a user-defined hook is translated to
+    optimizer wrapper settings.
 
     Args:
         grad_clip: Arguments for torch's `clip_grad_norm_`.

@@ -36,7 +36,7 @@ _LOOP_METHODS = ("train", "val", "run_iter")
 class _RunnerClass(type):
     """Metaclass that makes `isinstance(view, EpochBasedRunner)` return True in an epoch-based run.
 
-    Hooks in code bases use such checks on their `runner` argument, which is a RunnerView.
+    Hooks in code bases check the type of their `runner` argument, which is a RunnerView, in this way.
     """
 
     def __instancecheck__(cls, instance: Any) -> bool:
