@@ -32,7 +32,7 @@ param_scheduler = [
 """,
 )
 def lr_config(draft: Draft) -> None:
-    """Replaces a learning rate policy and its warm-up with equivalent schedules, or with `PolicyLR` if there are none."""
+    """Replaces a learning rate policy and its warm-up with equivalent schedules, or with `PolicyLR` if none exist."""
     _schedule(draft, "lr")
 
 
