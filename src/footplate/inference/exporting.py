@@ -54,7 +54,7 @@ from footplate.registry import using_scope
 
 NAMES = tuple(SUFFIXES)
 _INPUT = "images"
-_LEFT_OUT = ("Load", "Pack", "Normalize", "ImageToTensor", "DefaultFormatBundle", "Collect")
+_LEFT_OUT = ("Load", "Pack", "ImageToTensor", "DefaultFormatBundle", "Collect")
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 _Shape = tuple[int, ...]
 _Examples = Callable[[Sequence[int]], Tensor]
@@ -74,7 +74,7 @@ def export_model(
 
     An image model is exported with its preprocessing and postprocessing. Its input, `images`, is a float32 tensor of
     shape ``(N, C, H, W)`` with values from 0 to 255, in the channel order and size that the pipeline produces. A plain
-    torch module trained with the Python API is exported as is.
+    torch module trained with the Python API is exported without additions.
 
     A safetensors file contains only the weights, so the config in `trained` may be empty.
 
@@ -83,8 +83,8 @@ def export_model(
         target: The file to write.
         to: The format, one of `NAMES`.
         opset: The ONNX opset version; only for the format "onnx". At least 17 for MMDetection detectors.
-        size: The height and width of the example input, to which `image` is resized. By default, the size that the
-            pipeline produces from `image`, or from a generated image if `image` is None. Only for image models.
+        size: The height and width of the example input, to which `image` is resized. Defaults to the pipeline's output
+            size for `image` or, if it is None, for a generated image. Only for image models.
         image: An image for verifying the exported file. It is preprocessed by the config's pipeline. By default, the
             file is verified with random pixels, in which most detectors detect nothing. Only for image models.
 
@@ -134,8 +134,9 @@ def export_model(
         module = ExportedDetector(model).eval() if is_detector else ExportedModel(model).eval()
         examples, images, outputs = _run_example(preprocessing, module, size, image, reference)
         order = _channel_order(preprocessing)
-        # The transforms to apply before the exported model. Those that load, normalize or pack images are left out.
-        transforms = [step for step in flattened(preprocessing.transforms) if not name_of(step).startswith(_LEFT_OUT)]
+        # The transforms to apply before the exported model. Loading and packing are left out.
+        left_out = _LEFT_OUT if legacy is None else (*_LEFT_OUT, "Normalize")
+        transforms = [step for step in flattened(preprocessing.transforms) if not name_of(step).startswith(left_out)]
         steps = [as_plain(step) for step in transforms]
         metainfo = {
             "classes": json.dumps([str(name) for name in trained.metainfo.get("classes") or ()]),
@@ -273,8 +274,8 @@ def _run_example(
 ) -> tuple[_Examples, Tensor, dict[str, Tensor]]:
     """Runs the model on an example input.
 
-    Returns three values: a function that creates examples, the example that was used, and its outputs. By default, the
-    example has the size and number of channels that the pipeline produces. `reference` is the complete pipeline of a
+    Returns a function that creates examples, the example that was used, and its outputs. By default, the example has
+    the size and number of channels that the pipeline produces. `reference` is the complete pipeline of a
     first-generation model, which normalizes images.
 
     Raises:

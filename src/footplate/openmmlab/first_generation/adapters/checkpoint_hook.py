@@ -1,4 +1,4 @@
-"""Adds first-generation metadata to checkpoints, and creates the link `latest.pth` in their folder."""
+"""Adds first-generation metadata to checkpoints, and links `latest.pth` to the newest checkpoint."""
 
 import contextlib
 import logging
@@ -36,14 +36,13 @@ _logger = logging.getLogger("footplate.openmmlab.first_generation")
 class LegacyCheckpointHook(Hook):
     """Saves `runner.meta` and the dataset's `CLASSES` and `PALETTE`, and restores `hook_msgs` when a run resumes.
 
-    If a checkpoint cannot contain a value, logs a warning and omits it. Also saves and restores module attributes that
-    training changes, such as the input size and the iteration counter of YOLOX, if they are numbers, bools, None or
-    tuples of these.
+    Values that cannot be stored in a checkpoint are omitted with a warning. Module attributes that training changes,
+    such as the input size and the iteration counter of YOLOX, are also saved and restored if they are numbers, bools,
+    None or tuples of these.
 
     Args:
         meta: Additional entries for the checkpoint's `meta`.
-        create_symlink: Whether to create a symbolic link to the newest checkpoint, named `latest.pth`, in the
-            checkpoint's folder.
+        create_symlink: Whether to create a symbolic link `latest.pth` to the newest checkpoint, in the same folder.
 
     Raises:
         ArgumentError: `meta` is not a dict.
@@ -59,7 +58,7 @@ class LegacyCheckpointHook(Hook):
         self._resumed: dict[str, dict[str, Any]] = {}
 
     def before_train(self, runner: "Runner") -> None:
-        """Restores module attributes. If `create_symlink` is set, makes the run update the link after each save."""
+        """Restores module attributes, and makes the saver update `latest.pth` if `create_symlink` is set."""
         if self.create_symlink:
             runner.saver.write_pointer = _write_pointer_and_link
         if not self._modules:
