@@ -53,6 +53,25 @@ def weights(model: nn.Module) -> Tensor:
     return torch.cat([each.detach().flatten() for each in model.parameters()])
 
 
+def test_runner_trains_as_if_it_were_the_only_one_in_the_process(tmp_path: Path) -> None:
+    seen: dict[str, list[int]] = {"a": [], "alone": []}
+
+    def build(name: str, **changes: Any) -> Runner:
+        def step(model: nn.Module, batch: Any, step: Any) -> Tensor:
+            seen.setdefault(name, []).append(step.epoch)
+            return CROSS_ENTROPY(model(batch[0]), batch[1])
+
+        return runner(tmp_path / name, training_step=step, **changes)
+
+    alone = build("alone")
+    alone.train()
+    first, second = build("a"), build("b", randomness={"seed": 7}, max_epochs=1)
+    second.train()
+    first.train()
+    assert torch.equal(weights(first.model), weights(alone.model))
+    assert seen["a"] == seen["alone"] == [0] * 5 + [1] * 5
+
+
 class Own(nn.Module):
     """Returns a loss in one of several forms."""
 

@@ -107,8 +107,8 @@ class HistoryBuffer:
             value: The value, or the sum over `count` items.
             count: The number of items. `mean` divides by the sum of the counts.
         """
-        if isinstance(value, Tensor) and value.is_cpu:  # keeping many small tensors would fragment the heap
-            value = value.item()
+        if isinstance(value, Tensor):  # keeping many small CPU tensors would fragment the heap
+            value = value.item() if value.is_cpu else value.detach()
         if self._unread or isinstance(value, Tensor):
             self._unread.append(value)
         else:
