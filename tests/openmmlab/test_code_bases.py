@@ -92,7 +92,7 @@ def test_label_maps_that_do_not_fit_are_reported(python: str, run_folder: Path) 
         Image.open(path).convert("RGB").save(path)
     (run_folder / "config.py").write_text(SEGMENTATION)
     output = run(python, run_folder, "train", "config.py", code=2)
-    assert "error: the label map 'data/labels/0.png' has 3 channels; an index mask has one" in output
+    assert "error: the label map 'data/labels/0.png' has 3 channels instead of one" in output
 
 
 KILLER = """

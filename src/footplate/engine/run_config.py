@@ -200,9 +200,9 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
     """Returns the arguments of a Runner with derived values filled in.
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
-    dataloader: without metrics, they report the loss, or the numbers that `validation_step` returns. For a plain
-    module, the preflight is also enabled by default, log lines average all values except learning rates, and a run with
-    neither a config nor checkpoint settings saves after each epoch or validation interval.
+    dataloader. Without metrics, they report the loss, or the numbers that `validation_step` returns. A plain module
+    also gets other defaults: the preflight is enabled, log lines average all values except learning rates, and without
+    a config or checkpoint settings, a run saves after each epoch or validation interval.
 
     Args:
         arguments: The Runner's arguments, keyed by name.
@@ -297,7 +297,7 @@ def _with_checkpoints(sections: Mapping[str, Any], *, has_defaults: bool) -> Any
 
 @cache
 def known_keys() -> frozenset[str]:
-    """Returns the known top-level keys of both config generations."""
+    """Returns all top-level keys that either config generation defines."""
     return READ_KEYS.union({"vis_backends"}, *(extension.config_keys for extension in extensions()))
 
 

@@ -43,9 +43,9 @@ class UnknownRuleError(ArgumentError):
 
 
 def is_skipped(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
-    """Checks whether a validation run is outside training, or does not compute a metric that other runs compute.
+    """Checks whether to ignore a metric: outside training, or if only this validation run does not compute it.
 
-    For example, it may skip the metric's dataset, or the model may not predict anything yet.
+    For example, the run may skip the metric's dataset, or the model may not predict anything yet.
     """
     left_out = getattr(runner.val_loop, "left_out", ())
     labels = (name, metric_of_label(name))
@@ -84,8 +84,7 @@ class MonitoredMetric:
     def check(self, runner: Runner) -> None:
         """Checks the name before the first validation run.
 
-        At this point, the only known metric names are the keys of evaluator dicts. Names that metrics return are not
-        known yet.
+        At this point, only names that are keys of evaluator dicts are known, but not the names that metrics return.
 
         Raises:
             MissingMetricError: The name is unknown but similar to a known metric's name.
@@ -119,5 +118,5 @@ class MonitoredMetric:
         return check_score(self.name, metrics[self.name], key=self.key)
 
     def is_better(self, value: float, than: float, by: float = 0.0) -> bool:
-        """Checks whether `value` is better than the value `than` by more than `by`, if the rule is known."""
+        """Checks whether `value` beats `than` by more than `by`. Returns False if the rule is unknown."""
         return self.rule is not None and is_better(value, than, self.rule, by)

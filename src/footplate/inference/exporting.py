@@ -74,7 +74,7 @@ def export_model(
 
     An image model is exported with its preprocessing and postprocessing. Its input, `images`, is a float32 tensor of
     shape ``(N, C, H, W)`` with values from 0 to 255, in the channel order and size that the pipeline produces. A plain
-    torch module trained with the Python API is exported as is.
+    torch module trained with the Python API is exported without additions.
 
     A safetensors file contains only the weights, so the config in `trained` may be empty.
 
@@ -83,8 +83,8 @@ def export_model(
         target: The file to write.
         to: The format, one of `NAMES`.
         opset: The ONNX opset version; only for the format "onnx". At least 17 for MMDetection detectors.
-        size: The height and width of the example input, to which `image` is resized. By default, the size that the
-            pipeline produces from `image`, or from a generated image if `image` is None. Only for image models.
+        size: The height and width of the example input, to which `image` is resized. Defaults to the pipeline's output
+            size for `image` or, if it is None, for a generated image. Only for image models.
         image: An image for verifying the exported file. It is preprocessed by the config's pipeline. By default, the
             file is verified with random pixels, in which most detectors detect nothing. Only for image models.
 
@@ -274,8 +274,8 @@ def _run_example(
 ) -> tuple[_Examples, Tensor, dict[str, Tensor]]:
     """Runs the model on an example input.
 
-    Returns three values: a function that creates examples, the example that was used, and its outputs. By default, the
-    example has the size and number of channels that the pipeline produces. `reference` is the complete pipeline of a
+    Returns a function that creates examples, the example that was used, and its outputs. By default, the example has
+    the size and number of channels that the pipeline produces. `reference` is the complete pipeline of a
     first-generation model, which normalizes images.
 
     Raises:

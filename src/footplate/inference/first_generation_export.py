@@ -80,7 +80,7 @@ def split_normalization(cfg: Config) -> tuple[Config, dict[str, Any]]:
 
 
 def flattened(pipeline: Any) -> list[Any]:
-    """Returns the transforms of a pipeline, with those of the first view in the place of a `MultiScaleFlipAug`."""
+    """Returns the transforms of a pipeline. Replaces a `MultiScaleFlipAug` with the transforms of its first view."""
     transforms = []
     for step in pipeline:
         for inner in step.get("transforms") or [step]:

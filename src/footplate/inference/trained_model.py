@@ -196,7 +196,7 @@ class EvaluationData:
         mode: "test" or "val".
         key: The key path of the dataset.
         dataset: The config of the dataset.
-        transforms: The configs of its transforms, without those that load annotations.
+        transforms: The configs of its transforms, except transforms that load annotations.
         collate: The function that merges samples into a batch.
         batch_size: The batch size.
 

@@ -171,7 +171,7 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
 
 
 def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any] | None) -> None:
-    """Scales learning rates by the ratio of the actual global batch size to the batch size that the config assumes.
+    """Scales learning rates by the global batch size, relative to the batch size that the config assumes.
 
     Does nothing if scaling is disabled. Skips optimizers that compute their own step size.
 

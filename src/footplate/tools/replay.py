@@ -88,7 +88,7 @@ def read_capture(path: str) -> tuple[str, dict[str, Any]]:
 
 
 def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
-    """Restores the state from a capture, and records the iteration that stopped the run.
+    """Restores the state from a capture, and runs and records the iteration that stopped the run.
 
     Hooks and validation run as in training. Files are written only to a temporary folder, which is removed at the end.
     The number of torch threads is set to the number in the capture.
