@@ -146,7 +146,11 @@ def test_checkpoints_keep_the_versions_of_layers(tmp_path: Path, optimizer: dict
             self.layers[0] = Versioned(4, 8)
 
     hooks = [{"type": "EMAHook"}] if optimizer["type"] == "SGD" else []
-    changes = {"optim_wrapper": {"optimizer": optimizer}, "param_scheduler": None, "custom_hooks": hooks}
+    changes: dict[str, Any] = {
+        "optim_wrapper": {"optimizer": optimizer},
+        "param_scheduler": None,
+        "custom_hooks": hooks,
+    }
     runner = Runner(**settings(tmp_path, model=Model(), **changes))
     runner.train()
     saved = load_checkpoint(str(tmp_path / "epoch_3.pth"))

@@ -70,7 +70,7 @@ def test_run_ends_in_time_and_resumes_exactly(tmp_path: Path, clock: Clock, by_e
 
 def test_the_last_validation_includes_all_datasets(tmp_path: Path, clock: Clock) -> None:
     loaders = {name: loader(8, shuffle=False) for name in ("clean", "noisy")}
-    changes = {"val_dataloader": loaders, "val_cfg": {"intervals": {"noisy": 50}}}
+    changes: dict[str, Any] = {"val_dataloader": loaders, "val_cfg": {"intervals": {"noisy": 50}}}
     assert "val/noisy/accuracy" in run(tmp_path, clock, 75.0, by_epoch=True, **changes).history[-1]
 
 
