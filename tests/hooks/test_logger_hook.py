@@ -30,7 +30,11 @@ def test_skipped_samples_are_reported_at_the_end(caplog: pytest.LogCaptureFixtur
     class Data(list[int]):
         skipped = 3
 
-    runner: Any = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=Data(range(12))), logger=logging.getLogger())
+    runner: Any = SimpleNamespace(
+        train_dataloader=SimpleNamespace(dataset=Data(range(12))),
+        train_loop=SimpleNamespace(stop_training=False),
+        logger=logging.getLogger(),
+    )
     LoggerHook().after_train(runner)
     (record,) = caplog.records
     assert record.levelname == "ERROR"

@@ -66,7 +66,7 @@ class LoggerHook(Hook):
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
         self.log_metric_by_epoch = log_metric_by_epoch
         self._rest_ends_at = -1  # the last iteration of an epoch or run, if it must be logged
-        self._recorded_start = ""
+        self._start: dict[str, Any] = {"kind": ""}
 
     def before_run(self, runner: Runner) -> None:
         """Writes the config to the visualization backends."""
@@ -79,17 +79,19 @@ class LoggerHook(Hook):
 
         If an evaluation has written the file in the same folder, a training run overwrites it.
         """
-        if not is_main_process() or self._recorded_start in ("train", "resume", start):
+        if not is_main_process() or self._start["kind"] in ("train", "resume", start):
             return
-        self._recorded_start = start
         trains = start in ("train", "resume")
-        facts = {
+        self._start = {
             "kind": start,
             "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
             "iteration": runner.iter,
             "epoch_length": length_of(runner.train_dataloader) if trains and runner.by_epoch else None,
         }
-        commit_bytes(os.path.join(runner.log_dir, "start.json"), json.dumps(facts).encode())
+        self._write_start(runner)
+
+    def _write_start(self, runner: Runner) -> None:
+        commit_bytes(os.path.join(runner.log_dir, "start.json"), json.dumps(self._start).encode())
 
     def before_val(self, runner: Runner) -> None:
         """Records the start of a validation run that is not part of training."""
@@ -166,7 +168,11 @@ class LoggerHook(Hook):
             self._add_metrics(runner, metrics)
 
     def after_train(self, runner: Runner) -> None:
-        """Logs the number of training samples that could not be read."""
+        """Logs the number of training samples that could not be read, and records whether training stopped early."""
+        loop = runner.train_loop
+        if is_main_process() and loop.stop_training and loop.position < loop.length:
+            self._start["stopped_by"] = "the time limit" if loop.out_of_time else "a hook"
+            self._write_start(runner)
         dataset = dataset_of(runner.train_dataloader)
         if skipped := count_skipped(dataset):
             share = f" ({skipped / len(dataset):.0%} of the training data)" if hasattr(dataset, "__len__") else ""

@@ -78,7 +78,8 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
           difference between the last two validation runs, or 0 if there are fewer than three. None if the run does not
           have the metric.
         - `sets`: the headline metric on each validation set at the best iteration. Empty if there is only one set.
-        - `state`: the number of completed iterations, the planned number or None, and whether the run is finished.
+        - `state`: the number of completed iterations, the planned number or None, whether the run is finished, and
+          what stopped it early; see `run_state`.
         - `fit`: whether the run overfits; see `judge_fit`.
         - `use`: the checkpoint to use and a command that predicts with it, or None.
         - `device`: the accelerator, or "CPU", or "" if unknown.
@@ -124,6 +125,7 @@ def _headline_facts(run: Run, headline: Series, rule: Rule) -> Data:
 def run_state(run: Run) -> Data:
     """Returns the completed (`done`) and `planned` iterations (None if unknown), and whether the run is `finished`.
 
+    `stopped_by` is what ended training early, or "".
     `done` is the highest iteration among the scalars and checkpoint names.
     """
     units = {"iter": 1, "epoch": run.epoch_length or 0}
@@ -136,7 +138,8 @@ def run_state(run: Run) -> Data:
             total = section.get(key) if isinstance(section, Mapping) else None
             if isinstance(total, int) and total * unit > 0:
                 planned = planned or total * unit
-    return {"done": done, "planned": planned, "finished": planned is not None and done >= planned}
+    finished = planned is not None and done >= planned
+    return {"done": done, "planned": planned, "finished": finished, "stopped_by": run.stopped_by}
 
 
 def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
