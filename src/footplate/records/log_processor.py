@@ -231,12 +231,8 @@ class LogProcessor:
 
 
 def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
-    """Returns the histories of a phase, keyed by name. For validation and test, skips histories without new values."""
-    return {
-        name: history
-        for name, history in hub.histories_of(mode).items()
-        if (len(history) if mode == "train" else history.since_mark)
-    }
+    """Returns the histories of a phase that have new values, keyed by name."""
+    return {name: history for name, history in hub.histories_of(mode).items() if history.since_mark}
 
 
 def _size(runner: _LoggedRun, mode: str) -> int:
