@@ -149,11 +149,12 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
     so the command is `footplate export` instead. If the config does not describe the model either, the command is
     Python code that loads the weights. Returns None if the run has no checkpoints.
     """
-    prefix = best_prefix(headline)
+    # A log line does not show whether "val/acc" belongs to a single validation set with the name "val".
+    prefixes = best_prefix(headline), best_prefix(f"val/{headline}")
     best = [
         file
         for file in run.checkpoints
-        if file.name.startswith(prefix) and _SAVED.fullmatch(file.name.removeprefix(prefix))
+        if any(file.name.startswith(start) and _SAVED.fullmatch(file.name.removeprefix(start)) for start in prefixes)
     ]
     others = [file for file in run.checkpoints if not file.name.startswith(BEST)]
     candidates = best or [file for file in others if _SAVED.fullmatch(file.name)] or others  # not an exported `.pt`

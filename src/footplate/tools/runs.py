@@ -311,12 +311,15 @@ def _derive_epoch_length(lines: Iterable[LogLine]) -> int | None:
     return None if counts_run else int(max(steps))
 
 
-def _series(lines: Iterable[LogLine]) -> list[Series]:
+def _series(lines: Sequence[LogLine]) -> list[Series]:
+    # If another validation set has the same metric, "val/acc" belongs to a set with the name "val".
+    labels = ((line, *label.partition("/")) for line in lines for label in line)
+    of_val_set = {f"val/{rest}" for line, name, _, rest in labels if name != "val" and f"val/{rest}" in line}
     points: dict[tuple[str, str], list[Point]] = {}
     last_nonfinite: dict[tuple[str, str], float] = {}
     for line in lines:
         for label, value in line.items():
-            name = label.removeprefix(f"{line['mode']}/")
+            name = label if label in of_val_set else label.removeprefix(f"{line['mode']}/")
             if name in _POSITION:
                 continue
             if line["mode"] != "train" and (name in _TIMES or is_undefined(name, value)):
