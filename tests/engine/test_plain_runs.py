@@ -608,6 +608,18 @@ def test_an_invalid_sample_in_a_training_step_is_located(
     assert len(batch[1].split(", ")) == 4
 
 
+def test_config_is_recorded_once(tmp_path: Path) -> None:
+    model = network()
+    optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=100)
+    made = runner(tmp_path, model, optim_wrapper=optimizer, param_scheduler=schedule, test_dataloader=loader())
+    made.train()
+    (recorded,) = tmp_path.glob("*/vis_data/config.py")
+    before = recorded.read_text()
+    made.test()
+    assert recorded.read_text() == before  # not the values after training
+
+
 def test_hparams_are_recorded_and_compared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, width in (("a", 1), ("b", 2)):
         hparams = {"width": width, "data": Path("images"), "rates": (0.1, 1)}
