@@ -165,7 +165,7 @@ class LogProcessor:
         return {**metrics, **(others if with_non_scalar else {}), **times}, line
 
     def _collect(self, runner: _LoggedRun, mode: str, *, times: bool = True) -> dict[str, Any]:
-        """Returns the current value, or the mean over the window, of each scalar in a phase."""
+        """Returns the current value, or the mean over the window, of each scalar in a phase that has new values."""
         tag: dict[str, Any] = {}
         histories = _histories(runner.message_hub, mode)
         metrics = {} if mode == "train" else getattr(getattr(runner, f"{mode}_loop", None), "metrics", {})
