@@ -42,7 +42,7 @@ def main(work_dir="work_dirs/language_model", iters=600, batch_size=32, **settin
     torch.manual_seed(0)
     text = read_text()
     characters = sorted(set(text))
-    tokens = torch.tensor([characters.index(each) for each in text])
+    tokens = torch.tensor([characters.index(character) for character in text])
     windows = tokens.unfold(0, LENGTH + 1, 1)
     data = TensorDataset(windows[:, :-1], windows[:, 1:])
     model = LanguageModel(len(characters))
@@ -65,7 +65,7 @@ def main(work_dir="work_dirs/language_model", iters=600, batch_size=32, **settin
     for _ in range(100):
         scores = model.eval()(torch.tensor([sample[-LENGTH:]]))
         sample.append(int(scores[0, -1].argmax()))
-    print("".join(characters[each] for each in sample))
+    print("".join(characters[token] for token in sample))
     return history
 
 

@@ -42,7 +42,7 @@ class OperatorsFinder(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Makes `mmcv.ops` use these operators if mmcv is installed without compiled operators, as in `mmcv-lite`."""
+    """Makes `mmcv.ops` use these operators if mmcv is installed without compiled operators, as with `mmcv-lite`."""
     if not any(isinstance(finder, OperatorsFinder) for finder in sys.meta_path):
         sys.meta_path.append(OperatorsFinder())
 

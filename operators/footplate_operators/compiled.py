@@ -1,4 +1,4 @@
-"""The compiled operators of torchvision, which are used on GPUs."""
+"""Provides torchvision's compiled operators for use on GPUs."""
 
 import importlib
 from functools import cache
@@ -29,5 +29,5 @@ def _load() -> Any:
 
 
 def compute_type(inputs: Tensor) -> torch.dtype:
-    """Returns the type in which an operator computes: at least float32."""
+    """Returns the dtype for an operator's computations: the input's dtype, but at least float32."""
     return torch.promote_types(inputs.dtype, torch.float32)

@@ -1,6 +1,6 @@
 """Operators for losses and layers: focal loss, CARAFE, PSA masks, rotated filters, resampling and others.
 
-Unless they return a tensor or list, functions write their results to tensors allocated by the caller.
+Functions that do not return a tensor or list write their results to tensors allocated by the caller.
 
 Sources: Lin et al., Focal Loss (2017); Wang et al., CARAFE (2019); Zhao et al., PSANet (2018); Han et al., S2ANet
 (2021); Wang et al., PAN (2019); Karras et al., StyleGAN2 (2020); Shao et al., Temporal
@@ -50,9 +50,10 @@ def _softmax_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: f
 def softmax_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Writes the focal loss of probabilities of shape (N, C) for class indices of shape (N,) to `output`.
+    """Computes the focal loss for probabilities of shape (N, C) and class indices of shape (N,).
 
-    The loss is 0 for class indices outside the range 0 to C - 1. `weight` has a factor for each class, or is empty.
+    Writes the loss to `output`, or 0 for class indices outside the range 0 to C - 1. `weight` contains a factor for
+    each class, or is empty.
     """
     output.copy_(_softmax_focal_loss(input.log(), target, weight, gamma, alpha))
 
@@ -120,8 +121,8 @@ def _psa_mask(
 ) -> Tensor:
     """Converts PSA masks of shape (N, h_mask * w_mask, H, W) to an attention map of shape (N, H * W, H, W).
 
-    The mask of a pixel contains a weight for each of its neighbors. With type 0 (collect), dimension 1 of the map
-    indexes the neighbor, and the last two dimensions index the pixel. Type 1 (distribute) swaps them. The other
+    A pixel's mask contains a weight for each neighbor. With type 0 (collect), dimension 1 of the map indexes the
+    neighbor, and the last two dimensions index the pixel. Type 1 (distribute) swaps these roles. The other
     arguments are ignored.
     """
     count, (height, width) = len(input), input.shape[2:]
@@ -212,7 +213,7 @@ def pixel_group(
         distance_threshold: The maximum distance between a pixel's embedding and the region's mean embedding.
 
     Returns:
-        One list per region: its mean score, its number of pixels, and the x and y of each pixel.
+        One list per region: the mean score, the number of pixels, and the x and y coordinates of each pixel.
     """
     labels, takeable = kernel_label.cpu().numpy().copy(), mask.cpu().numpy()
     vectors, scores = embedding.cpu().numpy(), score.cpu().numpy()
@@ -268,7 +269,7 @@ def upfirdn2d(
         pady0: Padding at the top.
         pady1: Padding at the bottom.
         flip: Whether to compute a correlation instead of a convolution.
-        gain: A factor by which the result is multiplied.
+        gain: The factor for the result.
     """
     count, channels, height, width = input.shape
     spread = F.pad(input.view(count, channels, height, 1, width, 1), (0, upx - 1, 0, 0, 0, upy - 1))
@@ -298,7 +299,7 @@ def tin_shift_forward(input: Tensor, shift: Tensor, output: Tensor) -> None:
     Args:
         input: The features, of shape (N, T, C, H * W).
         shift: The number of steps for each of G groups, of shape (N, G). Positive numbers move to later times.
-        output: Receives the result, of the shape of `input`.
+        output: The output, with the same shape as `input`.
     """
     steps = shift.repeat_interleave(input.size(2) // shift.size(1), 1)[:, None]
     times = torch.arange(input.size(1), device=input.device)[:, None] - steps

@@ -1,6 +1,6 @@
 """Variants of non-maximum suppression (NMS), and overlaps of boxes.
 
-Boxes have shape (N, 4) and the columns x1, y1, x2 and y2. `offset` is 1 if x2 and y2 are inclusive, and 0 otherwise.
+Boxes have shape (N, 4), with the columns x1, y1, x2 and y2. `offset` is 1 if x2 and y2 are inclusive, and 0 otherwise.
 
 Sources: Bodla et al., Soft-NMS (2017).
 """
@@ -55,7 +55,7 @@ def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> lis
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Runs NMS and returns the int64 indices of the kept boxes, sorted by descending score.
 
-    A box is removed if its IoU with a kept box that has a higher score is above `iou_threshold`.
+    A box is removed if its IoU with a higher-scoring kept box is above `iou_threshold`.
     """
     compiled = None if offset else compiled_operators(boxes)
     if compiled is not None:
@@ -82,7 +82,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     """Runs NMS on boxes of shape (N, 5), whose last column is the score.
 
-    Returns a list of indices for each kept box: its own index, followed by the boxes that it suppresses.
+    Returns a list for each kept box: its index, followed by the indices of the boxes that it suppresses.
     """
     corners = dets.detach().cpu().numpy().T
     order = dets.detach()[:, 4].sort(descending=True, stable=True)[1].cpu().numpy()
@@ -105,12 +105,12 @@ def softnms(
     Args:
         boxes: Boxes of shape (N, 4).
         scores: Scores of shape (N,).
-        dets: The output, of shape (N, 5), sorted by descending score. Only one row per returned index is written.
-        iou_threshold: The minimum IoU at which methods 0 and 1 reduce a score.
+        dets: The output, of shape (N, 5), sorted by descending score. Only the rows of kept boxes are written.
+        iou_threshold: The minimum IoU at which methods 0 and 1 take effect.
         sigma: The width of the Gaussian for method 2.
         min_score: Boxes whose score falls below this value are removed.
-        method: 0 removes overlapping boxes. 1 reduces their scores linearly with the IoU, and 2 with a Gaussian of the
-            IoU.
+        method: 0 removes overlapping boxes, 1 reduces their scores linearly with the IoU, and 2 multiplies all scores
+            by a Gaussian of the IoU.
         offset: See the module docstring.
     """
     array, score = boxes.detach().cpu().numpy(), scores.detach().cpu().numpy().copy()
@@ -178,9 +178,9 @@ def nms_quadri(
 
 
 def bbox_overlaps(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int) -> None:
-    """Writes the overlaps of boxes to `ious`: the IoU, or the intersection over the first box's area if `mode` is 1.
+    """Computes the IoU of boxes, or the intersection over the first box's area if `mode` is 1.
 
-    The boxes have shapes (N, 4) and (M, 4), and `ious` has shape (N, M), or (N,) if `aligned` is set.
+    The boxes have shapes (N, 4) and (M, 4). Writes the result to `ious`, of shape (N, M), or (N,) if `aligned` is set.
     """
     first, second = (boxes1, boxes2) if aligned else (boxes1[:, None], boxes2[None])
 

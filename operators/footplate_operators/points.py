@@ -1,6 +1,6 @@
 """Operators on point clouds, such as neighbor search, grouping, interpolation and voxelization.
 
-Points have shape (..., 3) and the coordinates x, y and z. Unless they return tensors, functions write their results to
+Points have shape (..., 3), with the coordinates x, y and z. Functions that do not return tensors write their results to
 tensors allocated by the caller. The arguments `sizes` and `named` contain tensor sizes and are ignored.
 
 Sources: Qi et al., PointNet++ (2017); Zhou and Tuzel, VoxelNet (2018).
@@ -36,7 +36,7 @@ def _squared_distances_in_chunks(first: Tensor, second: Tensor) -> Iterator[tupl
 def _first_hits(hits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Returns the positions of the first `count` True values in each row.
 
-    A row with fewer True values repeats its first position. A row without any contains N.
+    If a row has fewer True values, its first position is repeated. If it has none, all positions are N.
 
     Args:
         hits: A bool tensor of shape (..., N).
@@ -62,7 +62,7 @@ def ball_query_forward(
     max_radius: float,
     nsample: int,
 ) -> None:
-    """Finds the points at a distance of 0, or between `min_radius` and `max_radius`, from each center.
+    """For each center, finds the points at a distance of 0, or between `min_radius` and `max_radius`.
 
     The points `xyz` have shape (B, N, 3), and the centers `new_xyz` have shape (B, M, 3). Writes the indices of the
     first `nsample` such points to `idx`, of shape (B, M, nsample), and repeats the first index if there are fewer.
@@ -83,12 +83,12 @@ def stack_ball_query_forward(
     max_radius: float,
     nsample: int,
 ) -> None:
-    """Finds the points within a distance of `max_radius` from each center, in the same sample.
+    """For each center, finds the points of the same sample within a distance of `max_radius`.
 
     The points `xyz` have shape (sum of N, 3), and the centers `new_xyz` have shape (sum of M, 3). `xyz_batch_cnt` and
-    `new_xyz_batch_cnt` contain the numbers N and M for each sample. Writes the indices of the first `nsample` such
-    points, counted within the sample, to `idx`, of shape (sum of M, nsample), and repeats the first index if there are
-    fewer. For centers without such points, the first index is -1 and the others are 0.
+    `new_xyz_batch_cnt` contain N and M for each sample. Writes the indices of the first `nsample` such points to `idx`,
+    of shape (sum of M, nsample), and repeats the first index if there are fewer. Indices are relative to the sample.
+    For centers without such points, the first index is -1 and the others are 0.
     """
     counts = new_xyz_batch_cnt.tolist(), xyz_batch_cnt.tolist()
     parts = []
@@ -113,10 +113,10 @@ def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int
 def furthest_point_sampling_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
-    """Samples points by repeatedly adding the point farthest from those sampled so far, starting with point 0.
+    """Samples points: starts with point 0, then repeatedly adds the point farthest from all samples so far.
 
-    The points have shape (B, N, 3). Writes the indices to `idx_tensor`, of shape (B, samples). The values of
-    `temp_tensor`, of shape (B, N), must be large and are overwritten.
+    The points have shape (B, N, 3). Writes the indices to `idx_tensor`, of shape (B, samples). `temp_tensor`, of shape
+    (B, N), must contain large values, which are overwritten.
     """
     _sample_furthest(
         lambda sampled: (points_tensor - sampled[:, None]).square().sum(-1), points_tensor, temp_tensor, idx_tensor
@@ -126,7 +126,7 @@ def furthest_point_sampling_forward(
 def furthest_point_sampling_with_dist_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, *sizes: int, **named: int
 ) -> None:
-    """Works like `furthest_point_sampling_forward`, but `points_tensor` has the pairwise distances, (B, N, N)."""
+    """Like `furthest_point_sampling_forward`, but `points_tensor` contains pairwise distances, of shape (B, N, N)."""
     _sample_furthest(lambda distances: distances, points_tensor, temp_tensor, idx_tensor)
 
 
@@ -135,9 +135,9 @@ def _sample_furthest(
 ) -> None:
     """Writes the indices of the sampled points to `indices`.
 
-    `distances_to` takes the rows of `points` for one point in each sample, and returns the squared distances to these
-    points. `nearest`, of shape (B, N), stores each point's distance to the nearest sampled point. Its initial values
-    must be large.
+    `distances_to` takes one row of `points` per sample, and returns the squared distances between this point and all
+    points of the sample. `nearest`, of shape (B, N), stores the distance between each point and the nearest sampled
+    point. Its initial values must be large.
     """
     batch = torch.arange(len(points), device=points.device)
     last = torch.zeros_like(batch)
@@ -194,10 +194,10 @@ def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor,
 
 
 def _three_interpolate(features: Tensor, indices: Tensor, weights: Tensor, *sizes: int, **named: int) -> Tensor:
-    """Interpolates features: returns weighted sums of the features of three points, of shape (B, C, N).
+    """Interpolates features: returns weighted sums over three points, as a tensor of shape (B, C, N).
 
-    The features have shape (B, C, M). `indices` and `weights`, of shape (B, N, 3), contain the three points of each sum
-    and their weights.
+    The features have shape (B, C, M). `indices` and `weights`, of shape (B, N, 3), contain the three points and their
+    weights for each sum.
     """
     return (_gather_points(features, indices) * weights[:, None]).sum(-1)
 
@@ -210,7 +210,7 @@ three_interpolate_forward, three_interpolate_backward = operators(
 def chamfer_distance_forward(
     xyz1: Tensor, xyz2: Tensor, dist1: Tensor, dist2: Tensor, idx1: Tensor, idx2: Tensor
 ) -> None:
-    """Finds the nearest point in the other set for each point, and writes its squared distance and index.
+    """For each point, finds the nearest point in the other set, and writes its index and squared distance.
 
     The sets `xyz1` and `xyz2` have shapes (B, N, 2) and (B, M, 2). `dist1` and `idx1` receive the results for the
     points in `xyz1`, and `dist2` and `idx2` the results for the points in `xyz2`.
@@ -248,7 +248,7 @@ def chamfer_distance_backward(
 def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
     """Checks which points of shape (..., M, 3) are in which boxes of shape (..., T, 7).
 
-    A box consists of the x and y of its center, the z of its bottom, its three sizes and its angle around the z axis.
+    The columns of a box are center x, center y, bottom z, the three sizes, and the angle around the z axis.
 
     Returns:
         A bool tensor of shape (..., M, T).
@@ -259,7 +259,7 @@ def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _relative_to_boxes(points: Tensor, boxes: Tensor) -> Tensor:
-    """Returns the points relative to the bottom centers of boxes, in the directions of the boxes' sizes.
+    """Transforms points to the coordinate frames of boxes: origin at the bottom center, axes along the box edges.
 
     See `_in_boxes` for the arguments. The result has shape (..., M, T, 3).
     """
@@ -348,7 +348,7 @@ def roiaware_pool3d_forward(
 def roiaware_pool3d_backward(
     pts_idx_of_voxels: Tensor, argmax: Tensor, grad_out: Tensor, grad_in: Tensor, pool_method: int
 ) -> None:
-    """Adds the gradient of the point features to `grad_in`, of shape (P, C)."""
+    """Adds the gradient with respect to the point features to `grad_in`, of shape (P, C)."""
     if pool_method == 0:
         rows = argmax.flatten(0, -2).long()
         grad_in.scatter_add_(0, rows.clamp(min=0), torch.where(rows < 0, 0, grad_out.flatten(0, -2)))
@@ -435,16 +435,16 @@ def hard_voxelize_forward(
     max_voxels: int,
     **_: int,
 ) -> None:
-    """Groups points into voxels. Points and voxels keep the order of the input.
+    """Groups points into voxels. Points keep their input order, and voxels are ordered by their first point.
 
     Args:
         points: Points of shape (N, C), where the first three columns are x, y and z.
         voxel_size: The voxel size, of shape (3,).
         coors_range: The lower bounds, followed by the upper bounds, of shape (6,).
-        voxels: The output, of shape (max_voxels, max_points, C).
-        coors: The output, of shape (max_voxels, 3), in the order z, y, x.
-        num_points_per_voxel: The output, of shape (max_voxels,).
-        voxel_num: The output, a scalar tensor with the number of voxels.
+        voxels: An output with the points in each voxel, of shape (max_voxels, max_points, C).
+        coors: An output with the position of each voxel, of shape (max_voxels, 3), in the order z, y, x.
+        num_points_per_voxel: An output, of shape (max_voxels,).
+        voxel_num: An output with the number of voxels, a scalar tensor.
         max_points: The maximum number of points per voxel. Excess points are dropped.
         max_voxels: The maximum number of voxels. Points in additional voxels are dropped.
         _: Ignored. The number of dimensions is always 3, and the result is always deterministic.

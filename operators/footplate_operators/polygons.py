@@ -37,7 +37,7 @@ def signed_areas(polygons: Tensor) -> Tensor:
 
 
 def counterclockwise(polygons: Tensor) -> Tensor:
-    """Makes polygons of shape (N, corners, 2) counterclockwise by reversing the corners of clockwise ones."""
+    """Makes polygons of shape (N, corners, 2) counterclockwise: reverses the corner order of clockwise polygons."""
     return torch.where((signed_areas(polygons) < 0)[:, None, None], polygons.flip(1), polygons)
 
 
@@ -46,10 +46,10 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _clipped_edges(first: Tensor, second: Tensor, keep_common: bool) -> Tensor:
-    """Returns how much the edges of `first` that lie inside `second` contribute to the intersection area.
+    """Returns the contribution of the edges of `first` to the area of the intersection with `second`.
 
-    By Green's theorem, the area of a polygon is the sum of the signed areas of the triangles between the origin and
-    each edge.
+    Only the parts of edges inside `second` contribute. By Green's theorem, the area of a polygon is the sum of the
+    signed areas of the triangles between the origin and each edge.
 
     Args:
         first: Counterclockwise polygons of shape (..., a, 2).
@@ -91,7 +91,7 @@ def intersection_areas(first: Tensor, second: Tensor) -> Tensor:
 
 
 def overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) -> Tensor:
-    """Returns the IoU of polygons, or the intersection divided by the area of the first polygon.
+    """Returns the IoU of polygons, or the intersection over the first polygon's area if `of_first` is set.
 
     Args:
         first: Polygons of shape (N, a, 2).
@@ -139,9 +139,9 @@ def convex_hull(points: np.ndarray) -> np.ndarray:
 
 
 def hulls(points: Tensor) -> Tensor:
-    """Returns the counterclockwise convex hull of each point set. The sets have shape (N, points, 2).
+    """Returns the counterclockwise convex hulls of point sets of shape (N, points, 2), in the same shape.
 
-    The result has the same shape. Hulls with fewer corners are padded by repeating their last corner.
+    Hulls with fewer corners are padded by repeating their last corner.
     """
     indices = np.zeros(points.shape[:2], dtype=np.int64)
     for row, each in zip(indices, points.detach().cpu().numpy(), strict=True):
@@ -152,9 +152,9 @@ def hulls(points: Tensor) -> Tensor:
 
 
 def box_iou_rotated(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    """Writes the IoU of rotated boxes, or the intersection over the first box's area if `mode_flag` is 1, to `ious`.
+    """Computes the IoU of rotated boxes, or the intersection over the first box's area if `mode_flag` is 1.
 
-    The boxes have shapes (N, 5) and (M, 5), and `ious` has shape (N, M), or (N,) if `aligned` is set.
+    The boxes have shapes (N, 5) and (M, 5). Writes the result to `ious`, of shape (N, M), or (N,) if `aligned` is set.
     """
     first, second = rotated_box_corners(bboxes1), rotated_box_corners(bboxes2)
     ious.copy_(overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
@@ -218,19 +218,19 @@ def min_area_polygons(pointsets: Tensor, polygons: Tensor) -> None:
 
 
 def diff_iou_rotated_sort_vertices_forward(vertices: Tensor, mask: Tensor, num_valid: Tensor) -> Tensor:
-    """Sorts the vertices of the intersections of boxes counterclockwise, starting at the positive x axis.
+    """Sorts the vertices of box intersections counterclockwise, starting at the positive x axis.
 
     Args:
-        vertices: The candidates for vertices, relative to a point inside the intersection, of shape (B, N, 24, 2): the
-            corners of the two boxes, followed by the intersections of their edges.
+        vertices: The vertex candidates, of shape (B, N, 24, 2), relative to a point inside the intersection. They are
+            the corners of the two boxes, followed by the intersections of their edges.
         mask: Which candidates are vertices, of shape (B, N, 24).
         num_valid: Ignored; `mask` determines the number of vertices.
 
     Returns:
         The indices of the vertices, as an int32 tensor of shape (B, N, 9). The first index is repeated after the last
-        one, so that the polygon is closed. The other places contain the index of an edge intersection that is not a
-        vertex. Of vertices at the same position, only the first is included. If fewer than three vertices remain, none
-        is included.
+        one, so that the polygon is closed. The remaining entries contain the index of an edge intersection that is not
+        a vertex. If several vertices have the same position, only the first is included. If fewer than three vertices
+        remain, the result contains no vertices.
     """
     size = vertices.norm(dim=-1).masked_fill(~mask, 0).amax(-1)[..., None, None]
     same = (vertices[..., :, None, :] - vertices[..., None, :, :]).norm(dim=-1) <= _SAME_VERTEX * size

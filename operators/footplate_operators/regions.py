@@ -36,8 +36,8 @@ class _Samples(NamedTuple):
     Attributes:
         roi: The RoI of each point, as an int64 tensor of shape (S,).
         bin: The bin of each point, `(roi * height + row) * width + column`, as an int64 tensor of shape (S,).
-        down: The distance of each point from the top of its RoI in bins, of shape (S,).
-        across: The distance of each point from the left of its RoI in bins, of shape (S,).
+        down: The distance between each point and the top of its RoI, measured in bins, of shape (S,).
+        across: The distance between each point and the left of its RoI, measured in bins, of shape (S,).
         starts: The index of the first point in each bin, as an int64 tensor of shape (K * height * width,).
         counts: The number of points in each bin (at least 1), of shape (K * height * width,).
     """
@@ -185,7 +185,7 @@ def roi_align_backward(
 
 
 def _first_pixels(rois: Tensor, features: Tensor) -> Tensor:
-    """Returns the start of each channel of each RoI's image in the flattened features, of shape (K, C, 1, 1)."""
+    """Returns where each channel of an RoI's image starts in the flattened features, of shape (K, C, 1, 1)."""
     channels, height, width = features.shape[1:]
     planes = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
     return (planes * height * width)[:, :, None, None]
@@ -225,9 +225,10 @@ def roi_pool_forward(
 
 
 def _pixel_range(start: Tensor, length: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
-    """Returns the first and end pixel (exclusive) of each bin, of shape (K, bins) and clipped to the feature map.
+    """Returns the start and end pixels (exclusive) of each bin, clipped to the feature map, of shape (K, bins).
 
-    `start` and `length`, of shape (K,), are the RoIs' position and extent along one axis. `size` is the feature map's.
+    `start` and `length`, of shape (K,), are the RoIs' positions and sizes along one axis. `size` is the size of the
+    feature map along this axis.
     """
     edges = torch.arange(bins + 1, device=start.device) * (length / bins)[:, None] + start[:, None]
     edges = torch.where(length[:, None] > 0, edges, 0)
@@ -293,8 +294,8 @@ def _riroi_align_rotated(
     """Applies RoIAlign to rotated RoIs, and shifts the orientation channels by the angle of each RoI.
 
     Each group of `num_orientations` consecutive channels contains the responses to equally spaced orientations.
-    Between two orientations, the channels are interpolated linearly. The angle that selects the channels is the RoI's
-    own, even if `clockwise` reverses the direction of the sampling grid.
+    Between two orientations, the channels are interpolated linearly. `clockwise` reverses only the rotation of the
+    sampling grid, not the angle that determines the shift.
     """
     bins = (pooled_height, pooled_width)
     pooled = _roi_align_rotated(features, rois, *bins, spatial_scale, num_samples, aligned=False, clockwise=clockwise)
@@ -347,7 +348,7 @@ deform_roi_pool_forward, deform_roi_pool_backward = operators(
 
 
 def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
-    """Adds the features sampled at the center of each pixel's box to the pixel's own features.
+    """Adds the features sampled at the center of each pixel's box to the pixel's features.
 
     If `points` is 5, also adds the features sampled at the four corners of the box. Features have shape (N, C, H, W).
 

@@ -52,8 +52,8 @@ def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor, starts: Tensor
 
     Args:
         rows: Rows of shape (R, C).
-        indices: The row indices for each sum, of shape (n, s), or if `starts` is given, for all sums concatenated, of
-            shape (total,).
+        indices: The row indices for each sum, of shape (n, s). If `starts` is set, the concatenated row indices for all
+            sums, of shape (total,).
         weights: The weight of each selected row, with the same shape as `indices`.
         starts: The position in `indices` where each sum starts, of shape (n,), for sums with different numbers of rows.
 
@@ -68,7 +68,7 @@ def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor, starts: Tensor
 
 
 def positions(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Numbers points that are sorted by group.
+    """Returns the group and the index within the group for points that are sorted by group.
 
     Args:
         counts: The number of points in each group.
@@ -119,11 +119,11 @@ def operators(function: Callable[..., Tensor], forward: str, backward: str) -> t
     """Returns a forward and a backward operator with mmcv's signatures for a differentiable function.
 
     Args:
-        function: Computes the output. Its first parameters have the names of tensors in `forward`; the others are
+        function: The function that computes the output. It takes tensors whose names are in `forward`, followed by
             settings.
         forward: The names of the forward operator's tensors. The operator writes the result to `output`.
-        backward: The names of the backward operator's tensors. `grad_output` is the gradient of the output; if it is
-            not listed, all ones are used. The operator writes the gradient with respect to each non-empty input `x` to
+        backward: The names of the backward operator's tensors. `grad_output` is the gradient of the output; it is all
+            ones if not listed. The operator writes the gradient with respect to each non-empty input `x` to
             `grad_x`. Inputs that are not listed are replaced with zeros, so the function must be linear in them.
     """
     inputs = [name for name in inspect.signature(function).parameters if name in forward.split()]

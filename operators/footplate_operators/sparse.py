@@ -1,10 +1,11 @@
 """Convolution and max pooling of sparse grids.
 
-Only occupied cells are stored: their features (N, C), and their positions (N, 1 + D), int32, which consist of the
-index of the sample and one coordinate per dimension. For each of the K positions of a layer's kernel, `pairs`
-(K, 2, N), int32, lists which input cell contributes to which output cell: the rows of the input cells in `pairs[k, 0]`,
-and the rows of the output cells in `pairs[k, 1]`. -1 follows the last pair. `counts` (K,), int32, contains the number
-of pairs for each position.
+Only occupied cells are stored. Their features have shape (N, C). Their positions have shape (N, 1 + D) and type int32,
+and consist of the sample index and one coordinate per dimension.
+
+A kernel has K positions. For kernel position k, `pairs[k, 0]` contains the rows of input cells, and `pairs[k, 1]` the
+rows of the output cells to which they contribute. `pairs` has shape (K, 2, N), and unused entries are -1. `counts`, of
+shape (K,), contains the number of pairs for each kernel position. Both are int32.
 
 Source: Yan et al., SECOND: Sparsely Embedded Convolutional Detection (2018).
 """
@@ -104,11 +105,11 @@ def _pairs(pairs: Tensor, counts: Tensor, *, inverse: int = 0) -> Iterator[tuple
 def indice_conv_forward(
     features: Tensor, filters: Tensor, pairs: Tensor, counts: Tensor, num_out: int, inverse: int, subm: int
 ) -> Tensor:
-    """Returns the features (M, C_out) of the output cells.
+    """Applies a sparse convolution. Returns the features of the output cells, of shape (M, C_out).
 
     Args:
-        features: The features of the input cells, (N, C_in).
-        filters: The weights, (kernel size..., C_in, C_out).
+        features: The features of the input cells, of shape (N, C_in).
+        filters: The weights, of shape (kernel size..., C_in, C_out).
         pairs: The pairs of input and output cells.
         counts: The number of pairs for each position of the kernel.
         num_out: The number of output cells, M.
@@ -132,14 +133,14 @@ def fused_indice_conv_forward(
     inverse: int,
     subm: int,
 ) -> Tensor:
-    """Returns the output of `indice_conv_forward` plus the bias (C_out,)."""
+    """Returns the output of `indice_conv_forward` plus the bias, of shape (C_out,)."""
     return indice_conv_forward(features, filters, pairs, counts, num_out, inverse, subm) + bias
 
 
 def indice_conv_backward(
     features: Tensor, filters: Tensor, out_grad: Tensor, pairs: Tensor, counts: Tensor, inverse: int, subm: int
 ) -> list[Tensor]:
-    """Returns the gradients of the features and the filters."""
+    """Returns the gradients with respect to the features and the filters."""
     kernels = filters.flatten(0, -3)
     grad, kernel_grads = torch.zeros_like(features), torch.zeros_like(kernels)
     for position, source, target in _pairs(pairs, counts, inverse=inverse):
@@ -149,7 +150,7 @@ def indice_conv_backward(
 
 
 def indice_maxpool_forward(features: Tensor, pairs: Tensor, counts: Tensor, num_out: int) -> Tensor:
-    """Returns the maximum of the features in the window of each output cell, or 0 if all of them are negative."""
+    """Returns the channel-wise maximum in the window of each output cell, or 0 if all values are negative."""
     out = features.new_zeros(num_out, features.size(1))
     for _, source, target in _pairs(pairs, counts):
         out[target] = torch.maximum(out[target], features[source])
@@ -159,7 +160,7 @@ def indice_maxpool_forward(features: Tensor, pairs: Tensor, counts: Tensor, num_
 def indice_maxpool_backward(
     features: Tensor, out_features: Tensor, out_grad: Tensor, pairs: Tensor, counts: Tensor
 ) -> Tensor:
-    """Returns the gradient of the features: a cell receives the gradient of each output that is equal to its value."""
+    """Returns the gradient with respect to the features. An output passes its gradient to inputs of equal value."""
     grad = torch.zeros_like(features)
     for _, source, target in _pairs(pairs, counts):
         grad.index_add_(0, source, out_grad[target] * (features[source] == out_features[target]))

@@ -1,9 +1,8 @@
 """Checks the values of arguments, configs and checkpoints.
 
-Functions that check arguments and configs raise ArgumentError. Their argument `name` is the value's name in the
-message, and `key` is its key path in the config, which defaults to `name` unless noted otherwise. Functions that check
-the content of a checkpoint (`read_...` and `check_saved_number`) raise KeyError if a key is missing, and ValueError if
-a value is invalid.
+Functions that check arguments and configs raise ArgumentError. `name` is the value's name in the message. `key` is its
+key path in the config, and defaults to `name` unless noted otherwise. Functions that check the content of a checkpoint
+(`read_...` and `check_saved_number`) raise KeyError if a key is missing, and ValueError if a value is invalid.
 """
 
 import inspect
@@ -147,7 +146,7 @@ def check_keys(
 
 
 def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
-    """Checks that `value` is a bool, and returns it. Other types are rejected: a string such as "no" would be truthy.
+    """Checks that `value` is a bool, and returns it. Rejects other types, because a string such as "no" is truthy.
 
     Raises:
         ArgumentError: `value` is not a bool.
@@ -303,7 +302,7 @@ def check_accepts(
 
 
 def check_takes(problem: str, function: Callable[..., Any], *arguments: str) -> None:
-    """Checks that a function accepts the given positional arguments. Skips functions that have no signature.
+    """Checks that a function accepts the given positional arguments. Functions without a signature always pass.
 
     Args:
         problem: The start of the error message.

@@ -31,7 +31,7 @@ def at_key(prefix: str) -> Iterator[None]:
 
 @contextmanager
 def located(source: object) -> Iterator[None]:
-    """Sets the origin of each FootplateError raised in the block to where the config `source` sets the error's key."""
+    """Adds the config location of the error's key to each FootplateError raised in the block; see `locate`."""
     try:
         yield
     except FootplateError as error:
@@ -41,9 +41,9 @@ def located(source: object) -> Iterator[None]:
 
 @contextmanager
 def restoring(part: str) -> Iterator[None]:
-    """Converts exceptions raised in the block to a CheckpointError, which states that `part` could not be restored.
+    """Converts an exception raised in the block to a CheckpointError that says that `part` could not be restored.
 
-    A FootplateError is not converted.
+    Does not convert FootplateErrors.
     """
     try:
         yield
@@ -55,9 +55,9 @@ def restoring(part: str) -> Iterator[None]:
 
 
 def locate(error: FootplateError, source: object) -> None:
-    """Sets an error's origin to the place in the config `source` where the value at the error's key path was set.
+    """Sets an error's origin to the file and line where the config `source` sets the error's key.
 
-    Does nothing if the error already has an origin, or if the config does not have the top-level key.
+    Does nothing if the error already has an origin, or if the config lacks the first part of the key path.
     """
     if error.key.endswith(".init_cfg.checkpoint"):
         error.key = _key_of_weights(source, error.key)
@@ -68,7 +68,7 @@ def locate(error: FootplateError, source: object) -> None:
 
 
 def _key_of_weights(source: Any, key: str) -> str:
-    """Returns the key of the weights, since a code base's model may pass `pretrained` to its backbone as `init_cfg`."""
+    """Returns the key that the user set: a code base's model may convert `pretrained` to its backbone's `init_cfg`."""
     section = source
     path = ""
     key_of_weights = key
@@ -104,7 +104,7 @@ def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
 
 
 def origin_of(mapping: object, key: object = None) -> Origin | None:
-    """Returns the origin of `mapping[key]` or, if it is unknown or `key` is None, the origin of the mapping itself.
+    """Returns the origin of `mapping[key]`, or of the mapping itself if `key` is None or has no known origin.
 
     Returns None if neither origin is known.
     """
@@ -116,7 +116,7 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
 
 
 def find_section(cfg: object, section: object) -> str:
-    """Returns the key path of a section that is nested in `cfg`, or "" if it is not.
+    """Returns the key path of `section` in `cfg`, or "" if `cfg` does not contain it.
 
     If `section` is a copy, finds the original by its origin, unless several sections have the same origin.
     """
@@ -161,9 +161,9 @@ def walk_paths(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[
 
 
 def describe_changes(section: object, key: str = "") -> list[str]:
-    """Returns a list with one note about the values in a section that come from a different file than the section.
+    """Returns a note that lists the values in a section that were set in a different file than the section itself.
 
-    The list is empty if there are no such values. `key` is the section's key path.
+    The note is returned in a list, which is empty if there are no such values. `key` is the section's key path.
     """
     changes = [f"{path} ({origin})" for path, origin in _changes_in(section, key)]
     return [f"changed from the base: {list_names(changes, _MAX_CHANGES)}"] if changes else []
@@ -187,8 +187,8 @@ def _changes_in(section: object, key: str) -> Iterator[tuple[str, Origin]]:
 def explain_missing_path(path: str) -> list[str]:
     """Returns notes about a path that does not exist.
 
-    One note contains the absolute path, unless `path` is absolute. Another note contains the first missing folder or
-    file, and suggests a similar name in the same folder.
+    If `path` is relative, one note contains the absolute path. Another note contains the first missing folder or file,
+    and suggests a similar name in the same folder.
     """
     tried = folder = os.path.abspath(path)
     lines = [] if os.path.isabs(path) else [f"tried {tried}; relative paths are resolved against the current folder"]
@@ -209,7 +209,7 @@ class _DictWithOrigins(dict[str, Any]):
 
 
 def with_origins(settings: Mapping[str, Any], source: object) -> dict[str, Any]:
-    """Returns a copy of `settings` whose entries have the same origins as the entries of `source`."""
+    """Returns a copy of `settings` with the origins that the same keys have in `source`."""
     copied = _DictWithOrigins(settings)
     copied._origins = getattr(source, "_origins", {})
     return copied
@@ -224,7 +224,7 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 def innermost_user_line(stack: Iterable[tuple[FrameType, int]]) -> str:
-    """Returns the location of the innermost line of user code in a stack as "file:line".
+    """Returns the innermost line of user code in a stack, as "file:line".
 
     If the stack contains no user code, returns the innermost line of footplate's own code, or "" if none exists.
 

@@ -37,7 +37,7 @@ _RECIPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tasks", "re
 
 
 class _Missing:
-    """Marks a missing `found` argument. (Unlike an instance, a class keeps its identity when an error is pickled.)"""
+    """Marks a missing `found` argument. A class, because an instance would become a different object when pickled."""
 
 
 class Origin(NamedTuple):
@@ -77,10 +77,12 @@ class FootplateError(Exception):
         found: The invalid value.
         suggestion: The word that the user most likely meant.
         notes: Additional lines of the message.
-        hides_cause: Whether a command adds where `__cause__` was raised, and the option that shows its traceback.
+        hides_cause: Whether commands print the line that raised `__cause__`, and mention the option that shows the
+            traceback.
 
     Attributes:
-        section: The config section that `key` is relative to, if a registry was building it, or None if unknown.
+        section: The config section that a registry was building when the error was raised, or None. `key` is relative
+            to the section.
     """
 
     exit_code = 2
@@ -108,7 +110,7 @@ class FootplateError(Exception):
 
     @property
     def has_found(self) -> bool:
-        """Whether `found` was passed, possibly with the value None."""
+        """Whether `found` was passed, even if its value is None."""
         return self.found is not _Missing
 
     def within(self, prefix: str) -> "FootplateError":
@@ -195,7 +197,7 @@ class DataError(FootplateError):
 class StorageError(DataError):
     """Raised if remote storage cannot be reached or denies access, or if the local copy of a file cannot be written.
 
-    Even with `on_error='skip'`, this error stops the run, since the samples may be intact.
+    This error stops the run even with `on_error='skip'`, because the samples themselves may be intact.
     """
 
 

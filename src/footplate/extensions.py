@@ -17,7 +17,7 @@ class Extension:
     Attributes:
         packages: Maps additional scopes, such as "mmdet", to their PyPI packages, or to "" if they have no package.
         locations: Maps registry names, such as "hook", to the modules to import for their additional entries.
-        ignored_keys: The top-level config keys that have no effect, each with the advice to show in a warning.
+        ignored_keys: Maps top-level config keys that have no effect to advice for a warning.
     """
 
     packages: Mapping[str, str] = {}
@@ -30,7 +30,7 @@ class Extension:
         return frozenset()
 
     def check_config(self, cfg: Any) -> None:
-        """Raises an error if the config sets a key that footplate would ignore although it affects the results."""
+        """Raises an error if footplate would ignore a key in the config that affects the results."""
 
     def translates(self, cfg: Any) -> bool:
         """Checks whether `translate` would change a config."""
@@ -41,13 +41,13 @@ class Extension:
         return cfg
 
     def check_dataset(self, dataset: Any) -> None:
-        """Raises an error or logs a warning if footplate would misinterpret the samples of a dataset."""
+        """Raises an error or logs a warning if footplate would misinterpret a dataset's samples."""
 
     def prepare_training(self, model: Any) -> None:
-        """Adapts the model of a run before training."""
+        """Adapts a run's model before training."""
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Returns the notes for an error about a name that is not registered. The list may be empty.
+        """Returns notes to add to the error about an unregistered name. The list may be empty.
 
         Args:
             noun: The kind of entry, such as "transform".
@@ -56,7 +56,7 @@ class Extension:
         return []
 
     def explain_missing(self, scope: str) -> list[str]:
-        """Returns the notes for an error about a scope whose package is not installed. The list may be empty."""
+        """Returns notes to add to the error about a scope whose package is not installed. The list may be empty."""
         return []
 
 

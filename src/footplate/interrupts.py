@@ -27,8 +27,8 @@ class StopSignal(KeyboardInterrupt):
 def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
     """Raises StopSignal on SIGTERM and SIGHUP within the block, so that the command can clean up and report the signal.
 
-    Signals that are ignored, such as SIGHUP under `nohup`, or that already have a handler are left unchanged. Outside
-    the main thread, the context manager has no effect. SIGINT raises KeyboardInterrupt, as usual in Python.
+    Signals that are ignored (such as SIGHUP under `nohup`) or already have a handler are left unchanged. Outside the
+    main thread, the context manager has no effect. SIGINT raises KeyboardInterrupt, as usual in Python.
 
     Args:
         is_wanted: Whether to raise StopSignal. If False, the context manager has no effect.
@@ -58,8 +58,8 @@ def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
 def temporary_folder(prefix: str) -> Iterator[str]:
     """Creates a temporary folder, yields its path, and removes the folder at the end of the block.
 
-    SIGTERM and SIGHUP raise StopSignal, so that the folder is removed. Ranks started by a launcher are an exception:
-    the launcher ends them with SIGTERM, and they must not report that as a failure.
+    SIGTERM and SIGHUP raise StopSignal, so that the folder is removed. This does not apply to ranks started by a
+    launcher: when the launcher ends them with SIGTERM, they must not report a failure.
     """
     import tempfile  # imported here, because every command imports this module
 

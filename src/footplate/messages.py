@@ -31,7 +31,7 @@ def printable(text: str) -> str:
 
 
 def first_line(value: object) -> str:
-    """Returns the first line of a text or of an error's message."""
+    """Returns the first line of a string or an error message."""
     return str(value).strip().partition("\n")[0]
 
 
@@ -153,7 +153,7 @@ def terminal_width(stream: Any) -> int | None:
 
 
 def styled(text: str, code: int, stream: Any) -> str:
-    """Adds an ANSI style, such as 31 for red, to a text for a stream.
+    """Applies an ANSI style, such as 31 for red, to text that will be written to a stream.
 
     Returns the text unchanged if the stream is not a terminal, or if NO_COLOR or TERM=dumb is set.
     """

@@ -1,4 +1,4 @@
-"""Finds metrics by name, and derives their dataset, class and rule (whether higher or lower values are better)."""
+"""Looks up metrics, and parses metric names: the dataset, the class, and whether higher or lower is better."""
 
 import re
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
@@ -102,7 +102,7 @@ def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
 
 
 def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
-    """Checks whether `value` is better than the value `than` by more than `by`. NaN is never better."""
+    """Checks whether `value` beats `than` by more than `by`. NaN is never better."""
     return value - than > by if rule == "greater" else than - value > by
 
 
@@ -136,8 +136,8 @@ def validation_label(name: str, recorded: Container[str]) -> str:
 
     Args:
         name: The name of the metric or loss.
-        recorded: The keys of all recorded scalars, such as `train/loss_cls`. A validation run without training has
-            none, but still labels the total loss and the times like a validation run in training.
+        recorded: The keys of all recorded scalars, such as `train/loss_cls`. Without training there are none, but the
+            total loss and the times are prefixed even then.
     """
     is_trained = name in _LOGGED_BY_EVERY_TRAINING or f"train/{name}" in recorded
     return _VALIDATION + name if is_trained else name
@@ -149,7 +149,7 @@ def metric_of_label(label: str) -> str:
 
 
 def find_metric(name: str, metrics: Container[str]) -> str:
-    """Returns the metric that a setting refers to. The setting may contain the name or, as in logs, `val/<name>`.
+    """Returns the metric that a setting refers to, either by its name or by its label in logs, `val/<name>`.
 
     Returns `name` unchanged if neither is in `metrics`.
 
@@ -161,7 +161,7 @@ def find_metric(name: str, metrics: Container[str]) -> str:
 
 
 def split_dataset(name: str) -> tuple[str, str]:
-    """Splits a metric name into its dataset or metric prefix (or "" if it has none) and the rest of the name.
+    """Splits a metric name into the prefix of its dataset or metric ("" if it has none) and the rest.
 
     >>> split_dataset("night/mIoU"), split_dataset("IoU.T-shirt/top")
     (('night', 'mIoU'), ('', 'IoU.T-shirt/top'))
@@ -173,7 +173,7 @@ def split_dataset(name: str) -> tuple[str, str]:
 def only_term(values: Mapping[str, Any]) -> str | None:
     """Returns the name of the only loss term if it equals the total loss, or None otherwise.
 
-    Such a term does not need to be shown in addition to the total loss.
+    Showing such a term next to the total loss would be redundant.
 
     >>> only_term({"loss": 0.5, "loss_ce": 0.5, "acc": 90.0})
     'loss_ce'

@@ -80,7 +80,7 @@ def nearest_prefix(pattern: str, names: Iterable[str]) -> str | None:
 
 
 def matching_names(pattern: str, names: Collection[str], key: str) -> list[str]:
-    """Returns the parameter names whose beginning matches a regular expression.
+    """Returns the parameter names that a regular expression matches at the start.
 
     Args:
         pattern: The regular expression.

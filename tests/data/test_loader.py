@@ -287,7 +287,7 @@ def test_an_unreadable_sample_is_reported(workers: int, error: Exception, path: 
 def test_samples_that_cannot_be_collated_are_reported() -> None:
     dataset = [[0.0], [0.0, 1.0]]
     loader = SampleLoader(dataset, batch_size=2, num_workers=1, collate_fn=default_collate)
-    with pytest.raises(DataError, match=r"the samples 0, 1 cannot be collated into a batch: ValueError: zip"):
+    with pytest.raises(DataError, match=r"samples 0, 1 cannot be collated into a batch: ValueError: zip"):
         list(loader)
 
 

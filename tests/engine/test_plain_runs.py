@@ -603,7 +603,7 @@ def test_an_invalid_sample_in_a_training_step_is_located(
     with pytest.raises((IndexError, FootplateError)) as caught:
         runner(tmp_path, train_dataloader=data, preflight=False, **length).train()
     text = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
-    batch = re.search(r"The batch in iteration \d+ contains the samples (.*)\.", text)
+    batch = re.search(r"The batch in iteration \d+ contains samples (.*)\.", text)
     assert batch is not None
     assert "29 (29.png)" in batch[1].split(", ")
     assert len(batch[1].split(", ")) == 4

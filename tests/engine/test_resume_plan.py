@@ -16,7 +16,7 @@ def test_restart_by_torchrun_resumes_from_the_last_checkpoint(
         plan = ResumePlan(str(tmp_path), "weights.pth", resume, takes_settings=False)
         return plan.load_from, plan.resume
 
-    begin = "Restart 1 of 3 by torchrun: the run"
+    begin = "torchrun restarted this process (restart 1 of 3). The run"
     assert planned() == ("weights.pth", resume)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert planned() == ("weights.pth", resume)

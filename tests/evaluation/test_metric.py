@@ -43,7 +43,7 @@ def test_results_of_repeated_samples_are_not_in_a_sum(values: list[int], beyond:
 def test_many_samples_beyond_the_share_of_a_rank_are_refused() -> None:
     found = Evaluator(Sum())
     found.process([1] * 200)
-    with pytest.raises(DataError, match="a rank has evaluated 200 samples, but its share of the dataset is 100"):
+    with pytest.raises(DataError, match="a rank has evaluated 200 samples instead of 100"):
         found.evaluate(100)
 
 

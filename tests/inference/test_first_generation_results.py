@@ -89,7 +89,66 @@ class OldThreshold(nn.Module):
             return {"loss": self.level}
         return [np.asarray((each[..., 0] > self.level).long()) for each in img]
 
+    def encode_decode(self, img: torch.Tensor, img_metas: Any) -> torch.Tensor:
+        return torch.stack([self.level - img[:, 0], img[:, 0] - self.level], dim=1)
 
+
+@MODELS.register_module()
+class OldClassifier(nn.Module):
+    """A first-generation classifier of the mean of the first channel, which is its own head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(128.0))
+
+    @property
+    def head(self) -> nn.Module:
+        return self
+
+    def forward(self, img: torch.Tensor, return_loss: bool = True) -> Any:
+        return self.simple_test(img)
+
+    def simple_test(self, img: torch.Tensor, softmax: bool = True, post_process: bool = True) -> Any:
+        scores = torch.stack([self.level - img[:, 0].mean((1, 2)), img[:, 0].mean((1, 2)) - self.level], dim=1)
+        scores = scores.softmax(1) if softmax else scores
+        return list(scores.numpy()) if post_process else scores
+
+
+@MODELS.register_module()
+class OldDetector(OldThreshold):
+    encode_decode = property()  # as if the class did not have it
+
+
+@TRANSFORMS.register_module(name="Normalize")
+class OldNormalize(BaseTransform):
+    """Normalizes an image as first-generation pipelines do, and records its settings."""
+
+    def __init__(self, mean: Any, std: Any, to_rgb: bool = True) -> None:
+        self.settings = {"mean": mean, "std": std, "to_rgb": to_rgb}
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        pixels = results["img"][..., ::-1] if self.settings["to_rgb"] else results["img"]
+        pixels = (pixels - self.settings["mean"]) / self.settings["std"]
+        return {**results, "img": pixels.astype(np.float32), "img_norm_cfg": self.settings}
+
+
+@TRANSFORMS.register_module()
+class OldTestTimeAug(BaseTransform):
+    """Returns one view of an image, like `MultiScaleFlipAug`."""
+
+    def __init__(self, transforms: Any, img_scale: Any) -> None:
+        self.transforms = [TRANSFORMS.build(each) for each in transforms]
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        for each in self.transforms:
+            results = each(results)
+        assert results.pop("img_norm_cfg")
+        results["img"] = torch.as_tensor(results["img"]).permute(2, 0, 1)
+        return {"img": [results["img"]], "img_metas": [DataContainer({}, cpu_only=True)]}
+
+
+NORMALIZED = """[dict(type='LoadOldImage'), dict(type='OldTestTimeAug', img_scale=(8, 8), transforms=[
+    dict(type='Normalize', mean=[90.0, 100.0, 110.0], std=[1.0, 2.0, 4.0])])]"""
 CONFIG = """
 model = dict(type='OldThreshold')
 model_adapter = dict(type='LegacyModel')
@@ -150,8 +209,24 @@ def test_first_generation_model_predicts_and_draws(checkpoint: Path, tmp_path: P
     assert (line["height"], line["width"]) == (4, 6)
 
 
-def test_first_generation_model_is_exported_as_weights_only(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["OldThreshold", "OldClassifier"])
+def test_segmentors_and_classifiers_are_exported_with_their_normalization(tmp_path: Path, model: str) -> None:
+    pipeline = "[dict(type='LoadOldImage'), dict(type='CollectOld')]"
+    config = CONFIG.replace(pipeline, NORMALIZED).replace("OldThreshold", model)
+    trained = open_trained(save(tmp_path, {"cfg": config}, torch.save))
+    exported = export_model(trained, str(tmp_path / "old.pt2"), "torch-export")
+    assert exported.difference < 1e-6
+    assert exported.inputs["images"][1] == "float32, 0 to 255, RGB"
+    images = torch.zeros(1, 3, 6, 8)
+    images[:, 2, :, 4:] = 250  # channels are swapped, so the model gets (250 - 90) / 1 = 160
+    probabilities, labels = torch.export.load(tmp_path / "old.pt2").module()(images)
+    assert labels.tolist() == ([[[0] * 4 + [1] * 4] * 6] if model == "OldThreshold" else [0])
+    assert torch.equal(probabilities.argmax(1), labels)
+
+
+def test_other_models_of_the_first_generation_are_exported_as_weights_only(checkpoint: Path, tmp_path: Path) -> None:
     exported = export_model(open_trained(checkpoint), str(tmp_path / "w.safetensors"), "safetensors")
     assert (exported.difference, exported.tested) == (0, [])
-    with pytest.raises(ExportError, match="first-generation models cannot be exported to torchscript"):
-        export_model(open_trained(checkpoint), str(tmp_path / "w.pt"), "torchscript")
+    detector = save(tmp_path, {"cfg": CONFIG.replace("OldThreshold", "OldDetector")}, torch.save)
+    with pytest.raises(ExportError, match="only segmentors and classifiers can be exported to torchscript"):
+        export_model(open_trained(detector), str(tmp_path / "w.pt"), "torchscript")

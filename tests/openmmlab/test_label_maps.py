@@ -81,7 +81,7 @@ def test_different_settings_of_reduce_zero_label_are_reported_with_their_line(tm
     assert str(caught.value).splitlines() == [
         "reduce_zero_label is True in LoadMaps, but False in the dataset",
         "  at config.py:2, key train_dataloader.dataset.pipeline[0].reduce_zero_label",
-        "  Set reduce_zero_label the same in the dataset and in LoadAnnotations.",
+        "  Set reduce_zero_label to the same value in the dataset and in LoadAnnotations.",
     ]
     build(tmp_path, CONFIG.replace(", reduce_zero_label=True", ""))
     build(tmp_path, CONFIG.replace("True", "False"))
@@ -93,9 +93,9 @@ def test_color_masks_are_reported_with_their_file(tmp_path: Path, masks: Path) -
     with pytest.raises(DataError) as caught:
         build(tmp_path, text)
     assert str(caught.value).splitlines() == [
-        f"the label map '{masks}/a.png' has 3 channels; an index mask has one",
+        f"the label map '{masks}/a.png' has 3 channels instead of one",
         "  at config.py:7, key train_dataloader.dataset.data_prefix.seg_map_path",
-        "  Convert the colors to the indices of the classes.",
+        "  Convert the colors to class indices.",
     ]
     build(tmp_path, text.replace("\n]", '\n    dict(type="ColorsToIndices"),\n]'))
 

@@ -231,7 +231,7 @@ def test_check_shows_the_labels_and_warns_about_them(tmp_path: Path) -> None:
     checked = check(cfg)
     assert "labels      left 94%, label 5 6%, right 0%" in checked.text.splitlines()
     assert checked.warnings == [
-        "There are labels outside the classes, which are 0 to 1: label 5 in '3'.",
+        "Some labels are not between 0 and 1: label 5 in '3'.",
         "These classes have no samples in 'LabeledPoints': right.",
     ]
 
@@ -243,7 +243,7 @@ def test_check_warns_about_labels_even_if_the_trial_fails(tmp_path: Path, caplog
     cfg["work_dir"] = str(tmp_path / "work")
     with pytest.raises(ComponentError, match="IndexError: Target 5 is out of bounds"):
         check(cfg)
-    assert "There are labels outside the classes, which are 0 to 1: label 5 in '3'." in caplog.messages
+    assert "Some labels are not between 0 and 1: label 5 in '3'." in caplog.messages
 
 
 def test_check_finds_a_missing_package_of_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def warnings_of(dataset: Any, caplog: pytest.LogCaptureFixture) -> list[str]:
 
 GOOD = [[0, 1], [2, 255]]
 SHIFTED = [[255, 255], [0, 1]]
-OUTSIDE = "There are labels outside the classes, which are 0 to 2 (ignored pixels are 255): label {} in '{}.png'."
+OUTSIDE = "Some labels are not between 0 and 2 (ignored pixels are 255): label {} in '{}.png'."
 ABSENT = "None of the 64 inspected label maps in 'masks' contains: stem."
 
 
@@ -105,7 +105,7 @@ def test_labels_of_boxes_and_images_are_counted(
     dataset = Samples(labels, **settings)
     assert str(labels_of(dataset)) == "ground 50%, leaf 25%, label 4 25%, stem 0%"
     outside, missing = warnings_of(dataset, caplog)
-    assert outside.startswith("There are labels outside the classes, which are 0 to 2: label 4 in '")
+    assert outside.startswith("Some labels are not between 0 and 2: label 4 in '")
     assert missing == "These classes have no samples in 'masks': stem."
 
 

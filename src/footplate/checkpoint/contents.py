@@ -100,7 +100,7 @@ class Outline(NamedTuple):
 
 
 def read_outline(path: "str | os.PathLike[str]") -> Outline:
-    """Returns the content of a checkpoint, with tensors on the meta device. Does not verify it.
+    """Returns the content of a checkpoint without verifying it. Tensors are on the meta device.
 
     Raises:
         CheckpointError: The file does not exist or is not a checkpoint.

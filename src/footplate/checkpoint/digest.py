@@ -34,7 +34,7 @@ class Digest(NamedTuple):
 
     @property
     def length(self) -> int:
-        """The length in bytes of the comment at the end of the file, or 0 if there is no digest."""
+        """The length of the archive comment in bytes, or 0 if there is no digest."""
         return 0 if self.sha256 is None else _COMMENT_BYTES
 
 

@@ -44,7 +44,7 @@ def folder_below(out_dir: str, work_dir: str) -> str:
 def is_considered(name: str) -> bool:
     """Checks whether a run can resume from a file with this name.
 
-    This does not apply to the file that `last_checkpoint` points to, which may have any name.
+    The file that `last_checkpoint` points to may have any name.
 
     Example:
         >>> is_considered("iter_4.pth"), is_considered("best_mIoU_iter_4.pth"), is_considered("scalars.json")
@@ -101,7 +101,7 @@ def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
 
 
 def relocate(path: str, folder: str) -> str:
-    """Returns the path of the file with the same name in `folder`, or `path` if none exists.
+    """Returns the path of the file in `folder` with the same name as `path`, or `path` if there is none.
 
     Checkpoints record absolute paths, which are outdated if the run's folder has been moved or copied.
     """

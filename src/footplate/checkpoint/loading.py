@@ -186,7 +186,8 @@ class LoadReport:
     def swapped(self) -> tuple[str, ...]:
         """File keys that a first-generation EMA hook added, such as `ema_conv_weight` for `conv.weight`.
 
-        The hook swaps them with the model's own weights, so that the averages have the model's keys when an epoch ends.
+        At the end of an epoch, the hook swaps averages and weights, so that the averages are saved under the model's
+        keys.
         """
         keys = (*self.loaded, *(each.key for each in self.mismatched), *self.unexpected)
         names = {f"ema_{key.replace('.', '_')}" for key in keys}
@@ -291,7 +292,7 @@ def _copy_into(
     """Loads the weights with matching shapes into the model.
 
     Raises:
-        CheckpointError: Loading fails for a reason other than shapes.
+        CheckpointError: Loading fails for a reason other than mismatched shapes.
     """
     mismatched = []
     try:

@@ -251,8 +251,8 @@ class BackgroundSaver:
     def complete(self) -> None:
         """Calls `wait` if a save has finished. Otherwise, does nothing.
 
-        With several ranks, an error is raised by the next `save` or `wait`, where all ranks can raise it (decision
-        037). The callbacks may also fail, so with `on_error="stop"`, they also run there.
+        With several ranks, the next `save` or `wait` handles errors instead, so that all ranks raise them together
+        (decision 037). With `on_error="stop"`, it also runs the callbacks, because they may fail.
         """
         save = self._pending
         if save is None or not save.has_ended:

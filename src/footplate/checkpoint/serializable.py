@@ -1,6 +1,6 @@
 """Converts states to the types that `torch.load(..., weights_only=True)` accepts, and splits them into shards.
 
-Splitting a state returns its tensor shards, and the remaining state with references in place of the tensors.
+Splitting a state produces its tensor shards, and the rest of the state with references to the shards.
 """
 
 import math
@@ -189,10 +189,10 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
 
 
 def _memory_key(tensor: torch.Tensor) -> tuple[Any, ...]:
-    """Returns a key that is equal for tensors that share their values.
+    """Returns a key that is equal for two tensors if they share all of their values.
 
-    The key of an empty shard, which has no address, also depends on its storage. Therefore, all ranks agree on which
-    tensors are shared.
+    The key refers to the storage and not to the address, which an empty shard does not have. All ranks therefore agree
+    on which tensors are shared.
     """
     local = local_tensor(tensor.detach())
     return local.untyped_storage()._cdata, local.storage_offset(), tuple(tensor.shape), tensor.stride()
@@ -238,7 +238,7 @@ def gather_full_state(state: _T) -> _T:
 def cut_evenly(number: int, count: int) -> Cut:
     """Builds a `cut` function for `split_state` that returns shard `number` out of `count` shards along dim 0.
 
-    It splits only floating-point tensors in the weights, averaged weights and optimizer state.
+    The function splits only floating-point tensors in the weights, averaged weights and optimizer state.
     """
 
     def cut(name: str, tensor: torch.Tensor) -> TensorShard | None:

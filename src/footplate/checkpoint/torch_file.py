@@ -77,7 +77,7 @@ def verify_content(stream: IO[bytes]) -> Digest:
 
 
 def _check_archive(stream: IO[bytes], digest: Digest, *, is_verified: bool) -> bool:
-    """Checks the structure of an archive, and its checksums if the file has not been verified yet.
+    """Checks the structure of an archive. If the file has not been verified yet, also checks the checksums.
 
     Returns False if the file is a pickle rather than an archive.
 

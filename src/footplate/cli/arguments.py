@@ -155,7 +155,7 @@ def add_no_patches(parser: ArgumentParser) -> None:
 
 
 def refuse_unknown(command: ArgumentParser, arguments: Namespace, unknown: Sequence[str]) -> NoReturn:
-    """Exits with an error about arguments that the command does not know. Suggests an option or config key."""
+    """Exits with an error about unknown arguments. Suggests an option or config key."""
     flag, _, value = unknown[0].partition("=")
     if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
         value = unknown[1]

@@ -1,4 +1,4 @@
-"""Formats errors. For an error in user code or an installed package, shows only the traceback lines from that code."""
+"""Formats errors. For errors in user code and installed packages, shows only the traceback lines of this code."""
 
 import errno
 import itertools
@@ -39,7 +39,7 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
 
     Args:
         error: The error.
-        progress: How far the run got. It is added to errors in user code and in installed packages.
+        progress: A line about the progress of the run, to add to errors in user code and installed packages.
         option: The option that shows the traceback, for the hint.
 
     Returns:

@@ -85,7 +85,7 @@ def start_processes(arguments: Namespace) -> int | None:
 
 
 def count_processes(arguments: Namespace) -> int | None:
-    """Returns the number of processes to start for `--nproc`, or None if this process must run the command itself.
+    """Returns the number of processes to start for `--nproc`, or None if this process runs the command itself.
 
     Raises:
         ArgumentError: `--nproc` or `--max-restarts` is invalid.

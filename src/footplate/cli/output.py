@@ -102,7 +102,7 @@ def print_result(arguments: Namespace, data: object, text: str) -> None:
 def print_json(arguments: Namespace, data: object) -> None:
     """Prints a command's JSON document to the stream reserved by `reserving_stdout`.
 
-    Prints only the first document. An error that follows the result, for example at exit, is not printed.
+    Prints only the first document, so an error after the result, for example at exit, is not printed.
     """
     if getattr(arguments, "has_document", False):
         return

@@ -116,7 +116,7 @@ def run(arguments: Namespace) -> int:
 def _train_command(arguments: Namespace, cfg: "Config", values: "Mapping[str, Any]") -> list[str]:
     """Returns the `footplate` arguments for training with a trial's settings.
 
-    If the config has no seed, all trials use the same seed, so that they differ only in their settings.
+    If the config has no seed, adds one that is the same for all trials, so that they differ only in their settings.
     """
     from footplate.tools.sweep_space import overrides_of
 

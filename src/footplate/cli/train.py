@@ -125,7 +125,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _resume_options(arguments: Namespace) -> dict[str, Any]:
-    """Returns the arguments that make a Runner resume. They are not saved in the config."""
+    """Returns the Runner arguments for resuming, which are not saved in the config."""
     if arguments.resume is None:
         if arguments.resume_settings is not None:
             raise ArgumentError("--resume-settings needs --resume", key="--resume-settings")
@@ -158,7 +158,7 @@ def _apply_options(arguments: Namespace, cfg: "Config") -> None:
 
 
 def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
-    """Warns about keys of the user's config `cfg` that have changed since the run in the work_dir was started."""
+    """Warns about keys in the user's config `cfg` that have changed since the run in the work_dir started."""
     from pathlib import Path
 
     from footplate.tools.diff import START_KEYS, compare

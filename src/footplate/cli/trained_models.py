@@ -104,8 +104,8 @@ def add_commands(subparsers: Any) -> None:
         metavar=("H", "W"),
         type=int,
         nargs=2,
-        help="height and width of the example input, to which an image is resized (default: the size that the pipeline "
-        "produces)",
+        help="the height and width of the example input; an image is resized to this size (default: the pipeline's "
+        "output size)",
     )
     export.add_argument(
         "--image",

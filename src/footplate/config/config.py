@@ -122,7 +122,7 @@ class Config:
             use_predefined_variables: Whether to replace `{{ fileDirname }}` and similar placeholders.
             import_custom_modules: Whether to import the modules in `custom_imports`.
             use_environment_variables: Whether to replace `{{$NAME:default}}` with environment variables.
-            lazy_import: Whether a .py file is a pure-Python config. By default, this is detected.
+            lazy_import: Whether a .py file is a pure-Python config. Detected by default.
             format_python_code: Accepted for compatibility and ignored; dumps are always formatted.
 
         Raises:
@@ -270,7 +270,7 @@ class Loaded(NamedTuple):
         mapping: The keys and values.
         text: The source text of all files, bases first; see `Config`.
         environment: The environment variables that were used.
-        imported: The names that a pure-Python config imports, with their values. Inheriting configs may use the names.
+        imported: The names that a pure-Python config imports, with their values. Inheriting configs may use them too.
     """
 
     mapping: ConfigDict
@@ -284,9 +284,9 @@ def _config_of(loaded: Loaded, filename: str | os.PathLike[str] | None) -> Confi
 
 
 def load(path: str, options: Options, referrer: Origin | None = None, chain: tuple[str, ...] = ()) -> Loaded:
-    """Loads the config at an absolute path and its bases.
+    """Loads a config and its bases. `path` must be absolute.
 
-    `referrer` is the line that refers to it. `chain` contains the files that are currently being loaded.
+    `referrer` is the config line that refers to the file. `chain` contains the files that are being loaded.
 
     Raises:
         ConfigError: A file is missing or invalid, or inherits from itself.

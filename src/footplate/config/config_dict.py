@@ -256,10 +256,9 @@ def merge_into(
 
     Args:
         base: The config, changed in place.
-        child: The keys to merge. If the base does not have the key of a dict, the dict keeps its `_delete_`, as in
-            MMEngine.
+        child: The keys to merge. As in MMEngine, a dict under a key that `base` lacks keeps its `_delete_`.
         option: The origin of all values, if they come from an override rather than a file.
-        allow_list_keys: Whether a dict whose keys are indices changes the items of a list.
+        allow_list_keys: Whether a dict with indices as keys can be merged into a list.
 
     Raises:
         ConfigError: A dict without `_delete_` would be merged into a value that is not a dict.

@@ -91,7 +91,7 @@ def _quoted(text: str) -> str:
 
 
 def _traced(value: Any, place: Origin) -> Any:
-    """Converts dicts to TracedDict, with `place` as the origin of all keys, and dates and times to strings."""
+    """Converts dicts to TracedDicts with `place` as the origin of all keys. Converts dates and times to strings."""
     if isinstance(value, dict):
         result = TracedDict()
         result._origins[None] = place

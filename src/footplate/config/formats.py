@@ -84,7 +84,7 @@ def _converted(value: Any, suffix: str) -> Any:
 
 
 def plain_scalar(value: Any) -> Any:
-    """Converts NumPy numbers, and instances of subclasses of str, int and float, to plain Python values.
+    """Converts NumPy numbers, and subclass instances of str, int and float, to plain Python values.
 
     Returns other values unchanged.
     """

@@ -60,7 +60,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
 
     Args:
         name: The dotted name of the module.
-        origin: The origin of the config entry that contains the name.
+        origin: The file and line of the config entry that contains the name.
         key: The key path of that entry.
 
     Raises:

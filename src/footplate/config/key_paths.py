@@ -43,8 +43,8 @@ def split_path(path: str) -> list[str]:
 def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
     """Splits a path into its first key in `holder` and the remaining parts.
 
-    A key may contain dots. If several keys match, returns the longest. If `holder` has a number only as an integer key,
-    returns the integer. If no key matches, returns the first part unchanged.
+    A key may contain dots. If several keys match, returns the longest. A number becomes an int if `holder` has it only
+    as an int key. If no key matches, returns the first part unchanged.
     """
     for count in range(len(parts), 1, -1):
         key = ".".join(map(str, parts[:count]))

@@ -57,7 +57,7 @@ def read_literal(node: ast.expr, read_other: Callable[[ast.expr], Any]) -> Any:
 
     Args:
         node: The syntax tree.
-        read_other: A function that is called for every other kind of node, and returns the node's value.
+        read_other: Called for every other kind of node. Returns the node's value.
     """
     match node:
         case ast.Constant(value=bool() | int() | float() | str() | None):

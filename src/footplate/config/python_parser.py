@@ -44,7 +44,7 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
     Args:
         path: The path, for errors and origins.
         text: The text, after replacing placeholders.
-        pure: Whether the config is a pure-Python config. By default, this is detected.
+        pure: Whether the config is a pure-Python config. Detected by default.
 
     Raises:
         ConfigSyntaxError: The text is not valid Python.

@@ -81,7 +81,7 @@ def as_plain(value: Any) -> Any:
 
 
 def _attributes_of(value: Any) -> dict[str, Any]:
-    """Returns the class of an object, its dataset, its plain public attributes and the text of its other objects."""
+    """Returns an object's class, dataset and plain public attributes as a dict. Nested objects become text."""
     attributes: dict[str, Any] = {"object": dotted_name(type(value))}
     for name, item in vars(value).items() if hasattr(value, "__dict__") else ():
         if name.startswith("_") or name == "optimizer":

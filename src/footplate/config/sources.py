@@ -39,7 +39,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
 
 def suffix_of(path: str, referrer: Origin | None = None) -> str:
-    """Returns the lowercase suffix of a config file. `referrer` is the line that refers to it.
+    """Returns the lowercase suffix of a config file. `referrer` is the config line that refers to the file.
 
     Raises:
         ConfigError: The suffix does not belong to any config format.
@@ -52,7 +52,7 @@ def suffix_of(path: str, referrer: Origin | None = None) -> str:
 
 
 def read_text(path: str, referrer: Origin | None = None) -> str:
-    """Returns the text of a config file. `referrer` is the line that refers to it.
+    """Returns the text of a config file. `referrer` is the config line that refers to the file.
 
     Raises:
         ConfigError: The file is missing, not a regular file, unreadable or not UTF-8.
@@ -108,7 +108,7 @@ def locate(package: str, file: str, referrer: Origin | None = None) -> str:
     """Returns the path of a config in an installed package, without importing the package.
 
     `file` is relative to the config folder of the package, or to the package itself. The suffix `.py` is optional.
-    `referrer` is the line that refers to it.
+    `referrer` is the config line that refers to the file.
 
     Raises:
         ConfigError: The package is not installed or has no such config.
@@ -217,7 +217,7 @@ def _escaped(value: str) -> str:
 
 
 def references_in(text: str) -> list[str]:
-    """Returns the key paths of the base values that an expanded text refers to, such as `a.b`."""
+    """Returns the key paths, such as `a.b`, of the base values that an expanded text refers to."""
     return [path.replace("·", ".") for path in _REFERENCE.findall(text)]
 
 
@@ -236,7 +236,7 @@ def fill_string(text: str, base: Any, origin: Origin) -> Any:
 
 
 def fill_references(value: Any, base: Any, origin: Origin) -> Any:
-    """Returns a copy of a value in which references to the base are replaced in all strings; see `fill_string`.
+    """Returns a copy of a value with the references to the base replaced in all strings; see `fill_string`.
 
     `origin` is the origin of the value.
     """

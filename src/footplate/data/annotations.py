@@ -71,7 +71,7 @@ def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
 
 @contextmanager
 def explain_read_errors(noun: str, path: str) -> Iterator[None]:
-    """Converts read errors in the block to errors that include the path and kind (such as "shard") of the file.
+    """Converts read errors in the block to footplate errors with the file's path and kind, such as "shard".
 
     Raises:
         DataError: The file does not exist, or a local file cannot be read.
@@ -110,7 +110,7 @@ class DataUnpickler(pickle.Unpickler):
     """Unpickles plain data only: numbers, strings, containers and NumPy arrays.
 
     Raises:
-        DataError: The file refers to a class or function that plain data does not need. It is not called.
+        DataError: The file refers to any other class or function, which is not called.
     """
 
     def find_class(self, module: str, name: str) -> Any:

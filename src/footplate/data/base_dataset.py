@@ -39,21 +39,20 @@ class BaseDataset(Dataset[Any]):
 
     Args:
         ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
-        metainfo: Values that override entries of `METAINFO`. If a value is the path of a text file, the lines of that
-            file are used instead.
+        metainfo: Values that override entries of `METAINFO`. A value that is the path of a text file is replaced with
+            the list of its lines.
         data_root: The base folder for relative paths.
         data_prefix: Maps record keys to folders, which are prepended to relative paths under these keys.
         filter_cfg: Settings for `filter_data`.
-        indices: The indices of the records to keep. A number n keeps the first n records; a negative number -n keeps
-            the last n.
+        indices: The indices of the records to keep, or a number: n keeps the first n records, and -n the last n.
         serialize_data: Whether to store the records as bytes that all workers share; see `RecordStore`.
         pipeline: Transforms to apply to each record, in order.
         test_mode: Whether to raise an error if the pipeline returns None. Otherwise, another random sample is used.
         lazy_init: Whether to defer reading the annotation file until `full_init` is called.
         max_refetch: The maximum number of other samples to try if the pipeline returns None.
-        on_error: "stop" or "skip". With "skip", a sample that cannot be read is replaced as if the pipeline had
-            returned None, counted in `skipped`, and logged as a warning. The run still stops if most samples cannot be
-            read, or if storage cannot be reached. "skip" has no effect if `test_mode` is set.
+        on_error: "stop" or "skip". "skip" replaces an unreadable sample with another one, logs a warning and updates
+            `skipped`. The run still stops if most samples cannot be read, or if storage cannot be reached. "skip" has
+            no effect if `test_mode` is set.
 
     Raises:
         DataError: The annotation file cannot be read.
@@ -102,7 +101,7 @@ class BaseDataset(Dataset[Any]):
 
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Returns `METAINFO` updated with `metainfo`. Replaces the path of a text file with a list of its lines."""
+        """Returns `METAINFO` updated with `metainfo`. If a value is the path of a text file, uses the file's lines."""
         known = ("classes", "palette", *cls.METAINFO)
         for key in metainfo or {}:
             near = nearest(key, known, similarity=0.83)  # datasets may have keys such as 'base_classes'
@@ -186,7 +185,7 @@ class BaseDataset(Dataset[Any]):
         return raw_data_info
 
     def filter_data(self) -> list[Any]:
-        """Returns those records of `self.data_list` that the dataset should keep. By default, returns all of them."""
+        """Returns the records in `self.data_list` to keep. By default, keeps all records."""
         return list(self.data_list)
 
     def get_data_info(self, idx: int) -> Record:

@@ -37,10 +37,9 @@ class Pass(NamedTuple):
 
 
 class BatchPlan:
-    """Plans the batches of each pass: their sample indices and their shares. `begin` prepares the samplers for a pass.
+    """Plans which samples each batch of a pass contains, and the batch's loss weight; see `SampleLoader.share`.
 
-    For example, this is the plan for 8 samples on 3 ranks with a batch size of 2, if each sample counts only once
-    (`counted` is 8):
+    Call `begin` before each pass. Example: 8 samples, 3 ranks, a batch size of 2, and no padding (`counted` is 8):
 
     | rank | batch 0: positions | share | batch 1: positions | share |
     |---|---|---|---|---|
@@ -56,8 +55,8 @@ class BatchPlan:
 
     Attributes:
         custom: The samplers whose order could depend on anything other than seed and epoch.
-        counted: The number of samples if each one is read exactly once, or None if some may be read twice. With a
-            custom batch sampler, the number of batches. Batches with a share of 0 do not count.
+        counted: The number of samples (with a custom batch sampler, of batches) if none is read twice. Otherwise None.
+            Batches with a share of 0 do not count.
         world_size: The number of ranks that the samples are split across.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues where the previous one
             ended.
@@ -108,7 +107,7 @@ class BatchPlan:
         Args:
             epoch: The index of the pass.
             start: The index of its first batch.
-            length: The maximum number of batches in each pass, including those before `start`.
+            length: The maximum number of batches in each pass, including the batches before `start`.
         """
         end = min((number for number in (length, self.limit) if number is not None), default=None)
         if self.custom:
@@ -155,7 +154,7 @@ class BatchPlan:
         return length if self.limit is None else min(length, self.limit)
 
     def keys(self, current: Pass) -> Iterator[BatchKey]:
-        """Yields the keys of the batches in a pass for which `begin` has prepared the samplers."""
+        """Yields the key of each batch in a pass. `begin` must have prepared the samplers for this pass."""
         epoch, start, _ = current
         end = current.end if self.counted is None else len(self)
         batches = self._batches(epoch, start)
@@ -207,7 +206,7 @@ class BatchPlan:
         return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom] or None
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Yields two values per batch from `start` on: the number of earlier samples on this rank, and the indices."""
+        """Yields the number of earlier samples on this rank, and the sample indices, for each batch from `start` on."""
         earlier = 0
         if self._has_own_batches:
             for number, indices in enumerate(self.batch_sampler):

@@ -142,7 +142,7 @@ def batch_size_of(batch: Any) -> int:
 
 
 def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
-    """Returns a copy of nested dicts, lists and tuples in which `change` has been applied to every tensor.
+    """Applies `change` to every tensor in nested dicts, lists and tuples, and returns the result as a copy.
 
     Also applies `change` to all other objects that have a `to` method.
     """

@@ -16,7 +16,7 @@ FieldType = type | tuple[type, ...] | None
 
 
 class BaseDataElement:
-    """A container for a sample or part of a sample, with data fields and the metainfo that describes them.
+    """A container for a sample or part of a sample, with data fields and metainfo fields.
 
     Both kinds of fields are read as attributes. Assigning an attribute sets a data field; `set_metainfo` sets metainfo.
     The same name cannot be used for both kinds. Data is stored in the `__dict__` of the instance, so reading a data

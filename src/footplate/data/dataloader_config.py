@@ -99,7 +99,7 @@ def check_dataloader(cfg: Any) -> None:
     """Checks a dataloader section without reading data.
 
     Raises:
-        FootplateError: The same errors as `build_dataloader`, except those that depend on data.
+        FootplateError: The same errors as `build_dataloader`, except errors that depend on the data.
     """
     if not isinstance(cfg, Mapping):
         _refuse_sections(cfg)
@@ -153,8 +153,8 @@ def _refuse_configs(entries: Any, what: str) -> None:
 def check_same_dataset(loader: Any) -> None:
     """Checks that all ranks have the same dataset if a sampler splits it across them.
 
-    All ranks must call this function. Compares the lengths of the dataset and its wrapped datasets, and the indices of
-    torch subsets.
+    All ranks must call this function. Compares dataset lengths, including wrapped datasets, and the indices of torch
+    subsets.
 
     Raises:
         RankError: The datasets differ, so samples would be lost or would leak from the training set into the validation
@@ -171,7 +171,7 @@ def check_same_dataset(loader: Any) -> None:
 
 
 def _describe_dataset(dataset: Any) -> list[str]:
-    """Returns a line with the class and the length of a dataset, followed by such lines for its wrapped datasets.
+    """Returns a line with the class and length of a dataset, followed by a line for each wrapped dataset.
 
     The line for a torch Subset also contains a digest of the indices.
     """
@@ -220,7 +220,7 @@ def _build_dataset(cfg: Any) -> Any:
 
 
 def _describe_folders(dataset: Any) -> list[str]:
-    """Describes which files an empty dataset's folders contain, and which suffixes the dataset expects."""
+    """Returns a note about an empty dataset: the files in its folders, and the suffixes that it expects."""
     lines = []
     prefix = getattr(dataset, "data_prefix", None)
     for folder in prefix.values() if isinstance(prefix, Mapping) else ():
@@ -234,7 +234,7 @@ def _describe_folders(dataset: Any) -> list[str]:
 
 
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
-    """Returns the function specified by `cfg`: a function, its name, or a dict with a `type` and arguments."""
+    """Returns the function that `cfg` specifies as a function, a name, or a dict with a `type` and arguments."""
     with at_key(key):
         cfg = import_lazy(cfg)
         if isinstance(cfg, str):
@@ -322,8 +322,7 @@ def _check_ranks(loader: Any) -> Any:
     """Returns the loader unchanged, after checking that it is aware of its rank.
 
     Raises:
-        ArgumentError: There are several ranks, and nothing indicates that the loader yields only the batches of its own
-            rank.
+        ArgumentError: There are several ranks, and the loader does not appear to split the data between them.
     """
     size = get_data_world_size()
     if size == 1 or isinstance(loader, SampleLoader) or knows_ranks(loader):

@@ -40,11 +40,10 @@ _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 class SampleLoader(DataLoader[Any]):
     """A DataLoader that can start at any batch of a pass, and whose batches do not depend on earlier reads.
 
-    A pass is one iteration over the loader, usually an epoch.
-    The random state for each sample depends only on seed, epoch and position in the global order; see `BatchReader`.
-    Samples therefore do not depend on the number of workers or on whether the run was resumed. Iteration does not
-    change the global random generators. Each `for batch in loader` iterates over the next epoch. To choose an epoch,
-    call `batches` or the sampler's `set_epoch`.
+    A pass is one iteration over the loader, usually an epoch. The random state for each sample depends only on seed,
+    epoch and position in the global order; see `BatchReader`. Samples therefore do not depend on the number of workers
+    or on whether the run was resumed. Iteration does not change the global random generators. Each `for batch in
+    loader` iterates over the next epoch. To choose an epoch, call `batches` or the sampler's `set_epoch`.
 
     Args:
         dataset: A map-style dataset.
@@ -58,15 +57,15 @@ class SampleLoader(DataLoader[Any]):
         num_batch_per_epoch: The maximum number of batches per pass. With an endless sampler, each pass continues where
             the previous one ended.
         seeds_samples: Whether to seed the random generators for each sample, based on its position. False is faster:
-            the generators are seeded once per batch, or, in a single process without workers, the global generators are
-            used, as in torch.
+            the generators are seeded only once per batch. In a single process without workers, the global generators
+            are used, as in torch.
         options: Additional arguments for torch's DataLoader.
 
     Attributes:
         plan: The plan that assigns samples to batches.
-        share: The loss weight of the latest batch, which makes the mean over ranks equal the mean over samples. The
-            weight is 1, except for an uneven last batch. For that batch, the weight is this rank's number of samples
-            divided by the mean over all ranks, or 0 if this rank has no samples left.
+        share: The loss weight of the latest batch. It is 1 unless the ranks' batches differ in size, which happens only
+            at the end of a pass. Then it is this rank's batch size divided by the mean over all ranks, or 0 if the rank
+            has no samples left, so that the weighted mean over ranks equals the mean over samples.
 
     Raises:
         DataError: During iteration, a sample cannot be read or samples cannot be collated.
@@ -129,7 +128,7 @@ class SampleLoader(DataLoader[Any]):
         Args:
             epoch: The index of the pass.
             start: The index of the first batch.
-            length: The maximum number of batches in a pass, including those before `start`.
+            length: The maximum number of batches in a pass, including the batches before `start`.
         """
         self._epoch, current = epoch, self.plan.begin(epoch, start, length)
         keys = self.plan.keys(current)
@@ -159,7 +158,7 @@ class SampleLoader(DataLoader[Any]):
             return None if key is None else self._deliver(self._reader.dataset[key], self.share)
 
     def describe_samples(self, epoch: int, batch: int) -> str:
-        """Returns the indices of the samples in a batch of a pass as text, with their files if the dataset knows them.
+        """Returns a text that lists the sample indices of a batch, with file paths if the dataset provides them.
 
         Args:
             epoch: The index of the pass.
@@ -171,7 +170,7 @@ class SampleLoader(DataLoader[Any]):
         return list_names(names, _MAX_SAMPLES)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yields the batches of the sampler's epoch or, if no sampler has an epoch, of the next epoch (initially 0)."""
+        """Yields the batches of one pass: the epoch that a sampler is set to, or else the next epoch (at first 0)."""
         epochs = (getattr(sampler, "epoch", None) for sampler in self.plan.samplers)
         epoch = next((number for number in epochs if isinstance(number, int)), self._next_epoch)
         try:
@@ -186,7 +185,7 @@ class SampleLoader(DataLoader[Any]):
 
 
 class _ReaderKeys(Sampler[BatchKey]):
-    """The keys of the latest pass, for torch's DataLoader, which iterates over the same sampler in every pass."""
+    """The sampler of the wrapped torch DataLoader. `latest` is set to the keys to yield before each pass."""
 
     latest: Iterator[BatchKey] = iter(())
 
@@ -195,11 +194,11 @@ class _ReaderKeys(Sampler[BatchKey]):
 
 
 class WorkerError(Exception):
-    """Carries a worker's traceback. The main process raises its own error from this exception."""
+    """Carries a worker's traceback to the main process, as the cause of the error that is raised there."""
 
 
 class ReadFailure(NamedTuple):
-    """An error with its cause, returned by a reader instead of a batch. The main process raises the error."""
+    """Returned by a reader instead of a batch if reading fails. The main process raises it as an error."""
 
     error: DataError
     cause: BaseException
@@ -215,7 +214,7 @@ class ReadFailure(NamedTuple):
 
 
 class BatchReader(Dataset[Any]):
-    """A dataset of batches, which reads and collates the samples of a `BatchKey`.
+    """A dataset whose items are batches. Reads and collates the samples of a `BatchKey`.
 
     The generators of Python, numpy and torch are seeded from (seed, epoch, global position), so a sample does not
     depend on the worker or on earlier batches. In the main process, the generators are restored afterwards.
@@ -290,7 +289,7 @@ class BatchReader(Dataset[Any]):
             return self.collate(samples[0] if key.is_single else samples)
         except _FAILURES as error:
             indices = list_names(key.indices, _MAX_INDICES)
-            message = f"the samples {indices} cannot be collated into a batch: {_summarize(error)}"
+            message = f"samples {indices} cannot be collated into a batch: {_summarize(error)}"
             return ReadFailure.of(message, error, _details(error))
 
     def _path_notes(self, index: Any, error: BaseException) -> list[str]:

@@ -30,7 +30,7 @@ def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, length: in
         loader: Any iterable of batches.
         epoch: The index of the pass, which is passed to the samplers' `set_epoch`.
         start: The index of the first batch.
-        length: The maximum number of batches in a pass, including those before `start`.
+        length: The maximum number of batches in a pass, including the batches before `start`.
 
     Raises:
         DataError: During iteration, a sample cannot be read or samples cannot be collated.
@@ -69,7 +69,7 @@ def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
 def position_in(loader: Any) -> "DataPosition":
     """Creates the object that tracks the position in a training loader, starting at the beginning.
 
-    A loader or an iterable dataset with its own state tracks the position itself, unless workers read the dataset.
+    Uses the state of the loader, or of an iterable dataset that is read without workers, if they can save a state.
     """
     dataset = dataset_of(loader)
     owners = [] if isinstance(loader, SampleLoader) else [loader]
@@ -90,7 +90,7 @@ class DataPosition:
     |---|---|
     | `SampleLoader` | by dividing the number of iterations by the length of the loader |
     | `SampleLoader` with custom samplers, or any other loader with a length | by counting passes as they are read |
-    | stream without a length | not at all: a resumed run reads the stream again from the start |
+    | stream without a length | not tracked: a resumed run reads the stream again from the start |
 
     Passes are counted because a pass may have fewer or more batches than the loader's length.
 
@@ -205,7 +205,7 @@ class DataPosition:
     def describe_samples(self, iteration: int, *, by_epoch: bool) -> str:
         """Returns the samples in the batch of an iteration as text; see `SampleLoader.describe_samples`.
 
-        Returns "" if the loader does not determine them by the seed and the epoch.
+        Returns "" if the samples depend on more than the seed and the epoch.
         """
         if not self.is_planned:
             return ""

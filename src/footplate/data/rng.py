@@ -86,8 +86,8 @@ class SampleGenerators:
     """Prevents code that reads samples from changing the run's global random generators.
 
     The numpy generator is replaced rather than copied, because copying its state would slow down reading a small batch
-    by 50%. `np.random.randn` generates values in pairs and buffers the second value. The run's numpy generator loses
-    such a value when it is replaced.
+    by 50%. Replacing it discards a value that `np.random.randn` may have buffered, because this function generates
+    values in pairs.
     """
 
     def __init__(self) -> None:

@@ -31,9 +31,8 @@ class _SeededSampler(Sampler[int]):
         dataset: The dataset. Only its length and, with `shard_window`, its shards are used.
         shuffle: Whether to shuffle the samples in each pass.
         seed: The seed for shuffling. By default, all ranks share a random seed.
-        shard_window: The number of shards whose samples are mixed. The order of shards is random, and samples are mixed
-            only between nearby shards, so that only about this many shards are read at a time. By default, all samples
-            are mixed.
+        shard_window: The number of shards whose samples are mixed. Shards are read in random order, about this many at
+            a time, and samples are shuffled only within them. By default, all samples are shuffled.
 
     Raises:
         DataError: The dataset is empty.
@@ -95,8 +94,8 @@ class DefaultSampler(_SeededSampler):
         round_up: Whether to repeat the first samples at the end, so that all ranks have the same number of samples. If
             False, each sample is visited exactly once; a `SampleLoader` still gives all ranks the same number of
             batches.
-        shard_window: The number of shards whose samples are mixed; see `WebDataset`. The order of the shards is random,
-            and samples are mixed only between nearby shards. By default, all samples are mixed.
+        shard_window: The number of shards whose samples are mixed; see `WebDataset`. Shards are read in random order,
+            and samples are shuffled only within about this many shards. By default, all samples are shuffled.
 
     Raises:
         DataError: The dataset is empty.
@@ -243,7 +242,7 @@ def set_epoch(samplers: Iterable[Any], epoch: int) -> None:
 
 
 def knows_ranks(loader: Any) -> bool:
-    """Checks whether a loader, its dataset or its sampler has an attribute that suggests rank awareness."""
+    """Checks whether a loader, its dataset or its sampler appears to handle ranks, based on attribute names."""
     parts = (loader, dataset_of(loader), *samplers_of(loader))
     return any(hasattr(part, name) for part in parts for name in _RANK_NAMES)
 

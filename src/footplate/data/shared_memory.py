@@ -20,7 +20,7 @@ _LARGE = 1 << 19  # bytes; below this size, a pipe is faster than shared memory
 class RecordStore(Sequence[Any]):
     """Stores pickled records in one array, and their end offsets in another.
 
-    A forked worker copies every memory page that it writes to, and even reading a Python object changes its reference
+    A forked worker copies every memory page that it writes to, and even reading a Python object updates a reference
     count. Storing two arrays instead of many objects avoids these copies. Each access unpickles a record.
 
     Args:

@@ -27,7 +27,7 @@ class DataWait:
     _is_interruptible = False
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """Calls a function that waits for data, or raises a pending error if the training loop is waiting."""
+        """Calls a function that waits for data. First raises the pending error, if the training loop is waiting."""
         try:
             self._is_interruptible = True
             if self.pending is not None:

@@ -1,7 +1,7 @@
 """A dataset of WebDataset shards: tar files that contain the files of many samples.
 
-The index of a shard lists the name, offset and size of each file, so that samples can be read in any order. It is
-stored in the cache folder, under a name derived from the path or URL, size and modification time of the shard.
+The index of a shard lists the name, offset and size of each file, so that samples can be read in any order. Indexes are
+cached under names derived from the shard's path or URL, size and modification time.
 """
 
 import hashlib
@@ -90,7 +90,7 @@ class Shard:
         return members
 
     def read(self, members: Sequence[Member]) -> list[bytes]:
-        """Returns the contents of adjacent files. Raises a DataError if they cannot be read or the shard has shrunk."""
+        """Returns the contents of adjacent files. Raises a DataError if the shard cannot be read or has shrunk."""
         begin = min(member.offset for member in members)
         end = max(member.offset + member.size for member in members)
         with explain_read_errors("shard", self.path), self._open() as stream:
@@ -111,8 +111,8 @@ class Shard:
 class WebDataset(BaseDataset):
     """A dataset of WebDataset shards, on disk or in an object store. Samples can be read in any order.
 
-    A sample's files must be adjacent in the shard and share a name up to the first dot. This name is the key of
-    the sample. Shards are indexed on first use.
+    A sample's files must be adjacent in the shard, and have the same name up to the first dot, which is the sample's
+    key. Shards are indexed on first use.
 
     Args:
         shards: The paths or URLs of the shards: a list, a folder, or a pattern such as `train-{0000..0099}.tar`.

@@ -98,7 +98,7 @@ class WorkerInit:
     """Makes a worker ignore the signals that the main process handles, and calls the loader's `worker_init_fn`.
 
     The first SIGTERM is ignored unless the main process is exiting; the second one ends the worker. If the main process
-    died before the worker started, the worker exits, because torch ends only workers that are already running.
+    died before the worker started, the worker exits: torch only detects this in running workers.
     """
 
     def __init__(self, user_init: Callable[[int], None] | None, progress: WorkerProgress) -> None:
@@ -131,7 +131,7 @@ class WorkerInit:
 
 
 def explain_worker_death(error: Exception, loaders: Collection[Any]) -> DataError | None:
-    """Returns an error that identifies the samples that dead or hung workers were reading, and kills all workers.
+    """Kills all workers, and returns an error that identifies the samples that dead or hung workers were reading.
 
     Returns None, without killing workers, if `error` has another cause.
 
@@ -186,7 +186,7 @@ def _with_workers(loaders: Iterable[Any]) -> list[Any]:
 
 
 def _explain(message: str, samples: Mapping[int, int]) -> DataError | None:
-    """Converts torch's message about hung or dead workers to an error that identifies the samples.
+    """Converts torch's message about hung or dead workers to an error that identifies the samples they were reading.
 
     Returns None if the message is not about one of these workers.
     """

@@ -75,8 +75,8 @@ def broadcast_object(value: _T) -> _T:
 def compute_on_ranks(compute: Callable[[], _T]) -> list[_T]:
     """Calls a function on each rank. Returns the results of all ranks, in rank order, on every rank.
 
-    If `compute` fails on any rank, all ranks raise the error of the lowest rank on which it failed. Use this where a
-    result or an error determines whether a rank reaches a later collective, so that all ranks take the same path
+    If `compute` fails on any rank, all ranks raise the error of the lowest rank on which it failed. Use this function
+    if the result or error decides whether a rank runs a later collective, so that all ranks take the same path
     (decision 037). `compute` must not contain a collective.
     """
     raised: Exception | None = None
@@ -145,7 +145,7 @@ def collect_results(results: Sequence[_T], size: int) -> list[_T] | None:
     """Collects results on rank 0, in dataset order. Returns None on other ranks.
 
     Args:
-        results: One entry per sample. Data rank r of n holds the entries for samples r, r + n, r + 2n, ...
+        results: One entry per sample. Data rank r of n has the entries for samples r, r + n, r + 2n, ...
         size: The number of samples in the dataset. Extra entries, which a sampler added as padding, are dropped.
     """
     if not is_distributed():

@@ -1,4 +1,4 @@
-"""Reports errors on ranks, so that their cause is printed once and recorded by torchrun."""
+"""Reports errors in distributed runs, so that the cause is printed once and recorded by torchrun."""
 
 import json
 import os
@@ -40,11 +40,11 @@ def is_lost_connection(error: BaseException | None) -> bool:
 
 
 def await_cause(error: _Error) -> _Error | RankError:
-    """Gives the rank that failed first time to report its error, then returns the error that this rank should report.
+    """Waits until the rank that failed first can report its error. Returns the error that this rank should report.
 
     If this rank lost the connection to another rank, waits 5 seconds and returns a RankError. Any other error is
     returned at once on rank 0, and after 1 second on all other ranks, since all ranks may have raised the same error.
-    Meanwhile, a launcher such as torchrun may end this process: the default handler of SIGTERM is restored.
+    Restores the default SIGTERM handler, so that a launcher such as torchrun can end this process meanwhile.
     """
     is_consequence = is_lost_connection(error)
     if threading.current_thread() is threading.main_thread():

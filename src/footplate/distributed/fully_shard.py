@@ -51,7 +51,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
         shard: A dict with `classes` (class names of modules) and `names` (regular expressions that must match full
             module names).
         mesh: `(replicas, shards)`. Weights are sharded within groups of `shards` consecutive ranks. Each group holds a
-            replica. Replicas times shards times the tensor-parallel size has to equal the number of processes. By
+            replica. Replicas times shards times the tensor-parallel size must equal the number of processes. By
             default, all processes form one group.
         tensor_parallel: The number of consecutive ranks that each layer is split across. These ranks train on the same
             batches. You can also pass a dict with this number as `size` and a `plan` that maps patterns of module names

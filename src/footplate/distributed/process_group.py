@@ -32,7 +32,7 @@ _FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral port range
 
 
 class _Variables(NamedTuple):
-    """The environment variables set by a launcher. If a field lists several, the first one that is set is used."""
+    """The environment variables set by a launcher. If a field lists several, uses the first one that is set."""
 
     starters: str  # the programs that set the variables
     ranks: tuple[str, ...]
@@ -77,7 +77,7 @@ class RankInfo(NamedTuple):
 
 
 def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None) -> bool:
-    """Initializes the process group, unless it exists. Call this function before anything uses an accelerator.
+    """Initializes the process group if necessary. Call this function before anything uses an accelerator.
 
     Args:
         launcher: "pytorch" (torchrun), "slurm" (srun), "mpi" (mpirun) or "none", which also detects torchrun.
@@ -188,7 +188,7 @@ def _leave() -> None:
 
 
 def _let_threads_finish() -> None:
-    """Waits until no thread holds the interpreter's lock for new threads.
+    """Waits until no thread holds the lock that CPython needs to create thread states.
 
     A process that is forked while the lock is held, such as a data loader's worker, blocks forever. Before Python 3.12,
     a thread that starts to use Python needs this lock. Gloo's threads do so to release the tensors of a collective that

@@ -35,7 +35,7 @@ _SYNC_BN_KINDS = ("torch", "mmcv")
 
 
 class ModelWrapper(nn.Module):
-    """Base class for model wrappers. Reading an attribute that only the model has raises an error with advice."""
+    """Base class for model wrappers. If only the model has an attribute, the error suggests `unwrapped_model`."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -51,8 +51,8 @@ class ModelWrapper(nn.Module):
 class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
     """A DistributedDataParallel wrapper that provides the model's `train_step`, `val_step` and `test_step`.
 
-    These methods call the model directly. The forward method of DistributedDataParallel only receives values to return
-    unchanged: one before the model's `train_step`, to broadcast the buffers, and each loss before its backward pass, to
+    These methods call the model directly. The forward method of DistributedDataParallel returns its input unchanged.
+    It is called before the model's `train_step` to broadcast the buffers, and on each loss before the backward pass to
     prepare the reducer.
 
     Args:
@@ -121,7 +121,10 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
             self.module = model
 
     def no_sync(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Returns a context manager that disables gradient reduction. With a static graph, the first has no effect."""
+        """Returns a context manager that disables gradient reduction.
+
+        With a static graph, the first use has no effect.
+        """
         if self.static_graph and not self._has_traced_graph:
             self._has_traced_graph = True
             return nullcontext()
@@ -186,7 +189,7 @@ def wrap_model(
     Args:
         model: The model, on its device.
         cfg: The value of `model_wrapper_cfg`, such as `dict(type='FullyShard', ...)`.
-        find_unused_parameters: Whether to expect that some parameters do not contribute to the loss of an iteration.
+        find_unused_parameters: Whether the loss of an iteration may leave some parameters unused.
         sync_bn: "torch" to synchronize batch normalization layers; see `synchronize_batch_norm`.
     """
     model = synchronize_batch_norm(model, sync_bn)

@@ -12,7 +12,7 @@ from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
 from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
-from footplate.engine.requests import Stop, answer_requests, save_after_data_error
+from footplate.engine.requests import Stop, handle_requests, save_after_data_error
 from footplate.error_context import add_note
 from footplate.errors import BuildError, DataError, FootplateError, NonFiniteError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
@@ -72,7 +72,7 @@ class BaseTrainLoop(BaseLoop):
     """Base class for training loops. Subclasses implement `_train`.
 
     If a hook sets `validation_requested`, the loop validates after the current iteration or epoch. With several ranks,
-    it validates as soon as they have exchanged their requests, which takes up to 10 iterations.
+    it validates after the ranks have exchanged requests, up to 10 iterations later.
 
     Args:
         runner: The runner that owns the loop.
@@ -183,12 +183,12 @@ class BaseTrainLoop(BaseLoop):
         self._iter += 1
 
     def describe_samples(self, iteration: int) -> list[str]:
-        """Returns a note with this rank's samples in the batch of an iteration, or no note if they are unknown."""
+        """Returns a list with one note on this rank's samples in an iteration's batch, or [] if they are unknown."""
         if self.overrides("run") or self.overrides("run_epoch"):
             return []
         samples = self._data_position.describe_samples(iteration, by_epoch=self.by_epoch)
         rank = f" of rank {self.runner.rank}" if self.runner.world_size > 1 else ""
-        return [f"The batch{rank} in iteration {iteration + 1} contains the samples {samples}."] if samples else []
+        return [f"The batch{rank} in iteration {iteration + 1} contains samples {samples}."] if samples else []
 
     def _read(self, stream: Iterator[Any]) -> Generator[Any]:
         """Yields the batches from `stream`.
@@ -205,7 +205,7 @@ class BaseTrainLoop(BaseLoop):
                 data_wait.for_batch = True
         except InterruptedWaitError:
             self._return_to_last_iteration()
-            answer_requests(self.runner)
+            handle_requests(self.runner)
         except Exception as error:
             self._return_to_last_iteration()
             if self._began_at not in (None, self._iter):
@@ -215,7 +215,7 @@ class BaseTrainLoop(BaseLoop):
             data_wait.for_batch = False
 
     def _return_to_last_iteration(self) -> None:
-        """Restores the random state from the start of the epoch if no batch of the epoch has been trained on."""
+        """If no batch of the epoch has been trained on, restores the random state from the epoch's start."""
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 
@@ -233,7 +233,7 @@ class BaseTrainLoop(BaseLoop):
         self._exchange_requests()
 
     def validation_is_due(self) -> bool:
-        """Checks whether to validate now or, if called by a hook, after the current iteration or epoch."""
+        """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
         if (is_requested := self.runner.requests.agreed.validation) or self.position == self._validated_at:
             return is_requested
         self._decide_current_val_interval()
@@ -248,7 +248,7 @@ class BaseTrainLoop(BaseLoop):
         requests = self.runner.requests
         requests.exchange()
         if requests.pending:
-            answer_requests(self.runner)
+            handle_requests(self.runner)
 
     @property
     def stop_training(self) -> bool:

@@ -44,14 +44,14 @@ class CheckpointIO:
     Loading goes through the runner's methods, which subclasses may override:
 
         Runner.load_or_resume       before training and evaluation
-          start                     unless the run has its weights: finds the checkpoint
+          start                     unless weights are already loaded: finds the checkpoint
             Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
               resume                restores optimizer, schedules, position and random state after the weights
                 Runner.load_checkpoint
                   load              reads the file, calls `after_load_checkpoint`, loads the weights, resets the average
 
-    These methods and the hooks have MMEngine's signatures, so the outermost method passes information to the others
-    through `_load`.
+    MMEngine fixes the signatures of these methods and hooks, so the outermost method passes further information to the
+    others through `_load`.
 
     Args:
         on_save_error: See `Runner`.
@@ -59,7 +59,7 @@ class CheckpointIO:
 
     Attributes:
         saver: The saver, which writes the files.
-        participants: Additional objects to save, keyed by the path of their state in the checkpoint.
+        participants: Additional objects to save, keyed by their key path in the checkpoint.
         report: A report about the most recently loaded weights, or None.
         random: The random state to resume with, or None.
         has_weights: Whether the weights are ready: the user has loaded them, or `start` has run.
@@ -224,7 +224,7 @@ class CheckpointIO:
 
     @contextmanager
     def _loading(self, load: Load) -> Iterator[Load]:
-        """Yields `load` or, if an outer method is already loading a checkpoint, its `Load`."""
+        """Yields `load`, unless an outer method is already loading a checkpoint. Then yields the outer `Load`."""
         outer = self._load
         self._load = outer or load
         try:
@@ -243,8 +243,8 @@ def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
 def _replicated_storages(runner: "Runner", path: str) -> Set[int]:
     """Returns the storage addresses of tensors that are replicated on all ranks.
 
-    For a sharded checkpoint, each rank saves a part of each of these tensors. For other checkpoints, returns an empty
-    set.
+    In a sharded checkpoint, each rank saves one part of every replicated tensor. For other checkpoints, returns an
+    empty set.
     """
     if not is_sharded_path(path):
         return frozenset()

@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 class Component(Generic[_T]):
     """An attribute that is built on first access and stored in the object's `built` dict. It can also be assigned.
 
-    A training loop also becomes the `progress` of the object.
+    If the value is a training loop, it also becomes the object's `progress`.
     """
 
     def __init__(self, build: Callable[[Any], _T]) -> None:
@@ -78,7 +78,7 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
 
 
 def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    """Returns a loop config that has a `type`. If a training config has no `type`, `by_epoch` selects a built-in loop.
+    """Returns a loop config with a default `type` if it has none. In training, `by_epoch` selects the default.
 
     Args:
         cfg: `train_cfg`, `val_cfg` or `test_cfg`.

@@ -57,8 +57,8 @@ class _EvaluationLoop(BaseLoop):
     """Runs the model on one or more datasets without gradients, and evaluates its predictions.
 
     After a run, `metrics` contains the results, and `left_out` lists the skipped datasets by name. `dataloader`,
-    `evaluator` and `current` belong to the dataset that is being evaluated, or to the first one between evaluations. If
-    a hook sets `predictor`, the loop calls its `val_step` or `test_step` instead of the model's.
+    `evaluator` and `current` belong to the dataset that is being evaluated or, between evaluations, to the first
+    dataset. If a hook sets `predictor`, the loop calls its `val_step` or `test_step` instead of the model's.
 
     Args:
         runner: The runner that owns the loop.

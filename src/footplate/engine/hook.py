@@ -259,7 +259,7 @@ class Hook:
     # The engine calls the following methods, mostly before training begins.
 
     def folder_in(self, runner: "Runner") -> str | None:
-        """Returns the folder where the hook saves the run's checkpoints, or None if it saves none."""
+        """Returns the folder where the hook saves the run's checkpoints, or None if the hook saves no checkpoints."""
         return None
 
     def paths_to_overwrite(self, runner: "Runner") -> list[str]:
@@ -276,9 +276,9 @@ class Hook:
         """
 
     def reset_average(self, runner: "Runner") -> None:
-        """Replaces the average with the model's weights, unless it has been restored from the same checkpoint.
+        """Resets the averaged weights to the model's weights, unless the checkpoint contained averaged weights.
 
-        Called when weights have been loaded, if `swaps_weights` is set.
+        Called after weights are loaded, if `swaps_weights` is set.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -329,7 +329,7 @@ def similar_event(name: str) -> str | None:
 
 
 def acts_at(hook: Hook | type[Hook], event: str) -> bool:
-    """Checks whether a hook handles an event, i.e. overrides its method or the method shared by all modes."""
+    """Checks whether a hook overrides the method for an event, or the corresponding method for all modes."""
     hook_class = hook if isinstance(hook, type) else type(hook)
     attributes = {} if isinstance(hook, type) else vars(hook)
     shared = _shared_method(event)
@@ -338,7 +338,7 @@ def acts_at(hook: Hook | type[Hook], event: str) -> bool:
 
 
 def _shared_method(event: str) -> str:
-    """Returns the name of the method shared by all modes, e.g. "_after_iter" for "after_val_iter"."""
+    """Returns the name of the corresponding method for all modes, e.g. "_after_iter" for "after_val_iter"."""
     when, *_, what = event.split("_")
     return f"_{when}_{what}"
 

@@ -70,7 +70,7 @@ class HookList(Sequence[Hook]):
     def register(
         self, hook: Hook, priority: int | str | None = None, *, key: str = "", arguments: Collection[str] = ()
     ) -> None:
-        """Adds a hook after those with the same priority. Hooks with `acts_last` come after all others.
+        """Adds a hook after existing hooks with the same priority. Hooks with `acts_last` come after all others.
 
         Args:
             hook: The hook.
@@ -126,7 +126,7 @@ class HookList(Sequence[Hook]):
         return next(entry.key for entry in self._entries if entry.hook is hook)
 
     def locate(self, error: FootplateError, hook: object) -> None:
-        """If an error's key is an argument of the hook, prepends the hook's key path to it."""
+        """If an error's key is an argument of the hook, prepends the hook's key path to the key."""
         argument = error.key.partition(".")[0].partition("[")[0]
         for entry in self._entries:
             if entry.hook is hook and argument in entry.arguments:
@@ -136,7 +136,7 @@ class HookList(Sequence[Hook]):
         """Returns the hooks that handle `event`, with their methods. Custom loops may define their own events.
 
         Raises:
-            ArgumentError: No hook handles `event`, and its name resembles an engine event.
+            ArgumentError: No hook handles `event`, which looks like a misspelled engine event.
         """
         if event in self._methods:
             return self._methods[event]

@@ -18,7 +18,7 @@ _logger = logging.getLogger("footplate.engine")
 
 
 def warn_about_variables(cfg: Config) -> None:
-    """Warns about top-level keys that have no effect, and about variables that are changed after their last use."""
+    """Warns about top-level keys that have no effect, and about changes to variables that come after their last use."""
     top = cfg.get("data_preprocessor")
     model = cfg.get("model")
     inner = model.get("data_preprocessor") if isinstance(model, Mapping) else None
@@ -37,7 +37,7 @@ def warn_about_variables(cfg: Config) -> None:
 
 
 def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> None:
-    """Warns about settings that need a metric if the run has no validation.
+    """If the run has no validation, warns about settings that need a validation metric.
 
     Args:
         cfg: The config, used to report where each setting is defined.

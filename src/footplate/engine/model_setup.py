@@ -188,7 +188,7 @@ def _compile(parts: Sequence[Any], arguments: Mapping[str, Any]) -> None:
 
 
 def _copying_losses(compiled: Callable[..., Any], part: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Clones the losses that a CUDA graph returns, because the next replay may overwrite them before they are used."""
+    """Clones the losses that a CUDA graph returns, because the next replay may overwrite the originals before use."""
     outputs = compiled(part, *args, **kwargs)
     if not isinstance(outputs, dict):
         return outputs

@@ -15,7 +15,7 @@ _PLAIN_TYPES = (bool, int, float, complex, str)
 def record_modules(model: nn.Module) -> Callable[[], None]:
     """Records a model's gradients, buffers and plain attributes, and the random state.
 
-    Plain attributes are those whose values are numbers, bools or strings.
+    Plain attributes are numbers, bools and strings.
 
     Returns:
         A function that restores the recorded state.

@@ -90,8 +90,8 @@ class NonFiniteHook(Hook):
     def check(self, runner: "Runner", *, stop: bool = False) -> None:
         """Checks the losses of the last `interval` iterations.
 
-        Also warns about steps that the device has skipped. If a loss scaler has reduced its scale below 1, warns about
-        this once, since overflow no longer explains the skipped steps.
+        Also warns about steps that the device has skipped. Warns once if a loss scaler has reduced its scale below 1,
+        since overflow then no longer explains the skipped steps.
 
         Args:
             runner: The runner.
@@ -150,9 +150,9 @@ def check_weights(runner: "Runner") -> None:
 
 
 def nonfinite_weights(model: nn.Module) -> list[str]:
-    """Returns the names of this rank's parameters (or shards) with NaN or infinity, and of buffers with NaN.
+    """Returns the names of this rank's non-finite parameters (or shards), and of its buffers that contain NaN.
 
-    Infinity in a buffer may be intentional.
+    Infinity in a buffer is ignored, because it may be intentional.
     """
     # Read all sums at once, and check individual tensors only if any sum is non-finite.
     sums = []
@@ -174,7 +174,7 @@ def _real_values(tensor: Tensor) -> Tensor:
 def _loss_error(runner: "Runner", iteration: int, key: str, window: int, terms: Sequence[str]) -> NonFiniteError:
     """Returns the error for the first non-finite value among the last `window` values of the loss `key`.
 
-    The message also lists which of the other losses, `terms`, were non-finite at that time.
+    The message also lists the other losses (`terms`) that were non-finite in the same iteration.
     """
     histories = {name: runner.message_hub.log_scalars[name].data[0] for name in (key, *terms)}
     losses = histories.pop(key)
@@ -189,7 +189,8 @@ def _loss_error(runner: "Runner", iteration: int, key: str, window: int, terms: 
     return NonFiniteError(
         f"the {loss} has been {losses[-back]:g} since iteration {first}{which}",
         iteration=first,
-        notes=[before, _last_good(runner), *runner.train_loop.describe_samples(first - 1), *advice],
+        # In one note, because the command shows only a few.
+        notes=[" ".join([before, *runner.train_loop.describe_samples(first - 1)]), _last_good(runner), *advice],
     )
 
 
@@ -201,7 +202,7 @@ def _last_good(runner: "Runner") -> str:
 
 
 def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
-    """Saves a capture of the iteration with non-finite values, and adds replay instructions to the error.
+    """Saves a capture of the failed iteration, and adds replay instructions to the error.
 
     A capture contains the last good checkpoint, the config, and all other settings that affect the results, so a replay
     is bit-identical up to the failed iteration. Without a checkpoint, the replay starts from the beginning. Captures do
@@ -217,7 +218,7 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
 
 
 def facts_of(runner: "Runner") -> dict[str, Any]:
-    """Returns the settings, other than the config and state, that must match for a replay to be bit-identical."""
+    """Returns the settings outside the config and the state that must match for a bit-identical replay."""
     return {
         "seed": runner.seed,
         "world_size": runner.world_size,

@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
-from footplate.engine.requests import answer_requests
+from footplate.engine.requests import handle_requests
 from footplate.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
     run, run_iter = loop.run, loop.run_iter
 
     def train() -> Any:
-        """Runs the loop. `step` does the setup, which must come after the loop has called the `before_train` hooks."""
+        """Runs the loop. Leaves the setup to the first `step`, because it must follow the `before_train` hooks."""
         loop._began_at = None
         with loop.runner.phase("train"):
             return run()
@@ -34,7 +34,7 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
         run_iter(*args, **kwargs)
         loop._batches_read = 0
         if loop.runner.requests.pending:
-            answer_requests(loop.runner)
+            handle_requests(loop.runner)
 
     loop.run_iter = step  # type: ignore[method-assign]
     if loop.overrides("run"):
@@ -42,7 +42,7 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
 
 
 def _check_resumed_data(loop: "BaseTrainLoop") -> None:
-    """Checks that a loop with its own code for reading batches resumes at the right batch.
+    """Checks that a loop that reads batches itself resumes at the right batch.
 
     Warns if the loop starts reading from the first batch again.
 

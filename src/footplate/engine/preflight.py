@@ -37,7 +37,7 @@ def preflight(runner: "Runner") -> None:
     """Saves and loads a checkpoint in memory, validates on one batch, and checks disk space and permissions.
 
     Warns about label maps that are likely wrong, and classes that differ between datasets. Leaves no files and records
-    no metrics. Restores the random state, and the model's buffers and simple attributes (numbers, bools and strings).
+    no metrics. Restores the random state and the model's buffers and plain attributes (numbers, bools and strings).
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors raised by the model or a metric are not wrapped.
@@ -182,10 +182,9 @@ def trial_evaluator(evaluator: Evaluator, dataset: Any = None) -> Iterator[Evalu
 
 
 def evaluate_quietly(evaluator: Evaluator) -> dict[str, Any]:
-    """Computes metrics over all samples that they have processed, without printing or logging.
+    """Computes metrics from the samples processed so far, without printing or logging.
 
-    Existing metrics often print tables of their values, which are meaningless before training, and log errors if there
-    are no predictions.
+    Many metrics print tables, which are meaningless before training, and log errors if there are no predictions.
     """
     outer = logging.root.manager.disable
     logging.disable(max(outer, logging.ERROR))

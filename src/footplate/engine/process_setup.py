@@ -122,8 +122,8 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
 
     Args:
         randomness: A dict with `seed`, `deterministic` and `diff_rank_seed`.
-        resumed: A function that is called if `randomness` has no seed. It returns the seed of the run to resume, or
-            None to use a random seed.
+        resumed: Called if `randomness` has no seed. Returns the seed of the run to resume, or None to use a random
+            seed.
 
     Returns:
         The seed, which is the same in all processes.
@@ -154,7 +154,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
 
 
 def warn_of_nondeterminism(runner: "Runner") -> None:
-    """Warns if `randomness.deterministic` is set but the batches do not depend on the seed alone."""
+    """Warns if `randomness.deterministic` is set, but the batches depend on more than the seed."""
     if not (runner.sections["randomness"] or {}).get("deterministic"):
         return
     loader = runner.train_loop.dataloader

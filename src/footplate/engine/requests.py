@@ -98,7 +98,7 @@ class Requests:
     Attributes:
         agreed: The requests of all ranks, which the training loop handles after the current iteration.
         local: The requests of this rank that have not been exchanged. In a single process, the same object as `agreed`.
-        pending: Whether `answer_requests` has anything to do. This is what the loop checks after each iteration.
+        pending: Whether `handle_requests` has anything to do. The loop checks this flag after each iteration.
         scheduled_saves: Saves that hooks have scheduled for after the current iteration.
         saved_after_error: Whether reading data failed and the run has been saved.
         can_save_after_error: Whether to save the run if reading data fails. False in trial runs.
@@ -111,7 +111,7 @@ class Requests:
         self.reset()
 
     def reset(self) -> None:
-        """Drops all requests, except for a validation run, which a loaded checkpoint may have requested."""
+        """Drops all requests except a request to validate, which may come from a loaded checkpoint."""
         validation = self.local.validation
         self.agreed = Request()
         self.local = Request() if is_distributed() else self.agreed
@@ -130,7 +130,7 @@ class Requests:
 
     @property
     def is_alone(self) -> bool:
-        """Whether this is the only process. If so, its requests take effect immediately."""
+        """Whether this is the only process, so that its requests take effect immediately."""
         return self.local is self.agreed
 
     def announce_stop(self) -> None:
@@ -199,11 +199,11 @@ class RequestExchangeHook(Hook):
             self._since = now
 
 
-def answer_requests(runner: "Runner") -> None:
+def handle_requests(runner: "Runner") -> None:
     """Handles the requests that arrived during an iteration or validation run by saving or stopping the run.
 
     Raises:
-        Interrupted: A stop was requested. The run has been saved, unless a logged error prevented it.
+        Interrupted: A stop was requested. The run has been saved, unless saving failed (see the log).
         CheckpointError: A save failed, and `on_save_error` is "stop".
         RuntimeError: A worker died.
     """
@@ -253,7 +253,7 @@ def save_on_request(runner: "Runner") -> str:
 def save_after_data_error(runner: "Runner", error: Exception) -> None:
     """Saves the run after a data error, and adds a note with the checkpoint path to the error.
 
-    Does nothing in a trial run, or if the run has already been saved. Also does nothing with several processes, because
+    Does nothing in a trial run, or if the run has already been saved. Also does nothing in multi-process runs, because
     other ranks may already be in the next iteration.
     """
     requests, saver = runner.requests, runner.saver

@@ -38,13 +38,12 @@ class ResumePlan:
         load_from: The checkpoint set by the user.
         resume: True resumes from `load_from`, or from the newest complete checkpoint in `home`. "auto" resumes from
             `home` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
-        takes_settings: Whether a resumed run uses the optimizer settings in the config rather than those in the
-            checkpoint.
+        takes_settings: Whether a resumed run uses the optimizer settings from the config and not from the checkpoint.
 
     Attributes:
         option: The option that resumes the run, for messages.
         key: The setting that contains `load_from`, for errors.
-        is_due: Whether training still has to resume although the script has loaded other weights: with "auto", and
+        is_due: Whether training resumes even if the script has loaded other weights. This is the case with "auto" and
             after a restart by torchrun.
     """
 
@@ -62,7 +61,7 @@ class ResumePlan:
             # `home` contains no checkpoints of other runs, because a run refuses to start in such a folder.
             is_saved = compute_on_main(lambda: read_pointer(home) is not None)
             _logger.warning(
-                "Restart %s of %s by torchrun: the run %s.",
+                "torchrun restarted this process (restart %s of %s). The run %s.",
                 restarts,
                 os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"),
                 "resumes from its last checkpoint"
@@ -76,8 +75,8 @@ class ResumePlan:
     def find(self) -> Load | None:
         """Returns the checkpoint that the run starts from, or None. All ranks must call this method.
 
-        The search for the newest complete checkpoint has to read the file to verify it. The result contains the
-        content, so that the file is not read twice.
+        The search for the newest complete checkpoint has to read files to verify them. The result includes the content,
+        so that the file is not read twice.
         """
         configured = None if self.load_from is None else Load(self.load_from, resuming=self.resume is True)
         if not self.resume or (configured is not None and configured.resuming):

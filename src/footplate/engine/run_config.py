@@ -204,9 +204,9 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
     """Returns the arguments of a Runner with derived values filled in.
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
-    dataloader: without metrics, they report the loss, or the numbers that `validation_step` returns. For a plain
-    module, the preflight is also enabled by default, log lines average all values except learning rates, and a run with
-    neither a config nor checkpoint settings saves after each epoch or validation interval.
+    dataloader. Without metrics, they report the loss, or the numbers that `validation_step` returns. A plain module
+    also gets other defaults: the preflight is enabled, log lines average all values except learning rates, and without
+    a config or checkpoint settings, a run saves after each epoch or validation interval.
 
     Args:
         arguments: The Runner's arguments, keyed by name.
@@ -240,7 +240,7 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
 
 
 def _complete_evaluation(sections: dict[str, Any], mode: str) -> None:
-    """Fills in the metrics of a plain module's validation or test run, and whether it reports the loss."""
+    """Sets the default metrics for validating or testing a plain module, and whether the loss is reported."""
     if sections[f"{mode}_evaluator"] is None:
         sections[f"{mode}_evaluator"] = copy.deepcopy(sections["val_evaluator"])
     reports_loss = _reports_loss(sections, mode)
@@ -301,7 +301,7 @@ def _with_checkpoints(sections: Mapping[str, Any], *, has_defaults: bool) -> Any
 
 @cache
 def known_keys() -> frozenset[str]:
-    """Returns the known top-level keys of both config generations."""
+    """Returns all top-level keys that either config generation defines."""
     return READ_KEYS.union({"vis_backends"}, *(extension.config_keys for extension in extensions()))
 
 

@@ -49,9 +49,9 @@ def _exit_error(error: SystemExit) -> ExitError:
 def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     """Opens the run folder for the duration of the block, and handles errors raised inside it.
 
-    Adds details to the error where possible: its location in the config, the sample that a dead worker was reading, or
-    a capture's path. Writes the error only to the log file; the caller is expected to print it. Always waits for a save
-    in progress.
+    Where possible, adds details to the error, such as its location in the config, the sample that a dead worker was
+    reading, or the path of a capture. Writes the error only to the log file; the caller is expected to print it. Always
+    waits for a save in progress.
 
     Args:
         runner: The runner.

@@ -123,7 +123,7 @@ class Runner:
         preflight: Whether to check before the first step that the run can save, load and validate. By default, enabled
             only for plain torch modules.
         model_wrapper_cfg: The model wrapper for training with several processes.
-        find_unused_parameters: Whether some parameters may not contribute to the loss in an iteration.
+        find_unused_parameters: Whether the loss of an iteration may leave some parameters unused.
         sync_bn: "torch" makes batch normalization compute its statistics over the batches of all processes.
         compile: Whether to compile the model, or a dict of arguments for `torch.compile`. `target` is the name of a
             submodule to compile, e.g. `"backbone"`. `regions` selects repeated modules, which share their compiled
@@ -380,10 +380,10 @@ class Runner:
         return self._evaluate("test")
 
     def predict(self, dataloader: Any = None) -> list[Any]:
-        """Returns the model's `test_step` result for each batch. For a plain module, this is its validation output.
+        """Returns the result of `test_step` for each batch. For a plain module, the result is the validation output.
 
         Predicts in evaluation and inference mode, with the same weights as `test`. With several processes, each rank
-        returns the predictions for its own share of the batches. A rank without samples for the last batch repeats one.
+        returns predictions only for the batches that it reads. A rank without samples for the last batch repeats one.
 
         Args:
             dataloader: The loader, or its config dict. Defaults to the test loader.
@@ -600,9 +600,10 @@ class Runner:
         )
 
     def load_or_resume(self, *, whole_model: bool = False, for_training: bool = True) -> None:
-        """Loads the checkpoint selected by `load_from` and `resume`, unless the run has loaded weights before.
+        """Loads the checkpoint selected by `load_from` and `resume`, unless weights are already loaded.
 
-        Training with `resume="auto"` resumes even if the script has loaded weights, so that it can be restarted.
+        With `resume="auto"`, training resumes even if the script has loaded weights, so that a job can rerun the
+        script.
 
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
@@ -616,7 +617,7 @@ class Runner:
             restore_rng(self.checkpoints.random)
 
     def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
-        """Exports the model to a file, with the same weights as in a checkpoint (the averaged weights, for example).
+        """Exports the model to a file, with the weights that a checkpoint would contain, e.g. the averaged weights.
 
         The exported model is in evaluation mode. Its outputs are compared with the original model's outputs.
 
@@ -783,7 +784,7 @@ class Runner:
 
     @property
     def should_stop(self) -> bool:
-        """Lightning's name for `stop_training` of the training loop."""
+        """An alias for the training loop's `stop_training`, as in Lightning."""
         return self.train_loop.stop_training
 
     @should_stop.setter
@@ -822,7 +823,7 @@ class Runner:
 
     @property
     def timestamp(self) -> str:
-        """The start time of the run, which is also the name of the log folder."""
+        """The run's start time, which is also the name of its log folder."""
         return self.folder.timestamp
 
     @property

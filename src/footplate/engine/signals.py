@@ -91,7 +91,7 @@ class _Handlers:
             data_wait.interrupt(InterruptedWaitError())
 
     def on_end_of_child(self, previous: Any, number: int, frame: FrameType | None) -> None:
-        """Calls the previous handler. Defers its error about a dead worker, unless the process is waiting for data."""
+        """Calls the previous handler. Defers an error about a dead worker unless the loop is waiting for data."""
         try:
             if callable(previous):
                 previous(number, frame)

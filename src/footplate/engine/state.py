@@ -185,7 +185,7 @@ def _warn_of_changes(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:
 
 
 def _participants(runner: "Runner") -> dict[str, Any]:
-    """Returns the objects that save their own state, keyed by the path of that state in a checkpoint.
+    """Returns the additional objects to save, such as hooks, keyed by their key path in a checkpoint.
 
     Hook paths are the same for all runs of a config.
     """
@@ -220,8 +220,8 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
     """Restores the schedules, or fast-forwards them to the current iteration if they differ from the saved ones.
 
     If the batch size has changed, the current iteration differs from `saved_iter`, so schedules that count iterations
-    are fast-forwarded too. If an optimizer also has a `ReduceOnPlateau`, its schedules are not fast-forwarded, because
-    that would lose the reductions.
+    are fast-forwarded too. An optimizer's schedules are not fast-forwarded if one of them is a `ReduceOnPlateau`, whose
+    reductions would be lost.
     """
     now = runner.train_loop.iter
     groups = schedules_by_optimizer(runner.param_schedulers)
@@ -305,7 +305,7 @@ def checked_state(owner: Any) -> Mapping[str, Any]:
 
 
 def _move_schedules(runner: "Runner", schedules: Iterable[Any]) -> None:
-    """Fast-forwards schedules to the current iteration. Used if the checkpoint has no usable state for them."""
+    """Fast-forwards schedules to the current iteration if the checkpoint has no usable state for them."""
     moving = [schedule for schedule in schedules if not schedule.takes_metrics]
     for schedule in moving:
         schedule.rewind()

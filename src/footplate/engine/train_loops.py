@@ -7,7 +7,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop
-from footplate.engine.requests import Stop, answer_requests
+from footplate.engine.requests import Stop, handle_requests
 from footplate.errors import ArgumentError
 from footplate.registry import LOOPS
 
@@ -87,7 +87,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 del batch
                 index += 1
                 if requests.pending:
-                    answer_requests(runner)
+                    handle_requests(runner)
                 if requests.agreed.validation:
                     self._validate_if_due()
                 if requests.agreed.stop is Stop.AFTER_ITERATION and index < length:
@@ -166,7 +166,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
                     runner.model.train()
                 self.run_iter(next(batches))
                 if requests.pending:
-                    answer_requests(runner)
+                    handle_requests(runner)
                 if validates:
                     self._validate_if_due()
         finally:

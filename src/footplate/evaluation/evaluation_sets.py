@@ -38,7 +38,7 @@ class EvaluationSet(NamedTuple):
         return dataset_of(self.dataloader)
 
     def is_due(self, position: int, end: int) -> bool:
-        """Checks whether a validation run after `position` of `end` epochs or iterations includes the dataset."""
+        """Checks whether validation after epoch or iteration `position` of `end` includes the dataset."""
         return self.interval is None or position % self.interval == 0 or position >= end
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -240,7 +240,7 @@ class FunctionMetric(NamedMetric):
         check_takes(f"the metric '{self._label}' must be a function of", function, "predictions", "batch")
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
-        """Computes the values for a batch, and appends them once per sample so that batches are weighted by size."""
+        """Computes the values for a batch. Appends the values once per sample, which weights batches by their size."""
         batch = to_device(data_batch, device_of(data_samples))
         values = self.named_numbers(self.function(data_samples, batch))
         self.results += [values] * batch_size_of(data_batch)
@@ -330,7 +330,7 @@ def rows_of(data: Any) -> list[Any]:
 
 
 def returned_numbers(output: Any, batch: Any) -> dict[str, Any]:
-    """Returns the numbers in a `validation_step` output, which serve as metrics if the run has no others.
+    """Returns the numbers in a `validation_step` output. They serve as metrics if the run has no other metrics.
 
     Raises:
         ArgumentError: `output` is not a dict of numbers.

@@ -210,8 +210,7 @@ class BaseMetric(ABC, Generic[_Result]):
         number of samples in the dataset.
 
         Raises:
-            DataError: No rank has any results, or this rank has summed more results than its part of the dataset has
-                samples.
+            DataError: No rank has any results, or this rank has summed more results than it has samples.
             ArgumentError: `compute_metrics` does not return a dict that maps names to values.
         """
         local: list[Any] = self.results
@@ -220,7 +219,7 @@ class BaseMetric(ABC, Generic[_Result]):
             seen = self._summed_count + len(self.results)
             if self._summed_count > share:
                 raise DataError(
-                    f"a rank has evaluated {seen} samples, but its share of the dataset is {share}",
+                    f"a rank has evaluated {seen} samples instead of {share}",
                     notes=["Use DefaultSampler, which splits the dataset across ranks."],
                 )
             self.add_up(keep=max(seen - share, 0))

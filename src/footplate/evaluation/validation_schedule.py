@@ -34,13 +34,13 @@ def validation_points(
 def interval_at(position: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
     """Returns the interval that applies after `position` epochs or iterations.
 
-    This is the interval of the last milestone up to `position + 1`. The first milestone is 0.
+    The last milestone that is at most `position + 1` determines the interval. The first milestone is 0.
     """
     return intervals[bisect.bisect(milestones, position + 1) - 1]
 
 
 def validation_is_due(position: int, end: int, begin: int, interval: int) -> bool:
-    """Checks whether a run of `end` epochs or iterations validates after `position` of them.
+    """Checks whether a run of `end` epochs or iterations validates after epoch or iteration `position`.
 
     Validation is due at each multiple of `interval` and at the end, but not before `begin`.
     """

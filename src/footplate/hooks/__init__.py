@@ -1,4 +1,4 @@
-"""The built-in hooks, and the modules `best_checkpoints`, `monitored_metrics` and `live_display`, which they use."""
+"""The built-in hooks, and their helper modules `best_checkpoints`, `monitored_metrics` and `live_display`."""
 
 from footplate.hooks.averaged_weights_hooks import EMAHook, ScheduleFreeHook
 from footplate.hooks.checkpoint_hook import CheckpointHook

@@ -116,12 +116,12 @@ class EMAHook(AveragedWeightsHook):
         self.reset_average(runner)
 
     def reset_average(self, runner: Runner) -> None:
-        """Copies the model's weights into the average if it has no updates."""
+        """Copies the model's weights into the average, unless the average has been updated."""
         if self.ema_model is not None and self.ema_model.count == 0:
             self.ema_model.copy_from(self._model)
 
     def before_train(self, runner: Runner) -> None:
-        """Warns if the initial weights will still make up a large part of the average at the end of the run."""
+        """Warns if a large part of the average will still be initial weights when the run ends."""
         if type(self.ema_model) is not ExponentialMovingAverage:
             return
         updates = max(runner.max_iters - self.begin_iter, 1) / self.ema_model.interval
@@ -136,7 +136,7 @@ class EMAHook(AveragedWeightsHook):
             )
 
     def build_average(self, runner: Runner) -> BaseAveragedModel:
-        """Returns the averaged model, which the first call builds from the run's model."""
+        """Returns the averaged model. The first call builds it from the run's model."""
         self._model = unwrap_model(runner.model)
         if self.ema_model is None:
             self.ema_model = self._averaged(self._model)
@@ -259,7 +259,7 @@ class ScheduleFreeHook(AveragedWeightsHook):
 
     @torch.no_grad()
     def reset_average(self, runner: Runner) -> None:
-        """Makes the model's weights both the averaged and the training weights."""
+        """Resets both the averaged and the training weights to the model's current weights."""
         self._training_weights = None
         for optimizer in _optimizers(runner):
             for parameter, state in optimizer.state.items():

@@ -37,7 +37,7 @@ class BestCheckpoints:
         return len(ranked) < self._maximum or metric.is_better(score, ranked[-1]["score"])
 
     def insert(self, metric: MonitoredMetric, score: float, path: str) -> tuple[int, list[str]]:
-        """Adds a checkpoint. Returns its rank (0 is best) and the paths of the checkpoints that it displaces."""
+        """Adds a checkpoint. Returns its rank (0 is best) and the paths of checkpoints that are no longer ranked."""
         ranked = [entry for entry in self.ranked.get(metric.name, []) if entry["path"] != path]
         place = sum(not metric.is_better(score, entry["score"]) for entry in ranked)
         ranked.insert(place, {"score": score, "path": path})
@@ -45,7 +45,7 @@ class BestCheckpoints:
         return place, [entry["path"] for entry in ranked[self._maximum :]]
 
     def relocate(self, folder: str) -> None:
-        """Replaces the paths of checkpoints that are in `folder` now; see `footplate.checkpoint.relocate`."""
+        """Updates the paths of checkpoints that are now in `folder`; see `footplate.checkpoint.relocate`."""
         for entry in chain.from_iterable(self.ranked.values()):
             entry["path"] = relocate(entry["path"], folder)
 

@@ -35,8 +35,8 @@ from footplate.registry import HOOKS
 class CheckpointHook(Hook):
     """Saves checkpoints with names like `epoch_12.pth`, `iter_4000.pth` and `best_mIoU_iter_4000.pth`.
 
-    This hook runs after all other hooks, so that checkpoints include all changes by hooks. Best checkpoints are saved
-    after validation. Old checkpoints are removed only after the new one is on disk.
+    This hook runs after all other hooks, so that checkpoints include the changes that other hooks make. Best
+    checkpoints are saved after validation. Old checkpoints are removed only after the new one is on disk.
 
     Args:
         interval: The number of epochs or iterations between checkpoints. -1 disables saving at intervals.
@@ -128,7 +128,7 @@ class CheckpointHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Checks the `save_best` metrics, and sets the checkpoint folder and format.
 
-        If the run's folder has been moved or copied, the best checkpoints are those in its new folder.
+        If the run's folder has been moved or copied, tracks the best checkpoints in the new folder.
         """
         for metric in self.monitored:
             metric.check(runner)
@@ -153,7 +153,7 @@ class CheckpointHook(Hook):
         return runner.folder.home if self.out_dir is None else folder_below(self.out_dir, runner.work_dir)
 
     def paths_to_overwrite(self, runner: Runner) -> list[str]:
-        """Returns the paths of checkpoints that the run would overwrite, i.e. those beyond its starting point."""
+        """Returns the paths of existing checkpoints past the starting point, which the run would overwrite."""
         self._adapt_to_loop(runner)
         folder = self.folder_in(runner)
         is_resumed = self._is_resumed(runner)
@@ -195,8 +195,7 @@ class CheckpointHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Saves the best checkpoints.
 
-        Saving is deferred until all hooks for the validation run, or for the iteration or epoch that includes it, have
-        run.
+        The save is scheduled for after all hooks of the validation run, or of the iteration or epoch that includes it.
         """
         if not self.save_best or "train" not in runner.phases:
             return
@@ -217,7 +216,7 @@ class CheckpointHook(Hook):
         if self.save_best == ["auto"] and not metrics:
             raise MissingMetricError("save_best", "auto", metrics, "save_best")
         for metric in self.monitored:
-            metric.check_in(metrics)
+            metric.resolve_name(metrics)
 
     def after_train(self, runner: Runner) -> None:
         """Saves the last checkpoint again to mark the end of the run, and writes the published files.
@@ -249,7 +248,7 @@ class CheckpointHook(Hook):
         self._best.load_state_dict(state["best"])
 
     def _number(self, runner: Runner) -> int:
-        """Returns the number in the name of a checkpoint that is saved now: the completed epochs or iterations."""
+        """Returns the number for the name of a new checkpoint: the completed epochs or iterations."""
         completed = runner.train_loop.completed
         return completed.epoch if self.by_epoch else completed.iter
 
@@ -280,7 +279,7 @@ class CheckpointHook(Hook):
         self._write(runner, path, AfterSave(runner.folder.home, on_committed))
 
     def _remove_old(self, newest: int) -> None:
-        """Removes checkpoints up to number `newest`, except the last `max_keep_ckpts` of them. Keeps later ones."""
+        """Removes old checkpoints. Keeps the last `max_keep_ckpts` up to number `newest`, and all later ones."""
         numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
         earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
         for name in sorted(earlier, key=earlier.__getitem__)[: -self.max_keep_ckpts]:
@@ -324,7 +323,7 @@ class CheckpointHook(Hook):
                 self._save_best(runner, metric, score)
 
     def _take_over_best(self, runner: Runner, metric: MonitoredMetric) -> None:
-        """Ranks the best checkpoint of a resumed MMEngine run, which only the message hub records."""
+        """Adds a resumed MMEngine run's best checkpoint, which only the message hub records, to the ranking."""
         suffix = f"_{metric.name}" if len(self.monitored) > 1 else ""
         score, path = (runner.message_hub.get_info(f"best_{name}{suffix}") for name in ("score", "ckpt"))
         is_of_metric = isinstance(path, str) and storage.base_name(path).startswith(best_prefix(metric.name))
@@ -360,7 +359,7 @@ class CheckpointHook(Hook):
         self._write(runner, path, AfterSave(on_committed=on_committed, on_failed=on_failed))
 
     def _publish(self, runner: Runner, last: str) -> None:
-        """Writes the published files of the best checkpoints, and of the checkpoint `last` if it has been saved."""
+        """Publishes the best checkpoints, and the checkpoint `last` if it has been saved."""
         runner.saver.wait()
         keys = self.published_keys or ()
         is_saved = runner.saver.last == last

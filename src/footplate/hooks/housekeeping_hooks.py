@@ -27,7 +27,7 @@ class UnevenStepHook(Hook):
     """Weights each rank's loss by its sample count, so that gradients are the same as with a single process.
 
     This hook is added automatically if batch sizes differ between ranks. A rank that runs out of samples repeats a
-    sample with weight 0. If it skipped the iteration instead, the other ranks would wait for its gradients forever.
+    sample with weight 0. Otherwise, the other ranks would wait for its gradients forever.
     """
 
     priority = "HIGHEST"

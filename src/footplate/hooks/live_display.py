@@ -78,7 +78,7 @@ def bar_line(label: str, count: int, length: int | None, *parts: str) -> Table:
 
 
 def text_line(*parts: str | Text, taken: int = 2) -> Text:
-    """Joins parts into one line. Omits the last parts that do not fit next to `taken` columns."""
+    """Joins parts into one line. Drops trailing parts that do not fit next to the `taken` columns in use."""
     line = Text("  ", no_wrap=True, overflow="ellipsis").join(Text.assemble(part) for part in parts)
     is_too_long = line.cell_len > Console().width - taken
     return text_line(*parts[:-1], taken=taken) if is_too_long and parts[1:] else line
@@ -87,7 +87,7 @@ def text_line(*parts: str | Text, taken: int = 2) -> Text:
 def loss_text(name: str, values: Iterable[float]) -> Text:
     """Formats a loss: its latest value, followed by its curve in block characters.
 
-    The highest eighth of the values is drawn at the top, so that outliers do not flatten the curve.
+    The top eighth of the values is clipped, so that outliers do not flatten the curve.
     """
     *_, latest = values
     finite = [value for value in values if math.isfinite(value)]
@@ -101,7 +101,7 @@ def loss_text(name: str, values: Iterable[float]) -> Text:
 def metric_text(name: str, latest: float, best: float, iteration: int) -> Text:
     """Formats a metric: its best value, the iteration that reached it, and the latest value if it differs.
 
-    The best value is green while it is the latest. A worse latest value is yellow, and a non-finite one is red.
+    The best value is green if it is also the latest. A worse latest value is yellow, and a non-finite one is red.
     """
     shown = Text.assemble(f"{one_line(name)} ", (f"{best:.4g}", "green" if latest == best else ""), f" at {iteration}")
     if latest != best:

@@ -79,7 +79,7 @@ class LoggerHook(Hook):
     def _record_start(self, runner: Runner, start: str) -> None:
         """Writes `start.json`, which `footplate analyze` and `report` need in order to interpret the log folder.
 
-        If an evaluation has written the file in the same folder, a training run overwrites it.
+        A training run overwrites a file that an evaluation has written to the same folder.
         """
         if not is_main_process() or self._start["kind"] in ("train", "resume", start):
             return

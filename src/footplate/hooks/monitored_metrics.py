@@ -43,9 +43,9 @@ class UnknownRuleError(ArgumentError):
 
 
 def is_skipped(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
-    """Checks whether a validation run is outside training, or does not compute a metric that it computes otherwise.
+    """Checks whether to ignore a metric: outside training, or if only this validation run does not compute it.
 
-    It may leave out the metric's dataset. Also, some metrics are missing while the model does not predict anything.
+    For example, the run may skip the metric's dataset, or the model may not predict anything yet.
     """
     left_out = getattr(runner.val_loop, "left_out", ())
     labels = (name, metric_of_label(name))
@@ -84,8 +84,7 @@ class MonitoredMetric:
     def check(self, runner: Runner) -> None:
         """Checks the name before the first validation run.
 
-        At this point, the only known metric names are the keys of evaluator dicts. Names that metrics return are not
-        known yet.
+        At this point, only names that are keys of evaluator dicts are known, but not the names that metrics return.
 
         Raises:
             MissingMetricError: The name is unknown but similar to a known metric's name.
@@ -105,8 +104,8 @@ class MonitoredMetric:
         if self.rule is None:
             raise UnknownRuleError(self.name, self.key)
 
-    def check_in(self, metrics: Sequence[str]) -> None:
-        """Finds the metric among the validation metrics `metrics`. Raises MissingMetricError if it is missing."""
+    def resolve_name(self, metrics: Sequence[str]) -> None:
+        """Resolves the metric's name in the validation metrics. Raises MissingMetricError if it is missing."""
         self.name = find_metric(self.name, metrics)
         if self.name not in metrics:
             raise MissingMetricError(self.key, self.name, metrics, self.key)
@@ -115,9 +114,9 @@ class MonitoredMetric:
         """Returns the metric's value, or None if this validation run does not compute it; see `is_skipped`."""
         if is_skipped(runner, self.name, metrics):
             return None
-        self.check_in(tuple(metrics))
+        self.resolve_name(tuple(metrics))
         return check_score(self.name, metrics[self.name], key=self.key)
 
     def is_better(self, value: float, than: float, by: float = 0.0) -> bool:
-        """Checks whether `value` is better than the value `than` by more than `by`, if the rule is known."""
+        """Checks whether `value` beats `than` by more than `by`. Returns False if the rule is unknown."""
         return self.rule is not None and is_better(value, than, self.rule, by)

@@ -36,7 +36,7 @@ class ProgressHook(Hook):
     without an extra thread. On a GPU, losses are read only every `interval` iterations.
 
     Args:
-        interval: The number of iterations between reads of the losses on a GPU.
+        interval: On a GPU, the number of iterations between reads of the losses.
     """
 
     priority = "LOWEST"

@@ -107,7 +107,7 @@ class RuntimeInfoHook(Hook):
             self._add_row(runner, loop.epoch, iteration)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Adds a row to the run's history, unless the iteration has one."""
+        """Adds a row to the run's history, unless the current iteration already has one."""
         self._complete_row(runner, runner.epoch + runner.by_epoch)
 
     def _complete_row(self, runner: Runner, epoch: int) -> None:
@@ -131,7 +131,7 @@ class RuntimeInfoHook(Hook):
         runner.message_hub.update_info("loop_stage", "train")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Records the metrics, and adds them to the row with the losses."""
+        """Records the metrics, and adds them to the row of the current iteration in the run's history."""
         self._record(runner, "val", metrics)
         if "train" in runner.phases:
             self._complete_row(runner, runner.epoch)
@@ -163,7 +163,7 @@ def _begin_evaluation(runner: Runner, mode: str) -> None:
 
 
 def _find_rates(optim_wrapper: Any) -> dict[str, dict[str, Any]]:
-    """Returns the dicts that contain learning rates as `lr`, keyed by the log names of the rates."""
+    """Returns the dicts whose entry `lr` is a learning rate, keyed by the rate's name in logs."""
     rates = {}
     for part, wrapper in optim_wrapper.parts.items():
         groups = wrapper.param_groups

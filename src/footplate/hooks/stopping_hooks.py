@@ -109,7 +109,7 @@ class EarlyStoppingHook(Hook):
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
         """Raises ArgumentError if validation does not compute the metric."""
-        self._metric.check_in(metrics)
+        self._metric.resolve_name(metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best and latest values, and the number of validation runs since the last improvement."""
@@ -168,13 +168,13 @@ class TimeLimitHook(Hook):
         self._end = time.monotonic() + self.max_hours * _SECONDS
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Starts timing the first iteration of the epoch, or validation."""
+        """Restarts the timer before the first iteration of an epoch, and before validation."""
         self._since = time.monotonic()
 
     before_val = before_train_epoch
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Requests the end of training if the remaining time is needed for validation and saving."""
+        """Ends training if the remaining time is needed for the last validation run and save."""
         self._iteration = max(self._elapsed(), self._iteration * _FADING)
         self._end_in_time(runner)
 
@@ -192,7 +192,7 @@ class TimeLimitHook(Hook):
         return now - since
 
     def _end_in_time(self, runner: Runner) -> None:
-        """Requests the end of training if the next iteration, a validation run and two saves may exceed the limit."""
+        """Ends training if the next iteration, a validation run and two saves might not finish in time."""
         self._saving = max(self._saving, runner.saver.seconds)
         validation = 0.0
         if runner.val_loop is not None:

@@ -1,7 +1,7 @@
 """Exports MMDetection detectors to ONNX with their postprocessing, including non-maximum suppression.
 
-The export traces the detector's own `predict`. A trace contains only the operations that ran for the example input. The
-functions in this module make sure that these operations do not depend on the example.
+The export traces the detector's own `predict`. A trace contains only the operations that ran for the example input.
+This module ensures that these operations suit every input, not only the example.
 """
 
 import builtins
@@ -83,10 +83,11 @@ class ExportedDetector(ExportedModel):
     def difference(self, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
         """Returns the largest difference between two sets of instances, regardless of their order.
 
-        Considers the instances that score above 0.3, or above 90 % of the highest expected score if that is below 0.3.
-        Compares each of them with the most similar instance in the other set. Instances of different classes differ by
-        at least 1. Coordinates are divided by the largest coordinate. For masks, the difference is the fraction of
-        pixels that differ. Returns infinity if one set contains instances to consider and the other set is empty.
+        Compares each instance with the most similar instance in the other set. Ignores instances with scores below 0.3
+        or, if this is lower, below 90 % of the highest expected score. Instances of different classes differ by at
+        least 1. Coordinates are divided by the largest coordinate. For masks, the difference is the fraction of pixels
+        that differ. Returns infinity if only one of the sets is empty, unless all instances in the other set are
+        ignored.
         """
         scale = torch.cat([expected[0].abs().flatten(), torch.ones(1)]).max()
         minimum = min([MINIMUM_SCORE, *(0.9 * expected[1]).sort()[0][-1:].tolist()])
@@ -111,7 +112,7 @@ class ExportedDetector(ExportedModel):
 class _Minimum:
     """A lower limit for values.
 
-    During tracing, a fixed subset of the values is treated as above the limit, regardless of the example input.
+    During tracing, treats a fixed subset of the values as above the limit, regardless of the example input.
     """
 
     def __init__(self, value: float) -> None:
@@ -165,7 +166,7 @@ def _all_levels(levels: Tensor, count: int) -> Tensor:
 
 @torch.library.custom_op("footplate::only_traced", mutates_args=())
 def _only_traced(value: Tensor, example: Tensor) -> Tensor:
-    """Returns `example` during tracing. The exported operator returns `value` instead."""
+    """Returns `example` during tracing, whereas the exported operator returns `value`."""
     return example.clone()
 
 
@@ -232,7 +233,7 @@ def _paste_masks(
     activate_map: bool = False,
     **_: Any,
 ) -> Tensor:
-    """Pastes all masks of a mask head at once. The head's own method loops over the masks.
+    """Pastes all masks of a mask head at once, unlike the head's own method, which loops over the masks.
 
     If `activate_map` is True, `mask_preds` are probabilities: the averages over the stages of a cascade.
     """
@@ -358,14 +359,14 @@ _torch_squeeze = torch.squeeze
 
 
 def _length(values: Any) -> Any:
-    """Returns the length of a container. While the model is traced, torch's own function would fix lengths."""
+    """Returns the length of a container. During tracing, `len` would turn the length into a constant."""
     while isinstance(values, InstanceData) and _len(values):
         values = next(iter(values.values()))
     return values.shape[0] if isinstance(values, Tensor) and _is_tracing() else _len(values)
 
 
 def _max_pool2d(images: Tensor, *sizes: Any, **options: Any) -> Tensor:
-    """Applies max pooling. Kernel sizes that the model computes from image sizes are constants in ONNX."""
+    """Applies max pooling. Converts traced kernel sizes to integers, because ONNX supports only constant ones."""
     sizes = tuple(tuple(map(int, size)) if isinstance(size, tuple) else size for size in sizes)
     options = {name: tuple(map(int, size)) if isinstance(size, tuple) else size for name, size in options.items()}
     return _torch_max_pool2d(images, *sizes, **options)  # type: ignore[no-any-return]
@@ -383,7 +384,7 @@ def _adaptive_max_pool2d(images: Tensor, output_size: Any) -> Tensor:
 
 
 def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
-    """Splits a tensor. For a single size, returns ``(tensor,)``, so that the traced length is not fixed."""
+    """Splits a tensor. For a single size, returns ``(tensor,)``, so that the size does not become a constant."""
     if isinstance(sizes, (list, tuple)) and len(sizes) == 1:
         return (tensor,)
     return _torch_split(tensor, sizes, dim)
@@ -392,7 +393,7 @@ def _split(tensor: Tensor, sizes: Any, dim: int = 0) -> Any:
 def _squeeze(tensor: Tensor, *dims: Any) -> Tensor:
     """Removes dimensions of size 1.
 
-    For calls without `dims`, torch's own trace would fix the sizes of all dimensions.
+    Without `dims`, `torch.squeeze` would turn all sizes into constants during tracing.
     """
     if dims:
         return _torch_squeeze(tensor, *dims)

@@ -100,9 +100,10 @@ def sliding_window(model: Any) -> dict[str, tuple[int, int]]:
 def resizing_any_size() -> Iterator[None]:
     """Makes MMSegmentation's resizing traceable for any image size within the block.
 
-    Its `resize` and `Upsample` convert sizes to integers, which would fix the image size of the trace.
+    Its `resize` and `Upsample` convert sizes to integers, which would become constants in the trace.
     """
-    wrappers: Any = sys.modules.get("mmseg.models.utils.wrappers")
+    names = ("mmseg.models.utils.wrappers", "mmseg.ops.wrappers")  # the second one is of the first generation
+    wrappers: Any = next((sys.modules[name] for name in names if name in sys.modules), None)
     if wrappers is None:
         yield
         return

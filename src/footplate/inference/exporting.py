@@ -27,6 +27,7 @@ from footplate.inference.exported_detector import (
     write_traced,
 )
 from footplate.inference.exported_model import ExportedModel, resizing_any_size, sliding_window
+from footplate.inference.first_generation_export import FirstGenerationModel, flattened, split_normalization
 from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel, name_of
 from footplate.messages import format_bytes, labeled
 from footplate.models import PlainModel
@@ -48,11 +49,12 @@ from footplate.models.module_export import (
     temporary_file,
     write_and_open,
 )
-from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
+from footplate.openmmlab.first_generation.adapters.model import DataContainer, legacy_model_in
 from footplate.registry import using_scope
 
 NAMES = tuple(SUFFIXES)
 _INPUT = "images"
+_LEFT_OUT = ("Load", "Pack", "ImageToTensor", "DefaultFormatBundle", "Collect")
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 _Shape = tuple[int, ...]
 _Examples = Callable[[Sequence[int]], Tensor]
@@ -72,7 +74,7 @@ def export_model(
 
     An image model is exported with its preprocessing and postprocessing. Its input, `images`, is a float32 tensor of
     shape ``(N, C, H, W)`` with values from 0 to 255, in the channel order and size that the pipeline produces. A plain
-    torch module trained with the Python API is exported as is.
+    torch module trained with the Python API is exported without additions.
 
     A safetensors file contains only the weights, so the config in `trained` may be empty.
 
@@ -81,8 +83,8 @@ def export_model(
         target: The file to write.
         to: The format, one of `NAMES`.
         opset: The ONNX opset version; only for the format "onnx". At least 17 for MMDetection detectors.
-        size: The height and width of the example input, to which `image` is resized. By default, the size that the
-            pipeline produces from `image`, or from a generated image if `image` is None. Only for image models.
+        size: The height and width of the example input, to which `image` is resized. Defaults to the pipeline's output
+            size for `image` or, if it is None, for a generated image. Only for image models.
         image: An image for verifying the exported file. It is preprocessed by the config's pipeline. By default, the
             file is verified with random pixels, in which most detectors detect nothing. Only for image models.
 
@@ -109,10 +111,6 @@ def export_model(
     trained = trained.prepared()
     trained.cfg["compile"] = False
     model = trained.build(torch.device("cpu"))
-    if legacy_model_in(model) is not None:
-        raise ExportError(
-            f"first-generation models cannot be exported to {to}", key="model", notes=["Use --to safetensors."]
-        )
     if isinstance(model, PlainModel) and not trained.has_data:
         for key, value in (("--size", size), ("--image", image)):
             if value is not None:
@@ -126,19 +124,26 @@ def export_model(
         message = f"MMDetection detectors can be exported only with opset {OPSET} or later"
         raise ArgumentError(message, key="--opset", found=opset)
     with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():
-        module = ExportedDetector(model).eval() if is_detector else ExportedModel(model).eval()
         preprocessing = Preprocessing(trained.cfg)
-        examples, images, outputs = _run_example(preprocessing, module, size, image)
+        reference = None
+        if (legacy := legacy_model_in(model)) is not None:
+            reference = preprocessing
+            cfg, normalization = split_normalization(trained.cfg)
+            preprocessing = Preprocessing(cfg)
+            model = FirstGenerationModel(legacy.module, normalization, to)
+        module = ExportedDetector(model).eval() if is_detector else ExportedModel(model).eval()
+        examples, images, outputs = _run_example(preprocessing, module, size, image, reference)
         order = _channel_order(preprocessing)
         # The transforms to apply before the exported model. Loading and packing are left out.
-        transforms = (step for step in preprocessing.transforms if not name_of(step).startswith(("Load", "Pack")))
+        left_out = _LEFT_OUT if legacy is None else (*_LEFT_OUT, "Normalize")
+        transforms = [step for step in flattened(preprocessing.transforms) if not name_of(step).startswith(left_out)]
         steps = [as_plain(step) for step in transforms]
         metainfo = {
             "classes": json.dumps([str(name) for name in trained.metainfo.get("classes") or ()]),
             "channel_order": order,
             "pipeline": json.dumps(steps),
         }
-        window = sliding_window(model)
+        window = sliding_window(model if legacy is None else legacy.module)
         if window:
             metainfo["sliding_window"] = json.dumps(window)
         values = f"float32, 0 to 255{order and f', {order.upper()}'}"
@@ -261,12 +266,17 @@ def _suffix(to: str) -> str:
 
 
 def _run_example(
-    preprocessing: Preprocessing, module: ExportedModel, size: Sequence[int] | None, image: str | None
+    preprocessing: Preprocessing,
+    module: ExportedModel,
+    size: Sequence[int] | None,
+    image: str | None,
+    reference: Preprocessing | None,
 ) -> tuple[_Examples, Tensor, dict[str, Tensor]]:
     """Runs the model on an example input.
 
-    Returns three values: a function that creates examples, the example that was used, and its outputs. By default, the
-    example has the size and number of channels that the pipeline produces.
+    Returns a function that creates examples, the example that was used, and its outputs. By default, the example has
+    the size and number of channels that the pipeline produces. `reference` is the complete pipeline of a
+    first-generation model, which normalizes images.
 
     Raises:
         DataError: The image cannot be read.
@@ -277,12 +287,18 @@ def _run_example(
     samples = [preprocessing(source, index, "example.png") for index in range(2)]
     images = torch.stack(list(map(_first_view, samples))).float()
     preprocessor = getattr(module.model, "data_preprocessor", None)
-    batch = None if preprocessor is None else preprocessor(preprocessing.collate(samples), False)
-    is_prepared = isinstance(batch, Mapping) and _first_view(batch).dim() == 4  # otherwise, the model prepares images
-    if is_prepared and largest_difference([module.preprocess(images)], [_first_view(batch)]) > LIMIT:
+    prepared: Tensor | None = None
+    if reference is not None:
+        prepared = torch.stack([_first_view(reference(source, index, "example.png")) for index in range(2)])
+    elif preprocessor is not None:
+        batch = preprocessor(preprocessing.collate(samples), False)
+        is_prepared = isinstance(batch, Mapping) and _first_view(batch).dim() == 4  # else, the model prepares images
+        prepared = _first_view(batch) if is_prepared else None
+    if prepared is not None and largest_difference([module.preprocess(images)], [prepared]) > LIMIT:
+        name = f"'{type(preprocessor).__name__}'" if reference is None else "the pipeline"
         raise ExportError(
-            f"the preprocessing of '{type(preprocessor).__name__}' cannot be exported",
-            key="model.data_preprocessor",
+            f"the preprocessing of {name} cannot be exported",
+            key="model.data_preprocessor" if reference is None else f"{reference.key}.pipeline",
             notes=["Only channel swapping, normalization and padding can be exported."],
         )
     examples = _example_images if image is None else partial(_example_images, image=images[:1])
@@ -336,8 +352,10 @@ def _calls(steps: Sequence[Mapping[str, Any]]) -> str:
 
 def _first_view(sample: Any) -> Tensor:
     """Returns the image of a sample or the images of a batch. With several views, returns the first view."""
-    inputs: Any = sample["inputs"] if isinstance(sample, Mapping) else sample[0]
-    return inputs[0] if isinstance(inputs, (list, tuple)) else inputs  # type: ignore[no-any-return]
+    key: Any = 0 if not isinstance(sample, Mapping) else "inputs" if "inputs" in sample else "img"
+    inputs: Any = sample[key]
+    inputs = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
+    return inputs.data if isinstance(inputs, DataContainer) else inputs  # type: ignore[no-any-return]
 
 
 def _example_images(shape: Sequence[int], image: Tensor | None = None) -> Tensor:

@@ -23,7 +23,7 @@ def original_shape(sample: Any) -> dict[str, Any]:
 def as_data_element(result: Any, metainfo: Mapping[str, Any] | None = None) -> Any:
     """Converts a first-generation model's result for one image to a data element.
 
-    A result in a form that is not listed below is returned unchanged.
+    Results in any other format than the ones below are returned unchanged.
 
     Args:
         result: An integer label map ``(H, W)``; class scores ``(C,)``; a list with one array of boxes and scores,

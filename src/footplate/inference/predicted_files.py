@@ -86,7 +86,7 @@ def predict_files(
     The folder contains `predictions.jsonl`, the drawn images in `pictures` and, for segmentation, the predicted label
     maps in `labels`. The lines are first written to `predictions.jsonl.partial`, which replaces `predictions.jsonl` at
     the end. Inputs that cannot be read are skipped and listed in the result. If a prediction cannot be drawn, its line
-    has no `picture`.
+    does not contain the key `picture`.
 
     Args:
         predictor: The predictor.
@@ -150,7 +150,7 @@ def predict_files(
 
 
 def _save_image(out: str, name: str, pixels: NDArray[Any]) -> str:
-    """Writes a PNG file to `out` quickly, with little compression and no sync. (A lost file can be created again.)
+    """Writes a PNG file to `out` quickly: with little compression and without fsync, since it can be recreated.
 
     Returns `name`, the path relative to `out`.
     """
@@ -161,7 +161,7 @@ def _save_image(out: str, name: str, pixels: NDArray[Any]) -> str:
 
 
 def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: float | None = None) -> dict[str, Any]:
-    """Converts a prediction to a dict of JSON-serializable values. Only a label map remains an array, under `labels`.
+    """Converts a prediction to a dict of JSON-serializable values, except for a label map: `labels` is an array.
 
     Args:
         prediction: A data element of any task, a tensor, or a dict or a list of these.

@@ -49,8 +49,8 @@ class Predictor:
     """Predicts on images with a trained model.
 
     Preprocesses images with the config's test pipeline, or with its validation pipeline if there is no test data. Skips
-    transforms that load annotations. By default, uses the batch size of that data, so that the predictions are the same
-    as in `footplate test`.
+    transforms that load annotations. The default batch size is also taken from this data, so that the predictions are
+    the same as in `footplate test`.
 
     Args:
         checkpoint: The path or address of a checkpoint (see `load_checkpoint`), or the result of `open_trained`.

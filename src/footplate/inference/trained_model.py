@@ -72,7 +72,7 @@ class TrainedModel:
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The classes and colors in the checkpoint or, if it contains none, of the evaluation data in the config."""
+        """The classes and colors in the checkpoint or, by default, in the config's evaluation data."""
         meta = self.meta
         saved = meta.get("dataset_meta")
         if not isinstance(saved, Mapping):
@@ -196,7 +196,7 @@ class EvaluationData:
         mode: "test" or "val".
         key: The key path of the dataset.
         dataset: The config of the dataset.
-        transforms: The configs of its transforms, without those that load annotations.
+        transforms: The configs of its transforms, except transforms that load annotations.
         collate: The function that merges samples into a batch.
         batch_size: The batch size.
 

@@ -20,9 +20,9 @@ KEY = "activation_checkpointing"
 def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
     """Makes selected modules store only their inputs and recompute everything else in the backward pass.
 
-    Results do not change: the recomputation uses the same random numbers and buffers as the first computation, and its
-    changes to buffers, such as running statistics, are discarded. If gradients are disabled, nothing is recomputed. The
-    backward pass raises an `ArgumentError` if an input of a selected module was modified in place.
+    Results do not change. The recomputation uses the same random numbers and buffers as the first forward pass, and
+    does not update buffers such as running statistics. If gradients are disabled, nothing is recomputed. The backward
+    pass raises an `ArgumentError` if an input of a selected module was modified in place.
 
     Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
 
@@ -72,7 +72,7 @@ def _checkpointed(module_class: type[nn.Module]) -> type[nn.Module]:
 class _Repeating(AbstractContextManager[None]):
     """Restores a module's buffers and the CPU random states while its activations are recomputed.
 
-    The state to restore is recorded when an instance is created. On exit, the state from before entry is restored.
+    The constructor records the state, and entering the context restores it. Leaving the context undoes this.
     """
 
     def __init__(self, module: nn.Module, inputs: Any) -> None:

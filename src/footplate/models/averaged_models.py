@@ -28,8 +28,8 @@ class BaseAveragedModel(nn.Module):
     Args:
         model: The model to average.
         interval: Parameters are averaged in every `interval`-th update.
-        device: The device of the averages. Defaults to the model's device. On a different device, the averages save
-            memory on the model's device, but each update has to wait until the weights are copied.
+        device: The device for the averages. Defaults to the model's device. A different device saves memory on the
+            model's device, but each update waits for the weights to be copied.
         update_buffers: Whether to average floating-point buffers rather than copying them in each update.
 
     Attributes:
@@ -77,7 +77,7 @@ class BaseAveragedModel(nn.Module):
 
     @property
     def avg_parameters(self) -> dict[str, Tensor]:
-        """The averaged parameters (with `update_buffers`, also the buffers), keyed by name.
+        """The averaged parameters, keyed by name. Includes buffers if `update_buffers` is set.
 
         Subclasses that override `update_parameters`, as in MMYOLO, use this property.
         """
@@ -175,7 +175,7 @@ class BaseAveragedModel(nn.Module):
         return super().load_state_dict(placed, strict, assign)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        """Loads the state and sets the update count. If the average is a submodule, torch calls only this method."""
+        """Loads the state and the update count. For submodules, torch calls this method only."""
         super()._load_from_state_dict(*args, **kwargs)
         self.count = int(self.steps)
 

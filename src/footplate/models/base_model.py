@@ -154,7 +154,7 @@ class BaseTTAModel(BaseModel):
 
 
 def trained_model(model: nn.Module) -> nn.Module:
-    """Returns the model that is trained and saved, i.e. without any wrappers or BaseTTAModel around it."""
+    """Returns the model that is trained and saved, without any wrappers or BaseTTAModel."""
     inner = unwrap_model(model)
     return trained_model(inner.module) if isinstance(inner, BaseTTAModel) else inner
 
@@ -185,7 +185,7 @@ def split_views(data: Any) -> list[Any]:
 
 
 def parse_losses(losses: Mapping[str, Tensor | Sequence[Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Sums the losses and prepares all values for logging.
+    """Computes the total loss and the values to log.
 
     Args:
         losses: A dict that maps names to values. A tensor is reduced to its mean, and a list of tensors to the sum of

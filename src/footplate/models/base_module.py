@@ -23,8 +23,8 @@ class BaseModule(nn.Module):
 
     Args:
         init_cfg: A dict for WEIGHT_INITIALIZERS or a list of such dicts. `layer` lists the names of the layer classes
-            to initialize. `override` is a dict or a list of dicts. Each has different settings for one submodule, whose
-            name is under the key `name`.
+            to initialize. `override` is a dict or a list of dicts. Each dict applies to the submodule that its key
+            `name` refers to.
 
     Example:
         >>> from torch import nn
@@ -51,8 +51,7 @@ class BaseModule(nn.Module):
     def init_weights(self) -> None:
         """Initializes this module's weights, then its children's. Further calls only log a warning.
 
-        Pretrained weights are loaded last. If `init_cfg` is a single dict with pretrained weights, the children are
-        not initialized.
+        Pretrained weights are loaded last. If `init_cfg` only loads pretrained weights, children are not initialized.
 
         Raises:
             UnknownNameError: The `type` of an initializer is unknown.

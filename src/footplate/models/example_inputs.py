@@ -62,7 +62,7 @@ def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
         signature.bind(*args, **kwargs)
     except TypeError as mismatch:
         raise ArgumentError(
-            f"the forward method of '{type(module).__name__}' does not accept the example: {mismatch}",
+            f"the forward method of '{type(module).__name__}' does not accept the example input: {mismatch}",
             key="example",
             found=list(kwargs) or f"{len(args)} positional arguments",
             notes=["Pass a tensor, a tuple of positional arguments or a dict of keyword arguments."],
@@ -79,8 +79,7 @@ def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
 def named_tensors(name: str, value: Any) -> dict[str, Tensor]:
     """Returns the tensors in a nested value. Each key is `name` followed by the path in the value, e.g. "boxes_0".
 
-    The keys for named tuples omit `name`, and so do the keys for mappings if `name` is "output". Skips values that are
-    not tensors.
+    `name` is omitted for named tuples, and for mappings if it is "output". Skips values that are not tensors.
     """
     if isinstance(value, Tensor):
         return {name: value}

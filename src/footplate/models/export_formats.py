@@ -69,7 +69,7 @@ def _trace(request: ExportRequest) -> Any:
 
 
 def _limit_formulas(module: nn.Module, args: tuple[Any, ...]) -> None:
-    """Raises an error if a size is a long formula of the input sizes, because torch would trace for very long.
+    """Raises an error if a tensor size is a long formula of the input sizes, which would make tracing very slow.
 
     For example, each block of a Swin Transformer pads the features to a multiple of the window size.
     """
@@ -111,7 +111,7 @@ def _write_onnx(request: ExportRequest) -> None:
 def adaptive_avg_pool2d(images: Tensor, output_size: Any) -> Tensor:
     """Applies adaptive average pooling to images of shape ``(..., H, W)``, as a matrix multiplication.
 
-    Unlike with torch's decomposition of this operator, the exported graph accepts input sizes other than the example's.
+    The exported graph accepts any input size, unlike a graph with torch's decomposition of this operator.
     """
     output_size = (output_size, output_size) if isinstance(output_size, int) else output_size
     if all(count == 1 for count in output_size):

@@ -38,7 +38,7 @@ class BaseInit:
     Args:
         bias: The value that biases are set to.
         bias_prob: If set, biases are initialized to the value whose sigmoid is this probability.
-        layer: The names of the layer classes to initialize, or of their direct base classes. If not set, only
+        layer: The class names of the layers to initialize; names of direct base classes also match. If not set, only
             submodules in overrides are initialized.
 
     Raises:

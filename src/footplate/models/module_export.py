@@ -50,8 +50,8 @@ class Export(NamedTuple):
             detections.
         compared: The number of detections with a score above 0.3, which were compared. If 0, only the detection with
             the highest score was compared.
-        sliding_window: The `crop_size` and `stride` of the windows in which the model predicts, although the file
-            predicts whole images. Empty if the model predicts whole images too.
+        sliding_window: The `crop_size` and `stride` if the model predicts in sliding windows, which the file does not.
+            Empty if the model predicts whole images.
     """
 
     path: str
@@ -174,9 +174,10 @@ def export_call(
 def _compare(
     run: Run, module: nn.Module, inputs: Inputs, to: str, *, is_last: bool = False
 ) -> list[tuple[Inputs, float]]:
-    """Compares an exported file with the module. Returns the tested inputs, each with the difference between outputs.
+    """Compares an exported file with the module. Returns a pair for each tested input: the input, and the difference.
 
-    Unless `is_last` is True, returns an empty list if the file cannot be run on the example or differs too much.
+    Returns an empty list if the file cannot be run on the example or differs too much, so that the caller can try
+    another export. If `is_last` is True, raises an error or returns the large difference instead.
 
     Raises:
         ExportError: The file cannot be run on the example, and `is_last` is True.
@@ -223,7 +224,7 @@ def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] 
 def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run:
     """Writes an exported file in the format `to`, and returns a function that runs the file.
 
-    `request` has dynamic shapes. If it cannot be exported, writes `fixed`, which has fixed shapes, instead.
+    Tries `request`, which has dynamic shapes, and falls back to `fixed`, which has fixed shapes.
 
     Raises:
         ExportError: The module cannot be exported, or the file cannot be opened.
@@ -299,7 +300,7 @@ def format_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
 
 
 def export_error(problem: str, error: Exception, key: str = "") -> ExportError:
-    """Returns an error with `problem`, its cause and, if found, the operator and the failing line of model code."""
+    """Returns an error with `problem`, its cause and, if known, the operator and the line of model code that failed."""
     cause: BaseException = error
     lines: list[str] = []
     while True:

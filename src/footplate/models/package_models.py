@@ -24,7 +24,7 @@ _TRANSFORMERS_MODEL = re.compile(r"(?!Auto|.*PreTrained).+(Model|Backbone|For[A-
 def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
     """Raises an ArgumentError if a setting would make transformers download weights or execute remote code.
 
-    `key` is the key path of `settings` in the config, for the error.
+    `key` is the key path of `settings` in the config, for the error message.
     """
     for name, value in settings.items():
         place = f"{key}.{name}"

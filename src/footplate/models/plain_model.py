@@ -87,9 +87,9 @@ class PlainModel(ModelWrapper, BaseModel):
 
     1. `training_step(module, batch)`. It may accept two additional arguments, which are recognized by name. `step` is a
        `TrainStep`. `optimizers` (or `optimizer`) is the run's optimizer wrapper, or a mapping from names to wrappers.
-       With this argument, the function must step the optimizers itself, for example with
+       A function with this argument must step the optimizers itself, for example with
        `optimizers["generator"].update_params(loss)`. It may return a loss or a dict of values to log. With several
-       optimizers, each update computes gradients only for the parameters of its own optimizer.
+       optimizers, each update computes gradients only for the parameters of the optimizer to step.
     2. `loss(output, target)`. The module is called without the target; see `split_target`.
     3. The output of the module itself.
 
@@ -287,7 +287,7 @@ class PlainModel(ModelWrapper, BaseModel):
         return self._losses_in(loss(output, split_target(batch)[1]), "the loss function")
 
     def _losses_in(self, output: Any, source: str) -> dict[str, Any]:
-        """Returns the losses in `output`, keyed by name. The error refers to `source`, which returned the output.
+        """Returns the losses in `output`, keyed by name. The error message names `source` as the origin of the output.
 
         Raises:
             ArgumentError: The output contains no loss.
@@ -329,7 +329,7 @@ def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _line_for_method(step: Any) -> str:
-    """Returns advice to pass a model's own method `step` as `training_step`.
+    """Returns the advice to pass `step`, a method of the model, as `training_step`.
 
     As in Lightning, the method takes a batch and possibly the batch index.
     """

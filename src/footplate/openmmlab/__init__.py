@@ -1,7 +1,7 @@
 """Makes imports from mmcv, mmengine and other OpenMMLab packages resolve to footplate.
 
-Names are imported lazily. The core imports `extension` from this package at a time when the modules that define these
-names cannot be imported yet.
+Names are imported lazily, because the core imports `extension` from this package before the modules that define these
+names can be imported.
 """
 
 import importlib

@@ -14,11 +14,11 @@ _logger = logging.getLogger("footplate.data")
 def check_categories(dataset: Any) -> None:
     """Checks whether the labels of a COCO dataset (`cat2label`) match the classes in its metainfo.
 
-    MMDetection's CocoDataset assigns labels in file order and skips missing categories, so its labels may not match. If
-    only the order differs, logs a warning.
+    MMDetection's CocoDataset assigns labels in the category order of the annotation file and skips missing categories.
+    If only the order differs from the classes, logs a warning.
 
     Raises:
-        DataError: A class is missing from the file.
+        DataError: A class is missing from the annotation file.
     """
     labels, path = dataset.cat2label, getattr(dataset, "ann_file", None)
     classes = getattr(dataset, "metainfo", {}).get("classes")

@@ -58,8 +58,8 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     If the config sets `plugin = True`, as in first-generation code for MMDetection3D, the plugin is the package at
     `plugin_dir`, or the config's folder if `plugin_dir` is not set.
 
-    In all of these modules, including the plugin, imports from OpenMMLab packages resolve to footplate. Also makes
-    modules in the config's folder importable.
+    In all these modules, imports from OpenMMLab packages resolve to footplate. Also adds the config's folder to
+    `sys.path`.
 
     Args:
         cfg: The config.
@@ -102,7 +102,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
     from `mmengine` resolve to footplate. Repeated calls have no effect.
 
     First-generation configs do not specify a code base. For such a config, sets `default_scope` to the installed
-    first-generation code base that defines its model and most of its other types.
+    first-generation code base that defines the config's model and the largest number of its other types.
 
     Args:
         cfg: The config.
@@ -157,8 +157,8 @@ def named_code_bases(cfg: "Config | MutableMapping[str, Any]") -> list[str]:
 def _import_code_base(scope: str) -> ModuleType:
     """Imports and returns a code base.
 
-    If the code base is first-generation, also imports all of its modules that register classes, and makes footplate
-    build its datasets with the code base's own `build_dataset`.
+    For a first-generation code base, also imports all modules that register classes. Its datasets are then built with
+    the code base's `build_dataset`.
     """
     module = importlib.import_module(scope)
     if not _is_for_mmcv_1(scope):
@@ -196,8 +196,8 @@ def _is_for_mmcv_1(scope: str) -> bool:
 def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | None:
     """Returns the installed first-generation code base that a config was written for, or None.
 
-    Among the code bases that define the model, chooses the one that defines the most types in the config. If no code
-    base defines the model (it may come from `custom_imports`), compares only the other types.
+    Among the code bases that define the model, chooses the one that defines the most types in the config. If none of
+    them defines the model, which may come from `custom_imports`, compares only the other types.
     """
     model = cfg.get("model")
     kind = model.get("type") if isinstance(model, Mapping) else None
@@ -222,7 +222,7 @@ def _types(value: Any) -> list[str]:
 
 
 def _is_installed(scope: str) -> bool:
-    """Checks whether a code base is installed. A user's own file or folder with the same name does not count."""
+    """Checks whether a code base is installed. Ignores user files and folders with the same name."""
     spec = top_level_spec(scope)
     is_package = spec is not None and spec.origin is not None and spec.submodule_search_locations is not None
     return is_package and not is_footplate_alias(spec)

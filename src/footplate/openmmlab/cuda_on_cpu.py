@@ -36,10 +36,10 @@ def _on_cpu(value: Any) -> Any:
 
 @contextmanager
 def cuda_on_cpu() -> Iterator[None]:
-    """Runs code for CUDA on the CPU for the duration of the block.
+    """Runs CUDA code on the CPU for the duration of the block.
 
-    In the block, `.cuda()`, `device='cuda'`, `torch.cuda.device` and tensor types such as `torch.cuda.FloatTensor` use
-    the CPU, and `torch.cuda.is_available()` returns False.
+    Inside the block, `.cuda()`, `device='cuda'`, `torch.cuda.device` and tensor types such as `torch.cuda.FloatTensor`
+    use the CPU, and `torch.cuda.is_available()` returns False.
     """
     load = torch.load
 

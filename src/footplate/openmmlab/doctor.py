@@ -29,12 +29,12 @@ def check_code_base(name: str) -> dict[str, Any]:
     """Imports a code base and all modules that register its classes, and reports problems.
 
     Args:
-        name: The name of a code base, or of a footplate extra for one generation of a code base, such as "mmseg0".
+        name: A code base, such as "mmseg", or a footplate extra for one generation of a code base, such as "mmseg0".
 
     Returns:
-        A dict with the keys `name`, `version`, `problems` and `remarks`. `problems` is a list of lines about
-        problems and how to fix them. `remarks` is a list with "complete" if there are no problems, and a line for each
-        import error.
+        A dict with the keys `name`, `version`, `problems` and `remarks`. `problems` is a list of lines that describe
+        problems and how to fix them. `remarks` is a list of lines about skipped imports, one per error. If there are no
+        problems, it starts with "complete".
     """
     scope = scope_of(name)
     version = installed_version(CODE_BASES[scope])
@@ -54,7 +54,7 @@ def check_code_base(name: str) -> dict[str, Any]:
 
 
 def _failed_imports(extra: str) -> list[str]:
-    """Returns a line for each installed package of models that cannot be imported, and for each known cause."""
+    """Returns a line for each installed model package that cannot be imported, and a line for each known cause."""
     lines = []
     for registry in MODELS.children.values():
         if isinstance(registry, PackageModels) and registry.extra == extra and top_level_spec(registry.scope):
@@ -69,7 +69,7 @@ def check_environment() -> list[dict[str, Any]]:
     """Checks footplate's optional packages and the installed code bases.
 
     Returns one dict each for footplate, Python, torch, every extra and every installed code base, in the format of
-    `check_code_base`. A missing optional package is only a remark, but a broken package of models is a problem.
+    `check_code_base`. A missing optional package is reported as a remark, and a broken model package as a problem.
     """
     versions = {"footplate": __version__, "Python": platform.python_version(), "torch": str(torch.__version__)}
     rows = [{"name": name, "version": version, "problems": [], "remarks": []} for name, version in versions.items()]

@@ -64,7 +64,7 @@ class OpenMMLab(Extension):
         return frozenset(FIRST_GENERATION_KEYS)
 
     def check_config(self, cfg: Any) -> None:
-        """Raises an error for an unsupported key if ignoring it would change the results."""
+        """Raises an error if the config contains an unsupported key that affects the results."""
         refuse_unsupported(cfg)
 
     def translates(self, cfg: Any) -> bool:
@@ -80,15 +80,15 @@ class OpenMMLab(Extension):
         return translate_for_run(cfg)
 
     def prepare_training(self, model: Any) -> None:
-        """Makes training work for models that modify the output of a ReLU in place, which PyTorch < 1.9 allowed."""
+        """Supports models that modify the output of a ReLU in place during training, which PyTorch < 1.9 allowed."""
         from footplate.openmmlab.relu import repair_first_step
 
         repair_first_step(model)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Returns advice about an unknown name, or an empty list.
+        """Returns advice about an unknown name, or an empty list if there is none.
 
-        The advice is a replacement for a first-generation transform, or the reason why the name could not be imported.
+        The advice suggests a replacement for a first-generation transform, or explains why an import failed.
         """
         from footplate.openmmlab.skipped_imports import skipped
 
@@ -117,10 +117,10 @@ class OpenMMLab(Extension):
 
 
 def refuse_unsupported(cfg: Mapping[str, Any]) -> None:
-    """Raises an error for an unsupported key if ignoring it would change the results.
+    """Raises an error if a config contains an unsupported key that affects the results.
 
     Raises:
-        ConfigError: The config has such a key. The message suggests an alternative.
+        ConfigError: The config contains such a key. The message suggests an alternative.
     """
     from footplate.config.config_dict import is_variable  # `footplate.config` imports this package
 

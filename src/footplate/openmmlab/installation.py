@@ -1,6 +1,6 @@
 """Import hooks that make imports from OpenMMLab packages resolve to footplate.
 
-They provide footplate's own modules under the names of these packages, and modify modules of installed packages.
+They provide footplate's modules under the names of these packages, and modify installed packages during import.
 """
 
 import ast
@@ -55,7 +55,7 @@ def install(patches: bool = True) -> str:
     """Makes imports from `mmengine`, and from OpenMMLab packages that are not installed, resolve to footplate.
 
     `mmengine` always resolves to footplate, so that footplate can build the classes that other packages register. If
-    mmcv 2.x is installed, names that it lacks are added, such as `mmcv.runner` and the operators in `mmcv._ext`. Other
+    mmcv 2.x is installed, missing names are added, such as `mmcv.runner` and the operators in `mmcv._ext`. Other
     installed packages are not changed. Repeated calls have no effect.
 
     Args:
@@ -63,8 +63,8 @@ def install(patches: bool = True) -> str:
             Python.
 
     Returns:
-        A report of which packages resolve to footplate, receive missing names or stay unchanged. The report is also
-        logged.
+        A report that lists the packages that resolve to footplate, those with added names, and those that are not
+        changed. The report is also logged.
 
     Example:
         >>> report = install()
@@ -74,7 +74,7 @@ def install(patches: bool = True) -> str:
     if _installed:
         return _installed[0].report
     if "mmengine" in sys.modules:
-        _logger.warning("MMEngine was imported before footplate, so code that already uses it stays on MMEngine.")
+        _logger.warning("MMEngine was imported before footplate. Code that already imported MMEngine keeps using it.")
         for title in [title for title in sys.modules if title.partition(".")[0] == "mmengine"]:
             del sys.modules[title]
     left = tuple(package for package in DISTRIBUTIONS if package != "mmengine" and _is_complete(package))
@@ -126,9 +126,9 @@ def uninstall() -> None:
 
 
 def _prepare_process(name: str) -> dict[str, Any]:
-    """Returns multiprocessing's preparation data, which also sets up footplate's imports in the new process.
+    """Returns multiprocessing's preparation data for a new process, extended to install footplate's import hooks.
 
-    Processes started with the "spawn" method need this, as in MMRotate's evaluation.
+    Processes started with the "spawn" method, as in MMRotate's evaluation, do not inherit these hooks.
     """
     # Unpickling the setup calls its functions. The process does this before it reads the other keys.
     return {"footplate": WorkerSetup(), **_get_preparation_data(name)}
@@ -205,11 +205,11 @@ class InstalledFinder(MetaPathFinder):
 
     Adds the names from mmcv 1.x that mmcv 2 no longer has, and sets mmcv's version to one that the imported code base
     accepts. In mmcv and first-generation code, also replaces names that were removed from PyTorch, NumPy or Python. In
-    other code bases, does so only in modules that use names removed from NumPy or collections. Once a
-    first-generation code base is imported, modules in the current folder also count as first-generation code.
+    other code bases, modules are patched only if they use names removed from NumPy or collections. After the import of
+    a first-generation code base, modules in the current folder are treated as first-generation code.
 
-    A package that restricts the version of mmcv or MMEngine in its `__init__.py` also counts as a code base. In
-    installed code bases, modules that cannot be imported are skipped; see `skip_failed_imports`.
+    A package that restricts the version of mmcv or MMEngine in its `__init__.py` is treated as a code base. In
+    installed code bases, failing imports are skipped; see `skip_failed_imports`.
 
     Args:
         completed: The packages that receive missing names.
@@ -224,7 +224,7 @@ class InstalledFinder(MetaPathFinder):
         self._patches_current_folder = False
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Returns the spec of a module if the module has to be modified, and otherwise None."""
+        """Returns the spec of a module that must be modified, or None for any other module."""
         top = fullname.partition(".")[0]
         is_known = top in self._code_bases | self.completed | self._patched
         if not is_known and not self._patches_current_folder and fullname != top:

@@ -1,4 +1,4 @@
-"""Computes overlaps of rotated boxes for MMDetection3D's KITTI metric, whose own implementation needs a GPU.
+"""Computes overlaps of rotated boxes on the CPU for MMDetection3D's KITTI metric.
 
 Machines without a GPU use this module in place of `mmdet3d.evaluation.functional.kitti_utils.rotate_iou`.
 """
@@ -21,8 +21,8 @@ def rotate_iou_gpu_eval(
     Args:
         boxes: Boxes of shape ``(N, 5)``: center x, center y, width, height, and clockwise angle in radians.
         query_boxes: Boxes of shape ``(M, 5)`` in the same format.
-        criterion: What to divide the intersection area by: -1 for the area of the union, 0 for the area of the query
-            box, 1 for the area of the box, and any other value for no division.
+        criterion: The area by which the intersection area is divided: -1 for the union, 0 for the query box, and 1 for
+            the box. Any other value disables the division.
         device_id: Ignored.
     """
     first, second = _read(boxes), _read(query_boxes)
@@ -35,5 +35,5 @@ def rotate_iou_gpu_eval(
 
 
 def _read(boxes: NDArray[Any]) -> Tensor:
-    """Returns boxes as a tensor, with clockwise angles converted to counterclockwise ones."""
+    """Converts boxes to a tensor, and their clockwise angles to counterclockwise angles."""
     return torch.from_numpy(np.asarray(boxes, np.float64)).reshape(-1, 5) * torch.tensor([1.0, 1.0, 1.0, 1.0, -1.0])

@@ -8,11 +8,11 @@ from footplate.registry.scopes import code_base_of
 
 
 def check_label_maps(dataset: Any) -> None:
-    """Checks the settings for loading label maps, and the number of channels of the first label map.
+    """Checks the settings for loading label maps, and the number of channels in the first label map.
 
     Raises:
-        ArgumentError: The dataset and LoadAnnotations have different settings of `reduce_zero_label`.
-        DataError: The label map has several channels.
+        ArgumentError: `reduce_zero_label` differs between the dataset and LoadAnnotations.
+        DataError: The label map has more than one channel.
     """
     transforms = list(getattr(getattr(dataset, "pipeline", None), "transforms", ()))
     loads = [code_base_of(type(each)) == "mmseg" and hasattr(each, "reduce_zero_label") for each in transforms]
@@ -27,7 +27,7 @@ def check_label_maps(dataset: Any) -> None:
         raise ArgumentError(
             f"reduce_zero_label is {found} in {type(loader).__name__}, but {expected} in the dataset",
             key=f"pipeline[{place}].reduce_zero_label",
-            notes=["Set reduce_zero_label the same in the dataset and in LoadAnnotations."],
+            notes=["Set reduce_zero_label to the same value in the dataset and in LoadAnnotations."],
         )
     kinds = map(type, transforms[place:])
     if not all(kind.__module__.startswith("footplate.") or code_base_of(kind) for kind in kinds):
@@ -37,7 +37,7 @@ def check_label_maps(dataset: Any) -> None:
         shape = loader(record)["gt_seg_map"].shape
     if len(shape) > 2:
         raise DataError(
-            f"the label map '{record['seg_map_path']}' has {shape[-1]} channels; an index mask has one",
+            f"the label map '{record['seg_map_path']}' has {shape[-1]} channels instead of one",
             key="data_prefix.seg_map_path",
-            notes=["Convert the colors to the indices of the classes."],
+            notes=["Convert the colors to class indices."],
         )

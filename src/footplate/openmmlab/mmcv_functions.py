@@ -56,7 +56,7 @@ def obj_from_dict(info: Mapping[str, Any], parent: Any = None, default_args: Map
 
 
 def build_dataset(cfg: Any, default_args: Mapping[str, Any] | None = None) -> Any:
-    """Builds a dataset. A list of configs becomes a ConcatDataset."""
+    """Builds a dataset from its config, or a ConcatDataset from a list of configs."""
     if isinstance(cfg, (list, tuple)):
         return DATASETS.build({"type": "ConcatDataset", "datasets": list(cfg)})
     return build_from_cfg(cfg, DATASETS, default_args)
@@ -65,7 +65,7 @@ def build_dataset(cfg: Any, default_args: Mapping[str, Any] | None = None) -> An
 def save_checkpoint(
     model: nn.Module, filename: str, optimizer: Any = None, meta: Mapping[str, Any] | None = None
 ) -> None:
-    """Saves the weights of a model and the state of an optimizer, or of each optimizer in a dict."""
+    """Saves a model's weights and, if `optimizer` is set, the state of the optimizer or of a dict of optimizers."""
     checkpoint: dict[str, Any] = {"meta": dict(meta or {}), "state_dict": unwrap_model(model).state_dict()}
     if isinstance(optimizer, Mapping):
         checkpoint["optimizer"] = {name: each.state_dict() for name, each in optimizer.items()}
@@ -85,7 +85,7 @@ def auto_fp16(*args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
 def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[..., Any]]:
     """Returns a decorator that makes a method run in float32 even if autocast is enabled.
 
-    In this case, the method is called with autocast disabled and with floating-point arguments converted to float32.
+    If autocast is enabled, it is disabled for the call, and floating-point arguments are converted to float32.
     """
 
     def decorate(function: _Function) -> Callable[..., Any]:
@@ -124,11 +124,11 @@ def get_logger(
 ) -> logging.Logger:
     """Returns a child of footplate's logger that writes to the same outputs. Adds its name to `logger_initialized`.
 
-    Rank 0 also writes to the screen, even if no run has been built yet.
+    On rank 0, messages also appear on the screen, even if no run has been built yet.
 
     Args:
         name: The name of the child. If empty, footplate's logger itself is returned.
-        log_file: An additional file to write to. All of footplate's loggers write to it, as training does.
+        log_file: An additional log file for all of footplate's loggers, including the log of the training.
         log_level: The log level.
         file_mode: The mode for opening the file.
     """
@@ -195,7 +195,7 @@ def cast_tensor_type(inputs: Any, src_type: torch.dtype, dst_type: torch.dtype) 
 
 
 def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int = 0) -> tuple[Any, Any]:
-    """Unpacks the data containers in the arguments of a call.
+    """Unpacks the data containers in call arguments.
 
     Returns:
         The positional arguments and the keyword arguments for this process, each in a one-element tuple.

@@ -37,7 +37,7 @@ def _read_names() -> dict[str, Names]:
 NAMES = _read_names()
 """Maps each module to the names that footplate provides in it.
 
-They do not replace names that an installed mmcv 2 or code base already has.
+These names do not replace names that already exist in an installed mmcv 2 or code base.
 """
 
 
@@ -60,7 +60,7 @@ def names_of(module: str) -> Names | None:
 def describe_unknown_name(module: str, name: str) -> str:
     """Returns the error message for a name that footplate does not provide.
 
-    The message suggests a different module that has this name or, if none exists, a similar name.
+    The message suggests a module that provides the name or, if there is no such module, a similar name.
 
     Args:
         module: The module that the name was imported from, such as `mmengine.hooks`.

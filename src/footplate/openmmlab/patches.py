@@ -189,7 +189,7 @@ def run_patched(file: str) -> bool:
     Restores only these names. Functions that still exist, such as `torch.load`, behave as usual in the script.
 
     Returns:
-        Whether the script was run. If not, it needs no patches or cannot be parsed.
+        True if the script was run, or False if it needs no patches or cannot be parsed.
     """
     try:
         patched = patch(decode_source(Path(file).read_bytes()), "__main__")
@@ -292,7 +292,7 @@ class _Replacer(ast.NodeTransformer):
         return ""
 
     def _replace(self, path: str) -> str | None:
-        """Records the replacement for a dotted path, and returns the variable that holds it in the patched code.
+        """Records the replacement for a dotted path, and returns its variable name in the patched code.
 
         Returns None if the path needs no replacement.
         """

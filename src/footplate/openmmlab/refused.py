@@ -13,12 +13,12 @@ def refuse(service: str, base: type, registry: Registry, *, module: str, noun: s
     Published configs refer to such classes by their OpenMMLab names.
 
     Args:
-        service: The unsupported service, with which the class name starts.
-        base: The base class. The class name ends with its name, without `Base`.
-        registry: The registry of the class.
+        service: The unsupported service, which is the first part of the class name.
+        base: The base class. Its name without `Base` is the second part of the class name.
+        registry: The registry for the class.
         module: The module of the class.
-        noun: What the class is, for the message.
-        advice: What to do instead, for the message.
+        noun: The kind of class shown in the error message, such as "writer".
+        advice: The alternative suggested in the error message, in the imperative.
     """
     name = f"{service}{base.__name__.removeprefix('Base')}"
 

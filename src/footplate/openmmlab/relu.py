@@ -38,8 +38,8 @@ class InputSavingRelu(TorchFunctionMode):
 def repair_first_step(model: Any) -> None:
     """Makes a model use `InputSavingRelu` if its first training step modifies the output of a ReLU in place.
 
-    In this case, the first step is repeated. Does nothing with several processes, because ranks cannot restart their
-    gradient synchronization.
+    The first step is then repeated. Does nothing in multi-process runs, because ranks cannot restart their gradient
+    synchronization.
     """
     if is_distributed():
         return

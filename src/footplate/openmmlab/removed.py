@@ -1,4 +1,4 @@
-"""Replacements for names that first-generation code uses but that were removed from PyTorch, NumPy or Python."""
+"""Replaces names that were removed from PyTorch, NumPy or Python but are still used in first-generation code."""
 
 import inspect
 import os
@@ -23,7 +23,7 @@ def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
     """Loads a file written by `torch.save`. If `f` is a path, no code in the file is executed.
 
     Args:
-        f: A path, or an open file, which is read with `torch.load`.
+        f: A path or an open file. Open files are read with `torch.load`.
         map_location: The device for the tensors. Functions and dicts are supported only for open files; for a path,
             tensors are loaded to the CPU instead.
         args: Additional arguments for `torch.load`, used only for open files.
@@ -94,7 +94,7 @@ def strtobool(val: str) -> int:
     """Returns 1 for a string such as "yes" and 0 for a string such as "no".
 
     Raises:
-        ValueError: `val` means neither yes nor no.
+        ValueError: The meaning of `val` is unknown.
     """
     if val.lower() in ("y", "yes", "t", "true", "on", "1"):
         return 1

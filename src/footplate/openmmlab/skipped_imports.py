@@ -29,12 +29,12 @@ class MissingPackageError(ConfigError, ImportError):
 
 
 def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
-    """Modifies the syntax tree of a package's `__init__.py` so that failing imports of its own modules are skipped.
+    """Modifies the syntax tree of a package's `__init__.py` so that failing imports from the package are skipped.
 
     Names that cannot be imported become placeholders.
 
     Returns:
-        The values that the code needs in the package's namespace.
+        The values that the modified code needs in the package's namespace, keyed by name.
     """
     for index, node in enumerate(tree.body):
         if isinstance(node, ast.ImportFrom) and (node.level == 1 or str(node.module).startswith(f"{package}.")):
@@ -60,7 +60,7 @@ def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, typ
     """Logs the error that caused an import to be skipped, and returns placeholders for the imported names.
 
     Raises:
-        MissingPackageError: The user can fix the error by installing packages.
+        MissingPackageError: Installing packages would fix the error.
     """
     top = package.partition(".")[0]
     is_missing = isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] != top

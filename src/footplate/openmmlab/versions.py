@@ -24,9 +24,9 @@ _ranges: dict[str, list[tuple[str, str]]] = {}  # maps packages to the version r
 
 
 def accepted_ranges(source: str) -> dict[str, tuple[str, str]]:
-    """Returns the minimum and maximum version of each package for which a code base sets a maximum.
+    """Returns the version ranges that a code base accepts, as a (minimum, maximum) pair for each package.
 
-    The minimum defaults to "0".
+    Packages without a maximum are omitted. The minimum defaults to "0".
 
     Args:
         source: The source of the code base's `__init__.py`, with assignments such as `mmcv_maximum_version = '1.8.0'`.
@@ -47,7 +47,7 @@ def is_for_mmcv_1(source: str) -> bool:
 
 
 def show_accepted_versions(source: str) -> None:
-    """Sets the `__version__` of mmcv, MMEngine and other code bases to versions that a code base accepts.
+    """Sets `__version__` in mmcv, MMEngine and other code bases to versions that a code base accepts.
 
     Prefers versions that previously imported code bases also accept, because a code base may import another one before
     it checks versions.

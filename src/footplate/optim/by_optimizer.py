@@ -1,8 +1,8 @@
 """Converts per-optimizer values, such as schedules or states, between two layouts.
 
-With several optimizers, the values are in a dict, keyed by optimizer name. With a single optimizer, there is only the
-value itself. These functions use the name "" for a single optimizer, as `OptimWrapper.parts` does, so that other code
-only has to handle dicts.
+With several optimizers, the values are in a dict, keyed by optimizer name. A single optimizer's value is not in a dict.
+These functions use the name "" for a single optimizer, as `OptimWrapper.parts` does, so that other code only has to
+handle dicts.
 """
 
 from collections.abc import Iterable, Mapping

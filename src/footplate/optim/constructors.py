@@ -42,7 +42,7 @@ def merge_groups(groups: Iterable[Group]) -> list[Group]:
 
 
 def drop_duplicates(groups: Iterable[Group]) -> Iterator[Group]:
-    """Yields the groups without the parameters that occur in earlier groups. Skips groups that become empty.
+    """Removes parameters that already occur in an earlier group, and yields the groups that are not empty.
 
     Warns about parameters whose settings differ between groups.
     """
@@ -78,15 +78,15 @@ class DefaultOptimWrapperConstructor:
     - `bias_lr_mult`, `bias_decay_mult`, `norm_decay_mult`, `flat_decay_mult` (for one-dimensional parameters),
       `dwconv_decay_mult` and `dcn_offset_lr_mult` multiply the learning rate or weight decay of one kind of parameter.
     - `custom_keys` maps parts of parameter paths to dicts with `lr_mult`, `decay_mult` or any other parameter group
-      field. If a key matches, only its settings apply. If several keys match, the longest one wins. Ties go to the
-      first key in alphabetical order.
+      field. The settings of the longest matching key (the first in alphabetical order if there are several) replace all
+      of the multipliers above.
     - `bypass_duplicate` disables the warning about shared parameters.
 
     Parameters with equal settings share a group. Frozen parameters are included with the optimizer's settings, in case
     they are unfrozen later.
 
-    Subclasses may override any method. They may also set `paramwise_cfg`, `optimizer_cfg`, `optim_wrapper_cfg`,
-    `base_lr` and `base_wd` at any time, even in `__call__`, since these are only read when the groups are built.
+    Subclasses may override any method. They may also change the attributes `paramwise_cfg`, `optimizer_cfg`,
+    `optim_wrapper_cfg`, `base_lr` and `base_wd` at any time before the groups are built, even in `__call__`.
     Multipliers apply to `base_lr` and `base_wd`. Parameters without a multiplier use the optimizer's settings.
 
     Args:

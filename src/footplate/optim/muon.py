@@ -122,7 +122,7 @@ class Muon(Optimizer):
 
 
 def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator[Group]:
-    """Splits parameter groups by `use_muon`, which is True for the hidden matrices of `model`.
+    """Splits parameter groups into groups with `use_muon=True`, for the hidden matrices of `model`, and other groups.
 
     Hidden matrices are the weights of linear layers and attention projections, except those in the model's first layer
     and its heads. A head is a module named `head`, `heads`, `classifier` or `fc`, or whose name ends with `_head` or

@@ -62,8 +62,8 @@ def is_deformable(module: nn.Module) -> bool:
 class ParamwiseRules(NamedTuple):
     """Computes the settings of one parameter from `paramwise_cfg`.
 
-    If a custom key occurs in the parameter's path, only that key's settings apply. If several keys match, the longest
-    one wins. Ties go to the first key in alphabetical order.
+    A custom key matches if it occurs in the parameter's path. Only the settings of the longest matching key apply. Ties
+    go to the first key in alphabetical order.
 
     Attributes:
         cfg: The `paramwise_cfg`: multipliers for different kinds of parameters, and `custom_keys`.
@@ -76,7 +76,7 @@ class ParamwiseRules(NamedTuple):
     base_wd: float | None
 
     def settings(self, location: ParamLocation) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Returns a parameter's settings that differ from the optimizer's, and the config keys that set them."""
+        """Returns the settings of a parameter that differ from the optimizer's settings, and the keys that set them."""
         custom_keys = self.cfg.get("custom_keys") or {}
         key = min((key for key in custom_keys if key in location.path), key=lambda key: (-len(key), key), default=None)
         if key is not None:

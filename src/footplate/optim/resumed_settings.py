@@ -1,4 +1,4 @@
-"""Compares the optimizer settings in a resumed run's config and checkpoint, and selects which ones to use."""
+"""Compares the optimizer settings in the config and in the checkpoint of a resumed run, and chooses between them."""
 
 import copy
 import inspect
@@ -57,7 +57,7 @@ def choose_settings(optim_wrapper: Any, configured: list[Settings], *, takes_con
 
 
 def _as_text(settings: Settings) -> dict[str, str]:
-    """Formats settings for messages, with the values that they had before any schedule changed them."""
+    """Formats settings for messages, with their values before any schedule changed them."""
     values: Settings = {
         key: settings.get(f"initial_{key}", value) for key, value in settings.items() if not key.startswith("initial_")
     }

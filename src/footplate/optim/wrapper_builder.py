@@ -171,7 +171,7 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
 
 
 def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any] | None) -> None:
-    """Scales learning rates by the ratio of the actual global batch size to the batch size that the config assumes.
+    """Scales learning rates by the global batch size, relative to the batch size that the config assumes.
 
     Does nothing if scaling is disabled. Skips optimizers that compute their own step size.
 
@@ -193,7 +193,7 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
     batch = next((size for source in sources if isinstance(size := getattr(source, "batch_size", None), int)), None)
     if batch is None:
         raise ArgumentError(
-            "auto_scale_lr needs to know the batch size, but the training loader has no batch_size",
+            "auto_scale_lr needs the batch size, but the training loader has no batch_size",
             key="enable",
             notes=["Set `train_dataloader=dict(batch_size=...)`."],
         )

@@ -178,7 +178,7 @@ class MLflowVisBackend(Tracker):
             in `save_dir`.
         artifact_suffix: The suffixes of the files in `save_dir` to log as artifacts at the end of the run.
         tracked_config_keys: The top-level config keys to log as parameters. By default, all keys are logged.
-        artifact_location: The place where a new experiment stores its artifacts.
+        artifact_location: The location where a new experiment stores its artifacts.
 
     Raises:
         MissingExtraError: The package mlflow is not installed.

@@ -37,7 +37,7 @@ class BaseVisBackend:
         self._save_dir = save_dir
 
     def move(self, before: str, now: str) -> None:
-        """If `save_dir` is inside the folder `before`, redirects it to `now`. Called before anything is written."""
+        """Replaces the folder `before` in `save_dir`, if present, with `now`. Called before anything is written."""
         if self._save_dir is not None and Path(self._save_dir).is_relative_to(before):
             self._save_dir = os.path.join(now, os.path.relpath(self._save_dir, before))
 
@@ -129,7 +129,7 @@ class Tracker(BaseVisBackend):
 
     @property
     def start(self) -> str:
-        """The name of the folder `work_dir/<timestamp>`, or "" if `save_dir` is a custom folder."""
+        """The run's start time from `work_dir/<timestamp>`, or "" if `save_dir` is a custom folder."""
         name = os.path.basename(os.path.dirname(self._path))
         return name if _START.fullmatch(name) else ""
 
@@ -189,10 +189,10 @@ class Tracker(BaseVisBackend):
         self.identity = dict(state)
 
     def _continued(self, path: str) -> str | None:
-        """Returns the counterpart of `path` in the folder of the run to continue, or None if it does not exist.
+        """Returns the path in the continued run's folder that corresponds to `path`, or None if it does not exist.
 
-        The identity comes from a checkpoint, which may not be trustworthy. Only the start time in it is used, so the
-        result is always in the same work_dir.
+        The identity comes from a checkpoint, which may not be trustworthy. Only its start time is used, so the result
+        is always in the same work_dir.
         """
         if self.identity and self.start:
             start = str(self.identity.get("start"))

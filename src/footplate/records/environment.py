@@ -38,9 +38,9 @@ def describe_environment() -> dict[str, Any]:
     """Collects the environment information that a bug report needs.
 
     Returns:
-        A dict. Its first entries are strings for the log: interpreter, processors, accelerator, main packages and git
-        commit. `command` and `packages` (all packages with their versions) follow. `git tree` is a dict with the
-        `commit`, the `branch` and the `changed` tracked files, or None if there is no repository or commit.
+        A dict. The first entries are strings for the log: interpreter, processors, accelerator, main packages and git
+        commit. They are followed by `command` and `packages` (all packages with their versions). `git tree` is a dict
+        with the `commit`, the `branch` and the `changed` tracked files, or None if there is no repository or commit.
     """
     accelerator = "Apple MPS" if torch.backends.mps.is_available() else "none"
     if torch.cuda.is_available():

@@ -57,7 +57,7 @@ class HistoryBuffer:
 
     Attributes:
         averages_ranks: Whether `average_over_ranks` replaces the values of this rank with means over all ranks.
-        total: The number of values added so far, including those that are no longer stored. After `load_state_dict`,
+        total: The number of values added so far, including values that are no longer stored. After `load_state_dict`,
             starts from the number of restored values.
 
     Raises:
@@ -236,8 +236,8 @@ class HistoryBuffer:
 def average_over_ranks(histories: Mapping[str, HistoryBuffer]) -> None:
     """Replaces the values added since the last call with means over the ranks. All ranks must call this function.
 
-    Skips histories without `averages_ranks`, and those in which a new value has a count other than 1. A rank's mean
-    excludes ranks that have added a different number of values.
+    Skips histories without `averages_ranks`, and histories with a new value whose count is not 1. On each rank, the
+    mean covers only the ranks that have added the same number of values.
     """
     if get_world_size() == 1:
         return

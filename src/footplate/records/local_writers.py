@@ -26,7 +26,7 @@ _MARK = "# Written by a run, which replaces this file only while it is unchanged
 class MetricStep(int):
     """The step of a run's metrics, in epochs or iterations.
 
-    An integer, so that it reaches every writer through visualizers that only know MMEngine's arguments.
+    A subclass of int, so that visualizers with MMEngine's signatures pass it on to the writers.
 
     Attributes:
         iteration: The training iteration.

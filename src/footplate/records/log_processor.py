@@ -29,7 +29,7 @@ _logger = logging.getLogger("footplate.records")
 
 
 class _LoggedRun(Protocol):
-    """The attributes of a run that log lines depend on.
+    """The attributes of a run that are needed to format log lines.
 
     For each mode, a run also has a `<mode>_dataloader`, and possibly a `<mode>_loop`.
     """
@@ -58,7 +58,7 @@ class LogProcessor:
         custom_cfg: Rules that add or replace values. A rule is a dict, for example `dict(data_src='loss',
             log_name='loss_large', method_name='mean', window_size=100)`. `window_size` is a number, "epoch" or "global"
             (the default). Without a `log_name`, the value replaces the one that is logged by default. Additional keys
-            are passed to the statistic, if it is a registered one.
+            are passed to registered statistics as arguments.
         num_digits: The number of digits after the decimal point.
         log_with_hierarchy: Whether names include the phase, as in `train/loss`.
         mean_pattern: A regular expression for the start of scalar names. Matching scalars are averaged over the window.

@@ -63,9 +63,9 @@ class ScreenHandler(logging.Handler):
     """Writes log lines to the current `sys.stdout`, so that a live display remains intact.
 
     On a terminal, shortens the prefix, shows losses and metrics first, and wraps lines between words. A table loses the
-    columns that do not fit. Warnings are yellow, errors and classes at zero are red, losses and metrics are cyan, times
-    are dim, and the metric named in a record's attribute `headline` is bold. A pipe receives the same lines as the log
-    file.
+    columns that do not fit. Warnings are yellow, errors and classes with a result of zero are red, losses and metrics
+    are cyan, times are dim, and the metric named in a record's attribute `headline` is bold. A pipe receives the same
+    lines as the log file.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -279,7 +279,7 @@ class _SurvivingStream:
 
 @contextmanager
 def surviving_streams() -> Iterator[None]:
-    """Keeps the block running if printing fails, for example due to a broken pipe, a closed terminal or a full disk.
+    """Keeps the block running if printing fails (a broken pipe, a closed terminal or a full disk).
 
     After the first failure of stdout or stderr, logs a warning and discards all further output to that stream.
     """

@@ -67,7 +67,7 @@ class MessageHub(Instances):
     """Stores the histories of scalars and the latest runtime info.
 
     Scalar keys start with the phase, as in `"train/loss"` and `"val/mIoU"`. Code that records a value in every
-    iteration should call `history(key)` once and append to the result. Checkpoints include all keys except those
+    iteration should call `history(key)` once and append to the result. Checkpoints include all keys except keys
     recorded with `resumed=False`.
 
     Args:
@@ -135,7 +135,7 @@ class MessageHub(Instances):
                 self.update_scalar(key, value, resumed=resumed)
 
     def update_info(self, key: str, value: Any, resumed: bool = True) -> None:
-        """Sets an entry of the runtime info, such as a path. `resumed` is whether checkpoints include the entry."""
+        """Sets an entry of the runtime info, such as a path. With `resumed=False`, checkpoints omit the entry."""
         if not resumed:
             self._not_resumed.add(key)
         self.runtime_info[key] = value

@@ -29,7 +29,7 @@ class LoggingTracker(InitTracker):
         return run
 
     def _offline(self, service: str) -> dict[str, str]:
-        """Logs a warning, and returns the setting for an offline run, which avoids a login prompt."""
+        """Logs a warning, and returns the setting for an offline run, to avoid a login prompt."""
         message = "Not logged in to %s, so the run is stored offline in %s. Run `%s sync` to upload it."
         _logger.warning(message, service, self.folder, self.package)
         return {"mode": "offline"}
@@ -133,7 +133,7 @@ class SwanlabVisBackend(LoggingTracker):
         init_kwargs: Arguments for `swanlab.init`, such as `project`, `name` and `mode="local"`.
 
     Raises:
-        MissingExtraError: The package swanlab is not installed, or mode "local" is set and its dashboard is not
+        MissingExtraError: The package swanlab is not installed, or mode "local" is set and SwanLab's dashboard is not
             installed.
     """
 

@@ -1,4 +1,4 @@
-"""Registries, which map names to classes. They support scopes and suggest similar names for unknown ones."""
+"""Registries, which map names to classes. They support scopes, and suggest similar names for unknown names."""
 
 from footplate.registry import root
 from footplate.registry.arguments import check_annotations

@@ -106,7 +106,7 @@ _OTHER_NAMES = {
 def check_arguments(
     entry: Entry, what: str, settings: Mapping[str, Any], *, args: Sequence[Any], source: object
 ) -> None:
-    """Checks, without calling `entry`, that it accepts all arguments and that no required argument is missing.
+    """Checks that `entry` accepts all arguments and that no required argument is missing, without calling `entry`.
 
     Args:
         entry: A class or function.
@@ -145,7 +145,7 @@ def check_annotations(
     """Checks arguments that footplate or torch annotates as bools or, unless `only_flags` is set, as numbers.
 
     Without this check, a string such as "no" would be treated as true. Numbers must not be bools, strings or NaN. An
-    integer may be written as 2.0. The annotation `bool | Mapping` also allows a mapping.
+    integer may be written as 2.0. An argument annotated as `bool | Mapping` may also be a mapping.
 
     Raises:
         ArgumentError: A value does not match its annotation.
@@ -160,7 +160,7 @@ def check_annotations(
 def wrong_types(entry: Entry, settings: Mapping[str, Any]) -> Iterator[tuple[str, tuple[type, ...]]]:
     """Yields the name and the allowed types of each argument whose value does not match its annotation.
 
-    A class may accept values that its annotations do not allow, so a mismatch alone is no reason to reject a value.
+    Classes may accept values that their annotations do not allow, so do not reject a value only because of a mismatch.
     """
     for key, allowed in arguments_of(entry).types.items():
         if key in settings and not _fits(settings[key], allowed):

@@ -11,7 +11,7 @@ _SKIPPED = {"site-packages", "node_modules", "__pycache__", "build", "work_dirs"
 
 
 def find_definition(name: str) -> tuple[str, str] | None:
-    """Returns the relative path of the file that defines a class or function, and its module if it is not imported yet.
+    """Returns the relative path of the file that defines a class or function, and the name of the module to import.
 
     The module is "" if it has been imported or is the script that is running. Searches the current folder and its
     subfolders. Returns None if none of the first 5000 files defines the name.

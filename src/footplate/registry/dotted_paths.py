@@ -126,7 +126,7 @@ def _is_installed(place: str) -> bool:
 
 
 def is_footplate_alias(spec: importlib.machinery.ModuleSpec | None) -> bool:
-    """Checks whether footplate itself provides the module of a spec under a foreign name, e.g. `mmengine`."""
+    """Checks whether footplate provides a spec's module under another package's name, e.g. `mmengine`."""
     return spec is not None and type(spec.loader).__module__.startswith("footplate.")
 
 

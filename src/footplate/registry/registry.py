@@ -164,7 +164,7 @@ class Registry:
 
         Raises:
             UnknownNameError: The name is not registered. The message suggests the most similar name.
-            BuildError: The dotted path refers to an object that configs must not use. The object is not called. Except
+            BuildError: Configs must not use the object that the dotted path refers to. The object is not called. Except
                 for `<package>.registry`, no module of an installed package is imported.
         """
         return self._get(key, trusted=False)
@@ -207,7 +207,7 @@ class Registry:
                 raise self._constructor_error(entry, settings, error, cfg) from error
 
     def build_nested(self, entry: Any, key: str, **kwargs: Any) -> Any:
-        """Builds the object at a key of a section, like `build`. Returns an entry unchanged if it is not a dict."""
+        """Builds `entry`, the config under `key` in a section. Returns `entry` unchanged if it is not a dict."""
         if not isinstance(entry, Mapping):
             return entry
         with at_key(key):
@@ -257,7 +257,7 @@ class Registry:
     def _constructor_error(
         self, entry: Any, settings: Mapping[str, Any], error: Exception, source: object
     ) -> BuildError:
-        """Returns the error to raise after a constructor has failed, with the wrong argument if that is known."""
+        """Returns the error to raise for a failed constructor. If possible, the error refers to the wrong argument."""
         what = self._describe(entry)
         wrong = next(wrong_types(entry, settings), None)
         key = ""
@@ -320,7 +320,7 @@ class Registry:
         return entry
 
     def _import_registry_of(self, package: str) -> None:
-        """Imports `package.registry`, which registers classes, unless a registry whose scope is `package` exists."""
+        """Imports `package.registry`, unless a registry with the scope `package` already exists."""
         module = f"{package}.registry"
         if not package.isidentifier() or package in sys.stdlib_module_names or module in sys.modules:
             return
@@ -328,7 +328,7 @@ class Registry:
             importlib.import_module(module)
 
     def _find_in_any_scope(self, name: str) -> Entry | None:
-        """Finds a class by name in all scopes. Only user classes and classes from the default scope's package count.
+        """Finds a class by name in all scopes if it is a user class or from the default scope's package.
 
         For example, MMDetection3D and its plugins register detectors in MMDetection's registry. Returns None if several
         classes match, or if there is no default scope.
@@ -353,11 +353,11 @@ class Registry:
         """Checks whether to register a class under a name that may already be in use.
 
         A user class replaces a built-in class, but not the other way around. A class in `__main__` replaces an earlier
-        definition of itself, because notebook cells run repeatedly. If a second code base uses the name of a
-        code base's class, the first class stays.
+        definition of itself, because notebook cells run repeatedly. If two code bases use the same name, the first
+        class stays.
 
         Raises:
-            DuplicateNameError: The name is already in use, and neither of these rules applies.
+            DuplicateNameError: The name is already in use, and none of these rules applies.
         """
         present = self._entries.get(name)
         if present is None or present is entry:
@@ -381,7 +381,7 @@ class Registry:
         )
 
     def _import_locations(self, wanted: str | None = None) -> None:
-        """Imports the modules in `locations`, in order, until the built-in entry `wanted` is registered (None: all)."""
+        """Imports the modules in `locations`: all, or in order until the built-in entry `wanted` is registered."""
         while self._pending_locations and not _is_built_in(self._entries.get(wanted or "")):
             location = self._pending_locations[0]
             try:

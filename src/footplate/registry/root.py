@@ -1,8 +1,8 @@
 """The root registries, with the same names as in MMEngine, and the registries for models in installed packages.
 
-Each registry lists the modules that define its built-in entries. These modules are imported on first lookup. If a base
-class is set, only its subclasses are accepted. With `strict=False`, the base class is checked only for dotted paths,
-because existing code also registers plain functions.
+Each registry lists the modules that define its built-in entries. The modules are imported on first lookup. A registry
+with a base class accepts only subclasses. With `strict=False`, the base class is checked only for dotted paths, because
+existing code also registers plain functions.
 """
 
 from functools import cached_property

@@ -55,7 +55,7 @@ def file_system(path: Path) -> tuple[Any, str]:
 
 
 def _options(path: str) -> dict[str, Any]:
-    """Returns the fsspec options for a URL. For HTTP, limits the time without new data, but not the total time."""
+    """Returns the fsspec options for a URL. HTTP reads time out if no data arrives; there is no total time limit."""
     protocol = path.partition("://")[0]
     if protocol not in ("http", "https") or importlib.util.find_spec("aiohttp") is None:
         return {}
@@ -108,8 +108,8 @@ def atomic_file(path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
     """Opens a file for atomic writing: `path` either receives the complete content or is unchanged.
 
     The content is written to a temporary file in the same folder. At the end of the block, the file is renamed to
-    `path`, unless there was an exception. For local paths, the file is synced before the rename, and the folder after
-    it. Missing folders are created.
+    `path`, unless there was an exception. For local paths, the file is synced before the rename, and the folder is
+    synced after the rename. Missing folders are created.
 
     Raises:
         OSError: Writing failed. The previous file is unchanged.
@@ -222,7 +222,7 @@ def open_file(path: Path) -> IO[bytes]:
 
 
 def local_copy(path: Path, folder: str, size: int) -> str:
-    """Returns the path of a local copy of a remote file. Downloads the file with fsspec's `filecache` if necessary.
+    """Returns the path to a local copy of a remote file. Downloads the file with fsspec's `filecache` if necessary.
 
     If several processes or threads need the same file, one of them downloads it and the others wait.
 

@@ -37,7 +37,7 @@ def required_classes(metric: BaseMetric[Any]) -> tuple[str, ...]:
 
 
 def format_table(classes: Sequence[str], columns: Mapping[str, Any], *, decimals: int = 2) -> str:
-    """Formats numbers as a text table with one row per class. `columns` maps headings to one number per class.
+    """Formats a text table with one row per class. `columns` maps each heading to a list with one number per class.
 
     NaN is shown as "-".
 

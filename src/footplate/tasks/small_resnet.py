@@ -76,7 +76,7 @@ class SmallResNet(BaseModule):
 
     Example:
         >>> import torch
-        >>> [tuple(each.shape) for each in SmallResNet(1, widths=(8, 16), depths=(1, 1))(torch.zeros(2, 1, 28, 28))]
+        >>> [tuple(output.shape) for output in SmallResNet(1, widths=(8, 16), depths=(1, 1))(torch.zeros(2, 1, 28, 28))]
         [(2, 8, 14, 14), (2, 16, 7, 7)]
     """
 

@@ -130,7 +130,7 @@ class PixelData(BaseDataElement):
 
 
 def _check_same(element: BaseDataElement, name: str, value: Any, what: str, measure: Callable[[Any], Any]) -> None:
-    """Raises an ArgumentError if `measure(field)` is not the same for a new field and for all existing fields.
+    """Raises an ArgumentError unless `measure` returns the same value for a new field and all existing fields.
 
     `what` describes the measured property in the error message.
     """

@@ -149,7 +149,7 @@ class TaskModel(BaseModel):
 
 
 def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[Any]:
-    """Returns the samples. Raises a DataError if there are no samples, or if a sample has none of the `fields`."""
+    """Raises a DataError if there are no samples, or if a sample has none of the `fields`. Returns the samples."""
     if not data_samples or not all(any(field in sample for field in fields) for sample in data_samples):
         names = " or ".join(f"'{field}'" for field in fields)
         raise DataError(f"an image has no ground truth: its data sample has no {names}")
@@ -166,7 +166,7 @@ def build_part(name: str, part: Part) -> nn.Module:
 
 
 def with_defaults(section: Mapping[str, Any] | None, **defaults: Any) -> dict[str, Any]:
-    """Returns a config section with defaults for missing keys. Keys keep their origins, for error messages."""
+    """Adds defaults for missing keys to a config section. Keys keep their origins, for error messages."""
     return with_origins({**defaults, **(section or {})}, section)
 
 

@@ -55,9 +55,8 @@ class TaskVisualizer(Visualizer):
     Subclasses set `fields` and override `overlay`.
 
     Attributes:
-        fields: A pair for the ground truth and a pair for the prediction. Each pair contains the name of the data
-            field and the name of a metainfo field. The latter contains the image size (height, width) to which the
-            coordinates in the data refer.
+        fields: A pair (data field, metainfo field) for the ground truth, and one for the prediction. The metainfo field
+            contains the height and width of the image that the data's coordinates refer to.
         least_size: The minimum length of the longer side in pixels; smaller images are enlarged.
     """
 
@@ -72,9 +71,9 @@ class TaskVisualizer(Visualizer):
         return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"
 
     def class_color(self, label: int) -> RGB:
-        """Returns the color of a class from the palette of the visualizer or dataset. A short palette is repeated.
+        """Returns a class color from the palette of the visualizer or dataset. A short palette is repeated.
 
-        Without a palette, classes have distinct colors, and a background is gray.
+        Without a palette, classes have distinct colors, and the background class is gray.
         """
         palette = self._palette or self.dataset_meta.get("palette")
         if palette:

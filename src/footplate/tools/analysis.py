@@ -27,16 +27,15 @@ def summarize(run: Run) -> dict[str, Any]:
         - `time`: `mean`, `median` and `longest` of the logged seconds per iteration, `data_share` (the fraction of time
           spent waiting for data) and `total` (seconds). None if times are not recorded.
         - `memory`: the peak memory in MiB, or None if not recorded.
-        - `logged`: the iteration of the last training log line, or None if none exists. `time` and `last` cover the
-          run up to this iteration.
+        - `logged`: the iteration of the last training log line, or None. `time` and `last` cover the run up to it.
         - `last`: the last training values, keyed by name.
         - `best`: the best validation values, keyed by name, each as returned by `find_best`. The metric that selects
           the best checkpoint comes first. Per-class results are omitted. A metric that is also logged in training is
           named `val/<name>`.
         - `test`: the last test values, keyed by name, without per-class results.
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
-        - `derived`: the names of facts, such as the epoch length, that the run does not record. They were derived from
-          its log.
+        - `derived`: the names of facts, such as the epoch length, that were derived from the log because the run does
+          not record them.
     """
     ranked = ranked_metrics(run)
     trained = [series for series in run.series if series.mode == "train"]
@@ -98,7 +97,7 @@ def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
 
 
 def find_best(series: Series, rule: Rule) -> dict[str, Any]:
-    """Returns the best value of a series as `value`, its `iteration`, and whether lower is better as `small`."""
+    """Returns a dict with the best `value` of a series, its `iteration`, and `small`: whether lower is better."""
     choose = min if rule == "less" else max
     at, value = choose(series.points, key=lambda point: point[1])
     return {"value": value, "iteration": at, "small": rule == "less"}
@@ -120,7 +119,7 @@ def name_in_log(run: Run, series: Series) -> str:
 def explain_runs(runs: Sequence[Run]) -> str:
     """Formats the summary of each run and the differences between the runs' best values.
 
-    Compares each run with the first run. Uses the `save_best` metrics that all runs have. If none exist, uses the
+    Compares each run with the first run, using the `save_best` metrics that all runs have or, if there are none, the
     first metric that all runs have.
     """
     summaries = [summarize(run) for run in runs]

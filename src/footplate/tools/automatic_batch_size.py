@@ -79,10 +79,10 @@ def _with_size(cfg: Config, size: int) -> Config:
 def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
     """Returns the batch size recorded in the work_dir if a run is resumed.
 
-    Returns None if a new run starts, or if nothing is recorded and there may be no run to resume.
+    Returns None for a new run, or if nothing is recorded and the run resumes only if there is a checkpoint.
 
     Raises:
-        ArgumentError: The checkpoint to resume is given, but no batch size is recorded.
+        ArgumentError: The run resumes from a specific checkpoint, but no batch size is recorded.
     """
     if not cfg.get("resume") and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None

@@ -87,7 +87,8 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
         run: Whether to run the trial. If False, only the config is checked.
 
     Raises:
-        FootplateError: The run would fail. The error message contains the key. Earlier warnings are logged.
+        FootplateError: The run would fail. The error message contains the key. Warnings collected before the error are
+            logged.
     """
     measured: dict[str, Any] = {}
     try:
@@ -132,7 +133,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
 
 
 def _check_packages_of_writers(visualizer: Any) -> None:
-    """Builds each visualization backend that uses a library. This imports the library, but does not start a run."""
+    """Builds each visualization backend that uses a library, to check that the library is installed. Starts no run."""
     backends = visualizer.get("vis_backends") if isinstance(visualizer, Mapping) else None
     for place, backend in enumerate(backends or ()):
         if isinstance(backend, Mapping):
@@ -221,8 +222,8 @@ def _warn_about_labels(largest: Mapping[str, Largest]) -> None:
 def _warn_about_missing_files(runner: Runner) -> None:
     """Warns about local files of the training and validation data that are missing or empty.
 
-    Ignores a dataset if none of its files exist. In this case, either its paths are not local files but keys in a
-    storage system, or the trial fails on the first file anyway.
+    Ignores a dataset if none of its files exist: its paths may be keys in a storage system. If they are local files,
+    the trial fails on the first one anyway.
     """
     loops = (runner.train_loop, *getattr(runner.val_loop, "sets", ()))
     datasets = [leaf for loop in loops for leaf in innermost_datasets(dataset_of(loop.dataloader))]
@@ -292,7 +293,7 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
 def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **arguments: Any) -> None:
     """Runs RuntimeInfoHook and the user's hooks on the given events.
 
-    Skips all other footplate hooks and all checkpoint hooks, because they write files.
+    Skips checkpoint hooks and footplate's other hooks, because they write files.
     """
     for event in events:
         for hook, method in runner.hooks.at(event):

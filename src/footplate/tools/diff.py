@@ -71,7 +71,7 @@ def compare(first: Config, second: Config) -> list[Difference]:
 def compare_seeds(first: str, second: str) -> list[Difference]:
     """Compares the recorded seeds of two runs, given their work_dirs.
 
-    A config does not always set the seed, so `compare` may not find this difference.
+    `compare` finds this difference only if the configs set the seeds.
 
     Returns:
         The difference, or an empty list if the seeds are equal, or if a path is not a work_dir with a recorded seed.

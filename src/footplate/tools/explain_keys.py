@@ -164,7 +164,7 @@ def brief(value: Any, width: int = 72) -> str:
 
 
 def value_history(value: object, origin: Origin | None) -> list[Replaced]:
-    """Returns all values that a key has had, from the value in the first base config to `value`."""
+    """Returns all values of a key, from the value in the first base config to the current `value`."""
     links = [Replaced(value, origin)]
     while isinstance(origin, KeyOrigin) and origin.replaced is not None:
         links.append(origin.replaced)

@@ -177,7 +177,7 @@ def explain_loops(data: Mapping[str, Any]) -> str:
 
 
 def _metric_names(evaluator: Any) -> list[str]:
-    """Returns the types of an evaluator's metrics. With several datasets, each is prefixed with its dataset's name."""
+    """Returns the types of an evaluator's metrics. With several datasets, the types have dataset names as prefixes."""
     if isinstance(evaluator, (list, tuple)):
         return [_name_of(metric) for metric in evaluator]
     if isinstance(evaluator, Mapping) and "type" not in evaluator:

@@ -250,7 +250,7 @@ def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[in
 def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) -> list[str]:
     """Returns the lines of a table that shows the values of the tracks at selected iterations.
 
-    These are iteration 0, the multiples of a round number, the last iteration, and the iterations where each track
+    The table contains iteration 0, multiples of a round number, the last iteration, and the iterations where each track
     first reaches its maximum and minimum.
     """
     places_of = {name: _extremes(track) for name, track in zip(names, tracks, strict=True)}

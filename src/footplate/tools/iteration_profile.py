@@ -64,8 +64,8 @@ class IterationProfile(NamedTuple):
 def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile:
     """Trains for a few iterations on real data and times their parts. Does not validate or leave any files.
 
-    On an accelerator, each part begins and ends with a synchronization. This slows down iterations in which the host
-    and the device would otherwise work in parallel.
+    On an accelerator, each part begins and ends with a synchronization, so the host and the device do not work in
+    parallel. The iterations may therefore be slower than in training.
 
     Args:
         cfg: The result of `check_config`.
@@ -103,8 +103,8 @@ class _Recorder(StopHook):
 
     Attributes:
         measured: The number of measured iterations, negative during the warm-up.
-        seconds: The seconds spent in each part and in each hook, excluding nested measured calls. "data" is the
-            total time of the iterations; the other parts are subtracted from it later.
+        seconds: The seconds spent in each part and in each hook, excluding nested measured calls. "data" first contains
+            the total time, from which the other parts are subtracted later.
     """
 
     def __init__(self, iterations: int) -> None:

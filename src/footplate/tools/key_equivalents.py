@@ -13,7 +13,7 @@ from footplate.tools.key_lookup import find_value, paths_ending
 
 
 def suggest_equivalent(error: FootplateError, cfg: Config, path: str) -> None:
-    """Changes an error about the unknown key `path` to suggest the equivalent key in the config's own generation.
+    """Rewrites an error about the unknown key `path` to suggest the equivalent key in the config's generation.
 
     Does nothing if there is no equivalent key.
     """
@@ -25,7 +25,7 @@ def suggest_equivalent(error: FootplateError, cfg: Config, path: str) -> None:
 
 
 def equivalent_key(cfg: Config, path: str) -> str | None:
-    """Returns the equivalent of `path` in the config's own generation, or None if none exists.
+    """Returns the key in the config's generation that is equivalent to `path`, or None if none exists.
 
     Prefers keys that exist in the config over keys that its sections would accept.
     """
@@ -36,9 +36,9 @@ def equivalent_key(cfg: Config, path: str) -> str | None:
 
 
 def original_key(cfg: Config, path: str) -> str:
-    """Returns the first-generation key for the key `path` of a translated config.
+    """Returns the first-generation key that was translated to the key `path`.
 
-    Returns `path` itself if there is none, or if `cfg`, the config before translation, is a second-generation config.
+    `cfg` is the config before translation. Returns `path` if the config is second-generation or has no such key.
     """
     if not is_first_generation(cfg):
         return path
@@ -82,7 +82,7 @@ def accepted_in_either_generation(mapping: ConfigDict, parts: Sequence[str]) -> 
 
 
 def restore_key(error: Exception, cfg: Config | None) -> None:
-    """Replaces an error's key with the key that the user wrote, unless the error's key exists in `cfg`.
+    """Replaces an error's key with the key that the user wrote, unless the error's key is in `cfg`.
 
     The error's key may come from a translated config, or may be relative to a section that a code base's constructor
     builds. `cfg` is the config before translation. The user's key is the key in `cfg` that has the same last part and

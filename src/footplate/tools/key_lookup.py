@@ -17,7 +17,7 @@ def find_value(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
     Raises:
         ConfigKeyError: The key does not exist. The message suggests paths with the same ending, or a similar key in the
             innermost dict that exists.
-        ConfigError: The path goes past the end of a list, or through a scalar.
+        ConfigError: The path contains an index past the end of a list, or a key of a scalar.
     """
     holder: Any = config
     parts: list[Any] = list(split_path(path))
@@ -50,7 +50,7 @@ def paths_ending(config: Any, path: str) -> list[str]:
 def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: list[Any]) -> ConfigKeyError:
     """Returns the error for a key path that does not exist.
 
-    `missing` is the part of `path` up to the first missing key, which `holder` should contain.
+    `missing` is the beginning of `path`, up to and including the first missing key. `holder` is the dict that lacks it.
     """
     *done, key = missing
     near = nearest(str(key), [str(name) for name in holder])

@@ -82,7 +82,7 @@ class Labels(NamedTuple):
         ]
         if invalid:
             _logger.warning(
-                "There are labels outside the classes, which are 0 to %d%s: %s.",
+                "Some labels are not between 0 and %d%s: %s.",
                 num_classes - 1,
                 f" (ignored pixels are {self.ignored})" if self.are_maps else "",
                 list_names(invalid, _MAX_NAMES),

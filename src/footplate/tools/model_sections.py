@@ -140,7 +140,7 @@ def _resolve(section: Mapping[str, Any]) -> tuple[Any, Exception | None]:
 
 
 def _is_built_by_code_base(kind: Any) -> bool:
-    """Checks whether the constructor of a class, which builds the nested sections, is defined in a code base.
+    """Checks whether a class's constructor, which builds the nested sections, is defined in a code base.
 
     Constructors outside code bases may read their sections in any way.
     """
@@ -148,7 +148,7 @@ def _is_built_by_code_base(kind: Any) -> bool:
 
 
 def _constructors(kind: Any) -> list[Any]:
-    """Returns the classes in a class's MRO that define a constructor. The first one's constructor is called."""
+    """Returns the classes in a class's MRO that define a constructor. Python calls the first of these constructors."""
     return [base for base in _bases_of(kind) if "__init__" in vars(base)]
 
 

@@ -107,8 +107,7 @@ def silencing_unmatched_keys(model: nn.Module) -> Iterator[None]:
 def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
     """Returns the number of iterations per epoch and a message.
 
-    The number is None if it is unknown. The message says why the training data cannot be read, or is "" if there is no
-    problem.
+    The number is None if it is unknown. The message explains why the training data cannot be read; it is "" if it can.
 
     Args:
         cfg: The config, in second-generation form.

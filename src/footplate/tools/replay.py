@@ -62,13 +62,13 @@ class Replay:
 
 
 def read_capture(path: str) -> tuple[str, dict[str, Any]]:
-    """Reads the facts that a capture records about its run, such as the iteration and the seed. Executes no code.
+    """Reads a capture's metadata, such as the iteration and the seed. Executes no code.
 
     Args:
         path: The capture, or a folder that contains one.
 
     Returns:
-        The path of the capture, and the facts by name.
+        The path of the capture, and its metadata.
 
     Raises:
         ArgumentError: There is no capture, or the folder contains several.
@@ -88,7 +88,7 @@ def read_capture(path: str) -> tuple[str, dict[str, Any]]:
 
 
 def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
-    """Restores the state from a capture, and records the iteration that stopped the run.
+    """Restores the state from a capture, and runs and records the iteration that stopped the run.
 
     Hooks and validation run as in training. Files are written only to a temporary folder, which is removed at the end.
     The number of torch threads is set to the number in the capture.

@@ -141,8 +141,8 @@ class Embedded(NamedTuple):
 def embed_images(runs: Sequence[Run], maximum: int) -> Embedded:
     """Returns at most `maximum` images of runs as data URIs, grouped by run and image name.
 
-    The maximum number of steps is the same for all names. The steps are evenly spaced and include the last one, so that
-    a report can show all images at the same step.
+    Each image name gets the same maximum number of evenly spaced steps, including the last one, so that a report can
+    show all images at the same step.
     """
     groups: dict[tuple[int, str], list[RunImage]] = {}
     for number, run in enumerate(runs):

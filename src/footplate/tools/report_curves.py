@@ -26,7 +26,7 @@ class ReportCurve(NamedTuple):
 def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, Any]:
     """Groups the scalars of runs into charts.
 
-    A scalar that always equals an earlier one, such as the only term of a loss, gets no chart of its own. Its name is
+    A scalar that duplicates an earlier one, such as the only term of a loss, does not get a separate chart. Its name is
     added to the title of the earlier scalar's chart. Per-class results are omitted; see `class_history`.
 
     `headline` is the series of the headline metric in one of the runs.

@@ -57,7 +57,7 @@ def choose_headline(runs: Sequence[Run], metric: str = "") -> Headline | None:
 
 
 def best_first(runs: Sequence[Run], headline: Headline | None) -> list[int]:
-    """Returns the indices of runs, sorted from the best to the worst headline metric. Runs without it come last."""
+    """Returns the indices of runs, sorted from best to worst headline metric. Runs without the metric come last."""
 
     def rank(place: int) -> float:
         series = headline and runs[place].find(headline[0].name, headline[0].mode)
@@ -74,8 +74,8 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
     Returns:
         A dict with the summary of the run (see `summarize`) and these keys:
 
-        - `metric`: the first, best and last value of the headline metric with their iterations, and `step`, the
-          difference between the last two validation runs, or 0 if there are fewer than three. None if the run does not
+        - `metric`: the first, best and last value of the headline metric with their iterations, and `step`, the change
+          of the metric between the last two validation runs, or 0 with fewer than three runs. None if the run does not
           have the metric.
         - `sets`: the headline metric on each validation set at the best iteration. Empty if there is only one set.
         - `state`: the number of completed iterations, the planned number or None, whether the run is finished, and
@@ -172,12 +172,14 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
 
 
 def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
-    """Checks whether a run overfits: validation gets worse after its best value while the training loss falls.
+    """Checks whether a run overfits, has diverged or has failed.
 
-    Uses the validation loss if there is one, and otherwise the headline metric. (A metric may keep improving after the
-    loss has started to get worse.) If the training loss also rises, the run has diverged. Regardless of its best
-    value, a run has failed if the headline metric ends worse than it started, or if the last value of the headline
-    metric, a validation loss or the training loss is non-finite.
+    A run overfits if validation gets worse after its best value while the training loss falls. If the training loss
+    also rises, the run has diverged. Uses the validation loss if there is one, and otherwise the headline metric. (A
+    metric may keep improving after the loss has started to get worse.)
+
+    A run has failed if the headline metric ends worse than it started, or if the last value of the headline metric, a
+    validation loss or the training loss is non-finite.
 
     Returns:
         A dict with the `answer` (a few words), a `note` that qualifies the answer (may be ""), a `text` with the

@@ -18,8 +18,8 @@ _logger = logging.getLogger("footplate.tools")
 def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
     """Returns the existing files whose resolved paths are inside a folder.
 
-    Logs a warning for each file outside the folder. Reports are shared, so a link in a run folder must not add other
-    files of this machine to a report.
+    Logs a warning for each file outside the folder. Users share reports, so a link in a run folder must not add other
+    files on this machine to a report.
     """
     safe = []
     for file in filter(Path.is_file, files):
@@ -64,7 +64,7 @@ def read_record(file: Path, folder: Path) -> dict[str, Any]:
 
 
 class Start(NamedTuple):
-    """One launch of a run. Each launch has a folder. Only launches by footplate record the fields after `folder`."""
+    """One launch of a run. Only footplate records the fields after `folder`; for other engines, they have defaults."""
 
     folder: Path
     kind: str = ""  # "train", "resume", "val" or "test"; "" if the start is not recorded
@@ -82,7 +82,7 @@ class Start(NamedTuple):
     def order(self) -> tuple[Any, ...]:
         """The key for sorting launches.
 
-        Launches without training come first, followed by launches without a record, and then all others.
+        Launches without training come first, then launches without a record, then all others.
         """
         return self.trains, bool(self.kind), self.time or self.folder.name
 

@@ -161,7 +161,7 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
 
 
 def _images(starts: Iterable[Path], folder: Path, validated: Sequence[int]) -> list[RunImage]:
-    """Returns the images of a run, which are named `name_step.png`. Test images come last.
+    """Returns the images of a run (files named `name_step.png`). Test images come last.
 
     The step of `val_img`, which MMDetection and MMPose save, is the training iteration plus the batch index.
     """
@@ -220,7 +220,7 @@ def _read_lines(file: Path) -> list[LogLine]:
 
 
 def read_series(work_dir: str | Path) -> list[Series]:
-    """Returns the scalars of a run, including those of the launches that it resumes.
+    """Returns the scalars of a run, including the earlier launches that it resumes.
 
     Raises:
         DataError: There are no scalars, or a file is invalid.
@@ -231,8 +231,8 @@ def read_series(work_dir: str | Path) -> list[Series]:
 def _joined_lines(path: Path) -> tuple[list[LogLine], int | None, list[str]]:
     """Joins the scalars of all launches of a run, or reads a single file.
 
-    Returns three values: the log lines, with the training iteration of each line as `at`; the iterations per epoch, or
-    None if unknown; and a list of facts that were derived because the run does not record them.
+    Returns the log lines, with the training iteration of each line as `at`; the epoch length in iterations, or None if
+    unknown; and the names of the facts that the run does not record, so that they were derived.
     """
     trained: list[LogLine] = []
     evaluated: list[LogLine] = []  # from launches that did not train
@@ -258,7 +258,7 @@ def _joined_lines(path: Path) -> tuple[list[LogLine], int | None, list[str]]:
         else:
             length = _derive_epoch_length(lines) or length
             position = _place_derived(lines, length)
-            derived = ["the epoch length"] * (length is not None) + ["the order of its starts"] * (len(files) > 1)
+            derived = ["the epoch length"] * (length is not None) + ["the order of its launches"] * (len(files) > 1)
         if lines:  # replace later lines of earlier launches, and a repeated validation
             repeated = {line["mode"] for line in lines if line["at"] == position}
             trained = [

@@ -43,8 +43,8 @@ def simulate(
 
     Returns:
         `{parameter name: {"lr": [...], "momentum": [...], "weight_decay": [...]}}`. Each list contains the values in
-        effect during `iters`. `momentum` is the first beta if the optimizer has betas. If the optimizer does not have a
-        setting, its values are None. Schedules that depend on a metric have no effect.
+        effect during `iters`. `momentum` is the first beta if the optimizer has betas. The values of a setting that the
+        optimizer does not have are None. Schedules that depend on a metric have no effect.
 
     Raises:
         FootplateError: The config cannot be built, or does not set the length of the run.

@@ -134,7 +134,7 @@ class Sweep:
         return study
 
     def _enqueue(self) -> int:
-        """Enqueues trials with known values (failed trials and grid points). Returns the number of trials to run."""
+        """Enqueues failed trials and grid points, whose values are known. Returns the number of trials to run."""
         for trial in self._trials(TrialState.RUNNING):  # the sweep was interrupted or killed
             self._study.tell(trial.number, state=TrialState.FAIL)
         ended = self._ended_trials()

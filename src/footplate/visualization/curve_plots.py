@@ -55,7 +55,7 @@ def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[s
 
 
 def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bool) -> str:
-    """Returns the title of the panel for a curve. Fractions, percentages and larger values get separate panels.
+    """Returns the title of a curve's panel. Metrics up to 1, up to 100 and above 100 get separate panels.
 
     Args:
         label: The name of the curve, such as "loss" or "coco/bbox_mAP".

@@ -142,7 +142,7 @@ class Drawing:
         *,
         background: Color | None = None,
     ) -> Self:
-        """Draws texts at N positions, of shape ``(N, 2)``. The alignments set which point of a text is at its position.
+        """Draws texts at N positions, of shape ``(N, 2)``. Alignments set the part of a text at its position.
 
         Args:
             texts: The texts.

@@ -168,7 +168,7 @@ class Visualizer(Drawing, Instances):
         image: The initial image, a uint8 RGB array of shape ``(H, W, 3)``.
         vis_backends: The writers, as objects or dicts for VISBACKENDS. `get_backend` finds a writer by the `name` in
             its config, or by its class name if the config sets no name.
-        save_dir: The run's folder. Writers use its subfolder `vis_data` unless their config sets a folder.
+        save_dir: The run's folder. Writers write to its subfolder `vis_data` unless their config sets a folder.
         fig_save_cfg: Not used; stored as an attribute for compatibility.
         fig_show_cfg: Not used; stored as an attribute for compatibility.
 
@@ -357,9 +357,9 @@ VISUALIZERS.register_module(module=Visualizer)
 
 
 def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str) -> Visualizer:
-    """Builds the visualizer. The `save_dir` of the visualizer or a backend is resolved against the work_dir.
+    """Builds the visualizer. Resolves each `save_dir`, of the visualizer and its backends, against the work_dir.
 
-    A `save_dir` that the running script sets, such as `tools/test.py --show-dir`, may be any folder.
+    Does not change a `save_dir` that the running script sets, as `tools/test.py --show-dir` does.
 
     Args:
         visualizer: The visualizer, its config dict, or None for a visualizer that writes scalars and images to the log

@@ -24,8 +24,8 @@ class RandomCrop(BaseTransform):
 
     Args:
         crop_size: Height and width, or one number for both.
-        cat_max_ratio: The limit for the fraction of a crop's labeled pixels that belong to one class. If a class
-            reaches the limit, draws a new crop, up to 10 times. Values below 1 require `gt_seg_map`.
+        cat_max_ratio: The fraction of a crop's labeled pixels that no class may reach. Otherwise, another crop is
+            drawn, up to 10 times. Values below 1 require `gt_seg_map`.
         ignore_index: The label of ignored pixels.
 
     Raises:

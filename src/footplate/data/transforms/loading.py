@@ -124,8 +124,8 @@ class LoadAnnotations(BaseTransform):
         with_bbox: Whether to load boxes as `gt_bboxes` (float32, ``(N, 4)``) and `gt_ignore_flags` (bool, ``(N,)``).
         with_label: Whether to load the classes of the boxes as `gt_bboxes_labels` (int64, ``(N,)``).
         with_mask: Whether to load instance masks as `gt_masks` (bool, ``(N, H, W)``).
-        with_seg: Whether to load the label map as `gt_seg_map` (uint8, ``(H, W)``). If the record has a `label_map`,
-            labels are replaced accordingly.
+        with_seg: Whether to load the label map as `gt_seg_map` (uint8, ``(H, W)``). A `label_map` in the record maps
+            old labels to new ones.
         reduce_zero_label: Whether to replace label 0 with 255 (ignored) and subtract 1 from all other labels. By
             default, the record's setting is used.
         poly2mask: Accepted for compatibility and ignored; masks are always arrays.

@@ -40,7 +40,7 @@ def _format_size(x: int, sig_figs: int = 3, hide_zero: bool = False) -> str:
 def parameter_count(model: nn.Module) -> defaultdict[str, int]:
     """Returns the number of elements in each module and in each parameter, keyed by name.
 
-    The key "" is the whole model. Shared parameters are counted once.
+    The key "" stands for the whole model. Shared parameters are counted once.
     """
     counts: defaultdict[str, int] = defaultdict(int)
     for name, parameter in model.named_parameters():
@@ -128,7 +128,7 @@ def complexity_stats_table(
 
 
 def complexity_stats_str(flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None) -> str:
-    """Returns the modules of a model as an indented tree, without the counts; see `complexity_stats_table`."""
+    """Returns the modules of a model as an indented tree. For the counts, see `complexity_stats_table`."""
     return str(flops._model)
 
 

@@ -18,7 +18,7 @@ SUFFIX_TYPE = Sequence[str] | str
 
 
 def _after(method: str, flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Returns a decorator that makes a method first call `self.<method>()`, unless `self.<flag>` is set."""
+    """Returns a decorator that calls `self.<method>()` before the decorated method, unless `self.<flag>` is set."""
 
     def decorate(old_func: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(old_func)
@@ -34,9 +34,9 @@ def _after(method: str, flag: str) -> Callable[[Callable[..., Any]], Callable[..
 
 
 force_full_init = _after("full_init", "_fully_initialized")
-"""Decorates a dataset method so that it loads the annotations first if they are not loaded yet."""
+"""Decorates a dataset method. The method then loads the annotations first if they are not loaded yet."""
 force_init_env = _after("_init_env", "_env_initialized")
-"""Decorates a writer method so that it calls `_init_env` first if this has not happened yet."""
+"""Decorates a writer method. The first call to a decorated method also calls `_init_env`."""
 
 
 def worker_init_fn(
@@ -47,7 +47,7 @@ def worker_init_fn(
 
 
 def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:
-    """Returns the value of a metric, given its name with or without the prefix of its metric class.
+    """Returns the value of a metric. The name may omit the prefix of the metric class.
 
     Raises:
         ValueError: The name matches no metric or more than one.

@@ -51,7 +51,7 @@ def get_default_group() -> Group:
 
 
 def init_local_group(node_rank: int, num_gpus_per_node: int) -> None:
-    """Creates the process group of this machine; `get_local_group` then returns it.
+    """Creates the process group of this machine, which `get_local_group` returns.
 
     Args:
         node_rank: The index of this machine.
@@ -121,7 +121,7 @@ def _tensors(data: Any) -> list[Tensor]:
 
 
 def get_data_device(data: Any) -> torch.device:
-    """Returns the device of a tensor, or of all tensors in a mapping or list.
+    """Returns the device of a tensor, or the common device of all tensors in a mapping or list.
 
     Raises:
         ValueError: There are no tensors, or they are on different devices.

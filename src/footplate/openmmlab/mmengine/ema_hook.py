@@ -12,7 +12,7 @@ from footplate.hooks.averaged_weights_hooks import AVERAGED_STATE
 
 class _EMAHookType(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        """Makes `isinstance` accept footplate's own EMAHook too, as checks in code bases expect."""
+        """Makes `isinstance` also accept footplate's EMAHook, because code bases use such checks."""
         return isinstance(instance, hooks.EMAHook) if cls is EMAHook else super().__instancecheck__(instance)
 
 

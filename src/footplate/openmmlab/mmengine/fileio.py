@@ -1,6 +1,6 @@
-"""Functions and classes from `mmengine.fileio`, which read and write files on any storage.
+"""Functions and classes from `mmengine.fileio` for reading and writing files on any storage backend.
 
-Storage backends are selected by name, or by the prefix of the path.
+The backend is selected by name or by path prefix.
 """
 
 import io
@@ -292,12 +292,12 @@ def prefix_of(uri: PathLike | None) -> str:
 def get_file_backend(
     uri: PathLike | None = None, *, backend_args: Options = None, enable_singleton: bool = False
 ) -> Any:
-    """Returns the backend selected by `backend_args`. By default, the prefix of the path selects the backend.
+    """Returns the backend specified in `backend_args` or, by default, the backend for the path's prefix.
 
     Args:
         uri: The path.
         backend_args: A dict with the backend's name under `backend`, and the arguments for the backend's constructor.
-        enable_singleton: Whether to reuse the object created earlier for the same arguments.
+        enable_singleton: Whether to reuse a backend object created earlier with the same arguments.
 
     Raises:
         ArgumentError: `backend_args` contains the name of an unknown backend.
@@ -573,7 +573,7 @@ def dict_from_file(
 ) -> dict[Any, Any]:
     """Reads a dict from a text file. Each line consists of a key and one or more values, separated by single spaces.
 
-    Several values become a list. `key_type` converts the keys.
+    If a line has several values, they become a list. `key_type` converts the keys.
     """
     mapping = {}
     for line in list_from_file(filename, encoding=encoding, backend_args=backend_args or file_client_args):
@@ -599,7 +599,7 @@ def check_file_exist(filename: str | Path, msg_tmpl: str = "The file '{}' does n
 
 
 def mkdir_or_exist(dir_name: str | Path, mode: int = 0o777) -> None:
-    """Creates a folder and its parents, unless they exist. Expands `~` to the home folder."""
+    """Creates a folder and its parents if they do not exist. Expands `~` to the home folder."""
     Path(dir_name).expanduser().mkdir(mode=mode, parents=True, exist_ok=True)
 
 

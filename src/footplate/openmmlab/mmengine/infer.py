@@ -1,4 +1,4 @@
-"""The base class for code bases' inferencers, and functions that load published configs and models."""
+"""The base class for inferencers in code bases, and functions that load published configs and models."""
 
 import logging
 import os
@@ -151,7 +151,7 @@ class BaseInferencer(ABC):
         return model.to(device).eval()
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
-        """Loads weights and dataset metadata from a checkpoint. If none exists, warns about random weights."""
+        """Loads weights and dataset metadata from a checkpoint. If `checkpoint` is None, warns about random weights."""
         if checkpoint is None:
             _logger.warning("No checkpoint was specified, so the model has random weights.")
             return
@@ -228,7 +228,7 @@ class BaseInferencer(ABC):
     def list_models(scope: str | None = None, patterns: str = r".*") -> list[str]:
         """Returns the names of a code base's published models that match the regular expression `patterns`.
 
-        The expression only has to match the start of a name.
+        Only the start of a name has to match.
 
         Raises:
             ConfigError: There is neither a `scope` nor a default scope.

@@ -11,7 +11,7 @@ from footplate.records import Instances, add_log_file, get_logger
 
 
 class ManagerMeta(type):
-    """Metaclass that gives each class its own dict of named instances."""
+    """Metaclass that gives each class a separate dict of named instances."""
 
     def __init__(cls, *args: Any) -> None:
         cls._instance_dict: dict[str, Any] = {}
@@ -50,7 +50,7 @@ class MMLogger(logging.Logger, ManagerMixin):
         log_level: The minimum level.
         file_mode: The mode for opening the file.
         distributed: Ignored; footplate's log determines which processes write.
-        file_handler_cfg: Ignored; footplate's log rotates its own file.
+        file_handler_cfg: Ignored; footplate rotates its log file.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class MMLogger(logging.Logger, ManagerMixin):
 
 
 def print_log(message: object, logger: Any = None, level: int = logging.INFO) -> None:
-    """Logs `message`.
+    """Logs or prints `message`.
 
     Args:
         message: The message.

@@ -206,7 +206,7 @@ def track_progress_rich(
 
 
 def _tasks_and_count(tasks: Any) -> tuple[Iterable[Any], int]:
-    """Returns the tasks and the number of tasks. Pass an iterator together with its length, as a tuple."""
+    """Returns the tasks and the number of tasks. `tasks` is a sequence, or a tuple of an iterator and its length."""
     if isinstance(tasks, tuple) and len(tasks) == 2 and isinstance(tasks[0], Iterable) and isinstance(tasks[1], int):
         return tasks
     return tasks, len(tasks)

@@ -1,4 +1,4 @@
-"""The `Registry` class and build functions of `mmengine.registry`, and `DefaultScope` for footplate's scope."""
+"""The `Registry` and `DefaultScope` classes and the build functions of `mmengine.registry`."""
 
 import importlib
 import logging
@@ -21,7 +21,7 @@ _logger = logging.getLogger("footplate.openmmlab")
 
 
 def register_all_modules(scope: str) -> None:
-    """Imports all modules of a code base that register its classes, if the code base has a function for this."""
+    """Registers all classes of a code base by calling its `register_all_modules`, if this function exists."""
     if module_exists(f"{scope}.utils"):
         register = getattr(importlib.import_module(f"{scope}.utils"), "register_all_modules", None)
         if register is not None:
@@ -30,7 +30,7 @@ def register_all_modules(scope: str) -> None:
 
 class _RegistryType(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        """Makes `isinstance` accept footplate's root registries too, which code bases import from `mmengine`."""
+        """Makes `isinstance` also accept footplate's root registries, which code bases import from `mmengine`."""
         return isinstance(instance, _Registry) if cls is Registry else super().__instancecheck__(instance)
 
 
@@ -40,9 +40,9 @@ class Registry(_Registry, metaclass=_RegistryType):
     _has_registered_all = False
 
     def register_all(self) -> None:
-        """Registers all classes of an early second-generation code base, whose registries do not list their modules.
+        """Registers all classes of the code base if this registry does not list the modules to import.
 
-        Does nothing for other registries.
+        Only the registries of early second-generation code bases lack this list.
         """
         if self.locations or self._has_registered_all or self.scope not in CODE_BASES:
             return
@@ -63,7 +63,7 @@ class Registry(_Registry, metaclass=_RegistryType):
 
 
 class DefaultScope(ManagerMixin):
-    """An object that sets the default scope of the registries when it is created.
+    """Sets the default scope of the registries when an instance is created.
 
     Args:
         name: The name for `get_instance`.

@@ -9,7 +9,7 @@ from footplate.registry import Registry, default_scope, using_scope
 
 
 class RegistryMembers(Registry):
-    """The members that `add_members` adds to `Registry` itself, so that even the root registries have them."""
+    """The members that `add_members` adds to `Registry`, so that existing registries have them too."""
 
     _module_dict = Registry.module_dict  # code bases may modify the dict
 
@@ -31,7 +31,7 @@ class RegistryMembers(Registry):
 
     @contextmanager
     def switch_scope_and_registry(self, scope: str | None) -> Iterator["Registry"]:
-        """Sets the default scope for the duration of the block, and yields this tree's registry for the scope.
+        """Sets the default scope for the duration of the block, and yields the registry in this tree for the scope.
 
         If `scope` is None, keeps the current scope. If the tree has no registry for the scope, yields this registry.
         """

@@ -1,6 +1,6 @@
 """Functions and classes from `mmengine.runner`, and the strategies of `FlexibleRunner`.
 
-Loading a checkpoint does not execute code from it.
+Checkpoints are loaded without executing code in them.
 """
 
 import re

@@ -12,7 +12,7 @@ from footplate.records import MessageHub, add_log_file, set_level
 
 
 def delegate(path: str) -> Any:
-    """Returns a property that reads and writes an attribute of one of the object's components.
+    """Returns a property that reads and writes an attribute of a nested object.
 
     Args:
         path: The dotted path of the attribute, e.g. "folder.work_dir".
@@ -48,7 +48,7 @@ class RunnerMembers(Runner):
 
     @property
     def distributed(self) -> bool:
-        """Whether the process belongs to a process group, even a group of one. If so, the model is wrapped."""
+        """Whether a process group is initialized, even with a single process. If so, the model is wrapped."""
         return is_distributed()
 
     @property
@@ -88,7 +88,7 @@ class RunnerMembers(Runner):
             self.hooks.register(hook, key=built.key_of(hook))
 
     def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
-        """Adds the default hooks, with the changes given in `hooks`."""
+        """Adds the default hooks, modified by `hooks`."""
         self.register_hooks(hooks)
 
     def register_custom_hooks(self, hooks: Sequence[Any]) -> None:
@@ -122,7 +122,7 @@ class RunnerMembers(Runner):
         return self.logger
 
     def build_message_hub(self, message_hub: Mapping[str, Any] | MessageHub | None = None) -> MessageHub:
-        """Returns the message hub for the given `get_instance` arguments. By default, returns the run's message hub."""
+        """Gets a message hub by its `get_instance` arguments; by default, the run's. Returns a MessageHub unchanged."""
         if isinstance(message_hub, MessageHub):
             return message_hub
         return MessageHub.get_instance(**{"name": self.experiment_name, **(message_hub or {})})

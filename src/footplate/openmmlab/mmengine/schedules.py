@@ -14,7 +14,7 @@ _OF_THE_BASE = _SETTINGS | {"_global_step", "_key", "base_values"}
 
 
 class _UnknownCurve(Curve):
-    """A placeholder curve for schedules that compute their own values."""
+    """A placeholder for the curve in schedules that compute their values without one."""
 
     def ends_at_base(self) -> bool:
         """Returns True to suppress the warning about the end of the schedule."""

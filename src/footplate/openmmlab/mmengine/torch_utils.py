@@ -172,7 +172,7 @@ def assert_keys_equal(result_keys: Sequence[str], target_keys: Sequence[str]) ->
 
 
 def assert_params_all_zeros(module: nn.Module) -> bool:
-    """Checks whether a module's own parameters are all zero."""
+    """Checks whether all direct parameters of a module are zero. Ignores submodules."""
     return not any(parameter.detach().any() for parameter in module.parameters(recurse=False))
 
 

@@ -63,7 +63,7 @@ version_info = parse_version_info(__version__)
 
 
 def to_ntuple(count: int) -> Callable[[Any], tuple[Any, ...]]:
-    """Returns a function that converts an iterable to a tuple, and a string or other value to `count` copies of it."""
+    """Returns a function that converts iterables to tuples, and repeats strings and other values `count` times."""
 
     def convert(x: Any) -> tuple[Any, ...]:
         return tuple(x) if isinstance(x, Iterable) and not isinstance(x, str) else tuple(repeat(x, count))
@@ -281,7 +281,7 @@ def install_package(package: str) -> None:
 
 
 def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:
-    """Returns the commit hash of the git repository in the current folder, or `fallback` if none exists.
+    """Returns the commit hash of the git repository in the current folder, or `fallback` if there is none.
 
     Args:
         fallback: The string to return outside a repository or if git is not installed.

@@ -1,4 +1,4 @@
-"""Functions from `mmengine.model` for weight initialization, batch norm and parameters without gradients."""
+"""Functions from `mmengine.model` for weight initialization, batch norm and unused parameters."""
 
 import sys
 import warnings

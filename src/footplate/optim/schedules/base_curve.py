@@ -89,7 +89,7 @@ class Curve:
         return dataclasses.replace(self, **converted)
 
     def length(self) -> int | None:
-        """Returns the curve's length in epochs or iterations, or None if the schedule's `end` determines the length."""
+        """Returns the curve's length in epochs or iterations, or None if it extends to the schedule's `end`."""
         return None
 
     def rebased(self, base: float) -> float:

@@ -231,12 +231,12 @@ class CosineRestart(WithMinimum):
 
 
 def cosine_between(start: float, end: float, fraction: float) -> float:
-    """Interpolates between `start` and `end` along a half cosine. `fraction` is the completed share, from 0 to 1."""
+    """Interpolates between `start` and `end` along a half cosine. `fraction` is the progress, from 0 to 1."""
     return end + 0.5 * (start - end) * (math.cos(math.pi * fraction) + 1)
 
 
 def line_between(start: float, end: float, fraction: float) -> float:
-    """Interpolates linearly between `start` and `end`. `fraction` is the completed share, from 0 to 1."""
+    """Interpolates linearly between `start` and `end`. `fraction` is the progress, from 0 to 1."""
     return start + (end - start) * fraction
 
 

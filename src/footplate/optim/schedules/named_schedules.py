@@ -180,7 +180,7 @@ def _check_ends(
     """Warns about schedules that do not match the length of the run. `origins` contains their config locations.
 
     Does not warn about a schedule that ends one step after training, which is a common way to avoid the final value.
-    Also does not warn if the last schedule of a field ends early but at the base value, like a warm-up.
+    Also does not warn if a field's last schedule ends early at the base value, like a warm-up.
 
     Raises:
         ArgumentError: A torch scheduler has fewer steps than the run, so it would fail during training.
@@ -211,7 +211,7 @@ def _check_ends(
 
 
 def _problem_of(schedule: ParamSchedule, total: int, *, is_last: bool) -> str:
-    """Returns in what way a schedule does not match training that ends at `total`, or "" if it does match."""
+    """Describes why a schedule does not fit a training run that ends at `total`. Returns "" if it fits."""
     begin, curve = schedule.begin, schedule.curve
     length = None if isinstance(schedule, TorchSchedule) else curve.length()
     end = schedule.end if length is None else begin + length

@@ -61,8 +61,8 @@ class ParamSchedule:
 
     Args:
         optimizer: An optimizer or optimizer wrapper.
-        curve: The curve. Only subclasses that bypass the constructor of a named schedule may omit it. In this case, the
-            curve's settings are read from the attributes of the schedule without being checked.
+        curve: The curve. May be omitted only in subclasses that bypass the constructor of a named schedule. They set
+            the curve's settings as attributes of the schedule, which are not checked.
         param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
             with betas).
         begin: The epoch or iteration at which the schedule begins.
@@ -256,8 +256,8 @@ class ParamSchedule:
         Load the optimizer's state first, since it contains the current values. If the number of groups differs, the
         base values also come from the optimizer.
 
-        The step that reaches a schedule's `end` does not change the value. If the saved schedule had reached its `end`
-        but this schedule ends later, repeats that step so that it takes effect.
+        The step that reaches `end` does not change the value. If the saved schedule had reached its `end` and this
+        schedule ends later, repeats this step so that it changes the value.
         """
         self.last_step = read_count(state_dict, "last_step", least=-1)
         self._global_step = read_count(state_dict, "_global_step", least=-1)

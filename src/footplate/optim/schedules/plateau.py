@@ -134,7 +134,7 @@ class ReduceOnPlateau(MetricSchedule):
         Reduces the field's value if the metric has not improved for more than `patience` validation runs.
 
         Args:
-            metrics: The metrics of a validation run. If None, the run is only counted.
+            metrics: The metrics of a validation run. If None, the validation run is counted but has no effect.
 
         Raises:
             ArgumentError: `metrics` does not contain the monitored metric.

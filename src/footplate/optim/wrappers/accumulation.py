@@ -36,7 +36,7 @@ class Accumulation:
         self.has_loaded_gradients = False
 
     def scale_loss(self, loss: Tensor) -> Tensor:
-        """Returns `loss` multiplied by `loss_share` and divided by the number of losses in its accumulation round."""
+        """Returns `loss * loss_share`, divided by the number of losses in the current accumulation round."""
         if self.loss_share != 1:
             loss = loss * self.loss_share
         if self._accumulative_counts == 1:
@@ -46,7 +46,7 @@ class Accumulation:
         return loss / (remainder if is_in_last_round else self._accumulative_counts)
 
     def should_update(self) -> bool:
-        """Checks whether to step the optimizer now, i.e. after a complete accumulation round or the run's last loss."""
+        """Checks whether to step the optimizer now: the accumulation round is complete, or this was the last loss."""
         count = self._inner_count
         return count % self._accumulative_counts == 0 or count == self._max_counts
 
@@ -58,7 +58,7 @@ class Accumulation:
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
         """Sets the loss counts, which determine when to step and whether the last accumulation round is incomplete.
 
-        In a resumed run, the loaded state contains the number of losses so far and of losses per iteration.
+        In a resumed run, the loaded state contains the number of losses so far and the number per iteration.
 
         Args:
             model: The model. If gradients are accumulated, logs whether it contains batch normalization layers.
@@ -86,8 +86,8 @@ class Accumulation:
     def count_first_losses(self, iterations_left: int) -> None:
         """Counts the losses of this process's first iteration, and derives the number of losses in the whole run.
 
-        Until then, each iteration is assumed to have one loss. If the iteration has none, the number remains unknown.
-        Keeps the losses per iteration of a loaded state.
+        If the checkpoint contains the number of losses per iteration, uses that number instead of counting. If the
+        first iteration has no losses, the number for the whole run remains unknown.
 
         Args:
             iterations_left: The number of iterations left.
@@ -101,7 +101,7 @@ class Accumulation:
         self._max_counts = self._inner_count + factor * iterations_left if factor else -1
 
     def _load_accumulation(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
-        """Loads a saved state's loss counts. Returns its accumulated gradients, and records whether there are any.
+        """Loads the loss counts of a saved state. Returns the saved gradients, and records whether there are any.
 
         Returns an empty tuple if none exist. If `accumulative_counts` has changed since the state was saved, logs a
         warning and also returns an empty tuple.

@@ -105,9 +105,8 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
 class GradientGuard:
     """Checks whether the gradients are finite, and decides whether the optimizer may step.
 
-    A single fused kernel checks all gradients. On a GPU, reading its result on the host would force a synchronization.
-    With the policy "skip" and a fused optimizer (`fused=True`), the result is therefore passed directly to the
-    optimizer's kernel, which can skip the update.
+    A single fused kernel checks all gradients. On a GPU, reading the result requires a synchronization. The policy
+    "skip" avoids this with a fused optimizer (`fused=True`): its kernel receives the result and can skip the update.
 
     Args:
         policy: What to do about non-finite gradients: "stop" raises an error, "skip" skips the step with a warning, and
@@ -138,7 +137,7 @@ class GradientGuard:
 
         Args:
             optimizer: The optimizer.
-            losses: The number of losses so far. Outside a run, messages contain it as the iteration.
+            losses: The number of losses so far, which messages report as the iteration outside a run.
             norm: The gradient norm before any clipping, as a scalar tensor, or None if unknown. If the norm is finite,
                 so are the gradients.
             scaler_skips: Whether a loss scaler skips the step if gradients are non-finite, for messages.

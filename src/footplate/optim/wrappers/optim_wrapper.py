@@ -263,7 +263,7 @@ class OptimWrapper(Accumulation):
             self._named.setdefault(name, parameter)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of the optimizer, the loss counts if there are several per step, and accumulated gradients.
+        """Returns the optimizer state, the loss counts for gradient accumulation, and any accumulated gradients.
 
         Gradients exist in the middle of an accumulation round, or if another optimizer's loss depends on the
         parameters.

@@ -57,8 +57,8 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
     """Converts a saved state to match an optimizer's parameter groups and sharding.
 
     Parameters are matched by `param_names`. A state without names must have the same groups as the optimizer, one group
-    per parameter, or a single group. In the last two cases, parameters must be in model order, and frozen parameters
-    may be missing.
+    per parameter, or a single group. With one group per parameter or a single group, parameters must be in model order,
+    and frozen parameters may be missing.
 
     Raises:
         CheckpointError: The state belongs to different parameters.

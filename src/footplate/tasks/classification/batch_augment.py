@@ -50,7 +50,7 @@ class Mixup(_Mixing):
     """
 
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> Batch:
-        """Blends image n (weight `share`) with image `others[n]` (weight ``1 - share``), and likewise their labels."""
+        """Blends image n (weight `share`) and its label with image `others[n]` (weight ``1 - share``) and its label."""
         mixed = share * inputs + (1 - share) * inputs[others]
         return mixed, share * scores + (1 - share) * scores[others]
 

@@ -30,8 +30,8 @@ class ImageClassifier(TaskModel):
         neck: Maps feature maps to the inputs of the head. By default, the head takes the feature maps.
         head: A module with `loss(features, data_samples)` and `predict(features, data_samples)`, such as LinearClsHead.
             Without a head, the model only computes features.
-        train_cfg: A dict with one or more batch augmentations under `augments`, and optionally their `probs`. Set them
-            either here or in the preprocessor's `batch_augments`.
+        train_cfg: A dict with `augments`, one or more batch augmentations, and optionally their `probs`. An alternative
+            to the preprocessor's `batch_augments`.
         data_preprocessor: See `BaseModel`; a ClsDataPreprocessor by default.
         init_cfg: See `BaseModel`.
         flip_test: Whether to average the features of the image and its flipped copy when predicting.

@@ -63,7 +63,7 @@ class ConfusionMatrix(LabelMetric):
     ) -> NDArray[np.uint8]:
         """Draws a confusion matrix and returns it as a uint8 RGB image of shape ``(H, W, 3)``.
 
-        Cells on the diagonal are blue, others are orange. The larger a cell's share of its row, the stronger its color.
+        Cells on the diagonal are blue, others are orange. The color intensity shows a cell's fraction of its row.
 
         Args:
             confusion_matrix: ``(C, C)``, with true classes as rows and predicted classes as columns.

@@ -50,9 +50,9 @@ class CustomDataset(BaseDataset):
         with_label: Whether images have labels. If False, samples have only `img_path`. The lines of `ann_file` then
             contain only paths; without `ann_file`, all images in the folder and its subfolders are used.
         extensions: The file extensions of images, case-insensitive.
-        metainfo: A dict with `classes`, a list of names or the path of a text file with names. If each folder has the
-            name of a class, its label is the index of this class. If each class has a folder, additional folders are
-            ignored with a warning. Otherwise, classes are assigned to folders in order.
+        metainfo: A dict with `classes`, a list of names or the path of a text file with names. Folders and classes are
+            matched by name if all folders are classes, or all classes have a folder (other folders are ignored with a
+            warning). Otherwise, they are matched by order.
         classes: An alternative to `metainfo["classes"]`.
         settings: Arguments for `BaseDataset`, such as `pipeline`, `indices`, `test_mode`, `lazy_init` and `on_error`.
 
@@ -258,8 +258,8 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
         settings: Arguments for `ImgDataPreprocessor`, such as `mean` and `std`.
 
     Raises:
-        ArgumentError: `num_classes` is required but not given.
-        DataError: In `forward`, a sample to mix has no valid ground truth.
+        ArgumentError: `num_classes` is required but not set.
+        DataError: In `forward`, an image is mixed with others but has no valid ground truth.
     """
 
     def __init__(
@@ -284,7 +284,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
         """Applies `batch_augments`, if set, to images and labels during training.
 
-        In all other cases, sets the `gt_score` of all samples if `to_onehot` is set and every sample has a label.
+        Otherwise, if `to_onehot` is set and all samples have labels, sets their `gt_score`.
         """
         samples = batch["data_samples"]
         if training and self.mixing is not None:

@@ -60,8 +60,8 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
 
     Args:
         samples: The samples of a batch.
-        given: The configured number, or None to use the number of scores in `pred_score`. Without scores, the number
-            of class names in `meta` is used.
+        given: The configured number. If None, the number of scores in `pred_score` or, without scores, the number of
+            class names in `meta`.
         meta: The metainfo of the dataset.
 
     Raises:
@@ -153,8 +153,8 @@ class Accuracy(BaseMetric[tuple[int, float]]):
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Records the rank and the score of each sample's true class.
 
-        The rank is the number of classes ranked above the true class, or -1 if the sample is ignored. Without scores,
-        the rank is 0 for a correct prediction and 1 for a wrong one.
+        The rank is the number of classes that score higher than the true class, or -1 if the sample is ignored. Without
+        scores, the rank is 0 for a correct prediction and 1 for a wrong prediction.
         """
         check_samples(self, data_samples)
         for sample in data_samples:

@@ -28,8 +28,8 @@ def load_coco_file(path: str, *, optional: Collection[str] = ()) -> dict[str, An
 
     Args:
         path: The JSON file.
-        optional: The keys that the file may lack: "annotations" (the section), "bbox" (the box of an annotation) or
-            both. A missing "annotations" section is returned as an empty list.
+        optional: Keys that may be missing: the section "annotations", which is then returned as an empty list, or the
+            key "bbox" of an annotation.
 
     Raises:
         DataError: A section, an entry or a value is missing or malformed.
@@ -162,7 +162,7 @@ def as_truth(results: Sequence[ImageResult], ids: Sequence[Any], classes: Sequen
 
 
 def area(entry: Mapping[str, Any], *, of_mask: bool) -> float:
-    """Returns the area of an annotation's box in pixels, or of its run-length encoded mask if `of_mask` is set."""
+    """Returns the area of an annotation's box in pixels or, if `of_mask` is set, of its run-length encoded mask."""
     if of_mask:
         return float(coco_package("measuring masks").mask.area(entry["segmentation"]))
     return float(entry["bbox"][2] * entry["bbox"][3])

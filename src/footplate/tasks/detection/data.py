@@ -39,7 +39,7 @@ class CocoDataset(BaseDataset):
 
     Boxes that have no area or lie outside their image are skipped. A warning reports their number.
 
-    Accepts the arguments of `BaseDataset`, with these meanings:
+    Takes the arguments of `BaseDataset`. These have a special meaning:
 
     - `ann_file`: The COCO JSON file.
     - `data_prefix`: `dict(img=...)`, the folder that `file_name` is relative to.

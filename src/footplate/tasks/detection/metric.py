@@ -41,16 +41,15 @@ _USUAL_LIMIT = 100  # COCO computes mAP from the 100 best predictions, if this l
 class CocoMetric(BaseMetric[ImageResult]):
     """COCO's average precision and recall, from 0 to 1, or -1 if there is no ground truth.
 
-    The ground truth is read from `ann_file`, or, by default, from the annotation file of the evaluated dataset. If the
-    dataset has no such file, the ground truth is taken from the samples.
+    The ground truth is read from `ann_file`. By default, it is read from the dataset's annotation file or, if there is
+    no such file, from the samples.
 
     Args:
         ann_file: A COCO file with the ground truth.
         metric: One or more of "bbox" for boxes, "segm" for masks, and "proposal" for the class-agnostic recall of
             boxes.
-        classwise: Whether to also log a table of the average precision of each class, and to report each value as
-            `<class>_precision` for boxes and as `segm_<class>_precision` for masks. The value is NaN for a class
-            without ground truth.
+        classwise: Whether to also log a table with each class's average precision, and report it as `<class>_precision`
+            for boxes and `segm_<class>_precision` for masks. It is NaN for a class without ground truth.
         proposal_nums: The limits on the number of predictions per image.
         iou_thrs: One or more IoU thresholds; by default 0.5, 0.55 ... 0.95.
         metric_items: The values to report. The default is `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m` and `mAP_l`, or
@@ -113,7 +112,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.ann_file = self._own_ann_file or getattr(dataset, "ann_file", None) or None
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Records the predictions. Also records the ground truth if metrics need it and there is no annotation file."""
+        """Records the predictions and, if there is no annotation file but metrics are computed, the ground truth."""
         check_samples(self, data_samples)
         truth = self.ann_file is None and not self.format_only
         masks = "segm" in self.metrics

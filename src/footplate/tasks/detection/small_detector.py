@@ -120,9 +120,9 @@ class Targets(NamedTuple):
 def assign(grid: Grid, instances: Sequence[InstanceData]) -> Targets:
     """Assigns the best grid positions to each instance, and returns the training targets.
 
-    The rating of a position inside a box is `score ** 0.5 * iou ** 6`. Each instance gets the 10 positions with the
-    highest ratings. A position belongs to at most one instance, the one with the highest IoU. Target scores are the
-    ratings, scaled so that the highest target of an instance equals the highest IoU among its positions.
+    The rating of a position inside a box is `score ** 0.5 * iou ** 6`. Each instance is assigned the 10 positions with
+    the highest ratings. If several instances claim a position, the one with the highest IoU gets it. Target scores are
+    the ratings, scaled so that an instance's highest target equals the highest IoU of its positions.
 
     Args:
         grid: The output of the network.

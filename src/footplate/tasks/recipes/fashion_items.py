@@ -38,8 +38,8 @@ class Items(NamedTuple):
     Attributes:
         grey: ``(N, 28, 28)``, uint8, 0 on the background.
         outline: ``(N, 28, 28)``, uint8, 255 on the item and 0 on the background. The background consists of the pixels
-            below 16 that are connected to the border. In sandals and bags, it also includes enclosed pixels below 16,
-            because the background is visible through straps and handles.
+            below 16 that are connected to the border and, in sandals and bags, of enclosed pixels below 16, which are
+            visible through straps and handles.
         classes: ``(N,)``, int64, indices into ``CLASSES``.
         images: The items as Pillow images with two bands, ``grey`` and ``outline``.
     """
@@ -112,8 +112,8 @@ class FashionItems(ComposedDataset):
 
     Args:
         split: "train" or "test".
-        per_class: A pair (first, end), the range of items to use from each class. `end` is exclusive. For example, the
-            range `(50, 70)` of the training items can serve as validation data.
+        per_class: The range of items to use from each class, as a pair (first, end) with an exclusive end. For example,
+            `(50, 70)` selects training items that can serve as validation data.
         pipeline: Transforms that convert the dict to the input of a model.
 
     Raises:

@@ -154,7 +154,7 @@ class BaseSegDataset(BaseDataset):
 
 
 def warn_about_ignored_pixels(labels: Collection[int], count: int, where: Any, num_classes: int) -> None:
-    """Warns that label maps contain at most one class apart from ignored pixels.
+    """Warns that label maps contain only ignored pixels and at most one class.
 
     Args:
         labels: The classes that occur; at most one.

@@ -172,7 +172,7 @@ class ValidateFirstHook(Hook):
         self._start: dict[str, float] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Requests a validation run before training. A resumed run already has the initial metrics and skips this."""
+        """Requests a validation run before training, unless the run is resumed: its initial metrics are restored."""
         if runner.val_loop is None:
             raise ArgumentError("ValidateFirstHook needs a val_dataloader", key="val_dataloader")
         if runner.iter == 0:

@@ -50,7 +50,7 @@ class BaseSelfSup(TaskModel):
 
     @abstractmethod
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns the features, of shape ``(N, D)``, of images of shape ``(N, C, H, W)``."""
+        """Computes features of shape ``(N, D)`` from images of shape ``(N, C, H, W)``."""
 
     def outputs(self, inputs: Sequence[Tensor]) -> Tensor:
         """Returns the features of the first view, of shape ``(N, D)``."""
@@ -311,7 +311,7 @@ class MAE(BaseSelfSup):
     """
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns the features, of shape ``(N, D)``, of unmasked images of shape ``(N, C, H, W)``."""
+        """Computes features of shape ``(N, D)`` from images of shape ``(N, C, H, W)``, without masking."""
         features: Tensor = self.backbone(inputs)
         return features
 

@@ -82,7 +82,7 @@ const withMargin = (low, high) => {
   return [Math.max(low - margin, -Number.MAX_VALUE), Math.min(high + margin, Number.MAX_VALUE)];
 };
 
-/** The highest value that is at most 20 times the 90% quantile. Higher values are outliers that would flatten a curve. */
+/** The highest value that is at most 20 times the 90th percentile. Higher values are outliers that would flatten a curve. */
 const usual = (values) => {
   const sorted = values.filter((value) => value != null).sort((a, b) => a - b);
   const limit = 20 * sorted[Math.floor(0.9 * (sorted.length - 1))];

@@ -74,7 +74,7 @@ const tableOfRuns = (table, column, where) => {
   return sortable(["class", ...heads, ...(differ ? [`${heads[0]} ${MINUS} ${heads[1]}`] : [])], rows, { format, bars: runs.map((_, number) => number + 1), differences: differ ? 3 : -1 });
 };
 
-/** The number of classes at zero in the best validation of a run, else in the last, and the number of all classes. */
+/** Counts the classes at zero in a run's best (or else last) validation, and all classes. */
 const zerosOf = (results, where = results.best ?? results.last) => ({ zeros: results.values[0][where].filter((value) => value === 0).length, count: results.classes.length });
 /** The table of a run with the most classes at zero, or no classes. */
 const mostZeros = (run) => data.classes.flatMap((table) => table.runs.filter((results) => results.run === run)).map((results) => zerosOf(results))

@@ -62,7 +62,7 @@ const lead = () => {
 const fact = (label, value, text, kind = "") =>
   make("div", { class: "fact" }, make("dt", {}, label), make("dd", { class: kind }, value), make("dd", { class: "quiet" }, ...[text].flat()));
 
-/** The color of an answer about overfitting. A run with a class at zero is not praised. */
+/** The color of the overfitting result. It is not green if the run has a class at zero. */
 const fitKind = ({ kind }, run) => (kind === "good" && mostZeros(run).zeros ? "" : kind);
 
 const facts = (run) => {

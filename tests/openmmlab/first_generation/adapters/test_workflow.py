@@ -71,7 +71,7 @@ class UnevenPoints(OldPoints):
 def test_unreadable_validation_data_has_the_key_of_the_workflow(tmp_path: Path) -> None:
     config = old_config(tmp_path, workflow=[("train", 1), ("val", 1)], evaluation=None)
     config["data"]["val"] = {"type": "UnevenPoints", "size": 8}
-    with pytest.raises(DataError, match="the samples 0, 1, 2, 3 cannot be collated") as caught:
+    with pytest.raises(DataError, match="samples 0, 1, 2, 3 cannot be collated") as caught:
         Runner.from_cfg(config).train()
     assert caught.value.key.endswith("workflow")
 

@@ -1,4 +1,4 @@
-"""Adds first-generation metadata to checkpoints, and creates the link `latest.pth` in their folder."""
+"""Adds first-generation metadata to checkpoints, and links `latest.pth` to the newest checkpoint."""
 
 import contextlib
 import logging
@@ -31,12 +31,11 @@ _logger = logging.getLogger("footplate.openmmlab.first_generation")
 class LegacyCheckpointHook(Hook):
     """Saves `runner.meta` and the dataset's `CLASSES` and `PALETTE`, and restores `hook_msgs` when a run resumes.
 
-    If a checkpoint cannot contain a value, logs a warning and omits it.
+    Values that cannot be stored in a checkpoint are omitted with a warning.
 
     Args:
         meta: Additional entries for the checkpoint's `meta`.
-        create_symlink: Whether to create a symbolic link to the newest checkpoint, named `latest.pth`, in the
-            checkpoint's folder.
+        create_symlink: Whether to create a symbolic link `latest.pth` to the newest checkpoint, in the same folder.
 
     Raises:
         ArgumentError: `meta` is not a dict.
@@ -49,7 +48,7 @@ class LegacyCheckpointHook(Hook):
         self.create_symlink = check_flag("create_symlink", create_symlink)
 
     def before_train(self, runner: "Runner") -> None:
-        """Makes the run update the link after each save, if `create_symlink` is set."""
+        """Makes the saver update `latest.pth` after each save, if `create_symlink` is set."""
         if self.create_symlink:
             runner.saver.write_pointer = _write_pointer_and_link
 

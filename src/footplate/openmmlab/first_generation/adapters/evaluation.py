@@ -1,4 +1,4 @@
-"""Runs first-generation evaluation: a metric or an evaluation hook calls the dataset's `evaluate`."""
+"""First-generation evaluation: a metric and hooks that call the dataset's `evaluate`."""
 
 import bisect
 import copy
@@ -34,10 +34,10 @@ METAINFO_KEYS = {"CLASSES": "classes", "PALETTE": "palette"}
 
 
 def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
-    """Builds the dataset if it is a config, and derives missing `metainfo` from `CLASSES` and `PALETTE`.
+    """Builds a dataset from its config if necessary, and derives missing `metainfo` from `CLASSES` and `PALETTE`.
 
     Args:
-        dataset: A dataset, or the config to build it from.
+        dataset: A dataset or its config.
         test_mode: Whether to pass `test_mode=True` to the dataset and its nested datasets, if their classes accept it.
     """
     if isinstance(dataset, Mapping):
@@ -81,7 +81,7 @@ _METRICS = {
     "segm": ("CocoMetric", "metric"),
     "accuracy": ("Accuracy", None),
 }
-"""Maps each metric name to the class that computes the metric, and to the class's argument that takes the name.
+"""Maps each metric name to the metric class and to the class's argument for metric names.
 
 Used for datasets without `evaluate`.
 """
@@ -93,7 +93,7 @@ _SAMPLE_LISTS = ("data_infos", "img_infos", "video_infos", "img_ids")
 class LegacyMetric(BaseMetric[Any]):
     """Evaluates with the dataset's `evaluate(results, metric=..., logger=..., ...)`.
 
-    `results` contains the model's predictions in dataset order. If the dataset has no `evaluate`, footplate's own
+    `results` contains the model's predictions in dataset order. If the dataset has no `evaluate`, footplate's
     metrics are computed instead.
 
     Args:
@@ -116,7 +116,7 @@ class LegacyMetric(BaseMetric[Any]):
         self._metrics: list[BaseMetric[Any]] = []
 
     def attach(self, dataset: Any) -> None:
-        """Sets the dataset to evaluate. If it has no `evaluate` method, builds footplate's own metrics.
+        """Sets the dataset to evaluate. If it has no `evaluate` method, builds footplate's metrics.
 
         Raises:
             ArgumentError: The dataset has no `evaluate`, and `metric` is not set or contains an unknown name.
@@ -132,7 +132,7 @@ class LegacyMetric(BaseMetric[Any]):
                 key="metric",
                 found=self.metric,
                 suggestion=nearest(missing[0], _METRICS) if missing else None,
-                notes=[f"Implement it, or set metric to one of {', '.join(_METRICS)}."],
+                notes=[f"Implement evaluate(), or set metric to one of {', '.join(_METRICS)}."],
             )
         cfgs: dict[str, dict[str, Any]] = {}
         for name in names:
@@ -147,7 +147,7 @@ class LegacyMetric(BaseMetric[Any]):
             each.dataset_meta = self.dataset_meta
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Stores the predictions for a batch, or the results of the dataset's `pre_eval`."""
+        """Stores the predictions or `pre_eval` results for a batch, or passes them to footplate's metrics."""
         for each in self._metrics:
             each.process(data_batch, data_samples)
         if self._metrics:
@@ -203,7 +203,7 @@ class LegacyMetric(BaseMetric[Any]):
 def _first_samples(dataset: Any, count: int) -> Any:
     """Returns a copy of a dataset that contains only its first samples, or the dataset itself if that is not possible.
 
-    In a trial, only the first samples have results, but the `evaluate` methods of code bases need one for each sample.
+    In a trial, only the first samples have results, but a code base's `evaluate` expects a result for every sample.
     """
     lists = {name: vars(dataset)[name] for name in _SAMPLE_LISTS if isinstance(vars(dataset).get(name), list)}
     if not lists:
@@ -215,10 +215,10 @@ def _first_samples(dataset: Any, count: int) -> Any:
 
 
 def _with_a_box(results: Any) -> Any:
-    """Adds a box if the results are MMDetection's lists of boxes per class, and all lists are empty.
+    """Adds a box to MMDetection results (one list of boxes per class) if they do not contain any boxes.
 
-    An untrained model often finds nothing. `evaluate` would then return no metrics, so a wrong `save_best` could not be
-    detected.
+    An untrained model often detects nothing. `evaluate` would then return no metrics, and an invalid `save_best` would
+    not be noticed.
     """
     by_class = [boxes for result in results if isinstance(result, list) for boxes in result]
     if not by_class or any(getattr(boxes, "shape", None) != (0, 5) for boxes in by_class):
@@ -338,7 +338,7 @@ class EvalHook(Hook):
     def listeners(self) -> dict[str, Callable[..., Any]]:
         """Returns the hook's callbacks, keyed by event.
 
-        `before_run` also sets up validation and the hook that saves the best checkpoint.
+        The callback for `before_run` also sets up validation and the hook that saves the best checkpoint.
         """
         found = super().listeners()
         own = found.get("before_run")
@@ -398,7 +398,7 @@ def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any] | None:
 
 @HOOKS.register_module()
 class DistEvalHook(EvalHook):
-    """The same as `EvalHook`, under the name that configs of distributed runs use."""
+    """The same as `EvalHook`. Configs for distributed training use this name."""
 
 
 class _HookValidation(ValLoop):

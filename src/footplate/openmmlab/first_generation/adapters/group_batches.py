@@ -19,9 +19,9 @@ from footplate.registry import DATA_SAMPLERS
 class GroupBatchSampler(Sampler[list[int]]):
     """Yields batches whose samples belong to one group. `dataset.flag` contains the group of each sample.
 
-    An epoch visits each sample at least once. Samples of a group are repeated until all of the group's batches are full
-    and all ranks have the same number of batches. With an InfiniteSampler, each rank collects its samples by group, and
-    yields a batch as soon as it is full.
+    An epoch visits each sample at least once. Samples are repeated until all batches of a group are full and all ranks
+    have the same number of batches. With an InfiniteSampler, each rank fills one batch per group, and yields a batch as
+    soon as it is full.
 
     The batches depend only on the sampler's seed, the epoch and the number of ranks.
 
@@ -84,7 +84,7 @@ def batch_by_group(sampler: Any, batch_size: int, drop_last: bool = False) -> An
     """Returns a `GroupBatchSampler` if the dataset has groups, and otherwise a plain batch sampler.
 
     Args:
-        sampler: The sampler of a dataset. The dataset has groups if it has a `flag` that is not empty.
+        sampler: The dataset's sampler. The dataset has groups if its `flag` attribute is not empty.
         batch_size: The number of samples in each batch.
         drop_last: Whether to drop an incomplete last batch. Batches of groups are always complete.
     """

@@ -1,4 +1,4 @@
-"""The base class of first-generation hooks, and optimizer wrappers for hooks and models that step the optimizer."""
+"""The base class for first-generation hooks, and optimizer wrappers for optimizers stepped by a hook or the model."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -139,7 +139,7 @@ class Hook(EngineHook):
         return bool(runner.iter + 1 == runner.max_iters)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the hook's callbacks, keyed by event. They pass a view of the runner to the hook's methods.
+        """Returns the hook's callbacks, keyed by event. Each callback passes a runner view to a method of the hook.
 
         Raises:
             ArgumentError: A method takes arguments other than the runner.
@@ -216,7 +216,7 @@ def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
 
 
 def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    """Returns callbacks that handle the end of an iteration or epoch only after the validation run, if one is due."""
+    """Returns callbacks that delay the end-of-iteration and end-of-epoch methods until a due validation run is over."""
     ends = listeners.keys() & {"after_train_iter", "after_train_epoch"}
 
     def validates_next(runner: "Runner") -> bool:
@@ -247,9 +247,10 @@ def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -
 
 
 def _with_saved_averages(hook: Hook, before_run: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
-    """Returns callbacks that resume the averages of a hook such as MMDetection's, which are buffers named `ema_...`.
+    """Returns callbacks that restore the averaged weights of a hook such as MMDetection's EMA hook in a resumed run.
 
-    `before_run` adds these buffers to the model only after the checkpoint has been loaded.
+    The averages are model buffers named `ema_...`. The hook's `before_run` creates them only after the checkpoint has
+    been loaded.
     """
     averages: dict[str, Tensor] = {}
 
@@ -262,7 +263,9 @@ def _with_saved_averages(hook: Hook, before_run: Callable[..., Any]) -> dict[str
     def restore(runner: "Runner") -> None:
         before_run(runner)
         if unknown := unwrap_model(runner.model).load_state_dict(averages, strict=False).unexpected_keys:
-            raise CheckpointError(f"{type(hook).__name__} does not add these averages to the model", found=unknown)
+            raise CheckpointError(
+                f"{type(hook).__name__} does not create buffers for these saved averages", found=unknown
+            )
         loop = runner.train_loop
         if averages and loop.by_epoch and not loop.at_epoch_start:
             # before_train_epoch is about to be called again. It swaps weights and averages, so swap them first.
@@ -302,7 +305,7 @@ class SteppedByHook(OptimWrapper):
     def iteration_settings(self) -> Iterator[None]:
         """Restores the current iteration's parameter group settings for the duration of the block.
 
-        This is needed because schedules change the settings right after the loss is computed, but the hook steps later.
+        Schedules change the settings right after the loss is computed, but the hook steps the optimizer later.
         """
         changed = [
             {name: value for name, value in group.items() if name in before and value is not before[name]}

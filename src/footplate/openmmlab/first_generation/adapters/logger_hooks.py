@@ -215,7 +215,7 @@ def _first_of(name: str, values: Any) -> dict[str, float]:
 
 
 class WriterLoggerHook(LoggerHook):
-    """Base class for loggers that send the values to a writer from VISBACKENDS.
+    """Base class for loggers that send the values to a writer from the registry VISBACKENDS.
 
     Use its subclasses in `custom_hooks`, or as base classes for your own loggers. Loggers in `log_config` are
     translated to visualizer backends instead.

@@ -62,7 +62,7 @@ class DataContainer:
 
 
 def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
-    """Collates samples into a batch. Stacks tensors and numbers. Data containers define their own collation.
+    """Collates samples into a batch. Stacks tensors and numbers. Data containers specify how to collate their values.
 
     Uses `pseudo_collate` for second-generation samples, which contain data elements.
 
@@ -110,7 +110,7 @@ def scatter(inputs: Any, target_gpus: Any = None, dim: int = 0) -> Any:
 
 
 class MMDataParallel(nn.Module):
-    """Wraps a model so that first-generation code finds the model in `model.module`.
+    """Wraps a model so that first-generation code can access the unwrapped model as `model.module`.
 
     Args:
         module: The model.
@@ -198,7 +198,7 @@ class LegacyModel(BaseModel):
         return self.module(*args, **flags, **kwargs)
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
-        """Trains on one batch and returns the values to log. Passes the optimizer to the model's own `train_step`."""
+        """Trains on one batch and returns the values to log. Passes the optimizer to the wrapped model."""
         self._optimizer = of_each_optimizer(optim_wrapper, lambda part: part.optimizer)
         with optim_wrapper.optim_context(self):
             losses = self._run_forward(self.data_preprocessor(data, True), "loss")
@@ -216,7 +216,7 @@ class LegacyModel(BaseModel):
 
     @torch.no_grad()
     def validation_losses(self, data: Any) -> dict[str, Any]:
-        """Returns the outputs of the model's `val_step` or, if it has none, of a training step without gradients."""
+        """Runs the model's `val_step`, or else a training step without gradients, and returns the outputs."""
         opened_data = self.data_preprocessor(data, False)
         step = getattr(self.module, "val_step", None)
         found = step(opened_data, self._optimizer) if step and _is_step(step) else self._losses(opened_data)
@@ -245,7 +245,7 @@ class LegacyModel(BaseModel):
         return self.module.load_state_dict(*args, **kwargs)
 
     def init_weights(self) -> None:
-        """Calls the model's own `init_weights`, unless its constructor already did.
+        """Calls the model's `init_weights`, unless the model's constructor has already called it.
 
         Models that predate `BaseModule`, as in MMSegmentation 0.12 and MMPose 0.x, call `init_weights(pretrained)` in
         their constructors. A second call without the argument would overwrite pretrained weights.

@@ -19,9 +19,9 @@ from footplate.registry import HOOKS
 class OptimizerHook(Hook):
     """Runs the backward pass, clips gradients and steps the optimizer after each iteration.
 
-    Use this hook as the base class for your own hooks: `optimizer_config = dict(type="MyOptimizerHook", ...)`. With
-    such a hook, the optimizer wrapper does not step the optimizer. An `optimizer_config` without such a hook is
-    translated to optimizer wrapper settings.
+    Derive your own hooks from this class and set `optimizer_config = dict(type="MyOptimizerHook", ...)`. The hook, not
+    the optimizer wrapper, then steps the optimizer. An `optimizer_config` without a user-defined hook is translated to
+    optimizer wrapper settings.
 
     Args:
         grad_clip: Arguments for torch's `clip_grad_norm_`.
@@ -50,7 +50,7 @@ class OptimizerHook(Hook):
         """Returns the hook's callbacks, keyed by event.
 
         The optimizer step uses the current iteration's settings, even if schedules have already changed them for the
-        next one.
+        next iteration.
         """
         found = super().listeners()
         step = found["after_train_iter"]
@@ -94,7 +94,7 @@ class OptimizerHook(Hook):
 class GradientCumulativeOptimizerHook(OptimizerHook):
     """Accumulates the gradients of several iterations before each optimizer step.
 
-    The loss is divided by the number of iterations in the step. The run's last step may have fewer iterations.
+    The loss is divided by the number of accumulated iterations. The last step of the run may accumulate fewer.
 
     Args:
         cumulative_iters: The number of iterations per optimizer step.

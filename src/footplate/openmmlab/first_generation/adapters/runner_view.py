@@ -61,11 +61,11 @@ class LogBuffer:
 
     @property
     def n_history(self) -> dict[str, list[float]]:
-        """The number of samples averaged in each value of `val_history`."""
+        """The sample count of each value in `val_history`, keyed by name."""
         return {name: counts.tolist() for name, _, counts in self._histories()}
 
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:
-        """Records values that are means over `count` samples."""
+        """Records values, each of which is a mean over `count` samples."""
         for name, value in values.items():
             self._record(name, value)
             self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
@@ -147,7 +147,7 @@ class RunnerView:
         data_batch: The current batch.
         outputs: `loss`, `log_vars` and `num_samples` of the latest iteration.
         log_buffer: Collects values to log.
-        awaiting_validation: The event that some hooks handle after the next validation run, or "".
+        awaiting_validation: The event that some hooks handle after the next validation run, or "" if there is none.
     """
 
     def __init__(self, runner: "Runner") -> None:
@@ -200,7 +200,7 @@ class RunnerView:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Metadata of the run. `hook_msgs` has the `best_score` and `best_ckpt`, and messages that hooks store."""
+        """The run's metadata. `hook_msgs` contains `best_score`, `best_ckpt` and messages from hooks."""
         infos = self._runner.message_hub.runtime_info
         best = {name: infos[name] for name in ("best_score", "best_ckpt") if name in infos}
         self._meta.setdefault("hook_msgs", {}).update(best)
@@ -208,7 +208,7 @@ class RunnerView:
 
     @property
     def iter(self) -> int:
-        """The number of completed iterations. During an iteration, including its hooks, it does not count."""
+        """The number of completed iterations, not counting the current iteration while its hooks run."""
         return int(self._runner.iter - (self._late_event == "after_train_iter"))
 
     @property
@@ -302,7 +302,7 @@ class RunnerView:
             self.outputs["loss"] = pending_loss
 
     def call_after_validation(self, event: str, method: Callable[["RunnerView"], None]) -> None:
-        """Calls a hook's method for an earlier event after validation, with the metrics in `log_buffer.output`."""
+        """Calls a hook's method for an event delayed until after validation, with metrics in `log_buffer.output`."""
         self.awaiting_validation = ""
         self.set_training_event(event, {})
         self._late_event = event

@@ -36,7 +36,7 @@ _LOOP_METHODS = ("train", "val", "run_iter")
 class _RunnerClass(type):
     """Metaclass that makes `isinstance(view, EpochBasedRunner)` return True in an epoch-based run.
 
-    Hooks in code bases use such checks on their `runner` argument, which is a RunnerView.
+    Hooks in code bases check the type of their `runner` argument, which is a RunnerView, in this way.
     """
 
     def __instancecheck__(cls, instance: Any) -> bool:
@@ -55,8 +55,7 @@ class BaseRunner(metaclass=_RunnerClass):
     Args:
         model: A model of either generation, wrapped or not. Training starts from its current weights.
         batch_processor: Not supported; implement `train_step` in the model instead.
-        optimizer: An optimizer, or a dict of optimizers keyed by name. A model with several optimizers steps them
-            itself.
+        optimizer: An optimizer, or a dict of optimizers keyed by name. If it is a dict, the model steps the optimizers.
         work_dir: The folder for the run's files.
         logger: Ignored; the run uses footplate's logger.
         meta: The run's `seed` and `exp_name`, and additional metadata for checkpoints.
@@ -161,7 +160,7 @@ class BaseRunner(metaclass=_RunnerClass):
         return load_weights_from(unwrap_model(self.model), filename, map_location, strict, **settings)
 
     def resume(self, checkpoint: str, resume_optimizer: bool = True, map_location: Any = "cpu") -> None:
-        """Resumes the run from a checkpoint, with the seed in the checkpoint. Ignores `map_location`.
+        """Makes `run` resume from a checkpoint, with the checkpoint's seed. Ignores `map_location`.
 
         Raises:
             ArgumentError: `resume_optimizer` is False, which is not supported.
@@ -265,9 +264,9 @@ class BaseRunner(metaclass=_RunnerClass):
         self._ran = runner
 
     def _script_config(self) -> Config | None:
-        """Returns the script's complete config, translated, to record with the run. Returns None if it is unknown.
+        """Returns the script's complete config, translated, or None if the config is unknown.
 
-        Scripts of code bases pass its text in the metadata for checkpoints.
+        The config is recorded with the run. Scripts of code bases pass its text in the checkpoint metadata.
         """
         text = {**(self._sections.get("checkpoint_config", {}).get("meta") or {}), **self.meta}.get("config")
         if not isinstance(text, str):
@@ -281,9 +280,10 @@ class BaseRunner(metaclass=_RunnerClass):
             return None
 
     def _take_resumed_seed(self, loader: Any) -> None:
-        """Replaces the script's seed. Otherwise, the rest of an interrupted epoch would repeat samples and skip others.
+        """Replaces the script's seed with the checkpoint's seed, including in the dataloader's samplers.
 
-        Scripts draw a random seed at each start unless the user sets one.
+        Unless the user sets a seed, scripts choose a new one on each start. With a new seed, the rest of an interrupted
+        epoch would repeat some samples and skip others.
         """
         own, self.meta["seed"] = self.meta.get("seed"), self._resumed_seed
         if own is None or own == self._resumed_seed:

@@ -24,7 +24,7 @@ _Values = dict[str, list[float]]
 
 
 class UpdaterHook(Hook):
-    """Base class for policies that set a field, such as `lr`, of all parameter groups, with an optional warm-up.
+    """Base class for policies that set a parameter group field, such as `lr`, with an optional warm-up.
 
     Args:
         by_epoch: Whether values are computed once per epoch rather than once per iteration.

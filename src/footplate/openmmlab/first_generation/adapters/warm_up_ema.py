@@ -36,6 +36,6 @@ class WarmUpEMA(ExponentialMovingAverage):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Updates the averages with the weights of `model`. Even the first update averages instead of copying."""
+        """Updates the averages with the weights of `model`. The first update also averages instead of copying."""
         self._update(model)
         self.count += 1

@@ -32,8 +32,9 @@ class WorkflowHook(Hook):
     """Computes and logs losses on validation data after each training phase of a workflow.
 
     A phase `("train", n)` lasts `n` epochs in an epoch-based run, or `n` iterations in an iteration-based run. The hook
-    triggers the validation events of first-generation hooks. It neither updates the model nor computes metrics. Losses
-    and values that a code base marks with `_val` are recorded as `val/<name>`, others as `val/<name>_of_workflow`.
+    triggers the validation events of first-generation hooks. It neither updates the model nor computes metrics. Losses,
+    and values whose names end with `_val`, are recorded as `val/<name>`. Others are recorded as
+    `val/<name>_of_workflow`.
 
     Args:
         workflow: The phases `[("train", n), ("val", m)]`, which are repeated until training ends.
@@ -131,7 +132,7 @@ class WorkflowHook(Hook):
 
 
 def _reading(data: Iterable[Any]) -> Iterator[Any]:
-    """Yields the batches of a validation phase. Errors while reading them have the key `workflow`."""
+    """Yields the batches of a validation phase. If reading data fails, the error has the key `workflow`."""
     with at_key("workflow"):
         yield from data
 

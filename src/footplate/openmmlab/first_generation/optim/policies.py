@@ -29,7 +29,7 @@ class RunInfo(NamedTuple):
     full: int
     """The length of the run, in epochs or iterations depending on the policy."""
     unit: int = 1
-    """The number of iterations per unit of `full`."""
+    """The number of iterations in the unit of `full`: the epoch length, or 1."""
     epoch_length: int | None = None
     """The number of iterations per epoch, or None if unknown."""
     warmup: str | None = None
@@ -44,7 +44,7 @@ _WARMUP_SETTINGS = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
 
 
 def check_warmup(warmup: str | None, iters: int, ratio: float) -> None:
-    """Raises ArgumentError if a warm-up setting is invalid. See `RunInfo` for the arguments."""
+    """Raises ArgumentError if a warm-up setting is invalid. The settings are described in `RunInfo`."""
     if warmup is not None:
         check_choice("warmup", warmup, ("constant", "linear", "exp"))
         check_count("warmup_iters", iters)
@@ -117,8 +117,8 @@ def cyclic(
     """Changes the value in `cyclic_times` cycles of equal length.
 
     Each cycle goes from the base value to a peak of `target_ratio[0]` times the base value, and then to
-    `target_ratio[1]` times the base value. The peak comes after a fraction `step_ratio_up` of the cycle. From cycle to
-    cycle, `gamma` scales the peak's distance from the base value.
+    `target_ratio[1]` times the base value. The peak is reached after a fraction `step_ratio_up` of the cycle. After
+    each cycle, `gamma` scales the peak's distance from the base value.
 
     Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017).
     """

@@ -77,7 +77,7 @@ def data(draft: Draft) -> None:
 
 
 def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> bool:
-    """Writes the dataloader config for a split. Returns whether the split was translated."""
+    """Writes the dataloader config for a split. Returns False if the split was not translated."""
     name, has_evaluation = f"{split}_dataloader", draft.original.get("evaluation") is not None
     own = data.get(name) or {}
     if split == "val" and not has_evaluation:
@@ -112,7 +112,7 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
 
 
 def make_loader(draft: Draft, settings: Mapping[str, Any], cfg: Any, *, test_mode: bool) -> dict[str, Any]:
-    """Returns the config of a dataloader, with a sampler and with the dataset wrapped in an adapter.
+    """Returns a dataloader config that contains a sampler and an adapter around the dataset.
 
     Args:
         draft: The draft of the whole config.
@@ -151,7 +151,7 @@ def _as_list(cfg: Any) -> list[Any]:
 
 
 def _keep(draft: Draft, loader: str, settings: Mapping[str, Any]) -> None:
-    """Moves unsupported settings of `data`, or of one of its dataloaders, to `data_settings`, with a note for each."""
+    """Moves unsupported settings in `data` or one of its dataloaders to `data_settings`, and adds a note for each."""
     for name, value in settings.items():
         key = f"{loader}.{name}" if loader else name
         draft.write(f"data_settings.{key}", value)

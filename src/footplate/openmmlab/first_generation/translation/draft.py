@@ -15,14 +15,14 @@ from footplate.openmmlab.first_generation.translation.key_map import Path
 
 
 class Kind(enum.Enum):
-    """How much attention a note needs from the user."""
+    """The kind of a note: how much attention it needs from the user."""
 
     BECAME = "became"
     """The key was translated without loss."""
     WARNING = "warning"
     """A setting cannot be kept, on this machine or in general."""
     PERSON = "person"
-    """The user must check the result, because it depends on code or data that the translation cannot see."""
+    """The user must check the result, because it depends on code or data outside the config."""
 
 
 class Note(NamedTuple):
@@ -127,7 +127,7 @@ class Draft:
     def note_result(self, key: str) -> None:
         """Adds a note that lists the paths in the new config that replace the old key `key`.
 
-        If none exist, notes that the key was removed, unless there is already a note about it.
+        If there are no such paths, the note says that the key was removed. No note is added if the key already has one.
         """
         paths = dict.fromkeys(
             ".".join(part for part in path if not part.isdigit()) for path, old in self.sources.items() if old == key
@@ -173,9 +173,9 @@ class Draft:
 
 
 def with_origins(values: Mapping[str, Any], source: object, old_names: Mapping[str, str] | None = None) -> ConfigDict:
-    """Returns `values` as a config section whose keys have the same origins as the keys in `source`.
+    """Returns `values` as a config section. Its keys get the origins (file and line) of the keys in `source`.
 
-    `old_names` maps keys to their names in `source` if these differ.
+    `old_names` maps the names of keys to their names in `source`, if they differ.
     """
     section = ConfigDict(values)
     for key in section:
@@ -195,7 +195,7 @@ class Rule(NamedTuple):
         apply: Applies the rule to a draft.
         before: The source of the example config.
         after: The source of the translated example config.
-        given: Additional source of the example config, which the rule reads but does not translate.
+        given: The source of additional keys in the example, which the rule reads but does not translate.
     """
 
     id: str

@@ -42,7 +42,7 @@ custom_hooks = [
 """,
 )
 def workflow(draft: Draft) -> None:
-    """Replaces validation phases with a hook that computes losses with the training pipeline.
+    """Replaces validation phases with a hook that applies the training pipeline and computes losses.
 
     Removes a workflow that only trains.
     """
@@ -121,7 +121,7 @@ def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
         draft.write_all("train_cfg", {key: each for key, each in loop.items() if each is not None})
     else:  # the loop does not support this schedule
         if by_epoch and not draft.by_epoch:
-            draft.warn("evaluation.by_epoch", "an iteration-based run has no epochs, so it never evaluates")
+            draft.warn("evaluation.by_epoch", "an iteration-based run has no epochs, so validation never runs")
         if draft.length is not None:
             draft.write("train_cfg.val_begin", draft.length + 1)
         entry = {"type": "EvalHook", "interval": interval, "by_epoch": by_epoch, "priority": "LOW"}

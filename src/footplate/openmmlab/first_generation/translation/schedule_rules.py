@@ -32,7 +32,7 @@ param_scheduler = [
 """,
 )
 def lr_config(draft: Draft) -> None:
-    """Replaces a learning rate policy and its warm-up with equivalent schedules or, if none exist, with `PolicyLR`."""
+    """Replaces a learning rate policy and its warm-up with equivalent schedules, or with `PolicyLR` if none exist."""
     _schedule(draft, "lr")
 
 
@@ -78,7 +78,7 @@ def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
     """Returns the name of the built-in policy in a config section, or None for a user-defined policy.
 
     Raises:
-        ConfigError: The policy is missing, or its name resembles a built-in policy.
+        ConfigError: The policy is missing, or its name looks like a misspelled built-in policy.
     """
     given = cfg.get("policy")
     if not isinstance(given, str):
@@ -129,7 +129,7 @@ def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[E
 def _native_schedule(
     draft: Draft, policy: str, settings: Entry, *, by_epoch: bool, has_warmup: bool
 ) -> list[Entry] | None:
-    """Returns the second-generation schedules equivalent to a policy, or None if none exist.
+    """Returns the second-generation schedules equivalent to a policy, or None if there are no equivalents.
 
     A warm-up scales the value, so it can only be combined with schedules that multiply the value.
     """

@@ -153,7 +153,7 @@ def translate(cfg: _Config) -> _Config:
 
 
 def translate_for_run(cfg: Config) -> Config:
-    """Translates a first-generation config, and logs a warning for each key that cannot be translated.
+    """Translates a first-generation config, and logs a warning for each setting that is lost or must be checked.
 
     Returns a second-generation config unchanged, and logs a warning if it contains first-generation keys.
 
