@@ -81,7 +81,7 @@ _STEP_LR = torch.optim.lr_scheduler.StepLR(_SGD, 1)
     [
         ({"val_interval": 1}, "Set train_cfg=dict(val_interval=...)."),
         ({"seed": 1}, "Set randomness=dict(seed=...)."),
-        ({"limit_train_batches": 1}, "Set max_iters=... instead of max_epochs."),
+        ({"limit_train_batches": 1}, "Set train_dataloader to a loader of a torch.utils.data.Subset."),
         ({"enable_progress_bar": 1}, "Set custom_hooks=[dict(type='ProgressHook')]."),
         ({"callbacks": 1}, "Set custom_hooks=[...], or call runner.on(event, function)."),
         ({"default_hooks": {"checkpoint": {"save_top_k": 2}}}, "did you mean 'max_keep_best'?"),
