@@ -178,8 +178,9 @@ class ResolvedConfig:
 
 
 def _plain_hparams(value: Any, key: str = "hparams") -> Any:
-    """Returns hyperparameters as values that a config can contain. Paths, devices, dtypes and enum members become
-    strings, and tuples become lists.
+    """Returns hyperparameters as values that a config can contain.
+
+    Paths, devices, dtypes and enum members become strings, and tuples become lists.
 
     Raises:
         ArgumentError: A value has another type.
