@@ -56,6 +56,19 @@ def test_missing_config_is_reported(tiny: Path, footplate: Command) -> None:
     assert "did you mean 'fashion-seg'?" in footplate("train", "fashion-sge")[2]
 
 
+@pytest.mark.parametrize("command", ["train", "check"])
+@pytest.mark.parametrize("call", ["Runner(nn.Linear(1, 1), 'work').train()", "def main():\n    Runner(None, 'work')"])
+def test_script_instead_of_a_config_gets_the_command(
+    tmp_path: Path, footplate: Command, command: str, call: str
+) -> None:
+    (tmp_path / "script.py").write_text(f"from torch import nn\nfrom footplate import Hook, Runner\n{call}\n")
+    code, _, errors = footplate(command, str(tmp_path / "script.py"))
+    assert (code, errors.splitlines()[-1]) == (
+        2,
+        "  To run a script that builds a Runner, use `footplate run`.",
+    )
+
+
 def test_mistake_in_a_base_is_located_there(tiny: Path, footplate: Command) -> None:
     (tiny.parent / "child.py").write_text("_base_ = ['./tiny.py']\ntrain_cfg = dict(val_interval=2)\n")
     tiny.write_text(TINY.replace("dropout=0.1", "droput=0.1"))

@@ -81,7 +81,7 @@ _STEP_LR = torch.optim.lr_scheduler.StepLR(_SGD, 1)
     [
         ({"val_interval": 1}, "Set train_cfg=dict(val_interval=...)."),
         ({"seed": 1}, "Set randomness=dict(seed=...)."),
-        ({"limit_train_batches": 1}, "Set max_iters=... instead of max_epochs."),
+        ({"limit_train_batches": 1}, "Set train_dataloader to a loader of a torch.utils.data.Subset."),
         ({"enable_progress_bar": 1}, "Set custom_hooks=[dict(type='ProgressHook')]."),
         ({"callbacks": 1}, "Set custom_hooks=[...], or call runner.on(event, function)."),
         ({"default_hooks": {"checkpoint": {"save_top_k": 2}}}, "did you mean 'max_keep_best'?"),
@@ -143,10 +143,10 @@ def test_numbers_logged_in_a_step_are_means_in_the_log_like_the_losses(tmp_path:
     assert json.loads(line)["head.lr"] == 3
 
 
-def test_longer_schedule_of_a_resumed_run_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_longer_schedule_of_a_resumed_run_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     schedule = {"type": "OneCycleLR", "eta_max": 0.1, "by_epoch": False}
     _runner(tmp_path, param_scheduler=schedule).train()
-    with caplog.at_level(logging.INFO, "footplate"):
+    with caplog.at_level(logging.WARNING, "footplate"):
         _runner(tmp_path, param_scheduler=schedule, max_epochs=3, resume="auto").train()
     assert "OneCycleLR was saved with end=4 and now has end=6, so its values continue on a different" in caplog.text
 

@@ -1,5 +1,6 @@
 """Tests of runs of plain torch modules: no BaseModel, no config."""
 
+import enum
 import random
 import re
 from pathlib import Path
@@ -51,6 +52,25 @@ def runner(work_dir: Path, model: nn.Module | None = None, **changes: Any) -> Ru
 
 def weights(model: nn.Module) -> Tensor:
     return torch.cat([each.detach().flatten() for each in model.parameters()])
+
+
+def test_runner_trains_as_if_it_were_the_only_one_in_the_process(tmp_path: Path) -> None:
+    seen: dict[str, list[int]] = {"a": [], "alone": []}
+
+    def build(name: str, **changes: Any) -> Runner:
+        def step(model: nn.Module, batch: Any, step: Any) -> Any:
+            seen.setdefault(name, []).append(step.epoch)
+            return CROSS_ENTROPY(model(batch[0]), batch[1])
+
+        return runner(tmp_path / name, training_step=step, **changes)
+
+    alone = build("alone")
+    alone.train()
+    first, second = build("a"), build("b", randomness={"seed": 7}, max_epochs=1)
+    second.train()
+    first.train()
+    assert torch.equal(weights(first.model), weights(alone.model))
+    assert seen["a"] == seen["alone"] == [0] * 5 + [1] * 5
 
 
 class Own(nn.Module):
@@ -608,16 +628,34 @@ def test_an_invalid_sample_in_a_training_step_is_located(
     assert len(batch[1].split(", ")) == 4
 
 
+def test_config_is_recorded_once(tmp_path: Path) -> None:
+    model = network()
+    optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=100)
+    made = runner(tmp_path, model, optim_wrapper=optimizer, param_scheduler=schedule, test_dataloader=loader())
+    made.train()
+    (recorded,) = tmp_path.glob("*/vis_data/config.py")
+    before = recorded.read_text()
+    made.test()
+    assert recorded.read_text() == before  # not the values after training
+
+
+class Mode(enum.Enum):
+    SLOW = 1
+
+
 def test_hparams_are_recorded_and_compared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, width in (("a", 1), ("b", 2)):
-        hparams = {"width": width, "data": Path("images"), "rates": (0.1, 1)}
+        strings = {"data": Path("images"), "device": torch.device("cpu"), "dtype": torch.float16, "mode": Mode.SLOW}
+        hparams = {"width": width, "rates": (0.1, 1), **strings}
         runner(tmp_path / name, hparams=hparams).train()
     differences = compare(read_either(str(tmp_path / "a")), read_either(str(tmp_path / "b")))
     assert [each.path for each in differences if each.path != "work_dir"] == ["hparams.width"]
     saved = load_checkpoint(tmp_path / "a" / "epoch_2.pth")["meta"]["hparams"]
-    assert saved == {"width": 1, "data": "images", "rates": [0.1, 1]}
+    strings = {"data": "images", "device": "cpu", "dtype": "torch.float16", "mode": "Mode.SLOW"}
+    assert saved == {"width": 1, "rates": [0.1, 1], **strings}
     runner(tmp_path / "a", hparams={"width": 3}, max_epochs=3, resume=True).train()
-    assert "Resumed with different hparams (width 3 instead of 1, data None instead of 'images'" in caplog.text
+    assert "Resumed with different hparams (width 3 instead of 1, rates None instead of [0.1, 1]" in caplog.text
     with pytest.raises(ArgumentError, match=r"may contain only numbers[^\0]*hparams\.model"):
         runner(tmp_path / "c", hparams={"model": network()})
 

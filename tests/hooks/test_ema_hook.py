@@ -127,6 +127,39 @@ def test_every_average_is_resumed_exactly(tmp_path: Path, ema: dict[str, Any]) -
     assert [key for key, value in whole.items() if not torch.equal(value, resumed[key])] == []
 
 
+class Versioned(torch.nn.Linear):
+    """A layer that converts weights of its first version when it loads them."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state: Any, prefix: str, metadata: Any, *args: Any) -> None:
+        if metadata.get("version", 1) < 2:
+            state[f"{prefix}weight"] = state[f"{prefix}weight"].flip(0)
+        super()._load_from_state_dict(state, prefix, metadata, *args)
+
+
+@pytest.mark.parametrize("optimizer", [{"type": "SGD", "lr": 0.1}, {"type": "ScheduleFreeSGD", "lr": 0.1}])
+def test_checkpoints_keep_the_versions_of_layers(tmp_path: Path, optimizer: dict[str, Any]) -> None:
+    class Model(Normed):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers[0] = Versioned(4, 8)
+
+    hooks = [{"type": "EMAHook"}] if optimizer["type"] == "SGD" else []
+    changes: dict[str, Any] = {
+        "optim_wrapper": {"optimizer": optimizer},
+        "param_scheduler": None,
+        "custom_hooks": hooks,
+    }
+    runner = Runner(**settings(tmp_path, model=Model(), **changes))
+    runner.train()
+    saved = load_checkpoint(str(tmp_path / "epoch_3.pth"))
+    resumed = Runner(**settings(tmp_path, model=Model(), **changes, resume=True))
+    resumed.train()
+    assert torch.equal(resumed.model.layers[0].weight, runner.model.layers[0].weight)
+    assert saved["state_dict"]._metadata["layers.0"] == {"version": 2}
+
+
 def test_test_uses_the_average_of_the_checkpoint(tmp_path: Path) -> None:
     run(tmp_path)
     cfg = settings(tmp_path / "test", model=Counter(), load_from=str(tmp_path / "work/epoch_3.pth"))

@@ -11,6 +11,7 @@ from footplate import Config, Runner
 from footplate.evaluation import BaseMetric
 from footplate.hooks import LoggerHook, RecordHook
 from footplate.storage import read_bytes
+from footplate.tools.runs import read_run
 from tests.support import settings
 
 ITERATIONS = {"by_epoch": False, "max_iters": 10, "val_interval": 5}
@@ -26,11 +27,35 @@ def test_the_name_of_the_experiment(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert len(lines) - len(heads) == 5
 
 
+def test_values_that_are_not_recorded_again_are_logged_once(tmp_path: Path) -> None:
+    def record_first(runner: Runner, **_: Any) -> None:
+        if runner.iter == 0:
+            runner.message_hub.update_scalar("train/first", 7.0)
+
+    for epochs in (1, 3):
+        cfg = settings(tmp_path, default_hooks={"logger": {"interval": 2}}, resume=epochs == 3)
+        runner = Runner(**cfg | {"train_cfg": {"by_epoch": True, "max_epochs": epochs}})
+        runner.on("after_train_iter", record_first)
+        runner.on("after_train_epoch", lambda runner: runner.message_hub.update_scalar("train/norm", 1.0))
+        runner.train()
+    series = {each.name: [at for at, _ in each.points] for each in read_run(tmp_path).series}
+    assert {name: series[name] for name in ("lr", "first", "norm")} == {
+        "lr": [2, 4, 6, 8, 10, 12],
+        "first": [2],
+        "norm": [6, 10],
+    }
+    assert [row.get("first") for row in runner.history] == [7, None, None]
+
+
 def test_skipped_samples_are_reported_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     class Data(list[int]):
         skipped = 3
 
-    runner: Any = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=Data(range(12))), logger=logging.getLogger())
+    runner: Any = SimpleNamespace(
+        train_dataloader=SimpleNamespace(dataset=Data(range(12))),
+        train_loop=SimpleNamespace(stop_training=False),
+        logger=logging.getLogger(),
+    )
     LoggerHook().after_train(runner)
     (record,) = caplog.records
     assert record.levelname == "ERROR"

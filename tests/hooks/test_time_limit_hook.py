@@ -9,7 +9,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.hooks import stopping_hooks
-from tests.support import settings
+from tests.support import loader, settings
 
 ITERATION, VALIDATION = 10.0, 20.0  # seconds; a validation has two batches
 
@@ -66,6 +66,12 @@ def test_run_ends_in_time_and_resumes_exactly(tmp_path: Path, clock: Clock, by_e
         assert clock.now + 2 * ITERATION + 2.25 * VALIDATION > seconds  # little time is left
     resumed = run(tmp_path / "limited", Clock(), None, by_epoch=by_epoch, resume=True)
     assert (resumed.iter, weights(resumed)) == (whole.iter, weights(whole))
+
+
+def test_the_last_validation_includes_all_datasets(tmp_path: Path, clock: Clock) -> None:
+    loaders = {name: loader(8, shuffle=False) for name in ("clean", "noisy")}
+    changes: dict[str, Any] = {"val_dataloader": loaders, "val_cfg": {"intervals": {"noisy": 50}}}
+    assert "val/noisy/accuracy" in run(tmp_path, clock, 75.0, by_epoch=True, **changes).history[-1]
 
 
 def test_resumed_run_has_the_whole_time_again(tmp_path: Path, clock: Clock) -> None:

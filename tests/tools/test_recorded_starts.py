@@ -9,6 +9,7 @@ import pytest
 from footplate import Runner
 from footplate.tools.analysis import explain_runs, summarize
 from footplate.tools.report_curves import arrange_charts
+from footplate.tools.report_overview import run_state
 from footplate.tools.run_files import starts_of
 from footplate.tools.runs import read_run
 from footplate.visualization import Visualizer
@@ -85,6 +86,17 @@ def test_visualizer_with_the_arguments_of_mmengine_records_the_iterations_of_met
     run_in(tmp_path, visualizer=Own(vis_backends=[{"type": "LocalVisBackend"}], save_dir=folder)).train()
     lines = [json.loads(line) for line in (tmp_path / "vis" / "vis_data" / "scalars.json").read_text().splitlines()]
     assert [line["iteration"] for line in lines if "accuracy" in line] == [4, 8, 12]
+
+
+def test_early_stop_is_recorded_until_the_run_is_resumed(tmp_path: Path) -> None:
+    runner = run_in(tmp_path)
+    runner.on("after_train_epoch", lambda runner: setattr(runner.train_loop, "stop_training", True))
+    runner.train()
+    run = read_run(tmp_path)
+    assert run_state(run) == {"done": 4, "planned": 12, "finished": False, "stopped_by": "a hook"}
+    assert explain_runs([run]).startswith(f"{tmp_path}: 4 iterations, stopped early by a hook\n")
+    run_in(tmp_path, resume=True).train()
+    assert run_state(read_run(tmp_path)) == {"done": 12, "planned": 12, "finished": True, "stopped_by": ""}
 
 
 def test_starts_are_ordered_by_their_recorded_time(tmp_path: Path) -> None:

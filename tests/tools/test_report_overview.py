@@ -124,7 +124,7 @@ def test_state_compares_the_last_iteration_with_the_config(
     cfg: dict[str, Any] | None, length: int | None, state: tuple[int, int | None, bool]
 ) -> None:
     run = run_of(Series("loss", "train", FALLING), cfg=cfg, length=length)
-    assert tuple(describe_run(run, None)["state"].values()) == state
+    assert tuple(describe_run(run, None)["state"].values()) == (*state, "")
 
 
 def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> None:
@@ -142,7 +142,13 @@ def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> 
 def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path: Path) -> None:
     folder = tmp_path / "a run"
     folder.mkdir()
-    names = ("best_night_mIoU_iter_9.pth", "best_night_mIoU_top5_iter_10.pth", "best_mIoU_iter_8.pth", "iter_10.pth")
+    names = (
+        "best_night_mIoU_iter_9.pth",
+        "best_night_mIoU_top5_iter_10.pth",
+        "best_mIoU_iter_8.pth",
+        "best_val_mAP_iter_8.pth",
+        "iter_10.pth",
+    )
     files = [folder / name for name in names]
     for file in files:
         file.touch()
@@ -150,6 +156,9 @@ def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path
     run = run_of(series, checkpoints=files)
     used = describe_run(run, (series, "greater"))["use"]
     assert (used["best"], used["command"]) == (True, f"footplate predict '{files[0]}' IMAGES")
+    only = val("mAP", 1)  # of a single validation set with the name "val"
+    used = describe_run(run_of(only, checkpoints=files), (only, "greater"))["use"]
+    assert (used["best"], used["name"]) == (True, "best_val_mAP_iter_8.pth")
     other = val("acc", 1)
     used = describe_run(run_of(other, checkpoints=files), (other, "greater"))["use"]
     assert (used["best"], used["name"]) == (False, "iter_10.pth")

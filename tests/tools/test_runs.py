@@ -31,6 +31,13 @@ def test_second_generation_run_that_counts_iterations(tmp_path: Path) -> None:
     assert read_run(tmp_path).epoch_length is None
 
 
+def test_validation_set_may_have_the_name_val(tmp_path: Path) -> None:
+    metrics = {"val/loss": 0.5, "val/acc": 0.75, "hard/loss": 1.0, "hard/acc": 0.25, "val/time": 0.1}
+    file = write(tmp_path / "1/vis_data/scalars.json", [{"loss": 1.0, "lr": 0.1, "step": 4}, {**metrics, "step": 4}])
+    names = [series.name for series in read_run(file).series if series.mode == "val"]
+    assert names == ["val/loss", "val/acc", "hard/loss", "hard/acc"]
+
+
 def test_minus_one_of_coco_metrics_is_left_out(tmp_path: Path) -> None:
     none = {"coco/bbox_mAP": -1, "coco/bbox_mAP_l": -1.0, "coco/AR@100": -1, "score": -1, "mAPE": -1}
     train: Lines = [{"lr": 0.1, "loss": -1.0, "iter": 1, "step": 1}]

@@ -1,5 +1,6 @@
 """Reads the config given on the command line, and applies `--set` and `--cfg-options`."""
 
+import re
 from argparse import Namespace
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -7,6 +8,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from footplate.config import Config, ConfigDict
+
+_USES_RUNNER = re.compile(r"\bfootplate[\w.]*(?:\.| import .*)Runner\b")
+
+
+def has_script_as_config(arguments: Namespace) -> bool:
+    """Checks whether the config given in the arguments is a Python script that uses a Runner."""
+    path = Path(getattr(arguments, "config", None) or "")
+    is_python = path.suffix == ".py" and path.is_file()
+    return is_python and _USES_RUNNER.search(path.read_text("utf-8", "replace")) is not None
 
 
 def read_run_config(arguments: Namespace) -> "Config":

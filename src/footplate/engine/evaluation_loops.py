@@ -119,8 +119,7 @@ class _EvaluationLoop(BaseLoop):
         """
         runner, mode = self.runner, self.mode
         due = self.sets
-        if "train" in runner.phases:
-            training = runner.train_loop
+        if "train" in runner.phases and not (training := runner.train_loop).out_of_time:
             due = [dataset for dataset in self.sets if dataset.is_due(training.position, training.length)]
         self.left_out = tuple(dataset.name for dataset in self.sets if dataset not in due)
         runner.call_hook(f"before_{mode}")

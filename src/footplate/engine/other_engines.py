@@ -19,7 +19,7 @@ ELSEWHERE = {
     "fast_dev_run": "max_iters=1 instead of max_epochs, and a new work_dir",
     "gradient_clip_val": "optim_wrapper=dict(optimizer=..., clip_grad=dict(max_norm=...))",
     "hooks": "custom_hooks=[...]",
-    "limit_train_batches": "max_iters=... instead of max_epochs",
+    "limit_train_batches": "train_dataloader to a loader of a torch.utils.data.Subset",
     "log_every_n_steps": "default_hooks=dict(logger=dict(interval=...))",
     "logger": "visualizer=dict(vis_backends=[...])",
     "max_steps": "max_iters=...",

@@ -9,9 +9,11 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import SequenceMatcher
+from enum import Enum
 from functools import cache
 from typing import Any
 
+import torch
 from torch import nn
 
 from footplate.config import Config, as_plain
@@ -176,7 +178,9 @@ class ResolvedConfig:
 
 
 def _plain_hparams(value: Any, key: str = "hparams") -> Any:
-    """Returns hyperparameters as values that a config can contain. Paths become strings, and tuples become lists.
+    """Returns hyperparameters as values that a config can contain.
+
+    Paths, devices, dtypes and enum members become strings, and tuples become lists.
 
     Raises:
         ArgumentError: A value has another type.
@@ -186,6 +190,7 @@ def _plain_hparams(value: Any, key: str = "hparams") -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain_hparams(item, key) for item in value]
     value = os.fspath(value) if isinstance(value, os.PathLike) else plain_scalar(value)
+    value = str(value) if isinstance(value, (torch.device, torch.dtype, Enum)) else value
     if value is not None and type(value) not in SCALARS:
         raise ArgumentError(
             "'hparams' may contain only numbers, strings, booleans, None, lists and dicts",

@@ -17,7 +17,7 @@ from footplate.checkpoint.latest import find_latest
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
-from footplate.data import batches, build_dataloader, length_of, metainfo_of, restore_rng
+from footplate.data import batches, build_dataloader, capture_rng, length_of, metainfo_of, restore_rng
 from footplate.distributed import (
     broadcast_tensors,
     get_rank,
@@ -68,6 +68,7 @@ from footplate.records import (
     set_level,
 )
 from footplate.registry import RUNNERS
+from footplate.registry.scopes import set_default_scope
 from footplate.visualization import Visualizer, build_visualizer
 
 if TYPE_CHECKING:
@@ -272,6 +273,7 @@ class Runner:
         # Model: needs the seed and the device. Built last, so that errors in hook settings are reported sooner.
         self.model = self.wrap_model(model_wrapper_cfg, self.build_model(model))
         self.history = History(trained_model(self.model))
+        self._random = capture_rng()
 
     @classmethod
     def from_cfg(cls, cfg: Config | Mapping[str, Any], *, check: bool = False, **overrides: Any) -> "Runner":
@@ -311,6 +313,7 @@ class Runner:
         Returns:
             The model, or the `history` for a plain torch module, which is trained in place.
         """
+        self._make_current()
         with located(self.cfg), self.folder.buffered_log(), refusing_exits():
             warn_about_variables(self.cfg)
             if self.resolved.unrecorded:
@@ -391,6 +394,7 @@ class Runner:
         loader = self.test_dataloader if dataloader is None else self.build_dataloader(dataloader, self.seed)
         if loader is None:
             raise ArgumentError("predict needs a data loader, because the run has no test loop", key="dataloader")
+        self._make_current()
         self.load_or_resume(whole_model=True, for_training=False)
         was_training = self.model.training
         self.model.eval()
@@ -405,7 +409,15 @@ class Runner:
         finally:
             self.model.train(was_training)
 
+    def _make_current(self) -> None:
+        """Restores the state of the process after this runner was built, if it has built another one since."""
+        if MessageHub.get_current_instance() is not self.message_hub:
+            MessageHub.keep_instance(self.message_hub)
+            set_default_scope(self.sections["default_scope"])
+            restore_rng(self._random)
+
     def _evaluate(self, mode: str) -> dict[str, float]:
+        self._make_current()
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
         if loop is None:

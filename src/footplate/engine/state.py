@@ -241,8 +241,13 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
             for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
                 schedule.load_state_dict(saved)
                 if saved.get("end", schedule.end) != schedule.end:
-                    text = "%s was saved with end=%s and now has end=%s, so its values continue on a different curve."
-                    _logger.info(text, type(schedule).__name__, saved["end"], schedule.end)
+                    _logger.warning(
+                        "%s was saved with end=%s and now has end=%s, so its values continue on a different curve and "
+                        "may stay close to zero. To use the curve of the new length, set resume_settings='take'.",
+                        type(schedule).__name__,
+                        saved["end"],
+                        schedule.end,
+                    )
             continue
         current_types = ", ".join(type(schedule).__name__ for schedule in schedules) or "none"
         saved_types = ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none"

@@ -1,5 +1,6 @@
 """Hooks that use averaged weights for validation, testing and saving: EMAHook and ScheduleFreeHook."""
 
+import copy
 import logging
 from itertools import chain
 from typing import Any
@@ -57,7 +58,8 @@ class AveragedWeightsHook(Hook):
             raise CheckpointError(
                 f"the '{AVERAGED_STATE}' in the checkpoint is missing some of the model's weights", found=missing[0]
             )
-        checkpoint["state_dict"] = {name: saved[f"module.{name}"] for name in names}
+        training = {name: saved[f"module.{name}"] for name in names}
+        checkpoint["state_dict"] = _with_values(checkpoint["state_dict"], training)
 
 
 @HOOKS.register_module()
@@ -167,8 +169,9 @@ class EMAHook(AveragedWeightsHook):
             checkpoint[AVERAGED_STATE] = average
             return
         weights = checkpoint["state_dict"]
-        checkpoint[AVERAGED_STATE] = {**average, **{f"module.{name}": value for name, value in weights.items()}}
-        checkpoint["state_dict"] = {name: average[f"module.{name}"] for name in weights}
+        training = {f"module.{name}": value for name, value in weights.items()}
+        checkpoint["state_dict"] = _with_values(weights, {name: average[f"module.{name}"] for name in weights})
+        checkpoint[AVERAGED_STATE] = _with_values(average, training)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Discards the average. If the run resumes, restores the training weights and the average."""
@@ -179,7 +182,7 @@ class EMAHook(AveragedWeightsHook):
             return
         average = checkpoint["state_dict"]
         super().after_load_checkpoint(runner, checkpoint)
-        state = {**checkpoint[AVERAGED_STATE], **{f"module.{name}": value for name, value in average.items()}}
+        state = _with_values(checkpoint[AVERAGED_STATE], {f"module.{name}": value for name, value in average.items()})
         try:
             self.build_average(runner).load_state_dict(state, strict=self.strict_load)
         except RuntimeError as error:
@@ -295,4 +298,11 @@ def _optimizers(runner: Runner) -> list[Any]:
 
 def _weights(runner: Runner) -> dict[str, Any]:
     state = unwrap_model(runner.model).state_dict()
-    return {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
+    return _with_values(state, {name: value.clone() for name, value in state.items() if isinstance(value, Tensor)})
+
+
+def _with_values(state: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Returns a copy of a state dict with some values replaced. Unlike a new dict, it keeps the layer versions."""
+    state = copy.copy(state)
+    state.update(values)
+    return state

@@ -66,30 +66,34 @@ class LoggerHook(Hook):
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
         self.log_metric_by_epoch = log_metric_by_epoch
         self._rest_ends_at = -1  # the last iteration of an epoch or run, if it must be logged
-        self._recorded_start = ""
+        self._config_is_written = False
+        self._start: dict[str, Any] = {"kind": ""}
 
     def before_run(self, runner: Runner) -> None:
-        """Writes the config to the visualization backends."""
+        """Writes the config to the visualization backends, once: training changes the values of schedules."""
         self._json_name = f"{runner.timestamp}.json"
-        if is_main_process():
+        if is_main_process() and not self._config_is_written:
             runner.visualizer.add_config(runner.resolved.recorded(is_plain=runner.is_plain))
+            self._config_is_written = True
 
     def _record_start(self, runner: Runner, start: str) -> None:
         """Writes `start.json`, which `footplate analyze` and `report` need in order to interpret the log folder.
 
         A training run overwrites a file that an evaluation has written to the same folder.
         """
-        if not is_main_process() or self._recorded_start in ("train", "resume", start):
+        if not is_main_process() or self._start["kind"] in ("train", "resume", start):
             return
-        self._recorded_start = start
         trains = start in ("train", "resume")
-        facts = {
+        self._start = {
             "kind": start,
             "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
             "iteration": runner.iter,
             "epoch_length": length_of(runner.train_dataloader) if trains and runner.by_epoch else None,
         }
-        commit_bytes(os.path.join(runner.log_dir, "start.json"), json.dumps(facts).encode())
+        self._write_start(runner)
+
+    def _write_start(self, runner: Runner) -> None:
+        commit_bytes(os.path.join(runner.log_dir, "start.json"), json.dumps(self._start).encode())
 
     def before_val(self, runner: Runner) -> None:
         """Records the start of a validation run that is not part of training."""
@@ -126,6 +130,8 @@ class LoggerHook(Hook):
         average_over_ranks(runner.message_hub.log_scalars)
         tag, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
         runner.logger.info(line)
+        for history in runner.message_hub.histories_of("train").values():
+            history.mark()
         if is_main_process():
             runner.visualizer.add_scalars(tag, step=iteration, file_path=self._json_name)
 
@@ -166,7 +172,11 @@ class LoggerHook(Hook):
             self._add_metrics(runner, metrics)
 
     def after_train(self, runner: Runner) -> None:
-        """Logs the number of training samples that could not be read."""
+        """Logs the number of training samples that could not be read, and records whether training stopped early."""
+        loop = runner.train_loop
+        if is_main_process() and loop.stop_training and loop.position < loop.length:
+            self._start["stopped_by"] = "the time limit" if loop.out_of_time else "a hook"
+            self._write_start(runner)
         dataset = dataset_of(runner.train_dataloader)
         if skipped := count_skipped(dataset):
             share = f" ({skipped / len(dataset):.0%} of the training data)" if hasattr(dataset, "__len__") else ""

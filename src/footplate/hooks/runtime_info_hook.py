@@ -118,7 +118,7 @@ class RuntimeInfoHook(Hook):
         average_over_ranks(runner.message_hub.log_scalars)
         scalars = {}
         for name, history in runner.message_hub.histories_of("train").items():
-            if name not in _TIMES:
+            if name not in _TIMES and history.epoch_weight:
                 scalars[name] = history.current() if name in self._rates else history.mean("epoch")
         runner.history.add(epoch, iteration, scalars)
 

@@ -362,7 +362,7 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
         signature.bind(None, None, **dict.fromkeys(names))
     except TypeError as error:
         notes = [
-            "Write training_step(model, batch, optimizers, step). The last two arguments are optional.",
+            "Write training_step(model, batch, optimizer, step). The last two arguments are optional.",
             "The iteration number is step.iter.",
         ]
         raise ArgumentError(f"training_step cannot be called: {error}", key="training_step", notes=notes) from error

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from footplate.checks import read_tensor
+from footplate.checks import read_count, read_tensor
 from footplate.distributed import gather_objects, get_world_size
 
 Statistic = Callable[..., float]
@@ -93,11 +93,11 @@ class HistoryBuffer:
 
     @property
     def since_mark(self) -> int:
-        """The number of values added since the last `mark` or `load_state_dict`."""
+        """The number of values added since the last `mark`."""
         return self.total - self._marked
 
     def mark(self) -> None:
-        """Marks where the values of a validation or test run start."""
+        """Marks where the values of the next log line, or of a validation or test run, start."""
         self._marked = self.total
 
     def append(self, value: float | Tensor, count: float = 1) -> None:
@@ -107,8 +107,8 @@ class HistoryBuffer:
             value: The value, or the sum over `count` items.
             count: The number of items. `mean` divides by the sum of the counts.
         """
-        if isinstance(value, Tensor) and value.is_cpu:  # keeping many small tensors would fragment the heap
-            value = value.item()
+        if isinstance(value, Tensor):  # keeping many small CPU tensors would fragment the heap
+            value = value.item() if value.is_cpu else value.detach()
         if self._unread or isinstance(value, Tensor):
             self._unread.append(value)
         else:
@@ -149,6 +149,11 @@ class HistoryBuffer:
         totals = self._totals_of(window_size)
         return totals.sum / totals.weight if totals.weight else math.nan
 
+    @property
+    def epoch_weight(self) -> float:
+        """The sum of the counts in the `"epoch"` window."""
+        return self._totals_of("epoch").weight
+
     def min(self, window_size: int | str | None = None) -> float:
         """Returns the minimum over a window, or NaN if there are no values; see `mean`."""
         totals = self._totals_of(window_size)
@@ -183,6 +188,7 @@ class HistoryBuffer:
             "counts": torch.from_numpy(counts),
             "totals": torch.tensor(self._totals_of("global"), dtype=torch.float64),
             "epoch": torch.tensor(self._totals_of("epoch"), dtype=torch.float64),
+            "since_mark": self.since_mark,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -198,7 +204,7 @@ class HistoryBuffer:
         self._unread = []
         self.total = len(self._values)
         self._pending = 0
-        self.mark()
+        self._marked = self.total - read_count({"since_mark": 0, **state}, "since_mark")
 
     def _totals_of(self, window: int | str | None) -> _Totals:
         self._read()

@@ -165,7 +165,7 @@ class LogProcessor:
         return {**metrics, **(others if with_non_scalar else {}), **times}, line
 
     def _collect(self, runner: _LoggedRun, mode: str, *, times: bool = True) -> dict[str, Any]:
-        """Returns the current value, or the mean over the window, of each scalar in a phase."""
+        """Returns the current value, or the mean over the window, of each scalar in a phase that has new values."""
         tag: dict[str, Any] = {}
         histories = _histories(runner.message_hub, mode)
         metrics = {} if mode == "train" else getattr(getattr(runner, f"{mode}_loop", None), "metrics", {})
@@ -231,12 +231,8 @@ class LogProcessor:
 
 
 def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
-    """Returns the histories of a phase, keyed by name. For validation and test, skips histories without new values."""
-    return {
-        name: history
-        for name, history in hub.histories_of(mode).items()
-        if (len(history) if mode == "train" else history.since_mark)
-    }
+    """Returns the histories of a phase that have new values, keyed by name."""
+    return {name: history for name, history in hub.histories_of(mode).items() if history.since_mark}
 
 
 def _size(runner: _LoggedRun, mode: str) -> int:

@@ -215,7 +215,9 @@ def _text(run: Run, summary: dict[str, Any]) -> str:
     if summary["derived"]:
         rows.append(("note", f"the run does not record {' or '.join(summary['derived'])}; it was derived from the log"))
     rows += [("checkpoint", f"{name}, {format_bytes(size)}") for name, size in summary["checkpoints"].items()]
-    return f"{run.folder}: {summary['iterations']} iterations\n" + "".join(f"  {labeled(*row)}\n" for row in rows)
+    stopped = f", stopped early by {run.stopped_by}" if run.stopped_by else ""
+    head = f"{run.folder}: {summary['iterations']} iterations{stopped}\n"
+    return head + "".join(f"  {labeled(*row)}\n" for row in rows)
 
 
 def _position(run: Run, iteration: float) -> str:

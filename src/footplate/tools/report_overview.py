@@ -78,7 +78,8 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
           of the metric between the last two validation runs, or 0 with fewer than three runs. None if the run does not
           have the metric.
         - `sets`: the headline metric on each validation set at the best iteration. Empty if there is only one set.
-        - `state`: the number of completed iterations, the planned number or None, and whether the run is finished.
+        - `state`: the number of completed iterations, the planned number or None, whether the run is finished, and
+          what stopped it early; see `run_state`.
         - `fit`: whether the run overfits; see `judge_fit`.
         - `use`: the checkpoint to use and a command that predicts with it, or None.
         - `device`: the accelerator, or "CPU", or "" if unknown.
@@ -124,6 +125,7 @@ def _headline_facts(run: Run, headline: Series, rule: Rule) -> Data:
 def run_state(run: Run) -> Data:
     """Returns the completed (`done`) and `planned` iterations (None if unknown), and whether the run is `finished`.
 
+    `stopped_by` is what ended training early, or "".
     `done` is the highest iteration among the scalars and checkpoint names.
     """
     units = {"iter": 1, "epoch": run.epoch_length or 0}
@@ -136,7 +138,8 @@ def run_state(run: Run) -> Data:
             total = section.get(key) if isinstance(section, Mapping) else None
             if isinstance(total, int) and total * unit > 0:
                 planned = planned or total * unit
-    return {"done": done, "planned": planned, "finished": planned is not None and done >= planned}
+    finished = planned is not None and done >= planned
+    return {"done": done, "planned": planned, "finished": finished, "stopped_by": run.stopped_by}
 
 
 def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
@@ -146,11 +149,12 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
     so the command is `footplate export` instead. If the config does not describe the model either, the command is
     Python code that loads the weights. Returns None if the run has no checkpoints.
     """
-    prefix = best_prefix(headline)
+    # A log line does not show whether "val/acc" belongs to a single validation set with the name "val".
+    prefixes = best_prefix(headline), best_prefix(f"val/{headline}")
     best = [
         file
         for file in run.checkpoints
-        if file.name.startswith(prefix) and _SAVED.fullmatch(file.name.removeprefix(prefix))
+        if any(file.name.startswith(start) and _SAVED.fullmatch(file.name.removeprefix(start)) for start in prefixes)
     ]
     others = [file for file in run.checkpoints if not file.name.startswith(BEST)]
     candidates = best or [file for file in others if _SAVED.fullmatch(file.name)] or others  # not an exported `.pt`

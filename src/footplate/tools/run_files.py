@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from footplate.config import Config, read_recorded
 from footplate.errors import ConfigError
+from footplate.messages import one_line
 
 _logger = logging.getLogger("footplate.tools")
 
@@ -70,6 +71,7 @@ class Start(NamedTuple):
     time: str = ""  # in UTC
     iteration: int = 0  # the completed iterations, or the iteration of the evaluated checkpoint
     epoch_length: int | None = None  # in iterations; None if the run does not count epochs
+    stopped_by: str = ""  # "a hook" or "the time limit" if it ended training early
 
     @property
     def trains(self) -> bool:
@@ -96,6 +98,7 @@ def read_start(folder: Path) -> Start:
             time=time.isoformat(timespec="microseconds"),
             iteration=int(record["iteration"]),
             epoch_length=None if length is None else int(length),
+            stopped_by=one_line(str(record.get("stopped_by", ""))),
         )
     return Start(folder)
 

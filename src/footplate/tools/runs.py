@@ -16,6 +16,7 @@ from footplate.errors import DataError
 from footplate.messages import list_names, nearest, one_line, pluralize
 from footplate.metric_names import is_undefined
 from footplate.tools.run_files import (
+    Start,
     config_of,
     environment_of,
     in_order,
@@ -90,6 +91,7 @@ class Run(NamedTuple):
     warnings: list[str]  # logged warnings and errors with their times, and warnings about the records themselves
     derived: list[str]  # the facts that were derived from the log because the run does not record them
     checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
+    stopped_by: str = ""  # "a hook" or "the time limit" if it ended training early
 
     def find(self, name: str, mode: str | None = None) -> Series | None:
         """Returns the first series with the given name and mode (any mode if None), or None if none exists."""
@@ -112,7 +114,8 @@ def read_run(path: str | Path) -> Run:
     series = _series(lines)
     if not series:
         raise DataError(f"there are no finite scalars in '{path}'")
-    starts = [start.folder for start in starts_of(folder)] if path.is_dir() else [folder]
+    recorded = starts_of(folder) if path.is_dir() else [Start(folder)]
+    starts = [start.folder for start in recorded]
     warnings = _warnings(folder)
     diverged = [
         f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
@@ -134,6 +137,7 @@ def read_run(path: str | Path) -> Run:
         warnings=warnings,
         derived=derived,
         checkpoints=_checkpoints(folder),
+        stopped_by=recorded[-1].stopped_by if recorded else "",
     )
 
 
@@ -307,12 +311,15 @@ def _derive_epoch_length(lines: Iterable[LogLine]) -> int | None:
     return None if counts_run else int(max(steps))
 
 
-def _series(lines: Iterable[LogLine]) -> list[Series]:
+def _series(lines: Sequence[LogLine]) -> list[Series]:
+    # If another validation set has the same metric, "val/acc" belongs to a set with the name "val".
+    labels = ((line, *label.partition("/")) for line in lines for label in line)
+    of_val_set = {f"val/{rest}" for line, name, _, rest in labels if name != "val" and f"val/{rest}" in line}
     points: dict[tuple[str, str], list[Point]] = {}
     last_nonfinite: dict[tuple[str, str], float] = {}
     for line in lines:
         for label, value in line.items():
-            name = label.removeprefix(f"{line['mode']}/")
+            name = label if label in of_val_set else label.removeprefix(f"{line['mode']}/")
             if name in _POSITION:
                 continue
             if line["mode"] != "train" and (name in _TIMES or is_undefined(name, value)):

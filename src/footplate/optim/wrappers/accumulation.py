@@ -62,8 +62,8 @@ class Accumulation:
 
         Args:
             model: The model. If gradients are accumulated, logs whether it contains batch normalization layers.
-            init_counts: The number of losses so far.
-            max_counts: The number of losses in the whole run, or -1 if unknown.
+            init_counts: The number of iterations so far, each of which is assumed to have one loss.
+            max_counts: The number of iterations in the whole run, or -1 if unknown.
         """
         count = self._accumulative_counts
         if self._losses_per_iteration is None:

@@ -4,10 +4,11 @@ const headline = data.headline;
 const metricName = headline ? headline.name : "";
 const [leader] = data.runs; // the best run is first
 
-const stateOf = ({ done, planned, finished }) => {
+const stateOf = ({ done, planned, finished, stopped_by }) => {
   if (finished) return { short: "finished", text: `${whole(done)} iterations` };
-  if (planned == null) return { short: `${whole(done)} iterations`, text: "planned length unknown" };
-  return { short: "not finished", text: `${whole(done)} of ${whole(planned)} iterations` };
+  if (planned == null && !stopped_by) return { short: `${whole(done)} iterations`, text: "planned length unknown" };
+  const text = `${whole(done)} of ${planned == null ? "unknown" : whole(planned)} iterations`;
+  return stopped_by ? { short: "stopped early", text: `by ${stopped_by}, ${text}` } : { short: "not finished", text };
 };
 const timeOf = (run) => (run.time ? duration(run.time.total) : "–");
 const costText = (run) => [
