@@ -127,14 +127,19 @@ class DieOnce(Hook):
 """
 
 
+def prepared(folder: Path, hook: str) -> dict[str, str]:
+    """Writes a config with the hook and returns the environment of the command."""
+    (folder / "my_hook.py").write_text(hook)
+    text = TINY.replace('["tests.support"]', '["tests.support", "my_hook"]')
+    (folder / "tiny.py").write_text(text.replace('dict(type="Witness")', 'dict(type="DieOnce")'))
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
 @pytest.mark.timeout(120)
 def test_error_of_a_rank_is_printed_once_and_is_one_document(tmp_path: Path) -> None:
-    (tmp_path / "my_hook.py").write_text(_HOOK.replace("os.kill(os.getpid(), signal.SIGKILL)", "raise ValueError(7)"))
-    text = TINY.replace('["tests.support"]', '["tests.support", "my_hook"]')
-    (tmp_path / "tiny.py").write_text(text.replace('dict(type="Witness")', 'dict(type="DieOnce")'))
+    env = prepared(tmp_path, _HOOK.replace("os.kill(os.getpid(), signal.SIGKILL)", "raise ValueError(7)"))
     words = ["train", "tiny.py", "--work-dir", "work", "--no-preflight", "--nproc", "2", "--json"]
-    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "footplate", *words, "--set", "log_level=ERROR"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     lines = [
@@ -154,12 +159,9 @@ def test_error_of_a_rank_is_printed_once_and_is_one_document(tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_restart_resumes_and_signal_to_the_launcher_saves_once(tmp_path: Path) -> None:
-    (tmp_path / "my_hook.py").write_text(_HOOK)
-    text = TINY.replace('["tests.support"]', '["tests.support", "my_hook"]')
-    (tmp_path / "tiny.py").write_text(text.replace('dict(type="Witness")', 'dict(type="DieOnce")'))
+    env = prepared(tmp_path, _HOOK)
     words = ["train", "tiny.py", "--work-dir", "work", "--no-preflight", "--nproc", "2", "--max-restarts", "1"]
     command = [sys.executable, "-m", "footplate", *words, "--set", "train_cfg.max_iters=100000"]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     with open(tmp_path / "said", "w") as said:
         process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=said, stderr=said)
     until = time.monotonic() + 120
@@ -178,12 +180,8 @@ def test_restart_resumes_and_signal_to_the_launcher_saves_once(tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_killed_rank_is_one_document(tmp_path: Path) -> None:
-    (tmp_path / "my_hook.py").write_text(_HOOK.replace("(1, 7,", "(1, 0,"))
-    text = TINY.replace('["tests.support"]', '["tests.support", "my_hook"]')
-    (tmp_path / "tiny.py").write_text(text.replace('dict(type="Witness")', 'dict(type="DieOnce")'))
+    env = prepared(tmp_path, _HOOK.replace("(1, 7,", "(1, 0,"))
     command = [sys.executable, "-m", "footplate", "train", "tiny.py", "--no-preflight", "--nproc", "2", "--json"]
-    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     error = json.loads(done.stdout)["error"]
     assert (done.returncode, error["type"], error["exit_code"]) == (137, "RankError", 137)

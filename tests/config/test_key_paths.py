@@ -5,11 +5,13 @@ import pytest
 from footplate.config import Config
 from footplate.errors import ConfigError
 
+A = dict(b=1, l=[dict(x=1), dict(x=2)], t=(1, 2))
+
 
 def config() -> Config:
     return Config(
         dict(
-            a=dict(b=1, l=[dict(x=1), dict(x=2)], t=(1, 2)),
+            a=A,
             s="q",
             n=None,
             keys={"p.q": dict(r=1), 3: "three"},
@@ -20,12 +22,12 @@ def config() -> Config:
 @pytest.mark.parametrize(
     ("options", "key", "value"),
     [
-        ({"a.b": 2, "a.c.d": 3}, "a", dict(b=2, l=[dict(x=1), dict(x=2)], t=(1, 2), c=dict(d=3))),
-        ({"a.l.0.x": 5}, "a", dict(b=1, l=[dict(x=5), dict(x=2)], t=(1, 2))),
-        ({"a.l[1].y": 5}, "a", dict(b=1, l=[dict(x=1), dict(x=2, y=5)], t=(1, 2))),
-        ({"a.l": {"1": dict(y=9)}}, "a", dict(b=1, l=[dict(x=1), dict(x=2, y=9)], t=(1, 2))),
-        ({"a.l.0": dict(_delete_=True, w=1)}, "a", dict(b=1, l=[dict(w=1), dict(x=2)], t=(1, 2))),
-        ({"a.t.1": 5}, "a", dict(b=1, l=[dict(x=1), dict(x=2)], t=(1, 5))),
+        ({"a.b": 2, "a.c.d": 3}, "a", {**A, "b": 2, "c": dict(d=3)}),
+        ({"a.l.0.x": 5}, "a", {**A, "l": [dict(x=5), dict(x=2)]}),
+        ({"a.l[1].y": 5}, "a", {**A, "l": [dict(x=1), dict(x=2, y=5)]}),
+        ({"a.l": {"1": dict(y=9)}}, "a", {**A, "l": [dict(x=1), dict(x=2, y=9)]}),
+        ({"a.l.0": dict(_delete_=True, w=1)}, "a", {**A, "l": [dict(w=1), dict(x=2)]}),
+        ({"a.t.1": 5}, "a", {**A, "t": (1, 5)}),
         ({"keys.p.q.r": 2}, "keys", {"p.q": dict(r=2), 3: "three"}),
         ({"keys.'new.key'.r": 2}, "keys", {"p.q": dict(r=1), 3: "three", "new.key": dict(r=2)}),
         ({"keys.3": 2}, "keys", {"p.q": dict(r=1), 3: 2}),

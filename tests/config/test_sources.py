@@ -87,10 +87,6 @@ def test_first_generation_base_in_another_package_has_no_scopes(package: Path) -
     assert Config.fromfile(package / "main.py").to_dict() == {"data": {"train": {"type": "Old"}}}
 
 
-def test_config_of_a_package_is_loaded_by_name(package: Path) -> None:
-    assert Config.fromfile("fp_pkg::_base_/runtime.py").to_dict() == {"work_dir": "x"}
-
-
 @pytest.mark.parametrize("module", ["fp_pkg.configs.new", "fp_pkg.configs._base_.runtime"])
 def test_pure_python_bases_are_found_as_modules(package: Path, module: str) -> None:
     (package / "main.py").write_text(f"with read_base():\n    from {module} import *\n")
