@@ -73,14 +73,6 @@ def test_pointer_leads_to_a_different_folder(tmp_path: Path, make_state: State) 
     assert find_latest(tmp_path / "work") == newer
 
 
-def test_wrong_clock_does_not_select_an_older_checkpoint(tmp_path: Path, make_state: State) -> None:
-    newest, older = tmp_path / "iter_9.pth", tmp_path / "iter_5.pth"
-    save_checkpoint(make_state(9), newest)
-    save_checkpoint(make_state(5), older)
-    write_pointer(tmp_path, newest)
-    assert list_candidates(tmp_path) == [str(newest), str(older)]
-
-
 def test_pointer_to_a_missing_file_is_ignored(tmp_path: Path, make_state: State) -> None:
     write_pointer(tmp_path, tmp_path / "gone" / "iter_9.pth")
     assert find_latest(tmp_path) is None
@@ -93,13 +85,6 @@ def test_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:
     assert find_latest(tmp_path / "nope") is None
     assert read_pointer(tmp_path) is None
     assert list_candidates("memory://nothing-here") == []
-
-
-def test_remote_folders_are_searched(make_state: State) -> None:
-    save_checkpoint(make_state(1), "memory://finding/iter_1.pth")
-    save_checkpoint(make_state(2), "memory://finding/iter_2.pth")
-    write_pointer("memory://finding", "memory://finding/iter_2.pth")
-    assert find_latest("memory://finding") == "memory://finding/iter_2.pth"
 
 
 def _begun(make_state: State, folder: Path, *numbers: int) -> None:

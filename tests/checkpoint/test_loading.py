@@ -89,17 +89,9 @@ def test_content_that_is_not_a_dict_is_rejected(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "a.pth")
 
 
-class _Trap:
-    def __reduce__(self) -> Any:
-        return os.mkdir, (self.path,)
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-
 def test_trust_is_a_decision_that_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trap, path = tmp_path / "sprung", str(tmp_path / "a.pth")
-    torch.save({"trap": _Trap(str(trap))}, path)
+    torch.save({"trap": Opener(trap)}, path)
     with caplog.at_level(logging.INFO):
         loaded = load_checkpoint(path)
     assert isinstance(loaded["trap"], OpaqueObject)

@@ -1,5 +1,5 @@
 import enum
-from collections import OrderedDict, defaultdict, deque, namedtuple
+from collections import OrderedDict, deque, namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,13 @@ class Number(enum.IntEnum):
     ("value", "expected"),
     [
         (np.float64(0.5), 0.5),
-        (np.int32(3), 3),
         (np.bool_(True), True),
         (np.str_("a"), "a"),
         (Settings(a=Settings(b=1)), {"a": {"b": 1}}),
-        (defaultdict(list, a=[1]), {"a": [1]}),
         (OrderedDict(a=1), OrderedDict(a=1)),
         (Pair(1, [2]), (1, [2])),
         (deque([1, 2]), [1, 2]),
         (Number.ONE, 1),
-        (torch.Size([2, 3]), (2, 3)),
         ({1, "a"}, {1, "a"}),
         ({(1, np.int64(2)): 0, np.int64(3): 1}, {(1, 2): 0, 3: 1}),
         (np.array(["a", "bb"]), ["a", "bb"]),
@@ -65,11 +62,9 @@ def test_arrays_become_tensors(dtype: str) -> None:
     ("state", "key"),
     [
         ({"a": {"b": [1, object()]}}, "a.b[1]"),
-        ({"a": (lambda: 0,)}, "a[0]"),
         ({"hooks": {"x": frozenset({1})}}, "hooks.x"),
         ({"a": np.array([{}], dtype=object)}, "a"),
         ({"a": torch.eye(2).to_sparse()}, "a"),
-        ({"a": torch.empty(1, device="meta")}, "a"),
     ],
 )
 def test_unsupported_value_raises_an_error_with_its_key(state: dict[str, Any], key: str) -> None:

@@ -101,12 +101,12 @@ def test_full_disk_is_named_and_keeps_the_previous_checkpoint(folder: Path, monk
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    before = _held(folder)
+    before = bytes_in(folder)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(CheckpointError, match=r"cannot save '.*iter_8\.sharded': No space left on device"):
             save(folder)
-    assert _held(folder) == before
+    assert bytes_in(folder) == before
 
 
 def test_latest_complete_checkpoint_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -229,17 +229,17 @@ def _save_as_a_run(folder: Path) -> None:
     save_shards(rest, parts.items(), str(folder))
 
 
-def _held(folder: Path) -> dict[str, bytes]:
+def bytes_in(folder: Path) -> dict[str, bytes]:
     return {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
 
 
 def test_removing_a_linked_folder_removes_only_the_link(folder: Path) -> None:
     target = _moved_and_linked(folder)
-    before = _held(target)
+    before = bytes_in(target)
     assert verify(folder) == verify(target)
     remove_checkpoint(f"{folder}/")
     assert not folder.is_symlink()
-    assert _held(target) == before
+    assert bytes_in(target) == before
     remove_checkpoint(folder)
 
 
@@ -257,21 +257,21 @@ def test_unknown_folders_are_kept(folder: Path) -> None:
     (run / "died.sharded").mkdir()
     (run / "died.sharded/rank_0-0a1b2c3d.pth").write_text("half")
     (run / "died.sharded/.state.pth.0a1b2c3d.partial").write_text("half")
-    before = {name: held for name, held in _held(run).items() if not name.startswith("died")}
+    before = {name: held for name, held in bytes_in(run).items() if not name.startswith("died")}
     remove_unfinished(str(run))
     assert not (run / "died.sharded").exists()
-    assert _held(run) == before
+    assert bytes_in(run) == before
     assert (run / "empty.sharded").is_dir()
     for name in ("thesis", "named"):
         remove_checkpoint(run / f"{name}.sharded")
-    assert _held(run) == before
+    assert bytes_in(run) == before
 
 
 def test_unknown_files_in_a_checkpoint_are_kept(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine")
     _save_as_a_run(folder)
     remove_checkpoint(folder)
-    assert _held(folder) == {"notes.txt": b"mine"}
+    assert bytes_in(folder) == {"notes.txt": b"mine"}
 
 
 class Net(nn.Module):

@@ -43,9 +43,7 @@ def test_encoded_masks_are_decoded_to_equal_masks() -> None:
             [[0, 0, 1e9, 0, 1e9, 1e9]],
             r"a segmentation polygon has a point far outside its image of size \(6, 8\)",
         ),
-        ([[0, 0, float("nan"), 0, 1, 1]], "a segmentation polygon has a point far outside its image"),
         ({"size": [6, 8], "counts": "zzzz"}, "cannot be decoded"),
-        (encode_mask(SQUARE[:5]), r"size \(5, 8\) does not match an image of size \(6, 8\)"),
     ],
 )
 def test_invalid_segmentations_are_refused(segmentation: Any, message: str) -> None:

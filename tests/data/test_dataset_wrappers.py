@@ -99,12 +99,6 @@ def test_samples_of_rare_categories_are_repeated(threshold: float) -> None:
     assert max(times) == {0.1: 1, 1.0: 3}[threshold]
 
 
-def test_a_lazy_balanced_dataset_is_initialized_at_first_use() -> None:
-    dataset = ClassBalancedDataset(section([0], [0], [0], [1], lazy_init=True), 1.0, lazy_init=True)
-    assert dataset[-1]["cats"] == [1]
-    assert len(dataset) == 8
-
-
 def test_a_subclass_of_concat_dataset_needs_no_call_of_the_constructor() -> None:
     class Different(ConcatDataset):
         """Accepts datasets whose metadata differs, as the class of a code base does."""

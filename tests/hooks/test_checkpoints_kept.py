@@ -9,6 +9,7 @@ import torch
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint, save_checkpoint, verify
+from tests.checkpoint.test_sharded import bytes_in
 from tests.support import settings
 
 
@@ -32,10 +33,6 @@ def _rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     save_checkpoint(content, path)
 
 
-def _files(folder: Path) -> dict[str, bytes]:
-    return {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
-
-
 def _plant(work: Path) -> dict[str, bytes]:
     """Adds user files to a work_dir, some with names of checkpoints."""
     (work / "epoch_90.sharded").mkdir()
@@ -46,7 +43,7 @@ def _plant(work: Path) -> dict[str, bytes]:
     save_checkpoint({"state_dict": {"a": torch.ones(1)}}, work / "model_final.pth")
     save_checkpoint({"state_dict": {"a": torch.ones(1)}}, work / "best_of_all.pth")
     (work / "epoch_94.pth").symlink_to(work / "thesis.txt")
-    return _files(work)
+    return bytes_in(work)
 
 
 _NAMES = [
@@ -58,7 +55,7 @@ _NAMES = [
 def test_foreign_files_listed_in_a_checkpoint_are_kept(tmp_path: Path) -> None:
     work = tmp_path / "work"
     _run(work, 2)
-    before = _files(work)
+    before = bytes_in(work)
     planted = {name: data for name, data in _plant(work).items() if name not in before}
     (tmp_path / "outside.pth").write_text("mine")
 
@@ -68,7 +65,7 @@ def test_foreign_files_listed_in_a_checkpoint_are_kept(tmp_path: Path) -> None:
 
     _rewritten(work / "epoch_2.pth", change)
     _run(work, 4, resume=True)
-    left = _files(work)
+    left = bytes_in(work)
     assert {name: left.get(name) for name in planted} == planted
     assert (work / "epoch_91.pth").is_dir()
     assert (work / "epoch_94.pth").is_symlink()
