@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,14 @@ from footplate.engine import EVENTS, Hook
 from footplate.evaluation import BaseMetric
 from footplate.models import BaseModel
 from footplate.registry import DATASETS, HOOKS, METRICS, MODELS
+
+
+def free_port() -> int:
+    """Returns a port of this machine that no program uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def summation_tolerance(terms: int) -> float:

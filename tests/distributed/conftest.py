@@ -1,7 +1,6 @@
 import multiprocessing
 import os
 import pickle
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from footplate.distributed import initialize
+from tests.support import free_port
 
 OnRanks = Callable[..., list[Any]]
 
@@ -35,9 +35,7 @@ def on_ranks(tmp_path: Path) -> OnRanks:
     """Calls a function on several ranks in processes of their own and returns their results."""
 
     def call(world: int, function: Callable[..., Any], *args: Any) -> list[Any]:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         context = multiprocessing.get_context("fork")
         ranks = [context.Process(target=_run, args=(r, world, port, tmp_path, function, args)) for r in range(world)]
         for process in ranks:

@@ -4,7 +4,6 @@ import faulthandler
 import os
 import re
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from footplate.cli.main import main
 from footplate.distributed import failures, get_rank
 from footplate.registry import HOOKS, MODELS
 from tests.faults.processes import end, fork
-from tests.support import TINY, ToyModel
+from tests.support import TINY, ToyModel, free_port
 
 _MOST_SECONDS = 10.0
 _IGNORED = re.compile(r"^\[| - INFO - |^(log|last checkpoint|curves|report): ")  # messages of gloo, and paths
@@ -69,9 +68,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def _start(folder: Path, world: int, *changes: str, **env: str) -> list[int]:
     """Forks ranks that train by the command line, with output in `output_N` of the folder."""
     (folder / "tiny.py").write_text(TINY)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
 
     def train(rank: int) -> int:
         faulthandler.disable()  # pytest's

@@ -5,7 +5,6 @@ import random
 import select
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from footplate.engine import resume_plan, state
 from tests.faults.processes import end, fork
 from tests.faults.row import Fault, Finding, Trial
 from tests.faults.runs import first_difference, outcome
-from tests.support import loader, settings
+from tests.support import free_port, loader, settings
 
 WORLD = 8
 _MOST_SECONDS = 10.0
@@ -110,7 +109,7 @@ class RankTrials:
     def _start(self, place: Path, fault: Fault | None) -> list[int]:
         """Starts all ranks, and returns their processes once each has started training or ended."""
         reader, writer = os.pipe()
-        port = _free_port()
+        port = free_port()
         hooks = [Told(writer, place / f"begun_{rank}") for rank in range(WORLD)]
         works = [_training(place, rank, port, hook, fault) for rank, hook in enumerate(hooks)]
         processes = [fork(work, place / f"{rank}.log") for rank, work in enumerate(works)]
@@ -175,13 +174,6 @@ def _await(processes: list[int], patience: float = _PATIENCE) -> tuple[float, li
     begun = time.monotonic()
     codes = [end(process, max(0.1, begun + patience - time.monotonic())) for process in processes]
     return time.monotonic() - begun, codes
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _await_save(work_dir: Path, into_it: float) -> bool:

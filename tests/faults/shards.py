@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from footplate.registry import TRANSFORMS
 from tests.data.shards import write_shards
 from tests.faults.processes import end, fork
 from tests.faults.row import Fault, Finding, Trial
-from tests.support import settings
+from tests.support import free_port, settings
 
 _SIZES = (37, 64, 5, 50, 48, 33)  # samples per shard
 _SAMPLES = sum(_SIZES)
@@ -103,9 +102,7 @@ class ShardTrials:
         return Finding(wrong and f"{wrong}; processes and workers: {layouts}", {"kills": float(killed)})
 
     def _start(self, place: Path, seed: int, world: int, workers: int, fault: Fault | None) -> list[int]:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         shards = "memory://shards" if seed % 2 else str(self._folder / "data")
 
         def make_dataset() -> Any:

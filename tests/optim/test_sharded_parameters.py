@@ -1,7 +1,6 @@
 """Optimizer wrappers with sharded parameters."""
 
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.multiprocessing.spawn import spawn
 
 from footplate.optim import build_optim_wrapper
+from tests.support import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -76,8 +76,6 @@ def _work(rank: int, port: int, folder: str) -> None:
 
 
 def test_two_ranks_step_like_one_process(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     spawn(_work, args=(port, str(tmp_path)), nprocs=WORLD)  # type: ignore[no-untyped-call]
     assert len(list(tmp_path.iterdir())) == WORLD

@@ -15,7 +15,7 @@ class Library:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
-        self.config = SimpleNamespace(update=lambda values: self.calls.append(("config", values)))
+        self.config = SimpleNamespace(update=lambda values, **_: self.calls.append(("config", values)))
 
     def init(self, **settings: Any) -> "Library":
         self.calls.append(("init", settings))

@@ -86,19 +86,6 @@ def test_statistics_equal_those_of_a_list_before_and_after_resuming(capacity: in
     check(resumed, plain)
 
 
-def test_epoch_and_global_stay_exact_beyond_the_capacity() -> None:
-    history = HistoryBuffer(max_length=4)
-    for value in range(10):
-        history.append(float(value))
-    history.start_epoch()
-    for value in range(100, 110):
-        history.append(float(value))
-    assert (history.mean("epoch"), history.min("epoch"), history.max("epoch")) == (104.5, 100.0, 109.0)
-    assert (history.mean("global"), history.min("global"), history.max("global")) == (54.5, 0.0, 109.0)
-    assert history.data[0].tolist() == [106.0, 107.0, 108.0, 109.0]
-    assert history.mean(100) == 107.5
-
-
 def test_statistics_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HistoryBuffer, "_registered", {})
     history = HistoryBuffer()

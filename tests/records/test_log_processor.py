@@ -160,22 +160,11 @@ def test_malformed_rule_is_refused(rules: Any, key: str, says: str) -> None:
     assert caught.value.key == key
 
 
-@pytest.mark.parametrize(
-    ("rule", "says"),
-    [
-        (
-            {"data_src": "los", "method_name": "mean"},
-            "A rule in custom_cfg reads 'los', which training does not record. Did you mean 'loss'?",
-        ),
-    ],
-)
-def test_unmatched_rule_is_a_single_warning(
-    runner: Any, caplog: pytest.LogCaptureFixture, rule: dict[str, Any], says: str
-) -> None:
-    processor = LogProcessor(custom_cfg=[rule])
+def test_unmatched_rule_is_a_single_warning(runner: Any, caplog: pytest.LogCaptureFixture) -> None:
+    processor = LogProcessor(custom_cfg=[{"data_src": "los", "method_name": "mean"}])
     for _ in range(2):
         processor.get_log_after_iter(runner, 9, "train")
-    assert caplog.messages == [says]
+    assert caplog.messages == ["A rule in custom_cfg reads 'los', which training does not record. Did you mean 'loss'?"]
 
 
 def recorded(count: int) -> MessageHub:

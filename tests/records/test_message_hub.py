@@ -13,10 +13,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> MessageHub:
     return MessageHub.get_instance("run")
 
 
-def test_current_hub_is_that_of_the_run(hub: MessageHub) -> None:
-    assert MessageHub.get_current_instance() is MessageHub.get_instance("run") is hub
-
-
 @pytest.mark.parametrize("value", [torch.zeros(2), "1.5", [1.5]])
 def test_invalid_scalars(hub: MessageHub, value: Any) -> None:
     with pytest.raises(ArgumentError, match="the scalar 'train/loss' must be a single number"):
@@ -34,14 +30,6 @@ def test_unknown_scalar_is_a_key_error(hub: MessageHub) -> None:
     hub.update_scalar("train/loss", 1.0)
     with pytest.raises(KeyError, match="train/los"):
         hub.get_scalar("train/los")
-
-
-def test_infos_keep_their_latest_value(hub: MessageHub) -> None:
-    hub.update_info("epoch", 1)
-    hub.update_info_dict({"epoch": 2, "stage": "train"})
-    assert hub.runtime_info == {"epoch": 2, "stage": "train"}
-    assert (hub.get_info("epoch"), hub.get_info("x"), hub.get_info("x", 7)) == (2, None, 7)
-    assert (hub.pop_info("stage"), hub.pop_info("stage", "none")) == ("train", "none")
 
 
 def test_state_for_a_resumed_run(hub: MessageHub) -> None:

@@ -15,45 +15,9 @@ from footplate.registry import VISBACKENDS
 from tests.support import settings
 
 
-@VISBACKENDS.register_module(force=True)
-class FailingBackend(BaseVisBackend):
-    """Fails with every call, or from the second call of a method on."""
-
-    def __init__(self, save_dir: str | None = None, method: str = "", spared: int = 0) -> None:
-        super().__init__(save_dir)
-        self._method, self._spared = method, spared
-
-    def _called(self, method: str) -> None:
-        if method == self._method:
-            self._spared -= 1
-            if self._spared < 0:
-                raise ConnectionError("the server is gone")
-
-    def add_scalars(self, *args: Any, **kwargs: Any) -> None:
-        self._called("add_scalars")
-
-    def close(self) -> None:
-        self._called("close")
-
-
 def lines(runner: Runner) -> list[int]:
     text = Path(runner.log_dir, "vis_data/scalars.json").read_text()
     return [json.loads(line)["step"] for line in text.splitlines()]
-
-
-@pytest.mark.parametrize(("method", "spared"), [("add_scalars", 3), ("close", 0)])
-def test_training_continues(tmp_path: Path, caplog: pytest.LogCaptureFixture, method: str, spared: int) -> None:
-    failing = {"type": "FailingBackend", "method": method, "spared": spared}
-    writers: list[dict[str, Any]] = [failing, {"type": "LocalVisBackend"}]
-    hooks = {"logger": {"interval": 2}, "checkpoint": None}
-    cfg = settings(tmp_path, by_epoch=False, default_hooks=hooks, visualizer={"vis_backends": writers})
-    runner = Runner(**cfg)
-    runner.train()
-    assert runner.iter == 12
-    assert lines(runner) == [2, 4, 4, 6, 8, 8, 10, 12, 12]
-    warned = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
-    assert len(warned) == 1
-    assert warned[0].startswith(f"The writer 'FailingBackend' failed in {method} (ConnectionError: the server is gone)")
 
 
 def test_full_disk_leaves_complete_lines(

@@ -8,17 +8,13 @@ import pytest
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.base_curve import Curve
 from footplate.optim.schedules.curves import (
-    Constant,
     CosineAnnealing,
     CosineRestart,
     Cycle,
-    Exponential,
     Linear,
     MultiStep,
     OneCycle,
-    Poly,
     QuadraticWarmup,
-    Step,
 )
 
 
@@ -34,15 +30,8 @@ def walk(curve: Curve, span: int, base: float = 1.0) -> list[float]:
 @pytest.mark.parametrize(
     ("curve", "span", "values"),
     [
-        (Constant(0.5), 3, [0.5, 0.5, 1.0]),
-        (Linear(0.25), 4, [0.25, 0.5, 0.75, 1.0]),
-        (Exponential(0.5), 4, [1.0, 0.5, 0.25, 0.125]),
-        (Step(2, 0.5), 5, [1.0, 1.0, 0.5, 0.5, 0.25]),
         (MultiStep([1, 3, 3], 0.5), 4, [1.0, 0.5, 0.5, 0.125]),
-        (Poly(power=2.0, eta_min=0.5), 3, [1.0, 0.625, 0.5]),
-        (CosineAnnealing(T_max=2, eta_min=0.5), 3, [1.0, 0.75, 0.5]),
         (CosineAnnealing(T_max=2, eta_min_ratio=0.5), 3, [1.0, 0.75, 0.5]),
-        (CosineRestart([2, 2], [1, 0.5]), 5, [1.0, 0.5, 0.5, 0.25, 0.25]),
         (QuadraticWarmup(), 4, [1 / 16, 4 / 16, 9 / 16, 1.0]),
         (OneCycle(eta_max=1.0, total_steps=10, pct_start=0.5, div_factor=4.0, anneal_strategy="linear"), 1, [0.25]),
         (OneCycle(eta_max=1.0, total_steps=2, pct_start=1.0), 3, [0.04, 1.0, 1.0]),
@@ -56,9 +45,7 @@ def test_values_at_each_position(curve: Curve, span: int, values: list[float]) -
 @pytest.mark.parametrize(
     ("curve", "in_iterations"),
     [
-        (Step(2), Step(20)),
         (MultiStep([1, 3]), MultiStep([10, 30])),
-        (CosineAnnealing(T_max=3), CosineAnnealing(T_max=30)),
         (CosineRestart([1, 2], [1, 1]), CosineRestart([10, 20], [1, 1])),
         (OneCycle(1.0, 5), OneCycle(1.0, 50)),
     ],

@@ -35,42 +35,11 @@ def rates(optimizer: Optimizer) -> list[float]:
     return [group["lr"] for group in optimizer.param_groups]
 
 
-def test_schedule_acts_only_between_begin_and_end() -> None:
-    optimizer = sgd()
-    schedule = ParamSchedule(optimizer, Exponential(0.5), begin=2, end=4, by_epoch=False)
-    seen = [rates(optimizer)[0]]
-    for _ in range(5):
-        schedule.step()
-        seen += rates(optimizer)
-    assert seen == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
-    assert schedule.last_step == 1
-
-
-def test_schedules_of_one_field_are_combined() -> None:
-    optimizer = sgd()
-    schedules = [ParamSchedule(optimizer, Linear(0.5), end=3), ParamSchedule(optimizer, Step(1, 0.5))]
-    seen = [rates(optimizer)[0]]
-    for _ in range(2):
-        for schedule in schedules:
-            schedule.step()
-        seen += rates(optimizer)
-    assert seen == [0.5, 0.375, 0.25]
-
-
 def test_multipliers_that_one_cycle_ignores_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     optimizer = sgd(1.0, 0.1)
     ParamSchedule(optimizer, OneCycle(2.5, 5))
     assert rates(optimizer) == pytest.approx([0.1, 0.1])
     assert "gives all parameter groups the same lr" in caplog.text
-
-
-def test_each_group_has_its_own_base_value() -> None:
-    optimizer = sgd(1.0, 0.1)
-    schedule = ParamSchedule(optimizer, CosineRestart([1, 1], [1, 0.5]))
-    schedule.step()
-    assert rates(optimizer) == [0.5, 0.05]
-    assert schedule.base_values == [1.0, 0.1]
-    assert [group["initial_lr"] for group in optimizer.param_groups] == [1.0, 0.1]
 
 
 def test_one_cycle_sets_the_base_value_of_later_schedules() -> None:

@@ -220,12 +220,6 @@ def test_gradients_are_synchronized_once_per_accumulation() -> None:
     assert is_off == [True, True, False, True, True, False, True, False]
 
 
-def test_get_lr_and_get_momentum() -> None:
-    parameter = nn.Parameter(torch.zeros(1))
-    assert OptimWrapper(SGD([parameter], lr=0.1, momentum=0.9)).get_lr() == {"lr": [0.1]}
-    assert OptimWrapper(AdamW([parameter], betas=(0.8, 0.9))).get_momentum() == {"momentum": [0.8]}
-
-
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_schedule_changes_the_lr_of_a_compiled_step() -> None:
     model, reference = net(), net()

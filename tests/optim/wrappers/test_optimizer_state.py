@@ -108,28 +108,6 @@ def test_missing_parameters_are_named() -> None:
         build_optim_wrapper(model, SECTION).load_state_dict(state)
 
 
-def _stepped(kind: str = "AdamW", **settings: Any) -> tuple[OptimWrapper, dict[str, Any]]:
-    layer = nn.Linear(3, 2)
-    wrapper = OptimWrapper(getattr(torch.optim, kind)(layer.parameters(), lr=0.1, **settings))
-    wrapper.name_parameters(layer)
-    wrapper.update_params(layer(torch.ones(1, 3)).sum())
-    return wrapper, copy.deepcopy(wrapper.state_dict())
-
-
-@pytest.mark.parametrize(
-    ("kind", "settings"),
-    [
-        ("AdamW", {"amsgrad": True}),
-        ("SGD", {"momentum": 0.9}),
-        ("Adafactor", {}),
-    ],
-)
-def test_state_of_each_torch_optimizer_is_loaded(kind: str, settings: dict[str, Any]) -> None:
-    wrapper, state = _stepped(kind, **settings)
-    wrapper.load_state_dict(state)
-    assert wrapper.state_dict()["state"].keys() == state["state"].keys()
-
-
 @pytest.mark.parametrize("implementation", ["fused", "foreach"])
 def test_state_saved_with_another_implementation_is_loaded(implementation: str) -> None:
     model, again = net(), net()
