@@ -339,7 +339,6 @@ def error_of(cfg: dict[str, Any]) -> tuple[str, Any, str]:
         ({"shard": {"classes": ["Blok"]}}, "shard.classes", "Block", "the model has no module of class 'Blok'"),
         ({"shard": {"names": ["haed"]}}, "shard.names", "head", "no module name matches 'haed'"),
         ({"shard": {"names": ["blocks"]}}, "shard.names", None, "select its submodules instead"),
-        ({"mixed_precision": {"param_type": "float32"}}, "mixed_precision.param_type", "param_dtype", "unknown key"),
         (
             {"mixed_precision": {"param_dtype": "bfloat61"}},
             "mixed_precision.param_dtype",

@@ -56,16 +56,10 @@ def test_parameters_are_averaged_and_buffers_copied(
     assert [count for _, _, count in seen] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "key"),
-    [
-        ("ExponentialMovingAverage", {"momentum": 1.0}, "momentum"),
-    ],
-)
-def test_arguments_out_of_range_are_refused(name: str, settings: dict[str, Any], key: str) -> None:
+def test_momentum_out_of_range_is_refused() -> None:
     with pytest.raises(ArgumentError) as caught:
-        MODELS.build({"type": name, **settings}, model=nn.Linear(1, 1))
-    assert caught.value.key == key
+        MODELS.build({"type": "ExponentialMovingAverage", "momentum": 1.0}, model=nn.Linear(1, 1))
+    assert caught.value.key == "momentum"
 
 
 @pytest.mark.parametrize("buffers", [False, True])

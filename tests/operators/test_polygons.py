@@ -21,17 +21,13 @@ def rotated(box: list[float]) -> Tensor:
     [
         (SQUARE, 4.0),
         (SQUARE.flip(0), 4.0),
-        (SQUARE.roll(1, 0), 4.0),
         (SQUARE + 1, 1.0),
         (SQUARE + torch.tensor([2.0, 0.0]), 0.0),  # a common edge
         (SQUARE + torch.tensor([1.0, 0.0]), 2.0),  # edges on one line
         (SQUARE + torch.tensor([2.0, 2.0]), 0.0),  # a common corner
-        (SQUARE + 5, 0.0),
-        (SQUARE / 2 + 0.5, 1.0),  # within
         (SQUARE / 2, 1.0),  # within, in a corner
         (SQUARE * 3 - 1, 4.0),  # around
         (rotated([1, 1, 2, 2, math.pi / 4]), 8 * (math.sqrt(2) - 1)),  # an octagon
-        (rotated([1, 1, 2, 2, math.pi / 2]), 4.0),
         (rotated([1, 1, 2, 2, 1e-9]), 4.0),
         (torch.tensor([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0]], dtype=torch.float64), 2.0),
     ],
@@ -96,7 +92,6 @@ def test_sorted_vertices_enclose_the_intersection() -> None:
         ([1.5, 0.5, 1, 1, 0], 1),  # within, with a common corner that is not the first one
         ([3, 1, 2, 2, 0], 0),  # a common edge
         ([3, 3, 2, 2, 0], 0),  # a common corner
-        ([9, 9, 2, 2, 0], 0),
         ([1, 1, math.sqrt(2), math.sqrt(2), math.pi / 4], 2),  # the corners are on the axes
         ([1e6, 1e6, 2e6, 2e6, 0], 4),  # around, and much larger
         ([1, 1, 0, 0, 0], 0),

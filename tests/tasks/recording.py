@@ -36,3 +36,8 @@ def batch(kind: Callable[..., _Sample], count: int = 2, channels: int = 3) -> tu
     """Returns images of 4 x 5 pixels in one shade of gray each, and a sample of `kind` for each image."""
     inputs = [torch.full((channels, 4, 5), 10 * number, dtype=torch.uint8) for number in range(count)]
     return {"inputs": inputs}, [kind(metainfo={"img_path": f"made/{number:02d}.png"}) for number in range(count)]
+
+
+def pixels_of(picture: Any, color: tuple[int, int, int]) -> int:
+    """Counts the pixels of a color."""
+    return int((picture == color).all(axis=2).sum())

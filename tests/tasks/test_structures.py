@@ -26,7 +26,6 @@ def instances() -> InstanceData:
         ([2, 0], [2, 0]),
         ([True, False, True], [0, 2]),
         (torch.tensor([False, True, False]), [1]),
-        (np.array([True, False, False]), [0]),
         (np.array([1, 1]), [1, 1]),
         ([], []),
     ],

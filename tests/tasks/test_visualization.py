@@ -13,7 +13,6 @@ from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet
 from footplate.tasks.visualization import BaseVisualizationHook, distinct_colors
-from footplate.visualization import Visualizer
 from tests.support import loader, settings
 from tests.tasks.recording import RUNNER, Recorder, batch
 
@@ -96,17 +95,8 @@ def test_no_color_of_a_class_is_the_red_of_errors() -> None:
     assert 0.06 < min(hues) < max(hues) < 0.92
 
 
-class DrawnSamples(Visualizer):
-    def __init__(self) -> None:
-        super().__init__("naive-recorder")
-        self.drawn: list[tuple[str, Any, dict[str, Any]]] = []
-
-    def add_datasample(self, name: str, image: Any, *args: Any, **kwargs: Any) -> None:
-        self.drawn.append((name, image, kwargs))
-
-
 def test_test_images_are_drawn_at_the_interval(tmp_path: Path) -> None:
-    recorder, hook = DrawnSamples(), {"type": "NaiveVisualizationHook", "interval": 2, "draw_gt": False}
+    recorder, hook = Recorder(), {"type": "NaiveVisualizationHook", "interval": 2, "draw_gt": False}
     points = loader(16, shuffle=False)
     cfg = settings(tmp_path, visualizer=recorder, custom_hooks=[hook], test_dataloader=points)
     del cfg["val_dataloader"], cfg["val_cfg"], cfg["val_evaluator"]
@@ -114,6 +104,6 @@ def test_test_images_are_drawn_at_the_interval(tmp_path: Path) -> None:
     pictures = {"inputs": torch.zeros(2, 3, 4, 5)}
     for batch_idx in range(4):
         runner.call_hook("after_test_iter", batch_idx=batch_idx, data_batch=pictures, outputs=[None, None])
-    assert [name for name, _, _ in recorder.drawn] == ["test_1_0", "test_1_1", "test_3_0", "test_3_1"]
+    assert recorder.names == ["test_1_0", "test_1_1", "test_3_0", "test_3_1"]
     assert recorder.drawn[0][2] == {"draw_gt": False, "draw_pred": True, "step": 0}
     assert recorder.drawn[0][1].shape == (4, 5, 3)

@@ -1,12 +1,11 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.tools.analysis import best_metric_rules, curves_as_csv, explain_runs, plot_curves, summarize
+from footplate.tools.analysis import curves_as_csv, explain_runs, plot_curves, summarize
 from footplate.tools.runs import Run, read_run
 
 
@@ -111,17 +110,3 @@ def test_shared_headline_metrics_are_compared(make_run: Callable[..., Run]) -> N
         f"mIoU: {third.folder} 42, {first.folder} 41, difference +1",
     ]
     assert "difference" not in explain_runs([first])
-
-
-@pytest.mark.parametrize(
-    ("cfg", "rules"),
-    [
-        (
-            {"default_hooks": {"checkpoint": {"save_best": ["a", "b"], "rule": ["less", "greater"]}}},
-            {"a": "less", "b": "greater"},
-        ),
-        ({"evaluation": {"save_best": "share", "rule": "less"}}, {"share": "less"}),
-    ],
-)
-def test_rules_of_a_config(cfg: dict[str, Any], rules: dict[str, str]) -> None:
-    assert best_metric_rules(cfg) == rules

@@ -17,6 +17,13 @@ from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixtu
 from tests.support import TINY, Points, ToyModel, settings
 
 
+def written(folder: Path, text: str) -> Config:
+    (folder / "tiny.py").write_text(text)
+    cfg = Config.fromfile(str(folder / "tiny.py"))
+    cfg["work_dir"] = str(folder / "work")
+    return cfg
+
+
 def told(folder: Path, wrapper: str) -> str:
     tempfile.tempdir = str(folder)
     cfg = Config.fromfile(str(folder / "tiny.py"))
@@ -39,9 +46,7 @@ def test_check_shows_the_memory_and_the_batch_of_each_rank(tmp_path: Path, on_ra
 
 def test_check_shows_the_memory_of_each_part(tmp_path: Path) -> None:
     ema = "custom_hooks = [dict(type='EMAHook')]\noptim_wrapper['optimizer'] = dict(type='AdamW', lr=0.1)\n"
-    (tmp_path / "tiny.py").write_text(f"{TINY}\n{ema}")
-    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
-    cfg["work_dir"] = str(tmp_path / "work")
+    cfg = written(tmp_path, f"{TINY}\n{ema}")
     (line,) = (each for each in check(cfg).text.splitlines() if each.startswith("parts"))
     found = re.search(
         r"of the training memory: weights (\S+) B, gradients (\S+) B, optimizer (\S+) B, averages (\S+) B, "
@@ -79,9 +84,7 @@ class ValidationHook(Hook):
 
 def check_with_hook(folder: Path, metric: str, section: str = "custom_hooks[0]") -> None:
     text = TINY.replace("val_cfg = dict()", "val_cfg = dict(loss=True)")
-    (folder / "tiny.py").write_text(f'{text}\n{section} = dict(type="ValidationHook", metric="{metric}")\n')
-    cfg = Config.fromfile(str(folder / "tiny.py"))
-    cfg["work_dir"] = str(folder / "work")
+    cfg = written(folder, f'{text}\n{section} = dict(type="ValidationHook", metric="{metric}")\n')
     check(cfg)
 
 
@@ -130,9 +133,7 @@ def test_hooks_of_a_check_see_the_validation_set_in_use(tmp_path: Path) -> None:
     )
     sets = "val_dataloader = dict(one=val_dataloader, two={**val_dataloader, 'dataset': dict(type='Points', size=6)})"
     end = "test_dataloader = None\ntest_evaluator = None"
-    (tmp_path / "tiny.py").write_text(f"{text}\n{sets}\n{end}\n")
-    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
-    cfg["work_dir"] = str(tmp_path / "work")
+    cfg = written(tmp_path, f"{text}\n{sets}\n{end}\n")
     lines = check(cfg).text.splitlines()
     assert {line[:7] for line in lines} >= {"val one", "val two"}
 
@@ -183,9 +184,7 @@ class UnreadableLists(BaseDataset):
 
 def test_check_reports_unreadable_samples(tmp_path: Path) -> None:
     data = 'dict(type="UnreadableLists", on_error="skip"), num_workers=1'
-    (tmp_path / "tiny.py").write_text(TINY.replace('dict(type="Points", size=16)', data))
-    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
-    cfg["work_dir"] = str(tmp_path / "work")
+    cfg = written(tmp_path, TINY.replace('dict(type="Points", size=16)', data))
     # If this process meets the sample before the worker does, its own warning comes first.
     assert check(cfg).warnings[-1] == "At least 1 unreadable training sample would be skipped."
 
@@ -207,9 +206,7 @@ def test_check_lists_missing_and_empty_files(tmp_path: Path) -> None:
     (tmp_path / "3.txt").unlink()
     (tmp_path / "7.txt").write_text("")
     data = f'dict(type="PointFiles", data_root="{tmp_path}")'
-    (tmp_path / "tiny.py").write_text(TINY.replace('dict(type="Points", size=16)', data))
-    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
-    cfg["work_dir"] = str(tmp_path / "work")
+    cfg = written(tmp_path, TINY.replace('dict(type="Points", size=16)', data))
     names = f"{tmp_path}/3.txt, {tmp_path}/7.txt"
     assert list(check(cfg).warnings) == [f"2 data files are missing or empty: {names}"]
 
@@ -242,9 +239,7 @@ class FailingModel(PointModel):
 
 def test_check_shows_the_labels_and_warns_about_them(tmp_path: Path) -> None:
     text = TINY.replace('"Points"', '"LabeledPoints"').replace('"ToyModel"', '"PointModel"')
-    (tmp_path / "tiny.py").write_text(text)
-    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
-    cfg["work_dir"] = str(tmp_path / "work")
+    cfg = written(tmp_path, text)
     checked = check(cfg)
     assert "labels      left 94%, label 5 6%, right 0%" in checked.text.splitlines()
     assert checked.warnings == [
@@ -255,9 +250,7 @@ def test_check_shows_the_labels_and_warns_about_them(tmp_path: Path) -> None:
 
 def test_check_warns_about_labels_even_if_the_trial_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = TINY.replace('"Points"', '"LabeledPoints"').replace('"ToyModel"', '"FailingModel"')
-    (tmp_path / "tiny.py").write_text(text)
-    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
-    cfg["work_dir"] = str(tmp_path / "work")
+    cfg = written(tmp_path, text)
     with pytest.raises(ComponentError, match="IndexError: Target 5 is out of bounds"):
         check(cfg)
     assert "Some labels are not between 0 and 1: label 5 in '3'." in caplog.messages
@@ -266,9 +259,7 @@ def test_check_warns_about_labels_even_if_the_trial_fails(tmp_path: Path, caplog
 def test_check_finds_a_missing_package_of_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     writers = "visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])\n"
-    (tmp_path / "tiny.py").write_text(f"{TINY}\n{writers}")
-    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
-    cfg["work_dir"] = str(tmp_path / "work")
+    cfg = written(tmp_path, f"{TINY}\n{writers}")
     with pytest.raises(MissingExtraError, match="needs the package 'tensorboard'") as found:
         check(cfg)
     assert found.value.key == "visualizer.vis_backends[1]"

@@ -60,7 +60,6 @@ def test_shares_of_classes_and_ignored_pixels_are_shown() -> None:
     [
         ([GOOD] * 3, []),
         ([GOOD, [[0, 3]]], [OUTSIDE.format(3, 1)]),
-        ([GOOD, [[-1, 0]]], [OUTSIDE.format(-1, 1)]),
         ([[[0, 1]]] * 64, ["These classes have no samples in 'masks': stem."]),
         ([[[0, 1]]] * 100, [ABSENT]),
         ([[[0, 0]]] * 99 + [[[0, 1]]], [ABSENT.replace("stem", "leaf, stem")]),  # the last sample is not inspected

@@ -138,10 +138,3 @@ def test_derived_facts_of_other_engines_are_named(tmp_path: Path) -> None:
         '{"kind": "train", "time": "2026-01-01T00:00:00+00:00", "iteration": 0, "epoch_length": 99}'
     )
     assert (read_run(tmp_path).derived, iterations(tmp_path, "acc")) == ([], [99])
-
-
-def test_damaged_record_of_a_start_is_derived(tmp_path: Path) -> None:
-    run_in(tmp_path).train()
-    (record,) = tmp_path.glob("*/start.json")
-    record.write_text('{"kind": "train"}')
-    assert read_run(tmp_path).derived == ["the epoch length"]

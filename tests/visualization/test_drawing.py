@@ -28,10 +28,9 @@ def test_values_are_clipped_to_bytes() -> None:
     assert image.tolist() == [[[0, 255, 12]]]
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 4)])
-def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+def test_an_image_of_another_shape_is_refused() -> None:
     with pytest.raises(ArgumentError, match="an image must have the shape"):
-        Drawing(np.zeros(shape))
+        Drawing(np.zeros((3, 4, 4)))
 
 
 def test_a_box_is_drawn_as_an_outline() -> None:

@@ -83,7 +83,6 @@ def test_labels_alone_are_compared() -> None:
             {},
             "the ground truth contains class 2, but there are only 2 classes",
         ),
-        (ClsDataSample().set_pred_score([0.5, 0.5]), {}, "has 0 true classes"),
         (ClsDataSample().set_gt_label([0, 1]).set_pred_score([0.5, 0.5]), {}, "has 2 true classes"),
         (ClsDataSample().set_gt_label(0).set_pred_label(1), {"topk": 5}, "topk without scores must be at most 1"),
     ],

@@ -6,13 +6,9 @@ import torch
 
 from footplate.registry import HOOKS
 from footplate.tasks.classification import ClsDataSample, ClsVisualizer
-from tests.tasks.recording import RUNNER, Recorder, batch
+from tests.tasks.recording import RUNNER, Recorder, batch, pixels_of
 
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
-
-
-def pixels_of(picture: Any, color: tuple[int, int, int]) -> int:
-    return int((picture == color).all(axis=2).sum())
 
 
 def rendered(sample: ClsDataSample | None, image: Any = None, **arguments: Any) -> Any:

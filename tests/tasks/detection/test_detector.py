@@ -12,10 +12,8 @@ from footplate.tasks.detection.detector import (
     BaseDetector,
     Selection,
     aligned_giou,
-    from_centers,
     nms,
     pairwise_iou,
-    to_centers,
 )
 from footplate.tasks.structures import InstanceData
 
@@ -149,9 +147,3 @@ def test_suppression_is_that_of_a_plain_loop(seed: int) -> None:
     for threshold in (0.0, 0.3, 0.7):
         expected = plain_nms(boxes.tolist(), scores.tolist(), threshold, labels.tolist())
         assert nms(boxes, scores, labels, threshold).tolist() == expected
-
-
-def test_centers_and_corners() -> None:
-    boxes = torch.tensor([[1.0, 2.0, 5.0, 10.0]])
-    assert to_centers(boxes).tolist() == [[3, 6, 4, 8]]
-    assert torch.equal(from_centers(to_centers(boxes)), boxes)

@@ -13,7 +13,7 @@ from footplate.tasks.segmentation import SegDataSample, SegLocalVisualizer, SegV
 from footplate.tasks.structures import PixelData
 from footplate.tasks.visualization import distinct_colors
 from footplate.visualization import Visualizer
-from tests.tasks.recording import RUNNER, Recorder
+from tests.tasks.recording import RUNNER, Recorder, pixels_of
 
 GREY = np.full((64, 64, 3), 100, np.uint8)
 PALETTE = [(10, 10, 10), (250, 0, 0), (0, 0, 250)]
@@ -32,10 +32,6 @@ def sample(**maps: int) -> SegDataSample:
 def rendered(data_sample: SegDataSample | None, **arguments: Any) -> Any:
     visualizer = SegLocalVisualizer(classes=["ground", "shoe", "bag"], palette=PALETTE, alpha=1.0)
     return visualizer.render(GREY, data_sample, **arguments)
-
-
-def pixels_of(picture: Any, color: tuple[int, int, int]) -> int:
-    return int((picture == color).all(axis=2).sum())
 
 
 def test_image_truth_prediction_and_errors_are_side_by_side() -> None:
