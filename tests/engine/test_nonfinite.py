@@ -43,11 +43,10 @@ def run(tmp_path: Path, at: int = 7, value: float = math.nan, interval: int = 4,
     return runner
 
 
-@pytest.mark.parametrize("value", [math.inf])
-def test_non_finite_loss_stops_the_run_with_its_first_iteration(tmp_path: Path, value: float) -> None:
+def test_non_finite_loss_stops_the_run_with_its_first_iteration(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError) as caught:
-        run(tmp_path, at=7, value=value)
-    assert caught.value.message == f"the loss has been {value:g} since iteration 7 (loss_aux)"
+        run(tmp_path, at=7, value=math.inf)
+    assert caught.value.message == "the loss has been inf since iteration 7 (loss_aux)"
     assert caught.value.notes[0].startswith("Before that, the loss was ")
     assert caught.value.notes[1] == f"The last good checkpoint is {tmp_path / 'iter_6.pth'}"
     assert caught.value.exit_code == 3

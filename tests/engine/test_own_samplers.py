@@ -53,16 +53,14 @@ def goes_on(tmp_path: Path, name: str, stop: int, *, by_epoch: bool, workers: in
     assert weights(resumed) == weights(whole)
 
 
-@pytest.mark.parametrize("stop", [7])
 @pytest.mark.parametrize("name", KINDS)
-def test_iteration_based_run_resumes_at_the_position_of_its_sampler(tmp_path: Path, name: str, stop: int) -> None:
-    goes_on(tmp_path, name, stop, by_epoch=False, workers=0)
+def test_iteration_based_run_resumes_at_the_position_of_its_sampler(tmp_path: Path, name: str) -> None:
+    goes_on(tmp_path, name, 7, by_epoch=False, workers=0)
 
 
-@pytest.mark.parametrize("stop", [8])
 @pytest.mark.parametrize("name", BY_EPOCH)
-def test_epoch_based_run_resumes_at_the_position_of_its_sampler(tmp_path: Path, name: str, stop: int) -> None:
-    goes_on(tmp_path, name, stop, by_epoch=True, workers=0)
+def test_epoch_based_run_resumes_at_the_position_of_its_sampler(tmp_path: Path, name: str) -> None:
+    goes_on(tmp_path, name, 8, by_epoch=True, workers=0)
 
 
 class Watch(Hook):

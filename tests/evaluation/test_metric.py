@@ -1,5 +1,4 @@
 import json
-import multiprocessing
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import default_collate
@@ -17,6 +15,7 @@ from footplate.data import SampleLoader
 from footplate.data.data_element import BaseDataElement
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, DumpResults, EvaluationContext, Evaluator
+from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 
 
 class Sum(BaseMetric[int]):
@@ -105,16 +104,14 @@ def test_results_are_moved_to_the_cpu() -> None:
     assert metric.evaluate(1) == {"seen/devices": ["cpu", "cpu", "cpu"]}
 
 
-def evaluate_on_rank(rank: int, world: int, sizes: list[int], folder: Path) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+def evaluate_each(sizes: list[int]) -> list[dict[str, Any]]:
     found = []
     for size in sizes:
         for round_up in (True, False):
             dataset = [10 + at for at in range(size)]
             sampler = {"type": "DefaultSampler", "shuffle": False, "round_up": round_up}
             found.append(evaluate_all(dataset, sampler))
-    (folder / f"{rank}.pkl").write_bytes(pickle.dumps(found))
-    dist.destroy_process_group()
+    return found
 
 
 def evaluate_all(dataset: list[int], sampler: dict[str, Any]) -> dict[str, Any]:
@@ -128,18 +125,10 @@ def evaluate_all(dataset: list[int], sampler: dict[str, Any]) -> dict[str, Any]:
     return metric.evaluate(len(dataset))
 
 
-def test_ranks_gather_each_sample_once_and_in_order(tmp_path: Path) -> None:
-    world, sizes = 3, [1, 2, 7, 10]
-    context = multiprocessing.get_context("fork")
-    ranks = [context.Process(target=evaluate_on_rank, args=(rank, world, sizes, tmp_path)) for rank in range(world)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(60)
-    assert [process.exitcode for process in ranks] == [0] * world
+def test_ranks_gather_each_sample_once_and_in_order(on_ranks: OnRanks) -> None:  # noqa: F811
+    sizes = [1, 2, 7, 10]
     expected = [list(range(10, 10 + size)) for size in sizes for _ in range(2)]
-    for rank in range(world):
-        found = pickle.loads((tmp_path / f"{rank}.pkl").read_bytes())
+    for found in on_ranks(3, evaluate_each, sizes):
         assert [each["seen/all"] for each in found] == expected
 
 

@@ -269,12 +269,15 @@ class FailsOnce(Hook):
             raise RuntimeError("no metric")
 
 
+def failing(folder: Path, *hooks: Hook) -> dict[str, Any]:
+    sgd = {"optimizer": {"type": "SGD", "lr": 1.0}}
+    hooks_of_run = [{"type": "EMAHook", "momentum": 0.1}, FailsOnce(), *hooks]
+    return settings(folder, model=Counter(), optim_wrapper=sgd, param_scheduler=None, custom_hooks=hooks_of_run)
+
+
 @pytest.mark.parametrize("own_run", [False, True])
 def test_training_continues_with_the_training_weights_after_a_failed_validation(tmp_path: Path, own_run: bool) -> None:
-    cfg = settings(
-        tmp_path, model=Counter(), optim_wrapper={"optimizer": {"type": "SGD", "lr": 1.0}}, param_scheduler=None
-    )
-    cfg["custom_hooks"] = [{"type": "EMAHook", "momentum": 0.1}, FailsOnce()]
+    cfg = failing(tmp_path)
     if own_run:
         cfg["train_cfg"] = {"type": "WholeRun", "max_epochs": 3}
     runner = Runner(**cfg)
@@ -293,10 +296,6 @@ class ValidatesItself(Hook):
 
 
 def test_hook_that_catches_a_failed_validation_has_the_training_weights(tmp_path: Path) -> None:
-    cfg = settings(
-        tmp_path, model=Counter(), optim_wrapper={"optimizer": {"type": "SGD", "lr": 1.0}}, param_scheduler=None
-    )
-    cfg["custom_hooks"] = [{"type": "EMAHook", "momentum": 0.1}, FailsOnce(), ValidatesItself()]
-    runner = Runner(**cfg)
+    runner = Runner(**failing(tmp_path, ValidatesItself()))
     runner.train()
     assert runner.model.weight.item() == 12

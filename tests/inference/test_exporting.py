@@ -152,6 +152,20 @@ class _Listing(torch.nn.Module):
         return torch.tensor([round(each) for each in values])
 
 
+def untrained(folder: Path) -> Any:
+    """Saves a classifier and opens it."""
+    save_untrained(recipe("fashion-cls", folder / "work"), folder / "model.pth")
+    return open_trained(folder / "model.pth")
+
+
+def trained_as(folder: Path, model: str, weight: str = "scale") -> Any:
+    """Saves the only weight of a model and opens it."""
+    cfg = recipe("fashion-cls", folder / "work")
+    cfg["model"] = {"type": model}
+    save_checkpoint({"meta": {}, "state_dict": {weight: torch.ones(1)}}, folder / "model.pth")
+    return open_trained(folder / "model.pth", cfg)
+
+
 @pytest.mark.parametrize("name", ["fashion-seg", "fashion-det", "fashion-cls", "fashion-simclr"])
 def test_exported_module_computes_what_the_model_predicts(tmp_path: Path, name: str) -> None:
     cfg = recipe(name, tmp_path / "work")
@@ -185,9 +199,8 @@ def test_exported_module_computes_what_the_model_predicts(tmp_path: Path, name: 
     "to", ["torchscript", "safetensors", pytest.param("onnx", marks=[needs_onnx, pytest.mark.slow])]
 )
 def test_file_computes_what_the_model_does_at_other_sizes(tmp_path: Path, to: str) -> None:
-    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
     target = output_path_of(str(tmp_path / "model.pth"), to)
-    exported = export_model(open_trained(tmp_path / "model.pth"), target, to)
+    exported = export_model(untrained(tmp_path), target, to)
     assert exported.difference <= 1e-4
     assert exported.size == Path(target).stat().st_size
     text = describe_export(exported)
@@ -202,11 +215,8 @@ def test_file_computes_what_the_model_does_at_other_sizes(tmp_path: Path, to: st
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
 def test_file_that_predicts_whole_images_instead_of_windows_is_exported_with_a_warning(tmp_path: Path) -> None:
-    cfg = recipe("fashion-cls", tmp_path / "work")
-    cfg["model"] = {"type": "WindowModel"}
-    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
     target = str(tmp_path / "a.pt")
-    exported = export_model(open_trained(tmp_path / "model.pth", cfg), target, "torchscript")
+    exported = export_model(trained_as(tmp_path, "WindowModel"), target, "torchscript")
     *_, difference, warning = describe_export(exported).splitlines()
     assert "at most 0 from the model on whole images, tested with" in difference
     assert warning == (
@@ -220,10 +230,7 @@ def test_file_that_predicts_whole_images_instead_of_windows_is_exported_with_a_w
 
 @pytest.mark.parametrize("size", [None, (20, 36)])
 def test_file_is_verified_with_the_image(tmp_path: Path, size: tuple[int, int] | None) -> None:
-    cfg = recipe("fashion-cls", tmp_path / "work")
-    cfg["model"] = {"type": "TwoWayModel"}
-    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
-    trained, target = open_trained(tmp_path / "model.pth", cfg), str(tmp_path / "a.pt")
+    trained, target = trained_as(tmp_path, "TwoWayModel"), str(tmp_path / "a.pt")
     for brightness in (0, 200):
         Image.new("L", (28, 28), brightness).save(tmp_path / f"{brightness}.png")
     for image in (None, str(tmp_path / "200.png")):
@@ -235,34 +242,24 @@ def test_file_is_verified_with_the_image(tmp_path: Path, size: tuple[int, int] |
 
 
 def test_sizes_are_tested_with_odd_and_even_features(tmp_path: Path) -> None:
-    cfg = recipe("fashion-cls", tmp_path / "work")
-    cfg["model"] = {"type": "OddSizesModel"}
-    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
-    trained = open_trained(tmp_path / "model.pth", cfg)
+    trained = trained_as(tmp_path, "OddSizesModel")
     assert export_model(trained, str(tmp_path / "a.pt"), "torchscript", size=(32, 32)).multiple == 16
 
 
 def test_model_for_one_image_is_exported(tmp_path: Path) -> None:
-    cfg = recipe("fashion-cls", tmp_path / "work")
-    cfg["model"] = {"type": "OneImageModel"}
-    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
-    exported = export_model(open_trained(tmp_path / "model.pth", cfg), str(tmp_path / "a.pt"), "torchscript")
+    exported = export_model(trained_as(tmp_path, "OneImageModel"), str(tmp_path / "a.pt"), "torchscript")
     assert exported.inputs["images"][0] == (1, 1, "H", "W")
 
 
 def test_model_with_random_predictions_is_rejected(tmp_path: Path) -> None:
-    cfg = recipe("fashion-cls", tmp_path / "work")
-    cfg["model"] = {"type": "RandomModel"}
-    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
-    trained = open_trained(tmp_path / "model.pth", cfg)
+    trained = trained_as(tmp_path, "RandomModel")
     with pytest.raises(ExportError, match="the model's outputs differ between two runs on the same input"):
         export_model(trained, str(tmp_path / "a.pt"), "torchscript")
 
 
 def test_image_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
     with pytest.raises(DataError, match=r"the file 'no\.png' does not exist"):
-        export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.pt"), "torchscript", image="no.png")
+        export_model(untrained(tmp_path), str(tmp_path / "a.pt"), "torchscript", image="no.png")
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.load.*:DeprecationWarning")
@@ -329,10 +326,7 @@ def test_onnx_file_is_right_at_other_sizes_or_rejects_them(tmp_path: Path, is_fi
 def test_segmentor_of_mmsegmentation_is_exported_for_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrappers: Any = SimpleNamespace(resize=_resize, Upsample=_Upsample)
     monkeypatch.setitem(sys.modules, "mmseg.models.utils.wrappers", wrappers)
-    cfg = recipe("fashion-cls", tmp_path / "work")
-    cfg["model"] = {"type": "ResizingModel"}
-    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
-    exported = export_model(open_trained(tmp_path / "model.pth", cfg), str(tmp_path / "a.pt2"), "torch-export")
+    exported = export_model(trained_as(tmp_path, "ResizingModel"), str(tmp_path / "a.pt2"), "torch-export")
     assert exported.outputs["labels"] == ("N", "H", "W")
     assert exported.multiple == 1
 
@@ -386,12 +380,11 @@ def test_labels_with_almost_equal_scores_are_interchangeable() -> None:
 
 
 def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
     target = tmp_path / "a.pt"
     target.write_bytes(b"of an earlier export")
     monkeypatch.setattr("footplate.inference.exporting._write", lambda *given: ([(1, 1)], 0.5, 1))
     with pytest.raises(ExportError, match=r"outputs differ from the model's by 0.5, more than 0.001"):
-        export_model(open_trained(tmp_path / "model.pth"), str(target), "torchscript")
+        export_model(untrained(tmp_path), str(target), "torchscript")
     assert target.read_bytes() == b"of an earlier export"
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted([target.name, "model.pth"])
 
@@ -399,9 +392,8 @@ def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monke
 @needs_onnx
 @pytest.mark.slow
 def test_unsupported_opset_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
     with pytest.raises(ArgumentError, match=r"the model cannot be exported with opset 99"):
-        export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.onnx"), "onnx", opset=99)
+        export_model(untrained(tmp_path), str(tmp_path / "a.onnx"), "onnx", opset=99)
     assert not (tmp_path / "a.onnx").exists()
     assert not any(record.exc_info for record in caplog.records)
 
@@ -442,12 +434,11 @@ def test_preprocessing_that_cannot_be_exported_is_an_error(tmp_path: Path) -> No
 
 
 def test_model_that_needs_more_than_images_names_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
     monkeypatch.setattr(ExportedModel, "named_outputs", lambda self, images: len(None))  # type: ignore[arg-type]
     with pytest.raises(
         ExportError, match="the model cannot be run in mode='tensor' on an example input: TypeError"
     ) as raised:
-        export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.pt"), "torchscript")
+        export_model(untrained(tmp_path), str(tmp_path / "a.pt"), "torchscript")
     assert raised.value.key == "model"
     assert "--size" not in str(raised.value)
 
@@ -470,10 +461,7 @@ def test_size_is_named_only_if_the_model_supports_the_size_of_the_pipeline(
 
 
 def test_model_is_built_if_its_eval_returns_nothing(tmp_path: Path) -> None:
-    cfg = recipe("fashion-cls", tmp_path / "work")
-    cfg["model"] = {"type": "NoneFromEval"}
-    save_checkpoint({"meta": {}, "state_dict": {"head.scale": torch.ones(1)}}, tmp_path / "model.pth")
-    model = open_trained(tmp_path / "model.pth", cfg).prepared().build(torch.device("cpu"))
+    model = trained_as(tmp_path, "NoneFromEval", "head.scale").prepared().build(torch.device("cpu"))
     assert not model.training
 
 
@@ -487,11 +475,8 @@ def test_errors_of_torch_are_shown_without_nodes_of_its_graph() -> None:
 
 
 def test_model_that_cannot_be_exported_names_the_line(tmp_path: Path) -> None:
-    cfg = recipe("fashion-cls", tmp_path / "work")
-    cfg["model"] = {"type": "ListModel"}
-    save_checkpoint({"meta": {}, "state_dict": {"head.scale": torch.ones(1)}}, tmp_path / "model.pth")
     with pytest.raises(ExportError) as raised:
-        export_model(open_trained(tmp_path / "model.pth", cfg), str(tmp_path / "a.pt2"), "torch-export")
+        export_model(trained_as(tmp_path, "ListModel", "head.scale"), str(tmp_path / "a.pt2"), "torch-export")
     text = str(raised.value)
     assert text.splitlines()[0].startswith("the model cannot be exported to torch-export: ")
     assert "test_exporting.py" in text
@@ -507,11 +492,8 @@ def test_model_with_parts_of_mmdetection_is_traced(tmp_path: Path, monkeypatch: 
             request.module, request.inputs.args, request.path, dynamo=False, input_names=["images"], dynamic_axes=axes
         )
 
-    cfg = recipe("fashion-cls", tmp_path / "work")
-    cfg["model"] = {"type": "ShapeModel"}
-    save_checkpoint({"meta": {}, "state_dict": {"scale": torch.ones(1)}}, tmp_path / "model.pth")
     monkeypatch.setattr("footplate.inference.exporting.write_traced", write)
-    exported = export_model(open_trained(tmp_path / "model.pth", cfg), str(tmp_path / "a.onnx"), "onnx")
+    exported = export_model(trained_as(tmp_path, "ShapeModel"), str(tmp_path / "a.onnx"), "onnx")
     assert exported.outputs == {"output": (1, 1, "H", "W")}
 
 
@@ -526,9 +508,8 @@ def test_model_with_parts_of_mmdetection_is_traced(tmp_path: Path, monkeypatch: 
 def test_wrong_arguments_are_errors(
     tmp_path: Path, target: str, to: str, options: dict[str, Any], message: str
 ) -> None:
-    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
     with pytest.raises(ArgumentError, match=message):
-        export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / target), to, **options)
+        export_model(untrained(tmp_path), str(tmp_path / target), to, **options)
 
 
 def test_messages_of_the_exporters_about_skipped_optimizations_are_hidden(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 
 import pytest
 
@@ -37,14 +38,20 @@ def installed() -> Iterator[None]:
     openmmlab.uninstall()
 
 
+def imported(name: str) -> tuple[Any, str, str]:
+    """Returns the module or class of `module:attribute`, and the two names."""
+    module, _, attribute = name.partition(":")
+    parent, _, last = module.rpartition(".")
+    is_class = last[0].isupper()  # such as mmcv.Config, of which an attribute is read
+    found = getattr(importlib.import_module(parent), last) if is_class else importlib.import_module(module)
+    return found, module, attribute
+
+
 @pytest.mark.usefixtures("installed")
 def test_names_that_packages_import() -> None:
     assert len(IMPORTED) == 193
     for name in {*IMPORTED} - IN_MMCV_LITE:
-        module, _, attribute = name.partition(":")
-        parent, _, last = module.rpartition(".")
-        is_class = last[0].isupper()  # such as mmcv.Config, of which an attribute is read
-        found = getattr(importlib.import_module(parent), last) if is_class else importlib.import_module(module)
+        found, module, attribute = imported(name)
         if not hasattr(found, attribute):
             importlib.import_module(f"{module}.{attribute}")
 

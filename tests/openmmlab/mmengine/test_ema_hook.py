@@ -5,26 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.engine import Hook
-from footplate.models import BaseModel
 from footplate.openmmlab.mmengine.ema_hook import EMAHook
 from footplate.registry import HOOKS
+from tests.hooks.test_ema_hook import Counter
 from tests.support import settings
-
-
-class Counter(BaseModel):
-    """One weight that grows by one with each iteration."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-
-    def forward(self, mode: str = "tensor", **batch: Any) -> Any:
-        return {"loss": -self.weight.sum()} if mode == "loss" else [(self.weight.item(), 0)] * len(batch["labels"])
 
 
 class Swapping(EMAHook):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from footplate import openmmlab
+from tests.openmmlab.test_names import imported
 
 IMPORTED = (Path(__file__).parents[2] / "data" / "vectors" / "mmengine_names.txt").read_text().split()
 
@@ -14,10 +15,7 @@ def test_names_that_packages_import() -> None:
     assert len(IMPORTED) == 371
     openmmlab.install()
     for name in IMPORTED:
-        module, _, attribute = name.partition(":")
-        parent, _, last = module.rpartition(".")
-        is_class = last[0].isupper()  # such as mmengine.FileClient, of which an attribute is read
-        found = getattr(importlib.import_module(parent), last) if is_class else importlib.import_module(module)
+        found, _, attribute = imported(name)
         assert hasattr(found, attribute), name
 
 
