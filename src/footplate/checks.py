@@ -235,7 +235,8 @@ def check_saved_number(value: Any, name: str, *, least: float = -math.inf, most:
         ValueError: `value` is not a real number, is out of bounds, or is NaN.
     """
     if not is_number(value) or not least <= value <= most:
-        raise ValueError(f"'{name}' must be a number within the allowed range, not {_shown(value)}")
+        bounds = "" if (least, most) == (-math.inf, math.inf) else f" from {least:g} to {most:g}"
+        raise ValueError(f"'{name}' must be a number{bounds}, not {_shown(value)}")
     return value
 
 
