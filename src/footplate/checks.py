@@ -235,8 +235,7 @@ def check_saved_number(value: Any, name: str, *, least: float = -math.inf, most:
         ValueError: `value` is not a real number, is out of bounds, or is NaN.
     """
     if not is_number(value) or not least <= value <= most:
-        bounds = "" if (least, most) == (-math.inf, math.inf) else f" from {least:g} to {most:g}"
-        raise ValueError(f"'{name}' must be a number{bounds}, not {_shown(value)}")
+        raise ValueError(f"'{name}' must be a number from {least:g} to {most:g}, not {_shown(value)}")
     return value
 
 
