@@ -34,6 +34,7 @@ DATA = {
 }
 SIZES = {"mmdet": 128, "mmpretrain": 224, "mmseg": 128}
 MINIMUM_SCORE = 0.3
+_IMAGES = 20  # for the comparison of a file with the model
 # The configs of families whose config in `benchmarks.code_bases` needs the boxes of another model, or is unusual.
 OTHERS = {"dcn": "r50-dconv", "dcnv2": "r50-mdconv", "libra_rcnn": "libra-faster"}
 
@@ -79,7 +80,7 @@ def export(host: str, path: Path, data: str, work_dir: Path, size: int, std: flo
     supported = "fixed" if not varies else "any" if step == 1 else f"multiples of {step}"
     found: dict[str, Any] = {"exports": True, "sizes": supported}
     sizes = [(size, size), *[(step * (size // step + 2), step * (size // step + 5))] * varies]
-    return found | compare(Predictor(trained, device="cpu"), exported.path, scenes(data, sizes))
+    return found | compare(Predictor(trained, device="cpu"), exported.path, scenes(data, sizes, _IMAGES // len(sizes)))
 
 
 def random_weights(cfg: Any, host: str, data: str, size: int, std: float) -> dict[str, Tensor]:
@@ -139,11 +140,14 @@ def random_weights(cfg: Any, host: str, data: str, size: int, std: float) -> dic
     return {name: buffers.get(name, weight) for name, weight in model.state_dict().items()}
 
 
-def scenes(data: str, sizes: list[tuple[int, int]]) -> Any:
-    """Yields two images at each size, as uint8 RGB arrays."""
+def scenes(data: str, sizes: list[tuple[int, int]], count: int = 2) -> Any:
+    """Yields `count` images at each size, as uint8 RGB arrays: all scenes, then the scenes turned by 90 degrees."""
+    paths = sorted((Path(data) / "coco" / "training").iterdir())
     for index, (height, width) in enumerate(sizes):
-        for path in sorted((Path(data) / "coco" / "training").iterdir())[2 * index : 2 * index + 2]:
-            yield np.asarray(Image.open(path).convert("RGB").resize((width, height)))
+        for number in range(count * index, count * (index + 1)):
+            turns, place = divmod(number, len(paths))
+            turned = Image.open(paths[place]).convert("RGB").rotate(90 * turns, expand=True)
+            yield np.asarray(turned.resize((width, height)))
 
 
 def compare(predictor: Any, path: str, images: Any) -> dict[str, Any]:

@@ -170,9 +170,10 @@ def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: in
 
 
 def convex_iou(pointsets: Tensor, polygons: Tensor, ious: Tensor) -> None:
-    """Writes the IoU of N point sets' convex hulls and M quadrilaterals to `ious`, of shape (N, M).
+    """Computes the pairwise IoU between the convex hulls of N point sets and M quadrilaterals.
 
-    The point sets have shape (N, 18), and the quadrilaterals have shape (M, 8).
+    Writes the result to `ious`, of shape (N, M). A point set consists of nine points (x, y), so the inputs have shape
+    (N, 18) and (M, 8).
     """
     first, second = hulls(pointsets.double().reshape(-1, 9, 2)), polygons.reshape(-1, 4, 2)
     ious.copy_(overlaps(first, second, of_first=False, aligned=False).view_as(ious))

@@ -235,7 +235,7 @@ def check_saved_number(value: Any, name: str, *, least: float = -math.inf, most:
         ValueError: `value` is not a real number, is out of bounds, or is NaN.
     """
     if not is_number(value) or not least <= value <= most:
-        raise ValueError(f"'{name}' must be a number within the allowed range, not {_shown(value)}")
+        raise ValueError(f"'{name}' must be a number from {least:g} to {most:g}, not {_shown(value)}")
     return value
 
 

@@ -113,5 +113,5 @@ def test_metric_is_required_if_the_config_does_not_select_the_best_checkpoint(ti
     code, _, errors = footplate("sweep", "tiny.py", "--param", LR)
     assert (code, errors) == (
         2,
-        "error: the config does not set save_best, so the metric is unknown\n  Add --metric NAME.\n",
+        "error: the metric is unknown, because save_best is missing or 'auto'\n  Add --metric NAME.\n",
     )

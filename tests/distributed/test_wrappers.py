@@ -372,7 +372,7 @@ def test_sync_bn_on_one_process_is_logged(caplog: pytest.LogCaptureFixture) -> N
     caplog.set_level(logging.INFO, "footplate")
     model = synchronize_batch_norm(layers(nn.SyncBatchNorm))
     assert [type(each) for each in model.modules()][2] is PlainBatchNorm
-    assert caplog.messages == ["There is only one process, so SyncBN acts as plain batch normalization (layers: 1)."]
+    assert caplog.messages == ["There is only one process, so plain batch normalization replaces 1 SyncBN layer."]
     assert trained(model, BATCH) == trained(layers(), BATCH)
     assert list(model.state_dict()) == list(layers().state_dict())
 

@@ -76,7 +76,7 @@ def test_weights_are_checked_before_a_save(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match="the weights contain NaN or infinity after iteration 12") as caught:
         runner.save_checkpoint(str(tmp_path), "now.pth")
     assert caught.value.notes == (
-        "first in 'layers.0.weight'",
+        "Non-finite weights: 'layers.0.weight'",
         f"The last good checkpoint is {tmp_path / 'epoch_3.pth'}",
     )
     assert not (tmp_path / "now.pth").exists()

@@ -73,6 +73,16 @@ def test_runner_trains_as_if_it_were_the_only_one_in_the_process(tmp_path: Path)
     assert seen["a"] == seen["alone"] == [0] * 5 + [1] * 5
 
 
+def test_validation_after_training_does_not_change_the_records(tmp_path: Path) -> None:
+    run = runner(tmp_path, val_dataloader=loader(16, shuffle=False), default_hooks={"checkpoint": {"interval": 1}})
+    history = run.train()
+    scalars = next(tmp_path.glob("*/vis_data/scalars.json"))
+    rows, lines = [dict(row) for row in history], scalars.read_text()
+    run.load_checkpoint(str(tmp_path / "epoch_1.pth"))
+    assert run.val()["loss"] == rows[0]["val/loss"] != rows[1]["val/loss"]
+    assert (list(history), scalars.read_text()) == (rows, lines)
+
+
 class Own(nn.Module):
     """Returns a loss in one of several forms."""
 

@@ -52,7 +52,9 @@ def test_a_code_base_sees_an_accepted_version_of_another_code_base(
     caplog.set_level("INFO", logger="footplate")
     show_accepted_versions(f"mmdet_minimum_version = '{limits[0]}'\nmmdet_maximum_version = '{limits[1]}'\n")
     assert mmdet.__version__ == shown
-    warned = ["A code base requires mmdet < 2.23.0, but 2.28.2 is installed."]
+    warned = [
+        "mmdet 2.28.2 is installed, but a code base accepts versions up to 2.23.0. footplate reports 2.16.0 to it."
+    ]
     assert caplog.messages == (warned if shown == "2.16.0" else [])
     restore_versions()
     assert mmdet.__version__ == "2.28.2"

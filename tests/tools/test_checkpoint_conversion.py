@@ -70,9 +70,12 @@ def test_missing_package_is_named_in_the_error(tmp_path: Path, source: Path, mon
         export_weights(source, tmp_path / "w.safetensors")
 
 
-@pytest.mark.parametrize(("name", "layout"), [("w.pth", "other"), ("w.safetensors", "mmengine")])
-def test_unsupported_layout_is_rejected(tmp_path: Path, source: Path, name: str, layout: str) -> None:
-    with pytest.raises(ArgumentError, match="does not support this layout"):
+@pytest.mark.parametrize(
+    ("name", "layout", "problem"),
+    [("w.pth", "other", "layout"), ("w.safetensors", "mmengine", "support only layout='plain'")],
+)
+def test_unsupported_layout_is_rejected(tmp_path: Path, source: Path, name: str, layout: str, problem: str) -> None:
+    with pytest.raises(ArgumentError, match=problem):
         export_weights(source, tmp_path / name, layout=layout)
 
 

@@ -64,7 +64,7 @@ def add_commands(subparsers: Any) -> None:
     explain.add_argument(
         "--dump", metavar="FILE", help="write the resolved config to a single .py, .json, .yaml or .toml file instead"
     )
-    explain.add_argument("--plot", metavar="FILE", help="for schedule: also write the schedule as an image")
+    explain.add_argument("--plot", metavar="FILE", help="also write the topic `schedule` as an image")
     explain.add_argument(
         "--epoch-length",
         metavar="N",

@@ -74,7 +74,8 @@ def run(arguments: Namespace) -> int:
     chosen = (name for name in best_metrics(cfg._cfg_dict) if name != "auto")
     metric = arguments.metric or next(chosen, None)
     if metric is None:
-        raise ArgumentError("the config does not set save_best, so the metric is unknown", notes=["Add --metric NAME."])
+        message = "the metric is unknown, because save_best is missing or 'auto'"
+        raise ArgumentError(message, notes=["Add --metric NAME."])
     with collect_warnings():  # checks once, before creating files; each trial logs its own warnings
         check_config(with_values(cfg, {parameter.key: parameter.values[0] for parameter in parameters}))
 

@@ -217,7 +217,7 @@ def _escaped(value: str) -> str:
 
 
 def references_in(text: str) -> list[str]:
-    """Returns the key paths, such as `a.b`, of the base values that an expanded text refers to."""
+    """Returns the key paths, such as `a.b`, of all `{{ _base_.a.b }}` in a text returned by `expand_placeholders`."""
     return [path.replace("·", ".") for path in _REFERENCE.findall(text)]
 
 

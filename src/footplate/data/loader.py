@@ -165,8 +165,7 @@ class SampleLoader(DataLoader[Any]):
             batch: The index of the batch.
         """
         key = next(self.plan.keys(self.plan.begin(epoch, batch)))
-        paths = [_path_of(self.dataset, index) for index in key.indices]
-        names = [f"{index} ({path})" if path else index for index, path in zip(key.indices, paths, strict=True)]
+        names = [f"{index} ({path})" if (path := _path_of(self.dataset, index)) else index for index in key.indices]
         return list_names(names, _MAX_SAMPLES)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]

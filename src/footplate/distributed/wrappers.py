@@ -23,7 +23,7 @@ from footplate.distributed.fully_shard import FullyShard
 from footplate.distributed.sharding import initialize_from_main, is_sharded
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError
-from footplate.messages import list_names
+from footplate.messages import list_names, pluralize
 from footplate.registry import MODEL_WRAPPERS
 
 _USUAL_WRAPPER = "MMDistributedDataParallel"
@@ -247,7 +247,8 @@ def synchronize_batch_norm(model: nn.Module, sync_bn: str | None = None) -> nn.M
     if get_world_size() == 1:
         count = _convert_sync_layers(model, PlainBatchNorm)
         if count or sync_bn:
-            effect = f"SyncBN acts as plain batch normalization (layers: {count})" if count else "sync_bn has no effect"
+            replaced = f"plain batch normalization replaces {pluralize(count, 'SyncBN layer')}"
+            effect = replaced if count else "sync_bn has no effect"
             _logger.info("There is only one process, so %s.", effect)
         return model
     if sync_bn:

@@ -98,7 +98,7 @@ class NonFiniteHook(Hook):
             stop: Whether to raise the error even if `loss` is not "stop".
 
         Raises:
-            NonFiniteError: A loss is non-finite, and `loss` is "stop".
+            NonFiniteError: A loss is non-finite, and `loss` is "stop" or `stop` is set.
         """
         iteration = runner.train_loop.completed.iter
         for wrapper in runner.optim_wrapper.parts.values():
@@ -121,8 +121,8 @@ class NonFiniteHook(Hook):
             if not self._has_warned_of_scale and scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
                 self._has_warned_of_scale = True
                 _logger.warning(
-                    "The loss scale has dropped to %g, but gradients are still non-finite, so these steps are "
-                    "skipped. To stop at the next non-finite gradient, set on_nonfinite=dict(grad='stop').",
+                    "The loss scale has dropped to %g, but gradients are still non-finite. Steps with non-finite "
+                    "gradients are skipped. To stop at the next one, set on_nonfinite=dict(grad='stop').",
                     scaler.get_scale(),
                 )
 
@@ -145,7 +145,7 @@ def check_weights(runner: "Runner") -> None:
         raise NonFiniteError(
             f"the weights contain NaN or infinity after iteration {iteration}, so they are not saved",
             iteration=iteration,
-            notes=[f"first in {list_names([repr(name) for name in names], 1)}", _last_good(runner)],
+            notes=[f"Non-finite weights: {list_names([repr(name) for name in names], 1)}", _last_good(runner)],
         )
 
 

@@ -160,7 +160,8 @@ def warn_of_nondeterminism(runner: "Runner") -> None:
     loader = runner.train_loop.dataloader
     if not isinstance(loader, (SampleLoader, list, tuple)):
         _logger.warning(
-            "randomness.deterministic is set, but the batches of train_dataloader ('%s') depend on more than the seed.",
+            "randomness.deterministic is set, but footplate cannot seed the batches of train_dataloader ('%s'). Seed "
+            "them yourself, or use a torch DataLoader with a map-style dataset.",
             type(loader).__name__,
         )
 

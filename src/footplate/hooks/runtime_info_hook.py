@@ -12,6 +12,7 @@ from torch import Tensor
 from footplate.data import metainfo_of
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
+from footplate.hooks.logger_hook import records_validation
 from footplate.records import HistoryBuffer, ScalarNames, average_over_ranks, numbers_in
 from footplate.registry import HOOKS
 
@@ -135,8 +136,9 @@ class RuntimeInfoHook(Hook):
         self._record(runner, "val", metrics)
         if "train" in runner.phases:
             self._complete_row(runner, runner.epoch)
-        numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
-        runner.history.add(runner.epoch, runner.iter, numbers)
+        if records_validation(runner):
+            numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
+            runner.history.add(runner.epoch, runner.iter, numbers)
 
     def before_test(self, runner: Runner) -> None:
         """Sets the loop stage to "test", and separates the metrics of this test run from older ones."""

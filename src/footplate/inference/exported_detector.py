@@ -75,8 +75,11 @@ class ExportedDetector(ExportedModel):
         sample = DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
         (prediction,) = self.model.predict(inputs, [sample], rescale=False)
         if "pred_instances" not in prediction:
-            name, fields = type(self.model).__name__, ", ".join(prediction.keys())
-            raise ExportError(f"'{name}' predicts no instances, only {fields}, and cannot be exported", key="model")
+            raise ExportError(
+                f"'{type(self.model).__name__}' cannot be exported, because it predicts no instances",
+                key="model",
+                found=", ".join(prediction.keys()),
+            )
         found = prediction.pred_instances
         return {name: found[field] for name, field in _FIELDS.items() if field in found}
 

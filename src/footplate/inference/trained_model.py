@@ -282,7 +282,9 @@ class Preprocessing(EvaluationData):
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Converts all errors in the block to DataError, since decoders and custom loaders may raise errors of any type.
+    """Converts any exception in the block except FootplateError to DataError.
+
+    Decoders and custom loaders may raise exceptions of any type.
 
     `what` is the name of the input in the message, such as "the image 'a.png'".
     """

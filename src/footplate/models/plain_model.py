@@ -126,7 +126,8 @@ class PlainModel(ModelWrapper, BaseModel):
         functions = {"loss": loss, "training_step": training_step, "validation_step": validation_step}
         for name, function in functions.items():
             if function is not None and (not callable(function) or isinstance(function, type)):
-                raise ArgumentError(f"'{name}' must be a function or other callable", key=name)
+                message = f"'{name}' must be a function or another callable object, not a class"
+                raise ArgumentError(message, key=name, found=function)
         if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
             raise ArgumentError(
                 "the loss function has parameters, which would be neither trained nor saved",

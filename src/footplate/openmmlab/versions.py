@@ -73,7 +73,8 @@ def show_accepted_versions(source: str) -> None:
         if original and digit_version(original) < lowest:  # too old, so the code base should raise its error
             fits = [original]
         elif original and fits[0] != original:
-            _logger.info("A code base requires %s < %s, but %s is installed.", package, accepted[1], original)
+            message = "%s %s is installed, but a code base accepts versions up to %s. footplate reports %s to it."
+            _logger.info(message, package, original, accepted[1], fits[0])
         _set_version(package, fits[0], parse_version_info(fits[0]))
 
 

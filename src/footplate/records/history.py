@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from footplate.checks import read_count, read_tensor
+from footplate.checks import read_tensor
 from footplate.distributed import gather_objects, get_world_size
 
 Statistic = Callable[..., float]
@@ -204,7 +204,7 @@ class HistoryBuffer:
         self._unread = []
         self.total = len(self._values)
         self._pending = 0
-        self._marked = self.total - read_count({"since_mark": 0, **state}, "since_mark")
+        self._marked = self.total - state.get("since_mark", 0)
 
     def _totals_of(self, window: int | str | None) -> _Totals:
         self._read()

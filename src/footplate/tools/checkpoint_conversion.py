@@ -19,7 +19,7 @@ from footplate.checkpoint import (
 from footplate.checkpoint.contents import read_layout
 from footplate.checkpoint.serializable import cut_evenly, to_serializable
 from footplate.checkpoint_names import SAFETENSORS_SUFFIX, SHARDED_SUFFIX, SUFFIXES
-from footplate.checks import check_count
+from footplate.checks import check_choice, check_count
 from footplate.errors import ArgumentError, CheckpointError
 
 LAYOUTS = ("plain", "mmengine")
@@ -61,8 +61,9 @@ def export_weights(
     storage.check_output(target, suffixes=(*SUFFIXES, SAFETENSORS_SUFFIX), inputs=[source])
     origin, name = os.fspath(source), os.fspath(target)
     is_safetensors = name.endswith(SAFETENSORS_SUFFIX)
-    if layout not in LAYOUTS or (layout != "plain" and is_safetensors):
-        raise ArgumentError(f"'{name}' does not support this layout", key="layout", found=layout)
+    check_choice("layout", layout, LAYOUTS)
+    if layout != "plain" and is_safetensors:
+        raise ArgumentError("safetensors files support only layout='plain'", key="layout", found=layout)
     content = load_checkpoint(source)
     if section is None:
         weights = weights_of(content, origin)

@@ -220,7 +220,7 @@ def _read_lines(file: Path) -> list[LogLine]:
 
 
 def read_series(work_dir: str | Path) -> list[Series]:
-    """Returns the scalars of a run, including the earlier launches that it resumes.
+    """Returns the scalars of a run, joined across all its launches. Also accepts a single file of scalars.
 
     Raises:
         DataError: There are no scalars, or a file is invalid.

@@ -144,7 +144,7 @@ def test_disabled_annotations_are_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "arguments", "message"),
     [
-        ({"img_path": "a.png"}, {"with_bbox": True}, "'a.png' has no annotations: 'instances' is missing"),
+        ({"img_path": "a.png"}, {"with_bbox": True}, "'a.png' has no 'instances', which this transform loads"),
         ({"instances": [{"bbox": [0, 0, 1, 1], "bbox_label": 0}], "height": 2, "width": 2, "img_path": "a.png"},
          {"with_mask": True}, "'a.png' has no mask"),
     ],

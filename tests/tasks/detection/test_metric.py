@@ -172,7 +172,7 @@ def test_every_class_has_its_value(caplog: pytest.LogCaptureFixture) -> None:
     assert (found["val/cat_precision"], found["val/dog_precision"]) == (1.0, 0.0)
     assert np.isnan(found["val/cow_precision"])
     assert caplog.messages == [
-        "bbox, average precision per class:\nclass      AP\ncat     1.000\ndog     0.000\ncow       nan"
+        "bbox, average precision per class:\nclass      AP\ncat     1.000\ndog     0.000\ncow         -"
     ]
 
 

@@ -198,7 +198,7 @@ def _is_loaded(setting: bool | None, results: Sample, key: str) -> bool:
     is_present = results.get(key) is not None
     if setting and not is_present:
         image = results.get("img_path", "")
-        raise DataError(f"the image '{image}' has no annotations: '{key}' is missing", found=sorted(results))
+        raise DataError(f"the image '{image}' has no '{key}', which this transform loads", found=sorted(results))
     return is_present if setting is None else setting
 
 

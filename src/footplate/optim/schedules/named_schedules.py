@@ -91,7 +91,7 @@ def build_param_schedulers(
         epoch_length: The number of iterations per epoch, or None if unknown.
         max_epochs: The default `end` of epoch-based schedules.
         max_iters: The default `end` of iteration-based schedules.
-        counts_epochs: Whether the run is epoch-based. Otherwise, schedules never step after an epoch.
+        counts_epochs: Whether the run is epoch-based. Otherwise, epoch-based schedules never step.
 
     Returns:
         A list of schedules in stepping order. For several optimizers, a dict that maps their names to such lists.
@@ -134,7 +134,7 @@ def _build_list(
         origins[schedule] = origin_of(entry, "type")
         if schedule.by_epoch and not counts_epochs and not schedule.takes_metrics:
             _logger.warning(
-                "%s counts epochs, but training counts iterations, so it has no effect after the first iteration. "
+                "%s counts epochs, but training counts iterations, so it never steps and keeps its first value. "
                 "Set %s.by_epoch=False.",
                 place,
                 place,

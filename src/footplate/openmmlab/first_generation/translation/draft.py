@@ -81,7 +81,7 @@ class Draft:
         self.by_epoch, self.length = self._run_length()
 
     def take(self, key: str) -> Any:
-        """Removes a key from `remaining` and returns its value, or None if the key is missing. Copies a dict."""
+        """Removes a key from `remaining`, and returns its value (a copy if it is a dict), or None if it is missing."""
         value = self.remaining.pop(key, None)
         return ConfigDict(value) if isinstance(value, Mapping) else value
 
