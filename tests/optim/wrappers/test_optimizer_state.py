@@ -108,6 +108,17 @@ def test_missing_parameters_are_named() -> None:
         build_optim_wrapper(model, SECTION).load_state_dict(state)
 
 
+@pytest.mark.parametrize(("kind", "settings"), [("AdamW", {"amsgrad": True}), ("Adafactor", {})])
+def test_state_of_each_torch_optimizer_is_loaded(kind: str, settings: dict[str, Any]) -> None:
+    model = net()
+    wrapper = OptimWrapper(getattr(torch.optim, kind)(model.parameters(), lr=0.1, **settings))
+    wrapper.name_parameters(model)
+    train(model, wrapper)
+    state = copy.deepcopy(wrapper.state_dict())
+    wrapper.load_state_dict(state)
+    assert wrapper.state_dict()["state"].keys() == state["state"].keys()
+
+
 @pytest.mark.parametrize("implementation", ["fused", "foreach"])
 def test_state_saved_with_another_implementation_is_loaded(implementation: str) -> None:
     model, again = net(), net()
