@@ -151,6 +151,13 @@ def test_longer_schedule_of_a_resumed_run_is_a_warning(tmp_path: Path, caplog: p
     assert "OneCycleLR was saved with end=4 and now has end=6, so its values continue on a different" in caplog.text
 
 
+def test_longer_run_with_steps_causes_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    schedule = {"type": "MultiStepLR", "milestones": [1], "end": 2}
+    _runner(tmp_path, param_scheduler=schedule).train()
+    _runner(tmp_path, param_scheduler={**schedule, "end": 3}, max_epochs=3, resume="auto").train()
+    assert "different curve" not in caplog.text
+
+
 def test_images_of_the_wrong_type_are_rejected(tmp_path: Path) -> None:
     visualizer = _runner(tmp_path).visualizer
     visualizer.add_image("picture", torch.zeros(2, 2, 3, dtype=torch.uint8))

@@ -189,8 +189,9 @@ def _plain_hparams(value: Any, key: str = "hparams") -> Any:
         return {name: _plain_hparams(item, f"{key}.{name}") for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain_hparams(item, key) for item in value]
-    value = os.fspath(value) if isinstance(value, os.PathLike) else plain_scalar(value)
-    value = str(value) if isinstance(value, (torch.device, torch.dtype, Enum)) else value
+    if isinstance(value, (os.PathLike, torch.device, torch.dtype, Enum)):
+        return str(value)
+    value = plain_scalar(value)
     if value is not None and type(value) not in SCALARS:
         raise ArgumentError(
             "'hparams' may contain only numbers, strings, booleans, None, lists and dicts",

@@ -21,6 +21,7 @@ from footplate.models import PlainModel
 from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer, single_or_by_name
 from footplate.optim.resumed_settings import choose_settings, settings_of
 from footplate.optim.schedules import collect_steps
+from footplate.optim.schedules.curves import Exponential, MultiStep, Step
 from footplate.records import average_over_ranks
 
 if TYPE_CHECKING:
@@ -240,7 +241,8 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
             # loaded.
             for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
                 schedule.load_state_dict(saved)
-                if saved.get("end", schedule.end) != schedule.end:
+                is_stepwise = isinstance(schedule.curve, (Exponential, MultiStep, Step))  # do not depend on the end
+                if saved.get("end", schedule.end) != schedule.end and not is_stepwise:
                     _logger.warning(
                         "%s was saved with end=%s and now has end=%s, so its values continue on a different curve and "
                         "may stay close to zero. To use the curve of the new length, set resume_settings='take'.",

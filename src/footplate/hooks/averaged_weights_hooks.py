@@ -52,14 +52,12 @@ class AveragedWeightsHook(Hook):
         """Restores the training weights of a resumed run."""
         if AVERAGED_STATE not in checkpoint or not runner.checkpoints.is_resuming:
             return
-        names = list(checkpoint["state_dict"])
-        saved = checkpoint[AVERAGED_STATE]
-        if missing := [name for name in names if f"module.{name}" not in saved]:
+        weights, saved = checkpoint["state_dict"], checkpoint[AVERAGED_STATE]
+        if missing := [name for name in weights if f"module.{name}" not in saved]:
             raise CheckpointError(
                 f"the '{AVERAGED_STATE}' in the checkpoint is missing some of the model's weights", found=missing[0]
             )
-        training = {name: saved[f"module.{name}"] for name in names}
-        checkpoint["state_dict"] = _with_values(checkpoint["state_dict"], training)
+        checkpoint["state_dict"] = _with_values(weights, {name: saved[f"module.{name}"] for name in weights})
 
 
 @HOOKS.register_module()

@@ -75,15 +75,13 @@ class LoggerHook(Hook):
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
         self.log_metric_by_epoch = log_metric_by_epoch
         self._rest_ends_at = -1  # the last iteration of an epoch or run, if it must be logged
-        self._config_is_written = False
         self._start: dict[str, Any] = {"kind": ""}
 
     def before_run(self, runner: Runner) -> None:
         """Writes the config to the visualization backends, once: training changes the values of schedules."""
         self._json_name = f"{runner.timestamp}.json"
-        if is_main_process() and not self._config_is_written:
+        if is_main_process() and not self._start["kind"]:  # otherwise, this is a later run of the same runner
             runner.visualizer.add_config(runner.resolved.recorded(is_plain=runner.is_plain))
-            self._config_is_written = True
 
     def _record_start(self, runner: Runner, start: str) -> None:
         """Writes `start.json`, which `footplate analyze` and `report` need in order to interpret the log folder.

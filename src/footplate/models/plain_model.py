@@ -126,8 +126,9 @@ class PlainModel(ModelWrapper, BaseModel):
         functions = {"loss": loss, "training_step": training_step, "validation_step": validation_step}
         for name, function in functions.items():
             if function is not None and (not callable(function) or isinstance(function, type)):
-                message = f"'{name}' must be a function or another callable object, not a class"
-                raise ArgumentError(message, key=name, found=function)
+                raise ArgumentError(
+                    f"'{name}' must be a function or another callable object, not a class", key=name, found=function
+                )
         if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
             raise ArgumentError(
                 "the loss function has parameters, which would be neither trained nor saved",

@@ -59,3 +59,15 @@ def test_save_best_without_checkpoint_config_saves_only_the_best() -> None:
     cfg = {**ITERS, **DATA, "checkpoint_config": None, "evaluation": {"interval": 10, "save_best": "auto"}}
     saved = {"interval": -1, "save_last": False, "by_epoch": False, "save_best": "auto", "priority": "NORMAL"}
     assert sections(cfg)["default_hooks"]["checkpoint"] == saved
+
+
+def test_images_of_larger_batches_are_padded_as_by_the_scripts_of_mmdetection() -> None:
+    def transforms(size: int, scope: str) -> list[str]:
+        steps = [{"type": "MultiScaleFlipAug", "transforms": [{"type": "Pad"}, {"type": "ImageToTensor"}]}]
+        data = {"val": {"type": "B", "pipeline": steps}, "val_dataloader": {"samples_per_gpu": size}, "train": {}}
+        found = sections({**ITERS, "data": data, "evaluation": {}, "default_scope": scope})
+        (step,) = found["val_dataloader"]["dataset"]["dataset"]["pipeline"]
+        return [inner["type"] for inner in step["transforms"]]
+
+    assert transforms(2, "mmdet") == ["Pad", "DefaultFormatBundle"]
+    assert transforms(1, "mmdet") == transforms(2, "mmcls") == ["Pad", "ImageToTensor"]

@@ -15,6 +15,8 @@ _TRAIN_ONLY_KEYS = ("drop_last", "class_aware_sampler")
 _SAMPLER_KEYS = ("shuffle", "class_aware_sampler", "round_up", "seed")
 # Code bases that validate with the training batch size. Others use 1 by default, because image sizes differ.
 _BATCHED_VALIDATION = ("mmcls", "mmselfsup")
+# Code bases that pad images to a batch with `DefaultFormatBundle`.
+_PADDED = ("mmdet", "mmrotate")
 # Code bases whose datasets have no groups. In others, no batch mixes landscape and portrait images.
 _UNGROUPED = ("mmaction", "mmcls", "mmpose", "mmseg", "mmselfsup")
 # Settings that are now determined by the launcher.
@@ -88,7 +90,7 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
         draft.write("val_dataset", data[split])
         draft.ask("data.val", "there is no evaluation section; kept as val_dataset, which is not read")
         return False
-    settings = {**common, **own}
+    settings, cfg = {**common, **own}, data[split]
     if split != "train":
         sizes = [each.get("samples_per_gpu", 1) for each in _as_list(data[split]) if isinstance(each, Mapping)]
         size = max(sizes, default=1) or 1
@@ -96,19 +98,36 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
             size = next((common[key] for key in _SIZES if key in common), size)
         kept = {key: value for key, value in common.items() if key not in (*_SIZES, *_TRAIN_ONLY_KEYS)}
         settings = {**kept, "samples_per_gpu": size, "shuffle": False, **own}
+        if draft.original.get("default_scope") in _PADDED and (settings["samples_per_gpu"] or 1) != 1:
+            cfg = _padded(cfg)
     elif not set(_SIZES) & settings.keys():
         settings["samples_per_gpu"] = 2
         draft.ask(
             "data.samples_per_gpu", "is not set; using 2, but the original code base may have a different default"
         )
     _keep(draft, name, {key: own[key] for key in own if key not in LOADER_KEYS and key not in _SAMPLER_KEYS})
-    loader = make_loader(draft, settings, data[split], test_mode=split != "train")
+    loader = make_loader(draft, settings, cfg, test_mode=split != "train")
     old_names = {new: old for old, new in LOADER_KEYS.items() if old in data}
     draft.write(name, with_origins(loader, data, {**old_names, "dataset": split}))
     if split == "test" and not has_evaluation:
         draft.write("test_cfg", {"type": "TestLoop"})
         draft.write("test_evaluator", {"type": METRIC})
     return True
+
+
+def _padded(cfg: Any) -> Any:
+    """Returns a config in which `DefaultFormatBundle` replaces all `ImageToTensor`, whose images cannot be padded.
+
+    MMDetection's scripts do the same for batches of several images.
+    """
+    if isinstance(cfg, (list, tuple)):
+        return [_padded(entry) for entry in cfg]
+    if not isinstance(cfg, Mapping):
+        return cfg
+    if cfg.get("type") == "ImageToTensor":
+        return with_origins({"type": "DefaultFormatBundle"}, cfg)
+    changes = {key: _padded(cfg[key]) for key in ("dataset", "datasets", "pipeline", "transforms") if key in cfg}
+    return with_origins({**cfg, **changes}, cfg)
 
 
 def make_loader(draft: Draft, settings: Mapping[str, Any], cfg: Any, *, test_mode: bool) -> dict[str, Any]:
