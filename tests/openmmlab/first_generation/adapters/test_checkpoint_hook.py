@@ -68,6 +68,20 @@ def test_numbers_that_training_changes_in_the_model_are_restored(tmp_path: Path)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_averages_saved_by_mmcv_are_resumed(tmp_path: Path) -> None:
+    hook: Any = {"type": "EMAHook", "momentum": 0.1}
+    train(tmp_path, hook)
+    saved = load_checkpoint(tmp_path / "epoch_2.pth")
+    training = saved.pop("ema_state_dict")
+    for name, parameter in OldModelWithSteps().named_parameters():  # mmcv has no averages of buffers
+        saved["state_dict"][f"ema_{name.replace('.', '_')}"] = training[f"module.{name}"].reshape(parameter.shape)
+    torch.save(saved, tmp_path / "mmcv.pth")
+    train(tmp_path / "resumed", hook, resume_from=str(tmp_path / "mmcv.pth"))
+    whole, resumed = (load_checkpoint(folder / "epoch_3.pth") for folder in (tmp_path, tmp_path / "resumed"))
+    for part in ("state_dict", "ema_state_dict"):
+        assert all(torch.equal(value, resumed[part][name]) for name, value in whole[part].items())
+
+
 def test_metadata_that_cannot_be_saved_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class MetaHook(Hook):
         def before_run(self, runner: Any) -> None:

@@ -1,6 +1,7 @@
 """Adds first-generation metadata to checkpoints, and links `latest.pth` to the newest checkpoint."""
 
 import contextlib
+import copy
 import logging
 import os
 import secrets
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from footplate import storage
@@ -19,6 +21,7 @@ from footplate.data import dataset_of
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, CheckpointError
+from footplate.hooks.averaged_weights_hooks import AVERAGED_STATE, EMAHook
 from footplate.openmmlab.first_generation.adapters.evaluation import METAINFO_KEYS
 from footplate.openmmlab.first_generation.adapters.runner_view import existing_view_of, view_of
 from footplate.registry import HOOKS
@@ -89,9 +92,13 @@ class LegacyCheckpointHook(Hook):
                 _logger.warning("The checkpoint is saved without meta['%s']: %s", key, error.message)
 
     def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Restores `hook_msgs` in `runner.meta` if the run is resuming."""
-        if runner.checkpoints.is_resuming and (messages := checkpoint.get("meta", {}).get("hook_msgs")):
+        """Restores `hook_msgs` in `runner.meta`, and averages saved by mmcv, if the run is resuming."""
+        if not runner.checkpoints.is_resuming:
+            return
+        if messages := checkpoint.get("meta", {}).get("hook_msgs"):
             view_of(runner).meta["hook_msgs"].update(messages)
+        if AVERAGED_STATE not in checkpoint and any(isinstance(hook, EMAHook) for hook in runner.hooks):
+            _move_averages(checkpoint, by_epoch=runner.by_epoch)
 
 
 def _numbers_of(module: nn.Module) -> dict[str, Any]:
@@ -101,6 +108,24 @@ def _numbers_of(module: nn.Module) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     return all(map(_is_number, value)) if type(value) is tuple else type(value) in (bool, int, float, NoneType)
+
+
+def _move_averages(checkpoint: dict[str, Any], *, by_epoch: bool) -> None:
+    """Converts the state of mmcv's EMAHook, which saves buffers such as `ema_conv_weight` for `conv.weight`.
+
+    At the end of an epoch, mmcv has swapped them with the weights, so that the buffers contain the training weights.
+    """
+    weights = copy.copy(checkpoint["state_dict"])
+    names = {f"ema_{name.replace('.', '_')}": name for name in weights}
+    buffers = {names[key]: weights.pop(key) for key in names if key in weights}
+    if not buffers:
+        return
+    others = copy.copy(weights)
+    others.update(buffers)
+    averages, training = (weights, others) if by_epoch else (others, weights)
+    steps = torch.tensor(checkpoint["meta"]["iter"])
+    checkpoint["state_dict"] = averages
+    checkpoint[AVERAGED_STATE] = {"steps": steps, **{f"module.{name}": value for name, value in training.items()}}
 
 
 def _write_pointer_and_link(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:
