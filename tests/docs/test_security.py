@@ -35,7 +35,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/faults/malice.py::_overridden",
     ),
     "Reading the config executes nothing": (
-        "tests/config/test_data_formats.py::test_invalid_yaml_reports_the_line",
+        "tests/config/test_data_formats.py::test_invalid_data_reports_the_line",
         "tests/faults/malice.py::_tagged",
     ),
     "The config can inherit only from other data configs.": (
