@@ -104,10 +104,12 @@ def test_pages_open_in_both_languages(browser: Any, site: str, language: str) ->
 
 
 def test_menu_opens_on_a_narrow_home_page(browser: Any, site: str) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
     browser.set_window_size(1000, 900)
     browser.get(site)
     browser.find_element("css selector", "label.md-header__button[for=__drawer]").click()
-    assert "Install" in found(browser, ".md-sidebar--primary a.md-nav__link")
+    WebDriverWait(browser, 30).until(lambda page: "Install" in found(page, ".md-sidebar--primary a.md-nav__link"))
 
 
 def test_comments_of_commands_are_set_apart(browser: Any, site: str) -> None:

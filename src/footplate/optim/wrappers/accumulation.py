@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from operator import index
 from typing import Any
 
 from torch import Tensor, nn
@@ -106,7 +107,8 @@ class Accumulation:
         Returns an empty tuple if none exist. If `accumulative_counts` has changed since the state was saved, logs a
         warning and also returns an empty tuple.
         """
-        self._inner_count, self._losses_per_iteration = state.get("loss_counts", (0, None))
+        counts = state.get("loss_counts", (0, None))
+        self._inner_count, self._losses_per_iteration = index(counts[0]), counts[1] and index(counts[1])
         gradients = state.get("accumulated_gradients")
         count = state.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints
         if gradients is not None and count != self._accumulative_counts:
