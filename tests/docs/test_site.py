@@ -109,7 +109,9 @@ def test_menu_opens_on_a_narrow_home_page(browser: Any, site: str) -> None:
     browser.set_window_size(1000, 900)
     browser.get(site)
     browser.find_element("css selector", "label.md-header__button[for=__drawer]").click()
-    WebDriverWait(browser, 30).until(lambda page: "Install" in found(page, ".md-sidebar--primary a.md-nav__link"))
+    assert WebDriverWait(browser, 30).until(
+        lambda page: "Install" in found(page, ".md-sidebar--primary a.md-nav__link")
+    )
 
 
 def test_comments_of_commands_are_set_apart(browser: Any, site: str) -> None:

@@ -101,7 +101,7 @@ def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
 
 
 def relocate(path: str, folder: str) -> str:
-    """Returns the path of the file in `folder` with the same name as `path`, or `path` if there is none.
+    """Returns the path of the file in `folder` with the same name as `path`, or `path` if it does not exist.
 
     Checkpoints record absolute paths, which are outdated if the run's folder has been moved or copied.
     """

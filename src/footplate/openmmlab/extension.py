@@ -86,7 +86,7 @@ class OpenMMLab(Extension):
         repair_first_step(model)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Returns advice about an unknown name, or an empty list if there is none.
+        """Returns advice about an unknown name. The list may be empty.
 
         The advice suggests a replacement for a first-generation transform, or explains why an import failed.
         """

@@ -281,7 +281,7 @@ def install_package(package: str) -> None:
 
 
 def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:
-    """Returns the commit hash of the git repository in the current folder, or `fallback` if there is none.
+    """Returns the commit hash of the git repository in the current folder, or `fallback` outside a repository.
 
     Args:
         fallback: The string to return outside a repository or if git is not installed.

@@ -154,7 +154,7 @@ class RunnerView:
         data_batch: The current batch.
         outputs: `loss`, `log_vars` and `num_samples` of the latest iteration.
         log_buffer: Collects values to log.
-        awaiting_validation: The event that some hooks handle after the next validation run, or "" if there is none.
+        awaiting_validation: The event that some hooks handle after the next validation run, or "".
     """
 
     def __init__(self, runner: "Runner") -> None:
