@@ -51,7 +51,7 @@ def preflight(runner: "Runner") -> None:
         if metrics and all(metrics):  # otherwise, some metrics are unknown
             names = [name for of_set in metrics for name in of_set]
             _check_monitored(runner, names)
-            runner.known_metrics.update(names)
+            runner.history.known_metrics.update(names)
     message = "Preflight: a checkpoint saved before the first step would take up %s. Later ones add optimizer state."
     _logger.info(message, format_bytes(size))
 

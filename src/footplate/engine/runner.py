@@ -157,7 +157,6 @@ class Runner:
         phases: The current phases of the run, outermost first, e.g. `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
         failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed.
-        known_metrics: The names of the metrics that validation has computed, in the preflight check or in the run.
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
@@ -252,7 +251,6 @@ class Runner:
         self.phases: list[str] = []
         self.events: list[str] = []
         self.failed_in = ""
-        self.known_metrics: set[str] = set()
         self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
@@ -793,6 +791,14 @@ class Runner:
     def by_epoch(self) -> bool:
         """Whether training counts epochs rather than iterations."""
         return counts_epochs(self.built.get("train_loop", self.sections["train_cfg"]))
+
+    @property
+    def records_validation(self) -> bool:
+        """Whether validation results belong to the current iteration, so that they are recorded and not only logged.
+
+        If the runner has trained, `val` may validate any weights.
+        """
+        return "train" in self.phases or isinstance(self.progress, Position)
 
     @property
     def should_stop(self) -> bool:

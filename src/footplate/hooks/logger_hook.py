@@ -12,7 +12,6 @@ from footplate.data import dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.engine.base_loops import Position
 from footplate.errors import ArgumentError
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.messages import printable
@@ -20,14 +19,6 @@ from footplate.metric_names import validation_label
 from footplate.records import MetricStep, average_over_ranks, numbers_in
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
-
-
-def records_validation(runner: Runner) -> bool:
-    """Checks whether the validated weights are those of the runner's current iteration.
-
-    If the runner has trained, `runner.val()` may validate any weights, so its results are only logged.
-    """
-    return "train" in runner.phases or isinstance(runner.progress, Position)
 
 
 @HOOKS.register_module()
@@ -151,10 +142,10 @@ class LoggerHook(Hook):
             runner.logger.info(line)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Logs the metrics, and writes them to the visualization backends; see `records_validation`."""
+        """Logs the metrics, and writes them to the visualization backends; see `Runner.records_validation`."""
         tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
         runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
-        if is_main_process() and records_validation(runner):
+        if is_main_process() and runner.records_validation:
             # A training scalar with the same name would have different steps, so the metric gets a prefix.
             recorded = runner.message_hub.log_scalars
             named = {validation_label(name, recorded): value for name, value in tag.items()}

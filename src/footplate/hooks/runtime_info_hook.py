@@ -12,7 +12,6 @@ from torch import Tensor
 from footplate.data import metainfo_of
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
-from footplate.hooks.logger_hook import records_validation
 from footplate.records import HistoryBuffer, ScalarNames, average_over_ranks, numbers_in
 from footplate.registry import HOOKS
 
@@ -136,7 +135,7 @@ class RuntimeInfoHook(Hook):
         self._record(runner, "val", metrics)
         if "train" in runner.phases:
             self._complete_row(runner, runner.epoch)
-        if records_validation(runner):
+        if runner.records_validation:
             numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
             runner.history.add(runner.epoch, runner.iter, numbers)
 

@@ -368,7 +368,7 @@ class EvalHook(Hook):
             kinds = self.eval_kwargs.get("metric") or ()
             for kind in [kinds] if isinstance(kinds, str) else kinds:
                 if str(self.save_best).startswith(kind) and not any(name.startswith(kind) for name in metrics or ()):
-                    runner.known_metrics.add(str(self.save_best))
+                    runner.history.known_metrics.add(str(self.save_best))
 
         own_events = {"before_run": before_run, "before_train": before_train, "after_val_epoch": after_val_epoch}
         return {**found, **own_events}
