@@ -59,10 +59,12 @@ class _Save:
     """A save operation and its outcome. The error is None if the operation is in progress or has succeeded."""
 
     def __init__(self, path: str, after: AfterSave) -> None:
-        self.path, self.after = path, after
+        self.path = path
+        self.after = after
         self.begin = time.monotonic()
         self.seconds = 0.0
-        self.is_saved = self.has_ended = False
+        self.is_saved = False
+        self.has_ended = False
         self.error: BaseException | None = None
         self.thread: threading.Thread | None = None
         # All ranks write a sharded checkpoint, and rank 0 commits it.
@@ -186,7 +188,7 @@ class BackgroundSaver:
         self.is_sharded = False  # whether ranks write their own shards, to a folder
         self.write_pointer: Callable[[str, str], None] = write_pointer  # hooks may replace it
         self._alarm = alarm
-        self._pending: _Save | None = None
+        self._in_progress: _Save | None = None
         self._copier = _HostCopier()
         self._group: Any = None  # a separate group, so that messages of saves and training do not mix
 
@@ -220,19 +222,19 @@ class BackgroundSaver:
                 failed save, the new save does not start.
         """
         self.wait()
-        pending = _Save(os.fspath(path), after)
+        save = _Save(os.fspath(path), after)
         try:
-            if is_sharded_path(pending.path):
-                commit = self._prepare_shards(state, pending.path, replicated)
+            if is_sharded_path(save.path):
+                commit = self._prepare_shards(state, save.path, replicated)
             else:
-                commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), pending.path)
-            pending.thread = threading.Thread(target=self._write, args=(pending, commit), name="footplate-checkpoint")
-            pending.thread.start()  # raises an error if the system cannot start another thread
-            self._pending = pending
+                commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), save.path)
+            save.thread = threading.Thread(target=self._write, args=(save, commit), name="footplate-checkpoint")
+            save.thread.start()  # raises an error if the system cannot start another thread
+            self._in_progress = save
         except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
-            pending.error = error
-            self._log_failure(pending)
-            self._end(pending)
+            save.error = error
+            self._log_failure(save)
+            self._end(save)
 
     def _write(self, save: _Save, commit: Callable[[], None]) -> None:
         """Runs `commit` in the background thread, and records the outcome."""
@@ -254,7 +256,7 @@ class BackgroundSaver:
         With several ranks, the next `save` or `wait` handles errors instead, so that all ranks raise them together
         (decision 037). With `on_error="stop"`, it also runs the callbacks, because they may fail.
         """
-        save = self._pending
+        save = self._in_progress
         if save is None or not save.has_ended:
             return
         if get_world_size() == 1 or (save.error is None and self.on_error == "warn"):
@@ -266,11 +268,11 @@ class BackgroundSaver:
         Raises:
             CheckpointError: `on_error` is "stop" and the last save failed. Each error is raised only once.
         """
-        pending = self._pending
-        if pending is not None and pending.thread is not None:
-            pending.thread.join()
-            self._pending = None
-            self._end(pending)
+        save = self._in_progress
+        if save is not None and save.thread is not None:
+            save.thread.join()
+            self._in_progress = None
+            self._end(save)
 
     def refuse(self, error: Exception, after: AfterSave) -> None:
         """Records that a save was not attempted because the state is invalid."""

@@ -247,7 +247,7 @@ class BaseTrainLoop(BaseLoop):
         """Exchanges requests with the other ranks, and saves or stops the run if any rank requested it."""
         requests = self.runner.requests
         requests.exchange()
-        if requests.pending:
+        if requests.needs_handling:
             handle_requests(self.runner)
 
     @property

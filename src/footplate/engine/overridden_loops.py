@@ -33,7 +33,7 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
             _check_resumed_data(loop)
         run_iter(*args, **kwargs)
         loop._batches_read = 0
-        if loop.runner.requests.pending:
+        if loop.runner.requests.needs_handling:
             handle_requests(loop.runner)
 
     loop.run_iter = step  # type: ignore[method-assign]

@@ -86,7 +86,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 self.run_iter(index, batch)
                 del batch
                 index += 1
-                if requests.pending:
+                if requests.needs_handling:
                     handle_requests(runner)
                 if requests.agreed.validation:
                     self._validate_if_due()
@@ -165,7 +165,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
                 if not runner.model.training:  # a hook has run validation or set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))
-                if requests.pending:
+                if requests.needs_handling:
                     handle_requests(runner)
                 if validates:
                     self._validate_if_due()
