@@ -176,18 +176,23 @@ def _loss_error(runner: "Runner", iteration: int, key: str, window: int, terms: 
 
     The message also lists the other losses (`terms`) that were non-finite in the same iteration.
     """
-    histories = {name: runner.message_hub.log_scalars[name].data[0] for name in (key, *terms)}
-    losses = histories.pop(key)
-    back = window - int(np.flatnonzero(~np.isfinite(losses[-window:]))[0])  # offset from the end
-    nonfinite = [name for name, values in histories.items() if len(values) >= back and not math.isfinite(values[-back])]
-    first = iteration - back + 1
+    scalars = runner.message_hub.log_scalars
+    losses = scalars[key].data[0]
+    start = len(losses) - window
+    index = start + int(np.isfinite(losses[start:]).argmin())  # of the first non-finite value
+    count = len(losses) - index  # of the iterations since then, including the first one
+    first = iteration - count + 1
+    nonfinite = []
+    for name in terms:
+        values = scalars[name].data[0]
+        if len(values) >= count and not math.isfinite(values[-count]):
+            nonfinite.append(name.removeprefix("train/"))
     loss = "loss" if key == "train/loss" else f"loss '{key.removeprefix('train/')}'"
-    which = f" ({', '.join(name.removeprefix('train/') for name in nonfinite)})" if nonfinite else ""
-    has_earlier = len(losses) > back
-    before = f"Before that, the loss was {losses[-back - 1]:g}." if has_earlier else "It was non-finite from the start."
+    which = f" ({', '.join(nonfinite)})" if nonfinite else ""
+    before = f"Before that, the loss was {losses[index - 1]:g}." if index else "It was non-finite from the start."
     advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if runner.nonfinite.loss == "stop" else []
     return NonFiniteError(
-        f"the {loss} has been {losses[-back]:g} since iteration {first}{which}",
+        f"the {loss} has been {losses[index]:g} since iteration {first}{which}",
         iteration=first,
         # In one note, because the command shows only a few.
         notes=[" ".join([before, *runner.train_loop.describe_samples(first - 1)]), _last_good(runner), *advice],
