@@ -56,12 +56,12 @@ class DigestSink:
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
         """Forwards all bytes except the last 22, which may be the end record that `finish` modifies."""
         view = memoryview(data).cast("B")
-        before = self._tail
         size = len(view)
-        if size < _END_RECORD_BYTES:
-            before, view = b"", memoryview(before + bytes(view))
+        if size < _END_RECORD_BYTES:  # possibly only a part of the end record
+            view = memoryview(self._tail + bytes(view))
+        else:
+            self._forward(self._tail)
         self._tail = bytes(view[-_END_RECORD_BYTES:])
-        self._forward(before)
         self._forward(view[:-_END_RECORD_BYTES])
         return size
 
