@@ -88,7 +88,9 @@ def compute_on_ranks(compute: Callable[[], _T]) -> list[_T]:
     outcomes = gather_objects(outcome)
     for rank, (_, received) in enumerate(outcomes):
         if received is not None:
-            raise (rank == get_rank() and raised) or received  # on this rank, the original error with its traceback
+            if rank == get_rank() and raised is not None:
+                raise raised  # the original error, with its traceback
+            raise received
     return [result for result, _ in outcomes]
 
 
