@@ -74,6 +74,19 @@ class BaseTrainLoop(BaseLoop):
     If a hook sets `validation_requested`, the loop validates after the current iteration or epoch. With several ranks,
     it validates after the ranks have exchanged requests, up to 10 iterations later.
 
+    `iter` and `epoch` do not change while hooks run. `completed` is what a checkpoint contains that a hook saves. In
+    iteration i of epoch e (both counted from 0), where i is the last iteration of the epoch, their values are:
+
+    | hooks | `iter` | `completed.iter` | `epoch` | `completed.epoch` |
+    |---|---|---|---|---|
+    | `before_train_iter` | i | i | e | e |
+    | `after_train_iter` | i | i + 1 | e | e |
+    | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 |
+    | those of the validation that follows | i + 1 | i + 1 | e + 1 | e + 1 |
+
+    `position` and `length` count completed epochs, or iterations in iteration-based training. Validation intervals
+    refer to them.
+
     Args:
         runner: The runner that owns the loop.
         dataloader: A data loader, any other iterable of batches, or a loader config dict.
@@ -115,7 +128,8 @@ class BaseTrainLoop(BaseLoop):
         self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
         self.ended = False  # whether the final validation and save are complete
-        self._iter = self._epoch = 0
+        self._iter = 0
+        self._epoch = 0
         self._began_at: int | None = None  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
         self._data_position = position_in(self.dataloader)
@@ -178,7 +192,6 @@ class BaseTrainLoop(BaseLoop):
         if self._iter == self._began_at:
             for wrapper in runner.optim_wrapper.parts.values():
                 wrapper.count_first_losses(self.max_iters - self._iter - 1)
-        # While these hooks run, `completed` already counts the iteration.
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
 
@@ -208,7 +221,7 @@ class BaseTrainLoop(BaseLoop):
             handle_requests(self.runner)
         except Exception as error:
             self._return_to_last_iteration()
-            if self._began_at not in (None, self._iter):
+            if self._began_at is not None and self._iter > self._began_at:
                 save_after_data_error(self.runner, error)
             raise
         finally:
@@ -234,8 +247,10 @@ class BaseTrainLoop(BaseLoop):
 
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
-        if (is_requested := self.runner.requests.agreed.validation) or self.position == self._validated_at:
-            return is_requested
+        if self.runner.requests.agreed.validation:
+            return True
+        if self.position == self._validated_at:
+            return False
         self._decide_current_val_interval()
         return self.out_of_time or validation_is_due(self.position, self.length, self.val_begin, self.val_interval)
 
@@ -328,12 +343,11 @@ class BaseTrainLoop(BaseLoop):
         """The numbers of completed iterations and epochs, as saved in checkpoints.
 
         While the `after_train_iter` or `after_train_epoch` hooks run, the iteration or epoch already counts as
-        completed, even though the loop increments its counter only afterwards.
+        completed, even though the loop increments its counter only afterwards. See the table of `BaseTrainLoop`.
         """
-        events = self.runner.events
-        epoch_is_done = self.by_epoch and "after_train_epoch" in events
-        iteration_is_done = "after_train_iter" in events and not epoch_is_done
-        return Position(self._iter + iteration_is_done, self._epoch + epoch_is_done)
+        in_epoch_hooks = self.by_epoch and "after_train_epoch" in self.runner.events
+        in_iteration_hooks = "after_train_iter" in self.runner.events and not in_epoch_hooks
+        return Position(self._iter + in_iteration_hooks, self._epoch + in_epoch_hooks)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, and the validation state."""
