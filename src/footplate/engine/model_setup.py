@@ -88,7 +88,8 @@ def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:
     function = builder
     arguments = {}
     if isinstance(builder, functools.partial):
-        function, arguments = builder.func, builder.keywords
+        function = builder.func
+        arguments = builder.keywords
         if builder.args or "type" in arguments:
             raise ArgumentError("the function's arguments must be passed by name, and none of them may be named 'type'")
     path = dotted_name(function)

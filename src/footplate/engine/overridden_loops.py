@@ -17,7 +17,8 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
 
     Replaces the loop's `run` and `run_iter` with wrappers. The loop must call `run_iter` for each iteration.
     """
-    run, run_iter = loop.run, loop.run_iter
+    run = loop.run
+    run_iter = loop.run_iter
 
     def train() -> Any:
         """Runs the loop. Leaves the setup to the first `step`, because it must follow the `before_train` hooks."""

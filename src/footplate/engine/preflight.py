@@ -200,7 +200,8 @@ def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]
     loop: Any = runner.val_loop  # a custom loop may not have these attributes
     with predicting(loop, runner.device):
         samples = (getattr(loop, "predictor", None) or runner.model).val_step(batch)
-        return samples, loss_of(runner.model, batch) if getattr(loop, "loss", False) else {}
+        losses = loss_of(runner.model, batch) if getattr(loop, "loss", False) else {}
+    return samples, losses
 
 
 def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:

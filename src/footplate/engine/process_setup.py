@@ -34,11 +34,12 @@ WORKER_KEYS = ("mp_start_method", "opencv_num_threads")  # the keys of env_cfg.m
 RANDOMNESS_KEYS = ("seed", "deterministic", "diff_rank_seed")
 _logger = logging.getLogger("footplate.engine")
 # From malloc.h of glibc.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
 _MAX_BLOCK = 1 << 25  # in bytes; if larger blocks were on the heap, it would become fragmented and grow
 _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
-# Whether the latest run in this process has requested `cudnn_benchmark`, or deterministic algorithms.
-_benchmarks = _is_deterministic = False
+_benchmarks = False  # whether the latest run in this process has requested `cudnn_benchmark`
+_is_deterministic = False  # whether it has requested deterministic algorithms
 
 
 def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:

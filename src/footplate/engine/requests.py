@@ -191,7 +191,8 @@ class RequestExchangeHook(Hook):
     priority = "LOWEST"
 
     def __init__(self) -> None:
-        self._pause = self._left = 1
+        self._pause = 1  # the number of iterations between the latest exchange and the next one
+        self._left = 1  # the number of iterations until the next exchange
         self._since = time.monotonic()
 
     def after_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -201,7 +202,8 @@ class RequestExchangeHook(Hook):
             now = time.monotonic()
             iterations_per_second = self._pause / max(now - self._since, 1e-3)
             pause = int(iterations_per_second * SECONDS_BETWEEN_EXCHANGES)
-            self._pause = self._left = runner.requests.exchange(min(max(pause, 1), 10))
+            self._pause = runner.requests.exchange(min(max(pause, 1), 10))
+            self._left = self._pause
             self._since = now
 
 

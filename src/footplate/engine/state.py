@@ -159,7 +159,7 @@ def restore(
     _warn_of_changes(part_of(checkpoint, "meta", "hparams"), runner.sections["hparams"] or {})
     run = part_of(checkpoint, "run")
     with restoring("run.loop" if "loop" in run else "meta"):
-        loop_state = run["loop"] if "loop" in run else {key: checkpoint["meta"][key] for key in ("iter", "epoch")}
+        loop_state = run["loop"] if "loop" in run else checkpoint["meta"]
         runner.train_loop.load_state_dict(dict(loop_state))
     if optimizer:
         _restore_optimizer(runner, checkpoint)
