@@ -195,16 +195,18 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
     Raises:
         CheckpointError: The content has no weights.
     """
-    mapping = _as_mapping(content)
-    for key in (*_WEIGHT_KEYS, None):  # one key at a time, because expanding a pickled module takes memory
+    mapping = _as_mapping(content) or {}
+    for candidate in (*map(mapping.get, _WEIGHT_KEYS), mapping):
         weights: OrderedDict[str, Any] = OrderedDict()
-        inner = _as_mapping(mapping.get(key)) if mapping and key else mapping
-        for name, value in (inner or {}).items():
+        inner = _as_mapping(candidate) or {}
+        for name, value in inner.items():
             if isinstance(value, np.ndarray):
                 with suppress(TypeError):  # torch does not support all dtypes of numpy
                     value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
-            if isinstance(value, torch.Tensor) or str(name).endswith("_extra_state"):
-                weights[str(name)] = value.detach() if isinstance(value, torch.Tensor) else value
+            if isinstance(value, torch.Tensor):
+                weights[str(name)] = value.detach()
+            elif str(name).endswith("_extra_state"):
+                weights[str(name)] = value
         if any(isinstance(value, torch.Tensor) for value in weights.values()):
             versions = getattr(inner, "_metadata", {})
             weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
@@ -226,14 +228,12 @@ def rename_keys(
         CheckpointError: No key starts with `prefix`, or two keys are renamed to the same key.
     """
     pairs = [(re.compile(pattern), replacement) for pattern, replacement in revise_keys]
-    start = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
+    start = f"{prefix.removesuffix('.')}." if prefix else ""
 
     def rename(key: str) -> str | None:
         for pattern, replacement in pairs:
             key = pattern.sub(replacement, key)
-        if not start:
-            return key
-        return key[len(start) :] if key.startswith(start) else None
+        return key.removeprefix(start) if key.startswith(start) else None
 
     renamed: OrderedDict[str, Any] = OrderedDict()
     for old, value in weights.items():

@@ -97,7 +97,9 @@ def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
         pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER), _MAX_POINTER_BYTES)).strip()
     except OSError:
         return None
-    return None if "\0" in pointer else pointer or None  # some file systems leave zeros after a crash
+    if "\0" in pointer:  # some file systems leave zeros after a crash
+        return None
+    return pointer or None
 
 
 def relocate(path: str, folder: str) -> str:
@@ -148,8 +150,8 @@ def find_first_resumable(
         try:
             content = read(path)
         except CheckpointError as error:
-            if isinstance(error.__cause__, OSError):
-                unreadable = unreadable or error
+            if unreadable is None and isinstance(error.__cause__, OSError):
+                unreadable = error
             _logger.warning("Skipped: %s", "; ".join(line.strip() for line in str(error).splitlines()))
             continue
         if _RUN_KEYS & content.keys():

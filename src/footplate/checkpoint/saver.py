@@ -311,7 +311,8 @@ class BackgroundSaver:
         """
         from footplate.checkpoint.sharded import save_shards  # slow to import
 
-        group = self._group = self._group or new_cpu_group()
+        if self._group is None:
+            self._group = new_cpu_group()
         try:
             if is_main_process():
                 remove_unfinished(storage.parent(storage.absolute(path)))
@@ -320,9 +321,9 @@ class BackgroundSaver:
             values = to_serializable({name: shard.tensor for name, shard in shards.items()})
             rest, values = self._copier.copy([rest if is_main_process() else {}, values])
         except Exception as error:  # noqa: BLE001 - raised in the background thread of every rank
-            return partial(save_shards, {}, (), path, group, error)
+            return partial(save_shards, {}, (), path, self._group, error)
         copied = [(name, shard._replace(tensor=values[name])) for name, shard in shards.items()]
-        return partial(save_shards, rest, copied, path, group)
+        return partial(save_shards, rest, copied, path, self._group)
 
 
 class _HostCopier:

@@ -182,7 +182,8 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
             return tensor
         if not math.prod(shard.size):
             return torch.empty(shard.size, dtype=tensor.dtype)
-        names[key], shards[name] = name, shard
+        names[key] = name
+        shards[name] = shard
         return {_MARK: name}
 
     return rebuild(state, replace), shards

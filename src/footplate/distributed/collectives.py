@@ -114,7 +114,9 @@ def _portable(error: Exception) -> Exception:
 @torch.no_grad()
 def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
     """Overwrites tensors on all ranks with the values from rank 0. Skips sharded tensors."""
-    for tensor in tensors if is_distributed() else ():
+    if not is_distributed():
+        return
+    for tensor in tensors:
         if tensor.numel() and not hasattr(tensor, "to_local"):  # not a DTensor, whose import is slow
             value = tensor.detach().contiguous()
             dist.broadcast(value, src=0)

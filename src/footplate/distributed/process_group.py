@@ -97,11 +97,13 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
     if info is None:
         return False
     info.export()
-    (backend, device), timeout = _choose_device(info, settings.get("backend"), launcher), settings.get("timeout")
+    backend, device = _choose_device(info, settings.get("backend"), launcher)
+    timeout = settings.get("timeout")
     if device is not None:
         torch.cuda.set_device(device)
     try:
-        store, rank, size = next(rendezvous("env://", **({} if timeout is None else {"timeout": timeout})))
+        limits = {} if timeout is None else {"timeout": timeout}
+        store, rank, size = next(rendezvous("env://", **limits))
         # The store survives a restart by torchrun, along with the addresses of processes that no longer exist.
         store = PrefixStore(f"footplate/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)

@@ -252,11 +252,11 @@ class ScheduleFreeHook(AveragedWeightsHook):
         checkpoint["state_dict"] = _weights(runner)
         checkpoint[TRAINING_STATE] = {f"module.{name}": value for name, value in training.items()}
         self._swap(runner, to_average=is_validating)
-        saved = checkpoint.get("optimizer", {})
-        for state in by_optimizer(saved, runner.optim_wrapper.parts if saved else ()).values():
-            for group in state["param_groups"]:
-                if "train_mode" in group:
-                    group["train_mode"] = True
+        if "optimizer" in checkpoint:
+            for state in by_optimizer(checkpoint["optimizer"], runner.optim_wrapper.parts).values():
+                for group in state["param_groups"]:
+                    if "train_mode" in group:
+                        group["train_mode"] = True
 
     @torch.no_grad()
     def reset_average(self, runner: Runner) -> None:

@@ -53,7 +53,8 @@ class FreezeHook(Hook):
         self.patterns = check_names("patterns", patterns)
         for pattern in self.patterns:
             check_pattern(pattern, key="patterns")
-        self.until_iter, self.until_epoch = until_iter, until_epoch
+        self.until_iter = until_iter
+        self.until_epoch = until_epoch
         self.freeze_norm = freeze_norm
         self._frozen: list[nn.Parameter] = []
         self._norms: list[nn.Module] = []
@@ -111,4 +112,5 @@ class FreezeHook(Hook):
             parameter.requires_grad_(True)
         for module in self._norms:
             module.train()
-        self._frozen, self._norms = [], []
+        self._frozen = []
+        self._norms = []

@@ -62,7 +62,8 @@ class LoggerHook(Hook):
         self.interval = check_count("interval", interval)
         self.ignore_last = ignore_last
         self.interval_exp_name = check_count("interval_exp_name", interval_exp_name)
-        self.out_dir, self.keep_local = out_dir, keep_local
+        self.out_dir = out_dir
+        self.keep_local = keep_local
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
         self.log_metric_by_epoch = log_metric_by_epoch
         self._rest_ends_at = -1  # the last iteration of an epoch or run, if it must be logged
@@ -123,6 +124,7 @@ class LoggerHook(Hook):
         iteration = runner.iter + 1
         if batch % self.interval and batch != self._rest_ends_at:
             return
+        # If a multiple of `interval_exp_name` has been reached since the previous log line.
         if iteration % self.interval_exp_name < min(self.interval, self.interval_exp_name):
             runner.logger.info("Exp name: %s", runner.experiment_name)
         average_over_ranks(runner.message_hub.log_scalars)

@@ -81,7 +81,8 @@ class MonitoredMetric:
         greater: Sequence[str] = GREATER,
         less: Sequence[str] = LESS,
     ) -> None:
-        self.name, self.key = name, key
+        self.name = name
+        self.key = key
         self.rule = rule or find_rule(name, greater, less)
 
     def check(self, runner: Runner) -> None:

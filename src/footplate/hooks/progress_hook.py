@@ -71,9 +71,11 @@ class ProgressHook(Hook):
             return
         now = time.monotonic()
         iteration = runner.iter + 1
-        self._began = self._began or (now, iteration)
+        if self._began is None:
+            self._began = (now, iteration)
         is_due = now - self._drawn_at >= _SECONDS_BETWEEN or iteration == runner.max_iters
-        if iteration % self.interval == 0 or not self._losses or (is_due and runner.device.type == "cpu"):
+        interval = 1 if is_due and runner.device.type == "cpu" else self.interval
+        if iteration % interval == 0 or not self._losses:
             section = _SECTIONS * runner.iter // runner.max_iters
             for name, history in runner.message_hub.histories_of("train").items():
                 if "loss" in name:
@@ -91,7 +93,8 @@ class ProgressHook(Hook):
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Updates the validation line."""
         if self._validation is not None:
-            self._validation = (self._validation[0] + 1, self._validation[1])
+            count, total = self._validation
+            self._validation = (count + 1, total)
             if time.monotonic() - self._drawn_at >= _SECONDS_BETWEEN:
                 self._draw(runner, runner.iter)
 
@@ -103,7 +106,7 @@ class ProgressHook(Hook):
             rule = rules.get(name) or find_rule(name)
             if rule is None:
                 continue  # the name does not imply a rule, for example for a duration
-            best, best_iter = self._metrics[name][1:] if name in self._metrics else (value, runner.iter)
+            _, best, best_iter = self._metrics.get(name, (value, value, runner.iter))
             if is_better(value, best, rule):
                 best = value
                 best_iter = runner.iter
@@ -155,9 +158,10 @@ class ProgressHook(Hook):
         scalars = runner.message_hub.log_scalars
         left = "--:--"
         pace = []
-        if self._began is not None and iteration > self._began[1]:
+        began_at, first = self._began or (0.0, iteration)
+        if iteration > first:
             # The average since the first iteration includes validation, saving and all other pauses.
-            seconds = (self._drawn_at - self._began[0]) / (iteration - self._began[1]) * (runner.max_iters - iteration)
+            seconds = (self._drawn_at - began_at) / (iteration - first) * (runner.max_iters - iteration)
             left = str(timedelta(seconds=round(seconds)))
         if scalars.get("train/time") and scalars.get("train/data_time"):
             duration = max(scalars["train/time"].mean(_WINDOW), 1e-9)

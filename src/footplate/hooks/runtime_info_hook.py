@@ -108,7 +108,7 @@ class RuntimeInfoHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Adds a row to the run's history, unless the current iteration already has one."""
-        self._complete_row(runner, runner.epoch + runner.by_epoch)
+        self._complete_row(runner, runner.epoch + 1 if runner.by_epoch else runner.epoch)
 
     def _complete_row(self, runner: Runner, epoch: int) -> None:
         if runner.iter != runner.history.last_iter:
