@@ -66,7 +66,7 @@ class _Save:
         self.is_saved = False
         self.has_ended = False
         self.error: BaseException | None = None
-        self.thread: threading.Thread | None = None
+        self.thread: threading.Thread
         # All ranks write a sharded checkpoint, and rank 0 commits it.
         self.is_committed_here = is_main_process() or not is_sharded_path(path)
 
@@ -269,7 +269,7 @@ class BackgroundSaver:
             CheckpointError: `on_error` is "stop" and the last save failed. Each error is raised only once.
         """
         save = self._in_progress
-        if save is not None and save.thread is not None:
+        if save is not None:
             save.thread.join()
             self._in_progress = None
             self._end(save)

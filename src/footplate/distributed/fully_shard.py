@@ -93,13 +93,14 @@ def FullyShard(  # noqa: N802 - the name that configs use
         return module
     from torch.distributed import fsdp
 
+    shard_mesh, layer_mesh = _device_meshes(next(module.parameters()).device.type, mesh, layer_size)
     settings: dict[str, Any] = {
+        "mesh": shard_mesh,
         "mp_policy": fsdp.MixedPrecisionPolicy(**precision),
         "reshard_after_forward": reshard_after_forward,
     }
     if offload:
         settings["offload_policy"] = fsdp.CPUOffloadPolicy(pin_memory=torch.accelerator.is_available())
-    settings["mesh"], layer_mesh = _device_meshes(next(module.parameters()).device.type, mesh, layer_size)
     initialize_from_main(module)
     for parameter in module.parameters():
         parameter.data = parameter.data.contiguous()  # channels-last weights cannot be sharded
@@ -228,7 +229,8 @@ def _own_plan(modules: Mapping[str, nn.Module]) -> dict[str, str]:
     plan: dict[str, str] = {}
     for name, module in modules.items():
         module_plan = getattr(module, "_tp_plan", None)
-        if module_plan and not any(not root or name.startswith(f"{root}.") for root in roots):
+        is_inner = any(not root or name.startswith(f"{root}.") for root in roots)
+        if module_plan and not is_inner:
             roots.append(name)
             plan |= {f"{name}.{pattern}" if name else pattern: style for pattern, style in module_plan.items()}
     if not plan:

@@ -271,10 +271,12 @@ def _choose_device(info: RankInfo, wanted: str | None, launcher: str) -> tuple[s
     see only its own GPU, so the index is the local rank modulo the number of visible GPUs.
     """
     if not torch.cuda.is_available():
-        return "gloo" if wanted is None or "nccl" in wanted else wanted, None
+        backend = "gloo" if wanted is None or "nccl" in wanted else wanted
+        return backend, None
     backend = _GPU_BACKENDS if wanted in (None, "nccl") else str(wanted)
     count = torch.cuda.device_count()
-    if "nccl" in backend and info.local_rank >= count and (launcher == "pytorch" or count > 1):
+    sees_all_devices = launcher == "pytorch" or count > 1
+    if sees_all_devices and "nccl" in backend and info.local_rank >= count:
         raise ArgumentError(
             f"rank {info.rank} on {socket.gethostname()} has no device of its own",
             key="launcher",

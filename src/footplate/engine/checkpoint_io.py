@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -187,15 +188,16 @@ class CheckpointIO:
         for file in [*list_candidates(home)[:1], *filter(is_written_by_footplate, best)]:  # not an exported model
             checkpoint = load_checkpoint(file, "meta", in_place=True)
             if name := state.part_of(checkpoint, "message_hub", "runtime_info").get("best_ckpt"):
-                path = relocate(name, storage.parent(file))
-                candidates.append((_meta_of(checkpoint).get("iter", 0), file in best, path))
+                saved_at = (_meta_of(checkpoint).get("iter", 0), file in best)
+                candidates.append((saved_at, relocate(name, storage.parent(file))))
         if not candidates:
             raise ArgumentError(
                 f"there is no best checkpoint in '{home}'",
                 found="best",
                 notes=["Set default_hooks=dict(checkpoint=dict(save_best='...')), and train first."],
             )
-        return max(candidates, key=lambda candidate: candidate[:2])[-1]  # from the newest file
+        _, path = max(candidates, key=itemgetter(0))
+        return path
 
     def resume(
         self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool

@@ -105,11 +105,12 @@ class NonFiniteHook(Hook):
             wrapper.warn_of_skipped_steps(iteration)
         self._warn_of_scale(runner)
         losses = [key for key in runner.message_hub.log_scalars if key.startswith("train/") and "loss" in key]
-        for key in ["train/loss"] if "train/loss" in losses else losses:  # a custom train_step may not return a total
+        checked = ["train/loss"] if "train/loss" in losses else losses  # a custom train_step may not return a total
+        for key in checked:
             history = runner.message_hub.log_scalars[key]
             window = min(self.interval, len(history))
             if window and not math.isfinite(history.mean(window)):
-                error = _loss_error(runner, iteration, key, window, [name for name in losses if name != key])
+                error = _loss_error(runner, iteration, key, window, losses)
                 if stop or self.loss == "stop":
                     raise error
                 _logger.warning("%s", error.message)
@@ -171,10 +172,10 @@ def _real_values(tensor: Tensor) -> Tensor:
     return torch.view_as_real(values) if values.is_complex() else values
 
 
-def _loss_error(runner: "Runner", iteration: int, key: str, window: int, terms: Sequence[str]) -> NonFiniteError:
+def _loss_error(runner: "Runner", iteration: int, key: str, window: int, keys: Sequence[str]) -> NonFiniteError:
     """Returns the error for the first non-finite value among the last `window` values of the loss `key`.
 
-    The message also lists the other losses (`terms`) that were non-finite in the same iteration.
+    The message also lists the other losses in `keys` that were non-finite in the same iteration.
     """
     scalars = runner.message_hub.log_scalars
     losses = scalars[key].data[0]
@@ -183,9 +184,9 @@ def _loss_error(runner: "Runner", iteration: int, key: str, window: int, terms: 
     count = len(losses) - index  # of the iterations since then, including the first one
     first = iteration - count + 1
     nonfinite = []
-    for name in terms:
+    for name in keys:
         values = scalars[name].data[0]
-        if len(values) >= count and not math.isfinite(values[-count]):
+        if name != key and len(values) >= count and not math.isfinite(values[-count]):
             nonfinite.append(name.removeprefix("train/"))
     loss = "loss" if key == "train/loss" else f"loss '{key.removeprefix('train/')}'"
     which = f" ({', '.join(nonfinite)})" if nonfinite else ""

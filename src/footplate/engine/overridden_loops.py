@@ -70,4 +70,5 @@ def _check_resumed_data(loop: "BaseTrainLoop") -> None:
         f"epoch {loop.epoch + 1}" if loop.by_epoch else "the data",
     )
     if loop.by_epoch:
-        loop._iter = loop._began_at = loop.epoch * len(loop.dataloader)
+        loop._iter = loop.epoch * len(loop.dataloader)
+        loop._began_at = loop._iter

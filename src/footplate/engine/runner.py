@@ -227,7 +227,8 @@ class Runner:
         # completed. The other stages read arguments only from there.
         self.resolved = ResolvedConfig(arguments)
         self.cfg = self.resolved.cfg
-        self.sections = sections = self.resolved.sections
+        sections = self.resolved.sections
+        self.sections = sections
 
         # Process: the launcher determines the rank and device, and the rank determines what is logged.
         process_setup.prepare(sections["env_cfg"] or {}, launcher=sections["launcher"])

@@ -210,9 +210,8 @@ def check_optimization(sections: Sections) -> None:
             if isinstance(constructor, str) and constructor not in OPTIMIZER_BUILDERS:
                 OPTIM_WRAPPER_CONSTRUCTORS.get(constructor)
         return
-    lengths = {key: getattr(train, key, None) for key in ("max_epochs", "max_iters")}
-    lengths |= train if isinstance(train, Mapping) else {}
-    epochs = lengths["max_epochs"] or 1
+    lengths = train if isinstance(train, Mapping) else {key: getattr(train, key, None) for key in LENGTHS}
+    epochs = lengths.get("max_epochs") or 1
     logger = logging.getLogger("footplate.optim")
     level = logger.level
     logger.setLevel(logging.ERROR)  # warnings about the small layer are meaningless
@@ -223,7 +222,7 @@ def check_optimization(sections: Sections) -> None:
             built,
             epoch_length=_EPOCH_LENGTH,
             max_epochs=epochs,
-            max_iters=lengths["max_iters"] or epochs * _EPOCH_LENGTH,
+            max_iters=lengths.get("max_iters") or epochs * _EPOCH_LENGTH,
         )
     except FootplateError as error:
         if not error.key.endswith("param_name"):  # may exist in the parameter groups of the real model

@@ -56,7 +56,8 @@ def capture(
     for path, participant in _participants(runner).items():
         state = checked_state(participant)
         if state or not isinstance(participant, Hook):  # most hooks have none
-            section, (*parents, key) = checkpoint, path.split(".")
+            *parents, key = path.split(".")
+            section = checkpoint
             for parent in parents:
                 section = section.setdefault(parent, {})
             section[key] = state
