@@ -282,8 +282,9 @@ def load_weights(
 def _shard_like(weights: dict[str, Any], expected: Mapping[str, torch.Tensor]) -> None:
     """If the model is sharded, shards the weights in the same way as the model's tensors."""
     if any(is_dtensor(value) for value in (*expected.values(), *weights.values()) if torch.is_tensor(value)):
-        for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
-            weights[key] = distribute_like(weights[key], expected[key])
+        for key, value in weights.items():
+            if key in expected and torch.is_tensor(value):
+                weights[key] = distribute_like(value, expected[key])
 
 
 def _copy_into(

@@ -301,7 +301,8 @@ class BackgroundSaver:
                 except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
                     save.error = error
                     self._log_failure(save)
-        if save.error is not None and (self.on_error == "stop" or not isinstance(save.error, Exception)):
+        must_stop = self.on_error == "stop" or not isinstance(save.error, Exception)  # such as KeyboardInterrupt
+        if save.error is not None and must_stop:
             raise save.error
 
     def _prepare_shards(self, state: Mapping[str, Any], path: str, replicated: Set[int]) -> Callable[[], None]:

@@ -219,8 +219,10 @@ def active_launcher(launcher: str) -> str:
 
 def ignored_launcher() -> str:
     """Returns the launcher if it started several processes but there is no process group, or "" otherwise."""
+    if is_distributed():
+        return ""
     for launcher, names in _VARIABLES.items():
-        if _variable(names.ranks) and (_variable(names.sizes) or "1") != "1" and not is_distributed():
+        if _variable(names.ranks) and _variable(names.sizes) not in (None, "", "1"):
             return launcher
     return ""
 

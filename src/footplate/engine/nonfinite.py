@@ -117,15 +117,18 @@ class NonFiniteHook(Hook):
                 return
 
     def _warn_of_scale(self, runner: "Runner") -> None:
+        if self._has_warned_of_scale:
+            return
         for wrapper in runner.optim_wrapper.parts.values():
             scaler = getattr(wrapper, "loss_scaler", None)
-            if not self._has_warned_of_scale and scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
+            if scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
                 self._has_warned_of_scale = True
                 _logger.warning(
                     "The loss scale has dropped to %g, but gradients are still non-finite. Steps with non-finite "
                     "gradients are skipped. To stop at the next one, set on_nonfinite=dict(grad='stop').",
                     scaler.get_scale(),
                 )
+                return
 
 
 def check_weights(runner: "Runner") -> None:

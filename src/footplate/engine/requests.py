@@ -178,7 +178,7 @@ class Requests:
         if save:
             agreed.save = True
             self.needs_handling = True
-        return -negative_pause
+        return int(-negative_pause)
 
 
 class RequestExchangeHook(Hook):

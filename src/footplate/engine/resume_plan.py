@@ -80,7 +80,9 @@ class ResumePlan:
         so that the file is not read twice.
         """
         configured = None if self.load_from is None else Load(self.load_from, resuming=self.resume is True)
-        if not self.resume or (configured is not None and configured.resuming):
+        if not self.resume:
+            return configured
+        if configured is not None and configured.resuming:
             return configured
         content = None
 

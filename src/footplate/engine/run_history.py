@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, overload
 
 from PIL import Image
@@ -64,9 +65,13 @@ class History(Sequence[Row]):
         rows += [f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines]
         return f"<table>{''.join(rows)}</table>"
 
+    def _names(self) -> list[str]:
+        """Returns the names of all scalars, in the order in which they were first added."""
+        return [name for name in dict.fromkeys(chain.from_iterable(self.rows)) if name not in ("epoch", "iter")]
+
     def _table(self) -> list[list[str]]:
         """Returns the header and the rows as lists of strings."""
-        names = list(dict.fromkeys(["epoch", "iter", *(name for row in self.rows for name in row)]))
+        names = ["epoch", "iter", *self._names()]
         lines = [names] + [[_shown(row.get(name)) for name in names] for row in self.rows]
         if len(self.rows) > _MAX_SHOWN:
             half = _MAX_SHOWN // 2
@@ -80,7 +85,7 @@ class History(Sequence[Row]):
             DataError: There are no rows yet.
         """
         panels: dict[str, list[PlottedCurve]] = {}
-        for name in dict.fromkeys(name for row in self.rows for name in row if name not in ("epoch", "iter")):
+        for name in self._names():
             points = [(float(row["iter"]), row[name]) for row in self.rows if name in row]
             trains = not name.startswith("val/")
             title = "loss" if "loss" in name else panel_title(name.removeprefix("val/"), points, trains=trains)

@@ -78,7 +78,8 @@ def check_kinds(sections: Sections) -> None:
     for name, description, accepts, _ in SECTIONS:
         value = sections[name]
         is_accepted = isinstance(value, accepts) if isinstance(accepts, tuple) else accepts(value)
-        if (value is not None or name == "work_dir") and not is_accepted:  # None is the default for all other sections
+        is_unset = value is None and name != "work_dir"  # which has no default
+        if not is_unset and not is_accepted:
             raise ArgumentError(f"'{name}' must be {description}", key=name, found=value)
     for phase, names in _PHASES.items():
         missing = [name for name in names if sections[name] is None]
@@ -246,8 +247,9 @@ def _is_folder(value: Any) -> bool:
 
 
 def _is_loader(value: Any) -> bool:
-    is_iterable = hasattr(value, "__iter__") or hasattr(value, "__getitem__")
-    return is_iterable and not isinstance(value, str) and not (isinstance(value, (Mapping, list, tuple)) and not value)
+    if isinstance(value, (Mapping, list, tuple)):
+        return bool(value)
+    return not isinstance(value, str) and (hasattr(value, "__iter__") or hasattr(value, "__getitem__"))
 
 
 def _is_list(value: Any) -> bool:
