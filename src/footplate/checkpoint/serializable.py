@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 _UNCHANGED = frozenset({type(None), bool, int, float, complex, str, torch.dtype, torch.device})
 _SCALARS: tuple[Any, ...] = (int, float, complex, bytes)
 _MARK = "footplate.sharded"
-_SPLIT_SECTIONS = re.compile(r"(state_dict|optimizer|ema_state_dict)\.")
+_SPLIT_KEYS = re.compile(r"(state_dict|optimizer|ema_state_dict)\.")
 
 
 def to_serializable(value: Any) -> Any:
@@ -243,7 +243,7 @@ def cut_evenly(number: int, count: int) -> Cut:
     """
 
     def cut(name: str, tensor: torch.Tensor) -> TensorShard | None:
-        if not _SPLIT_SECTIONS.match(name) or not tensor.dim() or not tensor.is_floating_point() or not tensor.numel():
+        if not _SPLIT_KEYS.match(name) or not tensor.dim() or not tensor.is_floating_point() or not tensor.numel():
             return None
         length = -(-tensor.shape[0] // count)
         begin = min(number * length, tensor.shape[0])

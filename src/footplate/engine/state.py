@@ -57,10 +57,10 @@ def capture(
         state = checked_state(participant)
         if state or not isinstance(participant, Hook):  # most hooks have none
             *parents, key = path.split(".")
-            section = checkpoint
+            target = checkpoint
             for parent in parents:
-                section = section.setdefault(parent, {})
-            section[key] = state
+                target = target.setdefault(parent, {})
+            target[key] = state
     if save_optimizer:
         checkpoint["optimizer"] = _optimizer_state(runner, on_all_ranks=on_all_ranks)
     if save_param_scheduler:
@@ -171,11 +171,11 @@ def restore(
         _move_schedules(runner, chain.from_iterable(schedules_by_optimizer(runner.param_schedulers).values()))
     for path, participant in _participants(runner).items():
         *parents, key = path.split(".")
-        section = part_of(checkpoint, *parents)
-        is_foreign = path == "message_hub" and isinstance(section.get(key), OpaqueObject)  # from another engine
-        if key in section and not is_foreign:
+        source = part_of(checkpoint, *parents)
+        is_foreign = path == "message_hub" and isinstance(source.get(key), OpaqueObject)  # from another engine
+        if key in source and not is_foreign:
             with restoring(path):
-                participant.load_state_dict(dict(section[key]))
+                participant.load_state_dict(dict(source[key]))
 
 
 def _warn_of_changes(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:

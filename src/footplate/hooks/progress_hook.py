@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN = 0.25
 _WINDOW = 50  # the number of iterations over which times are averaged
-_SECTIONS = 24  # a loss curve divides the run into sections, and shows one value for each
+_CURVE_POINTS = 24  # the number of values in a loss curve, which covers the whole run
 
 
 @HOOKS.register_module()
@@ -46,7 +46,7 @@ class ProgressHook(Hook):
         self._display: LiveTerminal | LiveNotebook | None = None
         self._drawn_at = 0.0
         self._began: tuple[float, int] | None = None  # the time after the first iteration, and the iteration
-        self._losses: dict[str, dict[int, float]] = {}  # the latest value in each section of the run
+        self._losses: dict[str, dict[int, float]] = {}  # the curves: values, keyed by their index
         self._metrics: dict[str, tuple[float, float, int]] = {}  # latest value, best value and its iteration
         self._validation: tuple[int, int | None] | None = None  # validated batches, and their total if known
 
@@ -76,10 +76,10 @@ class ProgressHook(Hook):
         is_due = now - self._drawn_at >= _SECONDS_BETWEEN or iteration == runner.max_iters
         interval = 1 if is_due and runner.device.type == "cpu" else self.interval
         if iteration % interval == 0 or not self._losses:
-            section = _SECTIONS * runner.iter // runner.max_iters
+            index = _CURVE_POINTS * runner.iter // runner.max_iters
             for name, history in runner.message_hub.histories_of("train").items():
                 if "loss" in name:
-                    self._losses.setdefault(name, {})[section] = history.current()
+                    self._losses.setdefault(name, {})[index] = history.current()
         if is_due:
             self._draw(runner, iteration)
 
