@@ -168,14 +168,13 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
     def replace(name: str, tensor: Any) -> Any:
         if not isinstance(tensor, torch.Tensor):
             return tensor
-        local = local_tensor(tensor.detach())
         key = _memory_key(tensor)
         if key in names:
             return {_MARK: names[key]}
         shard: TensorShard | None
         if is_dtensor(tensor):
             (chunk,) = tensor.__create_chunk_list__()  # type: ignore[attr-defined]
-            shard = TensorShard(local, tuple(chunk.offsets), tuple(tensor.shape))
+            shard = TensorShard(local_tensor(tensor.detach()), tuple(chunk.offsets), tuple(tensor.shape))
         else:
             shard = cut(name, tensor.detach())
         if shard is None:

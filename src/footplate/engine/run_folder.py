@@ -136,7 +136,7 @@ class RunFolder:
         filename = getattr(cfg, "filename", None)
         if not filename:
             return
-        name = f"{os.path.splitext(os.path.basename(filename))[0]}.py"
+        name = f"{Path(filename).stem}.py"
         path = os.path.join(self.work_dir, name)
         inside = os.path.join(self.log_dir, name)
         if os.path.lexists(path) and not is_written_config(path):

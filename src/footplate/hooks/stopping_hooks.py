@@ -163,7 +163,7 @@ class TimeLimitHook(Hook):
         self._end = math.inf
         self._validation: float | None = None  # the duration of the longest validation run, in seconds
         self._saving = 0.0  # the duration of the longest save, in seconds
-        self._iteration = 0.0  # the duration of a slow iteration, in seconds; see `_FADING`
+        self._iteration = 0.0  # the decaying maximum duration of an iteration, in seconds
         self._since = time.monotonic()  # the end of the previous iteration or validation
 
     def before_train(self, runner: Runner) -> None:
