@@ -74,18 +74,17 @@ class BaseTrainLoop(BaseLoop):
     If a hook sets `validation_requested`, the loop validates after the current iteration or epoch. With several ranks,
     it validates after the ranks have exchanged requests, up to 10 iterations later.
 
-    `iter` and `epoch` do not change while hooks run. `completed` is what a checkpoint contains that a hook saves. In
-    iteration i of epoch e (both counted from 0), where i is the last iteration of the epoch, their values are:
+    `iter` and `epoch` do not change while hooks run. A checkpoint that a hook saves contains the values of `completed`.
+    In epoch-based training, if i is the last iteration of epoch e (both counted from 0), their values are:
 
     | hooks | `iter` | `completed.iter` | `epoch` | `completed.epoch` |
     |---|---|---|---|---|
     | `before_train_iter` | i | i | e | e |
     | `after_train_iter` | i | i + 1 | e | e |
     | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 |
-    | those of the validation that follows | i + 1 | i + 1 | e + 1 | e + 1 |
+    | validation hooks after the epoch | i + 1 | i + 1 | e + 1 | e + 1 |
 
-    `position` and `length` count completed epochs, or iterations in iteration-based training. Validation intervals
-    refer to them.
+    `position` is `completed.epoch`, or `completed.iter` in iteration-based training. Validation intervals count it.
 
     Args:
         runner: The runner that owns the loop.
