@@ -592,7 +592,7 @@ def test_misspelled_metric_is_reported_before_its_rule(tmp_path: Path, changes: 
         ({"max_epochs": 4}, ["epoch_3.pth", "epoch_4.pth"]),
         ({"train_cfg": {"max_iters": 7, "val_interval": 2}}, ["iter_6.pth", "iter_7.pth"]),
         ({"max_epochs": 4, "default_hooks": {"checkpoint": {"max_keep_ckpts": 1}}}, ["epoch_4.pth"]),
-        ({"max_epochs": 3, "default_hooks": {"checkpoint": {"interval": 1}}}, [f"epoch_{n}.pth" for n in (1, 2, 3)]),
+        ({"max_epochs": 3, "default_hooks": {"checkpoint": {"interval": 1}}}, ["epoch_2.pth", "epoch_3.pth"]),
         ({"max_epochs": 4, "default_hooks": {"checkpoint": {"interval": -1}}}, ["epoch_4.pth"]),
     ],
 )

@@ -293,10 +293,11 @@ def _with_checkpoints(sections: Mapping[str, Any], *, has_defaults: bool) -> Any
     if not isinstance(checkpoint, Mapping) or "type" in checkpoint:
         return hooks
     defaults: dict[str, Any] = {"by_epoch": by_epoch}
-    if has_defaults and checkpoint.keys().isdisjoint(("interval", "by_epoch")):
-        settings = train_cfg if isinstance(train_cfg, Mapping) else {}
-        interval = 1 if by_epoch else settings.get("val_interval", _SAVE_INTERVAL)
-        defaults |= {"interval": interval, "max_keep_ckpts": _KEPT_CHECKPOINTS}
+    if has_defaults:
+        defaults["max_keep_ckpts"] = _KEPT_CHECKPOINTS
+        if checkpoint.keys().isdisjoint(("interval", "by_epoch")):
+            settings = train_cfg if isinstance(train_cfg, Mapping) else {}
+            defaults["interval"] = 1 if by_epoch else settings.get("val_interval", _SAVE_INTERVAL)
     checkpoint = with_origins({**defaults, **checkpoint}, checkpoint)
     return with_origins({**hooks, "checkpoint": checkpoint}, hooks)
 
