@@ -638,6 +638,22 @@ def test_an_invalid_sample_in_a_training_step_is_located(
     assert len(batch[1].split(", ")) == 4
 
 
+@pytest.mark.parametrize("preflight", [True, False])
+@pytest.mark.parametrize("in_metric", [True, False], ids=["metric", "step"])
+def test_an_invalid_sample_in_validation_is_located(tmp_path: Path, *, preflight: bool, in_metric: bool) -> None:
+    def check(_: Any, batch: Any) -> int:
+        return 0 if batch[1].max() < 2 else batch[3]
+
+    labels = Y.clone()
+    labels[2] = 2
+    changes = {"val_evaluator": {"q": check}} if in_metric else {"validation_step": check, "val_evaluator": []}
+    data = DataLoader(Files(X, labels), batch_size=4)
+    with pytest.raises(IndexError) as caught:
+        runner(tmp_path, val_dataloader={"day": data}, preflight=preflight, **changes).train()
+    samples = "0 (0.png), 1 (1.png), 2 (2.png), 3 (3.png)"
+    assert f"Batch 1 of val_dataloader.day contains samples {samples}." in vars(caught.value)["__notes__"]
+
+
 def test_config_is_recorded_once(tmp_path: Path) -> None:
     model = network()
     optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
