@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from footplate import Config, Hook, Runner
 from footplate.checkpoint import load_checkpoint
+from footplate.config import read_recorded
 from footplate.engine import History
 from footplate.errors import ArgumentError, FootplateError
 from footplate.tools.diff import compare, read_either
@@ -654,16 +655,24 @@ def test_an_invalid_sample_in_validation_is_located(tmp_path: Path, *, preflight
     assert f"Batch 1 of val_dataloader.day contains samples {samples}." in vars(caught.value)["__notes__"]
 
 
-def test_config_is_recorded_once(tmp_path: Path) -> None:
-    model = network()
-    optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=100)
-    made = runner(tmp_path, model, optim_wrapper=optimizer, param_scheduler=schedule, test_dataloader=loader())
+def test_config_is_recorded_as_it_was_at_construction(tmp_path: Path) -> None:
+    def make(**changes: Any) -> Runner:
+        model = network()
+        optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=100)
+        return runner(
+            tmp_path, model, optim_wrapper=optimizer, param_scheduler=schedule, test_dataloader=loader(), **changes
+        )
+
+    made = make()
     made.train()
     (recorded,) = tmp_path.glob("*/vis_data/config.py")
     before = recorded.read_text()
     made.test()
     assert recorded.read_text() == before  # not the values after training
+    make(max_epochs=3, resume=True).train()
+    differences = compare(read_recorded(recorded), read_either(str(tmp_path)))
+    assert {each.path for each in differences} == {"resume", "max_epochs", "train_cfg.max_epochs"}
 
 
 class Mode(enum.Enum):

@@ -156,6 +156,9 @@ class ResolvedConfig:
         # Copied, because some user-defined constructors modify the dicts that they are built from.
         self.cfg: Any = Config(cfg, cfg.text, cfg.filename, cfg.env_variables) if isinstance(cfg, Config) else cfg
         check_kinds(self.sections)
+        # Converted now, because a resumed run records its config after it has restored their states.
+        stateful = {name: self.sections[name] for name in ("optim_wrapper", "param_scheduler")}
+        self._stateful = {} if self.has_cfg else as_plain(stateful)
 
     def recorded(self, *, is_plain: bool) -> Config:
         """Returns the config to record. Without a config, returns the arguments, with objects converted to text.
@@ -164,7 +167,8 @@ class ResolvedConfig:
         """
         if self.has_cfg:
             return self.cfg  # type: ignore[no-any-return]
-        arguments = {name: value for name, value in self.sections.items() if value is not None and value is not False}
+        sections = {**self.sections, **self._stateful}
+        arguments = {name: value for name, value in sections.items() if value is not None and value is not False}
         return Config(as_plain({**arguments, **(self.cfg if is_plain else {})}))
 
     def _cfg_of_builder(self, model: Any) -> Config:
