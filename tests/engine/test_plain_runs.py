@@ -487,6 +487,10 @@ class WithStep(nn.Linear):
     ("changes", "words"),
     [
         ({"loss": None}, "the forward method of 'Sequential' does not accept the batch"),
+        (
+            {"train_dataloader": [{"input": X[:8], "y": Y[:8], "idx": 1}]},
+            r"'idx'[^\0]*With loss=\.\.\., a batch may contain only",
+        ),
         ({"loss": None, "train_dataloader": [X[:8]]}, "the model 'Sequential' must return a loss"),
         ({"training_step": lambda model, batch: None}, "To skip a batch, give training_step an argument `optimizer`"),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, "the loss function must return a loss"),
