@@ -20,6 +20,7 @@ from footplate.config import read_recorded
 from footplate.engine import History
 from footplate.errors import ArgumentError, FootplateError
 from footplate.tools.diff import compare, read_either
+from footplate.tools.runs import read_series
 from tests.support import PointAccuracy, ToyModel, settings
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
@@ -567,6 +568,16 @@ def test_mistakes_are_reported_before_the_first_step(tmp_path: Path, changes: di
         runner(**{**given, **changes}).train()
     assert error.value.key == key
     assert not hook.done
+
+
+def test_validation_set_named_test_is_not_the_test_data(tmp_path: Path) -> None:
+    made = runner(
+        tmp_path, val_dataloader={"test": loader(16)}, test_dataloader=loader(16), val_evaluator={"q": accuracy}
+    )
+    made.train()
+    made.test()
+    series = {(each.mode, each.name): len(each.points) for each in read_series(tmp_path) if each.mode != "train"}
+    assert series == {("val", "test/loss"): 2, ("val", "test/q"): 2, ("test", "test/loss"): 1, ("test", "test/q"): 1}
 
 
 def test_mistakes_in_a_metric_name_the_metric(tmp_path: Path) -> None:
