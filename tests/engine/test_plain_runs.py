@@ -19,8 +19,9 @@ from footplate.checkpoint import load_checkpoint
 from footplate.config import read_recorded
 from footplate.engine import History
 from footplate.errors import ArgumentError, FootplateError
+from footplate.tools.analysis import summarize
 from footplate.tools.diff import compare, read_either
-from footplate.tools.runs import read_series
+from footplate.tools.runs import read_run, read_series
 from tests.support import PointAccuracy, ToyModel, settings
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
@@ -578,6 +579,7 @@ def test_validation_set_named_test_is_not_the_test_data(tmp_path: Path) -> None:
     made.test()
     series = {(each.mode, each.name): len(each.points) for each in read_series(tmp_path) if each.mode != "train"}
     assert series == {("val", "test/loss"): 2, ("val", "test/q"): 2, ("test", "test/loss"): 1, ("test", "test/q"): 1}
+    assert {*summarize(read_run(tmp_path))["best"]} == {"val/test/loss", "val/test/q"}
 
 
 def test_mistakes_in_a_metric_name_the_metric(tmp_path: Path) -> None:

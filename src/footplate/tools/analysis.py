@@ -80,14 +80,17 @@ def count_iterations(run: Run) -> int:
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
-    """Returns the validation and test metrics of a run with their rules, `save_best` metrics first.
+    """Returns the validation metrics and then the test metrics of a run with their rules, `save_best` metrics first.
 
     Omits per-class results.
     """
-    validated = {series.name: series for series in run.series if series.mode != "train"}
     selecting, rules = save_best_settings(run)
-    names = order_metrics(validated, selecting)
-    return [(validated[name], rules.get(name) or find_rule(name) or "greater") for name in names]
+    ranked: list[tuple[Series, Rule]] = []
+    for mode in ("val", "test"):
+        measured = {series.name: series for series in run.series if series.mode == mode}
+        names = order_metrics(measured, selecting)
+        ranked += [(measured[name], rules.get(name) or find_rule(name) or "greater") for name in names]
+    return ranked
 
 
 def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
