@@ -232,9 +232,9 @@ class BaseVisualizationHook(Hook):
             batches = length_of(evaluation_set.dataloader)
             if batches and batches < self.interval:
                 _logger.warning(
-                    "%s does not draw any images from the dataset '%s': it has %d batches, fewer than interval=%d.",
+                    "%s does not draw any images%s: the number of batches, %d, is less than interval=%d.",
                     type(self).__name__,
-                    evaluation_set.name,
+                    f" from the dataset '{evaluation_set.name}'" if evaluation_set.name else "",
                     batches,
                     self.interval,
                 )

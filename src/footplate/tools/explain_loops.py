@@ -57,7 +57,7 @@ def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
 
 def explain_hooks(hooks: HookList, missing: Sequence[str]) -> str:
     """Formats a table of the hooks for each event, followed by the names of hooks that are not installed."""
-    return "\n".join([hooks.describe(), *(f"not installed, so not shown: {name}" for name in missing)]) + "\n"
+    return "\n".join([hooks.describe(), *(f"not found, so not shown: {name}" for name in missing)]) + "\n"
 
 
 def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:

@@ -258,13 +258,13 @@ def get_installed_path(package: str) -> str:
     """Returns the folder of an installed package. `package` is its PyPI name or its import name.
 
     Raises:
-        ConfigError: The package is not installed.
+        ConfigError: The package is not installed or has no folder.
     """
     for name in _import_names(package):
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.submodule_search_locations:
             return list(spec.submodule_search_locations)[0]
-    raise ConfigError(f"The package '{package}' is not installed. Install it with: pip install {package}")
+    raise ConfigError(f"No folder of the package '{package}' was found. If it is not installed: pip install {package}")
 
 
 def _import_names(package: str) -> Iterator[str]:
