@@ -273,7 +273,7 @@ class NaiveVisualizationHook(Hook):
             if image is None:
                 runner.logger.warning(
                     "NaiveVisualizationHook could not find an image to draw in a batch of type %s.",
-                    type(data_batch),
+                    type(data_batch).__name__,
                 )
                 return
             name = self._names[path or f"{batch_idx}_{position}"]

@@ -170,7 +170,7 @@ def get_object_from_string(obj_name: str) -> Any:
 def check_prerequisites(
     prerequisites: str | Sequence[str],
     checker: Callable[[str], bool],
-    msg_tmpl: str = "'{}' is required by '{}' but was not found. Install it.",
+    msg_tmpl: str = "'{}' must be installed to use '{}'.",
 ) -> Callable[[_Function], _Function]:
     """Returns a decorator that checks prerequisites before each call.
 
