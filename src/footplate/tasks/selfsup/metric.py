@@ -67,7 +67,7 @@ class _Probe(BaseMetric[Seen]):
         settings: Arguments for `BaseMetric`.
 
     Raises:
-        DataError: A sample has no class or no `part`, or there are no "train" samples or no "test" samples.
+        DataError: A sample has no class, its `part` is not "train" or "test", or one of these parts has no samples.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class LinearProbe(_Probe):
         settings: `of` ("features" or "pixels") and arguments for `BaseMetric`.
 
     Raises:
-        DataError: A sample has no class or no `part`, or there are no "train" samples or no "test" samples.
+        DataError: A sample has no class, its `part` is not "train" or "test", or one of these parts has no samples.
         ArgumentError: `l2` is negative.
     """
 
