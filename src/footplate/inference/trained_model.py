@@ -203,7 +203,7 @@ class EvaluationData:
         batch_size: The batch size.
 
     Raises:
-        ArgumentError: The config has no test or validation data with a pipeline.
+        ArgumentError: The config has no test or validation data, or this data has no pipeline.
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -213,9 +213,9 @@ class EvaluationData:
         while isinstance(dataset, Mapping) and "pipeline" not in dataset:  # a wrapper; continue with its first dataset
             dataset = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
         if dataset is None:
-            raise ArgumentError(
-                NO_PIPELINE, key=self.key, notes=["Use a config whose test data has a `pipeline`.", _WITHOUT_PIPELINE]
-            )
+            message = f"the {self.mode} data in the config has no pipeline that preprocesses images"
+            notes = [f"Use a config whose {self.mode} data has a `pipeline`.", _WITHOUT_PIPELINE]
+            raise ArgumentError(message, key=self.key, notes=notes)
         self.dataset: Mapping[str, Any] = dataset
         self.transforms = [step for step in dataset["pipeline"] if not _LOADS_ANNOTATIONS.match(name_of(step))]
         with at_key(f"{self.mode}_dataloader"):
