@@ -197,6 +197,6 @@ def test_averaged_weights_are_those_that_a_test_uses(tmp_path: Path) -> None:
 
 def test_dataset_without_a_pipeline_is_explained(tmp_path: Path) -> None:
     Runner.from_cfg(settings(tmp_path)).train()
-    with pytest.raises(ArgumentError, match="no test or validation data with a pipeline") as error:
+    with pytest.raises(ArgumentError, match="the test data in the config has no pipeline") as error:
         Predictor(str(tmp_path / "epoch_3.pth"))
     assert "Then call the model to predict" in error.value.notes[-1]
