@@ -117,7 +117,7 @@ def average_files(arguments: Namespace) -> int:
     with trusting(arguments.trust):
         weights = average_weights(arguments.files)
     save_checkpoint({"meta": {"averaged": arguments.files}, "state_dict": weights}, arguments.output)
-    text = f"averaged {pluralize(len(weights), 'weight')} of {pluralize(len(arguments.files), 'checkpoint')}"
+    text = f"averaged {pluralize(len(weights), 'weight')} from {pluralize(len(arguments.files), 'checkpoint')}"
     print_result(arguments, {"weights": len(weights), "file": arguments.output}, f"{text}: {arguments.output}\n")
     return 0
 
