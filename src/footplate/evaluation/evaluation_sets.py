@@ -183,8 +183,9 @@ def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) 
         message = "'intervals' must be a dict that maps dataset names to numbers"
         raise ArgumentError(message, key="intervals", found=intervals)
     with at_key("intervals"):
-        _check_sets(intervals or {}, sets)
-        for name, value in (intervals or {}).items():
+        intervals = intervals or {}
+        _check_sets(intervals, sets)
+        for name, value in intervals.items():
             check_count(name, value)
 
 
