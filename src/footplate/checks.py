@@ -86,7 +86,9 @@ def check_number(
     Raises:
         ArgumentError: `value` is not a finite number within the bounds.
     """
-    if (value is None and optional) or (is_number(value) and above < value < below and least <= value <= most):
+    if value is None and optional:
+        return
+    if is_number(value) and above < value < below and least <= value <= most:
         return
     limits = {">": above, ">=": least, "<": below, "<=": most}
     bounds = " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items() if math.isfinite(limit))
@@ -194,7 +196,9 @@ def check_names(key: str, value: Any) -> list[str]:
     Raises:
         ArgumentError: The value is neither a string nor a list of strings.
     """
-    names = [] if value is None else [value] if isinstance(value, str) else value
+    if value is None:
+        return []
+    names = [value] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise ArgumentError(f"{key} must be a name or a list of names", key=key, found=value)
     return list(names)

@@ -158,13 +158,12 @@ class Config:
         """Returns the differences between two configs in unified diff format."""
         import difflib
 
-        first, second = (
-            config if isinstance(config, Config) else Config.fromfile(config, import_custom_modules=False)
-            for config in (cfg1, cfg2)
-        )
-        return "\n".join(
-            difflib.unified_diff(first.pretty_text.split("\n"), second.pretty_text.split("\n"), lineterm="")
-        )
+        texts = []
+        for config in (cfg1, cfg2):
+            if not isinstance(config, Config):
+                config = Config.fromfile(config, import_custom_modules=False)
+            texts.append(config.pretty_text.split("\n"))
+        return "\n".join(difflib.unified_diff(*texts, lineterm=""))
 
     @property
     def pretty_text(self) -> str:
@@ -307,8 +306,11 @@ class _FileLoader:
     """Loads one config file: first its bases, then its own keys, which are merged into the bases."""
 
     def __init__(self, text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...]) -> None:
-        self._text, self._path, self._suffix = text, path, suffix
-        self._options, self._chain = options, chain
+        self._text = text
+        self._path = path
+        self._suffix = suffix
+        self._options = options
+        self._chain = chain
         self._bases: list[Loaded] = []
         write = repr if suffix == ".py" else json.dumps
         self._expanded, self._environment = expand_placeholders(
@@ -364,7 +366,8 @@ class _FileLoader:
         for name in script.reads:
             key_origin = mapping._origins.get(name)
             if isinstance(key_origin, KeyOrigin):
-                key_origin.is_read = key_origin.is_read_here = True
+                key_origin.is_read = True
+                key_origin.is_read_here = True
         return mapping, {name: namespace[name] for name in namespace.imported}
 
     def _execute(self, code: CodeType, namespace: "Namespace") -> None:

@@ -74,9 +74,11 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
         notes: list[str] = []
         suggestion = None
         missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+        package = missing.partition(".")[0]
+        known = known_packages()
         if module in sys.modules and hasattr(sys.modules[module], attribute):  # a mistake in published guides
             notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
-        elif (package := missing.partition(".")[0]) in (known := known_packages()):
+        elif package in known:
             notes = [f"`footplate doctor {package}` shows how to install it."]
             if not known[package]:
                 notes = [f"footplate replaces {package} if you start your script with `footplate run`."]

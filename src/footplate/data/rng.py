@@ -96,7 +96,9 @@ class SampleGenerators:
     @contextmanager
     def activate(self) -> Iterator[None]:
         """Replaces the numpy generator inside the block, then restores the run's Python, numpy and torch CPU states."""
-        python, numpy, tensors = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()  # type: ignore[attr-defined]
+        python = random.getstate()
+        numpy = np.random.get_bit_generator()  # type: ignore[attr-defined]
+        tensors = torch.get_rng_state()
         np.random.set_bit_generator(self._numpy)  # type: ignore[attr-defined]
         try:
             yield
