@@ -17,13 +17,12 @@ from footplate.messages import nearest
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
-    from footplate.config.config_dict import ConfigDict
 
 _logger = logging.getLogger("footplate.config")
 _SECTION_KEYS = ("imports", "allow_failed_imports")
 
 
-def import_custom(config: "Config | ConfigDict") -> None:
+def import_custom(config: "Config") -> None:
     """Imports the modules in `custom_imports` from the Python path or the current folder.
 
     Raises:

@@ -5,7 +5,6 @@ A pass can start at any batch and has the same number of batches on every rank.
 
 import copy
 import logging
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, count, islice, repeat
 from typing import Any, NamedTuple
@@ -118,7 +117,8 @@ class BatchPlan:
                 _logger.info(message, self._custom_names, passes)
             for earlier in range(self._begun_passes, epoch):
                 set_epoch(self.samplers, earlier)
-                deque(self.keys(Pass(earlier, 0, end)), maxlen=0)
+                for _ in self.keys(Pass(earlier, 0, end)):
+                    pass
             self._begun_passes = max(self._begun_passes, epoch + 1)
             self._states = self._sampler_states()
         set_epoch(self.samplers, epoch)

@@ -39,7 +39,9 @@ def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, length: in
         return loader.batches(epoch=epoch, start=start, length=length)
     set_epoch(samplers_of(loader), epoch)
     iterator = iter(loader)
-    rest = _skip(data_wait.over(iterator) if getattr(loader, "num_workers", 0) else iterator, start)
+    if getattr(loader, "num_workers", 0):
+        iterator = data_wait.over(iterator)
+    rest = _skip(iterator, start)
     return rest if length is None else islice(rest, length - start)
 
 

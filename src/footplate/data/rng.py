@@ -110,13 +110,12 @@ class SampleGenerators:
 
 def with_separate_generators(iterator: Iterator[_Item], seed: int) -> Iterator[_Item]:
     """Yields the items of an iterator that runs with separate random generators, which are seeded with `seed`."""
-    states = None
+    with preserve_random_state():
+        seed_generators(seed)
+        states = random_states()
     while True:
         with preserve_random_state():
-            if states is None:
-                seed_generators(seed)
-            else:
-                set_random_states(states)
+            set_random_states(states)
             item = next(iterator, _END)
             states = random_states()
         if item is _END:

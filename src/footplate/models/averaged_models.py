@@ -60,7 +60,8 @@ class BaseAveragedModel(nn.Module):
         self.register_buffer("steps", torch.tensor(0, dtype=torch.long))
         self.count = 0  # a copy of `steps` on the host, because reading the buffer would synchronize with the device
         self._paired: Any = None  # the model from the latest call, and its tensors
-        self.register_load_state_dict_post_hook(_restore_count)  # torch also calls it if this is a submodule
+        # torch also calls it if this is a submodule.
+        self.register_load_state_dict_post_hook(_restore_count)  # type: ignore[no-untyped-call]
 
     def weight(self, steps: int) -> float:
         """Returns the weight of new values in the average, from 0 to 1.
