@@ -227,9 +227,9 @@ def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int 
     return int(value)
 
 
-def read_number(state: Mapping[str, Any], key: str, *, least: float = -math.inf, most: float = math.inf) -> float:
+def read_number(state: Mapping[str, Any], key: str) -> float:
     """Returns the real number in `state[key]`. Raises the same errors as `read_entry` and `check_saved_number`."""
-    return check_saved_number(read_entry(state, key), key, least=least, most=most)
+    return check_saved_number(read_entry(state, key), key)
 
 
 def check_saved_number(value: Any, name: str, *, least: float = -math.inf, most: float = math.inf) -> float:

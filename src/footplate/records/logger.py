@@ -234,12 +234,11 @@ def logging_to(
         yield
 
 
-def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> logging.Handler:
-    """Adds and returns a handler that writes the records of `logger` to the file `path`."""
+def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> None:
+    """Adds a handler that writes the records of `logger` to the file `path`."""
     handler = _FileHandler(path, mode, encoding="utf-8")
     handler.setFormatter(_FORMAT)
     logger.addHandler(handler)
-    return handler
 
 
 class _SurvivingStream:
