@@ -36,7 +36,8 @@ class _Totals(NamedTuple):
         """
         weight, total, low, high = self
         for number, count in zip(values, counts, strict=True):
-            weight, total = weight + count, total + number
+            weight += count
+            total += number
             is_nan = number != number
             low = number if number < low or is_nan else low
             high = number if number > high or is_nan else high
@@ -78,10 +79,12 @@ class HistoryBuffer:
         self, log_history: Sequence[float] = (), count_history: Sequence[float] = (), max_length: int = CAPACITY
     ) -> None:
         self._capacity = max_length
-        self._values, self._counts = array("d"), array("d")
+        self._values = array("d")
+        self._counts = array("d")
         self._unread: list[Any] = []  # values that are not in `_values` yet; the first one is a tensor
         self._num_new = 0  # the number of values that are not in the totals yet
-        self._totals = self._epoch = _Totals()
+        self._totals = _Totals()
+        self._epoch = _Totals()
         self._marked = 0
         self.total = 0
         self.averages_ranks = False
@@ -200,7 +203,8 @@ class HistoryBuffer:
             raise ValueError(f"values and counts have different lengths: {len(values)} and {len(counts)}")
         self._totals = _Totals(*totals)
         self._epoch = _Totals(*epoch)
-        self._values, self._counts = array("d", values[-self._capacity :]), array("d", counts[-self._capacity :])
+        self._values = array("d", values[-self._capacity :])
+        self._counts = array("d", counts[-self._capacity :])
         self._unread = []
         self.total = len(self._values)
         self._num_new = 0
@@ -225,10 +229,8 @@ class HistoryBuffer:
             self._unread.clear()
 
     def _add_to_totals(self) -> None:
-        self._read()
-        first = len(self._values) - self._num_new
-        values, counts = self._values[first:], self._counts[first:]
-        self._totals, self._epoch = self._totals.add(values, counts), self._epoch.add(values, counts)
+        self._totals = self._totals_of("global")
+        self._epoch = self._totals_of("epoch")
         self._num_new = 0
         del self._values[: -self._capacity], self._counts[: -self._capacity]
 
