@@ -188,7 +188,7 @@ class BaseTrainLoop(BaseLoop):
         if not position.is_planned or self.overrides("run") or self.overrides("run_epoch"):
             return []
         epoch, batch = divmod(iteration, len(self.dataloader)) if self.by_epoch else position.locate(iteration)
-        samples = self.dataloader.describe_samples(epoch, batch)
+        samples = self.dataloader.describe_samples(batch, epoch)
         rank = f" of rank {self.runner.rank}" if self.runner.world_size > 1 else ""
         return [f"The batch{rank} in iteration {iteration + 1} contains samples {samples}."]
 

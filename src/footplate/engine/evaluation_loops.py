@@ -10,7 +10,6 @@ import torch
 
 from footplate.checks import check_flag
 from footplate.data import SampleLoader, batch_size_of, batches, build_dataloader, dataset_of, length_of
-from footplate.data.position import DataPosition
 from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
 from footplate.engine.base_loops import BaseLoop
 from footplate.error_context import add_note
@@ -223,7 +222,7 @@ def naming_samples(dataloader: Any, key: str, idx: int) -> Iterator[None]:
     except FootplateError:
         raise
     except Exception as error:
-        if samples := DataPosition(dataloader).describe_samples(idx, by_epoch=True):
+        if isinstance(dataloader, SampleLoader) and (samples := dataloader.describe_samples(idx)):
             add_note(error, f"Batch {idx + 1} of {key} contains samples {samples}.")
         raise
 
