@@ -240,7 +240,7 @@ def test_what_cannot_be_combined_raises(tmp_path: Path, on_ranks: OnRanks) -> No
     start = "model_wrapper_cfg."
     for errors in on_ranks(2, _errors, tmp_path):
         assert errors == [
-            (f"{start}tensor_parallel", "mesh=None with tensor_parallel=4 does not match the number of processes, 2"),
+            (f"{start}tensor_parallel", "tensor_parallel=4 does not match the number of processes, 2"),
             (f"{start}mesh", "mesh=(2, 1) with tensor_parallel=2 does not match the number of processes, 2"),
             (f"{start}tensor_parallel.plan", "the plan must apply the same split to all layers that share a weight"),
             (f"{start}tensor_parallel.plan", "ColwiseParallel currently only support nn.Linear and nn.Embedding!"),

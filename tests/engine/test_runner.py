@@ -126,7 +126,7 @@ def test_from_cfg_checks_keys(tmp_path: Path) -> None:
     with pytest.raises(ConfigKeyError) as caught:
         Runner.from_cfg(cfg)
     assert (caught.value.key, caught.value.suggestion) == ("train_dataloder", "train_dataloader")
-    with pytest.raises(ArgumentError, match="the config has no 'work_dir'"):
+    with pytest.raises(ArgumentError, match="the config must set 'work_dir'"):
         Runner.from_cfg({key: value for key, value in settings(tmp_path).items() if key != "work_dir"})
 
 

@@ -89,7 +89,7 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
 
 
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns the path stored in `folder/last_checkpoint`, or None if that file does not exist.
+    """Returns the path stored in `folder/last_checkpoint`, or None if that file is missing, unreadable or empty.
 
     The stored path may be outdated.
     """
@@ -101,7 +101,7 @@ def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
 
 
 def relocate(path: str, folder: str) -> str:
-    """Returns the path of the file in `folder` with the same name as `path`, or `path` if it does not exist.
+    """Returns the path of the file in `folder` with the same name as `path`, or `path` if there is no such file.
 
     Checkpoints record absolute paths, which are outdated if the run's folder has been moved or copied.
     """
@@ -154,7 +154,7 @@ def find_first_resumable(
             continue
         if _RUN_KEYS & content.keys():
             return path, content
-        _logger.info("Skipping checkpoint '%s', because it contains weights but no training state.", path)
+        _logger.info("Skipping checkpoint '%s', because it contains no training state.", path)
         del content  # free the memory before reading the next one
     if unreadable is not None:
         raise unreadable

@@ -521,7 +521,7 @@ class Namespace(dict[str, Any]):
         available = {**base.imported, **base.mapping}
         for name, bound in [(name, name) for name in available] if names[0][0] == "*" else names:
             if name not in available:
-                raise ConfigKeyError(f"'{module}' has no '{name}'", origin=origin)
+                raise ConfigKeyError(f"the base '{module}' does not define '{name}'", origin=origin)
             self[bound] = available[name]
             if name in base.mapping._origins:
                 self.origins[bound] = base.mapping._origins[name]

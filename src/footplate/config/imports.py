@@ -34,7 +34,7 @@ def import_custom(config: "Config | ConfigDict") -> None:
         return
     if not isinstance(section, dict):
         raise ConfigError(
-            "`custom_imports` must be dict(imports=['module'], allow_failed_imports=False)",
+            "`custom_imports` must be a dict, such as dict(imports=['module'], allow_failed_imports=False)",
             origin=origin_of(config, "custom_imports"),
             key="custom_imports",
             found=section,
@@ -81,7 +81,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
             if not known[package]:
                 notes = [f"footplate replaces {package} if you start your script with `footplate run`."]
         elif missing and f"{name}.".startswith(f"{missing}."):
-            notes = ["Modules are searched for on PYTHONPATH and in the current folder."]
+            notes = ["Install its package, or add the folder that contains it to PYTHONPATH or make it the current folder."]
             suggestion = _near_module(missing)
         raise ConfigError(
             message, origin=origin, key=key, suggestion=suggestion, notes=notes, hides_cause=not notes

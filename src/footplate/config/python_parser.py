@@ -47,7 +47,8 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
         pure: Whether the config is a pure-Python config. Detected by default.
 
     Raises:
-        ConfigSyntaxError: The text is not valid Python.
+        ConfigSyntaxError: The text is not valid Python, or contains an import that configs do not support.
+        ConfigError: `_base_` does not consist of strings.
     """
     try:
         with warnings.catch_warnings():

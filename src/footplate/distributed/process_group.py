@@ -89,7 +89,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
 
     Raises:
         ArgumentError: The launcher is unknown or did not start this process, or a setting is invalid.
-        RankError: The ranks could not connect.
+        RankError: The ranks could not connect, or the backend is invalid.
     """
     settings = check_dist_cfg(dist_cfg or {})
     launcher = active_launcher(launcher)
@@ -108,11 +108,11 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
         atexit.register(_leave)
     except (RuntimeError, ValueError) as error:
         raise RankError(
-            f"rank {info.rank} of {info.world_size} on {socket.gethostname()} could not connect to rank 0 "
+            f"rank {info.rank} of {info.world_size} on {socket.gethostname()} could not join the process group of rank 0 "
             f"at {info.address}:{info.port}",
             notes=[
                 first_line(error),
-                "Check that the address belongs to rank 0, and that its port is free and reachable.",
+                "Check the backend, and that the address belongs to rank 0 and its port is free and reachable.",
             ],
         ) from error
     return True

@@ -364,7 +364,7 @@ class BaseTrainLoop(BaseLoop):
             batches_read = self._data_position.load_state_dict(state["data"], self._iter)
             if self.by_epoch and self._iter != batches_read:
                 message = (
-                    "The iteration is now %d instead of %d, because iterations count batches of the new size. "
+                    "The iteration is now %d instead of %d, because the number of samples per iteration or epoch has changed. "
                     "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not."
                 )
                 _logger.warning(message, batches_read, self._iter)
@@ -379,9 +379,10 @@ def check_has_batches(loader: Any) -> None:
     if not samples or not getattr(loader, "drop_last", False):
         raise DataError("the training loader has no batches")
     raise DataError(
-        f"the dataset is smaller than one batch ({samples} < {loader.batch_size}), "
-        "and drop_last drops incomplete batches",
+        f"the dataset has too few samples for one batch per process ({samples} samples, batch size "
+        f"{loader.batch_size}), and drop_last drops incomplete batches",
         key="drop_last",
+        notes=["Reduce the batch size, or set drop_last=False."],
     )
 
 

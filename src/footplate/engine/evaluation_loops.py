@@ -171,7 +171,7 @@ class _EvaluationLoop(BaseLoop):
             raise ArgumentError(
                 f"a metric has the same name as the loss '{same[0]}'",
                 key=self.evaluator.key,
-                notes=[f"Rename the metric, or set {self.mode}_cfg={{}} to omit the loss."],
+                notes=[f"Rename the metric, or set {self.mode}_cfg=dict(loss=False) to omit the loss."],
             )
         return {**losses, **metrics}
 
@@ -225,7 +225,7 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
         raise ArgumentError(
             f"the model '{type(inner).__name__}' has no val_loss",
             key="val_cfg.loss",
-            notes=["Derive it from BaseModel."],
+            notes=["Derive it from BaseModel, or remove `loss=True`."],
         )
     losses: Mapping[str, Any] = inner.val_loss(data_batch)
     return losses

@@ -147,7 +147,7 @@ class Evaluator:
         if isinstance(error, FootplateError):
             error.within(key)
         else:
-            add_note(error, f"raised by the metric {key}")
+            add_note(error, f"raised by the metric {key or self.metrics[index]._label}")
 
 
 def _as_dicts(data_samples: Any) -> list[Any]:
@@ -306,7 +306,7 @@ class UpdatedMetric(NamedMetric):
         if self._is_gathered:
             return super().evaluate(size)
         if not any(gather_objects(len(self.results))):
-            raise DataError(f"the metric '{self._label}' has no results: the dataset is empty")
+            raise DataError(f"the metric '{self._label}' has no results, because no batch was evaluated")
         return self.compute_metrics([])
 
     def _update(self, predictions: Any, target: Any) -> None:
