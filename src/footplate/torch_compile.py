@@ -38,7 +38,7 @@ def compile_arguments(setting: bool | Mapping[str, Any] | None) -> dict[str, Any
     """Returns the arguments for `torch.compile`, or None if compilation is disabled.
 
     Args:
-        given: The value of `compile` in a config.
+        setting: The value of `compile` in a config.
 
     Raises:
         ArgumentError: The value is neither a bool nor a dict, or an argument is invalid or not allowed in configs.
@@ -68,7 +68,7 @@ def _checked_options(options: object) -> dict[str, Any]:
     check_keys("compile.options", options, _OPTIONS)
     for name, value in options.items():
         if value is not None and not isinstance(value, (bool, int, float)):
-            message = "a compiler option must be a flag or a number"
+            message = "a compiler option must be True, False, a number or None"
             raise ArgumentError(message, key=f"compile.options.{name}", found=value)
     return dict(options)
 

@@ -40,7 +40,10 @@ def test_only_tables_are_written_and_no_input_is_replaced(
     for option, name in (("--csv", "curves.csv"), ("--plot", "curves.png")):
         (tmp_path / name).symlink_to(scalars)
         code, _, errors = footplate("analyze", scalars, option, tmp_path / name)
-        assert (code, errors.splitlines()[0]) == (2, "error: the output would overwrite the input")
+        assert (code, errors.splitlines()[0]) == (
+            2,
+            "error: the output must not be an input, contain one or be inside one",
+        )
     assert scalars.read_text() == '{"loss": 1, "step": 1}\n'
 
 

@@ -181,7 +181,7 @@ def test_loader_with_fewer_batches_than_its_length_raises(tmp_path: Path) -> Non
             return 5
 
     batch = torch.utils.data.default_collate([Points()[index] for index in range(4)])
-    with pytest.raises(DataError, match="epoch 1 had 3 batches; len.dataloader. was 5 before"):
+    with pytest.raises(DataError, match="epoch 1 had 3 batches; len.dataloader. was 5 before it"):
         Runner(**settings(tmp_path, train_dataloader=Short([batch] * 3))).train()
 
 

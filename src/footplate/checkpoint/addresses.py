@@ -130,7 +130,9 @@ def find_url(path: str) -> str | None:
         if name not in table:
             closest = difflib.get_close_matches(name, table, n=_CLOSEST_NAMES, cutoff=0)
             listed = ", ".join(f"{scheme}://{name}" for name in closest)
-            raise CheckpointError(f"no published weights have the address '{path}'", notes=[f"The closest addresses are {listed}."])
+            raise CheckpointError(
+                f"no published weights have the address '{path}'", notes=[f"The closest addresses are {listed}."]
+            )
         return table[name]
     return path if scheme in ("http", "https") else None
 

@@ -126,7 +126,7 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
     if path.endswith(SAFETENSORS_SUFFIX):
         raise CheckpointError(
             f"'{path}' is a safetensors file, which contains weights but no digest",
-            notes=[f"Pass a checkpoint: a {', '.join(SUFFIXES)} file or a {SHARDED_SUFFIX} folder."],
+            notes=[f"Pass a checkpoint: a {', '.join(SUFFIXES)} file or a .sharded folder."],
         )
     with naming_checkpoint(path):
         try:
@@ -243,7 +243,9 @@ def rename_keys(
     for old, value in weights.items():
         new = rename(old)
         if new in renamed:
-            raise CheckpointError(f"two keys in '{source}' have the same name '{new}' after renaming", key="revise_keys")
+            raise CheckpointError(
+                f"two keys in '{source}' have the same name '{new}' after renaming", key="revise_keys"
+            )
         if new is not None:
             renamed[new] = value
     if start and not renamed:

@@ -38,7 +38,7 @@ def to_serializable(value: Any) -> Any:
     try:
         return rebuild(value, _convert)
     except RecursionError as error:
-        raise CheckpointError("the state cannot be saved: it contains a circular reference or is nested too deeply") from error
+        raise CheckpointError("the state contains a circular reference or is nested too deeply") from error
 
 
 def walk(value: Any) -> Iterator[Any]:

@@ -81,7 +81,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
             if not known[package]:
                 notes = [f"footplate replaces {package} if you start your script with `footplate run`."]
         elif missing and f"{name}.".startswith(f"{missing}."):
-            notes = ["Install its package, or add the folder that contains it to PYTHONPATH or make it the current folder."]
+            notes = ["Install its package, run from the folder that contains it, or add that folder to PYTHONPATH."]
             suggestion = _near_module(missing)
         raise ConfigError(
             message, origin=origin, key=key, suggestion=suggestion, notes=notes, hides_cause=not notes

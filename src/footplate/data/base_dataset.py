@@ -122,7 +122,9 @@ class BaseDataset(Dataset[Any]):
             self.ann_file = join_root(self.data_root, self.ann_file)
         for key, prefix in self.data_prefix.items():
             if prefix is not None and not isinstance(prefix, str):
-                raise ArgumentError("the values of data_prefix must be strings or None", key=f"data_prefix.{key}", found=prefix)
+                raise ArgumentError(
+                    "the values of data_prefix must be strings or None", key=f"data_prefix.{key}", found=prefix
+                )
             self.data_prefix[key] = join_root(self.data_root, prefix or "")
 
     @property
@@ -242,9 +244,11 @@ class BaseDataset(Dataset[Any]):
             idx = int(np.random.randint(len(self)))
         if errors:
             raise DataError(
-                f"no usable sample was found with max_refetch={self.max_refetch}. The first error is: {errors[0]}"
+                f"no usable sample after {self.max_refetch} replacements (max_refetch). The first error is: {errors[0]}"
             )
-        raise DataError(f"no usable sample was found with max_refetch={self.max_refetch}: the pipeline dropped them all")
+        raise DataError(
+            f"no usable sample after {self.max_refetch} replacements (max_refetch): the pipeline dropped all"
+        )
 
     def _read_or_skip(self, idx: int, errors: list[Exception]) -> Any:
         """Returns a sample. If reading fails and `on_error` is "skip", adds the error to `errors` and returns None."""

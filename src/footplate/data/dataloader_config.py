@@ -110,7 +110,9 @@ def check_dataloader(cfg: Any) -> None:
         value = cfg.get(key)
         # Otherwise, the characters of a string would be treated as samples or indices.
         if isinstance(value, str) or not (key == "dataset" or value is None or hasattr(value, "__iter__")):
-            raise BuildError(f"'{key}' must be a {key.replace('_', ' ')}, or a dict with a 'type' key", key=key, found=value)
+            raise BuildError(
+                f"'{key}' must be a {key.replace('_', ' ')}, or a dict with a 'type' key", key=key, found=value
+            )
     with at_key("dataset"):
         _check_dataset(cfg["dataset"])
     with at_key("sampler"):
@@ -227,9 +229,8 @@ def _describe_folders(dataset: Any) -> list[str]:
     for folder in prefix.values() if isinstance(prefix, Mapping) else ():
         if isinstance(folder, str) and os.path.isdir(folder):
             endings = Counter(os.path.splitext(name)[1] for name in os.listdir(folder)).most_common(3)
-            lines.append(
-                f"{folder} contains: {', '.join(f'{count} {ending or "without a suffix"}' for ending, count in endings) or 'nothing'}"
-            )
+            counts = [f"{count} {ending or 'without a suffix'}" for ending, count in endings]
+            lines.append(f"{folder} contains: {', '.join(counts) or 'nothing'}")
     suffixes = [name for name in ("img_suffix", "seg_map_suffix") if hasattr(dataset, name)]
     return [*lines, *(f"{name} is {getattr(dataset, name)!r}" for name in suffixes)]
 

@@ -223,7 +223,7 @@ class DataPosition:
         now = length_of(self._loader)
         if count < expected or now != expected:
             raise DataError(
-                f"epoch {epoch + 1} had {count} batches; len(dataloader) was {expected} before the epoch and is {now} now",
+                f"epoch {epoch + 1} had {count} batches; len(dataloader) was {expected} before it and is {now} now",
                 notes=["Use IterBasedTrainLoop if the number of batches varies."],
             )
 

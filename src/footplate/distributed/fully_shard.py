@@ -143,8 +143,9 @@ def _device_meshes(device: str, mesh: Sequence[int] | None, tensor_parallel: int
     world = get_world_size()
     sizes = {"shard": world // tensor_parallel} if mesh is None else {"replicate": mesh[0], "shard": mesh[1]}
     if math.prod(sizes.values()) * tensor_parallel != world:
+        given = "" if mesh is None else f"mesh={mesh} with "
         raise ArgumentError(
-            f"{'' if mesh is None else f'mesh={mesh} with '}tensor_parallel={tensor_parallel} does not match the number of processes, {world}",
+            f"{given}tensor_parallel={tensor_parallel} does not match the number of processes, {world}",
             key="tensor_parallel" if mesh is None else "mesh",
             found=tensor_parallel if mesh is None else mesh,
             notes=["Replicas times shards times tensor_parallel must equal the number of processes."],

@@ -108,7 +108,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
         atexit.register(_leave)
     except (RuntimeError, ValueError) as error:
         raise RankError(
-            f"rank {info.rank} of {info.world_size} on {socket.gethostname()} could not join the process group of rank 0 "
+            f"rank {info.rank} of {info.world_size} on {socket.gethostname()} could not join rank 0 "
             f"at {info.address}:{info.port}",
             notes=[
                 first_line(error),

@@ -364,7 +364,7 @@ class BaseTrainLoop(BaseLoop):
             batches_read = self._data_position.load_state_dict(state["data"], self._iter)
             if self.by_epoch and self._iter != batches_read:
                 message = (
-                    "The iteration is now %d instead of %d, because the number of samples per iteration or epoch has changed. "
+                    "The iteration is now %d instead of %d, because the batch size or the epoch length has changed. "
                     "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not."
                 )
                 _logger.warning(message, batches_read, self._iter)

@@ -121,8 +121,8 @@ class NonFiniteHook(Hook):
             if not self._has_warned_of_scale and scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
                 self._has_warned_of_scale = True
                 _logger.warning(
-                    "The loss scale has dropped to %g, because gradients have repeatedly been non-finite. Steps with non-finite "
-                    "gradients are skipped. To stop at the next one, set on_nonfinite=dict(grad='stop').",
+                    "The loss scale has dropped to %g, because gradients have often been non-finite. Steps with "
+                    "non-finite gradients are skipped. To stop at the next one, set on_nonfinite=dict(grad='stop').",
                     scaler.get_scale(),
                 )
 

@@ -505,7 +505,7 @@ class Runner:
             value: A number or a tensor with one element.
 
         Raises:
-            ArgumentError: The method is called in a validation or test step, which would log the value of a single batch.
+            ArgumentError: The method is called in a validation or test step, so the value belongs to a single batch.
 
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP

@@ -164,7 +164,7 @@ def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
         ("lr", rules.base_lr, (*_LR_MULTIPLIERS, "lr_mult")),
     ):
         if base is None and (idle := [f'"{key}"' for key in multipliers if key in used]):
-            _warn(f'{", ".join(idle)} in paramwise_cfg has no effect: the optimizer has no "{field}"')
+            _warn(f'paramwise_cfg sets {", ".join(idle)} without effect: the optimizer has no "{field}"')
     paths = [name if "." in name else f".{name}" for name, _ in model.named_parameters(remove_duplicate=False)]
     for key in custom_keys:
         origin = origin_of(custom_keys, key)
