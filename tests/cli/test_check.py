@@ -68,7 +68,7 @@ MISTAKES = [
     Mistake(
         "    batch_size=4,",
         "    batch_size=64, drop_last=True,",
-        "the dataset has too few samples for one batch per process (16 samples, batch size 64), and drop_last",
+        "the dataset has too few samples for one batch per process (dataset size 16, batch size 64), and drop_last",
         "train_dataloader.drop_last",
     ),
     Mistake("size=8)", "size=0)", "the dataset 'Points' is empty", "val_dataloader.dataset"),

@@ -118,7 +118,7 @@ def step_sharded_gan() -> str:
 
 
 def test_part_of_a_sharded_model_called_outside_forward_raises(on_ranks: Callable[..., list[Any]]) -> None:
-    message = "there are no gradients; was a part of the sharded model called outside `forward`?"
+    message = "there are no gradients, possibly because a part of the sharded model was called outside `forward`"
     assert on_ranks(2, step_sharded_gan) == [message] * 2
 
 

@@ -200,7 +200,8 @@ def empty_loader() -> Any:
 
 def test_loader_without_batches_raises(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"one batch per process \(3 samples, batch size 4\), and drop_last drops incomplete batches"
+        DataError,
+        match=r"one batch per process \(dataset size 3, batch size 4\), and drop_last drops incomplete batches",
     ):
         trained(tmp_path, train_dataloader=loader(3, drop_last=True), param_scheduler=None)
     for by_epoch in (True, False):

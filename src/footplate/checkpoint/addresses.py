@@ -113,7 +113,7 @@ def _download_from_hub(path: str) -> str:
 
 
 def find_url(path: str) -> str | None:
-    """Converts the address of weights to a URL. Returns None if `path` is a file path.
+    """Converts the address of weights to an HTTP URL. Returns None for any other path or address.
 
     Raises:
         CheckpointError: No published weights have this name.

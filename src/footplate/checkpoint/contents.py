@@ -175,11 +175,12 @@ def naming_checkpoint(path: str) -> Iterator[None]:
         raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:_MAX_REASON]
-        raise CheckpointError(f"cannot use checkpoint '{path}': {type(error).__name__}: {reason}") from error
+        message = f"cannot use checkpoint '{path}': {type(error).__name__}: {reason}".rstrip(": ")
+        raise CheckpointError(message) from error
 
 
 def opaque_names(content: Any) -> list[str]:
-    """Returns the sorted names of the classes that unpickling replaced with placeholders."""
+    """Returns the sorted names of the classes and functions that unpickling replaced with placeholders."""
     return sorted({entry.name for entry in walk(content) if isinstance(entry, OpaqueObject)})
 
 

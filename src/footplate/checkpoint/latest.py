@@ -110,7 +110,7 @@ def relocate(path: str, folder: str) -> str:
 
 
 def find_latest(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns the path of a run's newest intact checkpoint, or None if the run has no intact checkpoint.
+    """Returns the path of a run's newest intact checkpoint with a training state, or None if it does not exist.
 
     Tries the candidates in the order of `list_candidates`. Skips files that contain weights but no training state. Logs
     a warning for each damaged checkpoint.

@@ -43,7 +43,7 @@ class AfterSave:
 
     Attributes:
         home: The folder whose `last_checkpoint` is updated, or None.
-        on_committed: Called if the checkpoint was saved, for example to remove older checkpoints.
+        on_committed: Called if the checkpoint was saved and `home` was updated. For example, removes older checkpoints.
         on_failed: Called if the checkpoint was not saved.
     """
 
@@ -273,7 +273,7 @@ class BackgroundSaver:
             self._end(pending)
 
     def refuse(self, error: Exception, after: AfterSave) -> None:
-        """Records that a save was not attempted because the state is invalid."""
+        """Logs why a save was not attempted, records the failure and calls `on_failed`."""
         _logger.error("%s", error)
         self.failure = first_line(error)
         after.on_failed()

@@ -379,12 +379,12 @@ class _FileLoader:
         except (Exception, SystemExit) as error:
             frames = traceback.walk_tb(error.__traceback__)
             lines = [line for frame, line in frames if frame.f_code.co_filename == self._path]
-            origin = Origin(self._path, lines[-1] if lines else 1)
+            origin = Origin(self._path, lines[-1] if lines else 0)
             if isinstance(error, FootplateError):
                 if error.origin is None or error.origin.file != self._path:
                     error.origin = origin
                 raise
-            message = f"executing the config raised {type(error).__name__}: {first_line(error)}"
+            message = f"executing the config raised {type(error).__name__}: {first_line(error)}".rstrip(": ")
             raise ConfigError(message, origin=origin) from error
 
     def _inherit(
@@ -444,7 +444,7 @@ class _FileLoader:
                         origin=mapping._origins.get(key),
                         key=str(key),
                         notes=[
-                            f"Only one base may define a key. The other definition is at {result._origins.get(key)}."
+                            f"Only one base may define a key. The other definition is at {result._origins.get(key) or 'an unknown line'}."
                         ],
                     )
             dict.update(result, mapping)

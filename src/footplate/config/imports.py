@@ -69,7 +69,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        message = f"cannot import '{name}': {type(error).__name__}: {error}"
+        message = f"cannot import '{name}': {type(error).__name__}: {error}".rstrip(": ")
         module, _, attribute = name.rpartition(".")
         notes: list[str] = []
         suggestion = None

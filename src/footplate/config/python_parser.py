@@ -65,7 +65,7 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
     except (SyntaxError, ValueError) as error:  # ValueError: a null byte
         raise ConfigSyntaxError(
             f"the text is not valid Python: {getattr(error, 'msg', error)}",
-            origin=Origin(path, getattr(error, "lineno", None) or 1),
+            origin=Origin(path, getattr(error, "lineno", None) or 0),
         ) from error
     return Script(code, bases or [], pure, frozenset(rewriter.reads))
 

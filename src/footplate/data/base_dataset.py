@@ -244,11 +244,9 @@ class BaseDataset(Dataset[Any]):
             idx = int(np.random.randint(len(self)))
         if errors:
             raise DataError(
-                f"no usable sample after {self.max_refetch} replacements (max_refetch). The first error is: {errors[0]}"
+                f"no usable sample was found with max_refetch={self.max_refetch}. The first error is: {errors[0]}"
             )
-        raise DataError(
-            f"no usable sample after {self.max_refetch} replacements (max_refetch): the pipeline dropped all"
-        )
+        raise DataError(f"the pipeline dropped every sample that was tried with max_refetch={self.max_refetch}")
 
     def _read_or_skip(self, idx: int, errors: list[Exception]) -> Any:
         """Returns a sample. If reading fails and `on_error` is "skip", adds the error to `errors` and returns None."""

@@ -194,10 +194,10 @@ class DataPosition:
                 if saved[key] != here[key]
             ]
             _logger.warning(
-                "Resumed at batch %d of epoch %d with different settings (%s). The run is no longer bit-identical to "
+                "Resumed after batch %d of epoch %d with different settings (%s). The run is no longer bit-identical to "
                 "an uninterrupted run.",
                 batch,
-                epoch,
+                epoch + 1,
                 ", ".join(changes),
             )
         self._load_own_state(state, epoch)

@@ -55,7 +55,7 @@ class WorkerProgress:
     def samples(self) -> dict[int, int]:
         """Returns a dict that maps each worker's process id to the index of the sample it is reading or last read.
 
-        A sample index that is not an integer is returned as -1.
+        The index is -1 if the worker has not read a sample yet, or if the index is not an integer.
         """
         slots = zip(self._slots[: self._workers], self._slots[self._workers : -1], strict=True)
         return {process: index for process, index in slots if process}

@@ -108,11 +108,12 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
         atexit.register(_leave)
     except (RuntimeError, ValueError) as error:
         raise RankError(
-            f"rank {info.rank} of {info.world_size} on {socket.gethostname()} could not join rank 0 "
-            f"at {info.address}:{info.port}",
+            f"rank {info.rank} of {info.world_size} on {socket.gethostname()} could not initialize the "
+            f"process group at {info.address}:{info.port}",
             notes=[
                 first_line(error),
-                "Check the backend, and that the address belongs to rank 0 and its port is free and reachable.",
+                "Check that all processes have started, that the address belongs to rank 0, and that its port is free "
+                "and reachable.",
             ],
         ) from error
     return True

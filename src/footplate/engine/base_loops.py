@@ -84,7 +84,7 @@ class BaseTrainLoop(BaseLoop):
             within the limit. You can resume the run later.
 
     Raises:
-        ArgumentError: A number is not positive.
+        ArgumentError: A number is out of range.
     """
 
     by_epoch = True
@@ -379,7 +379,7 @@ def check_has_batches(loader: Any) -> None:
     if not samples or not getattr(loader, "drop_last", False):
         raise DataError("the training loader has no batches")
     raise DataError(
-        f"the dataset has too few samples for one batch per process ({samples} samples, batch size "
+        f"the dataset has too few samples for one batch per process (dataset size {samples}, batch size "
         f"{loader.batch_size}), and drop_last drops incomplete batches",
         key="drop_last",
         notes=["Reduce the batch size, or set drop_last=False."],

@@ -38,7 +38,7 @@ class MeanLosses:
                 self._sums[name] = self._sums.get(name, 0) + value * count
 
     def result(self) -> dict[str, float]:
-        """Returns the means over all processes."""
+        """Returns the means over all processes. Raises a DataError if no batch was added."""
         parts = gather_objects(({name: float(value) for name, value in self._sums.items()}, self._count))
         samples = sum(count for _, count in parts)
         if not samples:
