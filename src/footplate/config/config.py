@@ -439,13 +439,12 @@ class _FileLoader:
         for mapping in (base.mapping for base in self._bases):
             for key in mapping:
                 if key in result:
+                    other = result._origins.get(key) or "an unknown line"
                     raise ConfigKeyError(
                         f"two bases of '{shown_path(self._path)}' define the key '{key}'",
                         origin=mapping._origins.get(key),
                         key=str(key),
-                        notes=[
-                            f"Only one base may define a key. The other definition is at {result._origins.get(key) or 'an unknown line'}."
-                        ],
+                        notes=[f"Only one base may define a key. The other definition is at {other}."],
                     )
             dict.update(result, mapping)
             result._origins.update(mapping._origins)

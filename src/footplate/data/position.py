@@ -194,8 +194,8 @@ class DataPosition:
                 if saved[key] != here[key]
             ]
             _logger.warning(
-                "Resumed after batch %d of epoch %d with different settings (%s). The run is no longer bit-identical to "
-                "an uninterrupted run.",
+                "Resumed after batch %d of epoch %d with different settings (%s). The run is no longer bit-identical "
+                "to an uninterrupted run.",
                 batch,
                 epoch + 1,
                 ", ".join(changes),
