@@ -126,7 +126,7 @@ def test_value_of_one_validation_batch_cannot_be_logged(tmp_path: Path) -> None:
         runner.log("error", 1.0)
 
     runner = _runner(tmp_path, validation_step=validation_step, val_dataloader=_loader())
-    with pytest.raises(ArgumentError, match="runner.log cannot be called in a validation step"):
+    with pytest.raises(ArgumentError, match="runner.log cannot be called in a validation or test step"):
         runner.train()
 
 
