@@ -139,7 +139,7 @@ def read_verified_outline(path: str) -> Mapping[Any, Any]:
 def find_first_resumable(
     folder: "str | os.PathLike[str]", read: Callable[[str], Mapping[Any, Any]]
 ) -> tuple[str, Mapping[Any, Any]] | None:
-    """Returns the path and content of the first intact candidate with a training state; see `find_latest`.
+    """Returns the path and content of the first intact candidate with a training state, or None; see `find_latest`.
 
     `read` is a function that verifies a checkpoint and returns its content.
     """

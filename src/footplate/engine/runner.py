@@ -389,7 +389,7 @@ class Runner:
         returns predictions only for the batches that it reads. A rank without samples for the last batch repeats one.
 
         Args:
-            dataloader: The loader, or its config dict. Defaults to the test loader.
+            dataloader: The loader, or its config dict. Defaults to the test loader. Required if there is no test loop.
         """
         loader = self.test_dataloader if dataloader is None else self.build_dataloader(dataloader, self.seed)
         if loader is None:

@@ -76,7 +76,8 @@ class Evaluator:
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
         """Passes the predictions for a batch, one per sample, to all metrics.
 
-        Data elements are converted to dicts, except for metrics that take whole batches.
+        Data elements are converted to dicts, except for metrics that take whole batches. Raises an ArgumentError if
+        `data_samples` is None.
         """
         if data_samples is None and self.metrics:
             raise ArgumentError(
@@ -302,7 +303,7 @@ class UpdatedMetric(NamedMetric):
         self.metric.reset()
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Computes the metric values over the samples of all ranks."""
+        """Computes the metric values over the samples of all ranks. Raises a DataError if no batch was evaluated."""
         if self._is_gathered:
             return super().evaluate(size)
         if not any(gather_objects(len(self.results))):

@@ -87,7 +87,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Performs one optimization step. `closure` reevaluates the model and returns the loss."""
+        """Performs one optimization step. Returns the loss from `closure`, or None without a closure."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
         # Not used as a decorator, which would import the compiler. A compiled step would not notice changes to the
