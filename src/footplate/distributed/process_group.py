@@ -32,7 +32,7 @@ _FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral port range
 
 
 class _Variables(NamedTuple):
-    """The environment variables set by a launcher. If a field lists several, uses the first one that is set."""
+    """The environment variables set by a launcher. If a field lists several, the first one that is set is used."""
 
     starters: str  # the programs that set the variables
     ranks: tuple[str, ...]

@@ -42,7 +42,7 @@ class NonFiniteHook(Hook):
             the number of iterations between checks.
 
     Raises:
-        ArgumentError: A key or value is unknown.
+        ArgumentError: A key is unknown, or a value is invalid.
     """
 
     priority = "LOW"  # before checkpoints

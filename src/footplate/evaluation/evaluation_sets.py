@@ -185,7 +185,7 @@ def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) 
     with at_key("intervals"):
         _check_sets(intervals or {}, sets)
         for name, value in (intervals or {}).items():
-            check_count(name, value)
+            check_count(f"the interval of '{name}'", value, key=name)
 
 
 def _check_sets(names: Iterable[str], sets: Collection[str]) -> None:
