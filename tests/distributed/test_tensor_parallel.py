@@ -208,7 +208,7 @@ def test_layers_are_split_and_keep_shared_weights(on_ranks: OnRanks) -> None:
         ({"blocks.*.fc1": "column"}, "plan.blocks.*.fc1", "must be one of colwise, rowwise"),
         ({"blocks.fc1": "colwise"}, "plan.blocks.fc1", "no module in the model matches 'blocks.fc1'"),
         (None, "plan", "the model has no plan for tensor parallelism"),
-        ({}, "plan", "plan must be a dict"),
+        ({}, "plan", "plan must be a non-empty dict"),
         ({"blocks.*.fc1": "colwise"}, "plan.blocks.*.fc1", "out_features of 'blocks.0.fc1' must be divisible"),
     ],
 )

@@ -69,7 +69,7 @@ def test_batch_augments_are_applied_only_in_training() -> None:
     ("data", "message"),
     [
         ({"inputs": torch.zeros(3, 2, 2)}, "a list of tensors"),
-        ({"inputs": [torch.zeros(3, 2, 2), torch.zeros(4, 2, 2)]}, "images with 3 channels"),
+        ({"inputs": [torch.zeros(3, 2, 2), torch.zeros(4, 2, 2)]}, "images of shape \\(3, H, W\\)"),
     ],
 )
 def test_invalid_batches_are_refused(data: Any, message: str) -> None:
