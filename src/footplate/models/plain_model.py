@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from footplate.checks import check_takes
 from footplate.data import has_target, split_target
+from footplate.data.batches import TARGET_KEYS
 from footplate.distributed.wrappers import ModelWrapper
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
@@ -27,6 +28,11 @@ FUNCTIONS = ("loss", "training_step", "validation_step")
 _ADVICE = (
     "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch). In a config, "
     "derive the model from BaseModel instead."
+)
+_ADVICE_WITH_LOSS = (
+    "With loss=..., a batch may contain only the arguments of forward and the target: the last entry of a tuple, or a "
+    f"key named {', '.join(TARGET_KEYS[:-1])} or {TARGET_KEYS[-1]}. For other batches, pass training_step=..., a "
+    "function of (model, batch)."
 )
 _OPTIMIZERS = ("optimizer", "optimizers")
 
@@ -281,7 +287,9 @@ class PlainModel(ModelWrapper, BaseModel):
     def _advice(self) -> str:
         """Advice for users whose module does not compute a loss in `forward`."""
         step = getattr(self.module, "training_step", None)  # for example, in a LightningModule
-        return _ADVICE if step is None else _line_for_method(step)
+        if step is not None:
+            return _line_for_method(step)
+        return _ADVICE if self._functions["loss"] is None else _ADVICE_WITH_LOSS
 
     def _losses_of(self, output: Any, batch: Any) -> dict[str, Any]:
         loss = self._functions["loss"]
