@@ -2,7 +2,7 @@
 
 import inspect
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -148,7 +148,8 @@ class PlainModel(ModelWrapper, BaseModel):
         self._has_only_training_step = training_step is not None and loss is None
         self._step_arguments = _further_arguments(training_step)
         for name, arguments in (("loss", ("output", "target")), ("validation_step", ("model", "batch"))):
-            if (function := functions[name]) is not None:
+            function = functions[name]
+            if function is not None:
                 with at_key(name):
                     check_takes(f"{name} must be a function of", function, *arguments)
         self._current: dict[str, Any] = {}  # the values for `_step_arguments` in the current step
@@ -263,8 +264,12 @@ class PlainModel(ModelWrapper, BaseModel):
     def _output(self, batch: Any) -> Any:
         """Calls the module on a batch. If there is a loss function, the target is omitted."""
         inputs = split_target(batch)[0] if self._functions["loss"] is not None and has_target(batch) else batch
-        args = () if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (list, tuple)) else (inputs,)
-        kwargs = inputs if isinstance(inputs, Mapping) else {}
+        args: Sequence[Any] = ()
+        kwargs: Mapping[str, Any] = {}
+        if isinstance(inputs, Mapping):
+            kwargs = inputs
+        else:
+            args = inputs if isinstance(inputs, (list, tuple)) else (inputs,)
         if self.training and not self.inputs:
             self.inputs = describe_inputs(tuple(args), kwargs)
         try:

@@ -206,14 +206,16 @@ def _check_ends(
                 key="total_steps",
                 notes=[f"Set total_steps={total}."],
             )
-        if problem := _problem_of(schedule, total, is_last=schedule is last[schedule.param_name]):
+        problem = _problem_of(schedule, total, is_last=schedule is last[schedule.param_name])
+        if problem:
             place = f"{origins[schedule]}: " if origins[schedule] else ""
             _logger.warning("%s%s (by %s) %s", place, name, unit, problem)
 
 
 def _problem_of(schedule: ParamSchedule, total: int, *, is_last: bool) -> str:
     """Describes why a schedule does not fit a training run that ends at `total`. Returns "" if it fits."""
-    begin, curve = schedule.begin, schedule.curve
+    begin = schedule.begin
+    curve = schedule.curve
     length = None if isinstance(schedule, TorchSchedule) else curve.length()
     end = schedule.end if length is None else begin + length
     training_end = f"the end of training at {total}"
