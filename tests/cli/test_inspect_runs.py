@@ -172,7 +172,10 @@ def test_invalid_replays_are_errors(captured: Path, tmp_path: Path, footplate: C
     capture = captured / "work/nonfinite_iter_7.capture"
     for arguments, says in (
         ([captured / "work/iter_4.pth"], "is not a capture of a non-finite iteration"),
-        ([captured], "must contain one capture of a non-finite iteration\n"),
+        (
+            [captured],
+            "must contain one capture of a non-finite iteration\n  It contains no file with the suffix '.capture'.\n",
+        ),
     ):
         code, _, error = footplate("replay", *arguments)
         assert (code, says in error) == (2, True), error

@@ -255,7 +255,7 @@ class EvalHook(Hook):
 
     Args:
         dataloader: The validation dataloader. By default, the config's validation loop is used.
-        start: Validation starts after this epoch or iteration. If 0, also validates before training.
+        start: Validation starts after this epoch or iteration. If 0 and `interval` is 1, also validates at the start.
         interval: The number of epochs or iterations between validation runs.
         by_epoch: Whether `interval` and `start` are given in epochs.
         save_best: The metric that determines the best checkpoint, or "auto" for the first metric.

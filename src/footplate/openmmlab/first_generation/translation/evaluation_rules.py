@@ -98,7 +98,7 @@ def evaluation(draft: Draft) -> None:
     splits = data if isinstance(data, Mapping) else {}
     if not splits.get("val") and "val_dataloader" not in draft.original:
         settings = ", ".join(f"{key}={value!r}" for key, value in {**hook, **cfg}.items())
-        draft.became("evaluation", f"removed: there is no data.val to evaluate on ({settings})")
+        draft.became("evaluation", f"removed: there is no data.val to evaluate on ({settings or 'no settings'})")
         return
     _translate_hook(draft, hook)
     for key in cfg:
@@ -140,4 +140,4 @@ def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
         draft.write_all("default_hooks.checkpoint", never)
     draft.write_all("default_hooks.checkpoint", best)
     if hook.get("out_dir"):
-        draft.warn("evaluation.out_dir", "the best checkpoint is saved with the others, in checkpoint_config.out_dir")
+        draft.warn("evaluation.out_dir", "ignored; the best checkpoint is saved in the same folder as the others")

@@ -78,11 +78,11 @@ def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
     """Returns the name of the built-in policy in a config section, or None for a user-defined policy.
 
     Raises:
-        ConfigError: The policy is missing, or its name looks like a misspelled built-in policy.
+        ConfigError: The policy is missing or not a string, or its name looks like a misspelled built-in policy.
     """
     given = cfg.get("policy")
     if not isinstance(given, str):
-        raise ConfigError(f'{key} has no "policy"', key=f"{key}.policy")
+        raise ConfigError(f'"policy" in {key} must be a string', key=f"{key}.policy", found=given)
     known, near = known_policy(given), nearest(given, KNOWN_POLICIES)
     if known is None and near is not None:
         raise ConfigError(f'unknown policy "{given}"', key=f"{key}.policy", found=given, suggestion=near)
