@@ -223,7 +223,8 @@ def naming_samples(dataloader: Any, key: str, idx: int) -> Iterator[None]:
     except FootplateError:
         raise
     except Exception as error:
-        if samples := DataPosition(dataloader).describe_samples(idx, by_epoch=True):
+        if DataPosition(dataloader).is_planned:
+            samples = dataloader.describe_samples(*divmod(idx, len(dataloader)))
             add_note(error, f"Batch {idx + 1} of {key} contains samples {samples}.")
         raise
 
