@@ -41,7 +41,7 @@ def located(source: object) -> Iterator[None]:
 
 @contextmanager
 def restoring(part: str) -> Iterator[None]:
-    """Converts an exception raised in the block to a CheckpointError that says that `part` could not be restored.
+    """Converts an exception raised in the block to a CheckpointError, which states that `part` cannot be restored.
 
     Does not convert FootplateErrors.
     """

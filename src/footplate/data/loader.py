@@ -159,14 +159,14 @@ class SampleLoader(DataLoader[Any]):
         with preserve_random_state():
             return None if key is None else self._deliver(self._reader.dataset[key], self.share)
 
-    def describe_samples(self, batch: int, epoch: int | None = None) -> str:
+    def describe_samples(self, epoch: int, batch: int) -> str:
         """Returns a text that lists the sample indices of a batch, with file paths if the dataset provides them.
 
         Args:
+            epoch: The index of the pass.
             batch: The index of the batch.
-            epoch: The index of the pass, by default of the latest one.
         """
-        key = next(self.plan.keys(self.plan.begin(self._epoch if epoch is None else epoch, batch)))
+        key = next(self.plan.keys(self.plan.begin(epoch, batch)))
         names = []
         for index in key.indices:
             path = _path_of(self.dataset, index)

@@ -84,7 +84,7 @@ class BaseTrainLoop(BaseLoop):
             within the limit. You can resume the run later.
 
     Raises:
-        ArgumentError: A number is not positive.
+        ArgumentError: A number is out of range.
     """
 
     by_epoch = True
@@ -188,7 +188,7 @@ class BaseTrainLoop(BaseLoop):
         if not position.is_planned or self.overrides("run") or self.overrides("run_epoch"):
             return []
         epoch, batch = divmod(iteration, len(self.dataloader)) if self.by_epoch else position.locate(iteration)
-        samples = self.dataloader.describe_samples(batch, epoch)
+        samples = self.dataloader.describe_samples(epoch, batch)
         rank = f" of rank {self.runner.rank}" if self.runner.world_size > 1 else ""
         return [f"The batch{rank} in iteration {iteration + 1} contains samples {samples}."]
 
@@ -367,7 +367,7 @@ class BaseTrainLoop(BaseLoop):
             batches_before = self._data_position.batches_before(self._iter)
             if self.by_epoch and self._iter != batches_before:
                 message = (
-                    "The iteration is now %d instead of %d, because iterations count batches of the new size. "
+                    "The iteration is now %d instead of %d, because the batch size or the epoch length has changed. "
                     "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not."
                 )
                 _logger.warning(message, batches_before, self._iter)
@@ -382,9 +382,10 @@ def check_has_batches(loader: Any) -> None:
     if not samples or not getattr(loader, "drop_last", False):
         raise DataError("the training loader has no batches")
     raise DataError(
-        f"the dataset is smaller than one batch ({samples} < {loader.batch_size}), "
-        "and drop_last drops incomplete batches",
+        f"the dataset has too few samples for one batch per process (dataset size {samples}, batch size "
+        f"{loader.batch_size}), and drop_last drops incomplete batches",
         key="drop_last",
+        notes=["Reduce the batch size, or set drop_last=False."],
     )
 
 

@@ -55,7 +55,7 @@ class AveragedWeightsHook(Hook):
         weights, saved = checkpoint["state_dict"], checkpoint[AVERAGED_STATE]
         if missing := [name for name in weights if f"module.{name}" not in saved]:
             raise CheckpointError(
-                f"the '{AVERAGED_STATE}' in the checkpoint is missing some of the model's weights", found=missing[0]
+                f"the '{AVERAGED_STATE}' in the checkpoint lacks some of the model's weights, such as '{missing[0]}'"
             )
         checkpoint["state_dict"] = _with_values(weights, {name: saved[f"module.{name}"] for name in weights})
 
@@ -101,7 +101,7 @@ class EMAHook(AveragedWeightsHook):
         for name, value in begins.items():
             check_count(name, value, least=0)
         if sum(map(bool, begins.values())) > 1:
-            raise ArgumentError(f"only one of {', '.join(begins)} may be set", key="begin_iter", found=begin_iter)
+            raise ArgumentError(f"only one of {', '.join(begins)} may be set", key="begin_iter", found=begins)
         self.strict_load = strict_load
         self.begin_iter = begin_iter or start_iters
         self.begin_epoch = begin_epoch

@@ -109,7 +109,8 @@ def build_param_schedulers(
         key = f"param_scheduler.{name}" if is_by_name else "param_scheduler"
         if name not in wrappers:
             near = nearest(name, wrappers)
-            raise ArgumentError(f"there is no optimizer '{name}'", key=key, found=list(wrappers), suggestion=near)
+            notes = [f"optimizers: {', '.join(wrappers)}"]
+            raise ArgumentError(f"there is no optimizer '{name}'", key=key, suggestion=near, notes=notes)
         built[name] = _build_list(section, wrappers[name], lengths, key, counts_epochs=counts_epochs)
     return built
 
