@@ -86,7 +86,9 @@ def check_number(
     Raises:
         ArgumentError: `value` is not a finite number within the bounds.
     """
-    if (value is None and optional) or (is_number(value) and above < value < below and least <= value <= most):
+    if value is None and optional:
+        return
+    if is_number(value) and above < value < below and least <= value <= most:
         return
     limits = {">": above, ">=": least, "<": below, "<=": most}
     bounds = " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items() if math.isfinite(limit))
@@ -194,7 +196,9 @@ def check_names(key: str, value: Any) -> list[str]:
     Raises:
         ArgumentError: The value is neither a string nor a list of strings.
     """
-    names = [] if value is None else [value] if isinstance(value, str) else value
+    if value is None:
+        return []
+    names = [value] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise ArgumentError(f"{key} must be a name or a list of names", key=key, found=value)
     return list(names)
@@ -223,9 +227,9 @@ def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int 
     return int(value)
 
 
-def read_number(state: Mapping[str, Any], key: str, *, least: float = -math.inf, most: float = math.inf) -> float:
+def read_number(state: Mapping[str, Any], key: str) -> float:
     """Returns the real number in `state[key]`. Raises the same errors as `read_entry` and `check_saved_number`."""
-    return check_saved_number(read_entry(state, key), key, least=least, most=most)
+    return check_saved_number(read_entry(state, key), key)
 
 
 def check_saved_number(value: Any, name: str, *, least: float = -math.inf, most: float = math.inf) -> float:

@@ -113,8 +113,8 @@ class FootplateError(Exception):
         """Whether `found` was passed, even if its value is None."""
         return self.found is not _Missing
 
-    def within(self, prefix: str) -> "FootplateError":
-        """Prepends `prefix` to the key path and returns the error."""
+    def within(self, prefix: str) -> None:
+        """Prepends `prefix` to the key path."""
         if not self.key or not prefix:
             self.key = self.key or prefix
         elif self.key.startswith("["):
@@ -122,7 +122,6 @@ class FootplateError(Exception):
         else:
             self.key = f"{prefix}.{self.key}"
         self.section = None
-        return self
 
     def __str__(self) -> str:
         lines = [self.message]

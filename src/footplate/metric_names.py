@@ -134,13 +134,15 @@ def is_of_dataset(metric: str, datasets: Container[str]) -> bool:
 def validation_label(name: str, recorded: Container[str]) -> str:
     """Returns the label of a validation scalar in logs: `val/<name>` if training logs the same name, otherwise `name`.
 
+    The metrics of a validation set named "test" also get the prefix, because a test run logs `test/<name>`.
+
     Args:
         name: The name of the metric or loss.
         recorded: The keys of all recorded scalars, such as `train/loss_cls`. Without training there are none, but the
             total loss and the times are prefixed even then.
     """
     is_trained = name in _LOGGED_BY_EVERY_TRAINING or f"train/{name}" in recorded
-    return _VALIDATION + name if is_trained else name
+    return _VALIDATION + name if is_trained or is_of_dataset(name, ("test",)) else name
 
 
 def metric_of_label(label: str) -> str:

@@ -38,7 +38,7 @@ def compile_arguments(setting: bool | Mapping[str, Any] | None) -> dict[str, Any
     """Returns the arguments for `torch.compile`, or None if compilation is disabled.
 
     Args:
-        given: The value of `compile` in a config.
+        setting: The value of `compile` in a config.
 
     Raises:
         ArgumentError: The value is neither a bool nor a dict, or an argument is invalid or not allowed in configs.

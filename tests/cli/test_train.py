@@ -43,10 +43,10 @@ def test_config_is_trained(tiny: Path, footplate: Command) -> None:
     assert torch.load(pointed, weights_only=True)["meta"]["iter"] == 8
     log_dir = next(each for each in work.iterdir() if each.is_dir())
     assert said.splitlines()[-4:] == [
-        f"log:             {log_dir / log_dir.name}.log",
-        f"last checkpoint: {work / 'iter_8.pth'}",
-        f"curves:          {log_dir / 'curves.png'}",
-        f"report:          footplate report {work}",
+        f"log:             work_dirs/tiny/{log_dir.name}/{log_dir.name}.log",
+        "last checkpoint: work_dirs/tiny/iter_8.pth",
+        f"curves:          work_dirs/tiny/{log_dir.name}/curves.png",
+        "report:          footplate report work_dirs/tiny",
     ]
     assert said.count("curves:") == 1
     assert sum("Iter(train) [" in line for line in said.splitlines()) == 4

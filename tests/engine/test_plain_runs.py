@@ -16,9 +16,12 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from footplate import Config, Hook, Runner
 from footplate.checkpoint import load_checkpoint
+from footplate.config import read_recorded
 from footplate.engine import History
 from footplate.errors import ArgumentError, FootplateError
+from footplate.tools.analysis import summarize
 from footplate.tools.diff import compare, read_either
+from footplate.tools.runs import read_run, read_series
 from tests.support import PointAccuracy, ToyModel, settings
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
@@ -486,6 +489,10 @@ class WithStep(nn.Linear):
     ("changes", "words"),
     [
         ({"loss": None}, "the forward method of 'Sequential' does not accept the batch"),
+        (
+            {"train_dataloader": [{"input": X[:8], "y": Y[:8], "idx": 1}]},
+            r"'idx'[^\0]*With loss=\.\.\., a batch may contain only",
+        ),
         ({"loss": None, "train_dataloader": [X[:8]]}, "the model 'Sequential' must return a loss"),
         ({"training_step": lambda model, batch: None}, "To skip a batch, give training_step an argument `optimizer`"),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, "the loss function must return a loss"),
@@ -564,6 +571,17 @@ def test_mistakes_are_reported_before_the_first_step(tmp_path: Path, changes: di
     assert not hook.done
 
 
+def test_validation_set_named_test_is_not_the_test_data(tmp_path: Path) -> None:
+    made = runner(
+        tmp_path, val_dataloader={"test": loader(16)}, test_dataloader=loader(16), val_evaluator={"q": accuracy}
+    )
+    made.train()
+    made.test()
+    series = {(each.mode, each.name): len(each.points) for each in read_series(tmp_path) if each.mode != "train"}
+    assert series == {("val", "test/loss"): 2, ("val", "test/q"): 2, ("test", "test/loss"): 1, ("test", "test/q"): 1}
+    assert {*summarize(read_run(tmp_path))["best"]} == {"val/test/loss", "val/test/q"}
+
+
 def test_mistakes_in_a_metric_name_the_metric(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"`update` of the metric 'q' must take \(predictions, target\)") as caught:
         runner(tmp_path / "1", val_dataloader=loader(), val_evaluator={"q": OneArgument()}).train()
@@ -592,7 +610,7 @@ def test_misspelled_metric_is_reported_before_its_rule(tmp_path: Path, changes: 
         ({"max_epochs": 4}, ["epoch_3.pth", "epoch_4.pth"]),
         ({"train_cfg": {"max_iters": 7, "val_interval": 2}}, ["iter_6.pth", "iter_7.pth"]),
         ({"max_epochs": 4, "default_hooks": {"checkpoint": {"max_keep_ckpts": 1}}}, ["epoch_4.pth"]),
-        ({"max_epochs": 3, "default_hooks": {"checkpoint": {"interval": 1}}}, [f"epoch_{n}.pth" for n in (1, 2, 3)]),
+        ({"max_epochs": 3, "default_hooks": {"checkpoint": {"interval": 1}}}, ["epoch_2.pth", "epoch_3.pth"]),
         ({"max_epochs": 4, "default_hooks": {"checkpoint": {"interval": -1}}}, ["epoch_4.pth"]),
     ],
 )
@@ -638,16 +656,40 @@ def test_an_invalid_sample_in_a_training_step_is_located(
     assert len(batch[1].split(", ")) == 4
 
 
-def test_config_is_recorded_once(tmp_path: Path) -> None:
-    model = network()
-    optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=100)
-    made = runner(tmp_path, model, optim_wrapper=optimizer, param_scheduler=schedule, test_dataloader=loader())
+@pytest.mark.parametrize("preflight", [True, False])
+@pytest.mark.parametrize("in_metric", [True, False], ids=["metric", "step"])
+def test_an_invalid_sample_in_validation_is_located(tmp_path: Path, *, preflight: bool, in_metric: bool) -> None:
+    def check(_: Any, batch: Any) -> int:
+        return 0 if batch[1].max() < 2 else batch[3]
+
+    labels = Y.clone()
+    labels[2] = 2
+    changes = {"val_evaluator": {"q": check}} if in_metric else {"validation_step": check, "val_evaluator": []}
+    data = DataLoader(Files(X, labels), batch_size=4)
+    with pytest.raises(IndexError) as caught:
+        runner(tmp_path, val_dataloader={"day": data}, preflight=preflight, **changes).train()
+    samples = "0 (0.png), 1 (1.png), 2 (2.png), 3 (3.png)"
+    assert f"Batch 1 of val_dataloader.day contains samples {samples}." in vars(caught.value)["__notes__"]
+
+
+def test_config_is_recorded_as_it_was_at_construction(tmp_path: Path) -> None:
+    def make(**changes: Any) -> Runner:
+        model = network()
+        optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=100)
+        return runner(
+            tmp_path, model, optim_wrapper=optimizer, param_scheduler=schedule, test_dataloader=loader(), **changes
+        )
+
+    made = make()
     made.train()
     (recorded,) = tmp_path.glob("*/vis_data/config.py")
     before = recorded.read_text()
     made.test()
     assert recorded.read_text() == before  # not the values after training
+    make(max_epochs=3, resume=True).train()
+    differences = compare(read_recorded(recorded), read_either(str(tmp_path)))
+    assert {each.path for each in differences} == {"resume", "max_epochs", "train_cfg.max_epochs"}
 
 
 class Mode(enum.Enum):

@@ -68,7 +68,7 @@ def test_a_terminal_shows_a_live_display(tmp_path: Path) -> None:
         trained(tmp_path, ProgressHook(), val_evaluator=told)
     lines = lines_of(shown[0])
     ends = [line for line in lines if re.match(r"train .* 12/12", line)]
-    assert re.fullmatch(r"train ━+ 12/12  left 0:00:00  \S+ it/s  \d+% waiting for data  \d+ MiB", ends[-1])
+    assert re.fullmatch(r"train ━+ 12/12  eta 0:00:00  \S+ it/s  \d+% waiting for data  \d+ MiB", ends[-1])
     assert any(re.fullmatch(r"now   loss \d\.\d+(e-\d+)? [▁-█]+  lr 1\.00e-01", line) for line in lines)
     assert lines[-2:] == ["best  mIoU 53.5 at 8, now 52", ""]  # the best of the three, and no time
     for part in (" 1/12", " 7/12", "valid", " 1/2", " 2/2"):
@@ -117,6 +117,6 @@ def test_remaining_time_is_extrapolated(tmp_path: Path, monkeypatch: pytest.Monk
     with terminal() as shown:
         trained(tmp_path, ProgressHook(), val_dataloader=None, val_evaluator=None, val_cfg=None)
     left = [
-        line.partition("left ")[2].split()[0] for line in lines_of(shown[0]) if re.match(r"train .* (1|2|6)/12", line)
+        line.partition("eta ")[2].split()[0] for line in lines_of(shown[0]) if re.match(r"train .* (1|2|6)/12", line)
     ]
     assert list(dict.fromkeys(left)) == ["--:--", "0:25:00", "0:11:00"]

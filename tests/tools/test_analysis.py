@@ -1,9 +1,11 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from footplate.config import Config
 from footplate.errors import ArgumentError
 from footplate.tools.analysis import curves_as_csv, explain_runs, plot_curves, summarize
 from footplate.tools.runs import Run, read_run
@@ -53,6 +55,14 @@ def test_text_contains_the_summary(run: Run) -> None:
     )
     assert "best        mIoU 40 at iteration 10 (epoch 2)" in explain_runs([run._replace(epoch_length=5)])
     assert "best        mIoU 40 at iteration 10" in text
+
+
+def test_text_lists_the_hyperparameters_that_differ(run: Run) -> None:
+    runs = [run._replace(config=Config({"hparams": {"lr": lr, "width": 16}})) for lr in (0.1, math.inf)]
+    text = explain_runs([*runs, run])
+    assert "hparams     lr 0.1, width 16\n" in text  # the last run has none
+    assert "hparams     lr 0.1\n" in explain_runs(runs)
+    assert "hparams" not in explain_runs([runs[0]])
 
 
 def test_figures_of_a_partly_logged_run_name_the_logged_iterations(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_runs_are_compared(show: Callable[..., Any], make_run: Callable[..., Run
     rows = [row.text.split() for row in page.find_elements("css selector", "#figures tbody tr")]
     assert [row[:4] for row in rows] == [["b", "42.00", "–", "400"], ["a", "41.00", "−1.00", "400"]]
     assert (
-        text_of(page, ".lead") == "mIoU best of 4 validations 42.00 +1.00 vs. a within the noise of the validations b, "
+        text_of(page, ".lead") == "mIoU best of 4 validations 42.00 +1.00 vs. a b, "
         "at iteration 400 of 400 · still improving at the end"
     )
     assert text_of(page, "#config table") == "Different b a lr 0.2 0.1"
@@ -39,6 +39,13 @@ def two_runs(make_run: Callable[..., Run], first: Sequence[float], second: Seque
             run._replace(series=[each._replace(points=points) if each.name == "mIoU" else each for each in run.series])
         )
     return runs
+
+
+def test_a_difference_smaller_than_the_last_step_is_noise(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    page = show(*two_runs(make_run, (8.0, 9.0, 8.5), (8.0, 9.25, 8.5)))
+    assert "+0.250 vs. a within the noise of the validations b" in text_of(page, ".lead")
 
 
 def test_differences_agree_with_the_values_that_are_shown(

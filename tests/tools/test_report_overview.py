@@ -139,6 +139,12 @@ def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> 
     assert found["state"]["finished"]
 
 
+@pytest.mark.parametrize(("values", "step"), [((5.0, 6.0, 9.0), 0.0), ((9.0, 6.0, 5.0), 0.0), ((5.0, 9.0, 6.0), 3.0)])
+def test_progress_of_a_metric_is_not_noise(values: Sequence[float], step: float) -> None:
+    series = val("mIoU", *values)
+    assert describe_run(run_of(series), (series, "greater"))["metric"]["step"] == step
+
+
 def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path: Path) -> None:
     folder = tmp_path / "a run"
     folder.mkdir()

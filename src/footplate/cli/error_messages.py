@@ -9,7 +9,7 @@ import sysconfig
 from traceback import FrameSummary, extract_tb
 from typing import TYPE_CHECKING, Any
 
-from footplate.errors import FootplateError
+from footplate.errors import FootplateError, shown_path
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -149,8 +149,7 @@ def _frames(error: BaseException) -> list[FrameSummary]:
 
 
 def _location(frame: FrameSummary) -> str:
-    relative = os.path.relpath(frame.filename)
-    return f"{frame.filename if relative.startswith(os.pardir) else relative}:{frame.lineno}"
+    return f"{shown_path(frame.filename)}:{frame.lineno}"
 
 
 def _summarize(error: BaseException) -> str:

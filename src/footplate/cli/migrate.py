@@ -29,7 +29,7 @@ def add_commands(subparsers: Any) -> None:
 def run(arguments: Namespace) -> int:
     """Writes the translated config and prints the notes about its keys."""
     from footplate.config import Config
-    from footplate.config.config import Options, load_text
+    from footplate.config.config import FileLoader, Options
     from footplate.config.formats import write_config
     from footplate.config.sources import find_config
     from footplate.errors import ArgumentError, ConfigError
@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> int:
     named_code_bases(cfg)  # sets `default_scope`, which the migrated config needs to find its classes
     translation = translate_sections(cfg)
     text = write_config(translation.sections, ".py")
-    if load_text(text, output, ".py", Options()).mapping.to_dict() != translation.sections.to_dict():
+    if FileLoader(text, output, ".py", Options()).load().mapping.to_dict() != translation.sections.to_dict():
         raise ConfigError("the migrated file would load as a different config", found=path)
     commit_bytes(output, text.encode())
     titles = ("translated keys:", "settings that cannot be kept:", "settings that you need to check:")

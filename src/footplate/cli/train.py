@@ -11,7 +11,7 @@ from footplate.cli.arguments import add_command, add_config, add_cpu, add_no_pat
 from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_json, print_text, wants_json
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, shown_path
 from footplate.messages import list_names
 
 if TYPE_CHECKING:
@@ -268,10 +268,11 @@ def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
         *(("best checkpoint", existing(path)) for path in best or [info("best_ckpt")]),
         ("curves", existing(os.path.join(runner.log_dir, "curves.png"))),
         ("images", existing(os.path.join(runner.log_dir, "vis_data", "vis_image"))),
-        ("report", shlex.join(["footplate", "report", runner.work_dir])),
     ]
     if not wants_json(arguments):
-        print_text("".join(f"{name + ':':<{_LABEL_WIDTH}}{path}\n" for name, path in paths if path))
+        lines = [(name, shown_path(path)) for name, path in paths if path]
+        lines.append(("report", shlex.join(["footplate", "report", shown_path(runner.work_dir)])))
+        print_text("".join(f"{name + ':':<{_LABEL_WIDTH}}{text}\n" for name, text in lines))
         return
     scalars = runner.message_hub.log_scalars
     data = {

@@ -130,9 +130,11 @@ class Config:
         """
         path = find_config(filename)
         options = Options(use_predefined_variables, use_environment_variables, lazy_import)
-        config = _config_of(load(path, options), filename if os.path.splitext(filename)[1] else path)
+        loaded = load(path, options)
+        shown = filename if os.path.splitext(filename)[1] else path
+        config = Config(loaded.mapping, loaded.text, shown, loaded.environment)
         if import_custom_modules:
-            import_custom(config._cfg_dict)
+            import_custom(config)
         return config
 
     @staticmethod
@@ -149,8 +151,9 @@ class Config:
             ConfigError: The text is invalid.
         """
         path = f"{absolute('.')}/<string>{file_format}"
-        config = _config_of(load_text(cfg_str, path, suffix_of(path), Options()), None)
-        import_custom(config._cfg_dict)
+        loaded = FileLoader(cfg_str, path, suffix_of(path), Options()).load()
+        config = Config(loaded.mapping, loaded.text, None, loaded.environment)
+        import_custom(config)
         return config
 
     @staticmethod
@@ -158,13 +161,13 @@ class Config:
         """Returns the differences between two configs in unified diff format."""
         import difflib
 
-        first, second = (
-            config if isinstance(config, Config) else Config.fromfile(config, import_custom_modules=False)
-            for config in (cfg1, cfg2)
-        )
-        return "\n".join(
-            difflib.unified_diff(first.pretty_text.split("\n"), second.pretty_text.split("\n"), lineterm="")
-        )
+        texts = []
+        for config in (cfg1, cfg2):
+            if not isinstance(config, Config):
+                config = Config.fromfile(config, import_custom_modules=False)
+            texts.append(config.pretty_text.split("\n"))
+        first, second = texts
+        return "\n".join(difflib.unified_diff(first, second, lineterm=""))
 
     @property
     def pretty_text(self) -> str:
@@ -279,10 +282,6 @@ class Loaded(NamedTuple):
     imported: dict[str, Any]
 
 
-def _config_of(loaded: Loaded, filename: str | os.PathLike[str] | None) -> Config:
-    return Config(loaded.mapping, loaded.text, filename, loaded.environment)
-
-
 def load(path: str, options: Options, referrer: Origin | None = None, chain: tuple[str, ...] = ()) -> Loaded:
     """Loads a config and its bases. `path` must be absolute.
 
@@ -295,20 +294,26 @@ def load(path: str, options: Options, referrer: Origin | None = None, chain: tup
         names = " -> ".join(shown_path(name) for name in (*chain[chain.index(path) :], path))
         raise ConfigError(f"circular `_base_`: {names}", origin=referrer, key=BASE)
     text = read_text(path, referrer)
-    return load_text(text, path, suffix_of(path, referrer), options, chain)
+    return FileLoader(text, path, suffix_of(path, referrer), options, chain).load()
 
 
-def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...] = ()) -> Loaded:
-    """Loads a config from text. `path` is used in messages and to resolve relative base paths."""
-    return _FileLoader(text, path, suffix, options, (*chain, path)).load()
+class FileLoader:
+    """Loads the text of one config: first its bases, then its own keys, which are merged into the bases.
 
+    Args:
+        text: The text of the file.
+        path: The path of the file, which messages contain and relative base paths are resolved against.
+        suffix: The suffix of the format.
+        options: The options.
+        chain: The files that are being loaded and inherit from this one.
+    """
 
-class _FileLoader:
-    """Loads one config file: first its bases, then its own keys, which are merged into the bases."""
-
-    def __init__(self, text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...]) -> None:
-        self._text, self._path, self._suffix = text, path, suffix
-        self._options, self._chain = options, chain
+    def __init__(self, text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...] = ()) -> None:
+        self._text = text
+        self._path = path
+        self._suffix = suffix
+        self._options = options
+        self._chain = (*chain, path)
         self._bases: list[Loaded] = []
         write = repr if suffix == ".py" else json.dumps
         self._expanded, self._environment = expand_placeholders(
@@ -320,6 +325,7 @@ class _FileLoader:
         )
 
     def load(self) -> Loaded:
+        """Returns the config, merged with its bases."""
         mapping, imported = self._load_script() if self._suffix == ".py" else (self._load_data(), {})
         text = f"{self._path}\n{self._text}\n"
         environment = self._environment
@@ -364,7 +370,8 @@ class _FileLoader:
         for name in script.reads:
             key_origin = mapping._origins.get(name)
             if isinstance(key_origin, KeyOrigin):
-                key_origin.is_read = key_origin.is_read_here = True
+                key_origin.is_read = True
+                key_origin.is_read_here = True
         return mapping, {name: namespace[name] for name in namespace.imported}
 
     def _execute(self, code: CodeType, namespace: "Namespace") -> None:

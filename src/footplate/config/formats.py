@@ -90,7 +90,9 @@ def plain_scalar(value: Any) -> Any:
     """
     if isinstance(value, str):
         return str(value)
-    return int(value) if is_integer(value) else float(value) if is_number(value) else value
+    if is_integer(value):
+        return int(value)
+    return float(value) if is_number(value) else value
 
 
 def dotted_name(value: object) -> str | None:

@@ -17,13 +17,12 @@ from footplate.messages import nearest
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
-    from footplate.config.config_dict import ConfigDict
 
 _logger = logging.getLogger("footplate.config")
 _SECTION_KEYS = ("imports", "allow_failed_imports")
 
 
-def import_custom(config: "Config | ConfigDict") -> None:
+def import_custom(config: "Config") -> None:
     """Imports the modules in `custom_imports` from the Python path or the current folder.
 
     Raises:
@@ -74,9 +73,11 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
         notes: list[str] = []
         suggestion = None
         missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+        package = missing.partition(".")[0]
+        known = known_packages()
         if module in sys.modules and hasattr(sys.modules[module], attribute):  # a mistake in published guides
             notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
-        elif (package := missing.partition(".")[0]) in (known := known_packages()):
+        elif package in known:
             notes = [f"`footplate doctor {package}` shows how to install it."]
             if not known[package]:
                 notes = [f"footplate replaces {package} if you start your script with `footplate run`."]

@@ -71,13 +71,15 @@ def as_plain(value: Any) -> Any:
         return {key if isinstance(key, SCALARS) else _as_text(key): as_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [as_plain(item) for item in value]
-    if dotted_name(value) is None and isinstance(getattr(value, "param_groups", None), list):
-        return _settings_of(value)
     value = plain_scalar(value)
     if value is None or type(value) in SCALARS:
         return value
-    is_described = hasattr(value, "dataset") or hasattr(value, "optimizer")
-    return _attributes_of(value) if is_described and dotted_name(value) is None else _as_text(value)
+    if dotted_name(value) is None:  # not a class or function
+        if isinstance(getattr(value, "param_groups", None), list):
+            return _settings_of(value)
+        if hasattr(value, "dataset") or hasattr(value, "optimizer"):
+            return _attributes_of(value)
+    return _as_text(value)
 
 
 def _attributes_of(value: Any) -> dict[str, Any]:

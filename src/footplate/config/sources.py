@@ -184,10 +184,12 @@ def expand_placeholders(
     used: dict[str, str] = {}
 
     def variable(match: re.Match[str]) -> str:
-        name, value = match["name"], match["default"]
+        name = match["name"]
+        value = match["default"]
         place = Origin(path, match.string.count("\n", 0, match.start()) + 1)
         if name in os.environ:
-            value = used[name] = os.environ[name]
+            value = os.environ[name]
+            used[name] = value
         elif not value:
             raise ConfigKeyError(
                 f"the environment variable '{name}' is not set and has no default",

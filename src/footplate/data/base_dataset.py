@@ -252,9 +252,9 @@ class BaseDataset(Dataset[Any]):
             if self._skipped is None or self.test_mode:
                 raise
             errors.append(error)
-            is_known = bool(self._skipped[idx % _MAX_FLAGS])  # a warning was logged in an earlier epoch
-            self._skipped[idx % _MAX_FLAGS] = True
-            if not is_known:
+            flag = idx % _MAX_FLAGS
+            if not self._skipped[flag]:  # otherwise, a warning was logged in an earlier epoch
+                self._skipped[flag] = True
                 skipped = self.skipped
                 if skipped > max(_MIN_UNREADABLE, _MAX_UNREADABLE * len(self)):
                     raise DataError(

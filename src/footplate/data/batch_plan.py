@@ -5,7 +5,6 @@ A pass can start at any batch and has the same number of batches on every rank.
 
 import copy
 import logging
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, count, islice, repeat
 from typing import Any, NamedTuple
@@ -75,7 +74,8 @@ class BatchPlan:
         self.samplers = samplers_of(loader)
         self.custom = [sampler for sampler in self.samplers if is_custom(sampler)]
         self._custom_names = ", ".join(type(sampler).__name__ for sampler in self.custom)
-        self.seed, self.limit = seed, limit
+        self.seed = seed
+        self.limit = limit
         self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
         self._rank = get_data_rank()
         self.world_size = get_data_world_size()
@@ -117,7 +117,8 @@ class BatchPlan:
                 _logger.info(message, self._custom_names, passes)
             for earlier in range(self._begun_passes, epoch):
                 set_epoch(self.samplers, earlier)
-                deque(self.keys(Pass(earlier, 0, end)), maxlen=0)
+                for _ in self.keys(Pass(earlier, 0, end)):
+                    pass
             self._begun_passes = max(self._begun_passes, epoch + 1)
             self._states = self._sampler_states()
         set_epoch(self.samplers, epoch)
@@ -154,15 +155,13 @@ class BatchPlan:
         return length if self.limit is None else min(length, self.limit)
 
     def keys(self, current: Pass) -> Iterator[BatchKey]:
-        """Yields the key of each batch in a pass. `begin` must have prepared the samplers for this pass."""
+        """Yields the key of each batch in a pass. `begin` must have prepared the samplers for this pass.
+
+        In the example, rank 1 yields the samples at `range(1, 7, 3)` and then the sample at `range(7, 10, 3)`.
+        """
         epoch, start, _ = current
         end = current.end if self.counted is None else len(self)
-        batches = self._batches(epoch, start)
-        # The samplers use separate generators as long as they draw random numbers: torch's samplers before their first
-        # index, custom samplers at any time.
-        drawn = islice(batches, None if self.custom else 1)
-        isolated = with_separate_generators(drawn, mix_seed(self.seed, epoch))
-        for number, (earlier, indices) in enumerate(chain(isolated, batches), start):
+        for number, (earlier, indices) in enumerate(self._isolated_batches(epoch, start), start):
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:
                     _logger.warning(
@@ -172,18 +171,22 @@ class BatchPlan:
                     )
                 return
             if self.counted is not None and not self._has_own_batches:
-                indices = indices[: max(self._local_size - earlier, 1)]
+                left = max(self._local_size - earlier, 1)  # at least one sample, which then has a share of 0
+                indices = indices[:left]
             step = self.world_size
             first = self._rank + earlier * step
             positions = range(first, first + len(indices) * step, step)
-            yield BatchKey(epoch, positions, indices, self.batch_sampler is None)
+            yield BatchKey(epoch, positions, indices, is_single=self.batch_sampler is None)
 
     def shares(self, current: Pass) -> Iterator[float]:
         """Yields the `share` of each batch in a pass (see `SampleLoader`), and then 1 forever."""
         return repeat(1.0) if self.counted is None else map(self._share, count(current.start))
 
     def _share(self, number: int) -> float:
-        """Returns the size of this rank's batch relative to the mean batch size over all ranks."""
+        """Returns the size of this rank's batch relative to the mean batch size over all ranks.
+
+        In the example, batch 1 of rank 1 contains 1 of 2 samples, and the mean over the three ranks is 2/3.
+        """
         size = self.counted or 0
         begin = number * self.batch_size
         end = (number + 1) * self.batch_size
@@ -205,8 +208,20 @@ class BatchPlan:
             return None
         return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom] or None
 
+    def _isolated_batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
+        """Returns the same as `_batches`, but samplers draw from separate random generators."""
+        batches = self._batches(epoch, start)
+        seed = mix_seed(self.seed, epoch)
+        if self.custom:  # may draw random numbers at any time
+            return with_separate_generators(batches, seed)
+        first = islice(batches, 1)  # torch's samplers draw random numbers only before their first index
+        return chain(with_separate_generators(first, seed), batches)
+
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Yields the number of earlier samples on this rank, and the sample indices, for each batch from `start` on."""
+        """Yields the number of earlier samples on this rank, and the sample indices, for each batch from `start` on.
+
+        In the example, rank 2 yields 0 with two indices, and then 2 with one index, which is padding.
+        """
         earlier = 0
         if self._has_own_batches:
             for number, indices in enumerate(self.batch_sampler):

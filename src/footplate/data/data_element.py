@@ -129,11 +129,11 @@ class BaseDataElement:
 
         A field stored by a property as `_name` is listed as `name`.
         """
-        cls = type(self)
-        return [
-            name[1:] if name[0] == "_" and isinstance(getattr(cls, name[1:], None), property) else name
-            for name in self.__dict__
-        ]
+        names = []
+        for name in self.__dict__:
+            is_property = name[0] == "_" and isinstance(getattr(type(self), name[1:], None), property)
+            names.append(name[1:] if is_property else name)
+        return names
 
     @property
     def _data_fields(self) -> set[str]:

@@ -84,7 +84,8 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
         _drop(settings, ignored, "an IterableDataset chooses its own samples", level=logging.WARNING)
         return _check_ranks(DataLoader(dataset, generator=torch.Generator().manual_seed(seed), **settings))
     sampler = DATA_SAMPLERS.build_nested(settings.pop("sampler", None), "sampler", dataset=dataset, seed=sampler_seed)
-    if isinstance(batch_sampler := settings.get("batch_sampler"), Mapping):
+    batch_sampler = settings.get("batch_sampler")
+    if isinstance(batch_sampler, Mapping):
         arguments = {"sampler": sampler, "batch_size": settings.pop("batch_size", 1)}
         settings["batch_sampler"] = DATA_SAMPLERS.build_nested(batch_sampler, "batch_sampler", **arguments)
     else:
@@ -294,8 +295,9 @@ def _convert_loader(loader: Any, seed: int) -> Any:
     batching = loader.batch_sampler
     if batching is not None and type(batching) is not BatchSampler:
         settings["batch_sampler"] = _convert_sampler(loader, batching, seed)
-    else:  # a plain BatchSampler, possibly passed by the user
-        source, settings["batch_size"] = (loader, None) if batching is None else (batching, batching.batch_size)
+    else:
+        settings["batch_size"] = None if batching is None else batching.batch_size
+        source = loader if batching is None else batching  # a plain BatchSampler, possibly passed by the user
         settings.update(drop_last=source.drop_last, sampler=_convert_sampler(loader, source.sampler, seed))
     return SampleLoader(loader.dataset, seed=seed, seeds_samples=False, **settings)
 

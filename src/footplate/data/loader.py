@@ -108,7 +108,8 @@ class SampleLoader(DataLoader[Any]):
         self._reader_keys = _ReaderKeys()
         self._build_reader = partial(DataLoader, reader, batch_size=None, sampler=self._reader_keys, **options)
         self._reader: DataLoader[Any] = self._build_reader()
-        self._epoch = self._next_epoch = 0  # of the latest pass, and of the next iteration
+        self._epoch = 0  # of the latest pass
+        self._next_epoch = 0  # of the next `for batch in loader`
         self.share = 1.0
 
     @property
@@ -130,7 +131,8 @@ class SampleLoader(DataLoader[Any]):
             start: The index of the first batch.
             length: The maximum number of batches in a pass, including the batches before `start`.
         """
-        self._epoch, current = epoch, self.plan.begin(epoch, start, length)
+        self._epoch = epoch
+        current = self.plan.begin(epoch, start, length)
         keys = self.plan.keys(current)
         if self.num_workers or self.pin_memory:
             self._reader_keys.latest = keys
@@ -165,7 +167,10 @@ class SampleLoader(DataLoader[Any]):
             batch: The index of the batch.
         """
         key = next(self.plan.keys(self.plan.begin(epoch, batch)))
-        names = [f"{index} ({path})" if (path := _path_of(self.dataset, index)) else index for index in key.indices]
+        names = []
+        for index in key.indices:
+            path = _path_of(self.dataset, index)
+            names.append(f"{index} ({path})" if path else index)
         return list_names(names, _MAX_SAMPLES)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
@@ -269,7 +274,7 @@ class BatchReader(Dataset[Any]):
         dataset = self.dataset
         seeding = self._seeding
         samples = []
-        worker = get_worker_info() if self._progress is not None else None
+        worker = get_worker_info()
         seed = mix_seed(self.seed, key.epoch) if seeding is not None else 0
         if seeding == "batch" and key.positions:
             seed_generators(next_seed(seed, key.positions[0]))

@@ -39,7 +39,9 @@ def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, length: in
         return loader.batches(epoch=epoch, start=start, length=length)
     set_epoch(samplers_of(loader), epoch)
     iterator = iter(loader)
-    rest = _skip(data_wait.over(iterator) if getattr(loader, "num_workers", 0) else iterator, start)
+    if getattr(loader, "num_workers", 0):
+        iterator = data_wait.over(iterator)
+    rest = _skip(iterator, start)
     return rest if length is None else islice(rest, length - start)
 
 
@@ -94,6 +96,10 @@ class DataPosition:
 
     Passes are counted because a pass may have fewer or more batches than the loader's length.
 
+    Example: a `SampleLoader` with 10 batches per pass. After 23 iterations, the position is batch 3 of pass 2. If the
+    run resumes with batches of twice the size, a pass has 5 batches. The run then continues with batch 1 of pass 2, and
+    `batches_before` returns 2 * 5 + 1 = 11.
+
     Args:
         loader: The training loader.
 
@@ -106,15 +112,27 @@ class DataPosition:
         self._plan = loader.plan if isinstance(loader, SampleLoader) else None
         self._length = None if getattr(loader, "endless", False) else length_of(loader)
         self.is_planned = self._plan is not None and not self._plan.custom
-        self._is_stream = self._plan is None and self._length is None
-        self._epoch = self._epoch_start = 0  # the latest counted pass, and the iteration of its first batch
+        self._is_untracked = self._plan is None and self._length is None  # the last row of the table
+        # The latest counted pass, and the index of its first iteration: in the example, 2 and 20, after the resume 22.
+        self._epoch = 0
+        self._first_iteration = 0
         generator = getattr(loader, "generator", None)  # only torch DataLoaders have one
         self._generator = generator if isinstance(generator, torch.Generator) else None
         self._generator_seed = 0 if self._generator is None else self._generator.initial_seed()
 
-    def epoch_at(self, iteration: int) -> int:
-        """Returns the number of complete passes before an iteration, or 0 if the first pass is endless."""
-        return self._locate(iteration)[0]
+    def locate(self, iteration: int) -> tuple[int, int]:
+        """Returns the pass that contains an iteration, and the iteration's batch index in that pass.
+
+        In the example, returns (2, 3) for iteration 23.
+        """
+        batch = iteration - self._first_iteration
+        passes = batch // self._length if self.is_planned and self._length else 0
+        return self._epoch + passes, batch - passes * (self._length or 0)
+
+    def batches_before(self, iteration: int) -> int:
+        """Returns the number of batches before an iteration, all counted in batches of the current size."""
+        epoch, batch = self.locate(iteration)
+        return epoch * (self._length or 0) + batch
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`. Stops at the loader's length."""
@@ -122,8 +140,8 @@ class DataPosition:
 
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, starting at an iteration."""
-        epoch, start = self._locate(iteration)
-        return _skip(self._passes(0, 0, 0), start) if self._is_stream else self._passes(epoch, start, iteration)
+        epoch, start = self.locate(iteration)
+        return _skip(self._passes(0, 0, 0), start) if self._is_untracked else self._passes(epoch, start, iteration)
 
     def _passes(self, first: int, start: int, iteration: int) -> Iterator[Any]:
         """Yields the batches of pass `first`, starting at batch `start`, and then the batches of all later passes.
@@ -132,9 +150,9 @@ class DataPosition:
         """
         for epoch in count(first):
             before = iteration
-            if not self._is_stream:
+            if not self._is_untracked:
                 self._epoch = epoch
-                self._epoch_start = iteration - start
+                self._first_iteration = iteration - start
             for batch in self._read(epoch, start):
                 iteration += 1
                 yield batch
@@ -151,14 +169,14 @@ class DataPosition:
             epoch: The number of completed epochs, or None in iteration-based training.
         """
         if epoch is None:
-            epoch, batch = self._locate(iteration)
+            epoch, batch = self.locate(iteration)
         else:
             batch = iteration - epoch * len(self._loader)
         optional = {"dataset": combined_digest(dataset_of(self._loader)), **self._own_state(epoch)}
         present = {key: state for key, state in optional.items() if state is not None}
         return {"epoch": epoch, "batch": batch, **self._settings(), **present}
 
-    def load_state_dict(self, state: Mapping[str, Any], iteration: int) -> int:
+    def load_state_dict(self, state: Mapping[str, Any], iteration: int) -> None:
         """Restores a position in the data. Logs a warning if the resumed run will not be bit-identical.
 
         If the batch size or the number of processes has changed, continues with the batch that contains the next
@@ -168,9 +186,6 @@ class DataPosition:
             state: The result of `state_dict`.
             iteration: The number of completed iterations.
 
-        Returns:
-            The position as a number of batches of the current size.
-
         Raises:
             DataError: The shards of the dataset have changed since the checkpoint was saved, or the loader has its own
                 state and the number of processes has changed.
@@ -179,38 +194,35 @@ class DataPosition:
         epoch = read_count(state, "epoch")
         batch = read_count(state, "batch")
         here = self._settings()
-        saved = {key: None if state[key] is None else read_count(state, key) for key in here}
+        known = [key for key in here if state[key] is not None]
+        saved = dict.fromkeys(here) | {key: read_count(state, key) for key in known}
         if saved != here:
-            before, now = ((sizes["batch_size"] or 0) * (sizes["world_size"] or 0) for sizes in (saved, here))
-            if before and now and self._plan is not None and not self._plan.passes_continue:
-                batch = batch * before // now
-            batch = batch if self._length is None else min(batch, self._length)
-            changes = [
-                f"{_NAMES.get(key, key.replace('_', ' '))} {here[key]} instead of {saved[key]}"
-                for key in here
-                if saved[key] != here[key]
-            ]
-            _logger.warning(
-                "Resumed at batch %d of epoch %d with different settings (%s). The run is no longer bit-identical to "
-                "an uninterrupted run.",
-                batch,
-                epoch,
-                ", ".join(changes),
-            )
+            batch = self._adapted_batch(saved, here, epoch, batch)
         self._load_own_state(state, epoch)
         self._epoch = epoch
-        self._epoch_start = iteration - batch
-        return epoch * (self._length or 0) + batch
+        self._first_iteration = iteration - batch
 
-    def describe_samples(self, iteration: int, *, by_epoch: bool) -> str:
-        """Returns the samples in the batch of an iteration as text; see `SampleLoader.describe_samples`.
-
-        Returns "" if the samples depend on more than the seed and the epoch.
-        """
-        if not self.is_planned:
-            return ""
-        position = divmod(iteration, len(self._loader)) if by_epoch else self._locate(iteration)
-        return self._loader.describe_samples(*position)  # type: ignore[no-any-return]
+    def _adapted_batch(self, saved: dict[str, int | None], here: dict[str, int | None], epoch: int, batch: int) -> int:
+        """Returns the batch to continue with after the settings have changed, and logs a warning."""
+        before = _samples_per_batch(saved)
+        now = _samples_per_batch(here)
+        if before and now and self._plan is not None and not self._plan.passes_continue:
+            batch = batch * before // now
+        if self._length is not None:
+            batch = min(batch, self._length)
+        changes = [
+            f"{_NAMES.get(key, key.replace('_', ' '))} {here[key]} instead of {saved[key]}"
+            for key in here
+            if saved[key] != here[key]
+        ]
+        _logger.warning(
+            "Resumed at batch %d of epoch %d with different settings (%s). The run is no longer bit-identical to "
+            "an uninterrupted run.",
+            batch,
+            epoch,
+            ", ".join(changes),
+        )
+        return batch
 
     def check_pass(self, epoch: int, count: int, expected: int) -> None:
         """Raises a DataError if a pass had fewer batches than expected, or if the loader's length has changed.
@@ -223,12 +235,6 @@ class DataPosition:
                 f"epoch {epoch + 1} had {count} batches, but the length of the loader is {now}",
                 notes=["Use IterBasedTrainLoop if the number of batches varies."],
             )
-
-    def _locate(self, iteration: int) -> tuple[int, int]:
-        """Returns the pass that contains an iteration, and the iteration's batch index in that pass."""
-        batch = iteration - self._epoch_start
-        passes = batch // self._length if self.is_planned and self._length else 0
-        return self._epoch + passes, batch - passes * (self._length or 0)
 
     def _read(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`."""
@@ -269,6 +275,11 @@ class DataPosition:
             )
 
 
+def _samples_per_batch(settings: Mapping[str, int | None]) -> int:
+    """Returns the number of samples that all ranks together read per batch, or 0 if it is unknown."""
+    return (settings["batch_size"] or 0) * (settings["world_size"] or 0)
+
+
 class StatefulPosition(DataPosition):
     """Tracks the position in a loader that saves and restores its own state.
 
@@ -279,7 +290,7 @@ class StatefulPosition(DataPosition):
 
     def __init__(self, loader: Any, stateful: Any) -> None:
         super().__init__(loader)
-        self._is_stream = False
+        self._is_untracked = False
         self._stateful = stateful
         self._is_restored = False  # whether the next pass continues from a restored state
 

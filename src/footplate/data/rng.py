@@ -96,7 +96,9 @@ class SampleGenerators:
     @contextmanager
     def activate(self) -> Iterator[None]:
         """Replaces the numpy generator inside the block, then restores the run's Python, numpy and torch CPU states."""
-        python, numpy, tensors = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()  # type: ignore[attr-defined]
+        python = random.getstate()
+        numpy = np.random.get_bit_generator()  # type: ignore[attr-defined]
+        tensors = torch.get_rng_state()
         np.random.set_bit_generator(self._numpy)  # type: ignore[attr-defined]
         try:
             yield
@@ -108,13 +110,12 @@ class SampleGenerators:
 
 def with_separate_generators(iterator: Iterator[_Item], seed: int) -> Iterator[_Item]:
     """Yields the items of an iterator that runs with separate random generators, which are seeded with `seed`."""
-    states = None
+    with preserve_random_state():
+        seed_generators(seed)
+        states = random_states()
     while True:
         with preserve_random_state():
-            if states is None:
-                seed_generators(seed)
-            else:
-                set_random_states(states)
+            set_random_states(states)
             item = next(iterator, _END)
             states = random_states()
         if item is _END:

@@ -65,7 +65,8 @@ class Shard:
     """A tar file on disk or in an object store. See `WebDataset` for `cache_dir`."""
 
     def __init__(self, path: str, cache_dir: str) -> None:
-        self.path, self.cache_dir = path, cache_dir
+        self.path = path
+        self.cache_dir = cache_dir
         self.size = 0  # in bytes, when the index was loaded
         self._copy = path if storage.is_local(path) else ""  # the path of the local copy of a remote shard
 

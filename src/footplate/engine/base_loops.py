@@ -184,11 +184,13 @@ class BaseTrainLoop(BaseLoop):
 
     def describe_samples(self, iteration: int) -> list[str]:
         """Returns a list with one note on this rank's samples in an iteration's batch, or [] if they are unknown."""
-        if self.overrides("run") or self.overrides("run_epoch"):
+        position = self._data_position
+        if not position.is_planned or self.overrides("run") or self.overrides("run_epoch"):
             return []
-        samples = self._data_position.describe_samples(iteration, by_epoch=self.by_epoch)
+        epoch, batch = divmod(iteration, len(self.dataloader)) if self.by_epoch else position.locate(iteration)
+        samples = self.dataloader.describe_samples(epoch, batch)
         rank = f" of rank {self.runner.rank}" if self.runner.world_size > 1 else ""
-        return [f"The batch{rank} in iteration {iteration + 1} contains samples {samples}."] if samples else []
+        return [f"The batch{rank} in iteration {iteration + 1} contains samples {samples}."]
 
     def _read(self, stream: Iterator[Any]) -> Generator[Any]:
         """Yields the batches from `stream`.
@@ -361,14 +363,15 @@ class BaseTrainLoop(BaseLoop):
                 raise ValueError(
                     f"the data is at epoch {state['data']['epoch']}, but the run is at epoch {self._epoch}"
                 )
-            batches_read = self._data_position.load_state_dict(state["data"], self._iter)
-            if self.by_epoch and self._iter != batches_read:
+            self._data_position.load_state_dict(state["data"], self._iter)
+            batches_before = self._data_position.batches_before(self._iter)
+            if self.by_epoch and self._iter != batches_before:
                 message = (
                     "The iteration is now %d instead of %d, because iterations count batches of the new size. "
                     "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not."
                 )
-                _logger.warning(message, batches_read, self._iter)
-                self._iter = batches_read
+                _logger.warning(message, batches_before, self._iter)
+                self._iter = batches_before
 
 
 def check_has_batches(loader: Any) -> None:

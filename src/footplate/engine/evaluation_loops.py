@@ -10,9 +10,11 @@ import torch
 
 from footplate.checks import check_flag
 from footplate.data import SampleLoader, batch_size_of, batches, build_dataloader, dataset_of, length_of
+from footplate.data.position import DataPosition
 from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
 from footplate.engine.base_loops import BaseLoop
-from footplate.errors import ArgumentError, DataError
+from footplate.error_context import add_note
+from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet, build_evaluation_sets, build_evaluators, build_loaders
 from footplate.registry import LOOPS
@@ -158,7 +160,8 @@ class _EvaluationLoop(BaseLoop):
         self._losses = MeanLosses() if self.loss else None
         self.evaluator.reset()
         for idx, data_batch in enumerate(batches(self.dataloader)):
-            self.run_iter(idx, data_batch)
+            with naming_samples(self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx):
+                self.run_iter(idx, data_batch)
         size = length_of(dataset_of(self.dataloader))
         counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.counted is not None
         is_exact = (counts_once and not self.overrides("run_iter")) or runner.world_size == 1
@@ -210,6 +213,19 @@ def predicting(loop: Any, device: torch.device) -> Iterator[None]:
     without_gradients = torch.inference_mode() if getattr(loop, "inference_mode", False) else torch.no_grad()
     with without_gradients, torch.autocast(device.type) if getattr(loop, "fp16", False) else nullcontext():
         yield
+
+
+@contextmanager
+def naming_samples(dataloader: Any, key: str, idx: int) -> Iterator[None]:
+    """Adds a note on the samples of batch `idx`, if they are known, to errors of the block except FootplateErrors."""
+    try:
+        yield
+    except FootplateError:
+        raise
+    except Exception as error:
+        if samples := DataPosition(dataloader).describe_samples(idx, by_epoch=True):
+            add_note(error, f"Batch {idx + 1} of {key} contains samples {samples}.")
+        raise
 
 
 def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:

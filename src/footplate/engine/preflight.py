@@ -17,7 +17,7 @@ from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
-from footplate.engine.evaluation_loops import loss_of, predicting
+from footplate.engine.evaluation_loops import loss_of, naming_samples, predicting
 from footplate.engine.module_state import record_modules
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
@@ -217,9 +217,10 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
         return []
     runner.model.eval()
     with trial_evaluator(chosen.evaluator, dataset_of(loader)) as evaluator:
-        samples, losses = predict_batch(runner, batch)
-        with predicting(runner.val_loop, runner.device):
-            evaluator.process(data_samples=samples, data_batch=batch)
+        with naming_samples(loader, f"val_dataloader.{chosen.name}".rstrip("."), 0):
+            samples, losses = predict_batch(runner, batch)
+            with predicting(runner.val_loop, runner.device):
+                evaluator.process(data_samples=samples, data_batch=batch)
         if runner.world_size > 1:
             return []
         try:

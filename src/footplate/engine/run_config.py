@@ -156,6 +156,9 @@ class ResolvedConfig:
         # Copied, because some user-defined constructors modify the dicts that they are built from.
         self.cfg: Any = Config(cfg, cfg.text, cfg.filename, cfg.env_variables) if isinstance(cfg, Config) else cfg
         check_kinds(self.sections)
+        # Converted now, because a resumed run records its config after it has restored their states.
+        stateful = {name: self.sections[name] for name in ("optim_wrapper", "param_scheduler")}
+        self._stateful = {} if self.has_cfg else as_plain(stateful)
 
     def recorded(self, *, is_plain: bool) -> Config:
         """Returns the config to record. Without a config, returns the arguments, with objects converted to text.
@@ -164,7 +167,8 @@ class ResolvedConfig:
         """
         if self.has_cfg:
             return self.cfg  # type: ignore[no-any-return]
-        arguments = {name: value for name, value in self.sections.items() if value is not None and value is not False}
+        sections = {**self.sections, **self._stateful}
+        arguments = {name: value for name, value in sections.items() if value is not None and value is not False}
         return Config(as_plain({**arguments, **(self.cfg if is_plain else {})}))
 
     def _cfg_of_builder(self, model: Any) -> Config:
@@ -293,10 +297,11 @@ def _with_checkpoints(sections: Mapping[str, Any], *, has_defaults: bool) -> Any
     if not isinstance(checkpoint, Mapping) or "type" in checkpoint:
         return hooks
     defaults: dict[str, Any] = {"by_epoch": by_epoch}
-    if has_defaults and checkpoint.keys().isdisjoint(("interval", "by_epoch")):
-        settings = train_cfg if isinstance(train_cfg, Mapping) else {}
-        interval = 1 if by_epoch else settings.get("val_interval", _SAVE_INTERVAL)
-        defaults |= {"interval": interval, "max_keep_ckpts": _KEPT_CHECKPOINTS}
+    if has_defaults:
+        defaults["max_keep_ckpts"] = _KEPT_CHECKPOINTS
+        if checkpoint.keys().isdisjoint(("interval", "by_epoch")):
+            settings = train_cfg if isinstance(train_cfg, Mapping) else {}
+            defaults["interval"] = 1 if by_epoch else settings.get("val_interval", _SAVE_INTERVAL)
     checkpoint = with_origins({**defaults, **checkpoint}, checkpoint)
     return with_origins({**hooks, "checkpoint": checkpoint}, hooks)
 

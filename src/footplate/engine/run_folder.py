@@ -31,7 +31,7 @@ from footplate.distributed import (
 )
 from footplate.engine.requests import ON_REQUEST
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, shown_path
 from footplate.messages import list_names
 from footplate.records import (
     NOT_SHOWN,
@@ -196,7 +196,7 @@ def _log_start(runner: "Runner") -> None:
     for key, value in facts.items():
         if isinstance(value, str):
             _logger.info("environment: %s: %s", key, value, extra=NOT_SHOWN)
-    _logger.info("seed %d, device %s, work_dir %s", runner.seed, runner.device, runner.work_dir)
+    _logger.info("seed %d, device %s, work_dir %s", runner.seed, runner.device, shown_path(runner.work_dir))
     if runner.world_size > 1:
         size = getattr(getattr(runner.built.get("train_loop"), "dataloader", None), "batch_size", None)
         samples = f", {size * get_data_world_size()} samples per iteration" if size else ""

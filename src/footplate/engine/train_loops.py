@@ -136,7 +136,8 @@ class IterBasedTrainLoop(BaseTrainLoop):
     @property
     def epoch(self) -> int:
         """The number of completed passes over the loader, or 0 if the loader is endless."""
-        return self._data_position.epoch_at(self._iter)
+        epoch, _ = self._data_position.locate(self._iter)
+        return epoch
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:

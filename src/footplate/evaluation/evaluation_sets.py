@@ -116,13 +116,12 @@ def build_loaders(cfg: Any, build: Callable[[Any], Any]) -> Any:
         ArgumentError: A name contains a slash or is not a string, or the sections are a list instead of a dict.
         FootplateError: A loader cannot be built.
     """
-    if isinstance(cfg, (list, tuple)) and any(
-        "dataset" in section if isinstance(section, Mapping) else hasattr(section, "dataset") for section in cfg
-    ):
-        raise ArgumentError(
-            "several datasets must be passed as a dict that maps names to dataloaders",
-            notes=["Write dict(clean=..., noisy=...)."],
-        )
+    for section in cfg if isinstance(cfg, (list, tuple)) else ():
+        if hasattr(section, "dataset") or (isinstance(section, Mapping) and "dataset" in section):
+            raise ArgumentError(
+                "several datasets must be passed as a dict that maps names to dataloaders",
+                notes=["Write dict(clean=..., noisy=...)."],
+            )
     if has_several_loaders(cfg):
         loaders = {}
         for name, section in cfg.items():
@@ -183,8 +182,9 @@ def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) 
         message = "'intervals' must be a dict that maps dataset names to numbers"
         raise ArgumentError(message, key="intervals", found=intervals)
     with at_key("intervals"):
-        _check_sets(intervals or {}, sets)
-        for name, value in (intervals or {}).items():
+        intervals = intervals or {}
+        _check_sets(intervals, sets)
+        for name, value in intervals.items():
             check_count(name, value)
 
 
@@ -233,7 +233,11 @@ def has_several_loaders(cfg: Any) -> bool:
     """Checks whether a dataloader section is a dict that maps dataset names to loaders."""
     if not isinstance(cfg, Mapping) or not cfg or "dataset" in cfg:
         return False
-    return all(
-        "dataset" in part if isinstance(part, Mapping) else hasattr(part, "__iter__") and not isinstance(part, str)
-        for part in cfg.values()
-    )
+    return all(map(_is_loader, cfg.values()))
+
+
+def _is_loader(part: Any) -> bool:
+    """Checks whether a value is a dataloader section, a loader, or another iterable of batches."""
+    if isinstance(part, Mapping):
+        return "dataset" in part
+    return hasattr(part, "__iter__") and not isinstance(part, str)

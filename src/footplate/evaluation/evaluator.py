@@ -33,7 +33,9 @@ class Evaluator:
         self._is_list = isinstance(metrics, Sequence)
         self.names = list(metrics) if is_named(metrics) else []
         """The metric names, if `metrics` is a dict of functions and objects."""
-        parts = metrics.values() if self.names else metrics if self._is_list else [metrics]
+        parts = metrics if self._is_list else [metrics]
+        if self.names:
+            parts = metrics.values()
         self.metrics: list[BaseMetric[Any]] = []
         for index, (part, name) in enumerate(zip_longest(parts, self.names)):
             with at_key(self._metric_key(index)):
@@ -196,7 +198,8 @@ class NamedMetric(BaseMetric[Any]):
 
     def __init__(self, usual_name: str, name: str | None) -> None:
         super().__init__()
-        self.usual_name, self.name = usual_name, name
+        self.usual_name = usual_name
+        self.name = name
 
     @property
     def _label(self) -> str:
@@ -392,5 +395,7 @@ def device_of(data: Any) -> torch.device:
     """Returns the first non-CPU device in nested dicts, lists and tuples of tensors, or the CPU if none exists."""
     if isinstance(data, Tensor):
         return data.device
-    parts = data.values() if isinstance(data, Mapping) else data if isinstance(data, (list, tuple)) else ()
-    return next((device for part in parts if (device := device_of(part)).type != "cpu"), torch.device("cpu"))
+    if isinstance(data, Mapping):
+        return device_of(tuple(data.values()))
+    devices = map(device_of, data if isinstance(data, (list, tuple)) else ())
+    return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))

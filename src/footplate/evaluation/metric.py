@@ -30,7 +30,7 @@ from footplate.registry import METRICS
 from footplate.storage import append_line, check_output_path, commit_bytes, output_path
 
 _logger = logging.getLogger("footplate")
-_PENDING = 64  # the number of recent results to leave unsummed, because they may belong to repeated samples
+_UNSUMMED = 64  # the number of recent results to leave unsummed, because they may belong to repeated samples
 _Result = TypeVar("_Result")
 
 
@@ -182,7 +182,7 @@ class BaseMetric(ABC, Generic[_Result]):
     def _is_sum(self) -> bool:
         return type(self).added is not BaseMetric.added
 
-    def add_up(self, keep: int = _PENDING) -> None:
+    def add_up(self, keep: int = _UNSUMMED) -> None:
         """Replaces all results except the last `keep` with their sum, if the metric overrides `added`.
 
         The last results are kept because they may belong to samples that the sampler has repeated to give all ranks the

@@ -164,4 +164,4 @@ class ProgressHook(Hook):
             waiting = scalars["train/data_time"].mean(_WINDOW) / duration
             speed = f"{duration:.3g} s/it" if duration >= 1 else f"{1 / duration:.3g} it/s"
             pace = [speed, f"{waiting:.0%} waiting for data"]
-        return [f"left {left}", *pace, f"{memory_in_use(runner.device)} MiB"]
+        return [f"eta {left}", *pace, f"{memory_in_use(runner.device)} MiB"]

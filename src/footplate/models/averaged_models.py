@@ -60,6 +60,8 @@ class BaseAveragedModel(nn.Module):
         self.register_buffer("steps", torch.tensor(0, dtype=torch.long))
         self.count = 0  # a copy of `steps` on the host, because reading the buffer would synchronize with the device
         self._paired: Any = None  # the model from the latest call, and its tensors
+        # torch also calls it if this is a submodule.
+        self.register_load_state_dict_post_hook(_restore_count)  # type: ignore[no-untyped-call]
 
     def weight(self, steps: int) -> float:
         """Returns the weight of new values in the average, from 0 to 1.
@@ -156,7 +158,8 @@ class BaseAveragedModel(nn.Module):
                     seen.add(id(tensor))
                     can_average = tensor.is_floating_point() or tensor.is_complex()
                     is_averaged = can_average and (self.update_buffers or store == "_parameters")
-                    (averaged if is_averaged else copied).append((ours, theirs, name))
+                    pairs = averaged if is_averaged else copied
+                    pairs.append((ours, theirs, name))
         return averaged, copied
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
@@ -173,11 +176,6 @@ class BaseAveragedModel(nn.Module):
             for name, value in state_dict.items()
         }
         return super().load_state_dict(placed, strict, assign)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        """Loads the state and the update count. For submodules, torch calls this method only."""
-        super()._load_from_state_dict(*args, **kwargs)
-        self.count = int(self.steps)
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the state for copying and pickling. Omits the source model, which may not support either."""
@@ -279,6 +277,10 @@ class _StateCopy(nn.Module):
             self.register_buffer(name, buffer.detach().clone(), persistent=name in saved)
         for name, child in model.named_children():
             self.add_module(name, _StateCopy(child, copies))
+
+
+def _restore_count(average: Any, _: Any) -> None:
+    average.count = int(average.steps)
 
 
 def _copy(targets: list[Tensor], values: list[Tensor]) -> None:

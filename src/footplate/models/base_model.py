@@ -170,10 +170,10 @@ def split_views(data: Any) -> list[Any]:
         [{'inputs': ['a1', 'b1']}, {'inputs': ['a2', 'b2']}]
     """
     entries = list(data.values()) if isinstance(data, Mapping) else data
-    counts = {
-        len(entry) if isinstance(entry, Sequence) and entry and isinstance(entry[0], Sequence) else 0
-        for entry in entries
-    }
+    counts = set()
+    for entry in entries:
+        has_views = isinstance(entry, Sequence) and entry and isinstance(entry[0], Sequence)
+        counts.add(len(entry) if has_views else 0)
     if len(counts) != 1 or 0 in counts:
         raise DataError(
             "the batch must contain several views of each sample, and every entry must have the same number of views",

@@ -131,7 +131,9 @@ def _initialize_submodule(module: nn.Module, override: dict[str, Any], settings:
 
 
 def _as_list(cfg: InitCfg) -> list[Mapping[str, Any]]:
-    configs = [] if cfg is None else [cfg] if isinstance(cfg, Mapping) else cfg
+    if cfg is None:
+        return []
+    configs = [cfg] if isinstance(cfg, Mapping) else cfg
     if not isinstance(configs, (list, tuple)):
         raise ArgumentError("init_cfg must be a dict or a list of dicts", key="init_cfg", found=cfg)
     return list(configs)

@@ -142,10 +142,6 @@ def _write_torch_export(request: ExportRequest) -> None:
     torch.export.save(_trace(request), request.path, extra_files={"metainfo.json": json.dumps(dict(request.metainfo))})
 
 
-def _open_torch_export(path: str) -> Run:
-    return _run_with(torch.export.load(path).module())
-
-
 def _write_torchscript(request: ExportRequest) -> None:
     args, kwargs, names = request.inputs
     example: Any = {"example_inputs": args}
@@ -155,18 +151,14 @@ def _write_torchscript(request: ExportRequest) -> None:
     torch.jit.save(traced, request.path, _extra_files={"metainfo.json": json.dumps(dict(request.metainfo))})
 
 
-def _open_torchscript(path: str) -> Run:
-    return _run_with(torch.jit.load(path))  # type: ignore[no-untyped-call]
-
-
 def _run_with(module: nn.Module) -> Run:
     return lambda inputs: module(*inputs.args, **inputs.kwargs)
 
 
 FORMATS: Mapping[str, ExportFormat] = {
     "onnx": ExportFormat(".onnx", _write_onnx, _open_onnx),
-    "torch-export": ExportFormat(".pt2", _write_torch_export, _open_torch_export),
-    "torchscript": ExportFormat(".pt", _write_torchscript, _open_torchscript),
+    "torch-export": ExportFormat(".pt2", _write_torch_export, lambda path: _run_with(torch.export.load(path).module())),
+    "torchscript": ExportFormat(".pt", _write_torchscript, lambda path: _run_with(torch.jit.load(path))),  # type: ignore[no-untyped-call]
 }
 
 

@@ -30,7 +30,8 @@ def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
         place = f"{key}.{name}"
         is_foreign_kernel = "implementation" in str(name) and value not in (None, *_BUILT_IN_ATTENTION)
         is_address = name == "architecture" and ":" in str(value)  # a timm model from a server or folder
-        if (name in (*_FETCHING, *_TIMM_FILES) and value) or is_foreign_kernel or is_address:
+        is_fetched = value and name in (*_FETCHING, *_TIMM_FILES)
+        if is_fetched or is_foreign_kernel or is_address:
             raise ArgumentError(
                 "a transformers model must be built from its config, without downloading weights or code",
                 key=place,
@@ -128,10 +129,8 @@ class TorchvisionModels(PackageSource):
         """Builds a model. Accepts the same arguments as the torchvision function of the same name."""
         if pretrained:
             settings.setdefault("weights", "DEFAULT")
-        elif (
-            "weights_backbone" in inspect.signature(self.entry(name)).parameters
-        ):  # torchvision downloads them by default
-            settings.setdefault("weights_backbone", None)
+        elif "weights_backbone" in inspect.signature(self.entry(name)).parameters:
+            settings.setdefault("weights_backbone", None)  # torchvision downloads them by default
         return self.package.models.get_model(name, **settings)
 
 
@@ -158,9 +157,11 @@ class TransformersModels(PackageSource):
         model_class = getattr(self.package, name)
         check_keys("model", settings, ["config"], prefix="")
         config = settings.get("config")
-        if isinstance(config, (Mapping, type(None))):
-            check_offline(config or {})
-            config = model_class.config_class(**(config or {}))
+        if config is None:
+            config = {}
+        if isinstance(config, Mapping):
+            check_offline(config)
+            config = model_class.config_class(**config)
             _keep_offline(config)
         return model_class(config)
 

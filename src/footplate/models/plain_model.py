@@ -2,7 +2,7 @@
 
 import inspect
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from footplate.checks import check_takes
 from footplate.data import has_target, split_target
+from footplate.data.batches import TARGET_KEYS
 from footplate.distributed.wrappers import ModelWrapper
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
@@ -26,6 +27,11 @@ FUNCTIONS = ("loss", "training_step", "validation_step")
 _ADVICE = (
     "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch). In a config, "
     "derive the model from BaseModel instead."
+)
+_ADVICE_WITH_LOSS = (
+    "With loss=..., a batch may contain only the arguments of forward and the target: the last entry of a tuple, or a "
+    f"key named {', '.join(TARGET_KEYS[:-1])} or {TARGET_KEYS[-1]}. For other batches, pass training_step=..., a "
+    "function of (model, batch)."
 )
 _OPTIMIZERS = ("optimizer", "optimizers")
 
@@ -141,7 +147,8 @@ class PlainModel(ModelWrapper, BaseModel):
         self._has_only_training_step = training_step is not None and loss is None
         self._step_arguments = _further_arguments(training_step)
         for name, arguments in (("loss", ("output", "target")), ("validation_step", ("model", "batch"))):
-            if (function := functions[name]) is not None:
+            function = functions[name]
+            if function is not None:
                 with at_key(name):
                     check_takes(f"{name} must be a function of", function, *arguments)
         self._current: dict[str, Any] = {}  # the values for `_step_arguments` in the current step
@@ -256,8 +263,12 @@ class PlainModel(ModelWrapper, BaseModel):
     def _output(self, batch: Any) -> Any:
         """Calls the module on a batch. If there is a loss function, the target is omitted."""
         inputs = split_target(batch)[0] if self._functions["loss"] is not None and has_target(batch) else batch
-        args = () if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (list, tuple)) else (inputs,)
-        kwargs = inputs if isinstance(inputs, Mapping) else {}
+        args: Sequence[Any] = ()
+        kwargs: Mapping[str, Any] = {}
+        if isinstance(inputs, Mapping):
+            kwargs = inputs
+        else:
+            args = inputs if isinstance(inputs, (list, tuple)) else (inputs,)
         if self.training and not self.inputs:
             self.inputs = describe_inputs(tuple(args), kwargs)
         try:
@@ -280,7 +291,9 @@ class PlainModel(ModelWrapper, BaseModel):
     def _advice(self) -> str:
         """Advice for users whose module does not compute a loss in `forward`."""
         step = getattr(self.module, "training_step", None)  # for example, in a LightningModule
-        return _ADVICE if step is None else _line_for_method(step)
+        if step is not None:
+            return _line_for_method(step)
+        return _ADVICE if self._functions["loss"] is None else _ADVICE_WITH_LOSS
 
     def _losses_of(self, output: Any, batch: Any) -> dict[str, Any]:
         loss = self._functions["loss"]

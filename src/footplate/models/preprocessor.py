@@ -199,7 +199,8 @@ def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value:
 
 def _pad_to_multiple(batch: Tensor, divisor: int, value: float) -> Tensor:
     height, width = batch.shape[-2:]
-    right, bottom = -width % divisor, -height % divisor
+    right = -width % divisor
+    bottom = -height % divisor
     return F.pad(batch, (0, right, 0, bottom), value=value) if right or bottom else batch
 
 

@@ -74,7 +74,8 @@ class LARS(Optimizer):
             params = [param for param in group["params"] if param.grad is not None]
             if not params:
                 continue
-            decay, momentum = group["weight_decay"], group["momentum"]
+            decay = group["weight_decay"]
+            momentum = group["momentum"]
             grads = [param.grad for param in params]
             steps = [torch.add(grad, param, alpha=decay) for grad, param in zip(grads, params, strict=True)]
             if not group["lars_exclude"]:

@@ -81,7 +81,8 @@ class Muon(Optimizer):
         for use_muon, build in ((True, muon), (False, partial(AdamW, betas=betas, eps=adamw_eps))):
             groups = self._groups(use_muon)
             if groups:
-                part = self._parts[use_muon] = build(groups)
+                part = build(groups)
+                self._parts[use_muon] = part
                 for group, with_defaults in zip(groups, part.param_groups, strict=True):
                     group.update(with_defaults)
 
@@ -137,7 +138,8 @@ def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator
     for group in groups:
         divided: dict[bool, list[nn.Parameter]] = {True: [], False: []}
         for parameter in group["params"]:
-            divided[parameter.ndim == 2 and group.get("use_muon", id(parameter) in hidden)].append(parameter)
+            is_hidden = group.get("use_muon", id(parameter) in hidden)
+            divided[parameter.ndim == 2 and is_hidden].append(parameter)
         for use_muon, params in divided.items():
             counts[use_muon] += len(params)
             if params:

@@ -84,7 +84,8 @@ class ParamwiseRules(NamedTuple):
             scaled = self._scaled(*(fields.pop(name, None) for name in _CUSTOM_MULTIPLIERS))
             return scaled | fields, (f"custom_keys.{key}",)
         rules = self.lr_rule(location), self.decay_rule(location)
-        return self._scaled(*map(self.cfg.get, rules)), tuple(rule for rule in rules if self.cfg.get(rule) is not None)
+        applied = tuple(rule for rule in rules if self.cfg.get(rule) is not None)
+        return self._scaled(*map(self.cfg.get, rules)), applied
 
     def lr_rule(self, location: ParamLocation) -> str:
         """Returns the key of the learning rate multiplier for a parameter that no custom key matches.
@@ -163,7 +164,8 @@ def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
         ("weight_decay", rules.base_wd, (*_DECAY_MULTIPLIERS, "decay_mult")),
         ("lr", rules.base_lr, (*_LR_MULTIPLIERS, "lr_mult")),
     ):
-        if base is None and (idle := [f'"{key}"' for key in multipliers if key in used]):
+        idle = [f'"{key}"' for key in multipliers if key in used]
+        if base is None and idle:
             _warn(f'{", ".join(idle)} in paramwise_cfg has no effect: the optimizer has no "{field}"')
     paths = [name if "." in name else f".{name}" for name, _ in model.named_parameters(remove_duplicate=False)]
     for key in custom_keys:

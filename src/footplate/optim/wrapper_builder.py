@@ -190,7 +190,8 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
     if base is None:
         return
     sources = (loader, getattr(loader, "batch_sampler", None))
-    batch = next((size for source in sources if isinstance(size := getattr(source, "batch_size", None), int)), None)
+    sizes = (getattr(source, "batch_size", None) for source in sources)
+    batch = next((size for size in sizes if isinstance(size, int)), None)
     if batch is None:
         raise ArgumentError(
             "auto_scale_lr needs the batch size, but the training loader has no batch_size",

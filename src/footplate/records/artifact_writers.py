@@ -199,7 +199,8 @@ class MLflowVisBackend(Tracker):
         artifact_location: str | None = None,
     ) -> None:
         super().__init__(save_dir)
-        self._exp_name, self._run_name = exp_name, run_name
+        self._exp_name = exp_name
+        self._run_name = run_name
         self._tags = dict(tags or {})
         self._params = dict(params or {})
         self._tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")

@@ -5,6 +5,7 @@ import logging
 import numbers
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -273,12 +274,12 @@ class GuardedWriters:
 
     def __init__(self, writers: Mapping[str, BaseVisBackend]) -> None:
         self._writers = writers
-        self._failures: dict[str, int] = {}  # consecutive failures, by writer name
+        self._failures: Counter[str] = Counter()  # consecutive failures, by writer name
 
     def call_all(self, method: str, *args: Any, **kwargs: Any) -> None:
         """Calls `method` on every writer."""
         for name, writer in self._writers.items():
-            if self._failures.get(name, 0) >= _MAX_FAILURES and method != "close":
+            if self._failures[name] >= _MAX_FAILURES and method != "close":
                 continue
             try:
                 getattr(writer, method)(*args, **kwargs)
@@ -294,7 +295,7 @@ class GuardedWriters:
                         _summary(error),
                         _MAX_FAILURES,
                     )
-                self._failures[name] = self._failures.get(name, 0) + 1
+                self._failures[name] += 1
             else:
                 if name in self._failures:  # the warning is logged only once
                     self._failures[name] = 0

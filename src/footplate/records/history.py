@@ -36,7 +36,8 @@ class _Totals(NamedTuple):
         """
         weight, total, low, high = self
         for number, count in zip(values, counts, strict=True):
-            weight, total = weight + count, total + number
+            weight += count
+            total += number
             is_nan = number != number
             low = number if number < low or is_nan else low
             high = number if number > high or is_nan else high
@@ -78,10 +79,12 @@ class HistoryBuffer:
         self, log_history: Sequence[float] = (), count_history: Sequence[float] = (), max_length: int = CAPACITY
     ) -> None:
         self._capacity = max_length
-        self._values, self._counts = array("d"), array("d")
+        self._values = array("d")
+        self._counts = array("d")
         self._unread: list[Any] = []  # values that are not in `_values` yet; the first one is a tensor
-        self._pending = 0  # the number of values that are not in the totals yet
-        self._totals = self._epoch = _Totals()
+        self._num_new = 0  # the number of values that are not in the totals yet
+        self._totals = _Totals()
+        self._epoch = _Totals()
         self._marked = 0
         self.total = 0
         self.averages_ranks = False
@@ -114,9 +117,9 @@ class HistoryBuffer:
         else:
             self._values.append(value)
         self._counts.append(count)
-        self._pending += 1
+        self._num_new += 1
         self.total += 1
-        if self._pending >= _CHUNK and not self.averages_ranks:
+        if self._num_new >= _CHUNK and not self.averages_ranks:
             self._add_to_totals()
 
     def update(self, log_val: float | Tensor, count: float = 1) -> None:
@@ -200,16 +203,17 @@ class HistoryBuffer:
             raise ValueError(f"values and counts have different lengths: {len(values)} and {len(counts)}")
         self._totals = _Totals(*totals)
         self._epoch = _Totals(*epoch)
-        self._values, self._counts = array("d", values[-self._capacity :]), array("d", counts[-self._capacity :])
+        self._values = array("d", values[-self._capacity :])
+        self._counts = array("d", counts[-self._capacity :])
         self._unread = []
         self.total = len(self._values)
-        self._pending = 0
+        self._num_new = 0
         self._marked = self.total - state.get("since_mark", 0)
 
     def _totals_of(self, window: int | str | None) -> _Totals:
         self._read()
         if window in ("epoch", "global", None):
-            first = len(self._values) - self._pending
+            first = len(self._values) - self._num_new
             before = self._epoch if window == "epoch" else self._totals
         else:
             first = max(len(self._values) - min(int(window or 0), self._capacity), 0)
@@ -225,11 +229,9 @@ class HistoryBuffer:
             self._unread.clear()
 
     def _add_to_totals(self) -> None:
-        self._read()
-        first = len(self._values) - self._pending
-        values, counts = self._values[first:], self._counts[first:]
-        self._totals, self._epoch = self._totals.add(values, counts), self._epoch.add(values, counts)
-        self._pending = 0
+        self._totals = self._totals_of("global")
+        self._epoch = self._totals_of("epoch")
+        self._num_new = 0
         del self._values[: -self._capacity], self._counts[: -self._capacity]
 
 
@@ -241,14 +243,14 @@ def average_over_ranks(histories: Mapping[str, HistoryBuffer]) -> None:
     """
     if get_world_size() == 1:
         return
-    pending: dict[str, list[float]] = {}
+    new: dict[str, list[float]] = {}
     for key, history in histories.items():
         history._read()
-        first = len(history._values) - history._pending
+        first = len(history._values) - history._num_new
         if history.averages_ranks and all(count == 1 for count in history._counts[first:]):
-            pending[key] = list(history._values[first:])
-    ranks = gather_objects(pending)
-    for key, values in pending.items():
+            new[key] = list(history._values[first:])
+    ranks = gather_objects(new)
+    for key, values in new.items():
         history = histories[key]
         alike = [rank[key] for rank in ranks if key in rank and len(rank[key]) == len(values)]
         means = [sum(numbers) / len(numbers) for numbers in zip(*alike, strict=True)]

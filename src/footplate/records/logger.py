@@ -87,7 +87,8 @@ class ScreenHandler(logging.Handler):
             if record.levelno >= logging.WARNING:
                 line = styled(line, RED if record.levelno >= logging.ERROR else YELLOW, sys.stdout)
             elif columns is not None:
-                if headline := getattr(record, "headline", ""):
+                headline = getattr(record, "headline", "")
+                if headline:
                     value = rf"(?<=\s){re.escape(headline)}:\s+\S+"
                     line = re.sub(value, lambda match: styled(match[0], BOLD, sys.stdout), line)
                 line = _STYLED.sub(lambda match: styled(match[0], _STYLES[match.lastindex], sys.stdout), line)
@@ -233,19 +234,19 @@ def logging_to(
         yield
 
 
-def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> logging.Handler:
-    """Adds and returns a handler that writes the records of `logger` to the file `path`."""
+def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> None:
+    """Adds a handler that writes the records of `logger` to the file `path`."""
     handler = _FileHandler(path, mode, encoding="utf-8")
     handler.setFormatter(_FORMAT)
     logger.addHandler(handler)
-    return handler
 
 
 class _SurvivingStream:
     """Wraps a stream, and redirects it to /dev/null after a failed write."""
 
     def __init__(self, name: str, stream: Any) -> None:
-        self._name, self._stream = name, stream
+        self._name = name
+        self._stream = stream
         self._has_failed = False
 
     def write(self, text: str) -> int:
@@ -287,8 +288,9 @@ def surviving_streams() -> Iterator[None]:
     for name, title in (("stdout", "standard output"), ("stderr", "standard error")):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, _SurvivingStream):
-            replaced[name] = stream, _SurvivingStream(title, stream)
-            setattr(sys, name, replaced[name][1])
+            surviving = _SurvivingStream(title, stream)
+            replaced[name] = stream, surviving
+            setattr(sys, name, surviving)
     try:
         yield
     finally:

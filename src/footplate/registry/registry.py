@@ -85,10 +85,12 @@ class Registry:
         self.parent = parent
         self.children: dict[str, Registry] = {}
         self.noun = noun or name
-        self._build_func, self._base, self._strict = build_func, base, strict
+        self._build_func = build_func
+        self._base = base
+        self._strict = strict
         self._entries: dict[str, Entry] = {}
         self.locations = tuple(locations)
-        self._pending_locations = list(locations)
+        self._locations_to_import = list(locations)
         if parent is not None:
             if self.scope in parent.children:
                 raise DuplicateNameError(
@@ -98,7 +100,8 @@ class Registry:
             self.noun = noun or parent.noun
             self._build_func = build_func or parent._build_func
             if not base:
-                self._base, self._strict = parent._base, parent._strict
+                self._base = parent._base
+                self._strict = parent._strict
 
     def __repr__(self) -> str:
         return f"Registry(name={self.name!r}, scope={self.scope!r}, entries={sorted(self.module_dict)})"
@@ -313,7 +316,8 @@ class Registry:
     def _get(self, name: str, *, trusted: bool) -> Entry:
         if not isinstance(name, str):
             raise BuildError(f"the {self.noun} name must be a string", found=name)
-        self._import_registry_of((name.partition(".")[0] if "." in name else default_scope()) or "")
+        scope = name.partition(".")[0] if "." in name else default_scope()
+        self._import_registry_of(scope or "")
         entry = self._find(name) or self._find_in_any_scope(name) or self._import_path(name, trusted=trusted)
         if entry is None:
             raise self._unknown(name)
@@ -343,7 +347,10 @@ class Registry:
         if not callable(entry):
             raise BuildError(f"the registry '{self.name}' accepts only classes and functions", found=entry)
         self._check_base(entry, dotted=False)
-        names = [entry.__name__] if names is None else [names] if isinstance(names, str) else names
+        if names is None:
+            names = [entry.__name__]
+        elif isinstance(names, str):
+            names = [names]
         for name in names:
             if force or self._may_register(name, entry):
                 self._entries[name] = entry
@@ -382,8 +389,8 @@ class Registry:
 
     def _import_locations(self, wanted: str | None = None) -> None:
         """Imports the modules in `locations`: all, or in order until the built-in entry `wanted` is registered."""
-        while self._pending_locations and not _is_built_in(self._entries.get(wanted or "")):
-            location = self._pending_locations[0]
+        while self._locations_to_import and not _is_built_in(self._entries.get(wanted or "")):
+            location = self._locations_to_import[0]
             try:
                 importlib.import_module(location)
             except ModuleNotFoundError as error:
@@ -391,8 +398,8 @@ class Registry:
                     raise  # some code bases, such as MMSelfSup, list modules that do not exist
             # Remove it only after the import, because a failed import is retried and the import itself may look up
             # names here.
-            if location in self._pending_locations:
-                self._pending_locations.remove(location)
+            if location in self._locations_to_import:
+                self._locations_to_import.remove(location)
 
     def _find(self, name: str) -> Entry | None:
         scope, _, rest = name.partition(".")
@@ -403,7 +410,8 @@ class Registry:
                 member = self
             return member._find_upwards(rest) if member is not None else None
         first = self.root._member(default_scope())
-        return (first._find_upwards(name) if first is not None else None) or self._find_upwards(name)
+        entry = first._find_upwards(name) if first is not None else None
+        return entry or self._find_upwards(name)
 
     def _find_upwards(self, name: str) -> Entry | None:
         # Continue importing if there is a user entry, so that a warning is logged if it replaces a built-in class.
@@ -453,7 +461,8 @@ class Registry:
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=replaced)
         names = {entry for registry in registries for entry in registry.module_dict}
         near = next((candidate for candidate in qualified if candidate != name), None) or nearest(last, sorted(names))
-        if definition := None if qualified else find_definition(last):
+        definition = None if qualified else find_definition(last)
+        if definition is not None:
             path, module_name = definition
             notes = [f"'{last}' is defined in {path}. Add custom_imports = dict(imports=['{module_name}'])."]
             if not module_name:

@@ -67,7 +67,8 @@ class PackageModels(Registry):
 
     def __init__(self, package: str, parent: Registry, source: str, extra: str) -> None:
         super().__init__(f"model of {package}", parent=parent, scope=package, noun="model")
-        self._source_path, self.extra = source, extra
+        self._source_path = source
+        self.extra = extra
 
     @cached_property
     def source(self) -> Any:

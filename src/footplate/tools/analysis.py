@@ -5,6 +5,7 @@ import io
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from PIL import Image
@@ -12,6 +13,7 @@ from PIL import Image
 from footplate.errors import ArgumentError
 from footplate.messages import format_bytes, format_seconds, labeled, nearest
 from footplate.metric_names import Rule, expand_rules, find_metric, find_rule, order_metrics, validation_label
+from footplate.tools.explain_keys import brief
 from footplate.tools.runs import Run, Series
 
 _MEASURED = ("time", "data_time", "memory")
@@ -33,6 +35,7 @@ def summarize(run: Run) -> dict[str, Any]:
           the best checkpoint comes first. Per-class results are omitted. A metric that is also logged in training is
           named `val/<name>`.
         - `test`: the last test values, keyed by name, without per-class results.
+        - `hparams`: the hyperparameters of a run from Python, or {}.
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
         - `derived`: the names of facts, such as the epoch length, that were derived from the log because the run does
           not record them.
@@ -52,6 +55,7 @@ def summarize(run: Run) -> dict[str, Any]:
             "data_share": waiting / mean if mean else 0.0,
             "total": mean * logged,
         }
+    hparams = run.config.get("hparams") if run.config is not None else None
     return {
         "iterations": count_iterations(run),
         "time": times,
@@ -60,6 +64,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "last": {series.name: series.values[-1] for series in trained if series.name not in _MEASURED},
         "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked if series.mode == "val"},
         "test": {series.name: series.values[-1] for series, _ in ranked if series.mode == "test"},
+        "hparams": hparams if isinstance(hparams, Mapping) else {},
         "checkpoints": {file.name: size for file, size in run.checkpoints.items()},
         "derived": run.derived,
     }
@@ -75,14 +80,17 @@ def count_iterations(run: Run) -> int:
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
-    """Returns the validation and test metrics of a run with their rules, `save_best` metrics first.
+    """Returns the validation metrics and then the test metrics of a run with their rules, `save_best` metrics first.
 
     Omits per-class results.
     """
-    validated = {series.name: series for series in run.series if series.mode != "train"}
     selecting, rules = save_best_settings(run)
-    names = order_metrics(validated, selecting)
-    return [(validated[name], rules.get(name) or find_rule(name) or "greater") for name in names]
+    ranked: list[tuple[Series, Rule]] = []
+    for mode in ("val", "test"):
+        measured = {series.name: series for series in run.series if series.mode == mode}
+        names = order_metrics(measured, selecting)
+        ranked += [(measured[name], rules.get(name) or find_rule(name) or "greater") for name in names]
+    return ranked
 
 
 def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
@@ -117,13 +125,19 @@ def name_in_log(run: Run, series: Series) -> str:
 
 
 def explain_runs(runs: Sequence[Run]) -> str:
-    """Formats the summary of each run and the differences between the runs' best values.
+    """Formats the summary of each run, including differing hyperparameters, and the differences of the best values.
 
     Compares each run with the first run, using the `save_best` metrics that all runs have or, if there are none, the
     first metric that all runs have.
     """
     summaries = [summarize(run) for run in runs]
-    texts = [_text(run, summary) for run, summary in zip(runs, summaries, strict=True)]
+    of_runs = [summary["hparams"] for summary in summaries]
+    differing = [
+        name
+        for name in dict.fromkeys(chain(*of_runs))
+        if any(other.get(name) != of_runs[0].get(name) for other in of_runs)
+    ]
+    texts = [_text(run, summary, differing) for run, summary in zip(runs, summaries, strict=True)]
     bests = [summary["best"] for summary in summaries]
     shared = [name for name in bests[0] if all(name in best for best in bests)]
     selecting, _ = save_best_settings(runs[0])
@@ -190,8 +204,10 @@ def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series
     ]
 
 
-def _text(run: Run, summary: dict[str, Any]) -> str:
-    rows = [
+def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
+    settings = ", ".join(f"{name} {brief(summary['hparams'].get(name))}" for name in hparams)
+    rows = [("hparams", settings)] if settings else []
+    rows += [
         ("best", f"{name} {best['value']:.6g} at {_position(run, best['iteration'])}")
         for name, best in summary["best"].items()
     ]

@@ -98,7 +98,8 @@ def _is_detail(key: ScalarKey) -> bool:
 
 def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) -> Chart:
     mode, name = key
-    dataset, metric = split_dataset(name.removeprefix("test/")) if mode != "train" else ("", name)
+    of_test = "test/" if mode == "test" else ""
+    dataset, metric = split_dataset(name.removeprefix(of_test)) if mode != "train" else ("", name)
     encoded = []
     for run, series, label in curves:
         points = thinned(series.points, _MAX_POINTS)
@@ -168,7 +169,7 @@ def tables_of_scalars(run: Run) -> list[PerClassResults]:
     for mode, scalars in _by_mode(run).items():
         for name, series in scalars.items() if mode != "train" else ():
             if is_of_class(name, scalars):
-                dataset, metric = split_dataset(name.removeprefix("test/"))
+                dataset, metric = split_dataset(name.removeprefix("test/" if mode == "test" else ""))
                 quantity, dot, label = metric.partition(".")
                 if not dot:  # `shoe_precision` is the average precision of a class
                     label, _, quantity = metric.rpartition("_")

@@ -4,7 +4,7 @@ import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from footplate.tools.sweep import TrialInfo
 
 _SAVED = re.compile(r"(?P<unit>iter|epoch)_(?P<at>\d{1,12})\.(?:pth|sharded)$")
-_MIN_VALIDATIONS = 3  # needed to judge overfitting and noise
+_MIN_VALIDATIONS = 3  # needed to judge overfitting
 _NOTABLE = 0.05  # smaller changes, as a share of the metric's range, are noise
 _WINDOW = 10  # the number of training log lines over which the loss is averaged
 _MAX_WIDTH = 48
@@ -75,8 +75,8 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
         A dict with the summary of the run (see `summarize`) and these keys:
 
         - `metric`: the first, best and last value of the headline metric with their iterations, and `step`, the change
-          of the metric between the last two validation runs, or 0 with fewer than three runs. None if the run does not
-          have the metric.
+          of the metric between the last two validation runs, or 0 if it has only improved or only got worse. None if
+          the run does not have the metric.
         - `sets`: the headline metric on each validation set at the best iteration. Empty if there is only one set.
         - `state`: the number of completed iterations, the planned number or None, whether the run is finished, and
           what stopped it early; see `run_state`.
@@ -103,6 +103,7 @@ def _headline_facts(run: Run, headline: Series, rule: Rule) -> Data:
     if series is None:
         return {}
     points, best = series.points, find_best(series, rule)
+    changes = [value - before for before, value in pairwise(series.values)]
     dataset, name = split_dataset(series.name)
     others = [(split_dataset(other.name), other) for other in run.series if other.mode == series.mode]
     sets = [
@@ -116,7 +117,7 @@ def _headline_facts(run: Run, headline: Series, rule: Rule) -> Data:
             "first": {"value": points[0][1], "iteration": points[0][0]},
             "last": {"value": points[-1][1], "iteration": points[-1][0]},
             "count": len(points),
-            "step": abs(points[-1][1] - points[-2][1]) if len(points) >= _MIN_VALIDATIONS else 0,
+            "step": abs(changes[-1]) if changes and min(changes) < 0 < max(changes) else 0,
         },
         "sets": sets if dataset and len(sets) > 1 else [],
     }

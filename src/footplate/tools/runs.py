@@ -324,7 +324,7 @@ def _series(lines: Sequence[LogLine]) -> list[Series]:
                 continue
             if line["mode"] != "train" and (name in _TIMES or is_undefined(name, value)):
                 continue
-            key = "test" if name.startswith("test/") else line["mode"], name
+            key = "test" if label.startswith("test/") else line["mode"], name
             if _is_number(value):
                 points.setdefault(key, []).append((line["at"], value))
             else:

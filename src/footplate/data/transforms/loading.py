@@ -109,7 +109,8 @@ class LoadImageFromFile(BaseTransform):
         if is_color and self.channel_order == "bgr":
             values = np.ascontiguousarray(values[..., ::-1])
         results["img"] = values.astype(np.float32) if self.to_float32 else values
-        results["img_shape"], results["ori_shape"] = values.shape[:2], (height, width)
+        results["img_shape"] = values.shape[:2]
+        results["ori_shape"] = (height, width)
         return results
 
 

@@ -52,9 +52,10 @@ class Compose:
     """
 
     def __init__(self, transforms: Sequence[Transform | Mapping[str, Any]] | Transform | None) -> None:
-        several = transforms if isinstance(transforms, Sequence) else [transforms] if transforms else []
+        if not isinstance(transforms, Sequence):
+            transforms = [transforms] if transforms else []
         self.transforms: list[Transform] = []
-        for index, transform in enumerate(several):
+        for index, transform in enumerate(transforms):
             built = TRANSFORMS.build_nested(transform, f"[{index}]")
             if not callable(built):
                 message = "a transform must be a function or a dict with a 'type' key"
@@ -155,5 +156,6 @@ def check_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
 
 def set_image(results: Sample, image: NDArray[Any]) -> Sample:
     """Sets `img` and `img_shape` of a sample, and returns the sample."""
-    results["img"], results["img_shape"] = image, image.shape[:2]
+    results["img"] = image
+    results["img_shape"] = image.shape[:2]
     return results

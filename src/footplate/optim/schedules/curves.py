@@ -266,7 +266,9 @@ class Cycle(Curve):
             total: The length of the cycle in epochs or iterations.
             values: The initial value, the peak, and the final value.
         """
-        (first, peak, last), rise, position = values, self.pct_start * total, min(position, total - 1)
+        first, peak, last = values
+        rise = self.pct_start * total
+        position = min(position, total - 1)
         ends: list[float] = [rise - 1, 2 * rise - 2, total - 1] if self.three_phase else [rise - 1, total - 1]
         targets = [first, peak, first, last] if self.three_phase else [first, peak, last]
         index = next((index for index, end in enumerate(ends) if position <= end), len(ends) - 1)

@@ -203,7 +203,8 @@ def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None], sources
                 key="total_steps",
                 notes=[f"Set total_steps={total}."],
             )
-        if problem := _problem_of(schedule, total, is_last=schedule is last[schedule.param_name]):
+        problem = _problem_of(schedule, total, is_last=schedule is last[schedule.param_name])
+        if problem is not None:
             key, text = problem
             origin = origin_of(sources[schedule], key)
             place = f"{origin}: " if origin else ""
@@ -211,8 +212,9 @@ def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None], sources
 
 
 def _problem_of(schedule: ParamSchedule, total: int, *, is_last: bool) -> tuple[str, str] | None:
-    """Returns why a schedule does not fit a training run that ends at `total`, after the key that causes it."""
-    begin, curve = schedule.begin, schedule.curve
+    """Returns the key that does not fit a training run that ends at `total`, and a description, or None."""
+    begin = schedule.begin
+    curve = schedule.curve
     length = None if isinstance(schedule, TorchSchedule) else curve.length()
     end = schedule.end if length is None else begin + length
     training_end = f"the end of training at {total}"

@@ -171,7 +171,8 @@ class ParamSchedule:
         Base values are read from `initial_<field>` in the groups, which may come from a checkpoint. After rewinding all
         schedules of an optimizer, call `start` on each of them in order.
         """
-        self.last_step = self._global_step = -1
+        self.last_step = -1
+        self._global_step = -1
         self._add_groups()
         for index, group in enumerate(self.optimizer.param_groups):
             self.base_values[index] = group.setdefault(self._initial, self.base_values[index])
@@ -222,14 +223,7 @@ class ParamSchedule:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the type, settings, position, base values and current values as plain data."""
-        plain = (
-            int,
-            float,
-            str,
-            list,
-            tuple,
-            NoneType,
-        )  # other settings cannot be saved
+        plain = (int, float, str, list, tuple, NoneType)  # other settings cannot be saved
         settings = {name: value for name, value in vars(self.curve).items() if isinstance(value, plain)}
         return {
             "type": type(self).__name__,
@@ -291,6 +285,8 @@ def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[Par
     for schedule in itertools.chain.from_iterable(schedules_by_optimizer(schedules).values()):
         if schedule.takes_metrics:
             steps.by_metrics.append(schedule)
+        elif schedule.by_epoch:
+            steps.by_epoch.append(schedule.step)
         else:
-            (steps.by_epoch if schedule.by_epoch else steps.by_iter).append(schedule.step)
+            steps.by_iter.append(schedule.step)
     return steps

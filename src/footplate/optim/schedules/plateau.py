@@ -93,7 +93,8 @@ class ReduceOnPlateau(MetricSchedule):
         check_count("cooldown", cooldown, least=0)
         check_number("threshold", threshold, least=0)
         check_number("eps", eps, least=0)
-        self.monitor, self.rule = monitor, rule
+        self.monitor = monitor
+        self.rule = rule
         self.factor = factor
         self.patience = patience
         self.cooldown = cooldown

@@ -62,9 +62,12 @@ class TorchSchedule(MetricSchedule):
         self.takes_metrics = isinstance(scheduler, ReduceLROnPlateau)  # type: ignore[misc]
         self.scheduler: Any = scheduler
         self.monitor = monitor
-        self.param_name, self._key = "lr", "lr"
+        self.param_name = "lr"
+        self._key = "lr"
         self.curve: Any = None
-        self.begin, self.end, self.last_step = 0, getattr(scheduler, "total_steps", ENDLESS), -1  # of a OneCycleLR
+        self.begin = 0
+        self.end = getattr(scheduler, "total_steps", ENDLESS)  # OneCycleLR has `total_steps`
+        self.last_step = -1
         # torch would warn if gradient accumulation delays the optimizer's first step.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         self._first = copy.deepcopy(scheduler.state_dict()), self.get_last_value()
@@ -103,7 +106,8 @@ class TorchSchedule(MetricSchedule):
         saved = state_dict["state"]
         new = self.scheduler.state_dict()
         name = type(self.scheduler).__name__
-        if (steps := saved.get("total_steps", self.end)) < self.end:
+        steps = saved.get("total_steps", self.end)
+        if steps < self.end:
             raise ArgumentError(
                 f"the {name} in the checkpoint has {steps} steps, but the new one has {self.end}",
                 key="resume_settings",

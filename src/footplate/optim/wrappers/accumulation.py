@@ -68,7 +68,8 @@ class Accumulation:
         """
         count = self._accumulative_counts
         if self._losses_per_iteration is None:
-            self._inner_count = self._count_before = init_counts
+            self._inner_count = init_counts
+            self._count_before = init_counts
         self._expect_losses(max_counts - init_counts)
         if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.info(
@@ -108,7 +109,8 @@ class Accumulation:
         warning and also returns an empty tuple.
         """
         counts = state.get("loss_counts", (0, None))
-        self._inner_count, self._losses_per_iteration = index(counts[0]), counts[1] and index(counts[1])
+        self._inner_count = index(counts[0])
+        self._losses_per_iteration = counts[1] and index(counts[1])
         gradients = state.get("accumulated_gradients")
         count = state.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints
         if gradients is not None and count != self._accumulative_counts:

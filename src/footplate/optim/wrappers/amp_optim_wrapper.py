@@ -82,7 +82,8 @@ class AmpOptimWrapper(OptimWrapper):
         scaler.update(self._fixed_scale)
 
     def _allows_step(self, norm: Tensor | None) -> bool:
-        guard, scaler = self._guard, self.loss_scaler
+        guard = self._guard
+        scaler = self.loss_scaler
         if guard is None or not scaler.is_enabled():
             return super()._allows_step(norm)
         if guard.policy == "skip" or (self._fixed_scale is None and scaler.get_scale() > 1):

@@ -39,7 +39,8 @@ class GradientClipper:
     """
 
     def __init__(self, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
-        self._function, self._settings = function, settings
+        self._function = function
+        self._settings = settings
         self.gives_norm = function is clip_grad_norm_
 
     @torch.no_grad()
@@ -153,7 +154,8 @@ class GradientGuard:
             return True
         flag = _nonfinite_flag(gradients, self._cpu_flag)
         if not flag.is_cpu and self.policy == "skip" and can_skip_on_device(optimizer):
-            optimizer.grad_scale, optimizer.found_inf = None, flag  # type: ignore[attr-defined]
+            optimizer.grad_scale = None  # type: ignore[attr-defined]
+            optimizer.found_inf = flag  # type: ignore[attr-defined]
             self._skipped = flag if self._skipped is None else self._skipped + flag
             return True
         if not flag.item():
@@ -171,9 +173,11 @@ class GradientGuard:
 
     def warn_of_skipped(self, iteration: int) -> None:
         """Logs how many steps the optimizer has skipped on the device since the last call. Waits for the device."""
-        skipped = self._skipped
+        if self._skipped is None:
+            return
+        count = int(self._skipped.item())
         self._skipped = None
-        if skipped is not None and (count := int(skipped.item())):
+        if count:
             self.count += count
             times = pluralize(self.count, "time")
             steps = pluralize(count, "step")

@@ -137,7 +137,10 @@ class OptimWrapper(Accumulation):
                 notes=["Check for detached tensors, torch.no_grad() and frozen parameters in the model."],
             )
         if self.isolated:
-            self._backward_own_parameters(loss, **kwargs)
+            parameters = [parameter for parameter in self._parameters() if parameter.requires_grad]
+            loss.backward(inputs=parameters, **kwargs)  # type: ignore[no-untyped-call]
+            if self.prepare_backward is not None and self.should_sync():
+                average_gradients(parameters)
         else:
             if self.prepare_backward is not None:
                 loss = self.prepare_backward(loss, self.should_sync())
@@ -155,12 +158,6 @@ class OptimWrapper(Accumulation):
                 average_gradients(unfrozen)
         self._inner_count += 1
         self._ran_backward = True
-
-    def _backward_own_parameters(self, loss: Tensor, **kwargs: Any) -> None:
-        parameters = [parameter for parameter in self._parameters() if parameter.requires_grad]
-        loss.backward(inputs=parameters, **kwargs)  # type: ignore[no-untyped-call]
-        if self.prepare_backward is not None and self.should_sync():
-            average_gradients(parameters)
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.

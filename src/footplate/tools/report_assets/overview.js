@@ -21,7 +21,7 @@ const costText = (run) => [
 
 /** The difference between two values of the headline metric, after rounding them as the page does. */
 const differenceOf = (value, other) => asShown(asShown(value, leader.metric.value) - asShown(other, leader.metric.value), leader.metric.value);
-/** Whether a difference is smaller than the change between the last two validations of a run. */
+/** Whether a difference is smaller than the change between the last two validations of a run that rises and falls. */
 const isNoise = (difference, ...metrics) => Math.abs(difference) < Math.max(...metrics.map(({ step }) => step));
 const stepName = headline?.mode === "train" ? "log line" : "validation";
 const noiseText = `within the noise of the ${stepName}s`;
