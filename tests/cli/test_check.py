@@ -64,11 +64,11 @@ MISTAKES = [
     Mistake(_SEED, "load_from = 'nowhere.pth'", "nowhere.pth", "load_from"),
     Mistake("logger=dict(interval=2)", "loger=dict(interval=2)", "has no 'type' key", "default_hooks.loger", "logger"),
     Mistake(_SEED, 'launcher = "pytorh"', "launcher must be one of none, pytorch, slurm, mpi", "launcher", "pytorch"),
-    Mistake(_TRAIN_DATA, 'dataset="Points"', "'dataset' must be an object, or a dict", "train_dataloader.dataset"),
+    Mistake(_TRAIN_DATA, 'dataset="Points"', "'dataset' must be a dataset, or a dict", "train_dataloader.dataset"),
     Mistake(
         "    batch_size=4,",
         "    batch_size=64, drop_last=True,",
-        "the dataset is smaller than one batch (16 < 64), and drop_last drops incomplete batches",
+        "the dataset has too few samples for one batch per process (dataset size 16, batch size 64), and drop_last",
         "train_dataloader.drop_last",
     ),
     Mistake("size=8)", "size=0)", "the dataset 'Points' is empty", "val_dataloader.dataset"),

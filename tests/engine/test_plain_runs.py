@@ -434,7 +434,7 @@ def test_history_is_a_table_and_a_plot(tmp_path: Path) -> None:
     assert page.count("<td>") == 5 * (len(lines) - 1)
     picture = history.plot()
     assert picture.width > picture.height > 300
-    with pytest.raises(FootplateError, match="no rows"):
+    with pytest.raises(FootplateError, match="no values to plot"):
         History(nn.Linear(1, 1)).plot()
 
 

@@ -126,7 +126,7 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
     if path.endswith(SAFETENSORS_SUFFIX):
         raise CheckpointError(
             f"'{path}' is a safetensors file, which contains weights but no digest",
-            notes=["Pass a checkpoint: a .pth file or a .sharded folder."],
+            notes=[f"Pass a checkpoint: a {', '.join(SUFFIXES)} file or a .sharded folder."],
         )
     with naming_checkpoint(path):
         try:
@@ -165,7 +165,7 @@ def naming_checkpoint(path: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         if is_sharded_path(path) and storage.exists(path):
-            raise CheckpointError(f"the save to '{path}' did not finish: {STATE} is missing") from None
+            raise CheckpointError(f"checkpoint '{path}' is incomplete: {STATE} is missing") from None
         raise CheckpointError(f"checkpoint '{path}' does not exist", notes=storage.missing_path_notes(path)) from error
     except IsADirectoryError as error:
         files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]
@@ -175,11 +175,12 @@ def naming_checkpoint(path: str) -> Iterator[None]:
         raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:_MAX_REASON]
-        raise CheckpointError(f"cannot use checkpoint '{path}': {type(error).__name__}: {reason}") from error
+        message = f"cannot use checkpoint '{path}': {type(error).__name__}: {reason}".rstrip(": ")
+        raise CheckpointError(message) from error
 
 
 def opaque_names(content: Any) -> list[str]:
-    """Returns the sorted names of the classes that unpickling replaced with placeholders."""
+    """Returns the sorted names of the classes and functions that unpickling replaced with placeholders."""
     return sorted({entry.name for entry in walk(content) if isinstance(entry, OpaqueObject)})
 
 
@@ -212,7 +213,11 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
             weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
             return weights
     description = ", ".join(map(str, list(mapping)[:_MAX_KEYS])) if mapping else type(content).__name__
-    raise CheckpointError(f"'{source}' has no weights", found=description)
+    raise CheckpointError(
+        f"no weights were found in '{source}'",
+        found=description,
+        notes=[f"Weights must be at the top level or under one of the keys {', '.join(_WEIGHT_KEYS)}."],
+    )
 
 
 def rename_keys(
@@ -239,11 +244,17 @@ def rename_keys(
     for old, value in weights.items():
         new = rename(old)
         if new in renamed:
-            raise CheckpointError(f"two keys in '{source}' are both renamed to '{new}'", key="revise_keys")
+            raise CheckpointError(
+                f"two keys in '{source}' have the same name '{new}' after renaming", key="revise_keys"
+            )
         if new is not None:
             renamed[new] = value
     if start and not renamed:
-        raise CheckpointError(f"no key in '{source}' starts with '{start}'", found=list(weights)[:_MAX_KEYS])
+        raise CheckpointError(
+            f"no key in '{source}' starts with '{start}'",
+            found=list(weights)[:_MAX_KEYS],
+            notes=["`prefix` is compared with the keys after `revise_keys` has renamed them."],
+        )
     metadata = {}
     for layer, version in getattr(weights, "_metadata", {}).items():  # layer names have no trailing dot
         new = rename(f"{layer}." if layer else "")

@@ -79,8 +79,8 @@ def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] |
     """Loads the newest intact checkpoint of a run; see `find_latest`. Reads the file only once.
 
     Returns:
-        The path and the content on the CPU, or None if there is no checkpoint. For a trusted file or a sharded
-        checkpoint, the content is None, because each rank must load such a checkpoint itself.
+        The path and the content on the CPU, or None if the run has no checkpoint to resume from. For a trusted file or
+        a sharded checkpoint, the content is None, because each rank must load such a checkpoint itself.
 
     Raises:
         CheckpointError: See `find_latest`.

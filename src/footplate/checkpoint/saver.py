@@ -43,7 +43,7 @@ class AfterSave:
 
     Attributes:
         home: The folder whose `last_checkpoint` is updated, or None.
-        on_committed: Called if the checkpoint was saved, for example to remove older checkpoints.
+        on_committed: Called if the checkpoint was saved and `home` was updated. For example, removes older checkpoints.
         on_failed: Called if the checkpoint was not saved.
     """
 
@@ -123,7 +123,7 @@ def check_space(folder: str, needed: int) -> None:
     storage.clean_stale(folder)
     free = storage.free_space(folder)
     if free is not None and free < needed:
-        raise OSError(f"the file needs {format_bytes(needed)}, but only {format_bytes(free)} is available")
+        raise OSError(f"it needs {format_bytes(needed)}, but only {format_bytes(free)} is available")
 
 
 def write_file(state: Mapping[str, Any], path: str) -> Digest:
@@ -253,8 +253,8 @@ class BackgroundSaver:
     def complete(self) -> None:
         """Calls `wait` if a save has finished. Otherwise, does nothing.
 
-        With several ranks, the next `save` or `wait` handles errors instead, so that all ranks raise them together
-        (decision 037). With `on_error="stop"`, it also runs the callbacks, because they may fail.
+        With several ranks, leaves errors to the next `save` or `wait`, so that all ranks raise them together
+        (decision 037). With `on_error="stop"`, also leaves the callbacks to it, because they may fail.
         """
         save = self._in_progress
         if save is None or not save.has_ended:
@@ -275,7 +275,7 @@ class BackgroundSaver:
             self._end(save)
 
     def refuse(self, error: Exception, after: AfterSave) -> None:
-        """Records that a save was not attempted because the state is invalid."""
+        """Logs why a save was not attempted, records the failure and calls `on_failed`."""
         _logger.error("%s", error)
         self.failure = first_line(error)
         after.on_failed()
@@ -283,8 +283,8 @@ class BackgroundSaver:
     def _log_failure(self, save: _Save) -> None:
         failure = "saved, but updating its folder failed" if save.is_saved else "not saved"
         path = save.path if save.is_saved else self.last
-        last = f"The last checkpoint is '{path}'." if path else "This run has no checkpoint yet."
-        _logger.error("The checkpoint was %s: %s. %s", failure, save.error, last)
+        last = f"The last checkpoint is '{path}'." if path else "This run has no checkpoint to resume from yet."
+        _logger.error("The checkpoint was %s: %s\n  %s", failure, save.error, last)
 
     def _end(self, save: _Save) -> None:
         """Records the outcome of a save. Raises its error, if any, unless `on_error` is "warn"."""

@@ -38,7 +38,7 @@ def to_serializable(value: Any) -> Any:
     try:
         return rebuild(value, _convert)
     except RecursionError as error:
-        raise CheckpointError("the state contains a circular reference, which cannot be saved") from error
+        raise CheckpointError("the state contains a circular reference or is nested too deeply") from error
 
 
 def walk(value: Any) -> Iterator[Any]:
@@ -135,7 +135,7 @@ def _convert(path: str, value: Any) -> Any:
         found=value,
         notes=[
             "A state may contain dense tensors, numbers, strings, bytes, lists, tuples and dicts.",
-            "Quantized tensors and tensors on the meta device are not supported.",
+            "Tensor subclasses, quantized tensors and tensors on the meta device are not supported.",
         ],
     )
 

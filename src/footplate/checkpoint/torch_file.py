@@ -81,7 +81,7 @@ def _check_archive(stream: IO[bytes], digest: Digest, *, is_verified: bool) -> b
 
     Raises:
         CheckpointDamagedError: The file is neither an archive nor a pickle, or is truncated or corrupted.
-        CheckpointError: The archive was not written by `torch.save`.
+        CheckpointError: The archive was not written by `torch.save`, or contains a TorchScript program.
     """
     size = stream.seek(0, 2)
     stream.seek(0)

@@ -191,7 +191,7 @@ def check_same_parameters(model: nn.Module) -> None:
     compare_with_main(
         described,
         "the parameters on %s differ from the parameters on rank 0",
-        "a config, a dataset or a branch in the code differs between ranks",
+        "Use the same config, dataset and code path on all ranks.",
     )
 
 

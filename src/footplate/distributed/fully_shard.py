@@ -144,8 +144,9 @@ def _device_meshes(device: str, mesh: Sequence[int] | None, tensor_parallel: int
     world = get_world_size()
     sizes = {"shard": world // tensor_parallel} if mesh is None else {"replicate": mesh[0], "shard": mesh[1]}
     if math.prod(sizes.values()) * tensor_parallel != world:
+        given = "" if mesh is None else f"mesh={mesh} with "
         raise ArgumentError(
-            f"mesh={mesh} with tensor_parallel={tensor_parallel} does not match the number of processes, {world}",
+            f"{given}tensor_parallel={tensor_parallel} does not match the number of processes, {world}",
             key="tensor_parallel" if mesh is None else "mesh",
             found=tensor_parallel if mesh is None else mesh,
             notes=["Replicas times shards times tensor_parallel must equal the number of processes."],
@@ -179,7 +180,7 @@ def parse_tensor_parallel(value: Any) -> tuple[int, Mapping[str, str] | None]:
     check_keys("tensor_parallel", cfg, ("size", "plan"), prefix="")
     plan = cfg.get("plan")
     if plan is not None and (not isinstance(plan, Mapping) or not plan):
-        raise ArgumentError("plan must be a dict that maps module patterns to styles", key="plan", found=plan)
+        raise ArgumentError("plan must be a non-empty dict that maps module patterns to styles", key="plan", found=plan)
     return check_count("size", cfg.get("size"), key="size"), plan
 
 

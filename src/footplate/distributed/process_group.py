@@ -32,7 +32,7 @@ _FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral port range
 
 
 class _Variables(NamedTuple):
-    """The environment variables set by a launcher. If a field lists several, uses the first one that is set."""
+    """The environment variables set by a launcher. If a field lists several, the first one that is set is used."""
 
     starters: str  # the programs that set the variables
     ranks: tuple[str, ...]
@@ -89,7 +89,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
 
     Raises:
         ArgumentError: The launcher is unknown or did not start this process, or a setting is invalid.
-        RankError: The ranks could not connect.
+        RankError: The ranks could not connect, or the backend is invalid.
     """
     settings = check_dist_cfg(dist_cfg or {})
     launcher = active_launcher(launcher)
@@ -110,11 +110,12 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
         atexit.register(_leave)
     except (RuntimeError, ValueError) as error:
         raise RankError(
-            f"rank {info.rank} of {info.world_size} on {socket.gethostname()} could not connect to rank 0 "
-            f"at {info.address}:{info.port}",
+            f"rank {info.rank} of {info.world_size} on {socket.gethostname()} could not initialize the "
+            f"process group at {info.address}:{info.port}",
             notes=[
                 first_line(error),
-                "Check that the address belongs to rank 0, and that its port is free and reachable.",
+                "Check that all processes have started, that the address belongs to rank 0, and that its port is free "
+                "and reachable.",
             ],
         ) from error
     return True

@@ -96,7 +96,7 @@ class BaseTrainLoop(BaseLoop):
             within the limit. You can resume the run later.
 
     Raises:
-        ArgumentError: A number is not positive.
+        ArgumentError: A number is out of range.
     """
 
     by_epoch = True
@@ -380,7 +380,7 @@ class BaseTrainLoop(BaseLoop):
             batches_before = self._data_position.batches_before(self._iter)
             if self.by_epoch and self._iter != batches_before:
                 message = (
-                    "The iteration is now %d instead of %d, because iterations count batches of the new size. "
+                    "The iteration is now %d instead of %d, because the batch size or the epoch length has changed. "
                     "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not."
                 )
                 _logger.warning(message, batches_before, self._iter)
@@ -395,9 +395,10 @@ def check_has_batches(loader: Any) -> None:
     if not samples or not getattr(loader, "drop_last", False):
         raise DataError("the training loader has no batches")
     raise DataError(
-        f"the dataset is smaller than one batch ({samples} < {loader.batch_size}), "
-        "and drop_last drops incomplete batches",
+        f"the dataset has too few samples for one batch per process (dataset size {samples}, batch size "
+        f"{loader.batch_size}), and drop_last drops incomplete batches",
         key="drop_last",
+        notes=["Reduce the batch size, or set drop_last=False."],
     )
 
 

@@ -38,7 +38,7 @@ class MeanLosses:
                 self._sums[name] = self._sums.get(name, 0) + value * count
 
     def result(self) -> dict[str, float]:
-        """Returns the means over all processes."""
+        """Returns the means over all processes. Raises a DataError if no batch was added."""
         parts = gather_objects(({name: float(value) for name, value in self._sums.items()}, self._count))
         samples = sum(count for _, count in parts)
         if not samples:
@@ -178,7 +178,7 @@ class _EvaluationLoop(BaseLoop):
             raise ArgumentError(
                 f"a metric has the same name as the loss '{same[0]}'",
                 key=self.evaluator.key,
-                notes=[f"Rename the metric, or set {self.mode}_cfg={{}} to omit the loss."],
+                notes=[f"Rename the metric, or set {self.mode}_cfg=dict(loss=False) to omit the loss."],
             )
         return {**losses, **metrics}
 
@@ -227,7 +227,8 @@ def naming_samples(dataloader: Any, key: str, idx: int) -> Iterator[None]:
     except FootplateError:
         raise
     except Exception as error:
-        if samples := DataPosition(dataloader).describe_samples(idx, by_epoch=True):
+        if DataPosition(dataloader).is_planned:
+            samples = dataloader.describe_samples(*divmod(idx, len(dataloader)))
             add_note(error, f"Batch {idx + 1} of {key} contains samples {samples}.")
         raise
 
@@ -245,7 +246,7 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
         raise ArgumentError(
             f"the model '{type(inner).__name__}' has no val_loss",
             key="val_cfg.loss",
-            notes=["Derive it from BaseModel."],
+            notes=["Derive it from BaseModel, or remove `loss=True`."],
         )
     losses: Mapping[str, Any] = inner.val_loss(data_batch)
     return losses

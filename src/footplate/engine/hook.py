@@ -318,7 +318,7 @@ class FunctionHook(Hook):
 
 
 def similar_event(name: str) -> str | None:
-    """Translates an event name from another engine, e.g. "on_train_epoch_end", or returns the most similar event."""
+    """Translates another engine's event name, or returns the most similar event, or None if no event is similar."""
     if name in ("on_after_backward", "on_before_optimizer_step"):  # Lightning's; such hooks would slow down each step
         return "optimizer.register_step_pre_hook"
     for end, when in (("_start", "before_"), ("_begin", "before_"), ("_end", "after_")):

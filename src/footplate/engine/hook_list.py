@@ -86,7 +86,7 @@ class HookList(Sequence[Hook]):
         if hook.swaps_weights and swapping is not None:  # both would restore in the same order, leaving wrong weights
             raise ArgumentError(
                 f"{type(hook).__name__} and {type(swapping.hook).__name__} both swap the model's weights for "
-                "validation. A run may have only one such hook",
+                "validation, but a run may have only one such hook",
                 notes=[f"The other hook is {swapping.key}. Remove one of them."],
             )
         if priority is not None:

@@ -42,7 +42,7 @@ class NonFiniteHook(Hook):
             the number of iterations between checks.
 
     Raises:
-        ArgumentError: A key or value is unknown.
+        ArgumentError: A key is unknown, or a value is invalid.
     """
 
     priority = "LOW"  # before checkpoints
@@ -124,8 +124,8 @@ class NonFiniteHook(Hook):
             if scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
                 self._has_warned_of_scale = True
                 _logger.warning(
-                    "The loss scale has dropped to %g, but gradients are still non-finite. Steps with non-finite "
-                    "gradients are skipped. To stop at the next one, set on_nonfinite=dict(grad='stop').",
+                    "The loss scale has dropped to %g, because gradients have often been non-finite. Steps with "
+                    "non-finite gradients are skipped. To stop at the next one, set on_nonfinite=dict(grad='stop').",
                     scaler.get_scale(),
                 )
                 return
@@ -193,10 +193,10 @@ def _loss_error(runner: "Runner", iteration: int, key: str, window: int, keys: S
             nonfinite.append(name.removeprefix("train/"))
     loss = "loss" if key == "train/loss" else f"loss '{key.removeprefix('train/')}'"
     which = f" ({', '.join(nonfinite)})" if nonfinite else ""
-    before = f"Before that, the loss was {losses[index - 1]:g}." if index else "It was non-finite from the start."
+    before = f"Before that, the loss was {losses[index - 1]:g}." if index else "No earlier loss was recorded."
     advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if runner.nonfinite.loss == "stop" else []
     return NonFiniteError(
-        f"the {loss} has been {losses[index]:g} since iteration {first}{which}",
+        f"the {loss} was {losses[index]:g} in iteration {first}{which}",
         iteration=first,
         # In one note, because the command shows only a few.
         notes=[" ".join([before, *runner.train_loop.describe_samples(first - 1)]), _last_good(runner), *advice],

@@ -115,7 +115,7 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
     except ArgumentError:
         raise  # Do not suggest --no-preflight for a wrong setting: the run would fail later anyway.
     except Exception:
-        _logger.error("Preflight: the run would have failed. To skip the check, use --no-preflight (preflight=False).")
+        _logger.error("Preflight: the check failed. To skip it, use --no-preflight (preflight=False).")
         raise
     finally:
         for mapping, content in records:
@@ -231,9 +231,8 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
         except Exception as error:  # some metrics need more than one batch, but a missing file stays missing
             if isinstance(error.__cause__, FileNotFoundError):
                 raise
-            _logger.warning(
-                "Preflight: computing the metrics on a single batch failed: %s: %s", type(error).__name__, error
-            )
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            _logger.warning("Preflight: computing the metrics on a single batch failed: %s", reason)
             return []
     names = [*(name for name in losses if "loss" in name), *metrics]
     return list(chosen.named(dict.fromkeys(names, 0.0)))

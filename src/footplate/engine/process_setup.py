@@ -51,7 +51,8 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
         launcher: "none", "pytorch", "slurm" or "mpi".
 
     Raises:
-        ArgumentError: A key or value is unknown.
+        ArgumentError: A key is unknown, or a value is invalid.
+        RankError: The ranks could not connect.
     """
     global _benchmarks
     check_environment(env_cfg)
@@ -83,7 +84,7 @@ def check_environment(env_cfg: Mapping[str, Any]) -> None:
     """Checks `env_cfg` for unknown keys and invalid values; see `prepare`.
 
     Raises:
-        ArgumentError: A key or value is unknown.
+        ArgumentError: A key is unknown, or a value is invalid.
     """
     check_keys("env_cfg", env_cfg, ENVIRONMENT_KEYS)
     settings = {key: value for key, value in env_cfg.items() if value is not None}
@@ -108,7 +109,7 @@ def check_randomness(randomness: Mapping[str, Any]) -> None:
     """Checks `randomness` for unknown keys and invalid values; see `seed_everything`.
 
     Raises:
-        ArgumentError: A key or value is unknown.
+        ArgumentError: A key is unknown, or a value is invalid.
     """
     check_keys("randomness", randomness, RANDOMNESS_KEYS)
     for key in ("deterministic", "diff_rank_seed"):

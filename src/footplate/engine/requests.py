@@ -239,7 +239,7 @@ def handle_requests(runner: "Runner") -> None:
         error = Interrupted(agreed.signal)
         advice = f"Resume to continue from there: {runner.resume_plan.option}."
         if runner.saver.failure is not None:
-            advice = f"The run was NOT saved. The last checkpoint is {runner.saver.last}."
+            advice = f"The run was NOT saved. The last checkpoint: {runner.saver.last or 'none'}."
         _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)
         raise error
 
@@ -279,5 +279,5 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
         option = "resume=True" if runner.is_plain else runner.resume_plan.option
         note = f"saved after iteration {runner.iter}: {path}. Fix the data and resume with {option}."
     else:
-        note = f"NOT saved after iteration {runner.iter}: {failure}. The last checkpoint is {saver.last}."
+        note = f"NOT saved after iteration {runner.iter}: {failure}. The last checkpoint: {saver.last or 'none'}."
     add_note(error, f"The run was {note}")

@@ -63,7 +63,7 @@ def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Co
     with located_in(cfg):
         for name in ("model", "work_dir"):
             if cfg.get(name) is None:
-                raise ArgumentError(f"the config has no '{name}'", key=name)
+                raise ArgumentError(f"the config must set '{name}'", key=name)
     return cfg
 
 

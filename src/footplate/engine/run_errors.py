@@ -40,7 +40,7 @@ def refusing_exits() -> Iterator[None]:
 def _exit_error(error: SystemExit) -> ExitError:
     line = innermost_user_line(traceback.walk_tb(error.__traceback__))
     return ExitError(
-        f"user code raised SystemExit({error.code!r}) at {line} before the run was complete",
+        f"SystemExit({error.code!r}) was raised at {line} before the run was complete",
         notes=["Raise an error instead, or set `runner.train_loop.stop_training = True` in a hook."],
     )
 

@@ -82,7 +82,7 @@ class History(Sequence[Row]):
         """Plots losses, metrics and learning rates against iterations. Notebooks display the returned image.
 
         Raises:
-            DataError: There are no rows yet.
+            DataError: There are no values yet.
         """
         panels: dict[str, list[PlottedCurve]] = {}
         for name in self._names():
@@ -91,7 +91,7 @@ class History(Sequence[Row]):
             title = "loss" if "loss" in name else panel_title(name.removeprefix("val/"), points, trains=trains)
             panels.setdefault(title, []).append(PlottedCurve(name, points))
         if not panels:
-            raise DataError("the history has no rows to plot")
+            raise DataError("the history has no values to plot")
         order = sorted(panels, key=lambda title: (title != "loss", title == "learning rate"))
         return plot([Panel(title, panels[title]) for title in order], "iteration")
 

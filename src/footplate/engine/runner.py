@@ -394,7 +394,7 @@ class Runner:
         returns predictions only for the batches that it reads. A rank without samples for the last batch repeats one.
 
         Args:
-            dataloader: The loader, or its config dict. Defaults to the test loader.
+            dataloader: The loader, or its config dict. Defaults to the test loader. Required if there is no test loop.
         """
         loader = self.test_dataloader if dataloader is None else self.build_dataloader(dataloader, self.seed)
         if loader is None:
@@ -510,14 +510,14 @@ class Runner:
             value: A number or a tensor with one element.
 
         Raises:
-            ArgumentError: The method is called in a validation step, which would log the value of a single batch.
+            ArgumentError: The method is called in a validation or test step, so the value belongs to a single batch.
 
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
         if self.phases and self.phases[-1] != "train" and not self.events:
             raise ArgumentError(
-                "runner.log cannot be called in a validation step",
+                "runner.log cannot be called in a validation or test step",
                 key=name,
                 notes=["Return a dict of numbers from validation_step: they are averaged over all samples."],
             )
@@ -590,6 +590,7 @@ class Runner:
 
         Raises:
             ArgumentError: The run has no best or last checkpoint.
+            CheckpointError: The checkpoint cannot be loaded, or `strict` is set and it does not match the model.
         """
         path: str | None = filename
         if filename == "best":
@@ -597,7 +598,7 @@ class Runner:
         elif filename == "last":
             path = find_latest(self.folder.home)
         if path is None:
-            raise ArgumentError(f"there is no last checkpoint in '{self.folder.home}'", found="last")
+            raise ArgumentError(f"there is no intact checkpoint of a run in '{self.folder.home}'", found="last")
         return self.checkpoints.load(self, path, map_location, strict=strict, revise_keys=revise_keys)
 
     def resume(

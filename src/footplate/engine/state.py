@@ -154,7 +154,7 @@ def restore(
     has_averages = isinstance(checkpoint.get("ema_state_dict"), Mapping)
     if has_averages and not any(hook.swaps_weights for hook in runner.hooks):
         raise CheckpointError(
-            "the checkpoint contains averaged weights, but the config has no EMAHook or schedule-free optimizer",
+            "the checkpoint contains averaged weights, but the run has no EMAHook or schedule-free optimizer",
             notes=["Add the hook or optimizer that the original run used.", WEIGHTS_ALONE],
         )
     _warn_of_changes(part_of(checkpoint, "meta", "hparams"), runner.sections["hparams"] or {})

@@ -56,7 +56,7 @@ class AveragedWeightsHook(Hook):
         training = checkpoint[TRAINING_STATE]
         if missing := [name for name in average if f"module.{name}" not in training]:
             raise CheckpointError(
-                f"the '{TRAINING_STATE}' in the checkpoint is missing some of the model's weights", found=missing[0]
+                f"the '{TRAINING_STATE}' in the checkpoint lacks some of the model's weights, such as '{missing[0]}'"
             )
         checkpoint["state_dict"] = _with_values(average, {name: training[f"module.{name}"] for name in average})
 
@@ -102,7 +102,7 @@ class EMAHook(AveragedWeightsHook):
         for name, value in begins.items():
             check_count(name, value, least=0)
         if sum(map(bool, begins.values())) > 1:
-            raise ArgumentError(f"only one of {', '.join(begins)} may be set", key="begin_iter", found=begin_iter)
+            raise ArgumentError(f"only one of {', '.join(begins)} may be set", key="begin_iter", found=begins)
         self.strict_load = strict_load
         self.begin_iter = begin_iter or start_iters
         self.begin_epoch = begin_epoch

@@ -141,8 +141,8 @@ class CheckpointHook(Hook):
         """Switches to counting iterations if training is iteration-based."""
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
-                "CheckpointHook counts epochs, but training counts iterations, so a checkpoint is saved only at the "
-                "end. To save at intervals, set default_hooks.checkpoint.by_epoch=False."
+                "CheckpointHook counts epochs, but training counts iterations, so no checkpoints are saved at "
+                "intervals. To save them, set default_hooks.checkpoint.by_epoch=False."
             )
             self.by_epoch = False
             self.interval = -1

@@ -70,7 +70,7 @@ class FreezeHook(Hook):
         trainable = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
         self._frozen = [parameter for name, parameter in trainable.items() if name in matching]
         if len(self._frozen) == len(trainable):
-            raise ArgumentError("all parameters would be frozen", key="patterns", found=self.patterns)
+            raise ArgumentError("no trainable parameters would be left", key="patterns", found=self.patterns)
         if getattr(runner.model, "find_unused_parameters", None) is False:  # only data-parallel wrappers have it
             raise ArgumentError(
                 "freezing parameters in distributed training requires find_unused_parameters=True",
@@ -93,7 +93,7 @@ class FreezeHook(Hook):
             return
         if self._is_over(runner):
             self._unfreeze()
-            runner.logger.info("Training all parameters from iteration %d on.", runner.iter + 1)
+            runner.logger.info("Training the frozen parameters from iteration %d on.", runner.iter + 1)
         elif self._norms and self._norms[0].training:  # reset at the start of an epoch or after validation
             for module in self._norms:
                 module.eval()

@@ -180,7 +180,7 @@ class LoggerHook(Hook):
         dataset = dataset_of(runner.train_dataloader)
         if skipped := count_skipped(dataset):
             share = f" ({skipped / len(dataset):.0%} of the training data)" if hasattr(dataset, "__len__") else ""
-            text = "%d unreadable samples%s were skipped and replaced with others. See the warnings above."
+            text = "Unreadable samples were skipped and replaced with others: %d%s. See the warnings above."
             runner.logger.error(text, skipped, share)
 
     def after_run(self, runner: Runner) -> None:

@@ -16,6 +16,7 @@ from footplate.data.batches import TARGET_KEYS
 from footplate.distributed.wrappers import ModelWrapper
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
+from footplate.messages import pluralize
 from footplate.models.base_model import BaseModel, parse_losses
 from footplate.models.example_inputs import describe_inputs
 from footplate.models.preprocessor import BaseDataPreprocessor
@@ -279,7 +280,7 @@ class PlainModel(ModelWrapper, BaseModel):
             except TypeError as mismatch:
                 raise ArgumentError(
                     f"the forward method of '{type(self.module).__name__}' does not accept the batch: {mismatch}",
-                    found=list(kwargs) or f"{len(args)} positional arguments",
+                    found=list(kwargs) or pluralize(len(args), "positional argument"),
                     notes=[
                         self._advice,
                         "Pass validation_step=..., a function of (model, batch) that returns the predictions.",

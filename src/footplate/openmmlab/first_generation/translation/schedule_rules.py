@@ -16,6 +16,7 @@ KNOWN_POLICIES = (
     *("fixed", "step", "exp", "poly", "inv", "CosineAnnealing", "FlatCosineAnnealing", "CosineRestart", "cyclic"),
     *("OneCycle", "LinearAnnealing", "YOLOX", "StepFixCosineAnnealing", "CosineAnnealingCooldown"),
 )
+_OLD_NAMES = {"type": "policy", "milestones": "step", "step_size": "step", "end": "warmup_iters"}
 _BY_ITERATION = ("cyclic", "OneCycle")
 _WARMUP = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
 
@@ -67,10 +68,10 @@ def _schedule(draft: Draft, field: str) -> None:
         # In an iteration-based run, MMCV changes this default only for the learning rate.
         by_iter = {"by_epoch": False} if field == "lr" and not draft.by_epoch else {}
         hook = {**by_iter, "type": name, **settings, "priority": priority}
-        draft.append("custom_hooks", with_origins(hook, cfg, {"type": "policy"}))
+        draft.append("custom_hooks", with_origins(hook, cfg, _OLD_NAMES))
     else:
         draft.check_runner()
-        made = [with_origins(entry, cfg) for entry in translate_policy(draft, cfg, field)]
+        made = [with_origins(entry, cfg, _OLD_NAMES) for entry in translate_policy(draft, cfg, field)]
     draft.write("param_scheduler", [*draft.translated.get("param_scheduler", []), *made])
 
 
