@@ -219,12 +219,12 @@ def _escaped(value: str) -> str:
 
 
 def references_in(text: str) -> list[str]:
-    """Returns the key paths, such as `a.b`, of all `{{ _base_.a.b }}` in a text returned by `expand_placeholders`."""
+    """Returns the key paths, such as `a.b`, of all references `__base__·a·b` in a text; see `expand_placeholders`."""
     return [path.replace("·", ".") for path in _REFERENCE.findall(text)]
 
 
 def fill_string(text: str, base: Any, origin: Origin) -> Any:
-    """Replaces references in a string with values from the base.
+    """Replaces references in a string, such as `__base__·a·b`, with values from the base.
 
     If the string is a single reference, returns the value itself.
 

@@ -40,7 +40,8 @@ def preflight(runner: "Runner") -> None:
     no metrics. Restores the random state and the model's buffers and plain attributes (numbers, bools and strings).
 
     Raises:
-        FootplateError: The run cannot save, load or validate. Errors raised by the model or a metric are not wrapped.
+        FootplateError: The run cannot save, load or validate. Errors that the model raises are not wrapped. A metric
+            that cannot be computed from a single batch only causes a warning.
     """
     with _restoring_state(runner):
         size = checkpoint_size(runner)
