@@ -57,6 +57,7 @@ def local_file(path: str) -> str:
     Raises:
         CheckpointDamagedError: The SHA-256 of the cached file does not match the digest in its name.
         CheckpointError: The address is unknown or invalid, or the file cannot be downloaded intact.
+        MissingExtraError: The address begins with `hf://`, but huggingface_hub is not installed.
     """
     if path.startswith("hf://"):
         return _download_from_hub(path)

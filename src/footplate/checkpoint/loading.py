@@ -61,6 +61,7 @@ def load_checkpoint(
     Raises:
         CheckpointDamagedError: The content does not match its checksum.
         CheckpointError: The file does not exist, is not a checkpoint, or cannot be downloaded.
+        MissingExtraError: The package for `.safetensors` files or `hf://` addresses is not installed.
     """
     name = os.fspath(path)
     device = torch.device(map_location)

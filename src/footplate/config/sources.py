@@ -93,6 +93,8 @@ def read_text(path: str, referrer: Origin | None = None) -> str:
 def find_config(name: str | os.PathLike[str]) -> str:
     """Resolves a path, `package::file` or the name of a recipe to the absolute path of a config.
 
+    An existing file takes precedence over a recipe with the same name.
+
     Raises:
         ConfigError: The package is not installed or has no such config.
     """

@@ -89,8 +89,8 @@ class BaseTrainLoop(BaseLoop):
     Args:
         runner: The runner that owns the loop.
         dataloader: A data loader, any other iterable of batches, or a loader config dict.
-        val_begin: Validation is never due before this epoch or iteration. It does not shift the interval:
-            `val_begin=5, val_interval=2` validates after 6, 8, 10, ...
+        val_begin: The loop does not validate before this epoch or iteration unless a hook requests it. The interval is
+            not counted from it: `val_begin=5, val_interval=2` validates after 6, 8, 10, ...
         val_interval: The number of epochs or iterations between validation runs. Validation also follows the last one.
         dynamic_intervals: `[(milestone, interval), ...]`. An interval applies as soon as `milestone - 1` epochs or
             iterations are complete.

@@ -100,8 +100,8 @@ class CheckpointIO:
             meta: Additional entries for the checkpoint's `meta`.
             background: Whether to return as soon as the state is copied, and write the file in the background. In this
                 case, or if the model is sharded, all ranks must call this method.
-            after: Callbacks to run when the save has finished. They run in the main thread: after an iteration, before
-                the next save, or in `saver.wait()`.
+            after: The actions to take when the save ends. The callbacks run in the main thread: after an iteration,
+                before the next save, or in `saver.wait()`.
         """
         reshard(runner.model)
         try:

@@ -148,7 +148,7 @@ class Hook:
         """Called with a loaded checkpoint before it is used. The hook may modify it."""
 
     def before_train_epoch(self, runner: "Runner") -> None:
-        """Called before each epoch or, after a mid-epoch resume, its rest. In iteration-based training, called once."""
+        """Called before each epoch, also when a run resumes mid-epoch. In iteration-based training, called once."""
         self._before_epoch(runner, mode="train")
 
     def before_val_epoch(self, runner: "Runner") -> None:

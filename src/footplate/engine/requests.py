@@ -247,7 +247,7 @@ def handle_requests(runner: "Runner") -> None:
 def save_on_request(runner: "Runner") -> str:
     """Starts a background save and returns the checkpoint path. Called between two iterations.
 
-    A later resume starts from this checkpoint.
+    Until the next save, a resume starts from this checkpoint.
     """
     folders = (hook.folder_in(runner) for hook in runner.hooks)
     folder = next(filter(None, folders), runner.folder.home)

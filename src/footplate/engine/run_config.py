@@ -130,7 +130,7 @@ class ResolvedConfig:
         cfg: The complete config that the arguments come from. For a run built from objects, it contains only the model,
             or nothing if another process cannot rebuild the model.
         has_cfg: Whether the arguments come from a config.
-        sections: All other arguments, keyed by name. Unset arguments are None.
+        sections: All arguments except `cfg`, keyed by name. Unset arguments are None.
         unrecorded: Why a model built by a function cannot be recorded in the config, or "".
 
     Raises:

@@ -100,7 +100,8 @@ class Runner:
         auto_scale_lr: `dict(enable=True, base_batch_size=16)` scales learning rates with the global batch size.
         optim_wrapper: The optimizer wrapper, including the optimizer.
         param_scheduler: The schedules for the learning rate and other optimizer settings.
-        val_evaluator: The validation metrics. For a plain torch module, the loss is the default.
+        val_evaluator: The validation metrics. For a plain torch module, the default is the loss, or the numbers that
+            `validation_step` returns.
         test_evaluator: The test metrics. For a plain torch module, `val_evaluator` is the default.
         default_hooks: Changes to the default hooks, keyed by hook name; see `build_hooks`.
         custom_hooks: Additional hooks.
@@ -109,7 +110,7 @@ class Runner:
             "torchvision://resnet50".
         resume: True resumes from `load_from` if it is set, otherwise from the newest complete checkpoint in `work_dir`.
             "auto" resumes from the newest complete checkpoint in `work_dir` or, if there is none, starts with the
-            weights of `load_from`. In both cases, the run starts from the beginning if there is nothing to load.
+            weights of `load_from`. If neither is available, the run starts from scratch.
         launcher: The process launcher: "pytorch" (torchrun; detected automatically), "slurm" (srun), "mpi" (mpirun) or
             "none".
         env_cfg: A dict with `cudnn_benchmark`, `mp_cfg`, `dist_cfg` and `resource_limit`.
@@ -361,7 +362,10 @@ class Runner:
         return result
 
     def build_training(self) -> None:
-        """Builds the components for training. Initializes the weights, except in a plain module. Runs only once."""
+        """Builds the components for training. Initializes the weights, except in a plain module.
+
+        Later calls do nothing.
+        """
         if self._can_train:
             return
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
@@ -817,8 +821,8 @@ class Runner:
     def records_validation(self) -> bool:
         """Whether validation results belong to the current iteration, so that they are recorded and not only logged.
 
-        This is the case during training and in a run without training. After training, the user may have changed the
-        weights before calling `val`.
+        This is the case during training, and in a run without a training loop. After training, the weights that `val`
+        validates may be different ones.
         """
         return "train" in self.phases or isinstance(self.progress, Position)
 

@@ -16,7 +16,7 @@ def validation_points(
 
     Args:
         end: The total number of epochs or iterations.
-        val_begin: Validation is never due before this epoch or iteration. It does not shift the interval.
+        val_begin: The loop does not validate before this epoch or iteration. The interval is not counted from it.
         val_interval: The number of epochs or iterations between validation runs. Validation also follows the last one.
         dynamic_intervals: `[(milestone, interval), ...]`. An interval applies as soon as `milestone - 1` epochs or
             iterations are complete.

@@ -73,7 +73,7 @@ class EMAHook(AveragedWeightsHook):
         strict_load: Whether the averaged weights in a resumed checkpoint must have the same keys as the averaged model.
         begin_iter: The first iteration, counted from 1, after which the average is updated. Until then, it is a copy of
             the model. 0 means the first iteration.
-        begin_epoch: The first epoch, counted from 1, in which the average is updated. Set this or `begin_iter`.
+        begin_epoch: The first epoch (from 1) in which the average is updated. Cannot be combined with `begin_iter`.
         start_iters: An alias for `begin_iter`.
         settings: Arguments for the averaged model: `momentum`, `interval`, `update_buffers`, `device` and so on. With
             `device="cpu"`, the average does not use GPU memory.

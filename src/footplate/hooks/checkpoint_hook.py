@@ -40,15 +40,15 @@ class CheckpointHook(Hook):
 
     Args:
         interval: The number of epochs or iterations between checkpoints. -1 disables saving at intervals.
-        by_epoch: Whether `interval` counts epochs rather than iterations. Must be False in iteration-based training;
+        by_epoch: Whether `interval` counts epochs rather than iterations. Set it to False in iteration-based training;
             otherwise, nothing is saved at intervals.
         save_optimizer: Whether to include the optimizer state.
         save_param_scheduler: Whether to include the state of the schedules.
         out_dir: A folder to save to instead of the work_dir. Checkpoints go to a subfolder named after the work_dir.
         max_keep_ckpts: The number of most recent checkpoints to keep, in addition to the best ones. -1 keeps all.
         save_last: Whether to always save a checkpoint at the end of training.
-        save_best: One or more metrics. The best checkpoint for each metric is kept. "auto" selects the first metric
-            reported by the first validation run.
+        save_best: One or more metrics. The best checkpoints for each metric are kept; see `max_keep_best`. "auto"
+            selects the first metric reported by the first validation run.
         rule: "greater" or "less": a single rule for all metrics, or a list with one rule per metric. By default, the
             rule is derived from the metric name.
         greater_keys: Substrings of metric names for which higher is better.

@@ -28,7 +28,7 @@ _FADING = 0.9  # decay of the maximum iteration time, because the first iteratio
 class EarlyStoppingHook(Hook):
     """Ends training after `patience` consecutive validation runs without improvement in a metric.
 
-    If you resume a run that was stopped early, it ends immediately, unless you have changed the hook's settings.
+    If you resume a run that was stopped early, it ends immediately, unless you change the settings that ended it.
 
     Args:
         monitor: The metric to monitor, e.g. "mIoU" or "coco/bbox_mAP". Its name in logs, "val/mIoU", is also accepted.
