@@ -264,7 +264,7 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
 
 
 def exists(path: Path) -> bool:
-    """Checks whether a file or folder exists at `path`. Raises a ConnectionError if remote storage cannot be reached."""
+    """Checks whether a file or folder exists at `path`. Raises an OSError if remote storage cannot be reached."""
     if is_local(path):
         return os.path.exists(local_path(path))
     with _remote(path) as (system, inner):
