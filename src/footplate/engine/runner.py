@@ -362,7 +362,7 @@ class Runner:
         return result
 
     def build_training(self) -> None:
-        """Builds the training components, and initializes weights unless the module is plain. Later calls do nothing."""
+        """Builds the training components. Initializes weights unless the model is plain. Later calls do nothing."""
         if self._can_train:
             return
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
