@@ -122,8 +122,9 @@ class Runner:
         experiment_name: The name of the run. By default, the name of the config file (or "run") and the start time.
         cfg: The complete config, which is saved with the run.
         on_save_error: What to do when a save fails: "warn" and continue, or "stop".
-        on_nonfinite: What to do when a loss or gradient is NaN or infinite, e.g. `dict(loss="stop", grad="skip")`. Each
-            value is "stop", "skip" (the step) or "warn". Non-finite weights are never saved.
+        on_nonfinite: What to do when a loss or gradient is NaN or infinite, e.g. `dict(loss="stop", grad="skip")`. Both
+            values are "stop", "skip" (the step) or "warn". `interval` sets how often losses are checked, in iterations
+            (by default 50). Non-finite weights are never saved.
         preflight: Whether to check before the first step that the run can save, load and validate. By default, enabled
             only for plain torch modules.
         model_wrapper_cfg: The model wrapper for training with several processes.
@@ -389,7 +390,8 @@ class Runner:
         """Runs the test loop and returns the metrics. Selects the weights like `val`.
 
         Raises:
-            CheckpointError: A tensor of the model is missing from the loaded checkpoint or has a different shape there.
+            CheckpointError: A tensor of the model is missing from the checkpoint that `load_from` or `resume` selects,
+                or has a different shape there.
         """
         return self._evaluate("test")
 
