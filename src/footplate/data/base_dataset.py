@@ -39,17 +39,18 @@ class BaseDataset(Dataset[Any]):
 
     Args:
         ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
-        metainfo: Values that override entries of `METAINFO`. A value that is the path of a text file is replaced with
-            the list of its lines.
+        metainfo: Values that override `METAINFO`, which overrides the metainfo in the annotation file. The path of a
+            text file is replaced with the list of its lines.
         data_root: The base folder for relative paths.
-        data_prefix: Maps record keys to folders, which are prepended to relative paths under these keys.
+        data_prefix: Maps record keys to folders, which are prepended to relative paths under these keys. Every record
+            must have these keys. Defaults to `dict(img_path="")`.
         filter_cfg: Settings for `filter_data`.
         indices: The indices of the records to keep, or a number: n keeps the first n records, and -n the last n.
         serialize_data: Whether to store the records as bytes that all workers share; see `RecordStore`.
         pipeline: Transforms to apply to each record, in order.
         test_mode: Whether to raise an error if the pipeline returns None. Otherwise, another random sample is used.
-        lazy_init: Whether to defer reading the annotation file until `full_init` is called.
-        max_refetch: The maximum number of other samples to try if the pipeline returns None.
+        lazy_init: Whether to defer reading the annotation file until `full_init` is called or the dataset is used.
+        max_refetch: The maximum number of other samples to try if the pipeline returns None or a sample is skipped.
         on_error: "stop" or "skip". "skip" replaces an unreadable sample with another one, logs a warning and updates
             `skipped`. The run still stops if most samples cannot be read, or if storage cannot be reached. "skip" has
             no effect if `test_mode` is set.

@@ -72,7 +72,7 @@ class TrainedModel:
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The classes and colors in the checkpoint or, by default, in the config's evaluation data."""
+        """The classes and colors in the checkpoint or, if it contains none, in the config's evaluation data."""
         meta = self.meta
         saved = meta.get("dataset_meta")
         if not isinstance(saved, Mapping):
@@ -122,7 +122,9 @@ class TrainedModel:
 def open_trained(
     checkpoint: "str | os.PathLike[str]", config: "Config | str | os.PathLike[str] | None" = None
 ) -> TrainedModel:
-    """Opens a checkpoint with its config. No code from the checkpoint is executed; its config is read as data.
+    """Opens a checkpoint with its config, which is read as data.
+
+    No code from the checkpoint is executed unless it is trusted; see `footplate.checkpoint.trusting`.
 
     If `config` is None and the checkpoint contains no config, the result has an empty config.
 

@@ -1,7 +1,7 @@
 """Builds timm, torchvision, transformers and segmentation_models_pytorch models by name.
 
-Nothing is downloaded unless `pretrained=True`. Arguments that would make a package read a file or download from an
-address are rejected.
+Nothing is downloaded unless `pretrained` is True or an argument names weights of the package. Arguments that would make
+a package read a file or download from an address are rejected.
 """
 
 import inspect

@@ -24,8 +24,8 @@ class Resize(BaseTransform):
     """Resizes an image and its annotations. Adds `scale_factor`, the ratios of new to original width and height.
 
     Args:
-        scale: Width and height of the result. With `keep_ratio`, the larger number limits the longer image side, and
-            the smaller number limits the shorter side.
+        scale: Width and height of the result, or one number for both. With `keep_ratio`, the larger number limits the
+            longer image side, and the smaller number limits the shorter side.
         scale_factor: An alternative to `scale`: one factor for both sides, or a pair of factors for width and height.
         keep_ratio: Whether to keep the aspect ratio.
         clip_object_border: Whether to clip boxes at the image border.
