@@ -203,7 +203,7 @@ class BaseDataset(Dataset[Any]):
         return record
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the indices of the categories that occur in a sample. `ClassBalancedDataset` needs this method."""
+        """Returns the indices of a sample's categories. Subclasses implement this method for `ClassBalancedDataset`."""
         raise NotImplementedError(f"{type(self).__name__} does not override get_cat_ids()")
 
     def prepare_data(self, idx: int) -> Any:

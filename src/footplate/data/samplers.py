@@ -177,8 +177,9 @@ class InfiniteSampler(_SeededSampler):
 class RankSampler(Sampler[Any]):
     """Splits another sampler or batch sampler across n ranks: each rank yields every n-th entry.
 
-    The wrapped sampler must yield the same entries on all ranks, which is checked in the first pass. If the number of
-    entries is not divisible by n, the first entries are repeated, so that all ranks have the same number.
+    The wrapped sampler must yield the same entries on all ranks. The first pass compares its length and first entries.
+    If the number of entries is not divisible by n, the first entries are repeated, so that all ranks have the same
+    number.
 
     Args:
         sampler: The sampler or batch sampler.

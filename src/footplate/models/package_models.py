@@ -115,7 +115,7 @@ class TimmModels(PackageSource):
 
 
 class TorchvisionModels(PackageSource):
-    """The torchvision models. `pretrained=True` loads the default weights."""
+    """The torchvision models. `pretrained=True` downloads and loads the default weights."""
 
     def names(self) -> list[str]:
         """Returns the names of the models."""

@@ -20,6 +20,8 @@ from footplate.optim.schedules.base_curve import Curve, number, positions
 class Constant(Curve):
     """Scales the value by `factor` when the schedule begins, and restores it in the schedule's last epoch or iteration.
 
+    A schedule of length 1 does not restore the value.
+
     Args:
         factor: The factor, above 0 and at most 1.
     """
