@@ -176,7 +176,8 @@ class BaseDataset(Dataset[Any]):
     def parse_data_info(self, raw_data_info: Record) -> Record | list[Record]:
         """Converts a raw record to one or more records of the dataset.
 
-        By default, only prepends `data_prefix` to the paths in the record. Raises a DataError if a path is missing.
+        By default, only prepends `data_prefix` to the paths in the record. Raises a DataError if the record lacks a key
+        of `data_prefix`.
         """
         for key, prefix in self.data_prefix.items():
             if key not in raw_data_info:

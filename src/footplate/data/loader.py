@@ -40,11 +40,10 @@ _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 class SampleLoader(DataLoader[Any]):
     """A DataLoader that can start at any batch of a pass, and whose batches do not depend on earlier reads.
 
-    A pass is one iteration over the loader, usually an epoch. The random state for each sample depends only on seed,
-    epoch and position in the global order; see `BatchReader`. Samples therefore do not depend on the number of workers
-    or on whether the run was resumed. Iteration does not change the global random generators unless `seeds_samples` is
-    False. Each `for batch in loader` iterates over the next epoch. To choose an epoch, call `batches` or the sampler's
-    `set_epoch`.
+    A pass is one iteration over the loader, usually an epoch. By default, the random state for each sample depends only
+    on seed, epoch and position in the global order; see `BatchReader`. Samples therefore do not depend on the number of
+    workers or on whether the run was resumed, and iteration does not change the global random generators. Each `for
+    batch in loader` iterates over the next epoch. To choose an epoch, call `batches` or the sampler's `set_epoch`.
 
     Args:
         dataset: A map-style dataset.

@@ -122,15 +122,15 @@ class TrainedModel:
 def open_trained(
     checkpoint: "str | os.PathLike[str]", config: "Config | str | os.PathLike[str] | None" = None
 ) -> TrainedModel:
-    """Opens a checkpoint with its config, which is read as data.
+    """Opens a checkpoint with its config.
 
-    No code from the checkpoint is executed unless it is trusted; see `footplate.checkpoint.trusting`.
-
-    If `config` is None and the checkpoint contains no config, the result has an empty config.
+    No code from the checkpoint is executed unless it is trusted (see `footplate.checkpoint.trusting`), and its config
+    is read as data. If `config` is None and the checkpoint contains no config, the result has an empty config.
 
     Args:
         checkpoint: The path or address of the checkpoint; see `load_checkpoint`.
-        config: The config, its path or the name of a recipe. By default, the config in the checkpoint is used.
+        config: The config, its path or the name of a recipe. A Python file is executed. By default, the config in the
+            checkpoint is used.
 
     Raises:
         ConfigError: The config cannot be read.

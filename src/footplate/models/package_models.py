@@ -109,7 +109,7 @@ class TimmModels(PackageSource):
         return self.package.model_entrypoint(name)
 
     def build(self, name: str, **settings: Any) -> Any:
-        """Builds a model. Accepts the same arguments as `timm.create_model`."""
+        """Builds a model. Accepts the arguments of `timm.create_model`, except those that refer to files."""
         _refuse(settings, *_TIMM_FILES)
         return self.package.create_model(name, **settings)
 

@@ -279,7 +279,7 @@ class Visualizer(Drawing, Instances):
         out_file: str | None = None,
         step: int = 0,
     ) -> None:
-        """Draws a sample with `render`, and shows the image, saves it, or passes it to the writers.
+        """Draws a sample with `render`, optionally shows it, and saves it or passes it to the writers.
 
         Args:
             name: The name of the image.

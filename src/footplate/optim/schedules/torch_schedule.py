@@ -98,7 +98,7 @@ class TorchSchedule(MetricSchedule):
         return {"type": name, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the scheduler's state, which includes its settings. Logs a warning if settings have changed.
+        """Loads the scheduler's state and settings. If settings have changed, logs a warning and uses the saved ones.
 
         Raises:
             ArgumentError: The saved scheduler has fewer steps than the new one, so it would fail during training.
