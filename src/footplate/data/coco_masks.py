@@ -27,7 +27,10 @@ def coco_package(why: str) -> Any:
 
 
 def mask_tools(why: str) -> Any:
-    """Imports the module for run-length encoding from faster-coco-eval or, if that is not installed, pycocotools."""
+    """Imports the module for run-length encoding from faster-coco-eval or, if that is not installed, pycocotools.
+
+    Raises a MissingExtraError if neither is installed.
+    """
     try:
         return coco_package(why).mask
     except MissingExtraError:

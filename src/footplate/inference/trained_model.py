@@ -67,7 +67,7 @@ class TrainedModel:
 
     @property
     def has_data(self) -> bool:
-        """Whether the config has test or validation data. Configs of runs started with the Python API have neither."""
+        """Whether the config has test or validation data. Configs of runs built from Python objects have neither."""
         return any(self.cfg.get(f"{mode}_dataloader") is not None for mode in ("test", "val"))
 
     @property

@@ -145,7 +145,7 @@ def torch_schedule(cfg: Any, optimizer: HasParamGroups, *, counts_epochs: bool) 
         counts_epochs: Whether the run is epoch-based.
 
     Raises:
-        ArgumentError: The dict has an unknown key.
+        ArgumentError: The dict has an unknown key, or the scheduler was created for a different optimizer.
     """
     settings = dict(cfg) if isinstance(cfg, Mapping) else {"scheduler": cfg}
     if not isinstance(settings.get("scheduler"), LRScheduler):

@@ -70,7 +70,7 @@ class AmpOptimWrapper(OptimWrapper):
         `on_nonfinite` then applies only if lowering the scale cannot help, i.e. if the scale is fixed or at most 1.
 
         Raises:
-            ArgumentError: See `OptimWrapper.step`.
+            ArgumentError, NonFiniteError: See `OptimWrapper.step`.
         """
         scaler = self.loss_scaler
         if scaler.is_enabled():
