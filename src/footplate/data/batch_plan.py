@@ -132,10 +132,7 @@ class BatchPlan:
         return self._states if self._begun_passes > epoch else self._sampler_states()
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]], epoch: int) -> None:
-        """Restores the states that custom samplers had at the start of the pass with index `epoch`.
-
-        If the samplers do not match the states, logs a warning and ignores the states.
-        """
+        """Restores custom samplers' states at the start of pass `epoch`. Warns about states of other samplers."""
         if self._sampler_states() is None or len(states) != len(self.custom):
             _logger.warning(
                 "The sampler in the config differs from the one in the checkpoint. Ignoring the saved "

@@ -178,14 +178,13 @@ class VariancePreservingInit(BaseInit):
 class XavierInit(VariancePreservingInit):
     """Draws weights so that layers preserve the variance of activations and gradients (Xavier/Glorot).
 
-    One-dimensional weights are left unchanged. See `BaseInit` for the other arguments.
+    One-dimensional weights are left unchanged. See `VariancePreservingInit` and `BaseInit` for the other arguments.
 
     Source: Glorot, Bengio, "Understanding the difficulty of training deep feedforward neural networks"
     (AISTATS 2010).
 
     Args:
         gain: A scaling factor for the weights.
-        distribution: "normal" or "uniform".
     """
 
     gain: float = 1
@@ -199,7 +198,7 @@ class XavierInit(VariancePreservingInit):
 class KaimingInit(VariancePreservingInit):
     """Draws weights so that layers followed by a ReLU preserve the variance of activations or gradients (Kaiming/He).
 
-    One-dimensional weights are left unchanged. See `BaseInit` for the other arguments.
+    One-dimensional weights are left unchanged. See `VariancePreservingInit` and `BaseInit` for the other arguments.
 
     Source: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers" (ICCV 2015).
 
@@ -207,7 +206,6 @@ class KaimingInit(VariancePreservingInit):
         a: The negative slope of a leaky ReLU.
         mode: "fan_in" preserves the variance of activations, and "fan_out" preserves the variance of gradients.
         nonlinearity: The activation after the layer, "relu" or "leaky_relu".
-        distribution: "normal" or "uniform".
     """
 
     a: float = 0

@@ -75,11 +75,7 @@ class LocalVisBackend(BaseVisBackend):
         return folder
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as Python code.
-
-        `footplate report` and `diff` read the file without executing it. Commands that take a config, such as
-        `footplate explain` and `check`, execute it.
-        """
+        """Writes the config as Python. `footplate report` and `diff` parse it; `explain` and `check` execute it."""
         write_config(config, str(self.folder / self._config))
 
     def add_image(self, name: str, image: ImageArray, step: int = 0, **kwargs: Any) -> None:

@@ -240,10 +240,7 @@ class ParamSchedule:
         }
 
     def changes(self, state_dict: dict[str, Any]) -> list[str]:
-        """Returns the type and settings that differ from a saved state, with their new values. Ignores `end`.
-
-        For example, returns `["gamma=0.9"]`.
-        """
+        """Returns the new type and settings that differ from a saved state, e.g. `["gamma=0.9"]`. Ignores `end`."""
         new, saved = ({**state, **state.get("settings", {})} for state in (self.state_dict(), state_dict))
         keys = ("type", "param_name", "begin", "by_epoch", *state_dict.get("settings", ()))
         return [f"{key}={new[key]}" for key in keys if key in saved and key in new and saved[key] != new[key]]
