@@ -74,7 +74,7 @@ def test_error_survives_pickling(kind: type[FootplateError]) -> None:
 def test_missing_extra_error_names_the_extra() -> None:
     error = MissingExtraError("tensorboard", extra="tracking", why="TensorboardVisBackend")
     text = (
-        "TensorboardVisBackend needs the package 'tensorboard', which is not installed\n"
+        "TensorboardVisBackend needs the package 'tensorboard', which is not installed or cannot be imported\n"
         "  pip install 'footplate[tracking]'"
     )
     assert isinstance(error, ImportError)

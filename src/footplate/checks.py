@@ -186,7 +186,7 @@ def check_pattern(pattern: Any, *, key: str = "") -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except (re.error, TypeError) as error:
-        message = f"'{pattern}' is not a valid regular expression: {error}"
+        message = f"{pattern!r} is not a valid regular expression: {error}"
         raise ArgumentError(message, key=key, found=pattern) from error
 
 
@@ -263,7 +263,7 @@ def read_tensor(state: Mapping[str, Any], key: str, dim: int) -> "Tensor":
 
     value = read_entry(state, key)
     if not isinstance(value, torch.Tensor) or value.dim() != dim or not value.is_floating_point():
-        raise ValueError(f"'{key}' must be a floating-point tensor with {dim} dimensions, not {_shown(value)}")
+        raise ValueError(f"'{key}' must be a {dim}-dimensional floating-point tensor, not {_shown(value)}")
     return value
 
 

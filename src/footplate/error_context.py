@@ -41,7 +41,7 @@ def located(source: object) -> Iterator[None]:
 
 @contextmanager
 def restoring(part: str) -> Iterator[None]:
-    """Converts an exception raised in the block to a CheckpointError that says that `part` could not be restored.
+    """Converts an exception raised in the block to a CheckpointError, which states that `part` cannot be restored.
 
     Does not convert FootplateErrors.
     """
@@ -95,11 +95,15 @@ def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
     here = source
     steps = [name or int(index) for name, index in _STEP.findall(path)] if isinstance(path, str) else path
     for step in steps:
-        origin = origin_of(here, step) or origin
+        origins = getattr(here, "_origins", {})
+        # The origin of a merged dict is the base. Its key has the origin of the last change.
+        origin = origins.get(step) or origin or origins.get(None)
         try:
             here = here[step]  # type: ignore[index]
         except (KeyError, IndexError, TypeError):
             break
+        if isinstance(step, int):
+            origin = origin_of(here, "type") or origin
     return origin
 
 

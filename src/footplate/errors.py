@@ -235,7 +235,7 @@ class CheckpointDamagedError(CheckpointError):
 
 
 class MissingExtraError(FootplateError, ImportError):
-    """Raised if an optional package is not installed.
+    """Raised if an optional package is not installed or cannot be imported.
 
     Args:
         package: The package to import.
@@ -245,7 +245,7 @@ class MissingExtraError(FootplateError, ImportError):
 
     def __init__(self, package: str, *, extra: str, why: str) -> None:
         super().__init__(
-            f"{why} needs the package '{package}', which is not installed",
+            f"{why} needs the package '{package}', which is not installed or cannot be imported",
             notes=[f"pip install 'footplate[{extra}]'"],
         )
 
@@ -260,7 +260,7 @@ def import_optional(module: str, *, extra: str, why: str, package: str = "") -> 
         package: The name of the package; by default, the first part of `module`.
 
     Raises:
-        MissingExtraError: The package is not installed.
+        MissingExtraError: The package is not installed or cannot be imported.
     """
     try:
         return importlib.import_module(module)

@@ -47,14 +47,20 @@ def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> di
         names = {name for name, module in modules.items() if type(module).__name__ == class_name.rpartition(".")[2]}
         if not names:
             near = nearest(class_name, {type(module).__name__ for module in modules.values()})
-            message = f"the model has no module of class '{class_name}'"
+            message = f"no module of class '{class_name}' can be selected"
             raise ArgumentError(message, key="classes", found=class_name, suggestion=near)
         selected |= names
     for pattern in checked["names"]:
         names = {name for name in modules if re.fullmatch(pattern, name)}
         if not names:
             near = nearest(pattern, modules)
-            raise ArgumentError(f"no module name matches '{pattern}'", key="names", found=pattern, suggestion=near)
+            raise ArgumentError(
+                f"no module name matches '{pattern}'",
+                key="names",
+                found=pattern,
+                suggestion=near,
+                notes=["A pattern must match the full name of a module."],
+            )
         selected |= names
     for name in selected:
         if isinstance(modules[name], (nn.ModuleList, nn.ModuleDict)):
@@ -93,7 +99,7 @@ def matching_names(pattern: str, names: Collection[str], key: str) -> list[str]:
     matching = [name for name in names if re.match(pattern, name)]
     if not matching:
         near = nearest_prefix(pattern, names)
-        raise ArgumentError(f"no parameter name begins with '{pattern}'", key=key, suggestion=near)
+        raise ArgumentError(f"no parameter name begins with a match of '{pattern}'", key=key, suggestion=near)
     return matching
 
 

@@ -68,7 +68,7 @@ def _checked_options(options: object) -> dict[str, Any]:
     check_keys("compile.options", options, _OPTIONS)
     for name, value in options.items():
         if value is not None and not isinstance(value, (bool, int, float)):
-            message = "a compiler option must be a flag or a number"
+            message = "a compiler option must be True, False, a number or None"
             raise ArgumentError(message, key=f"compile.options.{name}", found=value)
     return dict(options)
 

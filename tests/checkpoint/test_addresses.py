@@ -131,7 +131,7 @@ def test_unknown_name_lists_the_closest_addresses(cache: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint("torchvision://resnet5")
     assert str(caught.value).splitlines() == [
-        "there are no weights at 'torchvision://resnet5'",
+        "no published weights have the address 'torchvision://resnet5'",
         "  The closest addresses are torchvision://resnet50, torchvision://resnet152, torchvision://resnet34.",
     ]
 

@@ -56,7 +56,7 @@ def test_disk_space_is_checked_before_saving(saved: str, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage())
     before = storage.read_bytes(saved)
-    with pytest.raises(CheckpointError, match=r"the file needs 4\.0 MB, but only 4\.0 MB is available"):
+    with pytest.raises(CheckpointError, match=r"it needs 4\.0 MB, but only 4\.0 MB is available"):
         save_checkpoint({"a": torch.zeros(1_000_000)}, saved)
     save_checkpoint({"a": torch.zeros(999_999)}, saved + "2")
     assert storage.read_bytes(saved) == before
@@ -219,8 +219,8 @@ def test_failed_save_is_raised_by_the_next_save(
         saver.save(make_state(2), tmp_path / "b.pth")
     assert os.listdir(tmp_path) == ["a.pth"]
     assert caplog.messages[0] == (
-        "The checkpoint was saved, but updating its folder failed: cannot write the pointer. "
-        f"The last checkpoint is '{tmp_path / 'a.pth'}'."
+        "The checkpoint was saved, but updating its folder failed: cannot write the pointer\n"
+        f"  The last checkpoint is '{tmp_path / 'a.pth'}'."
     )
 
 

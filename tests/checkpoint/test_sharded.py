@@ -115,7 +115,7 @@ def test_latest_complete_checkpoint_is_found(tmp_path: Path, caplog: pytest.LogC
     assert find_latest(tmp_path) == str(third)
     (third / "state.pth").unlink()
     assert find_latest(tmp_path) == str(second)
-    assert "did not finish" in caplog.text
+    assert "is incomplete" in caplog.text
     next(second.glob("rank_1-*.pth")).write_bytes(b"")
     assert find_latest(tmp_path) == str(first)
     (first / "state.pth").unlink()
@@ -174,7 +174,7 @@ def test_damage_in_any_file_is_detected(folder: Path, pattern: str, where: str) 
 
 def test_unfinished_save_is_not_a_checkpoint(folder: Path) -> None:
     (folder / "state.pth").unlink()
-    with pytest.raises(CheckpointError, match=r"did not finish: state\.pth is missing"):
+    with pytest.raises(CheckpointError, match=r"is incomplete: state\.pth is missing"):
         verify(folder)
     with pytest.raises(CheckpointError, match="checkpoint '.*' does not exist\n.* has no 'other.sharded'"):
         verify(folder.with_name("other.sharded"))

@@ -28,7 +28,7 @@ def test_cfg_options_may_add_keys_of_a_run(tiny: Path, caplog: pytest.LogCapture
     cfg = read_config(parse("tiny.py", "--cfg-options", "load_from=a.pth", "lood_from=b.pth"))
     assert (cfg.load_from, cfg.lood_from) == ("a.pth", "b.pth")
     (message,) = caplog.messages
-    assert message.startswith("--cfg-options lood_from: the config has no key 'lood_from'")
+    assert message.startswith("--cfg-options sets 'lood_from', but the config has no key 'lood_from'")
 
 
 MINE = """\
@@ -76,7 +76,7 @@ HELP = "Run `footplate train --help` for usage.\n"
         (["--work_dir", "x"], "; did you mean --work-dir?"),
         (["--sed", "x"], "; did you mean --seed?"),
         (["--auto-resume"], "; use --resume"),
-        (["--eval", "bbox"], "; use `footplate run tools/test.py`, which has this option"),
+        (["--eval", "bbox"], "; for this option, run the code base's own script: `footplate run tools/test.py`"),
         (["--quality", "x"], ""),
         (["train_cfg.max_iters=4"], ""),
     ],

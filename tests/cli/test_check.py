@@ -64,11 +64,11 @@ MISTAKES = [
     Mistake(_SEED, "load_from = 'nowhere.pth'", "nowhere.pth", "load_from"),
     Mistake("logger=dict(interval=2)", "loger=dict(interval=2)", "has no 'type' key", "default_hooks.loger", "logger"),
     Mistake(_SEED, 'launcher = "pytorh"', "launcher must be one of none, pytorch, slurm, mpi", "launcher", "pytorch"),
-    Mistake(_TRAIN_DATA, 'dataset="Points"', "'dataset' must be an object, or a dict", "train_dataloader.dataset"),
+    Mistake(_TRAIN_DATA, 'dataset="Points"', "'dataset' must be a dataset, or a dict", "train_dataloader.dataset"),
     Mistake(
         "    batch_size=4,",
         "    batch_size=64, drop_last=True,",
-        "the dataset is smaller than one batch (16 < 64), and drop_last drops incomplete batches",
+        "the dataset has too few samples for one batch per process (dataset size 16, batch size 64), and drop_last",
         "train_dataloader.drop_last",
     ),
     Mistake("size=8)", "size=0)", "the dataset 'Points' is empty", "val_dataloader.dataset"),
@@ -107,8 +107,8 @@ def test_error_of_a_library_is_reported_with_its_section(tiny: Path, footplate: 
     tiny.write_text(text.replace('model = dict(type="ToyModel", dropout=0.1)', model))
     code, _, errors = footplate("check", "tiny.py")
     lines = errors.splitlines()
-    advice = "  Check that the shapes match, for example the numbers of channels and classes"
-    assert (code, lines[1:]) == (2, ["  at tiny.py:2, key model", advice, "  --debug shows where"])
+    advice = "  Check that shapes and dtypes match, for example the numbers of channels and classes"
+    assert (code, lines[1:]) == (2, ["  at tiny.py:2, key model", advice, "  --debug shows the traceback"])
     assert lines[0].startswith("error: saving, loading and validating once fails in SmallSegmentor: TypeError: ")
 
 
@@ -116,7 +116,7 @@ def test_unwritable_work_dir_is_an_error(tiny: Path, footplate: Command) -> None
     (tiny.parent / "file").write_text("")
     code, _, errors = footplate("check", "tiny.py", "--work-dir", "file/run")
     assert code == 2
-    assert errors.startswith("error: cannot write to 'file/run'\n")
+    assert errors.startswith(f"error: '{tiny.parent / 'file'}' is not a writable folder\n")
 
 
 def test_check_shows_what_a_run_will_do(tiny: Path, footplate: Command) -> None:

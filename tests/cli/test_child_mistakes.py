@@ -51,8 +51,8 @@ def test_error_about_sizes_names_the_module_and_the_changed_keys(
         f"  {section}",
         f"  {is_module}",
         f"  {changed}",
-        "  Check that the shapes match, for example the numbers of channels and classes",
-        "  --debug shows where",
+        "  Check that shapes and dtypes match, for example the numbers of channels and classes",
+        "  --debug shows the traceback",
     ]
 
 

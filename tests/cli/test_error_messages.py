@@ -137,7 +137,7 @@ def test_missing_file_of_a_constructor_is_an_error_of_the_config(tiny: Path, own
             "  found: 'trian.json'",
             f"  tried {tiny.parent / 'trian.json'}; relative paths are resolved against the current folder",
             f"  '{tiny.parent}' has no 'trian.json'; did you mean 'train.json'?",
-            "  raised at own_parts.py:30; --debug shows where",
+            "  raised at own_parts.py:30; --debug shows the traceback",
         ],
     )
 
@@ -164,7 +164,10 @@ def test_error_that_hides_its_cause_points_to_the_line_and_the_option() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         exec(compile("1 / 0", "own/loss.py", "exec"), {})
     error.__cause__ = caught.value
-    assert describe_error(error) == ("error: cannot be built\n  raised at own/loss.py:1; --debug shows where\n", 2)
+    assert describe_error(error) == (
+        "error: cannot be built\n  raised at own/loss.py:1; --debug shows the traceback\n",
+        2,
+    )
 
 
 def test_code_that_needs_a_process_group_gets_the_option() -> None:
@@ -172,7 +175,7 @@ def test_code_that_needs_a_process_group_gets_the_option() -> None:
         exec(compile("import torch.distributed as dist\ndist.get_rank()", "own/loss.py", "exec"), {})
     described = describe_error(caught.value)
     assert described is not None
-    assert "Pass --nproc 1." in described[0]
+    assert "pass --nproc 1." in described[0]
 
 
 def test_bug_of_footplate_keeps_its_traceback() -> None:
@@ -201,7 +204,7 @@ def test_error_of_an_installed_package_shows_its_line() -> None:
     ("error", "says"),
     [
         (FileNotFoundError(2, "No such file or directory", "a.csv"), "cannot use 'a.csv': No such file or directory"),
-        (OSError(28, "No space left on device"), "cannot write: No space left on device"),
+        (OSError(28, "No space left on device"), "cannot read or write: No space left on device"),
     ],
 )
 def test_errors_of_the_operating_system(error: OSError, says: str) -> None:
@@ -221,4 +224,7 @@ def test_error_of_code_for_a_gpu_suggests_the_cpu(text: str) -> None:
         raise AssertionError(text)
     except AssertionError as error:
         message, _ = describe_error(error) or ("", 0)
-    assert "\n  This code is written for a GPU. To run it on the CPU, pass --cpu.\n" in message
+    assert (
+        "\n  This code is written for a GPU. Commands with the option --cpu, such as train, can run it on the CPU.\n"
+        in message
+    )

@@ -73,9 +73,9 @@ def test_each_topic_is_available_as_text_and_json(tiny: Path, footplate: Footpla
 
 def test_options_of_topics_need_a_topic(tiny: Path, footplate: Footplate) -> None:
     code, _, error = footplate("explain", tiny, "--epoch-length", "4")
-    assert (code, error.splitlines()[0]) == (2, "error: --epoch-length applies only to the topic schedule or loops")
+    assert (code, error.splitlines()[0]) == (2, "error: --epoch-length requires the topic schedule or loops")
     code, _, error = footplate("explain", tiny, "hooks", "--plot", "s.png")
-    assert (code, error.splitlines()[0]) == (2, "error: --plot applies only to the topic schedule")
+    assert (code, error.splitlines()[0]) == (2, "error: --plot requires the topic schedule")
 
 
 def test_dump_takes_no_key(tiny: Path, footplate: Footplate) -> None:
@@ -115,7 +115,10 @@ def test_dump_replaces_neither_the_config_nor_its_bases(
     child.write_text("_base_ = 'tiny.py'\n")
     for name in ("child.py", "tiny.py", "./tiny.py"):
         code, _, errors = footplate("explain", child, "--dump", name)
-        assert (code, errors.splitlines()[0]) == (2, "error: the output would overwrite the input")
+        assert (code, errors.splitlines()[0]) == (
+            2,
+            "error: the output must not be an input, contain one or be inside one",
+        )
     assert (tiny.read_text(), child.read_text()) == (text, "_base_ = 'tiny.py'\n")
     code, _, errors = footplate("explain", child, "schedule", "--plot", "lr.foo")
     assert (code, errors.splitlines()[0]) == (

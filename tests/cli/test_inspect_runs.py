@@ -40,7 +40,10 @@ def test_only_tables_are_written_and_no_input_is_replaced(
     for option, name in (("--csv", "curves.csv"), ("--plot", "curves.png")):
         (tmp_path / name).symlink_to(scalars)
         code, _, errors = footplate("analyze", scalars, option, tmp_path / name)
-        assert (code, errors.splitlines()[0]) == (2, "error: the output would overwrite the input")
+        assert (code, errors.splitlines()[0]) == (
+            2,
+            "error: the output must not be an input, contain one or be inside one",
+        )
     assert scalars.read_text() == '{"loss": 1, "step": 1}\n'
 
 
@@ -102,7 +105,7 @@ def test_replay_reproduces_the_failure(captured: Path, footplate: Command, monke
     code, out, _ = footplate("replay", "work/nonfinite_iter_7.capture")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0].startswith("the run stopped: the loss has been nan since iteration 7")
+    assert lines[0].startswith("the run stopped: the loss was nan in iteration 7")
     assert lines[1] == "iteration 7: loss nan"
     assert lines[-1].startswith("first non-finite value: layers.3 (Burst), ")
     assert sorted(captured.rglob("*")) == before
@@ -121,7 +124,7 @@ def test_replay_reproduces_the_failure(captured: Path, footplate: Command, monke
 
 def test_replay_with_accumulated_gradients(tiny: Path, footplate: Command) -> None:
     error = stopped(tiny, footplate, "+optim_wrapper.accumulative_counts=4")
-    assert error[0].startswith("error: the loss has been nan since iteration 7")
+    assert error[0].startswith("error: the loss was nan in iteration 7")
     assert error[4] == f"  To inspect each layer, run: footplate replay {tiny.parent / 'work/nonfinite_iter_7.capture'}"
     code, out, _ = footplate("replay", "work")
     assert (code, out.splitlines()[1]) == (0, "iteration 7: loss nan")
@@ -169,7 +172,10 @@ def test_invalid_replays_are_errors(captured: Path, tmp_path: Path, footplate: C
     capture = captured / "work/nonfinite_iter_7.capture"
     for arguments, says in (
         ([captured / "work/iter_4.pth"], "is not a capture of a non-finite iteration"),
-        ([captured], "must contain one capture of a non-finite iteration\n"),
+        (
+            [captured],
+            "must contain one capture of a non-finite iteration\n  It contains no file with the suffix '.capture'.\n",
+        ),
     ):
         code, _, error = footplate("replay", *arguments)
         assert (code, says in error) == (2, True), error

@@ -83,7 +83,7 @@ def test_restarts_without_processes_are_an_error() -> None:
 
 @pytest.mark.parametrize("number", ["0", "two"])
 def test_invalid_number_of_processes_is_an_error(number: str) -> None:
-    with pytest.raises(ArgumentError, match="--nproc must be the number of processes"):
+    with pytest.raises(ArgumentError, match="--nproc must be a positive integer"):
         start_processes(_arguments(f"--nproc={number}"))
 
 

@@ -68,16 +68,18 @@ def test_the_version(footplate: Command) -> None:
         (["trian"], "footplate: error: invalid choice 'trian'; did you mean 'train'?"),
         (
             ["xyz"],
-            f"footplate: error: invalid choice 'xyz'; use {', '.join(name for name, _ in parsers(build_parser()))}",
+            "footplate: error: invalid choice 'xyz'; choose from "
+            f"{', '.join(name for name, _ in parsers(build_parser()))}",
         ),
         (
             ["checkpoint", "list"],
-            "footplate checkpoint: error: invalid choice 'list'; use show, verify, average, export, consolidate, shard",
+            "footplate checkpoint: error: invalid choice 'list'; choose from "
+            "show, verify, average, export, consolidate, shard",
         ),
         (
             ["train", "--set", "a=1", "a.py"],
-            "footplate train: error: the following arguments are required: CONFIG; put them before the options, "
-            "because some options take all arguments that follow",
+            "footplate train: error: the following arguments are required: CONFIG; put positional arguments before the "
+            "options, because some options take all that follow",
         ),
         (
             ["train", "a.py", "--launcher", "slrm"],

@@ -59,10 +59,10 @@ BAD: dict[str, bytes] = {
         (["second.py"], ["has no first-generation keys"]),
         (["typo.py"], ['unknown policy "setp"', "at typo.py:2, key lr_config.policy", "did you mean 'step'?"]),
         (["runner.py"], ["unknown runner 'EpochBasedRuner'", "at runner.py:1", "did you mean 'EpochBasedRunner'?"]),
-        (["old.py", "-o", "old.py"], ["the output would overwrite the input"]),
+        (["old.py", "-o", "old.py"], ["the output must not be an input, contain one or be inside one"]),
         (["old.py", "-o", "folder"], ["the output file name must end in .py"]),
         (["old.py", "-o", "there.py"], ["there.py' already exists", "Use --force to replace it."]),
-        (["old.py", "-o", "base.py", "--force"], ["the output would overwrite the input"]),
+        (["old.py", "-o", "base.py", "--force"], ["the output must not be an input, contain one or be inside one"]),
     ],
 )
 def test_mistakes_are_reported_in_a_few_lines(

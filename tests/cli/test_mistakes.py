@@ -51,7 +51,7 @@ def test_missing_config_is_reported(tiny: Path, footplate: Command) -> None:
         2,
         "error: there is no config file or recipe 'tin.py'\n"
         "  did you mean 'tiny.py'?\n"
-        "  `footplate recipes` lists the recipes\n",
+        "  `footplate recipes` lists the recipes.\n",
     )
     assert "did you mean 'fashion-seg'?" in footplate("train", "fashion-sge")[2]
 

@@ -51,7 +51,7 @@ def test_run_completes_whatever_happens_to_its_streams(tiny: Path, command: str)
     ("command", "code", "says"),
     [
         ("FOOTPLATE recipes | true", 0, ""),
-        ("FOOTPLATE recipes > /dev/full", 2, "error: cannot write: No space left on device\n"),
+        ("FOOTPLATE recipes > /dev/full", 2, "error: cannot read or write: No space left on device\n"),
     ],
 )
 def test_command_without_a_reader_is_not_an_error(tiny: Path, command: str, code: int, says: str) -> None:

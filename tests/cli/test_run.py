@@ -140,7 +140,7 @@ def test_error_has_the_line_of_the_script_and_the_option_of_the_command(tmp_path
     assert footplate("run", "script.py") == (
         2,
         "",
-        "error: the config has no key 'model'\n  raised at script.py:3; footplate run --debug shows where\n",
+        "error: the config has no key 'model'\n  raised at script.py:3; footplate run --debug shows the traceback\n",
     )
 
 
@@ -168,10 +168,10 @@ def test_functions_that_still_exist_are_unchanged_in_a_script_with_removed_names
     [
         (
             ["tools/trian.py"],
-            "error: the script 'tools/trian.py' does not exist\n"
+            "error: there is no script file 'tools/trian.py'\n"
             "  '{tools}' has no 'trian.py'; did you mean 'train.py'?\n",
         ),
-        (["tools"], "error: the script 'tools' does not exist\n"),
+        (["tools"], "error: there is no script file 'tools'\n"),
         (
             [],
             "footplate run: error: the following arguments are required: SCRIPT\n"

@@ -74,7 +74,7 @@ def test_overrides_reach_the_run_and_its_record(
     cfg = Config.fromfile(str(work / "tiny.py"))
     assert (code, cfg.train_cfg.max_iters, cfg.optim_wrapper.optimizer.lr, cfg.own.key) == (0, 6, 0.25, [1, 2])
     assert cfg.unknown.key == 5
-    assert "--cfg-options unknown.key: the config has no key 'unknown'" in caplog.messages
+    assert "--cfg-options sets 'unknown.key', but the config has no key 'unknown'" in caplog.messages
     assert {each.name for each in work.glob("*.pth")} == {"iter_3.pth", "iter_6.pth"}
 
 
@@ -83,7 +83,10 @@ def test_amp_enables_mixed_precision(tiny: Path, footplate: Command) -> None:
     assert Config.fromfile(str(tiny.parent / "work/tiny.py")).optim_wrapper.type == "AmpOptimWrapper"
     tiny.write_text(TINY.replace("optim_wrapper = dict(", 'optim_wrapper = dict(type="OwnWrapper", '))
     code, _, errors = footplate("train", "tiny.py", "--work-dir", "other", "--amp")
-    assert (code, errors.splitlines()[0]) == (2, "error: --amp needs an optim_wrapper of type OptimWrapper")
+    assert (code, errors.splitlines()[0]) == (
+        2,
+        "error: --amp needs an optim_wrapper of type OptimWrapper or AmpOptimWrapper",
+    )
 
 
 def test_resuming_a_finished_run_changes_nothing(tiny: Path, footplate: Command) -> None:
@@ -207,8 +210,9 @@ def test_override_missing_at_resume_is_reported(tiny: Path, footplate: Command) 
     assert "The config differs" not in said
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
     warning = (
-        "WARNING - The config has changed since the run was first started: train_cfg.max_iters, "
-        "optim_wrapper.optimizer.lr. To keep the original values, repeat the original options.\n"
+        "WARNING - The config has changed since the run was last started: train_cfg.max_iters, "
+        "optim_wrapper.optimizer.lr. To keep the original values, "
+        "restore the config and repeat the original options.\n"
     )
     assert warning in said
     assert sum(each.read_text().count(warning) for each in Path("work").glob("*/*.log")) == 1
@@ -224,7 +228,7 @@ def test_new_length_of_a_first_generation_run_is_the_only_change(tiny: Path, foo
     )
     footplate("train", "tiny.py")
     said = footplate("train", "tiny.py", "--resume", "--set", "runner.max_epochs=2")[1]
-    assert "The config has changed since the run was first started: runner.max_epochs. To keep" in said
+    assert "The config has changed since the run was last started: runner.max_epochs. To keep" in said
 
 
 def test_stopped_run_prints_the_resume_command(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:

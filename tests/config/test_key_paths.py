@@ -49,9 +49,9 @@ def test_values_are_put_at_their_path(options: dict[str, Any], key: str, value: 
         ({"a.l.2.x": 5}, "'2' is not a valid index for the list 'a.l' (2 elements, counted from 0)"),
         ({"a.l.x": 5}, "'x' is not a valid index for the list 'a.l' (2 elements, counted from 0)"),
         ({"s.x": 5}, "'s' is of type str and has no keys"),
-        ({"s": dict(x=5)}, "a dict cannot be merged into a str"),
+        ({"s": dict(x=5)}, "a dict cannot be merged into a value of type str"),
         ({"a..b": 1}, "has an empty part, or an unclosed quote or bracket"),
-        ({"'a'b": 1}, "separated by dots"),
+        ({"'a'b": 1}, "parts without dots between them"),
     ],
 )
 def test_invalid_key_paths_are_refused(options: dict[str, Any], message: str) -> None:

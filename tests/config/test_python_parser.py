@@ -183,7 +183,7 @@ def test_origins_lead_through_bases(write: Write) -> None:
         ("with read_base():\n    import base\n", "may contain only `from .file import ...`", 2),
         ("with read_base():\n    x = 1\n", "may contain only `from .file import ...`", 2),
         ("with read_base():\n    from .nope import *\n", "does not exist", 2),
-        ("with read_base():\n    from .base import nope\n", "'base' has no 'nope'", 2),
+        ("with read_base():\n    from .base import nope\n", "the base 'base' does not define 'nope'", 2),
         (
             "with read_base():\n    from fp_nope.configs.x import *\n",
             "the package 'fp_nope' of",

@@ -222,6 +222,6 @@ def test_environment(
 @pytest.mark.parametrize("text", ["{{$FP_NONE:}}", "{{$FP_NONE}}"])
 def test_environment_variable_without_default_must_be_set(write: Write, text: str) -> None:
     main = write({"main.py": f"\nv = '{text}'\n"})
-    with pytest.raises(ConfigKeyError, match="'FP_NONE' is not set and has no default") as caught:
+    with pytest.raises(ConfigKeyError, match="'FP_NONE' is not set, and its placeholder has no default") as caught:
         Config.fromfile(main)
     assert caught.value.origin == Origin(str(main), 2)

@@ -81,7 +81,7 @@ def test_a_pickle_file_with_plain_data_is_read_without_executing_code(tmp_path: 
         (
             "a.json",
             '{"images": []}',
-            r"lacks the keys 'metainfo' and 'data_list'\n  found: \['images'\]\n.*Override",
+            r"must contain a dict with the keys 'metainfo' and 'data_list'\n  found: \['images'\]\n.*Override",
         ),
         ("a.txt", "", "must end with one of .json, .yaml, .yml, .pkl, .pickle\n.*Override load_data_list"),
     ],

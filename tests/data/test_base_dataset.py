@@ -98,7 +98,7 @@ def test_a_dropped_sample_is_an_error_in_test_mode(root: str) -> None:
     dataset = build(root, pipeline=[lambda data: None], test_mode=True)
     with pytest.raises(DataError, match="dropped sample 0, but test_mode needs every sample"):
         dataset[0]
-    with pytest.raises(DataError, match="dropped 4 samples in a row"):
+    with pytest.raises(DataError, match="the pipeline dropped every sample that was tried with max_refetch=3"):
         build(root, pipeline=[lambda data: None], max_refetch=3)[0]
 
 
@@ -139,7 +139,7 @@ def test_if_no_sample_can_be_read_the_error_has_the_first_cause(root: str) -> No
     def missing(data: dict[str, Any]) -> dict[str, Any]:
         raise DataError(f"the file '{data['height']}.jpg' does not exist")
 
-    with pytest.raises(DataError, match=r"^4 samples in a row cannot be read. The first error is: the file '2.jpg'"):
+    with pytest.raises(DataError, match=r"^no usable sample was found .*The first error is: the file '2.jpg'"):
         build(root, pipeline=[missing], on_error="skip", max_refetch=3)[2]
 
 
@@ -180,7 +180,7 @@ def test_a_record_may_be_split(root: str) -> None:
             ArgumentError,
             "unknown metainfo key 'clases'\n  key metainfo.clases\n  did you mean 'classes'\\?",
         ),
-        ({"data_prefix": {"seg": "x"}}, DataError, "has no 'seg', but data_prefix sets a prefix for it"),
+        ({"data_prefix": {"seg": "x"}}, DataError, "lacks 'seg', which is a key of data_prefix"),
         (
             {"pipeline": [{"type": "LoadImageFromFle"}]},
             UnknownNameError,

@@ -130,7 +130,7 @@ def test_epochs_resume_at_the_batch_of_the_next_sample_with_a_different_batch_si
     assert (resumed.iter, resumed.epoch) == (24 // size * 3, 3)
     said = [each for each in caplog.messages if "is no longer bit-identical" in each]
     assert len(said) == 1
-    assert f"batch {batch} of epoch 0 with different settings (batch size {size} instead of 4" in said[0]
+    assert f"batch {batch} of epoch 1 with different settings (batch size {size} instead of 4" in said[0]
 
 
 @pytest.mark.parametrize(("sampler", "size"), [("DefaultSampler", 3), ("InfiniteSampler", 8)])

@@ -96,7 +96,7 @@ def test_a_killed_worker_is_reported_with_its_signal_and_sample(tmp_path: Path, 
 
     lines = [line for line in report_in_a_process(tmp_path, work) if "The run was saved" not in line]
     first, second, *hints = lines
-    assert first == "a data loader worker died while reading sample 5"
+    assert first == "a data loader worker died (last sample begun: 5)"
     killed = f": killed by a signal: {signal.strsignal(signal.Signals[name])}"
     # On a busy machine, torch may notice the death before the kernel reports its signal.
     assert killed in second or "exited without an exception, for example through os._exit() or a crash" in second
@@ -104,7 +104,7 @@ def test_a_killed_worker_is_reported_with_its_signal_and_sample(tmp_path: Path, 
 
 
 def test_a_worker_that_exits_silently_is_reported() -> None:
-    with pytest.raises(DataError, match="a data loader worker died while reading sample 5") as caught:
+    with pytest.raises(DataError, match=r"a data loader worker died \(last sample begun: 5\)") as caught:
         read(make("go", timeout=1))
     assert caught.value.notes[0].endswith(": exited without an exception, for example through os._exit() or a crash")
 
@@ -112,7 +112,7 @@ def test_a_worker_that_exits_silently_is_reported() -> None:
 def test_unresponsive_workers_are_reported_with_their_samples() -> None:
     loader = make("wait", timeout=1)
     with (
-        pytest.raises(DataError, match=r"returned no batch within 1 s; they were reading samples \d+, \d+"),
+        pytest.raises(DataError, match=r"returned no batch within 1 s \(last samples begun: \d+, \d+\)"),
         explain_worker_deaths([loader]),
     ):
         list(loader)
@@ -153,7 +153,7 @@ def test_the_signal_is_read_from_the_cause_of_the_error(monkeypatch: pytest.Monk
         loader.worker_progress.begin(1)
     loader.worker_progress.record(1, 3)
     cause = RuntimeError(f"DataLoader worker (pid {nobody}) is killed by signal: Bus error. ")
-    with pytest.raises(DataError, match="died while reading sample 3") as caught, explain_worker_deaths([loader]):
+    with pytest.raises(DataError, match="last sample begun: 3") as caught, explain_worker_deaths([loader]):
         raise RuntimeError(f"DataLoader worker (pid(s) {nobody}) exited unexpectedly") from cause
     assert caught.value.notes == (
         f"process {nobody}: killed by a signal: Bus error",

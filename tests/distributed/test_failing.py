@@ -153,7 +153,7 @@ def test_rank_has_different_parameters(tmp_path: Path) -> None:
     assert [first, *rest] == [
         "error: rank 0: the parameters on rank 1 differ from the parameters on rank 0",
         "  layers.3.weight: 3x8 float32 on rank 1, layers.3.weight: 2x8 float32 on rank 0",
-        "  a config, a dataset or a branch in the code differs between ranks",
+        "  Use the same config, dataset and code path on all ranks.",
     ]
 
 

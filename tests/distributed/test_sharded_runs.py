@@ -247,7 +247,7 @@ def test_save_interrupted_by_death_is_incomplete(tmp_path: Path) -> None:
     assert "rank_0" in written
     assert "rank_1" not in written
     assert read_pointer(tmp_path) == find_latest(tmp_path) == str(tmp_path / "iter_3.sharded")
-    with pytest.raises(CheckpointError, match=r"iter_6\.sharded' did not finish: state\.pth is missing"):
+    with pytest.raises(CheckpointError, match=r"iter_6\.sharded' is incomplete: state\.pth is missing"):
         verify(tmp_path / "iter_6.sharded")
     assert verify(tmp_path / "iter_3.sharded").sha256
 

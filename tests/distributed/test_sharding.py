@@ -336,7 +336,7 @@ def error_of(cfg: dict[str, Any]) -> tuple[str, Any, str]:
     ("cfg", "key", "near", "message"),
     [
         ({"shard": {"clases": ["Block"]}}, "shard.clases", "classes", "unknown key 'clases' in the selection"),
-        ({"shard": {"classes": ["Blok"]}}, "shard.classes", "Block", "the model has no module of class 'Blok'"),
+        ({"shard": {"classes": ["Blok"]}}, "shard.classes", "Block", "no module of class 'Blok' can be selected"),
         ({"shard": {"names": ["haed"]}}, "shard.names", "head", "no module name matches 'haed'"),
         ({"shard": {"names": ["blocks"]}}, "shard.names", None, "select its submodules instead"),
         (

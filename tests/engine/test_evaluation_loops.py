@@ -192,9 +192,11 @@ def test_invalid_intervals_and_names_raise() -> None:
         with pytest.raises(ArgumentError) as caught:
             build_evaluation_sets(loaders, build_evaluators(ACCURACY, loaders, build_evaluator), intervals)
         assert caught.value.key == key
-    with pytest.raises(ArgumentError, match="must be a string without '/'"):
+    with pytest.raises(ArgumentError, match="must be a non-empty string without '/'"):
         build_loaders({1: [1]}, build_dataloader)
-    with pytest.raises(ArgumentError, match="several datasets must be passed as a dict that maps names to dataloaders"):
+    with pytest.raises(
+        ArgumentError, match="dataloaders must be passed as a dict, keyed by dataset name, and not as a list"
+    ):
         build_loaders([{"dataset": [1]}, {"dataset": [2]}], build_dataloader)
     with pytest.raises(ArgumentError, match="without '/'"):
         build_loaders({"a/b": loader()}, build_dataloader)

@@ -102,7 +102,7 @@ def test_command_with_an_exit_of_user_code_fails(
     )
     assert main(["train", "config.py"]) == 1
     told = capsys.readouterr().err
-    assert "user code raised SystemExit(0) at " in told
+    assert "SystemExit(0) was raised at " in told
     assert "Traceback" not in told
 
 

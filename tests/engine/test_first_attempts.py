@@ -96,7 +96,7 @@ def test_arguments_of_other_engines_are_translated(tmp_path: Path, changes: dict
 
 
 def test_list_of_validation_loaders_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="must be passed as a dict that maps names"):
+    with pytest.raises(ArgumentError, match="must be passed as a dict, keyed by dataset name"):
         _runner(tmp_path, val_dataloader=[_loader(), _loader()]).train()
 
 
@@ -126,7 +126,7 @@ def test_value_of_one_validation_batch_cannot_be_logged(tmp_path: Path) -> None:
         runner.log("error", 1.0)
 
     runner = _runner(tmp_path, validation_step=validation_step, val_dataloader=_loader())
-    with pytest.raises(ArgumentError, match="runner.log cannot be called in a validation step"):
+    with pytest.raises(ArgumentError, match="runner.log cannot be called in a validation or test step"):
         runner.train()
 
 
@@ -161,7 +161,7 @@ def test_longer_run_with_steps_causes_no_warning(tmp_path: Path, caplog: pytest.
 def test_images_of_the_wrong_type_are_rejected(tmp_path: Path) -> None:
     visualizer = _runner(tmp_path).visualizer
     visualizer.add_image("picture", torch.zeros(2, 2, 3, dtype=torch.uint8))
-    with pytest.raises(ArgumentError, match="type uint8") as error:
+    with pytest.raises(ArgumentError, match="a uint8 array of shape") as error:
         visualizer.add_image("picture", np.zeros((3, 2, 2), np.float32))
     assert "(255 * image).byte().permute(1, 2, 0)" in str(error.value)
 
@@ -224,8 +224,8 @@ def test_best_checkpoint_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.M
     metrics = {"score": lambda output, batch: next(scores)}
     settings: dict[str, Any] = {"val_dataloader": [_DATA.tensors], "val_evaluator": metrics, "default_hooks": hooks}
     runner = _runner(tmp_path, loss=loss, max_epochs=3, **settings)
-    for name in ("best", "last"):
-        with pytest.raises(ArgumentError, match=f"there is no {name} checkpoint"):
+    for name, missing in (("best", "there is no best checkpoint"), ("last", "there is no intact checkpoint of a run")):
+        with pytest.raises(ArgumentError, match=missing):
             runner.load_checkpoint(name)
     runner.train()
     best = torch.load(tmp_path / "best_score_epoch_1.pth", weights_only=True)["state_dict"]

@@ -46,7 +46,7 @@ def run(tmp_path: Path, at: int = 7, value: float = math.nan, interval: int = 4,
 def test_non_finite_loss_stops_the_run_with_its_first_iteration(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError) as caught:
         run(tmp_path, at=7, value=math.inf)
-    assert caught.value.message == "the loss has been inf since iteration 7 (loss_aux)"
+    assert caught.value.message == "the loss was inf in iteration 7 (loss_aux)"
     assert caught.value.notes[0].startswith("Before that, the loss was ")
     assert caught.value.notes[1] == f"The last good checkpoint is {tmp_path / 'iter_6.pth'}"
     assert caught.value.exit_code == 3
@@ -58,11 +58,11 @@ def test_no_checkpoint_contains_nan(tmp_path: Path, caplog: pytest.LogCaptureFix
     names = sorted(each.name for each in tmp_path.glob("*.pth"))
     assert names == ["iter_3.pth", "iter_6.pth"]
     assert [each for each in caplog.messages if "The last good checkpoint is" in each]
-    assert [each for each in caplog.messages if each.startswith("the loss has been nan since iteration 7 (loss_aux)")]
+    assert [each for each in caplog.messages if each.startswith("the loss was nan in iteration 7 (loss_aux)")]
 
 
 def test_save_detects_a_non_finite_loss_before_the_interval(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(NonFiniteError, match="the loss has been nan since iteration 7") as caught:
+    with pytest.raises(NonFiniteError, match="the loss was nan in iteration 7") as caught:
         run(tmp_path, interval=100, grad="warn")
     assert caught.value.notes[1] == f"The last good checkpoint is {tmp_path / 'iter_6.pth'}"
     logged = [message for message in caplog.messages if message.startswith("Saving checkpoint")]
@@ -161,7 +161,7 @@ def test_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     )
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in cfg.items()))
     assert main(["train", str(path)]) == 3
-    assert capsys.readouterr().err.startswith("error: the loss has been nan since iteration 3")
+    assert capsys.readouterr().err.startswith("error: the loss was nan in iteration 3")
 
 
 def stopped(tmp_path: Path, **hook: Any) -> tuple[Runner, NonFiniteError]:

@@ -24,7 +24,7 @@ class Stop(Hook):
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         self.seen.append(data_batch["inputs"][:, 0].tolist())
         if runner.iter + 1 == self.after:
-            runner.requests.local.signal, runner.requests.pending = 15, True
+            runner.requests.local.signal, runner.requests.needs_handling = 15, True
 
 
 def run(work_dir: Path, name: str, *, by_epoch: bool, stop: int = -1, workers: int = 0) -> tuple[Runner, Stop]:

@@ -434,7 +434,7 @@ def test_history_is_a_table_and_a_plot(tmp_path: Path) -> None:
     assert page.count("<td>") == 5 * (len(lines) - 1)
     picture = history.plot()
     assert picture.width > picture.height > 300
-    with pytest.raises(FootplateError, match="no rows"):
+    with pytest.raises(FootplateError, match="no values to plot"):
         History(nn.Linear(1, 1)).plot()
 
 
@@ -494,7 +494,10 @@ class WithStep(nn.Linear):
             r"'idx'[^\0]*With loss=\.\.\., a batch may contain only",
         ),
         ({"loss": None, "train_dataloader": [X[:8]]}, "the model 'Sequential' must return a loss"),
-        ({"training_step": lambda model, batch: None}, "To skip a batch, give training_step an argument `optimizer`"),
+        (
+            {"training_step": lambda model, batch: None},
+            "add the parameter `optimizer` to training_step",
+        ),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, "the loss function must return a loss"),
         ({"loss": None, "model": WithStep(4, 2)}, r"lambda model, batch: model\.training_step\(batch, 0\)"),
         (

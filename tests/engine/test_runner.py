@@ -126,7 +126,7 @@ def test_from_cfg_checks_keys(tmp_path: Path) -> None:
     with pytest.raises(ConfigKeyError) as caught:
         Runner.from_cfg(cfg)
     assert (caught.value.key, caught.value.suggestion) == ("train_dataloder", "train_dataloader")
-    with pytest.raises(ArgumentError, match="the config has no 'work_dir'"):
+    with pytest.raises(ArgumentError, match="the config must set 'work_dir'"):
         Runner.from_cfg({key: value for key, value in settings(tmp_path).items() if key != "work_dir"})
 
 
@@ -143,7 +143,7 @@ def test_model_with_a_wrong_number_of_classes_is_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Callable[[Any], Runner]
 ) -> None:
     make(settings(tmp_path, model={"type": "ToyModel", "num_classes": 3})).train()
-    assert caplog.messages.count("model.num_classes is 3, but the training data has 2 classes.") == 1
+    assert caplog.messages.count("model.num_classes is 3, but the number of classes in the training data is 2.") == 1
 
 
 @pytest.mark.parametrize("strict", [True, False])

@@ -52,8 +52,8 @@ def test_failed_save_keeps_existing_files_and_training_continues(
     assert runner.message_hub.get_info("last_ckpt") == str(tmp_path / "epoch_4.pth") == find_latest(tmp_path)
     said = [each for each in caplog.messages if each.startswith("The checkpoint was not saved")]
     assert said[0] == (
-        f"The checkpoint was not saved: cannot save '{tmp_path / 'epoch_3.pth'}': No space left on device. "
-        f"The last checkpoint is '{tmp_path / 'epoch_2.pth'}'."
+        f"The checkpoint was not saved: cannot save '{tmp_path / 'epoch_3.pth'}': No space left on device\n"
+        f"  The last checkpoint is '{tmp_path / 'epoch_2.pth'}'."
     )
     assert [each.count("epoch_5.pth") for each in said] == [0, 1, 1]  # the last one is tried again
 

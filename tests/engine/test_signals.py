@@ -175,16 +175,16 @@ def test_save_requests_of_ranks_are_neither_lost_nor_withdrawn(monkeypatch: pyte
     with handling_signals(IDLE):
         requests.local = Request()
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert not requests.pending
+        assert not requests.needs_handling
         for when in ("as requested", "because of the signal during the exchange"):
             requests.exchange()
-            assert (requests.pending, requests.agreed.save) == (True, True), when
-            requests.pending = requests.agreed.save = False  # the loop saves
+            assert (requests.needs_handling, requests.agreed.save) == (True, True), when
+            requests.needs_handling = requests.agreed.save = False  # the loop saves
         requests.local.save = False
         os.kill(os.getpid(), signal.SIGUSR1)
         requests.exchange()
         os.kill(os.getpid(), signal.SIGUSR1)  # after the agreement, before the loop looks
-        assert (requests.pending, requests.agreed.save) == (True, True)
+        assert (requests.needs_handling, requests.agreed.save) == (True, True)
 
 
 @DATASETS.register_module()

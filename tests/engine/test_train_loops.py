@@ -181,7 +181,7 @@ def test_loader_with_fewer_batches_than_its_length_raises(tmp_path: Path) -> Non
             return 5
 
     batch = torch.utils.data.default_collate([Points()[index] for index in range(4)])
-    with pytest.raises(DataError, match="epoch 1 had 3 batches, but the length of the loader is 5"):
+    with pytest.raises(DataError, match="epoch 1 had 3 batches; len.dataloader. was 5 before it"):
         Runner(**settings(tmp_path, train_dataloader=Short([batch] * 3))).train()
 
 
@@ -200,7 +200,8 @@ def empty_loader() -> Any:
 
 def test_loader_without_batches_raises(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"the dataset is smaller than one batch \(3 < 4\), and drop_last drops incomplete batches"
+        DataError,
+        match=r"one batch per process \(dataset size 3, batch size 4\), and drop_last drops incomplete batches",
     ):
         trained(tmp_path, train_dataloader=loader(3, drop_last=True), param_scheduler=None)
     for by_epoch in (True, False):

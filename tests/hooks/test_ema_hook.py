@@ -86,7 +86,7 @@ def test_checkpoint_contains_average_and_weights(tmp_path: Path) -> None:
 
 def test_resume_without_the_hook_raises(tmp_path: Path) -> None:
     run(tmp_path, epochs=2)
-    with pytest.raises(CheckpointError, match="the checkpoint contains averaged weights, but the config has no EMA"):
+    with pytest.raises(CheckpointError, match="the checkpoint contains averaged weights, but the run has no EMA"):
         resumed(tmp_path, "work", epochs=3, resume=True, custom_hooks=[]).train()
 
 

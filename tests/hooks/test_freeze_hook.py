@@ -86,8 +86,8 @@ def test_resumed_run_freezes_as_before(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "message", "suggestion"),
     [
-        (r"layres\.0\.w", r"no parameter name begins with 'layres\\.0\\.w'", "layers.0"),
-        (".", "all parameters would be frozen", None),
+        (r"layres\.0\.w", r"no parameter name begins with a match of 'layres\\.0\\.w'", "layers.0"),
+        (".", "no trainable parameters would be left", None),
     ],
 )
 def test_patterns_are_checked_before_training(

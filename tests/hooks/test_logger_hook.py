@@ -59,7 +59,7 @@ def test_skipped_samples_are_reported_at_the_end(caplog: pytest.LogCaptureFixtur
     LoggerHook().after_train(runner)
     (record,) = caplog.records
     assert record.levelname == "ERROR"
-    assert record.getMessage().startswith("3 unreadable samples (25% of the training data) were skipped")
+    assert record.getMessage().startswith("Unreadable samples were skipped and replaced with others: 3 (25% of the")
 
 
 def test_evaluation_progress_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

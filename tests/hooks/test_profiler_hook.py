@@ -70,5 +70,5 @@ def test_invalid_arguments(hook: dict[str, Any], key: str, suggestion: str | Non
 
 
 def test_profile_times_beyond_the_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="the run has only 3 epochs"):
+    with pytest.raises(ArgumentError, match="profile_times exceeds the length of the run, which is 3 epochs"):
         run(tmp_path, profile_times=4)

@@ -131,7 +131,7 @@ def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, l
     [
         (lambda cfg: cfg.pop("test_dataloader"), None),
         (lambda cfg: [cfg.pop("test_dataloader"), cfg.pop("val_dataloader")], "no test or validation data"),
-        (lambda cfg: cfg["test_dataloader"]["dataset"].pop("pipeline"), "no test or validation data"),
+        (lambda cfg: cfg["test_dataloader"]["dataset"].pop("pipeline"), "the test data in the config has no pipeline"),
     ],
 )
 def test_data_whose_pipeline_is_missing_is_an_error(
@@ -164,9 +164,9 @@ def test_wrong_input_is_a_clear_error(segmentor: tuple[Path, list[str]], tmp_pat
         predictor(tmp_path / "text.png")
     with pytest.raises(ArgumentError, match=r"an image must be a path"):
         predictor(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="there is no device 'cuda:99'"):
+    with pytest.raises(ArgumentError, match="the device 'cuda:99' cannot be used"):
         Predictor(checkpoint, device="cuda:99")
-    with pytest.raises(ArgumentError, match="there is no device 'toaster'"):
+    with pytest.raises(ArgumentError, match="the device 'toaster' cannot be used"):
         Predictor(checkpoint, device="toaster")
     torch.save(torch.load(checkpoint, weights_only=True)["state_dict"], tmp_path / "bare.pth")
     with pytest.raises(CheckpointError, match=r"contains no config(.|\n)*--config FILE(.|\n)*load_weights"):
@@ -202,7 +202,7 @@ def test_averaged_weights_are_those_that_a_test_uses(tmp_path: Path) -> None:
 
 def test_dataset_without_a_pipeline_is_explained(tmp_path: Path) -> None:
     Runner.from_cfg(settings(tmp_path)).train()
-    with pytest.raises(ArgumentError, match="no test or validation data with a pipeline") as error:
+    with pytest.raises(ArgumentError, match="the test data in the config has no pipeline") as error:
         Predictor(str(tmp_path / "epoch_3.pth"))
     assert "Then call the model to predict" in error.value.notes[-1]
 

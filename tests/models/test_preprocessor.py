@@ -45,7 +45,7 @@ def test_stacking_pads_all_dimensions_except_the_first() -> None:
     assert batch.shape == (2, 3, 4, 4, 6)
     assert [(each == 1).sum().item() for each in batch] == [3 * 2 * 4 * 5, 3 * 4 * 4 * 3]
     assert stack_batch([torch.tensor([1, 2]), torch.tensor([3, 4])], 8).tolist() == [[1, 2], [3, 4]]
-    with pytest.raises(DataError, match="the same number of channels"):
+    with pytest.raises(DataError, match="must have the same number of channels"):
         stack_batch([torch.ones(3, 2, 4), torch.ones(3, 2)])
 
 
@@ -69,7 +69,7 @@ def test_batch_augments_are_applied_only_in_training() -> None:
     ("data", "message"),
     [
         ({"inputs": torch.zeros(3, 2, 2)}, "a list of tensors"),
-        ({"inputs": [torch.zeros(3, 2, 2), torch.zeros(4, 2, 2)]}, "images with 3 channels"),
+        ({"inputs": [torch.zeros(3, 2, 2), torch.zeros(4, 2, 2)]}, "images of shape \\(3, H, W\\)"),
     ],
 )
 def test_invalid_batches_are_refused(data: Any, message: str) -> None:

@@ -82,7 +82,7 @@ def test_label_maps_that_do_not_fit_are_reported(python: str, run_folder: Path) 
     config = SEGMENTATION.replace("['a', 'b', 'c']", "['a', 'b']").replace(", [0, 90, 0]]", "]")
     (run_folder / "config.py").write_text(config)
     output = " ".join(run(python, run_folder, "check", "config.py").split())
-    assert "Some labels are not between 0 and 1 (ignored pixels are 255): label 2 in 'data/labels/" in output
+    assert "Some labels are not between 0 and 1 (pixels with label 255 are ignored): label 2 in 'data/labels/" in output
     loading = "dict(type='LoadAnnotations'{}),\n"  # of the training pipeline
     config = SEGMENTATION.replace(loading.format(""), loading.format(", reduce_zero_label=True"))
     (run_folder / "config.py").write_text(config)
@@ -92,7 +92,7 @@ def test_label_maps_that_do_not_fit_are_reported(python: str, run_folder: Path) 
         Image.open(path).convert("RGB").save(path)
     (run_folder / "config.py").write_text(SEGMENTATION)
     output = run(python, run_folder, "train", "config.py", code=2)
-    assert "error: the label map 'data/labels/0.png' has 3 channels instead of one" in output
+    assert "error: the label map 'data/labels/0.png' must have two dimensions, not the shape (" in output
 
 
 KILLER = """

@@ -122,7 +122,7 @@ def test_doctor_finds_the_code_base_of_a_first_generation_config(
     config = tmp_path / "old.py"
     config.write_text("model = dict(type='OldDetector')\nrunner = dict(type='EpochBasedRunner', max_epochs=1)\n")
     assert main(["doctor", str(config)]) == 2
-    assert "no installed code base defines its model" in capsys.readouterr().err
+    assert "does not refer to a code base in default_scope or in a type" in capsys.readouterr().err
     package("mmdet", {"__init__": "mmcv_maximum_version = '1.8.0'\n", "models/__init__": "class OldDetector: pass\n"})
     write_metadata(site, "mmdet", "2.28.2", ["Requires-Dist: a-package-that-nobody-has"])
     assert main(["doctor", str(config)]) == 2

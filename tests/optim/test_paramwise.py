@@ -131,7 +131,7 @@ def test_wrong_custom_keys_are_reported_with_their_line_unless_they_are_in_a_pac
         (
             {"norm_decay_mult": 0.0},
             RPROP,
-            '"norm_decay_mult" in paramwise_cfg has no effect: the optimizer has no "weight_decay"',
+            'paramwise_cfg sets "norm_decay_mult" without effect: the optimizer has no "weight_decay"',
         ),
         (
             {"norm_decay_mul": 0.0},

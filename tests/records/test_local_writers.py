@@ -54,7 +54,7 @@ def test_config_with_objects_is_written_as_text(tmp_path: Path, caplog: pytest.L
     assert (tmp_path / "config.py").read_text() == "hook = <Warmup>\n"
     assert caplog.messages == [
         f"'{tmp_path / 'config.py'}' cannot be loaded as a config: "
-        "a .py config cannot represent a value of type Warmup at hook."
+        "a .py config cannot represent a value of type Warmup (hook)."
     ]
 
 

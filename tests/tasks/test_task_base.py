@@ -62,7 +62,7 @@ def test_images_that_are_not_stacked_are_an_error() -> None:
     mode: Any = "loss"
     pictures = [torch.zeros(3, 4, 4)] * 2
     for inputs in (pictures, [pictures, pictures]):
-        with pytest.raises(ArgumentError, match="the model has no data preprocessor") as raised:
+        with pytest.raises(ArgumentError, match="because no data preprocessor stacks them") as raised:
             Echo()(inputs, mode=mode)
     assert raised.value.notes == ("Set data_preprocessor=dict(type='ImgDataPreprocessor', mean=[...], std=[...]).",)
     for views in ([torch.zeros(2, 3, 4, 4)] * 2, [torch.zeros(2, 3, 8, 4, 4)] * 2):  # of images and of video clips

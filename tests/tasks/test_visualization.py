@@ -42,7 +42,7 @@ def test_a_dataset_too_small_for_an_image_is_reported(caplog: pytest.LogCaptureF
         BaseVisualizationHook(draw, 10).before_train(runner)
     assert caplog.messages == [
         "BaseVisualizationHook does not draw any images from the dataset 'night': "
-        "it has 3 batches, fewer than interval=10."
+        "the number of batches, 3, is less than interval=10."
     ]
 
 

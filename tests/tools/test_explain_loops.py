@@ -54,7 +54,7 @@ def test_hooks_are_in_the_order_of_their_priorities(write: Callable[..., Config]
 
 def test_hooks_of_missing_packages_are_listed(write: Callable[..., Config]) -> None:
     cfg = write("custom_hooks = [dict(type='mmyolo.SomethingElseAltogether')]")
-    assert explain_hooks(*order_of_hooks(cfg)).endswith("not installed, so not shown: mmyolo.SomethingElseAltogether\n")
+    assert explain_hooks(*order_of_hooks(cfg)).endswith("not found, so not shown: mmyolo.SomethingElseAltogether\n")
     assert hooks_as_data(*order_of_hooks(cfg))["not_installed"] == ["mmyolo.SomethingElseAltogether"]
 
 

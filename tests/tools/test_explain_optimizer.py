@@ -143,6 +143,6 @@ def test_frozen_parameters_are_listed(write: Callable[..., Config]) -> None:
 def test_stand_in_replaces_a_model_that_is_not_installed(write: Callable[..., Config]) -> None:
     cfg = write("model = dict(type='Unheard', backbone=dict(type='A'), decode_head=dict(type='B'))")
     found = groups_of(cfg)
-    assert found.model.startswith("'Unheard' is not installed; using a placeholder")
+    assert found.model.startswith("model class 'Unheard' not found; using a placeholder")
     names = [name for group in found.groups for name in group.names]
     assert {name.partition(".")[0] for name in names} == {"backbone", "decode_head"}

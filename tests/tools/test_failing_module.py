@@ -33,7 +33,7 @@ def test_failing_module_is_named_with_its_input() -> None:
     assert lines[1:] == [
         "  key model.head",
         "  head is Linear(in_features=4, out_features=2, bias=True); its input is (3, 5)",
-        "  Check that the shapes match, for example the numbers of channels and classes",
+        "  Check that shapes and dtypes match, for example the numbers of channels and classes",
     ]
 
 
@@ -61,7 +61,7 @@ def test_label_that_is_not_a_class_is_named() -> None:
     with pytest.raises(IndexError) as caught:
         Scored()(torch.zeros(3, 4))
     found = module_error("training", caught.value, Config({"model": {"type": "Scored"}}))
-    assert "The data contains the label 3. Labels must be smaller than num_classes; check both" in str(found)
+    assert "The data contains the label 3. Labels must be between 0 and num_classes - 1; check both" in str(found)
 
 
 @pytest.mark.parametrize("field", ["gt_label", "gt_sem_seg"])
@@ -77,7 +77,7 @@ def test_file_with_a_label_that_is_not_a_class_is_named(field: str) -> None:
     with pytest.raises(IndexError) as caught:
         OfSamples()(torch.zeros(3, 4), samples=samples)
     found = module_error("training", caught.value, Config({"model": {"type": "OfSamples"}}))
-    assert "'b.png' contains the label 3. Labels must be smaller than num_classes" in str(found)
+    assert "'b.png' contains the label 3. Labels must be between 0 and num_classes - 1" in str(found)
 
 
 class OneHotLoss(nn.Module):
@@ -93,7 +93,7 @@ def test_file_with_an_invalid_label_is_named_for_a_loss_whose_message_lacks_the_
     with pytest.raises(RuntimeError) as caught:
         OneHotLoss()([sample])
     assert label_advice(caught.value) == (
-        "'a.png' contains the label 9. Labels must be smaller than num_classes; check both."
+        "'a.png' contains the label 9. Labels must be between 0 and num_classes - 1; check both."
     )
     assert "'a.png' contains the label 9." in describe_error(caught.value)[0]  # type: ignore[index]
 

@@ -181,7 +181,7 @@ def test_advice_follows_from_the_shares(tmp_path: Path, changes: dict[str, Any],
 
 
 def test_validation_does_not_run_and_a_short_run_raises(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the run ends during the 3 warm-up iterations"):
+    with pytest.raises(DataError, match="the run ends before the first measured iteration"):
         profile_iterations(config(tmp_path, train_cfg={"by_epoch": False, "max_iters": 3}))
 
 

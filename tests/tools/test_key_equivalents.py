@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from footplate.config import Config
-from footplate.errors import BuildError, Origin
+from footplate.errors import BuildError, Origin, UnknownNameError
 from footplate.tools.key_equivalents import original_key, restore_key
 
 
@@ -14,6 +14,14 @@ def test_key_of_a_nested_section_is_found_by_its_location(tmp_path: Path) -> Non
     error = BuildError("head 'B' takes no argument 'width'", key="model.width", origin=Origin(str(path), 3))
     restore_key(error, Config.fromfile(path))
     assert error.key == "model.head.width"
+
+
+def test_key_of_a_logger_is_not_that_of_the_custom_hook_at_the_same_index(tmp_path: Path) -> None:
+    path = tmp_path / "run.py"
+    path.write_text("custom_hooks = [dict(type='A')]\nlog_config = dict(hooks=[dict(type='TextLogger')])\n")
+    error = UnknownNameError("unknown", key="custom_hooks[0].type", origin=Origin(str(path), 2))
+    restore_key(error, Config.fromfile(path))
+    assert error.key == "log_config.hooks[0].type"
 
 
 def test_key_of_a_writer_is_that_of_the_logger(tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ def warnings_of(dataset: Any, caplog: pytest.LogCaptureFixture) -> list[str]:
 
 GOOD = [[0, 1], [2, 255]]
 SHIFTED = [[255, 255], [0, 1]]
-OUTSIDE = "Some labels are not between 0 and 2 (ignored pixels are 255): label {} in '{}.png'."
-ABSENT = "None of the 64 inspected label maps in 'masks' contains: stem."
+OUTSIDE = "Some labels are not between 0 and 2 (pixels with label 255 are ignored): label {} in '{}.png'."
+ABSENT = "These classes are missing in 64 inspected label maps of 'masks': stem."
 
 
 def test_shares_of_classes_and_ignored_pixels_are_shown() -> None:

@@ -52,10 +52,10 @@ def test_strict_overrides_set_values(override: str, path: tuple[Any, ...], value
         ("optimizer.lrr=1", "'optimizer' has no key 'lrr'", "optimizer.lr"),
         ("pipeline.1.prb=1", "'pipeline[1]' has no key 'prb'", "pipeline[1].prob"),
         ("pipeline.7.prob=1", "'7' is not a valid index for the list 'pipeline' (2 elements, counted from 0)", None),
-        ("optimizer.lr=high", "'optimizer.lr' must be a number, not 'high'", None),
-        ("train_cfg.type=5", "'train_cfg.type' must be a string, not 5", None),
+        ("optimizer.lr=high", "'optimizer.lr' must be a number, like its current value ", None),
+        ("train_cfg.type=5", "'train_cfg.type' must be a string, like its current value ", None),
         ("1.prob=1", "the config has no key '1'", "pipeline[1].prob"),
-        ("lr", "is not an override: expected key=value", None),
+        ("lr", "must have the form KEY=VALUE", None),
         ("optimizer.lr=[1", "cannot read the value", None),
     ],
 )
@@ -107,6 +107,7 @@ def test_lenient_overrides_merge_and_warn(caplog: pytest.LogCaptureFixture) -> N
         apply_overrides(cfg, ["optimizer.lrr=1", "train_cfg.type=5", "optimizer.lr=0.2"], strict=False)
     assert (cfg.optimizer.lrr, cfg.train_cfg.type, cfg.optimizer.lr) == (1, 5, 0.2)
     assert [record.getMessage() for record in caplog.records] == [
-        "--cfg-options optimizer.lrr: 'optimizer' has no key 'lrr'; did you mean 'optimizer.lr'?",
-        "--cfg-options train_cfg.type: 'train_cfg.type' must be a string, not 5",
+        "--cfg-options sets 'optimizer.lrr', but 'optimizer' has no key 'lrr'; did you mean 'optimizer.lr'?",
+        "--cfg-options sets 'train_cfg.type', but 'train_cfg.type' must be a string, "
+        "like its current value 'IterBasedTrainLoop'",
     ]

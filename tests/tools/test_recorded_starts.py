@@ -133,7 +133,7 @@ def test_derived_facts_of_other_engines_are_named(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"acc": 0.5, "step": 1, "iteration": 99}]))
     run = read_run(tmp_path)
     assert run.derived == ["the epoch length"]
-    assert "note        the run does not record the epoch length; it was derived from the log" in explain_runs([run])
+    assert "note        derived from the log, not recorded by the run: the epoch length" in explain_runs([run])
     (tmp_path / "20260101_000000/start.json").write_text(
         '{"kind": "train", "time": "2026-01-01T00:00:00+00:00", "iteration": 0, "epoch_length": 99}'
     )

@@ -16,7 +16,7 @@ from tests.tools.bursting import BurstingModel
 
 FACTS = {
     "iteration": 7,
-    "message": "the loss has been nan since iteration 7",
+    "message": "the loss was nan in iteration 7",
     "origin": None,
     "load_from": None,
     "seed": 1,

@@ -141,7 +141,7 @@ def test_error_for_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"runs' is not a run, but it contains 6 runs") as error:
         read_run(tmp_path / "runs")
     below = ", ".join(str(tmp_path / "runs" / name) for name in ("a", "b", "c", "first", "second"))
-    assert f"Choose one or more of them: {below} and 1 more" in str(error.value)
+    assert f"Pass instead: {below} and 1 more" in str(error.value)
 
 
 TABLE = {"step": 20, "mode": "val", "dataset": "", "metric": "IoU", "columns": ["class", "IoU"], "rows": [["bag", 5.5]]}
@@ -207,7 +207,7 @@ def test_files_next_to_runs_are_skipped_with_a_warning(tmp_path: Path, caplog: p
     (tmp_path / "report.html").write_text("<!doctype html>")
     assert [run.folder.name for run in read_runs(sorted(map(str, tmp_path.iterdir())))] == ["a"]
     found = f"line 1 of '{tmp_path}/report.html' is not valid JSON"
-    assert caplog.messages == [f"Skipping a path that is not a run: {found}"]
+    assert caplog.messages == [f"Skipping a path that cannot be read as a run: {found}"]
     with pytest.raises(DataError, match="is not valid JSON"):
         read_runs([str(tmp_path / "report.html")])
 

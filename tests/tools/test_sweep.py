@@ -180,5 +180,5 @@ def test_mistakes_are_found_before_files_are_created(cfg: Config, tmp_path: Path
 
 def test_damaged_study_is_an_error(cfg: Config, tmp_path: Path) -> None:
     (tmp_path / "study.db").write_bytes(b"SQLite format 3\0" + b"x" * 4000)
-    with pytest.raises(DataError, match="is damaged"):
+    with pytest.raises(DataError, match="cannot open study.db"):
         run(cfg, LR, tmp_path, trains(lambda lr: ([lr], "done")))

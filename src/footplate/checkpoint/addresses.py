@@ -55,8 +55,8 @@ def local_file(path: str) -> str:
         path: An address. A file path is returned unchanged.
 
     Raises:
-        CheckpointDamagedError: The SHA-256 of the file does not match the digest in its name.
-        CheckpointError: The address is unknown, or the file cannot be downloaded.
+        CheckpointDamagedError: The SHA-256 of the cached file does not match the digest in its name.
+        CheckpointError: The address is unknown or invalid, or the file cannot be downloaded intact.
     """
     if path.startswith("hf://"):
         return _download_from_hub(path)
@@ -113,7 +113,7 @@ def _download_from_hub(path: str) -> str:
 
 
 def find_url(path: str) -> str | None:
-    """Converts the address of weights to a URL. Returns None if `path` is a file path.
+    """Converts the address of weights to an HTTP URL. Returns None for any other path or address.
 
     Raises:
         CheckpointError: No published weights have this name.
@@ -130,7 +130,9 @@ def find_url(path: str) -> str | None:
         if name not in table:
             closest = difflib.get_close_matches(name, table, n=_CLOSEST_NAMES, cutoff=0)
             listed = ", ".join(f"{scheme}://{name}" for name in closest)
-            raise CheckpointError(f"there are no weights at '{path}'", notes=[f"The closest addresses are {listed}."])
+            raise CheckpointError(
+                f"no published weights have the address '{path}'", notes=[f"The closest addresses are {listed}."]
+            )
         return table[name]
     return path if scheme in ("http", "https") else None
 

@@ -126,7 +126,7 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
     if path.endswith(SAFETENSORS_SUFFIX):
         raise CheckpointError(
             f"'{path}' is a safetensors file, which contains weights but no digest",
-            notes=["Pass a checkpoint: a .pth file or a .sharded folder."],
+            notes=[f"Pass a checkpoint: a {', '.join(SUFFIXES)} file or a .sharded folder."],
         )
     with naming_checkpoint(path):
         try:
@@ -165,7 +165,7 @@ def naming_checkpoint(path: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         if is_sharded_path(path) and storage.exists(path):
-            raise CheckpointError(f"the save to '{path}' did not finish: {STATE} is missing") from None
+            raise CheckpointError(f"checkpoint '{path}' is incomplete: {STATE} is missing") from None
         raise CheckpointError(f"checkpoint '{path}' does not exist", notes=storage.missing_path_notes(path)) from error
     except IsADirectoryError as error:
         files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]
@@ -175,11 +175,12 @@ def naming_checkpoint(path: str) -> Iterator[None]:
         raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:_MAX_REASON]
-        raise CheckpointError(f"cannot use checkpoint '{path}': {type(error).__name__}: {reason}") from error
+        message = f"cannot use checkpoint '{path}': {type(error).__name__}: {reason}".rstrip(": ")
+        raise CheckpointError(message) from error
 
 
 def opaque_names(content: Any) -> list[str]:
-    """Returns the sorted names of the classes that unpickling replaced with placeholders."""
+    """Returns the sorted names of the classes and functions that unpickling replaced with placeholders."""
     return sorted({entry.name for entry in walk(content) if isinstance(entry, OpaqueObject)})
 
 
@@ -195,22 +196,28 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
     Raises:
         CheckpointError: The content has no weights.
     """
-    mapping = _as_mapping(content)
-    for key in (*_WEIGHT_KEYS, None):  # one key at a time, because expanding a pickled module takes memory
+    mapping = _as_mapping(content) or {}
+    for candidate in (*map(mapping.get, _WEIGHT_KEYS), mapping):
         weights: OrderedDict[str, Any] = OrderedDict()
-        inner = _as_mapping(mapping.get(key)) if mapping and key else mapping
-        for name, value in (inner or {}).items():
+        inner = _as_mapping(candidate) or {}
+        for name, value in inner.items():
             if isinstance(value, np.ndarray):
                 with suppress(TypeError):  # torch does not support all dtypes of numpy
                     value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
-            if isinstance(value, torch.Tensor) or str(name).endswith("_extra_state"):
-                weights[str(name)] = value.detach() if isinstance(value, torch.Tensor) else value
+            if isinstance(value, torch.Tensor):
+                weights[str(name)] = value.detach()
+            elif str(name).endswith("_extra_state"):
+                weights[str(name)] = value
         if any(isinstance(value, torch.Tensor) for value in weights.values()):
             versions = getattr(inner, "_metadata", {})
             weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
             return weights
     description = ", ".join(map(str, list(mapping)[:_MAX_KEYS])) if mapping else type(content).__name__
-    raise CheckpointError(f"'{source}' has no weights", found=description)
+    raise CheckpointError(
+        f"no weights were found in '{source}'",
+        found=description,
+        notes=[f"Weights must be at the top level or under one of the keys {', '.join(_WEIGHT_KEYS)}."],
+    )
 
 
 def rename_keys(
@@ -226,24 +233,28 @@ def rename_keys(
         CheckpointError: No key starts with `prefix`, or two keys are renamed to the same key.
     """
     pairs = [(re.compile(pattern), replacement) for pattern, replacement in revise_keys]
-    start = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
+    start = f"{prefix.removesuffix('.')}." if prefix else ""
 
     def rename(key: str) -> str | None:
         for pattern, replacement in pairs:
             key = pattern.sub(replacement, key)
-        if not start:
-            return key
-        return key[len(start) :] if key.startswith(start) else None
+        return key.removeprefix(start) if key.startswith(start) else None
 
     renamed: OrderedDict[str, Any] = OrderedDict()
     for old, value in weights.items():
         new = rename(old)
         if new in renamed:
-            raise CheckpointError(f"two keys in '{source}' are both renamed to '{new}'", key="revise_keys")
+            raise CheckpointError(
+                f"two keys in '{source}' have the same name '{new}' after renaming", key="revise_keys"
+            )
         if new is not None:
             renamed[new] = value
     if start and not renamed:
-        raise CheckpointError(f"no key in '{source}' starts with '{start}'", found=list(weights)[:_MAX_KEYS])
+        raise CheckpointError(
+            f"no key in '{source}' starts with '{start}'",
+            found=list(weights)[:_MAX_KEYS],
+            notes=["`prefix` is compared with the keys after `revise_keys` has renamed them."],
+        )
     metadata = {}
     for layer, version in getattr(weights, "_metadata", {}).items():  # layer names have no trailing dot
         new = rename(f"{layer}." if layer else "")

@@ -21,8 +21,8 @@ _COMMENT = "footplate-checkpoint 1 saved={saved:020d} sha256="
 _PATTERN = re.compile(rb"footplate-checkpoint 1 saved=(\d{20}) sha256=([0-9a-f]{64})")
 _DIGEST_BYTES = 64
 _COMMENT_BYTES = len(_COMMENT.format(saved=0)) + _DIGEST_BYTES
-_END_RECORD = b"PK\x05\x06"
-_END_RECORD_BYTES = 22
+END_RECORD = b"PK\x05\x06"
+END_RECORD_BYTES = 22
 _CHUNK_BYTES = 1 << 18  # small enough to stay in the CPU cache between reading and hashing
 
 
@@ -56,13 +56,13 @@ class DigestSink:
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
         """Forwards all bytes except the last 22, which may be the end record that `finish` modifies."""
         view = memoryview(data).cast("B")
-        before = self._tail
         size = len(view)
-        if size < _END_RECORD_BYTES:
-            before, view = b"", memoryview(before + bytes(view))
-        self._tail = bytes(view[-_END_RECORD_BYTES:])
-        self._forward(before)
-        self._forward(view[:-_END_RECORD_BYTES])
+        if size < END_RECORD_BYTES:  # possibly only a part of the end record
+            view = memoryview(self._tail + bytes(view))
+        else:
+            self._forward(self._tail)
+        self._tail = bytes(view[-END_RECORD_BYTES:])
+        self._forward(view[:-END_RECORD_BYTES])
         return size
 
     def _forward(self, data: "bytes | memoryview") -> None:
@@ -83,7 +83,7 @@ class DigestSink:
             OSError: The sink failed in this call or in an earlier one.
             CheckpointError: The data is not an archive.
         """
-        if self._error is None and not self._tail.startswith(_END_RECORD):
+        if self._error is None and not self._tail.startswith(END_RECORD):
             raise CheckpointError("torch wrote an archive in an unknown format, so no digest can be added")
         saved = time.time_ns()
         comment = _COMMENT.format(saved=saved).encode()

@@ -89,7 +89,7 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
 
 
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns the path stored in `folder/last_checkpoint`, or None if that file does not exist.
+    """Returns the path stored in `folder/last_checkpoint`, or None if that file is missing, unreadable or empty.
 
     The stored path may be outdated.
     """
@@ -97,11 +97,13 @@ def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
         pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER), _MAX_POINTER_BYTES)).strip()
     except OSError:
         return None
-    return None if "\0" in pointer else pointer or None  # some file systems leave zeros after a crash
+    if "\0" in pointer:  # some file systems leave zeros after a crash
+        return None
+    return pointer or None
 
 
 def relocate(path: str, folder: str) -> str:
-    """Returns the path of the file in `folder` with the same name as `path`, or `path` if it does not exist.
+    """Returns the path of the file in `folder` with the same name as `path`, or `path` if there is no such file.
 
     Checkpoints record absolute paths, which are outdated if the run's folder has been moved or copied.
     """
@@ -110,7 +112,7 @@ def relocate(path: str, folder: str) -> str:
 
 
 def find_latest(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns the path of a run's newest intact checkpoint, or None if the run has no intact checkpoint.
+    """Returns the path of a run's newest intact checkpoint with a training state, or None if it does not exist.
 
     Tries the candidates in the order of `list_candidates`. Skips files that contain weights but no training state. Logs
     a warning for each damaged checkpoint.
@@ -139,7 +141,7 @@ def read_verified_outline(path: str) -> Mapping[Any, Any]:
 def find_first_resumable(
     folder: "str | os.PathLike[str]", read: Callable[[str], Mapping[Any, Any]]
 ) -> tuple[str, Mapping[Any, Any]] | None:
-    """Returns the path and content of the first intact candidate with a training state; see `find_latest`.
+    """Returns the path and content of the first intact candidate with a training state, or None; see `find_latest`.
 
     `read` is a function that verifies a checkpoint and returns its content.
     """
@@ -148,13 +150,13 @@ def find_first_resumable(
         try:
             content = read(path)
         except CheckpointError as error:
-            if isinstance(error.__cause__, OSError):
-                unreadable = unreadable or error
+            if unreadable is None and isinstance(error.__cause__, OSError):
+                unreadable = error
             _logger.warning("Skipped: %s", "; ".join(line.strip() for line in str(error).splitlines()))
             continue
         if _RUN_KEYS & content.keys():
             return path, content
-        _logger.info("Skipping checkpoint '%s', because it contains weights but no training state.", path)
+        _logger.info("Skipping checkpoint '%s', because it contains no training state.", path)
         del content  # free the memory before reading the next one
     if unreadable is not None:
         raise unreadable

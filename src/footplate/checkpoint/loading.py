@@ -79,8 +79,8 @@ def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] |
     """Loads the newest intact checkpoint of a run; see `find_latest`. Reads the file only once.
 
     Returns:
-        The path and the content on the CPU, or None if there is no checkpoint. For a trusted file or a sharded
-        checkpoint, the content is None, because each rank must load such a checkpoint itself.
+        The path and the content on the CPU, or None if the run has no checkpoint to resume from. For a trusted file or
+        a sharded checkpoint, the content is None, because each rank must load such a checkpoint itself.
 
     Raises:
         CheckpointError: See `find_latest`.
@@ -282,8 +282,9 @@ def load_weights(
 def _shard_like(weights: dict[str, Any], expected: Mapping[str, torch.Tensor]) -> None:
     """If the model is sharded, shards the weights in the same way as the model's tensors."""
     if any(is_dtensor(value) for value in (*expected.values(), *weights.values()) if torch.is_tensor(value)):
-        for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
-            weights[key] = distribute_like(weights[key], expected[key])
+        for key, value in weights.items():
+            if key in expected and torch.is_tensor(value):
+                weights[key] = distribute_like(value, expected[key])
 
 
 def _copy_into(

@@ -43,7 +43,7 @@ class AfterSave:
 
     Attributes:
         home: The folder whose `last_checkpoint` is updated, or None.
-        on_committed: Called if the checkpoint was saved, for example to remove older checkpoints.
+        on_committed: Called if the checkpoint was saved and `home` was updated. For example, removes older checkpoints.
         on_failed: Called if the checkpoint was not saved.
     """
 
@@ -59,12 +59,14 @@ class _Save:
     """A save operation and its outcome. The error is None if the operation is in progress or has succeeded."""
 
     def __init__(self, path: str, after: AfterSave) -> None:
-        self.path, self.after = path, after
+        self.path = path
+        self.after = after
         self.begin = time.monotonic()
         self.seconds = 0.0
-        self.is_saved = self.has_ended = False
+        self.is_saved = False
+        self.has_ended = False
         self.error: BaseException | None = None
-        self.thread: threading.Thread | None = None
+        self.thread: threading.Thread
         # All ranks write a sharded checkpoint, and rank 0 commits it.
         self.is_committed_here = is_main_process() or not is_sharded_path(path)
 
@@ -121,7 +123,7 @@ def check_space(folder: str, needed: int) -> None:
     storage.clean_stale(folder)
     free = storage.free_space(folder)
     if free is not None and free < needed:
-        raise OSError(f"the file needs {format_bytes(needed)}, but only {format_bytes(free)} is available")
+        raise OSError(f"it needs {format_bytes(needed)}, but only {format_bytes(free)} is available")
 
 
 def write_file(state: Mapping[str, Any], path: str) -> Digest:
@@ -186,7 +188,7 @@ class BackgroundSaver:
         self.is_sharded = False  # whether ranks write their own shards, to a folder
         self.write_pointer: Callable[[str, str], None] = write_pointer  # hooks may replace it
         self._alarm = alarm
-        self._pending: _Save | None = None
+        self._in_progress: _Save | None = None
         self._copier = _HostCopier()
         self._group: Any = None  # a separate group, so that messages of saves and training do not mix
 
@@ -220,19 +222,19 @@ class BackgroundSaver:
                 failed save, the new save does not start.
         """
         self.wait()
-        pending = _Save(os.fspath(path), after)
+        save = _Save(os.fspath(path), after)
         try:
-            if is_sharded_path(pending.path):
-                commit = self._prepare_shards(state, pending.path, replicated)
+            if is_sharded_path(save.path):
+                commit = self._prepare_shards(state, save.path, replicated)
             else:
-                commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), pending.path)
-            pending.thread = threading.Thread(target=self._write, args=(pending, commit), name="footplate-checkpoint")
-            pending.thread.start()  # raises an error if the system cannot start another thread
-            self._pending = pending
+                commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), save.path)
+            save.thread = threading.Thread(target=self._write, args=(save, commit), name="footplate-checkpoint")
+            save.thread.start()  # raises an error if the system cannot start another thread
+            self._in_progress = save
         except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
-            pending.error = error
-            self._log_failure(pending)
-            self._end(pending)
+            save.error = error
+            self._log_failure(save)
+            self._end(save)
 
     def _write(self, save: _Save, commit: Callable[[], None]) -> None:
         """Runs `commit` in the background thread, and records the outcome."""
@@ -251,10 +253,10 @@ class BackgroundSaver:
     def complete(self) -> None:
         """Calls `wait` if a save has finished. Otherwise, does nothing.
 
-        With several ranks, the next `save` or `wait` handles errors instead, so that all ranks raise them together
-        (decision 037). With `on_error="stop"`, it also runs the callbacks, because they may fail.
+        With several ranks, leaves errors to the next `save` or `wait`, so that all ranks raise them together
+        (decision 037). With `on_error="stop"`, also leaves the callbacks to it, because they may fail.
         """
-        save = self._pending
+        save = self._in_progress
         if save is None or not save.has_ended:
             return
         if get_world_size() == 1 or (save.error is None and self.on_error == "warn"):
@@ -266,14 +268,14 @@ class BackgroundSaver:
         Raises:
             CheckpointError: `on_error` is "stop" and the last save failed. Each error is raised only once.
         """
-        pending = self._pending
-        if pending is not None and pending.thread is not None:
-            pending.thread.join()
-            self._pending = None
-            self._end(pending)
+        save = self._in_progress
+        if save is not None:
+            save.thread.join()
+            self._in_progress = None
+            self._end(save)
 
     def refuse(self, error: Exception, after: AfterSave) -> None:
-        """Records that a save was not attempted because the state is invalid."""
+        """Logs why a save was not attempted, records the failure and calls `on_failed`."""
         _logger.error("%s", error)
         self.failure = first_line(error)
         after.on_failed()
@@ -281,8 +283,8 @@ class BackgroundSaver:
     def _log_failure(self, save: _Save) -> None:
         failure = "saved, but updating its folder failed" if save.is_saved else "not saved"
         path = save.path if save.is_saved else self.last
-        last = f"The last checkpoint is '{path}'." if path else "This run has no checkpoint yet."
-        _logger.error("The checkpoint was %s: %s. %s", failure, save.error, last)
+        last = f"The last checkpoint is '{path}'." if path else "This run has no checkpoint to resume from yet."
+        _logger.error("The checkpoint was %s: %s\n  %s", failure, save.error, last)
 
     def _end(self, save: _Save) -> None:
         """Records the outcome of a save. Raises its error, if any, unless `on_error` is "warn"."""
@@ -299,7 +301,8 @@ class BackgroundSaver:
                 except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
                     save.error = error
                     self._log_failure(save)
-        if save.error is not None and (self.on_error == "stop" or not isinstance(save.error, Exception)):
+        must_stop = self.on_error == "stop" or not isinstance(save.error, Exception)  # such as KeyboardInterrupt
+        if save.error is not None and must_stop:
             raise save.error
 
     def _prepare_shards(self, state: Mapping[str, Any], path: str, replicated: Set[int]) -> Callable[[], None]:
@@ -309,7 +312,8 @@ class BackgroundSaver:
         """
         from footplate.checkpoint.sharded import save_shards  # slow to import
 
-        group = self._group = self._group or new_cpu_group()
+        if self._group is None:
+            self._group = new_cpu_group()
         try:
             if is_main_process():
                 remove_unfinished(storage.parent(storage.absolute(path)))
@@ -318,9 +322,9 @@ class BackgroundSaver:
             values = to_serializable({name: shard.tensor for name, shard in shards.items()})
             rest, values = self._copier.copy([rest if is_main_process() else {}, values])
         except Exception as error:  # noqa: BLE001 - raised in the background thread of every rank
-            return partial(save_shards, {}, (), path, group, error)
+            return partial(save_shards, {}, (), path, self._group, error)
         copied = [(name, shard._replace(tensor=values[name])) for name, shard in shards.items()]
-        return partial(save_shards, rest, copied, path, group)
+        return partial(save_shards, rest, copied, path, self._group)
 
 
 class _HostCopier:

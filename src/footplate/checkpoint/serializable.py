@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 _UNCHANGED = frozenset({type(None), bool, int, float, complex, str, torch.dtype, torch.device})
 _SCALARS: tuple[Any, ...] = (int, float, complex, bytes)
 _MARK = "footplate.sharded"
-_SPLIT_SECTIONS = re.compile(r"(state_dict|optimizer|ema_state_dict)\.")
+_SPLIT_KEYS = re.compile(r"(state_dict|optimizer|ema_state_dict)\.")
 
 
 def to_serializable(value: Any) -> Any:
@@ -38,7 +38,7 @@ def to_serializable(value: Any) -> Any:
     try:
         return rebuild(value, _convert)
     except RecursionError as error:
-        raise CheckpointError("the state contains a circular reference, which cannot be saved") from error
+        raise CheckpointError("the state contains a circular reference or is nested too deeply") from error
 
 
 def walk(value: Any) -> Iterator[Any]:
@@ -135,7 +135,7 @@ def _convert(path: str, value: Any) -> Any:
         found=value,
         notes=[
             "A state may contain dense tensors, numbers, strings, bytes, lists, tuples and dicts.",
-            "Quantized tensors and tensors on the meta device are not supported.",
+            "Tensor subclasses, quantized tensors and tensors on the meta device are not supported.",
         ],
     )
 
@@ -168,21 +168,21 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
     def replace(name: str, tensor: Any) -> Any:
         if not isinstance(tensor, torch.Tensor):
             return tensor
-        local = local_tensor(tensor.detach())
         key = _memory_key(tensor)
         if key in names:
             return {_MARK: names[key]}
         shard: TensorShard | None
         if is_dtensor(tensor):
             (chunk,) = tensor.__create_chunk_list__()  # type: ignore[attr-defined]
-            shard = TensorShard(local, tuple(chunk.offsets), tuple(tensor.shape))
+            shard = TensorShard(local_tensor(tensor.detach()), tuple(chunk.offsets), tuple(tensor.shape))
         else:
             shard = cut(name, tensor.detach())
         if shard is None:
             return tensor
         if not math.prod(shard.size):
             return torch.empty(shard.size, dtype=tensor.dtype)
-        names[key], shards[name] = name, shard
+        names[key] = name
+        shards[name] = shard
         return {_MARK: name}
 
     return rebuild(state, replace), shards
@@ -242,7 +242,7 @@ def cut_evenly(number: int, count: int) -> Cut:
     """
 
     def cut(name: str, tensor: torch.Tensor) -> TensorShard | None:
-        if not _SPLIT_SECTIONS.match(name) or not tensor.dim() or not tensor.is_floating_point() or not tensor.numel():
+        if not _SPLIT_KEYS.match(name) or not tensor.dim() or not tensor.is_floating_point() or not tensor.numel():
             return None
         length = -(-tensor.shape[0] // count)
         begin = min(number * length, tensor.shape[0])

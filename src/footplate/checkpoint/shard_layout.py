@@ -111,7 +111,7 @@ def parse_layout(content: Any, digest: Digest) -> ShardLayout:
     """Parses the content of `state.pth`, and checks that no shard is missing or outside the folder.
 
     Raises:
-        CheckpointError: The format is unknown, a shard is missing, or a file name is invalid.
+        CheckpointError: The format is unknown, a shard is missing, or a file name or digest is invalid.
     """
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{STATE} does not have the format '{FORMAT}'")
@@ -123,5 +123,5 @@ def parse_layout(content: Any, digest: Digest) -> ShardLayout:
             raise CheckpointError(f"the shards of '{name}' overlap or leave gaps")
     for file in {*files, *(chunk.file for tensor in tensors.values() for chunk in tensor.chunks)}:
         if file not in files or not is_own_file(file):
-            raise CheckpointError(f"{file!r} is not a valid file name")
+            raise CheckpointError(f"{STATE} refers to {file!r}, which is not a shard file with a recorded digest")
     return ShardLayout(content["state"], tensors, files, digest)

@@ -172,7 +172,8 @@ class _FolderReader(FileSystemReader):
 
     def __init__(self, folder: str, layout: ShardLayout) -> None:
         super().__init__(folder)
-        self._folder, self._layout = folder, layout
+        self._folder = folder
+        self._layout = layout
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         tensors: dict[str, Any] = {}
@@ -220,7 +221,8 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
     is_split = like is not None and is_sharded(like)
     if like is not None and is_split:
         model: Any = next(weight for weight in reshard(like).parameters() if is_dtensor(weight))
-        mesh, placements = model.device_mesh, model.placements
+        mesh = model.device_mesh
+        placements = model.placements
         if tensor_parallel_size() > 1:  # meshes and placements differ between layers
             mesh = world_mesh(mesh.device_type, dist.group.WORLD)
             placements = [dtensor.Shard(0)]

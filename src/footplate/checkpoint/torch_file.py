@@ -10,14 +10,12 @@ from typing import IO, Any, NamedTuple
 import torch
 from torch.serialization import load  # some code bases patch `torch.load`, often with `weights_only=False`
 
-from footplate.checkpoint.digest import Digest, read_digest, verify_digest
+from footplate.checkpoint.digest import END_RECORD, END_RECORD_BYTES, Digest, read_digest, verify_digest
 from footplate.checkpoint.unpickler import Unpickler
 from footplate.errors import CheckpointDamagedError, CheckpointError
 from footplate.messages import first_line
 
 _ZIP_START = b"PK\x03\x04"
-_ZIP_END = b"PK\x05\x06"
-_ZIP_END_BYTES = 22
 _MAX_REASON = 200
 _PICKLE_MODULE = SimpleNamespace(
     __name__=__name__, Unpickler=Unpickler, load=lambda file, **settings: Unpickler(file, **settings).load()
@@ -83,7 +81,7 @@ def _check_archive(stream: IO[bytes], digest: Digest, *, is_verified: bool) -> b
 
     Raises:
         CheckpointDamagedError: The file is neither an archive nor a pickle, or is truncated or corrupted.
-        CheckpointError: The archive was not written by `torch.save`.
+        CheckpointError: The archive was not written by `torch.save`, or contains a TorchScript program.
     """
     size = stream.seek(0, 2)
     stream.seek(0)
@@ -92,9 +90,9 @@ def _check_archive(stream: IO[bytes], digest: Digest, *, is_verified: bool) -> b
         return False
     if start != _ZIP_START:
         raise CheckpointDamagedError("the file is not a checkpoint, or its beginning is damaged")
-    stream.seek(max(0, size - digest.length - _ZIP_END_BYTES))
-    end = stream.read(_ZIP_END_BYTES)
-    if not end.startswith(_ZIP_END) or int.from_bytes(end[-2:], "little") != digest.length:
+    stream.seek(max(0, size - digest.length - END_RECORD_BYTES))
+    end = stream.read(END_RECORD_BYTES)
+    if not end.startswith(END_RECORD) or int.from_bytes(end[-2:], "little") != digest.length:
         raise CheckpointDamagedError("the end of the archive is missing or misplaced")
     try:
         archive = zipfile.ZipFile(stream)

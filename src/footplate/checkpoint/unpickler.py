@@ -169,7 +169,8 @@ class Unpickler(_Base):  # type: ignore[misc]
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, _Unfinished):
-            self.stack[-1] = built = target.build(state)
+            built = target.build(state)
+            self.stack[-1] = built
             self.memo.update({key: built for key, value in self.memo.items() if value is target})
         elif isinstance(target, OpaqueObject):
             target.state = state

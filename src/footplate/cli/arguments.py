@@ -13,12 +13,13 @@ from footplate.messages import nearest
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf")
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
-_DEVICES = "use --nproc N for several devices, and choose them with CUDA_VISIBLE_DEVICES"
-_IN_SCRIPT = "use `footplate run tools/test.py`, which has this option"
+_DEVICES = "choose devices with CUDA_VISIBLE_DEVICES; to train or test on several devices, use --nproc N"
+_IN_SCRIPT = "for this option, run the code base's own script: `footplate run tools/test.py`"
 _REPLACED = {  # options of the code bases' train.py and test.py
     "--auto-resume": "use --resume",
     "--resume-from": "use --resume PATH",
-    "--no-validate": "use --cfg-options evaluation=None",
+    "--no-validate": "use --cfg-options evaluation=None, or for a second-generation config, val_cfg=None "
+    "val_dataloader=None val_evaluator=None",
     **dict.fromkeys(("--gpus", "--gpu-id", "--gpu-ids"), _DEVICES),
     **dict.fromkeys(("--eval", "--out", "--show", "--show-dir", "--format-only"), _IN_SCRIPT),
 }
@@ -44,10 +45,10 @@ class Parser(ArgumentParser):
         if choice:
             known = re.findall(r"[\w-]+", choice[2])
             near = nearest(choice[1], known)
-            hint = f"did you mean '{near}'?" if near else f"use {', '.join(known)}"
+            hint = f"did you mean '{near}'?" if near else f"choose from {', '.join(known)}"
             message = f"invalid choice '{choice[1]}'; {hint}"
         elif "arguments are required" in message and any(word.startswith("--") for word in self._given):
-            message += "; put them before the options, because some options take all arguments that follow"
+            message += "; put positional arguments before the options, because some options take all that follow"
         if "--json" in self._given:
             error = {"type": "ArgumentError", "message": message, "notes": [], "exit_code": 2}
             sys.stdout.write(json.dumps({"error": error}, indent=2) + "\n")
@@ -75,7 +76,8 @@ def number(convert: Callable[[str], float], least: float, most: float = math.inf
     def parse(text: str) -> float:
         value = convert(text)
         if not least <= value <= most:
-            raise ArgumentTypeError(f"must be a number from {least} to {most}, not {text}")
+            limits = f"at least {least}" if most == math.inf else f"a number from {least} to {most}"
+            raise ArgumentTypeError(f"must be {limits}, not {text}")
         return value
 
     parse.__name__ = convert.__name__  # argparse shows it if the text is not a number

@@ -117,8 +117,8 @@ def average_files(arguments: Namespace) -> int:
     with trusting(arguments.trust):
         weights = average_weights(arguments.files)
     save_checkpoint({"meta": {"averaged": arguments.files}, "state_dict": weights}, arguments.output)
-    text = f"averaged {len(weights)} weights from {len(arguments.files)} checkpoints: {arguments.output}\n"
-    print_result(arguments, {"weights": len(weights), "file": arguments.output}, text)
+    text = f"averaged {pluralize(len(weights), 'weight')} from {pluralize(len(arguments.files), 'checkpoint')}"
+    print_result(arguments, {"weights": len(weights), "file": arguments.output}, f"{text}: {arguments.output}\n")
     return 0
 
 
@@ -156,7 +156,7 @@ def consolidate_folder(arguments: Namespace) -> int:
     from footplate.tools.checkpoint_conversion import consolidate
 
     count = consolidate(arguments.folder, arguments.output)
-    text = f"joined {count} sharded tensors: {arguments.output}\n"
+    text = f"joined {pluralize(count, 'sharded tensor')}: {arguments.output}\n"
     print_result(arguments, {"tensors": count, "file": arguments.output}, text)
     return 0
 
@@ -166,7 +166,7 @@ def shard_file(arguments: Namespace) -> int:
     from footplate.tools.checkpoint_conversion import shard
 
     count = shard(arguments.file, arguments.output, arguments.parts)
-    text = f"split {count} tensors into {arguments.parts} shards: {arguments.output}\n"
+    text = f"split {pluralize(count, 'tensor')} into {pluralize(arguments.parts, 'shard')}: {arguments.output}\n"
     print_result(arguments, {"tensors": count, "shards": arguments.parts, "folder": arguments.output}, text)
     return 0
 
@@ -185,7 +185,7 @@ def _describe(found: "Contents", most: int | None) -> list[str]:
         size = f"{section.tensors:>7} tensors {format_bytes(section.size):>10}" if section.tensors else section.text
         lines.append(f"  {section.name:<{width}}{size}".rstrip())
     if found.opaque_names:
-        lines.append(f"classes from other programs: {', '.join(found.opaque_names)}")
+        lines.append(f"classes that were not loaded: {', '.join(found.opaque_names)}")
     if found.weights:
         shown = found.weights[:most]
         width = max(len(name) for name, *_ in shown)

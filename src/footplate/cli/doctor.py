@@ -23,7 +23,10 @@ def add_commands(subparsers: Any) -> None:
         "footplate doctor mmdet",
     )
     doctor.add_argument(
-        "target", metavar="CODE_BASE | CONFIG", nargs="?", help="such as mmseg, or mmseg0 for version 0.x"
+        "target",
+        metavar="CODE_BASE | CONFIG",
+        nargs="?",
+        help="a code base, such as mmseg (mmseg0 for version 0.x), or a config file",
     )
 
 
@@ -45,7 +48,7 @@ def check_installation(arguments: Namespace) -> int:
         rows = [check_code_base(scope) for scope in named_code_bases(cfg)]
         if not rows and "custom_imports" not in cfg:
             raise ConfigError(
-                "the config does not refer to a code base, and no installed code base defines its model",
+                "the config does not refer to a code base in default_scope or in a type",
                 notes=["Pass the name of a code base, as in `footplate doctor mmdet2` for MMDetection 2.x."],
             )
         if "custom_imports" in cfg and not any(row["problems"] for row in rows):

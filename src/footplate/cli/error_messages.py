@@ -21,10 +21,10 @@ _NOT_WRITTEN = ("site-packages", "dist-packages", "torchinductor_")  # installed
 _MAX_LINES = 5
 # Errors from writing to an open file, which do not include the file name.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-_FOR_A_GPU = "This code is written for a GPU. To run it on the CPU, pass --cpu."
+_FOR_A_GPU = "This code is written for a GPU. Commands with the option --cpu, such as train, can run it on the CPU."
 _ADVICE = {
     "Default process group has not been initialized": (
-        "This code needs a process group, even with one process. Pass --nproc 1."
+        "This code needs a process group, even with one process. Use a command with --nproc, and pass --nproc 1."
     ),
     "not compiled with CUDA enabled": _FOR_A_GPU,
     "Found no NVIDIA driver": _FOR_A_GPU,
@@ -49,7 +49,7 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
         source = error.__cause__ if error.hides_cause else None if error.origin else error
         frames = user_frames(source) if source is not None else []
         place = f"raised at {_location(frames[0])}; " if frames else ""
-        hint = f"  {place}{option} shows where\n" if frames or error.hides_cause else ""
+        hint = f"  {place}{option} shows the traceback\n" if frames or error.hides_cause else ""
         return f"error: {error}\n{hint}", error.exit_code
     is_of_system = isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)
     frames = user_frames(error) or ([] if is_of_system else _package_frames(error))
@@ -66,7 +66,7 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
         lines += [f"  {detail}" for detail in (*details, f"{option} shows the whole traceback") if detail]
         return "\n".join(lines) + "\n", 1
     if isinstance(error, OSError) and is_of_system:
-        action = "write" if error.filename is None else f"use '{error.filename}'"
+        action = "read or write" if error.filename is None else f"use '{error.filename}'"
         return f"error: cannot {action}: {error.strerror}\n", 2
     return None
 

@@ -64,7 +64,7 @@ def add_commands(subparsers: Any) -> None:
     explain.add_argument(
         "--dump", metavar="FILE", help="write the resolved config to a single .py, .json, .yaml or .toml file instead"
     )
-    explain.add_argument("--plot", metavar="FILE", help="also write the topic `schedule` as an image")
+    explain.add_argument("--plot", metavar="FILE", help="with the topic `schedule`: also write a plot to FILE")
     explain.add_argument(
         "--epoch-length",
         metavar="N",
@@ -136,7 +136,7 @@ def explain_config(arguments: Namespace) -> int:
     for option, topics in _TOPICS_OF_OPTIONS.items():
         if getattr(arguments, option) and topic not in topics:
             flag = "--" + option.replace("_", "-")
-            raise ArgumentError(f"{flag} applies only to the topic {' or '.join(topics)}")
+            raise ArgumentError(f"{flag} requires the topic {' or '.join(topics)}")
     if arguments.plot:
         check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
     cfg = read_config(arguments, import_custom_modules=topic is not None)

@@ -101,7 +101,7 @@ def count_processes(arguments: Namespace) -> int | None:
     if arguments.nproc.isdigit() and int(arguments.nproc):
         return int(arguments.nproc)
     raise ArgumentError(
-        "--nproc must be the number of processes, or 'gpu' on a machine with accelerators",
+        "--nproc must be a positive integer, or 'gpu' on a machine with an accelerator",
         key="--nproc",
         found=arguments.nproc,
     )

@@ -50,7 +50,8 @@ def run(arguments: Namespace) -> int:
     translation = translate_sections(cfg)
     text = write_config(translation.sections, ".py")
     if FileLoader(text, output, ".py", Options()).load().mapping.to_dict() != translation.sections.to_dict():
-        raise ConfigError("the migrated file would load as a different config", found=path)
+        notes = ["This is a bug in footplate. Please report it with the config."]
+        raise ConfigError("the migrated file would load as a different config", found=path, notes=notes)
     commit_bytes(output, text.encode())
     titles = ("translated keys:", "settings that cannot be kept:", "settings that you need to check:")
     lines = []

@@ -41,7 +41,7 @@ def run(arguments: Namespace) -> int:
         first.
 
     Raises:
-        ArgumentError: The script does not exist.
+        ArgumentError: The script does not exist or is not a file.
         SystemExit: The script called `sys.exit` with a code other than 0.
         FootplateError: The script raised this error. With several ranks or `--debug`, the script's other errors are
             raised as well.
@@ -53,7 +53,7 @@ def run(arguments: Namespace) -> int:
 
     file = os.path.abspath(arguments.script)
     if not os.path.isfile(file):
-        raise ArgumentError(f"the script '{arguments.script}' does not exist", notes=missing_path_notes(file))
+        raise ArgumentError(f"there is no script file '{arguments.script}'", notes=missing_path_notes(file))
     processes = count_processes(arguments)
     if processes is not None:
         return run_in_processes(arguments, processes)

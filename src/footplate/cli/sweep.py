@@ -32,7 +32,7 @@ def add_commands(subparsers: Any) -> None:
         run,
         "try several settings of a config and compare them",
         "Train a config with different settings, each in its own run, and compare the results. To "
-        "continue a sweep and rerun failed trials, repeat the command; no setting is trained twice. A trial that runs "
+        "continue a sweep and rerun failed trials, repeat the command; completed trials are kept. A trial that runs "
         "out of memory does not stop the sweep. Requires optuna: pip install 'footplate[sweep]'.",
         "footplate sweep config.py --param optim_wrapper.optimizer.lr=log:1e-4..1e-2 --trials 10",
     )

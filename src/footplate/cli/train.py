@@ -121,7 +121,7 @@ def run(arguments: Namespace) -> int:
         return 0
     if not runner.rank:  # only rank 0 knows the last checkpoint
         last = runner.saver.last
-        saved = f"the last checkpoint is {last}" if last else "there is no checkpoint of this run"
+        saved = f"the last checkpoint is {last}" if last else "this run has no checkpoint"
         print_error(f"error: training finished, but the last save failed: {runner.saver.failure}; {saved}\n")
     return NOT_SAVED
 
@@ -152,15 +152,14 @@ def _apply_options(arguments: Namespace, cfg: "Config") -> None:
         wrapper = cfg.get("optim_wrapper")
         kind = (wrapper or {}).get("type", "OptimWrapper")
         if wrapper is None or kind not in ("OptimWrapper", "AmpOptimWrapper"):
-            raise ArgumentError(
-                "--amp needs an optim_wrapper of type OptimWrapper", key="optim_wrapper.type", found=kind
-            )
+            message = "--amp needs an optim_wrapper of type OptimWrapper or AmpOptimWrapper"
+            raise ArgumentError(message, key="optim_wrapper.type", found=wrapper and kind)
         wrapper["type"] = "AmpOptimWrapper"
         wrapper.setdefault("loss_scale", "dynamic")
 
 
 def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
-    """Warns about keys in the user's config `cfg` that have changed since the run in the work_dir started."""
+    """Warns about keys in the user's config `cfg` that have changed since the last start of the run in the work_dir."""
     from pathlib import Path
 
     from footplate.openmmlab.first_generation.translation import is_first_generation
@@ -181,8 +180,8 @@ def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
     if changed:
         with runner.folder.buffered_log():
             runner.logger.warning(
-                "The config has changed since the run was first started: %s. "
-                "To keep the original values, repeat the original options.",
+                "The config has changed since the run was last started: %s. "
+                "To keep the original values, restore the config and repeat the original options.",
                 list_names(changed, _MAX_KEYS),
             )
 
@@ -190,7 +189,7 @@ def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
 def print_resume_command(runner: "Runner", arguments: Namespace) -> None:
     """Prints the command that resumes a stopped run.
 
-    Prints nothing if there is no checkpoint, or if an external launcher started the run.
+    Prints nothing if there is no checkpoint, or if an external launcher started several processes.
     """
     started_here = runner.world_size == 1 or arguments.nproc is not None
     if not runner.rank and started_here and runner.saver.last is not None:
@@ -217,8 +216,8 @@ def resume_command(argv: Sequence[str]) -> str:
 def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook", error: BaseException) -> None:
     """Finishes the output of a run that was stopped by a signal or an error.
 
-    Prints the command that resumes the run, if there is a checkpoint. With `--json`, also prints the result if a signal
-    stopped the run.
+    If the run was interrupted or saved after the error, prints the command that resumes it. With `--json`, also prints
+    the result of an interrupted run.
 
     Raises:
         ComponentError: A torch operation failed in a module of the model or in the optimizer.
@@ -246,7 +245,7 @@ def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook"
             print_resume_command(runner, arguments)
         if isinstance(error, Interrupted) and wants_json(arguments):
             _print_paths(runner, arguments, state="stopped")
-    raise_module_error(f"training, {arguments.progress},", error, runner)
+    raise_module_error(f"training ({arguments.progress})", error, runner)
 
 
 def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:

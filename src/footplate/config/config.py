@@ -386,12 +386,12 @@ class FileLoader:
         except (Exception, SystemExit) as error:
             frames = traceback.walk_tb(error.__traceback__)
             lines = [line for frame, line in frames if frame.f_code.co_filename == self._path]
-            origin = Origin(self._path, lines[-1] if lines else 1)
+            origin = Origin(self._path, lines[-1] if lines else 0)
             if isinstance(error, FootplateError):
                 if error.origin is None or error.origin.file != self._path:
                     error.origin = origin
                 raise
-            message = f"executing the config raised {type(error).__name__}: {first_line(error)}"
+            message = f"executing the config raised {type(error).__name__}: {first_line(error)}".rstrip(": ")
             raise ConfigError(message, origin=origin) from error
 
     def _inherit(
@@ -446,13 +446,12 @@ class FileLoader:
         for mapping in (base.mapping for base in self._bases):
             for key in mapping:
                 if key in result:
+                    other = result._origins.get(key) or "an unknown line"
                     raise ConfigKeyError(
                         f"two bases of '{shown_path(self._path)}' define the key '{key}'",
                         origin=mapping._origins.get(key),
                         key=str(key),
-                        notes=[
-                            f"Only one base may define a key. The other definition is at {result._origins.get(key)}."
-                        ],
+                        notes=[f"Only one base may define a key. The other definition is at {other}."],
                     )
             dict.update(result, mapping)
             result._origins.update(mapping._origins)
@@ -528,7 +527,7 @@ class Namespace(dict[str, Any]):
         available = {**base.imported, **base.mapping}
         for name, bound in [(name, name) for name in available] if names[0][0] == "*" else names:
             if name not in available:
-                raise ConfigKeyError(f"'{module}' has no '{name}'", origin=origin)
+                raise ConfigKeyError(f"the base '{module}' does not define '{name}'", origin=origin)
             self[bound] = available[name]
             if name in base.mapping._origins:
                 self.origins[bound] = base.mapping._origins[name]

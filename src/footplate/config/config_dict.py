@@ -290,13 +290,13 @@ def _merged(present: Any, value: Any, origin: Origin | None, option: Origin | No
             items[int(key)] = _merged(items[int(key)], item, origin, option, allow_list_keys)
         return present if all(map(operator.is_, items, present)) else type(present)(items)
     raise ConfigError(
-        f"a dict cannot be merged into a {type(present).__name__}",
+        f"a dict cannot be merged into a value of type {type(present).__name__}",
         origin=origin,
         found=present,
         notes=[
             "Use the indices of existing items as keys, or set the whole list."
-            if isinstance(present, (list, tuple))
-            else "Add `_delete_=True` to the dict to replace the value."
+            if is_list
+            else "Set a complete value, or add `_delete_=True` to the dict to replace the value."
         ],
     )
 

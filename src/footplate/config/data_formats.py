@@ -43,7 +43,7 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
         suffix: The suffix of the format, such as `.json`.
 
     Raises:
-        ConfigSyntaxError: The text is invalid, contains a YAML tag that would execute code, contains a duplicate key,
+        ConfigSyntaxError: The text is invalid, contains an unsupported YAML tag, contains a duplicate key,
             or is not a mapping with string keys.
     """
     place = Origin(path, 0)

@@ -34,7 +34,7 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
     become lists, and a warning is logged.
 
     Raises:
-        ConfigError: The format cannot represent a value.
+        ConfigError: The format cannot represent a value, or a top-level key is reserved.
     """
     for key in mapping:
         if key in _RESERVED or (suffix == ".py" and str(key).startswith("__")):

@@ -33,7 +33,7 @@ def import_custom(config: "Config") -> None:
         return
     if not isinstance(section, dict):
         raise ConfigError(
-            "`custom_imports` must be dict(imports=['module'], allow_failed_imports=False)",
+            "`custom_imports` must be a dict, such as dict(imports=['module'], allow_failed_imports=False)",
             origin=origin_of(config, "custom_imports"),
             key="custom_imports",
             found=section,
@@ -68,7 +68,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        message = f"cannot import '{name}': {type(error).__name__}: {error}"
+        message = f"cannot import '{name}': {type(error).__name__}: {error}".rstrip(": ")
         module, _, attribute = name.rpartition(".")
         notes: list[str] = []
         suggestion = None
@@ -82,7 +82,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
             if not known[package]:
                 notes = [f"footplate replaces {package} if you start your script with `footplate run`."]
         elif missing and f"{name}.".startswith(f"{missing}."):
-            notes = ["Modules are searched for on PYTHONPATH and in the current folder."]
+            notes = ["Install its package, run from the folder that contains it, or add that folder to PYTHONPATH."]
             suggestion = _near_module(missing)
         raise ConfigError(
             message, origin=origin, key=key, suggestion=suggestion, notes=notes, hides_cause=not notes

@@ -37,7 +37,7 @@ def split_path(path: str) -> list[str]:
         if path[position] == ".":
             position += 1
         elif path[position] != "[":
-            raise ConfigError("the parts of a key path must be separated by dots", key=path)
+            raise ConfigError("the key path has an unmatched bracket, or parts without dots between them", key=path)
 
 
 def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:

@@ -47,7 +47,8 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
         pure: Whether the config is a pure-Python config. Detected by default.
 
     Raises:
-        ConfigSyntaxError: The text is not valid Python.
+        ConfigSyntaxError: The text is not valid Python, or contains an import that configs do not support.
+        ConfigError: `_base_` does not consist of strings.
     """
     try:
         with warnings.catch_warnings():
@@ -64,7 +65,7 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
     except (SyntaxError, ValueError) as error:  # ValueError: a null byte
         raise ConfigSyntaxError(
             f"the text is not valid Python: {getattr(error, 'msg', error)}",
-            origin=Origin(path, getattr(error, "lineno", None) or 1),
+            origin=Origin(path, getattr(error, "lineno", None) or 0),
         ) from error
     return Script(code, bases or [], pure, frozenset(rewriter.reads))
 

@@ -150,7 +150,7 @@ def _read_plain_python(text: str, file: str) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # Python warns about escapes such as "\d"
             tree = ast.parse(text, file)
     except (SyntaxError, ValueError) as error:
-        raise _not_data(file, getattr(error, "lineno", None) or 1, "it is not valid Python") from error
+        raise _not_data(file, getattr(error, "lineno", None) or 0, "it is not valid Python") from error
     values: dict[str, Any] = {}
     for statement in tree.body:
         match statement:

@@ -70,7 +70,7 @@ def read_text(path: str, referrer: Origin | None = None) -> str:
                 candidates[neighbor] = shown_path(os.path.join(folder, neighbor))
         near = nearest(name, candidates)
         message = f"there is no config file or recipe '{shown}'"
-        note = "`footplate recipes` lists the recipes"
+        note = "`footplate recipes` lists the recipes."
         if referrer:
             message = f"the config file '{shown}' does not exist"
             note = f"The path of a base is relative to the folder of the config that refers to it; tried '{path}'."
@@ -117,7 +117,7 @@ def locate(package: str, file: str, referrer: Origin | None = None) -> str:
     if not roots:
         advice = [line for extension in extensions() for line in extension.explain_missing(package)]
         message = f"the package '{package}' of '{package}::{file}' is not installed"
-        raise ConfigError(message, origin=referrer, notes=advice or ["Install it, or set PYTHONPATH."])
+        raise ConfigError(message, origin=referrer, notes=advice or ["Install it, or add its folder to PYTHONPATH."])
     for root, folder, suffix in itertools.product(roots, (*_CONFIG_FOLDERS, (), (".mim",), (os.pardir,)), ("", ".py")):
         path = os.path.normpath(os.path.join(root, *folder, file + suffix))
         if os.path.isfile(path):
@@ -177,7 +177,7 @@ def expand_placeholders(
         The new text, and the values of the environment variables in it, keyed by name.
 
     Raises:
-        ConfigKeyError: An environment variable is not set and has no default.
+        ConfigKeyError: An environment variable is not set, and its default is missing or empty.
     """
     folder, base_name = os.path.split(path)
     names = dict(zip(_FILE_NAMES.split("|"), (folder, base_name, *os.path.splitext(base_name)), strict=True))
@@ -192,7 +192,7 @@ def expand_placeholders(
             used[name] = value
         elif not value:
             raise ConfigKeyError(
-                f"the environment variable '{name}' is not set and has no default",
+                f"the environment variable '{name}' is not set, and its placeholder has no default or an empty one",
                 origin=place,
                 notes=[f"Set it, or write `{{{{${name}:default}}}}`."],
             )

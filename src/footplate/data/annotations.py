@@ -99,7 +99,7 @@ def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
     content = load_data_file(path)
     if not isinstance(content, Mapping) or not {"metainfo", "data_list"} <= content.keys():
         raise DataError(
-            f"the annotation file '{path}' lacks the keys 'metainfo' and 'data_list'",
+            f"the annotation file '{path}' must contain a dict with the keys 'metainfo' and 'data_list'",
             found=list(content) if isinstance(content, Mapping) else type(content),
             notes=["Override load_data_list() to read files with a different layout."],
         )

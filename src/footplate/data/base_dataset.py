@@ -112,7 +112,7 @@ class BaseDataset(Dataset[Any]):
             if isinstance(value, str) and os.path.isfile(value):
                 values[key] = read_lines(value)
             elif key == "classes" and isinstance(value, str):  # each character would become a class
-                message = f"the class file '{value}' does not exist"
+                message = f"classes must be a list of names or the path of a text file, but there is no file '{value}'"
                 raise DataError(message, key=f"metainfo.{key}", notes=missing_path_notes(value))
         return values
 
@@ -122,7 +122,9 @@ class BaseDataset(Dataset[Any]):
             self.ann_file = join_root(self.data_root, self.ann_file)
         for key, prefix in self.data_prefix.items():
             if prefix is not None and not isinstance(prefix, str):
-                raise ArgumentError("the values of data_prefix must be strings", key=f"data_prefix.{key}", found=prefix)
+                raise ArgumentError(
+                    "the values of data_prefix must be strings or None", key=f"data_prefix.{key}", found=prefix
+                )
             self.data_prefix[key] = join_root(self.data_root, prefix or "")
 
     @property
@@ -159,7 +161,8 @@ class BaseDataset(Dataset[Any]):
     def load_data_list(self) -> list[Any]:
         """Reads the annotation file, converts its records with `parse_data_info`, and returns them."""
         if not self.ann_file:
-            raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
+            note = "Set ann_file, or override load_data_list()."
+            raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file", notes=[note])
         with at_key("ann_file"):
             metainfo, records = load_annotations(self.ann_file)
         self._metainfo = {**metainfo, **self._metainfo}
@@ -172,14 +175,15 @@ class BaseDataset(Dataset[Any]):
     def parse_data_info(self, raw_data_info: Record) -> Record | list[Record]:
         """Converts a raw record to one or more records of the dataset.
 
-        By default, only prepends `data_prefix` to the paths in the record.
+        By default, only prepends `data_prefix` to the paths in the record. Raises a DataError if a path is missing.
         """
         for key, prefix in self.data_prefix.items():
             if key not in raw_data_info:
                 raise DataError(
-                    f"a record in '{self.ann_file}' has no '{key}', but data_prefix sets a prefix for it",
+                    f"a record in '{self.ann_file}' lacks '{key}', which is a key of data_prefix",
                     key="data_prefix",
                     found=list(raw_data_info),
+                    notes=["Set data_prefix to the record keys that contain paths. The default is dict(img_path='')."],
                 )
             raw_data_info[key] = join_root(prefix, raw_data_info[key])
         return raw_data_info
@@ -239,8 +243,10 @@ class BaseDataset(Dataset[Any]):
                 raise DataError(f"the pipeline dropped sample {idx}, but test_mode needs every sample")
             idx = int(np.random.randint(len(self)))
         if errors:
-            raise DataError(f"{len(errors)} samples in a row cannot be read. The first error is: {errors[0]}")
-        raise DataError(f"the pipeline dropped {self.max_refetch + 1} samples in a row")
+            raise DataError(
+                f"no usable sample was found with max_refetch={self.max_refetch}. The first error is: {errors[0]}"
+            )
+        raise DataError(f"the pipeline dropped every sample that was tried with max_refetch={self.max_refetch}")
 
     def _read_or_skip(self, idx: int, errors: list[Exception]) -> Any:
         """Returns a sample. If reading fails and `on_error` is "skip", adds the error to `errors` and returns None."""

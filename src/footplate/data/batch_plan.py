@@ -113,7 +113,7 @@ class BatchPlan:
         if self.custom:
             passes = epoch - self._begun_passes
             if passes > 0:
-                message = "Restoring %s by replaying %d earlier passes without reading data."
+                message = "Restoring %s by replaying earlier passes without reading data (passes: %d)."
                 _logger.info(message, self._custom_names, passes)
             for earlier in range(self._begun_passes, epoch):
                 set_epoch(self.samplers, earlier)

@@ -79,14 +79,14 @@ def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
     if not isinstance(segmentation, list):
         size = tuple(segmentation["size"])
         if size != tuple(shape) or any(type(side) is not int for side in size):
-            raise DataError(f"a segmentation of size {size} does not match an image of size {tuple(shape)}")
+            raise DataError(f"the size of a segmentation must be the image size {tuple(shape)} in integers, not {size}")
         counts = segmentation["counts"]
         if isinstance(counts, list) and not (
             all(type(count) is int and count >= 0 for count in counts) and sum(counts) == math.prod(shape)
         ):
-            raise DataError(f"the run lengths of a segmentation do not add up to {math.prod(shape)} pixels")
+            raise DataError(f"run lengths must be non-negative integers that add up to {math.prod(shape)} pixels")
         return
     limit = _MAX_DISTANCE * max(shape)
     for polygon in segmentation:
         if len(polygon) and not np.abs(polygon).max() <= limit:  # also true for NaN
-            raise DataError(f"a segmentation polygon has a point far outside its image of size {tuple(shape)}")
+            raise DataError(f"a polygon has a point that is non-finite or far outside its image of size {tuple(shape)}")

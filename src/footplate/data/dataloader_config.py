@@ -79,7 +79,8 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
         _drop(settings, ("pin_memory",), "there is no accelerator")
     if isinstance(dataset, IterableDataset):
         if settings.pop("shuffle", False):
-            raise ArgumentError("a data loader cannot shuffle an IterableDataset", key="shuffle", found=True)
+            note = "Remove `shuffle`, and shuffle in the dataset instead."
+            raise ArgumentError("a data loader cannot shuffle an IterableDataset", key="shuffle", notes=[note])
         ignored = ("sampler", "batch_sampler", "num_batch_per_epoch")
         _drop(settings, ignored, "an IterableDataset chooses its own samples", level=logging.WARNING)
         return _check_ranks(DataLoader(dataset, generator=torch.Generator().manual_seed(seed), **settings))
@@ -110,7 +111,9 @@ def check_dataloader(cfg: Any) -> None:
         value = cfg.get(key)
         # Otherwise, the characters of a string would be treated as samples or indices.
         if isinstance(value, str) or not (key == "dataset" or value is None or hasattr(value, "__iter__")):
-            raise BuildError(f"'{key}' must be an object, or a dict with a 'type' key", key=key, found=value)
+            raise BuildError(
+                f"'{key}' must be a {key.replace('_', ' ')}, or a dict with a 'type' key", key=key, found=value
+            )
     with at_key("dataset"):
         _check_dataset(cfg["dataset"])
     with at_key("sampler"):
@@ -227,9 +230,8 @@ def _describe_folders(dataset: Any) -> list[str]:
     for folder in prefix.values() if isinstance(prefix, Mapping) else ():
         if isinstance(folder, str) and os.path.isdir(folder):
             endings = Counter(os.path.splitext(name)[1] for name in os.listdir(folder)).most_common(3)
-            lines.append(
-                f"{folder} contains: {', '.join(f'{count} {ending}' for ending, count in endings) or 'nothing'}"
-            )
+            counts = [f"{count} {ending or 'without a suffix'}" for ending, count in endings]
+            lines.append(f"{folder} contains: {', '.join(counts) or 'nothing'}")
     suffixes = [name for name in ("img_suffix", "seg_map_suffix") if hasattr(dataset, name)]
     return [*lines, *(f"{name} is {getattr(dataset, name)!r}" for name in suffixes)]
 
@@ -242,7 +244,7 @@ def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
             return FUNCTIONS.get(cfg)
         if not isinstance(cfg, Mapping):
             if not callable(cfg):
-                raise ArgumentError(f"{key} must be a function or a dict with a 'type' key", found=cfg)
+                raise ArgumentError(f"{key} must be a function, its name, or a dict with a 'type' key", found=cfg)
             return cfg  # type: ignore[no-any-return]
         if "type" not in cfg:
             raise BuildError("a dict that describes a function must have a 'type' key", found=dict(cfg))

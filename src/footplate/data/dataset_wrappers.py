@@ -139,7 +139,7 @@ class RepeatDataset(_DatasetWrapper):
         lazy_init: Whether to defer the initialization of the dataset until `full_init` is called.
 
     Raises:
-        ArgumentError: `times` is not positive.
+        ArgumentError: `times` is not a positive integer.
     """
 
     def __init__(self, dataset: Any, times: int, lazy_init: bool = False) -> None:

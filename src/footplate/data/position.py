@@ -158,7 +158,10 @@ class DataPosition:
                 yield batch
                 del batch  # freed before the next one is requested (decision 025)
             if iteration == before and epoch > first:
-                raise DataError("the data loader has no batches")
+                raise DataError(
+                    f"pass {epoch + 1} over the data loader has no batches",
+                    notes=["Iterating over the loader must yield batches every time, not only the first time."],
+                )
             start = 0
 
     def state_dict(self, iteration: int, epoch: int | None = None) -> dict[str, Any]:
@@ -213,14 +216,14 @@ class DataPosition:
         changes = [
             f"{_NAMES.get(key, key.replace('_', ' '))} {here[key]} instead of {saved[key]}"
             for key in here
-            if saved[key] != here[key]
+            if saved[key] != here[key] and None not in (saved[key], here[key])
         ]
         _logger.warning(
-            "Resumed at batch %d of epoch %d with different settings (%s). The run is no longer bit-identical to "
+            "Resumed after batch %d of epoch %d with different settings (%s). The run is no longer bit-identical to "
             "an uninterrupted run.",
             batch,
-            epoch,
-            ", ".join(changes),
+            epoch + 1,
+            ", ".join(changes) or "a different kind of data loader",
         )
         return batch
 
@@ -232,7 +235,7 @@ class DataPosition:
         now = length_of(self._loader)
         if count < expected or now != expected:
             raise DataError(
-                f"epoch {epoch + 1} had {count} batches, but the length of the loader is {now}",
+                f"epoch {epoch + 1} had {count} batches; len(dataloader) was {expected} before it and is {now} now",
                 notes=["Use IterBasedTrainLoop if the number of batches varies."],
             )
 
@@ -300,7 +303,10 @@ class StatefulPosition(DataPosition):
         iterator = self._read(epoch, start)
         yield from islice(iterator, length - start)
         for _ in iterator:  # read to the end, so that the loader's state marks the pass as complete
-            raise DataError(f"epoch {epoch + 1} has more batches than len(dataloader), which is {length}")
+            raise DataError(
+                f"epoch {epoch + 1} has more batches than len(dataloader), which is {length}",
+                notes=["Use IterBasedTrainLoop if the number of batches varies."],
+            )
 
     def _read(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
         if not self._is_restored:

@@ -213,7 +213,7 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
         # torch stores both numbers and reads out of bounds if they do not match.
         is_begun = 1 <= left <= _WORDS and left + position == _WORDS + 1
         if not is_begun and (left, position) != (1, 0):
-            raise ValueError(f"the generator position must be between 0 and {_WORDS}, not {position}")
+            raise ValueError(f"{left} remaining words do not match the generator position {position}")
     with restoring(f"{part}.devices"):
         devices = {device_type: list(states) for device_type, states in accelerators.items()}
         for device_type, states in devices.items():

@@ -215,7 +215,7 @@ class RankSampler(Sampler[Any]):
         name = type(self.sampler).__name__
         compare_with_main(
             [f"length {length}, digest of the first samples {digest}"],
-            f"the sampler '{name}' yields different samples in each process, so samples would be lost: %s",
+            f"the sampler '{name}' yields different samples in some processes, so samples would be lost: %s",
             "Use the same seed in all processes. If the sampler divides the samples among them, set its `rank`.",
         )
 

@@ -19,19 +19,19 @@ class DataWait:
 
     Attributes:
         for_batch: Whether the training loop is waiting for a batch, with no iteration in progress.
-        pending: The error to raise when the training loop waits for a batch, or None.
+        error: The error to raise when the training loop waits for a batch, or None.
     """
 
     for_batch = False
-    pending: BaseException | None = None
+    error: BaseException | None = None
     _is_interruptible = False
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """Calls a function that waits for data. First raises the pending error, if the training loop is waiting."""
+        """Calls a function that waits for data. If the training loop is waiting, first raises `error`."""
         try:
             self._is_interruptible = True
-            if self.pending is not None:
-                self.interrupt(self.pending)
+            if self.error is not None:
+                self.interrupt(self.error)
             return function(argument)
         finally:
             self._is_interruptible = False
@@ -47,7 +47,7 @@ class DataWait:
             error: The error.
             in_any_wait: Whether to also raise the error now if this process is waiting for data for any other reason.
         """
-        self.pending = error
+        self.error = error
         if self._is_interruptible and (self.for_batch or in_any_wait):
             self._is_interruptible = False  # raise at most once per wait
             raise error

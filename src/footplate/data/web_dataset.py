@@ -322,7 +322,8 @@ def _scan(shard: str, stream: IO[Any]) -> list[Member]:
             for entry in archive:
                 if entry.issparse() or not (entry.isreg() or entry.isdir()):
                     notes = ["Create the shard with 'tar --dereference --hard-dereference', without '--sparse'."]
-                    raise DataError(f"'{entry.name}' in the shard '{shard}' is a link or a sparse file", notes=notes)
+                    message = f"'{entry.name}' in the shard '{shard}' is a link, a sparse file or a special file"
+                    raise DataError(message, notes=notes)
                 if entry.isreg():
                     members.append(Member(entry.name, entry.offset_data, entry.size))
             end = archive.offset

@@ -55,7 +55,7 @@ class WorkerProgress:
     def samples(self) -> dict[int, int]:
         """Returns a dict that maps each worker's process id to the index of the sample it is reading or last read.
 
-        A sample index that is not an integer is returned as -1.
+        The index is -1 if the worker has not read a sample yet, or if the index is not an integer.
         """
         slots = zip(self._slots[: self._workers], self._slots[self._workers : -1], strict=True)
         return {process: index for process, index in slots if process}
@@ -191,9 +191,9 @@ def _explain(message: str, samples: Mapping[int, int]) -> DataError | None:
     Returns None if the message is not about one of these workers.
     """
     if timeout := _TIMEOUT.search(message):
-        reading = ", ".join(map(str, samples.values()))
+        begun = ", ".join(str(index) for index in samples.values() if index >= 0) or "unknown"
         return DataError(
-            f"the data loader's workers returned no batch within {timeout[1]} s; they were reading samples {reading}",
+            f"the data loader's workers returned no batch within {timeout[1]} s (last samples begun: {begun})",
             notes=["Increase the data loader's `timeout`, or set it to 0 to wait indefinitely."],
         )
     processes = _PIDS.search(message)
@@ -207,5 +207,6 @@ def _explain(message: str, samples: Mapping[int, int]) -> DataError | None:
         name = killed[1].strip()
         reason = f"killed by a signal: {name}"
         hint = _HINTS.get(name, _CRASHED)
-    message = f"a data loader worker died while reading sample {samples[process]}"
+    sample = samples[process] if samples[process] >= 0 else "unknown"
+    message = f"a data loader worker died (last sample begun: {sample})"
     return DataError(message, notes=[f"process {process}: {reason}", hint])

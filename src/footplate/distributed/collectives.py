@@ -88,7 +88,9 @@ def compute_on_ranks(compute: Callable[[], _T]) -> list[_T]:
     outcomes = gather_objects(outcome)
     for rank, (_, received) in enumerate(outcomes):
         if received is not None:
-            raise (rank == get_rank() and raised) or received  # on this rank, the original error with its traceback
+            if rank == get_rank() and raised is not None:
+                raise raised  # the original error, with its traceback
+            raise received
     return [result for result, _ in outcomes]
 
 
@@ -112,7 +114,9 @@ def _portable(error: Exception) -> Exception:
 @torch.no_grad()
 def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
     """Overwrites tensors on all ranks with the values from rank 0. Skips sharded tensors."""
-    for tensor in tensors if is_distributed() else ():
+    if not is_distributed():
+        return
+    for tensor in tensors:
         if tensor.numel() and not hasattr(tensor, "to_local"):  # not a DTensor, whose import is slow
             value = tensor.detach().contiguous()
             dist.broadcast(value, src=0)
@@ -187,7 +191,7 @@ def check_same_parameters(model: nn.Module) -> None:
     compare_with_main(
         described,
         "the parameters on %s differ from the parameters on rank 0",
-        "a config, a dataset or a branch in the code differs between ranks",
+        "Use the same config, dataset and code path on all ranks.",
     )
 
 

@@ -93,13 +93,14 @@ def FullyShard(  # noqa: N802 - the name that configs use
         return module
     from torch.distributed import fsdp
 
+    shard_mesh, layer_mesh = _device_meshes(next(module.parameters()).device.type, mesh, layer_size)
     settings: dict[str, Any] = {
+        "mesh": shard_mesh,
         "mp_policy": fsdp.MixedPrecisionPolicy(**precision),
         "reshard_after_forward": reshard_after_forward,
     }
     if offload:
         settings["offload_policy"] = fsdp.CPUOffloadPolicy(pin_memory=torch.accelerator.is_available())
-    settings["mesh"], layer_mesh = _device_meshes(next(module.parameters()).device.type, mesh, layer_size)
     initialize_from_main(module)
     for parameter in module.parameters():
         parameter.data = parameter.data.contiguous()  # channels-last weights cannot be sharded
@@ -143,8 +144,9 @@ def _device_meshes(device: str, mesh: Sequence[int] | None, tensor_parallel: int
     world = get_world_size()
     sizes = {"shard": world // tensor_parallel} if mesh is None else {"replicate": mesh[0], "shard": mesh[1]}
     if math.prod(sizes.values()) * tensor_parallel != world:
+        given = "" if mesh is None else f"mesh={mesh} with "
         raise ArgumentError(
-            f"mesh={mesh} with tensor_parallel={tensor_parallel} does not match the number of processes, {world}",
+            f"{given}tensor_parallel={tensor_parallel} does not match the number of processes, {world}",
             key="tensor_parallel" if mesh is None else "mesh",
             found=tensor_parallel if mesh is None else mesh,
             notes=["Replicas times shards times tensor_parallel must equal the number of processes."],
@@ -178,7 +180,7 @@ def parse_tensor_parallel(value: Any) -> tuple[int, Mapping[str, str] | None]:
     check_keys("tensor_parallel", cfg, ("size", "plan"), prefix="")
     plan = cfg.get("plan")
     if plan is not None and (not isinstance(plan, Mapping) or not plan):
-        raise ArgumentError("plan must be a dict that maps module patterns to styles", key="plan", found=plan)
+        raise ArgumentError("plan must be a non-empty dict that maps module patterns to styles", key="plan", found=plan)
     return check_count("size", cfg.get("size"), key="size"), plan
 
 
@@ -228,7 +230,8 @@ def _own_plan(modules: Mapping[str, nn.Module]) -> dict[str, str]:
     plan: dict[str, str] = {}
     for name, module in modules.items():
         module_plan = getattr(module, "_tp_plan", None)
-        if module_plan and not any(not root or name.startswith(f"{root}.") for root in roots):
+        is_inner = any(not root or name.startswith(f"{root}.") for root in roots)
+        if module_plan and not is_inner:
             roots.append(name)
             plan |= {f"{name}.{pattern}" if name else pattern: style for pattern, style in module_plan.items()}
     if not plan:

@@ -32,7 +32,7 @@ _FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral port range
 
 
 class _Variables(NamedTuple):
-    """The environment variables set by a launcher. If a field lists several, uses the first one that is set."""
+    """The environment variables set by a launcher. If a field lists several, the first one that is set is used."""
 
     starters: str  # the programs that set the variables
     ranks: tuple[str, ...]
@@ -89,7 +89,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
 
     Raises:
         ArgumentError: The launcher is unknown or did not start this process, or a setting is invalid.
-        RankError: The ranks could not connect.
+        RankError: The ranks could not connect, or the backend is invalid.
     """
     settings = check_dist_cfg(dist_cfg or {})
     launcher = active_launcher(launcher)
@@ -97,22 +97,25 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
     if info is None:
         return False
     info.export()
-    (backend, device), timeout = _choose_device(info, settings.get("backend"), launcher), settings.get("timeout")
+    backend, device = _choose_device(info, settings.get("backend"), launcher)
+    timeout = settings.get("timeout")
     if device is not None:
         torch.cuda.set_device(device)
     try:
-        store, rank, size = next(rendezvous("env://", **({} if timeout is None else {"timeout": timeout})))
+        limits = {} if timeout is None else {"timeout": timeout}
+        store, rank, size = next(rendezvous("env://", **limits))
         # The store survives a restart by torchrun, along with the addresses of processes that no longer exist.
         store = PrefixStore(f"footplate/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         atexit.register(_leave)
     except (RuntimeError, ValueError) as error:
         raise RankError(
-            f"rank {info.rank} of {info.world_size} on {socket.gethostname()} could not connect to rank 0 "
-            f"at {info.address}:{info.port}",
+            f"rank {info.rank} of {info.world_size} on {socket.gethostname()} could not initialize the "
+            f"process group at {info.address}:{info.port}",
             notes=[
                 first_line(error),
-                "Check that the address belongs to rank 0, and that its port is free and reachable.",
+                "Check that all processes have started, that the address belongs to rank 0, and that its port is free "
+                "and reachable.",
             ],
         ) from error
     return True
@@ -217,8 +220,10 @@ def active_launcher(launcher: str) -> str:
 
 def ignored_launcher() -> str:
     """Returns the launcher if it started several processes but there is no process group, or "" otherwise."""
+    if is_distributed():
+        return ""
     for launcher, names in _VARIABLES.items():
-        if _variable(names.ranks) and (_variable(names.sizes) or "1") != "1" and not is_distributed():
+        if _variable(names.ranks) and _variable(names.sizes) not in (None, "", "1"):
             return launcher
     return ""
 
@@ -269,10 +274,12 @@ def _choose_device(info: RankInfo, wanted: str | None, launcher: str) -> tuple[s
     see only its own GPU, so the index is the local rank modulo the number of visible GPUs.
     """
     if not torch.cuda.is_available():
-        return "gloo" if wanted is None or "nccl" in wanted else wanted, None
+        backend = "gloo" if wanted is None or "nccl" in wanted else wanted
+        return backend, None
     backend = _GPU_BACKENDS if wanted in (None, "nccl") else str(wanted)
     count = torch.cuda.device_count()
-    if "nccl" in backend and info.local_rank >= count and (launcher == "pytorch" or count > 1):
+    sees_all_devices = launcher == "pytorch" or count > 1
+    if sees_all_devices and "nccl" in backend and info.local_rank >= count:
         raise ArgumentError(
             f"rank {info.rank} on {socket.gethostname()} has no device of its own",
             key="launcher",

@@ -41,8 +41,8 @@ def full_tensor(tensor: Tensor) -> Tensor:
 
 def reshard(model: nn.Module) -> nn.Module:
     """Frees the full parameters that a forward pass left in `model`, and returns the model."""
-    for module in model.modules() if is_sharded(model) else ():
-        if is_sharded(module):
+    if is_sharded(model):
+        for module in filter(is_sharded, model.modules()):
             module.reshard()  # type: ignore[operator]
     return model
 

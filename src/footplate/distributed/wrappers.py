@@ -98,8 +98,8 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
             indices = _INDICES.findall(str(error))
             unused = [self._reduced[int(index)] for index in " ".join(indices).split()]
             raise ArgumentError(
-                f"{len(unused)} parameters were not used in the loss of the previous iteration: "
-                + list_names(unused, _MAX_NAMES),
+                "the loss of the previous iteration did not use these parameters: "
+                + (list_names(unused, _MAX_NAMES) or "unknown"),
                 key="find_unused_parameters",
                 notes=["Set find_unused_parameters=True, or freeze them before the model is wrapped."],
             ) from error

@@ -74,6 +74,18 @@ class BaseTrainLoop(BaseLoop):
     If a hook sets `validation_requested`, the loop validates after the current iteration or epoch. With several ranks,
     it validates after the ranks have exchanged requests, up to 10 iterations later.
 
+    `iter` and `epoch` do not change while hooks run. A checkpoint that a hook saves contains the values of `completed`.
+    In epoch-based training, if i is the last iteration of epoch e (both counted from 0), their values are:
+
+    | hooks | `iter` | `completed.iter` | `epoch` | `completed.epoch` |
+    |---|---|---|---|---|
+    | `before_train_iter` | i | i | e | e |
+    | `after_train_iter` | i | i + 1 | e | e |
+    | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 |
+    | validation hooks after the epoch | i + 1 | i + 1 | e + 1 | e + 1 |
+
+    `position` is `completed.epoch`, or `completed.iter` in iteration-based training. Validation intervals count it.
+
     Args:
         runner: The runner that owns the loop.
         dataloader: A data loader, any other iterable of batches, or a loader config dict.
@@ -84,7 +96,7 @@ class BaseTrainLoop(BaseLoop):
             within the limit. You can resume the run later.
 
     Raises:
-        ArgumentError: A number is not positive.
+        ArgumentError: A number is out of range.
     """
 
     by_epoch = True
@@ -115,7 +127,8 @@ class BaseTrainLoop(BaseLoop):
         self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
         self.ended = False  # whether the final validation and save are complete
-        self._iter = self._epoch = 0
+        self._iter = 0
+        self._epoch = 0
         self._began_at: int | None = None  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
         self._data_position = position_in(self.dataloader)
@@ -178,7 +191,6 @@ class BaseTrainLoop(BaseLoop):
         if self._iter == self._began_at:
             for wrapper in runner.optim_wrapper.parts.values():
                 wrapper.count_first_losses(self.max_iters - self._iter - 1)
-        # While these hooks run, `completed` already counts the iteration.
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
 
@@ -210,7 +222,7 @@ class BaseTrainLoop(BaseLoop):
             handle_requests(self.runner)
         except Exception as error:
             self._return_to_last_iteration()
-            if self._began_at not in (None, self._iter):
+            if self._began_at is not None and self._iter > self._began_at:
                 save_after_data_error(self.runner, error)
             raise
         finally:
@@ -236,8 +248,10 @@ class BaseTrainLoop(BaseLoop):
 
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
-        if (is_requested := self.runner.requests.agreed.validation) or self.position == self._validated_at:
-            return is_requested
+        if self.runner.requests.agreed.validation:
+            return True
+        if self.position == self._validated_at:
+            return False
         self._decide_current_val_interval()
         return self.out_of_time or validation_is_due(self.position, self.length, self.val_begin, self.val_interval)
 
@@ -249,7 +263,7 @@ class BaseTrainLoop(BaseLoop):
         """Exchanges requests with the other ranks, and saves or stops the run if any rank requested it."""
         requests = self.runner.requests
         requests.exchange()
-        if requests.pending:
+        if requests.needs_handling:
             handle_requests(self.runner)
 
     @property
@@ -330,12 +344,11 @@ class BaseTrainLoop(BaseLoop):
         """The numbers of completed iterations and epochs, as saved in checkpoints.
 
         While the `after_train_iter` or `after_train_epoch` hooks run, the iteration or epoch already counts as
-        completed, even though the loop increments its counter only afterwards.
+        completed, even though the loop increments its counter only afterwards. See the table of `BaseTrainLoop`.
         """
-        events = self.runner.events
-        epoch_is_done = self.by_epoch and "after_train_epoch" in events
-        iteration_is_done = "after_train_iter" in events and not epoch_is_done
-        return Position(self._iter + iteration_is_done, self._epoch + epoch_is_done)
+        in_epoch_hooks = self.by_epoch and "after_train_epoch" in self.runner.events
+        in_iteration_hooks = "after_train_iter" in self.runner.events and not in_epoch_hooks
+        return Position(self._iter + in_iteration_hooks, self._epoch + in_epoch_hooks)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, and the validation state."""
@@ -367,7 +380,7 @@ class BaseTrainLoop(BaseLoop):
             batches_before = self._data_position.batches_before(self._iter)
             if self.by_epoch and self._iter != batches_before:
                 message = (
-                    "The iteration is now %d instead of %d, because iterations count batches of the new size. "
+                    "The iteration is now %d instead of %d, because the batch size or the epoch length has changed. "
                     "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not."
                 )
                 _logger.warning(message, batches_before, self._iter)
@@ -382,9 +395,10 @@ def check_has_batches(loader: Any) -> None:
     if not samples or not getattr(loader, "drop_last", False):
         raise DataError("the training loader has no batches")
     raise DataError(
-        f"the dataset is smaller than one batch ({samples} < {loader.batch_size}), "
-        "and drop_last drops incomplete batches",
+        f"the dataset has too few samples for one batch per process (dataset size {samples}, batch size "
+        f"{loader.batch_size}), and drop_last drops incomplete batches",
         key="drop_last",
+        notes=["Reduce the batch size, or set drop_last=False."],
     )
 
 

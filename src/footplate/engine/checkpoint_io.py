@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,7 +52,7 @@ class CheckpointIO:
                   load              reads the file, calls `after_load_checkpoint`, loads the weights, resets the average
 
     MMEngine fixes the signatures of these methods and hooks, so the outermost method passes further information to the
-    others through `_load`.
+    others through `_outer_load`.
 
     Args:
         on_save_error: See `Runner`.
@@ -71,12 +72,12 @@ class CheckpointIO:
         self.report: LoadReport | None = None
         self.random: dict[str, Any] | None = None
         self.has_weights = False
-        self._load: Load | None = None
+        self._outer_load: Load | None = None
 
     @property
     def is_resuming(self) -> bool:
         """Whether the checkpoint that is being loaded resumes the run."""
-        return self._load is not None and self._load.resuming
+        return self._outer_load is not None and self._outer_load.resuming
 
     def save(
         self,
@@ -139,20 +140,34 @@ class CheckpointIO:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
         model = trained_model(runner.model)
         with self._loading(Load(path)) as load:
-            # The search for the newest intact checkpoint has already read the file.
-            checkpoint = load.content if (load.path, map_location) == (path, "cpu") else None
-            if checkpoint is None:
+            # If the search for the newest intact checkpoint has read the file, the content is on the CPU.
+            if load.content is not None and load.path == path and map_location == "cpu":
+                checkpoint = load.content
+            else:
                 checkpoint = load_checkpoint(path, map_location, like=model, in_place=load.resuming)
             runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
             self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
             for hook in runner.hooks:
                 if hook.swaps_weights:
                     hook.reset_average(runner)
-        meta = _meta_of(checkpoint)
         if isinstance(runner.progress, Position):  # a training loop has its own
+            meta = _meta_of(checkpoint)
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
             runner.progress = Position(**counts)
         return checkpoint
+
+    @contextmanager
+    def _loading(self, load: Load) -> Iterator[Load]:
+        """Yields `load`, unless an outer method is already loading a checkpoint. Then yields the outer `Load`."""
+        if self._outer_load is not None:
+            yield self._outer_load
+            return
+        self._outer_load = load
+        try:
+            yield load
+        finally:
+            self._outer_load = None
+        self.has_weights = True  # not after an error, so that a second attempt loads them
 
     def find_best(self, runner: "Runner") -> str:
         """Returns the path of the best checkpoint.
@@ -173,15 +188,16 @@ class CheckpointIO:
         for file in [*list_candidates(home)[:1], *filter(is_written_by_footplate, best)]:  # not an exported model
             checkpoint = load_checkpoint(file, "meta", in_place=True)
             if name := state.part_of(checkpoint, "message_hub", "runtime_info").get("best_ckpt"):
-                path = relocate(name, storage.parent(file))
-                candidates.append((_meta_of(checkpoint).get("iter", 0), file in best, path))
+                saved_at = (_meta_of(checkpoint).get("iter", 0), file in best)
+                candidates.append((saved_at, relocate(name, storage.parent(file))))
         if not candidates:
             raise ArgumentError(
                 f"there is no best checkpoint in '{home}'",
                 found="best",
                 notes=["Set default_hooks=dict(checkpoint=dict(save_best='...')), and train first."],
             )
-        return max(candidates, key=lambda candidate: candidate[:2])[-1]  # from the newest file
+        _, path = max(candidates, key=itemgetter(0))
+        return path
 
     def resume(
         self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool
@@ -221,17 +237,6 @@ class CheckpointIO:
                     check_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
         self.has_weights = True
         plan.is_due = False
-
-    @contextmanager
-    def _loading(self, load: Load) -> Iterator[Load]:
-        """Yields `load`, unless an outer method is already loading a checkpoint. Then yields the outer `Load`."""
-        outer = self._load
-        self._load = outer or load
-        try:
-            yield self._load
-        finally:
-            self._load = outer
-        self.has_weights |= outer is None  # not after an error, so that a second attempt loads them
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -62,11 +62,13 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
         return loader
 
     data: dict[str, Any] = {}
+    loader = runner.sections[f"{mode}_dataloader"]
     with at_key(f"{mode}_dataloader"):  # before the loop, so that errors have the key of the data
-        section = runner.sections[f"{mode}_dataloader"]
-        data["dataloader"] = build_loader(section) if mode == "train" else build_loaders(section, build_loader)
         if mode == "train":
+            data["dataloader"] = build_loader(loader)
             check_has_batches(data["dataloader"])
+        else:
+            data["dataloader"] = build_loaders(loader, build_loader)
     if mode != "train":
         with at_key(f"{mode}_evaluator"):
             evaluator = runner.sections[f"{mode}_evaluator"]

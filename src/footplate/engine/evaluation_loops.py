@@ -31,16 +31,14 @@ class MeanLosses:
         self._count = 0
 
     def add(self, losses: Mapping[str, Any], count: int) -> None:
-        """Adds a batch's mean losses (scalars), weighted by the sample count. Pass `count=0` for a repeated batch."""
-        if not count:
-            return
+        """Adds a batch's mean losses (scalars), weighted by the sample count."""
         self._count += count
         for name, value in losses.items():
             if "loss" in name:
                 self._sums[name] = self._sums.get(name, 0) + value * count
 
     def result(self) -> dict[str, float]:
-        """Returns the means over all processes."""
+        """Returns the means over all processes. Raises a DataError if no batch was added."""
         parts = gather_objects(({name: float(value) for name, value in self._sums.items()}, self._count))
         samples = sum(count for _, count in parts)
         if not samples:
@@ -119,9 +117,11 @@ class _EvaluationLoop(BaseLoop):
         Returns:
             A dict that maps metric names to values.
         """
-        runner, mode = self.runner, self.mode
+        runner = self.runner
+        mode = self.mode
         due = self.sets
-        if "train" in runner.phases and not (training := runner.train_loop).out_of_time:
+        if "train" in runner.phases and not runner.train_loop.out_of_time:
+            training = runner.train_loop
             due = [dataset for dataset in self.sets if dataset.is_due(training.position, training.length)]
         self.left_out = tuple(dataset.name for dataset in self.sets if dataset not in due)
         runner.call_hook(f"before_{mode}")
@@ -140,16 +140,18 @@ class _EvaluationLoop(BaseLoop):
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Predicts on one batch and passes the predictions to the evaluator. Subclasses may override this method."""
-        runner, mode = self.runner, self.mode
+        runner = self.runner
+        mode = self.mode
         is_repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank that runs out of samples repeats a batch
         with predicting(self, runner.device):
             runner.call_hook(f"before_{mode}_iter", batch_idx=idx, data_batch=data_batch)
             model = runner.model if self.predictor is None else self.predictor
             outputs = getattr(model, f"{mode}_step")(data_batch)
             if self._losses is not None:
+                losses = loss_of(runner.model, data_batch)  # also for a repeated batch: it may contain collectives
                 by_sample = isinstance(outputs, list) and self._lists_samples
-                count = len(outputs) if by_sample else batch_size_of(data_batch)
-                self._losses.add(loss_of(runner.model, data_batch), 0 if is_repeated else count)
+                if not is_repeated:
+                    self._losses.add(losses, len(outputs) if by_sample else batch_size_of(data_batch))
             if not is_repeated:
                 self.evaluator.process(data_samples=outputs, data_batch=data_batch)
             runner.call_hook(f"after_{mode}_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
@@ -164,17 +166,19 @@ class _EvaluationLoop(BaseLoop):
                 self.run_iter(idx, data_batch)
         size = length_of(dataset_of(self.dataloader))
         counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.counted is not None
-        is_exact = (counts_once and not self.overrides("run_iter")) or runner.world_size == 1
+        is_exact = counts_once and not self.overrides("run_iter")
+        if size is None or is_exact or runner.world_size == 1:
+            size = sys.maxsize
         # Otherwise, a sampler may repeat samples so that all ranks have the same number. The metrics drop the extra
         # results.
-        metrics = self.evaluator.evaluate(sys.maxsize if size is None or is_exact else size)
+        metrics = self.evaluator.evaluate(size)
         metrics = broadcast_object(metrics)  # results may differ between ranks if a metric does its own reduction
         losses = self._losses.result() if self._losses else {}
         if same := sorted(losses.keys() & metrics.keys()):
             raise ArgumentError(
                 f"a metric has the same name as the loss '{same[0]}'",
                 key=self.evaluator.key,
-                notes=[f"Rename the metric, or set {self.mode}_cfg={{}} to omit the loss."],
+                notes=[f"Rename the metric, or set {self.mode}_cfg=dict(loss=False) to omit the loss."],
             )
         return {**losses, **metrics}
 
@@ -223,7 +227,8 @@ def naming_samples(dataloader: Any, key: str, idx: int) -> Iterator[None]:
     except FootplateError:
         raise
     except Exception as error:
-        if samples := DataPosition(dataloader).describe_samples(idx, by_epoch=True):
+        if DataPosition(dataloader).is_planned:
+            samples = dataloader.describe_samples(*divmod(idx, len(dataloader)))
             add_note(error, f"Batch {idx + 1} of {key} contains samples {samples}.")
         raise
 
@@ -241,7 +246,7 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
         raise ArgumentError(
             f"the model '{type(inner).__name__}' has no val_loss",
             key="val_cfg.loss",
-            notes=["Derive it from BaseModel."],
+            notes=["Derive it from BaseModel, or remove `loss=True`."],
         )
     losses: Mapping[str, Any] = inner.val_loss(data_batch)
     return losses

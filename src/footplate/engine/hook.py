@@ -318,7 +318,7 @@ class FunctionHook(Hook):
 
 
 def similar_event(name: str) -> str | None:
-    """Translates an event name from another engine, e.g. "on_train_epoch_end", or returns the most similar event."""
+    """Translates another engine's event name, or returns the most similar event, or None if no event is similar."""
     if name in ("on_after_backward", "on_before_optimizer_step"):  # Lightning's; such hooks would slow down each step
         return "optimizer.register_step_pre_hook"
     for end, when in (("_start", "before_"), ("_begin", "before_"), ("_end", "after_")):
@@ -346,11 +346,11 @@ def _shared_method(event: str) -> str:
 def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
     """Returns the hook's method for an event, wrapped to drop event arguments that the method does not take."""
     method: Callable[..., Any] = getattr(hook, event)
-    mode = event.split("_")[1]
-    shared = _shared_method(event)
-    if getattr(method, "__func__", None) is getattr(Hook, event) and EVENTS[event] == _SHARED.get(shared, ("",))[:-1]:
-        return partial(getattr(hook, shared), mode=mode)  # saves one call: the default method only calls the shared one
     arguments = EVENTS[event]
+    if getattr(method, "__func__", None) is getattr(Hook, event):  # then the hook overrides the shared method
+        shared = _shared_method(event)
+        if _SHARED[shared] == (*arguments, "mode"):  # saves one call: the default method only calls the shared one
+            return partial(getattr(hook, shared), mode=event.split("_")[1])
     parameters = inspect.signature(method).parameters
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     taken = tuple(name for name in arguments if takes_all or name in parameters)

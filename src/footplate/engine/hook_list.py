@@ -86,14 +86,13 @@ class HookList(Sequence[Hook]):
         if hook.swaps_weights and swapping is not None:  # both would restore in the same order, leaving wrong weights
             raise ArgumentError(
                 f"{type(hook).__name__} and {type(swapping.hook).__name__} both swap the model's weights for "
-                "validation. A run may have only one such hook",
+                "validation, but a run may have only one such hook",
                 notes=[f"The other hook is {swapping.key}. Remove one of them."],
             )
         if priority is not None:
             hook.priority = priority
-        bisect.insort(
-            self._entries, _Entry(hook, key or type(hook).__name__, arguments, hook.listeners()), key=_Entry.sort_key
-        )
+        added = _Entry(hook, key or type(hook).__name__, arguments, hook.listeners())
+        bisect.insort(self._entries, added, key=_Entry.sort_key)
         for event in EVENTS:  # with new lists, because a hook may register another hook while an event is being handled
             listeners = [(entry.hook, entry.methods[event]) for entry in self._entries if event in entry.methods]
             self._methods[event] = listeners
@@ -113,7 +112,8 @@ class HookList(Sequence[Hook]):
         if isinstance(cfg, Mapping):
             settings = dict(cfg)
             written = settings.pop("priority", None)
-            priority = written if priority is None else priority
+            if priority is None:
+                priority = written
             hook = HOOKS.build(with_origins(settings, cfg))
         if not isinstance(hook, Hook):
             raise BuildError("a hook must be a Hook or a config dict", found=hook)

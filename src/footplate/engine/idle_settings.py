@@ -25,12 +25,12 @@ def warn_about_variables(cfg: Config) -> None:
     is_copied = inner is not None and is_variable(cfg, "data_preprocessor")  # as in many configs of code bases
     for change in find_unused_changes(cfg, READ_KEYS - {"data_preprocessor"} if is_copied else READ_KEYS):
         _logger.warning("%s", change)
-    ignored = {key: advice for extension in extensions() for key, advice in extension.ignored_keys.items()}
-    reasons = {
-        key: f" in footplate. {advice}" for key, advice in ignored.items() if cfg.get(key) and not is_variable(cfg, key)
-    }
+    known: dict[str, str] = {}
+    for extension in extensions():
+        known |= {key: f" in footplate. {advice}" for key, advice in extension.ignored_keys.items()}
     advice = ": it is an argument of Runner(...). In a config, derive the model from BaseModel, and set val_evaluator."
-    reasons |= {key: advice for key in FUNCTIONS if cfg.get(key) and not is_variable(cfg, key)}
+    known |= dict.fromkeys(FUNCTIONS, advice)
+    reasons = {key: reason for key, reason in known.items() if cfg.get(key) and not is_variable(cfg, key)}
     if top is not None and inner is not None and not is_copied and _without_scope(top) != _without_scope(inner):
         reasons["data_preprocessor"] = ", because the model has its own. Set model.data_preprocessor."
     _warn_about_keys(cfg, reasons)

@@ -88,7 +88,8 @@ def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:
     function = builder
     arguments = {}
     if isinstance(builder, functools.partial):
-        function, arguments = builder.func, builder.keywords
+        function = builder.func
+        arguments = builder.keywords
         if builder.args or "type" in arguments:
             raise ArgumentError("the function's arguments must be passed by name, and none of them may be named 'type'")
     path = dotted_name(function)
@@ -100,7 +101,7 @@ def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:
             notes=[f"Define it in a module, such as models.py, and write: from models import {name}"],
         )
     if MODELS.get(path) is not function:
-        raise ArgumentError(f"'{path}' is not the function that builds the model")
+        raise ArgumentError(f"'{path}' refers to a different object than the function that builds the model")
     cfg = Config({"model": {"type": path, **arguments}})
     if parse_recorded(as_python(cfg), "recorded.py")["model"] != cfg["model"]:
         raise ArgumentError("the function's arguments must be plain data, such as numbers, strings, lists and dicts")
@@ -146,7 +147,7 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
             "'target' must be 'forward' or the name of a submodule of the model",
             key="compile.target",
             found=target,
-            notes=[f"submodules: {', '.join(name for name, _ in model.named_children())}"],
+            notes=[f"submodules: {', '.join(name for name, _ in model.named_children()) or 'none'}"],
         ) from error
     _compile([part], arguments)
     return model
@@ -211,7 +212,7 @@ def _refuse_fragile(model: nn.Module, key: str, remedy: str) -> None:
         if is_strided and module.in_channels // module.groups < _BLOCK:
             raise ArgumentError(
                 f"the strided 1 x 1 convolution '{name or type(module).__name__}' cannot be trained on a CPU in "
-                f"channels-last format: its groups have fewer than {_BLOCK} channels",
+                f"channels-last format: its groups have fewer than {_BLOCK} input channels",
                 key=key,
                 notes=[_CAUSE, remedy],
             )

@@ -1,7 +1,6 @@
 """Undoes the changes that a forward pass or training step makes to a model."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -25,7 +24,12 @@ def record_modules(model: nn.Module) -> Callable[[], None]:
     buffers = [(module, name, buffer) for module in modules for name, buffer in module.named_buffers(recurse=False)]
     values = [buffer.detach().clone() for *_, buffer in buffers]
     gradients = [(weight, None if weight.grad is None else weight.grad.clone()) for weight in model.parameters()]
-    plain = list(map(_plain_attributes, modules))
+    attributes = [
+        (module, name, value)
+        for module in modules
+        for name, value in vars(module).items()
+        if type(value) in _PLAIN_TYPES
+    ]
 
     def restore() -> None:
         with torch.no_grad():
@@ -34,12 +38,8 @@ def record_modules(model: nn.Module) -> Callable[[], None]:
                 setattr(module, name, buffer)  # the module may have replaced the tensor
         for weight, gradient in gradients:
             weight.grad = gradient
-        for module, attributes in zip(modules, plain, strict=True):
-            vars(module).update(attributes)
+        for module, name, value in attributes:
+            vars(module)[name] = value
         restore_rng(rng)
 
     return restore
-
-
-def _plain_attributes(module: nn.Module) -> dict[str, Any]:
-    return {key: value for key, value in vars(module).items() if type(value) in _PLAIN_TYPES}

@@ -42,7 +42,7 @@ class NonFiniteHook(Hook):
             the number of iterations between checks.
 
     Raises:
-        ArgumentError: A key or value is unknown.
+        ArgumentError: A key is unknown, or a value is invalid.
     """
 
     priority = "LOW"  # before checkpoints
@@ -105,26 +105,30 @@ class NonFiniteHook(Hook):
             wrapper.warn_of_skipped_steps(iteration)
         self._warn_of_scale(runner)
         losses = [key for key in runner.message_hub.log_scalars if key.startswith("train/") and "loss" in key]
-        for key in ["train/loss"] if "train/loss" in losses else losses:  # a custom train_step may not return a total
+        checked = ["train/loss"] if "train/loss" in losses else losses  # a custom train_step may not return a total
+        for key in checked:
             history = runner.message_hub.log_scalars[key]
             window = min(self.interval, len(history))
             if window and not math.isfinite(history.mean(window)):
-                error = _loss_error(runner, iteration, key, window, [name for name in losses if name != key])
+                error = _loss_error(runner, iteration, key, window, losses)
                 if stop or self.loss == "stop":
                     raise error
                 _logger.warning("%s", error.message)
                 return
 
     def _warn_of_scale(self, runner: "Runner") -> None:
+        if self._has_warned_of_scale:
+            return
         for wrapper in runner.optim_wrapper.parts.values():
             scaler = getattr(wrapper, "loss_scaler", None)
-            if not self._has_warned_of_scale and scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
+            if scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
                 self._has_warned_of_scale = True
                 _logger.warning(
-                    "The loss scale has dropped to %g, but gradients are still non-finite. Steps with non-finite "
-                    "gradients are skipped. To stop at the next one, set on_nonfinite=dict(grad='stop').",
+                    "The loss scale has dropped to %g, because gradients have often been non-finite. Steps with "
+                    "non-finite gradients are skipped. To stop at the next one, set on_nonfinite=dict(grad='stop').",
                     scaler.get_scale(),
                 )
+                return
 
 
 def check_weights(runner: "Runner") -> None:
@@ -171,23 +175,28 @@ def _real_values(tensor: Tensor) -> Tensor:
     return torch.view_as_real(values) if values.is_complex() else values
 
 
-def _loss_error(runner: "Runner", iteration: int, key: str, window: int, terms: Sequence[str]) -> NonFiniteError:
+def _loss_error(runner: "Runner", iteration: int, key: str, window: int, keys: Sequence[str]) -> NonFiniteError:
     """Returns the error for the first non-finite value among the last `window` values of the loss `key`.
 
-    The message also lists the other losses (`terms`) that were non-finite in the same iteration.
+    The message also lists the other losses in `keys` that were non-finite in the same iteration.
     """
-    histories = {name: runner.message_hub.log_scalars[name].data[0] for name in (key, *terms)}
-    losses = histories.pop(key)
-    back = window - int(np.flatnonzero(~np.isfinite(losses[-window:]))[0])  # offset from the end
-    nonfinite = [name for name, values in histories.items() if len(values) >= back and not math.isfinite(values[-back])]
-    first = iteration - back + 1
+    scalars = runner.message_hub.log_scalars
+    losses = scalars[key].data[0]
+    start = len(losses) - window
+    index = start + int(np.isfinite(losses[start:]).argmin())  # of the first non-finite value
+    count = len(losses) - index  # of the iterations since then, including the first one
+    first = iteration - count + 1
+    nonfinite = []
+    for name in keys:
+        values = scalars[name].data[0]
+        if name != key and len(values) >= count and not math.isfinite(values[-count]):
+            nonfinite.append(name.removeprefix("train/"))
     loss = "loss" if key == "train/loss" else f"loss '{key.removeprefix('train/')}'"
-    which = f" ({', '.join(name.removeprefix('train/') for name in nonfinite)})" if nonfinite else ""
-    has_earlier = len(losses) > back
-    before = f"Before that, the loss was {losses[-back - 1]:g}." if has_earlier else "It was non-finite from the start."
+    which = f" ({', '.join(nonfinite)})" if nonfinite else ""
+    before = f"Before that, the loss was {losses[index - 1]:g}." if index else "No earlier loss was recorded."
     advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if runner.nonfinite.loss == "stop" else []
     return NonFiniteError(
-        f"the {loss} has been {losses[-back]:g} since iteration {first}{which}",
+        f"the {loss} was {losses[index]:g} in iteration {first}{which}",
         iteration=first,
         # In one note, because the command shows only a few.
         notes=[" ".join([before, *runner.train_loop.describe_samples(first - 1)]), _last_good(runner), *advice],

@@ -17,7 +17,8 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
 
     Replaces the loop's `run` and `run_iter` with wrappers. The loop must call `run_iter` for each iteration.
     """
-    run, run_iter = loop.run, loop.run_iter
+    run = loop.run
+    run_iter = loop.run_iter
 
     def train() -> Any:
         """Runs the loop. Leaves the setup to the first `step`, because it must follow the `before_train` hooks."""
@@ -33,7 +34,7 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
             _check_resumed_data(loop)
         run_iter(*args, **kwargs)
         loop._batches_read = 0
-        if loop.runner.requests.pending:
+        if loop.runner.requests.needs_handling:
             handle_requests(loop.runner)
 
     loop.run_iter = step  # type: ignore[method-assign]
@@ -69,4 +70,5 @@ def _check_resumed_data(loop: "BaseTrainLoop") -> None:
         f"epoch {loop.epoch + 1}" if loop.by_epoch else "the data",
     )
     if loop.by_epoch:
-        loop._iter = loop._began_at = loop.epoch * len(loop.dataloader)
+        loop._iter = loop.epoch * len(loop.dataloader)
+        loop._began_at = loop._iter

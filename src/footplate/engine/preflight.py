@@ -51,7 +51,7 @@ def preflight(runner: "Runner") -> None:
         if metrics and all(metrics):  # otherwise, some metrics are unknown
             names = [name for of_set in metrics for name in of_set]
             _check_monitored(runner, names)
-            runner.known_metrics.update(names)
+            runner.history.known_metrics.update(names)
     message = "Preflight: a checkpoint saved before the first step would take up %s. Later ones add optimizer state."
     _logger.info(message, format_bytes(size))
 
@@ -115,7 +115,7 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
     except ArgumentError:
         raise  # Do not suggest --no-preflight for a wrong setting: the run would fail later anyway.
     except Exception:
-        _logger.error("Preflight: the run would have failed. To skip the check, use --no-preflight (preflight=False).")
+        _logger.error("Preflight: the check failed. To skip it, use --no-preflight (preflight=False).")
         raise
     finally:
         for mapping, content in records:
@@ -200,7 +200,8 @@ def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]
     loop: Any = runner.val_loop  # a custom loop may not have these attributes
     with predicting(loop, runner.device):
         samples = (getattr(loop, "predictor", None) or runner.model).val_step(batch)
-        return samples, loss_of(runner.model, batch) if getattr(loop, "loss", False) else {}
+        losses = loss_of(runner.model, batch) if getattr(loop, "loss", False) else {}
+    return samples, losses
 
 
 def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
@@ -230,9 +231,8 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
         except Exception as error:  # some metrics need more than one batch, but a missing file stays missing
             if isinstance(error.__cause__, FileNotFoundError):
                 raise
-            _logger.warning(
-                "Preflight: computing the metrics on a single batch failed: %s: %s", type(error).__name__, error
-            )
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            _logger.warning("Preflight: computing the metrics on a single batch failed: %s", reason)
             return []
     names = [*(name for name in losses if "loss" in name), *metrics]
     return list(chosen.named(dict.fromkeys(names, 0.0)))

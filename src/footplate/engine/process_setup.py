@@ -34,11 +34,12 @@ WORKER_KEYS = ("mp_start_method", "opencv_num_threads")  # the keys of env_cfg.m
 RANDOMNESS_KEYS = ("seed", "deterministic", "diff_rank_seed")
 _logger = logging.getLogger("footplate.engine")
 # From malloc.h of glibc.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
 _MAX_BLOCK = 1 << 25  # in bytes; if larger blocks were on the heap, it would become fragmented and grow
 _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
-# Whether the latest run in this process has requested `cudnn_benchmark`, or deterministic algorithms.
-_benchmarks = _is_deterministic = False
+_benchmarks = False  # whether the latest run in this process has requested `cudnn_benchmark`
+_is_deterministic = False  # whether it has requested deterministic algorithms
 
 
 def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
@@ -50,7 +51,8 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
         launcher: "none", "pytorch", "slurm" or "mpi".
 
     Raises:
-        ArgumentError: A key or value is unknown.
+        ArgumentError: A key is unknown, or a value is invalid.
+        RankError: The ranks could not connect.
     """
     global _benchmarks
     check_environment(env_cfg)
@@ -82,7 +84,7 @@ def check_environment(env_cfg: Mapping[str, Any]) -> None:
     """Checks `env_cfg` for unknown keys and invalid values; see `prepare`.
 
     Raises:
-        ArgumentError: A key or value is unknown.
+        ArgumentError: A key is unknown, or a value is invalid.
     """
     check_keys("env_cfg", env_cfg, ENVIRONMENT_KEYS)
     settings = {key: value for key, value in env_cfg.items() if value is not None}
@@ -107,7 +109,7 @@ def check_randomness(randomness: Mapping[str, Any]) -> None:
     """Checks `randomness` for unknown keys and invalid values; see `seed_everything`.
 
     Raises:
-        ArgumentError: A key or value is unknown.
+        ArgumentError: A key is unknown, or a value is invalid.
     """
     check_keys("randomness", randomness, RANDOMNESS_KEYS)
     for key in ("deterministic", "diff_rank_seed"):

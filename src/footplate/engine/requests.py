@@ -1,7 +1,7 @@
 """Handles requests to save, stop or validate a run, and saves the run if reading data fails.
 
 A signal handler or hook writes its request to `Requests.local`. `Requests.exchange` copies it to `Requests.agreed` on
-all ranks. In a single process, both are the same object. Between iterations, the training loop handles `agreed`:
+all ranks. Between iterations, the training loop handles `agreed`:
 
 - `signal` saves the run and ends the process with `Interrupted`.
 - `save` saves the run.
@@ -98,14 +98,15 @@ class Requests:
     Attributes:
         agreed: The requests of all ranks, which the training loop handles after the current iteration.
         local: The requests of this rank that have not been exchanged. In a single process, the same object as `agreed`.
-        pending: Whether `handle_requests` has anything to do. The loop checks this flag after each iteration.
+        needs_handling: Whether `handle_requests` has anything to do. The loop checks this flag after each iteration.
         scheduled_saves: Saves that hooks have scheduled for after the current iteration.
         saved_after_error: Whether reading data failed and the run has been saved.
         can_save_after_error: Whether to save the run if reading data fails. False in trial runs.
     """
 
     def __init__(self, device: torch.device, phases: Sequence[str]) -> None:
-        self._device, self._phases = device, phases
+        self._device = device
+        self._phases = phases
         self.can_save_after_error = True
         self.local = Request()
         self.reset()
@@ -114,19 +115,21 @@ class Requests:
         """Drops all requests except a request to validate, which may come from a loaded checkpoint."""
         validation = self.local.validation
         self.agreed = Request()
+        # A single process needs no exchange: its requests are agreed at once.
         self.local = Request() if is_distributed() else self.agreed
         self.local.validation = validation
-        self.pending = self.saved_after_error = False
+        self.needs_handling = False
+        self.saved_after_error = False
         self.scheduled_saves: list[Callable[[], None]] = []
 
     def alarm(self) -> None:
         """Makes the loop check for requests. Can be called from any thread."""
-        self.pending = True
+        self.needs_handling = True
 
     def schedule_save(self, save: Callable[[], None]) -> None:
         """Schedules `save` to run after the current iteration, epoch or validation run, including its hooks."""
         self.scheduled_saves.append(save)
-        self.pending = True
+        self.needs_handling = True
 
     @property
     def is_alone(self) -> bool:
@@ -135,7 +138,7 @@ class Requests:
 
     def announce_stop(self) -> None:
         """Makes the loop end the run after the current iteration or validation run, and prints a message."""
-        self.pending = True
+        self.needs_handling = True
         if get_rank() == 0:
             number = self.agreed.signal
             name = signal.Signals(number).name
@@ -156,23 +159,26 @@ class Requests:
         """
         if self.is_alone:
             return pause
-        agreed, local = self.agreed, self.local
+        agreed = self.agreed
+        local = self.local
         save = local.save
         if save:  # reset only if it was True when read, because a signal may have set it since
             local.save = False
-        values = [local.signal, save, local.stop, local.validation, -pause]
+        values = [local.signal, save, local.stop, local.validation, -pause]  # the greatest -pause is the shortest pause
         local.validation = False
         requests = torch.tensor(values, dtype=torch.int64, device=self._device)
         dist.all_reduce(requests, dist.ReduceOp.MAX)
-        number, save, stop, validation, pause = requests.tolist()
+        number, save, stop, validation, negative_pause = requests.tolist()
         agreed.stop = Stop(stop)
-        agreed.validation |= bool(validation)
+        if validation:
+            agreed.validation = True
         if number and not agreed.signal:
             agreed.signal = number
             self.announce_stop()
         if save:
-            agreed.save = self.pending = True
-        return -pause
+            agreed.save = True
+            self.needs_handling = True
+        return int(-negative_pause)
 
 
 class RequestExchangeHook(Hook):
@@ -185,7 +191,8 @@ class RequestExchangeHook(Hook):
     priority = "LOWEST"
 
     def __init__(self) -> None:
-        self._pause = self._left = 1
+        self._pause = 1  # the number of iterations between the latest exchange and the next one
+        self._left = 1  # the number of iterations until the next exchange
         self._since = time.monotonic()
 
     def after_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -195,7 +202,8 @@ class RequestExchangeHook(Hook):
             now = time.monotonic()
             iterations_per_second = self._pause / max(now - self._since, 1e-3)
             pause = int(iterations_per_second * SECONDS_BETWEEN_EXCHANGES)
-            self._pause = self._left = runner.requests.exchange(min(max(pause, 1), 10))
+            self._pause = runner.requests.exchange(min(max(pause, 1), 10))
+            self._left = self._pause
             self._since = now
 
 
@@ -209,10 +217,10 @@ def handle_requests(runner: "Runner") -> None:
     """
     requests = runner.requests
     agreed = requests.agreed
-    requests.pending = False
+    requests.needs_handling = False
     # A worker died, but the current iteration could still finish. If the run is about to stop, it needs no more data.
-    if isinstance(death := data_wait.pending, Exception) and not agreed.signal:
-        data_wait.pending = None
+    if isinstance(death := data_wait.error, Exception) and not agreed.signal:
+        data_wait.error = None
         save_after_data_error(runner, death)
         raise death
     runner.saver.complete()
@@ -231,7 +239,7 @@ def handle_requests(runner: "Runner") -> None:
         error = Interrupted(agreed.signal)
         advice = f"Resume to continue from there: {runner.resume_plan.option}."
         if runner.saver.failure is not None:
-            advice = f"The run was NOT saved. The last checkpoint is {runner.saver.last}."
+            advice = f"The run was NOT saved. The last checkpoint: {runner.saver.last or 'none'}."
         _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)
         raise error
 
@@ -256,7 +264,8 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
     Does nothing in a trial run, or if the run has already been saved. Also does nothing in multi-process runs, because
     other ranks may already be in the next iteration.
     """
-    requests, saver = runner.requests, runner.saver
+    requests = runner.requests
+    saver = runner.saver
     if not requests.can_save_after_error or requests.saved_after_error or runner.world_size > 1:
         return
     try:
@@ -270,5 +279,5 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
         option = "resume=True" if runner.is_plain else runner.resume_plan.option
         note = f"saved after iteration {runner.iter}: {path}. Fix the data and resume with {option}."
     else:
-        note = f"NOT saved after iteration {runner.iter}: {failure}. The last checkpoint is {saver.last}."
+        note = f"NOT saved after iteration {runner.iter}: {failure}. The last checkpoint: {saver.last or 'none'}."
     add_note(error, f"The run was {note}")

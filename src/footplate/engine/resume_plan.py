@@ -69,7 +69,8 @@ class ResumePlan:
                 else "starts over, because it has not saved a checkpoint yet",
             )
             if is_saved:
-                self.load_from, self.resume = None, True
+                self.load_from = None
+                self.resume = True
                 self.is_due = True
 
     def find(self) -> Load | None:
@@ -79,7 +80,9 @@ class ResumePlan:
         so that the file is not read twice.
         """
         configured = None if self.load_from is None else Load(self.load_from, resuming=self.resume is True)
-        if not self.resume or (configured is not None and configured.resuming):
+        if not self.resume:
+            return configured
+        if configured is not None and configured.resuming:
             return configured
         content = None
 
@@ -103,9 +106,12 @@ class ResumePlan:
         """
         if not self.resume:
             return None
-        paths: list[str] = [self.load_from] if self.load_from is not None and self.resume != "auto" else []
-        with suppress(CheckpointError):  # reported when the checkpoint is loaded
-            paths = paths or list_candidates(self.home)
+        paths: list[str] = []
+        if self.load_from is not None and self.resume != "auto":
+            paths = [self.load_from]
+        else:
+            with suppress(CheckpointError):  # reported when the checkpoint is loaded
+                paths = list_candidates(self.home)
         for path in paths:
             with suppress(CheckpointError):
                 seed = str(part_of(read_outline(path).content, "meta").get("seed"))

@@ -63,7 +63,7 @@ def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Co
     with located_in(cfg):
         for name in ("model", "work_dir"):
             if cfg.get(name) is None:
-                raise ArgumentError(f"the config has no '{name}'", key=name)
+                raise ArgumentError(f"the config must set '{name}'", key=name)
     return cfg
 
 
@@ -209,10 +209,9 @@ def _plain_hparams(value: Any, key: str = "hparams") -> Any:
 def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[str, Any]:
     """Returns the arguments of a Runner with derived values filled in.
 
-    `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
-    dataloader. Without metrics, they report the loss, or the numbers that `validation_step` returns. A plain module
-    also gets other defaults: the preflight is enabled, log lines average all values except learning rates, and without
-    a config or checkpoint settings, a run saves after each epoch or validation interval.
+    `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, and for any model object in a run
+    without a config, validation and test need only a dataloader. A plain module also gets other defaults; see
+    `_complete_plain`.
 
     Args:
         arguments: The Runner's arguments, keyed by name.
@@ -225,24 +224,35 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
     if isinstance(sections["work_dir"], os.PathLike):
         sections["work_dir"] = os.fspath(sections["work_dir"])
     is_from_python = callable(sections["model"]) and not has_cfg
-    trains_plain_module = is_plain(sections["model"]) or any(sections[name] is not None for name in FUNCTIONS)
-    if not trains_plain_module and not is_from_python:
-        return sections
+    trains_plain = is_plain(sections["model"]) or any(sections[name] is not None for name in FUNCTIONS)
+    if trains_plain or is_from_python:
+        for mode in ("val", "test"):
+            if sections[f"{mode}_dataloader"] is not None and sections[f"{mode}_cfg"] is None:
+                sections[f"{mode}_cfg"] = {}
+    if trains_plain:
+        _complete_plain(sections, saves=is_from_python)
+    return sections
+
+
+def _complete_plain(sections: dict[str, Any], *, saves: bool) -> None:
+    """Sets the defaults for a plain module.
+
+    Validation and test report the metrics. Without metrics, they report the loss, or the numbers that `validation_step`
+    returns. The preflight is enabled, and log lines average all values except learning rates.
+
+    Args:
+        sections: The Runner's arguments, keyed by name.
+        saves: Whether a run saves after each epoch or validation interval by default, and keeps a few checkpoints.
+    """
     for mode in ("val", "test"):
         if sections[f"{mode}_dataloader"] is not None:
-            if sections[f"{mode}_cfg"] is None:
-                sections[f"{mode}_cfg"] = {}
-            if trains_plain_module:
-                _complete_evaluation(sections, mode)
-    if not trains_plain_module:
-        return sections
+            _complete_evaluation(sections, mode)
     if sections["preflight"] is None:
         sections["preflight"] = True
-    sections["default_hooks"] = _with_checkpoints(sections, has_defaults=is_from_python)
+    sections["default_hooks"] = _with_checkpoints(sections, saves=saves)
     processor = sections["log_processor"] or {}
     if isinstance(processor, Mapping):
         sections["log_processor"] = with_origins({"mean_pattern": _ALL_BUT_RATES, **processor}, processor)
-    return sections
 
 
 def _complete_evaluation(sections: dict[str, Any], mode: str) -> None:
@@ -288,8 +298,8 @@ def _with_length(sections: Mapping[str, Any]) -> Any:
     return with_origins(merged, train_cfg)
 
 
-def _with_checkpoints(sections: Mapping[str, Any], *, has_defaults: bool) -> Any:
-    """Returns `default_hooks` with default checkpoint settings for a plain module."""
+def _with_checkpoints(sections: Mapping[str, Any], *, saves: bool) -> Any:
+    """Returns `default_hooks` with default checkpoint settings for a plain module; see `_complete_plain`."""
     hooks = sections["default_hooks"] or {}
     train_cfg = sections["train_cfg"]
     by_epoch = counts_epochs(train_cfg)
@@ -297,7 +307,7 @@ def _with_checkpoints(sections: Mapping[str, Any], *, has_defaults: bool) -> Any
     if not isinstance(checkpoint, Mapping) or "type" in checkpoint:
         return hooks
     defaults: dict[str, Any] = {"by_epoch": by_epoch}
-    if has_defaults:
+    if saves:
         defaults["max_keep_ckpts"] = _KEPT_CHECKPOINTS
         if checkpoint.keys().isdisjoint(("interval", "by_epoch")):
             settings = train_cfg if isinstance(train_cfg, Mapping) else {}

@@ -40,7 +40,7 @@ def refusing_exits() -> Iterator[None]:
 def _exit_error(error: SystemExit) -> ExitError:
     line = innermost_user_line(traceback.walk_tb(error.__traceback__))
     return ExitError(
-        f"user code raised SystemExit({error.code!r}) at {line} before the run was complete",
+        f"SystemExit({error.code!r}) was raised at {line} before the run was complete",
         notes=["Raise an error instead, or set `runner.train_loop.stop_training = True` in a hook."],
     )
 
@@ -101,12 +101,15 @@ def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
 
 def _omit_engine_frames(error: Exception) -> None:
     """Removes the frames between `Runner.train` (or `val`, `test`) and the first frame of user code."""
-    outer = error.__traceback__ and error.__traceback__.tb_next  # after the frame of `running`
-    inner = outer and outer.tb_next
-    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(NOT_USER_CODE):
-        inner = inner.tb_next
-    if outer is not None and inner is not None:
-        outer.tb_next = inner
+    frames = []
+    frame = error.__traceback__
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.tb_next
+    for inner in frames[2:]:  # after the frames of `running` and of the runner's method
+        if not inner.tb_frame.f_code.co_filename.startswith(NOT_USER_CODE):
+            frames[1].tb_next = inner
+            return
 
 
 def _summary(error: Exception) -> str:

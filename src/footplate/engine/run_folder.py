@@ -136,7 +136,7 @@ class RunFolder:
         filename = getattr(cfg, "filename", None)
         if not filename:
             return
-        name = f"{os.path.splitext(os.path.basename(filename))[0]}.py"
+        name = f"{Path(filename).stem}.py"
         path = os.path.join(self.work_dir, name)
         inside = os.path.join(self.log_dir, name)
         if os.path.lexists(path) and not is_written_config(path):
@@ -173,13 +173,15 @@ class RunFolder:
         self.create(runner)
         records = self.records
         self.records = []
-        name = f"{self.timestamp}.log" if is_main else f"rank_{runner.rank}.log"
         if is_main:
+            name = f"{self.timestamp}.log"
             os.makedirs(self.log_dir, exist_ok=True)
-        limits = runner.sections["log_file"] or {}
+        else:
+            name = f"rank_{runner.rank}.log"
+            records = []  # only rank 0 logs them
         path = os.path.join(self.log_dir, name)
-        before = records if is_main else ()
-        resources.enter_context(logging_to(path, before, errors_only=not is_main, **limits))
+        limits = runner.sections["log_file"] or {}
+        resources.enter_context(logging_to(path, records, errors_only=not is_main, **limits))
         resources.enter_context(surviving_streams())
         if is_main:
             _log_start(runner)

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, overload
 
 from PIL import Image
@@ -28,12 +29,14 @@ class History(Sequence[Row]):
         model: The trained model.
         rows: The rows, oldest first.
         last_iter: The iteration of the last row, or 0 if there are no rows.
+        known_metrics: The names of the metrics that validation has computed, in the preflight check or in the run.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.rows: list[Row] = []
         self.last_iter = 0  # not a property, because each iteration reads it
+        self.known_metrics: set[str] = set()
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -62,9 +65,13 @@ class History(Sequence[Row]):
         rows += [f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines]
         return f"<table>{''.join(rows)}</table>"
 
+    def _names(self) -> list[str]:
+        """Returns the names of all scalars, in the order in which they were first added."""
+        return [name for name in dict.fromkeys(chain.from_iterable(self.rows)) if name not in ("epoch", "iter")]
+
     def _table(self) -> list[list[str]]:
         """Returns the header and the rows as lists of strings."""
-        names = list(dict.fromkeys(["epoch", "iter", *(name for row in self.rows for name in row)]))
+        names = ["epoch", "iter", *self._names()]
         lines = [names] + [[_shown(row.get(name)) for name in names] for row in self.rows]
         if len(self.rows) > _MAX_SHOWN:
             half = _MAX_SHOWN // 2
@@ -75,16 +82,16 @@ class History(Sequence[Row]):
         """Plots losses, metrics and learning rates against iterations. Notebooks display the returned image.
 
         Raises:
-            DataError: There are no rows yet.
+            DataError: There are no values yet.
         """
         panels: dict[str, list[PlottedCurve]] = {}
-        for name in dict.fromkeys(name for row in self.rows for name in row if name not in ("epoch", "iter")):
+        for name in self._names():
             points = [(float(row["iter"]), row[name]) for row in self.rows if name in row]
             trains = not name.startswith("val/")
             title = "loss" if "loss" in name else panel_title(name.removeprefix("val/"), points, trains=trains)
             panels.setdefault(title, []).append(PlottedCurve(name, points))
         if not panels:
-            raise DataError("the history has no rows to plot")
+            raise DataError("the history has no values to plot")
         order = sorted(panels, key=lambda title: (title != "loss", title == "learning rate"))
         return plot([Panel(title, panels[title]) for title in order], "iteration")
 

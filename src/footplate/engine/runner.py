@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -157,7 +158,6 @@ class Runner:
         phases: The current phases of the run, outermost first, e.g. `["train", "val"]`.
         events: The events whose hooks are being called, outermost first.
         failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed.
-        known_metrics: The names of the metrics that validation has computed, in the preflight check or in the run.
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
@@ -224,25 +224,27 @@ class Runner:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
         check_keys("Runner", unknown, arguments, prefix="", elsewhere=ELSEWHERE)
         # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
-        # completed.
+        # completed. The other stages read arguments only from there.
         self.resolved = ResolvedConfig(arguments)
         self.cfg = self.resolved.cfg
-        self.sections = self.resolved.sections
+        sections = self.resolved.sections
+        self.sections = sections
 
         # Process: the launcher determines the rank and device, and the rank determines what is logged.
-        process_setup.prepare(env_cfg or {}, launcher=launcher)
-        self.rank, self.world_size = get_rank(), get_world_size()
+        process_setup.prepare(sections["env_cfg"] or {}, launcher=sections["launcher"])
+        self.rank = get_rank()
+        self.world_size = get_world_size()
         self.device = process_setup.pick_device()
         self.logger = logging.getLogger("footplate")
-        set_level(log_level, screen=is_main_process())
+        set_level(sections["log_level"], screen=is_main_process())
 
         # Folder: nothing is written yet, but all ranks agree on a timestamp, which is part of the run's name.
         with at_key("log_file"):
-            check_log_file(log_file or {})
-        self.folder = RunFolder(self.sections["work_dir"])
+            check_log_file(sections["log_file"] or {})
+        self.folder = RunFolder(sections["work_dir"])
         self.work_dir = self.folder.work_dir
-        stem = os.path.splitext(os.path.basename(getattr(self.cfg, "filename", None) or "run"))[0]
-        self.experiment_name = experiment_name or f"{stem}_{self.timestamp}"
+        stem = Path(getattr(self.cfg, "filename", None) or "run").stem
+        self.experiment_name: str = sections["experiment_name"] or f"{stem}_{self.timestamp}"
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
 
@@ -252,26 +254,29 @@ class Runner:
         self.phases: list[str] = []
         self.events: list[str] = []
         self.failed_in = ""
-        self.known_metrics: set[str] = set()
         self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
-        self.checkpoints = CheckpointIO(on_save_error, alarm=self.requests.alarm)
+        self.checkpoints = CheckpointIO(sections["on_save_error"], alarm=self.requests.alarm)
         self.saver = self.checkpoints.saver
         self.participants = self.checkpoints.participants
-        takes_settings = resume_settings == "take"
-        self.resume_plan = ResumePlan(self.folder.home, load_from, resume, takes_settings=takes_settings)
-        self.seed = process_setup.seed_everything(randomness or {}, resumed=self.resume_plan.seed)
+        self.resume_plan = ResumePlan(
+            self.folder.home,
+            sections["load_from"],
+            sections["resume"],
+            takes_settings=sections["resume_settings"] == "take",
+        )
+        self.seed = process_setup.seed_everything(sections["randomness"] or {}, resumed=self.resume_plan.seed)
 
         # Hooks: their constructors may use the message hub and the visualizer, and draw seeded random numbers.
-        self.visualizer = self.build_visualizer(visualizer)
-        self.hooks = build_hooks(self.sections["default_hooks"], custom_hooks)
+        self.visualizer = self.build_visualizer(sections["visualizer"])
+        self.hooks = build_hooks(sections["default_hooks"], sections["custom_hooks"])
         with at_key("on_nonfinite"):
-            self.nonfinite = NonFiniteHook(on_nonfinite)
+            self.nonfinite = NonFiniteHook(sections["on_nonfinite"])
         self.hooks.register(self.nonfinite)
-        self.log_processor = self.build_log_processor(self.sections["log_processor"])
+        self.log_processor = self.build_log_processor(sections["log_processor"])
 
         # Model: needs the seed and the device. Built last, so that errors in hook settings are reported sooner.
-        self.model = self.wrap_model(model_wrapper_cfg, self.build_model(model))
+        self.model = self.wrap_model(sections["model_wrapper_cfg"], self.build_model(sections["model"]))
         self.history = History(trained_model(self.model))
         self._random = capture_rng()
 
@@ -389,7 +394,7 @@ class Runner:
         returns predictions only for the batches that it reads. A rank without samples for the last batch repeats one.
 
         Args:
-            dataloader: The loader, or its config dict. Defaults to the test loader.
+            dataloader: The loader, or its config dict. Defaults to the test loader. Required if there is no test loop.
         """
         loader = self.test_dataloader if dataloader is None else self.build_dataloader(dataloader, self.seed)
         if loader is None:
@@ -505,14 +510,14 @@ class Runner:
             value: A number or a tensor with one element.
 
         Raises:
-            ArgumentError: The method is called in a validation step, which would log the value of a single batch.
+            ArgumentError: The method is called in a validation or test step, so the value belongs to a single batch.
 
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
         if self.phases and self.phases[-1] != "train" and not self.events:
             raise ArgumentError(
-                "runner.log cannot be called in a validation step",
+                "runner.log cannot be called in a validation or test step",
                 key=name,
                 notes=["Return a dict of numbers from validation_step: they are averaged over all samples."],
             )
@@ -554,8 +559,14 @@ class Runner:
             NonFiniteError: The weights are non-finite, and `on_nonfinite` requires the run to stop.
         """
         path = os.path.join(out_dir, filename)
-        options |= {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
-        self.checkpoints.save(self, path, meta=meta, **options)
+        self.checkpoints.save(
+            self,
+            path,
+            save_optimizer=save_optimizer,
+            save_param_scheduler=save_param_scheduler,
+            meta=meta,
+            **options,
+        )
         return path
 
     def load_checkpoint(
@@ -579,6 +590,7 @@ class Runner:
 
         Raises:
             ArgumentError: The run has no best or last checkpoint.
+            CheckpointError: The checkpoint cannot be loaded, or `strict` is set and it does not match the model.
         """
         path: str | None = filename
         if filename == "best":
@@ -586,7 +598,7 @@ class Runner:
         elif filename == "last":
             path = find_latest(self.folder.home)
         if path is None:
-            raise ArgumentError(f"there is no last checkpoint in '{self.folder.home}'", found="last")
+            raise ArgumentError(f"there is no intact checkpoint of a run in '{self.folder.home}'", found="last")
         return self.checkpoints.load(self, path, map_location, strict=strict, revise_keys=revise_keys)
 
     def resume(
@@ -793,6 +805,14 @@ class Runner:
     def by_epoch(self) -> bool:
         """Whether training counts epochs rather than iterations."""
         return counts_epochs(self.built.get("train_loop", self.sections["train_cfg"]))
+
+    @property
+    def records_validation(self) -> bool:
+        """Whether validation results belong to the current iteration, so that they are recorded and not only logged.
+
+        If the runner has trained, `val` may validate any weights.
+        """
+        return "train" in self.phases or isinstance(self.progress, Position)
 
     @property
     def should_stop(self) -> bool:

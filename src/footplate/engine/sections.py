@@ -78,7 +78,8 @@ def check_kinds(sections: Sections) -> None:
     for name, description, accepts, _ in SECTIONS:
         value = sections[name]
         is_accepted = isinstance(value, accepts) if isinstance(accepts, tuple) else accepts(value)
-        if (value is not None or name == "work_dir") and not is_accepted:  # None is the default for all other sections
+        is_unset = value is None and name != "work_dir"  # which has no default
+        if not is_unset and not is_accepted:
             raise ArgumentError(f"'{name}' must be {description}", key=name, found=value)
     for phase, names in _PHASES.items():
         missing = [name for name in names if sections[name] is None]
@@ -210,9 +211,8 @@ def check_optimization(sections: Sections) -> None:
             if isinstance(constructor, str) and constructor not in OPTIMIZER_BUILDERS:
                 OPTIM_WRAPPER_CONSTRUCTORS.get(constructor)
         return
-    lengths = {key: getattr(train, key, None) for key in ("max_epochs", "max_iters")}
-    lengths |= train if isinstance(train, Mapping) else {}
-    epochs = lengths["max_epochs"] or 1
+    lengths = train if isinstance(train, Mapping) else {key: getattr(train, key, None) for key in LENGTHS}
+    epochs = lengths.get("max_epochs") or 1
     logger = logging.getLogger("footplate.optim")
     level = logger.level
     logger.setLevel(logging.ERROR)  # warnings about the small layer are meaningless
@@ -223,7 +223,7 @@ def check_optimization(sections: Sections) -> None:
             built,
             epoch_length=_EPOCH_LENGTH,
             max_epochs=epochs,
-            max_iters=lengths["max_iters"] or epochs * _EPOCH_LENGTH,
+            max_iters=lengths.get("max_iters") or epochs * _EPOCH_LENGTH,
         )
     except FootplateError as error:
         if not error.key.endswith("param_name"):  # may exist in the parameter groups of the real model
@@ -247,8 +247,9 @@ def _is_folder(value: Any) -> bool:
 
 
 def _is_loader(value: Any) -> bool:
-    is_iterable = hasattr(value, "__iter__") or hasattr(value, "__getitem__")
-    return is_iterable and not isinstance(value, str) and not (isinstance(value, (Mapping, list, tuple)) and not value)
+    if isinstance(value, (Mapping, list, tuple)):
+        return bool(value)
+    return not isinstance(value, str) and (hasattr(value, "__iter__") or hasattr(value, "__getitem__"))
 
 
 def _is_list(value: Any) -> bool:

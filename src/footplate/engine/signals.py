@@ -52,7 +52,7 @@ def handling_signals(runner: "Runner") -> Iterator[None]:
     try:
         yield
     finally:
-        data_wait.pending = None
+        data_wait.error = None
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
@@ -70,7 +70,8 @@ class _Handlers:
         """Requests a save."""
         requests = self._requests
         requests.local.save = True
-        requests.pending = requests.pending or requests.is_alone
+        if requests.is_alone:
+            requests.alarm()
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
         """Requests a stop, and interrupts the loop if it is waiting for a batch."""
@@ -98,8 +99,7 @@ class _Handlers:
             else:  # torch installs its handler only once per process, and it has since been removed
                 torch._C._error_if_any_worker_fails()
         except RuntimeError as error:
-            is_of_worker = is_worker_death(error)  # otherwise, a user's handler raised it
-            if not is_of_worker or os.getpid() != self._process:
-                raise
-            self._requests.pending = True
+            if os.getpid() != self._process or not is_worker_death(error):
+                raise  # in a forked worker, or from a user's handler
+            self._requests.alarm()
             data_wait.interrupt(error.with_traceback(None), in_any_wait="val" in self._runner.phases)

@@ -56,10 +56,11 @@ def capture(
     for path, participant in _participants(runner).items():
         state = checked_state(participant)
         if state or not isinstance(participant, Hook):  # most hooks have none
-            section, (*parents, key) = checkpoint, path.split(".")
+            *parents, key = path.split(".")
+            target = checkpoint
             for parent in parents:
-                section = section.setdefault(parent, {})
-            section[key] = state
+                target = target.setdefault(parent, {})
+            target[key] = state
     if save_optimizer:
         checkpoint["optimizer"] = _optimizer_state(runner, on_all_ranks=on_all_ranks)
     if save_param_scheduler:
@@ -153,13 +154,13 @@ def restore(
     has_averages = isinstance(checkpoint.get("ema_state_dict"), Mapping)
     if has_averages and not any(hook.swaps_weights for hook in runner.hooks):
         raise CheckpointError(
-            "the checkpoint contains averaged weights, but the config has no EMAHook or schedule-free optimizer",
+            "the checkpoint contains averaged weights, but the run has no EMAHook or schedule-free optimizer",
             notes=["Add the hook or optimizer that the original run used.", WEIGHTS_ALONE],
         )
     _warn_of_changes(part_of(checkpoint, "meta", "hparams"), runner.sections["hparams"] or {})
     run = part_of(checkpoint, "run")
     with restoring("run.loop" if "loop" in run else "meta"):
-        loop_state = run["loop"] if "loop" in run else {key: checkpoint["meta"][key] for key in ("iter", "epoch")}
+        loop_state = run["loop"] if "loop" in run else checkpoint["meta"]
         runner.train_loop.load_state_dict(dict(loop_state))
     if optimizer:
         _restore_optimizer(runner, checkpoint)
@@ -170,11 +171,11 @@ def restore(
         _move_schedules(runner, chain.from_iterable(schedules_by_optimizer(runner.param_schedulers).values()))
     for path, participant in _participants(runner).items():
         *parents, key = path.split(".")
-        section = part_of(checkpoint, *parents)
-        is_foreign = path == "message_hub" and isinstance(section.get(key), OpaqueObject)  # from another engine
-        if key in section and not is_foreign:
+        source = part_of(checkpoint, *parents)
+        is_foreign = path == "message_hub" and isinstance(source.get(key), OpaqueObject)  # from another engine
+        if key in source and not is_foreign:
             with restoring(path):
-                participant.load_state_dict(dict(section[key]))
+                participant.load_state_dict(dict(source[key]))
 
 
 def _warn_of_changes(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -75,7 +75,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
     def run_epoch(self) -> None:
         """Trains for one epoch, or for the rest of the epoch after a resume. Subclasses may override this method."""
         runner = self.runner
-        requests = self.runner.requests
+        requests = runner.requests
         length = len(self.dataloader)
         self.remember_random_state()
         self._begin_epoch()
@@ -86,7 +86,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 self.run_iter(index, batch)
                 del batch
                 index += 1
-                if requests.pending:
+                if requests.needs_handling:
                     handle_requests(runner)
                 if requests.agreed.validation:
                     self._validate_if_due()
@@ -97,7 +97,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         finally:
             batches.close()  # also stops the workers
         self._data_position.check_pass(self._epoch, index, length)
-        runner.call_hook("after_train_epoch")  # while these hooks run, `completed` already counts the epoch
+        runner.call_hook("after_train_epoch")
         self._epoch += 1
         self._exchange_requests()  # before validation, which may take a long time
 
@@ -157,7 +157,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     def _train(self) -> None:
         runner = self.runner
-        requests = self.runner.requests
+        requests = runner.requests
         self._begin_epoch()
         batches = self.dataloader_iterator
         validates = runner.val_loop is not None
@@ -166,7 +166,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
                 if not runner.model.training:  # a hook has run validation or set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))
-                if requests.pending:
+                if requests.needs_handling:
                     handle_requests(runner)
                 if validates:
                     self._validate_if_due()

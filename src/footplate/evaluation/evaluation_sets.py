@@ -95,7 +95,7 @@ def warn_about_num_classes(model: Any, trained: Any) -> None:
             name = join_path(path)
             origin = origin_at(cfg, path)
             place = f"{origin}: {name}" if origin else name
-            _logger.warning("%s is %d, but the training data has %d classes.", place, value, count)
+            _logger.warning("%s is %d, but the number of classes in the training data is %d.", place, value, count)
 
 
 def _classes(metainfo: Any) -> Sequence[Any]:
@@ -119,14 +119,14 @@ def build_loaders(cfg: Any, build: Callable[[Any], Any]) -> Any:
     for section in cfg if isinstance(cfg, (list, tuple)) else ():
         if hasattr(section, "dataset") or (isinstance(section, Mapping) and "dataset" in section):
             raise ArgumentError(
-                "several datasets must be passed as a dict that maps names to dataloaders",
+                "dataloaders must be passed as a dict, keyed by dataset name, and not as a list",
                 notes=["Write dict(clean=..., noisy=...)."],
             )
     if has_several_loaders(cfg):
         loaders = {}
         for name, section in cfg.items():
             if not isinstance(name, str) or "/" in name or not name:
-                raise ArgumentError("a dataset name must be a string without '/'", key=str(name), found=name)
+                raise ArgumentError("a dataset name must be a non-empty string without '/'", key=str(name), found=name)
             with at_key(name):
                 loaders[name] = build_loaders(section, build)
         return loaders
@@ -158,7 +158,7 @@ def build_evaluators(cfg: Any, loaders: Any, build: Callable[[Any], Any]) -> Any
     for name in loaders:
         if name not in cfg:
             raise ArgumentError(
-                f"the dataset '{name}' has no evaluator", key=name, notes=[f"evaluators: {', '.join(cfg)}"]
+                f"the dataset '{name}' has no evaluator", key=name, notes=[f"evaluators: {', '.join(cfg) or 'none'}"]
             )
         with at_key(name):
             evaluators[name] = build(cfg[name])
@@ -185,7 +185,7 @@ def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) 
         intervals = intervals or {}
         _check_sets(intervals, sets)
         for name, value in intervals.items():
-            check_count(name, value)
+            check_count(f"the interval of '{name}'", value, key=name)
 
 
 def _check_sets(names: Iterable[str], sets: Collection[str]) -> None:

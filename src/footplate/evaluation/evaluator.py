@@ -78,7 +78,8 @@ class Evaluator:
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
         """Passes the predictions for a batch, one per sample, to all metrics.
 
-        Data elements are converted to dicts, except for metrics that take whole batches.
+        Data elements are converted to dicts, except for metrics that take whole batches. Raises an ArgumentError if
+        `data_samples` is None.
         """
         if data_samples is None and self.metrics:
             raise ArgumentError(
@@ -149,7 +150,7 @@ class Evaluator:
         if isinstance(error, FootplateError):
             error.within(key)
         else:
-            add_note(error, f"raised by the metric {key}")
+            add_note(error, f"raised by the metric {key or self.metrics[index]._label}")
 
 
 def _as_dicts(data_samples: Any) -> list[Any]:
@@ -305,11 +306,11 @@ class UpdatedMetric(NamedMetric):
         self.metric.reset()
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Computes the metric values over the samples of all ranks."""
+        """Computes the metric values over the samples of all ranks. Raises a DataError if no batch was evaluated."""
         if self._is_gathered:
             return super().evaluate(size)
         if not any(gather_objects(len(self.results))):
-            raise DataError(f"the metric '{self._label}' has no results: the dataset is empty")
+            raise DataError(f"the metric '{self._label}' has no results, because no batch was evaluated")
         return self.compute_metrics([])
 
     def _update(self, predictions: Any, target: Any) -> None:

@@ -2,6 +2,7 @@
 
 import bisect
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from footplate.checks import check_count
@@ -64,7 +65,5 @@ def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
             key="dynamic_intervals",
             found=intervals,
         )
-    return [
-        (check_count("dynamic_intervals", milestone), check_count("dynamic_intervals", interval))
-        for milestone, interval in pairs
-    ]
+    check = partial(check_count, "each number in dynamic_intervals", key="dynamic_intervals")
+    return [(check(milestone), check(interval)) for milestone, interval in pairs]

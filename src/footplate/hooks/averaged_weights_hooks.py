@@ -19,7 +19,7 @@ from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer
 from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.registry import HOOKS, MODELS
 
-AVERAGED_STATE = "ema_state_dict"
+TRAINING_STATE = "ema_state_dict"  # MMEngine's key; the value contains the training weights
 _MAX_REST = 0.2  # warn if the initial weights make up more than this fraction of the final average
 _logger = logging.getLogger("footplate.hooks")
 
@@ -50,14 +50,15 @@ class AveragedWeightsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights of a resumed run."""
-        if AVERAGED_STATE not in checkpoint or not runner.checkpoints.is_resuming:
+        if TRAINING_STATE not in checkpoint or not runner.checkpoints.is_resuming:
             return
-        weights, saved = checkpoint["state_dict"], checkpoint[AVERAGED_STATE]
-        if missing := [name for name in weights if f"module.{name}" not in saved]:
+        average = checkpoint["state_dict"]
+        training = checkpoint[TRAINING_STATE]
+        if missing := [name for name in average if f"module.{name}" not in training]:
             raise CheckpointError(
-                f"the '{AVERAGED_STATE}' in the checkpoint is missing some of the model's weights", found=missing[0]
+                f"the '{TRAINING_STATE}' in the checkpoint lacks some of the model's weights, such as '{missing[0]}'"
             )
-        checkpoint["state_dict"] = _with_values(weights, {name: saved[f"module.{name}"] for name in weights})
+        checkpoint["state_dict"] = _with_values(average, {name: training[f"module.{name}"] for name in average})
 
 
 @HOOKS.register_module()
@@ -101,7 +102,7 @@ class EMAHook(AveragedWeightsHook):
         for name, value in begins.items():
             check_count(name, value, least=0)
         if sum(map(bool, begins.values())) > 1:
-            raise ArgumentError(f"only one of {', '.join(begins)} may be set", key="begin_iter", found=begin_iter)
+            raise ArgumentError(f"only one of {', '.join(begins)} may be set", key="begin_iter", found=begins)
         self.strict_load = strict_load
         self.begin_iter = begin_iter or start_iters
         self.begin_epoch = begin_epoch
@@ -162,30 +163,29 @@ class EMAHook(AveragedWeightsHook):
         """Saves the averaged weights as the model's weights, and the training weights separately."""
         if self.ema_model is None:
             return
-        average = self.ema_model.state_dict()
+        others = self.ema_model.state_dict()  # the average or, while the weights are swapped, the training weights
         if self._is_swapped:
-            checkpoint[AVERAGED_STATE] = average
+            checkpoint[TRAINING_STATE] = others
             return
-        weights = checkpoint["state_dict"]
-        training = {f"module.{name}": value for name, value in weights.items()}
-        checkpoint["state_dict"] = _with_values(weights, {name: average[f"module.{name}"] for name in weights})
-        checkpoint[AVERAGED_STATE] = _with_values(average, training)
+        training = checkpoint["state_dict"]
+        checkpoint["state_dict"] = _with_values(training, {name: others[f"module.{name}"] for name in training})
+        checkpoint[TRAINING_STATE] = _with_values(others, {f"module.{name}": training[name] for name in training})
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Discards the average. If the run resumes, restores the training weights and the average."""
         if self.ema_model is not None:
             self.ema_model.count = 0
             self.ema_model.steps.zero_()
-        if AVERAGED_STATE not in checkpoint or not runner.checkpoints.is_resuming:
+        if TRAINING_STATE not in checkpoint or not runner.checkpoints.is_resuming:
             return
         average = checkpoint["state_dict"]
         super().after_load_checkpoint(runner, checkpoint)
-        state = _with_values(checkpoint[AVERAGED_STATE], {f"module.{name}": value for name, value in average.items()})
+        state = _with_values(checkpoint[TRAINING_STATE], {f"module.{name}": value for name, value in average.items()})
         try:
             self.build_average(runner).load_state_dict(state, strict=self.strict_load)
         except RuntimeError as error:
             raise CheckpointError(
-                f"the '{AVERAGED_STATE}' in the checkpoint does not match the model: {error}"
+                f"the '{TRAINING_STATE}' in the checkpoint does not match the model: {error}"
             ) from error
 
     def _averaged(self, model: nn.Module) -> BaseAveragedModel:
@@ -226,8 +226,8 @@ class ScheduleFreeHook(AveragedWeightsHook):
         schedules = schedules_by_optimizer(runner.param_schedulers)
         free = [name for name in schedules if is_schedule_free(runner.optim_wrapper.parts[name].optimizer)]
         for schedule in chain.from_iterable(schedules[name] for name in free):
-            has_curve = not schedule.takes_metrics and schedule.curve is not None  # torch schedulers have no curve
-            if not has_curve or schedule.param_name != "lr" or not schedule.curve.ends_at_base():
+            curve = None if schedule.takes_metrics else schedule.curve  # torch schedulers have no curve
+            if curve is None or schedule.param_name != "lr" or not curve.ends_at_base():
                 raise ArgumentError(
                     "a schedule-free optimizer supports only warm-up schedules",
                     key="param_scheduler",
@@ -250,13 +250,13 @@ class ScheduleFreeHook(AveragedWeightsHook):
         training = _weights(runner)
         self._swap(runner, to_average=True)
         checkpoint["state_dict"] = _weights(runner)
-        checkpoint[AVERAGED_STATE] = {f"module.{name}": value for name, value in training.items()}
+        checkpoint[TRAINING_STATE] = {f"module.{name}": value for name, value in training.items()}
         self._swap(runner, to_average=is_validating)
-        saved = checkpoint.get("optimizer", {})
-        for state in by_optimizer(saved, runner.optim_wrapper.parts if saved else ()).values():
-            for group in state["param_groups"]:
-                if "train_mode" in group:
-                    group["train_mode"] = True
+        if "optimizer" in checkpoint:
+            for state in by_optimizer(checkpoint["optimizer"], runner.optim_wrapper.parts).values():
+                for group in state["param_groups"]:
+                    if "train_mode" in group:
+                        group["train_mode"] = True
 
     @torch.no_grad()
     def reset_average(self, runner: Runner) -> None:

@@ -141,8 +141,8 @@ class CheckpointHook(Hook):
         """Switches to counting iterations if training is iteration-based."""
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
-                "CheckpointHook counts epochs, but training counts iterations, so a checkpoint is saved only at the "
-                "end. To save at intervals, set default_hooks.checkpoint.by_epoch=False."
+                "CheckpointHook counts epochs, but training counts iterations, so no checkpoints are saved at "
+                "intervals. To save them, set default_hooks.checkpoint.by_epoch=False."
             )
             self.by_epoch = False
             self.interval = -1
@@ -326,7 +326,8 @@ class CheckpointHook(Hook):
     def _take_over_best(self, runner: Runner, metric: MonitoredMetric) -> None:
         """Adds a resumed MMEngine run's best checkpoint, which only the message hub records, to the ranking."""
         suffix = f"_{metric.name}" if len(self.monitored) > 1 else ""
-        score, path = (runner.message_hub.get_info(f"best_{name}{suffix}") for name in ("score", "ckpt"))
+        score = runner.message_hub.get_info(f"best_score{suffix}")
+        path = runner.message_hub.get_info(f"best_ckpt{suffix}")
         is_of_metric = isinstance(path, str) and storage.base_name(path).startswith(best_prefix(metric.name))
         if metric.name not in self._best.ranked and is_number(score) and is_of_metric:
             self._best.insert(metric, score, path)
@@ -363,8 +364,10 @@ class CheckpointHook(Hook):
         """Publishes the best checkpoints, and the checkpoint `last` if it has been saved."""
         runner.saver.wait()
         keys = self.published_keys or ()
-        is_saved = runner.saver.last == last
-        for path in filter(self._is_in_folder, [*([last] if is_saved else []), *self._best.paths()]):
+        paths = self._best.paths()
+        if runner.saver.last == last:
+            paths.insert(0, last)
+        for path in filter(self._is_in_folder, paths):
             checkpoint = load_checkpoint(path, in_place=True)
             if missing := [key for key in keys if key not in checkpoint]:
                 runner.logger.warning("Cannot publish all keys: %s has no '%s'.", path, "', '".join(missing))

@@ -53,7 +53,8 @@ class FreezeHook(Hook):
         self.patterns = check_names("patterns", patterns)
         for pattern in self.patterns:
             check_pattern(pattern, key="patterns")
-        self.until_iter, self.until_epoch = until_iter, until_epoch
+        self.until_iter = until_iter
+        self.until_epoch = until_epoch
         self.freeze_norm = freeze_norm
         self._frozen: list[nn.Parameter] = []
         self._norms: list[nn.Module] = []
@@ -69,7 +70,7 @@ class FreezeHook(Hook):
         trainable = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
         self._frozen = [parameter for name, parameter in trainable.items() if name in matching]
         if len(self._frozen) == len(trainable):
-            raise ArgumentError("all parameters would be frozen", key="patterns", found=self.patterns)
+            raise ArgumentError("no trainable parameters would be left", key="patterns", found=self.patterns)
         if getattr(runner.model, "find_unused_parameters", None) is False:  # only data-parallel wrappers have it
             raise ArgumentError(
                 "freezing parameters in distributed training requires find_unused_parameters=True",
@@ -92,7 +93,7 @@ class FreezeHook(Hook):
             return
         if self._is_over(runner):
             self._unfreeze()
-            runner.logger.info("Training all parameters from iteration %d on.", runner.iter + 1)
+            runner.logger.info("Training the frozen parameters from iteration %d on.", runner.iter + 1)
         elif self._norms and self._norms[0].training:  # reset at the start of an epoch or after validation
             for module in self._norms:
                 module.eval()
@@ -111,4 +112,5 @@ class FreezeHook(Hook):
             parameter.requires_grad_(True)
         for module in self._norms:
             module.train()
-        self._frozen, self._norms = [], []
+        self._frozen = []
+        self._norms = []

@@ -92,7 +92,8 @@ def loss_text(name: str, values: Iterable[float]) -> Text:
     *_, latest = values
     finite = [value for value in values if math.isfinite(value)]
     ordered = sorted(finite) or [0.0]
-    low, high = ordered[0], ordered[-1 - len(ordered) // 8]
+    low = ordered[0]
+    high = ordered[-1 - len(ordered) // 8]
     scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0.0
     curve = "".join(_BLOCKS[round((min(value, high) - low) * scale)] for value in finite) if len(finite) > 1 else ""
     return Text.assemble(f"{one_line(name)} {latest:.4g} ", (curve, "cyan"))

@@ -12,7 +12,6 @@ from footplate.data import dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.engine.base_loops import Position
 from footplate.errors import ArgumentError
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.messages import printable
@@ -20,14 +19,6 @@ from footplate.metric_names import validation_label
 from footplate.records import MetricStep, average_over_ranks, numbers_in
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
-
-
-def records_validation(runner: Runner) -> bool:
-    """Checks whether the validated weights are those of the runner's current iteration.
-
-    If the runner has trained, `runner.val()` may validate any weights, so its results are only logged.
-    """
-    return "train" in runner.phases or isinstance(runner.progress, Position)
 
 
 @HOOKS.register_module()
@@ -71,7 +62,8 @@ class LoggerHook(Hook):
         self.interval = check_count("interval", interval)
         self.ignore_last = ignore_last
         self.interval_exp_name = check_count("interval_exp_name", interval_exp_name)
-        self.out_dir, self.keep_local = out_dir, keep_local
+        self.out_dir = out_dir
+        self.keep_local = keep_local
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
         self.log_metric_by_epoch = log_metric_by_epoch
         self._rest_ends_at = -1  # the last iteration of an epoch or run, if it must be logged
@@ -132,6 +124,7 @@ class LoggerHook(Hook):
         iteration = runner.iter + 1
         if batch % self.interval and batch != self._rest_ends_at:
             return
+        # If a multiple of `interval_exp_name` has been reached since the previous log line.
         if iteration % self.interval_exp_name < min(self.interval, self.interval_exp_name):
             runner.logger.info("Exp name: %s", runner.experiment_name)
         average_over_ranks(runner.message_hub.log_scalars)
@@ -151,10 +144,10 @@ class LoggerHook(Hook):
             runner.logger.info(line)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Logs the metrics, and writes them to the visualization backends; see `records_validation`."""
+        """Logs the metrics, and writes them to the visualization backends; see `Runner.records_validation`."""
         tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
         runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
-        if is_main_process() and records_validation(runner):
+        if is_main_process() and runner.records_validation:
             # A training scalar with the same name would have different steps, so the metric gets a prefix.
             recorded = runner.message_hub.log_scalars
             named = {validation_label(name, recorded): value for name, value in tag.items()}
@@ -187,7 +180,7 @@ class LoggerHook(Hook):
         dataset = dataset_of(runner.train_dataloader)
         if skipped := count_skipped(dataset):
             share = f" ({skipped / len(dataset):.0%} of the training data)" if hasattr(dataset, "__len__") else ""
-            text = "%d unreadable samples%s were skipped and replaced with others. See the warnings above."
+            text = "Unreadable samples were skipped and replaced with others: %d%s. See the warnings above."
             runner.logger.error(text, skipped, share)
 
     def after_run(self, runner: Runner) -> None:

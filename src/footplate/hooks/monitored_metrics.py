@@ -51,9 +51,12 @@ def is_skipped(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
     labels = (name, metric_of_label(name))
     if "train" not in runner.phases or any(is_of_dataset(label, left_out) for label in labels):
         return True
-    runner.known_metrics.update(metrics)
-    if find_metric(name, metrics) in metrics or (metrics and runner.known_metrics.isdisjoint(labels)):
+    known = runner.history.known_metrics
+    known.update(metrics)
+    if find_metric(name, metrics) in metrics:
         return False
+    if metrics and known.isdisjoint(labels):
+        return False  # no validation run has computed it, so the caller raises an error
     returned = f"only {list_names(metrics, _MAX_NAMES)}" if metrics else "no metrics"
     runner.logger.warning("Validation returned %s, so no value of '%s' is available.", returned, name)
     return True
@@ -78,7 +81,8 @@ class MonitoredMetric:
         greater: Sequence[str] = GREATER,
         less: Sequence[str] = LESS,
     ) -> None:
-        self.name, self.key = name, key
+        self.name = name
+        self.key = key
         self.rule = rule or find_rule(name, greater, less)
 
     def check(self, runner: Runner) -> None:

@@ -43,7 +43,8 @@ class PrepareTTAHook(Hook):
         tta_pipeline: Sequence[Any] | None = None,
         phases: str | Sequence[str] = ("test",),
     ) -> None:
-        self.tta_cfg, self.tta_pipeline = tta_cfg, tta_pipeline
+        self.tta_cfg = tta_cfg
+        self.tta_pipeline = tta_pipeline
         self.phases = [phases] if isinstance(phases, str) else list(phases)
         for phase in self.phases:
             check_choice("a phase", phase, ("test", "val"), key="phases")

@@ -11,6 +11,7 @@ from footplate.checks import check_choice, check_count, check_keys
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
+from footplate.messages import pluralize
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, output_path
 
@@ -90,8 +91,9 @@ class ProfilerHook(Hook):
         """Starts profiling."""
         length = runner.max_epochs if self.by_epoch else runner.max_iters
         if self.profile_times > length:
+            unit = "epoch" if self.by_epoch else "iteration"
             raise ArgumentError(
-                f"the run has only {length} {'epochs' if self.by_epoch else 'iterations'}",
+                f"profile_times exceeds the length of the run, which is {pluralize(length, unit)}",
                 key="profile_times",
                 found=self.profile_times,
             )

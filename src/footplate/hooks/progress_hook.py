@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN = 0.25
 _WINDOW = 50  # the number of iterations over which times are averaged
-_SECTIONS = 24  # a loss curve divides the run into sections, and shows one value for each
+_CURVE_POINTS = 24  # the number of values in a loss curve, which covers the whole run
 
 
 @HOOKS.register_module()
@@ -46,7 +46,7 @@ class ProgressHook(Hook):
         self._display: LiveTerminal | LiveNotebook | None = None
         self._drawn_at = 0.0
         self._began: tuple[float, int] | None = None  # the time after the first iteration, and the iteration
-        self._losses: dict[str, dict[int, float]] = {}  # the latest value in each section of the run
+        self._losses: dict[str, dict[int, float]] = {}  # the curves: values, keyed by their index
         self._metrics: dict[str, tuple[float, float, int]] = {}  # latest value, best value and its iteration
         self._validation: tuple[int, int | None] | None = None  # validated batches, and their total if known
 
@@ -71,13 +71,15 @@ class ProgressHook(Hook):
             return
         now = time.monotonic()
         iteration = runner.iter + 1
-        self._began = self._began or (now, iteration)
+        if self._began is None:
+            self._began = (now, iteration)
         is_due = now - self._drawn_at >= _SECONDS_BETWEEN or iteration == runner.max_iters
-        if iteration % self.interval == 0 or not self._losses or (is_due and runner.device.type == "cpu"):
-            section = _SECTIONS * runner.iter // runner.max_iters
+        interval = 1 if is_due and runner.device.type == "cpu" else self.interval
+        if iteration % interval == 0 or not self._losses:
+            index = _CURVE_POINTS * runner.iter // runner.max_iters
             for name, history in runner.message_hub.histories_of("train").items():
                 if "loss" in name:
-                    self._losses.setdefault(name, {})[section] = history.current()
+                    self._losses.setdefault(name, {})[index] = history.current()
         if is_due:
             self._draw(runner, iteration)
 
@@ -91,7 +93,8 @@ class ProgressHook(Hook):
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Updates the validation line."""
         if self._validation is not None:
-            self._validation = (self._validation[0] + 1, self._validation[1])
+            count, total = self._validation
+            self._validation = (count + 1, total)
             if time.monotonic() - self._drawn_at >= _SECONDS_BETWEEN:
                 self._draw(runner, runner.iter)
 
@@ -103,7 +106,7 @@ class ProgressHook(Hook):
             rule = rules.get(name) or find_rule(name)
             if rule is None:
                 continue  # the name does not imply a rule, for example for a duration
-            best, best_iter = self._metrics[name][1:] if name in self._metrics else (value, runner.iter)
+            _, best, best_iter = self._metrics.get(name, (value, value, runner.iter))
             if is_better(value, best, rule):
                 best = value
                 best_iter = runner.iter
@@ -155,9 +158,10 @@ class ProgressHook(Hook):
         scalars = runner.message_hub.log_scalars
         left = "--:--"
         pace = []
-        if self._began is not None and iteration > self._began[1]:
+        began_at, first = self._began or (0.0, iteration)
+        if iteration > first:
             # The average since the first iteration includes validation, saving and all other pauses.
-            seconds = (self._drawn_at - self._began[0]) / (iteration - self._began[1]) * (runner.max_iters - iteration)
+            seconds = (self._drawn_at - began_at) / (iteration - first) * (runner.max_iters - iteration)
             left = str(timedelta(seconds=round(seconds)))
         if scalars.get("train/time") and scalars.get("train/data_time"):
             duration = max(scalars["train/time"].mean(_WINDOW), 1e-9)

@@ -12,7 +12,6 @@ from torch import Tensor
 from footplate.data import metainfo_of
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
-from footplate.hooks.logger_hook import records_validation
 from footplate.records import HistoryBuffer, ScalarNames, average_over_ranks, numbers_in
 from footplate.registry import HOOKS
 
@@ -109,7 +108,7 @@ class RuntimeInfoHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Adds a row to the run's history, unless the current iteration already has one."""
-        self._complete_row(runner, runner.epoch + runner.by_epoch)
+        self._complete_row(runner, runner.epoch + 1 if runner.by_epoch else runner.epoch)
 
     def _complete_row(self, runner: Runner, epoch: int) -> None:
         if runner.iter != runner.history.last_iter:
@@ -136,7 +135,7 @@ class RuntimeInfoHook(Hook):
         self._record(runner, "val", metrics)
         if "train" in runner.phases:
             self._complete_row(runner, runner.epoch)
-        if records_validation(runner):
+        if runner.records_validation:
             numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
             runner.history.add(runner.epoch, runner.iter, numbers)
 

@@ -66,7 +66,8 @@ class EarlyStoppingHook(Hook):
         self.monitor = monitor
         self._metric = MonitoredMetric(monitor, "monitor", None if rule is None else check_rule(rule))
         self.rule = self._metric.rule
-        self.min_delta, self.patience = min_delta, patience
+        self.min_delta = min_delta
+        self.patience = patience
         self.check_finite = check_finite
         self.stopping_threshold = stopping_threshold
         self.wait_count = 0
@@ -122,7 +123,8 @@ class EarlyStoppingHook(Hook):
         self.last_score = state["last_score"]
 
     def _reason_to_stop(self) -> str:
-        score, limit = self.last_score, self.stopping_threshold
+        score = self.last_score
+        limit = self.stopping_threshold
         if score is None:
             return ""
         if self.check_finite and not math.isfinite(score):
@@ -160,7 +162,8 @@ class TimeLimitHook(Hook):
         self.max_hours = max_hours
         self._end = math.inf
         self._validation: float | None = None  # the duration of the longest validation run, in seconds
-        self._saving = self._iteration = 0.0  # seconds
+        self._saving = 0.0  # the duration of the longest save, in seconds
+        self._iteration = 0.0  # the decaying maximum duration of an iteration, in seconds
         self._since = time.monotonic()  # the end of the previous iteration or validation
 
     def before_train(self, runner: Runner) -> None:
@@ -194,10 +197,12 @@ class TimeLimitHook(Hook):
     def _end_in_time(self, runner: Runner) -> None:
         """Ends training if the next iteration, a validation run and two saves might not finish in time."""
         self._saving = max(self._saving, runner.saver.seconds)
-        validation = 0.0
-        if runner.val_loop is not None:
-            unknown = (length_of(runner.val_dataloader) or 0) * self._iteration
-            validation = unknown if self._validation is None else self._validation
+        if runner.val_loop is None:
+            validation = 0.0
+        elif self._validation is None:
+            validation = (length_of(runner.val_dataloader) or 0) * self._iteration
+        else:
+            validation = self._validation
         exchange = SECONDS_BETWEEN_EXCHANGES if runner.world_size > 1 else 0.0
         needed = self._iteration + exchange + _MARGIN * (validation + 2 * self._saving)
         local = runner.requests.local

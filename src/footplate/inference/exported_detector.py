@@ -67,7 +67,7 @@ class ExportedDetector(ExportedModel):
         """Returns `boxes` of shape ``(K, 4)``, `scores` and `labels` of shape ``(K,)``, and `masks` if there are any.
 
         Raises:
-            ExportError: The model predicts no instances.
+            ExportError: The predictions have no `pred_instances`.
         """
         inputs = self.preprocess(images)
         size, padded = tuple(images.shape[-2:]), tuple(inputs.shape[-2:])
@@ -76,7 +76,7 @@ class ExportedDetector(ExportedModel):
         (prediction,) = self.model.predict(inputs, [sample], rescale=False)
         if "pred_instances" not in prediction:
             raise ExportError(
-                f"'{type(self.model).__name__}' cannot be exported, because it predicts no instances",
+                f"'{type(self.model).__name__}' cannot be exported, because its predictions have no 'pred_instances'",
                 key="model",
                 found=", ".join(prediction.keys()),
             )

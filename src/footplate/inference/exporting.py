@@ -187,7 +187,7 @@ def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any
     Floats are random, and all other values are zero.
 
     Raises:
-        ExportError: The checkpoint does not describe the inputs.
+        ExportError: The checkpoint has no valid description of the inputs.
     """
     description: Any = trained.meta.get("inputs")
     generator = torch.Generator().manual_seed(0)
@@ -204,7 +204,7 @@ def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any
         return replace_values(description["args"], str, tensor), replace_values(description["kwargs"], str, tensor)
     except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise ExportError(
-            "the checkpoint does not describe the inputs of its model",
+            "the checkpoint has no valid description of the model's inputs",
             found=description,
             notes=["Export from Python: runner.export(path, example), or footplate.inference.export_module."],
         ) from error

@@ -54,8 +54,8 @@ class Predictor:
 
     Args:
         checkpoint: The path or address of a checkpoint (see `load_checkpoint`), or the result of `open_trained`.
-        config: The config, its path or the name of a recipe. By default, the config in the checkpoint is used. It is
-            read as data, without executing code.
+        config: The config, its path or the name of a recipe. By default, the config in the checkpoint, which is read
+            as data without executing code.
         device: The device, such as "cuda:1". By default, the accelerator of this machine, or the CPU.
         batch_size: The number of images in a batch. By default, the batch size of the test data.
 
@@ -114,11 +114,11 @@ class Predictor:
 
         Args:
             images: The path of an image, a Pillow image, a uint8 array (RGB ``(H, W, 3)`` or grayscale ``(H, W)``), or
-                a list of these.
+                a list of these. For a model that classifies clips, the path of a video or of a folder of frames.
 
         Raises:
-            DataError: An image cannot be read.
-            ArgumentError: An array is not an image.
+            DataError: An image cannot be read, or a transform dropped it.
+            ArgumentError: An input is neither a path nor an image, or not a path for a model that classifies clips.
         """
         is_list = isinstance(images, (list, tuple))
         pictures: Any = images if is_list else [images]

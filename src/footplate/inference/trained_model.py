@@ -107,7 +107,7 @@ class TrainedModel:
         """
         cfg = self.cfg
         if not isinstance(cfg.get("model"), Mapping):
-            raise ArgumentError("the config has no 'model'", key="model", found=cfg.get("model"))
+            raise ArgumentError("the 'model' section of the config must be a dict", key="model", found=cfg.get("model"))
         _check_module(cfg["model"].get("type"))
         parameters = inspect.signature(Runner.__init__).parameters
         sections = {name: cfg.get(name, parameter.default) for name, parameter in parameters.items()}
@@ -161,7 +161,7 @@ def _check_module(kind: object) -> None:
             f"the module '{top}', which builds the model, does not exist",
             key="model.type",
             found=kind,
-            notes=[f"Run the command in the folder that contains {top}.py, or add that folder to PYTHONPATH."],
+            notes=["Install it, run the command in the folder that contains it, or add that folder to PYTHONPATH."],
         )
 
 
@@ -169,7 +169,7 @@ def select_device(name: str | None) -> torch.device:
     """Returns the device called `name`. By default, returns the accelerator, or the CPU if none exists.
 
     Raises:
-        ArgumentError: The device does not exist.
+        ArgumentError: The device does not exist or cannot be used.
     """
     if name is None:
         return process_setup.pick_device()
@@ -177,7 +177,9 @@ def select_device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # torch accepts the names of devices that do not exist
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ArgumentError(f"there is no device '{name}'", notes=[one_line(str(error)).partition(". ")[0]]) from error
+        raise ArgumentError(
+            f"the device '{name}' cannot be used", notes=[one_line(str(error)).partition(". ")[0]]
+        ) from error
     return device
 
 
@@ -201,7 +203,7 @@ class EvaluationData:
         batch_size: The batch size.
 
     Raises:
-        ArgumentError: The config has no test or validation data with a pipeline.
+        ArgumentError: The config has no test or validation data, or this data has no pipeline.
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -211,9 +213,9 @@ class EvaluationData:
         while isinstance(dataset, Mapping) and "pipeline" not in dataset:  # a wrapper; continue with its first dataset
             dataset = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
         if dataset is None:
-            raise ArgumentError(
-                NO_PIPELINE, key=self.key, notes=["Use a config whose test data has a `pipeline`.", _WITHOUT_PIPELINE]
-            )
+            message = f"the {self.mode} data in the config has no pipeline that preprocesses images"
+            notes = [f"Use a config whose {self.mode} data has a `pipeline`.", _WITHOUT_PIPELINE]
+            raise ArgumentError(message, key=self.key, notes=notes)
         self.dataset: Mapping[str, Any] = dataset
         self.transforms = [step for step in dataset["pipeline"] if not _LOADS_ANNOTATIONS.match(name_of(step))]
         with at_key(f"{self.mode}_dataloader"):
@@ -263,8 +265,8 @@ class Preprocessing(EvaluationData):
         Raises:
             DataError: The image cannot be read, or a transform dropped it.
         """
-        results = {"img_id": index, "sample_idx": index, **_file(image if isinstance(image, str) else name)}
-        results = self._before(results | self._metainfo)
+        file = _file(image if isinstance(image, str) else name)
+        results = self._before({"img_id": index, "sample_idx": index, **file, **self._metainfo})
         if isinstance(image, str):
             with reading(f"the image '{results['img_path']}'"):
                 results = self._loader(results)
@@ -280,10 +282,11 @@ class Preprocessing(EvaluationData):
                 results |= _file(original)
         if self._takes_box and results is not None:  # as MMPose does for an image without boxes
             height, width = results["img"].shape[:2]
-            results |= {"bbox": np.float32([[0, 0, width, height]]), "bbox_score": np.ones(1, np.float32)}
+            results |= {"bbox": np.array([[0, 0, width, height]], np.float32), "bbox_score": np.ones(1, np.float32)}
         sample = None if results is None else self._after(results)
         if sample is None:
-            raise DataError(f"the {self.mode} data pipeline drops the image '{name or image}'")
+            shown = image if isinstance(image, str) else name or index
+            raise DataError(f"the {self.mode} data pipeline drops the image '{shown}'")
         return sample
 
 

@@ -51,9 +51,7 @@ class BaseAveragedModel(nn.Module):
         self.update_buffers = update_buffers
         self._is_sharded = is_sharded(model)
         if self._is_sharded and device is not None:
-            raise ArgumentError(
-                "the average of a sharded model cannot be on a different device", key="device", found=device
-            )
+            raise ArgumentError("`device` cannot be set for the average of a sharded model", key="device", found=device)
         averages = _StateCopy(reshard(model)) if self._is_sharded else copy.deepcopy(model).to(device)
         self.module: Any = averages.requires_grad_(False)
         self.steps: Tensor

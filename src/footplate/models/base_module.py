@@ -57,6 +57,7 @@ class BaseModule(nn.Module):
             UnknownNameError: The `type` of an initializer is unknown.
             BuildError: An initializer does not accept one of its arguments.
             ArgumentError: An override refers to a submodule that does not exist.
+            CheckpointError: Pretrained weights cannot be loaded.
         """
         if self._is_init:
             _logger.warning("%s.init_weights() was called more than once. This call is ignored.", type(self).__name__)
@@ -135,5 +136,7 @@ def _as_list(cfg: InitCfg) -> list[Mapping[str, Any]]:
         return []
     configs = [cfg] if isinstance(cfg, Mapping) else cfg
     if not isinstance(configs, (list, tuple)):
-        raise ArgumentError("init_cfg must be a dict or a list of dicts", key="init_cfg", found=cfg)
+        raise ArgumentError(
+            "init_cfg, or an `override` in it, must be a dict or a list of dicts", key="init_cfg", found=cfg
+        )
     return list(configs)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from footplate.config.config_dict import replace_values
 from footplate.errors import ArgumentError
+from footplate.messages import pluralize
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -64,7 +65,7 @@ def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
         raise ArgumentError(
             f"the forward method of '{type(module).__name__}' does not accept the example input: {mismatch}",
             key="example",
-            found=list(kwargs) or f"{len(args)} positional arguments",
+            found=list(kwargs) or pluralize(len(args), "positional argument"),
             notes=["Pass a tensor, a tuple of positional arguments or a dict of keyword arguments."],
         ) from mismatch
     names = [name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL][: len(args)]

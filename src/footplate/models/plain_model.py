@@ -16,6 +16,7 @@ from footplate.data.batches import TARGET_KEYS
 from footplate.distributed.wrappers import ModelWrapper
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
+from footplate.messages import pluralize
 from footplate.models.base_model import BaseModel, parse_losses
 from footplate.models.example_inputs import describe_inputs
 from footplate.models.preprocessor import BaseDataPreprocessor
@@ -279,7 +280,7 @@ class PlainModel(ModelWrapper, BaseModel):
             except TypeError as mismatch:
                 raise ArgumentError(
                     f"the forward method of '{type(self.module).__name__}' does not accept the batch: {mismatch}",
-                    found=list(kwargs) or f"{len(args)} positional arguments",
+                    found=list(kwargs) or pluralize(len(args), "positional argument"),
                     notes=[
                         self._advice,
                         "Pass validation_step=..., a function of (model, batch) that returns the predictions.",
@@ -317,8 +318,8 @@ class PlainModel(ModelWrapper, BaseModel):
         notes = [self._advice] if source.startswith("the model") else []
         if output is None and source == "training_step":
             notes = [
-                "To skip a batch, give training_step an argument `optimizer`, and call optimizer.update_params(loss) "
-                "only for other batches."
+                "To skip batches, add the parameter `optimizer` to training_step, and call "
+                "optimizer.update_params(loss) only for the batches to train on."
             ]
         if hasattr(output, "loss"):  # it is None if the model needs labels to compute a loss
             notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]

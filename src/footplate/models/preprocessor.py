@@ -159,7 +159,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         needs_three = self._channel_conversion or (self._enable_normalize and len(self.mean) == 3)
         if images.dim() < 3 or (needs_three and images.shape[-3] != 3):
             raise DataError(
-                "the data preprocessor needs images with 3 channels",
+                f"the data preprocessor needs images of shape ({3 if needs_three else 'C'}, H, W)",
                 key="model.data_preprocessor",
                 found=tuple(images.shape),
             )
@@ -187,7 +187,10 @@ def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value:
     """
     shapes = [tensor.shape for tensor in tensors]
     if len({(len(shape), shape[0]) for shape in shapes}) != 1:
-        raise DataError("all images in a batch must have the same number of channels", found=list(map(tuple, shapes)))
+        raise DataError(
+            "a batch must contain images, and all of them must have the same number of channels",
+            found=list(map(tuple, shapes)),
+        )
     longest = map(max, list(zip(*shapes, strict=True))[1:])
     sizes = [math.ceil(length / pad_size_divisor) * pad_size_divisor for length in longest]
     padded = []

@@ -81,7 +81,7 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
         parts = os.path.normpath(str(path)).split(os.sep)
         if not all(part.isidentifier() for part in parts):
             raise ConfigError(
-                "the plugin folder must be a package inside the current folder",
+                "the plugin folder must be inside the current folder and have a valid package name",
                 key=key,
                 origin=origin_of(cfg, key),
                 found=path,

@@ -8,11 +8,11 @@ from footplate.registry.scopes import code_base_of
 
 
 def check_label_maps(dataset: Any) -> None:
-    """Checks the settings for loading label maps, and the number of channels in the first label map.
+    """Checks the settings for loading label maps, and the shape of the first label map.
 
     Raises:
         ArgumentError: `reduce_zero_label` differs between the dataset and LoadAnnotations.
-        DataError: The label map has more than one channel.
+        DataError: The label map is not two-dimensional.
     """
     transforms = list(getattr(getattr(dataset, "pipeline", None), "transforms", ()))
     loads = [code_base_of(type(each)) == "mmseg" and hasattr(each, "reduce_zero_label") for each in transforms]
@@ -37,7 +37,7 @@ def check_label_maps(dataset: Any) -> None:
         shape = loader(record)["gt_seg_map"].shape
     if len(shape) > 2:
         raise DataError(
-            f"the label map '{record['seg_map_path']}' has {shape[-1]} channels instead of one",
+            f"the label map '{record['seg_map_path']}' must have two dimensions, not the shape {shape}",
             key="data_prefix.seg_map_path",
-            notes=["Convert the colors to class indices."],
+            notes=["Convert its colors to class indices, in one channel."],
         )

@@ -56,8 +56,8 @@ def drop_duplicates(groups: Iterable[Group]) -> Iterator[Group]:
             yield {**settings, "params": new}
     if differing:
         _logger.warning(
-            "%d shared parameters have different settings under different names. The settings for the first name are "
-            "used.",
+            "Some shared parameters (%d) have different settings under different names. The settings for the first "
+            "name are used.",
             differing,
         )
 

@@ -67,7 +67,7 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Performs one optimization step. `closure` reevaluates the model and returns the loss."""
+        """Performs one optimization step. Returns the loss from `closure`, or None without a closure."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
         for group in self.param_groups:

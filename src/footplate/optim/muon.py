@@ -43,7 +43,7 @@ class Muon(Optimizer):
         adamw_eps: The term that AdamW adds to the denominator.
 
     Raises:
-        ArgumentError: A group does not set `use_muon`.
+        ArgumentError: A group does not set `use_muon` to True or False.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Muon(Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "use_muon": None})
         if any(group["use_muon"] not in (True, False) for group in self.param_groups):
             raise ArgumentError(
-                "Muon needs `use_muon` in each parameter group",
+                "each parameter group of Muon must set `use_muon` to True or False",
                 key="use_muon",
                 notes=["Use the default constructor, or a constructor that calls its make_optimizer."],
             )
@@ -88,7 +88,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Performs one optimization step. `closure` reevaluates the model and returns the loss."""
+        """Performs one optimization step. Returns the loss from `closure`, or None without a closure."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
         # Not used as a decorator, which would import the compiler. A compiled step would not notice changes to the

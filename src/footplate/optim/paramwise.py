@@ -166,7 +166,7 @@ def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
     ):
         idle = [f'"{key}"' for key in multipliers if key in used]
         if base is None and idle:
-            _warn(f'{", ".join(idle)} in paramwise_cfg has no effect: the optimizer has no "{field}"')
+            _warn(f'paramwise_cfg sets {", ".join(idle)} without effect: the optimizer has no "{field}"')
     paths = [name if "." in name else f".{name}" for name, _ in model.named_parameters(remove_duplicate=False)]
     for key in custom_keys:
         origin = origin_of(custom_keys, key)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from footplate.extensions import known_packages
+from footplate.messages import pluralize
 
 try:
     import resource
@@ -58,7 +59,7 @@ def describe_environment() -> dict[str, Any]:
     facts.update({package: installed[package.lower()] for package in main if package.lower() in installed})
     tree = _read_git()
     if tree is not None:
-        changed = f", {len(tree['changed'])} files changed since" if tree["changed"] else ""
+        changed = f", {pluralize(len(tree['changed']), 'file')} changed since" if tree["changed"] else ""
         facts["git"] = f"{tree['commit'][:12]} on {tree['branch']}{changed}"
     return {**facts, "command": sys.argv, "packages": installed, "git tree": tree}
 

@@ -195,7 +195,7 @@ class HistoryBuffer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state that `state_dict` returned."""
+        """Restores the state that `state_dict` returned. Raises a KeyError or ValueError if it is invalid."""
         values, counts, totals, epoch = (
             read_tensor(state, key, 1).tolist() for key in ("values", "counts", "totals", "epoch")
         )

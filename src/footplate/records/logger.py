@@ -143,7 +143,8 @@ def check_level(level: object) -> None:
         logging.Handler(level)  # type: ignore[arg-type]  # raises for other types
     except (ValueError, TypeError):
         near = nearest(str(level), ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-        raise ArgumentError(f"unknown log level '{level}'", key="log_level", suggestion=near) from None
+        message = "the log level must be DEBUG, INFO, WARNING, ERROR, CRITICAL or a number"
+        raise ArgumentError(message, key="log_level", found=level, suggestion=near) from None
 
 
 def check_log_file(settings: Mapping[str, Any]) -> None:

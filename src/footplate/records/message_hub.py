@@ -219,7 +219,7 @@ class ScalarNames:
                 _logger.warning(
                     "The name '%s' is reserved in the log, so the %s is recorded as '%s'. Use a different name.",
                     name,
-                    "loss" if mode == "train" else "metric",
+                    "value" if mode == "train" else "metric",
                     self._names[mode, name],
                 )
         return self._names[mode, name]

@@ -266,7 +266,7 @@ class Registry:
         key = ""
         notes = describe_changes(source)
         near = None
-        message = f"{what} cannot be built: {type(error).__name__}: {first_line(error)}"
+        message = f"{what} cannot be built: {type(error).__name__}: {first_line(error)}".rstrip(": ")
         if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
             message = f"{what} cannot be built: the file '{error.filename}' does not exist"
             path = error.filename

@@ -135,7 +135,9 @@ def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable
         old = canonical(source).rstrip("/")
         if new == old or new.startswith(f"{old}/") or old.startswith(f"{new}/"):
             raise ArgumentError(
-                "the output would overwrite the input", found=name, notes=["Choose another output path."]
+                "the output must not be an input, contain one or be inside one",
+                found=name,
+                notes=["Choose another output path."],
             )
 
 
@@ -168,7 +170,7 @@ def check_output_path(path: object, *, key: str = "") -> str:
     is_outside = os.pardir in os.path.normpath(path).split(os.sep)
     if os.path.isabs(path) or path.startswith("~") or "://" in path or is_outside:
         raise ArgumentError(
-            f"the output path '{path}' is outside the run folder",
+            f"the output path '{path}' must be relative and stay inside the run folder",
             key=key,
             found=path,
             notes=["Use a relative path inside the work_dir."],

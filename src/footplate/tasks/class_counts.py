@@ -38,7 +38,8 @@ class NumClassCheckHook(Hook):
         with at_key(key):
             classes = classes_of(dataset)
         if classes is None:
-            _logger.warning("The dataset '%s' at %s has no class names.", type(dataset).__name__, key)
+            name = type(dataset).__name__
+            _logger.warning("The dataset '%s' at %s has no class names, so num_classes is not checked.", name, key)
             return
         for name, module in unwrap_model(runner.model).named_modules():
             count = getattr(module, "num_classes", None)
@@ -46,8 +47,8 @@ class NumClassCheckHook(Hook):
                 continue
             if count != len(classes):
                 raise ArgumentError(
-                    f"{repr(name) if name else 'the model'} has {count} classes, but "
-                    f"the dataset '{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MAX_NAMES)}",
+                    f"{repr(name) if name else 'the model'} has {count} classes, but the dataset "
+                    f"'{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MAX_NAMES) or 'none'}",
                     key=".".join(filter(None, ("model", name, "num_classes"))),
                     found=count,
                     notes=[f"The dataset is defined in {key}."],

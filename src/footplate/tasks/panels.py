@@ -52,7 +52,11 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntr
     """
     shapes = {image.shape for image in panels.values()}
     if len(shapes) != 1:
-        raise ArgumentError("panels must be images of the same size", key="panels", found=sorted(shapes))
+        raise ArgumentError(
+            "there must be at least one panel, and all panels must have the same size",
+            key="panels",
+            found=sorted(shapes),
+        )
     height, width = shapes.pop()[:2]
     zoom = max(1, -(-_SMALLEST_PANEL // max(height, width)))
     height, width = zoom * height, zoom * width

@@ -119,7 +119,7 @@ class TaskModel(BaseModel):
         if not is_stacked and type(self.data_preprocessor) is BaseDataPreprocessor:
             usual = f"data_preprocessor=dict(type='{self.usual_preprocessor}', mean=[...], std=[...])"
             raise ArgumentError(
-                "the images in the batch are not stacked into one tensor, because the model has no data preprocessor",
+                "the images in the batch are not stacked into one tensor, because no data preprocessor stacks them",
                 key="model",
                 notes=[f"Set {usual}."],
             )
@@ -152,8 +152,14 @@ def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[An
     """Raises a DataError if there are no samples, or if a sample has none of the `fields`. Returns the samples."""
     if not data_samples or not all(any(field in sample for field in fields) for sample in data_samples):
         names = " or ".join(f"'{field}'" for field in fields)
-        raise DataError(f"an image has no ground truth: its data sample has no {names}")
+        raise DataError(f"each image needs a data sample with ground truth in {names}")
     return data_samples
+
+
+def image_name(sample: Any) -> str:
+    """Returns the quoted `img_path` of a data sample or dict, or "an image" if it has none, for error messages."""
+    path = sample.get("img_path")
+    return f"'{path}'" if path else "an image"
 
 
 def build_part(name: str, part: Part) -> nn.Module:
@@ -248,7 +254,7 @@ def check_classes(
         is_wrong &= labels != ignored
     if is_wrong.any():
         label = int(labels[is_wrong][0])
-        message = f"the {what} contains class {label}, but there are only {num_classes} classes"
+        message = f"the {what} contains class {label}, but classes must be between 0 and {num_classes - 1}"
         raise DataError(message, found=label, **details)
 
 
@@ -275,7 +281,7 @@ def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection
 def check_images(images: Collection[Any], where: str, suffixes: Iterable[str]) -> None:
     """Raises a DataError if `images` is empty. The error message contains `where`, the searched folder or file."""
     if not images:
-        notes = [f"Image files must end in {', '.join(suffixes)}"]
+        notes = [f"Image files must end in {', '.join(suffixes)}."]
         raise DataError(f"there are no images in '{where}'", key="data_prefix", notes=notes)
 
 

@@ -232,9 +232,9 @@ class BaseVisualizationHook(Hook):
             batches = length_of(evaluation_set.dataloader)
             if batches and batches < self.interval:
                 _logger.warning(
-                    "%s does not draw any images from the dataset '%s': it has %d batches, fewer than interval=%d.",
+                    "%s does not draw any images%s: the number of batches, %d, is less than interval=%d.",
                     type(self).__name__,
-                    evaluation_set.name,
+                    f" from the dataset '{evaluation_set.name}'" if evaluation_set.name else "",
                     batches,
                     self.interval,
                 )
@@ -273,7 +273,7 @@ class NaiveVisualizationHook(Hook):
             if image is None:
                 runner.logger.warning(
                     "NaiveVisualizationHook could not find an image to draw in a batch of type %s.",
-                    type(data_batch),
+                    type(data_batch).__name__,
                 )
                 return
             name = self._names[path or f"{batch_idx}_{position}"]

@@ -229,7 +229,7 @@ def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
         values = ", ".join(f"{name} {value:.4g}" for name, value in summary["last"].items())
         rows.append(("last", values if whole else f"at iteration {logged}: {values}"))
     if summary["derived"]:
-        rows.append(("note", f"the run does not record {' or '.join(summary['derived'])}; it was derived from the log"))
+        rows.append(("note", f"derived from the log, not recorded by the run: {', '.join(summary['derived'])}"))
     rows += [("checkpoint", f"{name}, {format_bytes(size)}") for name, size in summary["checkpoints"].items()]
     stopped = f", stopped early by {run.stopped_by}" if run.stopped_by else ""
     head = f"{run.folder}: {summary['iterations']} iterations{stopped}\n"

@@ -54,7 +54,7 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
         The second-generation config and a sentence for the log.
 
     Raises:
-        ArgumentError: Not even the smallest batch fits, or the batch size of the run to resume is unknown.
+        ArgumentError: A trial with the smallest batch fails, or the batch size of the run to resume is unknown.
         FootplateError: The run cannot be built.
     """
     cfg = runner_config(cfg)
@@ -107,7 +107,7 @@ def _try_in_process(cfg: Config) -> tuple[int, str]:
         The size, and the reason why larger sizes were not used.
 
     Raises:
-        FootplateError: The run cannot be built, or not even the smallest batch fits.
+        FootplateError: The run cannot be built, or a trial with the smallest batch fails.
     """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
@@ -127,7 +127,7 @@ def _try_in_process(cfg: Config) -> tuple[int, str]:
             process.join()
     reason = reason or f"larger batches fail: the process ended with exit code {process.exitcode}"
     if not size:
-        notes = ["Set batch_size=1, or use a smaller model or `activation_checkpointing`."]
+        notes = ["Set batch_size=1. If memory ran out, use a smaller model or `activation_checkpointing`."]
         message = f"a trial with {_SMALLEST} samples per batch fails: {reason.removeprefix('larger batches fail: ')}"
         raise ArgumentError(message, key=_SIZE, found=_AUTO, notes=notes)
     return size, reason

@@ -175,7 +175,7 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
                 parts = state_bytes(runner)
             else:
                 largest["train"] = largest_batch(runner.train_dataloader)
-                hook.stage = "the largest training batch", "model"
+                hook.stage = "training on the largest batch", "model"
                 with counting_activations(unwrap_model(runner.model)) as activations:
                     runner.model.train_step(largest["train"].batch, optim_wrapper=runner.optim_wrapper)
                 parts = state_bytes(runner)
@@ -239,7 +239,7 @@ def _warn_about_missing_files(runner: Runner) -> None:
         missing = [path for path in dict.fromkeys(paths) if not os.path.isfile(path) or not os.path.getsize(path)]
         if missing and len(missing) < len(set(paths)):
             names = list_names(missing, _MAX_FILES)
-            _logger.warning("%d data files are missing or empty: %s", len(missing), names)
+            _logger.warning("Missing or empty data files: %s", names)
 
 
 def _check_work_dir(folder: str, size: int) -> None:
@@ -248,7 +248,7 @@ def _check_work_dir(folder: str, size: int) -> None:
         path = Path(folder).expanduser().absolute()
         existing = next(parent for parent in (path, *path.parents) if parent.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):
-            raise CheckpointError(f"cannot write to '{folder}'", key="work_dir", found=str(existing))
+            raise CheckpointError(f"'{existing}' is not a writable folder", key="work_dir", found=folder)
         check_free_space(str(existing), size, "work_dir")
 
 
@@ -265,7 +265,7 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
     _call_own_hooks(runner, hook, "before_val", "before_val_epoch")
     runner.model.eval()
     for chosen in loop.sets:
-        hook.stage = "the validation", "model"
+        hook.stage = "validation", "model"
         batch = largest[f"val {chosen.name}".rstrip()] = largest_batch(chosen.dataloader)
         loop.choose(chosen)
         with trial_evaluator(chosen.evaluator, dataset_of(chosen.dataloader)) as evaluator:
@@ -353,7 +353,7 @@ def _describe_trial(
     for group in groups_in(runner.optim_wrapper, model).groups:
         settings = ", ".join(f"{name} {value:g}" for name, value in group.settings.items() if name != "betas")
         reasons = f", set by {', '.join(group.reasons)}" if group.reasons else ""
-        rows.append(("group", f"{group.optimizer} {settings}: {len(group.names)} tensors{reasons}"))
+        rows.append(("group", f"{group.optimizer} {settings}: {pluralize(len(group.names), 'tensor')}{reasons}"))
     peak = f"{max(memory)} MiB"
     if len(memory) > 1:
         kind = "FullyShard" if is_sharded(runner.model) else type(runner.model).__name__.removeprefix("Model")

@@ -55,7 +55,8 @@ def read_either(name: str) -> Config:
         return read_recorded(file) if _is_recorded(file) else Config.fromfile(file, import_custom_modules=False)
     config = config_of(Path(name))
     if config is None or not config._cfg_dict:
-        raise ConfigError(f"the folder '{name}' contains no run config that can be read without executing code")
+        message = f"the folder '{name}' contains no run config that can be read without executing code"
+        raise ConfigError(message, notes=["Pass a config file instead."])
     return config
 
 

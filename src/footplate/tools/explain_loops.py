@@ -57,7 +57,7 @@ def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
 
 def explain_hooks(hooks: HookList, missing: Sequence[str]) -> str:
     """Formats a table of the hooks for each event, followed by the names of hooks that are not installed."""
-    return "\n".join([hooks.describe(), *(f"not installed, so not shown: {name}" for name in missing)]) + "\n"
+    return "\n".join([hooks.describe(), *(f"not found, so not shown: {name}" for name in missing)]) + "\n"
 
 
 def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:
@@ -159,7 +159,9 @@ def explain_loops(data: Mapping[str, Any]) -> str:
                 after = f" after {train['unit']} {shown} ({'once' if len(points) == 1 else f'{len(points)} times'})"
             elif points is not None:
                 after = ", never during training"
-            lines.append(labeled(name, f"{data[name]['type']}: {', '.join(data[name]['metrics'])}{after}"))
+            lines.append(
+                labeled(name, f"{data[name]['type']}: {', '.join(data[name]['metrics']) or 'no metrics'}{after}")
+            )
     if data["log"]:
         lines.append(labeled("log", format_interval(data["log"]["interval"], "iteration")))
     saving = data["checkpoint"]
@@ -178,8 +180,8 @@ def explain_loops(data: Mapping[str, Any]) -> str:
 
 def _metric_names(evaluator: Any) -> list[str]:
     """Returns the types of an evaluator's metrics. With several datasets, the types have dataset names as prefixes."""
-    if isinstance(evaluator, (list, tuple)):
-        return [_name_of(metric) for metric in evaluator]
+    if evaluator is None or isinstance(evaluator, (list, tuple)):
+        return [_name_of(metric) for metric in evaluator or ()]
     if isinstance(evaluator, Mapping) and "type" not in evaluator:
         if "metrics" in evaluator:
             return _metric_names(evaluator["metrics"])

@@ -121,12 +121,12 @@ def explain_params(groups: Groups) -> str:
         lines += [
             "",
             f"group {number}  {group.optimizer}  {settings}",
-            f"  {len(group.names)} tensors, {group.size:,} elements",
+            f"  {pluralize(len(group.names), 'tensor')}, {group.size:,} elements",
             f"  set by {', '.join(group.reasons) or 'the optimizer only'}",
             f"  {list_names(group.names, _MAX_NAMES)}",
         ]
     if groups.frozen:
-        lines += ["", f"frozen: {len(groups.frozen)} tensors: {list_names(groups.frozen, _MAX_NAMES)}"]
+        lines += ["", f"frozen: {pluralize(len(groups.frozen), 'tensor')}: {list_names(groups.frozen, _MAX_NAMES)}"]
     return "\n".join(lines) + "\n"
 
 

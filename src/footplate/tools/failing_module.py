@@ -42,7 +42,7 @@ class ComponentError(FootplateError):
 
     def __init__(self, stage: str, error: Exception, *, key: str, module: str = "", notes: Sequence[str] = ()) -> None:
         place = f" in {module}" if module else ""
-        message = f"{stage} fails{place}: {type(error).__name__}: {first_line(error)}"
+        message = f"{stage} fails{place}: {type(error).__name__}: {first_line(error)}".removesuffix(": ")
         super().__init__(message, key=key, notes=[*notes, *getattr(error, "__notes__", ())], hides_cause=True)
         self.stage = stage
 
@@ -89,7 +89,7 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
     sections = [path for path, value in walk_paths(cfg["model"], ["model"]) if isinstance(value, Mapping)]
     matches = [path for path in sections if [str(step) for step in path] == parts[: len(path)]]
     key = join_path(max(matches, key=len, default=["model"]))
-    advice = "Check that the shapes match, for example the numbers of channels and classes"
+    advice = "Check that shapes and dtypes match, for example the numbers of channels and classes"
     calls = [frame.f_locals for frame in frames if frame.f_code is _CALL]
     if about_labels := label_advice(error):
         advice = about_labels.rstrip(".")
@@ -127,7 +127,7 @@ def label_advice(error: BaseException) -> str:
             file = f"'{path}'" if path else file
             break
     value = "a label that is not a class" if label is None else f"the label {label}"
-    return f"{file} contains {value}. Labels must be smaller than num_classes; check both."
+    return f"{file} contains {value}. Labels must be between 0 and num_classes - 1; check both."
 
 
 def _inputs(call: Mapping[str, Any]) -> list[Any]:

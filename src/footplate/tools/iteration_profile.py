@@ -17,7 +17,7 @@ from footplate.engine.requests import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import DataError
 from footplate.interrupts import temporary_folder
-from footplate.messages import labeled
+from footplate.messages import labeled, pluralize
 from footplate.optim.wrappers import AmpOptimWrapper
 from footplate.tools.partial_build import StopHook, build_trial
 
@@ -55,7 +55,7 @@ class IterationProfile(NamedTuple):
     def __str__(self) -> str:
         rows = [(name, _shown(value), f"{100 * value / self.seconds:.1f} %") for name, value in self.parts.items()]
         slowest = [f"{name} {_shown(value)}" for name, value in list(self.hooks.items())[:_MAX_HOOKS]]
-        lines = [f"{self.iterations} iterations on {self.device}, {_shown(self.seconds)} each", ""]
+        lines = [f"{pluralize(self.iterations, 'iteration')} on {self.device}, {_shown(self.seconds)} each", ""]
         lines += [f"{name:<10}  {value:>9}  {share:>7}" for name, value, share in [("part", "time", "share"), *rows]]
         lines += ["", *([labeled("hooks", ", ".join(slowest))] if slowest else [])]
         return "\n".join([*lines, *(labeled("advice", text) for text in self.advice)]) + "\n"
@@ -72,7 +72,7 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
         iterations: The number of iterations to measure, after three warm-up iterations.
 
     Raises:
-        DataError: The run ends during the warm-up.
+        DataError: The run ends before the first iteration after the warm-up.
         FootplateError: The run cannot be built or trained.
     """
     check_count("--iters", iterations)
@@ -85,9 +85,9 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
         measured = recorder.measured
         if measured <= 0:
             raise DataError(
-                f"the run ends during the {_WARM_UP} warm-up iterations",
+                f"the run ends before the first measured iteration, which follows {_WARM_UP} warm-up iterations",
                 key="train_cfg",
-                notes=["Train for longer, for example with `--set train_cfg.max_epochs=10`."],
+                notes=["Increase max_epochs or max_iters in train_cfg."],
             )
         ranks = gather_objects(dict(recorder.seconds))
     seconds = {name: sum(rank.get(name, 0.0) for rank in ranks) / len(ranks) / measured for name in ranks[0]}

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from footplate.config import Config, ConfigDict
 from footplate.config.key_paths import split_path
-from footplate.error_context import join_path, origin_of
+from footplate.error_context import join_path, origin_at, origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.openmmlab.first_generation.translation import is_first_generation, translate
 from footplate.openmmlab.first_generation.translation.key_map import KEY_PAIRS, RENAMED, counterparts
@@ -82,7 +82,7 @@ def accepted_in_either_generation(mapping: ConfigDict, parts: Sequence[str]) -> 
 
 
 def restore_key(error: Exception, cfg: Config | None) -> None:
-    """Replaces an error's key with the key that the user wrote, unless the error's key is in `cfg`.
+    """Replaces an error's key with the key that the user wrote, unless `cfg` has the error's key at the same location.
 
     The error's key may come from a translated config, or may be relative to a section that a code base's constructor
     builds. `cfg` is the config before translation. The user's key is the key in `cfg` that has the same last part and
@@ -90,7 +90,7 @@ def restore_key(error: Exception, cfg: Config | None) -> None:
     """
     if not isinstance(error, FootplateError) or cfg is None or error.origin is None or not error.key:
         return
-    if _has_key(cfg, error.key):
+    if _has_key(cfg, error.key) and origin_at(cfg._cfg_dict, error.key) == error.origin:
         return
     logger = logger_of_writer(cfg._cfg_dict, error.key)
     if logger is not None:

@@ -63,5 +63,5 @@ def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: lis
         origin=origin_of(holder) if done else None,
         key=join_path(missing),
         suggestion=suggestions[0] if suggestions else None,
-        notes=notes if suggestions else [f"its keys: {list_names(holder, _MAX_LISTED)}"],
+        notes=notes if suggestions else [f"existing keys: {list_names(holder, _MAX_LISTED) or 'none'}"],
     )

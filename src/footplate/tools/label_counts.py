@@ -11,7 +11,7 @@ import numpy as np
 
 from footplate.data.data_element import BaseDataElement
 from footplate.data.dataset_wrappers import innermost_datasets
-from footplate.messages import list_names
+from footplate.messages import list_names, pluralize
 from footplate.tasks.segmentation.data import warn_about_ignored_pixels
 from footplate.tasks.task_base import warn_about_missing_classes
 
@@ -84,7 +84,7 @@ class Labels(NamedTuple):
             _logger.warning(
                 "Some labels are not between 0 and %d%s: %s.",
                 num_classes - 1,
-                f" (ignored pixels are {self.ignored})" if self.are_maps else "",
+                f" (pixels with label {self.ignored} are ignored)" if self.are_maps else "",
                 list_names(invalid, _MAX_NAMES),
             )
         missing = [label for label in range(num_classes) if label not in counts]
@@ -106,7 +106,10 @@ class Labels(NamedTuple):
         elif self.are_maps and all(counts[label] > 1 for label in present):
             names = list_names([self.classes[label] for label in missing], _MAX_NAMES)
             _logger.warning(
-                "None of the %d inspected label maps in '%s' contains: %s.", len(self.samples), where, names
+                "These classes are missing in %s of '%s': %s.",
+                pluralize(len(self.samples), "inspected label map"),
+                where,
+                names,
             )
         else:
             return

@@ -44,7 +44,7 @@ def largest_batch(loader: Any) -> Largest:
 
     Also counts the labels of the samples that were read.
 
-    If the dataset has no length or the loader has no batch size, returns the first batch of the loader.
+    If the dataset has no length, or the loader has no batch size or `collate_fn`, returns the first batch.
 
     Raises:
         DataError: The loader has no batches, or a sample cannot be read or collated.
@@ -55,8 +55,8 @@ def largest_batch(loader: Any) -> Largest:
     batch_size = batch_size or getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
     if not count or collate is None or not batch_size:
         for batch in loader:
-            return Largest(batch, count or "unknown", "the first batch, since the dataset has no length")
-        raise DataError("the dataloader has no batches")
+            return Largest(batch, count or "unknown", "the first batch, which may not be the largest")
+        raise DataError("the dataloader has no batches", notes=["Check the dataset and drop_last."])
     size_read = min(count, _MAX_READ)
     indices = [place * count // size_read for place in range(size_read)]
     with counting_labels(dataset) as counter:

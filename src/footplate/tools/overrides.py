@@ -1,6 +1,7 @@
 """Applies command-line overrides such as `key=value` and `+new.key=value` to a config."""
 
 import logging
+import reprlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ def apply_overrides(
                     if strict:
                         raise
                     advice = f"; did you mean '{error.suggestion}'?" if error.suggestion else ""
-                    _logger.warning("--cfg-options %s: %s%s", path, error.message, advice)
+                    _logger.warning("--cfg-options sets '%s', but %s%s", path, error.message, advice)
             merge_options(mapping, {path: value}, origin=origin)
         except ConfigError as error:
             notes = [f"Write +{path}=... to add the key."] if isinstance(error, ConfigKeyError) else []
@@ -67,7 +68,7 @@ def _split_override(text: str) -> tuple[str, Any, bool]:
     left, mark, right = text.partition("=")
     path = left.strip()
     if not mark or not path.strip("+"):
-        raise OverrideError(f"'{text}' is not an override: expected key=value")
+        raise OverrideError(f"'{text}' must have the form KEY=VALUE")
     try:
         value = parse_value(right)
     except OverrideError as error:
@@ -126,10 +127,11 @@ def convert_type(present: Any, value: Any, path: str) -> Any:
         return value
     kind = _kind(present)
     if kind != _kind(value):
-        advice = "The new value has the wrong type."
+        advice = f"To replace the value with another type, write +{path}=..."
         if kind == "a string" and not isinstance(value, (dict, list, tuple)):
             advice = f"Quote it if it is a string: \"'{value}'\"."
-        raise OverrideError(f"'{path}' must be {kind}, not {value!r}", key=path, found=present, notes=[advice])
+        message = f"'{path}' must be {kind}, like its current value {reprlib.repr(present)}"
+        raise OverrideError(message, key=path, found=value, notes=[advice])
     if type(present) is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if kind == "a list":

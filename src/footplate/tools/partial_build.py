@@ -76,11 +76,11 @@ def build_model(cfg: Config) -> tuple[nn.Module, str]:
     Returns the model and a description of it. The config must be in second-generation form.
 
     Raises:
-        FootplateError: The `model` section is missing or cannot be built.
+        FootplateError: The `model` section is missing, is not a dict, or cannot be built.
     """
     section = cfg.get("model")
     if not isinstance(section, Mapping):
-        raise ArgumentError("the config has no 'model'", key="model", found=section)
+        raise ArgumentError("the 'model' section of the config must be a dict", key="model", found=section)
     name = str(section.get("type"))
     with located(cfg), at_key("model"):
         try:
@@ -88,7 +88,7 @@ def build_model(cfg: Config) -> tuple[nn.Module, str]:
         except UnknownNameError as error:
             if error.suggestion is not None:
                 raise
-    return StandIn(section), f"'{name}' is not installed; using a placeholder with common parameter names"
+    return StandIn(section), f"model class '{name}' not found; using a placeholder with common parameter names"
 
 
 @contextmanager
@@ -107,7 +107,7 @@ def silencing_unmatched_keys(model: nn.Module) -> Iterator[None]:
 def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
     """Returns the number of iterations per epoch and a message.
 
-    The number is None if it is unknown. The message explains why the training data cannot be read; it is "" if it can.
+    The number is None if it is unknown. The message explains why the training data cannot be read, or is "".
 
     Args:
         cfg: The config, in second-generation form.

@@ -77,7 +77,7 @@ def read_capture(path: str) -> tuple[str, dict[str, Any]]:
     if os.path.isdir(path):
         names = sorted(name for name in os.listdir(path) if name.endswith(SUFFIX))
         if len(names) != 1:
-            notes = [f"Choose one: {', '.join(names)}"] if names else ()
+            notes = [f"Choose one: {', '.join(names)}" if names else f"It contains no file with the suffix '{SUFFIX}'."]
             raise ArgumentError(f"'{path}' must contain one capture of a non-finite iteration", notes=notes)
         path = os.path.join(path, names[0])
     facts = load_checkpoint(path, "meta").get(CAPTURE)

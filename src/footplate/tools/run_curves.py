@@ -52,7 +52,7 @@ def draw_curves(run: Sequence[Series], path: str) -> None:
             PlottedCurve(label, series.points)
         )
     if not panels:
-        raise DataError("there are no scalars to draw")
+        raise DataError("there are no scalars to plot")
     shown = []
     for title in sorted(panels, key=lambda title: (title in ("gradient norm", "learning rate"), title)):
         repeated = find_duplicates({curve.label: curve.points for curve in panels[title]})

@@ -123,7 +123,7 @@ def read_run(path: str | Path) -> Run:
     if diverged:
         warnings.append(f"Scalars that stay non-finite until the end of the run: {list_names(diverged, _MAX_NAMES)}.")
     if derived:
-        warnings.append(f"The run does not record {' or '.join(derived)}; it was derived from the log.")
+        warnings.append(f"Derived from the log, not recorded by the run: {', '.join(derived)}.")
     explained = safe_files((start / "explained.txt" for start in starts), folder)
     return Run(
         folder=path,
@@ -142,10 +142,10 @@ def read_run(path: str | Path) -> Run:
 
 
 def read_runs(paths: Sequence[str]) -> list[Run]:
-    """Reads several runs. Skips paths that are not runs, such as a sweep's report, with a warning.
+    """Reads several runs. Skips paths that cannot be read as runs, such as a sweep's report, with a warning.
 
     Raises:
-        DataError: A path does not exist, or none of the paths is a run.
+        DataError: A path does not exist, or none of the paths can be read as a run.
     """
     runs = []
     for path in paths:
@@ -154,9 +154,9 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
         except DataError as error:
             if len(paths) == 1 or not Path(path).exists():
                 raise
-            _logger.warning("Skipping a path that is not a run: %s", error.message)
+            _logger.warning("Skipping a path that cannot be read as a run: %s", error.message)
     if not runs:
-        raise DataError("none of the paths is a run", found=list(paths))
+        raise DataError("none of the paths can be read as a run", found=list(paths))
     return runs
 
 
@@ -185,7 +185,7 @@ def _no_run(path: Path) -> DataError:
     if runs:
         return DataError(
             f"'{path}' is not a run, but it contains {pluralize(len(runs), 'run')}",
-            notes=[f"Choose one or more of them: {list_names(runs, _MAX_NAMES)}"],
+            notes=[f"Pass instead: {list_names(runs, _MAX_NAMES)}"],
         )
     return DataError(f"there are no run scalars in '{path}'", notes=["Expected */vis_data/scalars.json or *.log.json."])
 

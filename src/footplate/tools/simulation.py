@@ -52,9 +52,7 @@ def simulate(
     sections = translate_config(cfg if isinstance(cfg, Config) else Config(cfg))
     for hook in sections.get("custom_hooks") or ():
         if isinstance(hook, Mapping) and str(hook.get("type")).endswith("UpdaterHook"):
-            _logger.warning(
-                "%s is a custom policy, which runs only during training. The simulation ignores it.", hook["type"]
-            )
+            _logger.warning("The simulation ignores %s, a custom policy that runs only during training.", hook["type"])
     train_cfg = sections.get("train_cfg") or {}
     by_epoch = train_cfg.get("max_iters") is None
     wanted: Sequence[int] = [] if iters is None else list(iters)
@@ -129,6 +127,7 @@ def run_length(
             key="train_cfg",
             origin=origin_of(train_cfg),
             found=train_cfg or None,
+            notes=["Set max_epochs or max_iters."],
         )
     length = check_count(key, train_cfg[key], key=f"train_cfg.{key}")
     if not by_epoch:

@@ -20,7 +20,7 @@ from footplate.config import Config
 from footplate.engine.run_folder import locked
 from footplate.errors import DataError, MissingExtraError
 from footplate.hooks.monitored_metrics import UnknownRuleError
-from footplate.messages import nearest
+from footplate.messages import first_line, nearest
 from footplate.metric_names import MissingMetricError, find_metric, find_rule
 from footplate.records.logger import print_urgent
 from footplate.tools.analysis import best_metric_rules, best_metrics
@@ -88,7 +88,7 @@ class Sweep:
             ArgumentError: A key is varied twice or has no effect, or it is unknown whether a higher metric is better.
             OverrideError: A key is not in the config, or a choice has the wrong type.
             MissingMetricError: A trial's first validation run does not compute the metric.
-            DataError: The study in the folder is damaged.
+            DataError: The study in the folder cannot be opened.
         """
         check_parameters(self.cfg, self.parameters)  # before creating any files
         rule = best_metric_rules(self.cfg._cfg_dict).get(self.metric) or find_rule(self.metric)
@@ -130,7 +130,7 @@ class Sweep:
             study.sampler = optuna.samplers.TPESampler(seed=self.seed + len(study.trials))
         except SQLAlchemyError as error:
             notes = ["To start a new sweep, set --out to another folder."]
-            raise DataError(f"the study.db in '{self.folder}' is damaged", notes=notes) from error
+            raise DataError(f"cannot open study.db in '{self.folder}': {first_line(error)}", notes=notes) from error
         return study
 
     def _enqueue(self) -> int:

@@ -54,7 +54,7 @@ def parse_parameter(text: str) -> Parameter:
         # The bounds exclude infinities, NaN and integers that no float can hold; optuna cannot search those.
         least, most = sys.float_info.min if log else -sys.float_info.max, sys.float_info.max
         if not (is_number(low) and is_number(high) and least <= low < high <= most):
-            message = "a range needs two numbers, the lower one first; a logarithmic range must start above 0"
+            message = "a range needs two finite numbers, the lower one first; a logarithmic range must start above 0"
             raise ArgumentError(message, key="--param", found=text)
         return Parameter(key, (low, high), is_range=True, log=log)
     choices = parse_value(values)

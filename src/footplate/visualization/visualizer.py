@@ -55,7 +55,7 @@ def draw_featmap(
         A uint8 RGB image of shape ``(H, W, 3)``, or ``(rows * H, columns * W, 3)`` for a grid.
 
     Raises:
-        ArgumentError: The feature map does not have the shape ``(C, H, W)``, or an argument is invalid.
+        ArgumentError: The feature map is empty or does not have the shape ``(C, H, W)``, or an argument is invalid.
 
     Example:
         >>> draw_featmap(np.zeros((8, 4, 6)), resize_shape=(40, 60)).shape
@@ -63,7 +63,9 @@ def draw_featmap(
     """
     planes = as_array(featmap).astype(np.float64)
     if planes.ndim != 3 or not planes.size:
-        raise ArgumentError("a feature map must have the shape (C, H, W)", key="featmap", found=planes.shape)
+        raise ArgumentError(
+            "a feature map must be a non-empty array of shape (C, H, W)", key="featmap", found=planes.shape
+        )
     check_fraction("alpha", alpha)
     if channel_reduction is not None:
         check_choice("channel_reduction", channel_reduction, get_args(Reduction))
@@ -248,7 +250,7 @@ class Visualizer(Drawing, Instances):
         image = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asanyarray(image)
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,), (4,)):
             raise ArgumentError(
-                "an image must be an array of shape (H, W, 3) and type uint8",
+                "an image must be a uint8 array of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)",
                 found=f"shape {image.shape} and type {image.dtype}",
                 notes=["Convert a float tensor (3, H, W) with (255 * image).byte().permute(1, 2, 0)."],
             )

@@ -144,7 +144,7 @@ def test_disabled_annotations_are_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "arguments", "message"),
     [
-        ({"img_path": "a.png"}, {"with_bbox": True}, "'a.png' has no 'instances', which this transform loads"),
+        ({"img_path": "a.png"}, {"with_bbox": True}, "'a.png' has no 'instances', which LoadAnnotations requires"),
         ({"instances": [{"bbox": [0, 0, 1, 1], "bbox_label": 0}], "height": 2, "width": 2, "img_path": "a.png"},
          {"with_mask": True}, "'a.png' has no mask"),
     ],
@@ -240,5 +240,5 @@ def test_draft_decodes_at_a_reduced_size(
 )
 def test_draft_with_annotations_of_pixels_raises(tmp_path: Path, annotation: dict[str, Any]) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg")
-    with pytest.raises(DataError, match="'draft' does not support boxes, masks or label maps"):
+    with pytest.raises(DataError, match="'draft' does not support images with annotations"):
         LoadImageFromFile(draft=8).transform({"img_path": str(tmp_path / "a.jpg"), **annotation})

@@ -73,7 +73,7 @@ def test_every_combination_makes_a_view() -> None:
 
 @pytest.mark.parametrize("transforms", [[], [[]], [{"type": "RandomFlip"}]])
 def test_transforms_must_be_a_list_of_lists(transforms: Any) -> None:
-    with pytest.raises(ArgumentError, match="a list of non-empty lists"):
+    with pytest.raises(ArgumentError, match="a non-empty list of non-empty lists"):
         build_views(transforms)
 
 

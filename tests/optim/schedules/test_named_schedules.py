@@ -105,16 +105,18 @@ def entry(family: str, **settings: Any) -> dict[str, Any]:
     return {"type": f"{family}LR", "by_epoch": False, **settings}
 
 
-def test_warning_about_the_end_has_the_location_of_a_first_generation_section(
+def test_warnings_have_the_locations_of_first_generation_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("old.py").write_text(
         "total_epochs = 12\nlr_config = dict(policy='step', warmup='linear', warmup_iters=500, step=[8])\n"
     )
-    cfg = translate(Config.fromfile("old.py"))
+    Path("new.py").write_text("_base_ = './old.py'\n\nlr_config = dict(step=[14])\n")
+    cfg = translate(Config.fromfile("new.py"))
     assert warnings_of(caplog, cfg.param_scheduler) == [
-        "old.py:2: LinearLR (by iteration) ends at 501, after the end of training at 120"
+        "old.py:2: LinearLR (by iteration) ends at 501, after the end of training at 120",
+        "new.py:3: MultiStepLR (by epoch) has a milestone at 14, at or after the end of training at 12",
     ]
 
 

@@ -58,7 +58,7 @@ def test_augments_can_be_in_train_cfg() -> None:
 
 def test_batches_are_mixed_in_one_place() -> None:
     mixing = {"augments": {"type": "Mixup", "alpha": 1.0}}
-    with pytest.raises(ArgumentError, match="cannot be set in both"):
+    with pytest.raises(ArgumentError, match="a dict without batch_augments"):
         classifier(train_cfg=mixing, data_preprocessor={"num_classes": 3, "batch_augments": mixing})
 
 
@@ -110,9 +110,9 @@ def test_predictions_are_probabilities_and_the_best_class() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (None, "an image has no ground truth: its data sample has no 'gt_score' or 'gt_label'"),
-        (samples(0, 3), "the ground truth of '3.png' contains class 3, but there are only 3 classes"),
-        (samples(0, [1, 2]), "has 2 classes, but this loss needs exactly one"),
+        (None, "each image needs a data sample with ground truth in 'gt_score' or 'gt_label'"),
+        (samples(0, 3), "the ground truth of '3.png' contains class 3, but classes must be between 0 and 2"),
+        (samples(0, [1, 2]), "is 2, but this loss needs exactly one"),
         ([ClsDataSample(), ClsDataSample()], "'gt_label'"),
     ],
 )

@@ -81,9 +81,13 @@ def test_labels_alone_are_compared() -> None:
         (
             ClsDataSample().set_gt_label(2).set_pred_score([0.5, 0.5]),
             {},
-            "the ground truth contains class 2, but there are only 2 classes",
+            "the ground truth contains class 2, but classes must be between 0 and 1",
         ),
-        (ClsDataSample().set_gt_label([0, 1]).set_pred_score([0.5, 0.5]), {}, "has 2 true classes"),
+        (
+            ClsDataSample().set_gt_label([0, 1]).set_pred_score([0.5, 0.5]),
+            {},
+            "the number of true classes of an image is 2",
+        ),
         (ClsDataSample().set_gt_label(0).set_pred_label(1), {"topk": 5}, "topk without scores must be at most 1"),
     ],
 )

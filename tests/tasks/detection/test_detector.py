@@ -65,7 +65,10 @@ def test_a_config_selects_predictions() -> None:
 
 @pytest.mark.parametrize(
     ("samples", "words"),
-    [(None, "an image has no ground truth"), ([truth(2)], "class 2, but there are only 2 classes")],
+    [
+        (None, "each image needs a data sample with ground truth"),
+        ([truth(2)], "class 2, but classes must be between 0 and 1"),
+    ],
 )
 def test_the_loss_needs_ground_truth_within_the_classes(samples: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):

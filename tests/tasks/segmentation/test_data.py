@@ -77,7 +77,7 @@ def test_samples_of_rare_classes_can_be_repeated(root: Path) -> None:
 def test_a_label_out_of_range_is_reported(root: Path) -> None:
     dataset = made(root, BaseSegDataset, metainfo={"classes": ("road", "car")})
     with pytest.raises(
-        DataError, match=r"the label map '.*masks/deep/c.png' contains class 2, but there are only 2 classes"
+        DataError, match=r"the label map '.*masks/deep/c.png' contains class 2, but classes must be between 0 and 1"
     ) as caught:
         dataset[2]
     assert caught.value.notes == ("Classes are 0 to 1; 255 marks ignored pixels.",)

@@ -117,9 +117,9 @@ def test_a_trial_leaves_no_predictions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("predicted", "truth", "message"),
     [
-        ([[0, 1]], [[0, 2]], "the ground truth of 'a.png' contains class 2, but there are only 2 classes"),
+        ([[0, 1]], [[0, 2]], "the ground truth of 'a.png' contains class 2, but classes must be between 0 and 1"),
         ([[0, -1]], [[0, 1]], "the prediction of 'a.png' contains class -1"),
-        ([[0, 1]], [[0, 1, 1]], "differ in size"),
+        ([[0, 1]], [[0, 1, 1]], "has shape"),
     ],
 )
 def test_samples_that_do_not_fit_are_reported(predicted: Any, truth: Any, message: str) -> None:

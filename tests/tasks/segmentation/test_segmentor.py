@@ -110,7 +110,7 @@ def test_truth_of_any_size_meets_the_inputs() -> None:
     as_on_disk = sample([[1] * 2 + [2] * 2] * 4, img_shape=(2, 2), ori_shape=(4, 4))
     found = stack_label_maps([padded, only_cut, as_on_disk], (2, 3), 255)
     assert found.tolist() == [[[1, 2, 255]] * 2] * 3
-    with pytest.raises(DataError, match="an image has no ground truth"):
+    with pytest.raises(DataError, match="each image needs a data sample with ground truth"):
         stack_label_maps([padded, sample()], (2, 3), 255)
 
 

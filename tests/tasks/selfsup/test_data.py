@@ -104,5 +104,5 @@ def test_each_view_becomes_one_tensor() -> None:
 
 @pytest.mark.parametrize("data", [{"inputs": []}, {"inputs": torch.zeros(2, 1, 2, 2)}])
 def test_views_are_required(data: Any) -> None:
-    with pytest.raises(DataError, match="a list of views"):
+    with pytest.raises(DataError, match="a non-empty list of views"):
         preprocessor()(data)

@@ -90,7 +90,7 @@ class LoadImageFromFile(BaseTransform):
         if self.draft is not None:
             annotation = next((key for key in _PIXEL_ANNOTATIONS if key in results), None)
             if annotation is not None:
-                problem = f"'draft' does not support boxes, masks or label maps, but the image has '{annotation}'"
+                problem = f"'draft' does not support images with annotations, but the image has '{annotation}'"
                 raise DataError(problem, key="draft", notes=["Remove `draft` from LoadImageFromFile."])
             image.draft(None, (self.draft, self.draft))
         is_oriented = not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged"
@@ -199,7 +199,7 @@ def _is_loaded(setting: bool | None, results: Sample, key: str) -> bool:
     is_present = results.get(key) is not None
     if setting and not is_present:
         image = results.get("img_path", "")
-        raise DataError(f"the image '{image}' has no '{key}', which this transform loads", found=sorted(results))
+        raise DataError(f"the image '{image}' has no '{key}', which LoadAnnotations requires", found=sorted(results))
     return is_present if setting is None else setting
 
 
@@ -227,7 +227,7 @@ def _load_label_map(results: Sample) -> NDArray[np.uint8]:
         )
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:
         message = f"the label map '{path}' must contain only labels from 0 to {_IGNORED}"
-        raise DataError(message, found=int(labels.max()))
+        raise DataError(message, found=f"labels from {labels.min()} to {labels.max()}")
     return labels.astype(np.uint8)
 
 

@@ -99,7 +99,9 @@ class TestTimeAug(BaseTransform):
             isinstance(alternatives, Sequence) and alternatives for alternatives in transforms
         ):
             raise ArgumentError(
-                "transforms must be a list of non-empty lists of transforms", key="transforms", found=transforms
+                "transforms must be a non-empty list of non-empty lists of transforms",
+                key="transforms",
+                found=transforms,
             )
         built = []
         for index, alternatives in enumerate(transforms):

@@ -56,8 +56,8 @@ def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:
         return metrics[indicator]
     found = [key for key in metrics if key.rpartition("/")[2] == indicator]
     if len(found) != 1:
-        names = ", ".join(found or metrics)
-        raise ValueError(f"The metric '{indicator}' is {'ambiguous' if found else 'unknown'}. Choose one of {names}.")
+        names = ", ".join(found or metrics) or "none"
+        raise ValueError(f"The metric '{indicator}' is {'ambiguous' if found else 'unknown'}. Known metrics: {names}.")
     return metrics[found[0]]
 
 
@@ -67,7 +67,9 @@ _to_cpu = partial(to_device, device="cpu")
 def check_type(name: str, value: Any, valid_type: type | tuple[type, ...]) -> None:
     """Raises TypeError if a value does not have a valid type."""
     if not isinstance(value, valid_type):
-        raise TypeError(f"'{name}' must be {valid_type}, not {type(value).__name__}.")
+        types = valid_type if isinstance(valid_type, tuple) else (valid_type,)
+        names = " or ".join(each.__name__ for each in types)
+        raise TypeError(f"'{name}' must be of type {names}, not {type(value).__name__}.")
 
 
 def check_type_and_length(name: str, value: Any, valid_type: type | tuple[type, ...], valid_length: int) -> None:

@@ -129,7 +129,7 @@ def get_data_device(data: Any) -> torch.device:
     devices = {tensor.device for tensor in _tensors(data)}
     if len(devices) != 1:
         found = ", ".join(sorted(map(str, devices))) or "none"
-        raise ValueError(f"The tensors must be on the same device. Found: {found}.")
+        raise ValueError(f"There must be tensors on exactly one device. Found devices: {found}.")
     return devices.pop()
 
 

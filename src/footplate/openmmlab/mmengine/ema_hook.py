@@ -7,7 +7,7 @@ from torch import nn
 
 from footplate import hooks
 from footplate.engine import Runner
-from footplate.hooks.averaged_weights_hooks import AVERAGED_STATE
+from footplate.hooks.averaged_weights_hooks import TRAINING_STATE
 
 
 class _EMAHookType(type):
@@ -44,7 +44,8 @@ class EMAHook(hooks.EMAHook, metaclass=_EMAHookType):
         self._swap(None, to_average=not self._is_swapped)  # type: ignore[arg-type]  # the runner is not used
 
     def _swap_ema_state_dict(self, checkpoint: dict[str, Any]) -> None:
-        weights, average = checkpoint["state_dict"], checkpoint[AVERAGED_STATE]
+        weights = checkpoint["state_dict"]
+        others = checkpoint[TRAINING_STATE]
         for name in weights:
             key = f"module.{name}"
-            weights[name], average[key] = average[key], weights[name]
+            weights[name], others[key] = others[key], weights[name]

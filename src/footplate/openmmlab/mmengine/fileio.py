@@ -494,7 +494,7 @@ def load(
 
     Args:
         file: A path on any storage backend, or an open file.
-        file_format: The format. By default, it is derived from the suffix of the path.
+        file_format: The format. By default, it is derived from the suffix of the path. Required for an open file.
         file_client_args: An old name for `backend_args`.
         backend_args: See `get_file_backend`.
         kwargs: Additional arguments for the reader.
@@ -524,7 +524,7 @@ def dump(
     Args:
         obj: The object.
         file: A path on any storage backend, an open file, or None.
-        file_format: The format. By default, it is derived from the suffix of the path.
+        file_format: The format. By default, it is derived from the suffix of the path. Required without a path.
         file_client_args: An old name for `backend_args`.
         backend_args: See `get_file_backend`.
         kwargs: Additional arguments for the writer.

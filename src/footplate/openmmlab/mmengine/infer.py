@@ -76,7 +76,7 @@ class BaseInferencer(ABC):
         elif isinstance(model, Config):
             cfg = model
         elif weights is None:
-            raise ConfigError("No model was given. Pass a config file, a config, or the name of a published model.")
+            raise ConfigError("Set `model` to a config or a published model name, or set `weights` to a checkpoint.")
         else:
             recorded = (CheckpointLoader.load_checkpoint(weights).get("meta") or {}).get("cfg")
             if not isinstance(recorded, str):

@@ -211,7 +211,7 @@ class BaseStrategy:
     """Base class for strategies. Only the default strategies are supported, and they take no settings.
 
     Raises:
-        ConfigError: The strategy has settings, or is not supported. The message lists the keys to set instead.
+        ConfigError: The strategy has settings, or is not supported. The message suggests an alternative.
     """
 
     def __init__(self, **settings: Any) -> None:

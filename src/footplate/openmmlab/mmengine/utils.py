@@ -107,7 +107,7 @@ def slice_list(in_list: list[Any], lens: int | list[int]) -> list[list[Any]]:
     """
     lengths = [lens] * (len(in_list) // lens) if isinstance(lens, int) else lens
     if sum(lengths) != len(in_list):
-        raise ValueError(f"The lengths {lens} do not add up to {len(in_list)}, the length of the list.")
+        raise ValueError(f"A list of length {len(in_list)} cannot be split into sublists of length {lens}.")
     items = iter(in_list)
     return [list(islice(items, length)) for length in lengths]
 
@@ -170,7 +170,7 @@ def get_object_from_string(obj_name: str) -> Any:
 def check_prerequisites(
     prerequisites: str | Sequence[str],
     checker: Callable[[str], bool],
-    msg_tmpl: str = "'{}' is required by '{}' but was not found. Install it.",
+    msg_tmpl: str = "'{}' must be installed to use '{}'.",
 ) -> Callable[[_Function], _Function]:
     """Returns a decorator that checks prerequisites before each call.
 
@@ -258,13 +258,13 @@ def get_installed_path(package: str) -> str:
     """Returns the folder of an installed package. `package` is its PyPI name or its import name.
 
     Raises:
-        ConfigError: The package is not installed.
+        ConfigError: The package is not installed or has no folder.
     """
     for name in _import_names(package):
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.submodule_search_locations:
             return list(spec.submodule_search_locations)[0]
-    raise ConfigError(f"The package '{package}' is not installed. Install it with: pip install {package}")
+    raise ConfigError(f"No folder of the package '{package}' was found. If it is not installed: pip install {package}")
 
 
 def _import_names(package: str) -> Iterator[str]:

@@ -212,7 +212,7 @@ class CosineRestart(WithMinimum):
             raise ArgumentError(
                 '"periods" and "restart_weights" must have the same length',
                 key="restart_weights",
-                found=f"{len(self.periods)} periods, {len(self.restart_weights)} weights",
+                found={"periods": self.periods, "restart_weights": self.restart_weights},
             )
 
     def __call__(self, value: float, base: float, position: int, span: int) -> float:

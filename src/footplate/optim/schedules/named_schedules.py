@@ -8,7 +8,7 @@ from typing import Any
 
 from footplate.checks import is_number
 from footplate.error_context import at_key, origin_of
-from footplate.errors import ArgumentError, BuildError, Origin
+from footplate.errors import ArgumentError, BuildError
 from footplate.messages import nearest
 from footplate.optim.schedules import curves
 from footplate.optim.schedules.base_curve import ENDLESS, Curve
@@ -109,7 +109,8 @@ def build_param_schedulers(
         key = f"param_scheduler.{name}" if is_by_name else "param_scheduler"
         if name not in wrappers:
             near = nearest(name, wrappers)
-            raise ArgumentError(f"there is no optimizer '{name}'", key=key, found=list(wrappers), suggestion=near)
+            notes = [f"optimizers: {', '.join(wrappers)}"]
+            raise ArgumentError(f"there is no optimizer '{name}'", key=key, suggestion=near, notes=notes)
         built[name] = _build_list(section, wrappers[name], lengths, key, counts_epochs=counts_epochs)
     return built
 
@@ -123,7 +124,7 @@ def _build_list(
     if cfg is None:
         entries = []
     built: Schedules = []
-    origins = dict[ParamSchedule, Origin | None]()
+    sources = dict[ParamSchedule, Any]()
     for index, entry in enumerate(entries):
         place = f"{key}[{index}]" if is_list else key
         with at_key(place):
@@ -131,7 +132,7 @@ def _build_list(
                 entry, optimizer, lengths
             )
         built.append(schedule)
-        origins[schedule] = origin_of(entry, "type")
+        sources[schedule] = entry
         if schedule.by_epoch and not counts_epochs and not schedule.takes_metrics:
             _logger.warning(
                 "%s counts epochs, but training counts iterations, so it never steps and keeps its first value. "
@@ -140,7 +141,7 @@ def _build_list(
                 place,
             )
     with at_key(key):
-        _check_ends([schedule for schedule in built if counts_epochs or not schedule.by_epoch], lengths, origins)
+        _check_ends([schedule for schedule in built if counts_epochs or not schedule.by_epoch], lengths, sources)
     count = getattr(optimizer, "_accumulative_counts", 1)
     if count > 1 and any(not schedule.by_epoch and not schedule.takes_metrics for schedule in built):
         _logger.info(
@@ -174,10 +175,8 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
     return build(cfg, optimizer, **defaults)
 
 
-def _check_ends(
-    schedules: Schedules, lengths: Mapping[str, int | None], origins: Mapping[ParamSchedule, Origin | None]
-) -> None:
-    """Warns about schedules that do not match the length of the run. `origins` contains their config locations.
+def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None], sources: Mapping[ParamSchedule, Any]) -> None:
+    """Warns about schedules that do not match the length of the run. `sources` contains their config sections.
 
     Does not warn about a schedule that ends one step after training, which is a common way to avoid the final value.
     Also does not warn if a field's last schedule ends early at the base value, like a warm-up.
@@ -206,26 +205,28 @@ def _check_ends(
                 notes=[f"Set total_steps={total}."],
             )
         problem = _problem_of(schedule, total, is_last=schedule is last[schedule.param_name])
-        if problem:
-            place = f"{origins[schedule]}: " if origins[schedule] else ""
-            _logger.warning("%s%s (by %s) %s", place, name, unit, problem)
+        if problem is not None:
+            key, text = problem
+            origin = origin_of(sources[schedule], key)
+            place = f"{origin}: " if origin else ""
+            _logger.warning("%s%s (by %s) %s", place, name, unit, text)
 
 
-def _problem_of(schedule: ParamSchedule, total: int, *, is_last: bool) -> str:
-    """Describes why a schedule does not fit a training run that ends at `total`. Returns "" if it fits."""
+def _problem_of(schedule: ParamSchedule, total: int, *, is_last: bool) -> tuple[str, str] | None:
+    """Returns the key that does not fit a training run that ends at `total`, and a description, or None."""
     begin = schedule.begin
     curve = schedule.curve
     length = None if isinstance(schedule, TorchSchedule) else curve.length()
     end = schedule.end if length is None else begin + length
     training_end = f"the end of training at {total}"
     if begin >= total:
-        return f"begins at {begin}, at or after {training_end}"
+        return "begin", f"begins at {begin}, at or after {training_end}"
     if total + 1 < end < ENDLESS:
-        return f"ends at {end}, after {training_end}"
+        return "end", f"ends at {end}, after {training_end}"
     if isinstance(curve, curves.MultiStep):
         for milestone in curve.milestones:
             if begin + milestone >= total:
-                return f"has a milestone at {begin + milestone}, at or after {training_end}"
+                return "milestones", f"has a milestone at {begin + milestone}, at or after {training_end}"
     if is_last and end < total and not curve.ends_at_base():
-        return f"ends at {end}, before {training_end}. After that, it no longer changes {schedule.param_name}."
-    return ""
+        return "end", f"ends at {end}, before {training_end}. After that, it no longer changes {schedule.param_name}."
+    return None

@@ -133,7 +133,7 @@ class ParamSchedule:
         for group in self.optimizer.param_groups:
             if group.get(self._key) is None:
                 raise ArgumentError(
-                    f"the optimizer's parameter groups have no '{param_name}'",
+                    f"a parameter group of the optimizer has no '{param_name}'",
                     key="param_name",
                     found=param_name,
                     suggestion=nearest(param_name, group),

@@ -230,8 +230,8 @@ def can_skip_on_device(optimizer: Optimizer) -> bool:
 def foreign_gradients_error() -> ArgumentError:
     """Returns the error to raise if gradients were not computed with the wrapper's `backward`."""
     return ArgumentError(
-        "the gradients were computed with loss.backward(), so they are neither scaled for mixed precision nor "
-        "averaged over processes",
+        "step() was called without backward(loss) on the same object, so the gradients are not scaled for mixed "
+        "precision or not averaged over processes",
         key="optim_wrapper",
         notes=["Instead of loss.backward(), call backward(loss) on the object whose step() you call."],
     )

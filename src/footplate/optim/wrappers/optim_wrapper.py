@@ -171,7 +171,7 @@ class OptimWrapper(Accumulation):
         self._ran_backward = False
         if self._is_sharded and all(parameter.grad is None for parameter in self._parameters()):
             raise ArgumentError(
-                "there are no gradients, because a part of the sharded model was called outside `forward`",
+                "there are no gradients, possibly because a part of the sharded model was called outside `forward`",
                 key="model_wrapper_cfg",
                 notes=["In `train_step`, call it inside `self(...)`, or select it with `shard`."],
             )

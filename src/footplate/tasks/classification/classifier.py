@@ -15,7 +15,7 @@ from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
 from footplate.tasks.classification.data import ClsDataSample, labels_of
 from footplate.tasks.classification.metric import rank_of_truth
-from footplate.tasks.task_base import Part, TaskModel, build_part, check_truth
+from footplate.tasks.task_base import Part, TaskModel, build_part, check_truth, image_name
 
 Features = Tensor | Sequence[Tensor]
 Samples = Sequence[ClsDataSample] | None
@@ -68,7 +68,7 @@ class ImageClassifier(TaskModel):
         if augments:
             if isinstance(data_preprocessor, nn.Module) or (data_preprocessor or {}).get("batch_augments"):
                 raise ArgumentError(
-                    "batch augmentations cannot be set in both data_preprocessor and train_cfg",
+                    "train_cfg.augments requires a data_preprocessor that is a dict without batch_augments",
                     key="train_cfg.augments",
                 )
             mixing = with_origins({"augments": augments, "probs": (train_cfg or {}).get("probs")}, train_cfg)
@@ -196,8 +196,8 @@ class LinearClsHead(BaseModule):
             labels = [labels_of(sample, self.num_classes) for sample in samples]
             for sample, label in zip(samples, labels, strict=True):
                 if len(label) != 1:
-                    where = sample.get("img_path", "an image")
-                    raise DataError(f"'{where}' has {len(label)} classes, but this loss needs exactly one")
+                    message = f"the number of classes of {image_name(sample)} is {len(label)}"
+                    raise DataError(f"{message}, but this loss needs exactly one")
             target = torch.cat(labels)
         losses = {"loss": self.loss_module(scores, target)}
         if self.cal_acc:

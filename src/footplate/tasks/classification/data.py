@@ -14,6 +14,7 @@ from footplate.data.annotations import read_lines
 from footplate.data.data_element import BaseDataElement
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
+from footplate.messages import pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
@@ -24,6 +25,7 @@ from footplate.tasks.task_base import (
     check_images,
     find_files,
     has_suffix,
+    image_name,
     is_folder,
     list_folder,
     select_keys,
@@ -135,8 +137,9 @@ class CustomDataset(BaseDataset):
             return {name: classes.index(name) for name in folders if name in classes}
         moved = [a for a, b in zip(folders, classes, strict=False) if a != b and (a in classes or b in folders)]
         if len(classes) != len(folders) or moved:
+            numbers = f"{pluralize(len(classes), 'name')}, {pluralize(len(folders), 'folder')}"
             raise DataError(
-                f"the {len(classes)} classes do not match the {len(folders)} folders of '{folder}'",
+                f"the class names do not match the folders in '{folder}': {numbers}",
                 key="metainfo.classes",
                 found=folders,
                 notes=["Name all classes after their folders, or list them in the order of the folders."],
@@ -204,7 +207,7 @@ def labels_of(sample: ClsDataSample, num_classes: int) -> Tensor:
         raise DataError("an image has no ground truth: 'gt_label' is missing from its data sample")
     # Each image has few labels, for which Python numbers are much faster than tensor operations.
     if labels.device.type == "cpu" and not all(0 <= label < num_classes for label in labels.tolist()):
-        check_classes(f"ground truth of '{sample.get('img_path', 'an image')}'", labels, num_classes)
+        check_classes(f"ground truth of {image_name(sample)}", labels, num_classes)
     return labels
 
 

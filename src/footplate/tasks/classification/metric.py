@@ -13,7 +13,7 @@ from footplate.errors import DataError
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
 from footplate.tasks.metric_helpers import check_samples
-from footplate.tasks.task_base import check_classes
+from footplate.tasks.task_base import check_classes, image_name
 from footplate.visualization import as_array
 
 Thresholds = Sequence[float | None] | float | None
@@ -29,10 +29,8 @@ def true_label(sample: Mapping[str, Any]) -> int:
     """
     labels = as_array(sample["gt_label"]).reshape(-1).tolist() if "gt_label" in sample else []
     if len(labels) != 1:
-        where = sample.get("img_path", "an image")
-        raise DataError(
-            f"'{where}' has {len(labels)} true classes, but this metric needs exactly one", found=list(sample)
-        )
+        message = f"the number of true classes of {image_name(sample)} is {len(labels)}"
+        raise DataError(f"{message}, but this metric needs exactly one", found=list(sample))
     return int(labels[0])
 
 
@@ -50,8 +48,8 @@ def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -
         label = int(scores.argmax())
         return label if threshold is None or scores[label] > threshold else -1
     if "pred_label" not in sample:
-        where = sample.get("img_path", "an image")
-        raise DataError(f"the model predicted no class for '{where}'", found=sorted(map(str, sample)))
+        message = f"the prediction for {image_name(sample)} has neither 'pred_score' nor 'pred_label'"
+        raise DataError(message, found=sorted(map(str, sample)))
     return int(as_array(sample["pred_label"]).reshape(-1)[0])
 
 
@@ -75,7 +73,7 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
             "the number of classes is unknown, or differs from the number of scores",
             key="num_classes",
             found=sorted(counts),
-            notes=["Set num_classes."],
+            notes=["Set num_classes to the number of scores."],
         )
     return counts.pop()
 

@@ -192,6 +192,6 @@ def category_ids(
             key=key,
             found=classes,
             suggestion=nearest(missing[0], by_name),
-            notes=["categories: " + ", ".join(sorted(by_name))],
+            notes=["categories: " + (", ".join(sorted(by_name)) or "none")],
         )
     return [by_name[name] for name in classes]

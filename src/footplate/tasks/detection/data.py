@@ -95,7 +95,7 @@ class CocoDataset(BaseDataset):
             path = join_root(prefix, image["file_name"])
             records.append({"img_path": path, "img_id": image["id"], **size, "instances": instances})
         if skipped:
-            reason = "Skipped %s in '%s' with boxes that have no area or lie outside the image. The first one is %s."
+            reason = "Skipped %s in '%s' whose box has no area or lies outside the image. The first one is %s."
             if self.test_mode:  # as published results do
                 reason += " CocoMetric still counts them as undetected instances."
             _logger.warning(reason, pluralize(len(skipped), "annotation"), self.ann_file, skipped[0])
@@ -118,9 +118,11 @@ class CocoDataset(BaseDataset):
             )
         ]
         if not records:
+            count = len(self.data_list)
+            reason = f"filter_cfg removes all images ({count})" if count else "the file contains no images"
             raise DataError(
-                f"the dataset is empty: filter_cfg removed all {len(self.data_list)} images in '{self.ann_file}'",
-                key="filter_cfg" if len(self.data_list) else "ann_file",
+                f"the dataset '{self.ann_file}' is empty: {reason}",
+                key="filter_cfg" if count else "ann_file",
             )
         return records
 

@@ -110,7 +110,7 @@ class BaseSegDataset(BaseDataset):
             raise DataError(
                 f"{len(missing)} of {len(label_maps)} images have no label map in '{truth}'",
                 key="data_prefix.seg_map_path",
-                found=min(missing),
+                notes=[f"The first missing file is '{min(missing)}'."],
             )
         return [
             {"img_path": join(folder, name), "seg_map_path": join(truth, label_map)}

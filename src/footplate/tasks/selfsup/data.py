@@ -143,7 +143,8 @@ class SelfSupDataPreprocessor(ImgDataPreprocessor):
             DataError: `inputs` is missing or contains no images.
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("inputs"), (list, tuple)) or not data["inputs"]:
-            raise DataError("a batch must be a dict with a list of views as 'inputs'", found=type(data))
+            found = type(data.get("inputs") if isinstance(data, Mapping) else data)
+            raise DataError("a batch must be a dict with a non-empty list of views as 'inputs'", found=found)
         views = data["inputs"]
         if isinstance(views[0], Tensor) and views[0].dim() == 3:
             views = [views]  # a list of single images is one view

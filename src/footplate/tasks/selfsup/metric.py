@@ -15,6 +15,7 @@ from footplate.errors import DataError
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
 from footplate.tasks.metric_helpers import check_samples
+from footplate.tasks.task_base import image_name
 from footplate.visualization import as_array
 
 
@@ -66,7 +67,7 @@ class _Probe(BaseMetric[Seen]):
         settings: Arguments for `BaseMetric`.
 
     Raises:
-        DataError: A sample has no class or no `part`, or there are no "train" samples or no "test" samples.
+        DataError: A sample has no class, its `part` is not "train" or "test", or one of these parts has no samples.
     """
 
     def __init__(
@@ -82,11 +83,10 @@ class _Probe(BaseMetric[Seen]):
         """Records the features, the class and the split (`part`) of each sample."""
         check_samples(self, data_samples)
         for position, sample in enumerate(data_samples):
-            where = sample.get("img_path", "an image")
             if "gt_label" not in sample or sample.get("part") not in ("train", "test"):
                 raise DataError(
-                    f"the probe needs 'gt_label' and 'part', but '{where}' does not have both",
-                    found=sorted(sample),
+                    f"the sample of {image_name(sample)} needs a 'gt_label', and its 'part' must be 'train' or 'test'",
+                    found={key: sample.get(key) for key in ("gt_label", "part")},
                     notes=["Set the part in the pipeline: PackSelfSupInputs(part='train') or part='test'."],
                 )
             values = sample["features"] if self.of == "features" else data_batch["inputs"][0][position]
@@ -165,7 +165,7 @@ class LinearProbe(_Probe):
         settings: `of` ("features" or "pixels") and arguments for `BaseMetric`.
 
     Raises:
-        DataError: A sample has no class or no `part`, or there are no "train" samples or no "test" samples.
+        DataError: A sample has no class, its `part` is not "train" or "test", or one of these parts has no samples.
         ArgumentError: `l2` is negative.
     """
 

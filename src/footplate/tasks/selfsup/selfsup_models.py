@@ -150,7 +150,7 @@ class ContrastiveHead(nn.Module):
         """
         if first.shape != second.shape or len(first) < 2:
             raise DataError(
-                "the contrastive loss needs two views of at least two images",
+                "the contrastive loss needs two views of the same shape, with at least two images",
                 found=(tuple(first.shape), tuple(second.shape)),
             )
         views = F.normalize(torch.cat([first, second]).float(), dim=1)

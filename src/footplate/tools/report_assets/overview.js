@@ -7,7 +7,7 @@ const [leader] = data.runs; // the best run is first
 const stateOf = ({ done, planned, finished, stopped_by }) => {
   if (finished) return { short: "finished", text: `${whole(done)} iterations` };
   if (planned == null && !stopped_by) return { short: `${whole(done)} iterations`, text: "planned length unknown" };
-  const text = `${whole(done)} of ${planned == null ? "unknown" : whole(planned)} iterations`;
+  const text = `${whole(done)}${planned == null ? "" : ` of ${whole(planned)}`} iterations`;
   return stopped_by ? { short: "stopped early", text: `by ${stopped_by}, ${text}` } : { short: "not finished", text };
 };
 const timeOf = (run) => (run.time ? duration(run.time.total) : "–");
@@ -46,10 +46,10 @@ const changeOf = () => {
 const stillImproves = ({ metric, fit }) => headline.mode !== "test" && metric.count > 2 && metric.last.iteration === metric.iteration && !["bad", "warning"].includes(fit.kind);
 
 const lead = () => {
-  if (!leader.metric) return make("div", { class: "lead" }, make("p", { class: "eyebrow" }, "No metric"), make("p", { class: "note" }, "The runs have no validation in common."));
+  if (!leader.metric) return make("div", { class: "lead" }, make("p", { class: "eyebrow" }, "No metric"), make("p", { class: "note" }, "No validation metric or loss is recorded."));
   const { value, iteration, count } = leader.metric;
   const planned = leader.state.planned ?? leader.state.done;
-  const kind = data.sweep ? `best of ${data.sweep.trials.length} trials` : headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `best of ${count === 1 ? "one validation" : `${count} validations`}`;
+  const kind = data.sweep ? `best of ${data.sweep.trials.length} trial${data.sweep.trials.length > 1 ? "s" : ""}` : headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `best of ${count === 1 ? "one validation" : `${count} validations`}`;
   return make("div", { class: "lead" },
     make("p", { class: "eyebrow" }, metricName, " ", make("span", {}, kind)),
     make("p", { class: "big" }, figure(value)),

@@ -52,7 +52,7 @@ const pictures = () => {
   if (best.length < sorted.length)
     section.append(choice([`Best ${MOST_PICTURED} runs`, `All ${data.runs.length} runs`], 0, (place) => holder.replaceChildren(...gallery(place ? sorted : best)), "Runs"));
   section.append(holder);
-  if (data.imagesLeftOut) section.append(note(`To limit the size of the page, ${whole(data.imagesLeftOut)} images were left out. They are in the run's folder.`));
+  if (data.imagesLeftOut) section.append(note(`To limit its size, the page omits ${whole(data.imagesLeftOut)} image${data.imagesLeftOut > 1 ? "s" : ""} from the run folders.`));
 };
 
 /** Returns the table and the column with the per-class results of a metric, for example `IoU` for `mIoU`. */

@@ -38,10 +38,10 @@ const configs = () => {
   if (data.configTable.length) {
     const rows = data.configTable.map(({ key, values }) => [key, values]);
     section.append(make("div", { class: "card" }, facing(rows, ["Different", ...data.runs.map((run) => run.name)])));
-  } else if (several && data.runs.some((run) => run.config)) section.append(note("The configs are equivalent."));
+  } else if (several && data.runs.every((run) => run.config)) section.append(note("The configs are equivalent."));
   data.runs.forEach((run, number) => {
     if (run.config) section.append(folded(make("span", {}, several ? swatch(number) : null, several ? run.name : "Resolved config with the location of each key"), () => searchable(run.config.trimEnd())));
-    else if (data.runs.some((other) => other.config)) section.append(note(`${run.name}: The run has no config.`));
+    else if (data.runs.some((other) => other.config)) section.append(note(`${run.name}: The run has no readable config.`));
   });
 };
 

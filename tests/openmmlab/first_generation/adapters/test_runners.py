@@ -276,7 +276,7 @@ def test_unsupported_runner_feature_raises() -> None:
         EpochBasedRunner(model, batch_processor=lambda *args: {})
     with pytest.raises(BuildError, match="takes no argument 'max_epoch'"):
         build_runner({"type": "EpochBasedRunner", "max_epoch": 3}, default_args={"model": model})
-    with pytest.raises(AttributeError, match="EpochBasedRunner has no 'message_hub' before run\\(\\) is called"):
+    with pytest.raises(AttributeError, match="EpochBasedRunner has no 'message_hub' before run\\(\\) has finished"):
         _ = EpochBasedRunner(model).message_hub
 
     class Own(EpochBasedRunner):

@@ -21,7 +21,7 @@ from footplate.data import dataset_of
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, CheckpointError
-from footplate.hooks.averaged_weights_hooks import AVERAGED_STATE, EMAHook
+from footplate.hooks.averaged_weights_hooks import TRAINING_STATE, EMAHook
 from footplate.openmmlab.first_generation.adapters.evaluation import METAINFO_KEYS
 from footplate.openmmlab.first_generation.adapters.runner_view import existing_view_of, view_of
 from footplate.registry import HOOKS
@@ -97,7 +97,7 @@ class LegacyCheckpointHook(Hook):
             return
         if messages := checkpoint.get("meta", {}).get("hook_msgs"):
             view_of(runner).meta["hook_msgs"].update(messages)
-        if AVERAGED_STATE not in checkpoint and any(isinstance(hook, EMAHook) for hook in runner.hooks):
+        if TRAINING_STATE not in checkpoint and any(isinstance(hook, EMAHook) for hook in runner.hooks):
             _move_averages(checkpoint, by_epoch=runner.by_epoch)
 
 
@@ -125,7 +125,7 @@ def _move_averages(checkpoint: dict[str, Any], *, by_epoch: bool) -> None:
     averages, training = (weights, others) if by_epoch else (others, weights)
     steps = torch.tensor(checkpoint["meta"]["iter"])
     checkpoint["state_dict"] = averages
-    checkpoint[AVERAGED_STATE] = {"steps": steps, **{f"module.{name}": value for name, value in training.items()}}
+    checkpoint[TRAINING_STATE] = {"steps": steps, **{f"module.{name}": value for name, value in training.items()}}
 
 
 def _write_pointer_and_link(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:

@@ -255,7 +255,7 @@ class EvalHook(Hook):
 
     Args:
         dataloader: The validation dataloader. By default, the config's validation loop is used.
-        start: Validation starts after this epoch or iteration. If 0, also validates before training.
+        start: Validation starts after this epoch or iteration. If 0 and `interval` is 1, also validates at the start.
         interval: The number of epochs or iterations between validation runs.
         by_epoch: Whether `interval` and `start` are given in epochs.
         save_best: The metric that determines the best checkpoint, or "auto" for the first metric.
@@ -368,7 +368,7 @@ class EvalHook(Hook):
             kinds = self.eval_kwargs.get("metric") or ()
             for kind in [kinds] if isinstance(kinds, str) else kinds:
                 if str(self.save_best).startswith(kind) and not any(name.startswith(kind) for name in metrics or ()):
-                    runner.known_metrics.add(str(self.save_best))
+                    runner.history.known_metrics.add(str(self.save_best))
 
         own_events = {"before_run": before_run, "before_train": before_train, "after_val_epoch": after_val_epoch}
         return {**found, **own_events}

@@ -182,7 +182,7 @@ class ClosureHook(Hook):
         fn: A function that takes the runner.
 
     Raises:
-        ArgumentError: The event is unknown, or `fn` is not callable.
+        ArgumentError: The event is unknown.
     """
 
     def __init__(self, fn_name: str, fn: Callable[[Any], Any]) -> None:

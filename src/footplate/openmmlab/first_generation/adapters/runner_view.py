@@ -180,7 +180,7 @@ class RunnerView:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if advice := _NOT_REPLACEABLE.get(name):
-            raise AttributeError(f"a hook cannot replace runner.{name}, because the run keeps using it. {advice}")
+            raise AttributeError(f"a hook cannot replace runner.{name}; the run would still use the original. {advice}")
         if name not in _COUNTERS:
             super().__setattr__(name, value)
             return

@@ -182,7 +182,7 @@ class BaseRunner(metaclass=_RunnerClass):
             ArgumentError: `run` has not finished.
         """
         if self._ran is None:
-            raise ArgumentError(f"{type(self).__name__} cannot save a checkpoint before run() is called")
+            raise ArgumentError(f"{type(self).__name__} cannot save a checkpoint before run() has finished")
         return view_of(self._ran).save_checkpoint(out_dir, **settings)
 
     def run(
@@ -205,7 +205,7 @@ class BaseRunner(metaclass=_RunnerClass):
         """
         length = lengths.get(self.unit, length) or getattr(self, self.unit)
         if len(data_loaders) != len(workflow):
-            raise ArgumentError("each phase of the workflow needs a dataloader", key="workflow", found=workflow)
+            raise ArgumentError("data_loaders must have one item per workflow phase", key="workflow", found=workflow)
         loaders = {mode: loader for (mode, _), loader in zip(workflow, data_loaders, strict=True)}
         for what, value in ((self.unit, length), ("work_dir", self.work_dir), ("training data", loaders.get("train"))):
             if value is None:
@@ -295,7 +295,7 @@ class BaseRunner(metaclass=_RunnerClass):
 
     def __getattr__(self, name: str) -> Any:
         if self._ran is None:
-            raise AttributeError(f"{type(self).__name__} has no '{name}' before run() is called")
+            raise AttributeError(f"{type(self).__name__} has no '{name}' before run() has finished")
         return getattr(view_of(self._ran), name)
 
 

@@ -51,7 +51,9 @@ class WorkflowHook(Hook):
             raise ArgumentError(
                 "a workflow with validation must be [('train', n), ('val', m)]", key="workflow", found=workflow
             )
-        self._training, self._validation = (check_count("a phase", count, key="workflow") for _, count in workflow)
+        self._training, self._validation = (
+            check_count("the length of a phase", count, key="workflow") for _, count in workflow
+        )
         self._cfg = dataloader
         self._scalar_names = ScalarNames()
         self._validated_at = -1  # the completed epochs or iterations at the latest validation

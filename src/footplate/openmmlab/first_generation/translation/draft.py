@@ -127,7 +127,7 @@ class Draft:
     def note_result(self, key: str) -> None:
         """Adds a note that lists the paths in the new config that replace the old key `key`.
 
-        If there are no such paths, the note says that the key was removed. No note is added if the key already has one.
+        If there are no such paths, the note says that the key was removed, unless the key already has a note.
         """
         paths = dict.fromkeys(
             ".".join(part for part in path if not part.isdigit()) for path, old in self.sources.items() if old == key

@@ -20,7 +20,7 @@ runner = dict(type='EpochBasedRunner', max_epochs=12)
 pipeline = [dict(type='LoadImageFromFile')]
 data = dict(
     samples_per_gpu=2,
-    train=dict(type='RepeatDataset', times=2, dataset=dict(type='CocoDataset', pipeline=pipeline)),
+    train=dict(type='ConcatDataset', datasets=[dict(type='CocoDataset', pipeline=pipeline)]),
     val=dict(type='CocoDataset', ann_file='val.json'))
 """,
     before="workflow = [('train', 1), ('val', 1)]",
@@ -54,8 +54,9 @@ def workflow(draft: Draft) -> None:
         raise ConfigError("the workflow has a validation phase, but there is no data.val", key="workflow")
     dataset = {**data["val"]}
     train = data.get("train")
-    while isinstance(train, Mapping) and "pipeline" not in train:  # a wrapper, such as RepeatDataset
-        train = train.get("dataset")
+    while isinstance(train, list) or (isinstance(train, Mapping) and "pipeline" not in train):
+        # A wrapper, such as RepeatDataset or ConcatDataset, or several datasets.
+        train = train.get("dataset", train.get("datasets")) if isinstance(train, Mapping) else next(iter(train), None)
     if isinstance(train, Mapping):
         dataset["pipeline"] = train["pipeline"]
     settings = {**data, **(data.get("val_dataloader") or {})}
@@ -98,7 +99,7 @@ def evaluation(draft: Draft) -> None:
     splits = data if isinstance(data, Mapping) else {}
     if not splits.get("val") and "val_dataloader" not in draft.original:
         settings = ", ".join(f"{key}={value!r}" for key, value in {**hook, **cfg}.items())
-        draft.became("evaluation", f"removed: there is no data.val to evaluate on ({settings})")
+        draft.became("evaluation", f"removed: there is no data.val to evaluate on ({settings or 'no settings'})")
         return
     _translate_hook(draft, hook)
     for key in cfg:
@@ -140,4 +141,4 @@ def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
         draft.write_all("default_hooks.checkpoint", never)
     draft.write_all("default_hooks.checkpoint", best)
     if hook.get("out_dir"):
-        draft.warn("evaluation.out_dir", "the best checkpoint is saved with the others, in checkpoint_config.out_dir")
+        draft.warn("evaluation.out_dir", "ignored; the best checkpoint is saved in the same folder as the others")

@@ -40,7 +40,7 @@ def log_config(draft: Draft) -> None:
     if cfg is None:
         return
     for key in cfg.keys() - {"interval", "hooks"}:
-        draft.warn(f"log_config.{key}", "unknown key", known=("interval", "hooks"))
+        draft.warn(f"log_config.{key}", "unknown key, which has no effect", known=("interval", "hooks"))
     interval = cfg.get("interval", 10)
     hooks: list[Any] = list(cfg.get("hooks") or ())
     text: Mapping[str, Any] = next((each for each in hooks if each.get("type") == _TEXT_LOGGER), {})
@@ -78,7 +78,7 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
     if left:
         draft.warn(key, left)
     if hook.get("interval", interval) != interval:
-        draft.warn(f"{key}.interval", f"ignored; all writers use interval={interval} from log_config")
+        draft.warn(f"{key}.interval", f"ignored; all writers use the same interval, {interval}")
     return [with_origins(made, hook)]
 
 

@@ -16,6 +16,7 @@ KNOWN_POLICIES = (
     *("fixed", "step", "exp", "poly", "inv", "CosineAnnealing", "FlatCosineAnnealing", "CosineRestart", "cyclic"),
     *("OneCycle", "LinearAnnealing", "YOLOX", "StepFixCosineAnnealing", "CosineAnnealingCooldown"),
 )
+_OLD_NAMES = {"type": "policy", "milestones": "step", "step_size": "step", "end": "warmup_iters"}
 _BY_ITERATION = ("cyclic", "OneCycle")
 _WARMUP = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
 
@@ -67,10 +68,10 @@ def _schedule(draft: Draft, field: str) -> None:
         # In an iteration-based run, MMCV changes this default only for the learning rate.
         by_iter = {"by_epoch": False} if field == "lr" and not draft.by_epoch else {}
         hook = {**by_iter, "type": name, **settings, "priority": priority}
-        draft.append("custom_hooks", with_origins(hook, cfg, {"type": "policy"}))
+        draft.append("custom_hooks", with_origins(hook, cfg, _OLD_NAMES))
     else:
         draft.check_runner()
-        made = [with_origins(entry, cfg) for entry in translate_policy(draft, cfg, field)]
+        made = [with_origins(entry, cfg, _OLD_NAMES) for entry in translate_policy(draft, cfg, field)]
     draft.write("param_scheduler", [*draft.translated.get("param_scheduler", []), *made])
 
 
@@ -78,11 +79,11 @@ def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
     """Returns the name of the built-in policy in a config section, or None for a user-defined policy.
 
     Raises:
-        ConfigError: The policy is missing, or its name looks like a misspelled built-in policy.
+        ConfigError: The policy is missing or not a string, or its name looks like a misspelled built-in policy.
     """
     given = cfg.get("policy")
     if not isinstance(given, str):
-        raise ConfigError(f'{key} has no "policy"', key=f"{key}.policy")
+        raise ConfigError(f'"policy" in {key} must be a string', key=f"{key}.policy", found=given)
     known, near = known_policy(given), nearest(given, KNOWN_POLICIES)
     if known is None and near is not None:
         raise ConfigError(f'unknown policy "{given}"', key=f"{key}.policy", found=given, suggestion=near)
