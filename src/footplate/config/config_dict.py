@@ -346,5 +346,5 @@ def _convert_dicts(value: Any) -> Any:
     if isinstance(value, dict):
         return ConfigDict(value)
     if type(value) in (list, tuple):
-        return type(value)([item if type(item) in _LEAVES else _convert_dicts(item) for item in value])
+        return type(value)([_convert_dicts(item) for item in value])
     return value

@@ -147,9 +147,6 @@ class LazyObject:
     def __hash__(self) -> int:
         return hash(self._path)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (LazyObject, (self._path, self._origin))
-
     def __str__(self) -> str:
         return self._path.rpartition(".")[2]
 

@@ -80,8 +80,7 @@ def draw_featmap(
     best = np.argsort(-planes.mean((1, 2)), kind="stable")[:count]
     tiles = [_render_plane(planes[channel], overlaid_image, resize_shape, alpha) for channel in best]
     tiles += [np.full_like(tiles[0], 255)] * (rows * columns - count)
-    grid = np.stack(tiles).reshape(rows, columns, *tiles[0].shape)
-    return np.concatenate([np.concatenate(list(row), axis=1) for row in grid], axis=0)
+    return np.concatenate([np.concatenate(tiles[row * columns :][:columns], axis=1) for row in range(rows)])
 
 
 def heat_colors(values: NDArray[np.float64]) -> ImageArray:

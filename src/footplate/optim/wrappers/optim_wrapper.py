@@ -177,12 +177,10 @@ class OptimWrapper(Accumulation):
             )
         # Clip by norm before the guard, which does not check the gradients if the norm is finite. Clip by value after
         # the guard, because clipping would replace infinite values.
-        clipper = self._clipper
-        norm = self._clip_gradients() if clipper is not None and clipper.gives_norm else None
+        norm = self._clip_gradients(by_norm=True)
         if not self._allows_step(norm):
             return
-        if clipper is not None and not clipper.gives_norm:
-            self._clip_gradients()
+        self._clip_gradients(by_norm=False)
         try:
             self._step_optimizer(**kwargs)
         except TypeError as error:
@@ -330,9 +328,14 @@ class OptimWrapper(Accumulation):
                     self._named[name].requires_grad_(requires_grad)
                 self.optimizer.add_param_group({"params": [self._named[name] for name in names]})
 
-    def _clip_gradients(self) -> Tensor | None:
-        """Clips the gradients. Records and returns their norm before clipping, or returns None if it is unknown."""
-        norm = self._clipper(self._parameters()) if self._clipper is not None else None
+    def _clip_gradients(self, *, by_norm: bool) -> Tensor | None:
+        """Clips the gradients if the clipper works by norm, or else by value, as requested.
+
+        Records and returns their norm before clipping, or returns None if it is unknown.
+        """
+        if self._clipper is None or self._clipper.gives_norm != by_norm:
+            return None
+        norm = self._clipper(self._parameters())
         if norm is not None:
             MessageHub.get_current_instance().history("train/grad_norm").append(norm)
         return norm
