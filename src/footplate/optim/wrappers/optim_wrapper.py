@@ -20,9 +20,6 @@ from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.torch_compile import compile_arguments
 
-Context = AbstractContextManager[Any]
-NO_CONTEXT: Context = nullcontext()
-
 
 @OPTIM_WRAPPERS.register_module()
 class OptimWrapper(Accumulation):
@@ -212,7 +209,7 @@ class OptimWrapper(Accumulation):
             model: The model, including its wrapper for distributed training.
         """
         no_sync = None if self.should_sync() else getattr(model, "no_sync", None)  # a method of DistributedDataParallel
-        return NO_CONTEXT if no_sync is None else no_sync()
+        return nullcontext() if no_sync is None else no_sync()
 
     def guard(self, policy: str | None) -> None:
         """Sets the policy for non-finite gradients, unless the wrapper was created with `on_nonfinite`.
