@@ -118,7 +118,7 @@ SAFE = [
 ]
 REFUSED = (
     "the strided 1 x 1 convolution '1' cannot be trained on a CPU in channels-last format: its groups have fewer "
-    "than 16 channels"
+    "than 16 input channels"
 )
 
 

@@ -494,7 +494,10 @@ class WithStep(nn.Linear):
             r"'idx'[^\0]*With loss=\.\.\., a batch may contain only",
         ),
         ({"loss": None, "train_dataloader": [X[:8]]}, "the model 'Sequential' must return a loss"),
-        ({"training_step": lambda model, batch: None}, "To skip a batch, give training_step an argument `optimizer`"),
+        (
+            {"training_step": lambda model, batch: None},
+            "add the parameter `optimizer` to training_step",
+        ),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, "the loss function must return a loss"),
         ({"loss": None, "model": WithStep(4, 2)}, r"lambda model, batch: model\.training_step\(batch, 0\)"),
         (

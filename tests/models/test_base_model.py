@@ -89,7 +89,7 @@ def test_losses_are_summed_and_all_values_are_logged(
     ("losses", "message"),
     [
         ({"acc": torch.tensor(1.0)}, "none of the values returned by the model has 'loss' in its name"),
-        ({"loss": ["a"]}, "must be a tensor or a non-empty list of tensors"),
+        ({"loss": ["a"]}, "must return a tensor or a non-empty list of tensors"),
         (torch.tensor(1.0), "must return a dict of losses"),
     ],
 )

@@ -216,14 +216,14 @@ class DataPosition:
         changes = [
             f"{_NAMES.get(key, key.replace('_', ' '))} {here[key]} instead of {saved[key]}"
             for key in here
-            if saved[key] != here[key]
+            if saved[key] != here[key] and None not in (saved[key], here[key])
         ]
         _logger.warning(
             "Resumed after batch %d of epoch %d with different settings (%s). The run is no longer bit-identical to "
             "an uninterrupted run.",
             batch,
             epoch + 1,
-            ", ".join(changes),
+            ", ".join(changes) or "a different kind of data loader",
         )
         return batch
 

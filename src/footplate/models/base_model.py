@@ -222,4 +222,4 @@ def _scalar(name: object, value: Tensor | Sequence[Tensor]) -> Tensor:
     if isinstance(value, (list, tuple)) and value and all(isinstance(part, Tensor) for part in value):
         means: list[Tensor] = [part.mean() for part in value]
         return reduce(Tensor.add, means)  # sum() would launch one more kernel to add zero
-    raise ArgumentError(f"the value '{name}' of the model must be a tensor or a non-empty list of tensors", found=value)
+    raise ArgumentError(f"the model must return a tensor or a non-empty list of tensors for '{name}'", found=value)

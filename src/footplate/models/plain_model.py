@@ -318,8 +318,8 @@ class PlainModel(ModelWrapper, BaseModel):
         notes = [self._advice] if source.startswith("the model") else []
         if output is None and source == "training_step":
             notes = [
-                "To skip a batch, give training_step an argument `optimizer`, and call optimizer.update_params(loss) "
-                "only for other batches."
+                "To skip batches, add the parameter `optimizer` to training_step, and call "
+                "optimizer.update_params(loss) only for the batches to train on."
             ]
         if hasattr(output, "loss"):  # it is None if the model needs labels to compute a loss
             notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]

@@ -37,7 +37,7 @@ def trained(work_dir: Path, count: int = 3, **arguments: Any) -> nn.Linear:
         training_step=step,
         max_iters=10,
         optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}, "accumulative_counts": count},
-        default_hooks={"checkpoint": {"by_epoch": False, "interval": 1}},
+        default_hooks={"checkpoint": {"by_epoch": False, "interval": 1, "max_keep_ckpts": -1}},
         **arguments,
     ).train()
     return layer

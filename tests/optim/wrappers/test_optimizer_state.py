@@ -96,7 +96,7 @@ def test_state_of_other_parameters_is_refused() -> None:
     model = net()
     wrapper = build_optim_wrapper(model, SECTION)
     state = one_group_each(model).state_dict()
-    with pytest.raises(CheckpointError, match="has 5 parameters in 5 groups"):
+    with pytest.raises(CheckpointError, match=r"differ from the saved ones, \[1, 1, 1, 1, 1\]"):
         wrapper.load_state_dict({**state, "param_groups": state["param_groups"][:-1]})
 
 

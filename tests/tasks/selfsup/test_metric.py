@@ -94,7 +94,7 @@ def test_pixels_may_be_probed_instead() -> None:
         ([sample([1.0], 0, "train")], "no image has part='test'"),
         (
             [SelfSupDataSample(metainfo={"img_path": "b.png", "part": "test"})],
-            "'gt_label', and 'train' or 'test' as 'part', for 'b.png'",
+            "the sample of 'b.png' needs a 'gt_label', and its 'part' must be 'train' or 'test'",
         ),
     ],
 )

@@ -117,8 +117,8 @@ def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> list[lis
             names = iter(candidates)
             return [list(itertools.islice(names, size)) for size in sizes]
     raise CheckpointError(
-        f"the saved optimizer state has {pluralize(sum(sizes), 'parameter')} in {pluralize(len(sizes), 'group')}, "
-        f"but the optimizer has {len(layout.parameters)} in {len(layout.groups)}"
+        f"the numbers of parameters in the optimizer's groups, {[*map(len, layout.groups)]}, differ from the saved "
+        f"ones, {sizes}"
     )
 
 

@@ -118,10 +118,11 @@ class CocoDataset(BaseDataset):
             )
         ]
         if not records:
-            count = pluralize(len(self.data_list), "image")
+            count = len(self.data_list)
+            reason = f"filter_cfg removes all images ({count})" if count else "the file contains no images"
             raise DataError(
-                f"the dataset is empty: '{self.ann_file}' has {count}, none of which passes filter_cfg",
-                key="filter_cfg" if len(self.data_list) else "ann_file",
+                f"the dataset '{self.ann_file}' is empty: {reason}",
+                key="filter_cfg" if count else "ann_file",
             )
         return records
 

@@ -162,7 +162,7 @@ def count_areas(
     """
     if predicted.shape != truth.shape:
         raise DataError(
-            f"the ground truth of '{where}' has the shape {truth.shape}, but the prediction {predicted.shape}"
+            f"the ground truth of '{where}' has shape {truth.shape}, but the prediction has shape {predicted.shape}"
         )
     counted = truth != ignore_index
     predicted, truth = predicted[counted].astype(np.int64), truth[counted].astype(np.int64)

@@ -85,8 +85,8 @@ class _Probe(BaseMetric[Seen]):
         for position, sample in enumerate(data_samples):
             if "gt_label" not in sample or sample.get("part") not in ("train", "test"):
                 raise DataError(
-                    f"the probe needs 'gt_label', and 'train' or 'test' as 'part', for {image_name(sample)}",
-                    found=sorted(sample),
+                    f"the sample of {image_name(sample)} needs a 'gt_label', and its 'part' must be 'train' or 'test'",
+                    found={key: sample.get(key) for key in ("gt_label", "part")},
                     notes=["Set the part in the pipeline: PackSelfSupInputs(part='train') or part='test'."],
                 )
             values = sample["features"] if self.of == "features" else data_batch["inputs"][0][position]
