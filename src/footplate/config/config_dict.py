@@ -230,8 +230,7 @@ class ConfigDict(TracedDict):
 
     def to_dict(self) -> dict[Any, Any]:
         """Returns a copy as plain dicts. Lazily imported names become dotted strings."""
-        plain: dict[Any, Any] = to_plain(self)
-        return plain
+        return to_plain(self)  # type: ignore[no-any-return]
 
     def _write(self, key: Any, value: object, place: Origin | None) -> None:
         super()._write(key, _convert_dicts(value), place)

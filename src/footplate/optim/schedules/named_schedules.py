@@ -116,9 +116,7 @@ def build_param_schedulers(
     return built
 
 
-def _build_list(
-    cfg: Any, optimizer: HasParamGroups, lengths: _Lengths, key: str, *, counts_epochs: bool
-) -> Schedules:
+def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: _Lengths, key: str, *, counts_epochs: bool) -> Schedules:
     """Builds the schedules of one optimizer. Warns about schedules that do not match the run."""
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
     entries = cfg if is_list else [cfg]

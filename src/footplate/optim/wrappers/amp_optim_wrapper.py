@@ -118,5 +118,4 @@ def _dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
         return torch.bfloat16 if device == "cpu" else torch.float16
     if isinstance(name, torch.dtype):
         return name
-    dtype: torch.dtype = getattr(torch, check_choice("dtype", name, ("float16", "bfloat16")))
-    return dtype
+    return getattr(torch, check_choice("dtype", name, ("float16", "bfloat16")))  # type: ignore[no-any-return]

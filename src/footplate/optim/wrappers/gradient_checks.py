@@ -56,8 +56,7 @@ class GradientClipper:
             raise ArgumentError("clip_grad does not support sparse gradients", key="optim_wrapper.clip_grad")
         if any(map(is_dtensor, gradients)):
             return self._clip_sharded(gradients)
-        norm: Tensor | None = self._function(params, **self._settings)
-        return norm
+        return self._function(params, **self._settings)  # type: ignore[no-any-return]
 
     def _clip_sharded(self, gradients: list[Tensor]) -> Tensor | None:
         """Clips sharded gradients. They may be on different device meshes, which torch's functions do not support."""
@@ -184,10 +183,7 @@ class GradientGuard:
 
 
 def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
-    """Returns a scalar tensor that is positive if a gradient is non-finite on any rank.
-
-    On a CPU, may return `cpu_flag` itself, which must be 0 before the call.
-    """
+    """Returns a scalar tensor that is positive if a gradient is non-finite on any rank."""
     if {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1:
         device = gradients[0].device
         flag = torch.zeros((), device=device)
