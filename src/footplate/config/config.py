@@ -215,6 +215,9 @@ class Config:
             raise AttributeError(name)
         return getattr(self._cfg_dict, name)
 
+    def __setattr__(self, name: str, value: object) -> None:
+        self._cfg_dict[name] = value
+
     def __delattr__(self, name: str) -> None:
         delattr(self._cfg_dict, name)
 
@@ -223,8 +226,6 @@ class Config:
 
     def __setitem__(self, name: str, value: object) -> None:
         self._cfg_dict[name] = value
-
-    __setattr__ = __setitem__
 
     def __delitem__(self, name: str) -> None:
         del self._cfg_dict[name]

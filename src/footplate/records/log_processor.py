@@ -80,9 +80,10 @@ class LogProcessor:
                     check_count("window_size", window, most=CAPACITY)
                 if window == "epoch" and not self.by_epoch:
                     raise ArgumentError("window_size 'epoch' needs by_epoch=True", key="window_size", found=window)
-                names.append(rule.setdefault("log_name", rule["data_src"]))
-                if names[-1] in names[:-1]:
-                    raise ArgumentError(f"two rules in custom_cfg set '{names[-1]}'")
+                name = rule.setdefault("log_name", rule["data_src"])
+                if name in names:
+                    raise ArgumentError(f"two rules in custom_cfg set '{name}'")
+                names.append(name)
 
     def get_log_after_iter(self, runner: "Runner", batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
         """Returns the scalars, keyed by name, and the log line for an iteration that has just ended.
@@ -149,7 +150,7 @@ class LogProcessor:
         """Returns the current value, or the mean over the window, of each scalar in a phase that has new values."""
         tag: dict[str, Any] = {}
         histories = _histories(runner.message_hub, mode)
-        metrics = {} if mode == "train" else getattr(getattr(runner, f"{mode}_loop", None), "metrics", {})
+        metrics = getattr(getattr(runner, f"{mode}_loop", None), "metrics", {})
         for name, history in histories.items():
             if not times and name in _TIMES:
                 continue

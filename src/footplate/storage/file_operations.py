@@ -73,9 +73,8 @@ def _remote(path: Path) -> Iterator[tuple[Any, str]]:
     Raises:
         OSError: See `_network_errors`.
     """
-    system, inner = file_system(path)
     with _network_errors():
-        yield system, inner
+        yield file_system(path)
 
 
 @contextlib.contextmanager
