@@ -151,7 +151,7 @@ class Predictor:
     def draw(self, image: _Image, prediction: Any, *, score: float = DEFAULT_SCORE) -> Pixels:
         """Draws a prediction on an image and returns the result as a uint8 RGB array of shape ``(H', W', 3)``.
 
-        Returns the image without the prediction if the prediction cannot be drawn.
+        Returns the image without the prediction if the visualizer does not support this type of prediction.
 
         Args:
             image: The path of an image, a Pillow image, or an array, as for `__call__`.

@@ -67,12 +67,12 @@ class TrainedModel:
 
     @property
     def has_data(self) -> bool:
-        """Whether the config has test or validation data. Configs of runs started with the Python API have neither."""
+        """Whether the config has test or validation data. Configs of runs built from Python objects have neither."""
         return any(self.cfg.get(f"{mode}_dataloader") is not None for mode in ("test", "val"))
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The classes and colors in the checkpoint or, by default, in the config's evaluation data."""
+        """The classes and colors in the checkpoint or, if it contains none, in the config's evaluation data."""
         meta = self.meta
         saved = meta.get("dataset_meta")
         if not isinstance(saved, Mapping):
@@ -122,13 +122,15 @@ class TrainedModel:
 def open_trained(
     checkpoint: "str | os.PathLike[str]", config: "Config | str | os.PathLike[str] | None" = None
 ) -> TrainedModel:
-    """Opens a checkpoint with its config. No code from the checkpoint is executed; its config is read as data.
+    """Opens a checkpoint with its config.
 
-    If `config` is None and the checkpoint contains no config, the result has an empty config.
+    No code from the checkpoint is executed unless it is trusted (see `footplate.checkpoint.trusting`), and its config
+    is read as data. If `config` is None and the checkpoint contains no config, the result has an empty config.
 
     Args:
         checkpoint: The path or address of the checkpoint; see `load_checkpoint`.
-        config: The config, its path or the name of a recipe. By default, the config in the checkpoint is used.
+        config: The config, its path or the name of a recipe. A Python file is executed. By default, the config in the
+            checkpoint is used.
 
     Raises:
         ConfigError: The config cannot be read.

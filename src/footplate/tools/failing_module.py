@@ -63,7 +63,8 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
         cfg: The config, in second-generation form.
 
     Returns:
-        The error, or None if no module or optimizer was running, or if its input did not cause the failure.
+        The error, or None if no module or optimizer was running, or for failures with another cause, such as running
+        out of memory.
     """
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     if not frames or isinstance(error, FootplateError) or is_out_of_memory(error):
