@@ -2,7 +2,6 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from footplate.checkpoint import (
     save_checkpoint,
     write_pointer,
 )
-
-State = Callable[[int], dict[str, Any]]
+from tests.checkpoint.conftest import State
 
 
 def _save(make_state: State, folder: Path, *names: str) -> list[str]:

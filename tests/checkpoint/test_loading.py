@@ -18,8 +18,7 @@ from footplate.checkpoint import (
     trusting,
 )
 from footplate.errors import CheckpointDamagedError, CheckpointError
-
-State = Callable[[int], dict[str, Any]]
+from tests.checkpoint.conftest import State
 
 _numbers = st.one_of(st.integers(-(2**80), 2**80), st.floats(), st.booleans(), st.none())
 _tensors = st.builds(

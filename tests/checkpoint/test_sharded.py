@@ -32,7 +32,10 @@ from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointEr
 from footplate.tools.checkpoint_contents import read_contents
 from footplate.tools.checkpoint_conversion import consolidate, shard
 from tests.checkpoint.sharded_examples import change, example, save, shard_state
-from tests.distributed.conftest import on_ranks  # noqa: F401 - a fixture
+from tests.distributed.conftest import (
+    OnRanks,
+    on_ranks,  # noqa: F401 - a fixture
+)
 
 
 def same(found: Any, expected: Any) -> bool:
@@ -295,7 +298,7 @@ def held(folder: str, damage: bool) -> Any:
     return get_rank(), local_tensor(weight).tolist(), found["meta"]["iter"], damage
 
 
-def test_each_process_reads_its_own_shards(tmp_path: Path, on_ranks: Callable[..., list[Any]]) -> None:  # noqa: F811
+def test_each_process_reads_its_own_shards(tmp_path: Path, on_ranks: OnRanks) -> None:  # noqa: F811
     folder = save(tmp_path / "iter_8.sharded", count=3)
     rows = example()["state_dict"]["weight"]
     for rank, found in enumerate(on_ranks(2, held, str(folder), False)):
@@ -304,7 +307,7 @@ def test_each_process_reads_its_own_shards(tmp_path: Path, on_ranks: Callable[..
 
 def test_damage_found_by_one_process_is_reported_to_all(
     tmp_path: Path,
-    on_ranks: Callable[..., list[Any]],  # noqa: F811
+    on_ranks: OnRanks,  # noqa: F811
 ) -> None:
     folder = save(tmp_path / "iter_8.sharded", count=3)
     path = next(folder.glob("rank_1-*.pth"))

@@ -7,6 +7,8 @@ import pytest
 from footplate.cli.main import main
 from tests.support import TINY
 
+Command = Callable[..., tuple[int, str, str]]
+
 
 def _end_of_process() -> None:
     logger = logging.getLogger("footplate")
@@ -25,7 +27,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def footplate(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def footplate(capsys: pytest.CaptureFixture[str]) -> Command:
     """Returns a function that runs a command and returns its exit code, stdout and stderr."""
 
     def call(*arguments: object) -> tuple[int, str, str]:

@@ -1,7 +1,6 @@
 """Tests `footplate check`: the summary of a run, and configs with one mistake each."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +10,8 @@ from footplate.cli import trial_runs as command
 from footplate.cli.main import build_parser
 from footplate.config import Config
 from footplate.errors import ArgumentError
+from tests.cli.conftest import Command
 from tests.support import TINY
-
-Command = Callable[..., tuple[int, str, str]]
 
 _LINEAR = 'dict(type="LinearLR", start_factor=0.5, end=4, by_epoch=False)'
 _LR = "        lr=0.1"

@@ -1,13 +1,11 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.cli.conftest import Command
 from tests.inference.models import recipe, save_pictures, save_untrained
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -6,6 +5,7 @@ import pytest
 from footplate import Config
 from footplate.cli.main import main
 from footplate.openmmlab.first_generation.translation import translate
+from tests.cli.conftest import Command
 
 OLD = """\
 _base_ = 'base.py'
@@ -66,7 +66,7 @@ BAD: dict[str, bytes] = {
     ],
 )
 def test_mistakes_are_reported_in_a_few_lines(
-    old: Path, footplate: Callable[..., tuple[int, str, str]], arguments: list[str], messages: list[str]
+    old: Path, footplate: Command, arguments: list[str], messages: list[str]
 ) -> None:
     for name, content in BAD.items():
         Path(name).write_bytes(content)

@@ -1,5 +1,4 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.cli.conftest import Command
 from tests.inference.models import recipe, save_pictures, save_untrained
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")

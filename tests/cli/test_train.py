@@ -5,7 +5,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +16,8 @@ from footplate import Config
 from footplate.checkpoint import saver
 from footplate.cli.train import print_resume_command, resume_command
 from footplate.errors import CheckpointError
+from tests.cli.conftest import Command
 from tests.support import TINY
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 def tree(folder: Path) -> dict[str, tuple[bytes, int]]:

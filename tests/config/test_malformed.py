@@ -1,6 +1,5 @@
 """Invalid configs and overrides: each raises an error of at most five lines that contains the file and the line."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,7 @@ import pytest
 from footplate.config import Config
 from footplate.engine.run_config import check_top_level_keys
 from footplate.errors import ConfigError, ConfigKeyError
-
-Write = Callable[[Mapping[str, str]], Path]
+from tests.config.conftest import Write
 
 # The text of main.py, the line in the error (0: unknown), and a part of the message.
 SCRIPTS = [

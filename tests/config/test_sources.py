@@ -1,6 +1,5 @@
 import os
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin
+from tests.config.conftest import Write
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ FILES = {
 
 
 @pytest.fixture
-def package(write: Callable[[Mapping[str, str]], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+def package(write: Write, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = write(FILES).parent.parent
     (folder / "fp_pkg-1.0.dist-info").rename(folder / "fp_distribution-1.0.dist-info")
     monkeypatch.syspath_prepend(str(folder))
@@ -153,8 +153,6 @@ def test_missing_base_suggests_the_recipe_of_its_name(
     if near is not None and near.startswith("footplate"):
         assert Config.fromfile(near).model.type.startswith("Small")
 
-
-Write = Callable[[Mapping[str, str]], Path]
 
 BASE = "a = dict(b=1, l=[dict(x=5)])\ns = 'text'\n"
 
