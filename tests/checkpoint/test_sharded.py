@@ -1,5 +1,4 @@
 import errno
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -98,18 +97,6 @@ def test_failed_save_keeps_the_previous_checkpoint(folder: Path, monkeypatch: py
     assert same(load_checkpoint(folder), example())
     save(folder)
     assert len(list(folder.iterdir())) == 4
-
-
-def test_full_disk_is_named_and_keeps_the_previous_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    before = bytes_in(folder)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(CheckpointError, match=r"cannot save '.*iter_8\.sharded': No space left on device"):
-            save(folder)
-    assert bytes_in(folder) == before
 
 
 def test_latest_complete_checkpoint_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ import torch
 from footplate.checkpoint import load_checkpoint, save_checkpoint, verify
 from footplate.cli import checkpoint
 from footplate.errors import ArgumentError
+from footplate.messages import format_bytes
 
 
 def run(*words: str) -> int:
@@ -30,8 +31,8 @@ def files(tmp_path: Path) -> list[str]:
 def test_show_prints_the_contents(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("show", files[0]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{files[0]}: ")
-    assert lines[0].endswith(f"sha256 {verify(files[0]).sha256} (not verified)")
+    size = format_bytes(os.path.getsize(files[0]))
+    assert lines[0] == f"{files[0]}: {size}, sha256 {verify(files[0]).sha256} (not verified)"
     assert lines[1:6] == [
         "  epoch 1, iter 1",
         "  meta        epoch, iter",

@@ -54,7 +54,6 @@ BAD: dict[str, bytes] = {
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
-        (["odl.py"], ["no config file or recipe 'odl.py'", "did you mean 'old.py'?"]),
         (["mixed.py"], ["keys of both generations", "at mixed.py:2", "lr_config"]),
         (["second.py"], ["has no first-generation keys"]),
         (["typo.py"], ['unknown policy "setp"', "at typo.py:2, key lr_config.policy", "did you mean 'step'?"]),

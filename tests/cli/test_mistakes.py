@@ -12,8 +12,6 @@ from tests.support import TINY
     ("arguments", "says", "near"),
     [
         (["--set", "train_cfg.max_iter=3"], "train_cfg.max_iter", "train_cfg.max_iters"),
-        (["--set", "optim_wraper.optimizer.lr=3"], "optim_wraper", "optim_wrapper"),
-        (["--set", "train_cfg.max_iters"], "train_cfg.max_iters", None),
         (["--set", "=3"], "=3", None),
         (["--set", "model.type.name=3"], "model.type", None),
     ],

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from tests.cli.conftest import Command
@@ -52,14 +51,11 @@ def test_pictures_lines_and_label_maps_are_written(footplate: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["bad.png"], "the image 'bad.png' cannot be read: its format is unknown"),
         (["none"], "the folder 'none' contains no images or videos"),
         (["images", "--score", "2"], "argument --score: must be a number from 0 to 1, not 2"),
-        (["images", "--config", "no-recipe"], "there is no config file or recipe 'no-recipe'"),
     ],
 )
 def test_wrong_input_is_one_error(footplate: Command, arguments: list[str], message: str) -> None:
-    Path("bad.png").write_text("no picture")
     Path("none").mkdir(exist_ok=True)
     code, said, errors = footplate("predict", "model.pth", *arguments, "--out", "c")
     assert (code, said) == (2, "")
@@ -83,10 +79,3 @@ def test_pictures_of_a_batch_are_predicted_despite_a_damaged_one(footplate: Comm
     _, said, _ = footplate("predict", "model.pth", "mixed", "--out", "d", "--device", "cpu", "--no-pictures", "--json")
     failures = json.loads(said)["failures"]
     assert [each["input"] for each in failures] == ["mixed/001.png", "mixed/003.png"]
-
-
-def test_checkpoint_without_config_is_an_error(footplate: Command) -> None:
-    torch.save(torch.load("model.pth", weights_only=True)["state_dict"], "bare.pth")
-    code, _, errors = footplate("predict", "bare.pth", "images")
-    assert (code, errors.splitlines()[0]) == (2, "error: the checkpoint 'bare.pth' contains no config")
-    assert "--config FILE" in errors

@@ -194,13 +194,6 @@ def test_trust_in_one_checkpoint_is_logged(tiny: Path, trained: Path, footplate:
     assert f"Trusting checkpoint '{theirs}' (sha256 {sha256}): code in it may be executed." in log
 
 
-def test_resumed_run_reports_the_saved_learning_rate(tiny: Path, footplate: Command) -> None:
-    footplate("train", "tiny.py", "--work-dir", "work", "--set", "optim_wrapper.optimizer.lr=0.2")
-    (tiny.parent / "work/iter_8.pth").unlink()
-    said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
-    assert "Ignoring the new lr 0.1 and resuming with the saved 0.2." in said
-
-
 def test_override_missing_at_resume_is_reported(tiny: Path, footplate: Command) -> None:
     sets = ["--set", "train_cfg.max_iters=6", "optim_wrapper.optimizer.lr=0.2"]
     footplate("train", "tiny.py", "--work-dir", "work", *sets)

@@ -28,13 +28,6 @@ def test_invalid_config_files_are_refused(tmp_path: Path, name: str, message: st
     assert message in str(caught.value)
 
 
-def test_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
-    (tmp_path / "faster_rcnn.py").write_text("")
-    with pytest.raises(ConfigError, match="there is no config file or recipe") as caught:
-        Config.fromfile(tmp_path / "faster_rccn.py")
-    assert caught.value.suggestion == str(tmp_path / "faster_rcnn.py")
-
-
 def test_text_is_utf8(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_bytes("\ufeffa = 'ü'\r\nb = 1\r\n".encode())
     assert Config.fromfile(tmp_path / "a.py").to_dict() == {"a": "ü", "b": 1}

@@ -7,18 +7,17 @@ from torch import nn
 from torch.distributed.tensor.debug import CommDebugMode
 
 from footplate.checkpoint.serializable import gather_full_state
-from footplate.distributed import compute_on_main, get_rank, get_world_size, wrap_model
+from footplate.distributed import get_rank, get_world_size, wrap_model
 from footplate.distributed.sharding import (
     distribute_like,
     full_tensor,
     is_dtensor,
     is_sharded,
     local_tensor,
-    reshard,
     tensor_norms,
 )
-from footplate.errors import ArgumentError, CheckpointError
-from footplate.models import BaseModel, ExponentialMovingAverage
+from footplate.errors import ArgumentError
+from footplate.models import BaseModel
 from footplate.optim import AmpOptimWrapper, build_optim_wrapper
 from tests.distributed.conftest import OnRanks, for_each
 from tests.support import summation_tolerance
@@ -129,49 +128,6 @@ def test_overflow_on_one_rank_skips_step_on_all(on_ranks: OnRanks) -> None:
     assert on_ranks(2, overflow) == [[[4.0, True], [4.0, False]]] * 2
 
 
-def averaged() -> None:
-    model, plain = sharded(), Net()
-    mine, theirs = ExponentialMovingAverage(model, momentum=0.25), ExponentialMovingAverage(plain, momentum=0.25)
-    for step in range(3):
-        for one in (model, plain):
-            with torch.no_grad():
-                one(torch.ones(1, 3, dtype=torch.float64))  # leaves full parameters in the root module
-        with torch.no_grad():
-            for each in (*reshard(model).parameters(), *plain.parameters()):
-                local_tensor(each).mul_(1.5 - step)
-        for average, one in ((mine, model), (theirs, plain)):
-            average.update_parameters(one)
-    model(torch.ones(1, 3, dtype=torch.float64))
-    for average, one in ((mine, model), (theirs, plain)):
-        average.swap_with(one)
-    found, expected = mine.state_dict(), theirs.state_dict()
-    assert list(found) == list(expected)
-    for pairs in (
-        zip(found.values(), expected.values(), strict=True),
-        zip(reshard(model).parameters(), plain.parameters(), strict=True),
-    ):
-        assert all(torch.equal(full_tensor(each.detach()), other.detach()) for each, other in pairs)
-    mine.load_state_dict(Net().state_dict(prefix="module.") | {"steps": torch.tensor(2)})
-    assert torch.equal(full_tensor(mine.state_dict()["module.first.weight"]), Net().first.weight.detach())
-
-
-def test_ema_of_sharded_model(on_ranks: OnRanks) -> None:
-    assert on_ranks(2, averaged) == [None, None]
-
-
-def asked() -> list[str]:
-    def fail() -> str:
-        raise CheckpointError("it cannot be read", notes=["ask again"])
-
-    with pytest.raises(CheckpointError) as caught:
-        compute_on_main(fail)
-    return [compute_on_main(lambda: f"computed by {get_rank()}"), caught.value.message, *caught.value.notes]
-
-
-def test_compute_on_main(on_ranks: OnRanks) -> None:
-    assert on_ranks(2, asked) == [["computed by 0", "it cannot be read", "ask again"]] * 2
-
-
 class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -241,26 +197,6 @@ def test_reshard_after_forward(on_ranks: OnRanks) -> None:
         [3, 3, 8],  # 2: each pair of ranks keeps the full weights
     ]
     assert on_ranks(4, for_each, gathers, [(None,), (False,), (2,)]) == [expected] * 4
-
-
-def grouped(cfg: dict[str, Any] | None) -> list[Any]:
-    """Returns learning rates, weight decays and sizes of the layer-wise parameter groups."""
-    model = wrap_model(Stack(), cfg) if cfg else Stack()
-    section = {
-        "optimizer": {"type": "AdamW", "lr": 0.1, "weight_decay": 0.5},
-        "paramwise_cfg": {
-            "bias_decay_mult": 0.0,
-            "custom_keys": {"blocks.0": {"lr_mult": 0.1}, "head": {"lr_mult": 2.0}},
-        },
-    }
-    groups = build_optim_wrapper(model, section).param_groups
-    return [(each["lr"], each["weight_decay"], [tuple(p.shape) for p in each["params"]]) for each in groups]
-
-
-def test_layer_wise_parameter_groups_match_unsharded_model(on_ranks: OnRanks) -> None:
-    expected = grouped(None)
-    assert [group[0] for group in expected] == pytest.approx([0.01, 0.1, 0.1, 0.2])
-    assert on_ranks(2, grouped, {"type": "FullyShard", "shard": {"classes": ["Block"]}}) == [expected] * 2
 
 
 class Pictures(BaseModel):

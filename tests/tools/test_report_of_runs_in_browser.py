@@ -1,7 +1,6 @@
 """The page of several runs and of a sweep in a real browser; skipped where Debian's Chromium is not installed."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
