@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from footplate.config import Config
 from footplate.errors import BuildError, Origin, UnknownNameError
 from footplate.tools.key_equivalents import original_key, restore_key
@@ -32,6 +34,25 @@ def test_key_of_a_writer_is_that_of_the_logger(tmp_path: Path) -> None:
     error = BuildError("missing", key="visualizer.vis_backends[1]", origin=Origin(str(path), 1))
     restore_key(error, Config.fromfile(path))
     assert error.key == "log_config.hooks[2]"
+
+
+@pytest.mark.parametrize(
+    ("key", "line", "restored"),
+    [
+        ("train_dataloader.dataset.classes", 1, "data.train.classes"),
+        ("train_dataloader.dataset.dataset.pipeline[0].type", 1, "data.train.pipeline[0].type"),
+        ("train_dataloader.batch_size", None, "data.samples_per_gpu"),
+    ],
+)
+def test_key_of_a_translated_section_is_that_of_the_first_generation_config(
+    tmp_path: Path, key: str, line: int | None, restored: str
+) -> None:
+    path = tmp_path / "run.py"
+    pipeline = "classes=('a', 'b'), pipeline=[dict(type='Load')]"
+    path.write_text(f"data = dict(samples_per_gpu=2, train=dict({pipeline}), val=dict({pipeline}))\n")
+    error = BuildError("wrong", key=key, origin=line and Origin(str(path), line))
+    restore_key(error, Config.fromfile(path))
+    assert error.key == restored
 
 
 def test_changes_of_a_translated_config_have_the_keys_that_the_user_wrote() -> None:

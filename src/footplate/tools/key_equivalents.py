@@ -1,5 +1,6 @@
 """Finds the keys that a config accepts, and translates keys between the two config generations."""
 
+import re
 from collections.abc import Collection, Sequence
 
 from footplate.config import Config, ConfigDict
@@ -43,7 +44,7 @@ def original_key(cfg: Config, path: str) -> str:
     if not is_first_generation(cfg):
         return path
     renamed = {new: old for old, new in RENAMED.items()} | {"randomness": "seed"}
-    return equivalent_key(cfg, path) or renamed.get(path, path)
+    return re.sub(r"\.(\d+)\b", r"[\1]", equivalent_key(cfg, path) or renamed.get(path, path))
 
 
 def config_with_key(cfg: Config, path: str) -> Config:
@@ -86,11 +87,11 @@ def restore_key(error: Exception, cfg: Config | None) -> None:
 
     The error's key may come from a translated config, or may be relative to a section that a code base's constructor
     builds. `cfg` is the config before translation. The user's key is the key in `cfg` that has the same last part and
-    the same location. If there is no such key or more than one, the error is not changed.
+    the same location. If there is no such key or more than one, it is the equivalent first-generation key, if any.
     """
-    if not isinstance(error, FootplateError) or cfg is None or error.origin is None or not error.key:
+    if not isinstance(error, FootplateError) or cfg is None or not error.key:
         return
-    if _has_key(cfg, error.key) and origin_at(cfg._cfg_dict, error.key) == error.origin:
+    if _has_key(cfg, error.key) and error.origin in (None, origin_at(cfg._cfg_dict, error.key)):
         return
     logger = logger_of_writer(cfg._cfg_dict, error.key)
     if logger is not None:
@@ -98,12 +99,12 @@ def restore_key(error: Exception, cfg: Config | None) -> None:
         return
     try:
         last = join_path(split_path(error.key)[-1:])
-    except ConfigError:  # not a key path
+        equivalent = original_key(cfg, error.key)
+    except ConfigError:  # not a key path, or the config mixes both generations
         return
-    paths = paths_ending(cfg._cfg_dict, last)
+    paths = paths_ending(cfg._cfg_dict, last) if error.origin else []
     matches = [path for path in paths if origin_of(*find_value(cfg._cfg_dict, path)[:2]) == error.origin]
-    if len(matches) == 1:
-        error.key = matches[0]
+    error.key = matches[0] if len(matches) == 1 else equivalent
 
 
 def _is_accepted(cfg: Config, path: str) -> bool:
