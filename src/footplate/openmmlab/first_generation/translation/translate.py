@@ -185,7 +185,9 @@ def translate_for_run(cfg: Config) -> Config:
 def _with_sections(cfg: _Config, sections: ConfigDict) -> _Config:
     """Returns a copy of `cfg` with new sections. If `cfg` is a plain mapping, returns only the sections."""
     if isinstance(cfg, Config):
-        return Config(sections, cfg.text, cfg.filename, cfg.env_variables)  # type: ignore[return-value]
+        translated = Config(sections, cfg.text, cfg.filename, cfg.env_variables)
+        translated.__dict__["_untranslated"] = cfg
+        return translated  # type: ignore[return-value]
     return sections  # type: ignore[return-value]
 
 
