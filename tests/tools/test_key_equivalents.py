@@ -50,7 +50,7 @@ def test_key_of_a_translated_section_is_that_of_the_first_generation_config(
     path = tmp_path / "run.py"
     pipeline = "classes=('a', 'b'), pipeline=[dict(type='Load')]"
     path.write_text(f"data = dict(samples_per_gpu=2, train=dict({pipeline}), val=dict({pipeline}))\n")
-    error = BuildError("wrong", key=key, origin=line and Origin(str(path), line))
+    error = BuildError("wrong", key=key, origin=Origin(str(path), line) if line else None)
     restore_key(error, Config.fromfile(path))
     assert error.key == restored
 
