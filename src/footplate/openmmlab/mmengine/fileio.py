@@ -323,8 +323,8 @@ class FileClient:
     """Reads and writes files through a backend. This is the predecessor of `get_file_backend`.
 
     Args:
-        backend: The name of a backend. By default, the path prefix selects the backend.
-        prefix: The path prefix that selects the backend, such as "s3".
+        backend: The name of a backend, which takes precedence over `prefix`. With neither, uses the local backend.
+        prefix: A path prefix that selects the backend, such as "s3".
         options: Arguments for the backend.
     """
 
@@ -424,7 +424,7 @@ class JsonHandler(BaseFileHandler):
 
 
 class YamlHandler(BaseFileHandler):
-    """Reads and writes YAML. Does not support tags that construct objects."""
+    """Reads and writes YAML. By default, tags that construct objects raise an error."""
 
     @override
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:

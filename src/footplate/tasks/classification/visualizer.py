@@ -88,12 +88,14 @@ class ClsVisualizer(TaskVisualizer):
 
 @HOOKS.register_module()
 class ClsVisualizationHook(BaseVisualizationHook):
-    """Draws the confusion matrix, and predictions for every `interval`-th batch of a validation or test run.
+    """Draws predictions for every `interval`-th batch of a validation or test run.
+
+    Also draws the confusion matrix if the evaluator contains ConfusionMatrix.
 
     Args:
         draw: Whether to enable drawing.
-        only_wrong: Whether to draw only misclassified images.
-        settings: Additional arguments for `BaseVisualizationHook`.
+        only_wrong: Whether to draw only misclassified images. Images without ground truth are then not drawn.
+        settings: Additional arguments for `BaseVisualizationHook`, such as `interval` (50 by default).
 
     Raises:
         ArgumentError: `interval` or `max_samples` is not positive.

@@ -92,7 +92,7 @@ class Selection:
 
     Args:
         score_thr: The minimum score, 0 to 1.
-        nms_pre: The maximum number of predictions before non-maximum suppression.
+        nms_pre: The maximum number of predictions before non-maximum suppression, even if the latter is disabled.
         nms_iou_thr: The IoU threshold of the class-wise non-maximum suppression, 0 to 1; None disables it.
         max_per_img: The maximum number of predictions to keep.
 

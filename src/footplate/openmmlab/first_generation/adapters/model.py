@@ -25,7 +25,7 @@ class DataContainer:
         data: The value.
         stack: Whether to pad the tensors in a batch to the same size and stack them.
         padding_value: The padding value.
-        cpu_only: Whether to keep the values in a batch as a list on the CPU.
+        cpu_only: Whether to collate the values as a list even if `stack` is set.
         pad_dims: The number of trailing dimensions to pad; None disables padding.
     """
 

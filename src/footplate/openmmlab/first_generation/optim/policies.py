@@ -117,8 +117,9 @@ def cyclic(
     """Changes the value in `cyclic_times` cycles of equal length.
 
     Each cycle goes from the base value to a peak of `target_ratio[0]` times the base value, and then to
-    `target_ratio[1]` times the base value. The peak is reached after a fraction `step_ratio_up` of the cycle. After
-    each cycle, `gamma` scales the peak's distance from the base value.
+    `target_ratio[1]` times the base value. A single number is the peak's ratio, and the end's ratio is then this number
+    divided by 100,000. The peak is reached after a fraction `step_ratio_up` of the cycle. After each cycle, `gamma`
+    scales the peak's distance from the base value.
 
     Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017).
     """

@@ -59,7 +59,8 @@ class Draft:
 
     Attributes:
         original: The first-generation config, unchanged.
-        by_epoch: Whether the length of the run is given in epochs rather than iterations.
+        by_epoch: Whether the length of the run is given in epochs rather than iterations. If no length is set, False
+            only for an iteration-based runner.
         length: The number of epochs or iterations, or None if the config does not set it.
         remaining: The keys of `original` that no rule has taken yet.
         translated: The second-generation sections written so far.

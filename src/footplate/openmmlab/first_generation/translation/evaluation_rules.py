@@ -42,7 +42,7 @@ custom_hooks = [
 """,
 )
 def workflow(draft: Draft) -> None:
-    """Replaces validation phases with a hook that applies the training pipeline and computes losses.
+    """Replaces validation phases with a hook that computes losses on `data.val`, loaded with the training pipeline.
 
     Removes a workflow that only trains.
     """
@@ -84,7 +84,7 @@ default_hooks = dict(checkpoint=dict(save_best='mIoU'))
 """,
 )
 def evaluation(draft: Draft) -> None:
-    """Sets the training loop's validation interval, and passes other settings to the dataset's `evaluate`."""
+    """Sets when to validate and which checkpoint is best, and passes other settings to the dataset's `evaluate`."""
     cfg = draft.take("evaluation")
     if cfg is None:
         return
