@@ -221,11 +221,11 @@ class BaseStrategy:
 
 
 class SingleDeviceStrategy(BaseStrategy):
-    """Trains on one device."""
+    """Has no effect, because the launcher determines whether a run uses one device."""
 
 
 class DDPStrategy(SingleDeviceStrategy):
-    """Trains with DistributedDataParallel."""
+    """Has no effect, because the launcher determines whether a run uses DistributedDataParallel."""
 
 
 class FSDPStrategy(DDPStrategy):
@@ -241,7 +241,7 @@ class ColossalAIStrategy(BaseStrategy):
 
 
 class FlexibleRunner(Runner):
-    """A runner that accepts a strategy as an object, a config dict or a name."""
+    """A runner that accepts a strategy as an object, a config dict or a name; see `BaseStrategy`."""
 
     def __init__(self, model: Any, *, work_dir: str = "work_dirs", strategy: Any = None, **arguments: Any) -> None:
         if not isinstance(strategy, BaseStrategy):

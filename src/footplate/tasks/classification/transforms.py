@@ -45,6 +45,8 @@ class CenterCrop(BaseTransform):
 class RandomResizedCrop(BaseTransform):
     """Crops a random region of `img` and resizes it. Annotations are not changed.
 
+    If no random region fits within the image in 10 attempts, crops the center.
+
     Args:
         scale: The output width and height, or one number for both.
         crop_ratio_range: The minimum and maximum area of the crop, as fractions of the image area.

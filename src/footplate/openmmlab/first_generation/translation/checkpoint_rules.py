@@ -13,7 +13,7 @@ default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=8000, by_ep
 """,
 )
 def checkpoint_config(draft: Draft) -> None:
-    """Moves `checkpoint_config` into the default `checkpoint` hook."""
+    """Moves `checkpoint_config` into the default `checkpoint` hook. None disables regular checkpoints."""
     cfg = draft.take("checkpoint_config")
     if cfg is None:
         if not draft.translated.get("default_hooks", {}).get("checkpoint"):

@@ -84,7 +84,7 @@ default_hooks = dict(checkpoint=dict(save_best='mIoU'))
 """,
 )
 def evaluation(draft: Draft) -> None:
-    """Sets when to validate and which checkpoint is best, and passes other settings to the dataset's `evaluate`."""
+    """Translates the validation schedule and `save_best`, and passes other settings to the dataset's `evaluate`."""
     cfg = draft.take("evaluation")
     if cfg is None:
         return
