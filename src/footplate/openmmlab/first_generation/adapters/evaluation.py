@@ -263,18 +263,18 @@ class EvalHook(Hook):
         by_epoch: Whether `interval`, `start` and the milestones count epochs rather than iterations. If set in an
             iteration-based run, validation never runs.
         save_best: The metric that determines the best checkpoint, or "auto" for the first metric; None disables it.
-        rule: "greater" if higher is better, or "less"; by default, inferred from the metric's name.
+        rule: "greater" if higher is better, or "less"; by default, derived from the metric name.
         test_fn: A function that takes a model and a dataloader and returns the results. By default, the results come
             from the validation loop, or from `model(return_loss=False, **batch)` if a subclass overrides the
             evaluation.
         greater_keys: Substrings of metric names for which higher is better.
         less_keys: Substrings of metric names for which lower is better.
-        out_dir: The folder for the best checkpoint; by default, the work_dir.
+        out_dir: See CheckpointHook.
         file_client_args: Ignored; `out_dir` determines the storage.
         dynamic_intervals: `(milestone, interval)` pairs in ascending order. Each interval applies as soon as
             `milestone` epochs or iterations are complete.
-        gpu_collect: Whether to gather the results on the GPUs rather than on the CPU.
-        tmpdir: Ignored; results are gathered through the process group.
+        gpu_collect: Passed to `test_fn` in multi-process runs; otherwise ignored.
+        tmpdir: Passed to `test_fn` in multi-process runs; otherwise ignored.
         broadcast_bn_buffer: Ignored; validation always uses rank 0's buffers.
         eval_kwargs: Keyword arguments for the dataset's `evaluate`, used if `dataloader` is given.
 

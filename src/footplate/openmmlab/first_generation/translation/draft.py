@@ -55,7 +55,7 @@ class Draft:
 
     Args:
         original: The first-generation config.
-        device: The device type of the run, "cpu" or "cuda", or None if unknown.
+        device: The device type of the run, such as "cuda", or None if unknown.
 
     Attributes:
         original: The first-generation config, unchanged.

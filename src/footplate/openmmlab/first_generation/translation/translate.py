@@ -194,7 +194,7 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
 
     Args:
         cfg: The config, which is not modified.
-        device: The device type of the run, "cpu" or "cuda", or None if unknown.
+        device: The device type of the run, such as "cuda", or None if unknown.
 
     Raises:
         ConfigError: A key cannot be translated, or two keys contradict each other.
