@@ -90,7 +90,7 @@ class Predictor:
         self._scope = cfg.get("default_scope")
         with located(cfg), using_scope(self._scope):
             self._preprocessing: Preprocessing | ClipPreprocessing
-            self._preprocessing = ClipPreprocessing(cfg) if reads_clips(cfg) else Preprocessing(cfg)
+            self._preprocessing = ClipPreprocessing(cfg) if reads_clips(cfg) else Preprocessing(cfg, trained.metainfo)
             settings = cfg.get(f"{self._preprocessing.mode}_cfg") or {}
             flags = {name: bool(settings.get(name, False)) for name in ("fp16", "inference_mode")}
             self._loop = SimpleNamespace(**flags)  # the settings of the test loop that affect predictions

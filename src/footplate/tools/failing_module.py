@@ -19,7 +19,8 @@ from footplate.messages import first_line
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _CALL = nn.Module.__call__.__code__  # identifies the stack frames of module calls
-_DEVICE_ERRORS = ("cuda error", "cudnn", "cublas", "nccl")  # not caused by the running module
+# not caused by the running module
+_DEVICE_ERRORS = ("cuda error", "cudnn", "cublas", "nccl", "cuda enabled", "nvidia driver", "default process group")
 _INVALID_LABEL = re.compile(r"Target (-?\d+) is out of bounds|Class values must be")
 _OUT_OF_MEMORY = re.compile(  # messages of torch, cuBLAS, cuDNN, oneDNN and Python
     r"out of memory|cannot allocate memory|can't allocate memory|not enough memory: you tried to allocate|bad_alloc|"
