@@ -36,7 +36,8 @@ class BaseDetector(TaskModel):
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
 
     Raises:
-        ArgumentError: `test_cfg` is invalid.
+        ArgumentError: A value in `test_cfg` is out of range.
+        BuildError: `test_cfg` has an unknown key.
     """
 
     usual_preprocessor = "DetDataPreprocessor"

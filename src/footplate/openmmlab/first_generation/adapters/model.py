@@ -71,7 +71,7 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
         samples_per_gpu: Ignored, because each process has one device.
 
     Raises:
-        DataError: Tensors outside data containers differ in shape.
+        RuntimeError: Tensors outside data containers differ in shape.
     """
     first = samples[0]
     values = first.values() if isinstance(first, Mapping) else first if isinstance(first, (list, tuple)) else ()

@@ -182,7 +182,8 @@ def _one_cycle(
 def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: int = 0) -> float:
     """Decays the value along a half cosine after a quadratic warm-up.
 
-    The value is `low` in the last `num_last_epochs` epochs.
+    The value is `low` in the last `num_last_epochs` epochs. Raises an ArgumentError if `num_last_epochs` is set and the
+    epoch length is unknown.
 
     Source: YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """

@@ -68,7 +68,8 @@ class Draft:
         sources: Maps each key path written so far to its first-generation key.
 
     Raises:
-        ConfigError: The length of the run is invalid.
+        ConfigError: `runner` is not a dict, or sets both `max_epochs` and `max_iters`.
+        ArgumentError: The length of the run is not a positive integer.
     """
 
     def __init__(self, original: Mapping[str, Any], *, device: str | None = None) -> None:

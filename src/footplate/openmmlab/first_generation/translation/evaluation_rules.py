@@ -44,7 +44,7 @@ custom_hooks = [
 def workflow(draft: Draft) -> None:
     """Replaces validation phases with a hook that computes losses on `data.val`, loaded with the training pipeline.
 
-    Removes a workflow that only trains.
+    Removes a workflow that only trains. Raises a ConfigError if a validation phase has no `data.val`.
     """
     phases = [(mode, count) for mode, count in draft.take("workflow") or ()]
     if all(mode == "train" for mode, _ in phases):
