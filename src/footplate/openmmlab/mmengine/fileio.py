@@ -143,7 +143,7 @@ class _FileSystemBackend(BaseStorageBackend):
         suffix: str | tuple[str, ...] | None = None,
         recursive: bool = False,
     ) -> Iterator[str]:
-        """Returns the sorted paths of folders and files, relative to `dir_path`. Skips hidden files.
+        """Returns sorted paths relative to `dir_path`. Skips hidden files, but not hidden folders.
 
         Args:
             dir_path: The folder.
@@ -616,7 +616,7 @@ def scandir(
     recursive: bool = False,
     case_sensitive: bool = True,
 ) -> Iterator[str]:
-    """Returns the paths of the files in a folder, relative to the folder. Skips hidden files.
+    """Returns the paths of the files in a folder, relative to the folder. Skips hidden files, but not hidden folders.
 
     Args:
         dir_path: The folder.

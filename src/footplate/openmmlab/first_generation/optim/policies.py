@@ -208,7 +208,7 @@ def cooled_cosine(
 ) -> float:
     """Decays the value to `low` along a half cosine, and then keeps it at `cool_down_ratio * low`.
 
-    The second phase lasts `cool_down_time` epochs or iterations.
+    The second phase covers the last `cool_down_time - 1` epochs or iterations.
     """
     end = run.full - cool_down_time
     return low * cool_down_ratio if done > end else cosine_between(base, low, done / end)
