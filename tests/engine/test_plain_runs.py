@@ -118,6 +118,17 @@ def test_forms_of_a_loss_train_alike(tmp_path: Path, form: str) -> None:
     assert set(history[-1]) == {"epoch", "iter", "lr", "loss", *logged}
 
 
+def test_mask_that_forward_takes_is_an_input(tmp_path: Path) -> None:
+    class Masked(nn.Linear):
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(x * mask)
+
+    batches = [{"x": X[:8], "mask": torch.zeros(8, 1), "label": Y[:8]}]
+    made = runner(tmp_path, Masked(4, 2), train_dataloader=batches, loss=CROSS_ENTROPY)
+    assert made.train()[-1]["loss"] < 1
+    assert len(made.predict(iter([{"x": X[:8], "mask": torch.zeros(8, 1)}]))) == 1
+
+
 def test_a_training_step_is_only_called_in_training(tmp_path: Path) -> None:
     modes: list[bool] = []
 
@@ -504,7 +515,7 @@ class WithStep(nn.Linear):
             {"training_step": lambda model, batch: model(batch[0]).sum(), "val_dataloader": loader(), "loss": None},
             "validation cannot compute a loss, because training_step is only called in training",
         ),
-        ({"train_dataloader": [X[:8]]}, "or omit `loss`"),
+        ({"train_dataloader": [X[:8]]}, "Pass training_step=.*instead of `loss`"),
         (
             {"optim_wrapper": SGD(network().parameters(), lr=0.1)},
             "the optimizer does not contain any of the model's param",
