@@ -43,8 +43,8 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
         suffix: The suffix of the format, such as `.json`.
 
     Raises:
-        ConfigSyntaxError: The text is invalid, contains an unsupported YAML tag, contains a duplicate key,
-            or is not a mapping with string keys.
+        ConfigSyntaxError: The text is invalid, contains an unsupported YAML tag or a duplicate key, or is not a mapping
+            whose top-level keys are strings.
     """
     place = Origin(path, 0)
     try:

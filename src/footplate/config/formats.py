@@ -154,6 +154,6 @@ def _parts(value: "dict[Any, Any] | list[Any] | tuple[Any, ...]") -> tuple[str, 
 
 
 def is_identifier(key: str) -> bool:
-    """Checks whether a key can be used as a Python argument or variable name."""
+    """Checks whether a key is an ASCII name that can be used as a Python argument or variable."""
     # ASCII only: Python normalizes some other letters in identifiers, such as `ª` to `a`.
     return key.isascii() and key.isidentifier() and not keyword.iskeyword(key) and key != "__debug__"

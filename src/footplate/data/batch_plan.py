@@ -132,7 +132,7 @@ class BatchPlan:
         return self._states if self._begun_passes > epoch else self._sampler_states()
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]], epoch: int) -> None:
-        """Restores the states that custom samplers had at the start of the pass with index `epoch`."""
+        """Restores custom samplers' states at the start of pass `epoch`. If they do not match, only logs a warning."""
         if self._sampler_states() is None or len(states) != len(self.custom):
             _logger.warning(
                 "The sampler in the config differs from the one in the checkpoint. Ignoring the saved "

@@ -40,10 +40,10 @@ _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 class SampleLoader(DataLoader[Any]):
     """A DataLoader that can start at any batch of a pass, and whose batches do not depend on earlier reads.
 
-    A pass is one iteration over the loader, usually an epoch. The random state for each sample depends only on seed,
-    epoch and position in the global order; see `BatchReader`. Samples therefore do not depend on the number of workers
-    or on whether the run was resumed. Iteration does not change the global random generators. Each `for batch in
-    loader` iterates over the next epoch. To choose an epoch, call `batches` or the sampler's `set_epoch`.
+    A pass is one iteration over the loader, usually an epoch. By default, the random state for each sample depends only
+    on seed, epoch and position in the global order; see `BatchReader`. Samples therefore do not depend on the number of
+    workers or on whether the run was resumed, and iteration does not change the global random generators. Each `for
+    batch in loader` iterates over the next epoch. To choose an epoch, call `batches` or the sampler's `set_epoch`.
 
     Args:
         dataset: A map-style dataset.
@@ -154,7 +154,7 @@ class SampleLoader(DataLoader[Any]):
         self._reader = self._build_reader()
 
     def peek(self) -> Any:
-        """Reads the first batch in this process and returns it, or None if there are no batches."""
+        """Reads the first batch of the latest epoch in this process and returns it, or None if there are no batches."""
         key = next(self.plan.keys(Pass(self._epoch, 0, self.plan.limit)), None)
         with preserve_random_state():
             return None if key is None else self._deliver(self._reader.dataset[key], self.share)

@@ -92,7 +92,7 @@ class DataPosition:
     |---|---|
     | `SampleLoader` | by dividing the number of iterations by the length of the loader |
     | `SampleLoader` with custom samplers, or any other loader with a length | by counting passes as they are read |
-    | stream without a length | not tracked: a resumed run reads the stream again from the start |
+    | stream without a length | not tracked: a resumed run reads from the start and discards the earlier batches |
 
     Passes are counted because a pass may have fewer or more batches than the loader's length.
 

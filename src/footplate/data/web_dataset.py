@@ -126,7 +126,7 @@ class WebDataset(BaseDataset):
         data_root: The base folder or URL for relative paths.
         cache_dir: The folder for shard indexes and for copies of remote shards.
         ignore_index: The label of ignored pixels in label maps.
-        reduce_zero_label: Whether to ignore label 0 in label maps and subtract 1 from all other labels.
+        reduce_zero_label: Whether to ignore label 0 in label maps and shift the others; see `LoadAnnotations`.
         settings: Arguments for `BaseDataset`, such as `pipeline` and `metainfo`.
 
     Raises:

@@ -37,12 +37,12 @@ class BaseInit:
 
     Args:
         bias: The value that biases are set to.
-        bias_prob: If set, biases are initialized to the value whose sigmoid is this probability.
+        bias_prob: If set, biases are initialized to the value whose sigmoid is this probability, instead of `bias`.
         layer: The class names of the layers to initialize; names of direct base classes also match. If not set, only
             submodules in overrides are initialized.
 
     Raises:
-        ArgumentError: An argument has the wrong type.
+        ArgumentError: An argument has the wrong type or is out of range.
     """
 
     bias: float = 0
@@ -178,6 +178,8 @@ class VariancePreservingInit(BaseInit):
 class XavierInit(VariancePreservingInit):
     """Draws weights so that layers preserve the variance of activations and gradients (Xavier/Glorot).
 
+    One-dimensional weights are left unchanged. See `VariancePreservingInit` and `BaseInit` for the other arguments.
+
     Source: Glorot, Bengio, "Understanding the difficulty of training deep feedforward neural networks"
     (AISTATS 2010).
 
@@ -195,6 +197,8 @@ class XavierInit(VariancePreservingInit):
 @dataclass(eq=False)
 class KaimingInit(VariancePreservingInit):
     """Draws weights so that layers followed by a ReLU preserve the variance of activations or gradients (Kaiming/He).
+
+    One-dimensional weights are left unchanged. See `VariancePreservingInit` and `BaseInit` for the other arguments.
 
     Source: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers" (ICCV 2015).
 

@@ -68,8 +68,8 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
     bottom.
 
     Args:
-        mean: The values to subtract from the channels, after `bgr_to_rgb` or `rgb_to_bgr`: either one value per channel
-            or a single value for all channels.
+        mean: The values to subtract from the channels, after `bgr_to_rgb` or `rgb_to_bgr`: either three values,
+            one per channel, or a single value for all channels.
         std: The values to divide the channels by, in the same format as `mean`. If neither `mean` nor `std` is set,
             images are not normalized.
         pad_size_divisor: The height and width are padded to multiples of this number.

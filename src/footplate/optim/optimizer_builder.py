@@ -85,7 +85,7 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
         params: Parameters or parameter groups.
 
     Raises:
-        BuildError: An argument is unknown.
+        BuildError: `cfg` is not a dict with a `type`, or an argument is unknown.
         ArgumentError: A value has the wrong type or is out of range, such as a negative weight decay.
     """
     _check_names(optimizer_class(cfg), cfg)

@@ -277,7 +277,7 @@ class GuardedWriters:
         self._failures: Counter[str] = Counter()  # consecutive failures, by writer name
 
     def call_all(self, method: str, *args: Any, **kwargs: Any) -> None:
-        """Calls `method` on every writer."""
+        """Calls `method` on every writer, except for writers that are skipped after failures."""
         for name, writer in self._writers.items():
             if self._failures[name] >= _MAX_FAILURES and method != "close":
                 continue

@@ -65,7 +65,7 @@ class LogProcessor:
             For all other scalars, the latest value is logged.
 
     Raises:
-        ArgumentError: A rule in `custom_cfg` is malformed.
+        ArgumentError: An argument is invalid, or a rule in `custom_cfg` is malformed.
     """
 
     def __init__(

@@ -67,8 +67,8 @@ class MessageHub(Instances):
     """Stores the histories of scalars and the latest runtime info.
 
     Scalar keys start with the phase, as in `"train/loss"` and `"val/mIoU"`. Code that records a value in every
-    iteration should call `history(key)` once and append to the result. Checkpoints include all keys except keys
-    recorded with `resumed=False`.
+    iteration should call `history(key)` once and append to the result. Checkpoints omit keys recorded with
+    `resumed=False`, and runtime info that is not plain data.
 
     Args:
         name: The name of the hub. A run's hub is named after the experiment.

@@ -167,8 +167,8 @@ class Registry:
 
         Raises:
             UnknownNameError: The name is not registered. The message suggests the most similar name.
-            BuildError: Configs must not use the object that the dotted path refers to. The object is not called. Except
-                for `<package>.registry`, no module of an installed package is imported.
+            BuildError: Configs must not use the object that the dotted path refers to. The object is not called. Of
+                installed packages, at most `<package>.registry` and model packages such as timm are imported.
         """
         return self._get(key, trusted=False)
 

@@ -112,7 +112,7 @@ def atomic_file(path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
     synced after the rename. Missing folders are created.
 
     Raises:
-        OSError: Writing failed. The previous file is unchanged.
+        OSError: Writing failed. The previous file is unchanged, unless only the last step, syncing the folder, failed.
     """
     return local_files.atomic_local_file(local_path(path)) if is_local(path) else _atomic_remote_file(path)
 
@@ -151,7 +151,7 @@ def commit_bytes(path: Path, data: bytes) -> None:
     """Writes `data` to `path` atomically; see `atomic_file`.
 
     Raises:
-        OSError: Writing failed. The previous file is unchanged.
+        OSError: Writing failed.
     """
     with atomic_file(path) as sink:
         sink.write(data)
@@ -197,7 +197,7 @@ def commit_image(path: Path, image: "Image", **options: Any) -> None:
     `options` are passed to Pillow.
 
     Raises:
-        OSError: Writing failed. The previous file is unchanged.
+        OSError: Writing failed.
         ValueError: No image format has this suffix.
     """
     from PIL.Image import registered_extensions
@@ -264,7 +264,7 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
 
 
 def exists(path: Path) -> bool:
-    """Checks whether a file or folder exists at `path`."""
+    """Checks whether a file or folder exists at `path`. Raises an OSError if remote storage cannot be reached."""
     if is_local(path):
         return os.path.exists(local_path(path))
     with _remote(path) as (system, inner):
@@ -276,6 +276,7 @@ def list_dir(folder: Path) -> list[str]:
 
     Raises:
         FileNotFoundError: The folder does not exist.
+        OSError: The folder cannot be read.
     """
     if is_local(folder):
         return sorted(os.listdir(local_path(folder)))

@@ -109,9 +109,8 @@ def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
             names = [series.name for series in run.series]
             rules = best_metric_rules(run.config._cfg_dict)
             metrics = {name: find_metric(name, names) for name in best_metrics(run.config._cfg_dict)}
-            monitored = {
-                hook["monitor"]: hook.get("rule") for hook in run.config.get("custom_hooks", ()) if "monitor" in hook
-            }
+            hooks = [hook for hook in run.config.get("custom_hooks") or () if isinstance(hook, Mapping)]
+            monitored = {hook["monitor"]: hook["rule"] for hook in hooks if hook.get("monitor") and hook.get("rule")}
             return [*metrics.values()], monitored | {metrics[name]: rule for name, rule in rules.items()}
     return [], {}
 

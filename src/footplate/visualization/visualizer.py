@@ -47,8 +47,8 @@ def draw_featmap(
             mean. None draws a grid of the `topk` channels with the largest means.
         topk: The number of channels in the grid, or -1 for all.
         arrangement: The numbers of rows and columns in the grid.
-        resize_shape: The height and width of the result. Defaults to the size of `overlaid_image`, or of the feature
-            map if there is no image.
+        resize_shape: The height and width of the result, or of each channel in a grid. Defaults to the size of
+            `overlaid_image`, or of the feature map if there is no image.
         alpha: The weight of the feature map, between 0 and 1. At 1, `overlaid_image` is invisible.
 
     Returns:
@@ -279,7 +279,7 @@ class Visualizer(Drawing, Instances):
         out_file: str | None = None,
         step: int = 0,
     ) -> None:
-        """Draws a sample with `render`, and shows the image, saves it, or passes it to the writers.
+        """Draws a sample with `render`, optionally shows it, and saves it or passes it to the writers.
 
         Args:
             name: The name of the image.

@@ -127,8 +127,8 @@ class LoadAnnotations(BaseTransform):
         with_mask: Whether to load instance masks as `gt_masks` (bool, ``(N, H, W)``).
         with_seg: Whether to load the label map as `gt_seg_map` (uint8, ``(H, W)``). A `label_map` in the record maps
             old labels to new ones.
-        reduce_zero_label: Whether to replace label 0 with 255 (ignored) and subtract 1 from all other labels. By
-            default, the record's setting is used.
+        reduce_zero_label: Whether to replace label 0 with 255 (ignored) and subtract 1 from all labels except
+            255. By default, the record's setting is used.
         poly2mask: Accepted for compatibility and ignored; masks are always arrays.
         box_type: Accepted for compatibility and ignored; boxes have the format x1, y1, x2, y2.
         imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.

@@ -91,7 +91,8 @@ def build_param_schedulers(
         epoch_length: The number of iterations per epoch, or None if unknown.
         max_epochs: The default `end` of epoch-based schedules.
         max_iters: The default `end` of iteration-based schedules.
-        counts_epochs: Whether the run is epoch-based. Otherwise, epoch-based schedules never step.
+        counts_epochs: Whether the run is epoch-based. Otherwise, schedules with `by_epoch=True` never step, unless they
+            monitor a metric.
 
     Returns:
         A list of schedules in stepping order. For several optimizers, a dict that maps their names to such lists.

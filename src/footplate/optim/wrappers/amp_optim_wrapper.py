@@ -64,13 +64,13 @@ class AmpOptimWrapper(OptimWrapper):
         super().backward(self.loss_scaler.scale(loss), **kwargs)
 
     def step(self, **kwargs: Any) -> None:
-        """Unscales and clips the gradients, and steps the optimizer if all gradients are finite.
+        """Clips the gradients and steps the optimizer; see `OptimWrapper.step`.
 
-        If gradients overflow, the scaler skips the step and lowers the scale. `on_nonfinite` applies only if lowering
-        the scale cannot help, i.e. if the scale is fixed or at most 1.
+        With float16, first unscales the gradients. If they overflow, the scaler skips the step and lowers the scale.
+        `on_nonfinite` then applies only if lowering the scale cannot help, i.e. if the scale is fixed or at most 1.
 
         Raises:
-            ArgumentError: See `OptimWrapper.step`.
+            ArgumentError, NonFiniteError: See `OptimWrapper.step`.
         """
         scaler = self.loss_scaler
         if scaler.is_enabled():

@@ -111,7 +111,7 @@ class GradientGuard:
 
     Args:
         policy: What to do about non-finite gradients: "stop" raises an error, "skip" skips the step with a warning, and
-            "warn" only warns.
+            "warn" only warns. Warnings are logged for the 1st, 2nd, 4th, 8th, ... such step.
 
     Attributes:
         policy: The argument `policy`.

@@ -164,7 +164,9 @@ class OptimWrapper(Accumulation):
 
         Raises:
             ArgumentError: The gradients have to be scaled or averaged over processes, but were not computed with
-                `backward`. Also raised if the parameters are sharded and none of them has a gradient.
+                `backward`. Also raised if the parameters are sharded and none of them has a gradient, or if the
+                optimizer needs a closure.
+            NonFiniteError: The gradients are non-finite and the policy is "stop".
         """
         if not self._ran_backward and self.prepare_backward is not None:
             raise foreign_gradients_error()
