@@ -147,7 +147,7 @@ class Values:
         self.values = {"p": 0, "t": 0}
 
     def update(self, predictions: int, target: int) -> None:
-        self.values = {"p": predictions + 0, "t": target + 0}
+        self.values = {"p": predictions, "t": target}
 
     def compute(self) -> dict[str, int]:
         return self.values
@@ -196,14 +196,14 @@ def test_target_and_prediction_of_an_object_can_be_chosen(
 def test_unclear_target_of_an_object_is_refused(options: Any, batch: Any, words: str) -> None:
     evaluator = build_evaluator({"v": TorchMetric(Values(), **options)})
     with pytest.raises(ArgumentError, match=words):
-        evaluator.process(3, batch)
+        evaluator.process([3], batch)
 
 
 def test_assumed_target_of_an_object_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "footplate")
     evaluator = build_evaluator({"v": Values()})
     for _ in range(2):
-        evaluator.process(3, {"image": 0, "label": 1, "coarse": 2})
+        evaluator.process([3], {"image": 0, "label": 1, "coarse": 2})
     assert caplog.messages == [
         "The metric 'v' uses batch['label'] as its target. To choose another entry, pass TorchMetric(metric, "
         "target=...)."
