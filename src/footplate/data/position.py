@@ -197,8 +197,7 @@ class DataPosition:
         epoch = read_count(state, "epoch")
         batch = read_count(state, "batch")
         here = self._settings()
-        known = [key for key in here if state[key] is not None]
-        saved = dict.fromkeys(here) | {key: read_count(state, key) for key in known}
+        saved = {key: None if state[key] is None else read_count(state, key) for key in here}
         if saved != here:
             batch = self._adapted_batch(saved, here, epoch, batch)
         self._load_own_state(state, epoch)

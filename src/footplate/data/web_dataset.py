@@ -286,8 +286,8 @@ def _group(shard: str, members: Sequence[Member]) -> dict[str, dict[str, Member]
         match = _KEY.fullmatch(member.name)
         if match is None or _META.match(member.name):
             continue
-        key = match.group(1)
-        extension = match.group(2).lower()
+        key = match[1]
+        extension = match[2].lower()
         if extension in samples.get(key, {}) or (key in samples and key != last):
             notes = ["A sample's files must be adjacent, and every key must be unique."]
             raise DataError(f"the sample '{key}' occurs twice in the shard '{shard}'", found=member.name, notes=notes)

@@ -156,9 +156,7 @@ class TransformersModels(PackageSource):
         """Builds a model from its only argument, `config`, which is a config object or a dict of settings."""
         model_class = getattr(self.package, name)
         check_keys("model", settings, ["config"], prefix="")
-        config = settings.get("config")
-        if config is None:
-            config = {}
+        config = settings.get("config") or {}
         if isinstance(config, Mapping):
             check_offline(config)
             config = model_class.config_class(**config)

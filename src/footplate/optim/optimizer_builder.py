@@ -91,8 +91,7 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     _check_names(optimizer_class(cfg), cfg)
     for key in cfg:
         _check_value(cfg, key)
-    built: Optimizer = OPTIMIZERS.build(cfg, params=params)
-    return built
+    return OPTIMIZERS.build(cfg, params=params)  # type: ignore[no-any-return]
 
 
 def _check_value(cfg: Mapping[str, Any], key: str) -> None:

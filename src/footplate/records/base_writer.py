@@ -19,6 +19,7 @@ from footplate.errors import FootplateError, import_optional
 from footplate.storage import output_path
 
 ImageArray = NDArray[np.uint8]
+Scalars = Mapping[str, float]
 _logger = logging.getLogger("footplate.records")
 _MAX_FAILURES = 3
 _FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})
@@ -217,7 +218,7 @@ class Tracker(BaseVisBackend):
         """Starts or continues the run and returns the library's object for it."""
         raise NotImplementedError
 
-    def _write(self, values: Mapping[str, float], step: int) -> None:
+    def _write(self, values: Scalars, step: int) -> None:
         """Writes the scalars for one step."""
         raise NotImplementedError
 

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from footplate.config import Config, as_python
 from footplate.errors import ArgumentError, ConfigError
-from footplate.records.base_writer import BaseVisBackend, ImageArray, Tracker
+from footplate.records.base_writer import BaseVisBackend, ImageArray, Scalars, Tracker
 from footplate.registry import VISBACKENDS
 from footplate.storage import append_line, check_output_path, commit_bytes, commit_image, output_path
 
@@ -133,7 +133,7 @@ class TensorboardVisBackend(Tracker):
         last = self.identity.get("last_step")
         return SummaryWriter(self.folder, purge_step=None if last is None else last + 1)
 
-    def _write(self, values: Mapping[str, float], step: int) -> None:
+    def _write(self, values: Scalars, step: int) -> None:
         for name, value in values.items():
             self.experiment.add_scalar(name, value, step)
         self.identity["last_step"] = max(step, self.identity.get("last_step", 0))

@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from footplate.checks import check_choice, check_count
 from footplate.data.annotations import read_record_file
 from footplate.data.coco_masks import decode_mask
-from footplate.data.transforms.pipeline import BaseTransform, Sample
+from footplate.data.transforms.pipeline import BaseTransform, Sample, set_image
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
 
@@ -108,8 +108,7 @@ class LoadImageFromFile(BaseTransform):
         values = np.array(image)
         if is_color and self.channel_order == "bgr":
             values = np.ascontiguousarray(values[..., ::-1])
-        results["img"] = values.astype(np.float32) if self.to_float32 else values
-        results["img_shape"] = values.shape[:2]
+        set_image(results, values.astype(np.float32) if self.to_float32 else values)
         results["ori_shape"] = (height, width)
         return results
 
