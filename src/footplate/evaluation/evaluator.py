@@ -279,8 +279,8 @@ class TorchMetric(NamedMetric):
         prediction: The key or index of the predictions in the output of the module or `validation_step`, or a function
             that returns them. By default, the whole output, or its `logits` if it has such an attribute, like the
             outputs of transformers models.
-        target: The key or index of the target in the batch, or a function that returns it. By default, the last entry of
-            a tuple, or the only entry of a dict with a well-known name, such as `label` or `mask`.
+        target: The key or index of the target in the batch, or a function that returns it. By default, the last entry
+            of a tuple, or the only entry of a dict with a well-known name, such as `label` or `mask`.
 
     Example:
         >>> class Correct:
