@@ -90,6 +90,9 @@ class TimeCounter(ContextDecorator):
         with_sync: Whether to synchronize with the GPU before each time measurement.
         tag: The name in the log.
         logger: See `print_log`.
+
+    Raises:
+        AssertionError: `warmup_interval` is less than 1.
     """
 
     instance_dict: ClassVar[dict[str, "TimeCounter"]] = {}
