@@ -24,7 +24,7 @@ import torch.distributed as dist
 from footplate.checkpoint import AfterSave
 from footplate.data import kill_workers
 from footplate.data.waiting import data_wait
-from footplate.distributed import compute_on_ranks, get_rank, is_distributed
+from footplate.distributed import compute_on_ranks, get_rank, get_world_size
 from footplate.engine.hook import Hook
 from footplate.error_context import add_note
 from footplate.messages import first_line
@@ -116,7 +116,7 @@ class Requests:
         validation = self.local.validation
         self.agreed = Request()
         # A single process needs no exchange: its requests are agreed at once.
-        self.local = Request() if is_distributed() else self.agreed
+        self.local = Request() if get_world_size() > 1 else self.agreed
         self.local.validation = validation
         self.needs_handling = False
         self.saved_after_error = False
