@@ -11,7 +11,7 @@ from footplate.errors import ConfigError, ConfigKeyError
 
 Write = Callable[[Mapping[str, str]], Path]
 
-# The text of main.py, the line in the error, and a part of the message.
+# The text of main.py, the line in the error (0: unknown), and a part of the message.
 SCRIPTS = [
     ("a = (", 1, "never closed"),
     ("a = 1\n  b = 2\n", 2, "unexpected indent"),
