@@ -58,14 +58,14 @@ class Interrupted(SystemExit):
 
 
 class Stop(enum.IntEnum):
-    """When to end training early. If ranks request different values, the highest value wins.
+    """Why to end training early. If ranks request different values, the highest value wins.
 
-    Iteration-based training always ends after the current iteration.
+    Training ends after the current iteration. Epoch-based training ends after the epoch, except at the time limit.
     """
 
     NO = 0
-    AFTER_EPOCH = 1  # requested through the training loop's `stop_training`
-    AFTER_ITERATION = 2  # the time limit is near; the loop still validates
+    REQUESTED = 1  # set through the training loop's `stop_training`
+    TIME_LIMIT = 2  # set by TimeLimitHook; the loop still validates
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Request:
     Attributes:
         signal: The number of the received signal, or 0. If it is set, the run is saved and the process ends.
         save: Whether to save the run.
-        stop: When to end training.
+        stop: Why to end training early.
         validation: Whether to validate.
     """
 

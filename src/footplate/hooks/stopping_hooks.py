@@ -206,8 +206,8 @@ class TimeLimitHook(Hook):
         exchange = SECONDS_BETWEEN_EXCHANGES if runner.world_size > 1 else 0.0
         needed = self._iteration + exchange + _MARGIN * (validation + 2 * self._saving)
         local = runner.requests.local
-        if local.stop is not Stop.AFTER_ITERATION and self._since + needed >= self._end:
-            local.stop = Stop.AFTER_ITERATION
+        if local.stop is not Stop.TIME_LIMIT and self._since + needed >= self._end:
+            local.stop = Stop.TIME_LIMIT
             runner.logger.info("Ending training because the time limit is near.")
 
     def after_run(self, runner: Runner) -> None:
