@@ -101,7 +101,7 @@ class SteepModel(ToyModel):
 
 
 def test_weights_are_checked_with_one_copy_to_the_cpu_and_without_doubles() -> None:
-    class Recorder(TorchDispatchMode):
+    class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **kwargs or {})
             copies.append(func is torch.ops.aten._local_scalar_dense.default)
@@ -109,7 +109,7 @@ def test_weights_are_checked_with_one_copy_to_the_cpu_and_without_doubles() -> N
             return result
 
     copies: list[bool] = []
-    with Recorder():
+    with Recorder():  # type: ignore[no-untyped-call]
         assert nonfinite_weights(ToyModel()) == []
     assert sum(copies) == 1
 

@@ -7,7 +7,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop
-from footplate.engine.requests import handle_requests
+from footplate.engine.requests import Stop, handle_requests
 from footplate.errors import ArgumentError
 from footplate.registry import LOOPS
 
@@ -90,7 +90,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                     handle_requests(runner)
                 if requests.agreed.validation:
                     self._validate_if_due()
-                if self.out_of_time and index < length:
+                if requests.agreed.stop is Stop.TIME_LIMIT and index < length:
                     # Validation is due only after epochs, but this is the end of training.
                     requests.agreed.validation = True
                     return
@@ -162,7 +162,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         batches = self.dataloader_iterator
         validates = runner.val_loop is not None
         try:
-            while self._iter < self._max_iters and not self.stop_training:
+            while self._iter < self._max_iters and requests.agreed.stop is Stop.NO:
                 if not runner.model.training:  # a hook has run validation or set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))
