@@ -238,7 +238,7 @@ class CheckpointHook(Hook):
         if is_mid_epoch and self.save_last:
             save_on_request(runner)
         if saves_end:
-            runner.train_loop.ended = runner.train_loop.position == runner.train_loop.length
+            runner.train_loop.ended = runner.train_loop.done == runner.train_loop.total
             self._save(runner)
 
     def state_dict(self) -> dict[str, Any]:
