@@ -20,6 +20,7 @@ def test_template_names_are_found_when_resuming(template: str) -> None:
         "best_{}.pth",
         ".{}.pth",
         "{}.bin",
+        "{}.sharded",
         "iter.pth",
         None,
         "a/{}.pth",

@@ -32,7 +32,8 @@ def test_show_prints_the_contents(files: list[str], capsys: pytest.CaptureFixtur
     assert run("show", files[0]) == 0
     lines = capsys.readouterr().out.splitlines()
     size = format_bytes(os.path.getsize(files[0]))
-    assert lines[0] == f"{files[0]}: {size}, sha256 {verify(files[0]).sha256} (not verified)"
+    assert lines[0].startswith(f"{files[0]}: {size}, saved ")
+    assert lines[0].endswith(f", sha256 {verify(files[0]).sha256} (not verified)")
     assert lines[1:6] == [
         "  epoch 1, iter 1",
         "  meta        epoch, iter",

@@ -32,6 +32,15 @@ class Line(BaseModel):
 INPUTS = torch.arange(8.0).reshape(4, 2)
 
 
+def predicted() -> Any:
+    model: Any = wrap_model(Line(), None)
+    return model.test_step((INPUTS,)).tolist()
+
+
+def test_wrapped_model_is_tested(on_ranks: OnRanks) -> None:
+    assert on_ranks(2, predicted) == [Line()(INPUTS).tolist()] * 2
+
+
 class Gan(BaseModel):
     """Overrides `train_step`: each iteration has a loss for each optimizer, and calls a submodule directly."""
 

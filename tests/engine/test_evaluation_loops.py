@@ -151,6 +151,13 @@ class Counter:
         self.count = 0
 
 
+def test_prediction_does_not_read_the_test_set(tmp_path: Path) -> None:
+    Runner(**settings(tmp_path)).train()
+    missing = loader(dataset={"type": "BaseDataset", "ann_file": "missing.json"})
+    runner = Runner(**settings(tmp_path / "predict", load_from=str(tmp_path / "epoch_3.pth"), test_dataloader=missing))
+    assert len(runner.predict(loader(8, shuffle=False))) == 2
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("metric", [Seen(), {"seen": Counter()}, {"seen": lambda predicted, batch: float(batch[1][0])}])
 def test_results_of_an_aborted_evaluation_are_discarded(

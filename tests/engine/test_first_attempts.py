@@ -126,7 +126,14 @@ def test_value_of_one_validation_batch_cannot_be_logged(tmp_path: Path) -> None:
         runner.log("error", 1.0)
 
     runner = _runner(tmp_path, validation_step=validation_step, val_dataloader=_loader())
-    with pytest.raises(ArgumentError, match="runner.log cannot be called in a validation or test step"):
+    with pytest.raises(ArgumentError, match="runner.log cannot be called for a single batch"):
+        runner.train()
+
+
+def test_value_of_one_iteration_cannot_be_logged_by_a_hook(tmp_path: Path) -> None:
+    runner = _runner(tmp_path)
+    runner.on("after_train_iter", lambda runner: runner.log("norm", 1.0))
+    with pytest.raises(ArgumentError, match="runner.log cannot be called for a single batch"):
         runner.train()
 
 
@@ -394,9 +401,12 @@ def test_names_of_lightning_are_explained(tmp_path: Path, settings: dict[str, An
     assert advice in str(error.value)
 
 
-def test_short_average_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("ema", "percent"), [({}, 100), ({"momentum": 0.5, "begin_epoch": 2}, 25)])
+def test_short_average_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ema: dict[str, Any], percent: int
+) -> None:
     with caplog.at_level(logging.WARNING, "footplate"):
-        _runner(tmp_path, custom_hooks=[{"type": "EMAHook"}]).train()
-    assert "EMAHook: at the end of this run, 100% of the average will still be initial weights." in caplog.text
+        _runner(tmp_path, custom_hooks=[{"type": "EMAHook", **ema}]).train()
+    assert f"EMAHook: at the end of this run, {percent}% of the average will still be initial weights." in caplog.text
     with pytest.raises(ArgumentError, match=r"Set momentum to 1 - decay"):
         _runner(tmp_path / "other", custom_hooks=[{"type": "EMAHook", "decay": 0.9}])

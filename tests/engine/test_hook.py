@@ -1,11 +1,14 @@
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from footplate import Runner
 from footplate.engine import EVENTS, Hook, HookList, Priority, get_priority
 from footplate.errors import ArgumentError
+from tests.support import Witness, settings
 
 NAMES = {
     "HIGHEST": 0,
@@ -47,6 +50,19 @@ def test_base_hook_has_every_event_and_does_nothing() -> None:
         assert getattr(hook, event)(None, **dict.fromkeys(arguments)) is None
         assert hooks.at(event) == []
     assert (hook.priority, hook.state_dict(), Hook.get_triggered_stages()) == ("NORMAL", {}, [])
+
+
+def test_events_are_in_the_order_of_a_run(tmp_path: Path) -> None:
+    Runner(**settings(tmp_path / "first")).train()
+    witness = Witness()
+    path = str(tmp_path / "first" / "epoch_3.pth")
+    runner = Runner(**settings(tmp_path / "second", load_from=path, custom_hooks=[witness]))
+    runner.train()
+    runner.test()
+    seen = dict.fromkeys(event for event, _, _ in witness.seen)
+    assert [event for event in seen if event not in ("before_save_checkpoint", "after_run")] == [
+        event for event in EVENTS if event not in ("before_save_checkpoint", "after_run")
+    ]
 
 
 class Shared(Hook):

@@ -8,7 +8,10 @@ import pytest
 
 from footplate import Config
 from footplate.engine import Runner
+from footplate.engine.idle_settings import warn_about_variables
+from footplate.engine.run_config import runner_config
 from footplate.errors import ArgumentError
+from footplate.tools.overrides import apply_overrides
 from tests.support import settings
 
 NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}
@@ -48,6 +51,29 @@ def test_setting_with_effect_logs_no_warning(tmp_path: Path, caplog: pytest.LogC
     with caplog.at_level(logging.WARNING):
         Runner.from_cfg(Config(settings(tmp_path, **changes))).train()
 
+    assert not warnings_of(caplog)
+
+
+@pytest.mark.parametrize("dataset", ["{0}", "dict(type='RepeatDataset', times=2, dataset={0})"])
+def test_warning_contains_the_keys_of_a_first_generation_config(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, dataset: str
+) -> None:
+    inner = "dict(type='CocoDataset', pipeline=train_pipeline)"
+    (tmp_path / "run.py").write_text(
+        "model, work_dir = dict(type='A'), 'work'\noptimizer = dict(type='SGD', lr=0.1)\ntotal_epochs = 1\n"
+        "train_pipeline = [dict(type='Resize', img_scale=(160, 120))]\n"
+        f"data = dict(samples_per_gpu=2, train={dataset.format(inner)})\n"
+    )
+    cfg = Config.fromfile(tmp_path / "run.py")
+    apply_overrides(cfg, ["train_pipeline.0.img_scale=(96,96)"])
+    key = f"data.train{'.dataset' * ('Repeat' in dataset)}.pipeline[0].img_scale"
+    warn_about_variables(runner_config(cfg))
+    assert [each.partition("; ")[2] for each in warnings_of(caplog)] == [f"set {key} instead"]
+
+    caplog.clear()
+    cfg = Config.fromfile(tmp_path / "run.py")
+    apply_overrides(cfg, [f"{key}=(96,96)"])
+    warn_about_variables(runner_config(cfg))
     assert not warnings_of(caplog)
 
 

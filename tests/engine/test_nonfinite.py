@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from footplate import Config, Runner
 from footplate.checkpoint import find_latest, load_checkpoint
@@ -97,6 +98,20 @@ class SteepModel(ToyModel):
             steep = torch.sqrt(weight[0, 0] - weight[0, 0].detach()) if self.calls in self.at else 0.0
             found = {"loss": found["loss"] + steep}
         return found
+
+
+def test_weights_are_checked_with_one_copy_to_the_cpu_and_without_doubles() -> None:
+    class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **kwargs or {})
+            copies.append(func is torch.ops.aten._local_scalar_dense.default)
+            assert getattr(result, "dtype", None) is not torch.float64  # MPS has no doubles
+            return result
+
+    copies: list[bool] = []
+    with Recorder():  # type: ignore[no-untyped-call]
+        assert nonfinite_weights(ToyModel()) == []
+    assert sum(copies) == 1
 
 
 def steep(tmp_path: Path, **policy: Any) -> Runner:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
@@ -57,6 +58,14 @@ def _hearing() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def test_process_group_of_one_process_needs_no_exchange() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    try:
+        assert Requests(IDLE.device, IDLE.phases).is_alone
+    finally:
+        dist.destroy_process_group()
 
 
 def in_process(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int | None:

@@ -222,7 +222,7 @@ class StopMidEpoch(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if runner.iter == 5:
-            runner.requests.local.stop = Stop.AFTER_ITERATION
+            runner.requests.local.stop = Stop.TIME_LIMIT
 
 
 @pytest.mark.parametrize(("hooks", "last"), [([], "epoch_2"), ([StopMidEpoch()], "epoch_1")])

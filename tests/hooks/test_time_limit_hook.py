@@ -15,7 +15,7 @@ ITERATION, VALIDATION = 10.0, 20.0  # seconds; a validation has two batches
 
 
 class Clock(Hook):
-    """Lets time pass: each iteration and each validation takes its seconds."""
+    """Lets time pass: each iteration and each validation batch takes its seconds."""
 
     priority = "VERY_HIGH"
 
@@ -26,8 +26,10 @@ class Clock(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         self.now += ITERATION
 
+    def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        self.now += VALIDATION / 2
+
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self.now += VALIDATION
         self.validated_at.append((runner.iter, self.now))
 
 
@@ -68,10 +70,18 @@ def test_run_ends_in_time_and_resumes_exactly(tmp_path: Path, clock: Clock, by_e
     assert (resumed.iter, weights(resumed)) == (whole.iter, weights(whole))
 
 
-def test_the_last_validation_includes_all_datasets(tmp_path: Path, clock: Clock) -> None:
-    loaders = {name: loader(8, shuffle=False) for name in ("clean", "noisy")}
-    changes: dict[str, Any] = {"val_dataloader": loaders, "val_cfg": {"intervals": {"noisy": 50}}}
-    assert "val/noisy/accuracy" in run(tmp_path, clock, 75.0, by_epoch=True, **changes).history[-1]
+@pytest.mark.parametrize("interval", [50, 5])  # an earlier validation includes no dataset, or only one
+def test_the_last_validation_includes_all_datasets(tmp_path: Path, clock: Clock, interval: int) -> None:
+    loaders = {"clean": loader(8, shuffle=False), "noisy": loader(24, shuffle=False)}
+    changes: dict[str, Any] = {
+        "val_dataloader": loaders,
+        "val_cfg": {"intervals": {"noisy": 50}},
+        "train_cfg": {"val_interval": interval},
+    }
+    stopped = run(tmp_path, clock, 190.0, by_epoch=False, **changes)
+    assert "val/noisy/accuracy" in stopped.history[-1]
+    assert stopped.iter < 12
+    assert clock.now <= 190
 
 
 def test_resumed_run_has_the_whole_time_again(tmp_path: Path, clock: Clock) -> None:

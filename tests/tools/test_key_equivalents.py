@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from footplate.config import Config
 from footplate.errors import BuildError, Origin, UnknownNameError
 from footplate.tools.key_equivalents import original_key, restore_key
@@ -32,6 +34,43 @@ def test_key_of_a_writer_is_that_of_the_logger(tmp_path: Path) -> None:
     error = BuildError("missing", key="visualizer.vis_backends[1]", origin=Origin(str(path), 1))
     restore_key(error, Config.fromfile(path))
     assert error.key == "log_config.hooks[2]"
+
+
+@pytest.mark.parametrize(
+    ("key", "line", "restored"),
+    [
+        ("train_dataloader.dataset.classes", 1, "data.train.classes"),
+        ("train_dataloader.dataset.dataset.pipeline[0].type", 1, "data.train.pipeline[0].type"),
+        ("train_dataloader.batch_size", None, "data.samples_per_gpu"),
+    ],
+)
+def test_key_of_a_translated_section_is_that_of_the_first_generation_config(
+    tmp_path: Path, key: str, line: int | None, restored: str
+) -> None:
+    path = tmp_path / "run.py"
+    pipeline = "classes=('a', 'b'), pipeline=[dict(type='Load')]"
+    path.write_text(f"data = dict(samples_per_gpu=2, train=dict({pipeline}), val=dict({pipeline}))\n")
+    error = BuildError("wrong", key=key, origin=Origin(str(path), line) if line else None)
+    restore_key(error, Config.fromfile(path))
+    assert error.key == restored
+
+
+def test_notes_contain_the_keys_of_the_first_generation_config() -> None:
+    cfg = Config({"optimizer": {"type": "SGD", "lr": 0.1}, "data": {"workers_per_gpu": 2, "train": {"type": "A"}}})
+    notes = [
+        "The dataset is defined in train_dataloader.dataset.",
+        "Batch 1 of train_dataloader contains samples 0, 1.",
+        "Set `train_dataloader.num_workers=4`, or randomness.deterministic='warn'.",
+        "changed from the base: optim_wrapper.optimizer.lr (run.py:2), see train.json, v1.5 and model.head",
+    ]
+    error = BuildError("wrong", notes=notes)
+    restore_key(error, cfg)
+    assert list(error.notes) == [
+        "The dataset is defined in data.train.",
+        "Batch 1 of data.train contains samples 0, 1.",
+        "Set `data.workers_per_gpu=4`, or deterministic='warn'.",
+        "changed from the base: optimizer.lr (run.py:2), see train.json, v1.5 and model.head",
+    ]
 
 
 def test_changes_of_a_translated_config_have_the_keys_that_the_user_wrote() -> None:

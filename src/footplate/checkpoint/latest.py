@@ -26,7 +26,12 @@ def checked_template(value: Any) -> str:
         ArgumentError: The template has no placeholder for the number, or files with such names are ignored when a run
             resumes.
     """
-    if not isinstance(value, str) or not _TEMPLATE.fullmatch(value) or not is_considered(value):
+    if (
+        not isinstance(value, str)
+        or not _TEMPLATE.fullmatch(value)
+        or not is_considered(value)
+        or value.endswith(SHARDED_SUFFIX)  # `sharded_name` derives these names from the template
+    ):
         raise ArgumentError(
             "filename_tmpl must be a file name with '{}' for the number and the suffix .pth, .pt or .ckpt",
             key="filename_tmpl",

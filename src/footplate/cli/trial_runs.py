@@ -101,6 +101,7 @@ def profile_run(arguments: Namespace) -> int:
     """Trains for a few iterations and prints how long each part of an iteration takes."""
     from footplate.engine.run_config import runner_config
     from footplate.tools.iteration_profile import profile_iterations
+    from footplate.tools.key_equivalents import with_original_keys
 
     cfg = read_run_config(arguments)
     code = start_processes(arguments)
@@ -108,6 +109,7 @@ def profile_run(arguments: Namespace) -> int:
         return code
     cfg["log_level"] = "WARNING"
     profile = profile_iterations(runner_config(cfg), iterations=arguments.iters)
+    profile = profile._replace(advice=[with_original_keys(text, cfg) for text in profile.advice])
     if is_first_rank():
         print_result(arguments, {**profile._asdict(), "seconds": profile.seconds}, wrap_text(str(profile)))
     return 0

@@ -80,6 +80,7 @@ class Config:
     filename: str | None
     text: str
     env_variables: dict[str, str]
+    _untranslated: "Config | None"  # the first-generation config that this one was translated from
 
     def __init__(
         self,
@@ -104,6 +105,7 @@ class Config:
             filename=os.fspath(filename) if filename is not None else None,
             text=cfg_text or "",
             env_variables=dict(env_variables or {}),
+            _untranslated=cfg_dict._untranslated if isinstance(cfg_dict, Config) else None,
         )
 
     @staticmethod

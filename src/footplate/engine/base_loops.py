@@ -84,7 +84,7 @@ class BaseTrainLoop(BaseLoop):
     | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 |
     | validation hooks after the epoch | i + 1 | i + 1 | e + 1 | e + 1 |
 
-    `position` is `completed.epoch`, or `completed.iter` in iteration-based training. Validation intervals count it.
+    `done` is `completed.epoch`, or `completed.iter` in iteration-based training. Validation intervals count it.
 
     Args:
         runner: The runner that owns the loop.
@@ -241,7 +241,7 @@ class BaseTrainLoop(BaseLoop):
         if runner.val_loop is None or not self.validation_is_due():
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
-        self._validated_at = self.position
+        self._validated_at = self.done
         runner.requests.agreed.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
@@ -252,14 +252,14 @@ class BaseTrainLoop(BaseLoop):
         """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
         if self.runner.requests.agreed.validation:
             return True
-        if self.position == self._validated_at:
+        if self.done == self._validated_at:
             return False
         self._decide_current_val_interval()
-        return self.out_of_time or validation_is_due(self.position, self.length, self.val_begin, self.val_interval)
+        return self.out_of_time or validation_is_due(self.done, self.total, self.val_begin, self.val_interval)
 
     def _decide_current_val_interval(self) -> None:
         """Sets `val_interval` to the interval for the current position. Subclasses may override this method."""
-        self.val_interval = interval_at(self.position, self.dynamic_milestones, self.dynamic_intervals)
+        self.val_interval = interval_at(self.done, self.dynamic_milestones, self.dynamic_intervals)
 
     def _exchange_requests(self) -> None:
         """Exchanges requests with the other ranks, and saves or stops the run if any rank requested it."""
@@ -280,18 +280,18 @@ class BaseTrainLoop(BaseLoop):
     @stop_training.setter
     def stop_training(self, wanted: bool) -> None:
         local = self.runner.requests.local
-        if local.stop is not Stop.AFTER_ITERATION:
-            local.stop = Stop.AFTER_EPOCH if wanted else Stop.NO
+        if local.stop is not Stop.TIME_LIMIT:
+            local.stop = Stop.REQUESTED if wanted else Stop.NO
 
     @property
     def out_of_time(self) -> bool:
         """Whether training ends early because of `max_hours`."""
-        return self.runner.requests.agreed.stop is Stop.AFTER_ITERATION
+        return self.runner.requests.agreed.stop is Stop.TIME_LIMIT
 
     @property
     def finished(self) -> bool:
         """Whether the run is complete, including the final validation and the final save."""
-        return self.position >= self.length and self.ended
+        return self.done >= self.total and self.ended
 
     @property
     def validation_requested(self) -> bool:
@@ -325,13 +325,13 @@ class BaseTrainLoop(BaseLoop):
         return self._iter == 0
 
     @property
-    def position(self) -> int:
+    def done(self) -> int:
         """The number of completed epochs or, in iteration-based training, iterations."""
         completed = self.completed
         return completed.epoch if self.by_epoch else completed.iter
 
     @property
-    def length(self) -> int:
+    def total(self) -> int:
         """The total number of epochs or, in iteration-based training, iterations."""
         return self.max_epochs if self.by_epoch else self.max_iters
 
@@ -349,9 +349,10 @@ class BaseTrainLoop(BaseLoop):
         While the `after_train_iter` or `after_train_epoch` hooks run, the iteration or epoch already counts as
         completed, even though the loop increments its counter only afterwards. See the table of `BaseTrainLoop`.
         """
-        in_epoch_hooks = self.by_epoch and "after_train_epoch" in self.runner.events
-        in_iteration_hooks = "after_train_iter" in self.runner.events and not in_epoch_hooks
-        return Position(self._iter + in_iteration_hooks, self._epoch + in_epoch_hooks)
+        events = self.runner.events  # a loop that overrides `run_epoch` or `run_iter` calls these hooks itself
+        epoch_is_done = self.by_epoch and "after_train_epoch" in events
+        iteration_is_done = "after_train_iter" in events and not epoch_is_done
+        return Position(self._iter + iteration_is_done, self._epoch + epoch_is_done)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, and the validation state."""
@@ -370,7 +371,7 @@ class BaseTrainLoop(BaseLoop):
         self._iter = read_count(state, "iter")
         self._epoch = read_count(state, "epoch")
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
-        state = {"validated_at": self.position, "validation_requested": False, "ended": True, **state}
+        state = {"validated_at": self.done, "validation_requested": False, "ended": True, **state}
         self._validated_at = read_count(state, "validated_at")
         self.validation_requested = read_flag(state, "validation_requested")
         self.ended = read_flag(state, "ended")

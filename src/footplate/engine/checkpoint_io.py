@@ -234,7 +234,7 @@ class CheckpointIO:
                 if whole_model and self.report is not None:
                     self.report.require_whole_model()
                     trained = _meta_of(checkpoint).get("dataset_meta")
-                    check_classes(trained, getattr(runner.test_loop, "sets", ()), "test")
+                    check_classes(trained, getattr(runner.built.get("test_loop"), "sets", ()), "test")
         self.has_weights = True
         plan.is_due = False
 

@@ -18,8 +18,8 @@ _logger = logging.getLogger("footplate.engine")
 
 # Maps each event to its arguments, excluding the runner.
 EVENTS: dict[str, tuple[str, ...]] = {
-    "before_run": (),
     "after_load_checkpoint": ("checkpoint",),
+    "before_run": (),
     "before_train": (),
     "before_train_epoch": (),
     "before_train_iter": ("batch_idx", "data_batch"),

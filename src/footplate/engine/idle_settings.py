@@ -7,7 +7,7 @@ from typing import Any
 from footplate.config import Config, find_unused_changes
 from footplate.config.config_dict import is_variable
 from footplate.engine.hook_list import HookList
-from footplate.engine.sections import READ_KEYS
+from footplate.engine.run_config import keys_read
 from footplate.error_context import origin_at
 from footplate.errors import FootplateError
 from footplate.extensions import extensions
@@ -18,12 +18,16 @@ _logger = logging.getLogger("footplate.engine")
 
 
 def warn_about_variables(cfg: Config) -> None:
-    """Warns about top-level keys that have no effect, and about changes to variables that come after their last use."""
+    """Warns about top-level keys that have no effect, and about changes to variables that come after their last use.
+
+    The warnings contain the keys of the user's config, even if `cfg` is its translation.
+    """
+    cfg = cfg._untranslated or cfg
     top = cfg.get("data_preprocessor")
     model = cfg.get("model")
     inner = model.get("data_preprocessor") if isinstance(model, Mapping) else None
     is_copied = inner is not None and is_variable(cfg, "data_preprocessor")  # as in many configs of code bases
-    for change in find_unused_changes(cfg, READ_KEYS - {"data_preprocessor"} if is_copied else READ_KEYS):
+    for change in find_unused_changes(cfg, keys_read(cfg) - {"data_preprocessor"} if is_copied else keys_read(cfg)):
         _logger.warning("%s", change)
     known: dict[str, str] = {}
     for extension in extensions():

@@ -158,13 +158,12 @@ def nonfinite_weights(model: nn.Module) -> list[str]:
 
     Infinity in a buffer is ignored, because it may be intentional.
     """
-    # Read all sums at once, and check individual tensors only if any sum is non-finite.
-    sums = []
+    # Read the sums of a device at once, and check individual tensors only if any sum is non-finite.
+    sums: dict[torch.device, list[Tensor]] = {}
     for tensor in map(_real_values, (*model.parameters(), *model.buffers())):
         if tensor.is_floating_point():
-            dtype = torch.float32 if tensor.element_size() < 4 else None  # a sum in half precision could overflow
-            sums.append(tensor.sum(dtype=dtype).double().cpu())
-    if not sums or torch.stack(sums).isfinite().all():
+            sums.setdefault(tensor.device, []).append(tensor.sum(dtype=torch.float32))  # MPS has no float64
+    if all(torch.stack(values).isfinite().all() for values in sums.values()):
         return []
     parameters = [name for name, weight in model.named_parameters() if not _real_values(weight).isfinite().all()]
     return parameters + [name for name, buffer in model.named_buffers() if buffer.isnan().any()]

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from footplate.checkpoint import AfterSave
 from footplate.data import kill_workers
 from footplate.data.waiting import data_wait
-from footplate.distributed import compute_on_ranks, get_rank, is_distributed
+from footplate.distributed import compute_on_ranks, get_rank, get_world_size
 from footplate.engine.hook import Hook
 from footplate.error_context import add_note
 from footplate.messages import first_line
@@ -58,14 +58,14 @@ class Interrupted(SystemExit):
 
 
 class Stop(enum.IntEnum):
-    """When to end training early. If ranks request different values, the highest value wins.
+    """Why to end training early. If ranks request different values, the highest value wins.
 
-    Iteration-based training always ends after the current iteration.
+    Training ends after the current iteration. Epoch-based training ends after the epoch, except at the time limit.
     """
 
     NO = 0
-    AFTER_EPOCH = 1  # requested through the training loop's `stop_training`
-    AFTER_ITERATION = 2  # the time limit is near; the loop still validates
+    REQUESTED = 1  # set through the training loop's `stop_training`
+    TIME_LIMIT = 2  # set by TimeLimitHook; the loop still validates
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Request:
     Attributes:
         signal: The number of the received signal, or 0. If it is set, the run is saved and the process ends.
         save: Whether to save the run.
-        stop: When to end training.
+        stop: Why to end training early.
         validation: Whether to validate.
     """
 
@@ -116,7 +116,7 @@ class Requests:
         validation = self.local.validation
         self.agreed = Request()
         # A single process needs no exchange: its requests are agreed at once.
-        self.local = Request() if is_distributed() else self.agreed
+        self.local = Request() if get_world_size() > 1 else self.agreed
         self.local.validation = validation
         self.needs_handling = False
         self.saved_after_error = False

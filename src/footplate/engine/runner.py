@@ -518,16 +518,21 @@ class Runner:
             value: A number or a tensor with one element.
 
         Raises:
-            ArgumentError: The method is called in a validation or test step, so the value belongs to a single batch.
+            ArgumentError: The method is called in a validation or test step, or before or after an iteration, so the
+                value belongs to a single batch.
 
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
-        if self.phases and self.phases[-1] != "train" and not self.events:
+        in_iteration = self.events[-1].endswith("_iter") if self.events else self.phases[-1:] not in ([], ["train"])
+        if in_iteration:
             raise ArgumentError(
-                "runner.log cannot be called in a validation or test step",
+                "runner.log cannot be called for a single batch",
                 key=name,
-                notes=["Return a dict of numbers from validation_step: they are averaged over all samples."],
+                notes=[
+                    "For validation, return a dict from validation_step: its numbers are averaged over all samples. "
+                    "In a training hook, call runner.message_hub.update_scalar('train/...', value)."
+                ],
             )
         number = float(value.item() if isinstance(value, Tensor) else value)
         self.history.add(self.epoch, self.iter, {name: number})

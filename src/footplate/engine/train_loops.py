@@ -90,7 +90,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                     handle_requests(runner)
                 if requests.agreed.validation:
                     self._validate_if_due()
-                if requests.agreed.stop is Stop.AFTER_ITERATION and index < length:
+                if requests.agreed.stop is Stop.TIME_LIMIT and index < length:
                     # Validation is due only after epochs, but this is the end of training.
                     requests.agreed.validation = True
                     return

@@ -37,9 +37,9 @@ class EvaluationSet(NamedTuple):
         """The dataset, or None if the dataloader is a plain iterable of batches."""
         return dataset_of(self.dataloader)
 
-    def is_due(self, position: int, end: int) -> bool:
-        """Checks whether validation after epoch or iteration `position` of `end` includes the dataset."""
-        return self.interval is None or position % self.interval == 0 or position >= end
+    def is_due(self, done: int, total: int) -> bool:
+        """Checks whether validation after epoch or iteration `done` of `total` includes the dataset."""
+        return self.interval is None or done % self.interval == 0 or done >= total
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a copy of `metrics` with the dataset's prefix added to the names."""

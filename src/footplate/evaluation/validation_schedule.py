@@ -10,12 +10,12 @@ from footplate.errors import ArgumentError
 
 
 def validation_points(
-    end: int, val_begin: int = 1, val_interval: int = 1, dynamic_intervals: Sequence[tuple[int, int]] | None = None
+    total: int, val_begin: int = 1, val_interval: int = 1, dynamic_intervals: Sequence[tuple[int, int]] | None = None
 ) -> list[int]:
     """Returns the epochs or iterations after which a training loop validates.
 
     Args:
-        end: The total number of epochs or iterations.
+        total: The total number of epochs or iterations.
         val_begin: The loop does not validate before this epoch or iteration. The interval is not counted from it.
         val_interval: The number of epochs or iterations between validation runs. Validation also follows the last one.
         dynamic_intervals: `[(milestone, interval), ...]`. An interval applies as soon as `milestone - 1` epochs or
@@ -27,26 +27,26 @@ def validation_points(
     changes = [(0, check_count("val_interval", val_interval)), *checked_intervals(dynamic_intervals or ())]
     milestones, intervals = zip(*changes, strict=True)
     return [
-        position
-        for position in range(1, end + 1)
-        if validation_is_due(position, end, val_begin, interval_at(position, milestones, intervals))
+        done
+        for done in range(1, total + 1)
+        if validation_is_due(done, total, val_begin, interval_at(done, milestones, intervals))
     ]
 
 
-def interval_at(position: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
-    """Returns the interval that applies after `position` epochs or iterations.
+def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
+    """Returns the interval that applies after `done` epochs or iterations.
 
-    The last milestone that is at most `position + 1` determines the interval. The first milestone is 0.
+    The last milestone that is at most `done + 1` determines the interval. The first milestone is 0.
     """
-    return intervals[bisect.bisect(milestones, position + 1) - 1]
+    return intervals[bisect.bisect(milestones, done + 1) - 1]
 
 
-def validation_is_due(position: int, end: int, begin: int, interval: int) -> bool:
-    """Checks whether a run of `end` epochs or iterations validates after epoch or iteration `position`.
+def validation_is_due(done: int, total: int, begin: int, interval: int) -> bool:
+    """Checks whether a run of `total` epochs or iterations validates after epoch or iteration `done`.
 
     Validation is due at each multiple of `interval` and at the end, but not before `begin`.
     """
-    return position > 0 and position >= begin and (position % interval == 0 or position == end)
+    return done > 0 and done >= begin and (done % interval == 0 or done == total)
 
 
 def checked_intervals(intervals: Any) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate.checks import check_count
+from footplate.data import length_of
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
@@ -126,7 +127,8 @@ class EMAHook(AveragedWeightsHook):
         """Warns if a large part of the average will still be initial weights when the run ends."""
         if type(self.ema_model) is not ExponentialMovingAverage:
             return
-        updates = max(runner.max_iters - self.begin_iter, 1) / self.ema_model.interval
+        begin = max(self.begin_iter, (self.begin_epoch - 1) * (length_of(runner.train_dataloader) or 0))
+        updates = max(runner.max_iters - begin, 1) / self.ema_model.interval
         rest = (1 - self.ema_model.momentum) ** updates
         if rest > _MAX_REST:
             runner.logger.warning(

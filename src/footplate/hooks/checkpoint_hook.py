@@ -144,7 +144,7 @@ class CheckpointHook(Hook):
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
                 "CheckpointHook counts epochs, but training counts iterations, so no checkpoints are saved at "
-                "intervals. To save them, set default_hooks.checkpoint.by_epoch=False."
+                "intervals. To save them, set its by_epoch=False."
             )
             self.by_epoch = False
             self.interval = -1
@@ -238,7 +238,7 @@ class CheckpointHook(Hook):
         if is_mid_epoch and self.save_last:
             save_on_request(runner)
         if saves_end:
-            runner.train_loop.ended = runner.train_loop.position == runner.train_loop.length
+            runner.train_loop.ended = runner.train_loop.done == runner.train_loop.total
             self._save(runner)
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from typing_extensions import Never
@@ -12,6 +12,7 @@ from footplate.data import length_of
 from footplate.engine import Hook, Runner
 from footplate.engine.requests import SECONDS_BETWEEN_EXCHANGES, Stop
 from footplate.errors import ArgumentError
+from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks.monitored_metrics import MonitoredMetric
 from footplate.messages import pluralize
 from footplate.metric_names import check_rule
@@ -161,7 +162,7 @@ class TimeLimitHook(Hook):
         check_number("max_hours", max_hours, above=0)
         self.max_hours = max_hours
         self._end = math.inf
-        self._validation: float | None = None  # the duration of the longest validation run, in seconds
+        self._validation: float | None = None  # the longest duration of validation on all datasets, in seconds
         self._saving = 0.0  # the duration of the longest save, in seconds
         self._iteration = 0.0  # the decaying maximum duration of an iteration, in seconds
         self._since = time.monotonic()  # the end of the previous iteration or validation
@@ -182,8 +183,10 @@ class TimeLimitHook(Hook):
         self._end_in_time(runner)
 
     def after_val(self, runner: Runner) -> None:
-        """Records the duration of a validation run, and ends training if no time is left for another iteration."""
-        self._validation = max(self._elapsed(), self._validation or 0.0)
+        """Records how long validation on all datasets takes, and ends training if no time is left to continue."""
+        evaluated = _count_batches(runner, getattr(runner.val_loop, "left_out", ()))
+        scale = _count_batches(runner) / evaluated if evaluated else 1.0
+        self._validation = max(scale * self._elapsed(), self._validation or 0.0)
         if "train" in runner.phases:
             self._end_in_time(runner)
 
@@ -197,17 +200,14 @@ class TimeLimitHook(Hook):
     def _end_in_time(self, runner: Runner) -> None:
         """Ends training if the next iteration, a validation run and two saves might not finish in time."""
         self._saving = max(self._saving, runner.saver.seconds)
-        if runner.val_loop is None:
-            validation = 0.0
-        elif self._validation is None:
-            validation = (length_of(runner.val_dataloader) or 0) * self._iteration
-        else:
-            validation = self._validation
+        validation = self._validation
+        if validation is None or runner.val_loop is None:
+            validation = _count_batches(runner) * self._iteration
         exchange = SECONDS_BETWEEN_EXCHANGES if runner.world_size > 1 else 0.0
         needed = self._iteration + exchange + _MARGIN * (validation + 2 * self._saving)
         local = runner.requests.local
-        if local.stop is not Stop.AFTER_ITERATION and self._since + needed >= self._end:
-            local.stop = Stop.AFTER_ITERATION
+        if local.stop is not Stop.TIME_LIMIT and self._since + needed >= self._end:
+            local.stop = Stop.TIME_LIMIT
             runner.logger.info("Ending training because the time limit is near.")
 
     def after_run(self, runner: Runner) -> None:
@@ -224,3 +224,8 @@ class TimeLimitHook(Hook):
         """Restores the durations that `state_dict` returned."""
         self._validation = None if state["validation"] is None else read_number(state, "validation")
         self._saving = read_number(state, "saving")
+
+
+def _count_batches(runner: Runner, left_out: Collection[str] = ()) -> int:
+    """Returns the number of validation batches, excluding the datasets in `left_out`."""
+    return sum(length_of(data.dataloader) or 0 for data in sets_of(runner.val_loop) if data.name not in left_out)

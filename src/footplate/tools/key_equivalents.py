@@ -1,15 +1,19 @@
 """Finds the keys that a config accepts, and translates keys between the two config generations."""
 
+import re
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 from footplate.config import Config, ConfigDict
 from footplate.config.key_paths import split_path
 from footplate.error_context import join_path, origin_at, origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.openmmlab.first_generation.translation import is_first_generation, translate
-from footplate.openmmlab.first_generation.translation.key_map import KEY_PAIRS, RENAMED, counterparts
+from footplate.openmmlab.first_generation.translation.key_map import KEY_PAIRS, RENAMED, SPLITS, counterparts
 from footplate.openmmlab.first_generation.translation.log_rules import logger_of_writer
 from footplate.tools.key_lookup import find_value, paths_ending
+
+_KEY = re.compile(r"\b(?:(?:train|val|test)_dataloader|[a-z_]+(?=\.))(?:\.\w+|\[\d+\])*")
 
 
 def suggest_equivalent(error: FootplateError, cfg: Config, path: str) -> None:
@@ -42,8 +46,19 @@ def original_key(cfg: Config, path: str) -> str:
     """
     if not is_first_generation(cfg):
         return path
-    renamed = {new: old for old, new in RENAMED.items()} | {"randomness": "seed"}
-    return equivalent_key(cfg, path) or renamed.get(path, path)
+    key = equivalent_key(cfg, path)
+    if key is not None:
+        return re.sub(r"\.(\d+)\b", r"[\1]", key)
+    renamed = {f"{split}_dataloader": f"data.{split}" for split in SPLITS} | {"randomness": "seed"}
+    return (renamed | {new: old for old, new in RENAMED.items()}).get(path, path)
+
+
+def with_original_keys(text: str, cfg: Config) -> str:
+    """Replaces the key paths in a text with the first-generation keys that they were translated from.
+
+    `cfg` is the config before translation.
+    """
+    return _KEY.sub(lambda key: key[0] if _has_key(cfg, key[0]) else original_key(cfg, key[0]), text)
 
 
 def config_with_key(cfg: Config, path: str) -> Config:
@@ -84,13 +99,19 @@ def accepted_in_either_generation(mapping: ConfigDict, parts: Sequence[str]) -> 
 def restore_key(error: Exception, cfg: Config | None) -> None:
     """Replaces an error's key with the key that the user wrote, unless `cfg` has the error's key at the same location.
 
+    Also replaces keys in the error's notes.
+
     The error's key may come from a translated config, or may be relative to a section that a code base's constructor
     builds. `cfg` is the config before translation. The user's key is the key in `cfg` that has the same last part and
-    the same location. If there is no such key or more than one, the error is not changed.
+    the same location. If there is no such key or more than one, it is the equivalent first-generation key, if any.
     """
-    if not isinstance(error, FootplateError) or cfg is None or error.origin is None or not error.key:
+    if not isinstance(error, FootplateError) or cfg is None:
         return
-    if _has_key(cfg, error.key) and origin_at(cfg._cfg_dict, error.key) == error.origin:
+    with suppress(ConfigError):  # the config mixes both generations
+        error.notes = tuple(with_original_keys(note, cfg) for note in error.notes)
+    if not error.key:
+        return
+    if _has_key(cfg, error.key) and error.origin in (None, origin_at(cfg._cfg_dict, error.key)):
         return
     logger = logger_of_writer(cfg._cfg_dict, error.key)
     if logger is not None:
@@ -98,12 +119,12 @@ def restore_key(error: Exception, cfg: Config | None) -> None:
         return
     try:
         last = join_path(split_path(error.key)[-1:])
-    except ConfigError:  # not a key path
+        equivalent = original_key(cfg, error.key)
+    except ConfigError:  # not a key path, or the config mixes both generations
         return
-    paths = paths_ending(cfg._cfg_dict, last)
+    paths = paths_ending(cfg._cfg_dict, last) if error.origin else []
     matches = [path for path in paths if origin_of(*find_value(cfg._cfg_dict, path)[:2]) == error.origin]
-    if len(matches) == 1:
-        error.key = matches[0]
+    error.key = matches[0] if len(matches) == 1 else equivalent
 
 
 def _is_accepted(cfg: Config, path: str) -> bool:

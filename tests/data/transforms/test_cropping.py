@@ -83,6 +83,8 @@ def test_padding_is_added_at_the_right_and_at_the_bottom(arguments: dict[str, An
         assert (results["img"][-1, -1].tolist(), results["gt_seg_map"][-1, -1]) == ([9] * 3, 99)
         assert not results["gt_masks"][:, -1].any()
         assert transform("Pad", **arguments)["gt_seg_map"][-1, -1] == 255
+        colored = transform("Pad", **arguments, pad_val={"img": (1, 2, 3)})["img"]
+        assert (colored[-1, -1].tolist(), colored[2, 1].tolist()) == ([1, 2, 3], [200] * 3)
 
 
 @pytest.mark.parametrize(

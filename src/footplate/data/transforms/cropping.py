@@ -65,7 +65,8 @@ class Pad(BaseTransform):
     Args:
         size: The minimum height and width of the result.
         size_divisor: An alternative to `size`: height and width are padded to multiples of this number.
-        pad_val: The padding value of images, or `dict(img=..., seg=...)`. Label maps are padded with 255 by default.
+        pad_val: The padding value of images, or `dict(img=..., seg=...)`. The value of images may have one number for
+            each channel. Label maps are padded with 255 by default.
 
     Raises:
         ArgumentError: `size` and `size_divisor` are both set or both missing, or one of them is not positive.
@@ -75,7 +76,7 @@ class Pad(BaseTransform):
         self,
         size: tuple[int, int] | None = None,
         size_divisor: int | None = None,
-        pad_val: float | Mapping[str, float] = 0,
+        pad_val: float | Mapping[str, float | Sequence[float]] = 0,
     ) -> None:
         if (size is None) == (size_divisor is None):
             raise ArgumentError("Pad requires either size or size_divisor, but not both", key="size", found=size)
@@ -91,10 +92,13 @@ class Pad(BaseTransform):
         bottom, right = (max(0, wanted - present) for wanted, present in zip(least, shape, strict=True))
         for key, value in self.values.items():
             if key in results:
-                margins = [(0, 0)] * results[key].ndim
+                array = results[key]
+                sizes = list(array.shape)
                 rows = 1 if key == "gt_masks" else 0
-                margins[rows : rows + 2] = (0, bottom), (0, right)
-                results[key] = np.pad(results[key], margins, constant_values=value)
+                sizes[rows] += bottom
+                sizes[rows + 1] += right
+                results[key] = np.full(sizes, value, array.dtype)
+                results[key][tuple(map(slice, array.shape))] = array
         results["pad_shape"] = results["img_shape"] = results["img"].shape[:2]
         return results
 
