@@ -1,13 +1,21 @@
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from footplate.cli.main import main
+from tests.modules import ROOT
 from tests.support import TINY
 
 Command = Callable[..., tuple[int, str, str]]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Returns the environment of a command in a process of its own."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, **changes}
 
 
 def _end_of_process() -> None:

@@ -16,7 +16,7 @@ from footplate import Config
 from footplate.checkpoint import saver
 from footplate.cli.train import print_resume_command, resume_command
 from footplate.errors import CheckpointError
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, environment
 from tests.support import TINY
 
 
@@ -109,11 +109,10 @@ KILLED = "custom_hooks = [dict(type='Witness'), dict(type='KillForTest', iterati
 
 
 def test_killed_command_is_resumed(tiny: Path, trained: Path, footplate: Command) -> None:
-    root = Path(__file__).parents[2]
     tiny.write_text(TINY.replace('custom_hooks = [dict(type="Witness")]', KILLED))
     found = subprocess.run(
         [sys.executable, "-m", "footplate", "train", "tiny.py", "--work-dir", "work"],
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env=environment(),
         capture_output=True,
         check=False,
     )
@@ -151,9 +150,8 @@ def test_error_is_the_last_output_whatever_workers_do(tiny: Path) -> None:
         "import sys, tests.support as s; from footplate.cli.main import main;"
         "s.KillForTest.after_train_iter = lambda *a, **k: 1 / 0; sys.exit(main(['train', 'tiny.py', '--no-preflight']))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tiny.parent, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tiny.parent, env=environment(), capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
 

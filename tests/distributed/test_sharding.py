@@ -14,10 +14,11 @@ from footplate.distributed.sharding import (
     is_dtensor,
     is_sharded,
     local_tensor,
+    reshard,
     tensor_norms,
 )
 from footplate.errors import ArgumentError
-from footplate.models import BaseModel
+from footplate.models import BaseModel, ExponentialMovingAverage
 from footplate.optim import AmpOptimWrapper, build_optim_wrapper
 from tests.distributed.conftest import OnRanks, for_each
 from tests.support import summation_tolerance
@@ -126,6 +127,23 @@ def overflow() -> list[Any]:
 
 def test_overflow_on_one_rank_skips_step_on_all(on_ranks: OnRanks) -> None:
     assert on_ranks(2, overflow) == [[[4.0, True], [4.0, False]]] * 2
+
+
+def swapped() -> bool:
+    model = sharded()
+    average = ExponentialMovingAverage(model, momentum=0.25)
+    before = [full_tensor(each.detach()).clone() for each in model.parameters()]
+    with torch.no_grad():
+        for each in model.parameters():
+            local_tensor(each).mul_(2)
+    model(torch.ones(1, 3, dtype=torch.float64))  # leaves full parameters in the root module
+    average.swap_with(model)
+    after = [full_tensor(each.detach()) for each in reshard(model).parameters()]
+    return all(map(torch.equal, after, before))
+
+
+def test_average_replaces_weights_after_a_forward_pass(on_ranks: OnRanks) -> None:
+    assert on_ranks(2, swapped) == [True, True]
 
 
 class Block(nn.Module):
