@@ -19,7 +19,6 @@ from footplate.checkpoint import (
     load_weights,
     relocate,
 )
-from footplate.checkpoint.saver import NOTHING
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
 from footplate.distributed import compute_on_ranks, is_main_process, unwrap_model
@@ -88,7 +87,7 @@ class CheckpointIO:
         save_param_scheduler: bool = True,
         meta: Mapping[str, Any] | None = None,
         background: bool = False,
-        after: AfterSave = NOTHING,
+        after: AfterSave | None = None,
     ) -> None:
         """Saves the current state of the run; see `Runner.save_checkpoint`.
 
@@ -103,6 +102,7 @@ class CheckpointIO:
             after: Callbacks to run when the save has finished. They run in the main thread: after an iteration, before
                 the next save, or in `saver.wait()`.
         """
+        after = after or AfterSave(resumable=save_optimizer and save_param_scheduler)
         reshard(runner.model)
         try:
             if background or is_sharded(runner.model):
