@@ -362,6 +362,8 @@ class Runner:
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
         for hook in implicit_hooks(self):
             self.hooks.build(hook)
+        for part in self.optim_wrapper.parts.values():
+            part.message_hub = self.message_hub
         self.checkpoints.initialize(self)
         for extension in extensions():
             extension.prepare_training(self.model)
