@@ -56,11 +56,11 @@ def test_non_finite_loss_stops_the_run_with_its_first_iteration(tmp_path: Path) 
 def test_weights_without_optimizer_are_not_the_last_good_checkpoint(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, model=Failing(7, math.nan)))
 
-    @runner.on("after_train_iter")
     def save(runner: Runner) -> None:
         if runner.iter == 5:
             runner.save_checkpoint(str(tmp_path), "weights.pth", save_optimizer=False)
 
+    runner.on("after_train_iter", save)
     with pytest.raises(NonFiniteError) as caught:
         runner.train()
     assert caught.value.notes[1] == f"The last good checkpoint is {tmp_path / 'epoch_1.pth'}"

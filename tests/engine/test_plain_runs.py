@@ -83,10 +83,10 @@ def test_hook_may_use_another_runner(tmp_path: Path) -> None:
         optim_wrapper={"type": "OptimWrapper", "optimizer": {"type": "SGD", "lr": 0.1}, "clip_grad": {"max_norm": 1}},
     )
 
-    @run.on("after_train_epoch")
     def validate(_: Any) -> None:
         runner(tmp_path / "other", val_dataloader=loader(16)).val()
 
+    run.on("after_train_epoch", validate)
     run.train()
     assert run.message_hub.history("train/grad_norm").total == 10
 

@@ -116,11 +116,10 @@ def test_training_starts_from_the_loaded_weights_and_initializes_the_others(
     run = Runner(**settings(tmp_path / "run", load_from=files["weights"]))
     run.on("before_train", lambda runner: runner.save_checkpoint(str(tmp_path), "run.pth"))
     run.train()
-    options = {"load_from": files.get(source), "resume": source == "run"}
+    options: dict[str, Any] = {"load_from": files.get(source), "resume": source == "run"}
     runner = Runner(**settings(tmp_path / "work", **options, model=model))
     started: list[Any] = []
 
-    @runner.on("before_train")
     def check(runner: Runner) -> None:
         expected = {"none": {}, "part": first}.get(source, weights)
         assert [
@@ -130,6 +129,7 @@ def test_training_starts_from_the_loaded_weights_and_initializes_the_others(
         ] == []
         started.append(runner)
 
+    runner.on("before_train", check)
     for call in calls.split():
         getattr(runner, call)(*([files[source]] if call in ("load_checkpoint", "resume") else []))
     assert started
