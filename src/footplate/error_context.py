@@ -191,8 +191,8 @@ def _changes_in(section: object, key: str) -> Iterator[tuple[str, Origin]]:
 def explain_missing_path(path: str) -> list[str]:
     """Returns notes about a path that does not exist.
 
-    If `path` is relative, one note contains the absolute path. Another note contains the first missing folder or file,
-    and suggests a similar name in the same folder.
+    If `path` is relative, one note contains the absolute path. Another note contains the first missing folder or file
+    and, if one exists, a similar name in the same folder.
     """
     tried = folder = os.path.abspath(path)
     lines = [] if os.path.isabs(path) else [f"tried {tried}; relative paths are resolved against the current folder"]

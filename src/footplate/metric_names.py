@@ -138,8 +138,8 @@ def validation_label(name: str, recorded: Container[str]) -> str:
 
     Args:
         name: The name of the metric or loss.
-        recorded: The keys of all recorded scalars, such as `train/loss_cls`. Without training there are none, but the
-            total loss and the times are prefixed even then.
+        recorded: The keys of all recorded scalars, such as `train/loss_cls`. `loss`, `time` and `data_time` get the
+            prefix even if this is empty, because every training run logs them.
     """
     is_trained = name in _LOGGED_BY_EVERY_TRAINING or f"train/{name}" in recorded
     return _VALIDATION + name if is_trained or is_of_dataset(name, ("test",)) else name

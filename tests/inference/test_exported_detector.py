@@ -22,6 +22,7 @@ from footplate.inference.exported_detector import (
     _Limit,
     _max_pool2d,
     _Minimum,
+    _never_empty,
     _paste_masks,
     register_operators,
 )
@@ -74,6 +75,39 @@ def test_trace_contains_the_general_case(tmp_path: Path) -> None:
         assert found[1].tolist() == expected[1].tolist()
     found = session.run(None, {"boxes": boxes.numpy(), "scores": scores.numpy() * 0})
     assert len(found[0]) == 0
+
+
+class _Decoding(torch.nn.Module):
+    def forward(self, boxes: Tensor, deltas: Tensor) -> Any:
+        return _never_empty(self.decode)(boxes, deltas, 2)
+
+    def decode(self, boxes: Tensor, deltas: Tensor, scale: int) -> Tensor:
+        count = boxes.size(0)
+        return (boxes + deltas.reshape(-1, 4) * scale).reshape(count, -1)
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
+def test_image_without_candidates_has_no_boxes(tmp_path: Path) -> None:
+    onnxruntime: Any = importlib.import_module("onnxruntime")
+    path, (boxes, _) = str(tmp_path / "a.onnx"), _boxes(5, 0)
+    axes = {"boxes": {0: "n"}, "deltas": {0: "n"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter is deprecated
+        torch.onnx.export(
+            _Decoding(),
+            (boxes, boxes),
+            path,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(axes),
+            dynamic_axes=axes,
+        )
+    session = onnxruntime.InferenceSession(path)
+    for count in (0, 3):
+        inputs = boxes[:count].numpy()
+        (found,) = session.run(None, {"boxes": inputs, "deltas": inputs})
+        assert found.shape == (count, 4)
+        assert found.tolist() == (boxes[:count] * 3).tolist()
 
 
 class _Scores(torch.nn.Module):

@@ -1,4 +1,4 @@
-"""Saves checkpoints atomically. Loads checkpoints after verifying them, without executing code from the file."""
+"""Saves checkpoints atomically. Verifies and loads checkpoints, and executes code only from trusted files."""
 
 from footplate.checkpoint.contents import rename_keys, verify, weights_of
 from footplate.checkpoint.digest import Digest

@@ -52,11 +52,12 @@ def local_file(path: str) -> str:
     If several processes on a machine need the same file, the first one downloads it and the others wait.
 
     Args:
-        path: An address. A file path is returned unchanged.
+        path: An address. Any other path or URL is returned unchanged.
 
     Raises:
         CheckpointDamagedError: The SHA-256 of the cached file does not match the digest in its name.
         CheckpointError: The address is unknown or invalid, or the file cannot be downloaded intact.
+        MissingExtraError: The address begins with `hf://`, but huggingface_hub is not installed.
     """
     if path.startswith("hf://"):
         return _download_from_hub(path)
@@ -138,7 +139,7 @@ def find_url(path: str) -> str | None:
 
 
 def cached_path(url: str) -> str:
-    """Returns the cache path for a URL. Uses the shared cache only for files whose names contain a digest."""
+    """Returns the cache path for a URL. Only files whose names contain a digest may be in the shared cache."""
     parts = urlsplit(url)
     name = _safe_name(posixpath.basename(parts.path))
     shared = os.path.join(_shared_folder(), name)

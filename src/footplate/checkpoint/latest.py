@@ -112,7 +112,7 @@ def relocate(path: str, folder: str) -> str:
 
 
 def find_latest(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns the path of a run's newest intact checkpoint with a training state, or None if it does not exist.
+    """Returns the path of a run's newest intact checkpoint with a training state, or None if the run has none.
 
     Tries the candidates in the order of `list_candidates`. Skips files that contain weights but no training state. Logs
     a warning for each damaged checkpoint.

@@ -46,8 +46,8 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Verifies a checkpoint and returns its content.
 
-    Does not import or call anything that the file refers to. Objects saved by other engines become `OpaqueObject`
-    placeholders. NumPy arrays remain arrays, and NumPy scalars become numbers.
+    Does not import or call anything that the file refers to, unless the file is trusted; see `trusting`. Objects saved
+    by other engines become `OpaqueObject` placeholders. NumPy arrays remain arrays, and NumPy scalars become numbers.
 
     Args:
         path: A path on any storage backend that fsspec supports, or the address of weights, such as
@@ -61,6 +61,7 @@ def load_checkpoint(
     Raises:
         CheckpointDamagedError: The content does not match its checksum.
         CheckpointError: The file does not exist, is not a checkpoint, or cannot be downloaded.
+        MissingExtraError: The package for `.safetensors` files or `hf://` addresses is not installed.
     """
     name = os.fspath(path)
     device = torch.device(map_location)
@@ -350,7 +351,7 @@ def _list_keys(title: str, entries: Sequence[object]) -> list[str]:
 
 @contextmanager
 def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
-    """Allows one checkpoint to execute code when it is loaded inside the block. Loading it logs a warning.
+    """Allows one checkpoint file to execute code when it is loaded inside the block. Loading it logs a warning.
 
     Args:
         path: The checkpoint, or None to trust no file.

@@ -76,8 +76,8 @@ class _Save:
 def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") -> None:
     """Writes `state` and its digest to a file atomically.
 
-    Writes the state to a temporary file, which is synced and renamed to `path`. The result can be loaded with
-    `torch.load(path, weights_only=True)`. Also removes temporary files of dead processes from the folder.
+    Writes the state to a temporary file and renames it to `path`; see `storage.atomic_file`. The result can be loaded
+    with `torch.load(path, weights_only=True)`. Also removes stale temporary files from the folder, if it is local.
 
     Args:
         state: Tensors, numbers, strings, None, lists, tuples and dicts. NumPy arrays become tensors (string arrays
@@ -86,7 +86,7 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
 
     Raises:
         CheckpointError: The state contains an unsupported type, there is too little space, or the file cannot be
-            written. An existing file is unchanged.
+            written.
     """
     commit_checkpoint(to_serializable(state), os.fspath(path))
 
@@ -132,7 +132,7 @@ def write_file(state: Mapping[str, Any], path: str) -> Digest:
     """Atomically writes a serializable state and its digest to a file, and returns the digest.
 
     Raises:
-        OSError: The file cannot be written. An existing file is unchanged.
+        OSError: The file cannot be written; see `storage.atomic_file`.
     """
     with storage.atomic_file(path) as sink:
         digesting = DigestSink(sink)
@@ -144,7 +144,8 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
     """Removes a checkpoint if it exists.
 
     For a sharded checkpoint, removes the layout first, so that a partly removed checkpoint is never mistaken for an
-    intact one. Keeps files that footplate did not write. If `path` is a symbolic link, removes only the link.
+    intact one, and keeps files in the folder that footplate did not write. If `path` is a symbolic link, removes only
+    the link.
 
     Raises:
         CheckpointError: The checkpoint cannot be removed.

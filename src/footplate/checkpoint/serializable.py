@@ -29,8 +29,8 @@ def to_serializable(value: Any) -> Any:
     """Converts `value` to types that can be read back without executing code.
 
     Tensors are detached. Views of larger storages are copied, so that the rest of the storage is not written. NumPy
-    arrays become tensors (string arrays become lists), NumPy scalars become Python scalars, mappings become dicts,
-    named tuples become tuples, and deques become lists.
+    arrays become tensors (string arrays become lists), and NumPy scalars become Python scalars. Containers are copied
+    as in `rebuild`; for example, named tuples become tuples, and deques become lists.
 
     Raises:
         CheckpointError: The state contains an unsupported type. The message contains the key path.
@@ -42,7 +42,7 @@ def to_serializable(value: Any) -> Any:
 
 
 def walk(value: Any) -> Iterator[Any]:
-    """Yields `value` and everything nested in it, in order. Yields each container only once."""
+    """Yields `value` and everything nested in it except dict keys, in order. Yields each container only once."""
     pending = [value]
     seen = set()
     while pending:
@@ -63,12 +63,14 @@ def walk(value: Any) -> Iterator[Any]:
 
 
 def rebuild(value: Any, convert: Callable[[str, Any], Any], path: str = "") -> Any:
-    """Copies nested containers and converts their values. Container subclasses become plain containers.
+    """Copies nested containers and converts their keys and entries.
+
+    OrderedDicts stay OrderedDicts, other mappings become dicts, tuples stay tuples, and other sequences become lists.
 
     Args:
         value: The state.
-        convert: A function that is called with a key path and a value, for each mapping key and for each entry that is
-            not a number or a string. If it returns a container unchanged, the container is copied recursively.
+        convert: Called with a key path and a value for each key and entry, including containers, except None and plain
+            numbers, strings, dtypes and devices. If it returns a container unchanged, copies the container recursively.
         path: The key path of the state.
     """
     if type(value) in _UNCHANGED:

@@ -30,7 +30,7 @@ class Content(NamedTuple):
 
 
 def read_content(stream: IO[bytes], *, device: "str | torch.device" = "cpu") -> Content:
-    """Verifies an open file and returns its content, without importing or calling anything in it.
+    """Verifies an open file and returns its content, without importing or calling anything that it refers to.
 
     If an archive has no digest, verifies the checksums of its members instead.
 

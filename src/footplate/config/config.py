@@ -126,7 +126,8 @@ class Config:
             format_python_code: Accepted for compatibility and ignored; dumps are always formatted.
 
         Raises:
-            ConfigError: A file is missing or invalid. The message states the file and line.
+            ConfigError: A file is missing or invalid, or a module in `custom_imports` cannot be imported. The message
+                states the file and line.
         """
         path = find_config(filename)
         options = Options(use_predefined_variables, use_environment_variables, lazy_import)

@@ -43,8 +43,8 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
         suffix: The suffix of the format, such as `.json`.
 
     Raises:
-        ConfigSyntaxError: The text is invalid, contains an unsupported YAML tag, contains a duplicate key,
-            or is not a mapping with string keys.
+        ConfigSyntaxError: The text is invalid, contains an unsupported YAML tag or a duplicate key, or is not a mapping
+            whose top-level keys are strings.
     """
     place = Origin(path, 0)
     try:
@@ -164,7 +164,4 @@ for _kind in (_Loader, _Dumper):
 
 def write_yaml(value: Any) -> str:
     """Converts plain dicts, lists, tuples, sets and scalars to YAML text."""
-    text: str = yaml.dump(
-        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=None
-    )
-    return text
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=None)

@@ -76,9 +76,11 @@ def _converted(value: Any, suffix: str) -> Any:
                 items.append(_converted(item, suffix))
         return tuple(items) if type(value) is tuple and tuple in types else items
     value = plain_scalar(value)
+    if type(value) in types:
+        return value
     name = dotted_name(value)
-    if type(value) in types or name:
-        return value if type(value) in types else name
+    if name:
+        return name
     described = "None" if value is None else f"a value of type {type(value).__name__}"
     raise ConfigError(f"a {suffix} config cannot represent {described}", found=value)
 
@@ -154,6 +156,6 @@ def _parts(value: "dict[Any, Any] | list[Any] | tuple[Any, ...]") -> tuple[str, 
 
 
 def is_identifier(key: str) -> bool:
-    """Checks whether a key can be used as a Python argument or variable name."""
+    """Checks whether a key is an ASCII name that can be used as a Python argument or variable."""
     # ASCII only: Python normalizes some other letters in identifiers, such as `ª` to `a`.
     return key.isascii() and key.isidentifier() and not keyword.iskeyword(key) and key != "__debug__"

@@ -26,13 +26,13 @@ def as_python(config: Config) -> str:
 
 
 def read_recorded(path: str | os.PathLike[str]) -> Config:
-    """Loads a config that a run recorded as JSON or Python, without executing it.
+    """Loads a config that a run recorded, without executing it.
 
     A Python file may contain only assignments of plain values, like a dumped config. `_base_` and `{{ ... }}`
     placeholders have no effect.
 
     Raises:
-        ConfigError: The file cannot be read without executing it.
+        ConfigError: The file is missing or invalid, or cannot be read without executing it.
     """
     file = absolute(path)
     return parse_recorded(read_text(file), file)
@@ -42,7 +42,7 @@ def parse_recorded(text: str, file: str) -> Config:
     """Parses the text of a recorded config; see `read_recorded`.
 
     Args:
-        text: JSON or Python source.
+        text: The text of a Python, JSON, YAML or TOML config.
         file: The name of the file, for error messages. Its suffix determines the format.
 
     Raises:
@@ -50,10 +50,12 @@ def parse_recorded(text: str, file: str) -> Config:
     """
     suffix = suffix_of(file)
     if suffix == ".py":
-        return Config(_read_plain_python(text, file), f"{file}\n{text}\n")
-    from footplate.config.data_formats import read_data
+        mapping = _read_plain_python(text, file)
+    else:
+        from footplate.config.data_formats import read_data
 
-    return Config(read_data(text, file, suffix), f"{file}\n{text}\n")
+        mapping = read_data(text, file, suffix)
+    return Config(mapping, f"{file}\n{text}\n")
 
 
 def as_plain(value: Any) -> Any:

@@ -93,6 +93,8 @@ def read_text(path: str, referrer: Origin | None = None) -> str:
 def find_config(name: str | os.PathLike[str]) -> str:
     """Resolves a path, `package::file` or the name of a recipe to the absolute path of a config.
 
+    An existing file takes precedence over a recipe with the same name.
+
     Raises:
         ConfigError: The package is not installed or has no such config.
     """
@@ -219,12 +221,12 @@ def _escaped(value: str) -> str:
 
 
 def references_in(text: str) -> list[str]:
-    """Returns the key paths, such as `a.b`, of all `{{ _base_.a.b }}` in a text returned by `expand_placeholders`."""
+    """Returns the key paths, such as `a.b`, of all references `__base__·a·b` in a text; see `expand_placeholders`."""
     return [path.replace("·", ".") for path in _REFERENCE.findall(text)]
 
 
 def fill_string(text: str, base: Any, origin: Origin) -> Any:
-    """Replaces references in a string with values from the base.
+    """Replaces references in a string, such as `__base__·a·b`, with values from the base.
 
     If the string is a single reference, returns the value itself.
 

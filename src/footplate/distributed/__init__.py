@@ -1,4 +1,4 @@
-"""Distributed training with torch.distributed. All functions also work in a single process."""
+"""Distributed training with torch.distributed. The functions exported here also work in a single process."""
 
 from footplate.distributed.collectives import (
     broadcast_object,

@@ -59,7 +59,7 @@ def get_data_world_size() -> int:
 
 
 def is_main_process(group: Group = None) -> bool:
-    """Checks whether this process is rank 0. Only rank 0 writes output."""
+    """Checks whether this process is rank 0 in `group` (by default, among all processes)."""
     return get_rank(group) == 0
 
 

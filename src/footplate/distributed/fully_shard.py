@@ -47,7 +47,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
     Source: PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel (Zhao et al., 2023).
 
     Args:
-        module: The unsharded model, on its device. With a single process, the model is returned unchanged.
+        module: The unsharded model, on its device. Without a process group, the model is returned unchanged.
         shard: A dict with `classes` (class names of modules) and `names` (regular expressions that must match full
             module names).
         mesh: `(replicas, shards)`. Weights are sharded within groups of `shards` consecutive ranks. Each group holds a

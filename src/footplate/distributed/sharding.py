@@ -112,7 +112,7 @@ def new_cpu_group() -> Any:
 
 
 def initialize_from_main(model: nn.Module) -> None:
-    """Initializes the weights of an unsharded model, and copies parameters and buffers from rank 0 to all ranks."""
+    """Calls an unsharded model's `init_weights`, if any, and copies parameters and buffers from rank 0 to all ranks."""
     if hasattr(model, "init_weights"):
         model.init_weights()  # type: ignore[operator]
     broadcast_tensors([*model.parameters(), *model.buffers()])

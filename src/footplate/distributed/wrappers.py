@@ -184,7 +184,7 @@ def unwrap_model(model: nn.Module) -> nn.Module:
 def wrap_model(
     model: nn.Module, cfg: Mapping[str, Any] | None, *, find_unused_parameters: bool = False, sync_bn: str | None = None
 ) -> nn.Module:
-    """Wraps a model for distributed training. With a single process, returns the model without a wrapper.
+    """Wraps a model for distributed training. Without a process group, returns the model without a wrapper.
 
     Args:
         model: The model, on its device.

@@ -89,11 +89,13 @@ class BaseTrainLoop(BaseLoop):
     Args:
         runner: The runner that owns the loop.
         dataloader: A data loader, any other iterable of batches, or a loader config dict.
-        val_begin: The earliest epoch or iteration after which to validate.
-        val_interval: The number of epochs or iterations between validation runs.
-        dynamic_intervals: `[(milestone, interval), ...]`. Each interval takes effect at its milestone.
-        max_hours: The time limit in hours. Training stops early enough for the last validation run and save to finish
-            within the limit. You can resume the run later.
+        val_begin: The loop does not validate before this epoch or iteration unless a hook requests it. The interval is
+            not counted from it: `val_begin=5, val_interval=2` validates after 6, 8, 10, ...
+        val_interval: The number of epochs or iterations between validation runs. Validation also follows the last one.
+        dynamic_intervals: `[(milestone, interval), ...]`. An interval applies as soon as `milestone - 1` epochs or
+            iterations are complete.
+        max_hours: The time limit in hours. Training ends when the remaining time is needed for the last validation run
+            and save, as estimated from earlier ones. You can resume the run later.
 
     Raises:
         ArgumentError: A number is out of range.
@@ -166,7 +168,7 @@ class BaseTrainLoop(BaseLoop):
         self.runner.requests.exchange()  # a `before_train` hook may have requested a stop
 
     def _begin_epoch(self) -> None:
-        """Calls the `before_train_epoch` hooks.
+        """Calls the `before_train_epoch` hooks and sets the model to training mode.
 
         A run that resumes mid-epoch calls these hooks again and then restores the random state, so that random numbers
         drawn by the hooks do not affect the results.
@@ -195,7 +197,7 @@ class BaseTrainLoop(BaseLoop):
         self._iter += 1
 
     def describe_samples(self, iteration: int) -> list[str]:
-        """Returns a list with one note on this rank's samples in an iteration's batch, or [] if they are unknown."""
+        """Returns a list with one note on this rank's samples in an iteration (from 0), or [] if they are unknown."""
         position = self._data_position
         if not position.is_planned or self.overrides("run") or self.overrides("run_epoch"):
             return []
@@ -207,7 +209,7 @@ class BaseTrainLoop(BaseLoop):
     def _read(self, stream: Iterator[Any]) -> Generator[Any]:
         """Yields the batches from `stream`.
 
-        A stop request interrupts the wait for a batch. If reading fails, saves the run.
+        A stop request interrupts the wait for a batch. If reading fails, saves the run, unless it has made no progress.
         """
         try:
             data_wait.for_batch = True
@@ -270,7 +272,8 @@ class BaseTrainLoop(BaseLoop):
     def stop_training(self) -> bool:
         """Whether training ends after the current iteration or epoch.
 
-        Setting it requests a stop on behalf of this rank. Reading it returns the value that all ranks have agreed on.
+        Setting it to True requests a stop on behalf of this rank, and setting it to False withdraws the request.
+        Reading it returns the value that all ranks have agreed on.
         """
         return self.runner.requests.agreed.stop is not Stop.NO
 
@@ -318,7 +321,7 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def at_epoch_start(self) -> bool:
-        """Whether training is at the start of an epoch, as opposed to mid-epoch after a resume."""
+        """Whether training is at the start of an epoch. In iteration-based training, the run counts as one epoch."""
         return self._iter == 0
 
     @property

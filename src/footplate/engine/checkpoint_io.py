@@ -101,9 +101,9 @@ class CheckpointIO:
             save_param_scheduler: Whether to include the state of the schedules.
             meta: Additional entries for the checkpoint's `meta`.
             background: Whether to return as soon as the state is copied, and write the file in the background. In this
-                case, all ranks must call this method.
-            after: Callbacks to run when the save has finished. They run in the main thread: after an iteration, before
-                the next save, or in `saver.wait()`.
+                case, or if the model is sharded, all ranks must call this method.
+            after: The actions to take when the save ends. The callbacks run in the main thread: after an iteration,
+                before the next save, or in `saver.wait()`.
         """
         after = after or AfterSave(resumable=save_optimizer and save_param_scheduler)
         reshard(runner.model)
@@ -250,7 +250,7 @@ class CheckpointIO:
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the metadata of a checkpoint, or an empty dict if another engine saved metadata that is not a dict."""
+    """Returns the metadata of a checkpoint, or an empty dict if it is missing or, as in some engines, not a dict."""
     meta = checkpoint.get("meta")
     return meta if isinstance(meta, Mapping) else {}
 

@@ -80,7 +80,7 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
 
 
 def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    """Returns a loop config with a default `type` if it has none. In training, `by_epoch` selects the default.
+    """Returns a loop config with a default `type` if it has none. For training, `counts_epochs` selects the default.
 
     Args:
         cfg: `train_cfg`, `val_cfg` or `test_cfg`.
@@ -98,7 +98,8 @@ def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
 def counts_epochs(train_cfg: Any) -> bool:
     """Checks whether a training loop, or its config dict, counts epochs rather than iterations.
 
-    If the config has a `type`, the loop class determines the result.
+    If the config has a `type`, the loop class determines the result. Otherwise, `by_epoch` does or, if it is not set,
+    the presence of `max_iters`. Without a config, returns True.
 
     Raises:
         ArgumentError: `by_epoch` is not a bool.

@@ -31,7 +31,7 @@ class MeanLosses:
         self._count = 0
 
     def add(self, losses: Mapping[str, Any], count: int) -> None:
-        """Adds a batch's mean losses (scalars), weighted by the sample count."""
+        """Adds a batch's mean losses, weighted by the sample count. Ignores scalars without "loss" in their name."""
         self._count += count
         for name, value in losses.items():
             if "loss" in name:
@@ -221,7 +221,7 @@ def predicting(loop: Any, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def naming_samples(dataloader: Any, key: str, idx: int) -> Iterator[None]:
-    """Adds a note on the samples of batch `idx`, if they are known, to errors of the block except FootplateErrors."""
+    """Adds a note on the samples of batch `idx` (if they are known) to errors in the block, except FootplateErrors."""
     try:
         yield
     except FootplateError:

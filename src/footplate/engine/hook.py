@@ -82,8 +82,8 @@ class Hook:
 
     A run calls the methods in the following order. For each event, hooks run in order of priority::
 
+        (after_load_checkpoint)
         before_run
-          (after_load_checkpoint)
           before_train
             before_train_epoch
               before_train_iter(batch_idx, data_batch)
@@ -100,10 +100,11 @@ class Hook:
     Example:
         >>> from footplate import HOOKS, Hook
         >>> @HOOKS.register_module()
-        ... class StopAtNight(Hook):
+        ... class StopAfterFiveEpochs(Hook):
         ...     priority = "LOW"
         ...     def after_train_epoch(self, runner):
-        ...         runner.train_loop.stop_training = runner.epoch > 3
+        ...         if runner.epoch + 1 == 5:
+        ...             runner.train_loop.stop_training = True
     """
 
     stages: ClassVar[tuple[str, ...]] = tuple(EVENTS)
@@ -120,13 +121,13 @@ class Hook:
         """Called once, at the start of a run."""
 
     def after_run(self, runner: "Runner") -> None:
-        """Called once, at the end of a run."""
+        """Called once, at the end of a run. Not called if the run fails or is stopped by a signal."""
 
     def before_train(self, runner: "Runner") -> None:
         """Called before the first training iteration."""
 
     def after_train(self, runner: "Runner") -> None:
-        """Called after the last training iteration."""
+        """Called after the last training iteration and the validation that follows it."""
 
     def before_val(self, runner: "Runner") -> None:
         """Called before a validation run."""
@@ -147,7 +148,7 @@ class Hook:
         """Called with a loaded checkpoint before it is used. The hook may modify it."""
 
     def before_train_epoch(self, runner: "Runner") -> None:
-        """Called before each epoch. In iteration-based training, called only once."""
+        """Called before each epoch, also when a run resumes mid-epoch. In iteration-based training, called once."""
         self._before_epoch(runner, mode="train")
 
     def before_val_epoch(self, runner: "Runner") -> None:
@@ -159,7 +160,7 @@ class Hook:
         self._before_epoch(runner, mode="test")
 
     def after_train_epoch(self, runner: "Runner") -> None:
-        """Called after each epoch, before `runner.epoch` is incremented."""
+        """Called after each epoch, before `runner.epoch` is incremented. In iteration-based training, called once."""
         self._after_epoch(runner, mode="train")
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
@@ -215,16 +216,16 @@ class Hook:
         """Called after each training, validation and test batch."""
 
     def every_n_epochs(self, runner: "Runner", n: int, start: int = 0) -> bool:
-        """Checks whether the current epoch, counted from 1, is `start`, `start + n`, `start + 2n` and so on."""
+        """Checks whether the current epoch, counted from 1, is `start`, `start + n`, ... Returns False if `n` <= 0."""
         epoch = runner.epoch + 1
         return n > 0 and epoch >= start and (epoch - start) % n == 0
 
     def every_n_inner_iters(self, batch_idx: int, n: int) -> bool:
-        """Checks whether `batch_idx + 1` is a multiple of `n`."""
+        """Checks whether `batch_idx + 1` is a multiple of `n`. Returns False if `n` <= 0."""
         return n > 0 and (batch_idx + 1) % n == 0
 
     def every_n_train_iters(self, runner: "Runner", n: int, start: int = 0) -> bool:
-        """Checks whether the current iteration, counted from 1, is `start`, `start + n`, `start + 2n` and so on."""
+        """Checks whether the current iteration, counted from 1, is `start`, `start + n`, ... False if `n` <= 0."""
         iteration = runner.iter + 1
         return n > 0 and iteration >= start and (iteration - start) % n == 0
 
@@ -272,11 +273,11 @@ class Hook:
     def restore_weights(self, runner: "Runner") -> None:
         """Restores the training weights in the model if the hook has swapped them out.
 
-        Called at the end of each validation or test run, even after an error, if `swaps_weights` is set.
+        Called at the end of each phase (see `Runner.phase`), even after an error, if `swaps_weights` is set.
         """
 
     def reset_average(self, runner: "Runner") -> None:
-        """Resets the averaged weights to the model's weights, unless the checkpoint contained averaged weights.
+        """Resets the averaged weights to the model's weights, unless they were restored because the run resumes.
 
         Called after weights are loaded, if `swaps_weights` is set.
         """
@@ -290,7 +291,7 @@ class Hook:
 
     @classmethod
     def get_triggered_stages(cls) -> list[str]:
-        """Returns the events that the hook handles, in order of occurrence."""
+        """Returns the events that the hook handles, in the order of `stages`."""
         return [event for event in EVENTS if acts_at(cls, event)]
 
 

@@ -158,7 +158,7 @@ class HookList(Sequence[Hook]):
                 yield event, acting
 
     def describe(self) -> str:
-        """Returns a text table of all events and their hooks, with one line per event."""
+        """Returns a text table with one line for each event that has hooks."""
         lines = ["hooks run in this order:"]
         for event, acting in self.order():
             lines.append(f"  {event:<22}  {', '.join(f'{name} ({priority})' for name, priority in acting)}")
@@ -169,8 +169,8 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
     """Builds all hooks in a config, and sorts them in execution order.
 
     Args:
-        default_hooks: Changes to the default hooks, keyed by hook name. None removes a hook, and a dict without `type`
-            changes its arguments. An unknown name adds a hook.
+        default_hooks: Changes to the default hooks, keyed by hook name. None removes a hook, a dict without `type`
+            changes its arguments, and any other value replaces it. An unknown name adds a hook.
         custom_hooks: Additional hooks: objects, or config dicts with an optional `priority`.
 
     Raises:

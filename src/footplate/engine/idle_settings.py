@@ -37,7 +37,7 @@ def warn_about_variables(cfg: Config) -> None:
 
 
 def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> None:
-    """If the run has no validation, warns about settings that need a validation metric.
+    """Warns about settings that need a validation metric. Call this function only for runs without validation.
 
     Args:
         cfg: The config, used to report where each setting is defined.

@@ -116,7 +116,8 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
         compile: Whether to compile, or a dict of arguments for `torch.compile`. `target` is "forward" for the whole
             model, or the name of a submodule, e.g. "backbone". Alternatively, `regions` selects modules to compile
             individually; see `select_modules`. Modules with the same structure share the compiled code.
-        channels_last: Whether to store four-dimensional weights in channels-last format. This speeds up convolutions.
+        channels_last: Whether to store four-dimensional weights in channels-last format, which can speed up
+            convolutions.
 
     Raises:
         ArgumentError: The model has no such submodule, a value is invalid, or a convolution could corrupt memory in

@@ -32,14 +32,14 @@ _NEEDED = {"optimizer", "param_schedulers", "run"}
 
 
 class NonFiniteHook(Hook):
-    """Checks every `interval` iterations that all losses since the previous check are finite.
+    """Checks every `interval` iterations that the loss has been finite since the previous check.
 
     Reads all losses of an interval from the message hub at once, so that iterations do not wait for the device.
 
     Args:
-        policy: A dict with `loss`, `grad` and `interval`. `loss` sets the action for a non-finite loss: "stop", "skip"
-            (the step) or "warn". `grad` sets the action for non-finite gradients when the loss is finite. `interval` is
-            the number of iterations between checks.
+        policy: A dict with `loss`, `grad` and `interval`. `loss` (by default "stop") is the action for a non-finite
+            loss: "stop", "skip" (the step) or "warn". `grad` (by default "skip") is the action for non-finite gradients
+            when the loss is finite. `interval` (by default 50) is the number of iterations between checks.
 
     Raises:
         ArgumentError: A key is unknown, or a value is invalid.
@@ -132,7 +132,7 @@ class NonFiniteHook(Hook):
 
 
 def check_weights(runner: "Runner") -> None:
-    """Checks this rank's losses and weights before a save, so that checkpoints never contain non-finite weights.
+    """Checks this rank's losses and weights before a save, so that non-finite weights are not saved.
 
     First waits for the previous save, whose outcome is part of the state to save.
 
@@ -214,8 +214,8 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
     """Saves a capture of the failed iteration, and adds replay instructions to the error.
 
     A capture contains the last good checkpoint, the config, and all other settings that affect the results, so a replay
-    is bit-identical up to the failed iteration. Without a checkpoint, the replay starts from the beginning. Captures do
-    not slow down training.
+    in the same environment is bit-identical up to the failed iteration. Without a checkpoint, the replay starts from
+    the beginning. If the capture cannot be saved, logs a warning. Captures do not slow down training.
     """
     if not is_main_process():
         return

@@ -15,7 +15,7 @@ _logger = logging.getLogger("footplate.engine")
 def adapt_overridden(loop: "BaseTrainLoop") -> None:
     """Adds resume checks and support for stop and save requests to a loop that overrides `run` or `run_epoch`.
 
-    Replaces the loop's `run` and `run_iter` with wrappers. The loop must call `run_iter` for each iteration.
+    Wraps the loop's `run_iter` and, if it is overridden, `run`. The loop must call `run_iter` for each iteration.
     """
     run = loop.run
     run_iter = loop.run_iter

@@ -34,13 +34,14 @@ _IN_MEMORY = "memory://footplate-preflight/{}.pth"
 
 
 def preflight(runner: "Runner") -> None:
-    """Saves and loads a checkpoint in memory, validates on one batch, and checks disk space and permissions.
+    """Saves and loads a checkpoint in memory, validates on a batch per dataset, and checks disk space and permissions.
 
     Warns about label maps that are likely wrong, and classes that differ between datasets. Leaves no files and records
     no metrics. Restores the random state and the model's buffers and plain attributes (numbers, bools and strings).
 
     Raises:
-        FootplateError: The run cannot save, load or validate. Errors raised by the model or a metric are not wrapped.
+        FootplateError: The run cannot save, load or validate. Errors that the model raises are not wrapped. A metric
+            that cannot be computed from a single batch only causes a warning.
     """
     with _restoring_state(runner):
         size = checkpoint_size(runner)

@@ -120,7 +120,7 @@ def check_randomness(randomness: Mapping[str, Any]) -> None:
 
 
 def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int | None] = lambda: None) -> int:
-    """Seeds all random generators.
+    """Seeds the random generators of Python, NumPy and PyTorch, and enables or disables deterministic algorithms.
 
     Args:
         randomness: A dict with `seed`, `deterministic` and `diff_rank_seed`.

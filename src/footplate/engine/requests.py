@@ -44,7 +44,7 @@ class EarlyExitError(Exception):
 
 
 class Interrupted(SystemExit):
-    """Raised to end the process after the run has been saved.
+    """Raised to end the process after a signal, once the run has been saved or saving has failed.
 
     The exit code is 128 plus the signal number, e.g. 143 for SIGTERM.
 
@@ -211,7 +211,7 @@ def handle_requests(runner: "Runner") -> None:
     """Handles the requests that arrived during an iteration or validation run by saving or stopping the run.
 
     Raises:
-        Interrupted: A stop was requested. The run has been saved, unless saving failed (see the log).
+        Interrupted: A signal requested a stop. The run has been saved, unless saving failed (see the log).
         CheckpointError: A save failed, and `on_save_error` is "stop".
         RuntimeError: A worker died.
     """
@@ -247,7 +247,7 @@ def handle_requests(runner: "Runner") -> None:
 def save_on_request(runner: "Runner") -> str:
     """Starts a background save and returns the checkpoint path. Called between two iterations.
 
-    A later resume starts from this checkpoint.
+    Until the next save, a resume starts from this checkpoint.
     """
     folders = (hook.folder_in(runner) for hook in runner.hooks)
     folder = next(filter(None, folders), runner.folder.home)

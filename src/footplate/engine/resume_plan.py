@@ -31,13 +31,15 @@ class Load(NamedTuple):
 class ResumePlan:
     """Selects the checkpoint that a run starts from.
 
-    If torchrun has restarted the run, it resumes from its last checkpoint. All ranks must create the plan together.
+    If torchrun has restarted the run, it resumes from its last checkpoint, if it has saved one, regardless of
+    `load_from` and `resume`. All ranks must create the plan together.
 
     Args:
         home: The run's checkpoint folder.
         load_from: The checkpoint set by the user.
-        resume: True resumes from `load_from`, or from the newest complete checkpoint in `home`. "auto" resumes from
-            `home` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
+        resume: True resumes from `load_from` if it is set, otherwise from the newest complete checkpoint in `home`.
+            "auto" resumes from the newest complete checkpoint in `home` or, if there is none, starts with the weights
+            of `load_from`.
         takes_settings: Whether a resumed run uses the optimizer settings from the config and not from the checkpoint.
 
     Attributes:
@@ -74,10 +76,10 @@ class ResumePlan:
                 self.is_due = True
 
     def find(self) -> Load | None:
-        """Returns the checkpoint that the run starts from, or None. All ranks must call this method.
+        """Returns the checkpoint that the run starts from, or None to start from scratch. All ranks must call it.
 
-        The search for the newest complete checkpoint has to read files to verify them. The result includes the content,
-        so that the file is not read twice.
+        The search for the newest complete checkpoint has to read files to verify them. On rank 0, the result therefore
+        includes the content (see `load_latest`), so that the file is not read twice.
         """
         configured = None if self.load_from is None else Load(self.load_from, resuming=self.resume is True)
         if not self.resume:

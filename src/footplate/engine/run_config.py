@@ -38,7 +38,7 @@ _SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # in iteration-based runs of plain 
 
 
 def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Returns a config whose keys are Runner arguments. Translates first-generation configs.
+    """Returns a second-generation config with the overrides merged in. Translates first-generation configs.
 
     Args:
         cfg: A config of either generation.
@@ -130,7 +130,7 @@ class ResolvedConfig:
         cfg: The complete config that the arguments come from. For a run built from objects, it contains only the model,
             or nothing if another process cannot rebuild the model.
         has_cfg: Whether the arguments come from a config.
-        sections: All other arguments, keyed by name. Unset arguments are None.
+        sections: All arguments except `cfg`, keyed by name. Unset arguments are None.
         unrecorded: Why a model built by a function cannot be recorded in the config, or "".
 
     Raises:
@@ -161,7 +161,7 @@ class ResolvedConfig:
         self._stateful = {} if self.has_cfg else as_plain(stateful)
 
     def recorded(self, *, is_plain: bool) -> Config:
-        """Returns the config to record. Without a config, returns the arguments, with objects converted to text.
+        """Returns the config to record. Without a config, returns the arguments as plain values; see `as_plain`.
 
         A function that builds a plain module is recorded as a model config if other processes can import it.
         """

@@ -209,6 +209,8 @@ def _log_start(runner: "Runner") -> None:
 def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
     """Locks a folder for the duration of the block. If the process dies, the operating system releases the lock.
 
+    If the file system does not support locks, only logs a warning.
+
     Args:
         folder: A local folder. It is created if it does not exist.
         key: The config key of the folder, for the error message.

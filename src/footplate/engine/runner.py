@@ -94,33 +94,36 @@ class Runner:
         val_dataloader: The data loader for validation.
         test_dataloader: The data loader for testing.
         train_cfg: The training loop, e.g. `dict(by_epoch=True, max_epochs=12, val_interval=1)`.
-        val_cfg: The validation loop. Optional if the model is an object.
-        test_cfg: The test loop. Optional if the model is an object.
+        val_cfg: The validation loop. Optional if `model` is an object or a function.
+        test_cfg: The test loop. Optional if `model` is an object or a function.
         auto_scale_lr: `dict(enable=True, base_batch_size=16)` scales learning rates with the global batch size.
         optim_wrapper: The optimizer wrapper, including the optimizer.
         param_scheduler: The schedules for the learning rate and other optimizer settings.
-        val_evaluator: The validation metrics. For a plain torch module, the loss is the default.
-        test_evaluator: The test metrics.
+        val_evaluator: The validation metrics. For a plain torch module, the default is the loss, or the numbers that
+            `validation_step` returns.
+        test_evaluator: The test metrics. For a plain torch module, `val_evaluator` is the default.
         default_hooks: Changes to the default hooks, keyed by hook name; see `build_hooks`.
         custom_hooks: Additional hooks.
         data_preprocessor: The data preprocessor, unless the model config sets one.
         load_from: The checkpoint to load the initial weights from: a path, or an address such as
             "torchvision://resnet50".
-        resume: Whether to resume from the newest complete checkpoint in `work_dir`, or from `load_from`. "auto" resumes
-            from `work_dir` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
+        resume: True resumes from `load_from` if it is set, otherwise from the newest complete checkpoint in `work_dir`.
+            "auto" resumes from the newest complete checkpoint in `work_dir` or, if there is none, starts with the
+            weights of `load_from`. If neither is available, the run starts from scratch.
         launcher: The process launcher: "pytorch" (torchrun; detected automatically), "slurm" (srun), "mpi" (mpirun) or
             "none".
-        env_cfg: A dict with `cudnn_benchmark`, `mp_cfg` and `dist_cfg`.
+        env_cfg: A dict with `cudnn_benchmark`, `mp_cfg`, `dist_cfg` and `resource_limit`.
         log_processor: The log processor, which formats log lines.
         log_level: The minimum log level, e.g. "INFO" or "WARNING".
         visualizer: The visualizer, which writes images, scalars and the config to its backends.
         default_scope: The registry scope that is searched first.
         randomness: A dict with `seed`, `deterministic` and `diff_rank_seed`.
-        experiment_name: The name of the run.
+        experiment_name: The name of the run. By default, the name of the config file (or "run") and the start time.
         cfg: The complete config, which is saved with the run.
         on_save_error: What to do when a save fails: "warn" and continue, or "stop".
-        on_nonfinite: What to do when a loss or gradient is NaN or infinite, e.g. `dict(loss="stop", grad="skip")`. Each
-            value is "stop", "skip" (the step) or "warn". Non-finite weights are never saved.
+        on_nonfinite: What to do when a loss or gradient is NaN or infinite, e.g. `dict(loss="stop", grad="skip")`. Both
+            values are "stop", "skip" (the step) or "warn". `interval` sets how often losses are checked, in iterations
+            (by default 50). Non-finite weights are never saved.
         preflight: Whether to check before the first step that the run can save, load and validate. By default, enabled
             only for plain torch modules.
         model_wrapper_cfg: The model wrapper for training with several processes.
@@ -288,7 +291,8 @@ class Runner:
             check: Whether to check all sections before building the model, as `footplate train` does. Otherwise, the
                 loops, the optimizer and the schedules are checked only when they are built on first use.
             overrides: Values to merge into the config, like `--cfg-options`, or Runner arguments that are not config
-                keys, like `max_epochs`. With `resume=True`, neither `resume` nor `load_from` is recorded in the config.
+                keys, like `max_epochs`. With `resume=True`, the config does not record `resume`, `load_from` and
+                `resume_settings`.
 
         Raises:
             ArgumentError: An override is neither a config key nor a Runner argument.
@@ -313,6 +317,8 @@ class Runner:
 
     def train(self) -> Any:
         """Trains until the end of the run, starting from scratch or from a checkpoint.
+
+        If the run is already complete, only logs a message.
 
         Returns:
             The model, or the `history` for a plain torch module, which is trained in place.
@@ -356,7 +362,7 @@ class Runner:
         return result
 
     def build_training(self) -> None:
-        """Builds the components for training and initializes the weights. Later calls do nothing."""
+        """Builds the training components. Initializes weights unless the model is plain. Later calls do nothing."""
         if self._can_train:
             return
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
@@ -372,7 +378,8 @@ class Runner:
     def val(self) -> dict[str, float]:
         """Runs validation and returns the metrics.
 
-        Uses the weights that `load_checkpoint` has loaded, or else the checkpoint selected by `load_from` and `resume`.
+        Uses the current weights if the runner has trained or loaded a checkpoint. Otherwise, first loads the checkpoint
+        selected by `load_from` and `resume`, if any.
         """
         return self._evaluate("val")
 
@@ -380,7 +387,8 @@ class Runner:
         """Runs the test loop and returns the metrics. Selects the weights like `val`.
 
         Raises:
-            CheckpointError: A tensor of the model is missing from `load_from` or has a different shape there.
+            CheckpointError: A tensor of the model is missing from the checkpoint that `load_from` or `resume` selects,
+                or has a different shape there.
         """
         return self._evaluate("test")
 
@@ -579,7 +587,7 @@ class Runner:
             filename: The path or address of the checkpoint, "last" for the newest intact checkpoint in the work_dir, or
                 "best" for the best one, according to the first metric in `save_best`.
             map_location: The device to load the checkpoint to.
-            strict: Whether to raise an error if a tensor is missing or unexpected.
+            strict: Whether to raise an error if a tensor is missing, unexpected or has a different shape.
             revise_keys: Pairs of a regular expression and its replacement, applied to tensor names.
 
         Returns:
@@ -610,8 +618,9 @@ class Runner:
         Args:
             filename: The path or address of the checkpoint.
             resume_optimizer: Whether to restore the state of the optimizer.
-            resume_param_scheduler: Whether to restore the state of the schedules; has no effect without
-                `resume_optimizer`. Schedules that are not restored are fast-forwarded to the current iteration.
+            resume_param_scheduler: Whether to restore the state of the schedules. They are not restored without
+                `resume_optimizer` or with `resume_settings="take"`. Schedules that are not restored are fast-forwarded
+                to the current iteration.
             map_location: The device to load the checkpoint to. "default" loads it to the CPU and then copies tensors to
                 their devices.
         """
@@ -633,14 +642,15 @@ class Runner:
         self.checkpoints.start(self, whole_model=whole_model, for_training=for_training)
 
     def restore_random_state(self) -> None:
-        """Restores the random state from the resumed checkpoint. Loops call this method before training starts."""
+        """Restores the resumed checkpoint's random state, if any. Loops call this method before training starts."""
         if self.checkpoints.random is not None:
             restore_rng(self.checkpoints.random)
 
     def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
         """Exports the model to a file, with the weights that a checkpoint would contain, e.g. the averaged weights.
 
-        The exported model is in evaluation mode. Its outputs are compared with the original model's outputs.
+        The exported model is in evaluation mode. Except for `.safetensors`, its outputs are compared with those of the
+        original model.
 
         Args:
             path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export), `.pt` (TorchScript)
@@ -807,7 +817,8 @@ class Runner:
     def records_validation(self) -> bool:
         """Whether validation results belong to the current iteration, so that they are recorded and not only logged.
 
-        If the runner has trained, `val` may validate any weights.
+        This is the case during training, and in a run without a training loop. After training, the weights that `val`
+        validates may be different ones.
         """
         return "train" in self.phases or isinstance(self.progress, Position)
 

@@ -28,8 +28,8 @@ _SAME_REQUEST = 0.5  # seconds; a signal repeated within this time is ignored, b
 def handling_signals(runner: "Runner") -> Iterator[None]:
     """Handles signals inside the block: SIGINT, SIGTERM and SIGHUP request a stop, SIGUSR1 requests a save.
 
-    A second SIGINT or SIGTERM exits immediately. A second SIGHUP does not, because a closing terminal may send several.
-    Under `nohup`, SIGHUP is ignored.
+    A second SIGINT or SIGTERM exits immediately without saving, unless it arrives within half a second of the first. A
+    second SIGHUP does not, because a closing terminal may send several. Under `nohup`, SIGHUP is ignored.
 
     If a loader worker dies, torch raises an error at an arbitrary point in this process. This context manager defers
     the error to the end of the iteration.

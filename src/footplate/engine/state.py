@@ -313,7 +313,7 @@ def checked_state(owner: Any) -> Mapping[str, Any]:
 
 
 def _move_schedules(runner: "Runner", schedules: Iterable[Any]) -> None:
-    """Fast-forwards schedules to the current iteration if the checkpoint has no usable state for them."""
+    """Fast-forwards schedules to the current iteration, except those that monitor a metric."""
     moving = [schedule for schedule in schedules if not schedule.takes_metrics]
     for schedule in moving:
         schedule.rewind()

@@ -64,7 +64,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
     @property
     def at_epoch_start(self) -> bool:
-        """Whether training is at the start of an epoch, as opposed to mid-epoch after a resume."""
+        """Whether training is at the start of an epoch rather than mid-epoch."""
         return self._iter == self._epoch * len(self.dataloader)
 
     def _train(self) -> None:

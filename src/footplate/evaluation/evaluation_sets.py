@@ -49,8 +49,8 @@ class EvaluationSet(NamedTuple):
 def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> None:
     """Checks that labels refer to the same classes in the training data and in the validation or test datasets.
 
-    Only logs a warning if the number of classes differs (an open-vocabulary model may be validated on additional
-    classes) or if the data is test data (which may come from another project).
+    A mismatch only causes a warning if the number of classes differs (an open-vocabulary model may be validated on
+    additional classes) or if the data is test data (which may come from another project).
 
     Args:
         trained: The metainfo of the training data, or None.
@@ -58,7 +58,8 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
         mode: "validation" or "test", for the message.
 
     Raises:
-        ArgumentError: A label in the validation data refers to a different class.
+        ArgumentError: A label in the validation data refers to a different class, although the number of classes is
+            the same.
     """
     expected = _classes(trained)
     for evaluation_set in sets:

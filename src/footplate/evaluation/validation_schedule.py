@@ -16,9 +16,10 @@ def validation_points(
 
     Args:
         end: The total number of epochs or iterations.
-        val_begin: The earliest epoch or iteration after which to validate.
-        val_interval: The number of epochs or iterations between validation runs.
-        dynamic_intervals: `[(milestone, interval), ...]`. Each interval takes effect when its milestone begins.
+        val_begin: The loop does not validate before this epoch or iteration. The interval is not counted from it.
+        val_interval: The number of epochs or iterations between validation runs. Validation also follows the last one.
+        dynamic_intervals: `[(milestone, interval), ...]`. An interval applies as soon as `milestone - 1` epochs or
+            iterations are complete.
 
     >>> validation_points(5, val_interval=2)
     [2, 4, 5]

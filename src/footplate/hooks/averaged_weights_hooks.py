@@ -49,7 +49,7 @@ class AveragedWeightsHook(Hook):
     after_test_epoch = restore_weights = after_val_epoch
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Restores the training weights of a resumed run."""
+        """If the run resumes, replaces the averaged weights in the checkpoint with the training weights."""
         if TRAINING_STATE not in checkpoint or not runner.checkpoints.is_resuming:
             return
         average = checkpoint["state_dict"]
@@ -70,9 +70,10 @@ class EMAHook(AveragedWeightsHook):
     Args:
         ema_type: The averaging method: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
             WarmUpEMA, or another averaged model registered in MODELS.
-        strict_load: Whether a loaded checkpoint must contain every key of the averaged model.
-        begin_iter: The iteration at which averaging begins. Until then, the average is a copy of the model.
-        begin_epoch: The epoch at which averaging begins.
+        strict_load: Whether the averaged weights in a resumed checkpoint must have the same keys as the averaged model.
+        begin_iter: The first iteration, counted from 1, after which the average is updated. Until then, it is a copy of
+            the model. 0 means the first iteration.
+        begin_epoch: The first epoch (from 1) in which the average is updated. Cannot be combined with `begin_iter`.
         start_iters: An alias for `begin_iter`.
         settings: Arguments for the averaged model: `momentum`, `interval`, `update_buffers`, `device` and so on. With
             `device="cpu"`, the average does not use GPU memory.
@@ -144,7 +145,7 @@ class EMAHook(AveragedWeightsHook):
         return self.ema_model
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Updates the average."""
+        """Updates the average or, before averaging begins, copies the model's weights into it."""
         if self.ema_model is None:
             return
         # Check the epoch only if needed, because computing it takes time.

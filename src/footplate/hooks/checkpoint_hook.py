@@ -40,32 +40,34 @@ class CheckpointHook(Hook):
 
     Args:
         interval: The number of epochs or iterations between checkpoints. -1 disables saving at intervals.
-        by_epoch: Whether `interval` counts epochs rather than iterations.
+        by_epoch: Whether `interval` counts epochs rather than iterations. Set it to False in iteration-based training;
+            otherwise, nothing is saved at intervals.
         save_optimizer: Whether to include the optimizer state.
         save_param_scheduler: Whether to include the state of the schedules.
         out_dir: A folder to save to instead of the work_dir. Checkpoints go to a subfolder named after the work_dir.
-        max_keep_ckpts: The number of checkpoints to keep. -1 keeps all.
+        max_keep_ckpts: The number of most recent checkpoints to keep, in addition to the best ones. -1 keeps all.
         save_last: Whether to always save a checkpoint at the end of training.
-        save_best: One or more metrics. The best checkpoint for each metric is kept. "auto" selects the first metric
-            reported by the first validation run.
+        save_best: One or more metrics. The best checkpoints for each metric are kept; see `max_keep_best`. "auto"
+            selects the first metric reported by the first validation run.
         rule: "greater" or "less": a single rule for all metrics, or a list with one rule per metric. By default, the
             rule is derived from the metric name.
         greater_keys: Substrings of metric names for which higher is better.
         less_keys: Substrings of metric names for which lower is better.
         file_client_args: Ignored; the path determines the storage.
-        filename_tmpl: The file name, with `{}` as the placeholder for the epoch or iteration. Must not begin with `.`
-            or `best_`.
+        filename_tmpl: The file name, with `{}` as the placeholder for the epoch or iteration, and the suffix `.pth`,
+            `.pt` or `.ckpt`. Must not begin with `.` or `best_`. Defaults to `epoch_{}.pth` or `iter_{}.pth`.
         backend_args: Ignored; the path determines the storage.
         published_keys: Checkpoint keys to publish. At the end of training, copies of the last and the best checkpoints
             are written with only these keys.
-        save_begin: The earliest epoch or iteration after which to save.
+        save_begin: The first epoch or iteration after which to save at intervals. `interval` is counted from there:
+            `interval=2, save_begin=5` saves after 5, 7, 9, ...
         max_keep_best: The number of best checkpoints to keep for each metric.
         sharded: Whether to save sharded checkpoints. A sharded checkpoint is a folder, e.g. `iter_4000.sharded`, to
             which each process writes its shard. By default, checkpoints are sharded if the model is sharded. With
             False, shards are gathered on rank 0.
 
     Raises:
-        ArgumentError: An argument is invalid.
+        ArgumentError: An argument is invalid. Also raised at the start of training if the rule for a metric is unknown.
     """
 
     priority = "VERY_LOW"
@@ -126,7 +128,7 @@ class CheckpointHook(Hook):
         return [MonitoredMetric(name, "save_best", rule, self.greater_keys, self.less_keys) for name, rule in pairs]
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the `save_best` metrics, and sets the checkpoint folder and format.
+        """Checks the names and rules of the `save_best` metrics, and sets the checkpoint folder and format.
 
         If the run's folder has been moved or copied, tracks the best checkpoints in the new folder.
         """
@@ -177,7 +179,7 @@ class CheckpointHook(Hook):
         return last is not None and storage.canonical(storage.parent(storage.absolute(last))) == folder
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """If `by_epoch` is True, saves a checkpoint at each interval and at the end of training."""
+        """If `by_epoch` is True, saves a checkpoint at each interval and, with `save_last`, at the end of training."""
         if not self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_epoch(runner)
@@ -185,7 +187,7 @@ class CheckpointHook(Hook):
             self._save(runner)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """If `by_epoch` is False, saves a checkpoint at each interval and at the end of training."""
+        """If `by_epoch` is False, saves a checkpoint at each interval and, with `save_last`, at the end of training."""
         if self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_iter(runner)
@@ -193,7 +195,7 @@ class CheckpointHook(Hook):
             self._save(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Saves the best checkpoints.
+        """Saves a checkpoint for each `save_best` metric whose value ranks among the best. Only saves during training.
 
         The save is scheduled for after all hooks of the validation run, or of the iteration or epoch that includes it.
         """

@@ -31,9 +31,9 @@ class FreezeHook(Hook):
             layers stay in evaluation mode while they are frozen.
 
     Raises:
-        ArgumentError: `until_iter` or `until_epoch` is invalid, or a pattern is not a valid regular expression. Also
-            raised at the start of training if a pattern does not match any parameter, or if all parameters would be
-            frozen.
+        ArgumentError: `until_iter` or `until_epoch` is invalid, both are set, or a pattern is not a valid regular
+            expression. Also raised at the start of training if a pattern does not match any parameter, if all trainable
+            parameters would be frozen, or if distributed training lacks `find_unused_parameters=True`.
     """
 
     priority = "VERY_HIGH"

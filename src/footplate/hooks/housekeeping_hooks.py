@@ -69,8 +69,8 @@ class EmptyCacheHook(Hook):
 
     Args:
         before_epoch: Whether to empty the cache before each training, validation and test epoch.
-        after_epoch: Whether to empty the cache after each epoch.
-        after_iter: Whether to empty the cache after each iteration.
+        after_epoch: Whether to empty the cache after each of these epochs.
+        after_iter: Whether to empty the cache after each training, validation and test batch.
     """
 
     priority = "NORMAL"

@@ -28,9 +28,9 @@ class LoggerHook(Hook):
     Args:
         interval: The number of iterations between log lines.
         ignore_last: Whether to skip the last log line of an epoch if it covers fewer than `interval` iterations. Epochs
-            shorter than `interval` are always logged at the end.
+            shorter than `interval` are always logged at the end. An iteration-based run counts as one epoch.
         interval_exp_name: The number of iterations between log lines with the experiment name.
-        out_dir: A folder to copy the logs to at the end of the run.
+        out_dir: At the end of the run, the logs are copied to a subfolder of this folder, named after the work_dir.
         out_suffix: The suffixes of the files to copy.
         keep_local: Whether to keep the original files after copying.
         file_client_args: Ignored; the path determines the storage.
@@ -70,7 +70,7 @@ class LoggerHook(Hook):
         self._start: dict[str, Any] = {"kind": ""}
 
     def before_run(self, runner: Runner) -> None:
-        """Writes the config to the visualization backends, once: training changes the values of schedules."""
+        """Writes the config to the visualization backends, but only in the runner's first run."""
         self._json_name = f"{runner.timestamp}.json"
         if is_main_process() and not self._start["kind"]:  # otherwise, this is a later run of the same runner
             runner.visualizer.add_config(runner.resolved.recorded(is_plain=runner.is_plain))

@@ -45,7 +45,8 @@ class UnknownRuleError(ArgumentError):
 def is_skipped(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
     """Checks whether to ignore a metric: outside training, or if only this validation run does not compute it.
 
-    For example, the run may skip the metric's dataset, or the model may not predict anything yet.
+    For example, the run may skip the metric's dataset, or the model may not predict anything yet. In the latter case,
+    logs a warning.
     """
     left_out = getattr(runner.val_loop, "left_out", ())
     labels = (name, metric_of_label(name))

@@ -26,7 +26,7 @@ class ParamSchedulerHook(Hook):
             step()
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Steps the epoch-based schedules."""
+        """In epoch-based training, steps the epoch-based schedules."""
         if runner.train_loop.by_epoch:
             for step in self._steps.by_epoch:
                 step()

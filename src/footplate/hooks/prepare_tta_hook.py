@@ -29,8 +29,8 @@ class PrepareTTAHook(Hook):
         phases: "test", "val" or both.
 
     Raises:
-        ArgumentError: A phase is unknown. Also raised at the start of a run if the model or the pipeline is missing, or
-            if the loop computes losses.
+        ArgumentError: A phase is unknown. Also raised at the start of a run if the merging model or the pipeline is
+            missing, or if the loop computes losses.
         BuildError: Raised at the start of a run if a dataset has no pipeline, or if the loop is not derived from
             TestLoop or ValLoop.
     """

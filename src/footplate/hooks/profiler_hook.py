@@ -38,15 +38,17 @@ class ProfilerHook(Hook):
             numbers of iterations, and `repeat`, the number of cycles.
         on_trace_ready: What to do with traces. `dict(type="log_trace", sort_by=..., row_limit=...)` logs a table.
             `dict(type="tb_trace", dir_name=..., worker_name=...)` writes traces to a subfolder of the log folder, for
-            TensorBoard and chrome://tracing. You can also pass a function that takes the profiler.
+            TensorBoard and chrome://tracing. You can also pass a function that takes the profiler. If neither this nor
+            `json_trace_path` is set, the results are discarded.
         record_shapes: Whether to record the shapes of operator inputs.
         profile_memory: Whether to record memory use.
         with_stack: Whether to record the source lines of operators.
         with_flops: Whether to count floating point operations.
-        json_trace_path: The file to write the complete profile to, for chrome://tracing.
+        json_trace_path: The file to write the complete profile to, for chrome://tracing, relative to the log folder.
 
     Raises:
-        ArgumentError: An argument is invalid.
+        ArgumentError: An argument is invalid. Also raised at the start of training if `profile_times` exceeds the
+            length of the run.
     """
 
     priority = "VERY_LOW"

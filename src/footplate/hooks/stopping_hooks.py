@@ -28,14 +28,14 @@ _FADING = 0.9  # decay of the maximum iteration time, because the first iteratio
 class EarlyStoppingHook(Hook):
     """Ends training after `patience` consecutive validation runs without improvement in a metric.
 
-    If you resume a run that was stopped early, it ends immediately, unless you have changed the hook's settings.
+    If you resume a run that was stopped early, it ends immediately, unless you change the settings that ended it.
 
     Args:
         monitor: The metric to monitor, e.g. "mIoU" or "coco/bbox_mAP". Its name in logs, "val/mIoU", is also accepted.
         rule: "greater" or "less". By default, the rule is derived from the metric name.
         min_delta: A value counts as an improvement only if it beats the best value by more than `min_delta`.
-        strict: Ignored; accepted for compatibility. A missing metric raises an error, unless a validation run returns
-            no metrics at all.
+        strict: Ignored; accepted for compatibility. A missing metric raises an error, unless an earlier validation run
+            computed it, or the current one returns no metrics at all.
         check_finite: Whether to end training immediately if the metric is NaN or infinite.
         patience: The number of consecutive validation runs without improvement after which training ends.
         stopping_threshold: Training also ends as soon as the metric reaches this value.
@@ -75,7 +75,7 @@ class EarlyStoppingHook(Hook):
         self.last_score: float | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the metric. If early stopping has already ended this run, stops it again immediately."""
+        """Checks the metric's name and rule. If a resumed run already meets a stopping condition, ends it at once."""
         self._metric.check(runner)
         if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True

@@ -38,6 +38,7 @@ _MODULES = (
     _MASK_HEAD,
     "mmdet.models.seg_heads.panoptic_fusion_heads.maskformer_fusion_head",
     "mmdet.models.roi_heads.roi_extractors.single_level_roi_extractor",
+    "mmdet.models.task_modules.coders.delta_xywh_bbox_coder",
 )
 _FIELDS = {"boxes": "bboxes", "scores": "scores", "labels": "labels", "masks": "masks"}
 _is_tracing: Any = torch.jit.is_tracing  # type: ignore[attr-defined]
@@ -258,6 +259,18 @@ def _boxes_of_masks(masks: Tensor) -> Tensor:
     return boxes * masks.flatten(1).any(1)[:, None]
 
 
+def _never_empty(decode: Any) -> Any:
+    """Returns a box decoder, wrapped to compute one more box, so that an image without candidates has a box to decode.
+
+    The decoder ends with `reshape(count, -1)`, which onnxruntime rejects for a count of zero.
+    """
+
+    def decode_more(boxes: Tensor, deltas: Tensor, *settings: Any) -> Any:
+        return decode(F.pad(boxes, (0, 0, 0, 1)), F.pad(deltas, (0, 0, 0, 1)), *settings)[:-1]
+
+    return decode_more
+
+
 def register_operators() -> None:
     """Registers the ONNX equivalents of this module's operators."""
     _register("aten::sigmoid", _sigmoid_in_onnx, OPSET)
@@ -283,7 +296,7 @@ def traceable() -> Iterator[None]:
     """
     register_operators()
     modules = [import_module(name) for name in _MODULES]
-    nms, roi_align, deform, modulated, carafe, tood_head, mask_head, fusion_head, extractor = modules
+    nms, roi_align, deform, modulated, carafe, tood_head, mask_head, fusion_head, extractor, coder = modules
     deform_conv2d = _forward_of(deform.DeformConv2dFunction)
     levels = extractor.SingleRoIExtractor.map_roi_levels
     replaced = (
@@ -303,6 +316,7 @@ def traceable() -> Iterator[None]:
         (mask_head.FCNMaskHead, "_predict_by_feat_single", _paste_masks),
         (fusion_head, "mask2bbox", _boxes_of_masks),
         (extractor.SingleRoIExtractor, "map_roi_levels", lambda *given: _all_levels(levels(*given), given[-1])),
+        (coder, "delta2bbox", _never_empty(coder.delta2bbox)),
     )
     with ExitStack() as stack:
         for replacement in replaced:
@@ -337,7 +351,7 @@ def write_traced(request: ExportRequest) -> None:
     model = onnx.load(request.path)
     if is_detector:
         model.graph.output[outputs.index("boxes")].type.tensor_type.shape.dim[1].dim_value = 4
-    onnx.helper.set_model_props(model, dict(request.metainfo))
+    onnx.helper.set_model_props(model, request.metainfo)
     onnx.save(model, request.path)
 
 

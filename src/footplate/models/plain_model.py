@@ -60,7 +60,7 @@ class TrainStep:
 
     @property
     def epoch(self) -> int:
-        """The number of completed epochs."""
+        """The number of completed epochs, or 0 in iteration-based training."""
         return self._info["epoch"]
 
     @property
@@ -70,7 +70,7 @@ class TrainStep:
 
     @property
     def max_epochs(self) -> int:
-        """The number of epochs in the run."""
+        """The number of epochs in the run, or 1 in iteration-based training."""
         return self._info["max_epochs"]
 
     @property

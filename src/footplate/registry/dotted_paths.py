@@ -2,9 +2,10 @@
 
 Data configs (YAML, JSON, TOML) are untrusted, and constructors in libraries may unpickle files or run programs. Dotted
 paths in data configs may therefore refer only to registered classes, classes in the user's own modules, and the classes
-in `TORCH_CLASSES`. To find these classes, modules of footplate, the user's own modules and `<package>.registry` may be
-imported. Nothing else is imported or called. A Python config has already been executed, so its dotted paths may refer
-to any class that the registry accepts. Python code can pass any class directly.
+in `TORCH_CLASSES`. To find these classes, modules of footplate and torch, the user's own modules, `<package>.registry`
+and the packages of `PackageModels` (such as timm) may be imported. Nothing else is imported or called. A Python config
+has already been executed, so its dotted paths may refer to any class that the registry accepts. Python code can pass
+any class directly.
 """
 
 import importlib

@@ -154,10 +154,9 @@ class Registry:
             BuildError: The class is not a subclass of the registry's base class.
         """
         if inspect.isclass(name):
-            return self._register(name, None, force=force)
-        if module is None:
-            return partial(self._register, names=name, force=force)
-        return self._register(module, name, force=force)
+            name, module = None, name
+        register = partial(self._register, names=name, force=force)
+        return register if module is None else register(module)
 
     def get(self, key: str) -> Entry:
         """Returns the class or function registered under a name.
@@ -167,8 +166,8 @@ class Registry:
 
         Raises:
             UnknownNameError: The name is not registered. The message suggests the most similar name.
-            BuildError: Configs must not use the object that the dotted path refers to. The object is not called. Except
-                for `<package>.registry`, no module of an installed package is imported.
+            BuildError: Configs must not use the object that the dotted path refers to. The object is not called. Of
+                installed packages, at most `<package>.registry` and model packages such as timm are imported.
         """
         return self._get(key, trusted=False)
 

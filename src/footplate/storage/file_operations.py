@@ -73,9 +73,8 @@ def _remote(path: Path) -> Iterator[tuple[Any, str]]:
     Raises:
         OSError: See `_network_errors`.
     """
-    system, inner = file_system(path)
     with _network_errors():
-        yield system, inner
+        yield file_system(path)
 
 
 @contextlib.contextmanager
@@ -112,7 +111,7 @@ def atomic_file(path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
     synced after the rename. Missing folders are created.
 
     Raises:
-        OSError: Writing failed. The previous file is unchanged.
+        OSError: Writing failed. The previous file is unchanged, unless only the last step, syncing the folder, failed.
     """
     return local_files.atomic_local_file(local_path(path)) if is_local(path) else _atomic_remote_file(path)
 
@@ -151,7 +150,7 @@ def commit_bytes(path: Path, data: bytes) -> None:
     """Writes `data` to `path` atomically; see `atomic_file`.
 
     Raises:
-        OSError: Writing failed. The previous file is unchanged.
+        OSError: Writing failed.
     """
     with atomic_file(path) as sink:
         sink.write(data)
@@ -197,7 +196,7 @@ def commit_image(path: Path, image: "Image", **options: Any) -> None:
     `options` are passed to Pillow.
 
     Raises:
-        OSError: Writing failed. The previous file is unchanged.
+        OSError: Writing failed.
         ValueError: No image format has this suffix.
     """
     from PIL.Image import registered_extensions
@@ -217,8 +216,7 @@ def open_file(path: Path) -> IO[bytes]:
     if is_local(path):
         return open(local_path(path), "rb")
     with _remote(path) as (system, inner):
-        stream: IO[bytes] = system.open(inner, "rb")
-    return stream
+        return system.open(inner, "rb")  # type: ignore[no-any-return]
 
 
 def local_copy(path: Path, folder: str, size: int) -> str:
@@ -264,7 +262,7 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
 
 
 def exists(path: Path) -> bool:
-    """Checks whether a file or folder exists at `path`."""
+    """Checks whether a file or folder exists at `path`. Raises an OSError if remote storage cannot be reached."""
     if is_local(path):
         return os.path.exists(local_path(path))
     with _remote(path) as (system, inner):
@@ -276,6 +274,7 @@ def list_dir(folder: Path) -> list[str]:
 
     Raises:
         FileNotFoundError: The folder does not exist.
+        OSError: The folder cannot be read.
     """
     if is_local(folder):
         return sorted(os.listdir(local_path(folder)))

@@ -82,7 +82,7 @@ def count_iterations(run: Run) -> int:
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
     """Returns the validation metrics and then the test metrics of a run with their rules, `save_best` metrics first.
 
-    Omits per-class results.
+    Omits per-class results. If it is unknown whether a higher metric is better, uses the rule "greater".
     """
     selecting, rules = save_best_settings(run)
     ranked: list[tuple[Series, Rule]] = []

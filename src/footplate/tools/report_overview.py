@@ -255,7 +255,7 @@ def sweep_data(sweep: SweepSummary) -> Data:
 
 
 def config_table(runs: Sequence[Run]) -> list[Data]:
-    """Returns the config keys whose values differ between runs, and the values as text. Omits `work_dir`."""
+    """Returns the config keys whose values differ from the first run's, and the values as text. Omits `work_dir`."""
     reference = runs[0].config
     rows: dict[str, list[str]] = {}
     for place, run in enumerate(runs):
