@@ -81,14 +81,14 @@ class AmpOptimWrapper(OptimWrapper):
         super().step(**kwargs)
         scaler.update(self._fixed_scale)
 
-    def _allows_step(self, norm: Tensor | None) -> bool:
+    def _allows_step(self, norm: Tensor | None, *, scaler_skips: bool = True) -> bool:
         guard = self._guard
         scaler = self.loss_scaler
         if guard is None or not scaler.is_enabled():
             return super()._allows_step(norm)
         if guard.policy == "skip" or (self._fixed_scale is None and scaler.get_scale() > 1):
             return True  # the scaler skips the step
-        return guard.allows_step(self.optimizer, self._inner_count, norm, scaler_skips=True)
+        return super()._allows_step(norm, scaler_skips=scaler_skips)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.loss_scaler.step(self.optimizer, **kwargs)

@@ -128,7 +128,13 @@ class GradientGuard:
         self._skipped: Tensor | None = None  # how many steps the device has skipped since the last warning
 
     def allows_step(
-        self, optimizer: Optimizer, losses: int, norm: Tensor | None = None, *, scaler_skips: bool = False
+        self,
+        optimizer: Optimizer,
+        losses: int,
+        norm: Tensor | None = None,
+        *,
+        message_hub: MessageHub | None = None,
+        scaler_skips: bool = False,
     ) -> bool:
         """Checks whether the optimizer's `step` should be called.
 
@@ -140,6 +146,7 @@ class GradientGuard:
             losses: The number of losses so far, which messages report as the iteration outside a run.
             norm: The gradient norm before any clipping, as a scalar tensor, or None if unknown. If the norm is finite,
                 so are the gradients.
+            message_hub: The hub that contains the iteration of the run, if any.
             scaler_skips: Whether a loss scaler skips the step if gradients are non-finite, for messages.
 
         Raises:
@@ -160,7 +167,7 @@ class GradientGuard:
         if not flag.item():
             return True
         self.count += 1
-        iteration = MessageHub.get_current_instance().get_info("iter", losses - 1) + 1
+        iteration = losses if message_hub is None else message_hub.get_info("iter", losses - 1) + 1
         if self.policy == "stop":
             raise NonFiniteError(f"the gradients in iteration {iteration} are non-finite", iteration=iteration)
         if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time

@@ -40,6 +40,7 @@ class OptimWrapper(Accumulation):
 
     Attributes:
         isolated: Whether the backward pass computes gradients only for this optimizer's parameters.
+        message_hub: The hub of the run, or the current hub outside a run. Records the gradient norm.
         keeps_gradients: Whether gradients are kept after a step, until the next loss.
         prepare_backward: A function that is called before each backward pass with the loss and the result of
             `should_sync()`, and returns the loss. Set by models that average gradients over processes.
@@ -71,6 +72,7 @@ class OptimWrapper(Accumulation):
         if clip_grad is not None and grad_clip is not None:
             raise ArgumentError('"clip_grad" and "grad_clip" cannot both be set: they are aliases', key="grad_clip")
         self.optimizer = optimizer
+        self.message_hub = MessageHub.get_current_instance()
         super().__init__(accumulative_counts)
         settings = grad_clip if clip_grad is None else clip_grad
         self._clipper = None if settings is None else build_clipper(settings)
@@ -191,9 +193,11 @@ class OptimWrapper(Accumulation):
                 notes=["Call optimizer.step(closure=...) in training_step(model, batch, optimizer)."],
             ) from error
 
-    def _allows_step(self, norm: Tensor | None) -> bool:
-        """Checks whether the guard allows a step. `norm` is the gradient norm, if known."""
-        return self._guard is None or self._guard.allows_step(self.optimizer, self._inner_count, norm)
+    def _allows_step(self, norm: Tensor | None, *, scaler_skips: bool = False) -> bool:
+        """Checks whether the guard allows a step; see `GradientGuard.allows_step`."""
+        return self._guard is None or self._guard.allows_step(
+            self.optimizer, self._inner_count, norm, message_hub=self.message_hub, scaler_skips=scaler_skips
+        )
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.optimizer.step(**kwargs)
@@ -336,7 +340,7 @@ class OptimWrapper(Accumulation):
             return None
         norm = self._clipper(self._parameters())
         if norm is not None:
-            MessageHub.get_current_instance().history("train/grad_norm").append(norm)
+            self.message_hub.history("train/grad_norm").append(norm)
         return norm
 
     def _convert_lr_to_tensors(self) -> None:
