@@ -1,7 +1,7 @@
 """The optimizer wrapper for automatic mixed precision."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from footplate.checks import check_choice, check_keys, check_number, read_count
 from footplate.optim.wrappers.gradient_checks import foreign_gradients_error
-from footplate.optim.wrappers.optim_wrapper import OptimWrapper
+from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
 
 _SCALER_KEYS = ("init_scale", "growth_factor", "backoff_factor", "growth_interval")
@@ -93,11 +93,15 @@ class AmpOptimWrapper(OptimWrapper):
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.loss_scaler.step(self.optimizer, **kwargs)
 
-    @contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[None]:
+    def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager that enables mixed precision in the forward pass; see also the base class."""
-        with super().optim_context(model), self._autocast:
-            yield
+        context = super().optim_context(model)
+        if context is NO_CONTEXT:
+            return self._autocast
+        stack = ExitStack()
+        stack.enter_context(context)
+        stack.enter_context(self._autocast)
+        return stack
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of the `OptimWrapper` and the loss scaler."""

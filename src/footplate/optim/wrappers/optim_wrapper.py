@@ -20,6 +20,9 @@ from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.torch_compile import compile_arguments
 
+Context = AbstractContextManager[Any]
+NO_CONTEXT: Context = nullcontext()
+
 
 @OPTIM_WRAPPERS.register_module()
 class OptimWrapper(Accumulation):
@@ -178,10 +181,12 @@ class OptimWrapper(Accumulation):
             )
         # Clip by norm before the guard, which does not check the gradients if the norm is finite. Clip by value after
         # the guard, because clipping would replace infinite values.
-        norm = self._clip_gradients(by_norm=True)
+        clipper = self._clipper
+        norm = self._clip_gradients() if clipper is not None and clipper.gives_norm else None
         if not self._allows_step(norm):
             return
-        self._clip_gradients(by_norm=False)
+        if clipper is not None and not clipper.gives_norm:
+            self._clip_gradients()
         try:
             self._step_optimizer(**kwargs)
         except TypeError as error:
@@ -215,7 +220,7 @@ class OptimWrapper(Accumulation):
             model: The model, including its wrapper for distributed training.
         """
         no_sync = None if self.should_sync() else getattr(model, "no_sync", None)  # a method of DistributedDataParallel
-        return nullcontext() if no_sync is None else no_sync()
+        return NO_CONTEXT if no_sync is None else no_sync()
 
     def guard(self, policy: str | None) -> None:
         """Sets the policy for non-finite gradients, unless the wrapper was created with `on_nonfinite`.
@@ -331,14 +336,9 @@ class OptimWrapper(Accumulation):
                     self._named[name].requires_grad_(requires_grad)
                 self.optimizer.add_param_group({"params": [self._named[name] for name in names]})
 
-    def _clip_gradients(self, *, by_norm: bool) -> Tensor | None:
-        """Clips the gradients if the clipper works by norm, or else by value, as requested.
-
-        Records and returns their norm before clipping, or returns None if it is unknown.
-        """
-        if self._clipper is None or self._clipper.gives_norm != by_norm:
-            return None
-        norm = self._clipper(self._parameters())
+    def _clip_gradients(self) -> Tensor | None:
+        """Clips the gradients. Records and returns their norm before clipping, or returns None if it is unknown."""
+        norm = self._clipper(self._parameters()) if self._clipper is not None else None
         if norm is not None:
             self.message_hub.history("train/grad_norm").append(norm)
         return norm
