@@ -80,7 +80,7 @@ _PUBLIC = {
     "footplate": ("Runner", "Config", "Hook", "BaseModel", "Registry", "find_learning_rate", "simulate"),
     "footplate.engine": ("EpochBasedTrainLoop", "IterBasedTrainLoop", "ValLoop", "TestLoop", "History"),
     "footplate.data": ("BaseDataset", "BaseTransform", "WebDataset"),
-    "footplate.evaluation": ("BaseMetric", "Evaluator"),
+    "footplate.evaluation": ("BaseMetric", "Evaluator", "TorchMetric"),
     "footplate.checkpoint": ("load_weights", "load_checkpoint", "find_latest", "verify", "trusting"),
     "footplate.tools.checkpoint_conversion": ("average_weights", "export_weights"),
     "footplate.inference": ("Predictor", "export_module", "export_model", "describe_export"),

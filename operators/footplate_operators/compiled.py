@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def compiled_operators(inputs: Tensor) -> Any:
-    """Returns torchvision's operators, or None if `inputs` is on a CPU or torchvision cannot be loaded.
+    """Returns torchvision's operators, or None if `inputs` is not on a CUDA device or torchvision cannot be loaded.
 
     Also returns None if only deterministic algorithms are allowed, because torchvision's gradients are not
     deterministic. On a GPU, torchvision's operators are more than ten times as fast as the operators in this package.

@@ -473,7 +473,7 @@ def dynamic_point_to_voxel_forward(feats: Tensor, coors: Tensor, reduce_type: st
 
     Args:
         feats: Features of shape (N, C).
-        coors: The voxel of each point, of shape (N, 3). Points with negative coordinates are skipped.
+        coors: The voxel of each point, of shape (N, 3). Points with a negative voxel coordinate are skipped.
         reduce_type: "sum", "mean" or "max".
 
     Returns:

@@ -166,7 +166,7 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Writes the gradient of RoIAlign with respect to its input to `grad_input`."""
+    """Writes the gradient of RoIAlign with respect to its input to `grad_input`, which must be initialized to zero."""
     bins = (aligned_height, aligned_width)
     compiled = compiled_operators(grad_output) if pool_mode == 1 else None
     if compiled is not None:
@@ -244,7 +244,7 @@ def roi_pool_backward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """Writes the gradient of `roi_pool_forward` with respect to its input to `grad_input`."""
+    """Adds the gradient of `roi_pool_forward` with respect to its input to `grad_input`."""
     indices = argmax.long() + _first_pixels(rois, grad_input)
     grad_input.view(-1).index_add_(0, indices[argmax >= 0], grad_output[argmax >= 0])
 

@@ -41,8 +41,8 @@ def get_indice_pairs_3d_forward(
         out_shape: The size of the output grid.
         spatial_shape: The size of the input grid.
         ksize: The kernel size.
-        stride: The stride.
-        padding: The padding.
+        stride: The stride; ignored if `subm` is set.
+        padding: The padding; ignored if `subm` is set.
         dilation: The dilation.
         out_padding: Ignored; `out_shape` already includes it.
         subm: Whether the output cells are the input cells, as in a submanifold convolution.

@@ -107,8 +107,15 @@ def test_error_of_a_library_is_reported_with_its_section(tiny: Path, footplate: 
     tiny.write_text(text.replace('model = dict(type="ToyModel", dropout=0.1)', model))
     code, _, errors = footplate("check", "tiny.py")
     lines = errors.splitlines()
-    advice = "  Check that shapes and dtypes match, for example the numbers of channels and classes"
-    assert (code, lines[1:]) == (2, ["  at tiny.py:2, key model", advice, "  --debug shows the traceback"])
+    assert (code, lines[1:]) == (
+        2,
+        [
+            "  at tiny.py:2, key model",
+            "  Check that shapes and dtypes match, for example the numbers of channels and classes",
+            "  Batch 1 of val_dataloader contains samples 0, 1, 2, 3.",
+            "  --debug shows the traceback",
+        ],
+    )
     assert lines[0].startswith("error: saving, loading and validating once fails in SmallSegmentor: TypeError: ")
 
 

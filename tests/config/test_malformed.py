@@ -11,11 +11,11 @@ from footplate.errors import ConfigError, ConfigKeyError
 
 Write = Callable[[Mapping[str, str]], Path]
 
-# The text of main.py, the line in the error, and a part of the message.
+# The text of main.py, the line in the error (0: unknown), and a part of the message.
 SCRIPTS = [
     ("a = (", 1, "never closed"),
     ("a = 1\n  b = 2\n", 2, "unexpected indent"),
-    ("a = '\0'\n", 1, "null bytes"),
+    ("a = '\0'\n", 0, "null bytes"),
     ("a = " + "(" * 10_000, 1, "too many nested parentheses"),
     ("def f():\n    return f()\na = f()\n", 2, "RecursionError"),
     ("a = 1\nb = 1 / 0\n", 2, "raised ZeroDivisionError: division by zero"),

@@ -83,7 +83,7 @@ def test_training_sections_are_checked_on_demand(tmp_path: Path) -> None:
 def test_error_describes_the_accepted_values(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError) as caught:
         Runner(**settings(tmp_path, resume="last.pth"))
-    message = "'resume' must be True, False or 'auto' (`load_from` is the path to a checkpoint)"
+    message = "'resume' must be True, False or 'auto'; for a path, set resume=True and load_from=path"
     assert str(caught.value).split("\n") == [message, "  key resume", "  found: 'last.pth'"]
 
 

@@ -8,7 +8,7 @@ import torch
 
 from footplate.data.data_element import BaseDataElement
 from footplate.errors import ArgumentError, UnknownNameError
-from footplate.evaluation import BaseMetric, Evaluator, build_evaluator
+from footplate.evaluation import BaseMetric, Evaluator, TorchMetric, build_evaluator
 from footplate.evaluation.evaluator import FunctionMetric, rows_of
 from footplate.registry import EVALUATOR, METRICS
 
@@ -138,6 +138,76 @@ def test_all_forms_of_an_evaluator_config_are_built(cfg: Any, kind: type, number
 def test_invalid_evaluator_configs_are_refused(cfg: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         build_evaluator(cfg)
+
+
+class Values:
+    """A metric with the torchmetrics API that returns the last prediction and the last target."""
+
+    def reset(self) -> None:
+        self.values = {"p": 0, "t": 0}
+
+    def update(self, predictions: int, target: int) -> None:
+        self.values = {"p": predictions, "t": target}
+
+    def compute(self) -> dict[str, int]:
+        return self.values
+
+
+@pytest.mark.parametrize(
+    ("options", "predictions", "batch", "values"),
+    [
+        ({}, 3, {"image": 0, "label": 1}, (3, 1)),
+        ({}, 3, {"image": 0, "mask": 2}, (3, 2)),
+        ({"target": "coarse"}, 3, {"image": 0, "label": 1, "coarse": 2}, (3, 2)),
+        ({"target": "mask", "prediction": "m"}, {"m": 3, "c": 4}, {"image": 0, "label": 1, "mask": 2}, (3, 2)),
+        ({"target": 1, "prediction": 0}, (3, 4), (0, 1, 2), (3, 1)),
+        ({"target": lambda batch: batch[1]["mask"]}, 3, (0, {"label": 1, "mask": 2}), (3, 2)),
+    ],
+)
+def test_target_and_prediction_of_an_object_can_be_chosen(
+    options: Any, predictions: Any, batch: Any, values: tuple[int, int]
+) -> None:
+    evaluator = build_evaluator({"v": TorchMetric(Values(), **options)})
+    evaluator.process(predictions, batch)
+    assert evaluator.evaluate(1) == dict(zip(["v/p", "v/t"], values, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "batch", "words"),
+    [
+        (
+            {},
+            {"image": 0, "label": 1, "mask": 2},
+            r"whether 'label' or 'mask' is the target\n.*v\n.*\n.*TorchMetric\(metric, target=",
+        ),
+        (
+            {},
+            {"image": 0, "coarse": 1},
+            r"which part of the batch is the target\n.*v\n.*\n.*TorchMetric.*\n.*labels, .*",
+        ),
+        (
+            {"target": "coarsse"},
+            {"image": 0, "coarse": 1},
+            r"the batch has no entry 'coarsse'\n.*v.target\n.*\n.*'coarse'",
+        ),
+        ({"target": 2}, (0, 1), r"the batch has no entry 2\n.*v.target"),
+    ],
+)
+def test_unclear_target_of_an_object_is_refused(options: Any, batch: Any, words: str) -> None:
+    evaluator = build_evaluator({"v": TorchMetric(Values(), **options)})
+    with pytest.raises(ArgumentError, match=words):
+        evaluator.process([3], batch)
+
+
+def test_assumed_target_of_an_object_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "footplate")
+    evaluator = build_evaluator({"v": Values()})
+    for _ in range(2):
+        evaluator.process([3], {"image": 0, "label": 1, "coarse": 2})
+    assert caplog.messages == [
+        "The metric 'v' uses batch['label'] as its target. To choose another entry, pass TorchMetric(metric, "
+        "target=...)."
+    ]
 
 
 @pytest.mark.parametrize(

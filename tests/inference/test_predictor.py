@@ -7,13 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
+from footplate import BaseModel
+from footplate.checkpoint import save_checkpoint
 from footplate.config import Config
+from footplate.data import BaseDataset
 from footplate.data.data_element import BaseDataElement
+from footplate.data.transforms import BaseTransform
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, CheckpointError, DataError
 from footplate.inference import Predictor
 from footplate.inference.predictor import load_rgb
-from footplate.registry import TRANSFORMS, Registry
+from footplate.registry import DATASETS, MODELS, TRANSFORMS, Registry
 from footplate.tasks.segmentation.data import PackSegInputs
 from tests.inference.models import recipe, save_pictures, save_untrained
 from tests.support import settings
@@ -227,3 +231,41 @@ def test_dataset_without_a_pipeline_is_explained(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="the test data in the config has no pipeline") as error:
         Predictor(str(tmp_path / "epoch_3.pth"))
     assert "Then call the model to predict" in error.value.notes[-1]
+
+
+@TRANSFORMS.register_module()
+class GetBBoxCenterScale(BaseTransform):
+    def transform(self, results: Any) -> Any:
+        return {**results, "center": results["bbox"].reshape(2, 2).mean(0)}
+
+
+@TRANSFORMS.register_module()
+class PackPoseInputs(BaseTransform):
+    def transform(self, results: Any) -> Any:
+        meta = {key: results[key] for key in ("flip_indices", "center", "bbox_score")}
+        return {"inputs": torch.zeros(1), "data_samples": BaseDataElement(metainfo=meta)}
+
+
+@DATASETS.register_module()
+class Poses(BaseDataset):
+    """Exists for the pipeline in its config."""
+
+
+@MODELS.register_module()
+class Unchanged(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, inputs: Any, data_samples: Any, mode: str = "tensor") -> Any:
+        return data_samples
+
+
+def test_top_down_pose_model_of_mmpose_gets_the_whole_image_as_its_box(tmp_path: Path) -> None:
+    pipeline = [{"type": name} for name in ("LoadImageFromFile", "GetBBoxCenterScale", "PackPoseInputs")]
+    loader = {"dataset": {"type": "Poses", "pipeline": pipeline}, "collate_fn": {"type": "pseudo_collate"}}
+    cfg = Config({"model": {"type": "Unchanged"}, "test_dataloader": loader})
+    meta = {"cfg": cfg.pretty_text, "dataset_meta": {"flip_indices": [1, 0]}}
+    save_checkpoint({"meta": meta, "state_dict": Unchanged().state_dict()}, tmp_path / "model.pth")
+    found = Predictor(tmp_path / "model.pth")(np.zeros((4, 6, 3), np.uint8))
+    assert (found.center.tolist(), found.bbox_score.tolist(), found.flip_indices) == ([3, 2], [1], [1, 0])

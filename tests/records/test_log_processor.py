@@ -185,7 +185,7 @@ def test_figures_are_those_of_the_reference() -> None:
     for row in map(json.loads, VECTORS.read_text().splitlines()):
         count, cfg = row["n"], row["processor"]
         place = {"iter": count - 1, "epoch": (count - 1) // 10, "max_iters": 1200, "max_epochs": 12}
-        run = SimpleNamespace(
+        run: Any = SimpleNamespace(
             message_hub=recorded(count), device=torch.device("cpu"), train_dataloader=range(10), **place
         )
         tag, _ = LogProcessor(**cfg).get_log_after_iter(run, (count - 1) % 10, "train")

@@ -8,7 +8,7 @@ import pytest
 from footplate.config import Config
 from footplate.errors import ArgumentError
 from footplate.tools.analysis import curves_as_csv, explain_runs, plot_curves, summarize
-from footplate.tools.runs import Run, read_run
+from footplate.tools.runs import Run, Series, read_run
 
 
 @pytest.fixture
@@ -45,6 +45,14 @@ def test_values_of_a_test_are_not_the_best_of_the_run(tmp_path: Path) -> None:
     text = explain_runs([run])
     assert "best        mIoU 40 at iteration 10\n" in text
     assert "test        test/mIoU 50\n" in text
+
+
+def test_metric_without_a_known_direction_has_no_best_value(run: Run) -> None:
+    points = [(10.0, 0.5), (20.0, 0.75), (30.0, 0.625)]
+    run.series.append(Series("far/err", "val", points))
+    assert "  final       far/err 0.625 at iteration 30 (lowest 0.5, highest 0.75)\n" in explain_runs([run])
+    hooks = {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "err", "rule": "less"}]}
+    assert "  best        far/err 0.5 at iteration 10\n" in explain_runs([run._replace(config=Config(hooks))])
 
 
 def test_text_contains_the_summary(run: Run) -> None:

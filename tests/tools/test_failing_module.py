@@ -98,6 +98,19 @@ def test_file_with_an_invalid_label_is_named_for_a_loss_whose_message_lacks_the_
     assert "'a.png' contains the label 9." in describe_error(caught.value)[0]  # type: ignore[index]
 
 
+@pytest.mark.parametrize(
+    "text", ["Torch not compiled with CUDA enabled", "Found no NVIDIA driver", "Default process group has not been"]
+)
+def test_code_for_a_gpu_or_a_process_group_is_not_a_wrong_shape(text: str) -> None:
+    class OnGpu(Net):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError(text)
+
+    with pytest.raises(RuntimeError) as caught:
+        OnGpu()(torch.zeros(3, 4))
+    assert module_error("training", caught.value, Config({"model": {"type": "OnGpu"}})) is None
+
+
 class Doubling(torch.optim.SGD):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         with torch.enable_grad():

@@ -211,3 +211,9 @@ def test_axes_draw_on_the_image() -> None:
     assert [image[at].tolist() for at in ((45, 15), (32, 11), (45, 40))] == [RED, [0, 255, 0], [0, 0, 255]]
     assert (image[30:51, 10:21] == RED).all(-1).sum() > 180
     assert np.array_equal(drawing.get_image(), image)
+
+
+def test_visualizer_of_a_code_base_may_replace_its_image() -> None:
+    drawing = Drawing(np.zeros((2, 2, 3), np.uint8))
+    drawing._image = drawing._image + 1  # as MMPose does to draw with OpenCV
+    assert drawing._image.tolist() == np.ones((2, 2, 3)).tolist()

@@ -85,8 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 for success; 1 for a negative result, such as different configs, or an error in user code; 2
-        for invalid input; 3 for a non-finite loss; 4 for a run that finished but could not be saved; 129, 130 or 143
-        if a signal ended the command.
+        for invalid input; 3 for a non-finite loss, gradient or weight; 4 for a run that finished but could not be
+        saved; 129, 130 or 143 if a signal ended the command.
     """
     open_streams()
     arguments, unknown = build_parser().parse_known_args(argv)

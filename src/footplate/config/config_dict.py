@@ -12,7 +12,6 @@ from footplate.error_context import at_key, origin_of
 from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin
 from footplate.messages import nearest
 
-_LEAVES = frozenset({str, int, float, bool, type(None), bytes, complex})
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(_HERE)), "")
 _COMMANDS = os.path.join(_PACKAGE, "cli", "")
@@ -231,8 +230,7 @@ class ConfigDict(TracedDict):
 
     def to_dict(self) -> dict[Any, Any]:
         """Returns a copy as plain dicts. Lazily imported names become dotted strings."""
-        plain: dict[Any, Any] = to_plain(self)
-        return plain
+        return to_plain(self)  # type: ignore[no-any-return]
 
     def _write(self, key: Any, value: object, place: Origin | None) -> None:
         super()._write(key, _convert_dicts(value), place)
@@ -308,9 +306,6 @@ def is_index(part: object) -> bool:
 
 def copy_as_config_dict(value: Any) -> Any:
     """Returns a copy in which every dict is a new `ConfigDict`, and every list and tuple is new."""
-    value_type = type(value)
-    if value_type in _LEAVES:
-        return value
     if isinstance(value, dict):
         # Skips the constructor for speed: this runs for every dict of every config.
         result = ConfigDict.__new__(ConfigDict)
@@ -318,8 +313,8 @@ def copy_as_config_dict(value: Any) -> Any:
             dict.__setitem__(result, key, copy_as_config_dict(item))
         result._origins = dict(value._origins) if isinstance(value, TracedDict) else {}
         return result
-    if value_type is list or value_type is tuple:
-        return value_type([copy_as_config_dict(item) for item in value])
+    if type(value) in (list, tuple):
+        return type(value)([copy_as_config_dict(item) for item in value])
     return value
 
 
@@ -346,5 +341,5 @@ def _convert_dicts(value: Any) -> Any:
     if isinstance(value, dict):
         return ConfigDict(value)
     if type(value) in (list, tuple):
-        return type(value)([item if type(item) in _LEAVES else _convert_dicts(item) for item in value])
+        return type(value)([_convert_dicts(item) for item in value])
     return value

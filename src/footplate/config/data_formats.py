@@ -164,7 +164,4 @@ for _kind in (_Loader, _Dumper):
 
 def write_yaml(value: Any) -> str:
     """Converts plain dicts, lists, tuples, sets and scalars to YAML text."""
-    text: str = yaml.dump(
-        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=None
-    )
-    return text
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=None)

@@ -76,9 +76,11 @@ def _converted(value: Any, suffix: str) -> Any:
                 items.append(_converted(item, suffix))
         return tuple(items) if type(value) is tuple and tuple in types else items
     value = plain_scalar(value)
+    if type(value) in types:
+        return value
     name = dotted_name(value)
-    if type(value) in types or name:
-        return value if type(value) in types else name
+    if name:
+        return name
     described = "None" if value is None else f"a value of type {type(value).__name__}"
     raise ConfigError(f"a {suffix} config cannot represent {described}", found=value)
 

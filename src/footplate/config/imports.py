@@ -39,17 +39,15 @@ def import_custom(config: "Config") -> None:
             found=section,
         )
     check_keys("`custom_imports`", section, _SECTION_KEYS, prefix="custom_imports.")
-    modules = section.get("imports", [])
-    allows_failed = section.get("allow_failed_imports", False)
     with at_key("custom_imports"), located(section):
-        modules = check_names("imports", modules)
+        modules = check_names("imports", section.get("imports"))
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     for module in modules:
         try:
             import_module(module, origin_of(section, "imports"))
         except ConfigError as error:
-            if not allows_failed:
+            if not section.get("allow_failed_imports"):
                 raise
             _logger.warning("Ignoring a failed import, because allow_failed_imports=True: %s.", error.message)
 
@@ -146,9 +144,6 @@ class LazyObject:
 
     def __hash__(self) -> int:
         return hash(self._path)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (LazyObject, (self._path, self._origin))
 
     def __str__(self) -> str:
         return self._path.rpartition(".")[2]

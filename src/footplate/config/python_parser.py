@@ -123,7 +123,7 @@ def _is_pure(tree: ast.Module, *, has_base: bool) -> bool:
     """
     if any(isinstance(node, ast.With) and _is_read_base(node) for node in tree.body):
         return True
-    imports = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    imports = [node for node in tree.body if isinstance(node, _Import)]
     return not has_base and not all(map(_imports_standard, imports))
 
 

@@ -50,10 +50,12 @@ def parse_recorded(text: str, file: str) -> Config:
     """
     suffix = suffix_of(file)
     if suffix == ".py":
-        return Config(_read_plain_python(text, file), f"{file}\n{text}\n")
-    from footplate.config.data_formats import read_data
+        mapping = _read_plain_python(text, file)
+    else:
+        from footplate.config.data_formats import read_data
 
-    return Config(read_data(text, file, suffix), f"{file}\n{text}\n")
+        mapping = read_data(text, file, suffix)
+    return Config(mapping, f"{file}\n{text}\n")
 
 
 def as_plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Datasets, samplers and dataloaders. Each batch is fully determined by the seed, epoch and batch index."""
+"""Datasets, samplers and dataloaders. By default, each batch is determined by the seed, epoch and batch index."""
 
 from footplate.data.annotations import load_annotations
 from footplate.data.base_dataset import BaseDataset

@@ -90,11 +90,11 @@ def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
     """Returns the metainfo and the records in an annotation file.
 
     Args:
-        path: A JSON, YAML or pickle file that contains `{"metainfo": {...}, "data_list": [...]}`; a local path or a URL
-            that fsspec supports.
+        path: A `.json`, `.yaml`, `.yml`, `.pkl` or `.pickle` file that contains `{"metainfo": {...}, "data_list":
+            [...]}`; a local path or a URL that fsspec supports.
 
     Raises:
-        DataError: The file does not exist, cannot be parsed, or has an unknown layout.
+        DataError: The file cannot be read or parsed, or has an unknown suffix or layout.
     """
     content = load_data_file(path)
     if not isinstance(content, Mapping) or not {"metainfo", "data_list"} <= content.keys():
@@ -125,10 +125,11 @@ class DataUnpickler(pickle.Unpickler):
 
 
 def load_data_file(path: str) -> Any:
-    """Returns the content of a JSON, YAML or pickle file.
+    """Returns the content of a JSON, YAML or pickle file. The suffix determines the format.
 
     Raises:
-        DataError: The file cannot be read or parsed, or is a pickle file that contains more than plain data.
+        DataError: The file has an unknown suffix, cannot be read or parsed, or is a pickle file that contains more
+            than plain data.
     """
     suffix = PurePosixPath(path.lower()).suffix
     if suffix not in _SUFFIXES:

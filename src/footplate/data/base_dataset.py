@@ -39,17 +39,18 @@ class BaseDataset(Dataset[Any]):
 
     Args:
         ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
-        metainfo: Values that override entries of `METAINFO`. A value that is the path of a text file is replaced with
-            the list of its lines.
+        metainfo: Values that override `METAINFO`, which overrides the metainfo in the annotation file. The path of a
+            text file is replaced with the list of its lines.
         data_root: The base folder for relative paths.
-        data_prefix: Maps record keys to folders, which are prepended to relative paths under these keys.
+        data_prefix: Maps record keys to folders, which are prepended to relative paths under these keys. Every record
+            must have these keys. Defaults to `dict(img_path="")`.
         filter_cfg: Settings for `filter_data`.
         indices: The indices of the records to keep, or a number: n keeps the first n records, and -n the last n.
         serialize_data: Whether to store the records as bytes that all workers share; see `RecordStore`.
         pipeline: Transforms to apply to each record, in order.
         test_mode: Whether to raise an error if the pipeline returns None. Otherwise, another random sample is used.
-        lazy_init: Whether to defer reading the annotation file until `full_init` is called.
-        max_refetch: The maximum number of other samples to try if the pipeline returns None.
+        lazy_init: Whether to defer reading the annotation file until `full_init` is called or the dataset is used.
+        max_refetch: The maximum number of other samples to try if the pipeline returns None or a sample is skipped.
         on_error: "stop" or "skip". "skip" replaces an unreadable sample with another one, logs a warning and updates
             `skipped`. The run still stops if most samples cannot be read, or if storage cannot be reached. "skip" has
             no effect if `test_mode` is set.
@@ -175,7 +176,8 @@ class BaseDataset(Dataset[Any]):
     def parse_data_info(self, raw_data_info: Record) -> Record | list[Record]:
         """Converts a raw record to one or more records of the dataset.
 
-        By default, only prepends `data_prefix` to the paths in the record. Raises a DataError if a path is missing.
+        By default, only prepends `data_prefix` to the paths in the record. Raises a DataError if the record lacks a key
+        of `data_prefix`.
         """
         for key, prefix in self.data_prefix.items():
             if key not in raw_data_info:
@@ -202,7 +204,7 @@ class BaseDataset(Dataset[Any]):
         return record
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the indices of the categories that occur in a sample. `ClassBalancedDataset` needs this method."""
+        """Returns the indices of a sample's categories. Subclasses implement this method for `ClassBalancedDataset`."""
         raise NotImplementedError(f"{type(self).__name__} does not override get_cat_ids()")
 
     def prepare_data(self, idx: int) -> Any:

@@ -132,7 +132,7 @@ class BatchPlan:
         return self._states if self._begun_passes > epoch else self._sampler_states()
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]], epoch: int) -> None:
-        """Restores the states that custom samplers had at the start of the pass with index `epoch`."""
+        """Restores custom samplers' states at the start of pass `epoch`. If they do not match, only logs a warning."""
         if self._sampler_states() is None or len(states) != len(self.custom):
             _logger.warning(
                 "The sampler in the config differs from the one in the checkpoint. Ignoring the saved "
@@ -161,7 +161,10 @@ class BatchPlan:
         """
         epoch, start, _ = current
         end = current.end if self.counted is None else len(self)
-        for number, (earlier, indices) in enumerate(self._isolated_batches(epoch, start), start):
+        batches = self._batches(epoch, start)
+        # Samplers draw from separate random generators. Only custom ones draw numbers after their first index.
+        isolated = with_separate_generators(batches if self.custom else islice(batches, 1), mix_seed(self.seed, epoch))
+        for number, (earlier, indices) in enumerate(chain(isolated, batches), start):
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:
                     _logger.warning(
@@ -207,15 +210,6 @@ class BatchPlan:
         if not all(hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict") for sampler in self.custom):
             return None
         return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom] or None
-
-    def _isolated_batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Returns the same as `_batches`, but samplers draw from separate random generators."""
-        batches = self._batches(epoch, start)
-        seed = mix_seed(self.seed, epoch)
-        if self.custom:  # may draw random numbers at any time
-            return with_separate_generators(batches, seed)
-        first = islice(batches, 1)  # torch's samplers draw random numbers only before their first index
-        return chain(with_separate_generators(first, seed), batches)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yields the number of earlier samples on this rank, and the sample indices, for each batch from `start` on.

@@ -1,7 +1,7 @@
 """Collates samples into batches, splits off targets, and counts samples."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from footplate.data.data_element import BaseDataElement
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import FUNCTIONS
 
-TARGET_KEYS = ("labels", "label", "targets", "target", "y")
+TARGET_KEYS = ("labels", "label", "targets", "target", "y", "masks", "mask")
 
 
 @FUNCTIONS.register_module()
@@ -78,20 +78,27 @@ def _stack(values: Sequence[Any]) -> Any:
         raise DataError(f"values of type {type(values[0]).__name__} cannot be stacked: {error}") from error
 
 
-def has_target(batch: Any) -> bool:
+def has_target(batch: Any, inputs: Container[str] = ()) -> bool:
     """Checks whether `split_target` can split a batch."""
+    return len(_target_keys(batch, inputs)) == 1
+
+
+def _target_keys(batch: Any, inputs: Container[str]) -> list[Any]:
+    """Returns the keys or indices of the entries that may be the target."""
     if isinstance(batch, Mapping):
-        return sum(key in batch for key in TARGET_KEYS) == 1
-    return isinstance(batch, (list, tuple)) and len(batch) > 1
+        return [key for key in TARGET_KEYS if key in batch and key not in inputs]
+    return [-1] if isinstance(batch, (list, tuple)) and len(batch) > 1 else []
 
 
-def split_target(batch: Any) -> tuple[Any, Any]:
+def split_target(batch: Any, inputs: Container[str] = (), *, advice: str = "") -> tuple[Any, Any]:
     """Returns the inputs and the target of a batch.
 
-    The target is the last entry of a list or tuple. In a dict, it is the value of the only key in `TARGET_KEYS`.
+    The target is the last entry of a list or tuple. In a dict, it is the value of the only key in `TARGET_KEYS` that is
+    not in `inputs`.
 
     Raises:
-        ArgumentError: The batch has no target, or several keys that could be the target.
+        ArgumentError: The batch has no target, or several keys that could be the target. `advice` is a note of the
+            message.
 
     Example:
         >>> split_target(("image", "label"))
@@ -99,20 +106,20 @@ def split_target(batch: Any) -> tuple[Any, Any]:
         >>> split_target({"image": 1, "labels": 2})
         ({'image': 1}, 2)
     """
-    if not has_target(batch):
+    keys = _target_keys(batch, inputs)
+    if len(keys) != 1:
+        names = " or ".join(map(repr, keys))
         raise ArgumentError(
-            "cannot tell which part of the batch is the target",
+            f"cannot tell {f'whether {names} is the target' if keys else 'which part of the batch is the target'}",
             found=list(batch) if isinstance(batch, Mapping) else type(batch),
             notes=[
-                f"Use a tuple (inputs, target), a dict with exactly one of the keys {', '.join(TARGET_KEYS)},",
-                "or omit `loss`: pass `training_step`, and metrics that are functions of (predictions, batch), such as",
-                "`val_evaluator={'loss': function}` for the validation loss.",
+                *filter(None, [advice]),
+                f"Or use a tuple (inputs, target), or a dict with exactly one of the keys {', '.join(TARGET_KEYS)}.",
             ],
         )
     if not isinstance(batch, Mapping):
         return tuple(batch[:-1]), batch[-1]
-    target = next(key for key in TARGET_KEYS if key in batch)
-    return {key: value for key, value in batch.items() if key != target}, batch[target]
+    return {key: value for key, value in batch.items() if key != keys[0]}, batch[keys[0]]
 
 
 def batch_size_of(batch: Any) -> int:
@@ -151,10 +158,10 @@ def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(data, dict):
         changed = copy.copy(data)  # keeps the type, which code bases may check
         for key, value in data.items():
-            changed[key] = change(value) if isinstance(value, Tensor) else map_tensors(value, change)
+            changed[key] = map_tensors(value, change)
         return changed
     if isinstance(data, (list, tuple)):
-        values = [change(value) if isinstance(value, Tensor) else map_tensors(value, change) for value in data]
+        values = [map_tensors(value, change) for value in data]
         return type(data)(*values) if hasattr(data, "_fields") else type(data)(values)
     # Metadata may contain classes.
     return change(data) if hasattr(data, "to") and not isinstance(data, type) else data

@@ -27,7 +27,7 @@ def coco_package(why: str) -> Any:
 
 
 def mask_tools(why: str) -> Any:
-    """Imports the module for run-length encoding from faster-coco-eval or, if that is not installed, pycocotools."""
+    """Imports the mask module of faster-coco-eval or else pycocotools. Raises MissingExtraError if neither exists."""
     try:
         return coco_package(why).mask
     except MissingExtraError:

@@ -179,27 +179,27 @@ class BaseDataElement:
         yield from self.items()
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Returns a copy with `to` applied to all tensors and nested elements; see `Tensor.to`."""
+        """Returns a copy with `to` applied to tensors and nested elements, but not inside lists and dicts."""
         return self._call("to", *args, **kwargs)
 
     def cpu(self) -> Self:
-        """Returns a copy with all tensors on the CPU."""
+        """Returns a copy on the CPU; see `to`."""
         return self.to("cpu")
 
     def cuda(self) -> Self:
-        """Returns a copy with all tensors on the current CUDA device."""
+        """Returns a copy on the current CUDA device; see `to`."""
         return self.to("cuda")
 
     def pin_memory(self) -> Self:
-        """Returns a copy with all tensors in pinned memory. Dataloaders with `pin_memory` call this method."""
+        """Returns a copy in pinned memory. Dataloaders with `pin_memory` call this method."""
         return self._call("pin_memory")
 
     def detach(self) -> Self:
-        """Returns a copy with all tensors detached from the autograd graph."""
+        """Returns a copy with tensors detached from the autograd graph."""
         return self._call("detach")
 
     def numpy(self) -> Self:
-        """Returns a copy with all tensors converted to NumPy arrays."""
+        """Returns a copy with tensors converted to NumPy arrays."""
 
         def convert(value: Any) -> Any:
             if isinstance(value, BaseDataElement):
@@ -209,7 +209,7 @@ class BaseDataElement:
         return self._map_data(convert)
 
     def to_tensor(self) -> Self:
-        """Returns a copy with all NumPy arrays converted to tensors that share memory with the arrays."""
+        """Returns a copy with NumPy arrays converted to tensors that share memory with the arrays."""
 
         def convert(value: Any) -> Any:
             if isinstance(value, BaseDataElement):

@@ -71,7 +71,7 @@ class ConcatDataset(_DatasetWrapper):
 
     Args:
         datasets: Datasets, or configs for DATASETS.
-        lazy_init: Whether to defer the initialization of the datasets until `full_init` is called.
+        lazy_init: Whether to defer the initialization of the datasets until `full_init` is called or they are used.
         ignore_keys: Metainfo keys whose values may differ. The values of the first dataset are used.
 
     Raises:
@@ -136,7 +136,7 @@ class RepeatDataset(_DatasetWrapper):
     Args:
         dataset: A dataset, or a config for DATASETS.
         times: The number of repetitions.
-        lazy_init: Whether to defer the initialization of the dataset until `full_init` is called.
+        lazy_init: Whether to defer the initialization of the dataset until `full_init` is called or it is used.
 
     Raises:
         ArgumentError: `times` is not a positive integer.
@@ -175,7 +175,7 @@ class ClassBalancedDataset(_DatasetWrapper):
     Args:
         dataset: A dataset, or a config for DATASETS.
         oversample_thr: A category is rare if the fraction of samples that contain it is below this threshold.
-        lazy_init: Whether to defer the initialization of the dataset until `full_init` is called.
+        lazy_init: Whether to defer the initialization of the dataset until `full_init` is called or it is used.
 
     Raises:
         ArgumentError: `oversample_thr` is not in (0, 1].

@@ -40,10 +40,10 @@ _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 class SampleLoader(DataLoader[Any]):
     """A DataLoader that can start at any batch of a pass, and whose batches do not depend on earlier reads.
 
-    A pass is one iteration over the loader, usually an epoch. The random state for each sample depends only on seed,
-    epoch and position in the global order; see `BatchReader`. Samples therefore do not depend on the number of workers
-    or on whether the run was resumed. Iteration does not change the global random generators. Each `for batch in
-    loader` iterates over the next epoch. To choose an epoch, call `batches` or the sampler's `set_epoch`.
+    A pass is one iteration over the loader, usually an epoch. By default, the random state for each sample depends only
+    on seed, epoch and position in the global order; see `BatchReader`. Samples therefore do not depend on the number of
+    workers or on whether the run was resumed, and iteration does not change the global random generators. Each `for
+    batch in loader` iterates over the next epoch. To choose an epoch, call `batches` or the sampler's `set_epoch`.
 
     Args:
         dataset: A map-style dataset.
@@ -154,7 +154,7 @@ class SampleLoader(DataLoader[Any]):
         self._reader = self._build_reader()
 
     def peek(self) -> Any:
-        """Reads the first batch in this process and returns it, or None if there are no batches."""
+        """Reads the first batch of the latest epoch in this process and returns it, or None if there are no batches."""
         key = next(self.plan.keys(Pass(self._epoch, 0, self.plan.limit)), None)
         with preserve_random_state():
             return None if key is None else self._deliver(self._reader.dataset[key], self.share)
@@ -271,7 +271,6 @@ class BatchReader(Dataset[Any]):
 
     def _read(self, key: BatchKey) -> Any:
         """Reads and returns a batch, or returns a ReadFailure if reading fails."""
-        dataset = self.dataset
         seeding = self._seeding
         samples = []
         worker = get_worker_info()
@@ -284,10 +283,12 @@ class BatchReader(Dataset[Any]):
             if seeding == "sample":
                 seed_generators(next_seed(seed, position))
             try:
-                samples.append(dataset[index])
+                samples.append(self.dataset[index])
             except _FAILURES as error:
                 message = f"sample {index} of the dataset '{type(self.dataset).__name__}' cannot be read"
-                notes = [*self._path_notes(index, error), *_details(error)]
+                # A StorageError contains the path, and another request would time out again.
+                path = "" if isinstance(error, StorageError) else _path_of(self.dataset, index)
+                notes = _details(error) if path in str(error) else [f"file: {path}", *_details(error)]
                 return ReadFailure.of(f"{message}: {_summarize(error)}", error, notes)
         try:
             return self.collate(samples[0] if key.is_single else samples)
@@ -295,13 +296,6 @@ class BatchReader(Dataset[Any]):
             indices = list_names(key.indices, _MAX_INDICES)
             message = f"samples {indices} cannot be collated into a batch: {_summarize(error)}"
             return ReadFailure.of(message, error, _details(error))
-
-    def _path_notes(self, index: Any, error: BaseException) -> list[str]:
-        """Returns a note with the path of an unreadable sample, unless the error already contains the path."""
-        if isinstance(error, StorageError):  # the message contains the path, and another request would time out again
-            return []
-        path = _path_of(self.dataset, index)
-        return [] if path in str(error) else [f"file: {path}"]
 
 
 def _path_of(dataset: Any, index: Any) -> str:

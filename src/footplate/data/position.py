@@ -92,7 +92,7 @@ class DataPosition:
     |---|---|
     | `SampleLoader` | by dividing the number of iterations by the length of the loader |
     | `SampleLoader` with custom samplers, or any other loader with a length | by counting passes as they are read |
-    | stream without a length | not tracked: a resumed run reads the stream again from the start |
+    | stream without a length | not tracked: a resumed run reads from the start and discards the earlier batches |
 
     Passes are counted because a pass may have fewer or more batches than the loader's length.
 
@@ -197,8 +197,7 @@ class DataPosition:
         epoch = read_count(state, "epoch")
         batch = read_count(state, "batch")
         here = self._settings()
-        known = [key for key in here if state[key] is not None]
-        saved = dict.fromkeys(here) | {key: read_count(state, key) for key in known}
+        saved = {key: None if state[key] is None else read_count(state, key) for key in here}
         if saved != here:
             batch = self._adapted_batch(saved, here, epoch, batch)
         self._load_own_state(state, epoch)

@@ -30,7 +30,8 @@ class _SeededSampler(Sampler[int]):
     Args:
         dataset: The dataset. Only its length and, with `shard_window`, its shards are used.
         shuffle: Whether to shuffle the samples in each pass.
-        seed: The seed for shuffling. By default, all ranks share a random seed.
+        seed: The seed for shuffling. Defaults to the run's seed in a config, and otherwise to a random seed that all
+            ranks share.
         shard_window: The number of shards whose samples are mixed. Shards are read in random order, about this many at
             a time, and samples are shuffled only within them. By default, all samples are shuffled.
 
@@ -90,7 +91,8 @@ class DefaultSampler(_SeededSampler):
     Args:
         dataset: The dataset. Only its length and, with `shard_window`, its shards are used.
         shuffle: Whether to shuffle the samples in each epoch.
-        seed: The seed for shuffling. By default, all ranks share a random seed.
+        seed: The seed for shuffling. Defaults to the run's seed in a config, and otherwise to a random seed that all
+            ranks share.
         round_up: Whether to repeat the first samples at the end, so that all ranks have the same number of samples. If
             False, each sample is visited exactly once; a `SampleLoader` still gives all ranks the same number of
             batches.
@@ -149,7 +151,7 @@ class DefaultSampler(_SeededSampler):
 
 @DATA_SAMPLERS.register_module()
 class InfiniteSampler(_SeededSampler):
-    """Repeats the samples endlessly. All ranks share one global order, as in DefaultSampler."""
+    """Repeats the samples endlessly, by default in a new order each time. All ranks share one global order."""
 
     endless = True
 
@@ -175,8 +177,9 @@ class InfiniteSampler(_SeededSampler):
 class RankSampler(Sampler[Any]):
     """Splits another sampler or batch sampler across n ranks: each rank yields every n-th entry.
 
-    The wrapped sampler must yield the same entries on all ranks, which is checked in the first pass. If the number of
-    entries is not divisible by n, the first entries are repeated, so that all ranks have the same number.
+    The wrapped sampler must yield the same entries on all ranks. The first pass compares its length and first entries.
+    If the number of entries is not divisible by n, the first entries are repeated, so that all ranks have the same
+    number.
 
     Args:
         sampler: The sampler or batch sampler.

@@ -27,7 +27,7 @@ class DataWait:
     _is_interruptible = False
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """Calls a function that waits for data. If the training loop is waiting, first raises `error`."""
+        """Calls a function that waits for data. First raises `error` if it is set and the training loop is waiting."""
         try:
             self._is_interruptible = True
             if self.error is not None:

@@ -126,7 +126,7 @@ class WebDataset(BaseDataset):
         data_root: The base folder or URL for relative paths.
         cache_dir: The folder for shard indexes and for copies of remote shards.
         ignore_index: The label of ignored pixels in label maps.
-        reduce_zero_label: Whether to ignore label 0 in label maps and subtract 1 from all other labels.
+        reduce_zero_label: Whether to ignore label 0 in label maps and shift the others; see `LoadAnnotations`.
         settings: Arguments for `BaseDataset`, such as `pipeline` and `metainfo`.
 
     Raises:
@@ -286,8 +286,8 @@ def _group(shard: str, members: Sequence[Member]) -> dict[str, dict[str, Member]
         match = _KEY.fullmatch(member.name)
         if match is None or _META.match(member.name):
             continue
-        key = match.group(1)
-        extension = match.group(2).lower()
+        key = match[1]
+        extension = match[2].lower()
         if extension in samples.get(key, {}) or (key in samples and key != last):
             notes = ["A sample's files must be adjacent, and every key must be unique."]
             raise DataError(f"the sample '{key}' occurs twice in the shard '{shard}'", found=member.name, notes=notes)

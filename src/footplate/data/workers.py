@@ -173,7 +173,7 @@ def kill_workers(loaders: Iterable[Any]) -> None:
                 os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
         loader.forget_workers()
     if is_main_thread:
-        signal.signal(signal.SIGCHLD, handler if handler is not None else signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
 
 
 def is_worker_death(error: RuntimeError) -> bool:

@@ -163,12 +163,17 @@ class ResolvedConfig:
     def recorded(self, *, is_plain: bool) -> Config:
         """Returns the config to record. Without a config, returns the arguments as plain values; see `as_plain`.
 
-        A function that builds a plain module is recorded as a model config if other processes can import it.
+        The length of the run is part of `train_cfg`. A function that builds a plain module is recorded as a model
+        config if other processes can import it.
         """
         if self.has_cfg:
             return self.cfg  # type: ignore[no-any-return]
         sections = {**self.sections, **self._stateful}
-        arguments = {name: value for name, value in sections.items() if value is not None and value is not False}
+        arguments = {
+            name: value
+            for name, value in sections.items()
+            if name not in LENGTHS and value is not None and value is not False
+        }
         return Config(as_plain({**arguments, **(self.cfg if is_plain else {})}))
 
     def _cfg_of_builder(self, model: Any) -> Config:

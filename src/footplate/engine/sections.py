@@ -262,7 +262,7 @@ _STR = (str,)
 _ANYTHING = (object,)  # the check decides
 _LOADER = "a dict, or a non-empty iterable of batches"
 _EVALUATOR = "a metric, a list of metrics, or an Evaluator, as objects or config dicts"
-_RESUME = "True, False or 'auto' (`load_from` is the path to a checkpoint)"
+_RESUME = "True, False or 'auto'; for a path, set resume=True and load_from=path"
 # In the order of the Runner's arguments.
 SECTIONS: tuple[Section, ...] = (
     Section("model", "a model or a config dict", _ANYTHING),

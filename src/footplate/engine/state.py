@@ -179,9 +179,10 @@ def restore(
 
 
 def _warn_of_changes(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Logs a warning if the hyperparameters of a resumed run have changed."""
-    names = [name for name in {**saved, **new} if saved.get(name) != new.get(name)]
-    changes = [f"{name} {new.get(name)!r} instead of {saved.get(name)!r}" for name in names]
+    """Logs a warning if the hyperparameters of a resumed run have changed, except for arguments that resume it."""
+    names = [name for name in {**saved, **new} if name not in ("resume", "load_from")]
+    changed = [name for name in names if saved.get(name) != new.get(name)]
+    changes = [f"{name} {new.get(name)!r} instead of {saved.get(name)!r}" for name in changed]
     if changes:
         _logger.warning("Resumed with different hparams (%s).", ", ".join(changes))
 

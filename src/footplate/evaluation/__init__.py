@@ -1,6 +1,6 @@
 """Metrics, and the evaluator that computes them over a dataset."""
 
-from footplate.evaluation.evaluator import Evaluator, build_evaluator, is_named
+from footplate.evaluation.evaluator import Evaluator, TorchMetric, build_evaluator, is_named
 from footplate.evaluation.metric import BaseMetric, DumpResults, EvaluationContext
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "DumpResults",
     "EvaluationContext",
     "Evaluator",
+    "TorchMetric",
     "build_evaluator",
     "is_named",
 ]

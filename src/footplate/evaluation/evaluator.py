@@ -1,7 +1,9 @@
 """Defines the evaluator. Converts functions and torchmetrics-style objects to metrics."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -15,7 +17,10 @@ from footplate.distributed import gather_objects, get_world_size
 from footplate.error_context import add_note, at_key
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation.metric import BaseMetric, to_device
+from footplate.messages import nearest
 from footplate.registry import EVALUATOR, METRICS
+
+_logger = logging.getLogger("footplate")
 
 
 class Evaluator:
@@ -258,10 +263,10 @@ class FunctionMetric(NamedMetric):
         return {name: mean(values) for name, values in columns.items()}
 
 
-class UpdatedMetric(NamedMetric):
+class TorchMetric(NamedMetric):
     """Wraps an object with the methods `update(predictions, target)`, `compute` and `reset`, as in torchmetrics.
 
-    If the predictions have a `logits` attribute, like the outputs of transformers models, the logits are used instead.
+    Objects in `val_evaluator` are wrapped automatically. Wrap them yourself to choose what `update` receives.
 
     In a distributed run, objects with a `sync` method, like those from torchmetrics, combine the results of all ranks
     themselves. Any other object is used only on rank 0, which updates it with one sample at a time in dataset order. In
@@ -271,26 +276,70 @@ class UpdatedMetric(NamedMetric):
         metric: The object.
         name: The name of the computed number, or the prefix for the keys of the computed dict. By default, a number is
             named after the object's class, and a dict's keys have no prefix.
+        prediction: The key or index of the predictions in the output of the module or `validation_step`, or a function
+            that returns them. By default, the whole output, or its `logits` if it has such an attribute, like the
+            outputs of transformers models.
+        target: The key or index of the target in the batch, or a function that returns it. By default, the last entry
+            of a tuple, or the only entry of a dict with a well-known name, such as `label` or `mask`.
+
+    Example:
+        >>> class Correct:
+        ...     def reset(self):
+        ...         self.number = 0
+        ...     def update(self, predictions, target):
+        ...         self.number += int((predictions == target).sum())
+        ...     def compute(self):
+        ...         return self.number
+        >>> evaluator = Evaluator({"correct": TorchMetric(Correct(), prediction="kind", target="kind")})
+        >>> evaluator.reset()
+        >>> kinds = torch.tensor([1, 2])
+        >>> evaluator.process({"kind": kinds, "size": None}, {"image": None, "kind": kinds, "label": None})
+        >>> evaluator.evaluate(2)
+        {'correct': 2.0}
     """
 
-    def __init__(self, metric: Any, name: str | None = None) -> None:
+    def __init__(self, metric: Any, name: str | None = None, *, prediction: Any = None, target: Any = None) -> None:
         super().__init__(type(metric).__name__, name)
         self.metric = metric
+        self.prediction = prediction
+        self.target = target
         check_takes(f"`update` of the metric '{self._label}' must take", metric.update, "predictions", "target")
         self._device = torch.device("cpu")
+        self._is_announced = False
+
+    @cached_property
+    def _is_gathered(self) -> bool:  # the process group may not exist yet in the constructor
+        metric = self.metric
         parts = metric.modules() if isinstance(metric, nn.Module) else [metric]  # a collection itself has no `sync`
-        self._is_gathered = get_world_size() > 1 and not any(hasattr(part, "sync") for part in parts)
+        return get_world_size() > 1 and not any(hasattr(part, "sync") for part in parts)
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
         """Updates the object with a batch, or stores the samples for rank 0."""
         predictions = getattr(data_samples, "logits", data_samples)
-        target = split_target(data_batch)[1]
+        if self.prediction is not None:
+            predictions = _select("prediction", self.prediction, data_samples)
+        if self.target is not None:
+            target = _select("target", self.target, data_batch)
+        else:
+            advice = "Pass footplate.evaluation.TorchMetric(metric, target='key of the target') as the metric."
+            inputs, target = split_target(data_batch, advice=advice)
+            self._announce_target(data_batch, inputs)
         self._device = device_of(predictions)
         if self._is_gathered:
             self.results += zip(rows_of(predictions), rows_of(target), strict=True)
         else:
             self._update(predictions, target)
             self.results.append(None)
+
+    def _announce_target(self, batch: Any, inputs: Any) -> None:
+        """Logs which entry of a batch is the target if the batch has further entries, which may be targets, too."""
+        if self._is_announced or self.context.is_trial:
+            return
+        self._is_announced = True
+        if isinstance(batch, Mapping) and len(batch) > 2:
+            (key,) = batch.keys() - inputs.keys()
+            text = "The metric '%s' uses batch['%s'] as its target. To choose another entry, pass %s."
+            _logger.info(text, self._label, key, "TorchMetric(metric, target=...)")
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         """Returns the metric values and resets the object."""
@@ -316,7 +365,28 @@ class UpdatedMetric(NamedMetric):
     def _update(self, predictions: Any, target: Any) -> None:
         if hasattr(self.metric, "to"):
             self.metric = self.metric.to(self._device)
-        self.metric.update(to_device(predictions, self._device), to_device(target, self._device))
+        try:
+            self.metric.update(to_device(predictions, self._device), to_device(target, self._device))
+        except Exception as error:
+            add_note(error, "To choose what `update` receives, pass TorchMetric(metric, prediction=..., target=...).")
+            raise
+
+
+def _select(name: str, choice: Any, data: Any) -> Any:
+    """Returns an entry of a batch or of the predictions, as set by the argument `name` of a TorchMetric."""
+    if callable(choice):
+        return choice(data)
+    try:
+        return data[choice]
+    except (LookupError, TypeError) as error:
+        keys = list(data) if isinstance(data, Mapping) else []
+        whole = "batch" if name == "target" else "output of the model"
+        raise ArgumentError(
+            f"the {whole} has no entry {choice!r}",
+            key=name,
+            found=keys or type(data),
+            suggestion=nearest(str(choice), keys),
+        ) from error
 
 
 def rows_of(data: Any) -> list[Any]:
@@ -367,14 +437,16 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
     Raises:
         ArgumentError: `metric` has an unsupported type, or `name` is passed for a BaseMetric.
     """
-    if isinstance(metric, BaseMetric) and name is None:
+    if isinstance(metric, TorchMetric):
+        metric.name = name or metric.name
+    if isinstance(metric, TorchMetric) or (isinstance(metric, BaseMetric) and name is None):
         return metric
     if isinstance(metric, Mapping) and name is None:
         built: BaseMetric[Any] = METRICS.build(metric)
         return built
     if not isinstance(metric, (type, BaseMetric)):
         if all(callable(getattr(metric, method, None)) for method in ("update", "compute", "reset")):
-            return UpdatedMetric(metric, name)
+            return TorchMetric(metric, name)
         if callable(metric):
             return FunctionMetric(metric, name)
     raise ArgumentError(

@@ -351,7 +351,7 @@ def write_traced(request: ExportRequest) -> None:
     model = onnx.load(request.path)
     if is_detector:
         model.graph.output[outputs.index("boxes")].type.tensor_type.shape.dim[1].dim_value = 4
-    onnx.helper.set_model_props(model, dict(request.metainfo))
+    onnx.helper.set_model_props(model, request.metainfo)
     onnx.save(model, request.path)
 
 

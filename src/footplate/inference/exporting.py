@@ -124,12 +124,12 @@ def export_model(
         message = f"MMDetection detectors can be exported only with opset {OPSET} or later"
         raise ArgumentError(message, key="--opset", found=opset)
     with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():
-        preprocessing = Preprocessing(trained.cfg)
+        preprocessing = Preprocessing(trained.cfg, trained.metainfo)
         reference = None
         if (legacy := legacy_model_in(model)) is not None:
             reference = preprocessing
             cfg, normalization = split_normalization(trained.cfg)
-            preprocessing = Preprocessing(cfg)
+            preprocessing = Preprocessing(cfg, trained.metainfo)
             model = FirstGenerationModel(legacy.module, normalization, to)
         module = ExportedDetector(model).eval() if is_detector else ExportedModel(model).eval()
         examples, images, outputs = _run_example(preprocessing, module, size, image, reference)

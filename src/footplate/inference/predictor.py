@@ -89,7 +89,7 @@ class Predictor:
             raise ArgumentError(NO_PIPELINE, notes=[*limit, advice, *code_to_load(trained.path)])
         with located(cfg), using_scope(self._scope):
             self._preprocessing: Preprocessing | ClipPreprocessing
-            self._preprocessing = ClipPreprocessing(cfg) if reads_clips(cfg) else Preprocessing(cfg)
+            self._preprocessing = ClipPreprocessing(cfg) if reads_clips(cfg) else Preprocessing(cfg, trained.metainfo)
             settings = cfg.get(f"{self._preprocessing.mode}_cfg") or {}
             flags = {name: bool(settings.get(name, False)) for name in ("fp16", "inference_mode")}
             self._loop = SimpleNamespace(**flags)  # the settings of the test loop that affect predictions
@@ -150,7 +150,7 @@ class Predictor:
     def draw(self, image: _Image, prediction: Any, *, score: float = DEFAULT_SCORE) -> Pixels:
         """Draws a prediction on an image and returns the result as a uint8 RGB array of shape ``(H', W', 3)``.
 
-        Returns the image without the prediction if the prediction cannot be drawn.
+        Returns the image without the prediction if the visualizer does not support this type of prediction.
 
         Args:
             image: The path of an image, a Pillow image, or an array, as for `__call__`.

@@ -68,12 +68,12 @@ class TrainedModel:
 
     @property
     def has_data(self) -> bool:
-        """Whether the config has test or validation data. Configs of runs started with the Python API have neither."""
+        """Whether the config has test or validation data. Configs of runs built from Python objects have neither."""
         return any(self.cfg.get(f"{mode}_dataloader") is not None for mode in ("test", "val"))
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The classes and colors in the checkpoint or, by default, in the config's evaluation data."""
+        """The classes and colors in the checkpoint or, if it contains none, in the config's evaluation data."""
         meta = self.meta
         saved = meta.get("dataset_meta")
         if not isinstance(saved, Mapping):
@@ -123,13 +123,15 @@ class TrainedModel:
 def open_trained(
     checkpoint: "str | os.PathLike[str]", config: "Config | str | os.PathLike[str] | None" = None
 ) -> TrainedModel:
-    """Opens a checkpoint with its config. No code from the checkpoint is executed; its config is read as data.
+    """Opens a checkpoint with its config.
 
-    If `config` is None and the checkpoint contains no config, the result has an empty config.
+    No code from the checkpoint is executed unless it is trusted (see `footplate.checkpoint.trusting`), and its config
+    is read as data. If `config` is None and the checkpoint contains no config, the result has an empty config.
 
     Args:
         checkpoint: The path or address of the checkpoint; see `load_checkpoint`.
-        config: The config, its path or the name of a recipe. By default, the config in the checkpoint is used.
+        config: The config, its path or the name of a recipe. A Python file is executed. By default, the config in the
+            checkpoint is used.
 
     Raises:
         ConfigError: The config cannot be read.
@@ -230,6 +232,7 @@ class Preprocessing(EvaluationData):
 
     Args:
         cfg: The config, in second-generation form.
+        metainfo: The metadata of the dataset, which pose models read from each sample.
 
     Attributes:
         image_size: The height and width of an example image, before the pipeline.
@@ -238,9 +241,12 @@ class Preprocessing(EvaluationData):
         ArgumentError: The model does not predict on images, or as for `EvaluationData`.
     """
 
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, metainfo: Mapping[str, Any]) -> None:
         super().__init__(cfg)
         transforms = self.transforms
+        is_pose_model = "PackPoseInputs" in map(name_of, transforms)
+        self._metainfo = metainfo if is_pose_model else {}
+        self._takes_box = "GetBBoxCenterScale" in map(name_of, transforms)
         is_loader = [bool(_LOADS_IMAGE.match(name_of(step))) for step in transforms]
         with at_key(self.key):
             has_points = any(_LOADS_POINTS.match(name_of(step)) for step in transforms)
@@ -269,8 +275,8 @@ class Preprocessing(EvaluationData):
         Raises:
             DataError: The image cannot be read, or a transform dropped it.
         """
-        results = {"img_id": index, "sample_idx": index, **_file(image if isinstance(image, str) else name)}
-        results = self._before(results)
+        file = _file(image if isinstance(image, str) else name)
+        results = self._before({"img_id": index, "sample_idx": index, **file, **self._metainfo})
         if isinstance(image, str):
             with reading(f"the image '{results['img_path']}'"):
                 results = self._loader(results)
@@ -284,6 +290,9 @@ class Preprocessing(EvaluationData):
                 results = self._loader({**results, **_file(path)})
             if results is not None:
                 results |= _file(original)
+        if self._takes_box and results is not None:  # as MMPose does for an image without boxes
+            height, width = results["img"].shape[:2]
+            results |= {"bbox": np.array([[0, 0, width, height]], np.float32), "bbox_score": np.ones(1, np.float32)}
         sample = None if results is None else self._after(results)
         if sample is None:
             shown = image if isinstance(image, str) else name or index

@@ -222,7 +222,7 @@ class ExponentialMovingAverage(BaseAveragedModel):
 
 @MODELS.register_module()
 class StochasticWeightAverage(BaseAveragedModel):
-    """Stochastic weight averaging (SWA): the mean of all values so far.
+    """Stochastic weight averaging (SWA): the mean of the values in every `interval`-th update so far.
 
     Source: Averaging Weights Leads to Wider Optima and Better Generalization (Izmailov et al., 2018).
     """

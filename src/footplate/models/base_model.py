@@ -196,9 +196,10 @@ def parse_losses(losses: Mapping[str, Tensor | Sequence[Tensor]]) -> tuple[Tenso
         original device. The dict includes the total as "loss".
 
     Raises:
-        ArgumentError: A value is not a tensor, a name is not a string, or no name contains "loss".
+        ArgumentError: `losses` is not a dict, a value is neither a tensor nor a non-empty list of tensors, a name is
+            not a string, or no name contains "loss".
     """
-    if not isinstance(losses, (dict, Mapping)):  # checking for dict is fast and almost always sufficient
+    if not isinstance(losses, Mapping):
         raise ArgumentError("a model in mode 'loss' must return a dict of losses", found=type(losses))
     total: Tensor | None = None
     others: dict[str, Tensor] = {}

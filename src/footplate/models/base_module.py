@@ -51,7 +51,8 @@ class BaseModule(nn.Module):
     def init_weights(self) -> None:
         """Initializes this module's weights, then its children's. Further calls only log a warning.
 
-        Pretrained weights are loaded last. If `init_cfg` only loads pretrained weights, children are not initialized.
+        Pretrained weights are loaded last. If `init_cfg` is a single dict that loads pretrained weights, children are
+        not initialized.
 
         Raises:
             UnknownNameError: The `type` of an initializer is unknown.

@@ -39,7 +39,7 @@ class ExportRequest:
     inputs: Inputs
     names: Sequence[str]
     path: str
-    metainfo: Mapping[str, str]
+    metainfo: dict[str, str]
     opset: int | None = None
     dims: Sequence[int] | None = None
     write: "Callable[[ExportRequest], None] | None" = None
@@ -139,7 +139,7 @@ def _open_onnx(path: str) -> Run:
 
 
 def _write_torch_export(request: ExportRequest) -> None:
-    torch.export.save(_trace(request), request.path, extra_files={"metainfo.json": json.dumps(dict(request.metainfo))})
+    torch.export.save(_trace(request), request.path, extra_files={"metainfo.json": json.dumps(request.metainfo)})
 
 
 def _write_torchscript(request: ExportRequest) -> None:
@@ -148,7 +148,7 @@ def _write_torchscript(request: ExportRequest) -> None:
     if kwargs:  # torch can trace with either positional or keyword arguments
         example = {"example_kwarg_inputs": {**dict(zip(names, args, strict=True)), **kwargs}}
     traced = torch.jit.trace(request.module, check_trace=False, strict=False, **example)  # type: ignore[no-untyped-call]
-    torch.jit.save(traced, request.path, _extra_files={"metainfo.json": json.dumps(dict(request.metainfo))})
+    torch.jit.save(traced, request.path, _extra_files={"metainfo.json": json.dumps(request.metainfo)})
 
 
 def _run_with(module: nn.Module) -> Run:

@@ -31,18 +31,18 @@ def truncated_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: fl
     return tensor if values is tensor else tensor.copy_(values)
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(kw_only=True)
 class BaseInit:
     """Base class for initializers, which initialize all layers of selected classes in a module.
 
     Args:
         bias: The value that biases are set to.
-        bias_prob: If set, biases are initialized to the value whose sigmoid is this probability.
+        bias_prob: If set, biases are initialized to the value whose sigmoid is this probability, instead of `bias`.
         layer: The class names of the layers to initialize; names of direct base classes also match. If not set, only
             submodules in overrides are initialized.
 
     Raises:
-        ArgumentError: An argument has the wrong type.
+        ArgumentError: An argument has the wrong type or is out of range.
     """
 
     bias: float = 0
@@ -86,7 +86,7 @@ class BaseInit:
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Constant")
-@dataclass(eq=False)
+@dataclass
 class ConstantInit(BaseInit):
     """Sets weights to a constant; see `BaseInit` for the other arguments.
 
@@ -101,7 +101,7 @@ class ConstantInit(BaseInit):
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Normal")
-@dataclass(eq=False)
+@dataclass
 class NormalInit(BaseInit):
     """Draws weights from a normal distribution; see `BaseInit` for the other arguments.
 
@@ -118,7 +118,7 @@ class NormalInit(BaseInit):
 
 
 @WEIGHT_INITIALIZERS.register_module(name="TruncNormal")
-@dataclass(eq=False)
+@dataclass
 class TruncNormalInit(NormalInit):
     """Draws weights from a truncated normal distribution; see `BaseInit` for the other arguments.
 
@@ -137,7 +137,7 @@ class TruncNormalInit(NormalInit):
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Uniform")
-@dataclass(eq=False)
+@dataclass
 class UniformInit(BaseInit):
     """Draws weights from a uniform distribution; see `BaseInit` for the other arguments.
 
@@ -153,7 +153,7 @@ class UniformInit(BaseInit):
         nn.init.uniform_(weight, self.a, self.b)
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(kw_only=True)
 class VariancePreservingInit(BaseInit):
     """Base class for initializers that derive the variance of a weight from its shape.
 
@@ -174,9 +174,11 @@ class VariancePreservingInit(BaseInit):
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Xavier")
-@dataclass(eq=False)
+@dataclass
 class XavierInit(VariancePreservingInit):
     """Draws weights so that layers preserve the variance of activations and gradients (Xavier/Glorot).
+
+    One-dimensional weights are left unchanged. See `VariancePreservingInit` and `BaseInit` for the other arguments.
 
     Source: Glorot, Bengio, "Understanding the difficulty of training deep feedforward neural networks"
     (AISTATS 2010).
@@ -192,9 +194,11 @@ class XavierInit(VariancePreservingInit):
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Kaiming")
-@dataclass(eq=False)
+@dataclass
 class KaimingInit(VariancePreservingInit):
     """Draws weights so that layers followed by a ReLU preserve the variance of activations or gradients (Kaiming/He).
+
+    One-dimensional weights are left unchanged. See `VariancePreservingInit` and `BaseInit` for the other arguments.
 
     Source: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers" (ICCV 2015).
 

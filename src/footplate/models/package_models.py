@@ -1,7 +1,7 @@
 """Builds timm, torchvision, transformers and segmentation_models_pytorch models by name.
 
-Nothing is downloaded unless `pretrained=True`. Arguments that would make a package read a file or download from an
-address are rejected.
+Nothing is downloaded unless `pretrained` is True or an argument names weights of the package. Arguments that would make
+a package read a file or download from an address are rejected.
 """
 
 import inspect
@@ -109,13 +109,13 @@ class TimmModels(PackageSource):
         return self.package.model_entrypoint(name)
 
     def build(self, name: str, **settings: Any) -> Any:
-        """Builds a model. Accepts the same arguments as `timm.create_model`."""
+        """Builds a model. Accepts the arguments of `timm.create_model`, except those that refer to files."""
         _refuse(settings, *_TIMM_FILES)
         return self.package.create_model(name, **settings)
 
 
 class TorchvisionModels(PackageSource):
-    """The torchvision models. `pretrained=True` loads the default weights."""
+    """The torchvision models. `pretrained=True` downloads and loads the default weights."""
 
     def names(self) -> list[str]:
         """Returns the names of the models."""
@@ -156,9 +156,7 @@ class TransformersModels(PackageSource):
         """Builds a model from its only argument, `config`, which is a config object or a dict of settings."""
         model_class = getattr(self.package, name)
         check_keys("model", settings, ["config"], prefix="")
-        config = settings.get("config")
-        if config is None:
-            config = {}
+        config = settings.get("config") or {}
         if isinstance(config, Mapping):
             check_offline(config)
             config = model_class.config_class(**config)

@@ -2,7 +2,7 @@
 
 import inspect
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -60,7 +60,7 @@ class TrainStep:
 
     @property
     def epoch(self) -> int:
-        """The number of completed epochs."""
+        """The number of completed epochs, or 0 in iteration-based training."""
         return self._info["epoch"]
 
     @property
@@ -70,7 +70,7 @@ class TrainStep:
 
     @property
     def max_epochs(self) -> int:
-        """The number of epochs in the run."""
+        """The number of epochs in the run, or 1 in iteration-based training."""
         return self._info["max_epochs"]
 
     @property
@@ -263,7 +263,9 @@ class PlainModel(ModelWrapper, BaseModel):
 
     def _output(self, batch: Any) -> Any:
         """Calls the module on a batch. If there is a loss function, the target is omitted."""
-        inputs = split_target(batch)[0] if self._functions["loss"] is not None and has_target(batch) else batch
+        names = self._mask_inputs(batch)
+        has_loss = self._functions["loss"] is not None
+        inputs = split_target(batch, names)[0] if has_loss and has_target(batch, names) else batch
         args: Sequence[Any] = ()
         kwargs: Mapping[str, Any] = {}
         if isinstance(inputs, Mapping):
@@ -300,7 +302,14 @@ class PlainModel(ModelWrapper, BaseModel):
         loss = self._functions["loss"]
         if loss is None:
             return self._losses_in(output, f"the model '{type(self.module).__name__}'")
-        return self._losses_in(loss(output, split_target(batch)[1]), "the loss function")
+        advice = "Pass training_step=..., a function of (model, batch), instead of `loss`."
+        _, target = split_target(batch, self._mask_inputs(batch), advice=advice)
+        return self._losses_in(loss(output, target), "the loss function")
+
+    def _mask_inputs(self, batch: Any) -> Collection[str]:
+        """Returns the masks in a batch that `forward` takes, such as an attention mask. They are not the target."""
+        masks = [key for key in ("mask", "masks") if isinstance(batch, Mapping) and key in batch]
+        return masks and inspect.signature(self.module.forward).parameters.keys() & masks
 
     def _losses_in(self, output: Any, source: str) -> dict[str, Any]:
         """Returns the losses in `output`, keyed by name. The error message names `source` as the origin of the output.

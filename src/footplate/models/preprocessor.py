@@ -47,8 +47,6 @@ class BaseDataPreprocessor(nn.Module):
         return map_tensors(data, self._move)
 
     def _move(self, value: Any) -> Any:
-        if isinstance(value, Tensor) and value.device == self._device:
-            return value  # the comparison is ten times as fast as a no-op `to`
         # In some packages, such as MMDetection3D with its boxes, `to` accepts only a device.
         return value.to(self._device, non_blocking=True) if self._non_blocking else value.to(self._device)
 
@@ -68,8 +66,8 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
     bottom.
 
     Args:
-        mean: The values to subtract from the channels, after `bgr_to_rgb` or `rgb_to_bgr`: either one value per channel
-            or a single value for all channels.
+        mean: The values to subtract from the channels, after `bgr_to_rgb` or `rgb_to_bgr`: either three values,
+            one per channel, or a single value for all channels.
         std: The values to divide the channels by, in the same format as `mean`. If neither `mean` nor `std` is set,
             images are not normalized.
         pad_size_divisor: The height and width are padded to multiples of this number.
@@ -145,7 +143,9 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
 
     def _stack(self, inputs: Any) -> Tensor:
         if isinstance(inputs, Tensor) and inputs.dim() == 4:
-            return _pad_to_multiple(self._normalize(inputs), self.pad_size_divisor, self.pad_value)
+            images = self._normalize(inputs)
+            bottom, right = (-length % self.pad_size_divisor for length in images.shape[-2:])
+            return F.pad(images, (0, right, 0, bottom), value=self.pad_value) if right or bottom else images
         if not isinstance(inputs, (list, tuple)) or not all(isinstance(image, Tensor) for image in inputs):
             raise DataError(
                 "inputs must be a list of tensors (C, H, W) or one tensor (N, C, H, W)", found=_keys_or_type(inputs)
@@ -198,13 +198,6 @@ def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value:
         missing = [size - length for size, length in zip(sizes, tensor.shape[1:], strict=True)]
         padded.append(F.pad(tensor, [count for last in missing[::-1] for count in (0, last)], value=pad_value))
     return torch.stack(padded)
-
-
-def _pad_to_multiple(batch: Tensor, divisor: int, value: float) -> Tensor:
-    height, width = batch.shape[-2:]
-    right = -width % divisor
-    bottom = -height % divisor
-    return F.pad(batch, (0, right, 0, bottom), value=value) if right or bottom else batch
 
 
 def _channel_values(name: str, values: Sequence[float]) -> Tensor:

@@ -15,7 +15,8 @@ def check_categories(dataset: Any) -> None:
     """Checks whether the labels of a COCO dataset (`cat2label`) match the classes in its metainfo.
 
     MMDetection's CocoDataset assigns labels in the category order of the annotation file and skips missing categories.
-    If only the order differs from the classes, logs a warning.
+    If only the order differs from the classes, logs a warning. Does nothing if the dataset has no classes, or if its
+    annotation file is remote or in another format.
 
     Raises:
         DataError: A class is missing from the annotation file.

@@ -58,15 +58,16 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     If the config sets `plugin = True`, as in first-generation code for MMDetection3D, the plugin is the package at
     `plugin_dir`, or the config's folder if `plugin_dir` is not set.
 
-    In all these modules, imports from OpenMMLab packages resolve to footplate. Also adds the config's folder to
-    `sys.path`.
+    In all these modules, imports from OpenMMLab packages resolve to footplate, as described in `install`. Also appends
+    the config's folder to `sys.path`. Code bases that are not installed are ignored.
 
     Args:
         cfg: The config.
         patches: See `use_code_bases`.
 
     Raises:
-        ConfigError: A module, the plugin or a code base does not exist or cannot be imported.
+        ConfigError: A module or the plugin does not exist, the plugin is outside the current folder, or a module,
+            plugin or code base cannot be imported.
     """
     has_plugin = cfg.get("plugin") is True
     if "custom_imports" in cfg or has_plugin or is_first_generation(cfg):
@@ -101,8 +102,8 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
     Their registries become children of footplate's registries, so their classes can be looked up by name. Their imports
     from `mmengine` resolve to footplate. Repeated calls have no effect.
 
-    First-generation configs do not specify a code base. For such a config, sets `default_scope` to the installed
-    first-generation code base that defines the config's model and the largest number of its other types.
+    First-generation configs do not specify a code base. For such a config without a `default_scope`, sets it to the
+    installed first-generation code base that defines the config's model and the largest number of its other types.
 
     Args:
         cfg: The config.
@@ -142,7 +143,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
 
 
 def named_code_bases(cfg: "Config | MutableMapping[str, Any]") -> list[str]:
-    """Returns the code bases that a config refers to, in `default_scope` or in types.
+    """Returns the scopes of the code bases, installed or not, that a config refers to in `default_scope` or in types.
 
     If a first-generation config has no `default_scope`, sets it; see `use_code_bases`.
     """
@@ -155,10 +156,9 @@ def named_code_bases(cfg: "Config | MutableMapping[str, Any]") -> list[str]:
 
 
 def _import_code_base(scope: str) -> ModuleType:
-    """Imports and returns a code base.
+    """Imports a code base and all its modules that register classes, and returns the code base.
 
-    For a first-generation code base, also imports all modules that register classes. Its datasets are then built with
-    the code base's `build_dataset`.
+    The datasets of a first-generation code base are then built with its `build_dataset`, if it has this function.
     """
     module = importlib.import_module(scope)
     if not _is_for_mmcv_1(scope):
@@ -247,7 +247,8 @@ _ROOTS: Mapping[str, FootplateRegistry] = {
 class Registry(MMEngineRegistry):
     """A registry that becomes part of footplate's registry tree, so that configs can refer to its entries.
 
-    A registry without a parent, such as `Registry("pipeline")`, becomes a child of footplate's corresponding registry.
+    A registry without a parent, such as `Registry("pipeline")`, becomes a child of footplate's corresponding registry,
+    if there is one.
     Registries with the same scope and parent share their entries.
 
     Args:

@@ -69,8 +69,9 @@ def _failed_imports(extra: str) -> list[str]:
 def check_environment() -> list[dict[str, Any]]:
     """Checks footplate's optional packages and the installed code bases.
 
-    Returns one dict each for footplate, Python, torch, every extra and every installed code base, in the format of
-    `check_code_base`. A missing optional package is reported as a remark, and a broken model package as a problem.
+    Returns one dict each for footplate, Python, torch, every installed code base and every extra that is not for a code
+    base, in the format of `check_code_base`. A missing optional package is reported as a remark, and a broken model
+    package as a problem.
     """
     versions = {"footplate": __version__, "Python": platform.python_version(), "torch": str(torch.__version__)}
     rows = [{"name": name, "version": version, "problems": [], "remarks": []} for name, version in versions.items()]

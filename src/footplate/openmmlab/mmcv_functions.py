@@ -128,7 +128,7 @@ def get_logger(
 
     Args:
         name: The name of the child. If empty, footplate's logger itself is returned.
-        log_file: An additional log file for all of footplate's loggers, including the log of the training.
+        log_file: An additional log file for all of footplate's loggers, so it also contains the training log.
         log_level: The log level.
         file_mode: The mode for opening the file.
     """

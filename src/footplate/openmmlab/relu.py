@@ -38,7 +38,7 @@ class InputSavingRelu(TorchFunctionMode):
 def repair_first_step(model: Any) -> None:
     """Makes a model use `InputSavingRelu` if its first training step modifies the output of a ReLU in place.
 
-    The first step is then repeated. Does nothing in multi-process runs, because ranks cannot restart their gradient
+    The first step is then repeated. Does nothing in distributed runs, because ranks cannot restart their gradient
     synchronization.
     """
     if is_distributed():

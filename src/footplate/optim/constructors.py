@@ -75,8 +75,10 @@ class DefaultOptimWrapperConstructor:
 
     Keys of `paramwise_cfg`:
 
-    - `bias_lr_mult`, `bias_decay_mult`, `norm_decay_mult`, `flat_decay_mult` (for one-dimensional parameters),
-      `dwconv_decay_mult` and `dcn_offset_lr_mult` multiply the learning rate or weight decay of one kind of parameter.
+    - `bias_lr_mult` (except in normalization layers) and `dcn_offset_lr_mult` multiply the learning rate.
+    - `norm_decay_mult`, `bias_decay_mult`, `dwconv_decay_mult` and `flat_decay_mult` (for one-dimensional parameters)
+      multiply the weight decay. If several of them apply to a parameter, the first one in this order that is set is
+      used.
     - `custom_keys` maps parts of parameter paths to dicts with `lr_mult`, `decay_mult` or any other parameter group
       field. The settings of the longest matching key (the first in alphabetical order if there are several) replace all
       of the multipliers above.
@@ -94,7 +96,7 @@ class DefaultOptimWrapperConstructor:
         paramwise_cfg: The per-parameter settings.
 
     Raises:
-        ArgumentError: A setting is missing or has the wrong type.
+        ArgumentError: A setting is missing, has the wrong type or is out of range.
 
     Example:
         >>> from torch import nn
@@ -162,7 +164,7 @@ class DefaultOptimWrapperConstructor:
             params: The list of groups to extend.
             module: The module that contains the parameters.
             prefix: The path of `module` in the model.
-            is_dcn_module: Whether `module` is part of a deformable convolution.
+            is_dcn_module: Whether the parent of `module` is a deformable convolution.
         """
         rules = self.rules
         for name, parameter in module.named_parameters(recurse=False):

@@ -125,9 +125,11 @@ class Muon(Optimizer):
 def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator[Group]:
     """Splits parameter groups into groups with `use_muon=True`, for the hidden matrices of `model`, and other groups.
 
-    Hidden matrices are the weights of linear layers and attention projections, except those in the model's first layer
-    and its heads. A head is a module named `head`, `heads`, `classifier` or `fc`, or whose name ends with `_head` or
-    `_heads`. If there is no such module, the last layer counts as the head.
+    Hidden matrices are the weights of linear layers and attention projections, except for the model's first linear,
+    convolution or attention weight (even if an embedding precedes it), weights shared with another type of layer, such
+    as an embedding, and all weights in heads. A head is a module named `head`, `heads`, `classifier` or `fc`, or whose
+    name ends with `_head` or `_heads`. If the model has no head, its last linear, convolution or attention weight is
+    also excluded.
 
     Args:
         groups: Parameter groups. If a group sets `use_muon`, that value is used for its two-dimensional parameters.

@@ -85,14 +85,13 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
         params: Parameters or parameter groups.
 
     Raises:
-        BuildError: An argument is unknown.
+        BuildError: `cfg` is not a dict with a `type`, or an argument is unknown.
         ArgumentError: A value has the wrong type or is out of range, such as a negative weight decay.
     """
     _check_names(optimizer_class(cfg), cfg)
     for key in cfg:
         _check_value(cfg, key)
-    built: Optimizer = OPTIMIZERS.build(cfg, params=params)
-    return built
+    return OPTIMIZERS.build(cfg, params=params)  # type: ignore[no-any-return]
 
 
 def _check_value(cfg: Mapping[str, Any], key: str) -> None:

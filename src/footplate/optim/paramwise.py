@@ -40,7 +40,7 @@ class ParamLocation(NamedTuple):
 
     @property
     def is_norm(self) -> bool:
-        """Whether the parameter belongs to a normalization layer."""
+        """Whether the parameter belongs to a batch, instance, group or layer normalization layer."""
         return isinstance(self.module, _NORMS)
 
     @property
@@ -76,7 +76,7 @@ class ParamwiseRules(NamedTuple):
     base_wd: float | None
 
     def settings(self, location: ParamLocation) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Returns the settings of a parameter that differ from the optimizer's settings, and the keys that set them."""
+        """Returns the settings that `cfg` sets for a parameter, and the keys of `cfg` that apply to it."""
         custom_keys = self.cfg.get("custom_keys") or {}
         key = min((key for key in custom_keys if key in location.path), key=lambda key: (-len(key), key), default=None)
         if key is not None:

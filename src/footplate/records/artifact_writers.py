@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from footplate.records.base_writer import ImageArray, InitTracker, Tracker
+from footplate.records.base_writer import ImageArray, InitTracker, Scalars, Tracker
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
@@ -87,7 +87,7 @@ class ClearMLVisBackend(InitTracker):
         self.identity = {"id": task.id}
         return task
 
-    def _write(self, values: Mapping[str, float], step: int) -> None:
+    def _write(self, values: Scalars, step: int) -> None:
         logger = self.experiment.get_logger()
         for name, value in values.items():
             logger.report_scalar(name, name, value, step)
@@ -144,7 +144,7 @@ class DVCLiveVisBackend(InitTracker):
             settings |= {"dir": continued, "resume": True}
         return self._import_library().Live(**settings)
 
-    def _write(self, values: Mapping[str, float], step: int) -> None:
+    def _write(self, values: Scalars, step: int) -> None:
         live = self.experiment
         live.step = step
         for name, value in values.items():
@@ -245,7 +245,7 @@ class MLflowVisBackend(Tracker):
             self._import_library().log_params(new)
         self._known_params.update(new)
 
-    def _write(self, values: Mapping[str, float], step: int) -> None:
+    def _write(self, values: Scalars, step: int) -> None:
         self.experiment.log_metrics(
             {_MLFLOW_FORBIDDEN.sub("_", name): value for name, value in values.items()}, step=step
         )

@@ -19,6 +19,7 @@ from footplate.errors import FootplateError, import_optional
 from footplate.storage import output_path
 
 ImageArray = NDArray[np.uint8]
+Scalars = Mapping[str, float]
 _logger = logging.getLogger("footplate.records")
 _MAX_FAILURES = 3
 _FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})
@@ -217,7 +218,7 @@ class Tracker(BaseVisBackend):
         """Starts or continues the run and returns the library's object for it."""
         raise NotImplementedError
 
-    def _write(self, values: Mapping[str, float], step: int) -> None:
+    def _write(self, values: Scalars, step: int) -> None:
         """Writes the scalars for one step."""
         raise NotImplementedError
 
@@ -277,7 +278,7 @@ class GuardedWriters:
         self._failures: Counter[str] = Counter()  # consecutive failures, by writer name
 
     def call_all(self, method: str, *args: Any, **kwargs: Any) -> None:
-        """Calls `method` on every writer."""
+        """Calls `method` on every writer, except for writers that are skipped after failures."""
         for name, writer in self._writers.items():
             if self._failures[name] >= _MAX_FAILURES and method != "close":
                 continue

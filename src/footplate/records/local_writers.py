@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from footplate.config import Config, as_python
 from footplate.errors import ArgumentError, ConfigError
-from footplate.records.base_writer import BaseVisBackend, ImageArray, Tracker
+from footplate.records.base_writer import BaseVisBackend, ImageArray, Scalars, Tracker
 from footplate.registry import VISBACKENDS
 from footplate.storage import append_line, check_output_path, commit_bytes, commit_image, output_path
 
@@ -47,8 +47,8 @@ class LocalVisBackend(BaseVisBackend):
     Args:
         save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.
         img_save_dir: The folder for images inside `save_dir`.
-        config_save_file: The name of the Python file with the config.
-        scalar_save_file: The name of the file for scalars.
+        config_save_file: The name of the file with the config, which must end with `.py`.
+        scalar_save_file: The name of the file for scalars, which must end with `.json`.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class LocalVisBackend(BaseVisBackend):
         return folder
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as Python code. Commands that read the file do not execute it."""
+        """Writes the config as Python. `footplate report` and `diff` parse it; `explain` and `check` execute it."""
         write_config(config, str(self.folder / self._config))
 
     def add_image(self, name: str, image: ImageArray, step: int = 0, **kwargs: Any) -> None:
@@ -133,7 +133,7 @@ class TensorboardVisBackend(Tracker):
         last = self.identity.get("last_step")
         return SummaryWriter(self.folder, purge_step=None if last is None else last + 1)
 
-    def _write(self, values: Mapping[str, float], step: int) -> None:
+    def _write(self, values: Scalars, step: int) -> None:
         for name, value in values.items():
             self.experiment.add_scalar(name, value, step)
         self.identity["last_step"] = max(step, self.identity.get("last_step", 0))

@@ -6,9 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from operator import length_hint
-from typing import Any, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from footplate.checks import check_choice, check_count, check_flag, check_keys
 from footplate.error_context import at_key
@@ -20,32 +18,15 @@ from footplate.records.history import BUILTIN_STATISTICS, CAPACITY, HistoryBuffe
 from footplate.records.message_hub import RENAMED_SUFFIX, MessageHub
 from footplate.registry import LOG_PROCESSORS
 
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
 _TIMES = ("time", "data_time")
 _ETA_WINDOW = 50  # iterations
 _MAX_ETA = 10**13  # seconds; close to the maximum of a timedelta
 _MAX_VALUES = 16  # the maximum number of values of one metric in a log line
 _logger = logging.getLogger("footplate.records")
-
-
-class _LoggedRun(Protocol):
-    """The attributes of a run that are needed to format log lines.
-
-    For each mode, a run also has a `<mode>_dataloader`, and possibly a `<mode>_loop`.
-    """
-
-    @property
-    def message_hub(self) -> MessageHub: ...
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def iter(self) -> int: ...
-    @property
-    def max_epochs(self) -> int: ...
-    @property
-    def max_iters(self) -> int: ...
 
 
 @LOG_PROCESSORS.register_module()
@@ -65,7 +46,7 @@ class LogProcessor:
             For all other scalars, the latest value is logged.
 
     Raises:
-        ArgumentError: A rule in `custom_cfg` is malformed.
+        ArgumentError: An argument is invalid, or a rule in `custom_cfg` is malformed.
     """
 
     def __init__(
@@ -99,11 +80,12 @@ class LogProcessor:
                     check_count("window_size", window, most=CAPACITY)
                 if window == "epoch" and not self.by_epoch:
                     raise ArgumentError("window_size 'epoch' needs by_epoch=True", key="window_size", found=window)
-                names.append(rule.setdefault("log_name", rule["data_src"]))
-                if names[-1] in names[:-1]:
-                    raise ArgumentError(f"two rules in custom_cfg set '{names[-1]}'")
+                name = rule.setdefault("log_name", rule["data_src"])
+                if name in names:
+                    raise ArgumentError(f"two rules in custom_cfg set '{name}'")
+                names.append(name)
 
-    def get_log_after_iter(self, runner: _LoggedRun, batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
+    def get_log_after_iter(self, runner: "Runner", batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
         """Returns the scalars, keyed by name, and the log line for an iteration that has just ended.
 
         Args:
@@ -131,7 +113,7 @@ class LogProcessor:
         return tag, one_line("  ".join(parts))
 
     def get_log_after_epoch(
-        self, runner: _LoggedRun, batch_idx: int, mode: str, with_non_scalar: bool = False
+        self, runner: "Runner", batch_idx: int, mode: str, with_non_scalar: bool = False
     ) -> tuple[dict[str, Any], str]:
         """Returns the metrics and mean times, keyed by name, and the log line for a validation or test run.
 
@@ -164,11 +146,11 @@ class LogProcessor:
         line = one_line(f"{self._head(runner, mode)}{batches}    {values}")
         return {**metrics, **(others if with_non_scalar else {}), **times}, line
 
-    def _collect(self, runner: _LoggedRun, mode: str, *, times: bool = True) -> dict[str, Any]:
+    def _collect(self, runner: "Runner", mode: str, *, times: bool = True) -> dict[str, Any]:
         """Returns the current value, or the mean over the window, of each scalar in a phase that has new values."""
         tag: dict[str, Any] = {}
         histories = _histories(runner.message_hub, mode)
-        metrics = {} if mode == "train" else getattr(getattr(runner, f"{mode}_loop", None), "metrics", {})
+        metrics = getattr(getattr(runner, f"{mode}_loop", None), "metrics", {})
         for name, history in histories.items():
             if not times and name in _TIMES:
                 continue
@@ -198,7 +180,7 @@ class LogProcessor:
                 _logger.warning("A rule in custom_cfg reads '%s', which training does not record.%s", source, hint)
         return tag
 
-    def _infos(self, runner: _LoggedRun, mode: str) -> dict[str, Any]:
+    def _infos(self, runner: "Runner", mode: str) -> dict[str, Any]:
         """Returns the metrics that are not scalars, keyed by name. Omits metrics of datasets that the loop skipped."""
         prefix = f"{mode}/"
         skipped = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
@@ -206,7 +188,7 @@ class LogProcessor:
         named = {key.removeprefix(prefix): value for key, value in infos if key.startswith(prefix)}
         return {self._name(mode, key): value for key, value in named.items() if not is_of_dataset(key, skipped)}
 
-    def _place(self, runner: _LoggedRun, batch_idx: int, mode: str) -> str:
+    def _place(self, runner: "Runner", batch_idx: int, mode: str) -> str:
         """Returns the progress shown in a log line, such as `[2][ 50/100]`. Numbers are as wide as the largest one."""
         if mode == "train" and not self.by_epoch:
             return f"[{runner.iter + 1:{len(str(runner.max_iters))}}/{runner.max_iters}]"
@@ -220,7 +202,7 @@ class LogProcessor:
     def _name(self, mode: str, name: str) -> str:
         return f"{mode}/{name}" if self.log_with_hierarchy else name
 
-    def _head(self, runner: _LoggedRun, mode: str) -> str:
+    def _head(self, runner: "Runner", mode: str) -> str:
         return f"{self._unit}({mode}) " + (f"[{runner.epoch}]" if self.by_epoch and mode == "val" else "")
 
     def _format(self, value: Any) -> str:
@@ -235,12 +217,12 @@ def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
     return {name: history for name, history in hub.histories_of(mode).items() if history.since_mark}
 
 
-def _size(runner: _LoggedRun, mode: str) -> int:
+def _size(runner: "Runner", mode: str) -> int:
     """Returns the number of batches in a dataloader, or 0 for streams."""
     return length_hint(getattr(runner, f"{mode}_dataloader"))
 
 
-def _eta(runner: _LoggedRun, batch_idx: int, mode: str) -> list[str]:
+def _eta(runner: "Runner", batch_idx: int, mode: str) -> list[str]:
     """Returns a list with the formatted remaining time, or an empty list if it is unknown."""
     history = runner.message_hub.log_scalars.get(f"{mode}/time")
     size = _size(runner, mode)

@@ -236,7 +236,7 @@ def logging_to(
 
 
 def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> None:
-    """Adds a handler that writes the records of `logger` to the file `path`."""
+    """Adds a handler that writes the records of `logger` to the file `path`, which is opened in the mode `mode`."""
     handler = _FileHandler(path, mode, encoding="utf-8")
     handler.setFormatter(_FORMAT)
     logger.addHandler(handler)

@@ -2,16 +2,16 @@
 
 import logging
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import Self
 
 from footplate.errors import ArgumentError
 from footplate.messages import pluralize
 from footplate.records.history import HistoryBuffer
 
-_Self = TypeVar("_Self", bound="Instances")
 _logger = logging.getLogger("footplate.records")
 RENAMED_SUFFIX = "_of_model"
 RESERVED_NAMES = frozenset(
@@ -38,14 +38,14 @@ class Instances:
         self.instance_name = name
 
     @classmethod
-    def get_instance(cls: type[_Self], name: str, **kwargs: Any) -> _Self:
+    def get_instance(cls, name: str, **kwargs: Any) -> Self:
         """Returns the instance named `name`. Creates it with `kwargs` if it does not exist."""
         if name not in cls._instance_dict:
             cls._instance_dict[name] = cls(name=name, **kwargs)
         return cls._instance_dict[name]  # type: ignore[no-any-return]
 
     @classmethod
-    def get_current_instance(cls: type[_Self]) -> _Self:
+    def get_current_instance(cls) -> Self:
         """Returns the latest instance. If no instance exists, creates one named after the class."""
         if not cls._instance_dict:
             return cls.get_instance(cls.__name__)
@@ -67,8 +67,8 @@ class MessageHub(Instances):
     """Stores the histories of scalars and the latest runtime info.
 
     Scalar keys start with the phase, as in `"train/loss"` and `"val/mIoU"`. Code that records a value in every
-    iteration should call `history(key)` once and append to the result. Checkpoints include all keys except keys
-    recorded with `resumed=False`.
+    iteration should call `history(key)` once and append to the result. Checkpoints omit keys recorded with
+    `resumed=False`, and runtime info that is not plain data.
 
     Args:
         name: The name of the hub. A run's hub is named after the experiment.

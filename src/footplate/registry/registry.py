@@ -154,10 +154,9 @@ class Registry:
             BuildError: The class is not a subclass of the registry's base class.
         """
         if inspect.isclass(name):
-            return self._register(name, None, force=force)
-        if module is None:
-            return partial(self._register, names=name, force=force)
-        return self._register(module, name, force=force)
+            name, module = None, name
+        register = partial(self._register, names=name, force=force)
+        return register if module is None else register(module)
 
     def get(self, key: str) -> Entry:
         """Returns the class or function registered under a name.

@@ -73,9 +73,8 @@ def _remote(path: Path) -> Iterator[tuple[Any, str]]:
     Raises:
         OSError: See `_network_errors`.
     """
-    system, inner = file_system(path)
     with _network_errors():
-        yield system, inner
+        yield file_system(path)
 
 
 @contextlib.contextmanager
@@ -217,8 +216,7 @@ def open_file(path: Path) -> IO[bytes]:
     if is_local(path):
         return open(local_path(path), "rb")
     with _remote(path) as (system, inner):
-        stream: IO[bytes] = system.open(inner, "rb")
-    return stream
+        return system.open(inner, "rb")  # type: ignore[no-any-return]
 
 
 def local_copy(path: Path, folder: str, size: int) -> str:

@@ -19,7 +19,10 @@ _MAX_NAMES = 12
 
 @HOOKS.register_module()
 class NumClassCheckHook(Hook):
-    """Raises an error if the number of classes differs between a head and the dataset."""
+    """Raises an error if the number of classes differs between a head and a training or validation dataset.
+
+    For a dataset without class names, logs a warning instead.
+    """
 
     priority = "NORMAL"
 

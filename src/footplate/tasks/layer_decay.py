@@ -70,9 +70,9 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
     A parameter's learning rate is `lr * decay_rate ** distance`, where `distance` is the number of layers or stages
     from the head. One-dimensional parameters and biases get no weight decay.
 
-    The keys of `paramwise_cfg` are `decay_rate` (or `layer_decay_rate`), `num_layers` and `decay_type` ("layer_wise" or
-    "stage_wise"). The model's `backbone` must be a ConvNeXt (both decay types), or a BEiT, MAE or other vision
-    transformer whose blocks are in `layers` (only "layer_wise").
+    The keys of `paramwise_cfg` are `decay_rate` (or `layer_decay_rate`), `num_layers`, and optionally `decay_type`
+    ("layer_wise", the default, or "stage_wise"). The model's `backbone` must be a ConvNeXt (both decay types), or a
+    BEiT, MAE or other vision transformer whose blocks are in `layers` (only "layer_wise").
 
     Source: BEiT: BERT Pre-Training of Image Transformers (Bao et al., 2022); A ConvNet for the 2020s (Liu et al.,
     2022).

@@ -244,7 +244,7 @@ class BaseVisualizationHook(Hook):
 class NaiveVisualizationHook(Hook):
     """Draws every `interval`-th batch of a test run with the visualizer's `add_datasample`.
 
-    Reads the image from the sample's `img_path`, or uses the input from the dataloader if there is no path.
+    Reads the image from the sample's `img_path`, or uses the input from the dataloader if there is no such file.
 
     Args:
         interval: Only every `interval`-th batch is drawn.

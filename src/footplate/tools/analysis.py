@@ -12,7 +12,15 @@ from PIL import Image
 
 from footplate.errors import ArgumentError
 from footplate.messages import format_bytes, format_seconds, labeled, nearest
-from footplate.metric_names import Rule, expand_rules, find_metric, find_rule, order_metrics, validation_label
+from footplate.metric_names import (
+    Rule,
+    expand_rules,
+    find_metric,
+    find_rule,
+    order_metrics,
+    split_dataset,
+    validation_label,
+)
 from footplate.tools.explain_keys import brief
 from footplate.tools.runs import Run, Series
 
@@ -79,33 +87,42 @@ def count_iterations(run: Run) -> int:
     return int(max(series.points[-1][0] for series in trained))
 
 
-def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
+def ranked_metrics(run: Run) -> list[tuple[Series, Rule | None]]:
     """Returns the validation metrics and then the test metrics of a run with their rules, `save_best` metrics first.
 
-    Omits per-class results.
+    A rule is None if the run does not set it and the name does not imply it. Omits per-class results.
     """
     selecting, rules = save_best_settings(run)
-    ranked: list[tuple[Series, Rule]] = []
+    ranked: list[tuple[Series, Rule | None]] = []
     for mode in ("val", "test"):
         measured = {series.name: series for series in run.series if series.mode == mode}
         names = order_metrics(measured, selecting)
-        ranked += [(measured[name], rules.get(name) or find_rule(name) or "greater") for name in names]
+        for name in names:
+            ranked.append((measured[name], rules.get(name) or rules.get(split_dataset(name)[1]) or find_rule(name)))
     return ranked
 
 
 def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
-    """Returns the `save_best` metrics in a run's config, and the rules that the config sets for them."""
+    """Returns the `save_best` metrics in a run's config, and the rules that the config sets for metrics."""
     if run.config is not None:
         with suppress(Exception):  # the config of another engine may contain anything here
             names = [series.name for series in run.series]
             rules = best_metric_rules(run.config._cfg_dict)
             metrics = {name: find_metric(name, names) for name in best_metrics(run.config._cfg_dict)}
-            return [*metrics.values()], {metrics[name]: rule for name, rule in rules.items()}
+            hooks = [hook for hook in run.config.get("custom_hooks") or () if isinstance(hook, Mapping)]
+            monitored = {hook["monitor"]: hook["rule"] for hook in hooks if hook.get("monitor") and hook.get("rule")}
+            return [*metrics.values()], monitored | {metrics[name]: rule for name, rule in rules.items()}
     return [], {}
 
 
-def find_best(series: Series, rule: Rule) -> dict[str, Any]:
-    """Returns a dict with the best `value` of a series, its `iteration`, and `small`: whether lower is better."""
+def find_best(series: Series, rule: Rule | None) -> dict[str, Any]:
+    """Returns a dict with the best `value` of a series, its `iteration`, and `small`: whether lower is better.
+
+    If that is unknown (None), returns the last value, and also `lowest` and `highest`.
+    """
+    if rule is None:
+        (at, value), values = series.points[-1], series.values
+        return {"value": value, "iteration": at, "small": None, "lowest": min(values), "highest": max(values)}
     choose = min if rule == "less" else max
     at, value = choose(series.points, key=lambda point: point[1])
     return {"value": value, "iteration": at, "small": rule == "less"}
@@ -207,10 +224,10 @@ def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series
 def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
     settings = ", ".join(f"{name} {brief(summary['hparams'].get(name))}" for name in hparams)
     rows = [("hparams", settings)] if settings else []
-    rows += [
-        ("best", f"{name} {best['value']:.6g} at {_position(run, best['iteration'])}")
-        for name, best in summary["best"].items()
-    ]
+    for name, best in summary["best"].items():
+        text = f"{name} {best['value']:.6g} at {_position(run, best['iteration'])}"
+        extremes = f" (lowest {best['lowest']:.6g}, highest {best['highest']:.6g})" if best["small"] is None else ""
+        rows.append(("final" if extremes else "best", text + extremes))
     if summary["test"]:
         rows.append(("test", ", ".join(f"{name} {value:.6g}" for name, value in summary["test"].items())))
     time, logged = summary["time"], summary["logged"]

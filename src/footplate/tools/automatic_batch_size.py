@@ -45,8 +45,9 @@ def with_smallest_size(cfg: Config) -> Config:
 def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
     """Replaces `train_dataloader.batch_size='auto'` with the largest batch size that fits into memory.
 
-    A separate process trains on the largest samples of the dataset to find the size. A resumed run uses its recorded
-    batch size. Every rank must call this function before the process group is created.
+    A separate process trains on the largest samples of the dataset, and doubles the batch size until memory runs out or
+    a batch contains the whole dataset. A resumed run uses its recorded batch size. Every rank must call this function
+    before the process group is created.
 
     `cfg` may be of either generation. `start` overrides the config's `resume` and `load_from`.
 

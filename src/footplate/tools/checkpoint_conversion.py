@@ -40,9 +40,10 @@ def export_weights(
 
     Args:
         source: A checkpoint from footplate or another engine, or a safetensors file.
-        target: The output file. Its suffix selects the format: `.pth`, `.pt` and `.ckpt` are PyTorch files.
+        target: The output file. Its suffix selects the format: `.safetensors`, or a PyTorch file for `.pth`, `.pt` and
+            `.ckpt`.
         section: The entry that contains the weights, such as `ema_state_dict`. Detected by default.
-        revise_keys: Pairs (regular expression, replacement), applied to each key in the given order.
+        revise_keys: Pairs (regular expression, replacement), applied to each key in the given order, before `prefix`.
         prefix: Exports only the keys that start with this prefix, and removes the prefix from them.
         add_prefix: A prefix to add to every key.
         layout: "plain" writes a bare state dict. "mmengine" writes the entries `meta` and `state_dict`, which the

@@ -19,7 +19,8 @@ from footplate.messages import first_line
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _CALL = nn.Module.__call__.__code__  # identifies the stack frames of module calls
-_DEVICE_ERRORS = ("cuda error", "cudnn", "cublas", "nccl")  # not caused by the running module
+# not caused by the running module
+_DEVICE_ERRORS = ("cuda error", "cudnn", "cublas", "nccl", "cuda enabled", "nvidia driver", "default process group")
 _INVALID_LABEL = re.compile(r"Target (-?\d+) is out of bounds|Class values must be")
 _OUT_OF_MEMORY = re.compile(  # messages of torch, cuBLAS, cuDNN, oneDNN and Python
     r"out of memory|cannot allocate memory|can't allocate memory|not enough memory: you tried to allocate|bad_alloc|"
@@ -63,7 +64,8 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
         cfg: The config, in second-generation form.
 
     Returns:
-        The error, or None if no module or optimizer was running, or if its input did not cause the failure.
+        The error, or None if no module or optimizer was running, or for failures with another cause, such as running
+        out of memory.
     """
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     if not frames or isinstance(error, FootplateError) or is_out_of_memory(error):

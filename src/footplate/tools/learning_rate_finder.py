@@ -63,7 +63,7 @@ def find_learning_rate(
 
     Args:
         runner: A runner that has not trained yet.
-        iterations: The number of iterations.
+        iterations: The number of iterations, at least 20.
         lowest: The learning rate in the first iteration.
         highest: The learning rate in the last iteration.
 

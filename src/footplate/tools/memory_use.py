@@ -37,10 +37,10 @@ class Largest(NamedTuple):
 def largest_batch(loader: Any) -> Largest:
     """Builds the dataloader batch that is likely to need the most memory.
 
-    Reads samples spread over the dataset, and compares their sizes after the transforms. The batch contains the
-    largest, the widest and the tallest sample, because padding may extend all samples to the greatest height and width.
-    If the whole dataset was read, the next largest samples fill the rest of the batch. Otherwise, copies of the largest
-    sample fill the batch.
+    Reads samples spread over the dataset, and compares their sizes after the transforms. If the batch size allows, the
+    batch contains the largest, the widest and the tallest sample, because padding may extend all samples to the
+    greatest height and width. If the whole dataset was read, the next largest samples fill the rest of the batch.
+    Otherwise, copies of the largest sample fill the batch.
 
     Also counts the labels of the samples that were read.
 

@@ -34,9 +34,9 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
     Returns:
         A dict with these keys:
 
-        - `loss`: the chart of the training and validation loss, or None.
-        - `headline`: the chart of the headline metric, or None.
-        - `metrics`: the charts of other losses and metrics.
+        - `loss`: the chart of the training loss, which also shows the validation losses, or None.
+        - `headline`: the chart of the headline metric, which is also `loss` or in `metrics`, or None.
+        - `metrics`: the charts of all losses and metrics except the training loss.
         - `details`: the charts of schedules, gradient norms, times and memory.
     """
     curves: dict[ScalarKey, list[ReportCurve]] = {}

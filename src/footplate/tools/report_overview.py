@@ -51,7 +51,8 @@ def choose_headline(runs: Sequence[Run], metric: str = "") -> Headline | None:
     candidates = [item for item in ranked[0] if item[0].name in shared] or list(chain.from_iterable(ranked))
     if candidates:
         selecting = [find_metric(metric, shared)] if metric else save_best_settings(runs[0])[0]
-        return min(candidates, key=lambda item: (item[0].name not in selecting, "loss" in item[0].name))
+        series, rule = min(candidates, key=lambda item: (item[0].name not in selecting, "loss" in item[0].name))
+        return series, rule or "greater"
     loss = next((series for run in runs for series in run.series if "loss" in series.name), None)
     return (loss, "less") if loss else None
 
@@ -255,7 +256,7 @@ def sweep_data(sweep: SweepSummary) -> Data:
 
 
 def config_table(runs: Sequence[Run]) -> list[Data]:
-    """Returns the config keys whose values differ between runs, and the values as text. Omits `work_dir`."""
+    """Returns the config keys whose values differ from the first run's, and the values as text. Omits `work_dir`."""
     reference = runs[0].config
     rows: dict[str, list[str]] = {}
     for place, run in enumerate(runs):

@@ -55,7 +55,7 @@ def read_logs(files: Iterable[Path]) -> list[str]:
 
 
 def read_record(file: Path, folder: Path) -> dict[str, Any]:
-    """Returns the JSON object in a run's file. Returns {} if the file is missing or damaged."""
+    """Returns the JSON object in a run's file, or {} if the file is missing, damaged or outside `folder`."""
     for safe in safe_files([file], folder):
         with suppress(OSError, ValueError):
             record = json.loads(read_text(safe))
@@ -124,7 +124,7 @@ def environment_of(folder: Path) -> dict[str, Any]:
 def config_of(folder: Path) -> Config | None:
     """Reads the newest config in a run folder without executing anything from the folder.
 
-    Skips configs that cannot be read. Logs a warning if none of the configs can be read.
+    Skips configs that cannot be read. Returns None if there is no readable config; logs a warning if there is a config.
 
     Args:
         folder: A work_dir, the folder of one launch, or its `vis_data` folder.

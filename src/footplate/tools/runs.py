@@ -223,7 +223,7 @@ def read_series(work_dir: str | Path) -> list[Series]:
     """Returns the scalars of a run, joined across all its launches. Also accepts a single file of scalars.
 
     Raises:
-        DataError: There are no scalars, or a file is invalid.
+        DataError: There is no file of scalars, or a file is invalid.
     """
     return _series(_joined_lines(Path(work_dir))[0])
 

@@ -81,7 +81,7 @@ def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bo
 def plot(panels: Sequence[Panel], x_label: str, *, log_x: bool = False) -> Image.Image:
     """Plots panels one below the other, with a shared x-axis, and returns the image.
 
-    Each panel shows at most eight curves. `log_x` makes the x-axis logarithmic.
+    Each panel shows its first eight curves. `log_x` makes the x-axis logarithmic.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported here, because it takes half a second
     from matplotlib.figure import Figure

@@ -50,6 +50,7 @@ class Drawing:
     def __init__(self, image: Any = None) -> None:
         self._canvas: Image.Image | None = None
         self._axes: Any = None
+        self._image: Any = None  # visualizers of code bases read and replace this array
         if image is not None:
             self.set_image(image)
 
@@ -64,12 +65,13 @@ class Drawing:
             pixels = np.repeat(pixels[..., None], 3, axis=2)
         if pixels.ndim != 3 or pixels.shape[2] != 3:
             raise ArgumentError("an image must have the shape (H, W, 3) or (H, W)", key="image", found=pixels.shape)
-        self._canvas = Image.fromarray(np.ascontiguousarray(pixels.clip(0, 255).astype(np.uint8)))
+        self._image = np.ascontiguousarray(pixels.clip(0, 255).astype(np.uint8))
+        self._canvas = Image.fromarray(self._image)
         self._axes = None
 
     def get_image(self) -> ImageArray:
         """Returns the current image as a uint8 RGB array of shape ``(H, W, 3)``."""
-        return np.array(self._image)
+        return np.array(self._drawn)
 
     def draw_points(self, positions: Any, colors: Any = "g", marker: Any = None, sizes: Any = None) -> Self:
         """Draws points, an array of shape ``(N, 2)``, as filled circles with radius `sizes`, which defaults to 2."""
@@ -158,7 +160,7 @@ class Drawing:
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         count = len(texts)
-        usual = max(9, round(math.sqrt(self._image.width * self._image.height) / 40))
+        usual = max(9, round(math.sqrt(self._drawn.width * self._drawn.height) / 40))
         settings = (font_sizes, horizontal_alignments, vertical_alignments, bboxes or {})
         columns = (
             _as_rows(positions, 2).tolist(),
@@ -172,9 +174,9 @@ class Drawing:
                 continue
             font = text_font(round(size or usual), text)
             face = box.get("facecolor", "none") if background is None else background
-            behind = ImageDraw.Draw(self._image).textbbox(place, text, font=font, anchor=anchor)
+            behind = ImageDraw.Draw(self._drawn).textbbox(place, text, font=font, anchor=anchor)
             self.draw_bboxes([behind], "none", face_colors=face, alpha=box.get("alpha", 1.0))
-            ImageDraw.Draw(self._image).text(place, text, fill=color, font=font, anchor=anchor)
+            ImageDraw.Draw(self._drawn).text(place, text, fill=color, font=font, anchor=anchor)
         return self
 
     @property
@@ -184,7 +186,7 @@ class Drawing:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
 
-            width, height = self._image.size
+            width, height = self._drawn.size
             figure = Figure((width / 100, height / 100), dpi=100, facecolor="none")
             FigureCanvasAgg(figure)
             self._axes = figure.add_axes((0, 0, 1, 1), autoscale_on=False)
@@ -198,7 +200,7 @@ class Drawing:
         return self.ax_save.figure
 
     @property
-    def _image(self) -> Image.Image:
+    def _drawn(self) -> Image.Image:
         if self._canvas is None:
             raise ArgumentError("there is no image to draw on", notes=["Call set_image(image) first."])
         if self._axes is not None:
@@ -222,7 +224,7 @@ class Drawing:
         """Draws outlined or filled shapes. Blends them with the image if `alpha` is below 1."""
         faces = _color_each(face_colors, len(shapes))
         edges = _color_each(edge_colors, len(shapes))
-        target = self._image.copy() if alpha < 1 else self._image
+        target = self._drawn.copy() if alpha < 1 else self._drawn
         draw = ImageDraw.Draw(target)
         widths = [max(1, round(float(width))) for width in _each(line_widths, len(shapes))]
         for shape, face, edge, width in zip(shapes, faces, edges, widths, strict=True):
@@ -230,7 +232,7 @@ class Drawing:
             if (face is not None or edge is not None) and len(shape) and np.isfinite(shape).all():
                 draw_one(draw, shape, fill=face, outline=edge, width=width)
         if alpha < 1:
-            self._canvas = Image.blend(self._image, target, alpha)
+            self._canvas = Image.blend(self._drawn, target, alpha)
         return self
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from inspect import isfunction
-from itertools import chain, count
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -47,8 +46,8 @@ def draw_featmap(
             mean. None draws a grid of the `topk` channels with the largest means.
         topk: The number of channels in the grid, or -1 for all.
         arrangement: The numbers of rows and columns in the grid.
-        resize_shape: The height and width of the result. Defaults to the size of `overlaid_image`, or of the feature
-            map if there is no image.
+        resize_shape: The height and width of the result, or of each channel in a grid. Defaults to the size of
+            `overlaid_image`, or of the feature map if there is no image.
         alpha: The weight of the feature map, between 0 and 1. At 1, `overlaid_image` is invisible.
 
     Returns:
@@ -80,8 +79,7 @@ def draw_featmap(
     best = np.argsort(-planes.mean((1, 2)), kind="stable")[:count]
     tiles = [_render_plane(planes[channel], overlaid_image, resize_shape, alpha) for channel in best]
     tiles += [np.full_like(tiles[0], 255)] * (rows * columns - count)
-    grid = np.stack(tiles).reshape(rows, columns, *tiles[0].shape)
-    return np.concatenate([np.concatenate(list(row), axis=1) for row in grid], axis=0)
+    return np.concatenate([np.concatenate(tiles[row * columns :][:columns], axis=1) for row in range(rows)])
 
 
 def heat_colors(values: NDArray[np.float64]) -> ImageArray:
@@ -107,9 +105,12 @@ def _render_plane(plane: NDArray[np.float64], image: Any, shape: tuple[int, int]
 
 def unique_name(name: str, taken: Collection[str]) -> str:
     """Returns `name`. If it is already taken, appends the first free number, as in `cat_2`."""
-    return next(
-        candidate for candidate in chain([name], (f"{name}_{number}" for number in count(2))) if candidate not in taken
-    )
+    candidate = name
+    number = 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}_{number}"
+    return candidate
 
 
 class ImageNames:
@@ -205,20 +206,15 @@ class Visualizer(Drawing, Instances):
         folder = None if save_dir is None else os.path.join(save_dir, "vis_data")
         for index, cfg in enumerate(vis_backends or ()):
             with at_key(f"vis_backends[{index}]"):
-                self._add_backend(cfg, folder)
+                settings = {"save_dir": folder, **cfg} if isinstance(cfg, Mapping) else {}
+                backend_name = settings.pop("name", None)
+                backend = VISBACKENDS.build(with_origins(settings, cfg)) if settings else cfg
+                backend_name = backend_name or type(backend).__name__
+                if backend_name in self._vis_backends:
+                    message = f"two backends have the name '{backend_name}'"
+                    raise ArgumentError(message, notes=["Set a different `name`."])
+                self._vis_backends[backend_name] = backend
         type(self).keep_instance(self)
-
-    def _add_backend(self, cfg: Any, folder: str | None) -> None:
-        backend = cfg
-        name = None
-        if isinstance(cfg, Mapping):
-            settings = {"save_dir": folder, **cfg}
-            name = settings.pop("name", None)
-            backend = VISBACKENDS.build(with_origins(settings, cfg))
-        name = name or type(backend).__name__
-        if name in self._vis_backends:
-            raise ArgumentError(f"two backends have the name '{name}'", notes=["Set a different `name`."])
-        self._vis_backends[name] = backend
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -279,7 +275,7 @@ class Visualizer(Drawing, Instances):
         out_file: str | None = None,
         step: int = 0,
     ) -> None:
-        """Draws a sample with `render`, and shows the image, saves it, or passes it to the writers.
+        """Draws a sample with `render`, optionally shows it, and saves it or passes it to the writers.
 
         Args:
             name: The name of the image.

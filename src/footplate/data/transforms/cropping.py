@@ -25,7 +25,7 @@ class RandomCrop(BaseTransform):
     Args:
         crop_size: Height and width, or one number for both.
         cat_max_ratio: The fraction of a crop's labeled pixels that no class may reach. Otherwise, another crop is
-            drawn, up to 10 times. Values below 1 require `gt_seg_map`.
+            drawn, up to 10 times; the last one is used in any case. Values below 1 require `gt_seg_map`.
         ignore_index: The label of ignored pixels.
 
     Raises:
@@ -60,7 +60,7 @@ class RandomCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class Pad(BaseTransform):
-    """Pads the image on the right and at the bottom.
+    """Pads the image, its label map and its masks on the right and at the bottom.
 
     Args:
         size: The minimum height and width of the result.

@@ -24,8 +24,8 @@ class Resize(BaseTransform):
     """Resizes an image and its annotations. Adds `scale_factor`, the ratios of new to original width and height.
 
     Args:
-        scale: Width and height of the result. With `keep_ratio`, the larger number limits the longer image side, and
-            the smaller number limits the shorter side.
+        scale: Width and height of the result, or one number for both. With `keep_ratio`, the larger number limits the
+            longer image side, and the smaller number limits the shorter side.
         scale_factor: An alternative to `scale`: one factor for both sides, or a pair of factors for width and height.
         keep_ratio: Whether to keep the aspect ratio.
         clip_object_border: Whether to clip boxes at the image border.
@@ -53,7 +53,7 @@ class Resize(BaseTransform):
         self.clip_object_border = clip_object_border
 
     def transform(self, results: Sample) -> Sample:
-        """Applies the transform to `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
+        """Resizes `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
         height, width = results["img"].shape[:2]
         if self.scale_factor is not None:
             across, down = self.scale_factor
@@ -138,7 +138,7 @@ class RandomFlip(BaseTransform):
         self.direction = direction
 
     def transform(self, results: Sample) -> Sample:
-        """Applies the transform to `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
+        """Flips `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`, with probability `prob`."""
         results["flip"] = bool(np.random.random() < self.prob)
         results["flip_direction"] = self.direction if results["flip"] else None
         if not results["flip"]:

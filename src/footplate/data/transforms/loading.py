@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from footplate.checks import check_choice, check_count
 from footplate.data.annotations import read_record_file
 from footplate.data.coco_masks import decode_mask
-from footplate.data.transforms.pipeline import BaseTransform, Sample
+from footplate.data.transforms.pipeline import BaseTransform, Sample, set_image
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
 
@@ -108,8 +108,7 @@ class LoadImageFromFile(BaseTransform):
         values = np.array(image)
         if is_color and self.channel_order == "bgr":
             values = np.ascontiguousarray(values[..., ::-1])
-        results["img"] = values.astype(np.float32) if self.to_float32 else values
-        results["img_shape"] = values.shape[:2]
+        set_image(results, values.astype(np.float32) if self.to_float32 else values)
         results["ori_shape"] = (height, width)
         return results
 
@@ -127,8 +126,8 @@ class LoadAnnotations(BaseTransform):
         with_mask: Whether to load instance masks as `gt_masks` (bool, ``(N, H, W)``).
         with_seg: Whether to load the label map as `gt_seg_map` (uint8, ``(H, W)``). A `label_map` in the record maps
             old labels to new ones.
-        reduce_zero_label: Whether to replace label 0 with 255 (ignored) and subtract 1 from all other labels. By
-            default, the record's setting is used.
+        reduce_zero_label: Whether to replace label 0 with 255 (ignored) and subtract 1 from all labels except
+            255. By default, the record's setting is used.
         poly2mask: Accepted for compatibility and ignored; masks are always arrays.
         box_type: Accepted for compatibility and ignored; boxes have the format x1, y1, x2, y2.
         imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.

@@ -155,7 +155,7 @@ def get_model_complexity_info(
     """
     matches = isinstance(inputs, Tensor) and tuple(inputs.shape[1:]) == input_shape
     if (input_shape is None) == (inputs is None) and not matches:
-        raise ValueError("Pass either 'input_shape' or 'inputs', but not both.")
+        raise ValueError("Pass 'input_shape' or 'inputs'. If you pass both, their shapes must match.")
     if inputs is None and input_shape is not None:
         shapes = input_shape if isinstance(input_shape[0], tuple) else (input_shape,)
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

@@ -66,7 +66,7 @@ def get_local_group() -> Group:
     """Returns the process group of this machine, or None if no process group is initialized.
 
     Raises:
-        ValueError: `init_local_group` was not called.
+        ValueError: A process group is initialized, but `init_local_group` was not called.
     """
     if distributed.is_distributed() and _local_group is None:
         raise ValueError("There is no local group. Call init_local_group first.")
@@ -232,7 +232,7 @@ def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: 
     Args:
         results: One result for each sample of this process.
         size: The number of samples in the dataset.
-        device: "cpu" or "gpu". The results are gathered in host memory in either case.
+        device: "cpu", "gpu" or "npu". The results are always gathered in host memory.
         tmpdir: Ignored; results are exchanged directly instead of through files.
 
     Raises:

@@ -143,7 +143,7 @@ class _FileSystemBackend(BaseStorageBackend):
         suffix: str | tuple[str, ...] | None = None,
         recursive: bool = False,
     ) -> Iterator[str]:
-        """Returns the sorted paths of folders and files, relative to `dir_path`. Skips hidden files.
+        """Returns sorted paths relative to `dir_path`. Skips hidden files, but not hidden folders.
 
         Args:
             dir_path: The folder.
@@ -323,8 +323,8 @@ class FileClient:
     """Reads and writes files through a backend. This is the predecessor of `get_file_backend`.
 
     Args:
-        backend: The name of a backend. By default, the path prefix selects the backend.
-        prefix: The path prefix that selects the backend, such as "s3".
+        backend: The name of a backend, which takes precedence over `prefix`. With neither, uses the local backend.
+        prefix: A path prefix that selects the backend, such as "s3".
         options: Arguments for the backend.
     """
 
@@ -424,7 +424,7 @@ class JsonHandler(BaseFileHandler):
 
 
 class YamlHandler(BaseFileHandler):
-    """Reads and writes YAML. Does not support tags that construct objects."""
+    """Reads and writes YAML. By default, tags that construct objects raise an error."""
 
     @override
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
@@ -616,7 +616,7 @@ def scandir(
     recursive: bool = False,
     case_sensitive: bool = True,
 ) -> Iterator[str]:
-    """Returns the paths of the files in a folder, relative to the folder. Skips hidden files.
+    """Returns the paths of the files in a folder, relative to the folder. Skips hidden files, but not hidden folders.
 
     Args:
         dir_path: The folder.

@@ -43,8 +43,8 @@ class BaseInferencer(ABC):
             `weights` is used.
         weights: The path or URL of a checkpoint. By default, published models load their published weights, and other
             models keep their initial weights.
-        device: The device; by default, the first available accelerator.
-        scope: The registry scope; by default, the config's `default_scope`.
+        device: The device; by default, the first available accelerator, or the CPU if there is none.
+        scope: The registry scope; by default, the current default scope, or else the config's `default_scope`.
         show_progress: Whether to show a progress bar.
 
     Raises:
@@ -231,7 +231,8 @@ class BaseInferencer(ABC):
         Only the start of a name has to match.
 
         Raises:
-            ConfigError: There is neither a `scope` nor a default scope.
+            ConfigError: There is neither a `scope` nor a default scope, or the code base is not installed or does not
+                include configs.
         """
         scope = scope or default_scope()
         if scope is None:
@@ -254,7 +255,8 @@ def get_config(cfg_path: str, pretrained: bool = False) -> Config:
         pretrained: Whether to set `model_path` in the config to the URL of the published weights.
 
     Raises:
-        ConfigError: The code base is not installed, or has no such config.
+        ConfigError: The code base is not installed or has no such config, or `pretrained` is set and no weights are
+            published.
     """
     scope, separator, path = cfg_path.partition("::")
     if not separator:

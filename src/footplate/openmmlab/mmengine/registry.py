@@ -101,7 +101,8 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: _Registry, default_args: Ma
         default_args: Default values for arguments.
 
     Raises:
-        BuildError: `registry` is not a Registry, or an argument is invalid.
+        BuildError: `registry` is not a Registry, or an argument is unknown or missing.
+        UnknownNameError: `type` is not registered.
     """
     if not isinstance(registry, _Registry):
         raise BuildError("the 'registry' argument of build_from_cfg must be a Registry", found=registry)

@@ -1,6 +1,7 @@
 """Functions and classes from `mmengine.runner`, and the strategies of `FlexibleRunner`.
 
-Checkpoints are loaded without executing code in them.
+Checkpoints are loaded without executing code in them, except by loaders that code bases register with
+`CheckpointLoader.register_scheme`.
 """
 
 import re
@@ -166,10 +167,11 @@ def autocast(
     enabled: bool = True,
     cache_enabled: bool | None = None,
 ) -> AbstractContextManager[Any]:
-    """Returns an autocast context manager, by default for the first available accelerator.
+    """Returns an autocast context manager.
 
     Args:
-        device_type: The device type, such as "cuda" or "cpu"; by default, the first available accelerator.
+        device_type: The device type, such as "cuda"; by default, the first available accelerator, or "cpu" if there is
+            none.
         dtype: The autocast dtype; by default, torch's default for this device.
         enabled: Whether to enable autocast.
         cache_enabled: See `torch.autocast`.
@@ -219,11 +221,11 @@ class BaseStrategy:
 
 
 class SingleDeviceStrategy(BaseStrategy):
-    """Trains on one device."""
+    """Has no effect, because the launcher determines whether a run uses one device."""
 
 
 class DDPStrategy(SingleDeviceStrategy):
-    """Trains with DistributedDataParallel."""
+    """Has no effect, because the launcher determines whether a run uses DistributedDataParallel."""
 
 
 class FSDPStrategy(DDPStrategy):
@@ -239,7 +241,7 @@ class ColossalAIStrategy(BaseStrategy):
 
 
 class FlexibleRunner(Runner):
-    """A runner that accepts a strategy as an object, a config dict or a name."""
+    """A runner that accepts a strategy as an object, a config dict or a name; see `BaseStrategy`."""
 
     def __init__(self, model: Any, *, work_dir: str = "work_dirs", strategy: Any = None, **arguments: Any) -> None:
         if not isinstance(strategy, BaseStrategy):

@@ -122,7 +122,7 @@ class RunnerMembers(Runner):
         return self.logger
 
     def build_message_hub(self, message_hub: Mapping[str, Any] | MessageHub | None = None) -> MessageHub:
-        """Gets a message hub by its `get_instance` arguments; by default, the run's. Returns a MessageHub unchanged."""
+        """Returns the run's message hub, the hub for a dict of `get_instance` arguments, or `message_hub` itself."""
         if isinstance(message_hub, MessageHub):
             return message_hub
         return MessageHub.get_instance(**{"name": self.experiment_name, **(message_hub or {})})

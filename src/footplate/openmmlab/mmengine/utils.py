@@ -202,6 +202,8 @@ def deprecated_api_warning(
 ) -> Callable[[_Function], _Function]:
     """Returns a decorator that renames deprecated keyword arguments and warns about them.
 
+    The decorated function raises an AssertionError if both the old and the new name of an argument are passed.
+
     Args:
         name_dict: Maps old names to new names.
         cls_name: The class name to show in the warning, if the function is a method.

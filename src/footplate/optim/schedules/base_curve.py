@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
+
+from typing_extensions import Self
 
 from footplate.checks import check_number, is_number
 from footplate.errors import ArgumentError
-
-_Self = TypeVar("_Self", bound="Curve")
 
 ENDLESS = 1_000_000_000
 """The value of `end` for a schedule that never ends."""
@@ -60,7 +60,7 @@ class Curve:
                 field.metadata["check"](field.name, getattr(self, field.name))
 
     @classmethod
-    def without_checks(cls: type[_Self], settings: Mapping[str, Any]) -> _Self:
+    def without_checks(cls, settings: Mapping[str, Any]) -> Self:
         """Creates a curve without checking its settings. Ignores unknown keys."""
         curve = cls.__new__(cls)
         names = settings.keys() & {field.name for field in dataclasses.fields(cls)}
@@ -78,7 +78,7 @@ class Curve:
         """
         raise NotImplementedError
 
-    def in_iterations(self: _Self, epoch_length: int) -> _Self:
+    def in_iterations(self, epoch_length: int) -> Self:
         """Returns a copy of the curve with its settings converted from epochs to iterations."""
         converted: dict[str, Any] = {}
         for field in dataclasses.fields(self):

@@ -2,7 +2,7 @@
 
 A curve is a pure function of the current value, the base value and the position: the number of epochs or iterations
 since the schedule's `begin`. Any field of a parameter group can follow a curve. Curves for first-generation configs are
-in `policies.py`.
+in `openmmlab/first_generation/optim/policies.py`.
 """
 
 import bisect
@@ -18,7 +18,9 @@ from footplate.optim.schedules.base_curve import Curve, number, positions
 
 @dataclass(frozen=True)
 class Constant(Curve):
-    """Multiplies the value by `factor` at the start, and divides it by `factor` in the last epoch or iteration.
+    """Scales the value by `factor` when the schedule begins, and restores it in the schedule's last epoch or iteration.
+
+    A schedule of length 1 does not restore the value.
 
     Args:
         factor: The factor, above 0 and at most 1.
@@ -73,7 +75,7 @@ class QuadraticWarmup(Curve):
 
 @dataclass(frozen=True)
 class Exponential(Curve):
-    """Multiplies the value by `gamma` in each epoch or iteration except the first.
+    """Multiplies the value by `gamma` in each epoch or iteration of the schedule except the first.
 
     Args:
         gamma: The factor, at least 0.
@@ -90,7 +92,7 @@ class Step(Curve):
     """Multiplies the value by `gamma` every `step_size` epochs or iterations.
 
     Args:
-        step_size: The number of epochs or iterations between changes.
+        step_size: The number of epochs or iterations between changes, counted from `begin`.
         gamma: The factor, at least 0.
     """
 
@@ -122,7 +124,8 @@ class MultiStep(Curve):
 class Poly(Curve):
     """Decays the value to `eta_min` polynomially.
 
-    The distance from `eta_min` is proportional to `(1 - position / last) ** power`, where `last` is the last position.
+    The distance from `eta_min` is proportional to `(1 - position / last) ** power`, where `last` is the schedule's last
+    position.
 
     Source: ParseNet (Liu et al., 2015), the "poly" policy.
 

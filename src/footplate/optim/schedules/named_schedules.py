@@ -65,6 +65,7 @@ _CURVES = (
     curves.QuadraticWarmup,
     curves.Step,
 )
+_Lengths = Mapping[str, int | None]  # `epoch_length`, `max_epochs` and `max_iters`, or None if unknown
 _FIELDS = {"LR": "lr", "Momentum": "momentum", "ParamScheduler": None}
 for _curve, (_suffix, _field) in itertools.product(_CURVES, _FIELDS.items()):
     schedule_type(f"{_curve.__name__}{_suffix}", _curve, _field)
@@ -91,7 +92,8 @@ def build_param_schedulers(
         epoch_length: The number of iterations per epoch, or None if unknown.
         max_epochs: The default `end` of epoch-based schedules.
         max_iters: The default `end` of iteration-based schedules.
-        counts_epochs: Whether the run is epoch-based. Otherwise, epoch-based schedules never step.
+        counts_epochs: Whether the run is epoch-based. Otherwise, schedules with `by_epoch=True` never step, unless they
+            monitor a metric.
 
     Returns:
         A list of schedules in stepping order. For several optimizers, a dict that maps their names to such lists.
@@ -115,9 +117,7 @@ def build_param_schedulers(
     return built
 
 
-def _build_list(
-    cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None], key: str, *, counts_epochs: bool
-) -> Schedules:
+def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: _Lengths, key: str, *, counts_epochs: bool) -> Schedules:
     """Builds the schedules of one optimizer. Warns about schedules that do not match the run."""
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
     entries = cfg if is_list else [cfg]
@@ -152,7 +152,7 @@ def _build_list(
     return built
 
 
-def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None]) -> ParamSchedule:
+def _build(cfg: Any, optimizer: HasParamGroups, lengths: _Lengths) -> ParamSchedule:
     if isinstance(cfg, ParamSchedule):
         return cfg
     if not isinstance(cfg, Mapping):
@@ -175,7 +175,7 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Mapping[str, int | None
     return build(cfg, optimizer, **defaults)
 
 
-def _check_ends(schedules: Schedules, lengths: Mapping[str, int | None], sources: Mapping[ParamSchedule, Any]) -> None:
+def _check_ends(schedules: Schedules, lengths: _Lengths, sources: Mapping[ParamSchedule, Any]) -> None:
     """Warns about schedules that do not match the length of the run. `sources` contains their config sections.
 
     Does not warn about a schedule that ends one step after training, which is a common way to avoid the final value.

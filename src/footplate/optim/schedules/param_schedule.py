@@ -66,8 +66,8 @@ class ParamSchedule:
         param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
             with betas).
         begin: The epoch or iteration at which the schedule begins.
-        end: The epoch or iteration at which the schedule ends (exclusive). By default, the schedule is as long as the
-            curve, or covers the rest of training if the curve has no length.
+        end: The epoch or iteration at which the schedule ends (exclusive). In a config, the default is the end of
+            training. Otherwise, the schedule is as long as the curve by default, or endless if the curve has no length.
         last_step: The last completed position, counted from `begin`, for continuing a schedule without resetting the
             groups. -1 starts from the beginning.
         by_epoch: Whether the schedule counts epochs rather than iterations.
@@ -76,7 +76,8 @@ class ParamSchedule:
         epoch_length: The number of iterations per epoch, for `convert_to_iter_based`.
 
     Raises:
-        ArgumentError: `begin` is not before `end`, or a group does not have the field.
+        ArgumentError: A position is invalid, `begin` is not before `end`, a group does not have the field, or
+            `convert_to_iter_based` is set without `epoch_length` or with `by_epoch=False`.
     """
 
     takes_metrics: ClassVar[bool] = False
@@ -203,8 +204,7 @@ class ParamSchedule:
         if not self.begin <= self._global_step < self.end:
             return
         self.last_step += 1
-        if len(self.base_values) < len(self.optimizer.param_groups):
-            self._add_groups()
+        self._add_groups()
         for group, value in zip(self.optimizer.param_groups, self._get_value(), strict=True):
             if self.verbose and value != read_field(group, self._key):
                 _logger.info("%s: %g", self.param_name, value)
@@ -239,7 +239,7 @@ class ParamSchedule:
         }
 
     def changes(self, state_dict: dict[str, Any]) -> list[str]:
-        """Returns the type and settings that differ from a saved state, e.g. `["gamma=0.9"]`. Ignores the length."""
+        """Returns the new type and settings that differ from a saved state, e.g. `["gamma=0.9"]`. Ignores `end`."""
         new, saved = ({**state, **state.get("settings", {})} for state in (self.state_dict(), state_dict))
         keys = ("type", "param_name", "begin", "by_epoch", *state_dict.get("settings", ()))
         return [f"{key}={new[key]}" for key in keys if key in saved and key in new and saved[key] != new[key]]
@@ -250,8 +250,8 @@ class ParamSchedule:
         Load the optimizer's state first, since it contains the current values. If the number of groups differs, the
         base values also come from the optimizer.
 
-        The step that reaches `end` does not change the value. If the saved schedule had reached its `end` and this
-        schedule ends later, repeats this step so that it changes the value.
+        The step that reaches `end` does not change the value. If the saved schedule had just reached its `end` and
+        this schedule ends later, repeats this step so that it changes the value.
         """
         self.last_step = read_count(state_dict, "last_step", least=-1)
         self._global_step = read_count(state_dict, "_global_step", least=-1)

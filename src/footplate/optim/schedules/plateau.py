@@ -158,20 +158,17 @@ class ReduceOnPlateau(MetricSchedule):
         if self.num_bad_epochs > self.patience:
             self.cooldown_counter = self.cooldown
             self.num_bad_epochs = 0
-            self._reduce()
+            for index, group in enumerate(self.optimizer.param_groups):
+                old = read_field(group, self._key)
+                reduced = max(old * self.factor, self.min_values[min(index, len(self.min_values) - 1)])
+                if old - reduced > self.eps:
+                    write_field(group, self._key, reduced)
 
     def _is_better(self, value: float) -> bool:
         margin = self.threshold * self.best if self.threshold_rule == "rel" else self.threshold
         if math.isinf(self.best):  # before the first validation
             margin = 0.0
         return value < self.best - margin if self.rule == "less" else value > self.best + margin
-
-    def _reduce(self) -> None:
-        for index, group in enumerate(self.optimizer.param_groups):
-            value = read_field(group, self._key)
-            reduced = max(value * self.factor, self.min_values[min(index, len(self.min_values) - 1)])
-            if value - reduced > self.eps:
-                write_field(group, self._key, reduced)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of `ParamSchedule`, the best value of the metric, and the counters."""

@@ -98,7 +98,7 @@ class TorchSchedule(MetricSchedule):
         return {"type": name, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the scheduler's state, which includes its settings. Logs a warning if settings have changed.
+        """Loads the scheduler's state and settings. If settings have changed, logs a warning and uses the saved ones.
 
         Raises:
             ArgumentError: The saved scheduler has fewer steps than the new one, so it would fail during training.
@@ -145,7 +145,7 @@ def torch_schedule(cfg: Any, optimizer: HasParamGroups, *, counts_epochs: bool) 
         counts_epochs: Whether the run is epoch-based.
 
     Raises:
-        ArgumentError: The dict has an unknown key.
+        ArgumentError: The dict has an unknown key, or the scheduler was created for a different optimizer.
     """
     settings = dict(cfg) if isinstance(cfg, Mapping) else {"scheduler": cfg}
     if not isinstance(settings.get("scheduler"), LRScheduler):

@@ -59,7 +59,8 @@ class Accumulation:
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
         """Sets the loss counts, which determine when to step and whether the last accumulation round is incomplete.
 
-        In a resumed run, the loaded state contains the number of losses so far and the number per iteration.
+        If the loaded state of a resumed run contains the number of losses so far, it takes precedence over
+        `init_counts`.
 
         Args:
             model: The model. If gradients are accumulated, logs whether it contains batch normalization layers.

@@ -1,7 +1,7 @@
 """The optimizer wrapper for automatic mixed precision."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from footplate.checks import check_choice, check_keys, check_number, read_count
 from footplate.optim.wrappers.gradient_checks import foreign_gradients_error
-from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
+from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
 
 _SCALER_KEYS = ("init_scale", "growth_factor", "backoff_factor", "growth_interval")
@@ -64,13 +64,13 @@ class AmpOptimWrapper(OptimWrapper):
         super().backward(self.loss_scaler.scale(loss), **kwargs)
 
     def step(self, **kwargs: Any) -> None:
-        """Unscales and clips the gradients, and steps the optimizer if all gradients are finite.
+        """Clips the gradients and steps the optimizer; see `OptimWrapper.step`.
 
-        If gradients overflow, the scaler skips the step and lowers the scale. `on_nonfinite` applies only if lowering
-        the scale cannot help, i.e. if the scale is fixed or at most 1.
+        With float16, first unscales the gradients. If they overflow, the scaler skips the step and lowers the scale.
+        `on_nonfinite` then applies only if lowering the scale cannot help, i.e. if the scale is fixed or at most 1.
 
         Raises:
-            ArgumentError: See `OptimWrapper.step`.
+            ArgumentError, NonFiniteError: See `OptimWrapper.step`.
         """
         scaler = self.loss_scaler
         if scaler.is_enabled():
@@ -93,15 +93,11 @@ class AmpOptimWrapper(OptimWrapper):
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.loss_scaler.step(self.optimizer, **kwargs)
 
-    def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Returns a context manager that enables mixed precision in the forward pass; see also the base class."""
-        context = super().optim_context(model)
-        if context is NO_CONTEXT:
-            return self._autocast
-        stack = ExitStack()
-        stack.enter_context(context)
-        stack.enter_context(self._autocast)
-        return stack
+        with super().optim_context(model), self._autocast:
+            yield
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of the `OptimWrapper` and the loss scaler."""
@@ -122,5 +118,4 @@ def _dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
         return torch.bfloat16 if device == "cpu" else torch.float16
     if isinstance(name, torch.dtype):
         return name
-    dtype: torch.dtype = getattr(torch, check_choice("dtype", name, ("float16", "bfloat16")))
-    return dtype
+    return getattr(torch, check_choice("dtype", name, ("float16", "bfloat16")))  # type: ignore[no-any-return]

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -55,8 +56,7 @@ class GradientClipper:
             raise ArgumentError("clip_grad does not support sparse gradients", key="optim_wrapper.clip_grad")
         if any(map(is_dtensor, gradients)):
             return self._clip_sharded(gradients)
-        norm: Tensor | None = self._function(params, **self._settings)
-        return norm
+        return self._function(params, **self._settings)  # type: ignore[no-any-return]
 
     def _clip_sharded(self, gradients: list[Tensor]) -> Tensor | None:
         """Clips sharded gradients. They may be on different device meshes, which torch's functions do not support."""
@@ -111,7 +111,7 @@ class GradientGuard:
 
     Args:
         policy: What to do about non-finite gradients: "stop" raises an error, "skip" skips the step with a warning, and
-            "warn" only warns.
+            "warn" only warns. Warnings are logged for the 1st, 2nd, 4th, 8th, ... such step.
 
     Attributes:
         policy: The argument `policy`.
@@ -126,7 +126,6 @@ class GradientGuard:
         self.policy = policy
         self.count = 0
         self._skipped: Tensor | None = None  # how many steps the device has skipped since the last warning
-        self._cpu_flag = torch.zeros(())  # reused in every step, because creating it takes as long as the check
 
     def allows_step(
         self, optimizer: Optimizer, losses: int, norm: Tensor | None = None, *, scaler_skips: bool = False
@@ -152,7 +151,7 @@ class GradientGuard:
         gradients = [grad for group in groups for parameter in group["params"] if (grad := parameter.grad) is not None]
         if not gradients:
             return True
-        flag = _nonfinite_flag(gradients, self._cpu_flag)
+        flag = _nonfinite_flag(gradients)
         if not flag.is_cpu and self.policy == "skip" and can_skip_on_device(optimizer):
             optimizer.grad_scale = None  # type: ignore[attr-defined]
             optimizer.found_inf = flag  # type: ignore[attr-defined]
@@ -160,7 +159,6 @@ class GradientGuard:
             return True
         if not flag.item():
             return True
-        flag.zero_()
         self.count += 1
         iteration = MessageHub.get_current_instance().get_info("iter", losses - 1) + 1
         if self.policy == "stop":
@@ -184,19 +182,14 @@ class GradientGuard:
             _logger.warning("Skipped %s up to iteration %d: non-finite gradients (%s so far).", steps, iteration, times)
 
 
-def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
-    """Returns a scalar tensor that is positive if a gradient is non-finite on any rank.
-
-    On a CPU, may return `cpu_flag` itself, which must be 0 before the call.
-    """
+def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
+    """Returns a scalar tensor that is positive if a gradient is non-finite on any rank."""
     if {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1:
         device = gradients[0].device
-        flag = cpu_flag if device.type == "cpu" else torch.zeros((), device=device)
-        try:
+        flag = torch.zeros((), device=device)
+        with suppress(RuntimeError):  # gradients are sparse, complex or on several devices
             _check_finite(gradients, flag, _one(device))
             return flag
-        except RuntimeError:  # gradients are sparse, complex or on several devices
-            flag.zero_()
     kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for gradient in gradients:
         values = gradient if type(gradient) is Tensor else local_tensor(gradient)

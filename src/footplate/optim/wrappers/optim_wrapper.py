@@ -20,9 +20,6 @@ from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.torch_compile import compile_arguments
 
-Context = AbstractContextManager[Any]
-NO_CONTEXT: Context = nullcontext()
-
 
 @OPTIM_WRAPPERS.register_module()
 class OptimWrapper(Accumulation):
@@ -164,7 +161,9 @@ class OptimWrapper(Accumulation):
 
         Raises:
             ArgumentError: The gradients have to be scaled or averaged over processes, but were not computed with
-                `backward`. Also raised if the parameters are sharded and none of them has a gradient.
+                `backward`. Also raised if the parameters are sharded and none of them has a gradient, or if the
+                optimizer needs a closure.
+            NonFiniteError: The gradients are non-finite and the policy is "stop".
         """
         if not self._ran_backward and self.prepare_backward is not None:
             raise foreign_gradients_error()
@@ -177,12 +176,10 @@ class OptimWrapper(Accumulation):
             )
         # Clip by norm before the guard, which does not check the gradients if the norm is finite. Clip by value after
         # the guard, because clipping would replace infinite values.
-        clipper = self._clipper
-        norm = self._clip_gradients() if clipper is not None and clipper.gives_norm else None
+        norm = self._clip_gradients(by_norm=True)
         if not self._allows_step(norm):
             return
-        if clipper is not None and not clipper.gives_norm:
-            self._clip_gradients()
+        self._clip_gradients(by_norm=False)
         try:
             self._step_optimizer(**kwargs)
         except TypeError as error:
@@ -214,7 +211,7 @@ class OptimWrapper(Accumulation):
             model: The model, including its wrapper for distributed training.
         """
         no_sync = None if self.should_sync() else getattr(model, "no_sync", None)  # a method of DistributedDataParallel
-        return NO_CONTEXT if no_sync is None else no_sync()
+        return nullcontext() if no_sync is None else no_sync()
 
     def guard(self, policy: str | None) -> None:
         """Sets the policy for non-finite gradients, unless the wrapper was created with `on_nonfinite`.
@@ -330,9 +327,14 @@ class OptimWrapper(Accumulation):
                     self._named[name].requires_grad_(requires_grad)
                 self.optimizer.add_param_group({"params": [self._named[name] for name in names]})
 
-    def _clip_gradients(self) -> Tensor | None:
-        """Clips the gradients. Records and returns their norm before clipping, or returns None if it is unknown."""
-        norm = self._clipper(self._parameters()) if self._clipper is not None else None
+    def _clip_gradients(self, *, by_norm: bool) -> Tensor | None:
+        """Clips the gradients if the clipper works by norm, or else by value, as requested.
+
+        Records and returns their norm before clipping, or returns None if it is unknown.
+        """
+        if self._clipper is None or self._clipper.gives_norm != by_norm:
+            return None
+        norm = self._clipper(self._parameters())
         if norm is not None:
             MessageHub.get_current_instance().history("train/grad_norm").append(norm)
         return norm

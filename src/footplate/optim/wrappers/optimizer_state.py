@@ -76,10 +76,12 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
         settings = next((saved_parameters[name].settings for name in parameters if name in saved_parameters), {})
         for key, (name, parameter) in enumerate(parameters.items(), first):
             values = saved_parameters[name].values if name in saved_parameters else {}
-            if isinstance(optimizer, _SUPPORTED):
-                _check_shapes(name, values, parameter)
             for field, value in values.items():
                 if isinstance(value, Tensor) and value.dim():
+                    if isinstance(optimizer, _SUPPORTED) and value.shape != parameter.shape:
+                        shape = list(parameter.shape)
+                        message = f"the saved optimizer state of '{name}' does not match the parameter's shape {shape}"
+                        raise CheckpointError(message, found=list(value.shape))
                     value = distribute_like(value, parameter)
                 state.setdefault(key, {})[field] = value
         groups.append({**group, **settings, "params": [*range(first, first + len(parameters))]})
@@ -122,12 +124,3 @@ def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> list[lis
 
 def _trainable(layout: Layout) -> list[str]:
     return [name for name, parameter in layout.parameters.items() if parameter.requires_grad]
-
-
-def _check_shapes(name: str, values: Mapping[str, Any], parameter: Tensor) -> None:
-    for value in values.values():
-        if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
-            raise CheckpointError(
-                f"the saved optimizer state of '{name}' does not match the parameter's shape {list(parameter.shape)}",
-                found=list(value.shape),
-            )

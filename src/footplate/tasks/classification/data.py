@@ -55,7 +55,7 @@ class CustomDataset(BaseDataset):
         metainfo: A dict with `classes`, a list of names or the path of a text file with names. Folders and classes are
             matched by name if all folders are classes, or all classes have a folder (other folders are ignored with a
             warning). Otherwise, they are matched by order.
-        classes: An alternative to `metainfo["classes"]`.
+        classes: An alternative to `metainfo["classes"]`, which it overrides.
         settings: Arguments for `BaseDataset`, such as `pipeline`, `indices`, `test_mode`, `lazy_init` and `on_error`.
 
     Raises:

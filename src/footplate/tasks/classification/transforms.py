@@ -45,11 +45,13 @@ class CenterCrop(BaseTransform):
 class RandomResizedCrop(BaseTransform):
     """Crops a random region of `img` and resizes it. Annotations are not changed.
 
+    If no random region fits within the image in 10 attempts, crops the center.
+
     Args:
         scale: The output width and height, or one number for both.
         crop_ratio_range: The minimum and maximum area of the crop, as fractions of the image area.
-        aspect_ratio_range: The minimum and maximum aspect ratio (width / height) of the crop; its logarithm is
-            uniformly distributed.
+        aspect_ratio_range: The minimum and maximum aspect ratio (width / height) of the crop, both positive; its
+            logarithm is uniformly distributed.
 
     Raises:
         ArgumentError: The width or height is not positive, or a range is not a pair of ascending, non-negative numbers.
@@ -121,7 +123,7 @@ class RandomWarp(BaseTransform):
 
     Args:
         turn: The maximum rotation in either direction, in degrees.
-        scale: The minimum and maximum scale; its logarithm is uniformly distributed.
+        scale: The minimum and maximum scale, both positive; its logarithm is uniformly distributed.
         stretch: Half the maximum change in the log aspect ratio.
         shear: The maximum horizontal shear, as a fraction of the height.
         shift: The maximum shift along each axis, as a fraction of the image size.

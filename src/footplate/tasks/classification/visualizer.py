@@ -88,12 +88,12 @@ class ClsVisualizer(TaskVisualizer):
 
 @HOOKS.register_module()
 class ClsVisualizationHook(BaseVisualizationHook):
-    """Draws the confusion matrix, and predictions for every `interval`-th batch of a validation or test run.
+    """Draws predictions for every `interval`-th batch, and the confusion matrix if the evaluator has a ConfusionMatrix.
 
     Args:
         draw: Whether to enable drawing.
-        only_wrong: Whether to draw only misclassified images.
-        settings: Additional arguments for `BaseVisualizationHook`.
+        only_wrong: Whether to draw only misclassified images. Images without ground truth are then not drawn.
+        settings: Additional arguments for `BaseVisualizationHook`, such as `interval` (50 by default).
 
     Raises:
         ArgumentError: `interval` or `max_samples` is not positive.
@@ -111,11 +111,11 @@ class ClsVisualizationHook(BaseVisualizationHook):
         return [each for each in known if each[1].pred_label[0].item() not in each[1].gt_label.tolist()]
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
-        """Draws the confusion matrix if the metrics contain one."""
+        """Draws the confusion matrix if the metrics contain one and `draw` is set."""
         self._draw_matrix(runner, metrics, "val")
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
-        """Draws the confusion matrix if the metrics contain one."""
+        """Draws the confusion matrix if the metrics contain one and `draw` is set."""
         self._draw_matrix(runner, metrics, "test")
 
     def _draw_matrix(self, runner: Runner, metrics: Mapping[str, Any] | None, mode: str) -> None:

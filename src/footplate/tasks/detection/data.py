@@ -42,7 +42,7 @@ class CocoDataset(BaseDataset):
     Takes the arguments of `BaseDataset`. These have a special meaning:
 
     - `ann_file`: The COCO JSON file.
-    - `data_prefix`: `dict(img=...)`, the folder that `file_name` is relative to.
+    - `data_prefix`: `dict(img=...)`, the folder that `file_name` is relative to; by default, `data_root`.
     - `metainfo`: `dict(classes=[...])` selects and orders the categories; by default, all categories in file order.
     - `filter_cfg`: `filter_empty_gt=True` removes images without instances, and `min_size=32` removes images whose
       shorter side has fewer than 32 pixels. Ignored if `test_mode` is set.

@@ -36,7 +36,8 @@ class BaseDetector(TaskModel):
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
 
     Raises:
-        ArgumentError: `test_cfg` is invalid.
+        ArgumentError: A value in `test_cfg` is out of range.
+        BuildError: `test_cfg` has an unknown key.
     """
 
     usual_preprocessor = "DetDataPreprocessor"
@@ -92,7 +93,7 @@ class Selection:
 
     Args:
         score_thr: The minimum score, 0 to 1.
-        nms_pre: The maximum number of predictions before non-maximum suppression.
+        nms_pre: The maximum number of predictions before non-maximum suppression, even if the latter is disabled.
         nms_iou_thr: The IoU threshold of the class-wise non-maximum suppression, 0 to 1; None disables it.
         max_per_img: The maximum number of predictions to keep.
 

@@ -57,7 +57,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         format_only: Whether to only write predictions, without computing metrics.
         outfile_prefix: The path prefix of prediction files, relative to the run's folder (`work_dir/<timestamp>`).
             Writes `<prefix>.bbox.json` or `<prefix>.segm.json`, depending on `metric`. Also writes `<prefix>.gt.json`
-            if the ground truth comes from the samples.
+            if the ground truth comes from the samples and `format_only` is not set.
         file_client_args: Ignored; accepted for compatibility.
         backend_args: Ignored; accepted for compatibility.
         settings: Arguments for `BaseMetric`; the default prefix is "coco".

@@ -47,7 +47,8 @@ class PyramidDetector(Pyramid):
         head_width: The number of channels in a head.
 
     Raises:
-        ArgumentError: `widths` and `depths` differ in length, or `levels` is not between 1 and `len(widths) - 1`.
+        ArgumentError: `levels` is not between 1 and `len(widths) - 1`.
+        ValueError: `widths` and `depths` differ in length.
 
     Source: Tian et al., "FCOS", arXiv:1904.01355.
 
@@ -176,8 +177,9 @@ class SmallDetector(BaseDetector):
         settings: Arguments for `BaseDetector`.
 
     Raises:
-        ArgumentError: `test_cfg` is invalid, `widths` and `depths` differ in length, or `levels` is not between 1 and
-            `len(widths) - 1`.
+        ArgumentError: A value in `test_cfg` is out of range, or `levels` is not between 1 and `len(widths) - 1`.
+        BuildError: `test_cfg` has an unknown key.
+        ValueError: `widths` and `depths` differ in length.
 
     Source: Tian et al., "FCOS", arXiv:1904.01355; Feng et al., "TOOD", arXiv:2108.07755.
 

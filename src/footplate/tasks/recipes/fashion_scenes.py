@@ -176,7 +176,8 @@ class FashionScenes(ComposedDataset):
         pipeline: Transforms that convert the dict to the input of a model.
 
     Raises:
-        ArgumentError: `length`, `split` or `style` is invalid.
+        ArgumentError: `length` is not positive, or `split` is unknown.
+        BuildError: `style` has an unknown key.
 
     Example:
         >>> scenes = FashionScenes("test")

@@ -135,7 +135,8 @@ class BaseSegDataset(BaseDataset):
     def warn_about_labels(self) -> None:
         """Reads up to 16 label maps, and warns if they contain ignored pixels and at most one class, as 0/255 masks do.
 
-        Otherwise, warns about missing classes if all label maps were read.
+        Otherwise, warns about missing classes if all label maps were read. Does nothing if the dataset has no label
+        maps or fewer than two classes, or if its classes are selected from `METAINFO`.
         """
         classes = list(self._metainfo.get("classes") or ())
         if not self._has_truth or len(classes) < 2 or self.label_map is not None:

@@ -47,7 +47,7 @@ class IoUMetric(BaseMetric[Areas]):
             mRecall). aAcc, the pixel accuracy, is always reported.
         nan_to_num: The value that replaces undefined values, as a fraction.
         beta: The weight of recall relative to precision in the F-score.
-        output_dir: The folder to write predictions to, as PNG files named after `img_path`.
+        output_dir: The folder, relative to the current folder, for predictions as PNG files named after `img_path`.
         format_only: Whether to only write predictions, without computing metrics.
         classwise: Whether to also report the values of each class, such as `IoU.dress`.
         settings: Arguments for `BaseMetric`.

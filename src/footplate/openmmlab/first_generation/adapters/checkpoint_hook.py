@@ -79,7 +79,7 @@ class LegacyCheckpointHook(Hook):
         return {name: values for name, values in changed.items() if values}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Keeps the module attributes until training begins."""
+        """Stores the module attributes, which `before_train` restores."""
         self._resumed = state
 
     def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
@@ -131,7 +131,8 @@ def _move_averages(checkpoint: dict[str, Any], *, by_epoch: bool) -> None:
 def _write_pointer_and_link(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:
     """Writes `last_checkpoint`, and replaces the link `latest.pth` next to the checkpoint.
 
-    Creates no link for remote or sharded checkpoints, or if the file system does not support links.
+    Creates no link for remote or sharded checkpoints, if a regular file has this name, or if the file system does not
+    support links.
     """
     write_pointer(folder, path)
     file = local_path(path)

@@ -39,6 +39,7 @@ def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
     Args:
         dataset: A dataset or its config.
         test_mode: Whether to pass `test_mode=True` to the dataset and its nested datasets, if their classes accept it.
+            Configs that set `test_mode` keep their value, and a dataset that is already built is not changed.
     """
     if isinstance(dataset, Mapping):
         # A code base may have its own function for building datasets, in particular dataset wrappers.
@@ -99,9 +100,10 @@ class LegacyMetric(BaseMetric[Any]):
     Args:
         metric: The `metric` argument of `evaluate`. For a dataset without `evaluate`, one or more metric names, such as
             "mIoU".
-        pre_eval: Whether to reduce the results of each batch with the dataset's `pre_eval`, which saves memory.
+        pre_eval: Whether to reduce the results of each batch with the dataset's `pre_eval`, if it has this method, to
+            save memory.
         collect_device: See BaseMetric.
-        options: Additional keyword arguments for `evaluate`.
+        options: Additional keyword arguments for `evaluate`, ignored for a dataset without this method.
 
     Raises:
         ArgumentError: The dataset has no `evaluate`, and `metric` is not set or contains an unknown name.
@@ -168,7 +170,7 @@ class LegacyMetric(BaseMetric[Any]):
             each.reset()
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Gathers the results of all processes and computes the metrics."""
+        """Gathers the results of all processes, and returns the computed metrics."""
         if not self._metrics:
             return super().evaluate(size)
         values: dict[str, Any] = {}
@@ -178,7 +180,7 @@ class LegacyMetric(BaseMetric[Any]):
         return values
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
-        """Returns the metrics that the dataset's `evaluate` computes."""
+        """Returns the metrics from the dataset's `evaluate`. Raises an ArgumentError if it rejects the metric name."""
         joined: Any = results
         # MMPose's datasets expect a list with the results of each batch, other datasets one dict with all results.
         is_mmpose = any(kind.__module__.startswith("mmpose.") for kind in type(self._dataset).__mro__)
@@ -201,7 +203,7 @@ class LegacyMetric(BaseMetric[Any]):
 
 
 def _first_samples(dataset: Any, count: int) -> Any:
-    """Returns a copy of a dataset that contains only its first samples, or the dataset itself if that is not possible.
+    """Returns a copy of a dataset with only its first `count` samples, or the dataset itself if that is not possible.
 
     In a trial, only the first samples have results, but a code base's `evaluate` expects a result for every sample.
     """
@@ -255,21 +257,23 @@ class EvalHook(Hook):
 
     Args:
         dataloader: The validation dataloader. By default, the config's validation loop is used.
-        start: Validation starts after this epoch or iteration. If 0 and `interval` is 1, also validates at the start.
+        start: The first epoch or iteration after which to validate. `interval` is counted from there, by default from
+            0. If 0 and `interval` is 1, also validates before training.
         interval: The number of epochs or iterations between validation runs.
-        by_epoch: Whether `interval` and `start` are given in epochs.
-        save_best: The metric that determines the best checkpoint, or "auto" for the first metric.
-        rule: "greater" if higher is better, or "less".
+        by_epoch: Whether `start` and the intervals count epochs. If set, an iteration-based run never validates.
+        save_best: The metric that determines the best checkpoint, or "auto" for the first metric; None disables it.
+        rule: "greater" if higher is better, or "less"; by default, derived from the metric name.
         test_fn: A function that takes a model and a dataloader and returns the results. By default, the results come
             from the validation loop, or from `model(return_loss=False, **batch)` if a subclass overrides the
             evaluation.
         greater_keys: Substrings of metric names for which higher is better.
         less_keys: Substrings of metric names for which lower is better.
-        out_dir: The folder for the best checkpoint; by default, the work_dir.
+        out_dir: See CheckpointHook.
         file_client_args: Ignored; `out_dir` determines the storage.
-        dynamic_intervals: A list of `(milestone, interval)` pairs. Each interval takes effect at its milestone.
-        gpu_collect: Whether to gather the results on the GPUs rather than on the CPU.
-        tmpdir: Ignored; results are gathered through the process group.
+        dynamic_intervals: `(milestone, interval)` pairs in ascending order. Each interval applies as soon as
+            `milestone` epochs or iterations are complete.
+        gpu_collect: Passed to `test_fn` in multi-process runs; otherwise ignored.
+        tmpdir: Passed to `test_fn` in multi-process runs; otherwise ignored.
         broadcast_bn_buffer: Ignored; validation always uses rank 0's buffers.
         eval_kwargs: Keyword arguments for the dataset's `evaluate`, used if `dataloader` is given.
 

@@ -139,11 +139,7 @@ class Hook(EngineHook):
         return bool(runner.iter + 1 == runner.max_iters)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the hook's callbacks, keyed by event. Each callback passes a runner view to a method of the hook.
-
-        Raises:
-            ArgumentError: A method takes arguments other than the runner.
-        """
+        """Returns the hook's callbacks, keyed by event. Each callback passes a runner view to a method of the hook."""
         found = {event: _with_view(self, event) for event in _ENGINE_EVENTS if _handles(self, event)}
         if "after_train_iter" in found or "after_train_epoch" in found:
             found.setdefault("before_train_iter", _with_view(self, "before_train_iter"))

@@ -275,7 +275,7 @@ class WriterLoggerHook(LoggerHook):
 
 @HOOKS.register_module()
 class TensorboardLoggerHook(WriterLoggerHook):
-    """Writes TensorBoard event files to `log_dir`, which is relative to the work_dir."""
+    """Writes TensorBoard event files to `log_dir` in the work_dir, or by default to `vis_data` in the run's folder."""
 
     logger = "TensorboardLoggerHook"
     arguments = ("log_dir", "interval")

@@ -25,7 +25,7 @@ class DataContainer:
         data: The value.
         stack: Whether to pad the tensors in a batch to the same size and stack them.
         padding_value: The padding value.
-        cpu_only: Whether to keep the values in a batch as a list on the CPU.
+        cpu_only: Whether to collate the values as a list even if `stack` is set.
         pad_dims: The number of trailing dimensions to pad; None disables padding.
     """
 
@@ -71,7 +71,7 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
         samples_per_gpu: Ignored, because each process has one device.
 
     Raises:
-        DataError: Tensors outside data containers differ in shape.
+        RuntimeError: Tensors outside data containers differ in shape.
     """
     first = samples[0]
     values = first.values() if isinstance(first, Mapping) else first if isinstance(first, (list, tuple)) else ()

@@ -24,7 +24,7 @@ class OptimizerHook(Hook):
     optimizer wrapper settings.
 
     Args:
-        grad_clip: Arguments for torch's `clip_grad_norm_`.
+        grad_clip: Arguments for torch's `clip_grad_norm_`; None disables clipping.
         detect_anomalous_params: Whether to warn about parameters that the loss does not depend on.
 
     Raises:
@@ -121,10 +121,10 @@ class GradientCumulativeOptimizerHook(OptimizerHook):
 
 @HOOKS.register_module()
 class Fp16OptimizerHook(OptimizerHook):
-    """OptimizerHook with mixed precision and loss scaling.
+    """OptimizerHook with float16 mixed precision and loss scaling, or bfloat16 without loss scaling on the CPU.
 
     Args:
-        loss_scale: "dynamic", a number, or arguments for torch's GradScaler.
+        loss_scale: A fixed scale, "dynamic", or arguments for torch's GradScaler.
         coalesce: Ignored; torch reduces the gradients.
         bucket_size_mb: Ignored; torch reduces the gradients.
         distributed: Ignored; torch reduces the gradients.

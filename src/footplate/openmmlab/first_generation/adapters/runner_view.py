@@ -149,7 +149,7 @@ class RunnerView:
         runner: The runner.
 
     Attributes:
-        mode: "train", or "val" during a validation phase of a workflow.
+        mode: "train", or "val" during a validation phase of a workflow and while validation metrics are logged.
         inner_iter: The batch index within the epoch.
         data_batch: The current batch.
         outputs: `loss`, `log_vars` and `num_samples` of the latest iteration.

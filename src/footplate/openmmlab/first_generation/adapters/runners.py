@@ -198,7 +198,7 @@ class BaseRunner(metaclass=_RunnerClass):
             data_loaders: One dataloader for each phase of the workflow.
             workflow: The phases, such as `[("train", 1), ("val", 1)]`.
             length: The number of epochs or iterations. Defaults to the length passed to the constructor.
-            lengths: An alternative to `length`: the keyword argument `max_epochs` or `max_iters`.
+            lengths: The keyword argument `max_epochs` or `max_iters`, which takes precedence over `length`.
 
         Raises:
             FootplateError: A component is invalid, or the run has no length, work_dir or training data.

@@ -74,7 +74,7 @@ class WorkflowHook(Hook):
             self._validate_if_due(runner, runner.iter)
 
     def after_train(self, runner: "Runner") -> None:
-        """Runs validation if a validation phase is due at the end of training."""
+        """Runs the validation phase after the last training phase, even if training ended within that phase."""
         loop = runner.train_loop
         self._validate_if_due(runner, loop.epoch if loop.by_epoch else loop.iter, last=True)
 

@@ -117,8 +117,9 @@ def cyclic(
     """Changes the value in `cyclic_times` cycles of equal length.
 
     Each cycle goes from the base value to a peak of `target_ratio[0]` times the base value, and then to
-    `target_ratio[1]` times the base value. The peak is reached after a fraction `step_ratio_up` of the cycle. After
-    each cycle, `gamma` scales the peak's distance from the base value.
+    `target_ratio[1]` times the base value. A single number is the peak's ratio, and the end's ratio is then this number
+    divided by 100,000. The peak is reached after a fraction `step_ratio_up` of the cycle. After each cycle, `gamma`
+    scales the peak's distance from the base value.
 
     Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017).
     """
@@ -181,7 +182,8 @@ def _one_cycle(
 def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: int = 0) -> float:
     """Decays the value along a half cosine after a quadratic warm-up.
 
-    The value is `low` in the last `num_last_epochs` epochs.
+    The value is `low` in the last `num_last_epochs` epochs. Raises an ArgumentError if `num_last_epochs` is set and the
+    epoch length is unknown.
 
     Source: YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
@@ -206,7 +208,7 @@ def cooled_cosine(
 ) -> float:
     """Decays the value to `low` along a half cosine, and then keeps it at `cool_down_ratio * low`.
 
-    The second phase lasts `cool_down_time` epochs or iterations.
+    The second phase covers the last `cool_down_time - 1` epochs or iterations.
     """
     end = run.full - cool_down_time
     return low * cool_down_ratio if done > end else cosine_between(base, low, done / end)

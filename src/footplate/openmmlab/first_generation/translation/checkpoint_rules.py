@@ -13,7 +13,7 @@ default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=8000, by_ep
 """,
 )
 def checkpoint_config(draft: Draft) -> None:
-    """Moves `checkpoint_config` into the default `checkpoint` hook."""
+    """Moves `checkpoint_config` into the default `checkpoint` hook. None disables regular checkpoints."""
     cfg = draft.take("checkpoint_config")
     if cfg is None:
         if not draft.translated.get("default_hooks", {}).get("checkpoint"):
@@ -41,7 +41,7 @@ def checkpoint_config(draft: Draft) -> None:
     after="load_from = 'work_dirs/run/epoch_3.pth'\nresume = True",
 )
 def resume(draft: Draft) -> None:
-    """Sets `load_from` and `resume=True`, or `resume='auto'` to resume from the newest checkpoint in the work_dir."""
+    """Translates `resume_from` to `load_from` and `resume=True`, or else `auto_resume` to `resume='auto'`."""
     path, auto = draft.take("resume_from"), draft.take("auto_resume")
     if auto is not None:
         check_flag("auto_resume", auto)

@@ -55,7 +55,10 @@ val_dataloader = dict(
 """,
 )
 def data(draft: Draft) -> None:
-    """Replaces each split with a dataloader. Wraps the dataset in an adapter, but otherwise leaves it unchanged."""
+    """Replaces each split with a dataloader whose dataset is wrapped in an adapter.
+
+    Keeps `data.val` as `val_dataset` if there is no `evaluation` section.
+    """
     data = draft.take("data")
     if data is None:
         return

@@ -55,11 +55,12 @@ class Draft:
 
     Args:
         original: The first-generation config.
-        device: The device type of the run, "cpu" or "cuda", or None if unknown.
+        device: The device type of the run, such as "cuda", or None if unknown.
 
     Attributes:
         original: The first-generation config, unchanged.
-        by_epoch: Whether the length of the run is given in epochs rather than iterations.
+        by_epoch: Whether the length of the run is given in epochs rather than iterations. If no length is set, False
+            only for an iteration-based runner.
         length: The number of epochs or iterations, or None if the config does not set it.
         remaining: The keys of `original` that no rule has taken yet.
         translated: The second-generation sections written so far.
@@ -67,7 +68,8 @@ class Draft:
         sources: Maps each key path written so far to its first-generation key.
 
     Raises:
-        ConfigError: The length of the run is invalid.
+        ConfigError: `runner` is not a dict, or sets both `max_epochs` and `max_iters`.
+        ArgumentError: The length of the run is not a positive integer.
     """
 
     def __init__(self, original: Mapping[str, Any], *, device: str | None = None) -> None:

@@ -42,9 +42,9 @@ custom_hooks = [
 """,
 )
 def workflow(draft: Draft) -> None:
-    """Replaces validation phases with a hook that applies the training pipeline and computes losses.
+    """Replaces validation phases with a hook that computes losses on `data.val`, loaded with the training pipeline.
 
-    Removes a workflow that only trains.
+    Removes a workflow that only trains. Raises a ConfigError if a validation phase has no `data.val`.
     """
     phases = [(mode, count) for mode, count in draft.take("workflow") or ()]
     if all(mode == "train" for mode, _ in phases):
@@ -84,7 +84,7 @@ default_hooks = dict(checkpoint=dict(save_best='mIoU'))
 """,
 )
 def evaluation(draft: Draft) -> None:
-    """Sets the training loop's validation interval, and passes other settings to the dataset's `evaluate`."""
+    """Translates the validation schedule and `save_best`, and passes other settings to the dataset's `evaluate`."""
     cfg = draft.take("evaluation")
     if cfg is None:
         return

@@ -13,7 +13,10 @@ custom_hooks = [dict(type='NumClassCheckHook', priority='NORMAL'), dict(type='My
 """,
 )
 def custom_hooks(draft: Draft) -> None:
-    """Keeps the order of custom hooks, and adds the default priority to hooks without one."""
+    """Keeps the order of custom hooks, and adds the default priority to hooks without one.
+
+    Sets `ema_type="WarmUpEMA"` in an EMAHook that sets neither `ema_type` nor when to begin.
+    """
     hooks = draft.take("custom_hooks")
     for index, hook in enumerate(hooks or ()):
         if not isinstance(hook, Mapping):

@@ -35,7 +35,10 @@ visualizer = dict(
 """,
 )
 def log_config(draft: Draft) -> None:
-    """Moves the text logger into the default `logger` hook, and replaces other loggers with visualizer backends."""
+    """Moves the text logger into the default `logger` hook, and replaces other loggers with visualizer backends.
+
+    User-defined loggers become custom hooks.
+    """
     cfg = draft.take("log_config")
     if cfg is None:
         return

@@ -81,7 +81,10 @@ optimizer_config = dict(
     after="optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2), accumulative_counts=4)",
 )
 def optimizer_config(draft: Draft) -> None:
-    """Moves gradient clipping and accumulation into `optim_wrapper`."""
+    """Moves gradient clipping, accumulation and mixed precision into `optim_wrapper`.
+
+    A user-defined hook becomes a custom hook that steps the optimizer.
+    """
     given = draft.take("optimizer_config")
     if given is None:
         return
@@ -109,7 +112,7 @@ def optimizer_config(draft: Draft) -> None:
     after="optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16')",
 )
 def fp16(draft: Draft) -> None:
-    """Replaces `fp16` with an `AmpOptimWrapper`."""
+    """Replaces `fp16` with an `AmpOptimWrapper`, unless a user-defined hook steps the optimizer."""
     given = draft.take("fp16")
     if given is None:
         return

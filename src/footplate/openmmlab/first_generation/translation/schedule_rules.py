@@ -33,7 +33,10 @@ param_scheduler = [
 """,
 )
 def lr_config(draft: Draft) -> None:
-    """Replaces a learning rate policy and its warm-up with equivalent schedules, or with `PolicyLR` if none exist."""
+    """Replaces a learning rate policy and its warm-up with equivalent schedules, or with `PolicyLR` if none exist.
+
+    A user-defined policy becomes a custom hook.
+    """
     _schedule(draft, "lr")
 
 
@@ -51,7 +54,10 @@ param_scheduler = [
 """,
 )
 def momentum_config(draft: Draft) -> None:
-    """Replaces a momentum policy with `PolicyMomentum`, which is added after the learning rate schedules."""
+    """Replaces a momentum policy with `PolicyMomentum`, which is added after the learning rate schedules.
+
+    A user-defined policy becomes a custom hook.
+    """
     _schedule(draft, "momentum")
 
 

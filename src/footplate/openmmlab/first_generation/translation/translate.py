@@ -141,6 +141,7 @@ def translate(cfg: _Config) -> _Config:
 
     Raises:
         ConfigError: A key cannot be translated, or two keys contradict each other.
+        ArgumentError: The value of a key is invalid.
 
     Example:
         >>> cfg = translate(dict(optimizer=dict(type="SGD", lr=0.1), lr_config=dict(policy="fixed"), total_epochs=2))
@@ -160,6 +161,7 @@ def translate_for_run(cfg: Config) -> Config:
     Raises:
         ConfigError: The config mixes optimization keys of both generations, a key cannot be translated, or an
             unknown key resembles a known one.
+        ArgumentError: The value of a key is invalid.
     """
     if not is_first_generation(cfg):
         warn_about_leftovers(cfg)
@@ -194,10 +196,11 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
 
     Args:
         cfg: The config, which is not modified.
-        device: The device type of the run, "cpu" or "cuda", or None if unknown.
+        device: The device type of the run, such as "cuda", or None if unknown.
 
     Raises:
         ConfigError: A key cannot be translated, or two keys contradict each other.
+        ArgumentError: The value of a key is invalid.
     """
     original = ConfigDict(cfg._cfg_dict if isinstance(cfg, Config) else cfg)
     draft = Draft(original, device=device)
