@@ -17,7 +17,8 @@ from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, CheckpointError, DataError
 from footplate.inference import Predictor
 from footplate.inference.predictor import load_rgb
-from footplate.registry import DATASETS, MODELS, TRANSFORMS
+from footplate.registry import DATASETS, MODELS, TRANSFORMS, Registry
+from footplate.tasks.segmentation.data import PackSegInputs
 from tests.inference.models import recipe, save_pictures, save_untrained
 from tests.support import settings
 
@@ -113,6 +114,19 @@ def test_pipeline_of_files_is_used_without_its_annotations(segmentor: tuple[Path
     assert torch.equal(predictor(load_rgb(paths[0])).seg_logits.data, wanted)
 
 
+def test_images_of_a_dataset_without_a_loader_are_read_by_footplate(segmentor: tuple[Path, list[str]]) -> None:
+    checkpoint, paths = segmentor
+    wanted = Predictor(checkpoint, device="cpu")(paths[0]).seg_logits.data
+    transforms = Registry("transform", parent=TRANSFORMS, scope="withoutloader")
+    transforms.register_module(name="LoadImageFromFile", module=PackSegInputs)  # takes other arguments
+    config = recipe("fashion-seg", checkpoint.parent)
+    dataset = {"type": "BaseSegDataset", "pipeline": [{"type": "PackSegInputs"}]}
+    config.merge_from_dict({"default_scope": "withoutloader"})
+    config["test_dataloader"]["dataset"] = dataset
+    predictor = Predictor(checkpoint, config=config, device="cpu")
+    assert torch.equal(predictor(paths[0]).seg_logits.data, wanted)
+
+
 def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, list[str]]) -> None:
     checkpoint, paths = segmentor
     predictor = Predictor(checkpoint, device="cpu")
@@ -131,6 +145,18 @@ def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, l
     [
         (lambda cfg: cfg.pop("test_dataloader"), None),
         (lambda cfg: [cfg.pop("test_dataloader"), cfg.pop("val_dataloader")], "no test or validation data"),
+        (
+            lambda cfg: [cfg.update(default_scope="mmseg"), cfg.pop("test_dataloader"), cfg.pop("val_dataloader")],
+            "Self-supervised models of OpenMMLab packages are not supported",
+        ),
+        (
+            lambda cfg: cfg["test_dataloader"]["dataset"].update(pipeline=[{"type": "LoadPointsFromFile"}]),
+            "do not support point clouds",
+        ),
+        (
+            lambda cfg: cfg["test_dataloader"]["dataset"].update(data_source={}),
+            "do not support the datasets of MMSelfSup 0.x",
+        ),
         (lambda cfg: cfg["test_dataloader"]["dataset"].pop("pipeline"), "the test data in the config has no pipeline"),
     ],
 )
