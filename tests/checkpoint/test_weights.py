@@ -137,6 +137,22 @@ def test_weights_that_a_module_skips_are_not_missing() -> None:
         load_weights(nn.Linear(1, 1), {"weight": torch.ones(1, 1)}).require_whole_model()
 
 
+@pytest.mark.parametrize("classes", [3, 4])
+def test_plain_state_dict_keeps_the_versions_of_its_layers(tmp_path: Path, classes: int) -> None:
+    versions = []
+
+    class Versioned(nn.Linear):
+        _version = 2
+
+        def _load_from_state_dict(self, state: Any, prefix: str, metadata: dict[str, Any], *rest: Any) -> None:
+            versions.append(metadata.get("version"))
+            super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+    torch.save(nn.Sequential(Versioned(2, 2), nn.Linear(2, 3)).state_dict(), tmp_path / "a.pth")
+    load_weights(nn.Sequential(Versioned(2, 2), nn.Linear(2, classes)), tmp_path / "a.pth")
+    assert set(versions) == {2}
+
+
 def test_modules_may_reshape_weights_when_loading() -> None:
     class Mending(nn.Linear):
         def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:

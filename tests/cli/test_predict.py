@@ -79,3 +79,14 @@ def test_pictures_of_a_batch_are_predicted_despite_a_damaged_one(footplate: Comm
     _, said, _ = footplate("predict", "model.pth", "mixed", "--out", "d", "--device", "cpu", "--no-pictures", "--json")
     failures = json.loads(said)["failures"]
     assert [each["input"] for each in failures] == ["mixed/001.png", "mixed/003.png"]
+
+
+def test_missing_instances_are_explained_by_the_threshold_of_the_model(footplate: Command, tmp_path: Path) -> None:
+    cfg = recipe("fashion-det", tmp_path / "work")
+    cfg["model"]["test_cfg"]["score_thr"] = 0.9
+    save_untrained(cfg, tmp_path / "model.pth")
+    predict = ("predict", str(tmp_path / "model.pth"), "images/000.png", "--device", "cpu", "--no-pictures")
+    assert "Use a lower --score" in footplate(*predict, "--score", "1")[1]
+    said = footplate(*predict, "--score", "0")[1]
+    assert "Pass --set model.test_cfg.score_thr=0.0 to show more." in said
+    assert "No instance" not in footplate(*predict, "--score", "0", "--set", "model.test_cfg.score_thr=0.0")[1]

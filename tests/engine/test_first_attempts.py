@@ -369,7 +369,7 @@ def test_settings_may_be_numpy_numbers(tmp_path: Path) -> None:
     assert (runner.iter, runner.seed, type(runner.max_iters), type(runner.seed)) == (3, 7, int, int)
     (recorded,) = tmp_path.glob("*/vis_data/config.py")
     cfg = read_recorded(recorded)
-    assert (cfg.max_iters, cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer.lr) == (3, 4, 0.5)
+    assert (cfg.train_cfg.max_iters, cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer.lr) == (3, 4, 0.5)
 
 
 def test_hook_can_stop_a_run_as_in_lightning(tmp_path: Path) -> None:

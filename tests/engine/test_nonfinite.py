@@ -54,6 +54,19 @@ def test_non_finite_loss_stops_the_run_with_its_first_iteration(tmp_path: Path) 
     assert sorted(each.name for each in tmp_path.glob("*.pth")) == ["iter_3.pth", "iter_6.pth"]
 
 
+def test_weights_without_optimizer_are_not_the_last_good_checkpoint(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, model=Failing(7, math.nan)))
+
+    def save(runner: Runner) -> None:
+        if runner.iter == 5:
+            runner.save_checkpoint(str(tmp_path), "weights.pth", save_optimizer=False)
+
+    runner.on("after_train_iter", save)
+    with pytest.raises(NonFiniteError) as caught:
+        runner.train()
+    assert caught.value.notes[1] == f"The last good checkpoint is {tmp_path / 'epoch_1.pth'}"
+
+
 def test_no_checkpoint_contains_nan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, loss="warn", grad="warn")
     names = sorted(each.name for each in tmp_path.glob("*.pth"))

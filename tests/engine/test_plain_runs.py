@@ -76,6 +76,36 @@ def test_runner_trains_as_if_it_were_the_only_one_in_the_process(tmp_path: Path)
     assert seen["a"] == seen["alone"] == [0] * 5 + [1] * 5
 
 
+def test_hook_may_use_another_runner(tmp_path: Path) -> None:
+    run = runner(
+        tmp_path,
+        training_step=lambda model, batch, step: CROSS_ENTROPY(model(batch[0]), batch[1]) / (step.iter + 1),
+        optim_wrapper={"type": "OptimWrapper", "optimizer": {"type": "SGD", "lr": 0.1}, "clip_grad": {"max_norm": 1}},
+    )
+
+    def validate(_: Any) -> None:
+        runner(tmp_path / "other", val_dataloader=loader(16)).val()
+
+    run.on("after_train_epoch", validate)
+    run.train()
+    assert run.message_hub.history("train/grad_norm").total == 10
+
+
+def test_step_counts_the_passes_of_an_iteration_based_run(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def train(iters: int, **changes: Any) -> None:
+        def step(model: nn.Module, batch: Any, step: Any) -> Any:
+            seen.append((step.iter, step.epoch))
+            return CROSS_ENTROPY(model(batch[0]), batch[1])
+
+        runner(tmp_path, training_step=step, max_iters=iters, **changes).train()
+
+    train(7)
+    train(12, resume=True)
+    assert seen == [(iteration, iteration // 5) for iteration in range(12)]
+
+
 def test_validation_after_training_does_not_change_the_records(tmp_path: Path) -> None:
     run = runner(tmp_path, val_dataloader=loader(16, shuffle=False), default_hooks={"checkpoint": {"interval": 1}})
     history = run.train()

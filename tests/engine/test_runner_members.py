@@ -87,20 +87,52 @@ def test_resume_without_a_part(tmp_path: Path, part: str, caplog: pytest.LogCapt
 
 
 class Initialized(ToyModel):
-    """A model that initializes its own weights at random."""
+    """A model whose `init_cfg` sets all weights to 3."""
 
-    def init_weights(self) -> None:
-        for weight in self.parameters():
-            torch.nn.init.normal_(weight)
+    def __init__(self) -> None:
+        super().__init__()
+        self.init_cfg = {"type": "Constant", "val": 3.0, "bias": 3.0, "layer": "Linear"}
 
 
-def test_weights_that_resume_has_loaded_are_not_initialized(tmp_path: Path) -> None:
-    runners = [Runner(**{**settings(tmp_path / name), "model": Initialized()}) for name in ("whole", "again")]
-    runners[0].train()
-    runners[1].resume(str(tmp_path / "whole" / "epoch_1.pth"))
-    runners[1].train()
-    whole, again = ([*runner.model.parameters()] for runner in runners)
-    assert all(map(torch.equal, whole, again))
+@pytest.mark.parametrize(
+    ("source", "calls"),
+    [
+        ("none", "val train"),
+        *(("weights", f"{calls}train") for calls in ("", "val ", "test ", "predict ", "val load_checkpoint ")),
+        *(("part", f"{calls}train") for calls in ("", "val ", "load_checkpoint ", "load_checkpoint val ")),
+        *(("run", f"{calls}train") for calls in ("", "val ", "test ", "predict ", "resume ", "val resume ")),
+        ("run", "load_checkpoint train"),  # the user's choice takes precedence over `resume=True`
+    ],
+)
+def test_training_starts_from_the_loaded_weights_and_initializes_the_others(
+    tmp_path: Path, source: str, calls: str
+) -> None:
+    model = Initialized()
+    weights = {name: torch.full_like(weight, 7) for name, weight in model.state_dict().items()}
+    first = {name: weight for name, weight in weights.items() if name.startswith("layers.0")}
+    files = {name: str(tmp_path / f"{name}.pth") for name in ("weights", "part", "run")}
+    torch.save(weights, files["weights"])
+    torch.save(first, files["part"])
+    run = Runner(**settings(tmp_path / "run", load_from=files["weights"]))
+    run.on("before_train", lambda runner: runner.save_checkpoint(str(tmp_path), "run.pth"))
+    run.train()
+    options: dict[str, Any] = {"load_from": files.get(source), "resume": source == "run"}
+    runner = Runner(**settings(tmp_path / "work", **options, model=model))
+    started: list[Any] = []
+
+    def check(runner: Runner) -> None:
+        expected = {"none": {}, "part": first}.get(source, weights)
+        assert [
+            name
+            for name, weight in runner.model.state_dict().items()
+            if not torch.equal(weight, expected.get(name, torch.full_like(weight, 3)))
+        ] == []
+        started.append(runner)
+
+    runner.on("before_train", check)
+    for call in calls.split():
+        getattr(runner, call)(*([files[source]] if call in ("load_checkpoint", "resume") else []))
+    assert started
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from footplate.config import Config
 from footplate.data import BaseDataset
 from footplate.data.data_element import BaseDataElement
 from footplate.data.transforms import BaseTransform
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, DataError
 from footplate.inference import Predictor, predict_files
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 
@@ -84,5 +84,8 @@ def test_folder_of_frames_is_one_clip(tmp_path: Path) -> None:
         ("c", "brighter"),
     ]
     assert not (tmp_path / "out/pictures").exists()
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(DataError, match=r"the input '\S*a.mp4' is not a folder of frames"):
+        predict_files(predictor, [str(tmp_path / "a.mp4")], str(tmp_path / "out"))
     with pytest.raises(ArgumentError, match="each input must be the path of a folder of frames"):
         predictor(np.zeros((4, 4, 3), np.uint8))

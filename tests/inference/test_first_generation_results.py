@@ -43,6 +43,13 @@ def test_boxes_by_class_become_instances(masks: Any) -> None:
     assert masks is None or instances.masks.sum((1, 2)).tolist() == [4, 0, 0]
 
 
+def test_rotated_boxes_become_instances() -> None:
+    found = as_data_element([np.array([[8, 6, 4, 2, 0.5, 0.75]], np.float32)], {"ori_shape": (12, 16)})
+    line = describe_prediction(found, {"classes": ["ship"]})
+    instance = {"box": [8, 6, 4, 2, 0.5], "score": 0.75, "label": 0, "class": "ship"}
+    assert line == {"height": 12, "width": 16, "instances": [instance]}
+
+
 def test_keypoints_become_instances() -> None:
     result = {
         "preds": np.array([[[1, 2, 0.5], [3, 4, 0.25]]], np.float32),

@@ -16,7 +16,8 @@ from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, CheckpointError, DataError
 from footplate.inference import Predictor
 from footplate.inference.predictor import load_rgb
-from footplate.registry import DATASETS, MODELS, TRANSFORMS
+from footplate.registry import DATASETS, MODELS, TRANSFORMS, Registry
+from footplate.tasks.segmentation.data import PackSegInputs
 from tests.inference.models import recipe, save_pictures, save_untrained
 from tests.support import settings
 
@@ -112,6 +113,19 @@ def test_pipeline_of_files_is_used_without_its_annotations(segmentor: tuple[Path
     assert torch.equal(predictor(load_rgb(paths[0])).seg_logits.data, wanted)
 
 
+def test_images_of_a_dataset_without_a_loader_are_read_by_footplate(segmentor: tuple[Path, list[str]]) -> None:
+    checkpoint, paths = segmentor
+    wanted = Predictor(checkpoint, device="cpu")(paths[0]).seg_logits.data
+    transforms = Registry("transform", parent=TRANSFORMS, scope="withoutloader")
+    transforms.register_module(name="LoadImageFromFile", module=PackSegInputs)  # takes other arguments
+    config = recipe("fashion-seg", checkpoint.parent)
+    dataset = {"type": "BaseSegDataset", "pipeline": [{"type": "PackSegInputs"}]}
+    config.merge_from_dict({"default_scope": "withoutloader"})
+    config["test_dataloader"]["dataset"] = dataset
+    predictor = Predictor(checkpoint, config=config, device="cpu")
+    assert torch.equal(predictor(paths[0]).seg_logits.data, wanted)
+
+
 def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, list[str]]) -> None:
     checkpoint, paths = segmentor
     predictor = Predictor(checkpoint, device="cpu")
@@ -125,13 +139,35 @@ def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, l
     assert drawn.shape[1] > 2 * 64
 
 
-def test_validation_data_replaces_missing_test_data(segmentor: tuple[Path, list[str]]) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda cfg: cfg.pop("test_dataloader"), None),
+        (lambda cfg: [cfg.pop("test_dataloader"), cfg.pop("val_dataloader")], "no test or validation data"),
+        (
+            lambda cfg: [cfg.update(default_scope="mmseg"), cfg.pop("test_dataloader"), cfg.pop("val_dataloader")],
+            "Self-supervised models of OpenMMLab packages are not supported",
+        ),
+        (
+            lambda cfg: cfg["test_dataloader"]["dataset"].update(pipeline=[{"type": "LoadPointsFromFile"}]),
+            "do not support point clouds",
+        ),
+        (
+            lambda cfg: cfg["test_dataloader"]["dataset"].update(data_source={}),
+            "do not support the datasets of MMSelfSup 0.x",
+        ),
+    ],
+)
+def test_data_whose_pipeline_is_missing_is_an_error(
+    segmentor: tuple[Path, list[str]], change: Callable[[Config], Any], message: str | None
+) -> None:
     cfg = recipe("fashion-seg", segmentor[0].parent)
-    cfg.pop("test_dataloader")
-    assert Predictor(segmentor[0], config=cfg, device="cpu").batch_size == 50
-    cfg.pop("val_dataloader")
-    with pytest.raises(ArgumentError, match="no test or validation data"):
-        Predictor(segmentor[0], config=cfg, device="cpu")
+    change(cfg)
+    if message is None:  # the validation data has a pipeline
+        assert Predictor(segmentor[0], config=cfg, device="cpu").batch_size == 50
+    else:
+        with pytest.raises(ArgumentError, match=message):
+            Predictor(segmentor[0], config=cfg, device="cpu")
 
 
 def test_recorded_config_executes_nothing(tmp_path: Path) -> None:

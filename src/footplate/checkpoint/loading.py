@@ -1,8 +1,8 @@
 """Verifies and loads checkpoints, and loads weights into models. Executes code only from trusted files."""
 
+import copy
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,7 +124,7 @@ def _load(
             found=loaded.name if isinstance(loaded, OpaqueObject) else type(loaded).__name__,
             notes=["For a whole model, run torch.save(model.state_dict(), path) in the code that created the model."],
         )
-    return dict(loaded)
+    return loaded if isinstance(loaded, dict) else dict(loaded)  # a state dict keeps its `_metadata`
 
 
 def _load_trusted(name: str, device: torch.device) -> Any:
@@ -289,7 +289,7 @@ def _shard_like(weights: dict[str, Any], expected: Mapping[str, torch.Tensor]) -
 
 
 def _copy_into(
-    module: torch.nn.Module, weights: Mapping[str, Any], expected: Mapping[str, torch.Tensor], name: str
+    module: torch.nn.Module, weights: dict[str, Any], expected: Mapping[str, torch.Tensor], name: str
 ) -> LoadReport:
     """Loads the weights with matching shapes into the model.
 
@@ -301,7 +301,7 @@ def _copy_into(
         missing, unexpected = module.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         # Modules may adapt shapes while loading, so mismatches are known only after torch fails.
-        fitting = OrderedDict(weights)
+        fitting = copy.copy(weights)  # with its `_metadata`
         for key, value in expected.items():
             saved = weights.get(key)
             if isinstance(saved, torch.Tensor) and saved.shape != value.shape:

@@ -143,6 +143,7 @@ def predict_inputs(arguments: Namespace) -> int:
     """Runs inference on the inputs and prints the path of the output file. Returns 2 if an input cannot be read."""
     from footplate.checkpoint import trusting
     from footplate.inference import Predictor, open_trained, predict_files
+    from footplate.inference.predictor import DEFAULT_SCORE
 
     with trusting(arguments.trust):
         trained = open_trained(arguments.checkpoint, arguments.config)
@@ -157,7 +158,16 @@ def predict_inputs(arguments: Namespace) -> int:
     noun = "clip" if predictor.clips else "image"
     text = f"{pluralize(found.images, noun)}, {rate:.1f} per second: {found.path}\n"
     if found.instances == 0:
-        text += "No instance reaches the minimum score. Use a lower --score to show more.\n"
+        settings, key = trained.cfg["model"].get("test_cfg"), "model.test_cfg"
+        if isinstance(settings, dict) and "rcnn" in settings:
+            settings, key = settings["rcnn"], f"{key}.rcnn"
+        limit = settings.get("score_thr", 0) if isinstance(settings, dict) else 0
+        if limit < (DEFAULT_SCORE if arguments.score is None else arguments.score):
+            text += "No instance reaches the minimum score. Use a lower --score to show more.\n"
+        elif limit:
+            text += f"No instance reaches the model's minimum score. Pass --set {key}.score_thr=0.0 to show more.\n"
+        else:
+            text += "The model predicts no instances.\n"
     print_result(arguments, result, text)
     for failure in found.failures:
         print_error(f"error: {failure.error}\n")

@@ -1,12 +1,14 @@
 """Saves runs and loads checkpoints."""
 
+import copy
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import nullcontext
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from footplate import storage
 from footplate.checkpoint import (
@@ -19,15 +21,13 @@ from footplate.checkpoint import (
     load_weights,
     relocate,
 )
-from footplate.checkpoint.saver import NOTHING
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
-from footplate.distributed import compute_on_ranks, is_main_process, unwrap_model
+from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.base_loops import Position
 from footplate.engine.nonfinite import check_weights
-from footplate.engine.resume_plan import Load
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes
@@ -40,19 +40,23 @@ _logger = logging.getLogger("footplate.engine")
 
 
 class CheckpointIO:
-    """Saves a run, and loads checkpoints into it.
+    """Saves a run, and prepares its weights: initializes them, and loads checkpoints into them.
+
+    Training initializes the weights first, and then loads the checkpoint. Evaluation only loads the checkpoint, because
+    `init_cfg` may refer to files that only training needs. If training follows, the initialization keeps all tensors
+    that have been loaded by then.
 
     Loading goes through the runner's methods, which subclasses may override:
 
         Runner.load_or_resume       before training and evaluation
           start                     unless weights are already loaded: finds the checkpoint
             Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
+              initialize          via Runner.build_training, unless training has already been built
               resume                restores optimizer, schedules, position and random state after the weights
                 Runner.load_checkpoint
                   load              reads the file, calls `after_load_checkpoint`, loads the weights, resets the average
 
-    MMEngine fixes the signatures of these methods and hooks, so the outermost method passes further information to the
-    others through `_outer_load`.
+    MMEngine fixes the signatures of these methods and hooks, so attributes pass further information to them.
 
     Args:
         on_save_error: See `Runner`.
@@ -64,6 +68,7 @@ class CheckpointIO:
         report: A report about the most recently loaded weights, or None.
         random: The random state to resume with, or None.
         has_weights: Whether the weights are ready: the user has loaded them, or `start` has run.
+        is_resuming: Whether `resume` is running.
     """
 
     def __init__(self, on_save_error: str, alarm: Callable[[], None]) -> None:
@@ -72,12 +77,9 @@ class CheckpointIO:
         self.report: LoadReport | None = None
         self.random: dict[str, Any] | None = None
         self.has_weights = False
-        self._outer_load: Load | None = None
-
-    @property
-    def is_resuming(self) -> bool:
-        """Whether the checkpoint that is being loaded resumes the run."""
-        return self._outer_load is not None and self._outer_load.resuming
+        self.is_resuming = False
+        self._loaded: set[str] = set()  # the names of all tensors that have been loaded
+        self._contents: dict[str, dict[str, Any] | None] = {}  # of files that `start` has read, keyed by path
 
     def save(
         self,
@@ -88,7 +90,7 @@ class CheckpointIO:
         save_param_scheduler: bool = True,
         meta: Mapping[str, Any] | None = None,
         background: bool = False,
-        after: AfterSave = NOTHING,
+        after: AfterSave | None = None,
     ) -> None:
         """Saves the current state of the run; see `Runner.save_checkpoint`.
 
@@ -103,6 +105,7 @@ class CheckpointIO:
             after: The actions to take when the save ends. The callbacks run in the main thread: after an iteration,
                 before the next save, or in `saver.wait()`.
         """
+        after = after or AfterSave(resumable=save_optimizer and save_param_scheduler)
         reshard(runner.model)
         try:
             if background or is_sharded(runner.model):
@@ -128,6 +131,21 @@ class CheckpointIO:
         if not background:
             self.saver.wait()
 
+    def initialize(self, runner: "Runner") -> None:
+        """Initializes the model's weights, except for those that have been loaded. Skips plain torch modules."""
+        if runner.is_plain:  # initialized by the caller
+            return
+        model = unwrap_model(trained_model(runner.model))
+        loaded = copy.deepcopy(model.state_dict()) if self._loaded else {}
+        for name in loaded.keys() - self._loaded:
+            del loaded[name]
+        with at_key("model"):
+            changes_trainable = initialize_weights(runner.model)
+        if loaded:
+            model.load_state_dict(loaded, strict=False)
+        if changes_trainable and isinstance(runner.model, DataParallel | DistributedDataParallel):
+            runner.model = runner.wrap_model(runner.sections["model_wrapper_cfg"], runner.model.module)
+
     def load(
         self,
         runner: "Runner",
@@ -139,35 +157,21 @@ class CheckpointIO:
     ) -> dict[str, Any]:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
         model = trained_model(runner.model)
-        with self._loading(Load(path)) as load:
-            # If the search for the newest intact checkpoint has read the file, the content is on the CPU.
-            if load.content is not None and load.path == path and map_location == "cpu":
-                checkpoint = load.content
-            else:
-                checkpoint = load_checkpoint(path, map_location, like=model, in_place=load.resuming)
-            runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-            self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
-            for hook in runner.hooks:
-                if hook.swaps_weights:
-                    hook.reset_average(runner)
+        checkpoint = self._contents.pop(path, None)  # on the CPU
+        if checkpoint is None or map_location != "cpu":
+            checkpoint = load_checkpoint(path, map_location, like=model, in_place=self.is_resuming)
+        runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
+        self._loaded.update(self.report.loaded)
+        for hook in runner.hooks:
+            if hook.swaps_weights:
+                hook.reset_average(runner)
+        self.has_weights = not self.is_resuming  # `resume` has more to restore
         if isinstance(runner.progress, Position):  # a training loop has its own
             meta = _meta_of(checkpoint)
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
             runner.progress = Position(**counts)
         return checkpoint
-
-    @contextmanager
-    def _loading(self, load: Load) -> Iterator[Load]:
-        """Yields `load`, unless an outer method is already loading a checkpoint. Then yields the outer `Load`."""
-        if self._outer_load is not None:
-            yield self._outer_load
-            return
-        self._outer_load = load
-        try:
-            yield load
-        finally:
-            self._outer_load = None
-        self.has_weights = True  # not after an error, so that a second attempt loads them
 
     def find_best(self, runner: "Runner") -> str:
         """Returns the path of the best checkpoint.
@@ -203,11 +207,15 @@ class CheckpointIO:
         self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool
     ) -> None:
         """Restores the state of the run from a checkpoint; see `Runner.resume`."""
-        with self._loading(Load(path, resuming=True)):
+        self.is_resuming = True
+        try:
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
             keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
             state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
             self.random = state.random_of(checkpoint, runner.rank)
+        finally:
+            self.is_resuming = False
+        self.has_weights = True
         if runner.resume_plan.resume == "auto":
             runner.resume_plan.is_due = False
         self.saver.last = path
@@ -225,13 +233,15 @@ class CheckpointIO:
         load = plan.find()
         if load is not None and (load.resuming or not self.has_weights):
             key = at_key(plan.key) if load.path == plan.load_from else nullcontext()
-            with self._loading(load), located(runner.cfg), key, runner.folder.buffered_log():
+            self._contents = {load.path: load.content}
+            with located(runner.cfg), key, runner.folder.buffered_log():
                 checkpoint: Mapping[str, Any] = {}
                 if load.resuming:
                     runner.resume(load.path)
                 else:
                     checkpoint = runner.load_checkpoint(load.path)
                 if whole_model and self.report is not None:
+                    self.has_weights = False  # so that a second attempt checks them again
                     self.report.require_whole_model()
                     trained = _meta_of(checkpoint).get("dataset_meta")
                     check_classes(trained, getattr(runner.built.get("test_loop"), "sets", ()), "test")

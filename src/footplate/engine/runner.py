@@ -23,7 +23,6 @@ from footplate.distributed import (
     broadcast_tensors,
     get_rank,
     get_world_size,
-    initialize_weights,
     is_main_process,
     rank_from_environment,
     tensor_parallel_size,
@@ -369,11 +368,9 @@ class Runner:
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
         for hook in implicit_hooks(self):
             self.hooks.build(hook)
-        if not self.is_plain:  # plain modules have already been initialized by the caller
-            with at_key("model"):
-                changes_trainable = initialize_weights(self.model)
-            if changes_trainable and isinstance(self.model, DataParallel | DistributedDataParallel):
-                self.model = self.wrap_model(self.sections["model_wrapper_cfg"], self.model.module)
+        for part in self.optim_wrapper.parts.values():
+            part.message_hub = self.message_hub
+        self.checkpoints.initialize(self)
         for extension in extensions():
             extension.prepare_training(self.model)
         self._can_train = True

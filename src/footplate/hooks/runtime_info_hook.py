@@ -78,8 +78,8 @@ class RuntimeInfoHook(Hook):
         runner.message_hub.update_info("epoch", runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Records the iteration and the current learning rates."""
-        runner.message_hub.runtime_info["iter"] = runner.iter
+        """Records the epoch, the iteration and the current learning rates."""
+        runner.message_hub.runtime_info.update(epoch=self._loop.epoch, iter=runner.iter)
         starts_row = batch_idx == 0 if self._loop.by_epoch else runner.iter == runner.history.last_iter
         if starts_row:
             for history in runner.message_hub.histories_of("train").values():

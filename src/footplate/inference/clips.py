@@ -7,7 +7,7 @@ from typing import Any
 from footplate.config import Config
 from footplate.data import Compose
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, DataError
 from footplate.inference.trained_model import EvaluationData, name_of, reading
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
@@ -48,6 +48,8 @@ class ClipPreprocessing(EvaluationData):
         kind = "folder of frames" if self.reads_frames else "video file"
         if not isinstance(clip, str):
             raise ArgumentError(f"the model classifies clips, so each input must be the path of a {kind}")
+        if self.reads_frames and not os.path.isdir(clip):
+            raise DataError(f"the input '{clip}' is not a folder of frames, which the model's pipeline reads")
         sample = {"sample_idx": index, "label": -1, "filename": clip, **self._settings}
         with reading(f"the {kind} '{clip}'"):
             if self.reads_frames:

@@ -27,8 +27,8 @@ def as_data_element(result: Any, metainfo: Mapping[str, Any] | None = None) -> A
 
     Args:
         result: An integer label map ``(H, W)``; class scores ``(C,)``; a list with one array of boxes and scores,
-            ``(N, 5)``, per class; a tuple of such a list and a list with the masks of each class; or a dict whose
-            `preds` are keypoints with scores ``(N, K, 3)``.
+            ``(N, 5)`` or, with rotated boxes, ``(N, 6)``, per class; a tuple of such a list and a list with the masks
+            of each class; or a dict whose `preds` are keypoints with scores ``(N, K, 3)``.
         metainfo: The metainfo of the data element.
     """
     if _is_array(result, 2, "iu"):
@@ -41,7 +41,7 @@ def as_data_element(result: Any, metainfo: Mapping[str, Any] | None = None) -> A
         instances = InstanceData(keypoints=points[..., :2], keypoint_scores=points[..., 2])
         return BaseDataElement(metainfo=metainfo, pred_instances=instances)
     boxes, masks = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
-    if isinstance(boxes, list) and boxes and all(_is_array(array, 2, "f") and array.shape[1] == 5 for array in boxes):
+    if isinstance(boxes, list) and boxes and all(_is_array(rows, 2, "f") and rows.shape[1] in (5, 6) for rows in boxes):
         return BaseDataElement(metainfo=metainfo, pred_instances=_instances(boxes, masks))
     return result
 
@@ -54,7 +54,7 @@ def _is_array(value: Any, ndim: int, kinds: str) -> bool:
 def _instances(boxes: list[Any], masks: Any) -> InstanceData:
     rows = torch.as_tensor(np.concatenate(boxes))
     labels = torch.repeat_interleave(torch.arange(len(boxes)), torch.tensor([len(array) for array in boxes]))
-    instances = InstanceData(bboxes=rows[:, :4], scores=rows[:, 4], labels=labels)
+    instances = InstanceData(bboxes=rows[:, :-1], scores=rows[:, -1], labels=labels)
     masks = masks[0] if isinstance(masks, tuple) and masks else masks  # Mask Scoring R-CNN adds mask scores
     arrays = list(chain.from_iterable(masks)) if isinstance(masks, list) else []
     if arrays and len(arrays) == len(labels) and all(_is_array(array, 2, "bu") for array in arrays):

@@ -111,7 +111,8 @@ def predict_files(
             )
     files = find_files(paths, skipped=written)
     if predictor.clips == "frames":  # the pictures of a folder are one clip
-        files = [(folder, folder) for folder in dict.fromkeys(os.path.dirname(file) or "." for _, file in files)]
+        clips = dict.fromkeys(file if is_video(file) else os.path.dirname(file) or "." for _, file in files)
+        files = [(clip, clip) for clip in clips]
     begin, count = time.perf_counter(), 0
     failures: list[Failure] = []
     instances: int | None = None

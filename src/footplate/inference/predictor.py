@@ -20,7 +20,6 @@ from footplate.errors import ArgumentError
 from footplate.inference.clips import ClipPreprocessing, reads_clips
 from footplate.inference.first_generation_results import as_data_element, original_shape
 from footplate.inference.trained_model import (
-    CONFIG_ADVICE,
     NO_PIPELINE,
     Pixels,
     Preprocessing,
@@ -83,11 +82,11 @@ class Predictor:
         opened = checkpoint if isinstance(checkpoint, TrainedModel) else open_trained(checkpoint, config)
         trained = opened.prepared()
         cfg = trained.cfg
-        if not trained.has_data:
-            raise ArgumentError(
-                NO_PIPELINE, notes=[f"{CONFIG_ADVICE} Or call the model directly:", *code_to_load(trained.path)]
-            )
         self._scope = cfg.get("default_scope")
+        if not trained.has_data:
+            limit = ["Self-supervised models of OpenMMLab packages are not supported."] if self._scope else []
+            advice = "Pass a config with such data: --config FILE, or config=FILE in Python. Or use the model directly:"
+            raise ArgumentError(NO_PIPELINE, notes=[*limit, advice, *code_to_load(trained.path)])
         with located(cfg), using_scope(self._scope):
             self._preprocessing: Preprocessing | ClipPreprocessing
             self._preprocessing = ClipPreprocessing(cfg) if reads_clips(cfg) else Preprocessing(cfg, trained.metainfo)

@@ -35,6 +35,7 @@ from footplate.registry.scopes import known_scopes
 
 Pixels = NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Image")
+_LOADS_POINTS = re.compile(r"Load\w*Points")
 _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
 NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
 _WITHOUT_PIPELINE = (
@@ -43,7 +44,7 @@ _WITHOUT_PIPELINE = (
 )
 CONFIG_ADVICE = "Pass the training run's config: --config FILE, or config=FILE in Python."
 _DEFAULT_SIZE = (224, 224)
-_DEFAULT_LOADER = {"type": "LoadImageFromFile", "channel_order": "rgb"}
+_DEFAULT_LOADER = {"type": "footplate.LoadImageFromFile", "channel_order": "rgb"}
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,9 @@ class Preprocessing(EvaluationData):
 
     Attributes:
         image_size: The height and width of an example image, before the pipeline.
+
+    Raises:
+        ArgumentError: The model does not predict on images, or as for `EvaluationData`.
     """
 
     def __init__(self, cfg: Config, metainfo: Mapping[str, Any]) -> None:
@@ -245,6 +249,10 @@ class Preprocessing(EvaluationData):
         self._takes_box = "GetBBoxCenterScale" in map(name_of, transforms)
         is_loader = [bool(_LOADS_IMAGE.match(name_of(step))) for step in transforms]
         with at_key(self.key):
+            has_points = any(_LOADS_POINTS.match(name_of(step)) for step in transforms)
+            if has_points or "data_source" in self.dataset:
+                unsupported = "point clouds" if has_points else "the datasets of MMSelfSup 0.x"
+                raise ArgumentError(f"predict and export do not support {unsupported}")
             kind = DATASETS.resolve(self.dataset.get("type"), self.dataset)
             self.image_size: tuple[int, int] = getattr(kind, "image_size", _DEFAULT_SIZE)
             if not any(is_loader):  # the dataset itself loads or makes its images

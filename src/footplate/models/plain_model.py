@@ -54,9 +54,9 @@ class TrainStep:
         ...     return loss
     """
 
-    def __init__(self) -> None:
+    def __init__(self, message_hub: MessageHub) -> None:
         self.values: dict[str, Any] = {}
-        self._info: dict[str, int] = MessageHub.get_current_instance().runtime_info
+        self._info: dict[str, int] = message_hub.runtime_info
 
     @property
     def epoch(self) -> int:
@@ -174,7 +174,7 @@ class PlainModel(ModelWrapper, BaseModel):
             return self._first_step(data, optim_wrapper)
         if not self._step_arguments:
             return super().train_step(data, optim_wrapper)
-        step = TrainStep()
+        step = TrainStep(next(iter(optim_wrapper.parts.values())).message_hub)
         known = {"step": step, **dict.fromkeys(_OPTIMIZERS, optim_wrapper)}
         self._current = {name: known[name] for name in self._step_arguments}
         if self._current.keys().isdisjoint(_OPTIMIZERS):

@@ -34,7 +34,7 @@ def check_code_base(name: str) -> dict[str, Any]:
     Returns:
         A dict with the keys `name`, `version`, `problems` and `remarks`. `problems` is a list of lines that describe
         problems and how to fix them. `remarks` is a list of lines about skipped imports, one per error. If there are no
-        problems, it starts with "complete".
+        problems, it starts with "complete" or the number of skipped classes.
     """
     scope = scope_of(name)
     version = installed_version(CODE_BASES[scope])
@@ -49,7 +49,8 @@ def check_code_base(name: str) -> dict[str, Any]:
     reasons = {reason: [each for each in skipped if skipped[each] == reason] for reason in skipped.values()}
     remarks = [f"Cannot import {', '.join(names)}: {reason}" for reason, names in reasons.items()]
     if not problems:
-        remarks.insert(0, "complete")
+        classes = f"{len(skipped)} {'class' if len(skipped) == 1 else 'classes'}"
+        remarks.insert(0, f"installed, but {classes} cannot be imported" if skipped else "complete")
     return {"name": name, "version": version, "problems": problems, "remarks": remarks}
 
 

@@ -125,7 +125,9 @@ def test_steps_skipped_on_the_device_are_reported(
 ) -> None:
     caplog.set_level(logging.WARNING, "footplate")
     check = gradient_checks._nonfinite_flag
-    monkeypatch.setattr(gradient_checks, "_nonfinite_flag", lambda gradients: check(gradients).as_subclass(OnDevice))
+    monkeypatch.setattr(
+        gradient_checks, "_nonfinite_flag", lambda gradients, flag: check(gradients, flag).as_subclass(OnDevice)
+    )
     guard, params = GradientGuard("skip"), parameters(1.0)
     optimizer = AdamW(params, lr=0.1, fused=True)
     for iteration in range(3):

@@ -51,6 +51,16 @@ def test_image_truth_and_prediction_are_side_by_side() -> None:
     assert (truth[180, 60:190] == 90).all()
 
 
+def test_rotated_boxes_are_drawn() -> None:
+    given = sample()
+    given.pred_instances = InstanceData(
+        bboxes=torch.tensor([[160.0, 160.0, 200.0, 60.0, torch.pi / 2]]), labels=torch.tensor([1])
+    )
+    prediction = panels(visualizer().render(grey(), given))[2]
+    assert prediction[220, 130].tolist() == list(BLUE)
+    assert (prediction[150, :120] == 90).all()  # the box is upright
+
+
 def test_masks_are_drawn() -> None:
     given = sample()
     masks = torch.zeros(1, 320, 320, dtype=torch.bool)

@@ -204,7 +204,8 @@ class ParamSchedule:
         if not self.begin <= self._global_step < self.end:
             return
         self.last_step += 1
-        self._add_groups()
+        if len(self.base_values) < len(self.optimizer.param_groups):
+            self._add_groups()
         for group, value in zip(self.optimizer.param_groups, self._get_value(), strict=True):
             if self.verbose and value != read_field(group, self._key):
                 _logger.info("%s: %g", self.param_name, value)

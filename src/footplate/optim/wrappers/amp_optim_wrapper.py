@@ -1,7 +1,7 @@
 """The optimizer wrapper for automatic mixed precision."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from footplate.checks import check_choice, check_keys, check_number, read_count
 from footplate.optim.wrappers.gradient_checks import foreign_gradients_error
-from footplate.optim.wrappers.optim_wrapper import OptimWrapper
+from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
 
 _SCALER_KEYS = ("init_scale", "growth_factor", "backoff_factor", "growth_interval")
@@ -81,23 +81,27 @@ class AmpOptimWrapper(OptimWrapper):
         super().step(**kwargs)
         scaler.update(self._fixed_scale)
 
-    def _allows_step(self, norm: Tensor | None) -> bool:
+    def _allows_step(self, norm: Tensor | None, *, scaler_skips: bool = True) -> bool:
         guard = self._guard
         scaler = self.loss_scaler
         if guard is None or not scaler.is_enabled():
             return super()._allows_step(norm)
         if guard.policy == "skip" or (self._fixed_scale is None and scaler.get_scale() > 1):
             return True  # the scaler skips the step
-        return guard.allows_step(self.optimizer, self._inner_count, norm, scaler_skips=True)
+        return super()._allows_step(norm, scaler_skips=scaler_skips)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.loss_scaler.step(self.optimizer, **kwargs)
 
-    @contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[None]:
+    def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager that enables mixed precision in the forward pass; see also the base class."""
-        with super().optim_context(model), self._autocast:
-            yield
+        context = super().optim_context(model)
+        if context is NO_CONTEXT:
+            return self._autocast
+        stack = ExitStack()
+        stack.enter_context(context)
+        stack.enter_context(self._autocast)
+        return stack
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of the `OptimWrapper` and the loss scaler."""

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -126,9 +125,16 @@ class GradientGuard:
         self.policy = policy
         self.count = 0
         self._skipped: Tensor | None = None  # how many steps the device has skipped since the last warning
+        self._cpu_flag = torch.zeros(())  # reused in every step, because creating it takes as long as the check
 
     def allows_step(
-        self, optimizer: Optimizer, losses: int, norm: Tensor | None = None, *, scaler_skips: bool = False
+        self,
+        optimizer: Optimizer,
+        losses: int,
+        norm: Tensor | None = None,
+        *,
+        message_hub: MessageHub | None = None,
+        scaler_skips: bool = False,
     ) -> bool:
         """Checks whether the optimizer's `step` should be called.
 
@@ -140,6 +146,7 @@ class GradientGuard:
             losses: The number of losses so far, which messages report as the iteration outside a run.
             norm: The gradient norm before any clipping, as a scalar tensor, or None if unknown. If the norm is finite,
                 so are the gradients.
+            message_hub: The hub that contains the iteration of the run, if any.
             scaler_skips: Whether a loss scaler skips the step if gradients are non-finite, for messages.
 
         Raises:
@@ -151,7 +158,7 @@ class GradientGuard:
         gradients = [grad for group in groups for parameter in group["params"] if (grad := parameter.grad) is not None]
         if not gradients:
             return True
-        flag = _nonfinite_flag(gradients)
+        flag = _nonfinite_flag(gradients, self._cpu_flag)
         if not flag.is_cpu and self.policy == "skip" and can_skip_on_device(optimizer):
             optimizer.grad_scale = None  # type: ignore[attr-defined]
             optimizer.found_inf = flag  # type: ignore[attr-defined]
@@ -159,8 +166,9 @@ class GradientGuard:
             return True
         if not flag.item():
             return True
+        flag.zero_()
         self.count += 1
-        iteration = MessageHub.get_current_instance().get_info("iter", losses - 1) + 1
+        iteration = losses if message_hub is None else message_hub.get_info("iter", losses - 1) + 1
         if self.policy == "stop":
             raise NonFiniteError(f"the gradients in iteration {iteration} are non-finite", iteration=iteration)
         if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time
@@ -182,14 +190,19 @@ class GradientGuard:
             _logger.warning("Skipped %s up to iteration %d: non-finite gradients (%s so far).", steps, iteration, times)
 
 
-def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
-    """Returns a scalar tensor that is positive if a gradient is non-finite on any rank."""
+def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
+    """Returns a scalar tensor that is positive if a gradient is non-finite on any rank.
+
+    On a CPU, may return `cpu_flag` itself, which must be 0 before the call.
+    """
     if {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1:
         device = gradients[0].device
-        flag = torch.zeros((), device=device)
-        with suppress(RuntimeError):  # gradients are sparse, complex or on several devices
+        flag = cpu_flag if device.type == "cpu" else torch.zeros((), device=device)
+        try:
             _check_finite(gradients, flag, _one(device))
             return flag
+        except RuntimeError:  # gradients are sparse, complex or on several devices
+            flag.zero_()
     kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for gradient in gradients:
         values = gradient if type(gradient) is Tensor else local_tensor(gradient)

@@ -20,6 +20,9 @@ from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.torch_compile import compile_arguments
 
+Context = AbstractContextManager[Any]
+NO_CONTEXT: Context = nullcontext()
+
 
 @OPTIM_WRAPPERS.register_module()
 class OptimWrapper(Accumulation):
@@ -40,6 +43,7 @@ class OptimWrapper(Accumulation):
 
     Attributes:
         isolated: Whether the backward pass computes gradients only for this optimizer's parameters.
+        message_hub: The hub of the run, or the current hub outside a run. Records the gradient norm.
         keeps_gradients: Whether gradients are kept after a step, until the next loss.
         prepare_backward: A function that is called before each backward pass with the loss and the result of
             `should_sync()`, and returns the loss. Set by models that average gradients over processes.
@@ -71,6 +75,7 @@ class OptimWrapper(Accumulation):
         if clip_grad is not None and grad_clip is not None:
             raise ArgumentError('"clip_grad" and "grad_clip" cannot both be set: they are aliases', key="grad_clip")
         self.optimizer = optimizer
+        self.message_hub = MessageHub.get_current_instance()
         super().__init__(accumulative_counts)
         settings = grad_clip if clip_grad is None else clip_grad
         self._clipper = None if settings is None else build_clipper(settings)
@@ -176,10 +181,12 @@ class OptimWrapper(Accumulation):
             )
         # Clip by norm before the guard, which does not check the gradients if the norm is finite. Clip by value after
         # the guard, because clipping would replace infinite values.
-        norm = self._clip_gradients(by_norm=True)
+        clipper = self._clipper
+        norm = self._clip_gradients() if clipper is not None and clipper.gives_norm else None
         if not self._allows_step(norm):
             return
-        self._clip_gradients(by_norm=False)
+        if clipper is not None and not clipper.gives_norm:
+            self._clip_gradients()
         try:
             self._step_optimizer(**kwargs)
         except TypeError as error:
@@ -191,9 +198,11 @@ class OptimWrapper(Accumulation):
                 notes=["Call optimizer.step(closure=...) in training_step(model, batch, optimizer)."],
             ) from error
 
-    def _allows_step(self, norm: Tensor | None) -> bool:
-        """Checks whether the guard allows a step. `norm` is the gradient norm, if known."""
-        return self._guard is None or self._guard.allows_step(self.optimizer, self._inner_count, norm)
+    def _allows_step(self, norm: Tensor | None, *, scaler_skips: bool = False) -> bool:
+        """Checks whether the guard allows a step; see `GradientGuard.allows_step`."""
+        return self._guard is None or self._guard.allows_step(
+            self.optimizer, self._inner_count, norm, message_hub=self.message_hub, scaler_skips=scaler_skips
+        )
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.optimizer.step(**kwargs)
@@ -211,7 +220,7 @@ class OptimWrapper(Accumulation):
             model: The model, including its wrapper for distributed training.
         """
         no_sync = None if self.should_sync() else getattr(model, "no_sync", None)  # a method of DistributedDataParallel
-        return nullcontext() if no_sync is None else no_sync()
+        return NO_CONTEXT if no_sync is None else no_sync()
 
     def guard(self, policy: str | None) -> None:
         """Sets the policy for non-finite gradients, unless the wrapper was created with `on_nonfinite`.
@@ -327,16 +336,11 @@ class OptimWrapper(Accumulation):
                     self._named[name].requires_grad_(requires_grad)
                 self.optimizer.add_param_group({"params": [self._named[name] for name in names]})
 
-    def _clip_gradients(self, *, by_norm: bool) -> Tensor | None:
-        """Clips the gradients if the clipper works by norm, or else by value, as requested.
-
-        Records and returns their norm before clipping, or returns None if it is unknown.
-        """
-        if self._clipper is None or self._clipper.gives_norm != by_norm:
-            return None
-        norm = self._clipper(self._parameters())
+    def _clip_gradients(self) -> Tensor | None:
+        """Clips the gradients. Records and returns their norm before clipping, or returns None if it is unknown."""
+        norm = self._clipper(self._parameters()) if self._clipper is not None else None
         if norm is not None:
-            MessageHub.get_current_instance().history("train/grad_norm").append(norm)
+            self.message_hub.history("train/grad_norm").append(norm)
         return norm
 
     def _convert_lr_to_tensors(self) -> None:

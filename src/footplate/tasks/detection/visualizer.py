@@ -21,7 +21,7 @@ _TEXT_SIZE = 12
 
 @VISUALIZERS.register_module()
 class DetLocalVisualizer(TaskVisualizer):
-    """Draws boxes, classes and masks of a DetDataSample on its image. Small images are enlarged.
+    """Draws boxes, rotated boxes, classes and masks of a DetDataSample on its image. Small images are enlarged.
 
     Coordinates of ground-truth boxes refer to an image of size `img_shape`. Coordinates of predicted boxes refer to the
     original image of size `ori_shape`.
@@ -93,8 +93,16 @@ class DetLocalVisualizer(TaskVisualizer):
             masks = [Image.fromarray(mask.astype(np.uint8)) for mask in as_array(data.masks)]
             resized = [np.asarray(mask.resize((width, height), Image.Resampling.NEAREST)) for mask in masks]
             self.draw_binary_masks(np.array(resized, dtype=bool), colors, self.alpha)
-        boxes = as_array(data.bboxes) * factor
-        self.draw_bboxes(boxes, edge_colors=colors, line_widths=self.line_width)
+        boxes = as_array(data.bboxes)
+        boxes, angles = boxes[:, :4] * factor, boxes[:, 4:]
+        style: dict[str, Any] = {"edge_colors": colors, "line_widths": self.line_width}
+        if angles.size:  # rotated boxes: center, width, height and angle
+            across = boxes[:, 2:3] / 2 * np.hstack([np.cos(angles), np.sin(angles)])
+            down = boxes[:, 3:] / 2 * np.hstack([-np.sin(angles), np.cos(angles)])
+            offsets = np.stack([-across - down, across - down, across + down, down - across], axis=1)
+            self.draw_polygons(list(boxes[:, None, :2] + offsets), **style)
+        else:
+            self.draw_bboxes(boxes, **style)
         scores = as_array(data.scores).tolist() if "scores" in data else [None] * len(labels)
         for box, label, score, color in zip(boxes, labels, scores, colors, strict=True):
             text = self.class_name(label) if score is None else f"{self.class_name(label)} {score:.2f}"
