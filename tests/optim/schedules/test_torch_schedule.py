@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD
-from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, LRScheduler, MultiStepLR, OneCycleLR, SequentialLR
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    SequentialLR,
+)
 
 from footplate.checkpoint import load_checkpoint
 from footplate.checkpoint.serializable import to_serializable
@@ -13,8 +21,10 @@ from footplate.optim import OptimWrapper, OptimWrapperDict, build_param_schedule
 from footplate.optim.schedules.torch_schedule import TorchSchedule
 
 
-def made(kind: type[LRScheduler]) -> tuple[SGD, TorchSchedule]:
-    optimizer = SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+def made(kind: type[LRScheduler], lr: float = 0.1) -> tuple[SGD, TorchSchedule]:
+    optimizer = SGD([torch.nn.Parameter(torch.ones(1))], lr=lr)
+    if kind is LambdaLR:
+        return optimizer, TorchSchedule(optimizer, LambdaLR(optimizer, lambda step: 1 / (step + 1)))
     parts: list[LRScheduler] = [LinearLR(optimizer, 0.1, 1, 3), MultiStepLR(optimizer, [2, 4])]
     scheduler = SequentialLR(optimizer, parts, [3]) if kind is SequentialLR else ChainedScheduler(parts)
     return optimizer, TorchSchedule(optimizer, scheduler)
@@ -42,6 +52,16 @@ def test_schedulers_in_a_scheduler_resume_exactly(tmp_path: Path, kind: type[LRS
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
     assert rates(optimizer, schedule, 10 - done) == expected[done:]
+
+
+@pytest.mark.parametrize("kind", [LambdaLR, SequentialLR, ChainedScheduler])
+def test_rewound_schedulers_use_the_saved_learning_rate(kind: type[LRScheduler]) -> None:
+    saved, schedule = made(kind)
+    expected = [*schedule.get_last_value(), *rates(saved, schedule, 6)]
+    optimizer, schedule = made(kind, lr=0.02)
+    optimizer.load_state_dict(saved.state_dict())
+    schedule.rewind()
+    assert [*schedule.get_last_value(), *rates(optimizer, schedule, 6)] == pytest.approx(expected)
 
 
 def test_schedulers_of_several_optimizers_are_given_by_name() -> None:

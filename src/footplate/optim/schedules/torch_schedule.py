@@ -5,7 +5,7 @@ import inspect
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
@@ -70,7 +70,8 @@ class TorchSchedule(MetricSchedule):
         self.last_step = -1
         # torch would warn if gradient accumulation delays the optimizer's first step.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-        self._first = copy.deepcopy(scheduler.state_dict()), self.get_last_value()
+        bases = [group.get("initial_lr") for group in self.optimizer.param_groups]
+        self._first = copy.deepcopy(scheduler.state_dict()), self.get_last_value(), bases
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
         """Steps the scheduler. Steps ReduceLROnPlateau only if there are metrics."""
@@ -80,11 +81,19 @@ class TorchSchedule(MetricSchedule):
             self.scheduler.step(self.monitored_value(metrics))
 
     def rewind(self) -> None:
-        """Resets the scheduler to its state at the start of the run."""
-        state, rates = self._first
+        """Resets the scheduler to its state at the start of the run.
+
+        Scales its learning rates if `initial_lr` in the groups has changed, as it may come from a checkpoint.
+        """
+        state, rates, bases = self._first
+        groups = self.optimizer.param_groups
+        factors = [group["initial_lr"] / (base or 1) for group, base in zip(groups, bases, strict=True)]
         self.scheduler.load_state_dict(copy.deepcopy(state))
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        for part in _parts(self.scheduler):
+            if hasattr(part, "base_lrs"):
+                part.base_lrs = [rate * factor for rate, factor in zip(part.base_lrs, factors, strict=True)]
+        for group, rate, factor in zip(groups, rates, factors, strict=True):
+            group["lr"] = rate * factor
 
     def start(self) -> None:
         """Does nothing, because torch schedulers set the first value in their constructors."""
@@ -123,17 +132,18 @@ class TorchSchedule(MetricSchedule):
                 name,
             )
         self.scheduler.load_state_dict(saved)
-        _restore_counters(self.scheduler)
+        for part in _parts(self.scheduler):
+            if isinstance(part, MultiStepLR):  # checkpoints store the `Counter` as a plain dict
+                part.milestones = Counter(part.milestones)
 
 
-def _restore_counters(scheduler: Any) -> None:
-    """Converts MultiStepLR milestones back to a `Counter`, because checkpoints store them as a plain dict."""
-    if isinstance(scheduler, MultiStepLR):
-        scheduler.milestones = Counter(scheduler.milestones)
+def _parts(scheduler: Any) -> Iterator[Any]:
+    """Yields a scheduler and the schedulers in it, such as those of a SequentialLR or ChainedScheduler."""
+    yield scheduler
     for value in vars(scheduler).values():
-        for part in value if isinstance(value, list | tuple) else ():  # of a SequentialLR or ChainedScheduler
+        for part in value if isinstance(value, list | tuple) else ():
             if isinstance(part, LRScheduler):
-                _restore_counters(part)
+                yield from _parts(part)
 
 
 def torch_schedule(cfg: Any, optimizer: HasParamGroups, *, counts_epochs: bool) -> TorchSchedule | None:
