@@ -274,9 +274,11 @@ def test_schedules_follow_a_new_batch_size(tmp_path: Path, batch_size: int, capl
     assert any(message in line for line in caplog.messages)
 
 
-def test_history_has_a_row_per_epoch_after_a_larger_batch_size(tmp_path: Path) -> None:
-    no_validation = dict.fromkeys(["val_dataloader", "val_evaluator", "val_cfg"])
-    cfg = {**config(tmp_path, by_epoch=True), **no_validation, "default_hooks": {"checkpoint": {"interval": 1}}}
+@pytest.mark.parametrize("validates", [False, True])
+def test_history_has_a_row_per_epoch_after_a_larger_batch_size(tmp_path: Path, validates: bool) -> None:
+    cfg = {**config(tmp_path, by_epoch=True), "default_hooks": {"checkpoint": {"interval": 1}}}
+    if not validates:
+        cfg |= dict.fromkeys(["val_dataloader", "val_evaluator", "val_cfg"])
     run(cfg)
     (tmp_path / "epoch_3.pth").unlink()
     resumed = run({**cfg, "train_dataloader": loader(batch_size=8)}, resume=True)

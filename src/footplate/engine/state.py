@@ -176,6 +176,8 @@ def restore(
         if key in source and not is_foreign:
             with restoring(path):
                 participant.load_state_dict(dict(source[key]))
+    if runner.history.last_iter == loop_state["iter"]:  # the loop may have changed its iteration
+        runner.history.last_iter = runner.train_loop.iter
 
 
 def _warn_of_changes(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:
