@@ -70,10 +70,10 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
         counts.add(given if given is not None else len((meta or {}).get("classes") or ()))
     if len(counts) > 1 or 0 in counts:
         raise DataError(
-            "the number of classes is unknown, or differs from the number of scores",
+            "num_classes is unknown, or the numbers of predicted scores differ from it or from each other",
             key="num_classes",
             found=sorted(counts),
-            notes=["Set num_classes to the number of scores."],
+            notes=["Set num_classes to the number of classes that the model predicts."],
         )
     return counts.pop()
 
