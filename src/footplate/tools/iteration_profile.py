@@ -189,7 +189,7 @@ def _advice(runner: Runner, parts: Seconds, hooks: Seconds) -> Iterator[str]:
             advice = "Set `optim_wrapper.optimizer.fused=True`."
         yield f"{spent['optimizer']} in the optimizer. {advice}"
     if shares["hooks"] >= _HOOKS and hooks:
-        yield f"{spent['hooks']} in hooks, the largest share in {next(iter(hooks))}. Increase its interval, or remove it."
+        yield f"{spent['hooks']} in hooks, above all in {next(iter(hooks))}. Increase its interval, or remove it."
     if shares["model"] >= _COMPUTATION:
         is_mixed = any(isinstance(wrapper, AmpOptimWrapper) for wrapper in wrappers)
         options = "`compile=True`" if is_mixed else "`optim_wrapper.type='AmpOptimWrapper'` and `compile=True`"

@@ -69,10 +69,11 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
     if given is not None or not counts:
         counts.add(given if given is not None else len((meta or {}).get("classes") or ()))
     if len(counts) > 1 or 0 in counts:
+        problem = "num_classes and the numbers of predicted scores must be equal"
         raise DataError(
-            "num_classes is unknown, or the numbers of predicted scores differ from it or from each other",
+            problem if len(counts) > 1 else "the number of classes is unknown",
             key="num_classes",
-            found=sorted(counts),
+            found=sorted(counts) if len(counts) > 1 else given,
             notes=["Set num_classes to the number of classes that the model predicts."],
         )
     return counts.pop()
