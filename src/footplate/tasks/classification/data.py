@@ -133,7 +133,7 @@ class CustomDataset(BaseDataset):
         self._metainfo["classes"] = tuple(classes)
         if set(folders) <= set(classes) or set(classes) <= set(folders):
             if ignored := [name for name in folders if name not in classes]:
-                _logger.warning("Ignoring folders in '%s' that are not classes: %s", folder, list_names(ignored, 20))
+                _logger.warning("Ignoring folders in '%s' that are not classes: %s", folder, ", ".join(ignored))
             return {name: classes.index(name) for name in folders if name in classes}
         moved = [a for a, b in zip(folders, classes, strict=False) if a != b and (a in classes or b in folders)]
         if len(classes) != len(folders) or moved:
