@@ -244,7 +244,7 @@ def test_what_cannot_be_combined_raises(tmp_path: Path, on_ranks: OnRanks) -> No
             (f"{start}mesh", "mesh=(2, 1) with tensor_parallel=2 does not match the number of processes, 2"),
             (f"{start}tensor_parallel.plan", "the plan must apply the same split to all layers that share a weight"),
             (f"{start}tensor_parallel.plan", "ColwiseParallel currently only support nn.Linear and nn.Embedding!"),
-            (f"{start}tensor_parallel", "sync_bn cannot be combined with tensor_parallel"),
+            (f"{start}tensor_parallel", "sync_bn='torch' cannot be combined with tensor_parallel"),
             ("randomness.diff_rank_seed", "diff_rank_seed cannot be combined with tensor_parallel"),
             ("train_dataloader", "tensor_parallel requires data loaders that are built from a config"),
         ]
