@@ -129,7 +129,7 @@ def _check_shared_weights(model: nn.Module, chosen: Mapping[str, nn.Module]) -> 
         owners = [owner for owner in chosen if name.startswith(f"{owner}.")]
         group = f"'{max(owners, key=len)}'" if owners else rest
         if groups.setdefault(id(parameter), group) != group:
-            separate = " and ".join(sorted({groups[id(parameter)], group} - {rest}))
+            separate = " or ".join(sorted({groups[id(parameter)], group} - {rest}))
             raise ArgumentError(
                 f"{groups[id(parameter)]} and {group} share the weight '{name}', so they cannot be sharded separately",
                 notes=[f"Select a module that contains all uses of the weight, or do not select {separate}."],
@@ -225,7 +225,9 @@ def select_layers(model: nn.Module, size: int, plan: Mapping[str, str] | None) -
         for name in names:
             count = getattr(modules[name], features, 0)
             if count % size:
-                message = f"{features}={count} of '{name}' is not divisible by the tensor_parallel size, {size}"
+                message = (
+                    f"{features} of '{name}' is {count}, but must be divisible by the tensor_parallel size, {size}"
+                )
                 raise ArgumentError(message, key=key)
         styles |= dict.fromkeys(names, style)
     return styles
@@ -288,9 +290,9 @@ def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None
         tensors = [getattr(owner, name) for owner, name, _ in owners]
         if len({getattr(tensor, "placements", None) for tensor in tensors}) > 1:
             raise ArgumentError(
-                "the plan must apply the same split to all layers that share a weight",
+                "the plan must apply the same split to all layers that share a weight: "
+                + ", ".join(label for *_, label in owners),
                 key="plan",
-                found=[label for *_, label in owners],
             )
         for owner, name, _ in owners[1:]:
             setattr(owner, name, tensors[0])

@@ -152,8 +152,8 @@ class OptimWrapper(Accumulation):
                 if "backward through the graph a second time" in str(error):
                     add_note(
                         error,
-                        "footplate calls backward on the returned loss. Do not call it yourself, and detach tensors that "
-                        "you keep from earlier iterations.",
+                        "footplate calls backward on the returned loss. Do not call it yourself, and detach tensors "
+                        "that you keep from earlier iterations.",
                     )
                 raise
             unfrozen = [parameter for parameter in self.unreduced if parameter.requires_grad]
