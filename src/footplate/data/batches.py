@@ -73,10 +73,7 @@ def _stack(values: Sequence[Any]) -> Any:
             raise DataError(
                 "the samples in a batch have different shapes, so they cannot be stacked",
                 found=list(shapes),
-                notes=[
-                    "To keep them in a list, set collate_fn=dict(type='pseudo_collate') in a config, or pass "
-                    "collate_fn=footplate.data.pseudo_collate."
-                ],
+                notes=["Set collate_fn=dict(type='pseudo_collate') to keep them in a list."],
             ) from error
         raise DataError(f"values of type {type(values[0]).__name__} cannot be stacked: {error}") from error
 
