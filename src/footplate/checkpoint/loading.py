@@ -335,7 +335,7 @@ def _check_fit(report: LoadReport, *, strict: bool) -> None:
             notes = [
                 f"a key in the file: {first}",
                 f"a key in the model: {nearest(first, report.missing) or report.missing[0]}",
-                "Use `revise_keys` and `prefix` to convert one to the other.",
+                "To convert one to the other, pass `revise_keys` and `prefix` to load_weights or PretrainedInit.",
             ]
         raise CheckpointError(f"no weights in '{report.source}' match the model", notes=notes)
     if strict and not report.is_complete:

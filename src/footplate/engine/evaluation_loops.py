@@ -44,7 +44,7 @@ class MeanLosses:
         if not samples:
             raise DataError(
                 "the loader has no batches, so no loss can be computed",
-                notes=["The dataset is empty, or the loader can be iterated only once, like a generator."],
+                notes=["Check the size of the dataset, and drop_last. A generator can be iterated only once."],
             )
         totals: dict[str, float] = {}
         for sums, _ in parts:
@@ -246,7 +246,7 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
         raise ArgumentError(
             f"the model '{type(inner).__name__}' has no val_loss",
             key="val_cfg.loss",
-            notes=["Derive it from BaseModel, or remove `loss=True`."],
+            notes=["Derive it from BaseModel, or remove `loss=True` from val_cfg and test_cfg."],
         )
     losses: Mapping[str, Any] = inner.val_loss(data_batch)
     return losses

@@ -87,7 +87,9 @@ class HookList(Sequence[Hook]):
             raise ArgumentError(
                 f"{type(hook).__name__} and {type(swapping.hook).__name__} both swap the model's weights for "
                 "validation, but a run may have only one such hook",
-                notes=[f"The other hook is {swapping.key}. Remove one of them."],
+                notes=[
+                    f"The other hook is {swapping.key}. Remove one of them (ScheduleFreeHook belongs to the optimizer)."
+                ],
             )
         if priority is not None:
             hook.priority = priority

@@ -144,7 +144,7 @@ class CheckpointHook(Hook):
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
                 "CheckpointHook counts epochs, but training counts iterations, so no checkpoints are saved at "
-                "intervals. To save them, set its by_epoch=False."
+                "intervals. To save them, set its by_epoch=False and its interval in iterations."
             )
             self.by_epoch = False
             self.interval = -1
@@ -321,7 +321,7 @@ class CheckpointHook(Hook):
         )
         for (metric, score), is_admitted in zip(scores, admitted, strict=True):
             if math.isnan(score):
-                runner.logger.warning("The metric '%s' is NaN, so no best checkpoint is saved.", metric.name)
+                runner.logger.warning("The metric '%s' is NaN, so no best checkpoint is saved for it.", metric.name)
             elif is_admitted:
                 self._save_best(runner, metric, score)
 
