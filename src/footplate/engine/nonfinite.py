@@ -48,15 +48,16 @@ class NonFiniteHook(Hook):
     priority = "LOW"  # before checkpoints
 
     def __init__(self, policy: Mapping[str, Any] | None = None) -> None:
-        settings = {**NONFINITE_DEFAULTS, **(policy or {})}
-        check_keys("on_nonfinite", policy or {}, NONFINITE_DEFAULTS, prefix="")
+        policy = policy or {}
+        settings = {**NONFINITE_DEFAULTS, **policy}
+        check_keys("on_nonfinite", policy, NONFINITE_DEFAULTS, prefix="")
         for key in ("loss", "grad"):
             check_choice(key, settings[key], POLICIES)
         check_count("interval", settings["interval"])
         self.loss = settings["loss"]
         self.grad = settings["grad"]
         self.interval = settings["interval"]
-        self._checks_gradients = "grad" in (policy or {}) or self.loss == "skip"
+        self._checks_gradients = "grad" in policy or self.loss == "skip"
         self._has_warned_of_scale = False
 
     def before_train(self, runner: "Runner") -> None:
