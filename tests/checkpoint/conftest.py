@@ -9,6 +9,8 @@ import torch
 from footplate.checkpoint import save_checkpoint
 from tests.checkpoint import packing, sharded_examples
 
+State = Callable[[int], dict[str, Any]]
+
 
 def _same(left: Any, right: Any) -> bool:
     if isinstance(left, torch.Tensor):
@@ -28,7 +30,7 @@ def same() -> Callable[[Any, Any], bool]:
 
 
 @pytest.fixture
-def make_state() -> Callable[[int], dict[str, Any]]:
+def make_state() -> State:
     """Returns a function that builds the state of a small run at an iteration."""
 
     def make(iteration: int, width: int = 8) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def make_state() -> Callable[[int], dict[str, Any]]:
 
 
 @pytest.fixture
-def saved(tmp_path: Path, make_state: Callable[[int], dict[str, Any]]) -> str:
+def saved(tmp_path: Path, make_state: State) -> str:
     """A saved checkpoint in a separate folder."""
     path = str(tmp_path / "run" / "iter_1.pth")
     save_checkpoint(make_state(1), path)

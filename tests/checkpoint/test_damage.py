@@ -3,13 +3,13 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from footplate.checkpoint import load_checkpoint, save_checkpoint, verify
 from footplate.errors import CheckpointDamagedError, CheckpointError
+from tests.checkpoint.conftest import State
 
 _PAGE = 512
 
@@ -79,7 +79,7 @@ def test_truncation_after_an_embedded_archive_is_detected(
 
 def test_file_without_digest_is_verified_by_its_checksums(
     tmp_path: Path,
-    make_state: Callable[[int], dict[str, Any]],
+    make_state: State,
     same: Callable[..., bool],
     damaged: Callable[[bytes], str],
 ) -> None:

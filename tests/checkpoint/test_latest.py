@@ -2,7 +2,6 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from footplate.checkpoint import (
     save_checkpoint,
     write_pointer,
 )
-
-State = Callable[[int], dict[str, Any]]
+from tests.checkpoint.conftest import State
 
 
 def _save(make_state: State, folder: Path, *names: str) -> list[str]:
@@ -71,13 +69,6 @@ def test_pointer_leads_to_a_different_folder(tmp_path: Path, make_state: State) 
     assert find_latest(tmp_path / "work") == older
     _damage(older)
     assert find_latest(tmp_path / "work") == newer
-
-
-def test_pointer_to_a_missing_file_is_ignored(tmp_path: Path, make_state: State) -> None:
-    write_pointer(tmp_path, tmp_path / "gone" / "iter_9.pth")
-    assert find_latest(tmp_path) is None
-    (path,) = _save(make_state, tmp_path, "iter_1.pth")
-    assert find_latest(tmp_path) == path
 
 
 def test_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:

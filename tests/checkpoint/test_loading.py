@@ -18,8 +18,7 @@ from footplate.checkpoint import (
     trusting,
 )
 from footplate.errors import CheckpointDamagedError, CheckpointError
-
-State = Callable[[int], dict[str, Any]]
+from tests.checkpoint.conftest import State
 
 _numbers = st.one_of(st.integers(-(2**80), 2**80), st.floats(), st.booleans(), st.none())
 _tensors = st.builds(
@@ -46,22 +45,6 @@ def test_saved_state_is_loaded(tmp_path: Path, same: Callable[..., bool], state:
     assert same(torch.load(tmp_path / "a.pth", weights_only=True), state)
 
 
-def test_shared_memory_is_still_shared(tmp_path: Path) -> None:
-    weight = torch.arange(12.0).reshape(3, 4)
-    save_checkpoint({"a": weight, "b": weight.T}, tmp_path / "a.pth")
-    loaded = load_checkpoint(tmp_path / "a.pth")
-    loaded["a"][0, 1] = 99
-    assert loaded["b"][1, 0] == 99
-    assert loaded["b"].stride() == (1, 4)
-
-
-def test_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"checkpoint '.*nope.pth' does not exist\n  '.*' has no 'nope.pth'"):
-        load_checkpoint(tmp_path / "nope.pth")
-    with pytest.raises(CheckpointError, match="is a folder, not a checkpoint"):
-        load_checkpoint(tmp_path)
-
-
 def test_damage_error_names_file_digest_and_next_checkpoint(saved: str, make_state: State) -> None:
     newer = saved.replace("iter_1", "iter_2")
     save_checkpoint(make_state(2), newer)
@@ -80,12 +63,6 @@ def test_damage_error_names_file_digest_and_next_checkpoint(saved: str, make_sta
 def test_file_that_is_not_a_checkpoint_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"a\.pth"):
-        load_checkpoint(tmp_path / "a.pth")
-
-
-def test_content_that_is_not_a_dict_is_rejected(tmp_path: Path) -> None:
-    torch.save([1, 2], tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match="does not contain a dict"):
         load_checkpoint(tmp_path / "a.pth")
 
 

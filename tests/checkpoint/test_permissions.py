@@ -18,12 +18,11 @@ from footplate.checkpoint import (
     write_pointer,
 )
 from footplate.errors import CheckpointError
-
-MakeState = Callable[[int], dict[str, Any]]
+from tests.checkpoint.conftest import State
 
 
 @pytest.fixture
-def run(folder_of_nobody: Path, make_state: MakeState) -> Path:
+def run(folder_of_nobody: Path, make_state: State) -> Path:
     """The folder of a run with two checkpoints."""
     for iteration in (1, 2):
         save_checkpoint(make_state(iteration), folder_of_nobody / f"iter_{iteration}.pth")
@@ -40,7 +39,7 @@ def run(folder_of_nobody: Path, make_state: MakeState) -> Path:
         (lambda run, state: remove_checkpoint(run / "iter_1.pth"), "remove '.*iter_1.pth'"),
     ],
 )
-def test_folder_without_write_permission(run: Path, make_state: MakeState, act: Any, words: str) -> None:
+def test_folder_without_write_permission(run: Path, make_state: State, act: Any, words: str) -> None:
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     run.chmod(0o555)
     with pytest.raises(CheckpointError, match=f"cannot {words}: Permission denied"):

@@ -22,8 +22,7 @@ from footplate.checkpoint import (
     write_pointer,
 )
 from footplate.errors import CheckpointError
-
-State = Callable[[int], dict[str, Any]]
+from tests.checkpoint.conftest import State
 
 
 @pytest.mark.parametrize("mmap", [False, True])

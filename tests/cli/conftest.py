@@ -1,11 +1,21 @@
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from footplate.cli.main import main
+from tests.modules import ROOT
 from tests.support import TINY
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Returns the environment of a command in a process of its own."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, **changes}
 
 
 def _end_of_process() -> None:
@@ -25,7 +35,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def footplate(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def footplate(capsys: pytest.CaptureFixture[str]) -> Command:
     """Returns a function that runs a command and returns its exit code, stdout and stderr."""
 
     def call(*arguments: object) -> tuple[int, str, str]:

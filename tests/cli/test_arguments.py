@@ -1,11 +1,11 @@
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from footplate.cli.arguments import add_config
 from footplate.cli.config_arguments import read_config, read_run_config
+from tests.cli.conftest import Command
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -41,7 +41,7 @@ class Mine(Hook):
 """
 
 
-def test_arguments_of_a_users_class_need_no_plus(tiny: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
+def test_arguments_of_a_users_class_need_no_plus(tiny: Path, footplate: Command) -> None:
     name = f"mine_{tiny.parent.name}"  # a module that no other test has imported
     Path(f"{name}.py").write_text(MINE)
     tiny.write_text(
@@ -64,7 +64,6 @@ def test_the_work_dir(tiny: Path, written: str | None, given: str | None, chosen
     assert read_run_config(arguments).work_dir == chosen
 
 
-Command = Callable[..., tuple[int, str, str]]
 HELP = "Run `footplate train --help` for usage.\n"
 
 

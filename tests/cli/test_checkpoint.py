@@ -8,6 +8,7 @@ import torch
 from footplate.checkpoint import load_checkpoint, save_checkpoint, verify
 from footplate.cli import checkpoint
 from footplate.errors import ArgumentError
+from footplate.messages import format_bytes
 
 
 def run(*words: str) -> int:
@@ -22,7 +23,7 @@ def run(*words: str) -> int:
 def files(tmp_path: Path) -> list[str]:
     for number in (1, 3):
         state = {f"layer{index}.w": torch.full((2, 2), float(number)) for index in range(22)}
-        meta = {"epoch": 1, "iter": number}
+        meta = {"epoch": 1, "iter": number, "seed": 7}
         save_checkpoint({"meta": meta, "state_dict": state, "note": "a"}, tmp_path / f"iter_{number}.pth")
     return [str(tmp_path / "iter_1.pth"), str(tmp_path / "iter_3.pth")]
 
@@ -30,11 +31,12 @@ def files(tmp_path: Path) -> list[str]:
 def test_show_prints_the_contents(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("show", files[0]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{files[0]}: ")
-    assert lines[0].endswith(f"sha256 {verify(files[0]).sha256} (not verified)")
+    size = format_bytes(os.path.getsize(files[0]))
+    assert lines[0].startswith(f"{files[0]}: {size}, saved ")
+    assert lines[0].endswith(f", sha256 {verify(files[0]).sha256} (not verified)")
     assert lines[1:6] == [
-        "  epoch 1, iter 1",
-        "  meta        epoch, iter",
+        "  epoch 1, iter 1, seed 7",
+        "  meta        epoch, iter, seed",
         "  state_dict       22 tensors      352 B",
         "  note        'a'",
         "  weights:",

@@ -1,11 +1,11 @@
 """Mistakes in a config that inherits a recipe: the error shows the key, and its line or `--set` option."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-Command = Callable[..., tuple[int, str, str]]
+from tests.cli.conftest import Command
+
 _BASES = {".py": '_base_ = "footplate::{}.py"\n', ".yaml": "_base_: footplate::{}.py\n"}
 _CHANGED = "changed from the base: model."
 

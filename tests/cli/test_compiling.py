@@ -1,11 +1,10 @@
 import json
 import runpy
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-Command = Callable[..., tuple[int, str, str]]
+from tests.cli.conftest import Command
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from torch's compiler

@@ -11,9 +11,8 @@ import pytest
 import footplate as package
 from footplate.cli.error_messages import describe_error, user_frames
 from footplate.errors import FootplateError
+from tests.cli.conftest import Command
 from tests.support import TINY
-
-Command = Callable[..., tuple[int, str, str]]
 
 OWN = """\
 import json

@@ -3,16 +3,15 @@
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from tests.cli.conftest import Command
 from tests.support import TINY
 
-Command = Callable[..., tuple[int, str, str]]
 ESCAPE = "\x1b[2J\x1b]0;title\x07\u202e"
 LINES = [{"lr": 0.1, "loss": 2.0, "iter": 1, "step": 1}, {"mIoU": 40.0, "step": 1}]
 

@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,8 @@ import torch
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.cli.main import main
 from footplate.tools.replay import Reading, Replay, describe_replay
+from tests.cli.conftest import Command
 from tests.support import TINY
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 def test_run_is_analyzed(trained: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,9 +28,7 @@ def test_a_device_is_not_replaced(tmp_path: Path, footplate: Command) -> None:
     assert (code, errors) == (2, "error: cannot use '/dev/full': it is a folder or a device\n")
 
 
-def test_only_tables_are_written_and_no_input_is_replaced(
-    tmp_path: Path, footplate: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_only_tables_are_written_and_no_input_is_replaced(tmp_path: Path, footplate: Command) -> None:
     scalars = tmp_path / "scalars.json"
     scalars.write_text('{"loss": 1, "step": 1}\n')
     code, _, errors = footplate("analyze", scalars, "--csv", scalars)
@@ -58,9 +54,7 @@ def test_report_of_a_run_is_written(trained: Path, footplate: Command, monkeypat
     assert Path("both.html").exists()
 
 
-def test_only_pages_are_written_and_no_input_is_replaced(
-    tmp_path: Path, footplate: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_only_pages_are_written_and_no_input_is_replaced(tmp_path: Path, footplate: Command) -> None:
     scalars = tmp_path / "scalars.json"
     scalars.write_text('{"loss": 1, "step": 1}\n')
     code, _, errors = footplate("report", tmp_path, "-o", tmp_path / "page.pdf")

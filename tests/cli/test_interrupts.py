@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import environment
+
 WAITING = """\
 import time
 from pathlib import Path
@@ -45,11 +47,9 @@ def test_signal_leaves_no_temporary_files(tiny: Path, words: list[str], number: 
     tiny.write_text(tiny.read_text().replace('["tests.support"]', '["tests.support", "waiting_parts"]'))
     temporary = tiny.parent / "temporary"
     temporary.mkdir()
-    root = str(Path(__file__).parents[2])
-    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "footplate", words[0], "tiny.py", *words[1:]]
-    environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(temporary)}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    own = environment(TMPDIR=str(temporary))
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=own) as process:
         end = time.monotonic() + 50
         while not (tiny.parent / "waiting").exists() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ import torch
 from footplate.cli.main import build_parser, main
 from footplate.cli.output import as_json
 from footplate.config import LazyObject
-
-Command = Callable[..., tuple[int, str, str]]
+from tests.cli.conftest import Command, environment
 
 
 def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -96,11 +95,6 @@ def test_what_user_code_prints_goes_to_standard_error(tiny: Path, footplate: Com
     code, output, errors = footplate("check", "tiny.py", "--no-run", "--json")
     assert (code, json.loads(output)["warnings"]) == (0, [])
     assert "from the config" in errors
-
-
-def environment() -> dict[str, str]:
-    root = str(Path(__file__).parents[2])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
 
 
 def run_and_signal(words: list[str], mark: str, number: int) -> tuple[int, Any, str]:

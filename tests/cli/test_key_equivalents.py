@@ -1,11 +1,10 @@
 """Overrides with keys of the other config generation."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-Command = Callable[..., tuple[int, str, str]]
+from tests.cli.conftest import Command
 
 FIRST = """\
 model = dict(type="ToyModel")

@@ -17,6 +17,7 @@ from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import DOCUMENT_FILE
 from footplate.config import Config
 from footplate.errors import ArgumentError
+from tests.cli.conftest import environment
 from tests.support import TINY
 
 
@@ -132,8 +133,7 @@ def prepared(folder: Path, hook: str) -> dict[str, str]:
     (folder / "my_hook.py").write_text(hook)
     text = TINY.replace('["tests.support"]', '["tests.support", "my_hook"]')
     (folder / "tiny.py").write_text(text.replace('dict(type="Witness")', 'dict(type="DieOnce")'))
-    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    return environment(OMP_NUM_THREADS="1")
 
 
 @pytest.mark.timeout(120)

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -6,6 +5,7 @@ import pytest
 from footplate import Config
 from footplate.cli.main import main
 from footplate.openmmlab.first_generation.translation import translate
+from tests.cli.conftest import Command
 
 OLD = """\
 _base_ = 'base.py'
@@ -54,7 +54,6 @@ BAD: dict[str, bytes] = {
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
-        (["odl.py"], ["no config file or recipe 'odl.py'", "did you mean 'old.py'?"]),
         (["mixed.py"], ["keys of both generations", "at mixed.py:2", "lr_config"]),
         (["second.py"], ["has no first-generation keys"]),
         (["typo.py"], ['unknown policy "setp"', "at typo.py:2, key lr_config.policy", "did you mean 'step'?"]),
@@ -66,7 +65,7 @@ BAD: dict[str, bytes] = {
     ],
 )
 def test_mistakes_are_reported_in_a_few_lines(
-    old: Path, footplate: Callable[..., tuple[int, str, str]], arguments: list[str], messages: list[str]
+    old: Path, footplate: Command, arguments: list[str], messages: list[str]
 ) -> None:
     for name, content in BAD.items():
         Path(name).write_bytes(content)

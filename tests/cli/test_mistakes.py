@@ -1,21 +1,17 @@
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import footplate as package
+from tests.cli.conftest import Command
 from tests.support import TINY
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.parametrize(
     ("arguments", "says", "near"),
     [
         (["--set", "train_cfg.max_iter=3"], "train_cfg.max_iter", "train_cfg.max_iters"),
-        (["--set", "optim_wraper.optimizer.lr=3"], "optim_wraper", "optim_wrapper"),
-        (["--set", "train_cfg.max_iters"], "train_cfg.max_iters", None),
         (["--set", "=3"], "=3", None),
         (["--set", "model.type.name=3"], "model.type", None),
     ],

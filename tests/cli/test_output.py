@@ -1,11 +1,11 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.cli.conftest import environment
+
 PRINTING = """\
 import sys
 from footplate import HOOKS, Hook
@@ -21,9 +21,10 @@ class Printing(Hook):
 
 def shell(folder: Path, command: str) -> "subprocess.CompletedProcess[str]":
     """Runs a line of bash in which FOOTPLATE is the command, and returns the exit code of the command."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
     line = f"set -o pipefail; {command.replace('FOOTPLATE', f'{sys.executable} -m footplate')}"
-    return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=environment(COLUMNS="100"), capture_output=True, text=True
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,12 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from tests.cli.conftest import Command
 from tests.inference.models import recipe, save_pictures, save_untrained
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +51,11 @@ def test_pictures_lines_and_label_maps_are_written(footplate: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["bad.png"], "the image 'bad.png' cannot be read: its format is unknown"),
         (["none"], "the folder 'none' contains no images or videos"),
         (["images", "--score", "2"], "argument --score: must be a number from 0 to 1, not 2"),
-        (["images", "--config", "no-recipe"], "there is no config file or recipe 'no-recipe'"),
     ],
 )
 def test_wrong_input_is_one_error(footplate: Command, arguments: list[str], message: str) -> None:
-    Path("bad.png").write_text("no picture")
     Path("none").mkdir(exist_ok=True)
     code, said, errors = footplate("predict", "model.pth", *arguments, "--out", "c")
     assert (code, said) == (2, "")
@@ -96,10 +90,3 @@ def test_missing_instances_are_explained_by_the_threshold_of_the_model(footplate
     said = footplate(*predict, "--score", "0")[1]
     assert "Pass --set model.test_cfg.score_thr=0.0 to show more." in said
     assert "No instance" not in footplate(*predict, "--score", "0", "--set", "model.test_cfg.score_thr=0.0")[1]
-
-
-def test_checkpoint_without_config_is_an_error(footplate: Command) -> None:
-    torch.save(torch.load("model.pth", weights_only=True)["state_dict"], "bare.pth")
-    code, _, errors = footplate("predict", "bare.pth", "images")
-    assert (code, errors.splitlines()[0]) == (2, "error: the checkpoint 'bare.pth' contains no config")
-    assert "--config FILE" in errors

@@ -1,15 +1,13 @@
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from footplate import openmmlab
+from tests.cli.conftest import Command, environment
 from tests.support import TINY
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -22,13 +20,15 @@ def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     openmmlab.uninstall()
 
 
+def python(*words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, *words], env=environment(), capture_output=True, text=True)
+
+
 def test_several_processes_run_the_script(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     line = "f\"{os.environ['RANK']} {os.environ['WORLD_SIZE']} {sys.argv[1:]}\\n\""  # written at once by each process
     script.write_text(f"import os, sys\nsys.stdout.write({line})\n")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    command = [sys.executable, "-m", "footplate", "run", "--nproc", "2", str(script), "--steps", "5"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = python("-m", "footplate", "run", "--nproc", "2", str(script), "--steps", "5")
     assert sorted(done.stdout.splitlines()) == ["0 2 ['--steps', '5']", "1 2 ['--steps', '5']"]
     assert done.returncode == 0
 
@@ -46,15 +46,8 @@ def test_a_script_sees_what_python_would_give_it(tmp_path: Path) -> None:
         "sys.exit(len(sys.argv))\n"
     )
     shown = []
-    source = str(Path(__file__).parents[2] / "src")
     for prefix in ([], ["-m", "footplate", "run"]):
-        done = subprocess.run(
-            [sys.executable, *prefix, "tools/script.py", "--help", "--", "--debug", "x y"],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": source},
-            capture_output=True,
-            text=True,
-        )
+        done = python(*prefix, "tools/script.py", "--help", "--", "--debug", "x y")
         assert done.returncode == 5, done.stderr
         shown.append(done.stdout)
     assert shown[0].startswith(f"__main__ {tmp_path / 'tools/script.py'} Its text. None ['--")
@@ -68,13 +61,7 @@ def test_script_imports_the_package_in_the_current_folder(tmp_path: Path, prefix
     (tmp_path / "project.py").write_text("value = 3\n")
     (tmp_path / "json.py").write_text("raise ImportError\n")  # does not replace an installed module
     (tmp_path / "tools/script.py").write_text("import json, project\nprint(project.value)\n")
-    done = subprocess.run(
-        [sys.executable, "-P", *prefix, "run", "tools/script.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
-        capture_output=True,
-        text=True,
-    )
+    done = python("-P", *prefix, "run", "tools/script.py")
     assert done.stdout == "3\n", done.stderr
 
 
@@ -102,12 +89,7 @@ if __name__ == "__main__":
 
 def test_workers_that_import_the_script_find_the_import_names(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(WORKERS)
-    done = subprocess.run(
-        [sys.executable, "-m", "footplate", "run", "script.py"],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
-        capture_output=True,
-        text=True,
-    )
+    done = python("-m", "footplate", "run", "script.py")
     assert done.stdout == "[[0, 1], [2, 3]]\n", done.stderr
 
 

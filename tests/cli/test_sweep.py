@@ -11,11 +11,11 @@ from footplate.cli import sweep as command
 from footplate.cli.main import build_parser
 from footplate.config import Config
 from footplate.errors import DataError
+from tests.cli.conftest import Command
 from tests.support import TINY
 
 study = pytest.importorskip("footplate.tools.sweep", reason="the extra 'sweep' is not installed")
 
-Command = Callable[..., tuple[int, str, str]]
 BEST = "--work-dir tiny/best"
 LR = "optim_wrapper.optimizer.lr=0.1,0.2"
 

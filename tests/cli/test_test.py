@@ -1,10 +1,9 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-Command = Callable[..., tuple[int, str, str]]
+from tests.cli.conftest import Command
 
 
 def test_checkpoint_is_tested(tiny: Path, trained: Path, footplate: Command) -> None:

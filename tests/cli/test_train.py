@@ -5,7 +5,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +16,8 @@ from footplate import Config
 from footplate.checkpoint import saver
 from footplate.cli.train import print_resume_command, resume_command
 from footplate.errors import CheckpointError
+from tests.cli.conftest import Command, environment
 from tests.support import TINY
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 def tree(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -111,11 +109,10 @@ KILLED = "custom_hooks = [dict(type='Witness'), dict(type='KillForTest', iterati
 
 
 def test_killed_command_is_resumed(tiny: Path, trained: Path, footplate: Command) -> None:
-    root = Path(__file__).parents[2]
     tiny.write_text(TINY.replace('custom_hooks = [dict(type="Witness")]', KILLED))
     found = subprocess.run(
         [sys.executable, "-m", "footplate", "train", "tiny.py", "--work-dir", "work"],
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env=environment(),
         capture_output=True,
         check=False,
     )
@@ -153,9 +150,8 @@ def test_error_is_the_last_output_whatever_workers_do(tiny: Path) -> None:
         "import sys, tests.support as s; from footplate.cli.main import main;"
         "s.KillForTest.after_train_iter = lambda *a, **k: 1 / 0; sys.exit(main(['train', 'tiny.py', '--no-preflight']))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tiny.parent, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tiny.parent, env=environment(), capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
 
@@ -194,13 +190,6 @@ def test_trust_in_one_checkpoint_is_logged(tiny: Path, trained: Path, footplate:
     sha256 = hashlib.sha256(Path(theirs).read_bytes()).hexdigest()
     log = next(iter(sorted((tiny.parent / "with").glob("*/*.log")))).read_text()
     assert f"Trusting checkpoint '{theirs}' (sha256 {sha256}): code in it may be executed." in log
-
-
-def test_resumed_run_reports_the_saved_learning_rate(tiny: Path, footplate: Command) -> None:
-    footplate("train", "tiny.py", "--work-dir", "work", "--set", "optim_wrapper.optimizer.lr=0.2")
-    (tiny.parent / "work/iter_8.pth").unlink()
-    said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
-    assert "Ignoring the new lr 0.1 and resuming with the saved 0.2." in said
 
 
 def test_override_missing_at_resume_is_reported(tiny: Path, footplate: Command) -> None:

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
+Write = Callable[[Mapping[str, str]], Path]
+
 
 @pytest.fixture
-def write(tmp_path: Path) -> Callable[[Mapping[str, str]], Path]:
+def write(tmp_path: Path) -> Write:
     """Writes files and returns the path of the first one."""
 
     def write_files(files: Mapping[str, str]) -> Path:

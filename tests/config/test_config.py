@@ -1,4 +1,3 @@
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -6,8 +5,7 @@ import pytest
 from footplate.config import Config, ConfigDict
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
-
-Write = Callable[[Mapping[str, str]], Path]
+from tests.config.conftest import Write
 
 
 def test_config_is_used_like_a_mapping() -> None:

@@ -1,7 +1,5 @@
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +9,7 @@ from footplate.config.data_formats import read_data
 from footplate.config.formats import write_config, write_python
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, Origin
-
-Write = Callable[[Mapping[str, str]], Path]
+from tests.config.conftest import Write
 
 JSON = """\
 {

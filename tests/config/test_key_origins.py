@@ -1,6 +1,5 @@
 import copy
 import pickle
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from footplate.config.config_dict import Replaced
 from footplate.error_context import origin_at
 from footplate.errors import Origin
 from footplate.tools.explain_keys import value_history
+from tests.config.conftest import Write
 
 
 def test_key_origin_equals_a_plain_origin_and_can_be_copied() -> None:
@@ -34,7 +34,7 @@ def test_files_below_the_current_folder_are_shown_short(tmp_path: Path, monkeypa
     assert str(KeyOrigin("--set", 0)) == "--set"
 
 
-def test_unpacked_key_has_the_line_of_its_dict(write: Callable[[Mapping[str, str]], Path]) -> None:
+def test_unpacked_key_has_the_line_of_its_dict(write: Write) -> None:
     path = write({"main.py": "common = dict(type='A',\n  sizes=dict(\n    a=1))\nfirst = dict(\n  b=1,\n  **common)\n"})
     cfg = Config.fromfile(str(path))
     lines = {key: getattr(origin_at(cfg, key), "line", None) for key in ("first.b", "first.type", "first.sizes.a")}

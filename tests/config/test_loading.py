@@ -1,5 +1,5 @@
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ from footplate.config.config import Namespace
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
 from footplate.tools.explain_keys import value_history
-
-Write = Callable[[Mapping[str, str]], Path]
+from tests.config.conftest import Write
 
 BASE = "a = dict(b=1, c=dict(d=2), l=[dict(x=1), dict(x=2)])\nn = dict(q=1)\np = [dict(n=n)]\ns = 'text'\n"
 RESOLVED: dict[str, Any] = {

@@ -1,6 +1,5 @@
 """Invalid configs and overrides: each raises an error of at most five lines that contains the file and the line."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,7 @@ import pytest
 from footplate.config import Config
 from footplate.engine.run_config import check_top_level_keys
 from footplate.errors import ConfigError, ConfigKeyError
-
-Write = Callable[[Mapping[str, str]], Path]
+from tests.config.conftest import Write
 
 # The text of main.py, the line in the error (0: unknown), and a part of the message.
 SCRIPTS = [
@@ -51,10 +49,9 @@ def test_invalid_python_configs(write: Write) -> None:
         assert (caught.value.origin.line, Path(caught.value.origin.file).parent) == (line, main.parent)
 
 
-@pytest.mark.parametrize("name", ["child.py", "child.yaml", "child.toml", "child.json"])
+@pytest.mark.parametrize("name", ["child.yaml", "child.toml", "child.json"])
 def test_reference_to_a_python_attribute_is_refused(write: Write, name: str) -> None:
     texts = {
-        ".py": "_base_ = './base.json'\nvalue = {{ _base_.model.__class__ }}\n",
         ".yaml": "_base_: ./base.json\nvalue: '{{ _base_.model.__class__ }}'\n",
         ".toml": "_base_ = './base.json'\nvalue = '{{ _base_.model.__class__ }}'\n",
         ".json": '{"_base_": "./base.json",\n"value": "{{ _base_.model.__class__ }}"}\n',

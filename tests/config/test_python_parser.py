@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,7 @@ import pytest
 from footplate.config import Config, LazyObject
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
-
-Write = Callable[[Mapping[str, str]], Path]
+from tests.config.conftest import Write
 
 TEXT = """\
 norm = dict(type='BN')

@@ -1,6 +1,5 @@
 import os
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin
+from tests.config.conftest import Write
 
 
 @pytest.mark.parametrize(
@@ -26,13 +26,6 @@ def test_invalid_config_files_are_refused(tmp_path: Path, name: str, message: st
     with pytest.raises(ConfigError) as caught:
         Config.fromfile(os.path.join(tmp_path, name))
     assert message in str(caught.value)
-
-
-def test_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
-    (tmp_path / "faster_rcnn.py").write_text("")
-    with pytest.raises(ConfigError, match="there is no config file or recipe") as caught:
-        Config.fromfile(tmp_path / "faster_rccn.py")
-    assert caught.value.suggestion == str(tmp_path / "faster_rcnn.py")
 
 
 def test_text_is_utf8(tmp_path: Path) -> None:
@@ -62,7 +55,7 @@ FILES = {
 
 
 @pytest.fixture
-def package(write: Callable[[Mapping[str, str]], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+def package(write: Write, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = write(FILES).parent.parent
     (folder / "fp_pkg-1.0.dist-info").rename(folder / "fp_distribution-1.0.dist-info")
     monkeypatch.syspath_prepend(str(folder))
@@ -153,8 +146,6 @@ def test_missing_base_suggests_the_recipe_of_its_name(
     if near is not None and near.startswith("footplate"):
         assert Config.fromfile(near).model.type.startswith("Small")
 
-
-Write = Callable[[Mapping[str, str]], Path]
 
 BASE = "a = dict(b=1, l=[dict(x=5)])\ns = 'text'\n"
 

@@ -17,7 +17,7 @@ from footplate.distributed import (
     is_main_process,
 )
 from footplate.errors import RankError
-from tests.distributed.conftest import for_each
+from tests.distributed.conftest import OnRanks, for_each
 
 
 def everything() -> dict[str, Any]:
@@ -42,7 +42,7 @@ def test_collectives_on_one_process() -> None:
     }
 
 
-def test_collectives_on_three_ranks(on_ranks: Callable[..., list[Any]]) -> None:
+def test_collectives_on_three_ranks(on_ranks: OnRanks) -> None:
     for rank, found in enumerate(on_ranks(3, everything)):
         assert found == {
             "distributed": True,
@@ -65,7 +65,7 @@ def collect(sizes: list[int]) -> list[list[int] | None]:
 
 
 @pytest.mark.parametrize("world", [1, 3])
-def test_collect_results_in_dataset_order(on_ranks: Callable[..., list[Any]], world: int) -> None:
+def test_collect_results_in_dataset_order(on_ranks: OnRanks, world: int) -> None:
     sizes = [1, 2, 5, 6, 7, 13]
     expected = [list(range(size)) for size in sizes for _ in range(2)]
     assert on_ranks(world, collect, sizes) == [expected] + [[None] * len(expected)] * (world - 1)
@@ -79,7 +79,7 @@ def buffers_after_sharing() -> list[Any]:
     return [buffer.tolist() for buffer in model.buffers()]
 
 
-def test_broadcast_buffers(on_ranks: Callable[..., list[Any]]) -> None:
+def test_broadcast_buffers(on_ranks: OnRanks) -> None:
     assert on_ranks(2, buffers_after_sharing) == [[[1.0, 1.0], [1.0, 1.0], 1]] * 2
     assert buffers_after_sharing() == [[1.0, 1.0], [1.0, 1.0], 1]
 
@@ -111,7 +111,7 @@ def error_of_other_parameters(kind: str) -> str:
     return ""
 
 
-def test_different_parameters_raise_on_every_rank(on_ranks: Callable[..., list[Any]]) -> None:
+def test_different_parameters_raise_on_every_rank(on_ranks: OnRanks) -> None:
     notes = {
         "shape": "1.weight: 5x4 float32 on rank 2, 1.weight: 2x4 float32 on rank 0",
         "frozen": "0.weight: 4x3 float32, frozen on rank 2, 0.weight: 4x3 float32 on rank 0",
@@ -132,6 +132,6 @@ def weights_after_broadcast(dtype: torch.dtype) -> list[Any]:
     return [parameter.tolist() for parameter in model.parameters()]
 
 
-def test_weights_of_rank_0_are_broadcast(on_ranks: Callable[..., list[Any]]) -> None:
+def test_weights_of_rank_0_are_broadcast(on_ranks: OnRanks) -> None:
     first, *others = on_ranks(3, weights_after_broadcast, torch.bfloat16)
     assert others == [first] * 2

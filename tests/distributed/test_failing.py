@@ -39,8 +39,8 @@ class FailForTest(Hook):
             raise ValueError("the label 12 is beyond 10 classes")
         if self.kind == "hangs":
             time.sleep(100)
-        if self.kind in ("SIGKILL", "SIGTERM"):
-            os.kill(os.getpid(), getattr(signal, self.kind))
+        if self.kind == "SIGKILL":
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @MODELS.register_module()
@@ -155,13 +155,6 @@ def test_rank_has_different_parameters(tmp_path: Path) -> None:
         "  layers.3.weight: 3x8 float32 on rank 1, layers.3.weight: 2x8 float32 on rank 0",
         "  Use the same config, dataset and code path on all ranks.",
     ]
-
-
-def test_signal_to_one_rank_stops_all_and_saves_once(tmp_path: Path) -> None:
-    assert _await(_start(tmp_path, 2, _fault("SIGTERM", rank=1)))[1] == [143, 143]
-    assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/on_signal.pth")
-    (line,) = [line.partition("WARNING - ")[2] for line in _output(tmp_path, 0) if "WARNING" in line]
-    assert re.fullmatch(r"SIGTERM: stopped after iteration [4-8]\. Resume to continue from there: .*", line)
 
 
 def test_restart_resumes_automatically(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from footplate.distributed.process_group import (
     rank_from_environment,
 )
 from footplate.errors import ArgumentError, RankError
+from tests.distributed.conftest import OnRanks
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def again() -> tuple[int, str]:
     return dist.get_world_size(), dist.get_backend()
 
 
-def test_initialize_twice(on_ranks: Callable[..., list[Any]]) -> None:
+def test_initialize_twice(on_ranks: OnRanks) -> None:
     assert on_ranks(2, again) == [(2, "gloo")] * 2
 
 

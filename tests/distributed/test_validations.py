@@ -1,6 +1,5 @@
 """Validation on several ranks gives the result of one process for any number of samples."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from footplate import Runner
+from tests.distributed.conftest import OnRanks
 from tests.support import ToyModel, loader, settings
 
 
@@ -51,7 +51,7 @@ def validated(
     return found
 
 
-def check(folder: Path, on_ranks: Callable[..., list[Any]], world: int, cases: list[Case], *how: Any) -> None:
+def check(folder: Path, on_ranks: OnRanks, world: int, cases: list[Case], *how: Any) -> None:
     alone = validated(folder / "alone", cases)
     for found in on_ranks(world, validated, folder / "ranks", cases, *how):
         for case, mine, expected in zip(cases, found, alone, strict=True):
@@ -61,6 +61,6 @@ def check(folder: Path, on_ranks: Callable[..., list[Any]], world: int, cases: l
 
 @pytest.mark.parametrize(("world", "wrapper", "round_up"), [(3, SHARDED, True), (4, None, False)])
 def test_validation_losses_equal_single_process(
-    tmp_path: Path, on_ranks: Callable[..., list[Any]], world: int, wrapper: dict[str, Any] | None, round_up: bool
+    tmp_path: Path, on_ranks: OnRanks, world: int, wrapper: dict[str, Any] | None, round_up: bool
 ) -> None:
     check(tmp_path, on_ranks, world, [(1, 3), (5, 1), (7, 3), (8, 3), (9, 4), (13, 4)], wrapper, round_up)

@@ -1,5 +1,4 @@
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ from footplate.openmmlab.first_generation.adapters.hook import SteppedByModel
 from footplate.openmmlab.first_generation.adapters.model import adapt_model
 from footplate.optim import OptimWrapperDict, build_optim_wrapper
 from footplate.registry import MODEL_WRAPPERS
-from tests.distributed.conftest import for_each
-from tests.support import summation_tolerance
+from tests.distributed.conftest import OnRanks, for_each
 
 
 class Line(BaseModel):
@@ -27,43 +25,20 @@ class Line(BaseModel):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([1.0, 2.0]))
 
-    def forward(self, inputs: Any, targets: Any, mode: str = "tensor") -> Any:
-        out = (inputs * self.weight).sum(1)
-        if mode == "loss":
-            return {"loss": (out - targets).square().mean()}
-        return [mode, out] if mode == "predict" else out
+    def forward(self, inputs: Any, mode: str = "tensor") -> Any:
+        return (inputs * self.weight).sum(1)
 
 
 INPUTS = torch.arange(8.0).reshape(4, 2)
-TARGETS = torch.tensor([1.0, 0.0, -1.0, 2.0])
 
 
-def train(*, as_dict: bool, rows: slice, cfg: dict[str, Any] | None = None) -> tuple[str, list[float]]:
-    model: Any = wrap_model(Line(), cfg)
-    wrapper = build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 0.01}})
-    inputs, targets = INPUTS[rows], TARGETS[rows]
-    batch = {"inputs": inputs, "targets": targets} if as_dict else (inputs, targets)
-    for _ in range(2):
-        log_vars = model.train_step(batch, wrapper)
-        assert set(log_vars) == {"loss"}
-    assert model.val_step(batch)[0] == model.test_step(batch)[0] == "predict"
-    inner = unwrap_model(model)
-    assert isinstance(inner, Line)
-    return type(model).__name__, inner.weight.tolist()
+def predicted() -> Any:
+    model: Any = wrap_model(Line(), None)
+    return model.test_step((INPUTS,)).tolist()
 
 
-def train_share(as_dict: bool, cfg: dict[str, Any] | None) -> tuple[str, list[float]]:
-    return train(as_dict=as_dict, rows=slice(get_rank(), None, 2), cfg=cfg)
-
-
-def test_two_ranks_train_like_one_with_full_batch(on_ranks: Callable[..., list[Any]]) -> None:
-    alone = train(as_dict=True, rows=slice(None))
-    assert alone[0] == "Line"
-    cases = [(True, None), (False, {"type": "MMDistributedDataParallel", "bucket_cap_mb": 1})]
-    for found in on_ranks(2, for_each, train_share, cases):
-        for name, weight in found:
-            assert name == "ModelDistributedDataParallel"
-            assert weight == pytest.approx(alone[1], rel=summation_tolerance(2 * len(INPUTS)))
+def test_wrapped_model_is_tested(on_ranks: OnRanks) -> None:
+    assert on_ranks(2, predicted) == [Line()(INPUTS).tolist()] * 2
 
 
 class Gan(BaseModel):
@@ -102,9 +77,7 @@ def train_gan(tmp_path: Path, processes: int) -> list[float]:
     return [value for each in model.parameters() for value in each.flatten().tolist()]
 
 
-def test_own_train_step_with_several_optimizers_equals_one_process(
-    on_ranks: Callable[..., list[Any]], tmp_path: Path
-) -> None:
+def test_own_train_step_with_several_optimizers_equals_one_process(on_ranks: OnRanks, tmp_path: Path) -> None:
     expected = pytest.approx(train_gan(tmp_path, 1), rel=1e-5)
     assert on_ranks(2, train_gan, tmp_path, 2) == [expected, expected]
 
@@ -117,7 +90,7 @@ def step_sharded_gan() -> str:
     return caught.value.message
 
 
-def test_part_of_a_sharded_model_called_outside_forward_raises(on_ranks: Callable[..., list[Any]]) -> None:
+def test_part_of_a_sharded_model_called_outside_forward_raises(on_ranks: OnRanks) -> None:
     message = "there are no gradients, possibly because a part of the sharded model was called outside `forward`"
     assert on_ranks(2, step_sharded_gan) == [message] * 2
 
@@ -146,7 +119,7 @@ def train_first_generation(step: int) -> list[float]:
 
 
 def test_first_generation_model_that_steps_its_optimizers_equals_one_process(
-    on_ranks: Callable[..., list[Any]],
+    on_ranks: OnRanks,
 ) -> None:
     expected = pytest.approx(train_first_generation(1), rel=1e-5)
     assert on_ranks(2, train_first_generation, 2) == [expected, expected]
@@ -217,7 +190,7 @@ def _gradients_of_a_step(wrapped: Any, batch: Any) -> list[float]:
     return [value for each in wrapped.module.parameters() for value in each.flatten().tolist()]
 
 
-def test_first_step_uses_same_bucket_order(on_ranks: Callable[..., list[Any]]) -> None:
+def test_first_step_uses_same_bucket_order(on_ranks: OnRanks) -> None:
     for one_wrapper, new_wrappers in on_ranks(4, steps_with_one_and_with_new_wrappers):
         assert one_wrapper == new_wrappers
 
@@ -247,7 +220,7 @@ def train_forked(find: bool, freeze: str = "") -> str:
     return "trained"
 
 
-def test_unused_parameter_is_reported_with_module(on_ranks: Callable[..., list[Any]]) -> None:
+def test_unused_parameter_is_reported_with_module(on_ranks: OnRanks) -> None:
     for found in on_ranks(2, train_forked, False):
         lines = found.splitlines()
         message = "the loss of the previous iteration did not use these parameters: heads.aux.weight, heads.aux.bias"
@@ -258,7 +231,7 @@ def test_unused_parameter_is_reported_with_module(on_ranks: Callable[..., list[A
     assert on_ranks(2, train_forked, True) == ["trained"] * 2
 
 
-def test_parameter_that_was_frozen_after_wrapping_is_reported(on_ranks: Callable[..., list[Any]]) -> None:
+def test_parameter_that_was_frozen_after_wrapping_is_reported(on_ranks: OnRanks) -> None:
     for found in on_ranks(2, train_forked, False, "trunk"):
         lines = found.splitlines()
         assert lines[0].startswith("the loss of the previous iteration did not use these parameters: trunk.weight, ")
@@ -271,7 +244,7 @@ def misspelt(cfg: dict[str, Any]) -> tuple[str, Any]:
     return caught.value.key, caught.value.suggestion
 
 
-def test_invalid_wrapper_argument_raises(on_ranks: Callable[..., list[Any]]) -> None:
+def test_invalid_wrapper_argument_raises(on_ranks: OnRanks) -> None:
     cases: list[tuple[dict[str, Any], str, str | None]] = [
         ({"brodcast_buffers": False}, "brodcast_buffers", "broadcast_buffers"),
         ({"type": "FulyShard"}, "type", "FullyShard"),
@@ -296,7 +269,7 @@ def drawn(cfg: dict[str, Any] | None) -> list[float]:
     return [float(each) for each in full_tensor(unwrap_model(model).weight).detach()]  # type: ignore[arg-type]
 
 
-def test_initial_weights_are_broadcast(on_ranks: Callable[..., list[Any]]) -> None:
+def test_initial_weights_are_broadcast(on_ranks: OnRanks) -> None:
     torch.manual_seed(0)
     expected = [float(each) for each in torch.randn(2)]
     assert on_ranks(2, for_each, drawn, [(None,), ({"type": "FullyShard"},)]) == [[expected] * 2] * 2
@@ -312,7 +285,7 @@ def rounds(cfg: dict[str, Any]) -> list[float]:
     return [value for each in model.module.parameters() for value in each.flatten().tolist()]
 
 
-def test_static_graph_with_gradient_accumulation(on_ranks: Callable[..., list[Any]]) -> None:
+def test_static_graph_with_gradient_accumulation(on_ranks: OnRanks) -> None:
     expected = on_ranks(2, rounds, {})[0]
     for found in on_ranks(2, rounds, {"static_graph": True}):
         assert found == pytest.approx(expected, rel=1e-5)
@@ -342,7 +315,7 @@ def share(settings: dict[str, Any]) -> list[list[float]]:
     return trained(synchronize_batch_norm(layers(**settings), "torch"), BATCH[rows])
 
 
-def test_sync_bn_on_two_ranks_equals_one_process(on_ranks: Callable[..., list[Any]]) -> None:
+def test_sync_bn_on_two_ranks_equals_one_process(on_ranks: OnRanks) -> None:
     cases: list[dict[str, Any]] = [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}]
     ranks = on_ranks(2, for_each, share, [(settings,) for settings in cases])
     for settings, first, second in zip(cases, *ranks, strict=True):
@@ -362,7 +335,7 @@ def half(dtype: torch.dtype) -> tuple[str, list[float]]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_sync_bn_of_half_precision_has_exact_statistics(on_ranks: Callable[..., list[Any]], dtype: torch.dtype) -> None:
+def test_sync_bn_of_half_precision_has_exact_statistics(on_ranks: OnRanks, dtype: torch.dtype) -> None:
     kind, expected = half(dtype)
     assert on_ranks(2, half, dtype) == [(kind, pytest.approx(expected, rel=1e-5))] * 2
     assert kind == str(dtype)

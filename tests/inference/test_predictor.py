@@ -157,7 +157,6 @@ def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, l
             lambda cfg: cfg["test_dataloader"]["dataset"].update(data_source={}),
             "do not support the datasets of MMSelfSup 0.x",
         ),
-        (lambda cfg: cfg["test_dataloader"]["dataset"].pop("pipeline"), "the test data in the config has no pipeline"),
     ],
 )
 def test_data_whose_pipeline_is_missing_is_an_error(

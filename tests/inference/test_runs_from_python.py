@@ -271,7 +271,6 @@ def test_a_checkpoint_calls_no_other_function(folder: Path, kind: str) -> None:
     [
         {"args": ("save[1]",), "kwargs": {}},
         {"args": ("float32[-1]",), "kwargs": {}},
-        {"args": 3},
         "float32[2]",
         {},
     ],

@@ -43,6 +43,7 @@ def adam(**more: Any) -> dict[str, Any]:
 
 
 CHANGED = [
+    (sgd, {"lr": 0.2}, {"lr": 0.1}, "lr 0.1", "0.2"),
     (adam, {"betas": (0.9, 0.99)}, {"betas": [0.8, 0.99]}, "betas (0.8, 0.99)", "(0.9, 0.99)"),
     (sgd, {"lr": 0.1, "momentum": 0.9, "nesterov": True}, {"lr": 0.1, "momentum": 0.9}, "nesterov False", "True"),
 ]

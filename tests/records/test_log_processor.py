@@ -115,24 +115,6 @@ def test_eta_covers_the_whole_run(runner: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "found"),
-    [
-        ({"method_name": "max", "log_name": "high", "window_size": 3}, {"high": 20.0, "loss": 6.5}),
-        ({"method_name": "current", "log_name": "now"}, {"now": 20.0, "loss": 6.5}),
-        ({"method_name": "mean", "window_size": "global"}, {"loss": 65 / 11}),
-        ({"method_name": "mean", "window_size": "epoch"}, {"loss": 20.0}),
-    ],
-)
-def test_rules_add_or_replace_values(runner: Any, rule: dict[str, Any], found: dict[str, float]) -> None:
-    history = runner.message_hub.history("train/loss")  # 0 to 9
-    history.start_epoch()
-    history.append(20.0)
-    processor = LogProcessor(custom_cfg=[{"data_src": "loss", **rule}])
-    tag, _ = processor.get_log_after_iter(runner, 9, "train")
-    assert {name: tag[name] for name in tag if name in ("loss", "high", "now")} == pytest.approx(found)
-
-
-@pytest.mark.parametrize(
     ("rules", "key", "says"),
     [
         (

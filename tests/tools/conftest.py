@@ -30,9 +30,13 @@ param_scheduler = [dict(type='MultiStepLR', milestones=[2, 4], gamma=0.1)]
 default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=2, save_best='mIoU', max_keep_ckpts=3))
 """
 
+Show = Callable[..., Any]
+MakeRun = Callable[..., Run]
+Write = Callable[..., Config]
+
 
 @pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Config]:
+def write(tmp_path: Path) -> Write:
     def write(text: str = "", *, name: str = "run.py", base: str = TEXT) -> Config:
         (tmp_path / name).write_text(base + text)
         return Config.fromfile(tmp_path / name)
@@ -57,7 +61,7 @@ PER_CLASS = {
 
 
 @pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., Run]:
+def make_run(tmp_path: Path) -> MakeRun:
     def make_run(name: str = "first", *, lr: float = 0.1, lines: int = 40, interval: int = 10) -> Run:
         start = tmp_path / name / "20260101_000000"
         (start / "vis_data/vis_image").mkdir(parents=True)
@@ -101,8 +105,13 @@ def browser() -> Iterator[Any]:
         yield opened
 
 
+def text_of(page: Any, selector: str) -> str:
+    """Returns the text of an element as a reader sees it, on one line."""
+    return " ".join(page.find_element("css selector", selector).text.split())
+
+
 @pytest.fixture
-def show(browser: Any, make_run: Callable[..., Run], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+def show(browser: Any, make_run: MakeRun, tmp_path: Path) -> Iterator[Show]:
     """Opens the page of runs, and looks in the end that it wrote nothing to the console and asked for no address."""
 
     def show(*runs: Run, width: int = 1200, sweep: SweepSummary | None = None) -> Any:

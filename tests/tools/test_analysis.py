@@ -1,6 +1,5 @@
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from footplate.config import Config
 from footplate.errors import ArgumentError
 from footplate.tools.analysis import curves_as_csv, explain_runs, plot_curves, summarize
 from footplate.tools.runs import Run, Series, read_run
+from tests.tools.conftest import MakeRun
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_curves_are_plotted_as_an_image(run: Run) -> None:
         plot_curves([run], ["mIou"])
 
 
-def test_shared_headline_metrics_are_compared(make_run: Callable[..., Run]) -> None:
+def test_shared_headline_metrics_are_compared(make_run: MakeRun) -> None:
     first, second, third = make_run("a", lr=0.1), make_run("b", lr=0.5), make_run("c", lr=0.2)
     assert explain_runs([first, second, third]).splitlines()[-2:] == [
         f"mIoU: {second.folder} 45, {first.folder} 41, difference +4",

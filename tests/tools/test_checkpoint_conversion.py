@@ -27,12 +27,6 @@ def test_plain_export_contains_only_weights(tmp_path: Path, source: Path) -> Non
     assert found["net.w"].tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
-def test_keys_are_mapped(tmp_path: Path, source: Path) -> None:
-    count = export_weights(source, tmp_path / "w.pth", prefix="net", revise_keys=[("tied", "t")], add_prefix="m.")
-    assert count == 2
-    assert list(load_checkpoint(tmp_path / "w.pth")) == ["m.w", "m.t"]
-
-
 def test_reference_layout_has_meta_and_state_dict(tmp_path: Path, source: Path) -> None:
     export_weights(source, tmp_path / "w.pth", layout="mmengine")
     found = torch.load(tmp_path / "w.pth", weights_only=True)

@@ -1,9 +1,6 @@
-from collections.abc import Callable
-
 import pytest
 from torch import nn
 
-from footplate.config import Config
 from footplate.errors import ArgumentError
 from footplate.tools.explain_optimizer import (
     explain_params,
@@ -13,10 +10,10 @@ from footplate.tools.explain_optimizer import (
     schedule_of,
     terminal_plot,
 )
-from tests.tools.conftest import TEXT
+from tests.tools.conftest import TEXT, Write
 
 
-def test_values_equal_those_of_a_run(write: Callable[..., Config]) -> None:
+def test_values_equal_those_of_a_run(write: Write) -> None:
     schedule = schedule_of(write())
     assert (schedule.length, schedule.iters) == (30, list(range(30)))  # 6 epochs of 5 batches
     rates = {len(track.parameters): track.values for track in schedule.tracks if track.field == "lr"}
@@ -26,7 +23,7 @@ def test_values_equal_those_of_a_run(write: Callable[..., Config]) -> None:
     assert rates[min(rates)][0] == pytest.approx(0.01)
 
 
-def test_text_has_plot_and_table_of_changing_fields_and_lines_for_constant_ones(write: Callable[..., Config]) -> None:
+def test_text_has_plot_and_table_of_changing_fields_and_lines_for_constant_ones(write: Write) -> None:
     text = explain_schedule(schedule_of(write()))
     assert text.startswith("schedule of 30 iterations, counted from 0; model SmallSegmentor\n")
     assert any("\u2801" <= character <= "\u28ff" for character in text)  # braille dots of the plot
@@ -44,19 +41,19 @@ runner = dict(type='IterBasedRunner', max_iters=8)
 """
 
 
-def test_user_defined_policy_is_reported_as_not_simulated(write: Callable[..., Config]) -> None:
+def test_user_defined_policy_is_reported_as_not_simulated(write: Write) -> None:
     text = explain_schedule(schedule_of(write(base=OWN_POLICY)))
     assert "\nlr 0.1 at the start: " in text
     assert text.endswith("\nnot simulated: PowLrUpdaterHook, which changes the values during the run\n")
 
 
-def test_image_shows_the_schedule(write: Callable[..., Config]) -> None:
+def test_image_shows_the_schedule(write: Write) -> None:
     picture = plot_schedule(schedule_of(write()))
     assert picture.width == 990
     assert len(picture.getcolors(1 << 20) or []) > 10
 
 
-def test_epoch_based_run_needs_the_epoch_length(write: Callable[..., Config]) -> None:
+def test_epoch_based_run_needs_the_epoch_length(write: Write) -> None:
     cfg = write("train_dataloader = dict(dataset=dict(type='CityscapesDatasetThatIsNotHere'))")
     with pytest.raises(ArgumentError, match="--epoch-length N") as caught:
         schedule_of(cfg)
@@ -78,7 +75,7 @@ param_scheduler = [
 
 
 def test_table_has_round_iterations_and_extremes(
-    write: Callable[..., Config],
+    write: Write,
 ) -> None:
     text = explain_schedule(schedule_of(write(WARMED, base=TEXT.partition("optim_wrapper")[0])))
     tables = [[line.split() for line in part.splitlines()] for part in text.split("\n\n") if "iteration  " in part]
@@ -89,7 +86,7 @@ def test_table_has_round_iterations_and_extremes(
     assert [row for row in momenta[1:] if len(row) > 2] == [["0", "0.9", "highest"], ["1000", "0.45", "lowest"]]
 
 
-def test_exact_maximum_is_found_between_sampled_iterations(write: Callable[..., Config]) -> None:
+def test_exact_maximum_is_found_between_sampled_iterations(write: Write) -> None:
     length, peak = 12_345, 4115
     text = f"""
 train_cfg = dict(by_epoch=False, max_iters={length})
@@ -113,7 +110,7 @@ def test_plot_shows_the_extremes_and_the_last_iteration() -> None:
     assert lines[-1].endswith("iteration 10")
 
 
-def test_groups_show_settings_sizes_and_keys(write: Callable[..., Config]) -> None:
+def test_groups_show_settings_sizes_and_keys(write: Write) -> None:
     found = groups_of(write())
     stem, plain, norms = sorted(found.groups, key=lambda group: (group.settings["lr"], -group.settings["weight_decay"]))
     assert (stem.reasons, plain.reasons, norms.reasons) == (["custom_keys.stem"], [], ["norm_decay_mult"])
@@ -132,7 +129,7 @@ class HalfFrozen(nn.Sequential):
         super().__init__(nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2))
 
 
-def test_frozen_parameters_are_listed(write: Callable[..., Config]) -> None:
+def test_frozen_parameters_are_listed(write: Write) -> None:
     cfg = write()
     cfg["model"] = {"type": HalfFrozen}
     found = groups_of(cfg)
@@ -140,7 +137,7 @@ def test_frozen_parameters_are_listed(write: Callable[..., Config]) -> None:
     assert "frozen: 2 tensors: 0.weight, 0.bias" in explain_params(found)
 
 
-def test_stand_in_replaces_a_model_that_is_not_installed(write: Callable[..., Config]) -> None:
+def test_stand_in_replaces_a_model_that_is_not_installed(write: Write) -> None:
     cfg = write("model = dict(type='Unheard', backbone=dict(type='A'), decode_head=dict(type='B'))")
     found = groups_of(cfg)
     assert found.model.startswith("model class 'Unheard' not found; using a placeholder")

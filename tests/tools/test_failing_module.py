@@ -22,21 +22,6 @@ class Net(nn.Module):
         return out
 
 
-def test_failing_module_is_named_with_its_input() -> None:
-    model = Net()
-    with pytest.raises(RuntimeError) as caught:
-        model(torch.zeros(3, 5))
-    found = module_error("training", caught.value, Config({"model": {"type": "Net", "head": {"type": "Linear"}}}))
-    assert found is not None
-    lines = str(found).splitlines()
-    assert lines[0].startswith("training fails in head: RuntimeError: ")
-    assert lines[1:] == [
-        "  key model.head",
-        "  head is Linear(in_features=4, out_features=2, bias=True); its input is (3, 5)",
-        "  Check that shapes and dtypes match, for example the numbers of channels and classes",
-    ]
-
-
 def test_section_of_a_failing_module_may_be_in_a_list() -> None:
     model = nn.Sequential(Net(), Net())
     with pytest.raises(RuntimeError) as caught:

@@ -3,7 +3,6 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from footplate.tools.report import embed_images, write_report
 from footplate.tools.runs import Run, RunImage
+from tests.tools.conftest import MakeRun
 
 
 def data_of(page: Path) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def json_of(page: str) -> str:
     return page.partition('id="data">')[2].partition("</script>")[0]
 
 
-def test_page_contains_everything_about_a_run(make_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_page_contains_everything_about_a_run(make_run: MakeRun, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     assert write_report([make_run()], str(page)) == page.stat().st_size
     data = data_of(page)
@@ -54,7 +54,7 @@ def test_page_contains_everything_about_a_run(make_run: Callable[..., Run], tmp_
     assert [frame["step"] for frame in data["images"][0]["frames"]] == [100, 200]
 
 
-def test_non_finite_numbers_become_null(make_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_non_finite_numbers_become_null(make_run: MakeRun, tmp_path: Path) -> None:
     strange = math.inf
     run = make_run()
     table = run.per_class[0]._replace(rows=[["shoe", strange, 1.0], ["bag", 22.0, 1.0]])
@@ -68,7 +68,7 @@ def test_non_finite_numbers_become_null(make_run: Callable[..., Run], tmp_path: 
     assert data["charts"]["details"][0]["curves"][0]["y"][3] is None
 
 
-def test_long_curves_are_thinned_without_losing_a_peak(make_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_long_curves_are_thinned_without_losing_a_peak(make_run: MakeRun, tmp_path: Path) -> None:
     lines = 3000
     run = make_run(lines=lines)
     loss = run.find("loss")
@@ -82,7 +82,7 @@ def test_long_curves_are_thinned_without_losing_a_peak(make_run: Callable[..., R
 
 
 @pytest.mark.parametrize("text", ["<!--<script>", "</script><script>alert(1)"])
-def test_no_text_of_a_run_ends_or_opens_a_script(make_run: Callable[..., Run], tmp_path: Path, text: str) -> None:
+def test_no_text_of_a_run_ends_or_opens_a_script(make_run: MakeRun, tmp_path: Path, text: str) -> None:
     run = make_run(f"run {text.replace('/', '')}")
     run = run._replace(warnings=[text], explained=text, environment={text: text})
     write_report([run], str(tmp_path / "report.html"), title=text)
@@ -93,9 +93,7 @@ def test_no_text_of_a_run_ends_or_opens_a_script(make_run: Callable[..., Run], t
     assert not re.search("<!--|[<>&\u2028\u2029]", json_of(page))
 
 
-def test_many_images_keep_several_steps_and_the_omitted_ones_are_counted(
-    make_run: Callable[..., Run], tmp_path: Path
-) -> None:
+def test_many_images_keep_several_steps_and_the_omitted_ones_are_counted(make_run: MakeRun, tmp_path: Path) -> None:
     pixels, images = np.random.default_rng(0), []
     for name in range(16):
         for step in range(4):
@@ -112,7 +110,7 @@ def test_many_images_keep_several_steps_and_the_omitted_ones_are_counted(
 
 
 @pytest.mark.parametrize("damaged", [b"no image", b"\x89PNG\r\n\x1a\n" + bytes(40)])
-def test_unreadable_image_is_reported_and_left_out(make_run: Callable[..., Run], damaged: bytes) -> None:
+def test_unreadable_image_is_reported_and_left_out(make_run: MakeRun, damaged: bytes) -> None:
     runs = [make_run("a"), make_run("b")]
     runs[1].images[0].path.write_bytes(damaged)
     found, _, left_out, unread = embed_images(runs, 160)
@@ -137,7 +135,7 @@ def _write_panels(run: Run, layout: Any) -> None:
         page.save(image.path, pnginfo=texts)
 
 
-def test_panels_that_are_the_same_are_embedded_once(make_run: Callable[..., Run]) -> None:
+def test_panels_that_are_the_same_are_embedded_once(make_run: MakeRun) -> None:
     runs = [make_run("a"), make_run("b")]
     for run in runs:
         _write_panels(run, LAYOUT)

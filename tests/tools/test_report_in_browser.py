@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from PIL import Image
 from footplate.messages import printable
 from footplate.metric_names import split_dataset
 from footplate.tools.runs import Run, read_run
+from tests.tools.conftest import MakeRun, Show, text_of
 
 pytestmark = [pytest.mark.slow]
 
@@ -26,12 +26,7 @@ def keys(page: Any, selector: str, *typed: str) -> None:
     page.find_element("css selector", selector).send_keys(*typed)
 
 
-def text_of(page: Any, selector: str) -> str:
-    """Returns the text of an element as a reader sees it, on one line."""
-    return " ".join(page.find_element("css selector", selector).text.split())
-
-
-def test_first_screen_answers_what_a_reader_asks(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_first_screen_answers_what_a_reader_asks(show: Show, make_run: MakeRun) -> None:
     page = show(make_run())
     shown = text_of(page, ".hero")
     assert "mIoU best of 4 validations 41.00 +30.00 since the first validation at iteration 400 of 400" in shown
@@ -43,7 +38,7 @@ def test_first_screen_answers_what_a_reader_asks(show: Callable[..., Any], make_
     assert bottom < 800
 
 
-def test_classes_at_zero_are_marked(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_classes_at_zero_are_marked(show: Show, make_run: MakeRun) -> None:
     run = make_run()
     (table,) = run.per_class
     page = show(run._replace(per_class=[table._replace(rows=[["bag", 0.0, 10.0], ["boot", 57.39, 79.45]])]))
@@ -55,7 +50,7 @@ def test_classes_at_zero_are_marked(show: Callable[..., Any], make_run: Callable
     assert marked[0].value_of_css_property("color") == "rgba(185, 28, 28, 1)"
 
 
-def test_sections_without_content_are_left_out(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_sections_without_content_are_left_out(show: Show, make_run: MakeRun) -> None:
     run = make_run()
     empty: dict[str, Any] = {"per_class": [], "images": [], "warnings": [], "environment": {}, "explained": ""}
     page = show(run._replace(series=[each for each in run.series if each.name == "loss"], config=None, **empty))
@@ -72,7 +67,7 @@ def test_sections_without_content_are_left_out(show: Callable[..., Any], make_ru
     ],
 )
 def test_a_run_that_ends_worse_than_it_began_is_not_praised(
-    show: Callable[..., Any], make_run: Callable[..., Run], values: list[float], said: str, praised: bool
+    show: Show, make_run: MakeRun, values: list[float], said: str, praised: bool
 ) -> None:
     run = make_run()
     points = [(100.0 * place, float(value)) for place, value in enumerate(values, start=1)]
@@ -83,7 +78,7 @@ def test_a_run_that_ends_worse_than_it_began_is_not_praised(
     assert (page.find_elements("css selector", ".change .good") != []) is praised
 
 
-def test_equal_warnings_are_counted(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_equal_warnings_are_counted(show: Show, make_run: MakeRun) -> None:
     warnings = [f"2026/01/01 00:00:0{at} - footplate - WARNING - image {at} is damaged" for at in (1, 2, 3)]
     page = show(make_run()._replace(warnings=[*warnings, "2026/01/01 00:00:04 - footplate - ERROR - the disk is full"]))
     assert text_of(page, ".chip.bad") == "1 error, 1 warning"
@@ -92,7 +87,7 @@ def test_equal_warnings_are_counted(show: Callable[..., Any], make_run: Callable
     assert page.find_element("css selector", "#warnings pre.bad").text == "the disk is full"
 
 
-def test_outlier_does_not_flatten_a_curve(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_outlier_does_not_flatten_a_curve(show: Show, make_run: MakeRun) -> None:
     run = make_run()
     points = [(10.0 * place, 4e4 if place == 12 else 2.0 - place / 40) for place in range(1, 41)]
     page = show(
@@ -103,9 +98,7 @@ def test_outlier_does_not_flatten_a_curve(show: Callable[..., Any], make_run: Ca
     assert height > 100
 
 
-def test_dragging_zooms_all_charts_and_a_double_click_shows_the_whole_run(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
+def test_dragging_zooms_all_charts_and_a_double_click_shows_the_whole_run(show: Show, make_run: MakeRun) -> None:
     from selenium.webdriver import ActionChains
 
     page = show(make_run())
@@ -120,9 +113,7 @@ def test_dragging_zooms_all_charts_and_a_double_click_shows_the_whole_run(
     assert range_of(page, 1) == (0, 400)
 
 
-def test_pointer_shows_the_values_of_the_nearest_iteration(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
+def test_pointer_shows_the_values_of_the_nearest_iteration(show: Show, make_run: MakeRun) -> None:
     from selenium.webdriver import ActionChains
 
     page = show(make_run("a"), make_run("b", lr=0.2))
@@ -131,7 +122,7 @@ def test_pointer_shows_the_values_of_the_nearest_iteration(
     assert text_of(page, "#tip") == "iteration 200 b 22 a 21"
 
 
-def test_the_slider_shows_images_over_time_by_keyboard(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_the_slider_shows_images_over_time_by_keyboard(show: Show, make_run: MakeRun) -> None:
     page = show(make_run())
     shown = page.find_element("css selector", "#pictures .controls output")
     before = page.find_element("css selector", "#gallery img").get_attribute("src")
@@ -141,7 +132,7 @@ def test_the_slider_shows_images_over_time_by_keyboard(show: Callable[..., Any],
     assert page.find_element("css selector", "#gallery img").get_attribute("src") != before
 
 
-def test_theme_is_chosen_and_kept(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_theme_is_chosen_and_kept(show: Show, make_run: MakeRun) -> None:
     page = show(make_run())
     paper = "return getComputedStyle(document.body).backgroundColor"
     light = page.execute_script(paper)
@@ -153,7 +144,7 @@ def test_theme_is_chosen_and_kept(show: Callable[..., Any], make_run: Callable[.
     assert page.execute_script(paper) == dark
 
 
-def test_validation_sets_are_shown_by_name(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_validation_sets_are_shown_by_name(show: Show, make_run: MakeRun) -> None:
     run = make_run()
     metric = next(series for series in run.series if series.name == "mIoU")
     lower = [(at, value / 2) for at, value in metric.points]
@@ -178,7 +169,7 @@ def test_validation_sets_are_shown_by_name(show: Callable[..., Any], make_run: C
     ]
 
 
-def test_page_fits_the_width_of_a_phone(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_page_fits_the_width_of_a_phone(show: Show, make_run: MakeRun) -> None:
     page = show(make_run("a"), make_run("b"), width=400)
     width, wide = page.execute_script(
         "return [document.documentElement.scrollWidth,"
@@ -210,7 +201,7 @@ def _hostile_run(folder: Path, text: str) -> Run:
 
 
 def test_a_run_with_hostile_text_in_all_of_its_files_is_shown_and_not_executed(
-    show: Callable[..., Any], make_run: Callable[..., Run], tmp_path: Path
+    show: Show, make_run: MakeRun, tmp_path: Path
 ) -> None:
     text = "]]><!--</script><script>window.executed = 1</script><img src=x onerror=window.executed=1>"
     page = show(_hostile_run(tmp_path, text), make_run("b"))

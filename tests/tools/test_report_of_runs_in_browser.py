@@ -1,22 +1,17 @@
 """The page of several runs and of a sweep in a real browser; skipped where Debian's Chromium is not installed."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
 from footplate.tools.report_overview import SweepSummary
 from footplate.tools.runs import Run, Series
+from tests.tools.conftest import MakeRun, Show, text_of
 
 pytestmark = [pytest.mark.slow]
 
 
-def text_of(page: Any, selector: str) -> str:
-    """Returns the text of an element as a reader sees it, on one line."""
-    return " ".join(page.find_element("css selector", selector).text.split())
-
-
-def test_runs_are_compared(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_runs_are_compared(show: Show, make_run: MakeRun) -> None:
     page = show(make_run("a"), make_run("b", lr=0.2))
     rows = [row.text.split() for row in page.find_elements("css selector", "#figures tbody tr")]
     assert [row[:4] for row in rows] == [["b", "42.00", "–", "400"], ["a", "41.00", "−1.00", "400"]]
@@ -30,7 +25,7 @@ def test_runs_are_compared(show: Callable[..., Any], make_run: Callable[..., Run
     assert heads == ["class", "b", "a", "b − a"]
 
 
-def two_runs(make_run: Callable[..., Run], first: Sequence[float], second: Sequence[float]) -> list[Run]:
+def two_runs(make_run: MakeRun, first: Sequence[float], second: Sequence[float]) -> list[Run]:
     runs = []
     for name, values in (("a", first), ("b", second)):
         points = [(100.0 * place, value) for place, value in enumerate(values, start=1)]
@@ -41,16 +36,12 @@ def two_runs(make_run: Callable[..., Run], first: Sequence[float], second: Seque
     return runs
 
 
-def test_a_difference_smaller_than_the_last_step_is_noise(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
+def test_a_difference_smaller_than_the_last_step_is_noise(show: Show, make_run: MakeRun) -> None:
     page = show(*two_runs(make_run, (8.0, 9.0, 8.5), (8.0, 9.25, 8.5)))
     assert "+0.250 vs. a within the noise of the validations b" in text_of(page, ".lead")
 
 
-def test_differences_agree_with_the_values_that_are_shown(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
+def test_differences_agree_with_the_values_that_are_shown(show: Show, make_run: MakeRun) -> None:
     runs = two_runs(make_run, (8.0, 8.85, 8.8784), (8.0, 9.0, 9.0196))
     for run, value, other in zip(runs, (53.004, 53.006), (0.0, 1.0), strict=True):
         run.per_class[0].rows[:] = [["shoe", value, 50.5], ["bag", other, 50.5]]
@@ -67,9 +58,7 @@ def test_differences_agree_with_the_values_that_are_shown(
     assert 0.7 * plot < height < plot  # two points of a percentage fill the chart
 
 
-def test_sweep_page_shows_trials_parameters_and_the_best_command(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
+def test_sweep_page_shows_trials_parameters_and_the_best_command(show: Show, make_run: MakeRun) -> None:
     study = pytest.importorskip("footplate.tools.sweep")
     trials = [
         study.TrialInfo(number, {"model.depth": depth, "optimizer.lr": rate}, state, score, "", "")
@@ -117,9 +106,7 @@ def test_sweep_page_shows_trials_parameters_and_the_best_command(
     assert text_of(page, "#config > .note") == "The configs are equivalent."
 
 
-def test_many_runs_share_one_table_of_configs_and_one_line_per_warning(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
+def test_many_runs_share_one_table_of_configs_and_one_line_per_warning(show: Show, make_run: MakeRun) -> None:
     runs = [make_run(name, lr=lr) for name, lr in (("a", 0.1), ("b", 0.1234567), ("c", 0.1))]
     runs[1].warnings.append("2026/01/01 00:00:05 - footplate.optim - WARNING - the loss is large")
     runs[2].warnings[:] = [runs[0].warnings[0].replace("00:00:01", "07:30:59")]

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from footplate.tools.report_overview import (
     judge_fit,
 )
 from footplate.tools.runs import Run, Series
+from tests.tools.conftest import MakeRun
 
 FALLING = [(float(at), 2.0 / at) for at in range(1, 101)]
 
@@ -199,7 +200,7 @@ def test_last_step_of_three_validations_is_noise() -> None:
         assert describe_run(run_of(series), (series, "greater"))["metric"]["step"] == step
 
 
-def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make_run: Callable[..., Run]) -> None:
+def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make_run: MakeRun) -> None:
     runs = [make_run(name, lr=lr) for name, lr in (("a", 0.1), ("b", 0.1), ("c", 0.25))]
     for run in runs:
         assert run.config is not None

@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate.config import Config
 from footplate.errors import ArgumentError, FootplateError
 from footplate.records import LAYOUT_TEXT, BaseVisBackend
 from footplate.registry import VISUALIZERS
@@ -42,20 +41,6 @@ def test_panels_are_stored_with_their_layout(tmp_path: Path) -> None:
     (path,) = tmp_path.rglob("val_1.png")
     with Image.open(path) as image:
         assert [panel[0] for panel in json.loads(image.info[LAYOUT_TEXT])["panels"]] == ["truth"]
-
-
-def test_scalars_config_and_images_are_written_locally(tmp_path: Path) -> None:
-    visualizer = VISUALIZERS.build({"type": "Visualizer", "vis_backends": [LOCAL], "save_dir": str(tmp_path)})
-    visualizer.add_config(Config({"lr": 0.5}))
-    visualizer.add_scalar("loss", 1.5, step=2)
-    visualizer.add_scalars({"loss": 0.5, "lr": 0.1}, step=3)
-    visualizer.add_image("scene", IMAGE, step=4)
-    data = tmp_path / "vis_data"
-    lines = [json.loads(line) for line in (data / "scalars.json").read_text().splitlines()]
-    assert lines == [{"loss": 1.5, "step": 2}, {"loss": 0.5, "lr": 0.1, "step": 3}]
-    assert "0.5" in (data / "config.py").read_text()
-    with Image.open(data / "vis_image" / "scene_4.png") as image:
-        assert (np.asarray(image) == IMAGE).all()
 
 
 def test_settings_of_figures_are_kept_for_code_bases() -> None:

@@ -124,14 +124,6 @@ def test_warnings_have_the_locations_of_first_generation_settings(
     ("cfg", "line"),
     [
         (
-            entry("Poly", end=200),
-            "PolyLR (by iteration) ends at 200, after the end of training at 120",
-        ),
-        (
-            entry("MultiStep", milestones=[80, 130]),
-            "MultiStepLR (by iteration) has a milestone at 130, at or after the end of training at 120",
-        ),
-        (
             entry("Step", step_size=1, begin=120),
             "StepLR (by iteration) begins at 120, at or after the end of training at 120",
         ),
@@ -143,10 +135,6 @@ def test_warnings_have_the_locations_of_first_generation_settings(
         (
             entry("OneCycle", eta_max=1.0, total_steps=240),
             "OneCycleLR (by iteration) ends at 240, after the end of training at 120",
-        ),
-        (
-            {"type": "PolyLR", "end": 10},
-            "PolyLR (by epoch) ends at 10, before the end of training at 12. After that, it no longer changes lr.",
         ),
     ],
 )

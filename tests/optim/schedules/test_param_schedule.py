@@ -61,20 +61,6 @@ def test_momentum_and_weight_decay_of_adam_are_scheduled(field: str, key: str, v
     assert schedule.get_last_value() == [value[0] if isinstance(value, tuple) else value]
 
 
-def test_resumed_schedule_is_bit_equal() -> None:
-    straight, again = sgd(0.3), sgd(0.3)
-    first = ParamSchedule(straight, Linear(0.1), end=9, by_epoch=False)
-    second = ParamSchedule(again, Linear(0.1), end=9, by_epoch=False)
-    for _ in range(3):
-        first.step()
-    again.load_state_dict(straight.state_dict())
-    second.load_state_dict(first.state_dict())
-    for _ in range(4):
-        first.step()
-        second.step()
-        assert rates(straight) == rates(again)
-
-
 @pytest.mark.parametrize("curve", [Exponential(0.7), Step(2, 0.5), CosineAnnealing(T_max=7, eta_min=0.01)])
 @pytest.mark.parametrize("end", [1, 4])
 def test_extended_run_has_the_values_of_an_uninterrupted_run(curve: Curve, end: int) -> None:

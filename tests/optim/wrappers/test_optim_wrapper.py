@@ -50,15 +50,6 @@ def test_training_without_options_is_bit_equal_to_a_plain_loop() -> None:
     assert all(each.grad is None for each in model.parameters())
 
 
-@pytest.mark.parametrize(("small", "large"), [([2] * 4, [8]), ([2] * 7, [8, 6])])
-def test_accumulation_is_equivalent_to_one_large_batch(small: list[int], large: list[int]) -> None:
-    model, reference = net(), net()
-    batches = split(data(sum(small)), small)
-    found = train(model, OptimWrapper(AdamW(model.parameters(), lr=0.1), 4), batches, end=len(small))
-    right = train(reference, OptimWrapper(AdamW(reference.parameters(), lr=0.1)), split(data(sum(large)), large))
-    torch.testing.assert_close(found, right, rtol=1e-13, atol=1e-15)
-
-
 def test_group_that_a_hook_adds_is_saved_and_scheduled() -> None:
     model = net()
     wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1, momentum=0.9))
@@ -103,21 +94,6 @@ def test_group_that_was_added_during_the_run_is_added_again() -> None:
     saved["param_groups"][1]["param_names"] = ["head.weight"]
     with pytest.raises(CheckpointError, match=r"has no parameter 'head.weight'"):
         wrapped(0)[1].load_state_dict(saved)
-
-
-def test_resume_during_accumulation_is_bit_equal() -> None:
-    stop = 3
-    batches = split(data(12), 2)
-    whole = net()
-    right = train(whole, OptimWrapper(AdamW(whole.parameters()), 4), batches, end=6)
-    model = net()
-    wrapper = OptimWrapper(AdamW(model.parameters()), 4)
-    train(model, wrapper, batches[:stop], end=6)
-    again = net(seed=9)
-    again.load_state_dict(model.state_dict())
-    resumed = OptimWrapper(AdamW(again.parameters()), 4)
-    resumed.load_state_dict(wrapper.state_dict())
-    assert torch.equal(train(again, resumed, batches[stop:], start=stop, end=6), right)
 
 
 def test_gradients_of_another_loss_are_saved() -> None:
