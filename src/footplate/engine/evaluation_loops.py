@@ -1,6 +1,7 @@
 """The validation and test loops, which evaluate a single dataset or several named datasets."""
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -27,7 +28,7 @@ class MeanLosses:
     """Averages losses over all validation samples. The sums stay on the same device as the losses."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Any] = {}
+        self._sums: dict[str, Any] = defaultdict(float)
         self._count = 0
 
     def add(self, losses: Mapping[str, Any], count: int) -> None:
@@ -35,7 +36,7 @@ class MeanLosses:
         self._count += count
         for name, value in losses.items():
             if "loss" in name:
-                self._sums[name] = self._sums.get(name, 0) + value * count
+                self._sums[name] += value * count
 
     def result(self) -> dict[str, float]:
         """Returns the means over all processes. Raises a DataError if no batch was added."""
@@ -46,10 +47,10 @@ class MeanLosses:
                 "the loader has no batches, so no loss can be computed",
                 notes=["Check the size of the dataset, and drop_last. A generator can be iterated only once."],
             )
-        totals: dict[str, float] = {}
+        totals: dict[str, float] = defaultdict(float)
         for sums, _ in parts:
             for name, value in sums.items():
-                totals[name] = totals.get(name, 0.0) + value
+                totals[name] += value
         return {name: value / samples for name, value in totals.items()}
 
 

@@ -178,7 +178,7 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
     Raises:
         BuildError: A hook cannot be built, or the name of a hook to remove looks misspelled.
     """
-    settings: dict[str, Any] = {name: dict(cfg) for name, cfg in DEFAULT_HOOKS.items()}
+    settings: dict[str, Any] = dict(DEFAULT_HOOKS)
     for name, changes in (default_hooks or {}).items():
         key = f"default_hooks.{name}"
         is_default = name in DEFAULT_HOOKS
