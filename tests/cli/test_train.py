@@ -136,7 +136,7 @@ def test_exit_code_of_a_run_whose_last_save_failed(
     code, _, errors = footplate("train", tiny, "--work-dir", "work", "--no-preflight")
     assert code == 4
     assert errors.splitlines()[-1] == (
-        "error: training finished, but the last save failed: cannot save "
+        "error: training ended, but the last save failed: cannot save "
         f"'{tiny.parent / 'work/iter_8.pth'}': No space left on device; "
         f"the last checkpoint is {tiny.parent / 'work/iter_4.pth'}"
     )

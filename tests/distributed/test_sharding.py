@@ -320,15 +320,16 @@ class Tied(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("names", "message"),
+    ("names", "message", "separate"),
     [
-        (["first", "second"], "'first' and 'second' share the weight 'second.1.weight'"),
-        (["first"], "'first' and the rest of the model share the weight 'second.1.weight'"),
-        (["head"], "the rest of the model and 'head' share the weight 'head.weight'"),
+        (["first", "second"], "'first' and 'second' share the weight 'second.1.weight'", "'first' or 'second'"),
+        (["first"], "'first' and the rest of the model share the weight 'second.1.weight'", "'first'"),
+        (["head"], "the rest of the model and 'head' share the weight 'head.weight'", "'head'"),
     ],
 )
-def test_weight_of_two_groups_raises(names: list[str], message: str) -> None:
+def test_weight_of_two_groups_raises(names: list[str], message: str, separate: str) -> None:
     with pytest.raises(ArgumentError, match=message) as caught:
         wrap_model(Tied(), {"type": "FullyShard", "shard": {"names": names}})
     assert caught.value.key == "model_wrapper_cfg.shard"
+    assert caught.value.notes[0].endswith(f"or do not select {separate}.")
     wrap_model(Tied(), {"type": "FullyShard"})

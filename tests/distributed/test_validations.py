@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from footplate import Runner
 from tests.distributed.conftest import OnRanks
@@ -64,3 +65,13 @@ def test_validation_losses_equal_single_process(
     tmp_path: Path, on_ranks: OnRanks, world: int, wrapper: dict[str, Any] | None, round_up: bool
 ) -> None:
     check(tmp_path, on_ranks, world, [(1, 3), (5, 1), (7, 3), (8, 3), (9, 4), (13, 4)], wrapper, round_up)
+
+
+def predicted(folder: Path) -> list[int]:
+    data = DataLoader(TensorDataset(torch.arange(21)), 4)
+    outputs = Runner(nn.Linear(1, 1), folder, validation_step=lambda _, batch: batch[0]).predict(data)
+    return [number for output in outputs for number in output.tolist()]
+
+
+def test_each_sample_is_predicted_once(tmp_path: Path, on_ranks: OnRanks) -> None:
+    assert sorted(sum(on_ranks(2, predicted, tmp_path), [])) == [*range(21)]

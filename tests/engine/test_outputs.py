@@ -38,7 +38,7 @@ PLACES: dict[str, Any] = {
 @pytest.mark.parametrize("place", PLACES)
 def test_outputs_stay_in_the_work_dir(tmp_path: Path, place: str, path: str) -> None:
     (tmp_path / "x.json").write_text("mine")
-    with pytest.raises(FootplateError, match="must be relative and stay inside the run folder"):
+    with pytest.raises(FootplateError, match="must be relative and stay inside the work_dir"):
         Runner(**settings(tmp_path / "work", **PLACES[place](path))).train()
     assert (tmp_path / "x.json").read_text() == "mine"
     assert sorted(each.name for each in tmp_path.iterdir() if each.name != "work") == ["x.json"]
@@ -55,6 +55,6 @@ def test_image_name_stays_in_the_log_folder(tmp_path: Path) -> None:
     writer = LocalVisBackend(str(tmp_path / "deep" / "run"))
     picture = np.zeros((2, 2, 3), np.uint8)
     writer.add_image("val_a/x", picture, 1)
-    with pytest.raises(ArgumentError, match="must be relative and stay inside the run folder"):
+    with pytest.raises(ArgumentError, match="must be relative and stay inside the work_dir"):
         writer.add_image("val_/../../../../out", picture, 1)
     assert [each.name for each in tmp_path.rglob("*.png")] == ["x_1.png"]

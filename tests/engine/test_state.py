@@ -285,7 +285,7 @@ def test_history_has_a_row_per_epoch_after_a_larger_batch_size(tmp_path: Path, v
     assert [(row["epoch"], row["iter"]) for row in resumed.history] == [(1, 4), (2, 8), (3, 6)]
 
 
-def test_reductions_on_a_plateau_survive_a_new_batch_size(tmp_path: Path) -> None:
+def test_reductions_on_a_plateau_survive_a_new_batch_size(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plateau = {"type": "ReduceOnPlateauLR", "monitor": "accuracy", "rule": "less", "patience": 0, "threshold": 1e9}
     warmup = {"type": "LinearLR", "start_factor": 0.1, "end": 3, "by_epoch": False}
     cfg = {**config(tmp_path, by_epoch=True), "param_scheduler": [warmup, plateau]}
@@ -293,6 +293,9 @@ def test_reductions_on_a_plateau_survive_a_new_batch_size(tmp_path: Path) -> Non
     (tmp_path / "epoch_3.pth").unlink()
     resumed = run({**cfg, "train_dataloader": loader(batch_size=2)}, resume=True)
     assert resumed.history[-1]["lr"] == rates[-1] == pytest.approx(rates[0] / 10)
+    assert "restart" not in caplog.text
+    run({**cfg, "param_scheduler": [plateau]}, resume=True)
+    assert "Schedules that monitor a metric restart from their initial state." in caplog.text
 
 
 _BY_EPOCH = {"type": "ExponentialLR", "gamma": 0.7}

@@ -142,7 +142,7 @@ def test_auto_needs_a_metric_whose_direction_is_known(tmp_path: Path) -> None:
 def test_best_checkpoints_and_a_metric_that_is_nan_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, epochs(2), val_evaluator=told(acc=[math.nan, 0.0056149]), save_best="acc", log_level="INFO")
     assert [message for message in caplog.messages if "best checkpoint" in message] == [
-        "The metric 'acc' is NaN, so no best checkpoint is saved.",
+        "The metric 'acc' is NaN, so no best checkpoint is saved for it.",
         "Saved the best checkpoint with 0.005615 acc to best_acc_epoch_2.pth",
     ]
 

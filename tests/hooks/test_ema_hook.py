@@ -204,7 +204,9 @@ def test_a_second_hook_that_swaps_weights_is_refused_when_it_is_registered(tmp_p
     with pytest.raises(ArgumentError, match="^OwnSwap and EMAHook both swap the model's weights") as caught:
         Runner(**settings(tmp_path, custom_hooks=hooks))
     assert caught.value.key == "custom_hooks[1]"
-    assert caught.value.notes == ("The other hook is custom_hooks[0]. Remove one of them.",)
+    assert caught.value.notes == (
+        "The other hook is custom_hooks[0]. Remove one of them (ScheduleFreeHook belongs to the optimizer).",
+    )
 
 
 def resumed(tmp_path: Path, work: str, *, epochs: int, **changes: Any) -> Runner:

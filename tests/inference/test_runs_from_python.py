@@ -209,7 +209,7 @@ def test_checkpoint_records_a_builder_as_data(folder: Path) -> None:
     exported = export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export")
     assert exported.tested == [(5, 4), (4, 4)]
     for name, value in (("size", (8, 8)), ("image", "image.png")):
-        with pytest.raises(ArgumentError, match=f"--{name} can be used only for image models"):
+        with pytest.raises(ArgumentError, match=f"--{name} requires a config with test or validation data"):
             export_model(open_trained("run/epoch_1.pth"), "model.pt2", "torch-export", **{name: value})  # type: ignore[arg-type]
 
 

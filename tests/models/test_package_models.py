@@ -89,6 +89,11 @@ def test_config_of_transformers_may_not_choose_files_of_timm(config: dict[str, A
     assert caught.value.key == f"config.{key}"
 
 
+def test_foreign_attention_kernel_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="may download kernels.*(\n.*)*Use 'sdpa' or 'eager'"):
+        check_offline({"attn_implementation": "kernels-community/flash-attn"})
+
+
 def test_transformers_do_not_download_backbones_by_default() -> None:
     class Config:
         model_type = "outer"

@@ -50,7 +50,7 @@ def test_everything_missing_is_listed_with_one_command(site: Path, capsys: pytes
     assert lines[0].split(maxsplit=2) == [
         "mmseg",
         "1.2.2",
-        "Missing: ftfy, mmcv-lite<2.3,>=2.1 (1.7.2 is installed), no-such>=2.",
+        "Missing or unsuitable: ftfy, mmcv-lite<2.3,>=2.1 (1.7.2 is installed), no-such>=2.",
     ]
     assert lines[1] == "    Run: pip install ftfy 'mmcv-lite<2.3,>=2.1' 'no-such>=2'"
 
@@ -66,7 +66,7 @@ def test_an_extra_installs_each_generation(site: Path) -> None:
     write_metadata(site, "mmrotate", "0.3.4", ["Requires-Dist: mmcv-full"])
     assert extra_of("mmrotate") == "mmrotate0"
     write_metadata(site, "mmdet", "3.3.0", [])
-    assert explain_unmet("mmdet2")[0].startswith("Missing: mmdet<3,>=2.20 (3.3.0 is installed)")
+    assert explain_unmet("mmdet2")[0].startswith("Missing or unsuitable: mmdet<3,>=2.20 (3.3.0 is installed)")
 
 
 def test_a_module_that_cannot_be_imported_does_not_stop_a_code_base(

@@ -1,6 +1,25 @@
-import numpy as np
+from typing import Any
 
-from footplate.tasks.metric_helpers import format_table
+import numpy as np
+import pytest
+
+from footplate.errors import ArgumentError
+from footplate.tasks.metric_helpers import check_samples, format_table
+from footplate.tasks.segmentation import IoUMetric
+
+
+@pytest.mark.parametrize(
+    ("sample", "advice"),
+    [
+        (3, "Return a list of data elements or dicts from the model in mode 'predict'."),
+        ({"gt_sem_seg": 1}, "Return it from the model in mode 'predict'."),
+        ({"pred_sem_seg": 1}, "Add LoadAnnotations to the test pipeline."),
+    ],
+)
+def test_advice_names_what_provides_the_missing_value(sample: Any, advice: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        check_samples(IoUMetric(), [sample], "pred_sem_seg", "gt_sem_seg")
+    assert list(caught.value.notes) == [advice]
 
 
 def test_columns_of_a_table_are_as_wide_as_their_content() -> None:

@@ -46,7 +46,7 @@ def test_label_that_is_not_a_class_is_named() -> None:
     with pytest.raises(IndexError) as caught:
         Scored()(torch.zeros(3, 4))
     found = module_error("training", caught.value, Config({"model": {"type": "Scored"}}))
-    assert "The data contains the label 3. Labels must be between 0 and num_classes - 1; check both" in str(found)
+    assert "The data contains the label 3. Labels must be between 0 and num_classes - 1. Check the labels" in str(found)
 
 
 @pytest.mark.parametrize("field", ["gt_label", "gt_sem_seg"])
@@ -78,7 +78,7 @@ def test_file_with_an_invalid_label_is_named_for_a_loss_whose_message_lacks_the_
     with pytest.raises(RuntimeError) as caught:
         OneHotLoss()([sample])
     assert label_advice(caught.value) == (
-        "'a.png' contains the label 9. Labels must be between 0 and num_classes - 1; check both."
+        "'a.png' contains the label 9. Labels must be between 0 and num_classes - 1. Check the labels and num_classes."
     )
     assert "'a.png' contains the label 9." in describe_error(caught.value)[0]  # type: ignore[index]
 

@@ -162,14 +162,14 @@ def test_hooks_of_epochs_count_as_hooks_and_not_as_data(tmp_path: Path) -> None:
             {},
             [
                 "25 % of the time is spent in the optimizer. Set `optim_wrapper.optimizer.fused=True`.",
-                "51 % of the time is spent in hooks, most of it in WorkingHook. Increase its interval",
+                "51 % of the time is spent in hooks, above all in WorkingHook. Increase its interval",
             ],
         ),
         (
             {"custom_hooks": [], "optim_wrapper": {"optimizer": {"type": "SGD", "lr": 0.1}}},
             [
                 "13 % of the time is spent in the data preprocessor. Move its computations to the dataset",
-                "80 % of the time is spent in the model. To make it faster, try `optim_wrapper.type='AmpOptimWrapper'`",
+                "80 % of the time is spent in the model. `optim_wrapper.type='AmpOptimWrapper'`",
             ],
         ),
     ],

@@ -47,7 +47,7 @@ def warnings_of(dataset: Any, caplog: pytest.LogCaptureFixture) -> list[str]:
 GOOD = [[0, 1], [2, 255]]
 SHIFTED = [[255, 255], [0, 1]]
 OUTSIDE = "Some labels are not between 0 and 2 (pixels with label 255 are ignored): label {} in '{}.png'."
-ABSENT = "These classes are missing in 64 inspected label maps of 'masks': stem."
+ABSENT = "These classes do not occur in any of the 64 inspected label maps of 'masks': stem."
 
 
 def test_shares_of_classes_and_ignored_pixels_are_shown() -> None:
@@ -81,7 +81,7 @@ def test_ignoring_label_0_is_suggested_as_the_reason_for_a_missing_last_class(
     dataset.reduce_zero_label = True  # type: ignore[attr-defined]
     missing, reason = warnings_of(dataset, caplog)
     assert missing == "These classes have no samples in 'masks': stem."
-    assert "set it to False in the dataset and in LoadAnnotations" in reason
+    assert "set reduce_zero_label=False in the dataset and in LoadAnnotations" in reason
 
 
 def test_label_maps_are_counted_before_a_crop() -> None:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import torch
 
 from footplate import storage
-from footplate.checkpoint.digest import sha256_of_file
+from footplate.checkpoint.digest import sha256_of
 from footplate.errors import CheckpointDamagedError, CheckpointError, import_optional
 
 _logger = logging.getLogger("footplate.checkpoint")
@@ -87,7 +87,8 @@ def local_file(path: str) -> str:
                 ],
             ) from error
     elif digest:
-        actual = sha256_of_file(file)
+        with open(file, "rb") as stream:
+            actual = sha256_of(stream)
         if not actual.startswith(digest):
             raise CheckpointDamagedError(
                 f"the content of '{file}' does not match the hash in its name",

@@ -14,7 +14,6 @@ import struct
 import time
 from typing import IO, NamedTuple
 
-from footplate import storage
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 _COMMENT = "footplate-checkpoint 1 saved={saved:020d} sha256="
@@ -139,13 +138,3 @@ def sha256_of(stream: IO[bytes], *, before_end: int = 0) -> str:
         digest.update(buffer[:count])
         left -= count
     return digest.hexdigest()
-
-
-def sha256_of_file(path: str) -> str:
-    """Returns the SHA-256 digest of the file at `path`.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    with storage.open_file(path) as stream:
-        return sha256_of(stream)

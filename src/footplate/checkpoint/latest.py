@@ -185,7 +185,7 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     if target and not storage.is_same_storage(target, home):
         _logger.warning(
             "Ignoring the pointer '%s', because its target is on a different storage backend: %r. To resume from "
-            "the target, pass its path: `--resume PATH`, or `resume=` in Python.",
+            "the target, pass its path: `--resume PATH`, or resume=True and load_from=PATH in Python.",
             storage.join(home, POINTER),
             target,
         )

@@ -272,20 +272,16 @@ def load_weights(
     if pairs == STRIP_WRAPPER and any(key.startswith("module.") for key in weights.keys() & expected.keys()):
         pairs = ()
     weights = rename_keys(weights, pairs, prefix=prefix, source=name)
-    _shard_like(weights, expected)
+    if any(is_dtensor(value) for value in (*expected.values(), *weights.values()) if torch.is_tensor(value)):
+        # Shard the weights in the same way as the model's tensors.
+        for key, value in weights.items():
+            if key in expected and torch.is_tensor(value):
+                weights[key] = distribute_like(value, expected[key])
     report = _copy_into(module, weights, expected, name)
     _check_fit(report, strict=strict)
     is_expected = not (report.missing or report.mismatched) and report.unexpected == report.swapped
     _logger.log(logging.INFO if is_expected else logging.WARNING, "%s", report)
     return report
-
-
-def _shard_like(weights: dict[str, Any], expected: Mapping[str, torch.Tensor]) -> None:
-    """If the model is sharded, shards the weights in the same way as the model's tensors."""
-    if any(is_dtensor(value) for value in (*expected.values(), *weights.values()) if torch.is_tensor(value)):
-        for key, value in weights.items():
-            if key in expected and torch.is_tensor(value):
-                weights[key] = distribute_like(value, expected[key])
 
 
 def _copy_into(
@@ -335,7 +331,7 @@ def _check_fit(report: LoadReport, *, strict: bool) -> None:
             notes = [
                 f"a key in the file: {first}",
                 f"a key in the model: {nearest(first, report.missing) or report.missing[0]}",
-                "Use `revise_keys` and `prefix` to convert one to the other.",
+                "To convert one to the other, pass `revise_keys` and `prefix` to load_weights or PretrainedInit.",
             ]
         raise CheckpointError(f"no weights in '{report.source}' match the model", notes=notes)
     if strict and not report.is_complete:

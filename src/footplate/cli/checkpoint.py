@@ -29,7 +29,7 @@ def add_commands(subparsers: Any) -> None:
         return action
 
     show = add("show", show_contents, "show the contents of checkpoints")
-    verify = add("verify", verify_files, "check that files are intact; exit with status 1 if a file is damaged")
+    verify = add("verify", verify_files, "check that files are intact; exit with status 1 if one is damaged or missing")
     average = add("average", average_files, "average the weights of several checkpoints", "the file to write")
     for action in (show, verify, average):
         action.add_argument(

@@ -42,7 +42,7 @@ def add_commands(subparsers: Any) -> None:
         "-o",
         "--out",
         metavar="FILE",
-        help="the HTML file (default: WORK_DIR/report.html, or report.html for several runs)",
+        help="the HTML file (default: WORK_DIR/report.html for a single work_dir, otherwise report.html)",
     )
     replay = add_command(
         subparsers,

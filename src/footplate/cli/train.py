@@ -122,7 +122,7 @@ def run(arguments: Namespace) -> int:
     if not runner.rank:  # only rank 0 knows the last checkpoint
         last = runner.saver.last
         saved = f"the last checkpoint is {last}" if last else "this run has no checkpoint"
-        print_error(f"error: training finished, but the last save failed: {runner.saver.failure}; {saved}\n")
+        print_error(f"error: training ended, but the last save failed: {runner.saver.failure}; {saved}\n")
     return NOT_SAVED
 
 

@@ -428,7 +428,8 @@ class FileLoader:
                 key=BASE,
                 notes=[
                     "Reading a Python config executes code, but reading a data config must never do so.",
-                    f"Convert the base with `footplate explain {name} --dump base.yaml`, or make this a Python config.",
+                    f"Convert the base with `footplate explain {shown_path(target)} --dump base.yaml`, "
+                    "or make this a Python config.",
                 ],
             )
         loaded = load(target, self._options, origin, self._chain)

@@ -135,7 +135,7 @@ class LazyObject:
             f"'{self._path}' is imported lazily and cannot be called in a config",
             notes=[
                 "Write dict(type=...), so that the object is built when it is needed.",
-                "Or add `_base_ = []` to the file, so that its imports are executed.",
+                "Or, in a file without `with read_base():`, add `_base_ = []`, so that its imports are executed.",
             ],
         )
 

@@ -120,7 +120,10 @@ class DataUnpickler(pickle.Unpickler):
             return super().find_class(module, name)
         raise DataError(
             f"the file refers to '{module}.{name}', which may execute code",
-            notes=["Pickle files may contain only plain data. If you trust the file, use Python's pickle.load."],
+            notes=[
+                "Pickle files may contain only plain data. If you trust the file, override load_data_list() and use "
+                "pickle.load."
+            ],
         )
 
 

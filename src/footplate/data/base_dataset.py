@@ -185,7 +185,10 @@ class BaseDataset(Dataset[Any]):
                     f"a record in '{self.ann_file}' lacks '{key}', which is a key of data_prefix",
                     key="data_prefix",
                     found=list(raw_data_info),
-                    notes=["Set data_prefix to the record keys that contain paths. The default is dict(img_path='')."],
+                    notes=[
+                        "Use the record keys that contain paths as the keys of data_prefix. The default is "
+                        "dict(img_path='')."
+                    ],
                 )
             raw_data_info[key] = join_root(prefix, raw_data_info[key])
         return raw_data_info

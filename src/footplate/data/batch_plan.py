@@ -135,7 +135,7 @@ class BatchPlan:
         """Restores custom samplers' states at the start of pass `epoch`. If they do not match, only logs a warning."""
         if self._sampler_states() is None or len(states) != len(self.custom):
             _logger.warning(
-                "The sampler in the config differs from the one in the checkpoint. Ignoring the saved "
+                "The sampler differs from the one in the checkpoint. Ignoring the saved "
                 "sampler state. The run is no longer bit-identical to an uninterrupted run."
             )
             return

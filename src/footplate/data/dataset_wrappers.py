@@ -96,7 +96,7 @@ class ConcatDataset(_DatasetWrapper):
                         f"the metainfo of datasets 0 and {index} differs in '{key}'",
                         key=f"datasets[{index}].metainfo.{key}",
                         found=metainfo.get(key),
-                        notes=[f"Set ignore_keys=['{key}'] to use the value of the first dataset."],
+                        notes=[f"To use the value of the first dataset, add '{key}' to ignore_keys."],
                     )
         super().__init__(lazy_init=lazy_init)
 

@@ -123,14 +123,16 @@ def FullyShard(  # noqa: N802 - the name that configs use
 
 def _check_shared_weights(model: nn.Module, chosen: Mapping[str, nn.Module]) -> None:
     """Raises an ArgumentError if two communication groups share a weight."""
+    rest = "the rest of the model"
     groups: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owners = [owner for owner in chosen if name.startswith(f"{owner}.")]
-        group = f"'{max(owners, key=len)}'" if owners else "the rest of the model"
+        group = f"'{max(owners, key=len)}'" if owners else rest
         if groups.setdefault(id(parameter), group) != group:
+            separate = " or ".join(sorted({groups[id(parameter)], group} - {rest}))
             raise ArgumentError(
                 f"{groups[id(parameter)]} and {group} share the weight '{name}', so they cannot be sharded separately",
-                notes=["Select a module that contains both, or neither of them."],
+                notes=[f"Select a module that contains all uses of the weight, or do not select {separate}."],
             )
 
 
@@ -149,7 +151,11 @@ def _device_meshes(device: str, mesh: Sequence[int] | None, tensor_parallel: int
             f"{given}tensor_parallel={tensor_parallel} does not match the number of processes, {world}",
             key="tensor_parallel" if mesh is None else "mesh",
             found=tensor_parallel if mesh is None else mesh,
-            notes=["Replicas times shards times tensor_parallel must equal the number of processes."],
+            notes=[
+                "tensor_parallel must divide the number of processes."
+                if mesh is None
+                else "Replicas times shards times tensor_parallel must equal the number of processes."
+            ],
         )
     names = tuple(sizes)
     if tensor_parallel == 1:
@@ -219,8 +225,10 @@ def select_layers(model: nn.Module, size: int, plan: Mapping[str, str] | None) -
         for name in names:
             count = getattr(modules[name], features, 0)
             if count % size:
-                message = f"{features} of '{name}' must be divisible by the tensor_parallel size, {size}"
-                raise ArgumentError(message, key=key, found=count)
+                message = (
+                    f"{features} of '{name}' is {count}, but must be divisible by the tensor_parallel size, {size}"
+                )
+                raise ArgumentError(message, key=key)
         styles |= dict.fromkeys(names, style)
     return styles
 
@@ -282,9 +290,9 @@ def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None
         tensors = [getattr(owner, name) for owner, name, _ in owners]
         if len({getattr(tensor, "placements", None) for tensor in tensors}) > 1:
             raise ArgumentError(
-                "the plan must apply the same split to all layers that share a weight",
+                "the plan must apply the same split to all layers that share a weight: "
+                + ", ".join(label for *_, label in owners),
                 key="plan",
-                found=[label for *_, label in owners],
             )
         for owner, name, _ in owners[1:]:
             setattr(owner, name, tensors[0])

@@ -202,7 +202,8 @@ def wrap_model(
         if cfg and not is_distributed():
             _logger.info("Ignoring %s, because there is only one process.", name)
         if sync_bn and tensor_parallel_size() > 1:
-            raise ArgumentError("sync_bn cannot be combined with tensor_parallel", key="tensor_parallel", found=sync_bn)
+            message = f"sync_bn='{sync_bn}' cannot be combined with tensor_parallel"
+            raise ArgumentError(message, key="tensor_parallel", notes=["Remove `sync_bn` or `tensor_parallel`."])
         if is_sharded(model) or not is_distributed():
             return model
         settings = with_origins({"type": name, "find_unused_parameters": find_unused_parameters, **cfg}, cfg)

@@ -198,7 +198,7 @@ class CheckpointIO:
             raise ArgumentError(
                 f"there is no best checkpoint in '{home}'",
                 found="best",
-                notes=["Set default_hooks=dict(checkpoint=dict(save_best='...')), and train first."],
+                notes=["Train with default_hooks=dict(checkpoint=dict(save_best='...')) first."],
             )
         _, path = max(candidates, key=itemgetter(0))
         return path

@@ -1,6 +1,7 @@
 """The validation and test loops, which evaluate a single dataset or several named datasets."""
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -27,7 +28,7 @@ class MeanLosses:
     """Averages losses over all validation samples. The sums stay on the same device as the losses."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Any] = {}
+        self._sums: dict[str, Any] = defaultdict(float)
         self._count = 0
 
     def add(self, losses: Mapping[str, Any], count: int) -> None:
@@ -35,7 +36,7 @@ class MeanLosses:
         self._count += count
         for name, value in losses.items():
             if "loss" in name:
-                self._sums[name] = self._sums.get(name, 0) + value * count
+                self._sums[name] += value * count
 
     def result(self) -> dict[str, float]:
         """Returns the means over all processes. Raises a DataError if no batch was added."""
@@ -44,12 +45,12 @@ class MeanLosses:
         if not samples:
             raise DataError(
                 "the loader has no batches, so no loss can be computed",
-                notes=["The dataset is empty, or the loader can be iterated only once, like a generator."],
+                notes=["Check the size of the dataset, and drop_last. A generator can be iterated only once."],
             )
-        totals: dict[str, float] = {}
+        totals: dict[str, float] = defaultdict(float)
         for sums, _ in parts:
             for name, value in sums.items():
-                totals[name] = totals.get(name, 0.0) + value
+                totals[name] += value
         return {name: value / samples for name, value in totals.items()}
 
 
@@ -246,7 +247,7 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
         raise ArgumentError(
             f"the model '{type(inner).__name__}' has no val_loss",
             key="val_cfg.loss",
-            notes=["Derive it from BaseModel, or remove `loss=True`."],
+            notes=["Derive it from BaseModel, or remove `loss=True` from val_cfg and test_cfg."],
         )
     losses: Mapping[str, Any] = inner.val_loss(data_batch)
     return losses

@@ -148,7 +148,10 @@ class Hook:
         """Called with a loaded checkpoint before it is used. The hook may modify it."""
 
     def before_train_epoch(self, runner: "Runner") -> None:
-        """Called before each epoch, also when a run resumes mid-epoch. In iteration-based training, called once."""
+        """Called before each epoch, also when a run resumes mid-epoch.
+
+        In iteration-based training, called once, when training starts or resumes.
+        """
         self._before_epoch(runner, mode="train")
 
     def before_val_epoch(self, runner: "Runner") -> None:
@@ -160,7 +163,10 @@ class Hook:
         self._before_epoch(runner, mode="test")
 
     def after_train_epoch(self, runner: "Runner") -> None:
-        """Called after each epoch, before `runner.epoch` is incremented. In iteration-based training, called once."""
+        """Called after each epoch, before `runner.epoch` is incremented.
+
+        In iteration-based training, called once, when training ends.
+        """
         self._after_epoch(runner, mode="train")
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:

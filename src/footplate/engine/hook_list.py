@@ -87,7 +87,9 @@ class HookList(Sequence[Hook]):
             raise ArgumentError(
                 f"{type(hook).__name__} and {type(swapping.hook).__name__} both swap the model's weights for "
                 "validation, but a run may have only one such hook",
-                notes=[f"The other hook is {swapping.key}. Remove one of them."],
+                notes=[
+                    f"The other hook is {swapping.key}. Remove one of them (ScheduleFreeHook belongs to the optimizer)."
+                ],
             )
         if priority is not None:
             hook.priority = priority
@@ -176,7 +178,7 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
     Raises:
         BuildError: A hook cannot be built, or the name of a hook to remove looks misspelled.
     """
-    settings: dict[str, Any] = {name: dict(cfg) for name, cfg in DEFAULT_HOOKS.items()}
+    settings: dict[str, Any] = dict(DEFAULT_HOOKS)
     for name, changes in (default_hooks or {}).items():
         key = f"default_hooks.{name}"
         is_default = name in DEFAULT_HOOKS

@@ -48,15 +48,16 @@ class NonFiniteHook(Hook):
     priority = "LOW"  # before checkpoints
 
     def __init__(self, policy: Mapping[str, Any] | None = None) -> None:
-        settings = {**NONFINITE_DEFAULTS, **(policy or {})}
-        check_keys("on_nonfinite", policy or {}, NONFINITE_DEFAULTS, prefix="")
+        policy = policy or {}
+        settings = {**NONFINITE_DEFAULTS, **policy}
+        check_keys("on_nonfinite", policy, NONFINITE_DEFAULTS, prefix="")
         for key in ("loss", "grad"):
             check_choice(key, settings[key], POLICIES)
         check_count("interval", settings["interval"])
         self.loss = settings["loss"]
         self.grad = settings["grad"]
         self.interval = settings["interval"]
-        self._checks_gradients = "grad" in (policy or {}) or self.loss == "skip"
+        self._checks_gradients = "grad" in policy or self.loss == "skip"
         self._has_warned_of_scale = False
 
     def before_train(self, runner: "Runner") -> None:
@@ -103,7 +104,7 @@ class NonFiniteHook(Hook):
         iteration = runner.train_loop.completed.iter
         for wrapper in runner.optim_wrapper.parts.values():
             wrapper.warn_of_skipped_steps(iteration)
-        self._warn_of_scale(runner)
+            self._warn_of_scale(getattr(wrapper, "loss_scaler", None))
         losses = [key for key in runner.message_hub.log_scalars if key.startswith("train/") and "loss" in key]
         checked = ["train/loss"] if "train/loss" in losses else losses  # a custom train_step may not return a total
         for key in checked:
@@ -116,19 +117,15 @@ class NonFiniteHook(Hook):
                 _logger.warning("%s", error.message)
                 return
 
-    def _warn_of_scale(self, runner: "Runner") -> None:
-        if self._has_warned_of_scale:
+    def _warn_of_scale(self, scaler: Any) -> None:
+        if self._has_warned_of_scale or scaler is None or not scaler.is_enabled() or scaler.get_scale() >= 1:
             return
-        for wrapper in runner.optim_wrapper.parts.values():
-            scaler = getattr(wrapper, "loss_scaler", None)
-            if scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
-                self._has_warned_of_scale = True
-                _logger.warning(
-                    "The loss scale has dropped to %g, because gradients have often been non-finite. Steps with "
-                    "non-finite gradients are skipped. To stop at the next one, set on_nonfinite=dict(grad='stop').",
-                    scaler.get_scale(),
-                )
-                return
+        self._has_warned_of_scale = True
+        _logger.warning(
+            "The loss scale has dropped to %g, because gradients have often been non-finite. Steps with "
+            "non-finite gradients are skipped. To stop at the next one, set on_nonfinite=dict(grad='stop').",
+            scaler.get_scale(),
+        )
 
 
 def check_weights(runner: "Runner") -> None:

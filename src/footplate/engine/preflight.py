@@ -51,7 +51,13 @@ def preflight(runner: "Runner") -> None:
             metrics = [_metrics_of_one_batch(runner, chosen) for chosen in _validation_sets(runner)]
         if metrics and all(metrics):  # otherwise, some metrics are unknown
             names = [name for of_set in metrics for name in of_set]
-            _check_monitored(runner, names)
+            # Check that validation computes the metrics that hooks and schedules need.
+            for part in [*runner.hooks, *collect_steps(runner.param_schedulers).by_metrics]:
+                try:
+                    part.check_metrics(names)
+                except FootplateError as error:
+                    runner.hooks.locate(error, part)
+                    raise
             runner.history.known_metrics.update(names)
     message = "Preflight: a checkpoint saved before the first step would take up %s. Later ones add optimizer state."
     _logger.info(message, format_bytes(size))
@@ -87,16 +93,6 @@ def _check_labels(runner: "Runner") -> None:
             if hasattr(dataset, "warn_about_labels"):
                 dataset.warn_about_labels()
     check_classes(metainfo_of(runner.train_dataloader), _validation_sets(runner), "validation")
-
-
-def _check_monitored(runner: "Runner", metrics: list[str]) -> None:
-    """Checks that validation computes the metrics that hooks and schedules need."""
-    for part in [*runner.hooks, *collect_steps(runner.param_schedulers).by_metrics]:
-        try:
-            part.check_metrics(metrics)
-        except FootplateError as error:
-            runner.hooks.locate(error, part)
-            raise
 
 
 @contextmanager

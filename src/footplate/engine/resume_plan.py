@@ -82,9 +82,7 @@ class ResumePlan:
         includes the content (see `load_latest`), so that the file is not read twice.
         """
         configured = None if self.load_from is None else Load(self.load_from, resuming=self.resume is True)
-        if not self.resume:
-            return configured
-        if configured is not None and configured.resuming:
+        if not self.resume or (configured is not None and configured.resuming):
             return configured
         content = None
 

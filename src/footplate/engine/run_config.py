@@ -250,26 +250,22 @@ def _complete_plain(sections: dict[str, Any], *, saves: bool) -> None:
         saves: Whether a run saves after each epoch or validation interval by default, and keeps a few checkpoints.
     """
     for mode in ("val", "test"):
-        if sections[f"{mode}_dataloader"] is not None:
-            _complete_evaluation(sections, mode)
+        if sections[f"{mode}_dataloader"] is None:
+            continue
+        if sections[f"{mode}_evaluator"] is None:
+            sections[f"{mode}_evaluator"] = copy.deepcopy(sections["val_evaluator"])
+        reports_loss = _reports_loss(sections, mode)
+        if sections[f"{mode}_evaluator"] is None:
+            sections[f"{mode}_evaluator"] = [] if reports_loss else [returned_numbers]
+        settings = sections[f"{mode}_cfg"]
+        if isinstance(settings, Mapping) and "type" not in settings:
+            sections[f"{mode}_cfg"] = with_origins({"loss": reports_loss, **settings}, settings)
     if sections["preflight"] is None:
         sections["preflight"] = True
     sections["default_hooks"] = _with_checkpoints(sections, saves=saves)
     processor = sections["log_processor"] or {}
     if isinstance(processor, Mapping):
         sections["log_processor"] = with_origins({"mean_pattern": _ALL_BUT_RATES, **processor}, processor)
-
-
-def _complete_evaluation(sections: dict[str, Any], mode: str) -> None:
-    """Sets the default metrics for validating or testing a plain module, and whether the loss is reported."""
-    if sections[f"{mode}_evaluator"] is None:
-        sections[f"{mode}_evaluator"] = copy.deepcopy(sections["val_evaluator"])
-    reports_loss = _reports_loss(sections, mode)
-    if sections[f"{mode}_evaluator"] is None:
-        sections[f"{mode}_evaluator"] = [] if reports_loss else [returned_numbers]
-    settings = sections[f"{mode}_cfg"]
-    if isinstance(settings, Mapping) and "type" not in settings:
-        sections[f"{mode}_cfg"] = with_origins({"loss": reports_loss, **settings}, settings)
 
 
 def _reports_loss(sections: Mapping[str, Any], mode: str) -> bool:

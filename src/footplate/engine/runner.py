@@ -18,7 +18,7 @@ from footplate.checkpoint.latest import find_latest
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
-from footplate.data import batches, build_dataloader, capture_rng, length_of, metainfo_of, restore_rng
+from footplate.data import SampleLoader, batches, build_dataloader, capture_rng, length_of, metainfo_of, restore_rng
 from footplate.distributed import (
     broadcast_tensors,
     get_rank,
@@ -396,7 +396,7 @@ class Runner:
         """Returns the result of `test_step` for each batch. For a plain module, the result is the validation output.
 
         Predicts in evaluation and inference mode, with the same weights as `test`. With several processes, each rank
-        returns predictions only for the batches that it reads. A rank without samples for the last batch repeats one.
+        returns the predictions for the batches that it reads. Samples that the sampler repeats as padding are left out.
 
         Args:
             dataloader: The loader, or its config dict. Defaults to the test loader. Required if there is no test loop.
@@ -404,6 +404,8 @@ class Runner:
         loader = self.test_dataloader if dataloader is None else self.build_dataloader(dataloader, self.seed)
         if loader is None:
             raise ArgumentError("predict needs a data loader, because the run has no test loop", key="dataloader")
+        if isinstance(loader, SampleLoader):
+            loader.plan.count_once()
         self._make_current()
         self.load_or_resume(whole_model=True, for_training=False)
         was_training = self.model.training
@@ -415,7 +417,10 @@ class Runner:
                         hook.before_run(self)
                         hook.before_test_epoch(self)
                 with torch.inference_mode():
-                    return [self.model.test_step(batch) for batch in batches(loader)]
+                    outputs = (
+                        (self.model.test_step(batch), getattr(loader, "share", 1.0)) for batch in batches(loader)
+                    )
+                    return [output for output, share in outputs if share]  # a rank out of samples repeats one
         finally:
             self.model.train(was_training)
 

@@ -59,13 +59,13 @@ class Section(NamedTuple):
     Attributes:
         name: The key.
         description: The accepted values, phrased for the key reference and for messages: "'resume' must be ...".
-        accepts: The accepted types, or a function that checks a value.
+        accepts: The accepted type or types, or a function that checks a value. `object` accepts any value.
         check: A function that raises an error for an invalid value. It loads neither data nor weights.
     """
 
     name: str
     description: str
-    accepts: tuple[type, ...] | Callable[[Any], bool]
+    accepts: type | tuple[type, ...] | Callable[[Any], bool]
     check: Callable[[Any], object] | None = None
 
 
@@ -77,7 +77,7 @@ def check_kinds(sections: Sections) -> None:
     """
     for name, description, accepts, _ in SECTIONS:
         value = sections[name]
-        is_accepted = isinstance(value, accepts) if isinstance(accepts, tuple) else accepts(value)
+        is_accepted = isinstance(value, accepts) if isinstance(accepts, (type, tuple)) else accepts(value)
         is_unset = value is None and name != "work_dir"  # which has no default
         if not is_unset and not is_accepted:
             raise ArgumentError(f"'{name}' must be {description}", key=name, found=value)
@@ -256,51 +256,47 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-_DICT = (Mapping,)
-_BOOL = (bool,)
-_STR = (str,)
-_ANYTHING = (object,)  # the check decides
 _LOADER = "a dict, or a non-empty iterable of batches"
 _EVALUATOR = "a metric, a list of metrics, or an Evaluator, as objects or config dicts"
 _RESUME = "True, False or 'auto'; for a path, set resume=True and load_from=path"
 # In the order of the Runner's arguments.
 SECTIONS: tuple[Section, ...] = (
-    Section("model", "a model or a config dict", _ANYTHING),
+    Section("model", "a model or a config dict", object),
     Section("work_dir", "the path to a folder", _is_folder, folders_of),
     Section("train_dataloader", _LOADER, _is_loader, check_loaders),
     Section("val_dataloader", _LOADER, _is_loader, check_loaders),
     Section("test_dataloader", _LOADER, _is_loader, check_loaders),
-    Section("train_cfg", "a loop or a config dict", _ANYTHING, check_train_loop),
-    Section("val_cfg", "a loop or a config dict", _ANYTHING),
-    Section("test_cfg", "a loop or a config dict", _ANYTHING),
-    Section("auto_scale_lr", "a dict", _DICT, base_batch_size),
-    Section("optim_wrapper", "an optimizer wrapper or a config dict", _ANYTHING),
-    Section("param_scheduler", "a schedule, a config dict, or a list of these", _ANYTHING),
-    Section("val_evaluator", _EVALUATOR, _ANYTHING),
-    Section("test_evaluator", _EVALUATOR, _ANYTHING),
-    Section("default_hooks", "a dict", _DICT),
+    Section("train_cfg", "a loop or a config dict", object, check_train_loop),
+    Section("val_cfg", "a loop or a config dict", object),
+    Section("test_cfg", "a loop or a config dict", object),
+    Section("auto_scale_lr", "a dict", Mapping, base_batch_size),
+    Section("optim_wrapper", "an optimizer wrapper or a config dict", object),
+    Section("param_scheduler", "a schedule, a config dict, or a list of these", object),
+    Section("val_evaluator", _EVALUATOR, object),
+    Section("test_evaluator", _EVALUATOR, object),
+    Section("default_hooks", "a dict", Mapping),
     Section("custom_hooks", "a list of hooks", _is_list),
-    Section("data_preprocessor", "a data preprocessor or a config dict", _ANYTHING),
-    Section("load_from", "a string", _STR),
+    Section("data_preprocessor", "a data preprocessor or a config dict", object),
+    Section("load_from", "a string", str),
     Section("resume", _RESUME, lambda value: value is True or value is False or value == "auto"),
-    Section("launcher", "a string", _STR, check_launcher),
-    Section("env_cfg", "a dict", _DICT, check_environment),
+    Section("launcher", "a string", str, check_launcher),
+    Section("env_cfg", "a dict", Mapping, check_environment),
     Section("log_processor", "a dict or a LogProcessor", (Mapping, LogProcessor)),
-    Section("log_level", "a log level", _ANYTHING, check_level),
+    Section("log_level", "a log level", object, check_level),
     Section("visualizer", "a dict or a Visualizer", (Mapping, Visualizer), check_visualizer),
-    Section("default_scope", "a string", _STR),
-    Section("randomness", "a dict", _DICT, check_randomness),
-    Section("experiment_name", "a string", _STR),
+    Section("default_scope", "a string", str),
+    Section("randomness", "a dict", Mapping, check_randomness),
+    Section("experiment_name", "a string", str),
     Section("on_save_error", "'warn' or 'stop'", ("warn", "stop").__contains__),
-    Section("on_nonfinite", "a dict", _DICT, NonFiniteHook),
-    Section("preflight", "True or False", _BOOL),
-    Section("model_wrapper_cfg", "a dict", _DICT, check_model_wrapper),
-    Section("find_unused_parameters", "True or False", _BOOL),
+    Section("on_nonfinite", "a dict", Mapping, NonFiniteHook),
+    Section("preflight", "True or False", bool),
+    Section("model_wrapper_cfg", "a dict", Mapping, check_model_wrapper),
+    Section("find_unused_parameters", "True or False", bool),
     Section("sync_bn", "'torch'", ("torch", "mmcv").__contains__),
     Section("compile", "True, False or a dict", (bool, Mapping)),
-    Section("channels_last", "True or False", _BOOL),
-    Section("model_adapter", "a dict", _DICT),
-    Section("log_file", "a dict", _DICT, check_log_file),
+    Section("channels_last", "True or False", bool),
+    Section("model_adapter", "a dict", Mapping),
+    Section("log_file", "a dict", Mapping, check_log_file),
     Section(
         "activation_checkpointing",
         "a pattern of module names, a list of patterns, or a dict",

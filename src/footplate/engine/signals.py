@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.data import get_worker_info
 from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler as set_torch_handler
 
 from footplate.data import is_worker_death
@@ -75,8 +76,11 @@ class _Handlers:
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
         """Requests a stop, and interrupts the loop if it is waiting for a batch."""
-        if os.getpid() != self._process:
-            return  # in a forked worker, which its loader will stop
+        if os.getpid() != self._process:  # in a forked process
+            if number == signal.SIGTERM and get_worker_info() is None:  # multiprocessing.Pool ends its workers with it
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return  # a loader stops its workers itself
         if number in END_SIGNALS:
             now = time.monotonic()
             if self._first_end_at is not None and now - self._first_end_at > _SAME_REQUEST:

@@ -95,7 +95,10 @@ def _optimizer_state(runner: "Runner", *, on_all_ranks: bool) -> dict[str, Any]:
 
 @cache
 def _log_mean_gradients() -> None:
-    _logger.info("Saving the accumulated gradients as a mean, so a resumed run will differ by rounding errors.")
+    _logger.info(
+        "Averaging the accumulated gradients over all ranks before saving, so a resumed run will differ by rounding "
+        "errors."
+    )
 
 
 def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, on_all_ranks: bool) -> None:
@@ -259,11 +262,14 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
         saved_types = ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none"
         _logger.warning(
             "The schedules in the config (%s, at iteration %d) differ from those in the checkpoint (%s, at iteration "
-            "%d). Using the schedules in the config, fast-forwarded to the current iteration.%s",
+            "%d). Using the schedules in the config, fast-forwarded to the current iteration.%s%s",
             current_types,
             now,
             saved_types,
             saved_iter,
+            " Schedules that monitor a metric restart from their initial state."
+            if any(schedule.takes_metrics for schedule in schedules)
+            else "",
             f" Changed: {', '.join(changes)}." if changes else "",
         )
         _move_schedules(runner, schedules)

@@ -58,7 +58,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 "epoch-based training needs a finite sampler",
                 key="type",
                 suggestion="IterBasedTrainLoop",
-                notes=["Use DefaultSampler, or set num_batch_per_epoch in train_dataloader."],
+                notes=["Use DefaultSampler or max_iters, or set num_batch_per_epoch in train_dataloader."],
             )
         self._max_iters = self._max_epochs * len(self.dataloader)
 

@@ -152,7 +152,8 @@ def build_evaluators(cfg: Any, loaders: Any, build: Callable[[Any], Any]) -> Any
     """
     if not isinstance(loaders, Mapping):
         return build(cfg)
-    if not _is_by_set(cfg, loaders):
+    is_section = not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg
+    if is_section or (is_named(cfg) and cfg.keys().isdisjoint(loaders)):
         return {name: build(copy.deepcopy(cfg)) for name in loaders}
     _check_sets(cfg, loaders)
     evaluators = {}
@@ -164,13 +165,6 @@ def build_evaluators(cfg: Any, loaders: Any, build: Callable[[Any], Any]) -> Any
         with at_key(name):
             evaluators[name] = build(cfg[name])
     return evaluators
-
-
-def _is_by_set(cfg: Any, sets: Collection[str]) -> bool:
-    """Checks whether a section maps dataset names to evaluators, rather than defining one evaluator for all of them."""
-    if not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg:
-        return False
-    return not (is_named(cfg) and cfg.keys().isdisjoint(sets))
 
 
 def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) -> None:

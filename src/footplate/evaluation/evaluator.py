@@ -439,7 +439,8 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
     """
     if isinstance(metric, TorchMetric):
         metric.name = name or metric.name
-    if isinstance(metric, TorchMetric) or (isinstance(metric, BaseMetric) and name is None):
+        return metric
+    if isinstance(metric, BaseMetric) and name is None:
         return metric
     if isinstance(metric, Mapping) and name is None:
         built: BaseMetric[Any] = METRICS.build(metric)

@@ -220,7 +220,7 @@ class BaseMetric(ABC, Generic[_Result]):
             if self._summed_count > share:
                 raise DataError(
                     f"a rank has evaluated {seen} samples instead of {share}",
-                    notes=["Use DefaultSampler, which splits the dataset across ranks."],
+                    notes=["Append one result per sample. Use DefaultSampler, which splits the dataset across ranks."],
                 )
             self.add_up(keep=max(seen - share, 0))
             local = self._sum_of_results

@@ -31,7 +31,6 @@ class AveragedWeightsHook(Hook):
     In checkpoints, `state_dict` contains the averaged weights, and `ema_state_dict` contains the training weights.
     """
 
-    priority = "NORMAL"
     swaps_weights = True
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:

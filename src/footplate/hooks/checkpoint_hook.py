@@ -144,7 +144,7 @@ class CheckpointHook(Hook):
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
                 "CheckpointHook counts epochs, but training counts iterations, so no checkpoints are saved at "
-                "intervals. To save them, set its by_epoch=False."
+                "intervals. To save them, set its by_epoch=False and its interval in iterations."
             )
             self.by_epoch = False
             self.interval = -1
@@ -158,7 +158,8 @@ class CheckpointHook(Hook):
         """Returns the paths of existing checkpoints past the starting point, which the run would overwrite."""
         self._adapt_to_loop(runner)
         folder = self.folder_in(runner)
-        is_resumed = self._is_resumed(runner)
+        last = runner.saver.last
+        is_resumed = last and storage.canonical(storage.parent(storage.absolute(last))) == storage.canonical(folder)
         resumed_at = self._number(runner) if is_resumed else -1
         begin = self.filename_tmpl.partition("{")[0]
         paths = []
@@ -171,12 +172,6 @@ class CheckpointHook(Hook):
                 if number is not None and number > resumed_at:
                     paths.append(storage.join(folder, name))
         return paths
-
-    def _is_resumed(self, runner: Runner) -> bool:
-        """Checks whether the run resumes from a checkpoint in its own folder."""
-        last = runner.saver.last
-        folder = storage.canonical(self.folder_in(runner))
-        return last is not None and storage.canonical(storage.parent(storage.absolute(last))) == folder
 
     def after_train_epoch(self, runner: Runner) -> None:
         """If `by_epoch` is True, saves a checkpoint at each interval and, with `save_last`, at the end of training."""
@@ -321,7 +316,7 @@ class CheckpointHook(Hook):
         )
         for (metric, score), is_admitted in zip(scores, admitted, strict=True):
             if math.isnan(score):
-                runner.logger.warning("The metric '%s' is NaN, so no best checkpoint is saved.", metric.name)
+                runner.logger.warning("The metric '%s' is NaN, so no best checkpoint is saved for it.", metric.name)
             elif is_admitted:
                 self._save_best(runner, metric, score)
 

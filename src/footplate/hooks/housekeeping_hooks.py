@@ -15,8 +15,6 @@ from footplate.registry import HOOKS
 class DistSamplerSeedHook(Hook):
     """Calls the training sampler's `set_epoch` before each epoch, so that each epoch has a different sample order."""
 
-    priority = "NORMAL"
-
     def before_train_epoch(self, runner: Runner) -> None:
         """Sets the epoch of the samplers and batch samplers."""
         set_epoch(samplers_of(runner.train_dataloader), runner.epoch)
@@ -47,8 +45,6 @@ class SyncBuffersHook(Hook):
         distributed: Whether the hook is enabled.
     """
 
-    priority = "NORMAL"
-
     def __init__(self, distributed: bool = True) -> None:
         self.distributed = distributed
 
@@ -72,8 +68,6 @@ class EmptyCacheHook(Hook):
         after_epoch: Whether to empty the cache after each of these epochs.
         after_iter: Whether to empty the cache after each training, validation and test batch.
     """
-
-    priority = "NORMAL"
 
     def __init__(self, before_epoch: bool = False, after_epoch: bool = True, after_iter: bool = False) -> None:
         self.before_each_epoch = before_epoch

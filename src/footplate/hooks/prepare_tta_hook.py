@@ -60,7 +60,10 @@ class PrepareTTAHook(Hook):
                 continue
             if loop.loss:
                 raise ArgumentError(
-                    "losses cannot be computed from merged predictions", key=f"{loop.mode}_cfg.loss", found=True
+                    "test-time augmentation cannot compute losses",
+                    key=f"{loop.mode}_cfg.loss",
+                    found=True,
+                    notes=["Set loss=False."],
                 )
             cfg = dict(_setting(runner, self.tta_cfg, "tta_model"))
             pipeline = _setting(runner, self.tta_pipeline, "tta_pipeline")
@@ -79,5 +82,6 @@ def _setting(runner: Runner, argument: Any, key: str) -> Any:
     """Returns `argument`, or the config section `key` if `argument` is None."""
     setting = runner.cfg.get(key) if argument is None else argument
     if setting is None:
-        raise ArgumentError(f"test-time augmentation requires '{key}'", key=key)
+        notes = ["Set it in the config, or pass tta_cfg and tta_pipeline to PrepareTTAHook."]
+        raise ArgumentError(f"test-time augmentation requires '{key}'", key=key, notes=notes)
     return setting

@@ -183,8 +183,6 @@ def _find_rates(optim_wrapper: Any) -> dict[str, dict[str, Any]]:
 class IterTimerHook(Hook):
     """Records `<mode>/time` and `<mode>/data_time` for each iteration, in seconds."""
 
-    priority = "NORMAL"
-
     def __init__(self) -> None:
         self._since = time.perf_counter()
 

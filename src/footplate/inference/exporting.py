@@ -114,7 +114,7 @@ def export_model(
     if isinstance(model, PlainModel) and not trained.has_data:
         for key, value in (("--size", size), ("--image", image)):
             if value is not None:
-                raise ArgumentError(f"{key} can be used only for image models", key=key, found=value)
+                raise ArgumentError(f"{key} requires a config with test or validation data", key=key, found=value)
         return export_call(unwrap_model(model), target, *_example_call(trained), to=to, opset=opset)
     is_detector = any(kind.__module__ == "mmdet.models.detectors.base" for kind in type(model).__mro__)
     uses_mmdet = any(type(module).__module__.startswith("mmdet.") for module in model.modules())

@@ -90,11 +90,14 @@ class _Repeating(AbstractContextManager[None]):
         if any(tensor._version != version for tensor, version in self._inputs):
             called = self._module.checkpointed_name
             raise ArgumentError(
-                f"the input of '{called}' was modified in place after its forward method was called, so its "
+                f"the input of '{called}' was modified in place during or after the forward pass, so the module's "
                 "activations cannot be recomputed",
                 key=KEY,
                 found=called,
-                notes=["Set inplace=False, or select the module that contains it."],
+                notes=[
+                    "Set inplace=False in the layer that modifies the input, or select a module that contains both "
+                    f"'{called}' and that layer."
+                ],
             )
         self._present = [(part, name, getattr(part, name)) for part, name, _ in self._buffers]
         self._present_states = random_states()

@@ -97,7 +97,7 @@ def _write_onnx(request: ExportRequest) -> None:
     written = program.model.opset_imports.get("")
     if request.opset not in (None, written):  # torch only warns
         raise ArgumentError(
-            f"the model cannot be exported with opset {request.opset}", key="--opset", notes=[f"Use opset {written}."]
+            f"the model cannot be exported with opset {request.opset}", key="opset", notes=[f"Use opset {written}."]
         )
     for value in program.model.graph.inputs:  # torch writes fixed dimensions as names, which would accept other sizes
         shape: Any = value.shape

@@ -218,7 +218,7 @@ def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] 
     if not storage.is_local(target):
         raise ArgumentError("the output must be a local file", found=target)
     if has_opset and not target.endswith(SUFFIXES["onnx"]):
-        raise ArgumentError("an opset can be set only for ONNX", key="--opset")
+        raise ArgumentError("an opset can be set only for ONNX", key="opset")
 
 
 def write_and_open(to: str, request: ExportRequest, fixed: ExportRequest) -> Run:

@@ -32,12 +32,12 @@ def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
         is_address = name == "architecture" and ":" in str(value)  # a timm model from a server or folder
         is_fetched = value and name in (*_FETCHING, *_TIMM_FILES)
         if is_fetched or is_foreign_kernel or is_address:
-            raise ArgumentError(
-                "a transformers model must be built from its config, without downloading weights or code",
-                key=place,
-                found=value,
-                notes=["Use load_from to load weights."],
-            )
+            problem = "a transformers model must be built from its config, without downloading weights or code"
+            advice = "Use load_from to load weights."
+            if is_foreign_kernel:
+                problem = "this attention implementation may download kernels, which a config must not do"
+                advice = "Use 'sdpa' or 'eager'."
+            raise ArgumentError(problem, key=place, found=value, notes=[advice])
         for nested in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(nested, Mapping):
                 check_offline(nested, place)

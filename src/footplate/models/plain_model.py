@@ -35,6 +35,7 @@ _ADVICE_WITH_LOSS = (
     "function of (model, batch)."
 )
 _OPTIMIZERS = ("optimizer", "optimizers")
+_VALIDATION_ADVICE = "Pass validation_step=..., a function of (model, batch) that returns the predictions."
 
 
 class _WholeBatch(BaseDataPreprocessor):
@@ -229,9 +230,7 @@ class PlainModel(ModelWrapper, BaseModel):
             raise ArgumentError(
                 "validation cannot compute a loss, because training_step is only called in training",
                 key="val_cfg.loss",
-                notes=[
-                    "Pass a metric, or pass loss=..., a function of (output, target), in addition to training_step."
-                ],
+                notes=["Remove `loss=True` and pass a metric, or also pass loss=..., a function of (output, target)."],
             )
         data_of_output, batch, output = self._validated or (None, None, None)
         self._validated = None
@@ -284,8 +283,8 @@ class PlainModel(ModelWrapper, BaseModel):
                     f"the forward method of '{type(self.module).__name__}' does not accept the batch: {mismatch}",
                     found=list(kwargs) or pluralize(len(args), "positional argument"),
                     notes=[
-                        self._advice,
-                        "Pass validation_step=..., a function of (model, batch) that returns the predictions.",
+                        *([self._advice] if self._functions["training_step"] is None else []),
+                        *([] if self.training else [_VALIDATION_ADVICE]),
                     ],
                 ) from error
             raise

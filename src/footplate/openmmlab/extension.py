@@ -24,7 +24,7 @@ _REPLACED_TRANSFORMS = {  # of first-generation pipelines
     "Collect": _PACKING,
 }
 
-_AMP = "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."
+_AMP = "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()` in a first-generation config."
 # Unsupported keys that would change the results, with advice on what to do instead.
 _REFUSED = {
     "apex_amp": _AMP,

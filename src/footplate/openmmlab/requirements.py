@@ -79,7 +79,8 @@ def explain_unmet(extra: str) -> list[str]:
         for group, option in ((alone, "--no-deps "), (others, ""))
         if group
     ]
-    return [f"Missing: {', '.join(texts)}.", f"Run: {' && '.join(commands)}"] if unmet else []
+    label = "Missing or unsuitable" if any(versions.values()) else "Missing"
+    return [f"{label}: {', '.join(texts)}.", f"Run: {' && '.join(commands)}"] if unmet else []
 
 
 def explain_failed_import(scope: str) -> list[str]:

@@ -66,7 +66,7 @@ class Muon(Optimizer):
             raise ArgumentError(
                 "each parameter group of Muon must set `use_muon` to True or False",
                 key="use_muon",
-                notes=["Use the default constructor, or a constructor that calls its make_optimizer."],
+                notes=["In a config, use the default constructor, or a constructor that calls its make_optimizer."],
             )
         muon = partial(
             torch.optim.Muon,

@@ -127,7 +127,10 @@ class LogProcessor:
         metrics = self._collect(runner, mode, times=False)
         if mode == "val":
             metrics = {validation_label(name, hub.log_scalars): value for name, value in metrics.items()}
-        others = self._infos(runner, mode)
+        # Metrics that are not scalars, except those of datasets that the loop has skipped.
+        skipped = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
+        named = {key.partition("/")[2]: value for key, value in hub.runtime_info.items() if key.startswith(f"{mode}/")}
+        others = {self._name(mode, key): value for key, value in named.items() if not is_of_dataset(key, skipped)}
         histories = _histories(hub, mode)
         times = {
             self._name(mode, key): histories[key].mean(histories[key].since_mark)
@@ -179,14 +182,6 @@ class LogProcessor:
                 hint = f" Did you mean '{near}'?" if near else ""
                 _logger.warning("A rule in custom_cfg reads '%s', which training does not record.%s", source, hint)
         return tag
-
-    def _infos(self, runner: "Runner", mode: str) -> dict[str, Any]:
-        """Returns the metrics that are not scalars, keyed by name. Omits metrics of datasets that the loop skipped."""
-        prefix = f"{mode}/"
-        skipped = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
-        infos = runner.message_hub.runtime_info.items()
-        named = {key.removeprefix(prefix): value for key, value in infos if key.startswith(prefix)}
-        return {self._name(mode, key): value for key, value in named.items() if not is_of_dataset(key, skipped)}
 
     def _place(self, runner: "Runner", batch_idx: int, mode: str) -> str:
         """Returns the progress shown in a log line, such as `[2][ 50/100]`. Numbers are as wide as the largest one."""

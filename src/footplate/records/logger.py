@@ -272,7 +272,9 @@ class _SurvivingStream:
             if not self._has_failed:
                 self._has_failed = True
                 _logger.warning(
-                    "Cannot write to %s (%s). The text is lost, but the run continues.", self._name, error.strerror
+                    "Cannot write to %s (%s). All further output to it is discarded, but the run continues.",
+                    self._name,
+                    error.strerror,
                 )
 
     def __getattr__(self, name: str) -> Any:

@@ -90,7 +90,10 @@ class WandbVisBackend(LoggingTracker):
             self.experiment.log_code(name=self._log_code_name)
 
     def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
-        """Logs the model's gradients and weights by calling `watch` with `watch_kwargs`."""
+        """Calls `watch` on the model with `watch_kwargs`.
+
+        By default, W&B then logs histograms of the gradients; set `log="all"` to include the weights.
+        """
         self.experiment.watch(model, **self._watch_kwargs)
 
     def _start(self) -> Any:

@@ -170,9 +170,9 @@ def check_output_path(path: object, *, key: str = "") -> str:
     is_outside = os.pardir in os.path.normpath(path).split(os.sep)
     if os.path.isabs(path) or path.startswith("~") or "://" in path or is_outside:
         raise ArgumentError(
-            f"the output path '{path}' must be relative and stay inside the run folder",
+            f"the output path '{path}' must be relative and stay inside the work_dir",
             key=key,
             found=path,
-            notes=["Use a relative path inside the work_dir."],
+            notes=["Use a relative path without '..', such as 'results/test'."],
         )
     return path

@@ -96,9 +96,8 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
         if layer_of is None:
             supported = ", ".join(name for name, kinds in _LAYERS.items() if decay_type in kinds)
             raise ArgumentError(
-                f"{decay_type} decay does not support this backbone",
+                f"{decay_type} decay does not support the backbone '{backbone}'",
                 key="paramwise_cfg.decay_type",
-                found=backbone,
                 notes=[f"supported backbones: {supported}"],
             )
         for name, parameter in module.named_parameters():

@@ -17,10 +17,14 @@ def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str)
         missing = [key for key in needed if key not in sample] if isinstance(sample, Mapping) else []
         if missing or not isinstance(sample, Mapping):
             wanted = f"the key '{missing[0]}' in each sample" if missing else "a data element or a dict for each sample"
+            what = "it" if missing else "a list of data elements or dicts"
+            advice = f"Return {what} from the model in mode 'predict'."
+            if missing and missing[0].startswith("gt_"):
+                advice = "Add LoadAnnotations to the test pipeline."
             raise ArgumentError(
                 f"the metric '{type(metric).__name__}' requires {wanted}",
                 found=sorted(map(str, sample)) if missing else type(sample),
-                notes=["Return a list of data elements or dicts from the model in mode 'predict'."],
+                notes=[advice],
             )
 
 

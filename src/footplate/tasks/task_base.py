@@ -85,8 +85,8 @@ class TaskModel(BaseModel):
     """The base class for models that implement each forward mode in its own method: `outputs`, `loss` and `predict`.
 
     Args:
-        data_preprocessor: See `BaseModel`. The default `type` of a dict depends on the task, such as
-            SegDataPreProcessor.
+        data_preprocessor: See `BaseModel`. If it is a dict without `type`, the default type depends on the task, e.g.
+            SegDataPreProcessor for segmentation.
         init_cfg: See `BaseModel`.
     """
 

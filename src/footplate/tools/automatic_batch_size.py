@@ -95,7 +95,7 @@ def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
     if cfg.get("load_from") is None:  # there may be nothing to resume
         return None
     notes = ["Set the batch size that the run started with."]
-    message = "the batch size of the run to resume is not recorded in its work_dir"
+    message = f"the batch size of the run to resume is not recorded in '{cfg['work_dir']}'"
     raise ArgumentError(message, key=_SIZE, found=_AUTO, notes=notes)
 
 
@@ -128,7 +128,7 @@ def _try_in_process(cfg: Config) -> tuple[int, str]:
             process.join()
     reason = reason or f"larger batches fail: the process ended with exit code {process.exitcode}"
     if not size:
-        notes = ["Set batch_size=1. If memory ran out, use a smaller model or `activation_checkpointing`."]
+        notes = ["If memory ran out, set batch_size=1, or use a smaller model or `activation_checkpointing`."]
         message = f"a trial with {_SMALLEST} samples per batch fails: {reason.removeprefix('larger batches fail: ')}"
         raise ArgumentError(message, key=_SIZE, found=_AUTO, notes=notes)
     return size, reason

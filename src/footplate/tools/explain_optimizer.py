@@ -184,9 +184,7 @@ def schedule_of(cfg: Config, *, length_of_epoch: int | None = None) -> Schedule:
         _, total = run_length(cfg.get("train_cfg") or {}, per_epoch, hints)
         if total > _MAX_LENGTH:
             raise ArgumentError(
-                f"the run has more than {_MAX_LENGTH:,} iterations, which is too many to simulate",
-                key="train_cfg",
-                found=total,
+                f"the run has {total:,} iterations, but at most {_MAX_LENGTH:,} can be simulated", key="train_cfg"
             )
         step = max(1, -(-total // _POINTS))
         iters = sorted({*range(0, total, step), *_round_iterations(total)})

@@ -128,7 +128,7 @@ def label_advice(error: BaseException) -> str:
             file = f"'{path}'" if path else file
             break
     value = "a label that is not a class" if label is None else f"the label {label}"
-    return f"{file} contains {value}. Labels must be between 0 and num_classes - 1; check both."
+    return f"{file} contains {value}. Labels must be between 0 and num_classes - 1. Check the labels and num_classes."
 
 
 def _inputs(call: Mapping[str, Any]) -> list[Any]:

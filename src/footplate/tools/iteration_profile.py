@@ -87,7 +87,7 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
             raise DataError(
                 f"the run ends before the first measured iteration, which follows {_WARM_UP} warm-up iterations",
                 key="train_cfg",
-                notes=["Increase max_epochs or max_iters in train_cfg."],
+                notes=["Train for more epochs or iterations."],
             )
         ranks = gather_objects(dict(recorder.seconds))
     seconds = {name: sum(rank.get(name, 0.0) for rank in ranks) / len(ranks) / measured for name in ranks[0]}
@@ -179,7 +179,7 @@ def _advice(runner: Runner, parts: Seconds, hooks: Seconds) -> Iterator[str]:
         advice = f"Set `train_dataloader.num_workers={workers + 2}`, or simplify the pipeline."
         yield f"{spent['data']} waiting for data. {advice}"
     if shares["transfer"] >= _PART:
-        advice = "Set `train_dataloader.pin_memory=True`, and `non_blocking=True` in the data preprocessor."
+        advice = "Use `train_dataloader.pin_memory=True` with `non_blocking=True` in the data preprocessor."
         if runner.device.type == "cpu":
             advice = "Move its computations to the dataset, whose workers run in parallel."
         yield f"{spent['transfer']} in the data preprocessor. {advice}"
@@ -189,11 +189,11 @@ def _advice(runner: Runner, parts: Seconds, hooks: Seconds) -> Iterator[str]:
             advice = "Set `optim_wrapper.optimizer.fused=True`."
         yield f"{spent['optimizer']} in the optimizer. {advice}"
     if shares["hooks"] >= _HOOKS and hooks:
-        yield f"{spent['hooks']} in hooks, most of it in {next(iter(hooks))}. Increase its interval, or remove it."
+        yield f"{spent['hooks']} in hooks, above all in {next(iter(hooks))}. Increase its interval, or remove it."
     if shares["model"] >= _COMPUTATION:
         is_mixed = any(isinstance(wrapper, AmpOptimWrapper) for wrapper in wrappers)
         options = "`compile=True`" if is_mixed else "`optim_wrapper.type='AmpOptimWrapper'` and `compile=True`"
-        yield f"{spent['model']} in the model. To make it faster, try {options}."
+        yield f"{spent['model']} in the model. {options} can make it faster."
 
 
 def _shown(seconds: float) -> str:

@@ -106,7 +106,7 @@ class Labels(NamedTuple):
         elif self.are_maps and all(counts[label] > 1 for label in present):
             names = list_names([self.classes[label] for label in missing], _MAX_NAMES)
             _logger.warning(
-                "These classes are missing in %s of '%s': %s.",
+                "These classes do not occur in any of the %s of '%s': %s.",
                 pluralize(len(self.samples), "inspected label map"),
                 where,
                 names,
@@ -116,7 +116,7 @@ class Labels(NamedTuple):
         if self.are_maps and getattr(dataset, "reduce_zero_label", False) and num_classes - 1 in missing:
             _logger.warning(
                 "reduce_zero_label=True ignores label 0 and reduces the other labels by one. If label 0 is a class, "
-                "set it to False in the dataset and in LoadAnnotations."
+                "set reduce_zero_label=False in the dataset and in LoadAnnotations."
             )
 
 

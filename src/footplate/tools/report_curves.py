@@ -29,13 +29,13 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
     A scalar that duplicates an earlier one, such as the only term of a loss, does not get a separate chart. Its name is
     added to the title of the earlier scalar's chart. Per-class results are omitted; see `class_history`.
 
-    `headline` is the series of the headline metric in one of the runs.
+    `headline` is the series of the headline metric in one of the runs, or None.
 
     Returns:
         A dict with these keys:
 
         - `loss`: the chart of the training loss, which also shows the validation losses, or None.
-        - `headline`: the chart of the headline metric, which is also `loss` or in `metrics`, or None.
+        - `headline`: the chart of the headline metric, or None. The same chart also appears as `loss` or in `metrics`.
         - `metrics`: the charts of all losses and metrics except the training loss.
         - `details`: the charts of schedules, gradient norms, times and memory.
     """

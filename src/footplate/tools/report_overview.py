@@ -125,10 +125,11 @@ def _headline_facts(run: Run, headline: Series, rule: Rule) -> Data:
 
 
 def run_state(run: Run) -> Data:
-    """Returns the completed (`done`) and `planned` iterations (None if unknown), and whether the run is `finished`.
+    """Returns a dict with the progress of a run.
 
-    `stopped_by` is what ended training early, or "".
-    `done` is the highest iteration among the scalars and checkpoint names.
+    The keys are `done`, the number of completed iterations (the highest one among the scalars and checkpoint names);
+    `planned`, the number of planned iterations, or None if unknown; `finished`, whether all planned iterations are
+    done; and `stopped_by`, "a hook" or "the time limit" if training ended early, otherwise "".
     """
     units = {"iter": 1, "epoch": run.epoch_length or 0}
     saved = filter(None, (_SAVED.search(file.name) for file in run.checkpoints))

@@ -127,7 +127,7 @@ def test_gradients_of_a_backward_pass_by_hand_are_saved_until_they_are_cleared()
 def test_state_of_another_optimizer_class_is_refused() -> None:
     saved = OptimWrapper(AdamW(net().parameters(), lr=0.1)).state_dict()
     wrapper = OptimWrapper(SGD(net().parameters(), lr=0.1))
-    with pytest.raises(CheckpointError, match="optimizer AdamW, but the config has SGD"):
+    with pytest.raises(CheckpointError, match="optimizer AdamW, but the run uses SGD"):
         wrapper.load_state_dict(saved)
     wrapper.load_state_dict({key: value for key, value in saved.items() if key != "optimizer_type"})
 

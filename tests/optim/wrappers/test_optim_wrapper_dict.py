@@ -53,5 +53,5 @@ def test_states_are_saved_and_loaded_by_name() -> None:
     "method", ["update_params", "backward", "step", "zero_grad", "scale_loss", "should_update", "should_sync"]
 )
 def test_methods_that_concern_one_optimizer_ask_which(method: str) -> None:
-    with pytest.raises(ArgumentError, match='call optimizers\\["g"\\]'):
+    with pytest.raises(ArgumentError, match='Call optimizers\\["g"\\]'):
         getattr(wrappers(model()), method)()

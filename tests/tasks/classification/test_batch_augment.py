@@ -75,7 +75,7 @@ def test_augments_are_built_by_name() -> None:
     [
         (lambda: RandomBatchAugment([]), "one probability per augmentation"),
         (lambda: RandomBatchAugment([Mixup(1.0)], [0.5, 0.5]), "one probability per augmentation"),
-        (lambda: RandomBatchAugment([Mixup(1.0), CutMix(1.0)], [0.7, 0.7]), "sum must be at most 1"),
+        (lambda: RandomBatchAugment([Mixup(1.0), CutMix(1.0)], [0.7, 0.7]), "sum of at most 1"),
     ],
 )
 def test_invalid_arguments_are_refused(build: Any, message: str) -> None:

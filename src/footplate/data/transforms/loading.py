@@ -17,8 +17,8 @@ from footplate.registry import TRANSFORMS
 ColorType = Literal["color", "grayscale", "unchanged", "color_ignore_orientation", "grayscale_ignore_orientation"]
 _IGNORED = 255  # the conventional label of ignored pixels
 _ORIENTATION = (
-    "The EXIF orientation of the image is applied. To ignore it, "
-    "set color_type='color_ignore_orientation' in LoadImageFromFile."
+    "LoadImageFromFile applies the EXIF orientation with color_type='color', and ignores it with "
+    "'color_ignore_orientation'. Choose the one that matches the annotations."
 )
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _PIXEL_ANNOTATIONS = ("instances", "ann_info", "seg_map_path", "gt_bboxes", "gt_masks", "gt_keypoints", "gt_seg_map")

@@ -479,7 +479,8 @@ def register_handler(file_formats: str | list[str], **kwargs: Any) -> Callable[[
 def _handler(file: Any, file_format: str | None) -> BaseFileHandler:
     name = file_format or (Path(file).suffix[1:] if isinstance(file, str | Path) else "")
     if name not in file_handlers:
-        raise TypeError(f"The file format '{name}' is unknown. Set file_format to one of {', '.join(file_handlers)}.")
+        problem = f"The file format '{name}' is unknown" if name else "The file format is unknown"
+        raise TypeError(f"{problem}. Set file_format to one of {', '.join(file_handlers)}.")
     return file_handlers[name]
 
 

@@ -107,7 +107,7 @@ def slice_list(in_list: list[Any], lens: int | list[int]) -> list[list[Any]]:
     """
     lengths = [lens] * (len(in_list) // lens) if isinstance(lens, int) else lens
     if sum(lengths) != len(in_list):
-        raise ValueError(f"A list of length {len(in_list)} cannot be split into sublists of length {lens}.")
+        raise ValueError(f"A list of length {len(in_list)} cannot be split with lens={lens}.")
     items = iter(in_list)
     return [list(islice(items, length)) for length in lengths]
 

@@ -152,7 +152,8 @@ class OptimWrapper(Accumulation):
                 if "backward through the graph a second time" in str(error):
                     add_note(
                         error,
-                        "footplate calls backward on the loss returned by training_step. Do not call it yourself.",
+                        "footplate calls backward on the returned loss. Do not call it yourself, and detach tensors "
+                        "that you keep from earlier iterations.",
                     )
                 raise
             unfrozen = [parameter for parameter in self.unreduced if parameter.requires_grad]
@@ -195,7 +196,10 @@ class OptimWrapper(Accumulation):
             raise ArgumentError(
                 f"the optimizer {type(self.optimizer).__name__} needs a closure in each step",
                 key="optim_wrapper.optimizer",
-                notes=["Call optimizer.step(closure=...) in training_step(model, batch, optimizer)."],
+                notes=[
+                    "Call optimizer.step(closure=...) in training_step(model, batch, optimizer), or "
+                    "optim_wrapper.step(closure=...) in the train_step of your model."
+                ],
             ) from error
 
     def _allows_step(self, norm: Tensor | None, *, scaler_skips: bool = False) -> bool:
@@ -301,7 +305,7 @@ class OptimWrapper(Accumulation):
         saved_name = state_dict.get("optimizer_type", name)  # not in checkpoints from older versions or other engines
         if saved_name != name:
             raise CheckpointError(
-                f"The checkpoint contains the state of the optimizer {saved_name}, but the config has {name}.",
+                f"the checkpoint contains the state of the optimizer {saved_name}, but the run uses {name}",
                 notes=[
                     f"Set the optimizer to {saved_name}, or use load_from without resume to start over with {name}."
                 ],

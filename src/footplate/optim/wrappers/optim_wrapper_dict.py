@@ -66,8 +66,8 @@ class OptimWrapperDict(OptimWrapper):
             "with several optimizers, the model's training step must update each of them itself",
             key="optim_wrapper",
             notes=[
-                f'In training_step(model, batch, optimizers), call optimizers["{name}"].update_params(loss), '
-                "and do the same for the others."
+                f'Call optimizers["{name}"].update_params(loss) in training_step(model, batch, optimizers), or '
+                f'optim_wrapper["{name}"].update_params(loss) in your train_step. Do the same for the others.'
             ],
         )
 

@@ -107,7 +107,7 @@ class RandomBatchAugment:
         self.probs = [1 / len(parts) for _ in parts] if probs is None else list(probs)
         if len(self.probs) != len(parts) or min(self.probs, default=-1) < 0 or sum(self.probs) > 1 + 1e-9:
             raise ArgumentError(
-                "augments must not be empty; probs needs one probability per augmentation, whose sum must be at most 1",
+                "augments must not be empty, and probs needs one probability per augmentation, with a sum of at most 1",
                 key="probs",
                 found=probs,
             )

@@ -14,7 +14,7 @@ from footplate.data.annotations import read_lines
 from footplate.data.data_element import BaseDataElement
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
-from footplate.messages import pluralize
+from footplate.messages import list_names, pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
@@ -141,8 +141,11 @@ class CustomDataset(BaseDataset):
             raise DataError(
                 f"the class names do not match the folders in '{folder}': {numbers}",
                 key="metainfo.classes",
-                found=folders,
-                notes=["Name all classes after their folders, or list them in the order of the folders."],
+                found=classes,
+                notes=[
+                    f"The folders are {list_names(folders, 20)}.",
+                    "Name all classes after their folders, or list them in the order of the folders.",
+                ],
             )
         return {name: label for label, name in enumerate(folders)}
 
@@ -282,7 +285,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
             several = batch_augments if isinstance(batch_augments, Mapping) else {"augments": batch_augments}
             self.mixing = RandomBatchAugment(**several) if batch_augments else None
         if (to_onehot or self.mixing is not None) and num_classes is None:
-            raise ArgumentError("to_onehot and batch_augments need num_classes", key="num_classes")
+            raise ArgumentError("to_onehot and batch augmentation need num_classes", key="num_classes")
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
         """Applies `batch_augments`, if set, to images and labels during training.

@@ -69,11 +69,12 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
     if given is not None or not counts:
         counts.add(given if given is not None else len((meta or {}).get("classes") or ()))
     if len(counts) > 1 or 0 in counts:
+        problem = "num_classes and the numbers of predicted scores must be equal"
         raise DataError(
-            "the number of classes is unknown, or differs from the number of scores",
+            problem if len(counts) > 1 else "the number of classes is unknown",
             key="num_classes",
-            found=sorted(counts),
-            notes=["Set num_classes to the number of scores."],
+            found=sorted(counts) if len(counts) > 1 else given,
+            notes=["Set num_classes to the number of classes that the model predicts."],
         )
     return counts.pop()
 

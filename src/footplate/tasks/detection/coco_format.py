@@ -118,7 +118,8 @@ def _entries(
 ) -> list[Entry]:
     """Converts instances to COCO annotations. Divides coordinates by `scale`."""
     if with_masks and "masks" not in instances:
-        raise DataError(f"metric='segm' needs masks, but the instances of the image '{name}' have none")
+        kind = "predicted" if "scores" in instances else "ground-truth"
+        raise DataError(f"metric='segm' needs masks, but the {kind} instances of the image '{name}' have none")
     boxes = as_array(instances["bboxes"]).astype(np.float64).reshape(-1, 4) / np.tile(scale, 2)
     boxes[:, 2:] -= boxes[:, :2]
     columns = {"bbox": boxes.tolist(), "category_id": as_array(instances["labels"]).astype(np.int64).tolist()}

@@ -97,7 +97,7 @@ class CocoDataset(BaseDataset):
         if skipped:
             reason = "Skipped %s in '%s' whose box has no area or lies outside the image. The first one is %s."
             if self.test_mode:  # as published results do
-                reason += " CocoMetric still counts them as undetected instances."
+                reason += " With `ann_file`, CocoMetric still counts them as undetected instances."
             _logger.warning(reason, pluralize(len(skipped), "annotation"), self.ann_file, skipped[0])
         labels_in_use = {instance["bbox_label"] for record in records for instance in record["instances"]}
         if labels_in_use:  # a test file may have no annotations

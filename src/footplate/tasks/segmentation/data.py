@@ -100,7 +100,7 @@ class BaseSegDataset(BaseDataset):
             names = [line if has_suffix(line, suffixes) else line + suffixes[0] for line in lines]
         else:
             names = list(find_files(folder, suffixes))
-        check_images(names, folder, suffixes)
+        check_images(names, self.ann_file or folder, suffixes)
         if not self._has_truth:
             return [{"img_path": join(folder, name)} for name in names]
         truth = self.data_prefix["seg_map_path"]

@@ -193,7 +193,7 @@ class SimCLR(BaseSelfSup):
         if len(inputs) != 2:
             raise DataError(
                 f"SimCLR needs two views of each image, but each has {len(inputs)}",
-                notes=["Use MultiView in the pipeline."],
+                notes=["Use MultiView with num_views=2 in the pipeline."],
             )
         # Run both views in one batch, so that batch normalization uses the statistics of both.
         first, second = self.neck(self.backbone(torch.cat(list(inputs)))).chunk(2)

@@ -41,7 +41,7 @@ def test_momentum_of_adam_is_the_first_beta() -> None:
         ({"policy": "fixed", "warmup_itres": 1}, BuildError, "warmup_itres", "warmup_iters"),
         ({"policy": "exp"}, BuildError, "gamma", None),
         ({"policy": "fixed", "warmup": "linear"}, ArgumentError, "warmup_iters", None),
-        ({"policy": "YOLOX", "min_lr": 0, "num_last_epochs": 2}, ArgumentError, "epoch_length", None),
+        ({"policy": "YOLOX", "min_lr": 0, "num_last_epochs": 2}, ArgumentError, "num_last_epochs", None),
     ],
 )
 def test_invalid_settings_are_refused(

@@ -54,7 +54,7 @@ def test_existing_sections_take_precedence() -> None:
 
 
 WARNED: list[tuple[dict[str, Any], str, str]] = [
-    ({"device": "cuda"}, "cpu", "device: ignoring 'cuda'; the run uses 'cpu', the device of this machine"),
+    ({"device": "cuda"}, "cpu", "device: ignoring 'cuda'; the run uses 'cpu'"),
     (
         {"optimizer": {"type": "SGD"}, "fp16": {"loss_scale": 512.0}},
         "cpu",

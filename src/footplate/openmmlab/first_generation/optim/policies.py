@@ -96,7 +96,7 @@ def cosine_restart(
         raise ArgumentError(
             f'"restart_weights" needs one weight per period, and "periods" must add up to at least {run.full}',
             key="periods",
-            found=list(periods),
+            found={"periods": list(periods), "restart_weights": list(restart_weights)},
         )
     index = min(bisect.bisect_right(ends, done), len(ends) - 1)
     fraction = min((done - ends[index] + periods[index]) / periods[index], 1)
@@ -188,7 +188,7 @@ def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: 
     Source: YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
     if run.epoch_length is None and num_last_epochs:
-        raise ArgumentError('"num_last_epochs" needs a known epoch length', key="epoch_length")
+        raise ArgumentError('"num_last_epochs" needs a known epoch length', key="num_last_epochs")
     last = run.full - (run.epoch_length or 0) * num_last_epochs
     fraction = (done + 1 - run.warmup_iters) / (last - run.warmup_iters) if done + 1 < last else 1
     return cosine_between(base, low, fraction)
@@ -329,7 +329,7 @@ def build_policy(name: str, settings: Mapping[str, Any], field: str, run: RunInf
         if default is inspect.Parameter.empty and key not in settings:
             raise BuildError(f"the policy '{name}' needs the argument '{key}'", key=key)
     if f"min_{field}_ratio" in defaults and (arguments.get("low") is None) == (arguments.get("low_ratio") is None):
-        raise ArgumentError(f"the policy '{name}' needs either min_{field} or min_{field}_ratio", key="policy")
+        raise ArgumentError(f"the policy '{name}' needs exactly one of min_{field} and min_{field}_ratio", key="policy")
     curve = Policy(policy, arguments, field, run)
     curve(1.0, 1.0, 0, run.full)  # so that invalid values raise an error now
     return curve

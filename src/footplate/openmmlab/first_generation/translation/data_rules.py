@@ -57,7 +57,8 @@ val_dataloader = dict(
 def data(draft: Draft) -> None:
     """Replaces each split with a dataloader whose dataset is wrapped in an adapter.
 
-    Keeps `data.val` as `val_dataset` if there is no `evaluation` section.
+    Without an `evaluation` section, keeps `data.val` as `val_dataset`, unless the workflow has a validation phase; see
+    `workflow`.
     """
     data = draft.take("data")
     if data is None:

@@ -150,7 +150,7 @@ class Draft:
         runner = self.original.get("runner")
         if isinstance(runner, Mapping) and (runner.get("max_epochs") is None) == (runner.get("max_iters") is None):
             raise ConfigError(
-                'runner must have either "max_epochs" or "max_iters"',
+                'runner must have exactly one of "max_epochs" and "max_iters"',
                 key="runner",
                 found=dict(runner),
                 origin=origin_of(runner),

@@ -51,4 +51,4 @@ def device(draft: Draft) -> None:
     kind = draft.take("device")
     draft.take("gpu_ids")
     if kind is not None and draft.device is not None and str(kind).partition(":")[0] != draft.device:
-        draft.warn("device", f"ignoring '{kind}'; the run uses '{draft.device}', the device of this machine")
+        draft.warn("device", f"ignoring '{kind}'; the run uses '{draft.device}'")

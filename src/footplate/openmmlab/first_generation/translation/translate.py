@@ -174,7 +174,7 @@ def translate_for_run(cfg: Config) -> Config:
         name = note.key.rpartition(".")[2]
         if note.near and nearest(name, [note.near], similarity=_MISSPELLED):
             raise ConfigError(
-                f"'{note.key}' is not a key of first-generation configs, so it would have no effect",
+                f"'{note.key}' is not a key of first-generation configs",
                 key=note.key,
                 origin=note.origin,
                 suggestion=note.near,
