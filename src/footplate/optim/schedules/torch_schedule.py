@@ -87,7 +87,7 @@ class TorchSchedule(MetricSchedule):
         """
         state, rates, bases = self._first
         groups = self.optimizer.param_groups
-        factors = [group["initial_lr"] / (base or 1) for group, base in zip(groups, bases, strict=True)]
+        factors = [group["initial_lr"] / base if base else 1.0 for group, base in zip(groups, bases, strict=True)]
         self.scheduler.load_state_dict(copy.deepcopy(state))
         for part in _parts(self.scheduler):
             if hasattr(part, "base_lrs"):
