@@ -46,7 +46,7 @@ def parse_recorded(text: str, file: str) -> Config:
         file: The name of the file, for error messages. Its suffix determines the format.
 
     Raises:
-        ConfigError: The text cannot be read without executing it.
+        ConfigError: The text is invalid or cannot be read without executing it, or the suffix is not supported.
     """
     suffix = suffix_of(file)
     if suffix == ".py":

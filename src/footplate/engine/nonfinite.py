@@ -223,7 +223,7 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
 
 
 def facts_of(runner: "Runner") -> dict[str, Any]:
-    """Returns the settings outside the config and the state that must match for a bit-identical replay."""
+    """Returns the values that must match for a bit-identical replay, in addition to the config and the checkpoint."""
     return {
         "seed": runner.seed,
         "world_size": runner.world_size,

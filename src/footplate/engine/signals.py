@@ -11,7 +11,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import get_worker_info
 from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler as set_torch_handler
 
 from footplate.data import is_worker_death
@@ -58,6 +57,28 @@ def handling_signals(runner: "Runner") -> Iterator[None]:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
+_mask = threading.local()  # the forking thread's signal mask before the fork
+
+
+def _before_fork() -> None:
+    _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _after_fork(*, in_child: bool) -> None:
+    if in_child and isinstance(getattr(signal.getsignal(signal.SIGTERM), "__self__", None), _Handlers):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+
+
+# multiprocessing.Pool ends its processes with SIGTERM, possibly as soon as they are forked, and waits for them.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=partial(_after_fork, in_child=False),
+        after_in_child=partial(_after_fork, in_child=True),
+    )
+
+
 class _Handlers:
     """The signal handlers of a run."""
 
@@ -76,11 +97,8 @@ class _Handlers:
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
         """Requests a stop, and interrupts the loop if it is waiting for a batch."""
-        if os.getpid() != self._process:  # in a forked process
-            if number == signal.SIGTERM and get_worker_info() is None:  # multiprocessing.Pool ends its workers with it
-                signal.signal(number, signal.SIG_DFL)
-                os.kill(os.getpid(), number)
-            return  # a loader stops its workers itself
+        if os.getpid() != self._process:
+            return  # in a forked worker, which its loader will stop
         if number in END_SIGNALS:
             now = time.monotonic()
             if self._first_end_at is not None and now - self._first_end_at > _SAME_REQUEST:

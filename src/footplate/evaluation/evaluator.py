@@ -432,10 +432,10 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
 
     Args:
         metric: A BaseMetric, its config dict, a function, or an object with the torchmetrics API.
-        name: The name of the metric if it is a function or object.
+        name: The name of a function, an object with the torchmetrics API or a TorchMetric.
 
     Raises:
-        ArgumentError: `metric` has an unsupported type, or `name` is passed for a BaseMetric.
+        ArgumentError: `metric` has an unsupported type, or `name` is passed for a config dict or another BaseMetric.
     """
     if isinstance(metric, TorchMetric):
         metric.name = name or metric.name

@@ -272,7 +272,7 @@ def _never_empty(decode: Any) -> Any:
 
 
 def register_operators() -> None:
-    """Registers the ONNX equivalents of this module's operators."""
+    """Registers the ONNX equivalents of this module's operators, and exports `torch.sigmoid` as its formula."""
     _register("aten::sigmoid", _sigmoid_in_onnx, OPSET)
     _register("footplate::nms", _nms_in_onnx, OPSET)
     _register("footplate::only_traced", lambda g, value, example: value, OPSET)

@@ -86,7 +86,8 @@ def predict_files(
     The folder contains `predictions.jsonl`, the drawn images in `pictures` and, for segmentation, the predicted label
     maps in `labels`. The lines are first written to `predictions.jsonl.partial`, which replaces `predictions.jsonl` at
     the end. Inputs that cannot be read are skipped and listed in the result. If a prediction cannot be drawn, its line
-    does not contain the key `picture`.
+    does not contain the key `picture`. A model that classifies clips has one line for each video or folder of frames,
+    and nothing is drawn.
 
     Args:
         predictor: The predictor.

@@ -45,7 +45,7 @@ DEFAULT_SCORE = 0.3
 
 
 class Predictor:
-    """Predicts on images with a trained model.
+    """Predicts on images, or on clips (videos or folders of frames), with a trained model.
 
     Preprocesses images with the config's test pipeline, or with its validation pipeline if there is no test data. Skips
     transforms that load annotations. The default batch size is also taken from this data, so that the predictions are
@@ -56,12 +56,12 @@ class Predictor:
         config: The config, its path or the name of a recipe. By default, the config in the checkpoint, which is read
             as data without executing code.
         device: The device, such as "cuda:1". By default, the accelerator of this machine, or the CPU.
-        batch_size: The number of images in a batch. By default, the batch size of the test data.
+        batch_size: The number of images or clips in a batch. By default, the batch size of the test data.
 
     Attributes:
         model: The model, in evaluation mode.
         metainfo: The `classes` and the `palette` from the checkpoint or, if it contains none, from the config.
-        batch_size: The number of images in a batch.
+        batch_size: The number of images or clips in a batch.
 
     Raises:
         CheckpointError: The checkpoint cannot be read or lacks weights of the model, or neither `config` nor the

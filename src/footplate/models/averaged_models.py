@@ -197,7 +197,8 @@ class ExponentialMovingAverage(BaseAveragedModel):
         >>> layer = nn.Linear(1, 1, bias=False)
         >>> average = ExponentialMovingAverage(layer, momentum=0.1)
         >>> for value in (1.0, 2.0):
-        ...     nn.init.constant_(layer.weight, value) is layer.weight and average.update_parameters(layer)
+        ...     _ = nn.init.constant_(layer.weight, value)
+        ...     average.update_parameters(layer)
         >>> round(average.module.weight.item(), 4)
         1.1
     """

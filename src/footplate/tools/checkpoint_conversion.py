@@ -132,7 +132,7 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
 
     Raises:
         CheckpointError: The folder is not an intact checkpoint, or the file cannot be written.
-        ArgumentError: A path has the wrong suffix, or one path is inside the other.
+        ArgumentError: `target` has an unsupported suffix, or one path is inside the other.
     """
     folder, path = os.fspath(source), os.fspath(target)
     storage.check_output(path, suffixes=SUFFIXES, inputs=[folder])

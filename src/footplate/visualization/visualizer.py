@@ -297,7 +297,10 @@ class Visualizer(Drawing, Instances):
             self.add_image(name, drawn, step)
 
     def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
-        """Draws a sample and returns a uint8 RGB array of shape ``(H', W', 3)``. Overridden by task visualizers."""
+        """Returns the image as a uint8 RGB array, without drawing the sample.
+
+        Task visualizers override this method to draw the sample. Their result may be larger than the image.
+        """
         self.set_image(image)
         return self.get_image()
 

@@ -154,9 +154,9 @@ class LegacyModel(BaseModel):
     The state dict is the wrapped model's state dict, without a prefix.
 
     Losses come from the model's `train_step(data, optimizer)` or, if it has none, from `forward(return_loss=True,
-    **data)` and `_parse_losses`. Predictions come from `forward(return_loss=False, **data)`, or from
-    `forward(mode="test", **data)` if `forward` has a `mode` argument instead. If the model accepts the argument
-    `rescale`, predictions are computed with `rescale=True`.
+    **data)` and `_parse_losses`. Predictions come from `forward(**data)`, with `return_loss=False` if `forward` accepts
+    it, or else with `mode="test"` if it has a `mode` argument, and with `rescale=True` if `forward`, `forward_test` or
+    `simple_test` accepts it.
 
     Args:
         module: The model.
