@@ -33,8 +33,8 @@ def test_priority_names_and_numbers() -> None:
     ("priority", "says", "near"),
     [
         ("VERY_LO", "priority must be one of HIGHEST, ", "VERY_LOW"),
-        (101, "'priority' must be a name or a number from 0 to 100", None),
-        (1.5, "'priority' must be a name or a number", None),
+        (101, "'priority' must be a name or an integer from 0 to 100", None),
+        (1.5, "'priority' must be a name or an integer", None),
     ],
 )
 def test_invalid_priority_raises(priority: Any, says: str, near: str | None) -> None:

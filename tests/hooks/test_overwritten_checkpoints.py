@@ -64,7 +64,7 @@ def test_resume_from_an_earlier_checkpoint_lists_later_ones(tmp_path: Path, capl
     _run(tmp_path, 3)
     caplog.clear()
     _run(tmp_path, 3, resume=True, load_from=str(tmp_path / "epoch_1.pth"))
-    assert f"Later checkpoints in '{tmp_path}' will be replaced: epoch_2.pth, epoch_3.pth." in caplog.messages
+    assert f"This run will replace later checkpoints in '{tmp_path}': epoch_2.pth, epoch_3.pth." in caplog.messages
 
 
 @pytest.mark.parametrize("by_setting", [True, False])

@@ -53,7 +53,7 @@ def test_config_with_objects_is_written_as_text(tmp_path: Path, caplog: pytest.L
     write_config(Config({"hook": Warmup()}), str(tmp_path / "config.py"))
     assert (tmp_path / "config.py").read_text() == "hook = <Warmup>\n"
     assert caplog.messages == [
-        f"'{tmp_path / 'config.py'}' cannot be loaded as a config: "
+        f"The config in '{tmp_path / 'config.py'}' cannot be loaded again: "
         "a .py config cannot represent a value of type Warmup (hook)."
     ]
 

@@ -119,7 +119,9 @@ def locate(package: str, file: str, referrer: Origin | None = None) -> str:
     if not roots:
         advice = [line for extension in extensions() for line in extension.explain_missing(package)]
         message = f"the package '{package}' of '{package}::{file}' is not installed"
-        raise ConfigError(message, origin=referrer, notes=advice or ["Install it, or add its folder to PYTHONPATH."])
+        raise ConfigError(
+            message, origin=referrer, notes=advice or ["Install it, or add its parent folder to PYTHONPATH."]
+        )
     for root, folder, suffix in itertools.product(roots, (*_CONFIG_FOLDERS, (), (".mim",), (os.pardir,)), ("", ".py")):
         path = os.path.normpath(os.path.join(root, *folder, file + suffix))
         if os.path.isfile(path):

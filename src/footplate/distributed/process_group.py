@@ -141,7 +141,7 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
         if is_number(timeout) and 0 < timeout < 1e9:
             settings["timeout"] = datetime.timedelta(seconds=float(timeout))
         elif timeout is not None and not isinstance(timeout, datetime.timedelta):
-            raise ArgumentError("timeout must be a positive number of seconds", key="timeout", found=timeout)
+            raise ArgumentError("timeout must be a positive number of seconds below 1e9", key="timeout", found=timeout)
     return settings
 
 

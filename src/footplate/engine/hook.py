@@ -73,7 +73,7 @@ def get_priority(priority: int | str | Priority) -> int:
     if isinstance(priority, str):
         return Priority[check_choice("priority", priority.upper(), Priority.__members__)].value
     if not is_integer(priority) or not 0 <= priority <= 100:
-        raise ArgumentError("'priority' must be a name or a number from 0 to 100", key="priority", found=priority)
+        raise ArgumentError("'priority' must be a name or an integer from 0 to 100", key="priority", found=priority)
     return int(priority)
 
 

@@ -288,7 +288,7 @@ def _refuse_overwriting(runner: "Runner") -> None:
     folder = storage.parent(paths[0])
     names = list_names([storage.base_name(path) for path in paths], _MAX_NAMES)
     if is_own:
-        _logger.warning("Later checkpoints in '%s' will be replaced: %s.", folder, names)
+        _logger.warning("This run will replace later checkpoints in '%s': %s.", folder, names)
         return
     option = "--resume PATH (resume=True, load_from=PATH)" if runner.resume_plan.resume else runner.resume_plan.option
     raise ArgumentError(

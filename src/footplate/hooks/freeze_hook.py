@@ -93,7 +93,7 @@ class FreezeHook(Hook):
             return
         if self._is_over(runner):
             self._unfreeze()
-            runner.logger.info("Training the frozen parameters from iteration %d on.", runner.iter + 1)
+            runner.logger.info("Unfreezing the frozen parameters at iteration %d.", runner.iter + 1)
         elif self._norms and self._norms[0].training:  # reset at the start of an epoch or after validation
             for module in self._norms:
                 module.eval()

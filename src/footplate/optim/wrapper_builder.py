@@ -202,7 +202,7 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
     processes = get_data_world_size()
     factor = batch * processes / base
     _logger.info(
-        "auto_scale_lr: multiplying learning rates by %g, because an iteration has %d x %d samples instead of %d.",
+        "auto_scale_lr: the learning rates are multiplied by %g (%d processes x %d samples; base batch size %d).",
         factor,
         processes,
         batch,

@@ -158,7 +158,9 @@ def write_config(config: Config, path: str, *, signed: bool = False) -> None:
     try:
         text = as_python(config)
     except ConfigError as error:
-        _logger.warning("'%s' cannot be loaded as a config: %s (%s).", path, error.message, error.key or "top level")
+        _logger.warning(
+            "The config in '%s' cannot be loaded again: %s (%s).", path, error.message, error.key or "top level"
+        )
         text = config.pretty_text
     commit_bytes(path, (_signed(text) if signed else text).encode())
 
