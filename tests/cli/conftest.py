@@ -14,7 +14,8 @@ Command = Callable[..., tuple[int, str, str]]
 
 def environment(**changes: str) -> dict[str, str]:
     """Returns the environment of a command in a process of its own."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    # An empty entry would be the current folder.
+    path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, **changes}
 
 

@@ -181,7 +181,7 @@ def test_backward_in_a_training_step_is_explained(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="second time") as error:
         _runner(tmp_path, loss=None, training_step=training_step).train()
-    assert "Do not call it yourself." in str(
+    assert "Do not call it yourself, and detach tensors" in str(
         error.value.__notes__ if hasattr(error.value, "__notes__") else error.value
     )
 
