@@ -177,8 +177,8 @@ def test_target_and_prediction_of_an_object_can_be_chosen(
     [
         (
             {},
-            {"image": 0, "label": 1, "mask": 2},
-            r"whether 'label' or 'mask' is the target\n.*v\n.*\n.*TorchMetric\(metric, target=",
+            {"image": 0, "label": 1, "target": 2},
+            r"whether 'label' or 'target' is the target\n.*v\n.*\n.*TorchMetric\(metric, target=",
         ),
         (
             {},

@@ -26,7 +26,7 @@ def test_rates_scale_with_the_batch_size(
         scale_learning_rates(wrapper, SimpleNamespace(batch_size=8), {"enable": True, "base_batch_size": base})
     assert sorted(rates(wrapper)) == pytest.approx([0.01 * factor, 0.1 * factor])
     (line,) = [record.getMessage() for record in caplog.records if "auto_scale_lr" in record.getMessage()]
-    assert f"rates by {factor:g}, because an iteration has {world} x 8 samples instead of {base}" in line
+    assert f"multiplied by {factor:g} ({world} processes x 8 samples; base batch size {base})" in line
 
 
 class Prodigy(torch.optim.SGD):

@@ -87,7 +87,8 @@ def has_target(batch: Any, inputs: Container[str] = ()) -> bool:
 def _target_keys(batch: Any, inputs: Container[str]) -> list[Any]:
     """Returns the keys or indices of the entries that may be the target."""
     if isinstance(batch, Mapping):
-        return [key for key in TARGET_KEYS if key in batch and key not in inputs]
+        keys = [key for key in TARGET_KEYS if key in batch and key not in inputs]
+        return [key for key in keys if "mask" not in key] or keys
     return [-1] if isinstance(batch, (list, tuple)) and len(batch) > 1 else []
 
 
@@ -95,7 +96,7 @@ def split_target(batch: Any, inputs: Container[str] = (), *, advice: str = "") -
     """Returns the inputs and the target of a batch.
 
     The target is the last entry of a list or tuple. In a dict, it is the value of the only key in `TARGET_KEYS` that is
-    not in `inputs`.
+    not in `inputs`. A mask is a target only if there is no other.
 
     Raises:
         ArgumentError: The batch has no target, or several keys that could be the target. `advice` is a note of the

@@ -404,7 +404,7 @@ class Runner:
         loader = self.test_dataloader if dataloader is None else self.build_dataloader(dataloader, self.seed)
         if loader is None:
             raise ArgumentError("predict needs a data loader, because the run has no test loop", key="dataloader")
-        if isinstance(loader, SampleLoader):
+        if isinstance(loader, SampleLoader) and loader is not dataloader:  # which may be the training loader
             loader.plan.count_once()
         self._make_current()
         self.load_or_resume(whole_model=True, for_training=False)

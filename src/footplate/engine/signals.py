@@ -61,13 +61,16 @@ _mask = threading.local()  # the forking thread's signal mask before the fork
 
 
 def _before_fork() -> None:
-    _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # a handler may raise an error in the next call
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 def _after_fork(*, in_child: bool) -> None:
-    if in_child and isinstance(getattr(signal.getsignal(signal.SIGTERM), "__self__", None), _Handlers):
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+    try:
+        if in_child and isinstance(getattr(signal.getsignal(signal.SIGTERM), "__self__", None), _Handlers):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
 
 
 # multiprocessing.Pool ends its processes with SIGTERM, possibly as soon as they are forked, and waits for them.

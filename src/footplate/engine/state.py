@@ -22,12 +22,14 @@ from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer, s
 from footplate.optim.resumed_settings import choose_settings, settings_of
 from footplate.optim.schedules import collect_steps
 from footplate.optim.schedules.curves import Exponential, MultiStep, Step
+from footplate.optim.schedules.torch_schedule import TorchSchedule
 from footplate.records import average_over_ranks
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
+_OWN_RATES = ("torch.CyclicLR", "torch.OneCycleLR")  # they replace `initial_lr` of the optimizer
 
 
 def capture(
@@ -272,7 +274,7 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
             else "",
             f" Changed: {', '.join(changes)}." if changes else "",
         )
-        _move_schedules(runner, schedules)
+        _move_schedules(runner, schedules, scale=not any(saved.get("type") in _OWN_RATES for saved in states))
 
 
 def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
@@ -321,11 +323,17 @@ def checked_state(owner: Any) -> Mapping[str, Any]:
     return state
 
 
-def _move_schedules(runner: "Runner", schedules: Iterable[Any]) -> None:
-    """Fast-forwards schedules to the current iteration, except those that monitor a metric."""
+def _move_schedules(runner: "Runner", schedules: Iterable[Any], *, scale: bool = True) -> None:
+    """Fast-forwards schedules to the current iteration, except those that monitor a metric.
+
+    `scale` tells torch schedulers whether `initial_lr` in the groups is the optimizer's saved learning rate.
+    """
     moving = [schedule for schedule in schedules if not schedule.takes_metrics]
     for schedule in moving:
-        schedule.rewind()
+        if isinstance(schedule, TorchSchedule):
+            schedule.rewind(scale=scale)
+        else:
+            schedule.rewind()
     for schedule in moving:
         schedule.start()
     loop = runner.train_loop

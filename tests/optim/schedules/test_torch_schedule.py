@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from torch.optim.lr_scheduler import (
     OneCycleLR,
     SequentialLR,
 )
+from torch.utils.data import DataLoader, TensorDataset
 
+from footplate import Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.checkpoint.serializable import to_serializable
 from footplate.errors import ArgumentError
@@ -62,6 +65,22 @@ def test_rewound_schedulers_use_the_saved_learning_rate(kind: type[LRScheduler])
     optimizer.load_state_dict(saved.state_dict())
     schedule.rewind()
     assert [*schedule.get_last_value(), *rates(optimizer, schedule, 6)] == pytest.approx(expected)
+
+
+def test_other_scheduler_after_one_cycle_starts_from_the_learning_rate_of_the_optimizer(tmp_path: Path) -> None:
+    data = DataLoader(TensorDataset(torch.ones(8, 1), torch.ones(8, 1)), 2)
+    for epochs in (1, 2):
+        model = torch.nn.Linear(1, 1)
+        optimizer = SGD(model.parameters(), lr=0.1)
+        schedule = OneCycleLR(optimizer, 0.1, total_steps=4) if epochs == 1 else MultiStepLR(optimizer, [9])
+        settings: dict[str, Any] = {
+            "train_dataloader": data,
+            "loss": torch.nn.MSELoss(),
+            "resume": "auto",
+            "max_epochs": epochs,
+        }
+        Runner(model, tmp_path, optim_wrapper=optimizer, param_scheduler=schedule, **settings).train()
+    assert optimizer.param_groups[0]["lr"] == 0.1
 
 
 def test_schedulers_of_several_optimizers_are_given_by_name() -> None:

@@ -80,14 +80,17 @@ class TorchSchedule(MetricSchedule):
         elif metrics is not None:
             self.scheduler.step(self.monitored_value(metrics))
 
-    def rewind(self) -> None:
+    def rewind(self, *, scale: bool = True) -> None:
         """Resets the scheduler to its state at the start of the run.
 
-        Scales its learning rates if `initial_lr` in the groups has changed, as it may come from a checkpoint.
+        With `scale`, scales its learning rates if `initial_lr` in the groups has changed, as it may come from a
+        checkpoint.
         """
         state, rates, bases = self._first
         groups = self.optimizer.param_groups
-        factors = [group["initial_lr"] / base if base else 1.0 for group, base in zip(groups, bases, strict=True)]
+        factors = [
+            group["initial_lr"] / base if base and scale else 1.0 for group, base in zip(groups, bases, strict=True)
+        ]
         self.scheduler.load_state_dict(copy.deepcopy(state))
         for part in _parts(self.scheduler):
             if hasattr(part, "base_lrs"):
