@@ -15,7 +15,7 @@ ITERATION, VALIDATION = 10.0, 20.0  # seconds; a validation has two batches
 
 
 class Clock(Hook):
-    """Lets time pass: each iteration and each validation batch takes its seconds."""
+    """Advances the clock by fixed times for each iteration and each validation batch."""
 
     priority = "VERY_HIGH"
 

@@ -221,11 +221,11 @@ class BaseStrategy:
 
 
 class SingleDeviceStrategy(BaseStrategy):
-    """Has no effect, because the launcher determines whether a run uses one device."""
+    """Has no effect. The launch command sets the number of devices."""
 
 
 class DDPStrategy(SingleDeviceStrategy):
-    """Has no effect, because the launcher determines whether a run uses DistributedDataParallel."""
+    """Has no effect. Runs with several processes use DistributedDataParallel by default."""
 
 
 class FSDPStrategy(DDPStrategy):
