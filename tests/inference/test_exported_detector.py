@@ -48,25 +48,30 @@ def _boxes(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.cat((corners, corners + sizes), 1), torch.rand(count, generator=generator)
 
 
-@pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
-def test_trace_contains_the_general_case(tmp_path: Path) -> None:
+def _exported(module: torch.nn.Module, folder: Path, **inputs: Tensor) -> Any:
+    """Exports a module for inputs of any length, and opens the file."""
     onnxruntime: Any = importlib.import_module("onnxruntime")
     register_operators()
-    module, boxes, scores = _Suppression(), *_boxes(12, 0)
-    path = str(tmp_path / "a.onnx")
-    axes = {"boxes": {0: "n"}, "scores": {0: "n"}}
+    path = str(folder / "a.onnx")
+    axes = {name: {0: "n"} for name in inputs}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter is deprecated, and the trace depends on sizes
+        warnings.simplefilter("ignore")  # the exporter is deprecated, and traces depend on sizes
         torch.onnx.export(
             module,
-            (boxes, scores * 0),  # no score is above the minimum
+            tuple(inputs.values()),
             path,
             dynamo=False,
             opset_version=OPSET,
-            input_names=list(axes),
+            input_names=list(inputs),
             dynamic_axes=axes,
         )
-    session = onnxruntime.InferenceSession(path)
+    return onnxruntime.InferenceSession(path)
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
+def test_trace_contains_the_general_case(tmp_path: Path) -> None:
+    module, boxes, scores = _Suppression(), *_boxes(12, 0)
+    session = _exported(module, tmp_path, boxes=boxes, scores=scores * 0)  # no score is above the minimum
     for count, seed in ((12, 1), (150, 2), (150, 3)):
         boxes, scores = _boxes(count, seed)
         expected, found = module(boxes, scores), session.run(None, {"boxes": boxes.numpy(), "scores": scores.numpy()})
@@ -88,21 +93,8 @@ class _Decoding(torch.nn.Module):
 
 @pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
 def test_image_without_candidates_has_no_boxes(tmp_path: Path) -> None:
-    onnxruntime: Any = importlib.import_module("onnxruntime")
-    path, (boxes, _) = str(tmp_path / "a.onnx"), _boxes(5, 0)
-    axes = {"boxes": {0: "n"}, "deltas": {0: "n"}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter is deprecated
-        torch.onnx.export(
-            _Decoding(),
-            (boxes, boxes),
-            path,
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=list(axes),
-            dynamic_axes=axes,
-        )
-    session = onnxruntime.InferenceSession(path)
+    boxes, _ = _boxes(5, 0)
+    session = _exported(_Decoding(), tmp_path, boxes=boxes, deltas=boxes)
     for count in (0, 3):
         inputs = boxes[:count].numpy()
         (found,) = session.run(None, {"boxes": inputs, "deltas": inputs})
@@ -117,14 +109,8 @@ class _Scores(torch.nn.Module):
 
 @pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
 def test_small_scores_keep_their_order(tmp_path: Path) -> None:
-    onnxruntime: Any = importlib.import_module("onnxruntime")
-    register_operators()
     logits = torch.linspace(-25, -15, 64)
-    path = str(tmp_path / "a.onnx")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter is deprecated
-        torch.onnx.export(_Scores(), (logits,), path, dynamo=False, opset_version=OPSET, input_names=["logits"])
-    (scores,) = onnxruntime.InferenceSession(path).run(None, {"logits": logits.numpy()})
+    (scores,) = _exported(_Scores(), tmp_path, logits=logits).run(None, {"logits": logits.numpy()})
     assert len(set(scores.tolist())) == 64
     assert torch.allclose(torch.tensor(scores), logits.sigmoid(), rtol=1e-5, atol=0)
 
