@@ -190,14 +190,14 @@ def expand_placeholders(
     def variable(match: re.Match[str]) -> str:
         name = match["name"]
         value = match["default"]
-        place = Origin(path, match.string.count("\n", 0, match.start()) + 1)
+        origin = Origin(path, match.string.count("\n", 0, match.start()) + 1)
         if name in os.environ:
             value = os.environ[name]
             used[name] = value
         elif not value:
             raise ConfigKeyError(
                 f"the environment variable '{name}' is not set, and its placeholder has no default or an empty one",
-                origin=place,
+                origin=origin,
                 notes=[f"Set it, or write `{{{{${name}:default}}}}`."],
             )
         if not match["quote"]:
@@ -205,7 +205,7 @@ def expand_placeholders(
         try:
             return literal(value)
         except ConfigError as error:
-            error.origin = place
+            error.origin = origin
             raise
 
     if "{{" in text:
