@@ -34,6 +34,7 @@ class KeyOrigin(Origin):
     """
 
     replaced: Replaced | None
+    # FileLoader sets these two after it has executed the file.
     is_read = False  # whether other lines of the config use the key as a variable
     is_read_here = False  # whether other lines use the value that was set here, not only a previous value
 

@@ -124,6 +124,8 @@ class Hook:
     # Whether the hook swaps the model's weights for validation, test and checkpoints, and restores the training weights
     # from `ema_state_dict` when a run resumes. A run can have only one such hook.
     swaps_weights = False
+    # Whether the hook calls functions of the user, although its class is defined in footplate.
+    is_of_user = False
 
     def before_run(self, runner: "Runner") -> None:
         """Called once, at the start of a run."""
