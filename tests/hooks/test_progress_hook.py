@@ -68,7 +68,7 @@ def test_a_terminal_shows_a_live_display(tmp_path: Path) -> None:
         trained(tmp_path, ProgressHook(), val_evaluator=told)
     lines = lines_of(shown[0])
     ends = [line for line in lines if re.match(r"train .* 12/12", line)]
-    assert re.fullmatch(r"train ━+ 12/12  eta 0:00:00  \S+ it/s  \d+% waiting for data  \d+ MiB", ends[-1])
+    assert re.fullmatch(r"train ━+ 12/12  in 0:00:0\d  \S+ it/s  \d+% waiting for data  \d+ MiB", ends[-1])
     assert any(re.fullmatch(r"now   loss \d\.\d+(e-\d+)? [▁-█]+  lr 1\.00e-01", line) for line in lines)
     assert lines[-2:] == ["best  mIoU 53.5 at 8, now 52", ""]  # the best of the three, and no time
     for part in (" 1/12", " 7/12", "valid", " 1/2", " 2/2"):
@@ -111,12 +111,17 @@ def test_error_restores_the_terminal(tmp_path: Path) -> None:
     assert not hasattr(sys.stdout, "rich_proxied_file")
 
 
-def test_remaining_time_is_extrapolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = count(100.0, 50.0)  # 50 s for each look at the clock, two of them in an iteration
-    monkeypatch.setattr("footplate.hooks.progress_hook.time.monotonic", lambda: next(clock))
+def test_display_and_log_show_the_same_eta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each reading of the clock takes 50 s: two in an iteration, six in a validation of two batches.
+    clock = count(100.0, 50.0)
+    monkeypatch.setattr("footplate.hooks.runtime_info_hook.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("footplate.hooks.progress_hook.time.monotonic", lambda: 0.0)
+    hooks = {"checkpoint": None, "logger": {"interval": 1}}
+    run = settings(tmp_path, by_epoch=False, log_level="INFO", default_hooks=hooks, custom_hooks=[ProgressHook()])
     with terminal() as shown:
-        trained(tmp_path, ProgressHook(), val_dataloader=None, val_evaluator=None, val_cfg=None)
-    left = [
-        line.partition("eta ")[2].split()[0] for line in lines_of(shown[0]) if re.match(r"train .* (1|2|6)/12", line)
-    ]
-    assert list(dict.fromkeys(left)) == ["--:--", "0:25:00", "0:11:00"]
+        Runner(**run).train()
+    logged = re.findall(r"\[ *(\d+)/12\].*eta: (\S+)", ESCAPES.sub("", shown[0]))
+    displayed = re.findall(r" (\d+)/12  eta (\S+)", ESCAPES.sub("", shown[0]))
+    left = dict(logged)
+    assert (left["4"], left["5"], left["8"], left["12"]) == ("0:13:20", "0:21:40", "0:16:40", "0:05:00")
+    assert {*logged} <= {*displayed}

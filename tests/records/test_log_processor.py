@@ -30,6 +30,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Any:
         epoch=1,
         max_iters=1200,
         max_epochs=12,
+        train_loop=SimpleNamespace(validations_left=0),
         device=torch.device("cpu"),
         train_dataloader=range(100),
         val_dataloader=range(20),
@@ -110,6 +111,9 @@ def test_eta_covers_the_whole_run(runner: Any) -> None:
         assert f"  eta: {left}  " in processor.get_log_after_iter(runner, done - 1, "train")[1]
     runner.max_iters = 1 + 49 * 60 + 1
     assert "  eta: 2 days, 1:01:00  " in processor.get_log_after_iter(runner, 0, "train")[1]
+    runner.message_hub.update_info("val_seconds", 1000.0)
+    runner.train_loop.validations_left = 3
+    assert "  eta: 2 days, 1:51:00  " in processor.get_log_after_iter(runner, 0, "train")[1]
     runner.max_iters = 10**23
     assert "  eta: 115740740 days, 17:46:40  " in processor.get_log_after_iter(runner, 0, "train")[1]
 

@@ -1,6 +1,7 @@
 """Base classes for the training and evaluation loops."""
 
 import logging
+import math
 from collections.abc import Generator, Iterator, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -256,6 +257,14 @@ class BaseTrainLoop(BaseLoop):
             return False
         self._decide_current_val_interval()
         return self.out_of_time or validation_is_due(self.done, self.total, self.val_begin, self.val_interval)
+
+    @property
+    def validations_left(self) -> int:
+        """The number of validation runs still to come, except requested ones, if the interval does not change."""
+        if self.runner.val_loop is None:
+            return 0
+        done = max(self.done - (self.done != self._validated_at), self.val_begin - 1)
+        return max(math.ceil(self.total / self.val_interval) - done // self.val_interval, 0)
 
     def _decide_current_val_interval(self) -> None:
         """Sets `val_interval` to the interval for the current position. Subclasses may override this method."""

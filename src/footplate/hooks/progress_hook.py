@@ -13,7 +13,7 @@ from footplate.engine import Hook, Runner
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.metric_names import find_rule, is_better, only_term, order_metrics, validation_label
-from footplate.records import memory_in_use, numbers_in
+from footplate.records import format_eta, memory_in_use, numbers_in
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -45,13 +45,14 @@ class ProgressHook(Hook):
         self.interval = interval
         self._display: LiveTerminal | LiveNotebook | None = None
         self._drawn_at = 0.0
-        self._began: tuple[float, int] | None = None  # the time after the first iteration, and the iteration
+        self._began_at = 0.0
         self._losses: dict[str, dict[int, float]] = {}  # the curves: values, keyed by their index
         self._metrics: dict[str, tuple[float, float, int]] = {}  # latest value, best value and its iteration
         self._validation: tuple[int, int | None] | None = None  # validated batches, and their total if known
 
     def before_train(self, runner: Runner) -> None:
         """Opens the display."""
+        self._began_at = time.monotonic()
         is_terminal = sys.stdout is not None and sys.stdout.isatty()
         can_show = os.environ.get("TERM") != "dumb" and (is_terminal or "IPython" in sys.modules)
         if not can_show or not is_main_process():
@@ -71,8 +72,6 @@ class ProgressHook(Hook):
             return
         now = time.monotonic()
         iteration = runner.iter + 1
-        if self._began is None:
-            self._began = (now, iteration)
         is_due = now - self._drawn_at >= _SECONDS_BETWEEN or iteration == runner.max_iters
         interval = 1 if is_due and runner.device.type == "cpu" else self.interval
         if iteration % interval == 0 or not self._losses:
@@ -154,18 +153,16 @@ class ProgressHook(Hook):
         self._display.show(lines)
 
     def _pace(self, runner: Runner, iteration: int) -> list[str]:
-        """Formats the time left, the speed, the percentage of time spent waiting for data, and the memory in use."""
+        """Formats the time left or, at the end, taken, the speed, the share of waiting for data, and the memory used."""
         scalars = runner.message_hub.log_scalars
-        left = "--:--"
         pace = []
-        began_at, first = self._began or (0.0, iteration)
-        if iteration > first:
-            # The average since the first iteration includes validation, saving and all other pauses.
-            seconds = (self._drawn_at - began_at) / (iteration - first) * (runner.max_iters - iteration)
-            left = str(timedelta(seconds=round(seconds)))
+        if runner.iter < runner.max_iters:
+            pace.append(f"eta {format_eta(runner, runner.max_iters - iteration) or '--:--'}")
+        else:
+            pace.append(f"in {timedelta(seconds=round(self._drawn_at - self._began_at))}")
         if scalars.get("train/time") and scalars.get("train/data_time"):
             duration = max(scalars["train/time"].mean(_WINDOW), 1e-9)
             waiting = scalars["train/data_time"].mean(_WINDOW) / duration
             speed = f"{duration:.3g} s/it" if duration >= 1 else f"{1 / duration:.3g} it/s"
-            pace = [speed, f"{waiting:.0%} waiting for data"]
-        return [f"eta {left}", *pace, f"{memory_in_use(runner.device)} MiB"]
+            pace += [speed, f"{waiting:.0%} waiting for data"]
+        return [*pace, f"{memory_in_use(runner.device)} MiB"]

@@ -184,7 +184,7 @@ class IterTimerHook(Hook):
     """Records `<mode>/time` and `<mode>/data_time` for each iteration, in seconds."""
 
     def __init__(self) -> None:
-        self._since = time.perf_counter()
+        self._since = self._val_since = time.perf_counter()
 
     def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
         self._since = time.perf_counter()
@@ -199,6 +199,11 @@ class IterTimerHook(Hook):
         runner.message_hub.history(f"{mode}/time").append(now - self._since)
         self._since = now
 
+    def before_val(self, runner: Runner) -> None:
+        """Starts timing the validation."""
+        self._val_since = time.perf_counter()
+
     def after_val(self, runner: Runner) -> None:
-        """Excludes validation from the duration of the next training iteration."""
+        """Records how long validation took, and excludes it from the duration of the next training iteration."""
         self._since = time.perf_counter()
+        runner.message_hub.update_info("val_seconds", self._since - self._val_since, resumed=False)

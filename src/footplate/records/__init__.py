@@ -12,7 +12,7 @@ from footplate.records.local_writers import (
     is_written_config,
     write_config,
 )
-from footplate.records.log_processor import LogProcessor
+from footplate.records.log_processor import LogProcessor, format_eta
 from footplate.records.logger import (
     NOT_SHOWN,
     add_log_file,
@@ -50,6 +50,7 @@ __all__ = [
     "average_over_ranks",
     "check_log_file",
     "describe_environment",
+    "format_eta",
     "get_logger",
     "logging_to",
     "memory_in_use",

@@ -102,7 +102,9 @@ class LogProcessor:
         rates = {name: value for name, value in tag.items() if name.rpartition("/")[2].endswith("lr")}
         parts = [self._head(runner, mode) + self._place(runner, batch_idx, mode)]
         parts += [f"{name}: {value:.{self.num_digits}e}" for name, value in rates.items()]
-        parts += _eta(runner, batch_idx, mode)
+        left = runner.max_iters - runner.iter - 1 if mode == "train" else _size(runner, mode) - batch_idx - 1
+        if eta := format_eta(runner, left, mode):
+            parts.append(f"eta: {eta}")
         times = [self._name(mode, key) for key in _TIMES]
         parts += [f"{name}: {tag[name]:.{self.num_digits}f}" for name in times if name in tag]
         if mode == "train":
@@ -217,12 +219,16 @@ def _size(runner: "Runner", mode: str) -> int:
     return length_hint(getattr(runner, f"{mode}_dataloader"))
 
 
-def _eta(runner: "Runner", batch_idx: int, mode: str) -> list[str]:
-    """Returns a list with the formatted remaining time, or an empty list if it is unknown."""
-    history = runner.message_hub.log_scalars.get(f"{mode}/time")
-    size = _size(runner, mode)
-    if history is None or not len(history) or not (size or mode == "train"):
-        return []
-    left = runner.max_iters - runner.iter - 1 if mode == "train" else size - batch_idx - 1
-    seconds = int(min(history.mean(_ETA_WINDOW) * max(left, 0), _MAX_ETA))
-    return [f"eta: {datetime.timedelta(seconds=seconds)}"]
+def format_eta(runner: "Runner", left: int, mode: str = "train") -> str:
+    """Formats the time that `left` more iterations and, in training, the validations to come will take.
+
+    Returns "" if the time is unknown.
+    """
+    hub = runner.message_hub
+    history = hub.log_scalars.get(f"{mode}/time")
+    if not history or left < 0:
+        return ""
+    seconds = history.mean(_ETA_WINDOW) * left
+    if mode == "train" and "val_seconds" in hub.runtime_info:
+        seconds += hub.runtime_info["val_seconds"] * runner.train_loop.validations_left
+    return str(datetime.timedelta(seconds=int(min(seconds, _MAX_ETA))))
