@@ -34,20 +34,30 @@ def summation_tolerance(terms: int) -> float:
     return float(8 * torch.finfo(torch.float32).eps * terms**0.5)
 
 
+class PointModel(BaseModel):
+    """Classifies points with `layers`, or with a `score` method of the model."""
+
+    layers: Any
+
+    def score(self, inputs: Tensor) -> Tensor:
+        scores: Tensor = self.layers(inputs)
+        return scores
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        scores = self.score(inputs)
+        if mode == "loss":
+            accuracy = (scores.argmax(1) == labels).float().mean()
+            return {"loss": nn.functional.cross_entropy(scores, labels), "acc": accuracy}
+        return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
+
+
 @MODELS.register_module()
-class ToyModel(BaseModel):
+class ToyModel(PointModel):
     """Two layers with dropout between, so that a run depends on every random generator."""
 
     def __init__(self, dropout: float = 0.0, data_preprocessor: Any = None, num_classes: int = 2) -> None:
         super().__init__(data_preprocessor)
         self.layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, num_classes))
-
-    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
-        scores = self.layers(inputs)
-        if mode == "loss":
-            accuracy = (scores.argmax(1) == labels).float().mean()
-            return {"loss": nn.functional.cross_entropy(scores, labels), "acc": accuracy}
-        return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
 
 
 @DATASETS.register_module()

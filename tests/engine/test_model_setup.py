@@ -9,15 +9,14 @@ from torch import Tensor, nn
 from footplate import Runner
 from footplate.engine.model_setup import speed_up
 from footplate.errors import ArgumentError
-from footplate.models import BaseModel
 from footplate.registry import MODELS
-from tests.support import loader, settings
+from tests.support import PointModel, loader, settings
 
 COMPILED: dict[str, Any] = {"backend": "eager"}
 
 
 @MODELS.register_module()
-class Convolving(BaseModel):
+class Convolving(PointModel):
     """Points as images of 2 x 2 pixels."""
 
     def __init__(self) -> None:
@@ -25,11 +24,9 @@ class Convolving(BaseModel):
         self.backbone = nn.Sequential(nn.Conv2d(1, 8, 2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 2))
         self.head = nn.Linear(32, 2)
 
-    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
-        scores = self.head(self.backbone(inputs.reshape(-1, 1, 2, 2)).flatten(1))
-        if mode == "loss":
-            return {"loss": nn.functional.cross_entropy(scores, labels)}
-        return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
+    def score(self, inputs: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.backbone(inputs.reshape(-1, 1, 2, 2)).flatten(1))
+        return scores
 
 
 # Torch hides this warning of its own, but pytest makes it an error first.

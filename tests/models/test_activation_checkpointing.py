@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from footplate import Runner
 from footplate.errors import ArgumentError
-from footplate.models import BaseModel
 from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.registry import MODELS
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
-from tests.support import settings
+from tests.support import PointModel, settings
 
 
 class Drawing(nn.Module):
@@ -44,7 +43,7 @@ class Drawing(nn.Module):
 
 
 @MODELS.register_module()
-class Checkpointing(BaseModel):
+class Checkpointing(PointModel):
     """A model with dropout, batch normalization and changing buffers."""
 
     def __init__(self) -> None:
@@ -61,12 +60,6 @@ class Checkpointing(BaseModel):
             features = self.dropout(layer(features, scale=torch.full((8,), 0.7)))
         found: Tensor = self.head(features)
         return found
-
-    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
-        scores = self.score(inputs)
-        if mode == "loss":
-            return {"loss": nn.functional.cross_entropy(scores, labels)}
-        return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
 
 
 CASES: list[dict[str, Any]] = [
