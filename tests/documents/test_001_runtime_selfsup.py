@@ -1,16 +1,14 @@
 """The fragments of document 001: 自定义运行, of the second generation, for self-supervision."""
 
 import importlib
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from footplate import Runner
 from footplate.engine import EpochBasedTrainLoop
 from footplate.optim import LARS, AmpOptimWrapper
-from tests.documents.support import Fragment, group_of, hook_configs, mended, stop_of, train
+from tests.documents.support import Fragment, group_of, hook_configs, stop_of, train, write_modules
 
 HOOK_CLASS = Fragment(
     "钩子(Hook) / 步骤1：创建一个新的钩子",
@@ -175,16 +173,10 @@ def test_a_config_trains(tmp_path: Path, fragment: Fragment) -> None:
 
 
 @pytest.fixture
-def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    folder = tmp_path / "path/mmselfsup/engine/hooks"
-    folder.mkdir(parents=True)
-    (folder / "new_hook.py").write_text(mended(HOOK_CLASS))
-    (folder / "__init__.py").write_text(mended(HOOK_PACKAGE))
-    monkeypatch.syspath_prepend(str(tmp_path / "path"))
+def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"__init__": HOOK_PACKAGE, "new_hook": HOOK_CLASS}
+    write_modules(tmp_path, monkeypatch, "mmselfsup/engine/hooks", files)
     importlib.import_module("mmselfsup.engine.hooks")
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mmselfsup"]:
-        del sys.modules[name]
 
 
 HOOK_CONFIGS = hook_configs("钩子(Hook) / 步骤3：修改配置文件", "钩子(Hook) / 步骤3：修改配置文件 / 优先级")

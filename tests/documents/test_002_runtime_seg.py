@@ -1,8 +1,6 @@
 """The fragments of document 002: Customize Runtime Settings, of the second generation, for segmentation."""
 
 import importlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,17 @@ from footplate import Runner
 from footplate.engine import IterBasedTrainLoop
 from footplate.errors import ConfigError
 from footplate.optim import AmpOptimWrapper
-from tests.documents.support import Fragment, config_of, group_of, hook_configs, hook_of, mended, stop_of, train
+from tests.documents.support import (
+    Fragment,
+    config_of,
+    group_of,
+    hook_configs,
+    hook_of,
+    mended,
+    stop_of,
+    train,
+    write_modules,
+)
 
 VALUES = "a_value, b_value, c_value = 2, 1, 0"
 HOOKS_SECTION = """
@@ -288,23 +296,16 @@ def test_a_config_trains(tmp_path: Path, fragment: Fragment) -> None:
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files of the document at the places it names."""
-    folder = tmp_path / "path/mmseg/engine"
     files = {
-        "hooks/__init__.py": HOOK_PACKAGE,
-        "hooks/new_hook.py": HOOK_CLASS,
-        "optimizers/__init__.py": OPTIMIZER_PACKAGE,
-        "optimizers/my_optimizer.py": OPTIMIZER_CLASS,
-        "optimizers/layer_decay.py": CONSTRUCTOR_CLASS,
+        "hooks/__init__": HOOK_PACKAGE,
+        "hooks/new_hook": HOOK_CLASS,
+        "optimizers/__init__": OPTIMIZER_PACKAGE,
+        "optimizers/my_optimizer": OPTIMIZER_CLASS,
+        "optimizers/layer_decay": CONSTRUCTOR_CLASS,
     }
-    for name, fragment in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(mended(fragment))
-    monkeypatch.syspath_prepend(str(tmp_path / "path"))
-    yield folder
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mmseg"]:
-        del sys.modules[name]
+    write_modules(tmp_path, monkeypatch, "mmseg/engine", files)
 
 
 HOOK_CONFIGS = hook_configs("Hook / Step 3: Modify the config", "Hook / Step 3: Modify the config / priority")

@@ -1,8 +1,6 @@
 """The fragments of document 003: settings of the first generation, for detection; its code lost its indentation."""
 
 import importlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from torch import nn
 from footplate import Config, Runner
 from footplate.openmmlab.mmengine.registry import build_from_cfg
 from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
-from tests.documents.support import AND_STOP, Fragment, hook_of, mended, stop_of, train
+from tests.documents.support import AND_STOP, Fragment, hook_of, mended, stop_of, train, write_modules
 from tests.openmmlab.first_generation.adapters.support import OldPoints, old_config
 
 VALUES = "a_value, b_value, c_value = 0.02, 0.9, 0.0001"
@@ -228,23 +226,16 @@ def test_evaluation_calls_the_dataset(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files of the document at the places it names."""
-    folder = tmp_path / "path/mmdet/core"
     files = {
-        "optimizer/__init__.py": OPTIMIZER_PACKAGE,
-        "optimizer/my_optimizer.py": OPTIMIZER_CLASS,
-        "optimizer/my_optimizer_constructor.py": CONSTRUCTOR_CLASS,
-        "utils/__init__.py": HOOK_PACKAGE,
-        "utils/my_hook.py": HOOK_CLASS,
+        "optimizer/__init__": OPTIMIZER_PACKAGE,
+        "optimizer/my_optimizer": OPTIMIZER_CLASS,
+        "optimizer/my_optimizer_constructor": CONSTRUCTOR_CLASS,
+        "utils/__init__": HOOK_PACKAGE,
+        "utils/my_hook": HOOK_CLASS,
     }
-    for name, fragment in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(mended(fragment))
-    monkeypatch.syspath_prepend(str(tmp_path / "path"))
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mmdet"]:
-        del sys.modules[name]
+    write_modules(tmp_path, monkeypatch, "mmdet/core", files)
 
 
 OWN_OPTIMIZER = Fragment(

@@ -10,6 +10,7 @@ from footplate import Runner
 from footplate.engine.model_setup import speed_up
 from footplate.errors import ArgumentError
 from footplate.registry import MODELS
+from tests.models.test_activation_checkpointing import assert_same_gradients
 from tests.support import PointModel, loader, settings
 
 COMPILED: dict[str, Any] = {"backend": "eager"}
@@ -61,13 +62,22 @@ def test_compile_and_channels_last_change_rounding_at_most(tmp_path: Path, optio
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_model_or_submodule_is_compiled_once() -> None:
-    graphs: list[Any] = []
+@pytest.fixture
+def graphs() -> list[Any]:
+    """Graphs that `backend` has compiled."""
+    return []
 
+
+@pytest.fixture
+def backend(graphs: list[Any]) -> Any:
     def backend(graph: Any, inputs: Any) -> Any:
         graphs.append(graph)
         return graph.forward
 
+    return backend
+
+
+def test_model_or_submodule_is_compiled_once(graphs: list[Any], backend: Any) -> None:
     model = speed_up(Convolving(), compile={"backend": backend, "target": "backbone"}, channels_last=False)
     points = torch.randn(4, 4)
     for _ in range(3):
@@ -77,13 +87,7 @@ def test_model_or_submodule_is_compiled_once() -> None:
 
 
 @OF_TORCH
-def test_repeated_blocks_are_compiled_once() -> None:
-    graphs: list[Any] = []
-
-    def backend(graph: Any, inputs: Any) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
+def test_repeated_blocks_are_compiled_once(graphs: list[Any], backend: Any) -> None:
     torch.manual_seed(0)
     blocks = [nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Dropout(0.0)) for _ in range(12)]
     plain = nn.Sequential(*blocks, nn.Linear(8, 2))
@@ -95,8 +99,7 @@ def test_repeated_blocks_are_compiled_once() -> None:
             each.zero_grad()
             each(points).square().sum().backward()
     assert len(graphs) == 1
-    for mine, expected in zip(model.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, expected.grad)
+    assert_same_gradients(model, plain)
     assert list(model.state_dict()) == list(plain.state_dict())
 
 
