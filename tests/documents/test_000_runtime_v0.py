@@ -197,13 +197,6 @@ log_config = dict(
 ]
 
 
-@pytest.mark.parametrize("fragment", CONFIGS, ids=str)
-def test_a_config_trains(tmp_path: Path, fragment: Fragment) -> None:
-    runner = train(tmp_path, fragment, generation="first")
-    assert fragment.holds(runner)
-    assert len(stop_of(runner).losses) == 4
-
-
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The package mmseg.core.optimizer, with the files of the document."""

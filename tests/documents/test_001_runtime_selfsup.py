@@ -7,7 +7,7 @@ import pytest
 
 from footplate import Runner
 from footplate.engine import EpochBasedTrainLoop
-from footplate.optim import LARS, AmpOptimWrapper
+from footplate.optim import LARS
 from tests.documents.support import Fragment, group_of, hook_configs, stop_of, train, write_modules
 
 HOOK_CLASS = Fragment(
@@ -66,29 +66,6 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
         mend=(("dict(type", "dict(_delete_=True, type"),),
         why="a loop with a `type` does not accept `by_epoch` of the base",
         holds=lambda runner: type(runner.train_loop) is EpochBasedTrainLoop and runner.max_epochs == 200,
-    ),
-    Fragment(
-        "优化器(Optimizer)",
-        "optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)",
-        mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
-        why="`optim_wrapper` does not refer to the optimizer",
-        holds=lambda runner: runner.optim_wrapper.param_groups[0]["weight_decay"] == 0.0001,
-    ),
-    Fragment(
-        "优化器(Optimizer) / 优化器包装器 / OptimWrapper",
-        """
-optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
-optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
-""",
-        holds=lambda runner: runner.optim_wrapper.param_groups[0]["momentum"] == 0.9,
-    ),
-    Fragment(
-        "优化器(Optimizer) / 优化器包装器 / AmpOptimWrapper",
-        """
-optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
-optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
-""",
-        holds=lambda runner: isinstance(runner.optim_wrapper, AmpOptimWrapper),
     ),
     Fragment(
         "优化器(Optimizer) / 构造器 / MAE",
@@ -163,13 +140,6 @@ param_scheduler = [
         ),
     ),
 ]
-
-
-@pytest.mark.parametrize("fragment", CONFIGS, ids=str)
-def test_a_config_trains(tmp_path: Path, fragment: Fragment) -> None:
-    runner = train(tmp_path, fragment, generation="second", model="SegmentorForTest")
-    assert fragment.holds(runner)
-    assert len(stop_of(runner).losses) == 4
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from PIL import Image
 
 from footplate import HOOKS
 from footplate.engine import Priority, get_priority
-from footplate.optim import AmpOptimWrapper
 from footplate.tasks.segmentation import SegDataSample
 from footplate.visualization import Visualizer
 from tests.documents.support import AND_STOP, Fragment, group_of, hook_of, stop_of, train
@@ -104,15 +103,6 @@ optim_wrapper = dict(
         holds=lambda runner: runner.train_dataloader.batch_size == 16,
     ),
     Fragment(
-        "优化器包装 / 自动混合精度(Automatic mixed precision, AMP) 训练",
-        """
-optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
-optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
-""",
-        # The reference refuses it on a CPU.
-        holds=lambda runner: isinstance(runner.optim_wrapper, AmpOptimWrapper) and runner.device.type == "cpu",
-    ),
-    Fragment(
         "构造器 / LearningRateDecayOptimizerConstructor",
         """
 optim_wrapper = dict(
@@ -133,13 +123,6 @@ optim_wrapper = dict(
         ),
     ),
 ]
-
-
-@pytest.mark.parametrize("fragment", CONFIGS, ids=str)
-def test_a_config_trains(tmp_path: Path, fragment: Fragment) -> None:
-    runner = train(tmp_path, fragment, generation="second", model="SegmentorForTest")
-    assert fragment.holds(runner)
-    assert len(stop_of(runner).losses) >= 3
 
 
 def test_priority_levels_match_the_document() -> None:

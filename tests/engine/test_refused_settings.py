@@ -17,9 +17,9 @@ SETTINGS = [
     (
         "optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult",
         "optim_wrapper['paramwise_cfg'] = dict(custom_keys=dict(head=dict(lr_mult=-1)))",
-        "",
+        "must be a finite number",
     ),
-    ("optim_wrapper.clip_grad.max_norm", "optim_wrapper['clip_grad'] = dict(max_norm=0)", ""),
+    ("optim_wrapper.clip_grad.max_norm", "optim_wrapper['clip_grad'] = dict(max_norm=0)", "must be a positive number"),
 ]
 
 RUN = """
