@@ -128,6 +128,24 @@ for _event in EVENTS:
     setattr(Witness, _event, _witness(_event))
 
 
+class Counter(Hook):
+    """Counts its events by name, which is its state."""
+
+    def __init__(self, *events: str) -> None:
+        self.counts = dict.fromkeys(events, 0)
+        for event in events:
+            setattr(self, event, lambda runner, event=event, **arguments: self.count(runner, event))
+
+    def count(self, runner: Any, event: str) -> None:
+        self.counts[event] += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.counts)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.counts = dict(state)
+
+
 @HOOKS.register_module()
 class KillForTest(Hook):
     """Ends the process without a word, after an iteration or at the end of the epoch that it ends."""

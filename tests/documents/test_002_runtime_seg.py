@@ -7,11 +7,9 @@ import pytest
 
 from footplate import Runner
 from footplate.engine import IterBasedTrainLoop
-from footplate.errors import ConfigError
 from footplate.optim import AmpOptimWrapper
 from tests.documents.support import (
     Fragment,
-    config_of,
     group_of,
     hook_configs,
     hook_of,
@@ -243,13 +241,6 @@ optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
         ),
     ),
     Fragment(
-        "Optimizer / Customize self-implemented optimizer / 3. Specify the optimizer in the config file",
-        "optimizer = dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001)",
-        mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
-        why="`optim_wrapper` does not refer to the optimizer",
-        holds=lambda runner: stop_of(runner).rates[0] == 0.02,
-    ),
-    Fragment(
         "Optimizer / Additional settings / gradient clip",
         """
   optim_wrapper = dict(
@@ -326,15 +317,6 @@ def test_custom_optimizer_trains(tmp_path: Path) -> None:
     runner = train(tmp_path, OWN_OPTIMIZER, generation="second")
     assert type(runner.optim_wrapper.optimizer).__name__ == "MyOptimizer"
     assert stop_of(runner).rates[0] == 2
-
-
-@pytest.mark.usefixtures("package")
-def test_importing_a_class_as_a_module_raises_an_error(tmp_path: Path) -> None:
-    wrong = Fragment(
-        CUSTOM_IMPORTS.section, "custom_imports = dict(imports=['mmseg.engine.optimizers.my_optimizer.MyOptimizer'])"
-    )
-    with pytest.raises(ConfigError, match="my_optimizer' is not a package"):
-        config_of(tmp_path, wrong, generation="second")
 
 
 @pytest.mark.usefixtures("package")

@@ -11,7 +11,7 @@ from footplate import HOOKS
 from footplate.engine import Priority, get_priority
 from footplate.tasks.segmentation import SegDataSample
 from footplate.visualization import Visualizer
-from tests.documents.support import AND_STOP, Fragment, group_of, hook_of, stop_of, train
+from tests.documents.support import AND_STOP, Fragment, group_of, hook_of, train
 
 HOOK_CLASS = Fragment(
     "钩子 (Hook) / MMSegmentation 里实现的定制钩子",
@@ -28,13 +28,6 @@ custom_hooks = [
         mend=(AND_STOP,),
         why="the list replaces the hooks of the base",
         holds=lambda runner: hook_of(runner, "EMAHook").begin_iter == 500,
-    ),
-    Fragment(
-        "优化器 / 定制 PyTorch 支持的优化器 / SGD",
-        "optimizer = dict(type='SGD', lr=0.0003, weight_decay=0.0001)",
-        mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
-        why="`optim_wrapper` does not refer to the optimizer",
-        holds=lambda runner: stop_of(runner).rates[0] == 0.0003,
     ),
     Fragment(
         "优化器 / 定制 PyTorch 支持的优化器 / Adam",
@@ -102,26 +95,6 @@ optim_wrapper = dict(
 """,
         holds=lambda runner: runner.train_dataloader.batch_size == 16,
     ),
-    Fragment(
-        "构造器 / LearningRateDecayOptimizerConstructor",
-        """
-optim_wrapper = dict(
-    _delete_=True,
-    type='AmpOptimWrapper',
-    optimizer=dict(
-        type='AdamW', lr=0.0001, betas=(0.9, 0.999), weight_decay=0.05),
-    paramwise_cfg={
-        'decay_rate': 0.9,
-        'decay_type': 'stage_wise',
-        'num_layers': 12
-    },
-    constructor='LearningRateDecayOptimizerConstructor',
-    loss_scale='dynamic')
-""",
-        holds=lambda runner: (
-            group_of(runner, "backbone.downsample_layers.0.weight")["lr"] == pytest.approx(1e-4 * 0.9**13)
-        ),
-    ),
 ]
 
 
@@ -173,8 +146,6 @@ class Keeps(Visualizer):
         ({"draw": True, "interval": 2}, "val", 1, True),
         ({"draw": True, "interval": 2}, "test", 1, True),
         ({"draw": True, "interval": 2}, "val", 0, False),
-        ({"draw": True, "interval": 2}, "train", 1, False),
-        ({"draw": False, "interval": 2}, "val", 1, False),
     ],
 )
 def test_document_hook_draws(tmp_path: Path, settings: dict[str, Any], event: str, batch: int, draws: bool) -> None:
