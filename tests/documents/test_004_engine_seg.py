@@ -11,7 +11,7 @@ from footplate import HOOKS
 from footplate.engine import Priority, get_priority
 from footplate.tasks.segmentation import SegDataSample
 from footplate.visualization import Visualizer
-from tests.documents.support import AND_STOP, Fragment, group_of, hook_of, train
+from tests.documents.support import AND_STOP, Fragment, hook_of, train
 
 HOOK_CLASS = Fragment(
     "钩子 (Hook) / MMSegmentation 里实现的定制钩子",
@@ -35,29 +35,6 @@ custom_hooks = [
         mend=(("amsgrad=False)", "amsgrad=False)\noptim_wrapper = dict(optimizer=optimizer)"),),
         why="`optim_wrapper` does not refer to the optimizer",
         holds=lambda runner: runner.optim_wrapper.param_groups[0]["betas"] == (0.9, 0.999),
-    ),
-    Fragment(
-        "优化器 / 逐个参数化的配置",
-        """
-optimizer = dict(
-        type='AdamW', lr=0.00006, betas=(0.9, 0.999), weight_decay=0.01),
-optim_wrapper = dict(
-    _delete_=True,
-    type='OptimWrapper',
-    optimizer=optimizer,
-    paramwise_cfg=dict(
-        custom_keys={
-            'pos_embed': dict(decay_mult=0.),
-            'cls_token': dict(decay_mult=0.),
-            'norm': dict(decay_mult=0.)
-        }))
-""",
-        mend=(("weight_decay=0.01),", "weight_decay=0.01)"),),
-        why="the trailing comma makes the optimizer a tuple",
-        holds=lambda runner: (
-            [group_of(runner, name)["weight_decay"] for name in ("pos_embed", "cls_token", "bn1.weight")]
-            == [0, 0, 0.01]
-        ),
     ),
     Fragment(
         "优化器包装 / 梯度裁剪",

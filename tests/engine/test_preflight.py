@@ -159,27 +159,26 @@ def test_command_runs_the_preflight(
     ("changes", "key"),
     [
         (
-            {"default_hooks": {"checkpoint": {"save_best": "qualty"}}},
+            {"default_hooks": {"checkpoint": {"save_best": "acuracy"}}},
             "default_hooks.checkpoint.save_best",
         ),
         (
-            {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "qualty"}]},
+            {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "acuracy"}]},
             "custom_hooks[0].monitor",
         ),
     ],
 )
-def test_unknown_metric_is_found_before_the_first_step_and_its_rule(
+def test_unknown_metric_of_save_best_is_found_before_the_first_step(
     tmp_path: Path, changes: dict[str, Any], key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     witness = Witness()
     changes["custom_hooks"] = [*changes.get("custom_hooks", ()), witness]
-    evaluator = {"type": "Told", "values": {"quality": [1.0]}}
     with pytest.raises(
-        FootplateError, match="selects the metric 'qualty', which validation does not compute"
+        FootplateError, match="selects the metric 'acuracy', which validation does not compute"
     ) as caught:
-        run(tmp_path, "typo", preflight=True, val_evaluator=evaluator, **changes)
-    assert (caught.value.key, caught.value.suggestion) == (key, "quality")
-    assert caught.value.notes == ("metrics: quality",)
+        run(tmp_path, "typo", preflight=True, **changes)
+    assert (caught.value.key, caught.value.suggestion) == (key, "accuracy")
+    assert caught.value.notes == ("metrics: accuracy",)
     assert "--no-preflight" not in caplog.text
     assert witness.when("before_train_iter") == []
 

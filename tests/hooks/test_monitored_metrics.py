@@ -37,7 +37,8 @@ def test_metric_can_be_monitored_by_its_name_in_the_log(
 ) -> None:
     evaluator = {"type": "Told", "values": {metric: [1.0, 9.0, 2.0, 2.0, 2.0]}}
     runner, factor = monitoring(tmp_path, monitor, val_evaluator=evaluator, preflight=preflight)
-    assert (runner.epoch, factor) == (4, pytest.approx(0.01))
+    assert runner.epoch == 4
+    assert factor == pytest.approx(0.01)
     assert [path.name for path in tmp_path.glob("best_*")] == [f"best_{metric.replace('/', '_')}_epoch_2.pth"]
 
 
@@ -58,6 +59,7 @@ def test_validation_without_the_metric_is_skipped(
     evaluator = FirstWithout({"acc": [0.0, 1.0, 2.0, 2.0, 3.0]})
     evaluator.found = found
     runner, factor = monitoring(tmp_path, "acc", val_evaluator=evaluator, preflight=True)
-    assert (runner.epoch, factor) == (5, pytest.approx(0.1))
+    assert runner.epoch == 5
+    assert factor == pytest.approx(0.1)
     assert [path.name for path in tmp_path.glob("best_*")] == ["best_acc_epoch_5.pth"]
     assert f"Validation returned {description}, so no value of 'acc' is available." in caplog.messages
