@@ -92,7 +92,7 @@ _STEP_LR = torch.optim.lr_scheduler.StepLR(_SGD, 1)
         ({**_STEP, "optim_wrapper": None}, "Pass optim_wrapper=optimizer, or"),
         (
             {**_STEP, "validation_step": lambda model, batch: model(batch[0]), "val_dataloader": _loader()},
-            "predictions of validation_step",
+            "val_evaluator={'accuracy': ...}",
         ),
         ({"custom_hooks": [{"type": "EMAHook", "decay": 0.9}]}, "Set momentum to 1 - decay"),
     ],
@@ -124,10 +124,15 @@ def test_numbers_logged_after_an_epoch_are_in_the_history(tmp_path: Path) -> Non
     assert [(row["train/norm"], row["val/error"]) for row in runner.train()] == [(1.5, 1), (1.5, 2)]
 
 
-@pytest.mark.parametrize("event", ["after_train_iter", "after_val_iter"])
-def test_value_of_one_batch_cannot_be_logged(tmp_path: Path, event: str) -> None:
-    runner = _runner(tmp_path, val_dataloader=_loader())
-    runner.on(event, lambda runner: runner.log("norm", 1.0))
+@pytest.mark.parametrize("in_hook", [False, True])
+def test_value_of_one_batch_cannot_be_logged(tmp_path: Path, in_hook: bool) -> None:
+    def log(*_: Any) -> None:
+        runner.log("norm", 1.0)
+
+    steps: dict[str, Any] = {} if in_hook else {"validation_step": log, "val_dataloader": _loader()}
+    runner = _runner(tmp_path, **steps)
+    if in_hook:
+        runner.on("after_train_iter", log)
     with pytest.raises(ArgumentError, match="runner.log cannot be called for a single batch"):
         runner.train()
 
