@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 
 
-class Position(NamedTuple):
+class Progress(NamedTuple):
     """The numbers of completed iterations and epochs."""
 
     iter: int = 0
@@ -343,7 +343,7 @@ class BaseTrainLoop(BaseLoop):
         self._random_at_epoch_start = capture_rng()
 
     @property
-    def completed(self) -> Position:
+    def completed(self) -> Progress:
         """The numbers of completed iterations and epochs, as saved in checkpoints.
 
         While the `after_train_iter` or `after_train_epoch` hooks run, the iteration or epoch already counts as
@@ -352,7 +352,7 @@ class BaseTrainLoop(BaseLoop):
         events = self.runner.events  # a loop that overrides `run_epoch` or `run_iter` calls these hooks itself
         epoch_is_done = self.by_epoch and "after_train_epoch" in events
         iteration_is_done = "after_train_iter" in events and not epoch_is_done
-        return Position(self._iter + iteration_is_done, self._epoch + epoch_is_done)
+        return Progress(self._iter + iteration_is_done, self._epoch + epoch_is_done)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, and the validation state."""

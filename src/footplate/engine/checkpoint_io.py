@@ -26,7 +26,7 @@ from footplate.checkpoint_names import BEST, is_sharded_path
 from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
-from footplate.engine.base_loops import Position
+from footplate.engine.base_loops import Progress
 from footplate.engine.nonfinite import check_weights
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, NonFiniteError
@@ -167,10 +167,10 @@ class CheckpointIO:
             if hook.swaps_weights:
                 hook.reset_average(runner)
         self.has_weights = not self.is_resuming  # `resume` has more to restore
-        if isinstance(runner.progress, Position):  # a training loop has its own
+        if isinstance(runner.progress, Progress):  # a training loop has its own
             meta = _meta_of(checkpoint)
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
-            runner.progress = Position(**counts)
+            runner.progress = Progress(**counts)
         return checkpoint
 
     def find_best(self, runner: "Runner") -> str:

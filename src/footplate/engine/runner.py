@@ -31,7 +31,7 @@ from footplate.distributed import (
 )
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import process_setup
-from footplate.engine.base_loops import BaseTrainLoop, Position
+from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.engine.checkpoint_io import CheckpointIO
 from footplate.engine.components import Component, build_log_processor, build_loop, counts_epochs
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
@@ -163,7 +163,7 @@ class Runner:
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
-        progress: The training loop, or the position in the loaded checkpoint if there is no training loop.
+        progress: The training loop or, if there is none, the `Progress` of the loaded checkpoint.
         resume_plan: Selects the checkpoint that the run starts from; see `ResumePlan`.
 
     Raises:
@@ -256,7 +256,7 @@ class Runner:
         self.phases: list[str] = []
         self.events: list[str] = []
         self.failed_in = ""
-        self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is set
+        self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(sections["on_save_error"], alarm=self.requests.alarm)
         self.saver = self.checkpoints.saver
@@ -830,7 +830,7 @@ class Runner:
         This is the case during training, and in a run without a training loop. After training, the weights that `val`
         validates may be different ones.
         """
-        return "train" in self.phases or isinstance(self.progress, Position)
+        return "train" in self.phases or isinstance(self.progress, Progress)
 
     @property
     def should_stop(self) -> bool:
