@@ -199,7 +199,7 @@ class BaseTrainLoop(BaseLoop):
     def describe_samples(self, iteration: int) -> list[str]:
         """Returns a list with one note on this rank's samples in an iteration (from 0), or [] if they are unknown."""
         position = self._data_position
-        if not position.is_planned or self.overrides("run") or self.overrides("run_epoch"):
+        if position.kind != "planned" or self.overrides("run") or self.overrides("run_epoch"):
             return []
         epoch, batch = divmod(iteration, len(self.dataloader)) if self.by_epoch else position.locate(iteration)
         samples = self.dataloader.describe_samples(epoch, batch)
