@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from typing_extensions import Never
 
+from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.latest import find_latest
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
@@ -163,6 +164,8 @@ class Runner:
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
+        saver: Writes the checkpoint files; see `BackgroundSaver`.
+        participants: Additional objects to save, keyed by their key path in the checkpoint.
         progress: The training loop or, if there is none, the `Progress` of the loaded checkpoint.
         resume_plan: Selects the checkpoint that the run starts from; see `ResumePlan`.
 
@@ -252,15 +255,15 @@ class Runner:
 
         # State: nothing has been built or run. If the config sets no seed, it comes from the checkpoint to resume from.
         self.built: dict[str, Any] = {}
-        self._can_train = False  # whether `build_training` has been called
+        self._is_training_built = False  # by `build_training`
         self.phases: list[str] = []
         self.events: list[str] = []
         self.failed_in = ""
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
-        self.checkpoints = CheckpointIO(sections["on_save_error"], alarm=self.requests.alarm)
-        self.saver = self.checkpoints.saver
-        self.participants = self.checkpoints.participants
+        self.checkpoints = CheckpointIO()
+        self.saver = BackgroundSaver(sections["on_save_error"], alarm=self.requests.alarm)
+        self.participants: dict[str, Any] = {}
         self.resume_plan = ResumePlan(
             self.folder.home,
             sections["load_from"],
@@ -363,7 +366,7 @@ class Runner:
 
     def build_training(self) -> None:
         """Builds the training components. Initializes weights unless the model is plain. Later calls do nothing."""
-        if self._can_train:
+        if self._is_training_built:
             return
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
         for hook in implicit_hooks(self):
@@ -373,7 +376,7 @@ class Runner:
         self.checkpoints.initialize(self)
         for extension in extensions():
             extension.prepare_training(self.model)
-        self._can_train = True
+        self._is_training_built = True
 
     def val(self) -> dict[str, float]:
         """Runs validation and returns the metrics.
