@@ -146,7 +146,9 @@ class DataPosition:
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, starting at an iteration."""
         epoch, start = self.locate(iteration)
-        return _skip(self._passes(0, 0, 0), start) if self.kind == "untracked" else self._passes(epoch, start, iteration)
+        return (
+            _skip(self._passes(0, 0, 0), start) if self.kind == "untracked" else self._passes(epoch, start, iteration)
+        )
 
     def _passes(self, first: int, start: int, iteration: int) -> Iterator[Any]:
         """Yields the batches of pass `first`, starting at batch `start`, and then the batches of all later passes.
@@ -198,7 +200,18 @@ class DataPosition:
             DataError: The shards of the dataset have changed since the checkpoint was saved, or the loader has its own
                 state and the number of processes has changed.
         """
-        self._check_dataset(state.get("dataset"))
+        if state.get("dataset") is not None and combined_digest(dataset_of(self._loader)) not in (
+            None,
+            state["dataset"],
+        ):
+            raise DataError(
+                "the training dataset's files have changed since the checkpoint was saved",
+                key="train_dataloader.dataset",
+                notes=[
+                    "File names, order, sizes or sample counts have changed, so the run cannot be resumed exactly.",
+                    "Restore the files, or start a new run from the weights with `load_from` to train on the new ones.",
+                ],
+            )
         epoch = read_count(state, "epoch")
         batch = read_count(state, "batch")
         here = self._settings()
@@ -268,18 +281,6 @@ class DataPosition:
             "length": length_of(loader),
             "num_workers": getattr(loader, "num_workers", None) if is_stream else None,
         }
-
-    def _check_dataset(self, saved: str | None) -> None:
-        """Raises a DataError if the digest of a shard dataset differs from the one in the checkpoint."""
-        if saved is not None and combined_digest(dataset_of(self._loader)) not in (None, saved):
-            raise DataError(
-                "the training dataset's files have changed since the checkpoint was saved",
-                key="train_dataloader.dataset",
-                notes=[
-                    "File names, order, sizes or sample counts have changed, so the run cannot be resumed exactly.",
-                    "Restore the files, or start a new run from the weights with `load_from` to train on the new ones.",
-                ],
-            )
 
 
 def _samples_per_batch(settings: Mapping[str, int | None]) -> int:

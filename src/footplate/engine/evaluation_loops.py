@@ -172,8 +172,8 @@ class _EvaluationLoop(BaseLoop):
             size = sys.maxsize
         # Otherwise, a sampler may repeat samples so that all ranks have the same number. The metrics drop the extra
         # results.
-        metrics = self.evaluator.evaluate(size)
-        metrics = broadcast_object(metrics)  # results may differ between ranks if a metric does its own reduction
+        # The results may differ between ranks if a metric does its own reduction.
+        metrics = broadcast_object(self.evaluator.evaluate(size))
         losses = self._losses.result() if self._losses else {}
         if same := sorted(losses.keys() & metrics.keys()):
             raise ArgumentError(

@@ -865,8 +865,8 @@ class Runner:
         return getattr(self.test_loop, "dataloader", None)
 
     def built_loaders(self) -> list[Any]:
-        """Returns the loaders of the loops that have been built so far, with None for loops without a loader."""
-        loops = [self.built[name] for name in ("train_loop", "val_loop", "test_loop") if name in self.built]
+        """Returns the loader of each loop, or None if the loop has not been built or has no loader."""
+        loops = map(self.built.get, ("train_loop", "val_loop", "test_loop"))
         return [getattr(loop, "dataloader", None) for loop in loops]
 
     @property

@@ -45,7 +45,7 @@ class AmpOptimWrapper(OptimWrapper):
         **settings: Any,
     ) -> None:
         super().__init__(optimizer, **settings)
-        self._device = self._parameters()[0].device.type
+        self._device = self.parameters()[0].device.type
         self._dtype = _dtype(dtype, self._device)
         self._fixed_scale: float | None = None
         scaling: Mapping[str, Any] = {}
@@ -81,14 +81,14 @@ class AmpOptimWrapper(OptimWrapper):
         super().step(**kwargs)
         scaler.update(self._fixed_scale)
 
-    def _allows_step(self, norm: Tensor | None, *, scaler_skips: bool = True) -> bool:
+    def _allows_step(self, norm: Tensor | None, *, scaler_skips: bool = False) -> bool:
         guard = self._guard
         scaler = self.loss_scaler
         if guard is None or not scaler.is_enabled():
             return super()._allows_step(norm)
         if guard.policy == "skip" or (self._fixed_scale is None and scaler.get_scale() > 1):
             return True  # the scaler skips the step
-        return super()._allows_step(norm, scaler_skips=scaler_skips)
+        return super()._allows_step(norm, scaler_skips=True)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.loss_scaler.step(self.optimizer, **kwargs)

@@ -94,7 +94,7 @@ class OptimWrapper(Accumulation):
         self.isolated = False
         self._clears_at_next_loss = False  # gradients were kept after a step
         self._ran_backward = False  # since the previous step
-        self._is_sharded = any(map(is_dtensor, self._parameters()))
+        self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
         self._initial_groups = len(optimizer.param_groups)
@@ -122,9 +122,8 @@ class OptimWrapper(Accumulation):
         self.backward(self.scale_loss(loss))
         if self.should_update():
             self.step(**(step_kwargs or {}))
-            if self.keeps_gradients:
-                self._clears_at_next_loss = True
-            else:
+            self._clears_at_next_loss = self.keeps_gradients
+            if not self.keeps_gradients:
                 self.zero_grad(**(zero_kwargs or {}))
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
@@ -142,7 +141,7 @@ class OptimWrapper(Accumulation):
             )
         data_parallel = self.data_parallel
         if self.isolated:
-            inputs = [parameter for parameter in self._parameters() if parameter.requires_grad]
+            inputs = [parameter for parameter in self.parameters() if parameter.requires_grad]
             loss.backward(inputs=inputs, **kwargs)  # type: ignore[no-untyped-call]
         else:
             if data_parallel is not None:
@@ -158,7 +157,7 @@ class OptimWrapper(Accumulation):
                     )
                 raise
         if data_parallel is not None and self.should_sync():
-            average_gradients(self._parameters() if self.isolated else data_parallel.unreduced)
+            average_gradients(self.parameters() if self.isolated else data_parallel.unreduced)
         self._inner_count += 1
         self._ran_backward = True
 
@@ -174,7 +173,7 @@ class OptimWrapper(Accumulation):
         if not self._ran_backward and self.data_parallel is not None:
             raise foreign_gradients_error()
         self._ran_backward = False
-        if self._is_sharded and all(parameter.grad is None for parameter in self._parameters()):
+        if self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
             raise ArgumentError(
                 "there are no gradients, possibly because a part of the sharded model was called outside `forward`",
                 key="model_wrapper_cfg",
@@ -185,12 +184,12 @@ class OptimWrapper(Accumulation):
         clipper = self._clipper
         norm = None
         if clipper is not None and clipper.gives_norm:
-            norm = clipper(self._parameters())
+            norm = clipper(self.parameters())
             self.message_hub.history("train/grad_norm").append(norm)
         if not self._allows_step(norm):
             return
         if clipper is not None and not clipper.gives_norm:
-            clipper(self._parameters())
+            clipper(self.parameters())
         try:
             self._step_optimizer(**kwargs)
         except TypeError as error:
@@ -256,6 +255,10 @@ class OptimWrapper(Accumulation):
         """The optimizer's parameter groups."""
         return self.optimizer.param_groups
 
+    def parameters(self) -> list[Tensor]:
+        """Returns the parameters of all groups."""
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
     @property
     def defaults(self) -> dict[str, Any]:
         """The optimizer's default settings."""
@@ -281,12 +284,11 @@ class OptimWrapper(Accumulation):
         state = self.optimizer.state_dict()
         if self._names:
             layout = optimizer_state.layout_of(self.optimizer, self._names)
-            for group, parameters in zip(state["param_groups"], layout.groups, strict=True):
+            for index, (group, parameters) in enumerate(zip(state["param_groups"], layout.groups, strict=True)):
                 group["param_names"] = list(parameters)
-            added = slice(self._initial_groups, None)
-            for group, parameters in zip(state["param_groups"][added], layout.groups[added], strict=True):
-                group["added_with_grad"] = [parameter.requires_grad for parameter in parameters.values()]
-        gradients = [parameter.grad for parameter in self._parameters()]
+                if index >= self._initial_groups:
+                    group["added_with_grad"] = [parameter.requires_grad for parameter in parameters.values()]
+        gradients = [parameter.grad for parameter in self.parameters()]
         if not self._clears_at_next_loss and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
@@ -330,22 +332,18 @@ class OptimWrapper(Accumulation):
         """Adds the groups that were added during the saved run, unless the optimizer already has them."""
         present = optimizer_state.layout_of(self.optimizer, self._names).parameters
         for group in state_dict["param_groups"]:
-            names = group["param_names"] if "added_with_grad" in group else ()
-            if not present.keys().isdisjoint(names):
+            if not group.get("added_with_grad") or not present.keys().isdisjoint(group["param_names"]):
                 continue
+            names = group["param_names"]
             if unknown := [name for name in names if name not in self._named]:
                 raise CheckpointError(
                     f"the model has no parameter '{unknown[0]}', which is in a parameter group added in the saved run",
                     notes=["Add the parameter to the model, and the group to the optimizer, before the run starts."],
                 )
-            if names:
-                for name, requires_grad in zip(names, group["added_with_grad"], strict=True):
-                    self._named[name].requires_grad_(requires_grad)
-                self.optimizer.add_param_group({"params": [self._named[name] for name in names]})
+            for name, requires_grad in zip(names, group["added_with_grad"], strict=True):
+                self._named[name].requires_grad_(requires_grad)
+            self.optimizer.add_param_group({"params": [self._named[name] for name in names]})
 
     def _convert_lr_to_tensors(self) -> None:
         for group in self.param_groups:
             group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float64)  # as precise as a Python float
-
-    def _parameters(self) -> list[Tensor]:
-        return [parameter for group in self.param_groups for parameter in group["params"]]

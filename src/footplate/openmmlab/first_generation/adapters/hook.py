@@ -333,7 +333,7 @@ class SteppedByModel(OptimWrapper):
 
     def _average_gradients(self, *_: Any) -> None:
         if self.data_parallel is not None:  # DDP does not average gradients if the model runs the backward pass
-            all_reduce_params([each.grad for each in self._parameters() if each.grad is not None], op="mean")
+            all_reduce_params([each.grad for each in self.parameters() if each.grad is not None], op="mean")
 
     def update_params(self, loss: Tensor | None, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
         """Does nothing, because the model has already stepped the optimizer."""
