@@ -27,14 +27,6 @@ class BatchKey(NamedTuple):
     is_single: bool = False  # a single sample, not wrapped in a list
 
 
-class Pass(NamedTuple):
-    """A pass over the data, or the rest of a pass after a resume."""
-
-    epoch: int
-    start: int  # the index of the first batch
-    end: int | None  # the index after the last batch, or None if the samplers decide
-
-
 class BatchPlan:
     """Plans which samples each batch of a pass contains, and the batch's loss weight; see `SampleLoader.share`.
 
@@ -97,17 +89,13 @@ class BatchPlan:
         elif isinstance(sampler, DistributedSampler):
             self.exact_size = min(len(sampler.dataset), sampler.total_size)  # type: ignore[arg-type]
 
-    def begin(self, epoch: int, start: int = 0, length: int | None = None) -> Pass:
-        """Prepares the samplers for a pass, and returns the pass.
-
-        Replays earlier passes of custom samplers, without reading data.
+    def begin(self, epoch: int, length: int | None = None) -> None:
+        """Prepares the samplers for a pass. Replays earlier passes of custom samplers, without reading data.
 
         Args:
             epoch: The index of the pass.
-            start: The index of its first batch.
-            length: The maximum number of batches in each pass, including the batches before `start`.
+            length: The maximum number of batches in each pass.
         """
-        end = min((number for number in (length, self.limit) if number is not None), default=None)
         if self.custom:
             passes = epoch - self._begun_passes
             if passes > 0:
@@ -115,12 +103,11 @@ class BatchPlan:
                 _logger.info(message, self._custom_names, passes)
             for earlier in range(self._begun_passes, epoch):
                 set_epoch(self.samplers, earlier)
-                for _ in self.keys(Pass(earlier, 0, end)):
+                for _ in self.keys(earlier, length=length):
                     pass
             self._begun_passes = max(self._begun_passes, epoch + 1)
             self._states = self._sampler_states()
         set_epoch(self.samplers, epoch)
-        return Pass(epoch, start, end)
 
     def state_dict(self, epoch: int) -> list[Any] | None:
         """Returns the states that custom samplers had at the start of the pass with index `epoch`.
@@ -152,13 +139,18 @@ class BatchPlan:
             length = -(-self.exact_size // (self.world_size * self.batch_size))
         return length if self.limit is None else min(length, self.limit)
 
-    def keys(self, current: Pass) -> Iterator[BatchKey]:
+    def keys(self, epoch: int, start: int = 0, length: int | None = None) -> Iterator[BatchKey]:
         """Yields the key of each batch in a pass. `begin` must have prepared the samplers for this pass.
 
         In the example, rank 1 yields the samples at `range(1, 7, 3)` and then the sample at `range(7, 10, 3)`.
+
+        Args:
+            epoch: The index of the pass.
+            start: The index of the first batch.
+            length: The maximum number of batches in the pass, including the batches before `start`.
         """
-        epoch, start, _ = current
-        end = current.end if self.exact_size is None else len(self)
+        own_length = self.limit if self.exact_size is None else len(self)
+        end = min((number for number in (length, own_length) if number is not None), default=None)
         batches = self._batches(epoch, start)
         # Samplers draw from separate random generators. Only custom ones draw numbers after their first index.
         isolated = with_separate_generators(batches if self.custom else islice(batches, 1), mix_seed(self.seed, epoch))
@@ -173,9 +165,9 @@ class BatchPlan:
                 return
             yield key
 
-    def shares(self, current: Pass) -> Iterator[float]:
-        """Yields the `share` of each batch in a pass (see `SampleLoader`), and then 1 forever."""
-        return repeat(1.0) if self.exact_size is None else map(self._share, count(current.start))
+    def shares(self, start: int) -> Iterator[float]:
+        """Yields the `share` of each batch in a pass from `start` on (see `SampleLoader`), and then 1 forever."""
+        return repeat(1.0) if self.exact_size is None else map(self._share, count(start))
 
     def _share(self, number: int) -> float:
         """Returns the size of this rank's batch relative to the mean batch size over all ranks.

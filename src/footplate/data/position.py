@@ -120,8 +120,7 @@ class DataPosition:
         self._epoch = 0
         self._first_iteration = 0
         generator = getattr(loader, "generator", None)  # only torch DataLoaders have one
-        self._generator = generator if isinstance(generator, torch.Generator) else None
-        self._generator_seed = 0 if self._generator is None else self._generator.initial_seed()
+        self._generator_seed = generator.initial_seed() if isinstance(generator, torch.Generator) else None
 
     def locate(self, iteration: int) -> tuple[int, int]:
         """Returns the pass that contains an iteration, and the iteration's batch index in that pass.
@@ -258,8 +257,8 @@ class DataPosition:
 
     def _begin_pass(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`."""
-        if self._generator is not None:  # the workers' seeds come from this generator
-            self._generator.manual_seed(mix_seed(self._generator_seed, epoch))
+        if self._generator_seed is not None:  # the workers' seeds come from this generator
+            self._loader.generator.manual_seed(mix_seed(self._generator_seed, epoch))
         return batches(self._loader, epoch=epoch, start=start, length=length)
 
     def _own_state(self, epoch: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import logging
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -309,8 +309,7 @@ class _AllReduceSum(torch.autograd.Function):
     backward = forward
 
 
-def _all_reduce_sum(values: Tensor) -> Tensor:
-    return _AllReduceSum.apply(values)  # type: ignore[no-any-return, no-untyped-call]
+_all_reduce_sum: Callable[[Tensor], Tensor] = _AllReduceSum.apply
 
 
 def _convert_sync_layers(model: nn.Module, layer_class: type[nn.BatchNorm2d | nn.SyncBatchNorm]) -> int:

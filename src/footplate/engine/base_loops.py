@@ -383,11 +383,12 @@ class BaseTrainLoop(BaseLoop):
             self._data_position.load_state_dict(state["data"], self._iter)
             batches_before = self._data_position.batches_before(self._iter)
             if self.by_epoch and self._iter != batches_before:
-                message = (
+                _logger.warning(
                     "The iteration is now %d instead of %d, because the batch size or the epoch length has changed. "
-                    "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not."
+                    "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not.",
+                    batches_before,
+                    self._iter,
                 )
-                _logger.warning(message, batches_before, self._iter)
                 self._iter = batches_before
 
 
