@@ -294,7 +294,7 @@ def _convert_loader(loader: Any, seed: int) -> Any:
         return _check_ranks(loader)
     names = ("collate_fn", "num_workers", "pin_memory", *_WORKER_KEYS)
     settings = {name: getattr(loader, name) for name in names}
-    batching = loader if loader.batch_sampler is None else loader.batch_sampler
+    batching: Any = loader if loader.batch_sampler is None else loader.batch_sampler
     if type(batching) in (DataLoader, BatchSampler):  # a BatchSampler may have been passed by the user
         sampler = _convert_sampler(loader, batching.sampler, seed)
         settings |= {"batch_size": batching.batch_size, "drop_last": batching.drop_last, "sampler": sampler}

@@ -121,8 +121,8 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
 
     def _pass_through(self, value: Tensor) -> Tensor:
         """Does what the forward method of DistributedDataParallel does, except for calling the model."""
-        self._pre_forward(value)
-        return self._post_forward(value)  # type: ignore[no-any-return]
+        self._pre_forward(value)  # type: ignore[no-untyped-call]
+        return self._post_forward(value)  # type: ignore[no-any-return, no-untyped-call]
 
     def no_sync(self) -> AbstractContextManager[None]:  # type: ignore[override]
         """Returns a context manager that disables gradient reduction.

@@ -128,7 +128,8 @@ class BaseTrainLoop(BaseLoop):
         changes = checked_intervals(dynamic_intervals or ())
         self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
-        self.ended = False  # whether the final validation and save are complete
+        # Whether the final validation and save are complete. Set by `CheckpointHook` and `Runner.train`.
+        self.ended = False
         self._iter = 0
         self._epoch = 0
         self._began_at: int | None = None  # the iteration at which this process started or resumed the run
