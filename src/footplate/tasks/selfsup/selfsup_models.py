@@ -102,10 +102,10 @@ class NonLinearNeck(BaseModule):
         super().__init__(init_cfg)
         check_count("num_layers", num_layers, least=2)
         self.with_avg_pool = with_avg_pool
-        widths = [in_channels, *[hid_channels] * (num_layers - 1)]
         self.layers = nn.Sequential()
-        for before, after in zip(widths, widths[1:], strict=False):
-            self.layers.extend([nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(inplace=True)])
+        for before in (in_channels, *[hid_channels] * (num_layers - 2)):
+            hidden = nn.Linear(before, hid_channels, bias=False)
+            self.layers.extend([hidden, nn.BatchNorm1d(hid_channels), nn.ReLU(inplace=True)])
         self.layers.append(nn.Linear(hid_channels, out_channels))
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:

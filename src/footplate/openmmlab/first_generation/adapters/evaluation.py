@@ -6,14 +6,14 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from footplate.checks import check_count
 from footplate.config import ConfigDict
 from footplate.distributed import broadcast_object, collect_results, get_data_rank, get_data_world_size
-from footplate.engine import ValLoop
+from footplate.engine import Runner, ValLoop
 from footplate.engine.evaluation_loops import predicting
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
@@ -26,9 +26,6 @@ from footplate.openmmlab.mmengine.registry_members import RegistryMembers
 from footplate.records import MessageHub
 from footplate.registry import DATASETS, HOOKS, METRICS
 from footplate.registry.arguments import arguments_of
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
 
 METAINFO_KEYS = {"CLASSES": "classes", "PALETTE": "palette"}
 
@@ -347,7 +344,7 @@ class EvalHook(Hook):
         found = super().listeners()
         own = found.get("before_run")
 
-        def before_run(runner: "Runner") -> None:
+        def before_run(runner: Runner) -> None:
             if own is not None:
                 own(runner)
             if self.dataloader is not None:
@@ -362,12 +359,12 @@ class EvalHook(Hook):
                 names = ("save_best", "rule", "greater_keys", "less_keys", "out_dir")
                 runner.register_hook({**saver, **{name: getattr(self, name) for name in names}})
 
-        def before_train(runner: "Runner") -> None:
+        def before_train(runner: Runner) -> None:
             runner.train_loop.val_begin = sys.maxsize  # disables the loop's own validation interval
             if self.start == 0 and runner.iter == 0 and self._is_due(1):
                 runner.train_loop.validation_requested = True
 
-        def after_val_epoch(runner: "Runner", metrics: Mapping[str, Any] | None = None) -> None:
+        def after_val_epoch(runner: Runner, metrics: Mapping[str, Any] | None = None) -> None:
             # MMDetection's datasets leave out the values of a metric, such as "bbox", while the model detects nothing.
             kinds = self.eval_kwargs.get("metric") or ()
             for kind in [kinds] if isinstance(kinds, str) else kinds:
@@ -422,7 +419,7 @@ class _HookValidation(ValLoop):
         metric: The metric for the preflight check.
     """
 
-    def __init__(self, runner: "Runner", hook: EvalHook, metric: LegacyMetric) -> None:
+    def __init__(self, runner: Runner, hook: EvalHook, metric: LegacyMetric) -> None:
         super().__init__(runner, hook.dataloader, metric)
         self._hook, self._view = hook, view_of(runner)
 

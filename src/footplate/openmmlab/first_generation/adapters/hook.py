@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +12,13 @@ from torch import Tensor, nn
 from footplate.checks import check_choice
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook as EngineHook
+from footplate.engine import Runner
 from footplate.engine.hook import Priority, get_priority
 from footplate.errors import CheckpointError
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.openmmlab.mmengine.dist import all_reduce_params
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPERS
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
 
 _logger = logging.getLogger("footplate.openmmlab.first_generation")
 
@@ -149,7 +147,7 @@ class Hook(EngineHook):
         if "after_train_iter" in found and is_early:
             before_run = _with_view(self, "before_run")
 
-            def warn_about_step_order(runner: "Runner") -> None:
+            def warn_about_step_order(runner: Runner) -> None:
                 if not isinstance(runner.optim_wrapper, SteppedByHook):
                     _logger.warning(
                         "%s has a higher priority than the optimizer, but its after_train_iter runs after "
@@ -201,7 +199,7 @@ def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
     general = getattr(hook, GENERAL[event] or event)
     is_epoch = event.endswith("_epoch")
 
-    def call(runner: "Runner", **arguments: Any) -> None:
+    def call(runner: Runner, **arguments: Any) -> None:
         view = view_of(runner)
         view.set_training_event(event, arguments)
         (general if is_epoch and not runner.train_loop.by_epoch else method)(view)
@@ -215,11 +213,11 @@ def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -
     """Returns callbacks that delay the end-of-iteration and end-of-epoch methods until a due validation run is over."""
     ends = listeners.keys() & {"after_train_iter", "after_train_epoch"}
 
-    def validates_next(runner: "Runner") -> bool:
+    def validates_next(runner: Runner) -> bool:
         loop = runner.train_loop
         return runner.val_loop is not None and (loop.validation_requested or loop.validation_is_due())
 
-    def call_or_wait(event: str, runner: "Runner", **arguments: Any) -> None:
+    def call_or_wait(event: str, runner: Runner, **arguments: Any) -> None:
         if validates_next(runner):
             view = view_of(runner)
             view.set_training_event(event, arguments)
@@ -227,13 +225,13 @@ def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -
         else:
             listeners[event](runner, **arguments)
 
-    def before_train(runner: "Runner") -> None:
+    def before_train(runner: Runner) -> None:
         loop = runner.train_loop
         if loop.iter and validates_next(runner):  # the run was saved just before a validation
             ends_epoch = loop.by_epoch and loop.at_epoch_start
             view_of(runner).awaiting_validation = "after_train_epoch" if ends_epoch else "after_train_iter"
 
-    def after_val(runner: "Runner") -> None:
+    def after_val(runner: Runner) -> None:
         view = view_of(runner)
         if (event := view.awaiting_validation) in ends:
             # The best checkpoint is saved first, because that was scheduled earlier.
@@ -250,13 +248,13 @@ def _with_saved_averages(hook: Hook, before_run: Callable[..., Any]) -> dict[str
     """
     averages: dict[str, Tensor] = {}
 
-    def after_load_checkpoint(runner: "Runner", checkpoint: dict[str, Any]) -> None:
+    def after_load_checkpoint(runner: Runner, checkpoint: dict[str, Any]) -> None:
         if runner.checkpoints.is_resuming:
             weights, known = checkpoint["state_dict"], unwrap_model(runner.model).state_dict()
             names = [name for name in weights if name.startswith("ema_") and name not in known]
             averages.update({name: weights.pop(name) for name in names})
 
-    def restore(runner: "Runner") -> None:
+    def restore(runner: Runner) -> None:
         before_run(runner)
         if unknown := unwrap_model(runner.model).load_state_dict(averages, strict=False).unexpected_keys:
             raise CheckpointError(

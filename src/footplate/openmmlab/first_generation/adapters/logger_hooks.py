@@ -3,11 +3,12 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from footplate.distributed import is_main_process
+from footplate.engine import Runner
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.adapters.runner_view import view_of
 from footplate.openmmlab.first_generation.translation.log_rules import writer_of
@@ -15,9 +16,6 @@ from footplate.openmmlab.refused import refuse
 from footplate.records import BaseVisBackend, GuardedWriters
 from footplate.registry import HOOKS, VISBACKENDS
 from footplate.storage import check_output_path, output_path
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
 
 _logger = logging.getLogger("footplate.openmmlab.first_generation")
 
@@ -72,7 +70,7 @@ class LoggerHook(Hook):
     def listeners(self) -> dict[str, Callable[..., Any]]:
         """Returns the hook's callbacks, keyed by event, including one that logs validation metrics."""
 
-        def log_metrics(runner: "Runner", metrics: Mapping[str, float] | None = None) -> None:
+        def log_metrics(runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
             if "train_loop" not in runner.built:
                 return  # runs that only validate do not call first-generation hooks
             view = view_of(runner)

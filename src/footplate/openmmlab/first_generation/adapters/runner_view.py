@@ -3,18 +3,16 @@
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from footplate.data import length_of
 from footplate.distributed import unwrap_model
+from footplate.engine import Runner
 from footplate.openmmlab.first_generation.adapters.model import MMDataParallel, legacy_model_in, of_each_optimizer
 from footplate.records import MessageHub
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
 
 # Recorded by the engine, but first-generation loggers get these values from `runner.current_lr()`.
 _ENGINE_SCALARS = ("lr", "base_lr", "momentum")
@@ -121,10 +119,10 @@ class LogBuffer:
         return found
 
 
-_views: "WeakKeyDictionary[Runner, RunnerView]" = WeakKeyDictionary()
+_views: WeakKeyDictionary[Runner, "RunnerView"] = WeakKeyDictionary()
 
 
-def view_of(runner: "Runner") -> "RunnerView":
+def view_of(runner: Runner) -> "RunnerView":
     """Returns the first-generation view of a runner. All hooks of a runner share one view."""
     view = _views.get(runner)
     if view is None:
@@ -132,7 +130,7 @@ def view_of(runner: "Runner") -> "RunnerView":
     return view
 
 
-def existing_view_of(runner: "Runner") -> "RunnerView | None":
+def existing_view_of(runner: Runner) -> "RunnerView | None":
     """Returns the view of a runner, or None if no hook has used one.
 
     Does not create a view, because that would make the optimizer wrapper keep gradients after each step.
@@ -157,7 +155,7 @@ class RunnerView:
         awaiting_validation: The event that some hooks handle after the next validation run, or "".
     """
 
-    def __init__(self, runner: "Runner") -> None:
+    def __init__(self, runner: Runner) -> None:
         self._runner = weakref.proxy(runner)
         self.mode = "train"
         self.inner_iter = 0
