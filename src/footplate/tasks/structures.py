@@ -80,8 +80,7 @@ class InstanceData(BaseDataElement):
         if isinstance(index, (int, np.integer)):
             index = _as_slice(int(index), len(self))
         elif not isinstance(index, slice):
-            index = torch.as_tensor(index)
-            index = index.reshape(1) if index.dim() == 0 else index
+            index = torch.atleast_1d(torch.as_tensor(index))
             if index.dim() != 1:
                 raise ArgumentError("an index into InstanceData must be one-dimensional", found=index.shape)
             if index.dtype == torch.bool and len(index) != len(self):
@@ -152,11 +151,13 @@ def _as_slice(index: int | slice, length: int) -> slice:
 
 def _select(value: Any, index: slice | Tensor) -> Any:
     """Returns the elements of a field that are selected by a slice or a vector of int64 indices."""
+    if isinstance(index, slice):
+        return value[index]
     if isinstance(value, Tensor):
-        return value[index if isinstance(index, slice) else index.to(value.device)]
+        return value[index.to(value.device)]
     if isinstance(value, np.ndarray):
-        return value[index if isinstance(index, slice) else index.cpu().numpy()]
-    if isinstance(value, (list, tuple, str)) and isinstance(index, Tensor):
+        return value[index.cpu().numpy()]
+    if isinstance(value, (list, tuple, str)):
         items = [value[position] for position in index.tolist()]
         return "".join(items) if isinstance(value, str) else type(value)(items)
     return value[index]

@@ -68,15 +68,14 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
     counts = {len(sample["pred_score"]) for sample in samples if "pred_score" in sample}
     if given is not None or not counts:
         counts.add(given if given is not None else len((meta or {}).get("classes") or ()))
-    if len(counts) > 1 or 0 in counts:
-        problem = "num_classes and the numbers of predicted scores must be equal"
-        raise DataError(
-            problem if len(counts) > 1 else "the number of classes is unknown",
-            key="num_classes",
-            found=sorted(counts) if len(counts) > 1 else given,
-            notes=["Set num_classes to the number of classes that the model predicts."],
-        )
-    return counts.pop()
+    if counts == {0}:
+        problem, found = "the number of classes is unknown", given
+    elif len(counts) > 1:
+        problem, found = "num_classes and the numbers of predicted scores must be equal", sorted(counts)
+    else:
+        return counts.pop()
+    notes = ["Set num_classes to the number of classes that the model predicts."]
+    raise DataError(problem, key="num_classes", found=found, notes=notes)
 
 
 def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
@@ -143,9 +142,7 @@ class Accuracy(BaseMetric[tuple[int, float]]):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
-        for k in self.topk:
-            check_count("topk", k)
+        self.topk = tuple(check_count("topk", k) for k in np.atleast_1d(topk))
         self.thrs = as_thresholds(thrs)
         self.ignore_index = ignore_index
 
@@ -250,11 +247,9 @@ class SingleLabelMetric(LabelMetric):
         items: Sequence[str] = ("precision", "recall", "f1-score"),
         average: Literal["macro", "micro"] | None = "macro",
         num_classes: int | None = None,
-        *,
-        ignore_index: int | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(num_classes=num_classes, ignore_index=ignore_index, **settings)
+        super().__init__(num_classes, **settings)
         self.items = tuple(check_choice("items", item, _ITEMS) for item in items)
         if average is not None:
             check_choice("average", average, ("macro", "micro"))

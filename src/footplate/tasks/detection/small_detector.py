@@ -60,13 +60,7 @@ class PyramidDetector(Pyramid):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        *,
-        widths: Sequence[int],
-        depths: Sequence[int],
-        levels: int,
-        head_width: int,
+        self, num_classes: int, *, widths: Sequence[int], depths: Sequence[int], levels: int, head_width: int
     ) -> None:
         super().__init__(widths, depths, levels=levels)
         check_count("levels", levels, most=len(widths) - 1)

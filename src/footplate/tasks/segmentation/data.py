@@ -84,9 +84,7 @@ class BaseSegDataset(BaseDataset):
         self.label_map: dict[int, int] | None = None  # maps labels of `METAINFO` to labels of the selected classes
         known, selected = self.METAINFO.get("classes"), (metainfo or {}).get("classes")
         if known is not None and isinstance(selected, (list, tuple)) and list(selected) != list(known):
-            for name in selected:
-                check_choice("metainfo.classes", name, known)
-            labels = {name: label for label, name in enumerate(selected)}
+            labels = {check_choice("metainfo.classes", name, known): label for label, name in enumerate(selected)}
             self.label_map = {label: labels.get(name, ignore_index) for label, name in enumerate(known)}
         super().__init__(ann_file, metainfo, data_root, prefixes, **settings)
 

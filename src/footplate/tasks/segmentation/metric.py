@@ -166,13 +166,9 @@ def count_areas(
         )
     counted = truth != ignore_index
     predicted, truth = predicted[counted].astype(np.int64), truth[counted].astype(np.int64)
-    for name, values in (("ground truth", truth), ("prediction", predicted)):
-        check_classes(f"{name} of '{where}'", values, num_classes)
-    return Areas(
-        np.bincount(truth[truth == predicted], minlength=num_classes),
-        np.bincount(predicted, minlength=num_classes),
-        np.bincount(truth, minlength=num_classes),
-    )
+    check_classes(f"ground truth of '{where}'", truth, num_classes)
+    check_classes(f"prediction of '{where}'", predicted, num_classes)
+    return Areas(*(np.bincount(x, minlength=num_classes) for x in (truth[truth == predicted], predicted, truth)))
 
 
 def _percent(part: NDArray[Any], whole: NDArray[Any]) -> _Values:

@@ -70,10 +70,9 @@ class BaseSegmentor(TaskModel):
         """Returns `loss_ce` and `acc_seg` (the pixel accuracy in percent); each sample needs `gt_sem_seg`."""
         truth = stack_label_maps(data_samples, (inputs.shape[-2], inputs.shape[-1]), self.ignore_index)
         scores = self.outputs(inputs)
+        pixels, labels = scores, truth
         if scores.is_cuda and torch.are_deterministic_algorithms_enabled():  # the loss of images would be an error
             pixels, labels = scores.movedim(1, -1).flatten(0, -2), truth.flatten()
-        else:
-            pixels, labels = scores, truth
         loss = F.cross_entropy(pixels, labels, self.class_weight, ignore_index=self.ignore_index)
         counted = truth != self.ignore_index
         detached = scores.detach()

@@ -61,11 +61,7 @@ class NeighborPictureHook(Hook):
         self._seen = []
 
     def after_val_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence[SelfSupDataSample] | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[SelfSupDataSample] | None = None
     ) -> None:
         """Stores the images and features of the batch."""
         for position, output in enumerate(outputs or ()):
@@ -122,9 +118,8 @@ class ReconstructionPictureHook(Hook):
             reconstructed, mask = model.reconstruct(inputs)
         side = round(mask.shape[1] ** 0.5)
         hidden = F.interpolate(mask.view(-1, 1, side, side), list(inputs.shape[-2:]), mode="nearest")[:, 0].bool()
-        mean, std = (getattr(model.data_preprocessor, name, None) for name in ("mean", "std"))
-        if mean is not None and std is not None:
-            reconstructed = reconstructed * std + mean
+        if hasattr(model.data_preprocessor, "mean"):
+            reconstructed = reconstructed * model.data_preprocessor.std + model.data_preprocessor.mean
         rows = []
         for planes, mask_of_image, guess in zip(chosen, hidden.cpu().numpy()[..., None], reconstructed, strict=True):
             image, filled = planes_to_image(planes), planes_to_image(guess)
@@ -148,8 +143,8 @@ def draw_rows(rows: Sequence[Sequence[tuple[ImageArray, tuple[int, int, int]]]])
             zoom = max(1, _MIN_SIZE // max(image.shape[:2]))
             inner = Image.fromarray(image.repeat(zoom, axis=0).repeat(zoom, axis=1))
             framed.append(np.asarray(ImageOps.expand(ImageOps.expand(inner, _GAP, color), _GAP, _PAPER)))
-        lines.append(np.concatenate(framed, axis=1))
-    return np.concatenate(lines, axis=0)
+        lines.append(np.hstack(framed))
+    return np.vstack(lines)
 
 
 @HOOKS.register_module()

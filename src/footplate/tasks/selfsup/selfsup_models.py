@@ -36,13 +36,7 @@ class BaseSelfSup(TaskModel):
 
     usual_preprocessor = "SelfSupDataPreprocessor"
 
-    def __init__(
-        self,
-        backbone: Part,
-        neck: Part,
-        head: Part,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, backbone: Part, neck: Part, head: Part, **settings: Any) -> None:
         super().__init__(**settings)
         self.backbone: Any = build_part("backbone", backbone)
         self.neck = build_part("neck", neck)
@@ -61,11 +55,11 @@ class BaseSelfSup(TaskModel):
 
         Creates samples if none are passed.
         """
-        features = self.extract_feat(inputs[0])
-        filled = list(data_samples) if data_samples is not None else [SelfSupDataSample() for _ in features]
-        for sample, row in zip(filled, features.float(), strict=True):
+        features = self.outputs(inputs).float()
+        samples = data_samples or [SelfSupDataSample() for _ in features]
+        for sample, row in zip(samples, features, strict=True):
             sample.features = row
-        return filled
+        return list(samples)
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
         """Returns `features` of shape ``(N, D)``."""
@@ -327,9 +321,8 @@ class MAE(BaseSelfSup):
             The reconstructed images, ``(N, C, H, W)``, and the mask, ``(N, L)``, 1 for masked patches.
         """
         masked: Masked = self.backbone.forward_masked(inputs)
-        patches: Tensor = self.neck(masked)
         side = self.backbone.patch_size
-        return F.fold(patches.transpose(1, 2), tuple(inputs.shape[2:]), side, stride=side), masked.mask
+        return F.fold(self.neck(masked).transpose(1, 2), inputs.shape[2:], side, stride=side), masked.mask
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:

@@ -142,7 +142,7 @@ class Hook(EngineHook):
         if "after_train_iter" in found or "after_train_epoch" in found:
             found.setdefault("before_train_iter", _with_view(self, "before_train_iter"))
         if self.waits_for_validation and get_priority(self.priority) > Priority.LOW:
-            found = {**found, **_after_validation(self, found)}
+            found = found | _after_validation(self, found)
         is_early = self.checks_step_order and get_priority(self.priority) < Priority.ABOVE_NORMAL
         if "after_train_iter" in found and is_early:
             before_run = _with_view(self, "before_run")
@@ -189,8 +189,7 @@ def _overrides(kind: "type[Hook]", name: str | None) -> bool:
 
 
 def _handles(hook: Hook, event: str) -> bool:
-    names = [event, GENERAL[event]]
-    return any(_overrides(type(hook), name) or name in vars(hook) for name in names)
+    return any(_overrides(type(hook), name) or name in vars(hook) for name in (event, GENERAL[event]))
 
 
 def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
@@ -252,14 +251,13 @@ def _with_saved_averages(hook: Hook, before_run: Callable[..., Any]) -> dict[str
         if runner.checkpoints.is_resuming:
             weights, known = checkpoint["state_dict"], unwrap_model(runner.model).state_dict()
             names = [name for name in weights if name.startswith("ema_") and name not in known]
-            averages.update({name: weights.pop(name) for name in names})
+            averages.update((name, weights.pop(name)) for name in names)
 
     def restore(runner: Runner) -> None:
         before_run(runner)
         if unknown := unwrap_model(runner.model).load_state_dict(averages, strict=False).unexpected_keys:
-            raise CheckpointError(
-                f"{type(hook).__name__} does not create buffers for these saved averages", found=unknown
-            )
+            message = f"{type(hook).__name__} does not create buffers for these saved averages"
+            raise CheckpointError(message, found=unknown)
         loop = runner.train_loop
         if averages and loop.by_epoch and not loop.at_epoch_start:
             # before_train_epoch is about to be called again. It swaps weights and averages, so swap them first.

@@ -134,13 +134,12 @@ class LoggerHook(Hook):
             add_mode: Whether to prepend the mode to the names, as in `train/loss`.
             tags_to_skip: Names to exclude.
         """
-        tags: OrderedDict[str, Any] = OrderedDict()
+        tags = OrderedDict[str, Any]()
         for name, value in runner.log_buffer.output.items():
             allowed = allow_text if isinstance(value, str) else allow_scalar
             if name not in tags_to_skip and allowed:
                 tags[f"{self.get_mode(runner)}/{name}" if add_mode else name] = value
-        tags.update(self.get_lr_tags(runner))
-        tags.update(self.get_momentum_tags(runner))
+        tags.update(self.get_lr_tags(runner) | self.get_momentum_tags(runner))
         return tags
 
 
@@ -180,7 +179,7 @@ class TextLoggerHook(LoggerHook):
 
     def log(self, runner: Any) -> Any:
         """Logs the latest values. Returns a dict of these values, plus `mode`, `epoch` and `iter`."""
-        log_dict: OrderedDict[str, Any] = OrderedDict(
+        log_dict = OrderedDict[str, Any](
             mode=self.get_mode(runner), epoch=self.get_epoch(runner), iter=self.get_iter(runner, inner_iter=True)
         )
         log_dict.update(self.get_loggable_tags(runner, allow_text=True, add_mode=False, tags_to_skip=()))
@@ -246,7 +245,6 @@ class WriterLoggerHook(LoggerHook):
 
     def before_run(self, runner: Any) -> None:
         """Builds the writer in the main process and writes the config."""
-        super().before_run(runner)
         if is_main_process():
             folder = runner.work_dir if "save_dir" in self._cfg else runner.log_dir
             cfg = {**self._cfg, "save_dir": output_path(folder, self._cfg.get("save_dir", "vis_data"))}

@@ -1,10 +1,9 @@
 """`RunnerView`, which first-generation hooks receive in place of the runner, and its log buffer."""
 
-import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, proxy
 
 import numpy as np
 
@@ -55,7 +54,7 @@ class LogBuffer:
         self._hub = hub
         self._mode = mode
         self.ready = False
-        self.output: OrderedDict[str, Any] = _Output(self._record)
+        self.output = _Output(self._record)
         self._counts: dict[str, deque[float]] = {}
         self._begin: dict[str, int] = {}
 
@@ -156,7 +155,7 @@ class RunnerView:
     """
 
     def __init__(self, runner: Runner) -> None:
-        self._runner = weakref.proxy(runner)
+        self._runner = proxy(runner)
         self.mode = "train"
         self.inner_iter = 0
         self.data_batch: Any = None

@@ -45,9 +45,8 @@ class WorkflowHook(Hook):
 
     def __init__(self, workflow: Sequence[Phase], dataloader: Any) -> None:
         if [mode for mode, _ in workflow] != ["train", "val"]:
-            raise ArgumentError(
-                "a workflow with validation must be [('train', n), ('val', m)]", key="workflow", found=workflow
-            )
+            message = "a workflow with validation must be [('train', n), ('val', m)]"
+            raise ArgumentError(message, key="workflow", found=workflow)
         self._training, self._validation = (
             check_count("the length of a phase", count, key="workflow") for _, count in workflow
         )
@@ -105,7 +104,7 @@ class WorkflowHook(Hook):
 
     def _validate(self, runner: Runner, view: RunnerView, data: Iterable[Any]) -> None:
         """Runs the model on the validation data, and records the mean of each logged value over all samples."""
-        found: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)  # values and numbers of samples
+        found = defaultdict[str, list[tuple[float, float]]](list)  # values and numbers of samples
         for number, batch in enumerate(_reading(data)):
             view.set_validation_state(self.dataloader, number, batch)
             call_hooks(view, "before_val_iter")

@@ -28,11 +28,7 @@ def model_settings(draft: Draft) -> None:
                 draft.became(key, f"model.{key}")
 
 
-@rule(
-    "model",
-    given="model = dict(type='EncoderDecoder')",
-    after="model_adapter = dict(type='LegacyModel')",
-)
+@rule("model", given="model = dict(type='EncoderDecoder')", after="model_adapter = dict(type='LegacyModel')")
 def model_adapter(draft: Draft) -> None:
     """Adds an adapter that provides the step methods called by the loops. Does not change `model`."""
     if "model" in draft.remaining:

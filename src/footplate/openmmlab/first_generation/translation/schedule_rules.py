@@ -149,7 +149,12 @@ def _native_schedule(
         return None
     span = {"by_epoch": by_epoch, "begin": 0, "end": draft.length}
     if policy == "step" and ends_at_zero and known <= {"step", "gamma"}:
-        return _steps(settings, span)
+        step = settings.get("step")
+        gamma = {"gamma": settings["gamma"]} if "gamma" in settings else {}
+        if isinstance(step, int) and step > 0:
+            return [{"type": "StepLR", "step_size": step, **gamma, **span}]
+        if isinstance(step, (list, tuple)) and list(step) == sorted(step):
+            return [{"type": "MultiStepLR", "milestones": list(step), **gamma, **span}] if step else []
     if policy == "CosineAnnealing" and not known and (lowest is None) != (ratio is None):
         minimum = {"eta_min": lowest} if ratio is None else {"eta_min_ratio": ratio}
         return [{"type": "CosineAnnealingLR", "T_max": draft.length, **minimum, **span}]
@@ -157,13 +162,3 @@ def _native_schedule(
         span["end"] = draft.length + 1  # the final value is reached at `end - 1`
         return [{"type": "PolyLR", "power": settings.get("power", 1.0), "eta_min": lowest or 0, **span}]
     return None
-
-
-def _steps(settings: Entry, span: Entry) -> list[Entry] | None:
-    step = settings.get("step")
-    gamma = {"gamma": settings["gamma"]} if "gamma" in settings else {}
-    if isinstance(step, int) and step > 0:
-        return [{"type": "StepLR", "step_size": step, **gamma, **span}]
-    if not isinstance(step, (list, tuple)) or list(step) != sorted(step):
-        return None
-    return [{"type": "MultiStepLR", "milestones": list(step), **gamma, **span}] if step else []
