@@ -80,7 +80,8 @@ class InstanceData(BaseDataElement):
         if isinstance(index, (int, np.integer)):
             index = _as_slice(int(index), len(self))
         elif not isinstance(index, slice):
-            index = torch.atleast_1d(torch.as_tensor(index))
+            index = torch.as_tensor(index)
+            index = index.reshape(1) if index.dim() == 0 else index
             if index.dim() != 1:
                 raise ArgumentError("an index into InstanceData must be one-dimensional", found=index.shape)
             if index.dtype == torch.bool and len(index) != len(self):

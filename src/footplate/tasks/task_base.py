@@ -168,8 +168,7 @@ def build_part(name: str, part: Part) -> nn.Module:
     if isinstance(part, nn.Module):
         return part
     with at_key(name):
-        built: nn.Module = MODELS.build(part)
-    return built
+        return MODELS.build(part)  # type: ignore[no-any-return]
 
 
 def with_defaults(section: Mapping[str, Any] | None, **defaults: Any) -> dict[str, Any]:
@@ -217,8 +216,8 @@ class PackSamples(BaseTransform):
             raise DataError(f"the pipeline did not load an image: there is no key '{self.key}'", found=sorted(results))
         image = results[self.key]
         views = [image_to_tensor(view) for view in (image if isinstance(image, list) else [image])]
-        shape = tuple(views[0].shape[1:])
-        sample = self.sample_type(metainfo={"img_shape": shape, **select_keys(results, self.meta_keys)})
+        metainfo = {"img_shape": tuple(views[0].shape[1:]), **select_keys(results, self.meta_keys)}
+        sample = self.sample_type(metainfo=metainfo)
         self.annotate(sample, results)
         return {"inputs": views if isinstance(image, list) else views[0], "data_samples": sample}
 

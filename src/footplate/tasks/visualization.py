@@ -267,8 +267,7 @@ class NaiveVisualizationHook(Hook):
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return
         for position, output in enumerate(outputs or ()):
-            meta = output.metainfo if isinstance(output, BaseDataElement) else {}
-            path = meta.get("img_path")
+            path = output.metainfo.get("img_path") if isinstance(output, BaseDataElement) else None
             image = sample_image(path, data_batch, position)
             if image is None:
                 runner.logger.warning(

@@ -86,13 +86,11 @@ class ImageClassifier(TaskModel):
 
     def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
         """Returns the losses for images of shape ``(N, C, H, W)``. Each sample needs `gt_label` or `gt_score`."""
-        losses: dict[str, Tensor] = self.head.loss(self.extract_feat(inputs), data_samples)
-        return losses
+        return self.head.loss(self.extract_feat(inputs), data_samples)  # type: ignore[no-any-return]
 
     def predict(self, inputs: Tensor, data_samples: Samples) -> list[ClsDataSample]:
         """Adds the prediction to each image's sample and returns the samples. Creates samples if none are passed."""
-        samples: list[ClsDataSample] = self.head.predict(self._features_for_test(inputs), data_samples)
-        return samples
+        return self.head.predict(self._features_for_test(inputs), data_samples)  # type: ignore[no-any-return]
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
         """Returns `probabilities` and `labels`, or `features` if there is no head.

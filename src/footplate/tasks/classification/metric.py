@@ -68,14 +68,15 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
     counts = {len(sample["pred_score"]) for sample in samples if "pred_score" in sample}
     if given is not None or not counts:
         counts.add(given if given is not None else len((meta or {}).get("classes") or ()))
-    if counts == {0}:
-        problem, found = "the number of classes is unknown", given
-    elif len(counts) > 1:
-        problem, found = "num_classes and the numbers of predicted scores must be equal", sorted(counts)
-    else:
-        return counts.pop()
-    notes = ["Set num_classes to the number of classes that the model predicts."]
-    raise DataError(problem, key="num_classes", found=found, notes=notes)
+    if len(counts) > 1 or 0 in counts:
+        problem = "num_classes and the numbers of predicted scores must be equal"
+        raise DataError(
+            problem if len(counts) > 1 else "the number of classes is unknown",
+            key="num_classes",
+            found=sorted(counts) if len(counts) > 1 else given,
+            notes=["Set num_classes to the number of classes that the model predicts."],
+        )
+    return counts.pop()
 
 
 def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:

@@ -103,7 +103,7 @@ class CocoDataset(BaseDataset):
         """Returns the records that pass the filters in `filter_cfg`."""
         chosen = self.filter_cfg or {}
         check_keys("filter_cfg", chosen, ("filter_empty_gt", "min_size"))
-        records = self.data_list
+        records = list(self.data_list)
         if not self.test_mode:
             records = [each for each in records if min(each["width"], each["height"]) >= chosen.get("min_size", 0)]
             if chosen.get("filter_empty_gt"):

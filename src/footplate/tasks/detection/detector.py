@@ -136,8 +136,8 @@ class Selection:
             stays = nms(chosen, best, labels, self.nms_iou_thr)
             best, labels, chosen = best[stays], labels[stays], chosen[stays]
         chosen = chosen / chosen.new_tensor(tuple(sample.get("scale_factor", (1.0, 1.0))) * 2)
-        instances: InstanceData = InstanceData(bboxes=chosen, scores=best, labels=labels)[: self.max_per_img]
-        return instances
+        instances = InstanceData(bboxes=chosen, scores=best, labels=labels)
+        return instances[: self.max_per_img]  # type: ignore[no-any-return]
 
 
 @MODELS.register_module()

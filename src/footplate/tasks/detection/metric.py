@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from footplate.checks import check_choice
+from footplate.checks import check_choice, check_names
 from footplate.data.coco_masks import coco_package
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric
@@ -20,7 +20,6 @@ from footplate.tasks.detection.coco_format import (
     Entry,
     ImageResult,
     area,
-    as_results,
     as_truth,
     category_ids,
     check_mask,
@@ -88,8 +87,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        kinds = (metric,) if isinstance(metric, str) else metric
-        self.metrics = tuple(check_choice("metric", kind, _KINDS) for kind in kinds)
+        self.metrics = tuple(check_choice("metric", kind, _KINDS) for kind in check_names("metric", metric))
         if format_only and outfile_prefix is None:
             raise ArgumentError("format_only requires outfile_prefix", key="format_only")
         self.ann_file = ann_file
@@ -127,7 +125,11 @@ class CocoMetric(BaseMetric[ImageResult]):
         elif twice:
             raise DataError(f"image {twice[0]} was evaluated twice", key="img_id")
         truth, category_ids = self._truth(results, numbers)
-        found = as_results(results, numbers, category_ids)
+        found = [
+            {**entry, "image_id": number, "category_id": category_ids[entry["category_id"]]}
+            for result, number in zip(results, numbers, strict=True)
+            for entry in result.predicted
+        ]
         if self.outfile_prefix is not None:
             prefix = output_path(self.context.folder, self.outfile_prefix)
             for kind in {kind.replace("proposal", "bbox") for kind in self.metrics}:

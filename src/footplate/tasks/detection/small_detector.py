@@ -202,8 +202,7 @@ class SmallDetector(BaseDetector):
 
     def outputs(self, inputs: Tensor) -> Grid:
         """Returns the predictions at every position for images of shape ``(N, 3, H, W)``."""
-        grid: Grid = self.network(inputs)
-        return grid
+        return self.network(inputs)  # type: ignore[no-any-return]
 
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
         """Returns `loss_cls`, `loss_bbox` and `iou` (the weighted mean generalized IoU of the assigned boxes)."""
@@ -226,12 +225,12 @@ class SmallDetector(BaseDetector):
         scores, boxes = grid.scores.sigmoid(), grid.boxes
         if self.flip_test:
             strides = [stride >> level for level in range(len(self.network.heads))]
-            mirrored = flip_back(self.outputs(inputs.flip(-1)), (inputs.shape[-2], inputs.shape[-1]), strides)
+            mirrored = flip_back(self.outputs(inputs.flip(-1)), inputs.shape[-2:], strides)
             scores, boxes = (scores + mirrored.scores.sigmoid()) / 2, (boxes + mirrored.boxes) / 2
         return scores, boxes
 
 
-def flip_back(grid: Grid, size: tuple[int, int], strides: Sequence[int]) -> Grid:
+def flip_back(grid: Grid, size: Sequence[int], strides: Sequence[int]) -> Grid:
     """Maps the predictions for a flipped image back to the original image.
 
     Args:

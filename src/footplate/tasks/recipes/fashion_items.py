@@ -61,8 +61,8 @@ def load_items(split: Split) -> Items:
 def _load_sheet(name: str) -> NDArray[np.uint8]:
     """Loads a sheet of 30 x 30 items, with three rows per class, as an array of shape ``(10, 90, 28, 28)``."""
     with as_file(files("footplate.tasks.recipes") / "data" / name) as path, Image.open(path) as sheet:
-        grid = np.asarray(sheet.convert("L")).reshape(30, ITEM_SIZE, 30, ITEM_SIZE)
-    return grid.transpose(0, 2, 1, 3).reshape(len(CLASSES), -1, ITEM_SIZE, ITEM_SIZE)
+        grid = np.asarray(sheet.convert("L")).reshape(30, ITEM_SIZE, 30, ITEM_SIZE).transpose(0, 2, 1, 3)
+    return grid.reshape(len(CLASSES), -1, ITEM_SIZE, ITEM_SIZE)  # type: ignore[no-any-return]
 
 
 class ComposedDataset:

@@ -90,9 +90,9 @@ class _Probe(BaseMetric[Seen]):
 
     def compute_metrics(self, results: list[Seen]) -> dict[str, float]:
         """Returns `top1`, the accuracy on the test samples in percent."""
-        features = torch.from_numpy(np.stack([each.features for each in results]))
-        labels = torch.tensor([each.label for each in results])
-        test = torch.tensor([each.is_test for each in results])
+        vectors, *columns = zip(*results, strict=True)
+        features = torch.from_numpy(np.stack(vectors))
+        labels, test = map(torch.tensor, columns)
         if not test.any() or test.all():
             raise DataError(
                 f"no image has part='{'train' if test.all() else 'test'}'; the probe needs images of both parts, "

@@ -108,8 +108,8 @@ class NonLinearNeck(BaseModule):
         The features have shape ``(N, C)`` or ``(N, C, H, W)``.
         """
         last = features if isinstance(features, Tensor) else features[-1]
-        projected: Tensor = self.layers(last.mean(dim=(2, 3)) if self.with_avg_pool and last.dim() == 4 else last)
-        return projected
+        last = last.mean(dim=(2, 3)) if self.with_avg_pool and last.dim() == 4 else last
+        return self.layers(last)  # type: ignore[no-any-return]
 
 
 @MODELS.register_module()
@@ -246,8 +246,7 @@ class MAEPretrainDecoder(BaseModule):
         tokens = torch.cat([tokens[:, :1], patches + self.decoder_pos_embed], dim=1)
         for layer in self.decoder_blocks:
             tokens = layer(tokens)
-        pixels: Tensor = self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
-        return pixels
+        return self.decoder_pred(self.decoder_norm(tokens))[:, 1:]  # type: ignore[no-any-return]
 
 
 @MODELS.register_module()
@@ -306,8 +305,7 @@ class MAE(BaseSelfSup):
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
         """Computes features of shape ``(N, D)`` from images of shape ``(N, C, H, W)``, without masking."""
-        features: Tensor = self.backbone(inputs)
-        return features
+        return self.backbone(inputs)  # type: ignore[no-any-return]
 
     def loss(self, inputs: Sequence[Tensor], data_samples: Samples) -> dict[str, Tensor]:
         """Returns the `loss` for the first view."""

@@ -18,7 +18,6 @@ from footplate.checkpoint.serializable import to_serializable
 from footplate.checkpoint_names import is_sharded_path
 from footplate.checks import check_flag
 from footplate.data import dataset_of
-from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks.averaged_weights_hooks import TRAINING_STATE, EMAHook
@@ -62,7 +61,7 @@ class LegacyCheckpointHook(Hook):
         if self.create_symlink:
             runner.saver.write_pointer = _write_pointer_and_link
         if not self._modules:
-            self._modules = dict(unwrap_model(runner.model).named_modules())
+            self._modules = dict(runner.unwrapped_model.named_modules())
             self._initial = {name: _numbers_of(module) for name, module in self._modules.items()}
         for name in self._resumed.keys() & self._modules:
             vars(self._modules[name]).update(self._resumed[name])
@@ -82,7 +81,10 @@ class LegacyCheckpointHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Adds the metadata to `checkpoint["meta"]`. Does not replace existing entries."""
         meta, view = checkpoint["meta"], existing_view_of(runner)
-        for key, value in {**_labels(runner, meta), **self.meta, **(view.meta if view else {})}.items():
+        dataset, metainfo = dataset_of(runner.train_loop.dataloader), meta.get("dataset_meta", {})
+        labels = {old: getattr(dataset, old, metainfo.get(new)) for old, new in METAINFO_KEYS.items()}
+        known = {old: value for old, value in labels.items() if value is not None}
+        for key, value in {**known, **self.meta, **(view.meta if view else {})}.items():
             try:
                 meta.setdefault(key, to_serializable(value))
             except CheckpointError as error:
@@ -141,10 +143,3 @@ def _write_pointer_and_link(folder: "str | os.PathLike[str]", path: "str | os.Pa
         if os.path.islink(link) or not os.path.exists(link):
             os.symlink(name, draft)
             os.replace(draft, link)
-
-
-def _labels(runner: Runner, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the training dataset's classes and palette under the keys "CLASSES" and "PALETTE", if they are known."""
-    dataset, metainfo = dataset_of(runner.train_loop.dataloader), meta.get("dataset_meta", {})
-    found = {old: getattr(dataset, old, metainfo.get(new)) for old, new in METAINFO_KEYS.items()}
-    return {old: value for old, value in found.items() if value is not None}

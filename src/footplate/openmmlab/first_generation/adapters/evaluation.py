@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_names
 from footplate.config import ConfigDict
 from footplate.distributed import broadcast_object, collect_results, get_data_rank, get_data_world_size
 from footplate.engine import Runner, ValLoop
@@ -118,7 +118,7 @@ class LegacyMetric(BaseMetric[Any]):
         self._dataset, self._metrics = dataset, []
         if hasattr(dataset, "evaluate"):
             return
-        names = [self.metric] if isinstance(self.metric, str) else list(self.metric or ())
+        names = check_names("metric", self.metric)
         missing = [name for name in names if name not in _METRICS]
         if missing or not names:
             raise ArgumentError(

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from footplate.checks import check_choice
-from footplate.distributed import unwrap_model
 from footplate.engine import Hook as EngineHook
 from footplate.engine import Runner
 from footplate.engine.hook import Priority, get_priority
@@ -249,13 +248,13 @@ def _with_saved_averages(hook: Hook, before_run: Callable[..., Any]) -> dict[str
 
     def after_load_checkpoint(runner: Runner, checkpoint: dict[str, Any]) -> None:
         if runner.checkpoints.is_resuming:
-            weights, known = checkpoint["state_dict"], unwrap_model(runner.model).state_dict()
+            weights, known = checkpoint["state_dict"], runner.unwrapped_model.state_dict()
             names = [name for name in weights if name.startswith("ema_") and name not in known]
             averages.update((name, weights.pop(name)) for name in names)
 
     def restore(runner: Runner) -> None:
         before_run(runner)
-        if unknown := unwrap_model(runner.model).load_state_dict(averages, strict=False).unexpected_keys:
+        if unknown := runner.unwrapped_model.load_state_dict(averages, strict=False).unexpected_keys:
             message = f"{type(hook).__name__} does not create buffers for these saved averages"
             raise CheckpointError(message, found=unknown)
         loop = runner.train_loop
@@ -299,12 +298,13 @@ class SteppedByHook(OptimWrapper):
 
         Schedules change the settings right after the loss is computed, but the hook steps the optimizer later.
         """
+        pairs = list(zip(self.param_groups, self._iteration_groups, strict=True))
         changed = [
             {name: value for name, value in group.items() if name in before and value is not before[name]}
-            for group, before in zip(self.param_groups, self._iteration_groups, strict=True)
+            for group, before in pairs
         ]
-        for group, before, changes in zip(self.param_groups, self._iteration_groups, changed, strict=True):
-            group.update({name: before[name] for name in changes})
+        for group, before in pairs:
+            group.update(before)
         try:
             yield
         finally:

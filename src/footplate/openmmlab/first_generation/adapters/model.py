@@ -82,9 +82,9 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
         if first.cpu_only or not first.stack:
             return DataContainer([data], first.stack, first.padding_value, cpu_only=first.cpu_only)
         tensors = [torch.as_tensor(value) for value in data]
-        pads = first.pad_dims is not None
-        stacked = stack_batch(tensors, pad_value=first.padding_value) if pads else torch.stack(tensors)
-        return DataContainer([stacked], True, first.padding_value)
+        if first.pad_dims is None:
+            return DataContainer([torch.stack(tensors)], True, first.padding_value)
+        return DataContainer([stack_batch(tensors, pad_value=first.padding_value)], True, first.padding_value)
     if isinstance(first, Mapping):
         return {key: collate([sample[key] for sample in samples]) for key in first}
     if isinstance(first, Sequence) and not isinstance(first, (str, bytes)):

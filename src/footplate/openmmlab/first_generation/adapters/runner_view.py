@@ -8,7 +8,6 @@ from weakref import WeakKeyDictionary, proxy
 import numpy as np
 
 from footplate.data import length_of
-from footplate.distributed import unwrap_model
 from footplate.engine import Runner
 from footplate.openmmlab.first_generation.adapters.model import MMDataParallel, legacy_model_in, of_each_optimizer
 from footplate.records import MessageHub
@@ -193,7 +192,7 @@ class RunnerView:
     @property
     def model(self) -> MMDataParallel:
         """The wrapped model; `runner.model.module` is the model without the wrapper."""
-        inner = unwrap_model(self._runner.model)
+        inner = self._runner.unwrapped_model
         if self._model is None or self._model.module is not inner:
             self._model = MMDataParallel(inner)
         self._model.training = inner.training
@@ -202,7 +201,7 @@ class RunnerView:
     @property
     def model_name(self) -> str:
         """The class name of the model."""
-        return type(unwrap_model(self._runner.model)).__name__
+        return type(self._runner.unwrapped_model).__name__
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -224,16 +223,14 @@ class RunnerView:
     @property
     def epoch(self) -> int:
         """The number of completed epochs. In an iteration-based run, each pass over the training data is an epoch."""
-        loop = self._runner.train_loop
-        if not loop.by_epoch:
+        if not self._runner.by_epoch:
             return self.iter // self._epoch_length
-        return int(loop.epoch - (self._late_event == "after_train_epoch"))
+        return int(self._runner.epoch - (self._late_event == "after_train_epoch"))
 
     @property
     def max_epochs(self) -> int | None:
         """The length of the run in epochs, or None in an iteration-based run."""
-        loop = self._runner.train_loop
-        return loop.max_epochs if loop.by_epoch else None
+        return self._runner.train_loop.max_epochs if self._runner.by_epoch else None
 
     @property
     def data_loader(self) -> Any:
@@ -285,9 +282,8 @@ class RunnerView:
 
         The default for `filename_tmpl` is `epoch_{}.pth` or `iter_{}.pth`. `create_symlink` is ignored.
         """
-        by_epoch = self._runner.train_loop.by_epoch
-        number = (self.epoch if by_epoch else self.iter) + 1
-        name = (filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth")).format(number)
+        number, template = (self.epoch, "epoch_{}.pth") if self._runner.by_epoch else (self.iter, "iter_{}.pth")
+        name = (filename_tmpl or template).format(number + 1)
         return str(self._runner.save_checkpoint(out_dir, name, save_optimizer=save_optimizer, meta=meta))
 
     def set_training_event(self, event: str, arguments: Mapping[str, Any]) -> None:

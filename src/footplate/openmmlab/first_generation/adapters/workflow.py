@@ -60,19 +60,18 @@ class WorkflowHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Runs validation if the previous epoch ended a training phase."""
-        if runner.train_loop.by_epoch and runner.train_loop.at_epoch_start:
+        if runner.by_epoch and runner.train_loop.at_epoch_start:
             self._validate_if_due(runner, runner.epoch)
             runner.train_loop.remember_random_state()  # so that a run resumed here does not validate again
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Runs validation if the previous iteration ended a training phase."""
-        if not runner.train_loop.by_epoch:
+        if not runner.by_epoch:
             self._validate_if_due(runner, runner.iter)
 
     def after_train(self, runner: Runner) -> None:
         """Runs the validation phase after the last training phase, even if training ended within that phase."""
-        loop = runner.train_loop
-        self._validate_if_due(runner, loop.epoch if loop.by_epoch else loop.iter, last=True)
+        self._validate_if_due(runner, runner.epoch if runner.by_epoch else runner.iter, last=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the epoch or iteration of the latest validation phase, so that a resumed run does not repeat it."""
@@ -88,7 +87,7 @@ class WorkflowHook(Hook):
             return
         runner.model.eval()
         view = view_of(runner)
-        if runner.train_loop.by_epoch:
+        if runner.by_epoch:
             for _ in range(self._validation):
                 view.set_validation_state(self.dataloader)
                 call_hooks(view, "before_val_epoch")
@@ -122,7 +121,7 @@ class WorkflowHook(Hook):
             values, counts = zip(*pairs, strict=True)
             means[f"val/{title}"] = float(np.average(values, weights=counts))
         runner.message_hub.update_scalars(means)
-        done, unit = (runner.epoch, "Epoch") if runner.train_loop.by_epoch else (runner.iter, "Iter")
+        done, unit = (runner.epoch, "Epoch") if runner.by_epoch else (runner.iter, "Iter")
         text = "  ".join(f"{name}: {value:.4f}" for name, value in means.items())
         runner.logger.info("%s(val) [%d]  %s", unit, done, text)
         if is_main_process():

@@ -13,8 +13,20 @@ Entry = dict[str, Any]
 
 # A copy of the names in `footplate.openmmlab.first_generation.optim.policies`, which imports torch.
 KNOWN_POLICIES = (
-    *("fixed", "step", "exp", "poly", "inv", "CosineAnnealing", "FlatCosineAnnealing", "CosineRestart", "cyclic"),
-    *("OneCycle", "LinearAnnealing", "YOLOX", "StepFixCosineAnnealing", "CosineAnnealingCooldown"),
+    "fixed",
+    "step",
+    "exp",
+    "poly",
+    "inv",
+    "CosineAnnealing",
+    "FlatCosineAnnealing",
+    "CosineRestart",
+    "cyclic",
+    "OneCycle",
+    "LinearAnnealing",
+    "YOLOX",
+    "StepFixCosineAnnealing",
+    "CosineAnnealingCooldown",
 )
 _OLD_NAMES = {"type": "policy", "milestones": "step", "step_size": "step", "end": "warmup_iters"}
 _BY_ITERATION = ("cyclic", "OneCycle")
@@ -68,7 +80,8 @@ def _schedule(draft: Draft, field: str) -> None:
         return
     made: list[ConfigDict] = []
     if policy_name(cfg, key) is None:  # a user-defined hook implements the policy
-        policy, stem, priority = (cfg["policy"], *(("Lr", "VERY_HIGH") if field == "lr" else ("Momentum", "HIGH")))
+        policy = cfg["policy"]
+        stem, priority = ("Lr", "VERY_HIGH") if field == "lr" else ("Momentum", "HIGH")
         name = f"{policy.title() if policy.islower() else policy}{stem}UpdaterHook"
         settings = {name: value for name, value in cfg.items() if name != "policy"}
         # In an iteration-based run, MMCV changes this default only for the learning rate.
