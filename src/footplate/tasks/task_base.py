@@ -92,7 +92,7 @@ class TaskModel(BaseModel):
     """
 
     # The default type of data preprocessor; also suggested in the error about a missing one.
-    usual_preprocessor: ClassVar[str] = "ImgDataPreprocessor"
+    usual_preprocessor = "ImgDataPreprocessor"
 
     def __init__(self, data_preprocessor: Part | None = None, init_cfg: InitCfg = None) -> None:
         if isinstance(data_preprocessor, Mapping):

@@ -61,7 +61,7 @@ class TaskVisualizer(Visualizer):
     """
 
     fields: ClassVar[tuple[tuple[str, str], tuple[str, str]]]
-    least_size: ClassVar[int] = 1
+    least_size = 1
     _classes: Sequence[str] | None = None
     _palette: Sequence[Color] | None = None
 

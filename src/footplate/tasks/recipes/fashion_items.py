@@ -1,9 +1,9 @@
 """Loads footplate's images of clothes, shoes and bags, and defines a dataset of individual images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import as_file, files
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,8 +114,8 @@ class FashionItems(ComposedDataset):
     """
 
     # How to load an item that was saved as a file, and its height and width.
-    image_loader: ClassVar[Mapping[str, Any]] = {"type": "LoadImageFromFile", "color_type": "grayscale"}
-    image_size: ClassVar[tuple[int, int]] = (ITEM_SIZE, ITEM_SIZE)
+    image_loader = {"type": "LoadImageFromFile", "color_type": "grayscale"}
+    image_size = (ITEM_SIZE, ITEM_SIZE)
 
     def __init__(
         self, split: Split = "train", *, per_class: tuple[int, int] | None = None, pipeline: Sequence[Any] = ()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,8 +184,8 @@ class FashionScenes(ComposedDataset):
     """
 
     # How to load a scene that was saved as a file, and its default height and width.
-    image_loader: ClassVar[Mapping[str, Any]] = {"type": "LoadImageFromFile", "channel_order": "rgb"}
-    image_size: ClassVar[tuple[int, int]] = (SceneStyle.size, SceneStyle.size)
+    image_loader = {"type": "LoadImageFromFile", "channel_order": "rgb"}
+    image_size = (SceneStyle.size, SceneStyle.size)
 
     def __init__(
         self,

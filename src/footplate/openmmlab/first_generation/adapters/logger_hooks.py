@@ -227,7 +227,7 @@ class WriterLoggerHook(LoggerHook):
         arguments: The names of the settings that can be passed as positional arguments.
     """
 
-    logger: ClassVar[str] = ""
+    logger = ""
     arguments: ClassVar[tuple[str, ...]] = ("init_kwargs", "interval")
 
     def __init__(self, *values: Any, **options: Any) -> None:

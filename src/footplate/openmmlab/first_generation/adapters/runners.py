@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partialmethod
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -66,8 +66,8 @@ class BaseRunner(metaclass=_RunnerClass):
         ArgumentError: A subclass overrides a loop method, or `batch_processor` is given.
     """
 
-    kind: ClassVar[str] = ""
-    unit: ClassVar[str] = ""
+    kind = ""
+    unit = ""
     _ran: Any = None  # the engine's runner; set by `run`
 
     def __init__(
@@ -219,7 +219,7 @@ class BaseRunner(metaclass=_RunnerClass):
             )
         else:
             steps_itself = any(isinstance(hook, OptimizerHook) for hook, _ in self._hooks)
-            kind = SteppedByHook.__name__ if steps_itself else OptimWrapper.__name__
+            kind = SteppedByHook if steps_itself else OptimWrapper
             optim_wrapper = OPTIM_WRAPPERS.build({"type": kind, **optimizer_settings}, optimizer=self.optimizer)
             optim_wrapper.name_parameters(model)
         recorded = self._script_config()
