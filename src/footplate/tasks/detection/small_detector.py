@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from footplate.checks import check_count
 from footplate.registry import MODELS
@@ -125,15 +126,11 @@ def assign(grid: Grid, instances: Sequence[InstanceData]) -> Targets:
 
     Source: Feng et al., "TOOD: Task-aligned One-stage Object Detection", arXiv:2108.07755.
     """
-    count = max((len(each) for each in instances), default=0)
-    if not count:
-        return Targets(torch.zeros_like(grid.scores), torch.zeros_like(grid.boxes))
     # Padded with empty boxes to the same number G of instances per image.
-    true_boxes = grid.boxes.new_zeros((len(instances), count, 4))
-    true_labels = torch.zeros((len(instances), count), dtype=torch.int64, device=grid.boxes.device)
-    for place, each in enumerate(instances):
-        true_boxes[place, : len(each)] = each.bboxes
-        true_labels[place, : len(each)] = each.labels
+    true_boxes = pad_sequence([each.bboxes for each in instances], batch_first=True).to(grid.boxes)
+    true_labels = pad_sequence([each.labels for each in instances], batch_first=True).long()
+    if not true_labels.numel():
+        return Targets(torch.zeros_like(grid.scores), torch.zeros_like(grid.boxes))
     overlaps = pairwise_iou(true_boxes, grid.boxes)  # (N, G, P)
     positions = grid.scores.shape[1]
     scores = grid.scores.sigmoid().transpose(1, 2)  # (N, C, P)

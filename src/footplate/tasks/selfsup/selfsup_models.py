@@ -274,8 +274,7 @@ class MAEPretrainHead(nn.Module):
         """
         truth = patchify(images, self.patch_size)
         if self.norm_pix:
-            variance = truth.var(dim=-1, keepdim=True, correction=0)
-            truth = (truth - truth.mean(dim=-1, keepdim=True)) / (variance + 1e-6).sqrt()  # the patch may be uniform
+            truth = F.layer_norm(truth, truth.shape[-1:], eps=1e-6)  # the patch may be uniform
         errors = (predicted.float() - truth).square().mean(dim=-1)
         return (errors * mask).sum() / mask.sum()
 

@@ -342,8 +342,8 @@ class EvalHook(Hook):
             if own is not None:
                 own(runner)
             if self.dataloader is not None:
-                methods = ("_do_evaluate", "evaluate")
-                overrides = any(getattr(type(self), name) is not getattr(EvalHook, name) for name in methods)
+                kind = type(self)
+                overrides = (kind._do_evaluate, kind.evaluate) != (EvalHook._do_evaluate, EvalHook.evaluate)
                 metric = LegacyMetric(collect_device="gpu" if self.gpu_collect else "cpu", **self.eval_kwargs)
                 if overrides or self.test_fn is not _predict:
                     runner.val_loop = _HookValidation(runner, self, metric)
