@@ -156,6 +156,13 @@ def test_dimension_of_the_batch_is_told_from_other_dimensions_of_size_one(folder
     ]
 
 
+def test_size_of_images_varies_unless_the_layers_fix_it(folder: Path) -> None:
+    images, convolution = torch.rand(2, 3, 16, 24), nn.Conv2d(3, 5, 1)
+    assert export_module(convolution, "free.pt2", images).outputs == {"output": ("N", 5, "H", "W")}
+    fixed = export_module(nn.Sequential(nn.Flatten(), nn.Linear(1152, 5)), "fixed.pt2", images)
+    assert fixed.inputs == {"input": (("N", 3, 16, 24), "float32")}
+
+
 @pytest.mark.parametrize("suffix", ["onnx", "pt2", "pt"])
 def test_module_that_takes_a_constant_from_the_batch_is_exported_for_one_size(folder: Path, suffix: str) -> None:
     class Shifted(nn.Linear):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from footplate.config.config_dict import replace_values
 from footplate.errors import ArgumentError
@@ -41,6 +42,14 @@ class Inputs(NamedTuple):
     def resized(self, batch_size: int) -> "Inputs":
         """Returns inputs with a different batch size, created by repeating or dropping samples."""
         return self._map(lambda tensor: tensor[torch.arange(batch_size) % len(tensor)])
+
+    def with_larger_images(self) -> "Inputs | None":
+        """Returns inputs with a larger height and width, or None unless the only tensor is a batch of images."""
+        tensors = list(self.tensors().values())
+        if len(tensors) > 1 or tensors[0].dim() != 4 or not tensors[0].is_floating_point():
+            return None
+        size = [length + 32 * more for more, length in enumerate(tensors[0].shape[-2:], 1)]
+        return self._map(lambda tensor: functional.interpolate(tensor, size))
 
     def on_cpu(self) -> "Inputs":
         """Returns the inputs on the CPU, without gradients."""

@@ -216,10 +216,11 @@ def _compare(
     tested = []
     count = inputs.batch_size
     # Try a larger batch first: with one sample, the batch dimension looks like any other dimension of size 1.
-    for tried in (*([inputs.resized(max(count, 2) + 1)] if count else []), inputs):
+    batch = inputs.resized(max(count, 2) + 1) if count else None
+    for tried in filter(None, (batch, inputs, inputs.with_larger_images())):
         try:
             difference = difference_of(run, module, tried)
-        except Exception as error:  # the model or the file does not support this batch size
+        except Exception as error:  # the model or the file does not support this size
             if tried is not inputs:
                 continue
             if not is_last:
@@ -227,7 +228,7 @@ def _compare(
             raise export_error(f"the {to} file cannot be run on the example input", error) from error
         if tried is inputs and not is_last and not difference <= LIMIT:  # the difference may be NaN
             return []
-        if tried is inputs or to != "torchscript" or difference <= LIMIT:  # tracing may fix the batch size
+        if tried is inputs or (tried is batch and to != "torchscript") or difference <= LIMIT:  # tracing may fix sizes
             tested.append((tried, difference))
     return tested
 
