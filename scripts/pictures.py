@@ -85,7 +85,7 @@ def film(work_dir: Path) -> None:
     while subprocess.run([*TMUX, "has-session"], stderr=subprocess.DEVNULL).returncode == 0:
         time.sleep(0.5)
         screen = subprocess.run([*TMUX, "capture-pane", "-e", "-p"], capture_output=True, text=True).stdout
-        done = re.findall(r" (\d+)/(\d+) +left", re.sub(r"\x1b\[[\d;]*m", "", screen))
+        done = re.findall(r" (\d+)/(\d+) +eta", re.sub(r"\x1b\[[\d;]*m", "", screen))
         if not shown and done and int(done[-1][0]) > 0.86 * int(done[-1][1]):
             # Begin with a line of the log, not within one or within a table.
             whole = re.search(r"^(\x1b\[\d+m)*\d\d:.*", screen, re.DOTALL | re.MULTILINE)
@@ -121,7 +121,7 @@ def predictions(folder: Path) -> None:
 
 
 def photograph(page: Path, name: str, height: int, *, section: str = "") -> None:
-    """Writes the top of a page, 1,200 pixels wide, as it looks in a browser. A section can be the first one shown."""
+    """Writes the top of a page, 1,200 pixels wide, in the light and the dark theme. Begins with `section` if given."""
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / "shot.png"
         if section:  # a screenshot does not follow an anchor
@@ -130,9 +130,11 @@ def photograph(page: Path, name: str, height: int, *, section: str = "") -> None
             style = f"<style>section:has(~ #{section}) {{ display: none }}</style></head>"
             page.write_text(text.replace("</head>", style, 1), encoding="utf-8")
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1.5"]
-        size = [f"--window-size=1200,{height}", "--virtual-time-budget=3000", f"--screenshot={shot}"]
-        subprocess.run(["chromium", *flags, *size, f"file://{page.absolute()}"], check=True, capture_output=True)
-        Image.open(shot).convert("RGB").quantize(256).save(IMAGES / f"{name}.png", optimize=True)
+        flags += [f"--window-size=1200,{height}", "--virtual-time-budget=3000", f"--screenshot={shot}"]
+        for suffix, scheme in (("", 1), ("-dark", 0)):
+            command = ["chromium", *flags, f"--blink-settings=preferredColorScheme={scheme}"]
+            subprocess.run([*command, f"file://{page.absolute()}"], check=True, capture_output=True)
+            Image.open(shot).convert("RGB").quantize(256).save(IMAGES / f"{name}{suffix}.png", optimize=True)
 
 
 if __name__ == "__main__":

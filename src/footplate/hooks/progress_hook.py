@@ -153,7 +153,7 @@ class ProgressHook(Hook):
         self._display.show(lines)
 
     def _pace(self, runner: Runner, iteration: int) -> list[str]:
-        """Formats the time left (at the end, taken), the speed, the share of waiting for data, and the memory in use."""
+        """Formats the ETA or, at the end, the total time, the speed, the share of waiting for data, and the memory."""
         scalars = runner.message_hub.log_scalars
         pace = []
         if runner.iter < runner.max_iters:
