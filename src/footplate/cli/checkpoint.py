@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_command, add_trust
-from footplate.cli.output import print_json, print_result, print_text, wants_json, wrap_for_screen
+from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.messages import format_bytes, pluralize
 
@@ -75,7 +75,7 @@ def show_contents(arguments: Namespace) -> int:
     """Prints the contents of each checkpoint."""
     from footplate.tools.checkpoint_contents import read_contents
 
-    if wants_json(arguments):
+    if arguments.json:
         print_json(arguments, [read_contents(path) for path in arguments.files])
         return 0
     for path in arguments.files:
@@ -99,9 +99,9 @@ def verify_files(arguments: Namespace) -> int:
         else:
             text = f"{path}: intact, {f'sha256 {digest}' if digest else 'no digest, but its checksums match'}\n"
             files.append({"file": path, "intact": True, "sha256": digest})
-        if not wants_json(arguments):
+        if not arguments.json:
             print_text(text)
-    if wants_json(arguments):
+    if arguments.json:
         print_json(arguments, files)
     return code
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_config, add_no_patches, number
 from footplate.cli.config_arguments import read_config
-from footplate.cli.output import print_error, print_json, print_result, print_text, wants_json, wrap_for_screen
+from footplate.cli.output import print_error, print_json, print_result, print_text, wrap_for_screen
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import labeled, nearest
 
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from footplate.config import Config
 
 TOPICS = ("hooks", "schedule", "params", "loops")
-_TOPICS_OF_OPTIONS = {
-    "plot": ("schedule",),
-    "epoch_length": ("schedule", "loops"),
-}
 
 
 class _ModelLine(NamedTuple):
@@ -133,10 +129,10 @@ def explain_config(arguments: Namespace) -> int:
     topic = arguments.key if arguments.key in TOPICS else None
     if arguments.dump and arguments.key:
         raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
-    for option, topics in _TOPICS_OF_OPTIONS.items():
-        if getattr(arguments, option) and topic not in topics:
-            flag = "--" + option.replace("_", "-")
-            raise ArgumentError(f"{flag} requires the topic {' or '.join(topics)}")
+    if arguments.plot and topic != "schedule":
+        raise ArgumentError("--plot requires the topic schedule")
+    if arguments.epoch_length and topic not in ("schedule", "loops"):
+        raise ArgumentError("--epoch-length requires the topic schedule or loops")
     if arguments.plot:
         check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
     cfg = read_config(arguments, import_custom_modules=topic is not None)
@@ -151,7 +147,7 @@ def explain_config(arguments: Namespace) -> int:
     key = (arguments.key or "").removeprefix(".")
     try:
         cfg = config_with_key(cfg, key)
-        if wants_json(arguments):
+        if arguments.json:
             print_json(arguments, explain_keys.keys_as_data(cfg, key))
         else:
             print_text(explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg))

@@ -6,7 +6,7 @@ from typing import Any
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_no_patches, add_overrides
 from footplate.cli.config_arguments import apply_override_arguments, read_config
-from footplate.cli.output import print_json, print_result, print_text, wants_json, wrap_for_screen
+from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
 from footplate.errors import ArgumentError
 from footplate.messages import one_line
 
@@ -89,12 +89,12 @@ def analyze_runs(arguments: Namespace) -> int:
     if arguments.csv:
         table = analysis.curves_as_csv(runs, arguments.keys)
         if arguments.csv == "-":
-            if wants_json(arguments):
+            if arguments.json:
                 raise ArgumentError("--csv - and --json both print to standard output", notes=["Pass a file to --csv."])
             print_text(table)
             return 0
         commit_bytes(arguments.csv, table.encode(errors="backslashreplace"))
-    if wants_json(arguments):
+    if arguments.json:
         print_json(arguments, {str(run.folder): analysis.summarize(run) for run in runs})
     else:
         print_text(wrap_for_screen(analysis.explain_runs(runs)))
@@ -123,7 +123,7 @@ def replay_run(arguments: Namespace) -> int:
     from footplate.tools.replay import describe_replay, read_capture, replay
 
     path, facts = read_capture(arguments.capture)
-    if not wants_json(arguments):
+    if not arguments.json:
         print_text(f"the run stopped: {one_line(facts['message'])}\n")
     if arguments.config is None:  # a recorded config is read as data; a config from the user may execute code
         cfg = apply_override_arguments(read_recorded(f"{path.removesuffix(SUFFIX)}.py"), arguments)

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate.cli.arguments import number
-from footplate.cli.config_arguments import has_automatic_batch_size
-from footplate.cli.output import DOCUMENT_FILE, print_error, print_json, wants_json
+from footplate.cli.output import DOCUMENT_FILE, print_error, print_json
 from footplate.errors import ArgumentError
 from footplate.interrupts import RANK_VARIABLES, SIGNALED
 
@@ -66,6 +65,7 @@ def start_processes(arguments: Namespace) -> int | None:
     """
     from footplate.engine.run_config import check_config
     from footplate.engine.run_folder import folders_of
+    from footplate.tools.automatic_batch_size import with_smallest_size
     from footplate.tools.collected_warnings import collect_warnings
 
     if arguments.local_rank is not None:
@@ -74,13 +74,8 @@ def start_processes(arguments: Namespace) -> int | None:
     if processes is None:
         return None
     home = folders_of(arguments.cfg["work_dir"])[0] if hasattr(arguments, "resume") else None
-    cfg = arguments.cfg
     with collect_warnings():  # the first rank logs them
-        if has_automatic_batch_size(cfg):
-            from footplate.tools.automatic_batch_size import with_smallest_size
-
-            cfg = with_smallest_size(cfg)
-        check_config(cfg)
+        check_config(with_smallest_size(arguments.cfg))
     return run_in_processes(arguments, processes, home)
 
 
@@ -126,9 +121,9 @@ def run_in_processes(arguments: Namespace, processes: int, home: str | None = No
         words = ["-m", "footplate", *arguments.argv]
         code, document = _torchrun(processes, arguments.max_restarts, words, home)
         del os.environ[DOCUMENT_FILE]
-        if document is None and wants_json(arguments):
+        if document is None and arguments.json:
             document = json.loads(Path(path).read_text("utf-8"))
-    if wants_json(arguments):
+    if arguments.json:
         print_json(arguments, document)
     return code
 
@@ -212,7 +207,7 @@ def end_rank(arguments: Namespace, error: Exception) -> int:
     count, maximum = (os.environ.get(f"TORCHELASTIC_{name}", "0") for name in ("RESTART_COUNT", "MAX_RESTARTS"))
     if arguments.document_file is None or count != maximum:
         print_error(message)
-        if wants_json(arguments):
+        if arguments.json:
             print_json(arguments, {"error": document})
     sys.stdout.flush()
     sys.stderr.flush()

@@ -12,13 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
 from footplate.cli.launching import end_rank, is_first_rank
-from footplate.cli.output import (
-    open_streams,
-    print_error,
-    print_json,
-    reserving_stdout,
-    wants_json,
-)
+from footplate.cli.output import open_streams, print_error, print_json, reserving_stdout
 from footplate.interrupts import SIGNALED, is_launched, raising_stop_signals
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
@@ -46,7 +40,7 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"footplate {__version__}")
     # Commands replace these values while they run, or have options for them.
-    parser.set_defaults(debug=False, debug_option="--debug", cpu=False, cfg=None, progress="")
+    parser.set_defaults(json=False, debug=False, debug_option="--debug", cpu=False, cfg=None, progress="")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in _MODULES:
         importlib.import_module(f"footplate.cli.{name}").add_commands(subparsers)
@@ -96,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Modules in custom_imports are found in the current folder, as with `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    with reserving_stdout(arguments), raising_stop_signals(wants_json(arguments)):
+    with reserving_stdout(arguments), raising_stop_signals(arguments.json):
         return _run(arguments)
 
 
@@ -107,7 +101,7 @@ def _run(arguments: Namespace) -> int:
             return int(arguments.run(arguments))
     except KeyboardInterrupt as error:
         code = _end_interrupted(arguments, error)
-        if arguments.debug and not wants_json(arguments):
+        if arguments.debug and not arguments.json:
             raise
         if arguments.debug:
             print_error(traceback.format_exc())
@@ -142,7 +136,7 @@ def _report(arguments: Namespace, error: Exception) -> int:
     described = describe_error(error, arguments.progress, option=arguments.debug_option)
     message, code = described or ("", 1)
     _print_document(arguments, error, code, message)
-    if described is None or (arguments.debug and not wants_json(arguments)):
+    if described is None or (arguments.debug and not arguments.json):
         raise error
     if arguments.debug:
         print_error(traceback.format_exc())
@@ -162,7 +156,7 @@ def _end_interrupted(arguments: Namespace, error: KeyboardInterrupt) -> int:
 
 def _print_document(arguments: Namespace, error: BaseException, code: int, message: str = "") -> None:
     """Prints an error as a JSON document if `--json` is given; see `error_as_data`. Only the first rank prints it."""
-    if wants_json(arguments) and is_first_rank():
+    if arguments.json and is_first_rank():
         from footplate.cli.error_messages import error_as_data
 
         print_json(arguments, {"error": error_as_data(error, message, code)})

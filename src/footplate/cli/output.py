@@ -67,12 +67,12 @@ def reserving_stdout(arguments: Namespace) -> Iterator[None]:
 
     Args:
         arguments: The arguments of the command. Sets `arguments.results` to the document's stream, and
-            `arguments.document_file` to the value of `DOCUMENT_FILE`.
+            `arguments.document_file` to the value of `DOCUMENT_FILE`, and clears `arguments.has_document`.
     """
-    arguments.results = sys.stdout
+    arguments.results, arguments.has_document = sys.stdout, False
     # Removed so that commands started by user code do not count as ranks.
     arguments.document_file = os.environ.pop(DOCUMENT_FILE, None)
-    if not wants_json(arguments):
+    if not arguments.json:
         yield
         return
     sys.stdout.flush()
@@ -86,14 +86,9 @@ def reserving_stdout(arguments: Namespace) -> Iterator[None]:
         yield
 
 
-def wants_json(arguments: Namespace) -> bool:
-    """Checks whether a command prints its result as JSON."""
-    return bool(getattr(arguments, "json", False))
-
-
 def print_result(arguments: Namespace, data: object, text: str) -> None:
     """Prints the result of a command: `data` as JSON with `--json`, otherwise `text`."""
-    if wants_json(arguments):
+    if arguments.json:
         print_json(arguments, data)
     else:
         print_text(text)
@@ -104,7 +99,7 @@ def print_json(arguments: Namespace, data: object) -> None:
 
     Prints only the first document, so an error after the result, for example at exit, is not printed.
     """
-    if getattr(arguments, "has_document", False):
+    if arguments.has_document:
         return
     text = json.dumps(as_json(data), indent=2) + "\n"
     arguments.has_document = True

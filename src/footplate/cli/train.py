@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_command, add_config, add_cpu, add_no_patches, add_trust
-from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
+from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, start_processes
-from footplate.cli.output import print_error, print_json, print_text, wants_json
+from footplate.cli.output import print_error, print_json, print_text
 from footplate.errors import ArgumentError, shown_path
 from footplate.messages import list_names
 
@@ -82,15 +82,12 @@ def run(arguments: Namespace) -> int:
     from footplate.hooks import ProgressHook, RecordHook
     from footplate.openmmlab.first_generation.translation import is_first_generation
     from footplate.records import surviving_streams
+    from footplate.tools.automatic_batch_size import choose_batch_size
     from footplate.tools.explain_keys import explain_config
     from footplate.tools.model_sections import warn_about_unread_keys
     from footplate.tools.run_curves import CurveHook
 
-    batch_size = ""
-    if has_automatic_batch_size(cfg):
-        from footplate.tools.automatic_batch_size import choose_batch_size
-
-        cfg, batch_size = choose_batch_size(cfg, **start)
+    cfg, batch_size = choose_batch_size(cfg, **start)
     runner = Runner.from_cfg(cfg, check=True, **start)
     with runner.folder.buffered_log():
         if batch_size:
@@ -243,7 +240,7 @@ def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook"
     with surviving_streams():
         if isinstance(error, Interrupted) or runner.requests.saved_after_error:
             print_resume_command(runner, arguments)
-        if isinstance(error, Interrupted) and wants_json(arguments):
+        if isinstance(error, Interrupted) and arguments.json:
             _print_paths(runner, arguments, state="stopped")
     raise_module_error(f"training ({arguments.progress})", error, runner)
 
@@ -268,7 +265,7 @@ def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
         ("curves", existing(os.path.join(runner.log_dir, "curves.png"))),
         ("images", existing(os.path.join(runner.log_dir, "vis_data", "vis_image"))),
     ]
-    if not wants_json(arguments):
+    if not arguments.json:
         lines = [(name, shown_path(path)) for name, path in paths if path]
         lines.append(("report", shlex.join(["footplate", "report", shown_path(runner.work_dir)])))
         print_text("".join(f"{name + ':':<{_LABEL_WIDTH}}{text}\n" for name, text in lines))

@@ -4,7 +4,7 @@ from argparse import Namespace
 from typing import Any
 
 from footplate.cli.arguments import add_command, add_config, add_no_patches
-from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
+from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, is_first_rank, start_processes
 from footplate.cli.output import print_result, print_text
 from footplate.messages import labeled, wrap_text
@@ -78,9 +78,7 @@ def check_run(arguments: Namespace) -> int:
         return code
     with collect_warnings() as warnings:
         try:
-            note = ""
-            if has_automatic_batch_size(cfg):
-                cfg, note = (with_smallest_size(cfg), "") if arguments.no_run else choose_batch_size(cfg)
+            cfg, note = (with_smallest_size(cfg), "") if arguments.no_run else choose_batch_size(cfg)
             checked = check(cfg, run=not arguments.no_run)
         except ComponentError as error:
             arguments.progress = f"failed stage: {error.stage}"

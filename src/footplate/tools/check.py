@@ -42,7 +42,6 @@ from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, list_names, pluralize
 from footplate.records import memory_in_use
 from footplate.records.base_writer import Tracker
-from footplate.records.logger import buffer_log
 from footplate.registry import VISBACKENDS
 from footplate.tools.collected_warnings import collect_warnings
 from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
@@ -92,7 +91,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
     """
     measured: dict[str, Any] = {}
     try:
-        with collect_warnings() as messages, buffer_log() as records:
+        with collect_warnings() as messages:
             checked = runner_config(cfg) if run else check_config(cfg)  # the trial also checks the config
             warn_about_variables(checked)
             warn_about_unread_keys(checked)
@@ -119,7 +118,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     warn_about_idle_settings(checked, hooks)
                 loops, lines = loops_as_data(checked, hooks=hooks), []
     except Exception:  # log the warnings, since there is no summary to list them
-        for message in dict.fromkeys(record.getMessage() for record in records if record.levelno == logging.WARNING):
+        for message in dict.fromkeys(messages):
             _logger.warning("%s", message)
         raise
     names = ", ".join(type(hook).__name__ for hook in hooks if not isinstance(hook, _TrialHook))
@@ -332,9 +331,7 @@ class _TrialHook(Hook):
         self.stage = (f"training iteration {self._done + 1}", "model")
         self.waiting, self._last = perf_counter() - self._last, perf_counter()
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Computes how long the iteration took, and stops the run after the last iteration."""
         self.seconds, self._last = perf_counter() - self._last, perf_counter()
         self._done += 1

@@ -94,8 +94,7 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
             per_epoch = find_epoch_length(cfg, length_of_epoch)[0] if by_epoch else None
             key = "max_epochs" if by_epoch else "max_iters"
             length = check_count(key, section.get(key), key=f"train_cfg.{key}")
-            loader = cfg.get("train_dataloader")
-            loader = loader if isinstance(loader, Mapping) else {}
+            loader = cfg.get("train_dataloader") or {}
             train = {
                 "type": loop_settings(section, "train")["type"],
                 "unit": "epoch" if by_epoch else "iteration",

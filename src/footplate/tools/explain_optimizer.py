@@ -74,7 +74,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
         wrapper: The optimizer wrapper, with one or more optimizers.
         model: The model whose parameters are optimized.
     """
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = {parameter: name for name, parameter in model.named_parameters()}
     groups = []
     for part, inner in wrapper.parts.items():
         defaults = inner.optimizer.defaults
@@ -82,7 +82,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
             kind = type(inner.optimizer).__name__
             if "use_muon" in group:
                 kind += " (Muon)" if group["use_muon"] else " (AdamW)"
-            members = [names.get(id(parameter), "?") for parameter in group["params"]]
+            members = [names.get(parameter, "?") for parameter in group["params"]]
             # A schedule that was already built has changed the learning rate.
             settings = {field: group.get(f"initial_{field}", group[field]) for field in _GROUP_FIELDS if field in group}
             multipliers = {}

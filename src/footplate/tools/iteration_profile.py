@@ -155,9 +155,7 @@ class _Recorder(StopHook):
 
         return call
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         now = self.now()
         self.measured += 1
         if self.measured <= 0:

@@ -36,10 +36,9 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
         folder: The work_dir of the trial.
         changes: New values for top-level keys of the config.
     """
-    trial, visualizer = copy.deepcopy(cfg), cfg.get("visualizer")
-    kept = visualizer if isinstance(visualizer, Mapping) else {}
-    fixed = {"work_dir": folder, "resume": False, "visualizer": {**kept, "vis_backends": None}}
-    for key, value in (fixed | changes).items():
+    trial = copy.deepcopy(cfg)
+    visualizer = {**(cfg.get("visualizer") or {}), "vis_backends": None}
+    for key, value in {"work_dir": folder, "resume": False, "visualizer": visualizer, **changes}.items():
         trial[key] = value
     for hook in [*(trial.get("default_hooks") or {}).values(), *(trial.get("custom_hooks") or ())]:
         if isinstance(hook, MutableMapping) and "out_dir" in hook:
@@ -63,9 +62,7 @@ class StopHook(Hook):
         loop: Any = runner.train_loop
         loop.val_begin = MAX_RUN_LENGTH
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if runner.iter + 1 == self.iterations:
             raise EarlyExitError
 

@@ -80,11 +80,11 @@ def read_capture(path: str) -> tuple[str, dict[str, Any]]:
             notes = [f"Choose one: {', '.join(names)}" if names else f"It contains no file with the suffix '{SUFFIX}'."]
             raise ArgumentError(f"'{path}' must contain one capture of a non-finite iteration", notes=notes)
         path = os.path.join(path, names[0])
-    facts = load_checkpoint(path, "meta").get(CAPTURE)
-    if not isinstance(facts, Mapping):
+    content = load_checkpoint(path, "meta")
+    if CAPTURE not in content:
         notes = ["The names of captures end in '.capture'."]
         raise ArgumentError(f"'{path}' is not a capture of a non-finite iteration", notes=notes)
-    return path, dict(facts)
+    return path, content[CAPTURE]
 
 
 def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
@@ -118,8 +118,7 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
         )
         runner.register_hook(recorder)
         runner.train()
-    here = facts_of(runner)
-    changed = [f"{key} {here[key]} instead of {facts[key]}" for key in here if facts[key] != here[key]]
+    changed = [f"{key} {here} instead of {facts[key]}" for key, here in facts_of(runner).items() if facts[key] != here]
     recorder.record.differences = ", ".join(changed)
     return recorder.record
 
@@ -147,9 +146,7 @@ class _RecorderHook(Hook):
 
         runner.model.train_step = step
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if runner.iter + 1 == self.record.iteration:
             self.record.losses = {name: float(value) for name, value in (outputs or {}).items()}
             raise EarlyExitError

@@ -211,7 +211,7 @@ def _read_lines(file: Path) -> list[LogLine]:
             raise DataError(f"{where} is not valid JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
             for key in _COUNTERS & line.keys():
-                if not _is_number(line[key]):
+                if not (isinstance(line[key], float) and math.isfinite(line[key])):
                     raise DataError(f"'{key}' in {where} must be an iteration or epoch number", found=line[key])
             mode = str(line.get("mode") or ("train" if "lr" in line or "loss" in line else "val"))
             values = {one_line(key): value for key, value in line.items() if isinstance(value, float)}
@@ -325,15 +325,11 @@ def _series(lines: Sequence[LogLine]) -> list[Series]:
             if line["mode"] != "train" and (name in _TIMES or is_undefined(name, value)):
                 continue
             key = "test" if label.startswith("test/") else line["mode"], name
-            if _is_number(value):
+            if math.isfinite(value):
                 points.setdefault(key, []).append((line["at"], value))
             else:
                 last_nonfinite[key] = line["at"]
     return [Series(name, mode, values, last_nonfinite.get((mode, name))) for (mode, name), values in points.items()]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
 
 
 def _checkpoints(folder: Path) -> dict[Path, int]:
@@ -369,19 +365,13 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     invalid = 0
     for line in read_logs(files):
         try:
-            fields = json.loads(line)
-            name = str(fields["dataset"]), str(fields["metric"]), str(fields["mode"])
-            columns = list(map(str, fields["columns"]))
-            rows = [
-                [str(label), *(None if value is None else float(value) for value in values)]
-                for label, *values in fields["rows"]
-            ]
-            if any(len(row) != len(columns) for row in rows):
+            table = PerClassResults(**json.loads(line))
+            if any(len(row) != len(table.columns) for row in table.rows):
                 raise ValueError("not a table")
-            table = PerClassResults(*name, int(fields["step"]), columns, rows)
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, TypeError):
             invalid += 1
             continue
+        name = table.dataset, table.metric, table.mode
         tables[name] = {**tables.pop(name, {}), table.step: table}  # the latest name comes last
     if invalid:
         _logger.warning("Skipped %s in the per-class results.", pluralize(invalid, "unreadable line"))
