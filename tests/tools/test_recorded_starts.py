@@ -21,7 +21,7 @@ def run_in(folder: Path, **changes: Any) -> Runner:
 
 
 def points(folder: Path, name: str) -> list[tuple[float, float]]:
-    series = read_run(folder).find(name)
+    series = next((series for series in read_run(folder).series if series.name == name), None)
     return series.points if series else []
 
 

@@ -22,11 +22,11 @@ def add_commands(subparsers: Any) -> None:
         "check the optional packages and all installed code bases. Exit with status 2 if there is a problem.",
         "footplate doctor mmdet",
     )
-    doctor.add_argument(
+    doctor.add_value(
         "target",
-        metavar="CODE_BASE | CONFIG",
+        "CODE_BASE | CONFIG",
+        "a code base, such as mmseg (mmseg0 for version 0.x), or a config file",
         nargs="?",
-        help="a code base, such as mmseg (mmseg0 for version 0.x), or a config file",
     )
 
 

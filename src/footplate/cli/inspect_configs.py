@@ -50,22 +50,20 @@ def add_commands(subparsers: Any) -> None:
         "may also be a key of the translated config.",
     )
     add_config(explain)
-    explain.add_argument(
+    explain.add_value(
         "key",
-        metavar="KEY|TOPIC",
-        nargs="?",
-        help=f"a key path, such as optim_wrapper.optimizer.lr, or a topic: {', '.join(TOPICS)}. To show a key that "
+        "KEY|TOPIC",
+        f"a key path, such as optim_wrapper.optimizer.lr, or a topic: {', '.join(TOPICS)}. To show a key that "
         "has the same name as a topic, prefix it with a dot: .hooks",
+        nargs="?",
     )
-    explain.add_argument(
-        "--dump", metavar="FILE", help="write the resolved config to a single .py, .json, .yaml or .toml file instead"
-    )
-    explain.add_argument("--plot", metavar="FILE", help="with the topic `schedule`: also write a plot to FILE")
-    explain.add_argument(
+    explain.add_value("--dump", "FILE", "write the resolved config to a single .py, .json, .yaml or .toml file instead")
+    explain.add_value("--plot", "FILE", "with the topic `schedule`: also write a plot to FILE")
+    explain.add_value(
         "--epoch-length",
-        metavar="N",
+        "N",
+        "the number of iterations per epoch, if the training data is not available",
         type=number(int, 1),
-        help="the number of iterations per epoch, if the training data is not available",
     )
     add_no_patches(explain)
     diff = add_command(
@@ -78,8 +76,8 @@ def add_commands(subparsers: Any) -> None:
         "executed.",
         "footplate diff config.py work_dirs/config",
     )
-    diff.add_argument("first", metavar="A", help="a config file, the name of a recipe, or a work_dir")
-    diff.add_argument("second", metavar="B", help="the config to compare with")
+    diff.add_value("first", "A", "a config file, the name of a recipe, or a work_dir")
+    diff.add_value("second", "B", "the config to compare with")
     schema = add_command(
         subparsers,
         "schema",
@@ -100,12 +98,8 @@ def add_commands(subparsers: Any) -> None:
         "if installed.",
         "footplate models resnet18",
     )
-    models.add_argument(
-        "word",
-        metavar="WORD",
-        nargs="?",
-        default="",
-        help="text to find in the name, package or description of a model",
+    models.add_value(
+        "word", "WORD", "text to find in the name, package or description of a model", nargs="?", default=""
     )
 
 

@@ -24,10 +24,10 @@ def add_commands(subparsers: Any) -> None:
         "work_dirs or scalar files of footplate, MMEngine or MMCV.",
         "footplate analyze work_dirs/a work_dirs/b --plot loss.png --keys loss",
     )
-    analyze.add_argument("runs", metavar="WORK_DIR", nargs="+", help=_RUN_HELP)
-    analyze.add_argument("--keys", metavar="NAME", nargs="+", default=[], help="the scalars for --plot and --csv")
-    analyze.add_argument("--plot", metavar="FILE", help="write the curves as an image")
-    analyze.add_argument("--csv", metavar="FILE", help="write the curves as a table; use - to print it")
+    analyze.add_value("runs", "WORK_DIR", _RUN_HELP, nargs="+")
+    analyze.add_value("--keys", "NAME", "the scalars for --plot and --csv", nargs="+", default=[])
+    analyze.add_value("--plot", "FILE", "write the curves as an image")
+    analyze.add_value("--csv", "FILE", "write the curves as a table; use - to print it")
     report = add_command(
         subparsers,
         "report",
@@ -37,7 +37,7 @@ def add_commands(subparsers: Any) -> None:
         "warnings. It works offline. Several work_dirs are compared side by side.",
         "footplate report work_dirs/a work_dirs/b --out compared.html",
     )
-    report.add_argument("runs", metavar="WORK_DIR", nargs="+", help=_RUN_HELP)
+    report.add_value("runs", "WORK_DIR", _RUN_HELP, nargs="+")
     report.add_argument(
         "-o",
         "--out",
@@ -53,13 +53,9 @@ def add_commands(subparsers: Any) -> None:
         "layer by layer. Exit with status 1 if all values are finite. No files are written.",
         "footplate replay work_dirs/config/20260101_000000",
     )
-    replay.add_argument("capture", metavar="FILE", help="a capture, such as nonfinite_iter_7.capture, or its folder")
-    replay.add_argument(
-        "--config", metavar="CONFIG", help="the config of the run (default: the config saved with the capture)"
-    )
-    replay.add_argument(
-        "--all", action="store_true", help="show every layer, not only the layers up to the first non-finite one"
-    )
+    replay.add_value("capture", "FILE", "a capture, such as nonfinite_iter_7.capture, or its folder")
+    replay.add_value("--config", "CONFIG", "the config of the run (default: the config saved with the capture)")
+    replay.add_flag("--all", "show every layer, not only the layers up to the first non-finite one")
     add_overrides(replay)
     add_no_patches(replay)
     add_command(

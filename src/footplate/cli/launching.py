@@ -8,12 +8,12 @@ import sys
 import tempfile
 import traceback
 import uuid
-from argparse import SUPPRESS, ArgumentParser, Namespace
+from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from footplate.cli.arguments import number
+from footplate.cli.arguments import Parser, number
 from footplate.cli.output import DOCUMENT_FILE, print_error, print_json
 from footplate.errors import ArgumentError
 from footplate.interrupts import RANK_VARIABLES, SIGNALED
@@ -22,7 +22,7 @@ _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _WITH_RESULT = (0, 4, 129, 130, 143)  # exit codes of ranks that have finished or were stopped
 
 
-def add_launcher(parser: ArgumentParser) -> None:
+def add_launcher(parser: Parser) -> None:
     """Adds the options for launchers and processes to the parser."""
     parser.add_argument(
         "--launcher",
@@ -34,17 +34,15 @@ def add_launcher(parser: ArgumentParser) -> None:
     parser.add_argument("--local-rank", "--local_rank", type=int, help=SUPPRESS)
 
 
-def add_processes(parser: ArgumentParser) -> None:
+def add_processes(parser: Parser) -> None:
     """Adds the options that start several processes to the parser."""
-    parser.add_argument(
-        "--nproc", metavar="N", help="start N processes on this machine with torchrun; 'gpu' starts one per device"
-    )
-    parser.add_argument(
+    parser.add_value("--nproc", "N", "start N processes on this machine with torchrun; 'gpu' starts one per device")
+    parser.add_value(
         "--max-restarts",
-        metavar="N",
+        "N",
+        "with --nproc: the number of restarts after a failure (default: 0)",
         type=number(int, 0),
         default=0,
-        help="with --nproc: the number of restarts after a failure (default: 0)",
     )
 
 

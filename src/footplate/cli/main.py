@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import traceback
-from argparse import SUPPRESS, ArgumentParser, Namespace, _SubParsersAction
+from argparse import SUPPRESS, Namespace, _SubParsersAction
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -31,7 +31,7 @@ _MODULES = (
 )
 
 
-def build_parser() -> ArgumentParser:
+def build_parser() -> Parser:
     """Builds the parser for all commands."""
     parser = Parser(
         prog="footplate",
@@ -49,7 +49,7 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def _add_common(command: ArgumentParser, *, prints_result: bool) -> None:
+def _add_common(command: Parser, *, prints_result: bool) -> None:
     """Adds the common options to a command and its subcommands.
 
     The options have no defaults, so that a subcommand's parser does not overwrite the values from its parent.
@@ -67,8 +67,7 @@ def _add_common(command: ArgumentParser, *, prints_result: bool) -> None:
         )
     command.add_argument("--debug", action="store_true", default=SUPPRESS, help="show the traceback of an error")
     command.set_defaults(command=command)
-    if isinstance(command, Parser):
-        command.shorten_usage()
+    command.shorten_usage()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -35,33 +35,29 @@ def add_commands(subparsers: Any) -> None:
         "footplate train config.py --set optim_wrapper.optimizer.lr=0.01 --amp",
     )
     add_config(parser)
-    parser.add_argument(
+    parser.add_value(
         "--work-dir",
-        metavar="DIR",
-        help="the folder for checkpoints and logs (default: the config's work_dir, or work_dirs/<config name>)",
+        "DIR",
+        "the folder for checkpoints and logs (default: the config's work_dir, or work_dirs/<config name>)",
     )
-    parser.add_argument(
+    parser.add_value(
         "--resume",
-        metavar="auto|PATH",
+        "auto|PATH",
+        "resume from the newest intact checkpoint in the work_dir, or from PATH",
         nargs="?",
         const="auto",
-        help="resume from the newest intact checkpoint in the work_dir, or from PATH",
     )
-    parser.add_argument(
+    parser.add_value(
         "--resume-settings",
-        metavar="keep|take",
+        "keep|take",
+        "with --resume: keep the checkpoint's optimizer settings (default), or take the config's",
         choices=("keep", "take"),
-        help="with --resume: keep the checkpoint's optimizer settings (default), or take the config's",
     )
-    parser.add_argument("--amp", action="store_true", help="train in mixed precision")
-    parser.add_argument("--seed", metavar="N", type=int, help="the seed for all random number generators")
+    parser.add_flag("--amp", "train in mixed precision")
+    parser.add_value("--seed", "N", "the seed for all random number generators", type=int)
     add_launcher(parser)
     add_cpu(parser)
-    parser.add_argument(
-        "--no-preflight",
-        action="store_true",
-        help="skip the check that saves, loads and validates once before training",
-    )
+    parser.add_flag("--no-preflight", "skip the check that saves, loads and validates once before training")
     add_trust(parser)
     add_no_patches(parser)
 

@@ -49,9 +49,9 @@ def summarize(run: Run) -> dict[str, Any]:
           not record them.
     """
     ranked = ranked_metrics(run)
-    trained = [series for series in run.series if series.mode == "train"]
-    logged = max((int(series.points[-1][0]) for series in trained), default=None)
-    time, data, memory = (run.find(name, "train") for name in _MEASURED)
+    trained = run.scalars("train")
+    logged = max((int(series.points[-1][0]) for series in trained.values()), default=None)
+    time, data, memory = map(trained.get, _MEASURED)
     times = None
     if time and logged:
         mean = statistics.fmean(time.values)
@@ -69,7 +69,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "time": times,
         "memory": max(memory.values) if memory else None,
         "logged": logged,
-        "last": {series.name: series.values[-1] for series in trained if series.name not in _MEASURED},
+        "last": {name: series.values[-1] for name, series in trained.items() if name not in _MEASURED},
         "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked if series.mode == "val"},
         "test": {series.name: series.values[-1] for series, _ in ranked if series.mode == "test"},
         "hparams": hparams if isinstance(hparams, Mapping) else {},
@@ -95,9 +95,8 @@ def ranked_metrics(run: Run) -> list[tuple[Series, Rule | None]]:
     selecting, rules = save_best_settings(run)
     ranked: list[tuple[Series, Rule | None]] = []
     for mode in ("val", "test"):
-        measured = {series.name: series for series in run.series if series.mode == mode}
-        names = order_metrics(measured, selecting)
-        for name in names:
+        measured = run.scalars(mode)
+        for name in order_metrics(measured, selecting):
             ranked.append((measured[name], rules.get(name) or rules.get(split_dataset(name)[1]) or find_rule(name)))
     return ranked
 
@@ -135,7 +134,7 @@ def name_in_log(run: Run, series: Series) -> str:
     """
     if series.mode == "train":
         return series.name
-    recorded = {f"train/{series.name}"} if run.find(series.name, "train") is not None else ()
+    recorded = {f"train/{series.name}"} if series.name in run.scalars("train") else ()
     if series.mode == "val":
         return validation_label(series.name, recorded)
     return f"{series.mode}/{series.name}" if recorded else series.name

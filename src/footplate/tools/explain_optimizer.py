@@ -8,16 +8,10 @@ from PIL import Image
 from torch import nn
 
 from footplate.config import Config
-from footplate.error_context import located
 from footplate.errors import ArgumentError
 from footplate.messages import list_names, pluralize
 from footplate.optim import build_optim_wrapper
-from footplate.tools.partial_build import (
-    build_model,
-    find_epoch_length,
-    prepare,
-    silencing_unmatched_keys,
-)
+from footplate.tools.partial_build import building_model, find_epoch_length, prepare
 from footplate.tools.simulation import FIELDS, run_length, simulate
 from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
@@ -61,8 +55,7 @@ def groups_of(cfg: Config) -> Groups:
         FootplateError: A component cannot be built.
     """
     cfg = prepare(cfg)
-    model, description = build_model(cfg)
-    with located(cfg), silencing_unmatched_keys(model):
+    with building_model(cfg) as (model, description):
         wrapper = build_optim_wrapper(model, cfg.get("optim_wrapper"))
     return groups_in(wrapper, model)._replace(model=description)
 
@@ -93,12 +86,12 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
             reasons = {reason for name in members for reason in inner.reasons.get(name.removeprefix(f"{part}."), ())}
             groups.append(
                 GroupInfo(
-                    optimizer=f"{part}: {kind}" if part else kind,
-                    settings=settings,
-                    multipliers=multipliers,
-                    names=members,
-                    size=sum(parameter.numel() for parameter in group["params"]),
-                    reasons=sorted(reasons),
+                    f"{part}: {kind}" if part else kind,
+                    settings,
+                    multipliers,
+                    members,
+                    sum(parameter.numel() for parameter in group["params"]),
+                    sorted(reasons),
                 )
             )
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
@@ -177,8 +170,7 @@ def schedule_of(cfg: Config, *, length_of_epoch: int | None = None) -> Schedule:
             has more than 100 million iterations.
     """
     cfg = prepare(cfg)
-    model, description = build_model(cfg)
-    with located(cfg), silencing_unmatched_keys(model):
+    with building_model(cfg) as (model, description):
         per_epoch, why = find_epoch_length(cfg, length_of_epoch)
         hints = [*([why] if why else []), "Set the iterations per epoch with --epoch-length N."]
         _, total = run_length(cfg.get("train_cfg") or {}, per_epoch, hints)

@@ -35,8 +35,11 @@ def equivalent_key(cfg: Config, path: str) -> str | None:
     """
     parts = tuple(path.replace("[", ".").replace("]", "").split("."))
     candidates = list(map(".".join, counterparts(parts, of_first=is_first_generation(cfg))))
-    present = (key for key in candidates if _has_key(cfg, key))
-    return next(present, None) or next((key for key in candidates if _is_accepted(cfg, key)), None)
+    for is_suitable in (_has_key, _is_accepted):
+        for key in candidates:
+            if is_suitable(cfg, key):
+                return key
+    return None
 
 
 def original_key(cfg: Config, path: str) -> str:

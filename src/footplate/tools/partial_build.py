@@ -36,9 +36,10 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
         folder: The work_dir of the trial.
         changes: New values for top-level keys of the config.
     """
-    trial = copy.deepcopy(cfg)
-    visualizer = {**(cfg.get("visualizer") or {}), "vis_backends": None}
-    for key, value in {"work_dir": folder, "resume": False, "visualizer": visualizer, **changes}.items():
+    trial, visualizer = copy.deepcopy(cfg), cfg.get("visualizer")
+    kept = visualizer if isinstance(visualizer, Mapping) else {}
+    fixed = {"work_dir": folder, "resume": False, "visualizer": {**kept, "vis_backends": None}}
+    for key, value in (fixed | changes).items():
         trial[key] = value
     for hook in [*(trial.get("default_hooks") or {}).values(), *(trial.get("custom_hooks") or ())]:
         if isinstance(hook, MutableMapping) and "out_dir" in hook:
@@ -67,10 +68,15 @@ class StopHook(Hook):
             raise EarlyExitError
 
 
-def build_model(cfg: Config) -> tuple[nn.Module, str]:
+@contextmanager
+def building_model(cfg: Config) -> Iterator[tuple[nn.Module, str]]:
     """Builds the model of a config, or a placeholder if the model class is not installed.
 
-    Returns the model and a description of it. The config must be in second-generation form.
+    Inside the `with` block, errors are located in the config. With a placeholder, warnings about `custom_keys` without
+    a matching parameter are silenced. The config must be in second-generation form.
+
+    Yields:
+        The model and a description of it.
 
     Raises:
         FootplateError: The `model` section is missing, is not a dict, or cannot be built.
@@ -78,27 +84,25 @@ def build_model(cfg: Config) -> tuple[nn.Module, str]:
     section = cfg.get("model")
     if not isinstance(section, Mapping):
         raise ArgumentError("the 'model' section of the config must be a dict", key="model", found=section)
-    name = str(section.get("type"))
-    with located(cfg), at_key("model"):
+    logger = logging.getLogger("footplate.optim")
+    name, level = section.get("type"), logger.level
+    description = f"model {name}"
+    with located(cfg):
         try:
-            return MODELS.build(dict(section)), f"model {name}"
+            with at_key("model"):
+                model = MODELS.build(dict(section))
         except UnknownNameError as error:
             if error.suggestion is not None:
                 raise
-    return StandIn(section), f"model class '{name}' not found; using a placeholder with common parameter names"
-
-
-@contextmanager
-def silencing_unmatched_keys(model: nn.Module) -> Iterator[None]:
-    """Silences warnings about `custom_keys` without a matching parameter if `model` is a placeholder."""
-    logger = logging.getLogger("footplate.optim")
-    level = logger.level
-    if isinstance(model, StandIn):
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+            model = StandIn(section)
+            description = (
+                f"model class '{section.get('type')}' not found; using a placeholder with common parameter names"
+            )
+            logger.setLevel(logging.ERROR)
+        try:
+            yield model, description
+        finally:
+            logger.setLevel(level)
 
 
 def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:

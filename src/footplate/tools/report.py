@@ -195,7 +195,7 @@ def _layout(layout: Any, size: tuple[int, int]) -> tuple[list[Any], list[Any]]:
     Raises:
         ValueError, TypeError, KeyError: The layout is invalid.
     """
-    boxes = [(str(caption), int(a), int(b), int(c), int(d)) for caption, a, b, c, d in layout["panels"]]
+    boxes = layout["panels"]
     legend = [
         {"label": str(label), "color": f"rgb({int(red)} {int(green)} {int(blue)})"}
         for label, red, green, blue in layout["legend"]

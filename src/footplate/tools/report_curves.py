@@ -68,10 +68,7 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
 
 def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
     """Groups the scalars of a run by mode, as dicts keyed by name."""
-    modes: dict[str, dict[str, Series]] = {}
-    for series in run.series:
-        modes.setdefault(series.mode, {})[series.name] = series
-    return modes
+    return {series.mode: run.scalars(series.mode) for series in run.series}
 
 
 def _repeated(curves: Mapping[ScalarKey, list[ReportCurve]]) -> dict[ScalarKey, str]:

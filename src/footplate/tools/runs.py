@@ -93,9 +93,9 @@ class Run(NamedTuple):
     checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
     stopped_by: str = ""  # "a hook" or "the time limit" if it ended training early
 
-    def find(self, name: str, mode: str | None = None) -> Series | None:
-        """Returns the first series with the given name and mode (any mode if None), or None if none exists."""
-        return next((each for each in self.series if each.name == name and mode in (None, each.mode)), None)
+    def scalars(self, mode: str) -> dict[str, Series]:
+        """Returns the series of a mode, keyed by name."""
+        return {series.name: series for series in self.series if series.mode == mode}
 
 
 def read_run(path: str | Path) -> Run:

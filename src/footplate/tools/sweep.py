@@ -98,7 +98,8 @@ class Sweep:
             raise error
         os.makedirs(self.folder, exist_ok=True)
         with locked(self.folder):
-            self._study = self._open_study(is_maximized=rule == "greater")
+            self._is_maximized = rule == "greater"
+            self._study = self._open_study()
             with ThreadPoolExecutor(self.workers) as pool:
                 try:
                     for ended in as_completed([pool.submit(self._run_trial) for _ in range(self._enqueue())]):
@@ -115,14 +116,14 @@ class Sweep:
                     raise
             return self._describe_trials()
 
-    def _open_study(self, *, is_maximized: bool) -> Any:
+    def _open_study(self) -> Any:
         choices = [(each.key, () if each.is_range else each.values) for each in self.parameters]  # ranges may change
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             study = optuna.create_study(
                 storage=f"sqlite:///{os.path.join(self.folder, 'study.db')}",
                 study_name=_hash({"config": _hash(self.cfg.to_dict()), "metric": self.metric, "choices": choices}),
-                direction="maximize" if is_maximized else "minimize",
+                direction="maximize" if self._is_maximized else "minimize",
                 load_if_exists=True,
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=4) if self.prune else optuna.pruners.NopPruner(),
             )
@@ -205,7 +206,7 @@ class Sweep:
             return
         if note:
             trial.set_user_attr("note", note)
-        choose = max if self._study.direction == optuna.study.StudyDirection.MAXIMIZE else min
+        choose = max if self._is_maximized else min
         self._study.tell(trial, choose(scores.values()) if state == TrialState.COMPLETE else None, state=state)
         self.on_change(next(info for info in self._describe_trials() if info.number == trial.number))
 
@@ -219,8 +220,8 @@ class Sweep:
             run = read_run(folder)
         except DataError:  # no finite scalar yet
             return []
-        validated = [other.name for other in run.series if other.mode == "val"]
-        series = run.find(find_metric(self.metric, validated), "val")
+        validated = run.scalars("val")
+        series = validated.get(find_metric(self.metric, validated))
         if series is None and validated:
             raise MissingMetricError("the sweep", self.metric, validated, "--metric")
         return [(int(at), score) for at, score in series.points] if series else []
@@ -235,7 +236,7 @@ class Sweep:
             values = {each.key: each.value_of(trial.params[each.key]) for each in self.parameters}
             folder = os.path.join(self.folder, trial.user_attrs["config"])
             infos.append(TrialInfo(trial.number, values, state, scores[-1] if scores else None, folder, note))
-        sign = -1 if self._study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+        sign = -1 if self._is_maximized else 1
         order = ("complete", "pruned", "infeasible", "failed")
         return sorted(infos, key=lambda info: (order.index(info.state), sign * (info.score or 0)))
 
