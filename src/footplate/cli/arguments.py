@@ -68,10 +68,9 @@ class Parser(ArgumentParser):
         placed = [action for action in self._actions if not action.option_strings]
         if any(isinstance(action, _SubParsersAction) for action in placed):
             return
-        words = [formatter._format_args(each, formatter._get_default_metavar_for_positional(each)) for each in placed]
-        for each in self._actions:
-            if each.option_strings and each.required:
-                words.append(f"{each.option_strings[-1]} {formatter._format_args(each, each.dest.upper())}")
+        words = [formatter._format_args(each, "") for each in placed]  # all have a metavar
+        required = [each for each in self._actions if each.option_strings and each.required]
+        words += [f"{each.option_strings[-1]} {formatter._format_args(each, '')}" for each in required]
         parts = [*words, "[options]"]
         if placed and placed[-1].nargs == REMAINDER:  # contains all options that follow
             parts = ["[options]", *words[:-1], f"[{placed[-1].metavar}...]"]

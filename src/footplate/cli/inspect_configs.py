@@ -6,16 +6,16 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator
 from importlib import resources
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_config, add_no_patches, number
 from footplate.cli.config_arguments import read_config
 from footplate.cli.output import print_error, print_json, print_result, print_text, wrap_for_screen
+from footplate.config import Config
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import labeled, nearest
-
-if TYPE_CHECKING:
-    from footplate.config import Config
+from footplate.openmmlab.first_generation.translation import is_first_generation, translate
+from footplate.storage import check_output, commit_bytes, commit_image
 
 TOPICS = ("hooks", "schedule", "params", "loops")
 
@@ -116,7 +116,6 @@ def list_recipes(arguments: Namespace) -> int:
 
 def explain_config(arguments: Namespace) -> int:
     """Explains a topic, a key or all keys, or writes the resolved config to a single file."""
-    from footplate.storage import check_output
     from footplate.tools import explain_keys
     from footplate.tools.key_equivalents import config_with_key, equivalent_key
 
@@ -154,9 +153,8 @@ def explain_config(arguments: Namespace) -> int:
     return 0
 
 
-def _print_topic(topic: str, cfg: "Config", arguments: Namespace) -> None:
+def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
     """Prints the explanation of a topic, and any warnings. With `--json`, warnings go to standard error."""
-    from footplate.storage import commit_image
     from footplate.tools import explain_loops, explain_optimizer
     from footplate.tools.collected_warnings import collect_warnings
 
@@ -182,7 +180,6 @@ def _print_topic(topic: str, cfg: "Config", arguments: Namespace) -> None:
 
 def diff_configs(arguments: Namespace) -> int:
     """Prints the keys that differ, with both values and their locations. Returns 1 if any key differs."""
-    from footplate.openmmlab.first_generation.translation import is_first_generation, translate
     from footplate.tools.diff import START_KEYS, compare, compare_seeds, describe, read_either
 
     configs = [read_either(name) for name in (arguments.first, arguments.second)]
@@ -200,7 +197,6 @@ def diff_configs(arguments: Namespace) -> int:
 
 def print_schema(arguments: Namespace) -> int:
     """Prints the JSON schema for configs, or writes it to a file."""
-    from footplate.storage import check_output, commit_bytes
 
     text = (resources.files("footplate.tools") / "config_schema.json").read_bytes()
     if arguments.output:

@@ -7,8 +7,10 @@ from typing import Any
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_no_patches, add_overrides
 from footplate.cli.config_arguments import apply_override_arguments, read_config
 from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
+from footplate.config import read_recorded
 from footplate.errors import ArgumentError
-from footplate.messages import one_line
+from footplate.messages import format_bytes, one_line
+from footplate.storage import check_output, commit_bytes, commit_image
 
 _RUN_HELP = "a work_dir, or a scalars.json or .log.json file"
 
@@ -70,7 +72,6 @@ def add_commands(subparsers: Any) -> None:
 
 def analyze_runs(arguments: Namespace) -> int:
     """Prints the summaries of runs. Writes their curves if `--plot` or `--csv` is given."""
-    from footplate.storage import check_output, commit_bytes, commit_image
     from footplate.tools import analysis
     from footplate.tools.runs import read_runs
 
@@ -99,8 +100,6 @@ def analyze_runs(arguments: Namespace) -> int:
 
 def report_runs(arguments: Namespace) -> int:
     """Writes the report and prints its path."""
-    from footplate.messages import format_bytes
-    from footplate.storage import check_output
     from footplate.tools.report import write_report
     from footplate.tools.runs import read_runs
 
@@ -114,7 +113,6 @@ def report_runs(arguments: Namespace) -> int:
 
 def replay_run(arguments: Namespace) -> int:
     """Replays an iteration and prints where values become non-finite. Returns 1 if all values are finite."""
-    from footplate.config import read_recorded
     from footplate.engine.nonfinite import SUFFIX
     from footplate.tools.replay import describe_replay, read_capture, replay
 

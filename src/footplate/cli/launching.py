@@ -116,8 +116,8 @@ def run_in_processes(arguments: Namespace, processes: int, home: str | None = No
     os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # a rank that crashes prints its stack
     with tempfile.TemporaryDirectory() as folder:
         path = os.environ[DOCUMENT_FILE] = os.path.join(folder, "document.json")
-        words = ["-m", "footplate", *arguments.argv]
-        code, document = _torchrun(processes, arguments.max_restarts, words, home)
+        command = ["-m", "footplate", *arguments.argv]
+        code, document = _torchrun(processes, arguments.max_restarts, command, home)
         del os.environ[DOCUMENT_FILE]
         if document is None and arguments.json:
             document = json.loads(Path(path).read_text("utf-8"))

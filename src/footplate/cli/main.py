@@ -7,7 +7,6 @@ import sys
 import traceback
 from argparse import SUPPRESS, Namespace, _SubParsersAction
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
@@ -94,31 +93,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Namespace) -> int:
-    """Runs a command, prints its error if it fails, and returns the exit code."""
+    """Runs a command (with `--cpu`, its GPU code runs on the CPU), and returns the exit code. Prints an error."""
     try:
-        with _device_context(arguments):
-            return int(arguments.run(arguments))
+        if arguments.cpu:
+            from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
+
+            with cuda_on_cpu():
+                return int(arguments.run(arguments))
+        return int(arguments.run(arguments))
     except KeyboardInterrupt as error:
-        code = _end_interrupted(arguments, error)
+        code = int(getattr(error, "exit_code", SIGNALED + signal.SIGINT))
+        _print_document(arguments, error, code)
+        # If a rank fails, the launcher sends SIGTERM to the others. Only the failed rank reports an error.
+        if is_first_rank() and not (is_launched() and code == SIGNALED + signal.SIGTERM):
+            sys.stderr.write("interrupted\n")
         if arguments.debug and not arguments.json:
             raise
         if arguments.debug:
             print_error(traceback.format_exc())
         return code
     except SystemExit as error:
-        _print_document(arguments, error, _exit_code_of(error))
+        _print_document(arguments, error, error.code if isinstance(error.code, int) else int(error.code is not None))
         raise
     except Exception as error:
         return end_rank(arguments, error) if is_launched() else _report(arguments, error)
-
-
-def _device_context(arguments: Namespace) -> AbstractContextManager[None]:
-    """Returns a context manager that runs GPU code on the CPU if `--cpu` is given."""
-    if not arguments.cpu:
-        return nullcontext()
-    from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
-
-    return cuda_on_cpu()
 
 
 def _report(arguments: Namespace, error: Exception) -> int:
@@ -143,26 +141,9 @@ def _report(arguments: Namespace, error: Exception) -> int:
     return code
 
 
-def _end_interrupted(arguments: Namespace, error: KeyboardInterrupt) -> int:
-    """Reports that a signal interrupted the command, and returns the exit code."""
-    code = _exit_code_of(error)
-    _print_document(arguments, error, code)
-    # If a rank fails, the launcher sends SIGTERM to the others. Only the failed rank reports an error.
-    if is_first_rank() and not (is_launched() and code == SIGNALED + signal.SIGTERM):
-        sys.stderr.write("interrupted\n")
-    return code
-
-
 def _print_document(arguments: Namespace, error: BaseException, code: int, message: str = "") -> None:
     """Prints an error as a JSON document if `--json` is given; see `error_as_data`. Only the first rank prints it."""
     if arguments.json and is_first_rank():
         from footplate.cli.error_messages import error_as_data
 
         print_json(arguments, {"error": error_as_data(error, message, code)})
-
-
-def _exit_code_of(error: KeyboardInterrupt | SystemExit) -> int:
-    """Returns the exit code of a command after an interrupt or `sys.exit`."""
-    if isinstance(error, KeyboardInterrupt):
-        return int(getattr(error, "exit_code", SIGNALED + signal.SIGINT))
-    return error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -58,6 +58,6 @@ def run(arguments: Namespace) -> int:
     for kind, title in zip(Kind, titles, strict=True):
         notes = [f"  {note}" for note in translation.notes if note.kind is kind]
         lines += [title, *notes] if notes else []
-    data = {"file": output, "notes": translation.notes}
-    print_result(arguments, data, "\n".join([*lines, f"written: {output}", ""]))
+    text = "\n".join([*lines, f"written: {output}", ""])
+    print_result(arguments, {"file": output, "notes": translation.notes}, text)
     return 0

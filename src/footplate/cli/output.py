@@ -1,20 +1,19 @@
 """Sets up the standard streams of a command, and prints its result as text or JSON."""
 
-import dataclasses
 import io
 import json
 import logging
-import math
 import os
 import re
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import Any, TextIO
+from typing import TextIO
 
 from footplate.messages import RED, PrintableFormatter, printable, styled, wrap_text
+from footplate.tools.json_values import as_json
 
 DOCUMENT_FILE = "FOOTPLATE_DOCUMENT"
 """The environment variable for a file path. Rank 0 writes its JSON document there for the parent process."""
@@ -104,27 +103,6 @@ def print_json(arguments: Namespace, data: object) -> None:
     text = json.dumps(as_json(data), indent=2) + "\n"
     arguments.has_document = True
     _write(arguments.results, text)
-
-
-def as_json(value: object) -> Any:
-    """Converts a value to a JSON-serializable value.
-
-    Dataclasses and named tuples become objects, tensors and arrays become lists, NaN and infinite numbers become null,
-    and values of other types become strings.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: as_json(getattr(value, each.name)) for each in dataclasses.fields(value)}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return as_json(value._asdict())
-    if isinstance(value, Mapping):
-        return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [as_json(item) for item in value]
-    if hasattr(type(value), "tolist"):  # looks up the type, since the value may be a class or a lazily imported object
-        return as_json(value.tolist())  # type: ignore[attr-defined]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, int)) else str(value)
 
 
 def wrap_for_screen(text: str) -> str:

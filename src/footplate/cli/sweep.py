@@ -46,11 +46,10 @@ def add_commands(subparsers: Any) -> None:
         required=True,
     )
     parser.add_value("--metric", "NAME", "the metric to optimize (default: the config's save_best)")
-    seed = "the seed for the sampler, and for the trials if the config does not set one"
     for flag, default, least, text in (
         ("--trials", 20, 1, "the number of trials, including earlier ones"),
         ("--workers", 1, 1, "the number of parallel trials"),
-        ("--seed", 0, 0, seed),
+        ("--seed", 0, 0, "the seed for the sampler, and for the trials if the config does not set one"),
     ):
         parser.add_value(flag, "N", f"{text} (default: {default})", type=number(int, least), default=default)
     parser.add_value("--out", "DIR", "the sweep folder (default: sweeps/<config name>)")

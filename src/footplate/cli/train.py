@@ -13,6 +13,7 @@ from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_json, print_text
 from footplate.errors import ArgumentError, shown_path
 from footplate.messages import list_names
+from footplate.openmmlab.first_generation.translation import is_first_generation
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -76,7 +77,6 @@ def run(arguments: Namespace) -> int:
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
     from footplate.hooks import ProgressHook, RecordHook
-    from footplate.openmmlab.first_generation.translation import is_first_generation
     from footplate.records import surviving_streams
     from footplate.tools.automatic_batch_size import choose_batch_size
     from footplate.tools.explain_keys import explain_config
@@ -133,7 +133,6 @@ def _resume_options(arguments: Namespace) -> dict[str, Any]:
 
 def _apply_options(arguments: Namespace, cfg: "Config") -> None:
     """Applies the command-line options to the config, so that the saved config is complete."""
-    from footplate.openmmlab.first_generation.translation import is_first_generation
 
     if arguments.no_preflight or "preflight" not in cfg:
         cfg["preflight"] = not arguments.no_preflight
@@ -155,7 +154,6 @@ def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
     """Warns about keys in the user's config `cfg` that have changed since the last start of the run in the work_dir."""
     from pathlib import Path
 
-    from footplate.openmmlab.first_generation.translation import is_first_generation
     from footplate.tools.diff import START_KEYS, compare
     from footplate.tools.key_equivalents import original_key
     from footplate.tools.run_files import config_of

@@ -63,7 +63,7 @@ def summarize(run: Run) -> dict[str, Any]:
             "data_share": waiting / mean if mean else 0.0,
             "total": mean * logged,
         }
-    hparams = run.config.get("hparams") if run.config is not None else None
+    hparams = run.settings.get("hparams")
     return {
         "iterations": count_iterations(run),
         "time": times,
@@ -103,14 +103,13 @@ def ranked_metrics(run: Run) -> list[tuple[Series, Rule | None]]:
 
 def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
     """Returns the `save_best` metrics in a run's config, and the rules that the config sets for metrics."""
-    if run.config is not None:
-        with suppress(Exception):  # the config of another engine may contain anything here
-            names = [series.name for series in run.series]
-            rules = best_metric_rules(run.config._cfg_dict)
-            metrics = {name: find_metric(name, names) for name in best_metrics(run.config._cfg_dict)}
-            hooks = [hook for hook in run.config.get("custom_hooks") or () if isinstance(hook, Mapping)]
-            monitored = {hook["monitor"]: hook["rule"] for hook in hooks if hook.get("monitor") and hook.get("rule")}
-            return [*metrics.values()], monitored | {metrics[name]: rule for name, rule in rules.items()}
+    with suppress(Exception):  # the config of another engine may contain anything here
+        names = [series.name for series in run.series]
+        rules = best_metric_rules(run.settings)
+        metrics = {name: find_metric(name, names) for name in best_metrics(run.settings)}
+        hooks = [hook for hook in run.settings.get("custom_hooks") or () if isinstance(hook, Mapping)]
+        monitored = {hook["monitor"]: hook["rule"] for hook in hooks if hook.get("monitor") and hook.get("rule")}
+        return [*metrics.values()], monitored | {metrics[name]: rule for name, rule in rules.items()}
     return [], {}
 
 

@@ -20,14 +20,13 @@ from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.distributed.process_group import find_rank_info
 from footplate.engine import Runner, process_setup
-from footplate.engine.requests import EarlyExitError
 from footplate.engine.run_config import runner_config
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.interrupts import temporary_folder
 from footplate.records import memory_in_use
 from footplate.tools.memory_use import largest_batch
-from footplate.tools.partial_build import StopHook, build_trial
+from footplate.tools.partial_build import StopHook, build_trial, train_until_stopped
 from footplate.tools.run_files import config_of
 
 _AUTO = "auto"
@@ -212,7 +211,5 @@ def _train_briefly(cfg: Config, folder: str, local_rank: int) -> Runner:
         auto_scale_lr=None,
         train_dataloader=loader,
     )
-    runner.register_hook(StopHook(2))
-    with suppress(EarlyExitError):
-        runner.train()
+    train_until_stopped(runner, StopHook(2))
     return runner

@@ -49,7 +49,7 @@ from footplate.tools.explain_optimizer import groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, largest_batch, state_bytes
 from footplate.tools.model_sections import check_nested_sections, warn_about_unread_keys
-from footplate.tools.partial_build import build_trial
+from footplate.tools.partial_build import build_trial, train_until_stopped
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
@@ -162,14 +162,12 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
     with located(cfg):
         _warn_about_missing_files(runner)
     hook = _TrialHook()
-    runner.register_hook(hook)
     largest: dict[str, Largest] = {}
     with located(cfg):
         # A user's loop may pass other batches to the model, or step several optimizers.
         has_own_loop = any(map(runner.train_loop.overrides, ("run", "run_epoch", "run_iter")))
         try:
-            with suppress(EarlyExitError):
-                runner.train()
+            train_until_stopped(runner, hook)
             if has_own_loop:
                 parts = state_bytes(runner)
             else:
@@ -225,20 +223,17 @@ def _warn_about_missing_files(runner: Runner) -> None:
     the trial fails on the first one anyway.
     """
     loops = (runner.train_loop, *getattr(runner.val_loop, "sets", ()))
-    datasets = [leaf for loop in loops for leaf in innermost_datasets(dataset_of(loop.dataloader))]
-    for dataset in datasets:
+    for dataset in [leaf for loop in loops for leaf in innermost_datasets(dataset_of(loop.dataloader))]:
         count = min(len(dataset), _MAX_RECORDS) if isinstance(dataset, BaseDataset) else 0
-        records = (dataset.get_data_info(index) for index in range(count))
-        paths = [
+        paths = dict.fromkeys(
             value
-            for record in records
-            for key, value in record.items()
+            for index in range(count)
+            for key, value in dataset.get_data_info(index).items()
             if key.endswith("_path") and isinstance(value, str) and storage.is_local(value)
-        ]
-        missing = [path for path in dict.fromkeys(paths) if not os.path.isfile(path) or not os.path.getsize(path)]
-        if missing and len(missing) < len(set(paths)):
-            names = list_names(missing, _MAX_FILES)
-            _logger.warning("Missing or empty data files: %s", names)
+        )
+        missing = [path for path in paths if not os.path.isfile(path) or not os.path.getsize(path)]
+        if missing and len(missing) < len(paths):
+            _logger.warning("Missing or empty data files: %s", list_names(missing, _MAX_FILES))
 
 
 def _check_work_dir(folder: str, size: int) -> None:

@@ -226,7 +226,7 @@ def plot_schedule(schedule: Schedule) -> Image.Image:
 
 def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int]) -> list[Track]:
     tracks = []
-    trajectories = simulate(cfg, model, epoch_length=per_epoch, iters=iters)
+    trajectories = simulate(cfg, model, per_epoch, iters)
     for field in FIELDS:
         members: dict[tuple[float, ...], list[str]] = {}
         for name, values in trajectories.items():

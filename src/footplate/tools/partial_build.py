@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -103,6 +103,13 @@ def building_model(cfg: Config) -> Iterator[tuple[nn.Module, str]]:
             yield model, description
         finally:
             logger.setLevel(level)
+
+
+def train_until_stopped(runner: Runner, hook: Hook) -> None:
+    """Trains until `hook`, which is registered first, raises EarlyExitError, or until the end of the run."""
+    runner.register_hook(hook)
+    with suppress(EarlyExitError):
+        runner.train()
 
 
 def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:

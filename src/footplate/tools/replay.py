@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from footplate.errors import ArgumentError, NonFiniteError
 from footplate.interrupts import temporary_folder
 from footplate.messages import one_line
 from footplate.tools.memory_use import tensors_in
-from footplate.tools.partial_build import build_trial
+from footplate.tools.partial_build import build_trial, train_until_stopped
 
 _ROWS_BEFORE = 5  # rows to show before the first non-finite one
 
@@ -105,7 +104,7 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
     is_resumed = facts["origin"] is not None
     recorder = _RecorderHook(facts["iteration"])
     torch.set_num_threads(facts["threads"])
-    with temporary_folder("footplate-replay-") as folder, suppress(EarlyExitError):
+    with temporary_folder("footplate-replay-") as folder:
         runner = build_trial(
             cfg,
             folder,
@@ -116,8 +115,7 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
             default_hooks={**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None},
             log_level="ERROR",
         )
-        runner.register_hook(recorder)
-        runner.train()
+        train_until_stopped(runner, recorder)
     changed = [f"{key} {here} instead of {facts[key]}" for key, here in facts_of(runner).items() if facts[key] != here]
     recorder.record.differences = ", ".join(changed)
     return recorder.record

@@ -186,8 +186,7 @@ def _names(table: PerClassResults) -> list[str]:
 def _encoded_tables(number: int, tables: list[PerClassResults], best: float | None) -> dict[str, Any]:
     last = len(tables) - 1
     chosen = {round(part * last / (_MAX_STEPS - 1)) for part in range(_MAX_STEPS)}
-    chosen |= {place for place, table in enumerate(tables) if table.step == best}
-    shown = [tables[place] for place in sorted(chosen)]
+    shown = [table for place, table in enumerate(tables) if place in chosen or table.step == best]
     steps = [table.step for table in shown]
     return {
         "run": number,

@@ -135,8 +135,7 @@ def run_state(run: Run) -> Data:
     units = {"iter": 1, "epoch": run.epoch_length or 0}
     saved = filter(None, (_SAVED.search(file.name) for file in run.checkpoints))
     done = max([count_iterations(run), *(int(match["at"]) * units[match["unit"]] for match in saved)])
-    cfg = run.config._cfg_dict if run.config is not None else {}  # of either generation
-    planned = None
+    cfg, planned = run.settings, None  # of either generation
     for section in (cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}):
         for key, unit in (("max_iters", 1), ("max_epochs", units["epoch"])):
             total = section.get(key) if isinstance(section, Mapping) else None
@@ -165,7 +164,7 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
     if not candidates:
         return None
     file = candidates[-1]
-    cfg = run.config._cfg_dict if run.config is not None else {}
+    cfg = run.settings
     lines = [f"footplate predict {shlex.quote(str(file))} IMAGES"]
     if cfg.keys() & {*PYTHON_ARGUMENTS} or any(isinstance(cfg.get(key), str) for key in ("model", *_LOADERS)):
         lines = [f"footplate export {shlex.quote(str(file))} --to onnx"]

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -92,6 +92,11 @@ class Run(NamedTuple):
     derived: list[str]  # the facts that were derived from the log because the run does not record them
     checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
     stopped_by: str = ""  # "a hook" or "the time limit" if it ended training early
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The keys of the config, or {} if there is no readable config."""
+        return self.config._cfg_dict if self.config is not None else {}
 
     def scalars(self, mode: str) -> dict[str, Series]:
         """Returns the series of a mode, keyed by name."""
@@ -260,13 +265,9 @@ def _joined_lines(path: Path) -> tuple[list[LogLine], int | None, list[str]]:
             position = _place_derived(lines, length)
             derived = ["the epoch length"] * (length is not None) + ["the order of its launches"] * (len(files) > 1)
         if lines:  # replace later lines of earlier launches, and a repeated validation
-            repeated = {line["mode"] for line in lines if line["at"] == position}
-            trained = [
-                line
-                for line in trained
-                if line["at"] < position or (line["at"] == position and line["mode"] not in repeated)
-            ]
-            trained += lines
+            repeated = [line["mode"] for line in lines if line["at"] == position]
+            kept = [line for line in trained if line["at"] <= position]
+            trained = [line for line in kept if line["at"] < position or line["mode"] not in repeated] + lines
     return sorted([*trained, *evaluated], key=lambda line: line["at"]) if evaluated else trained, length, derived
 
 
@@ -283,8 +284,7 @@ def _place_derived(lines: Sequence[LogLine], epoch_length: int | None) -> float:
     at: Any = 0.0
     for line in lines:
         if "step" in line:
-            is_train = line["mode"] == "train"
-            at = line.get("iter", line["step"]) if is_train else line["step"] * (epoch_length or 1)
+            at = line.get("iter", line["step"]) if line["mode"] == "train" else line["step"] * (epoch_length or 1)
         elif line["mode"] == "train" and "iter" in line:
             at = (line.get("epoch", 1) - 1) * (epoch_length or 0) + line["iter"]
         line["at"] = at  # first-generation validation lines count batches: keep the training iteration
@@ -302,8 +302,7 @@ def _derive_epoch_length(lines: Iterable[LogLine]) -> int | None:
     if not counted:
         return None
     if "step" in counted[0]:
-        lengths: list[int] = [math.ceil(line["iter"] / max(line["epoch"], 1)) for line in counted]
-        return max(lengths)
+        return max(math.ceil(line["iter"] / max(line["epoch"], 1)) for line in counted)
     # The first generation counts within the epoch, unless the iterations increase over several epochs.
     steps = [line["iter"] for line in counted]
     is_one_epoch = counted[0]["epoch"] == counted[-1]["epoch"]
