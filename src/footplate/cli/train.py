@@ -265,16 +265,13 @@ def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
         print_text("".join(f"{name + ':':<{_LABEL_WIDTH}}{text}\n" for name, text in lines))
         return
     scalars = runner.message_hub.log_scalars
+    validated = [key.removeprefix("val/") for key in scalars if key.startswith("val/")]
     data = {
         "state": state,
         "iterations": runner.iter,
         "max_iters": runner.max_iters,
         "work_dir": runner.work_dir,
-        "metrics": {
-            key.removeprefix("val/"): scalars[key].current()
-            for key in scalars
-            if key.startswith("val/") and key.removeprefix("val/") not in RESERVED_NAMES
-        },
+        "metrics": {name: scalars[f"val/{name}"].current() for name in validated if name not in RESERVED_NAMES},
         "log": dict(paths)["log"],
         "last_checkpoint": existing(runner.saver.last),
         "best_checkpoints": [path for name, path in paths if name == "best checkpoint" and path],

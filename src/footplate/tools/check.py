@@ -342,7 +342,7 @@ def _describe_trial(
     total = sum(parameter.numel() for parameter in model.parameters())
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     rows = [("model", f"{type(model).__name__}, {total:,} parameters, {trainable:,} trainable")]
-    for group in groups_in(runner.optim_wrapper, model).groups:
+    for group in groups_in(runner.optim_wrapper, model):
         settings = ", ".join(f"{name} {value:g}" for name, value in group.settings.items() if name != "betas")
         reasons = f", set by {', '.join(group.reasons)}" if group.reasons else ""
         rows.append(("group", f"{group.optimizer} {settings}: {pluralize(len(group.names), 'tensor')}{reasons}"))

@@ -56,11 +56,12 @@ def groups_of(cfg: Config) -> Groups:
     """
     cfg = prepare(cfg)
     with building_model(cfg) as (model, description):
-        wrapper = build_optim_wrapper(model, cfg.get("optim_wrapper"))
-    return groups_in(wrapper, model)._replace(model=description)
+        groups = groups_in(build_optim_wrapper(model, cfg.get("optim_wrapper")), model)
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    return Groups(description, groups, frozen)
 
 
-def groups_in(wrapper: Any, model: nn.Module) -> Groups:
+def groups_in(wrapper: Any, model: nn.Module) -> list[GroupInfo]:
     """Returns the parameter groups of a built optimizer.
 
     Args:
@@ -94,8 +95,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
                     sorted(reasons),
                 )
             )
-    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    return Groups(f"model {type(model).__name__}", groups, frozen)
+    return groups
 
 
 def explain_params(groups: Groups) -> str:

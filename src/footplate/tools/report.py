@@ -70,19 +70,23 @@ def write_report(
     images = embed_images(runs, _MAX_IMAGES)
     for line in chain.from_iterable(images.unread):
         _logger.warning("%s", line)
-    described = [describe_run(run, headline) for run in runs]
-    charts = arrange_charts(runs, headline[0] if headline else None)
-    tables = class_history(runs, [facts["metric"] and facts["metric"]["iteration"] for facts in described])
-    for facts, run, name, unread in zip(described, runs, names, images.unread, strict=True):
-        facts["name"], facts["environment"], facts["warnings"] = name, run.environment, [*run.warnings, *unread]
-        facts["config"] = run.explained or (run.config.pretty_text if run.config is not None else "")
+    described = [
+        {
+            **describe_run(run, headline),
+            "name": name,
+            "environment": run.environment,
+            "warnings": [*run.warnings, *unread],
+            "config": run.explained or (run.config.pretty_text if run.config is not None else ""),
+        }
+        for run, name, unread in zip(runs, names, images.unread, strict=True)
+    ]
     data = {
         "title": title,
         "sweep": sweep and sweep_data(sweep),
         "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "small": headline[1] == "less"},
         "runs": described,
-        "charts": charts,
-        "classes": tables,
+        "charts": arrange_charts(runs, headline[0] if headline else None),
+        "classes": class_history(runs, [facts["metric"] and facts["metric"]["iteration"] for facts in described]),
         "images": images.found,
         "sources": images.sources,
         "imagesLeftOut": images.left_out,

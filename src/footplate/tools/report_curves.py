@@ -11,7 +11,6 @@ from footplate.visualization.curve_plots import find_duplicates
 _MAX_POINTS = 1000  # in a curve
 _MAX_STEPS = 50  # in a table of per-class results
 _DETAILS = frozenset({"lr", "base_lr", "momentum", "grad_norm", "time", "data_time", "memory", "weight_decay"})
-Chart = dict[str, Any]
 ScalarKey = tuple[str, str]  # the mode and the name of a scalar
 
 
@@ -93,7 +92,7 @@ def _is_detail(key: ScalarKey) -> bool:
     return mode == "train" and bool({name.partition("/")[0], name.rpartition("/")[2]} & _DETAILS)
 
 
-def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) -> Chart:
+def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) -> dict[str, Any]:
     mode, name = key
     of_test = "test/" if mode == "test" else ""
     dataset, metric = split_dataset(name.removeprefix(of_test)) if mode != "train" else ("", name)
