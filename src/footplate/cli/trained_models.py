@@ -4,15 +4,7 @@ import os
 from argparse import Namespace
 from typing import Any
 
-from footplate.cli.arguments import (
-    add_command,
-    add_config,
-    add_cpu,
-    add_no_patches,
-    add_trained,
-    add_trust,
-    number,
-)
+from footplate.cli.arguments import add_command, add_config, add_cpu, add_no_patches, add_trained, add_trust, number
 from footplate.cli.config_arguments import apply_override_arguments, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result
@@ -86,10 +78,7 @@ def add_commands(subparsers: Any) -> None:
         "--to", "FORMAT", "the format: onnx, torch-export, torchscript, or safetensors (weights only)", required=True
     )
     export.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="the file to write (default: the checkpoint name with a new suffix)",
+        "-o", "--output", metavar="FILE", help="the file to write (default: the checkpoint name with a new suffix)"
     )
     export.add_value("--opset", "N", "the ONNX opset version; for MMDetection detectors, 17 or later", type=int)
     export.add_value(

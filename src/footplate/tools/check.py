@@ -14,13 +14,7 @@ from footplate import storage
 from footplate.config import Config
 from footplate.data import BaseDataset, dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped, innermost_datasets
-from footplate.distributed import (
-    broadcast_object,
-    gather_objects,
-    get_data_world_size,
-    is_main_process,
-    unwrap_model,
-)
+from footplate.distributed import broadcast_object, gather_objects, get_data_world_size, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.evaluation_loops import ValLoop, predicting
@@ -159,11 +153,10 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
     missing if the user's own training loop may pass other batches to the model.
     """
     runner = build_trial(cfg, folder, preflight=True)
-    with located(cfg):
-        _warn_about_missing_files(runner)
     hook = _TrialHook()
     largest: dict[str, Largest] = {}
     with located(cfg):
+        _warn_about_missing_files(runner)
         # A user's loop may pass other batches to the model, or step several optimizers.
         has_own_loop = any(map(runner.train_loop.overrides, ("run", "run_epoch", "run_iter")))
         try:

@@ -116,7 +116,7 @@ def _named(value: Any) -> Any:
 def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
     one, two = first.value, second.value
     if isinstance(one, dict) and isinstance(two, dict):
-        for key in [*one, *(key for key in two if key not in one)]:
+        for key in dict.fromkeys([*one, *two]):
             old, new = _below(first, key), _below(second, key)
             if old is not None and new is not None:
                 yield from _compare([*place, key], old, new)

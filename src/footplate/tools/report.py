@@ -41,12 +41,7 @@ _MAX_PIXELS = 50_000_000
 
 
 def write_report(
-    runs: Sequence[Run],
-    path: str,
-    *,
-    names: Sequence[str] = (),
-    title: str = "",
-    sweep: SweepSummary | None = None,
+    runs: Sequence[Run], path: str, *, names: Sequence[str] = (), title: str = "", sweep: SweepSummary | None = None
 ) -> int:
     """Writes a report on runs to a self-contained HTML file that works offline.
 
