@@ -178,7 +178,7 @@ def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", "mode", "name", "iteration", "value"])
     for run, series in _chosen(runs, names):
-        writer.writerows([run.folder.name, series.mode, series.name, _short(x), y] for x, y in series.points)
+        writer.writerows([run.folder.name, series.mode, series.name, f"{x:.12g}", y] for x, y in series.points)
     return out.getvalue()
 
 
@@ -252,12 +252,8 @@ def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
 
 
 def _position(run: Run, iteration: float) -> str:
-    text, length = f"iteration {_short(iteration)}", run.epoch_length
-    return f"{text} (epoch {_short(iteration // length)})" if length and iteration and not iteration % length else text
-
-
-def _short(value: float) -> str:
-    return f"{value:g}" if value != int(value) else str(int(value))
+    text, length = f"iteration {iteration:.12g}", run.epoch_length
+    return f"{text} (epoch {iteration // length:.0f})" if length and iteration and not iteration % length else text
 
 
 def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
