@@ -16,6 +16,7 @@ from footplate import Hook, Runner
 from footplate.checkpoint.digest import Digest, verify_digest
 from footplate.config.recorded import read_recorded
 from footplate.errors import ArgumentError, FootplateError
+from footplate.inference import export_run
 from tests.support import settings
 
 _DATA = TensorDataset(torch.randn(8, 4), torch.randn(8, 1))
@@ -213,6 +214,7 @@ def test_method_of_a_lightning_module_is_explained(tmp_path: Path) -> None:
         ("validate", "runner.val()"),
         ("evaluate", "runner.val()"),
         ("current_epoch", "runner.epoch"),
+        ("export", "footplate.inference.export_run(runner, path, example)"),
         ("global_step", "runner.iter"),
     ],
 )
@@ -256,7 +258,7 @@ def test_exported_best_checkpoint_is_not_taken_for_a_checkpoint(tmp_path: Path) 
     runner.train()
     (best,) = tmp_path.glob("best_loss_*.pth")
     for suffix in (".pt", ".pt2"):
-        runner.export(best.with_suffix(suffix), torch.zeros(1, 4))
+        export_run(runner, best.with_suffix(suffix), torch.zeros(1, 4))
     weight = _runner(tmp_path, default_hooks=hooks).load_checkpoint("best")["state_dict"]["weight"]
     assert torch.equal(weight, torch.load(best, weights_only=True)["state_dict"]["weight"])
 

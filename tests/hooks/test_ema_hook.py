@@ -9,6 +9,7 @@ from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.hooks import EMAHook
+from footplate.inference import export_run
 from footplate.models import BaseModel
 from tests.engine import test_own_loops  # noqa: F401  registers its loops
 from tests.support import settings
@@ -253,7 +254,7 @@ def test_weights_that_are_loaded_after_training_are_saved_instead_of_the_average
     runner, _ = run(tmp_path)
     loaded = runner.load_checkpoint(str(tmp_path / "work/epoch_1.pth"))["state_dict"]
     runner.save_checkpoint(str(tmp_path), "loaded.pth")
-    runner.export(tmp_path / "loaded.safetensors")
+    export_run(runner, tmp_path / "loaded.safetensors")
     saved = load_checkpoint(str(tmp_path / "loaded.pth"))
     assert saved["state_dict"] == loaded == load_checkpoint(str(tmp_path / "loaded.safetensors"))
     assert int(saved["ema_state_dict"]["steps"]) == 0

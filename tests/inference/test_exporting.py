@@ -27,11 +27,11 @@ from footplate.inference import (
     open_trained,
     output_path_of,
 )
+from footplate.inference.export_formats import exportable_operators, largest_difference
 from footplate.inference.exported_model import ExportedModel
+from footplate.inference.module_export import Export, export_error
 from footplate.messages import format_bytes
 from footplate.models import BaseModel, ImgDataPreprocessor
-from footplate.models.export_formats import exportable_operators, largest_difference
-from footplate.models.module_export import Export, export_error
 from footplate.registry import MODELS
 from footplate.tasks.segmentation.data import SegDataSample
 from tests.inference.models import recipe, save_pictures, save_untrained

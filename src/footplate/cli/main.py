@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
 from footplate.cli.launching import end_rank, is_first_rank
-from footplate.cli.output import open_streams, print_error, print_json, reserving_stdout
+from footplate.cli.output import open_streams, print_error, print_json, reserving_stdout, wrap_text
 from footplate.interrupts import SIGNALED, is_launched, raising_stop_signals
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
@@ -124,7 +124,6 @@ def _report(arguments: Namespace, error: Exception) -> int:
     from footplate.cli.config_arguments import has_script_as_config
     from footplate.cli.error_messages import describe_error
     from footplate.errors import FootplateError
-    from footplate.messages import wrap_text
     from footplate.tools.key_equivalents import restore_key
 
     restore_key(error, arguments.cfg)

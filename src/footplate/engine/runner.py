@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,6 @@ from footplate.distributed import (
     unwrap_model,
     wrap_model,
 )
-from footplate.distributed.sharding import is_sharded
 from footplate.engine import process_setup
 from footplate.engine.base_loops import BaseTrainLoop, Position
 from footplate.engine.checkpoint_io import CheckpointIO
@@ -70,9 +69,6 @@ from footplate.records import (
 from footplate.registry import RUNNERS
 from footplate.registry.scopes import set_default_scope
 from footplate.visualization import Visualizer, build_visualizer
-
-if TYPE_CHECKING:
-    from footplate.models.module_export import Export
 
 _logger = logging.getLogger("footplate.engine")
 
@@ -656,34 +652,6 @@ class Runner:
         if self.checkpoints.random is not None:
             restore_rng(self.checkpoints.random)
 
-    def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
-        """Exports the model to a file, with the weights that a checkpoint would contain, e.g. the averaged weights.
-
-        The exported model is in evaluation mode. Except for `.safetensors`, its outputs are compared with those of the
-        original model.
-
-        Args:
-            path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export), `.pt` (TorchScript)
-                or `.safetensors` (only the weights).
-            example: An example input for the model: a tensor, a tuple of positional arguments or a dict of keyword
-                arguments. Not needed for `.safetensors`.
-            opset: The ONNX opset version; only for `.onnx`.
-
-        Raises:
-            ArgumentError: The suffix is unknown, the model does not accept the example, or it is sharded.
-            ExportError: The model cannot be exported, or the exported model computes different outputs.
-        """
-        from footplate.models.module_export import export_module  # imports torch.export
-
-        model = trained_model(self.model)
-        if is_sharded(model):
-            raise ArgumentError("a sharded model cannot be exported", notes=["Export a checkpoint of the run instead."])
-        checkpoint = {"state_dict": model.state_dict()}
-        for hook in self.hooks:
-            if hook.swaps_weights:
-                hook.before_save_checkpoint(self, checkpoint)
-        return export_module(model, path, example, opset=opset, weights=checkpoint["state_dict"])
-
     @Component
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
@@ -842,6 +810,7 @@ class Runner:
         self.train_loop.stop_training = wanted
 
     fit = MemberElsewhere("Runner has no 'fit'. Pass the dataloaders to Runner(...), and call runner.train().")
+    export = MemberElsewhere("Runner has no 'export'. Call footplate.inference.export_run(runner, path, example).")
     current_epoch = MemberElsewhere("Runner has no 'current_epoch'. Use runner.epoch.")
     global_step = MemberElsewhere("Runner has no 'global_step'. Use runner.iter, which counts batches.")
     validate = evaluate = MemberElsewhere("Runner has no such method. Call runner.val(), which returns the metrics.")

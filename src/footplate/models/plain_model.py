@@ -18,7 +18,6 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import pluralize
 from footplate.models.base_model import BaseModel, parse_losses
-from footplate.models.example_inputs import describe_inputs
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.records import MessageHub
 from footplate.registry import MODEL_WRAPPERS
@@ -416,3 +415,30 @@ def add_steps(model: Any, **functions: Any) -> Any:
                 f"'{name}' has no effect: the model '{type(model).__name__}' has its own train_step", key=name
             )
     return model
+
+
+def describe_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Describes inputs as plain data, with a string for each tensor's dtype and shape, e.g. "float32[16, 8]".
+
+    Returns an empty dict if the inputs contain anything other than tensors, numbers, bools and None.
+
+    Example:
+        >>> describe_inputs((torch.zeros(2, 3),), {"scale": 2})
+        {'args': ('float32[2, 3]',), 'kwargs': {'scale': 2}}
+    """
+    try:
+        return {"args": _described(args), "kwargs": _described(dict(kwargs))}
+    except TypeError:
+        return {}
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    if isinstance(value, Mapping):
+        return {str(key): _described(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_described, value))
+    if value is None or type(value) in (bool, int, float):
+        return value
+    raise TypeError
