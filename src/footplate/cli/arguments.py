@@ -54,7 +54,7 @@ class Parser(ArgumentParser):
             sys.stdout.write(json.dumps({"error": error}, indent=2) + "\n")
         self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for usage.\n")
 
-    def add_value(self, name: str, metavar: str, text: str, **settings: Any) -> Action:
+    def add_value(self, name: str, metavar: str | tuple[str, ...], text: str, **settings: Any) -> Action:
         """Adds a positional argument or an option with a value. `settings` are passed to `add_argument`."""
         return self.add_argument(name, metavar=metavar, help=text, **settings)
 

@@ -104,7 +104,7 @@ def average_weights(paths: "Sequence[str | os.PathLike[str]]") -> "OrderedDict[s
         raise ArgumentError("averaging needs at least one checkpoint")
     sums: dict[str, torch.Tensor] = {}
     expected: dict[str, Any] = {}
-    for path in map(os.fspath, paths):
+    for path in [os.fspath(each) for each in paths]:
         weights = weights_of(load_checkpoint(path), path)
         tensors = {key: value for key, value in weights.items() if isinstance(value, torch.Tensor)}
         found = {key: (value.shape, value.is_floating_point()) for key, value in tensors.items()}

@@ -82,8 +82,9 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
         key = "optim_wrapper.optimizer" if "optimizer" in cfg.get("optim_wrapper", {}) else "optim_wrapper"
         name = type(running[-1]).__name__
     else:
-        names = {id(module): name for name, module in unwrap_model(running[0]).named_modules()} if running else {}
-        module = next((owner for owner in reversed(running) if id(owner) in names), None)
+        modules = [owner for owner in running if isinstance(owner, nn.Module)]
+        names = {id(module): name for name, module in unwrap_model(modules[0]).named_modules()} if modules else {}
+        module = next((module for module in reversed(modules) if id(module) in names), None)
         if module is None:
             return None
         name = names[id(module)] or type(module).__name__

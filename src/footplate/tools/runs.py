@@ -302,7 +302,8 @@ def _derive_epoch_length(lines: Iterable[LogLine]) -> int | None:
     if not counted:
         return None
     if "step" in counted[0]:
-        return max(math.ceil(line["iter"] / max(line["epoch"], 1)) for line in counted)
+        lengths: list[int] = [math.ceil(line["iter"] / max(line["epoch"], 1)) for line in counted]
+        return max(lengths)
     # The first generation counts within the epoch, unless the iterations increase over several epochs.
     steps = [line["iter"] for line in counted]
     is_one_epoch = counted[0]["epoch"] == counted[-1]["epoch"]
