@@ -72,8 +72,8 @@ def _apply_overrides(cfg: Config, arguments: Namespace, import_modules: Callable
             import_modules()
         return keys or accepted_in_either_generation(mapping, parts)
 
-    apply_overrides(cfg, arguments.cfg_options or (), strict=False, accepted=accepted)
-    for text in arguments.set or ():
+    apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted)
+    for text in arguments.set:
         try:
             apply_overrides(cfg, [text], accepted=accepted)
         except OverrideError as error:

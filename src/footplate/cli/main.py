@@ -93,7 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Namespace) -> int:
-    """Runs a command (with `--cpu`, its GPU code runs on the CPU), and returns the exit code. Prints an error."""
+    """Runs a command, with GPU code on the CPU if `--cpu` is given. Prints its error if it fails.
+
+    Returns the exit code.
+    """
     try:
         if arguments.cpu:
             from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu

@@ -77,7 +77,7 @@ def compare_seeds(first: str, second: str) -> list[Difference]:
     Returns:
         The difference, or an empty list if the seeds are equal, or if a path is not a work_dir with a recorded seed.
     """
-    one, two = (environment_of(Path(name)).get("seed") if os.path.isdir(name) else None for name in (first, second))
+    one, two = (environment_of(Path(name)).get("seed") for name in (first, second))
     if not isinstance(one, int) or not isinstance(two, int) or one == two:
         return []
     return [Difference("randomness.seed", Side(one, None), Side(two, None))]

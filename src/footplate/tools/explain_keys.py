@@ -108,7 +108,7 @@ def history(cfg: Config, path: str) -> list[Replaced]:
 
     Includes values in a dict that was later removed by `_delete_` or replaced as a whole.
     """
-    steps = {(past.origin, write_value(past.value)): past for past in _past(cfg._cfg_dict, list(split_path(path)))}
+    steps = {(past.origin, write_value(past.value)): past for past in _past(cfg._cfg_dict, split_path(path))}
     return list(steps.values())
 
 

@@ -20,7 +20,7 @@ def find_value(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
         ConfigError: The path contains an index past the end of a list, or a key of a scalar.
     """
     holder: Any = config
-    parts: list[Any] = list(split_path(path))
+    parts: list[Any] = split_path(path)
     done: list[Any] = []
     while True:
         key, parts = next_step(holder, parts, done)

@@ -95,9 +95,7 @@ def building_model(cfg: Config) -> Iterator[tuple[nn.Module, str]]:
             if error.suggestion is not None:
                 raise
             model = StandIn(section)
-            description = (
-                f"model class '{section.get('type')}' not found; using a placeholder with common parameter names"
-            )
+            description = f"model class '{name}' not found; using a placeholder with common parameter names"
             logger.setLevel(logging.ERROR)
         try:
             yield model, description

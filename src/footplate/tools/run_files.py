@@ -92,12 +92,12 @@ def read_start(folder: Path) -> Start:
     with suppress(ValueError, KeyError, TypeError, OverflowError):  # missing or damaged
         length = record["epoch_length"]
         return Start(
-            folder=folder,
-            kind=record["kind"],
-            time=str(record["time"]),
-            iteration=int(record["iteration"]),
-            epoch_length=None if length is None else int(length),
-            stopped_by=one_line(str(record.get("stopped_by", ""))),
+            folder,
+            record["kind"],
+            str(record["time"]),
+            int(record["iteration"]),
+            None if length is None else int(length),
+            one_line(str(record.get("stopped_by", ""))),
         )
     return Start(folder)
 
