@@ -5,7 +5,7 @@ import io
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any
 
 from PIL import Image
@@ -105,11 +105,10 @@ def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
     """Returns the `save_best` metrics in a run's config, and the rules that the config sets for metrics."""
     with suppress(Exception):  # the config of another engine may contain anything here
         names = [series.name for series in run.series]
-        rules = best_metric_rules(run.settings)
-        metrics = {name: find_metric(name, names) for name in best_metrics(run.settings)}
+        best = {find_metric(name, names): rule for name, rule in best_metrics(run.settings).items()}
         hooks = [hook for hook in run.settings.get("custom_hooks") or () if isinstance(hook, Mapping)]
         monitored = {hook["monitor"]: hook["rule"] for hook in hooks if hook.get("monitor") and hook.get("rule")}
-        return [*metrics.values()], monitored | {metrics[name]: rule for name, rule in rules.items()}
+        return list(best), monitored | {name: rule for name, rule in best.items() if rule}
     return [], {}
 
 
@@ -256,19 +255,12 @@ def _position(run: Run, iteration: float) -> str:
     return f"{text} (epoch {iteration // length:.0f})" if length and iteration and not iteration % length else text
 
 
-def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns the `save_best` metrics in a config of either generation. One of them may be "auto"."""
-    return _best_settings(cfg, "save_best")
+def best_metrics(cfg: Mapping[str, Any]) -> dict[str, Rule | None]:
+    """Returns the `save_best` metrics in a config of either generation, with the rules that the config sets for them.
 
-
-def best_metric_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
-    """Returns the rules that a config sets for its `save_best` metrics, keyed by metric, or {} if it sets none."""
-    best = best_metrics(cfg)
-    rules = expand_rules(best, _best_settings(cfg, "rule"))
-    return dict(zip(best, rules, strict=True)) if rules else {}
-
-
-def _best_settings(cfg: Mapping[str, Any], key: str) -> list[Any]:
+    One of the metrics may be "auto". A rule is None if the config does not set it.
+    """
     hooks = ((cfg.get("default_hooks") or {}).get("checkpoint"), cfg.get("checkpoint_config"), cfg.get("evaluation"))
-    value = next((hook[key] for hook in hooks if hook and hook.get(key)), ())
-    return [value] if isinstance(value, str) else list(value)
+    values = [next((hook[key] for hook in hooks if hook and hook.get(key)), ()) for key in ("save_best", "rule")]
+    metrics, rules = ([value] if isinstance(value, str) else list(value) for value in values)
+    return dict(zip_longest(metrics, expand_rules(metrics, rules)))  # without rules, each is None

@@ -23,7 +23,7 @@ from footplate.hooks.monitored_metrics import UnknownRuleError
 from footplate.messages import first_line, nearest
 from footplate.metric_names import MissingMetricError, find_metric, find_rule
 from footplate.records.logger import print_urgent
-from footplate.tools.analysis import best_metric_rules, best_metrics
+from footplate.tools.analysis import best_metrics
 from footplate.tools.diff import START_KEYS
 from footplate.tools.failing_module import is_out_of_memory
 from footplate.tools.runs import read_run
@@ -91,10 +91,11 @@ class Sweep:
             DataError: The study in the folder cannot be opened.
         """
         check_parameters(self.cfg, self.parameters)  # before creating any files
-        rule = best_metric_rules(self.cfg._cfg_dict).get(self.metric) or find_rule(self.metric)
+        metrics = best_metrics(self.cfg._cfg_dict)
+        rule = metrics.get(self.metric) or find_rule(self.metric)
         if rule is None:
             error = UnknownRuleError(self.metric, "--metric")
-            error.suggestion = nearest(self.metric, best_metrics(self.cfg._cfg_dict))
+            error.suggestion = nearest(self.metric, metrics)
             raise error
         os.makedirs(self.folder, exist_ok=True)
         with locked(self.folder):
