@@ -3,7 +3,7 @@
 import logging
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -51,14 +51,17 @@ class ModelWrapper(nn.Module):
 class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
     """A DistributedDataParallel wrapper that provides the model's `train_step`, `val_step` and `test_step`.
 
-    These methods call the model directly. The forward method of DistributedDataParallel returns its input unchanged.
-    It is called before the model's `train_step` to broadcast the buffers, and on each loss before the backward pass to
-    prepare the reducer.
+    These methods call the model directly. What DistributedDataParallel does before and after a forward pass is done
+    before the model's `train_step` to broadcast the buffers, and on each loss to prepare the reducer for the backward
+    pass.
 
     Args:
         module: A BaseModel.
         settings: Arguments for DistributedDataParallel. To avoid a second copy of the gradients,
             `gradient_as_bucket_view` is True by default.
+
+    Attributes:
+        unreduced: The parameters that were frozen when the model was wrapped, whose gradients are not averaged.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -75,7 +78,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
             for name, parameter in module.named_parameters()
             if parameter.requires_grad and name not in self.parameters_to_ignore
         ]
-        self._unreduced = [parameter for parameter in module.parameters() if not parameter.requires_grad]
+        self.unreduced = [parameter for parameter in module.parameters() if not parameter.requires_grad]
         self._has_traced_graph = False
         self.rebuild_buckets()
 
@@ -86,8 +89,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
             ArgumentError: Some parameters did not contribute to the loss of the previous iteration.
         """
         for part in optim_wrapper.parts.values():
-            part.prepare_backward = self._prepare_backward
-            part.unreduced = self._unreduced
+            part.data_parallel = self
         with torch.no_grad():
             self._pass_through(torch.empty(0))  # this broadcasts the buffers
         try:
@@ -104,7 +106,13 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
                 notes=["Set find_unused_parameters=True, or freeze them before the model is wrapped."],
             ) from error
 
-    def _prepare_backward(self, loss: Tensor, should_sync: bool) -> Tensor:
+    def prepare_backward(self, loss: Tensor, should_sync: bool) -> Tensor:
+        """Prepares the reducer for the backward pass of a loss, and returns the loss.
+
+        Args:
+            loss: The loss.
+            should_sync: Whether to average the gradients over the ranks.
+        """
         self.require_forward_param_sync = False  # the buffers are in use until the backward pass has ended
         with nullcontext() if should_sync else self.no_sync():
             loss = self._pass_through(loss)
@@ -112,13 +120,9 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         return loss
 
     def _pass_through(self, value: Tensor) -> Tensor:
-        """Passes a value through the forward method of DistributedDataParallel, and returns the value."""
-        model = self.module
-        self.module = _Bypass(model)
-        try:
-            return self(value)  # type: ignore[no-any-return]
-        finally:
-            self.module = model
+        """Does what the forward method of DistributedDataParallel does, except for calling the model."""
+        self._pre_forward(value)  # type: ignore[no-untyped-call]
+        return self._post_forward(value)  # type: ignore[no-any-return, no-untyped-call]
 
     def no_sync(self) -> AbstractContextManager[None]:  # type: ignore[override]
         """Returns a context manager that disables gradient reduction.
@@ -150,17 +154,6 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         total: Any = sum(0 * weight.sum() for weight in self.module.parameters() if weight.requires_grad)
         self._pass_through(total).backward()  # type: ignore[no-untyped-call]
         self.zero_grad()
-
-
-class _Bypass(nn.Module):
-    """A module that has a model's parameters and buffers, and returns its input unchanged."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, value: Tensor) -> Tensor:
-        return value
 
 
 def is_model_wrapper(model: nn.Module) -> bool:
@@ -316,8 +309,7 @@ class _AllReduceSum(torch.autograd.Function):
     backward = forward
 
 
-def _all_reduce_sum(values: Tensor) -> Tensor:
-    return _AllReduceSum.apply(values)  # type: ignore[no-any-return, no-untyped-call]
+_all_reduce_sum: Callable[[Tensor], Tensor] = _AllReduceSum.apply
 
 
 def _convert_sync_layers(model: nn.Module, layer_class: type[nn.BatchNorm2d | nn.SyncBatchNorm]) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from typing_extensions import Never
 
+from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.latest import find_latest
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
@@ -30,7 +31,7 @@ from footplate.distributed import (
     wrap_model,
 )
 from footplate.engine import process_setup
-from footplate.engine.base_loops import BaseTrainLoop, Position
+from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.engine.checkpoint_io import CheckpointIO
 from footplate.engine.components import Component, build_log_processor, build_loop, counts_epochs
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
@@ -159,7 +160,9 @@ class Runner:
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
-        progress: The training loop, or the position in the loaded checkpoint if there is no training loop.
+        saver: Writes the checkpoint files; see `BackgroundSaver`.
+        participants: Additional objects to save, keyed by their key path in the checkpoint.
+        progress: The training loop or, if there is none, the `Progress` of the loaded checkpoint.
         resume_plan: Selects the checkpoint that the run starts from; see `ResumePlan`.
 
     Raises:
@@ -248,15 +251,15 @@ class Runner:
 
         # State: nothing has been built or run. If the config sets no seed, it comes from the checkpoint to resume from.
         self.built: dict[str, Any] = {}
-        self._can_train = False  # whether `build_training` has been called
+        self._is_training_built = False  # by `build_training`
         self.phases: list[str] = []
         self.events: list[str] = []
         self.failed_in = ""
-        self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is set
+        self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
-        self.checkpoints = CheckpointIO(sections["on_save_error"], alarm=self.requests.alarm)
-        self.saver = self.checkpoints.saver
-        self.participants = self.checkpoints.participants
+        self.checkpoints = CheckpointIO()
+        self.saver = BackgroundSaver(sections["on_save_error"], alarm=self.requests.alarm)
+        self.participants: dict[str, Any] = {}
         self.resume_plan = ResumePlan(
             self.folder.home,
             sections["load_from"],
@@ -359,7 +362,7 @@ class Runner:
 
     def build_training(self) -> None:
         """Builds the training components. Initializes weights unless the model is plain. Later calls do nothing."""
-        if self._can_train:
+        if self._is_training_built:
             return
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
         for hook in implicit_hooks(self):
@@ -369,7 +372,7 @@ class Runner:
         self.checkpoints.initialize(self)
         for extension in extensions():
             extension.prepare_training(self.model)
-        self._can_train = True
+        self._is_training_built = True
 
     def val(self) -> dict[str, float]:
         """Runs validation and returns the metrics.
@@ -798,7 +801,7 @@ class Runner:
         This is the case during training, and in a run without a training loop. After training, the weights that `val`
         validates may be different ones.
         """
-        return "train" in self.phases or isinstance(self.progress, Position)
+        return "train" in self.phases or isinstance(self.progress, Progress)
 
     @property
     def should_stop(self) -> bool:
@@ -831,8 +834,8 @@ class Runner:
         return getattr(self.test_loop, "dataloader", None)
 
     def built_loaders(self) -> list[Any]:
-        """Returns the loaders of the loops that have been built so far, with None for loops without a loader."""
-        loops = [self.built[name] for name in ("train_loop", "val_loop", "test_loop") if name in self.built]
+        """Returns the loader of each loop, or None if the loop has not been built or has no loader."""
+        loops = map(self.built.get, ("train_loop", "val_loop", "test_loop"))
         return [getattr(loop, "dataloader", None) for loop in loops]
 
     @property

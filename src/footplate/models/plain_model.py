@@ -145,7 +145,8 @@ class PlainModel(ModelWrapper, BaseModel):
             )
         self.module: Any = module
         self._functions: dict[str, Any] = functions  # a dict, so that a loss module is not registered
-        self._has_only_training_step = training_step is not None and loss is None
+        self._can_validate_loss = training_step is None or loss is not None  # without calling `training_step`
+        self._loss_takes_predictions = validation_step is None or training_step is not None
         self._step_arguments = _further_arguments(training_step)
         for name, arguments in (("loss", ("output", "target")), ("validation_step", ("model", "batch"))):
             function = functions[name]
@@ -208,13 +209,11 @@ class PlainModel(ModelWrapper, BaseModel):
     def val_step(self, data: Any) -> Any:
         """Returns the predictions for one batch, or None if there is only a `training_step`."""
         (batch,) = self.data_preprocessor(data, False)
-        functions = self._functions
-        if functions["validation_step"] is None and self._has_only_training_step:
+        if self._functions["validation_step"] is None and not self._can_validate_loss:
             return None
         output = self(batch, mode="predict")
-        # `val_loss` can reuse this output unless the loss, as in training, needs the module's own output.
-        if functions["validation_step"] is None or functions["training_step"] is not None:
-            self._validated = data, batch, output
+        if self._loss_takes_predictions:
+            self._validated = data, batch, output  # for `val_loss`
         return output
 
     test_step = val_step
@@ -225,7 +224,7 @@ class PlainModel(ModelWrapper, BaseModel):
         Raises:
             ArgumentError: There is a `training_step` but no `loss`.
         """
-        if self._has_only_training_step:
+        if not self._can_validate_loss:
             raise ArgumentError(
                 "validation cannot compute a loss, because training_step is only called in training",
                 key="val_cfg.loss",
@@ -235,7 +234,7 @@ class PlainModel(ModelWrapper, BaseModel):
         self._validated = None
         if data_of_output is not data:
             (batch,) = self.data_preprocessor(data, False)
-            output = self(batch, mode="tensor" if self._functions["training_step"] is None else "predict")
+            output = self(batch, mode="predict" if self._loss_takes_predictions else "tensor")
         return self.parse_losses(self._losses_of(output, batch))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
