@@ -49,7 +49,7 @@ def test_arguments_of_a_users_class_need_no_plus(tiny: Path, footplate: Command)
     )
     assert read_config(parse("tiny.py", "--set", "custom_hooks.0.pace=3")).custom_hooks[0].pace == 3
     code, _, errors = footplate("check", "tiny.py", "--set", "custom_hooks.0.pase=3")
-    assert (code, "did you mean 'custom_hooks.0.pace'?" in errors) == (2, True)
+    assert (code, "did you mean 'custom_hooks.0.pace=3'?" in errors) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_unknown_option_has_a_hint(tiny: Path, footplate: Command, words: list[s
     assert footplate("train", "tiny.py", *words) == (
         2,
         "",
-        f"footplate train: error: unrecognized arguments: {told}{hint}\n{HELP}",
+        f"error: unrecognized arguments: {told}{hint}\n{HELP}",
     )
     assert [each.name for each in tiny.parent.iterdir()] == ["tiny.py"]
 
 
 def test_option_before_the_command_has_a_hint(footplate: Command) -> None:
-    hint = "footplate train: error: unrecognized arguments: --debug; write it after 'footplate train'\n"
+    hint = "error: unrecognized arguments: --debug; write it after 'footplate train'\n"
     assert footplate("--debug", "train", "tiny.py")[2] == hint + HELP
 
 
@@ -106,6 +106,5 @@ def test_hint_prefers_keys_of_a_run_over_variables(tiny: Path, footplate: Comman
 
 def test_error_of_a_subcommand_names_the_subcommand(footplate: Command) -> None:
     assert footplate("checkpoint", "verify", "a.pth", "--lr")[2] == (
-        "footplate checkpoint verify: error: unrecognized arguments: --lr\n"
-        "Run `footplate checkpoint verify --help` for usage.\n"
+        "error: unrecognized arguments: --lr\nRun `footplate checkpoint verify --help` for usage.\n"
     )

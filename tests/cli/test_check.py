@@ -120,7 +120,7 @@ def test_check_shows_what_a_run_will_do(tiny: Path, footplate: Command) -> None:
     code, text, _ = footplate("check", "tiny.py", "--work-dir", "work")
     assert code == 0
     lines = text.splitlines()
-    assert lines[0].endswith("tiny.py: no problems found")
+    assert lines[0] == "tiny.py: no problems found"
     assert "model       ToyModel, 58 parameters, 58 trainable" in lines
     assert "group       SGD lr 0.1, momentum 0, weight_decay 0: 4 tensors" in lines
     assert "train data  16 samples, batches of 4, 16 inspected, all of the same size, 4 numbers" in text

@@ -87,7 +87,7 @@ def test_error_of_a_hook_shows_its_lines_and_the_progress(tiny: Path, own: Comma
         1,
         [
             *OF_MEASURES,
-            f"  after 4 of 8 iterations; the last checkpoint is {tiny.parent / 'work/iter_4.pth'}",
+            "  after 4 of 8 iterations; the last checkpoint is work/iter_4.pth",
             "  --debug shows the whole traceback",
         ],
     )

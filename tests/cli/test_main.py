@@ -64,25 +64,23 @@ def test_the_version(footplate: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["trian"], "footplate: error: invalid choice 'trian'; did you mean 'train'?"),
+        (["trian"], "error: invalid choice 'trian'; did you mean 'train'?"),
         (
             ["xyz"],
-            "footplate: error: invalid choice 'xyz'; choose from "
-            f"{', '.join(name for name, _ in parsers(build_parser()))}",
+            f"error: invalid choice 'xyz'; choose from {', '.join(name for name, _ in parsers(build_parser()))}",
         ),
         (
             ["checkpoint", "list"],
-            "footplate checkpoint: error: invalid choice 'list'; choose from "
-            "show, verify, average, export, consolidate, shard",
+            "error: invalid choice 'list'; choose from show, verify, average, export, consolidate, shard",
         ),
         (
             ["train", "--set", "a=1", "a.py"],
-            "footplate train: error: the following arguments are required: CONFIG; put positional arguments before the "
+            "error: the following arguments are required: CONFIG; put positional arguments before the "
             "options, because some options take all that follow",
         ),
         (
             ["train", "a.py", "--launcher", "slrm"],
-            "footplate train: error: invalid choice 'slrm'; did you mean 'slurm'?",
+            "error: invalid choice 'slrm'; did you mean 'slurm'?",
         ),
         (["train", "a.py", "--resum"], None),
     ],

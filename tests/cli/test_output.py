@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from footplate.cli.output import wrap_for_screen, wrap_text
+from footplate.cli.output import print_text, wrap_for_screen, wrap_text
+from footplate.messages import DIM
 from tests.cli.conftest import environment
 
 PRINTING = """\
@@ -89,3 +90,21 @@ def test_only_screen_output_is_wrapped(monkeypatch: pytest.MonkeyPatch, is_scree
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr("sys.stdout.isatty", lambda: is_screen)
     assert wrap_for_screen("a " * 40).count("\n") + 1 == lines
+
+
+@pytest.mark.parametrize(
+    ("is_screen", "no_color", "comment"),
+    [(True, "", "\x1b[2m# a.py:3\x1b[0m"), (True, "1", "# a.py:3"), (False, "", "# a.py:3")],
+)
+def test_comments_are_dim_only_on_a_screen_with_colors(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_screen: bool,
+    no_color: str,
+    comment: str,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_screen)
+    print_text("a = 1  # a.py:3\nb = 2\n", "# .*", DIM)
+    assert capsys.readouterr().out == f"a = 1  {comment}\nb = 2\n"

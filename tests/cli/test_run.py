@@ -156,8 +156,7 @@ def test_functions_that_still_exist_are_unchanged_in_a_script_with_removed_names
         (["tools"], "error: there is no script file 'tools'\n"),
         (
             [],
-            "footplate run: error: the following arguments are required: SCRIPT\n"
-            "Run `footplate run --help` for usage.\n",
+            "error: the following arguments are required: SCRIPT\nRun `footplate run --help` for usage.\n",
         ),
     ],
 )

@@ -8,6 +8,7 @@ from argparse import REMAINDER, Action, ArgumentParser, ArgumentTypeError, Names
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from footplate.cli.output import print_error
 from footplate.errors import FootplateError
 from footplate.messages import nearest
 
@@ -52,7 +53,8 @@ class Parser(ArgumentParser):
         if "--json" in self._given:
             error = {"type": "ArgumentError", "message": message, "notes": [], "exit_code": 2}
             sys.stdout.write(json.dumps({"error": error}, indent=2) + "\n")
-        self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for usage.\n")
+        print_error(f"error: {message}\nRun `{self.prog} --help` for usage.\n")
+        self.exit(2)
 
     def add_value(self, name: str, metavar: str | tuple[str, ...], text: str, **settings: Any) -> Action:
         """Adds a positional argument or an option with a value. `settings` are passed to `add_argument`."""

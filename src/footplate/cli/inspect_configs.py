@@ -13,7 +13,7 @@ from footplate.cli.config_arguments import read_config
 from footplate.cli.output import print_error, print_json, print_result, print_text, wrap_for_screen
 from footplate.config import Config
 from footplate.errors import ArgumentError, ConfigKeyError
-from footplate.messages import labeled, nearest
+from footplate.messages import BOLD, DIM, labeled, nearest
 from footplate.openmmlab.first_generation.translation import is_first_generation, translate
 from footplate.storage import check_output, commit_bytes, commit_image
 
@@ -110,7 +110,7 @@ def list_recipes(arguments: Namespace) -> int:
     found = recipes()
     width = max(len(recipe.name) for recipe in found) + 2
     texts = [f"{recipe.name:<{width}}{recipe.summary}\n{'':<{width}}{recipe.path}\n" for recipe in found]
-    print_result(arguments, found, "".join(map(wrap_for_screen, texts)))
+    print_result(arguments, found, "".join(map(wrap_for_screen, texts)), r"^\S+", BOLD)
     return 0
 
 
@@ -143,7 +143,8 @@ def explain_config(arguments: Namespace) -> int:
         if arguments.json:
             print_json(arguments, explain_keys.keys_as_data(cfg, key))
         else:
-            print_text(explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg))
+            text = explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg)
+            print_text(text, "(^|  )# .*", DIM)
     except ConfigKeyError as error:
         near = nearest(arguments.key, [*cfg, *TOPICS])
         suggestion = near if near in TOPICS else equivalent_key(cfg, arguments.key)

@@ -16,33 +16,32 @@ from footplate.interrupts import SIGNALED, is_launched, raising_stop_signals
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
 # function that takes the parsed arguments and returns the exit code. Heavy imports are in these functions.
-_MODULES = (
-    "train",
-    "trained_models",
-    "run",
-    "inspect_configs",
-    "trial_runs",
-    "inspect_runs",
-    "doctor",
-    "sweep",
-    "migrate",
-    "checkpoint",
-)
+_MODULES = {
+    "train and use a model": ("train", "trained_models", "run", "sweep"),
+    "inspect": ("trial_runs", "inspect_configs", "inspect_runs", "doctor"),
+    "convert": ("migrate", "checkpoint"),
+}
 
 
 def build_parser() -> Parser:
     """Builds the parser for all commands."""
     parser = Parser(
         prog="footplate",
-        description="Train, test and inspect PyTorch models with config files of both OpenMMLab generations.",
-        epilog="Run `footplate COMMAND --help` for the arguments of a command.",
+        description="Train, test and inspect PyTorch models with config files of both OpenMMLab generations. Run "
+        "`footplate COMMAND --help` for the arguments of a command.",
+        usage="footplate COMMAND ...",
     )
     parser.add_argument("--version", action="version", version=f"footplate {__version__}")
     # Commands replace these values while they run, or have options for them.
     parser.set_defaults(json=False, debug=False, debug_option="--debug", cpu=False, cfg=None, progress="")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in _MODULES:
-        importlib.import_module(f"footplate.cli.{name}").add_commands(subparsers)
+    subparsers = parser.add_subparsers(prog="footplate", metavar="COMMAND", help=SUPPRESS, required=True)
+    for title, names in _MODULES.items():
+        for name in names:
+            importlib.import_module(f"footplate.cli.{name}").add_commands(subparsers)
+        # The help lists commands in groups, which argparse has only for arguments.
+        parser.add_argument_group(title)._group_actions += subparsers._choices_actions
+        subparsers._choices_actions = []
+    parser.add_argument_group("example", "footplate train fashion-seg --work-dir work_dirs/first")
     for name, command in subparsers.choices.items():
         _add_common(command, prints_result=name != "run")  # `run` prints only the output of the script
     return parser

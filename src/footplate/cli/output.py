@@ -24,9 +24,15 @@ _DEFAULT_WIDTH, _MIN_WIDTH = 100, 40  # columns
 _LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
 
 
-def print_text(text: str) -> None:
-    """Writes text to standard output. Escapes control characters; see `printable`."""
-    _write(sys.stdout, printable(text))
+def print_text(text: str, pattern: str = "", style: int = 0) -> None:
+    """Writes text to standard output. Escapes control characters; see `printable`.
+
+    On terminals, text that matches `pattern`, a regular expression, gets a style.
+    """
+    text = printable(text)
+    if pattern:
+        text = re.sub(pattern, lambda found: styled(found[0], style, sys.stdout), text, flags=re.MULTILINE)
+    _write(sys.stdout, text)
 
 
 def _write(stream: TextIO, text: str) -> None:
@@ -88,12 +94,12 @@ def reserving_stdout(arguments: Namespace) -> Iterator[None]:
         yield
 
 
-def print_result(arguments: Namespace, data: object, text: str) -> None:
-    """Prints the result of a command: `data` as JSON with `--json`, otherwise `text`."""
+def print_result(arguments: Namespace, data: object, text: str, pattern: str = "", style: int = 0) -> None:
+    """Prints the result of a command: `data` as JSON with `--json`, otherwise `text`; see `print_text`."""
     if arguments.json:
         print_json(arguments, data)
     else:
-        print_text(text)
+        print_text(text, pattern, style)
 
 
 def print_json(arguments: Namespace, data: object) -> None:

@@ -114,7 +114,7 @@ def run(arguments: Namespace) -> int:
         return 0
     if not runner.rank:  # only rank 0 knows the last checkpoint
         last = runner.saver.last
-        saved = f"the last checkpoint is {last}" if last else "this run has no checkpoint"
+        saved = f"the last checkpoint is {shown_path(last)}" if last else "this run has no checkpoint"
         print_error(f"error: training ended, but the last save failed: {runner.saver.failure}; {saved}\n")
     return NOT_SAVED
 
@@ -221,7 +221,7 @@ def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook"
     progress.stop(runner)
     has_begun = "train_loop" in runner.built
     last = read_pointer(runner.folder.home) if runner.rank else has_begun and runner.saver.last
-    saved = f"; the last checkpoint is {last}" if last else ""
+    saved = f"; the last checkpoint is {shown_path(last)}" if last else ""
     done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
     if runner.failed_in == "val":
         done = f"during validation {done}"

@@ -7,7 +7,7 @@ from footplate.cli.arguments import add_command, add_config, add_no_patches
 from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, is_first_rank, start_processes
 from footplate.cli.output import print_result, print_text, wrap_text
-from footplate.messages import labeled
+from footplate.messages import GREEN, labeled
 
 
 def add_commands(subparsers: Any) -> None:
@@ -85,7 +85,7 @@ def check_run(arguments: Namespace) -> int:
     if is_first_rank():
         data = {"warnings": checked.warnings, "loops": checked.loops, "measured": checked.measured}
         text = checked.text + (labeled("batch size", note) + "\n" if note else "")
-        print_result(arguments, data, wrap_text(text))
+        print_result(arguments, data, wrap_text(text), "no problems found", GREEN)
     return 0
 
 

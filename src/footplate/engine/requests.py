@@ -27,6 +27,7 @@ from footplate.data.waiting import data_wait
 from footplate.distributed import compute_on_ranks, get_rank, get_world_size
 from footplate.engine.hook import Hook
 from footplate.error_context import add_note
+from footplate.errors import shown_path
 from footplate.messages import first_line
 from footplate.records.logger import print_urgent
 
@@ -254,7 +255,7 @@ def save_on_request(runner: "Runner") -> str:
     name = runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
     runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))
-    _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, path)
+    _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, shown_path(path))
     return path
 
 

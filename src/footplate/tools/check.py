@@ -30,7 +30,7 @@ from footplate.engine.requests import EarlyExitError
 from footplate.engine.run_config import check_config, runner_config
 from footplate.engine.sections import check_visualizer
 from footplate.error_context import at_key, located
-from footplate.errors import CheckpointError, DataError, FootplateError, StorageError
+from footplate.errors import CheckpointError, DataError, FootplateError, StorageError, shown_path
 from footplate.hooks import CheckpointHook, RuntimeInfoHook
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, list_names, pluralize
@@ -121,7 +121,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
     lines += [labeled("warning", warning) for warning in warnings]
     result = "no problems found" if run else "no problems found in the config; data and weights were not read"
     count = f", {pluralize(len(warnings), 'warning')}" if warnings else ""
-    text = "\n".join([f"{cfg.filename or 'config'}: {result}{count}", *lines]) + "\n"
+    text = "\n".join([f"{shown_path(str(cfg.filename or 'config'))}: {result}{count}", *lines]) + "\n"
     return Checked(text, warnings, loops, measured)
 
 

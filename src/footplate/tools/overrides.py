@@ -53,12 +53,16 @@ def apply_overrides(
             merge_options(mapping, {path: value}, origin=origin)
         except ConfigError as error:
             notes = [f"Write +{path}=... to add the key."] if isinstance(error, ConfigKeyError) else []
+            suggestion = error.suggestion
+            if suggestion:  # the whole override, to be pasted
+                fixed = split_path(suggestion)
+                suggestion = f"{join_path([*fixed, *split_path(path)[len(fixed) :]])}={text.partition('=')[2]}"
             raise OverrideError(
                 f"cannot set '{path}': {error.message}",
                 origin=error.origin,
                 key=error.key,
                 found=error.found,
-                suggestion=error.suggestion,
+                suggestion=suggestion,
                 notes=[*error.notes, *notes],
             ) from error
 
