@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from footplate.cli.arguments import add_config
+from footplate.cli.arguments import Parser, add_config
 from footplate.cli.config_arguments import read_config, read_run_config
 from tests.cli.conftest import Command
 
 
 def parse(*arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     add_config(parser)
     return parser.parse_args(arguments)
 

@@ -7,14 +7,15 @@ import torch
 
 from footplate.checkpoint import load_checkpoint, save_checkpoint, verify
 from footplate.cli import checkpoint
+from footplate.cli.arguments import Parser
 from footplate.errors import ArgumentError
 from footplate.messages import format_bytes
 
 
 def run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     checkpoint.add_commands(parser.add_subparsers())
-    arguments = parser.parse_args(["checkpoint", *map(str, words)])
+    arguments = parser.parse_args(["checkpoint", *map(str, words)], argparse.Namespace(json=False))
     code: int = arguments.run(arguments)
     return code
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from footplate.cli.main import build_parser, main
-from footplate.cli.output import as_json
 from footplate.config import LazyObject
+from footplate.tools.json_values import as_json
 from tests.cli.conftest import Command, environment
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from footplate.cli import launching
+from footplate.cli.arguments import Parser
 from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import DOCUMENT_FILE
@@ -29,9 +30,10 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _arguments(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     add_launcher(parser)
-    return parser.parse_args(words, argparse.Namespace(argv=["train", "a.py", *words], cfg=Config({})))
+    given = {"argv": ["train", "a.py", *words], "cfg": Config({}), "json": False, "has_document": False}
+    return parser.parse_args(words, argparse.Namespace(**given))
 
 
 @pytest.mark.parametrize(

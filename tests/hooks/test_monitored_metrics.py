@@ -11,6 +11,7 @@ from tests.support import Told, settings
 def test_missing_metric_lists_all_metrics() -> None:
     error = MissingMetricError("monitor", "mIuO", ["mIoU", "aAcc"], "x")
     assert (error.suggestion, error.notes) == ("mIoU", ("metrics: mIoU, aAcc",))
+    assert MissingMetricError("monitor", "val_a/iuo", ["val_a/iou", "val_b/iou"], "x").suggestion == "val_a/iou"
     assert "val_cfg=dict(loss=True)" in str(MissingMetricError("monitor", "val/loss", ["mIoU"], "x"))
 
 

@@ -21,7 +21,7 @@ def run_in(folder: Path, **changes: Any) -> Runner:
 
 
 def points(folder: Path, name: str) -> list[tuple[float, float]]:
-    series = read_run(folder).find(name)
+    series = next((series for series in read_run(folder).series if series.name == name), None)
     return series.points if series else []
 
 
@@ -73,7 +73,7 @@ def test_validation_in_the_folder_of_a_run_adds_nothing_to_its_training_curves(t
     run_in(tmp_path, **settings, load_from=str(tmp_path / "epoch_3.pth")).val()
     after = read_run(tmp_path)
     assert {(series.name, series.mode) for series in after.series} == {(s.name, s.mode) for s in before.series}
-    assert after.find("loss", "train") == before.find("loss", "train")
+    assert after.scalars("train")["loss"] == before.scalars("train")["loss"]
     assert '"val/loss"' in (starts_of(tmp_path)[-1].folder / "vis_data" / "scalars.json").read_text()
 
 

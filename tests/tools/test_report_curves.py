@@ -1,6 +1,7 @@
 from pathlib import Path
+from typing import Any
 
-from footplate.tools.report_curves import Chart, arrange_charts, class_history
+from footplate.tools.report_curves import arrange_charts, class_history
 from footplate.tools.runs import PerClassResults, Run, Series
 
 POINTS = [(10.0, 2.0), (20.0, 1.0)]
@@ -16,7 +17,7 @@ def run_of(**points: list[tuple[float, float]]) -> Run:
     return Run(Path("run"), series, None, [], None, "", [], {}, [], [], {})
 
 
-def names(charts: list[Chart]) -> list[tuple[str, str]]:
+def names(charts: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(chart["set"], chart["name"]) for chart in charts]
 
 

@@ -18,7 +18,7 @@ def write(path: Path, lines: Lines) -> Path:
 
 
 def points(path: Path, name: str, mode: str) -> list[tuple[float, float]]:
-    series = read_run(path).find(name, mode)
+    series = read_run(path).scalars(mode).get(name)
     return series.points if series else []
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import re
 import sys
-from argparse import REMAINDER, ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
+from argparse import REMAINDER, Action, ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -54,16 +54,23 @@ class Parser(ArgumentParser):
             sys.stdout.write(json.dumps({"error": error}, indent=2) + "\n")
         self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for usage.\n")
 
+    def add_value(self, name: str, metavar: str | tuple[str, ...], text: str, **settings: Any) -> Action:
+        """Adds a positional argument or an option with a value. `settings` are passed to `add_argument`."""
+        return self.add_argument(name, metavar=metavar, help=text, **settings)
+
+    def add_flag(self, name: str, text: str) -> None:
+        """Adds an option without a value, which is False by default."""
+        self.add_argument(name, action="store_true", help=text)
+
     def shorten_usage(self) -> None:
         """Shortens the usage to positional arguments and required options. The help still lists the other options."""
         formatter = self._get_formatter()
         placed = [action for action in self._actions if not action.option_strings]
         if any(isinstance(action, _SubParsersAction) for action in placed):
             return
-        words = [formatter._format_args(each, formatter._get_default_metavar_for_positional(each)) for each in placed]
-        for each in self._actions:
-            if each.option_strings and each.required:
-                words.append(f"{each.option_strings[-1]} {formatter._format_args(each, each.dest.upper())}")
+        words = [formatter._format_args(each, "") for each in placed]  # all have a metavar
+        required = [each for each in self._actions if each.option_strings and each.required]
+        words += [f"{each.option_strings[-1]} {formatter._format_args(each, '')}" for each in required]
         parts = [*words, "[options]"]
         if placed and placed[-1].nargs == REMAINDER:  # contains all options that follow
             parts = ["[options]", *words[:-1], f"[{placed[-1].metavar}...]"]
@@ -86,7 +93,7 @@ def number(convert: Callable[[str], float], least: float, most: float = math.inf
 
 def add_command(
     subparsers: Any, name: str, run: Callable[[Namespace], int], text: str, description: str, example: str = ""
-) -> ArgumentParser:
+) -> Parser:
     """Adds the parser of a command, and returns it.
 
     Args:
@@ -98,65 +105,57 @@ def add_command(
         example: An example to show at the end of the help.
     """
     epilog = f"Example: {example}" if example else None
-    parser: ArgumentParser = subparsers.add_parser(name, help=text, description=description, epilog=epilog)
+    parser: Parser = subparsers.add_parser(name, help=text, description=description, epilog=epilog)
     parser.set_defaults(run=run)
     return parser
 
 
-def add_config(parser: ArgumentParser) -> None:
+def add_config(parser: Parser) -> None:
     """Adds the arguments for a config and its overrides to the parser."""
-    parser.add_argument("config", metavar="CONFIG", help="a config file or the name of a recipe")
+    parser.add_value("config", "CONFIG", "a config file or the name of a recipe")
     add_overrides(parser)
 
 
-def add_overrides(parser: ArgumentParser) -> None:
+def add_overrides(parser: Parser) -> None:
     """Adds the options that override config keys."""
     for flag, text in (
         ("--set", "override config keys; to add a key that does not exist, write +KEY=VALUE"),
         ("--cfg-options", "merge config keys as the OpenMMLab tools do; unknown keys are added"),
     ):
-        parser.add_argument(flag, metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=text)
+        parser.add_value(flag, "KEY=VALUE", text, nargs="+", action="extend", default=[])
 
 
-def add_trust(parser: ArgumentParser) -> None:
+def add_trust(parser: Parser) -> None:
     """Adds `--trust`, which allows a checkpoint to execute code."""
-    parser.add_argument(
-        "--trust",
-        metavar="FILE",
-        help="allow this checkpoint to execute code while it is loaded; trust only files that you created",
+    parser.add_value(
+        "--trust", "FILE", "allow this checkpoint to execute code while it is loaded; trust only files that you created"
     )
 
 
-def add_trained(parser: ArgumentParser) -> None:
+def add_trained(parser: Parser) -> None:
     """Adds the arguments for a trained model: the checkpoint, its config, overrides, `--trust` and `--cpu`."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
-    parser.add_argument(
-        "--config",
-        metavar="CONFIG",
-        help="a config file or the name of a recipe (default: the config in the checkpoint)",
+    parser.add_value("checkpoint", "CHECKPOINT", "a checkpoint of the model")
+    parser.add_value(
+        "--config", "CONFIG", "a config file or the name of a recipe (default: the config in the checkpoint)"
     )
     add_overrides(parser)
     add_trust(parser)
     add_cpu(parser)
 
 
-def add_cpu(parser: ArgumentParser) -> None:
+def add_cpu(parser: Parser) -> None:
     """Adds `--cpu`, which runs GPU code on the CPU."""
-    parser.add_argument(
-        "--cpu", action="store_true", help="run on the CPU, even code that calls .cuda() or passes device='cuda'"
-    )
+    parser.add_flag("--cpu", "run on the CPU, even code that calls .cuda() or passes device='cuda'")
 
 
-def add_no_patches(parser: ArgumentParser) -> None:
+def add_no_patches(parser: Parser) -> None:
     """Adds `--no-patches`, which disables the patches for first-generation code."""
-    parser.add_argument(
-        "--no-patches",
-        action="store_true",
-        help="do not patch first-generation code that uses names removed from PyTorch, NumPy or Python",
+    parser.add_flag(
+        "--no-patches", "do not patch first-generation code that uses names removed from PyTorch, NumPy or Python"
     )
 
 
-def refuse_unknown(command: ArgumentParser, arguments: Namespace, unknown: Sequence[str]) -> NoReturn:
+def refuse_unknown(command: Parser, arguments: Namespace, unknown: Sequence[str]) -> NoReturn:
     """Exits with an error about unknown arguments. Suggests an option or config key."""
     flag, _, value = unknown[0].partition("=")
     if not value and len(unknown) > 1 and not unknown[1].startswith("--"):

@@ -1,12 +1,12 @@
 """Implements the commands `footplate checkpoint show|verify|average|export|consolidate|shard`."""
 
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_command, add_trust
-from footplate.cli.output import print_json, print_result, print_text, wants_json, wrap_for_screen
+from footplate.cli.arguments import Parser, add_command, add_trust
+from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.messages import format_bytes, pluralize
 
@@ -22,7 +22,7 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser("checkpoint", help=text, description=f"{text.capitalize()}.")
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(name: str, run: Any, text: str, output: str = "", metavar: str = "FILE") -> ArgumentParser:
+    def add(name: str, run: Any, text: str, output: str = "", metavar: str = "FILE") -> Parser:
         action = add_command(actions, name, run, text, f"{text[0].upper()}{text[1:]}.")
         if output:
             action.add_argument("-o", "--output", metavar=metavar, required=True, help=output)
@@ -32,23 +32,21 @@ def add_commands(subparsers: Any) -> None:
     verify = add("verify", verify_files, "check that files are intact; exit with status 1 if one is damaged or missing")
     average = add("average", average_files, "average the weights of several checkpoints", "the file to write")
     for action in (show, verify, average):
-        action.add_argument(
-            "files", metavar="FILE", nargs="+", help="a checkpoint file or the folder of a sharded checkpoint"
-        )
-    show.add_argument("--all", action="store_true", help=f"list every weight, not only the first {_MAX_ROWS}")
+        action.add_value("files", "FILE", "a checkpoint file or the folder of a sharded checkpoint", nargs="+")
+    show.add_flag("--all", f"list every weight, not only the first {_MAX_ROWS}")
     add_trust(average)
     export = add("export", export_file, "write only the weights", "the .pth or .safetensors file to write")
-    export.add_argument("file", metavar="FILE", help="a checkpoint")
-    export.add_argument("--section", metavar="KEY", help="the entry that contains the weights, such as ema_state_dict")
-    export.add_argument(
+    export.add_value("file", "FILE", "a checkpoint")
+    export.add_value("--section", "KEY", "the entry that contains the weights, such as ema_state_dict")
+    export.add_value(
         "--revise",
-        metavar="PATTERN=TEXT",
+        "PATTERN=TEXT",
+        "replace matches of a regular expression in every key; can be repeated",
         action="append",
         default=[],
-        help="replace matches of a regular expression in every key; can be repeated",
     )
-    export.add_argument("--prefix", metavar="TEXT", help="export only keys with this prefix, and strip the prefix")
-    export.add_argument("--add-prefix", metavar="TEXT", default="", help="add this prefix to every key")
+    export.add_value("--prefix", "TEXT", "export only keys with this prefix, and strip the prefix")
+    export.add_value("--add-prefix", "TEXT", "add this prefix to every key", default="")
     export.add_argument(
         "--layout",
         choices=("plain", "mmengine"),
@@ -59,7 +57,7 @@ def add_commands(subparsers: Any) -> None:
     consolidate = add(
         "consolidate", consolidate_folder, "convert a sharded checkpoint to a single file", "the file to write"
     )
-    consolidate.add_argument("folder", metavar="FOLDER", help="a sharded checkpoint, such as iter_4000.sharded")
+    consolidate.add_value("folder", "FOLDER", "a sharded checkpoint, such as iter_4000.sharded")
     shard = add(
         "shard",
         shard_file,
@@ -67,15 +65,15 @@ def add_commands(subparsers: Any) -> None:
         "the folder to write; its name must end with .sharded",
         "FOLDER",
     )
-    shard.add_argument("file", metavar="FILE", help="a checkpoint")
-    shard.add_argument("--parts", metavar="N", type=int, default=8, help="the number of shards (default: 8)")
+    shard.add_value("file", "FILE", "a checkpoint")
+    shard.add_value("--parts", "N", "the number of shards (default: 8)", type=int, default=8)
 
 
 def show_contents(arguments: Namespace) -> int:
     """Prints the contents of each checkpoint."""
     from footplate.tools.checkpoint_contents import read_contents
 
-    if wants_json(arguments):
+    if arguments.json:
         print_json(arguments, [read_contents(path) for path in arguments.files])
         return 0
     for path in arguments.files:
@@ -99,9 +97,9 @@ def verify_files(arguments: Namespace) -> int:
         else:
             text = f"{path}: intact, {f'sha256 {digest}' if digest else 'no digest, but its checksums match'}\n"
             files.append({"file": path, "intact": True, "sha256": digest})
-        if not wants_json(arguments):
+        if not arguments.json:
             print_text(text)
-    if wants_json(arguments):
+    if arguments.json:
         print_json(arguments, files)
     return code
 

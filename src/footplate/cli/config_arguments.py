@@ -4,10 +4,8 @@ import re
 from argparse import Namespace
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from footplate.config import Config, ConfigDict
+from footplate.config import Config, ConfigDict
 
 _USES_RUNNER = re.compile(r"\bfootplate[\w.]*(?:\.| import .*)Runner\b")
 
@@ -19,7 +17,7 @@ def has_script_as_config(arguments: Namespace) -> bool:
     return is_python and _USES_RUNNER.search(path.read_text("utf-8", "replace")) is not None
 
 
-def read_run_config(arguments: Namespace) -> "Config":
+def read_run_config(arguments: Namespace) -> Config:
     """Loads the config of a run and applies `--work-dir` and `--launcher`.
 
     The work_dir defaults to `work_dirs/<config name>`.
@@ -34,30 +32,18 @@ def read_run_config(arguments: Namespace) -> "Config":
     return cfg
 
 
-def has_automatic_batch_size(cfg: "Config") -> bool:
-    """Checks whether a config of either generation sets the training batch size to "auto"."""
-    data = cfg.get("data")
-    sections = [cfg.get("train_dataloader"), data, data.get("train_dataloader") if isinstance(data, dict) else None]
-    return any(
-        "auto" in (section.get("batch_size"), section.get("samples_per_gpu"))
-        for section in sections
-        if isinstance(section, dict)
-    )
-
-
-def read_config(arguments: Namespace, *, import_custom_modules: bool = True) -> "Config":
+def read_config(arguments: Namespace, *, import_custom_modules: bool = True) -> Config:
     """Loads the config given in the arguments and applies the overrides.
 
     `import_custom_modules` specifies whether to import the modules that the config uses.
     """
-    from footplate.config import Config
 
     cfg = Config.fromfile(arguments.config, import_custom_modules=False)
     arguments.cfg = cfg  # errors refer to its keys
     return apply_override_arguments(cfg, arguments, import_custom_modules=import_custom_modules)
 
 
-def apply_override_arguments(cfg: "Config", arguments: Namespace, *, import_custom_modules: bool = True) -> "Config":
+def apply_override_arguments(cfg: Config, arguments: Namespace, *, import_custom_modules: bool = True) -> Config:
     """Applies `--cfg-options` and `--set` to a config in place, and returns the config.
 
     `import_custom_modules` specifies whether to import the modules that the config uses.
@@ -75,19 +61,19 @@ def apply_override_arguments(cfg: "Config", arguments: Namespace, *, import_cust
     return cfg
 
 
-def _apply_overrides(cfg: "Config", arguments: Namespace, import_modules: Callable[[], None]) -> None:
+def _apply_overrides(cfg: Config, arguments: Namespace, import_modules: Callable[[], None]) -> None:
     from footplate.errors import OverrideError
     from footplate.tools.key_equivalents import accepted_in_either_generation, suggest_equivalent
     from footplate.tools.overrides import apply_overrides
 
-    def accepted(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
+    def accepted(mapping: ConfigDict, parts: Sequence[str]) -> Collection[str]:
         keys = accepted_in_either_generation(mapping, parts)
         if not keys:  # the class of the section may be in one of the user's modules
             import_modules()
         return keys or accepted_in_either_generation(mapping, parts)
 
-    apply_overrides(cfg, arguments.cfg_options or (), strict=False, accepted=accepted)
-    for text in arguments.set or ():
+    apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted)
+    for text in arguments.set:
         try:
             apply_overrides(cfg, [text], accepted=accepted)
         except OverrideError as error:

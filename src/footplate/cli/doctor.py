@@ -1,13 +1,11 @@
 """Implements the command `footplate doctor`."""
 
 from argparse import Namespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from footplate.cli.arguments import add_command
 from footplate.cli.output import print_result
-
-if TYPE_CHECKING:
-    from footplate.config import Config
+from footplate.config import Config
 
 
 def add_commands(subparsers: Any) -> None:
@@ -22,17 +20,16 @@ def add_commands(subparsers: Any) -> None:
         "check the optional packages and all installed code bases. Exit with status 2 if there is a problem.",
         "footplate doctor mmdet",
     )
-    doctor.add_argument(
+    doctor.add_value(
         "target",
-        metavar="CODE_BASE | CONFIG",
+        "CODE_BASE | CONFIG",
+        "a code base, such as mmseg (mmseg0 for version 0.x), or a config file",
         nargs="?",
-        help="a code base, such as mmseg (mmseg0 for version 0.x), or a config file",
     )
 
 
 def check_installation(arguments: Namespace) -> int:
     """Prints the problems found in each code base. Returns 2 if there are any."""
-    from footplate.config import Config
     from footplate.errors import ConfigError
     from footplate.openmmlab.code_bases import named_code_bases
     from footplate.openmmlab.doctor import check_code_base, check_environment
@@ -61,7 +58,7 @@ def check_installation(arguments: Namespace) -> int:
     return 2 if any(row["problems"] for row in rows) else 0
 
 
-def _check_custom_imports(cfg: "Config") -> dict[str, Any]:
+def _check_custom_imports(cfg: Config) -> dict[str, Any]:
     """Imports the modules in a config's `custom_imports`. Returns a dict in the format of `check_code_base`."""
     from footplate.openmmlab.code_bases import import_modules
 

@@ -86,9 +86,12 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
     data: dict[str, Any] = {"type": type(error).__name__, "message": error.message}
     if error.origin is not None:
         data |= {"file": error.origin.file, "line": error.origin.line or None}
-    data |= {"key": error.key} if error.key else {}
-    data |= {"found": repr(error.found)} if error.has_found else {}
-    data |= {"suggestion": error.suggestion} if error.suggestion else {}
+    if error.key:
+        data["key"] = error.key
+    if error.has_found:
+        data["found"] = repr(error.found)
+    if error.suggestion:
+        data["suggestion"] = error.suggestion
     return {**data, "notes": list(error.notes), "exit_code": code}
 
 

@@ -6,22 +6,18 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator
 from importlib import resources
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_config, add_no_patches, number
 from footplate.cli.config_arguments import read_config
-from footplate.cli.output import print_error, print_json, print_result, print_text, wants_json, wrap_for_screen
+from footplate.cli.output import print_error, print_json, print_result, print_text, wrap_for_screen
+from footplate.config import Config
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import labeled, nearest
-
-if TYPE_CHECKING:
-    from footplate.config import Config
+from footplate.openmmlab.first_generation.translation import is_first_generation, translate
+from footplate.storage import check_output, commit_bytes, commit_image
 
 TOPICS = ("hooks", "schedule", "params", "loops")
-_TOPICS_OF_OPTIONS = {
-    "plot": ("schedule",),
-    "epoch_length": ("schedule", "loops"),
-}
 
 
 class _ModelLine(NamedTuple):
@@ -54,22 +50,20 @@ def add_commands(subparsers: Any) -> None:
         "may also be a key of the translated config.",
     )
     add_config(explain)
-    explain.add_argument(
+    explain.add_value(
         "key",
-        metavar="KEY|TOPIC",
-        nargs="?",
-        help=f"a key path, such as optim_wrapper.optimizer.lr, or a topic: {', '.join(TOPICS)}. To show a key that "
+        "KEY|TOPIC",
+        f"a key path, such as optim_wrapper.optimizer.lr, or a topic: {', '.join(TOPICS)}. To show a key that "
         "has the same name as a topic, prefix it with a dot: .hooks",
+        nargs="?",
     )
-    explain.add_argument(
-        "--dump", metavar="FILE", help="write the resolved config to a single .py, .json, .yaml or .toml file instead"
-    )
-    explain.add_argument("--plot", metavar="FILE", help="with the topic `schedule`: also write a plot to FILE")
-    explain.add_argument(
+    explain.add_value("--dump", "FILE", "write the resolved config to a single .py, .json, .yaml or .toml file instead")
+    explain.add_value("--plot", "FILE", "with the topic `schedule`: also write a plot to FILE")
+    explain.add_value(
         "--epoch-length",
-        metavar="N",
+        "N",
+        "the number of iterations per epoch, if the training data is not available",
         type=number(int, 1),
-        help="the number of iterations per epoch, if the training data is not available",
     )
     add_no_patches(explain)
     diff = add_command(
@@ -82,8 +76,8 @@ def add_commands(subparsers: Any) -> None:
         "executed.",
         "footplate diff config.py work_dirs/config",
     )
-    diff.add_argument("first", metavar="A", help="a config file, the name of a recipe, or a work_dir")
-    diff.add_argument("second", metavar="B", help="the config to compare with")
+    diff.add_value("first", "A", "a config file, the name of a recipe, or a work_dir")
+    diff.add_value("second", "B", "the config to compare with")
     schema = add_command(
         subparsers,
         "schema",
@@ -104,12 +98,8 @@ def add_commands(subparsers: Any) -> None:
         "if installed.",
         "footplate models resnet18",
     )
-    models.add_argument(
-        "word",
-        metavar="WORD",
-        nargs="?",
-        default="",
-        help="text to find in the name, package or description of a model",
+    models.add_value(
+        "word", "WORD", "text to find in the name, package or description of a model", nargs="?", default=""
     )
 
 
@@ -126,17 +116,16 @@ def list_recipes(arguments: Namespace) -> int:
 
 def explain_config(arguments: Namespace) -> int:
     """Explains a topic, a key or all keys, or writes the resolved config to a single file."""
-    from footplate.storage import check_output
     from footplate.tools import explain_keys
     from footplate.tools.key_equivalents import config_with_key, equivalent_key
 
     topic = arguments.key if arguments.key in TOPICS else None
     if arguments.dump and arguments.key:
         raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
-    for option, topics in _TOPICS_OF_OPTIONS.items():
-        if getattr(arguments, option) and topic not in topics:
-            flag = "--" + option.replace("_", "-")
-            raise ArgumentError(f"{flag} requires the topic {' or '.join(topics)}")
+    if arguments.plot and topic != "schedule":
+        raise ArgumentError("--plot requires the topic schedule")
+    if arguments.epoch_length and topic not in ("schedule", "loops"):
+        raise ArgumentError("--epoch-length requires the topic schedule or loops")
     if arguments.plot:
         check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
     cfg = read_config(arguments, import_custom_modules=topic is not None)
@@ -151,7 +140,7 @@ def explain_config(arguments: Namespace) -> int:
     key = (arguments.key or "").removeprefix(".")
     try:
         cfg = config_with_key(cfg, key)
-        if wants_json(arguments):
+        if arguments.json:
             print_json(arguments, explain_keys.keys_as_data(cfg, key))
         else:
             print_text(explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg))
@@ -164,9 +153,8 @@ def explain_config(arguments: Namespace) -> int:
     return 0
 
 
-def _print_topic(topic: str, cfg: "Config", arguments: Namespace) -> None:
+def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
     """Prints the explanation of a topic, and any warnings. With `--json`, warnings go to standard error."""
-    from footplate.storage import commit_image
     from footplate.tools import explain_loops, explain_optimizer
     from footplate.tools.collected_warnings import collect_warnings
 
@@ -192,7 +180,6 @@ def _print_topic(topic: str, cfg: "Config", arguments: Namespace) -> None:
 
 def diff_configs(arguments: Namespace) -> int:
     """Prints the keys that differ, with both values and their locations. Returns 1 if any key differs."""
-    from footplate.openmmlab.first_generation.translation import is_first_generation, translate
     from footplate.tools.diff import START_KEYS, compare, compare_seeds, describe, read_either
 
     configs = [read_either(name) for name in (arguments.first, arguments.second)]
@@ -210,7 +197,6 @@ def diff_configs(arguments: Namespace) -> int:
 
 def print_schema(arguments: Namespace) -> int:
     """Prints the JSON schema for configs, or writes it to a file."""
-    from footplate.storage import check_output, commit_bytes
 
     text = (resources.files("footplate.tools") / "config_schema.json").read_bytes()
     if arguments.output:

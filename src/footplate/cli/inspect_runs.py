@@ -6,9 +6,11 @@ from typing import Any
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_no_patches, add_overrides
 from footplate.cli.config_arguments import apply_override_arguments, read_config
-from footplate.cli.output import print_json, print_result, print_text, wants_json, wrap_for_screen
+from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
+from footplate.config import read_recorded
 from footplate.errors import ArgumentError
-from footplate.messages import one_line
+from footplate.messages import format_bytes, one_line
+from footplate.storage import check_output, commit_bytes, commit_image
 
 _RUN_HELP = "a work_dir, or a scalars.json or .log.json file"
 
@@ -24,10 +26,10 @@ def add_commands(subparsers: Any) -> None:
         "work_dirs or scalar files of footplate, MMEngine or MMCV.",
         "footplate analyze work_dirs/a work_dirs/b --plot loss.png --keys loss",
     )
-    analyze.add_argument("runs", metavar="WORK_DIR", nargs="+", help=_RUN_HELP)
-    analyze.add_argument("--keys", metavar="NAME", nargs="+", default=[], help="the scalars for --plot and --csv")
-    analyze.add_argument("--plot", metavar="FILE", help="write the curves as an image")
-    analyze.add_argument("--csv", metavar="FILE", help="write the curves as a table; use - to print it")
+    analyze.add_value("runs", "WORK_DIR", _RUN_HELP, nargs="+")
+    analyze.add_value("--keys", "NAME", "the scalars for --plot and --csv", nargs="+", default=[])
+    analyze.add_value("--plot", "FILE", "write the curves as an image")
+    analyze.add_value("--csv", "FILE", "write the curves as a table; use - to print it")
     report = add_command(
         subparsers,
         "report",
@@ -37,7 +39,7 @@ def add_commands(subparsers: Any) -> None:
         "warnings. It works offline. Several work_dirs are compared side by side.",
         "footplate report work_dirs/a work_dirs/b --out compared.html",
     )
-    report.add_argument("runs", metavar="WORK_DIR", nargs="+", help=_RUN_HELP)
+    report.add_value("runs", "WORK_DIR", _RUN_HELP, nargs="+")
     report.add_argument(
         "-o",
         "--out",
@@ -53,13 +55,9 @@ def add_commands(subparsers: Any) -> None:
         "layer by layer. Exit with status 1 if all values are finite. No files are written.",
         "footplate replay work_dirs/config/20260101_000000",
     )
-    replay.add_argument("capture", metavar="FILE", help="a capture, such as nonfinite_iter_7.capture, or its folder")
-    replay.add_argument(
-        "--config", metavar="CONFIG", help="the config of the run (default: the config saved with the capture)"
-    )
-    replay.add_argument(
-        "--all", action="store_true", help="show every layer, not only the layers up to the first non-finite one"
-    )
+    replay.add_value("capture", "FILE", "a capture, such as nonfinite_iter_7.capture, or its folder")
+    replay.add_value("--config", "CONFIG", "the config of the run (default: the config saved with the capture)")
+    replay.add_flag("--all", "show every layer, not only the layers up to the first non-finite one")
     add_overrides(replay)
     add_no_patches(replay)
     add_command(
@@ -74,7 +72,6 @@ def add_commands(subparsers: Any) -> None:
 
 def analyze_runs(arguments: Namespace) -> int:
     """Prints the summaries of runs. Writes their curves if `--plot` or `--csv` is given."""
-    from footplate.storage import check_output, commit_bytes, commit_image
     from footplate.tools import analysis
     from footplate.tools.runs import read_runs
 
@@ -89,12 +86,12 @@ def analyze_runs(arguments: Namespace) -> int:
     if arguments.csv:
         table = analysis.curves_as_csv(runs, arguments.keys)
         if arguments.csv == "-":
-            if wants_json(arguments):
+            if arguments.json:
                 raise ArgumentError("--csv - and --json both print to standard output", notes=["Pass a file to --csv."])
             print_text(table)
             return 0
         commit_bytes(arguments.csv, table.encode(errors="backslashreplace"))
-    if wants_json(arguments):
+    if arguments.json:
         print_json(arguments, {str(run.folder): analysis.summarize(run) for run in runs})
     else:
         print_text(wrap_for_screen(analysis.explain_runs(runs)))
@@ -103,8 +100,6 @@ def analyze_runs(arguments: Namespace) -> int:
 
 def report_runs(arguments: Namespace) -> int:
     """Writes the report and prints its path."""
-    from footplate.messages import format_bytes
-    from footplate.storage import check_output
     from footplate.tools.report import write_report
     from footplate.tools.runs import read_runs
 
@@ -118,12 +113,11 @@ def report_runs(arguments: Namespace) -> int:
 
 def replay_run(arguments: Namespace) -> int:
     """Replays an iteration and prints where values become non-finite. Returns 1 if all values are finite."""
-    from footplate.config import read_recorded
     from footplate.engine.nonfinite import SUFFIX
     from footplate.tools.replay import describe_replay, read_capture, replay
 
     path, facts = read_capture(arguments.capture)
-    if not wants_json(arguments):
+    if not arguments.json:
         print_text(f"the run stopped: {one_line(facts['message'])}\n")
     if arguments.config is None:  # a recorded config is read as data; a config from the user may execute code
         cfg = apply_override_arguments(read_recorded(f"{path.removesuffix(SUFFIX)}.py"), arguments)

@@ -8,14 +8,13 @@ import sys
 import tempfile
 import traceback
 import uuid
-from argparse import SUPPRESS, ArgumentParser, Namespace
+from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from footplate.cli.arguments import number
-from footplate.cli.config_arguments import has_automatic_batch_size
-from footplate.cli.output import DOCUMENT_FILE, print_error, print_json, wants_json
+from footplate.cli.arguments import Parser, number
+from footplate.cli.output import DOCUMENT_FILE, print_error, print_json
 from footplate.errors import ArgumentError
 from footplate.interrupts import RANK_VARIABLES, SIGNALED
 
@@ -23,7 +22,7 @@ _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _WITH_RESULT = (0, 4, 129, 130, 143)  # exit codes of ranks that have finished or were stopped
 
 
-def add_launcher(parser: ArgumentParser) -> None:
+def add_launcher(parser: Parser) -> None:
     """Adds the options for launchers and processes to the parser."""
     parser.add_argument(
         "--launcher",
@@ -35,17 +34,15 @@ def add_launcher(parser: ArgumentParser) -> None:
     parser.add_argument("--local-rank", "--local_rank", type=int, help=SUPPRESS)
 
 
-def add_processes(parser: ArgumentParser) -> None:
+def add_processes(parser: Parser) -> None:
     """Adds the options that start several processes to the parser."""
-    parser.add_argument(
-        "--nproc", metavar="N", help="start N processes on this machine with torchrun; 'gpu' starts one per device"
-    )
-    parser.add_argument(
+    parser.add_value("--nproc", "N", "start N processes on this machine with torchrun; 'gpu' starts one per device")
+    parser.add_value(
         "--max-restarts",
-        metavar="N",
+        "N",
+        "with --nproc: the number of restarts after a failure (default: 0)",
         type=number(int, 0),
         default=0,
-        help="with --nproc: the number of restarts after a failure (default: 0)",
     )
 
 
@@ -66,6 +63,7 @@ def start_processes(arguments: Namespace) -> int | None:
     """
     from footplate.engine.run_config import check_config
     from footplate.engine.run_folder import folders_of
+    from footplate.tools.automatic_batch_size import with_smallest_size
     from footplate.tools.collected_warnings import collect_warnings
 
     if arguments.local_rank is not None:
@@ -74,13 +72,8 @@ def start_processes(arguments: Namespace) -> int | None:
     if processes is None:
         return None
     home = folders_of(arguments.cfg["work_dir"])[0] if hasattr(arguments, "resume") else None
-    cfg = arguments.cfg
     with collect_warnings():  # the first rank logs them
-        if has_automatic_batch_size(cfg):
-            from footplate.tools.automatic_batch_size import with_smallest_size
-
-            cfg = with_smallest_size(cfg)
-        check_config(cfg)
+        check_config(with_smallest_size(arguments.cfg))
     return run_in_processes(arguments, processes, home)
 
 
@@ -123,12 +116,12 @@ def run_in_processes(arguments: Namespace, processes: int, home: str | None = No
     os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # a rank that crashes prints its stack
     with tempfile.TemporaryDirectory() as folder:
         path = os.environ[DOCUMENT_FILE] = os.path.join(folder, "document.json")
-        words = ["-m", "footplate", *arguments.argv]
-        code, document = _torchrun(processes, arguments.max_restarts, words, home)
+        command = ["-m", "footplate", *arguments.argv]
+        code, document = _torchrun(processes, arguments.max_restarts, command, home)
         del os.environ[DOCUMENT_FILE]
-        if document is None and wants_json(arguments):
+        if document is None and arguments.json:
             document = json.loads(Path(path).read_text("utf-8"))
-    if wants_json(arguments):
+    if arguments.json:
         print_json(arguments, document)
     return code
 
@@ -212,7 +205,7 @@ def end_rank(arguments: Namespace, error: Exception) -> int:
     count, maximum = (os.environ.get(f"TORCHELASTIC_{name}", "0") for name in ("RESTART_COUNT", "MAX_RESTARTS"))
     if arguments.document_file is None or count != maximum:
         print_error(message)
-        if wants_json(arguments):
+        if arguments.json:
             print_json(arguments, {"error": document})
     sys.stdout.flush()
     sys.stderr.flush()

@@ -5,21 +5,13 @@ import os
 import signal
 import sys
 import traceback
-from argparse import SUPPRESS, ArgumentParser, Namespace, _SubParsersAction
+from argparse import SUPPRESS, Namespace, _SubParsersAction
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
 from footplate.cli.launching import end_rank, is_first_rank
-from footplate.cli.output import (
-    open_streams,
-    print_error,
-    print_json,
-    reserving_stdout,
-    wants_json,
-    wrap_text,
-)
+from footplate.cli.output import open_streams, print_error, print_json, reserving_stdout, wrap_text
 from footplate.interrupts import SIGNALED, is_launched, raising_stop_signals
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
@@ -38,7 +30,7 @@ _MODULES = (
 )
 
 
-def build_parser() -> ArgumentParser:
+def build_parser() -> Parser:
     """Builds the parser for all commands."""
     parser = Parser(
         prog="footplate",
@@ -47,7 +39,7 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"footplate {__version__}")
     # Commands replace these values while they run, or have options for them.
-    parser.set_defaults(debug=False, debug_option="--debug", cpu=False, cfg=None, progress="")
+    parser.set_defaults(json=False, debug=False, debug_option="--debug", cpu=False, cfg=None, progress="")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in _MODULES:
         importlib.import_module(f"footplate.cli.{name}").add_commands(subparsers)
@@ -56,7 +48,7 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def _add_common(command: ArgumentParser, *, prints_result: bool) -> None:
+def _add_common(command: Parser, *, prints_result: bool) -> None:
     """Adds the common options to a command and its subcommands.
 
     The options have no defaults, so that a subcommand's parser does not overwrite the values from its parent.
@@ -74,8 +66,7 @@ def _add_common(command: ArgumentParser, *, prints_result: bool) -> None:
         )
     command.add_argument("--debug", action="store_true", default=SUPPRESS, help="show the traceback of an error")
     command.set_defaults(command=command)
-    if isinstance(command, Parser):
-        command.shorten_usage()
+    command.shorten_usage()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,36 +88,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Modules in custom_imports are found in the current folder, as with `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    with reserving_stdout(arguments), raising_stop_signals(wants_json(arguments)):
+    with reserving_stdout(arguments), raising_stop_signals(arguments.json):
         return _run(arguments)
 
 
 def _run(arguments: Namespace) -> int:
-    """Runs a command, prints its error if it fails, and returns the exit code."""
+    """Runs a command, with GPU code on the CPU if `--cpu` is given. Prints its error if it fails.
+
+    Returns the exit code.
+    """
     try:
-        with _device_context(arguments):
-            return int(arguments.run(arguments))
+        if arguments.cpu:
+            from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
+
+            with cuda_on_cpu():
+                return int(arguments.run(arguments))
+        return int(arguments.run(arguments))
     except KeyboardInterrupt as error:
-        code = _end_interrupted(arguments, error)
-        if arguments.debug and not wants_json(arguments):
+        code = int(getattr(error, "exit_code", SIGNALED + signal.SIGINT))
+        _print_document(arguments, error, code)
+        # If a rank fails, the launcher sends SIGTERM to the others. Only the failed rank reports an error.
+        if is_first_rank() and not (is_launched() and code == SIGNALED + signal.SIGTERM):
+            sys.stderr.write("interrupted\n")
+        if arguments.debug and not arguments.json:
             raise
         if arguments.debug:
             print_error(traceback.format_exc())
         return code
     except SystemExit as error:
-        _print_document(arguments, error, _exit_code_of(error))
+        _print_document(arguments, error, error.code if isinstance(error.code, int) else int(error.code is not None))
         raise
     except Exception as error:
         return end_rank(arguments, error) if is_launched() else _report(arguments, error)
-
-
-def _device_context(arguments: Namespace) -> AbstractContextManager[None]:
-    """Returns a context manager that runs GPU code on the CPU if `--cpu` is given."""
-    if not arguments.cpu:
-        return nullcontext()
-    from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
-
-    return cuda_on_cpu()
 
 
 def _report(arguments: Namespace, error: Exception) -> int:
@@ -142,7 +135,7 @@ def _report(arguments: Namespace, error: Exception) -> int:
     described = describe_error(error, arguments.progress, option=arguments.debug_option)
     message, code = described or ("", 1)
     _print_document(arguments, error, code, message)
-    if described is None or (arguments.debug and not wants_json(arguments)):
+    if described is None or (arguments.debug and not arguments.json):
         raise error
     if arguments.debug:
         print_error(traceback.format_exc())
@@ -150,26 +143,9 @@ def _report(arguments: Namespace, error: Exception) -> int:
     return code
 
 
-def _end_interrupted(arguments: Namespace, error: KeyboardInterrupt) -> int:
-    """Reports that a signal interrupted the command, and returns the exit code."""
-    code = _exit_code_of(error)
-    _print_document(arguments, error, code)
-    # If a rank fails, the launcher sends SIGTERM to the others. Only the failed rank reports an error.
-    if is_first_rank() and not (is_launched() and code == SIGNALED + signal.SIGTERM):
-        sys.stderr.write("interrupted\n")
-    return code
-
-
 def _print_document(arguments: Namespace, error: BaseException, code: int, message: str = "") -> None:
     """Prints an error as a JSON document if `--json` is given; see `error_as_data`. Only the first rank prints it."""
-    if wants_json(arguments) and is_first_rank():
+    if arguments.json and is_first_rank():
         from footplate.cli.error_messages import error_as_data
 
         print_json(arguments, {"error": error_as_data(error, message, code)})
-
-
-def _exit_code_of(error: KeyboardInterrupt | SystemExit) -> int:
-    """Returns the exit code of a command after an interrupt or `sys.exit`."""
-    if isinstance(error, KeyboardInterrupt):
-        return int(getattr(error, "exit_code", SIGNALED + signal.SIGINT))
-    return error.code if isinstance(error.code, int) else int(error.code is not None)

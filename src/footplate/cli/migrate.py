@@ -19,11 +19,11 @@ def add_commands(subparsers: Any) -> None:
         "Print the new form of each key, and what you need to check.",
         "footplate migrate old.py --output new.py",
     )
-    parser.add_argument("config", metavar="OLD.py", help="a config file or the name of a recipe")
+    parser.add_value("config", "OLD.py", "a config file or the name of a recipe")
     parser.add_argument(
         "-o", "--output", metavar="NEW.py", help="the new file (default: OLD_migrated.py in the current folder)"
     )
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.add_flag("--force", "replace an existing file")
 
 
 def run(arguments: Namespace) -> int:
@@ -58,6 +58,6 @@ def run(arguments: Namespace) -> int:
     for kind, title in zip(Kind, titles, strict=True):
         notes = [f"  {note}" for note in translation.notes if note.kind is kind]
         lines += [title, *notes] if notes else []
-    data = {"file": output, "notes": translation.notes}
-    print_result(arguments, data, "\n".join([*lines, f"written: {output}", ""]))
+    text = "\n".join([*lines, f"written: {output}", ""])
+    print_result(arguments, {"file": output, "notes": translation.notes}, text)
     return 0

@@ -1,21 +1,20 @@
 """Sets up the standard streams of a command, and prints its result as text or JSON."""
 
-import dataclasses
 import io
 import json
 import logging
-import math
 import os
 import re
 import shutil
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import Any, TextIO
+from typing import TextIO
 
 from footplate.messages import RED, PrintableFormatter, indentation, printable, styled, wrap_line
+from footplate.tools.json_values import as_json
 
 DOCUMENT_FILE = "FOOTPLATE_DOCUMENT"
 """The environment variable for a file path. Rank 0 writes its JSON document there for the parent process."""
@@ -70,12 +69,12 @@ def reserving_stdout(arguments: Namespace) -> Iterator[None]:
 
     Args:
         arguments: The arguments of the command. Sets `arguments.results` to the document's stream, and
-            `arguments.document_file` to the value of `DOCUMENT_FILE`.
+            `arguments.document_file` to the value of `DOCUMENT_FILE`, and clears `arguments.has_document`.
     """
-    arguments.results = sys.stdout
+    arguments.results, arguments.has_document = sys.stdout, False
     # Removed so that commands started by user code do not count as ranks.
     arguments.document_file = os.environ.pop(DOCUMENT_FILE, None)
-    if not wants_json(arguments):
+    if not arguments.json:
         yield
         return
     sys.stdout.flush()
@@ -89,14 +88,9 @@ def reserving_stdout(arguments: Namespace) -> Iterator[None]:
         yield
 
 
-def wants_json(arguments: Namespace) -> bool:
-    """Checks whether a command prints its result as JSON."""
-    return bool(getattr(arguments, "json", False))
-
-
 def print_result(arguments: Namespace, data: object, text: str) -> None:
     """Prints the result of a command: `data` as JSON with `--json`, otherwise `text`."""
-    if wants_json(arguments):
+    if arguments.json:
         print_json(arguments, data)
     else:
         print_text(text)
@@ -107,32 +101,11 @@ def print_json(arguments: Namespace, data: object) -> None:
 
     Prints only the first document, so an error after the result, for example at exit, is not printed.
     """
-    if getattr(arguments, "has_document", False):
+    if arguments.has_document:
         return
     text = json.dumps(as_json(data), indent=2) + "\n"
     arguments.has_document = True
     _write(arguments.results, text)
-
-
-def as_json(value: object) -> Any:
-    """Converts a value to a JSON-serializable value.
-
-    Dataclasses and named tuples become objects, tensors and arrays become lists, NaN and infinite numbers become null,
-    and values of other types become strings.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: as_json(getattr(value, each.name)) for each in dataclasses.fields(value)}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return as_json(value._asdict())
-    if isinstance(value, Mapping):
-        return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [as_json(item) for item in value]
-    if hasattr(type(value), "tolist"):  # looks up the type, since the value may be a class or a lazily imported object
-        return as_json(value.tolist())  # type: ignore[attr-defined]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, int)) else str(value)
 
 
 def wrap_text(text: str, width: int | None = None) -> str:

@@ -27,8 +27,8 @@ def add_commands(subparsers: Any) -> None:
     add_processes(parser)
     add_cpu(parser)
     add_no_patches(parser)
-    parser.add_argument("script", metavar="SCRIPT", help="a Python file")
-    rest = parser.add_argument("rest", metavar="ARGS", nargs=REMAINDER, help="arguments for the script")
+    parser.add_value("script", "SCRIPT", "a Python file")
+    rest = parser.add_value("rest", "ARGS", "arguments for the script", nargs=REMAINDER)
     rest.required = False  # argparse would report that ARGS are missing as well
     parser.set_defaults(debug_option="footplate run --debug")  # after SCRIPT, it would belong to the script
 

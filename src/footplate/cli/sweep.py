@@ -37,26 +37,23 @@ def add_commands(subparsers: Any) -> None:
         "footplate sweep config.py --param optim_wrapper.optimizer.lr=log:1e-4..1e-2 --trials 10",
     )
     add_config(parser)
-    parser.add_argument(
+    parser.add_value(
         "--param",
-        metavar="KEY=RANGE",
+        "KEY=RANGE",
+        "the keys to vary: KEY=LOW..HIGH, KEY=log:LOW..HIGH or KEY=A,B,C",
         nargs="+",
         action="extend",
         required=True,
-        help="the keys to vary: KEY=LOW..HIGH, KEY=log:LOW..HIGH or KEY=A,B,C",
     )
-    parser.add_argument("--metric", metavar="NAME", help="the metric to optimize (default: the config's save_best)")
-    seed = "the seed for the sampler, and for the trials if the config does not set one"
+    parser.add_value("--metric", "NAME", "the metric to optimize (default: the config's save_best)")
     for flag, default, least, text in (
         ("--trials", 20, 1, "the number of trials, including earlier ones"),
         ("--workers", 1, 1, "the number of parallel trials"),
-        ("--seed", 0, 0, seed),
+        ("--seed", 0, 0, "the seed for the sampler, and for the trials if the config does not set one"),
     ):
-        parser.add_argument(
-            flag, metavar="N", type=number(int, least), default=default, help=f"{text} (default: {default})"
-        )
-    parser.add_argument("--out", metavar="DIR", help="the sweep folder (default: sweeps/<config name>)")
-    parser.add_argument("--no-prune", action="store_true", help="run every trial to the end")
+        parser.add_value(flag, "N", f"{text} (default: {default})", type=number(int, least), default=default)
+    parser.add_value("--out", "DIR", "the sweep folder (default: sweeps/<config name>)")
+    parser.add_flag("--no-prune", "run every trial to the end")
     add_no_patches(parser)
 
 

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_command, add_config, add_cpu, add_no_patches, add_trust
-from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
+from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, start_processes
-from footplate.cli.output import print_error, print_json, print_text, wants_json
+from footplate.cli.output import print_error, print_json, print_text
 from footplate.errors import ArgumentError, shown_path
 from footplate.messages import list_names
+from footplate.openmmlab.first_generation.translation import is_first_generation
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -35,33 +36,29 @@ def add_commands(subparsers: Any) -> None:
         "footplate train config.py --set optim_wrapper.optimizer.lr=0.01 --amp",
     )
     add_config(parser)
-    parser.add_argument(
+    parser.add_value(
         "--work-dir",
-        metavar="DIR",
-        help="the folder for checkpoints and logs (default: the config's work_dir, or work_dirs/<config name>)",
+        "DIR",
+        "the folder for checkpoints and logs (default: the config's work_dir, or work_dirs/<config name>)",
     )
-    parser.add_argument(
+    parser.add_value(
         "--resume",
-        metavar="auto|PATH",
+        "auto|PATH",
+        "resume from the newest intact checkpoint in the work_dir, or from PATH",
         nargs="?",
         const="auto",
-        help="resume from the newest intact checkpoint in the work_dir, or from PATH",
     )
-    parser.add_argument(
+    parser.add_value(
         "--resume-settings",
-        metavar="keep|take",
+        "keep|take",
+        "with --resume: keep the checkpoint's optimizer settings (default), or take the config's",
         choices=("keep", "take"),
-        help="with --resume: keep the checkpoint's optimizer settings (default), or take the config's",
     )
-    parser.add_argument("--amp", action="store_true", help="train in mixed precision")
-    parser.add_argument("--seed", metavar="N", type=int, help="the seed for all random number generators")
+    parser.add_flag("--amp", "train in mixed precision")
+    parser.add_value("--seed", "N", "the seed for all random number generators", type=int)
     add_launcher(parser)
     add_cpu(parser)
-    parser.add_argument(
-        "--no-preflight",
-        action="store_true",
-        help="skip the check that saves, loads and validates once before training",
-    )
+    parser.add_flag("--no-preflight", "skip the check that saves, loads and validates once before training")
     add_trust(parser)
     add_no_patches(parser)
 
@@ -80,17 +77,13 @@ def run(arguments: Namespace) -> int:
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
     from footplate.hooks import ProgressHook, RecordHook
-    from footplate.openmmlab.first_generation.translation import is_first_generation
     from footplate.records import surviving_streams
+    from footplate.tools.automatic_batch_size import choose_batch_size
     from footplate.tools.explain_keys import explain_config
     from footplate.tools.model_sections import warn_about_unread_keys
     from footplate.tools.run_curves import CurveHook
 
-    batch_size = ""
-    if has_automatic_batch_size(cfg):
-        from footplate.tools.automatic_batch_size import choose_batch_size
-
-        cfg, batch_size = choose_batch_size(cfg, **start)
+    cfg, batch_size = choose_batch_size(cfg, **start)
     runner = Runner.from_cfg(cfg, check=True, **start)
     with runner.folder.buffered_log():
         if batch_size:
@@ -140,7 +133,6 @@ def _resume_options(arguments: Namespace) -> dict[str, Any]:
 
 def _apply_options(arguments: Namespace, cfg: "Config") -> None:
     """Applies the command-line options to the config, so that the saved config is complete."""
-    from footplate.openmmlab.first_generation.translation import is_first_generation
 
     if arguments.no_preflight or "preflight" not in cfg:
         cfg["preflight"] = not arguments.no_preflight
@@ -162,7 +154,6 @@ def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
     """Warns about keys in the user's config `cfg` that have changed since the last start of the run in the work_dir."""
     from pathlib import Path
 
-    from footplate.openmmlab.first_generation.translation import is_first_generation
     from footplate.tools.diff import START_KEYS, compare
     from footplate.tools.key_equivalents import original_key
     from footplate.tools.run_files import config_of
@@ -243,7 +234,7 @@ def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook"
     with surviving_streams():
         if isinstance(error, Interrupted) or runner.requests.saved_after_error:
             print_resume_command(runner, arguments)
-        if isinstance(error, Interrupted) and wants_json(arguments):
+        if isinstance(error, Interrupted) and arguments.json:
             _print_paths(runner, arguments, state="stopped")
     raise_module_error(f"training ({arguments.progress})", error, runner)
 
@@ -268,22 +259,19 @@ def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
         ("curves", existing(os.path.join(runner.log_dir, "curves.png"))),
         ("images", existing(os.path.join(runner.log_dir, "vis_data", "vis_image"))),
     ]
-    if not wants_json(arguments):
+    if not arguments.json:
         lines = [(name, shown_path(path)) for name, path in paths if path]
         lines.append(("report", shlex.join(["footplate", "report", shown_path(runner.work_dir)])))
         print_text("".join(f"{name + ':':<{_LABEL_WIDTH}}{text}\n" for name, text in lines))
         return
     scalars = runner.message_hub.log_scalars
+    validated = [key.removeprefix("val/") for key in scalars if key.startswith("val/")]
     data = {
         "state": state,
         "iterations": runner.iter,
         "max_iters": runner.max_iters,
         "work_dir": runner.work_dir,
-        "metrics": {
-            key.removeprefix("val/"): scalars[key].current()
-            for key in scalars
-            if key.startswith("val/") and key.removeprefix("val/") not in RESERVED_NAMES
-        },
+        "metrics": {name: scalars[f"val/{name}"].current() for name in validated if name not in RESERVED_NAMES},
         "log": dict(paths)["log"],
         "last_checkpoint": existing(runner.saver.last),
         "best_checkpoints": [path for name, path in paths if name == "best checkpoint" and path],

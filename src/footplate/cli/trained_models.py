@@ -4,15 +4,7 @@ import os
 from argparse import Namespace
 from typing import Any
 
-from footplate.cli.arguments import (
-    add_command,
-    add_config,
-    add_cpu,
-    add_no_patches,
-    add_trained,
-    add_trust,
-    number,
-)
+from footplate.cli.arguments import add_command, add_config, add_cpu, add_no_patches, add_trained, add_trust, number
 from footplate.cli.config_arguments import apply_override_arguments, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result
@@ -31,11 +23,11 @@ def add_commands(subparsers: Any) -> None:
         "footplate test config.py work_dirs/config/iter_4000.pth",
     )
     add_config(test)
-    test.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
-    test.add_argument(
+    test.add_value("checkpoint", "CHECKPOINT", "a checkpoint of the model")
+    test.add_value(
         "--work-dir",
-        metavar="DIR",
-        help="the folder for metrics and images (default: the config's work_dir, or work_dirs/<config name>)",
+        "DIR",
+        "the folder for metrics and images (default: the config's work_dir, or work_dirs/<config name>)",
     )
     add_launcher(test)
     add_cpu(test)
@@ -51,28 +43,26 @@ def add_commands(subparsers: Any) -> None:
         "footplate predict work_dirs/config/iter_4000.pth images/ --out predictions",
     )
     add_trained(predict)
-    predict.add_argument(
-        "paths", metavar="PATH", nargs="+", help="an image, a folder, a video, or a pattern such as 'images/*.png'"
-    )
-    predict.add_argument("--out", metavar="DIR", default="predictions", help="the output folder (default: predictions)")
-    predict.add_argument(
+    predict.add_value("paths", "PATH", "an image, a folder, a video, or a pattern such as 'images/*.png'", nargs="+")
+    predict.add_value("--out", "DIR", "the output folder (default: predictions)", default="predictions")
+    predict.add_value(
         "--device",
-        metavar="NAME",
-        help="the device, such as cpu or cuda:1 (default: the accelerator if there is one, otherwise cpu)",
+        "NAME",
+        "the device, such as cpu or cuda:1 (default: the accelerator if there is one, otherwise cpu)",
     )
-    predict.add_argument(
+    predict.add_value(
         "--batch-size",
-        metavar="N",
+        "N",
+        "the number of images per batch (default: the batch size of the test dataloader)",
         type=number(int, 1),
-        help="the number of images per batch (default: the batch size of the test dataloader)",
     )
-    predict.add_argument(
+    predict.add_value(
         "--score",
-        metavar="X",
+        "X",
+        "the minimum score for instances (detection, default: 0.3) or classes (classification, default: 0)",
         type=number(float, 0, 1),
-        help="the minimum score for instances (detection, default: 0.3) or classes (classification, default: 0)",
     )
-    predict.add_argument("--no-pictures", action="store_true", help="write only the JSON lines")
+    predict.add_flag("--no-pictures", "write only the JSON lines")
     export = add_command(
         subparsers,
         "export",
@@ -84,33 +74,25 @@ def add_commands(subparsers: Any) -> None:
         "footplate export work_dirs/config/iter_4000.pth --to onnx",
     )
     add_trained(export)
-    export.add_argument(
-        "--to",
-        metavar="FORMAT",
-        required=True,
-        help="the format: onnx, torch-export, torchscript, or safetensors (weights only)",
+    export.add_value(
+        "--to", "FORMAT", "the format: onnx, torch-export, torchscript, or safetensors (weights only)", required=True
     )
     export.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="the file to write (default: the checkpoint name with a new suffix)",
+        "-o", "--output", metavar="FILE", help="the file to write (default: the checkpoint name with a new suffix)"
     )
-    export.add_argument(
-        "--opset", metavar="N", type=int, help="the ONNX opset version; for MMDetection detectors, 17 or later"
-    )
-    export.add_argument(
+    export.add_value("--opset", "N", "the ONNX opset version; for MMDetection detectors, 17 or later", type=int)
+    export.add_value(
         "--size",
-        metavar=("H", "W"),
+        ("H", "W"),
+        "the height and width of the example input; an image is resized to this size (default: the pipeline's "
+        "output size)",
         type=int,
         nargs=2,
-        help="the height and width of the example input; an image is resized to this size (default: the pipeline's "
-        "output size)",
     )
-    export.add_argument(
+    export.add_value(
         "--image",
-        metavar="FILE",
-        help="an image to verify the exported file with, such as one with objects to detect (default: random pixels)",
+        "FILE",
+        "an image to verify the exported file with, such as one with objects to detect (default: random pixels)",
     )
 
 

@@ -4,7 +4,7 @@ from argparse import Namespace
 from typing import Any
 
 from footplate.cli.arguments import add_command, add_config, add_no_patches
-from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
+from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, is_first_rank, start_processes
 from footplate.cli.output import print_result, print_text, wrap_text
 from footplate.messages import labeled
@@ -22,12 +22,8 @@ def add_commands(subparsers: Any) -> None:
         "warnings. Delete all written files at the end.",
     )
     add_config(check)
-    check.add_argument(
-        "--work-dir",
-        metavar="DIR",
-        help="the work_dir of the run (default: the config's, or work_dirs/<config name>)",
-    )
-    check.add_argument("--no-run", action="store_true", help="check only the config, without reading data or weights")
+    check.add_value("--work-dir", "DIR", "the work_dir of the run (default: the config's, or work_dirs/<config name>)")
+    check.add_flag("--no-run", "check only the config, without reading data or weights")
     add_launcher(check)
     add_no_patches(check)
     profile = add_command(
@@ -41,9 +37,7 @@ def add_commands(subparsers: Any) -> None:
         "footplate profile config.py --iters 50",
     )
     add_config(profile)
-    profile.add_argument(
-        "--iters", metavar="N", type=int, default=20, help="the number of iterations to measure (default: 20)"
-    )
+    profile.add_value("--iters", "N", "the number of iterations to measure (default: 20)", type=int, default=20)
     add_launcher(profile)
     add_no_patches(profile)
     finder = add_command(
@@ -56,10 +50,10 @@ def add_commands(subparsers: Any) -> None:
         "footplate lr-find config.py --out lr.png",
     )
     add_config(finder)
-    finder.add_argument("--iters", metavar="N", type=int, default=100, help="the number of iterations (default: 100)")
-    finder.add_argument("--min", metavar="LR", type=float, default=1e-7, help="the first learning rate (default: 1e-7)")
-    finder.add_argument("--max", metavar="LR", type=float, default=10.0, help="the last learning rate (default: 10)")
-    finder.add_argument("--out", metavar="FILE", default="lr_find.png", help="the image file (default: lr_find.png)")
+    finder.add_value("--iters", "N", "the number of iterations (default: 100)", type=int, default=100)
+    finder.add_value("--min", "LR", "the first learning rate (default: 1e-7)", type=float, default=1e-7)
+    finder.add_value("--max", "LR", "the last learning rate (default: 10)", type=float, default=10.0)
+    finder.add_value("--out", "FILE", "the image file (default: lr_find.png)", default="lr_find.png")
     add_launcher(finder)
     add_no_patches(finder)
 
@@ -78,9 +72,7 @@ def check_run(arguments: Namespace) -> int:
         return code
     with collect_warnings() as warnings:
         try:
-            note = ""
-            if has_automatic_batch_size(cfg):
-                cfg, note = (with_smallest_size(cfg), "") if arguments.no_run else choose_batch_size(cfg)
+            cfg, note = (with_smallest_size(cfg), "") if arguments.no_run else choose_batch_size(cfg)
             checked = check(cfg, run=not arguments.no_run)
         except ComponentError as error:
             arguments.progress = f"failed stage: {error.stage}"

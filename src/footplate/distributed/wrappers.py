@@ -51,9 +51,9 @@ class ModelWrapper(nn.Module):
 class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
     """A DistributedDataParallel wrapper that provides the model's `train_step`, `val_step` and `test_step`.
 
-    These methods call the model directly. What DistributedDataParallel does before and after a forward pass is done
-    before the model's `train_step` to broadcast the buffers, and on each loss to prepare the reducer for the backward
-    pass.
+    These methods call the model directly. The forward method of DistributedDataParallel returns its input unchanged.
+    It is called before the model's `train_step` to broadcast the buffers, and on each loss before the backward pass to
+    prepare the reducer.
 
     Args:
         module: A BaseModel.
@@ -120,9 +120,13 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         return loss
 
     def _pass_through(self, value: Tensor) -> Tensor:
-        """Does what the forward method of DistributedDataParallel does, except for calling the model."""
-        self._pre_forward(value)  # type: ignore[no-untyped-call]
-        return self._post_forward(value)  # type: ignore[no-any-return, no-untyped-call]
+        """Passes a value through the forward method of DistributedDataParallel, and returns the value."""
+        model = self.module
+        self.module = _Bypass(model)
+        try:
+            return self(value)  # type: ignore[no-any-return]
+        finally:
+            self.module = model
 
     def no_sync(self) -> AbstractContextManager[None]:  # type: ignore[override]
         """Returns a context manager that disables gradient reduction.
@@ -154,6 +158,17 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         total: Any = sum(0 * weight.sum() for weight in self.module.parameters() if weight.requires_grad)
         self._pass_through(total).backward()  # type: ignore[no-untyped-call]
         self.zero_grad()
+
+
+class _Bypass(nn.Module):
+    """A module that has a model's parameters and buffers, and returns its input unchanged."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value
 
 
 def is_model_wrapper(model: nn.Module) -> bool:

@@ -5,7 +5,7 @@ import io
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any
 
 from PIL import Image
@@ -49,9 +49,9 @@ def summarize(run: Run) -> dict[str, Any]:
           not record them.
     """
     ranked = ranked_metrics(run)
-    trained = [series for series in run.series if series.mode == "train"]
-    logged = max((int(series.points[-1][0]) for series in trained), default=None)
-    time, data, memory = (run.find(name, "train") for name in _MEASURED)
+    trained = run.scalars("train")
+    logged = max((int(series.points[-1][0]) for series in trained.values()), default=None)
+    time, data, memory = map(trained.get, _MEASURED)
     times = None
     if time and logged:
         mean = statistics.fmean(time.values)
@@ -63,13 +63,13 @@ def summarize(run: Run) -> dict[str, Any]:
             "data_share": waiting / mean if mean else 0.0,
             "total": mean * logged,
         }
-    hparams = run.config.get("hparams") if run.config is not None else None
+    hparams = run.settings.get("hparams")
     return {
         "iterations": count_iterations(run),
         "time": times,
         "memory": max(memory.values) if memory else None,
         "logged": logged,
-        "last": {series.name: series.values[-1] for series in trained if series.name not in _MEASURED},
+        "last": {name: series.values[-1] for name, series in trained.items() if name not in _MEASURED},
         "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked if series.mode == "val"},
         "test": {series.name: series.values[-1] for series, _ in ranked if series.mode == "test"},
         "hparams": hparams if isinstance(hparams, Mapping) else {},
@@ -95,23 +95,20 @@ def ranked_metrics(run: Run) -> list[tuple[Series, Rule | None]]:
     selecting, rules = save_best_settings(run)
     ranked: list[tuple[Series, Rule | None]] = []
     for mode in ("val", "test"):
-        measured = {series.name: series for series in run.series if series.mode == mode}
-        names = order_metrics(measured, selecting)
-        for name in names:
+        measured = run.scalars(mode)
+        for name in order_metrics(measured, selecting):
             ranked.append((measured[name], rules.get(name) or rules.get(split_dataset(name)[1]) or find_rule(name)))
     return ranked
 
 
 def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
     """Returns the `save_best` metrics in a run's config, and the rules that the config sets for metrics."""
-    if run.config is not None:
-        with suppress(Exception):  # the config of another engine may contain anything here
-            names = [series.name for series in run.series]
-            rules = best_metric_rules(run.config._cfg_dict)
-            metrics = {name: find_metric(name, names) for name in best_metrics(run.config._cfg_dict)}
-            hooks = [hook for hook in run.config.get("custom_hooks") or () if isinstance(hook, Mapping)]
-            monitored = {hook["monitor"]: hook["rule"] for hook in hooks if hook.get("monitor") and hook.get("rule")}
-            return [*metrics.values()], monitored | {metrics[name]: rule for name, rule in rules.items()}
+    with suppress(Exception):  # the config of another engine may contain anything here
+        names = [series.name for series in run.series]
+        best = {find_metric(name, names): rule for name, rule in best_metrics(run.settings).items()}
+        hooks = [hook for hook in run.settings.get("custom_hooks") or () if isinstance(hook, Mapping)]
+        monitored = {hook["monitor"]: hook["rule"] for hook in hooks if hook.get("monitor") and hook.get("rule")}
+        return list(best), monitored | {name: rule for name, rule in best.items() if rule}
     return [], {}
 
 
@@ -135,7 +132,7 @@ def name_in_log(run: Run, series: Series) -> str:
     """
     if series.mode == "train":
         return series.name
-    recorded = {f"train/{series.name}"} if run.find(series.name, "train") is not None else ()
+    recorded = {f"train/{series.name}"} if series.name in run.scalars("train") else ()
     if series.mode == "val":
         return validation_label(series.name, recorded)
     return f"{series.mode}/{series.name}" if recorded else series.name
@@ -180,7 +177,7 @@ def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", "mode", "name", "iteration", "value"])
     for run, series in _chosen(runs, names):
-        writer.writerows([run.folder.name, series.mode, series.name, _short(x), y] for x, y in series.points)
+        writer.writerows([run.folder.name, series.mode, series.name, f"{x:.12g}", y] for x, y in series.points)
     return out.getvalue()
 
 
@@ -254,27 +251,16 @@ def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
 
 
 def _position(run: Run, iteration: float) -> str:
-    text, length = f"iteration {_short(iteration)}", run.epoch_length
-    return f"{text} (epoch {_short(iteration // length)})" if length and iteration and not iteration % length else text
+    text, length = f"iteration {iteration:.12g}", run.epoch_length
+    return f"{text} (epoch {iteration // length:.0f})" if length and iteration and not iteration % length else text
 
 
-def _short(value: float) -> str:
-    return f"{value:g}" if value != int(value) else str(int(value))
+def best_metrics(cfg: Mapping[str, Any]) -> dict[str, Rule | None]:
+    """Returns the `save_best` metrics in a config of either generation, with the rules that the config sets for them.
 
-
-def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns the `save_best` metrics in a config of either generation. One of them may be "auto"."""
-    return _best_settings(cfg, "save_best")
-
-
-def best_metric_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
-    """Returns the rules that a config sets for its `save_best` metrics, keyed by metric, or {} if it sets none."""
-    best = best_metrics(cfg)
-    rules = expand_rules(best, _best_settings(cfg, "rule"))
-    return dict(zip(best, rules, strict=True)) if rules else {}
-
-
-def _best_settings(cfg: Mapping[str, Any], key: str) -> list[Any]:
+    One of the metrics may be "auto". A rule is None if the config does not set it.
+    """
     hooks = ((cfg.get("default_hooks") or {}).get("checkpoint"), cfg.get("checkpoint_config"), cfg.get("evaluation"))
-    value = next((hook[key] for hook in hooks if hook and hook.get(key)), ())
-    return [value] if isinstance(value, str) else list(value)
+    values = [next((hook[key] for hook in hooks if hook and hook.get(key)), ()) for key in ("save_best", "rule")]
+    metrics, rules = ([value] if isinstance(value, str) else list(value) for value in values)
+    return dict(zip_longest(metrics, expand_rules(metrics, rules)))  # without rules, each is None

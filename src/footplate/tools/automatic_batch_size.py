@@ -20,14 +20,13 @@ from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.distributed.process_group import find_rank_info
 from footplate.engine import Runner, process_setup
-from footplate.engine.requests import EarlyExitError
 from footplate.engine.run_config import runner_config
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.interrupts import temporary_folder
 from footplate.records import memory_in_use
 from footplate.tools.memory_use import largest_batch
-from footplate.tools.partial_build import StopHook, build_trial
+from footplate.tools.partial_build import StopHook, build_trial, train_until_stopped
 from footplate.tools.run_files import config_of
 
 _AUTO = "auto"
@@ -37,9 +36,23 @@ _MAX_REASON = 110  # characters; PyTorch lists how the memory is used
 _SHARE = 0.85  # of the free memory; the rest is for workers, saves and fragmentation
 
 
+def has_automatic_batch_size(cfg: Config) -> bool:
+    """Checks whether a config of either generation sets the training batch size to "auto"."""
+    data = cfg.get("data")
+    sections = [cfg.get("train_dataloader"), data, data.get("train_dataloader") if isinstance(data, dict) else None]
+    return any(
+        _AUTO in (section.get("batch_size"), section.get("samples_per_gpu"))
+        for section in sections
+        if isinstance(section, dict)
+    )
+
+
 def with_smallest_size(cfg: Config) -> Config:
-    """Returns the config in second-generation form, with a training batch size of 2, the smallest size to try."""
-    return _with_size(runner_config(cfg), _SMALLEST)
+    """Returns a config with `batch_size='auto'` in second-generation form, with the smallest size to try, which is 2.
+
+    Returns any other config unchanged.
+    """
+    return _with_size(runner_config(cfg), _SMALLEST) if has_automatic_batch_size(cfg) else cfg
 
 
 def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
@@ -52,12 +65,14 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
     `cfg` may be of either generation. `start` overrides the config's `resume` and `load_from`.
 
     Returns:
-        The second-generation config and a sentence for the log.
+        The second-generation config and a sentence for the log. For a config with a fixed batch size, `cfg` and "".
 
     Raises:
         ArgumentError: A trial with the smallest batch fails, or the batch size of the run to resume is unknown.
         FootplateError: The run cannot be built.
     """
+    if not has_automatic_batch_size(cfg):
+        return cfg, ""
     cfg = runner_config(cfg)
     with located(cfg):
         recorded = _recorded_size({**cfg, **start})
@@ -94,9 +109,8 @@ def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
         return size
     if cfg.get("load_from") is None:  # there may be nothing to resume
         return None
-    notes = ["Set the batch size that the run started with."]
     message = f"the batch size of the run to resume is not recorded in '{cfg['work_dir']}'"
-    raise ArgumentError(message, key=_SIZE, found=_AUTO, notes=notes)
+    raise ArgumentError(message, key=_SIZE, found=_AUTO, notes=["Set the batch size that the run started with."])
 
 
 def _try_in_process(cfg: Config) -> tuple[int, str]:
@@ -197,7 +211,5 @@ def _train_briefly(cfg: Config, folder: str, local_rank: int) -> Runner:
         auto_scale_lr=None,
         train_dataloader=loader,
     )
-    runner.register_hook(StopHook(2))
-    with suppress(EarlyExitError):
-        runner.train()
+    train_until_stopped(runner, StopHook(2))
     return runner

@@ -14,13 +14,7 @@ from footplate import storage
 from footplate.config import Config
 from footplate.data import BaseDataset, dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped, innermost_datasets
-from footplate.distributed import (
-    broadcast_object,
-    gather_objects,
-    get_data_world_size,
-    is_main_process,
-    unwrap_model,
-)
+from footplate.distributed import broadcast_object, gather_objects, get_data_world_size, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.evaluation_loops import ValLoop, predicting
@@ -42,7 +36,6 @@ from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, list_names, pluralize
 from footplate.records import memory_in_use
 from footplate.records.base_writer import Tracker
-from footplate.records.logger import buffer_log
 from footplate.registry import VISBACKENDS
 from footplate.tools.collected_warnings import collect_warnings
 from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
@@ -50,7 +43,7 @@ from footplate.tools.explain_optimizer import groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, largest_batch, state_bytes
 from footplate.tools.model_sections import check_nested_sections, warn_about_unread_keys
-from footplate.tools.partial_build import build_trial
+from footplate.tools.partial_build import build_trial, train_until_stopped
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
@@ -92,7 +85,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
     """
     measured: dict[str, Any] = {}
     try:
-        with collect_warnings() as messages, buffer_log() as records:
+        with collect_warnings() as messages:
             checked = runner_config(cfg) if run else check_config(cfg)  # the trial also checks the config
             warn_about_variables(checked)
             warn_about_unread_keys(checked)
@@ -119,7 +112,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     warn_about_idle_settings(checked, hooks)
                 loops, lines = loops_as_data(checked, hooks=hooks), []
     except Exception:  # log the warnings, since there is no summary to list them
-        for message in dict.fromkeys(record.getMessage() for record in records if record.levelno == logging.WARNING):
+        for message in dict.fromkeys(messages):
             _logger.warning("%s", message)
         raise
     names = ", ".join(type(hook).__name__ for hook in hooks if not isinstance(hook, _TrialHook))
@@ -160,17 +153,14 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
     missing if the user's own training loop may pass other batches to the model.
     """
     runner = build_trial(cfg, folder, preflight=True)
-    with located(cfg):
-        _warn_about_missing_files(runner)
     hook = _TrialHook()
-    runner.register_hook(hook)
     largest: dict[str, Largest] = {}
     with located(cfg):
+        _warn_about_missing_files(runner)
         # A user's loop may pass other batches to the model, or step several optimizers.
         has_own_loop = any(map(runner.train_loop.overrides, ("run", "run_epoch", "run_iter")))
         try:
-            with suppress(EarlyExitError):
-                runner.train()
+            train_until_stopped(runner, hook)
             if has_own_loop:
                 parts = state_bytes(runner)
             else:
@@ -226,20 +216,17 @@ def _warn_about_missing_files(runner: Runner) -> None:
     the trial fails on the first one anyway.
     """
     loops = (runner.train_loop, *getattr(runner.val_loop, "sets", ()))
-    datasets = [leaf for loop in loops for leaf in innermost_datasets(dataset_of(loop.dataloader))]
-    for dataset in datasets:
+    for dataset in [leaf for loop in loops for leaf in innermost_datasets(dataset_of(loop.dataloader))]:
         count = min(len(dataset), _MAX_RECORDS) if isinstance(dataset, BaseDataset) else 0
-        records = (dataset.get_data_info(index) for index in range(count))
-        paths = [
+        paths = dict.fromkeys(
             value
-            for record in records
-            for key, value in record.items()
+            for index in range(count)
+            for key, value in dataset.get_data_info(index).items()
             if key.endswith("_path") and isinstance(value, str) and storage.is_local(value)
-        ]
-        missing = [path for path in dict.fromkeys(paths) if not os.path.isfile(path) or not os.path.getsize(path)]
-        if missing and len(missing) < len(set(paths)):
-            names = list_names(missing, _MAX_FILES)
-            _logger.warning("Missing or empty data files: %s", names)
+        )
+        missing = [path for path in paths if not os.path.isfile(path) or not os.path.getsize(path)]
+        if missing and len(missing) < len(paths):
+            _logger.warning("Missing or empty data files: %s", list_names(missing, _MAX_FILES))
 
 
 def _check_work_dir(folder: str, size: int) -> None:
@@ -332,9 +319,7 @@ class _TrialHook(Hook):
         self.stage = (f"training iteration {self._done + 1}", "model")
         self.waiting, self._last = perf_counter() - self._last, perf_counter()
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Computes how long the iteration took, and stops the run after the last iteration."""
         self.seconds, self._last = perf_counter() - self._last, perf_counter()
         self._done += 1
@@ -350,7 +335,7 @@ def _describe_trial(
     total = sum(parameter.numel() for parameter in model.parameters())
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     rows = [("model", f"{type(model).__name__}, {total:,} parameters, {trainable:,} trainable")]
-    for group in groups_in(runner.optim_wrapper, model).groups:
+    for group in groups_in(runner.optim_wrapper, model):
         settings = ", ".join(f"{name} {value:g}" for name, value in group.settings.items() if name != "betas")
         reasons = f", set by {', '.join(group.reasons)}" if group.reasons else ""
         rows.append(("group", f"{group.optimizer} {settings}: {pluralize(len(group.names), 'tensor')}{reasons}"))

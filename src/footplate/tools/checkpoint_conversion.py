@@ -134,10 +134,9 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
         CheckpointError: The folder is not an intact checkpoint, or the file cannot be written.
         ArgumentError: `target` has an unsupported suffix, or one path is inside the other.
     """
-    folder, path = os.fspath(source), os.fspath(target)
-    storage.check_output(path, suffixes=SUFFIXES, inputs=[folder])
-    count = len(read_layout(folder, "meta").tensors)
-    save_checkpoint(load_checkpoint(folder), path)
+    storage.check_output(target, suffixes=SUFFIXES, inputs=[source])
+    count = len(read_layout(os.fspath(source), "meta").tensors)
+    save_checkpoint(load_checkpoint(source), target)
     return count
 
 
@@ -156,10 +155,9 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
     """
     from footplate.checkpoint.sharded import save_shards  # slow to import
 
-    path, folder = os.fspath(source), os.fspath(target)
     check_count("parts", count)
-    storage.check_output(folder, suffixes=[SHARDED_SUFFIX], inputs=[path])
-    content = to_serializable(load_checkpoint(path))
+    storage.check_output(target, suffixes=[SHARDED_SUFFIX], inputs=[source])
+    content = to_serializable(load_checkpoint(source))
     parts = [split_state(content, cut_evenly(number, count)) for number in range(count)]
-    save_shards(parts[0][0], [each for _, shards in parts for each in shards.items()], folder, files=count)
+    save_shards(parts[0][0], [each for _, shards in parts for each in shards.items()], os.fspath(target), files=count)
     return len(parts[0][1])

@@ -15,7 +15,8 @@ class _WarningCollector(ScreenHandler):
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+        if record.levelno == logging.WARNING:
+            self.messages.append(record.getMessage())
 
 
 @contextmanager

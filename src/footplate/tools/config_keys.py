@@ -127,9 +127,9 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
     section: Any = cfg
     for part in at or parts:
         section = _child(section, part)
-    registry: Registry | None = None
-    for depth, part in enumerate(parts):
-        registry = NESTED_REGISTRIES.get(part, registry) if depth else SECTION_REGISTRIES.get(part)
+    registry = SECTION_REGISTRIES.get(parts[0])
+    for part in parts[1:]:
+        registry = NESTED_REGISTRIES.get(part, registry)
     if parts[0].endswith("_dataloader") and len(parts) == 2 and has_several_loaders(_child(cfg, parts[0])):
         return LOADER_KEYS
     path = ".".join(parts)

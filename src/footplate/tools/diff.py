@@ -77,7 +77,7 @@ def compare_seeds(first: str, second: str) -> list[Difference]:
     Returns:
         The difference, or an empty list if the seeds are equal, or if a path is not a work_dir with a recorded seed.
     """
-    one, two = (environment_of(Path(name)).get("seed") if os.path.isdir(name) else None for name in (first, second))
+    one, two = (environment_of(Path(name)).get("seed") for name in (first, second))
     if not isinstance(one, int) or not isinstance(two, int) or one == two:
         return []
     return [Difference("randomness.seed", Side(one, None), Side(two, None))]
@@ -116,7 +116,7 @@ def _named(value: Any) -> Any:
 def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
     one, two = first.value, second.value
     if isinstance(one, dict) and isinstance(two, dict):
-        for key in [*one, *(key for key in two if key not in one)]:
+        for key in dict.fromkeys([*one, *two]):
             old, new = _below(first, key), _below(second, key)
             if old is not None and new is not None:
                 yield from _compare([*place, key], old, new)

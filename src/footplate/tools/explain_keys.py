@@ -108,7 +108,7 @@ def history(cfg: Config, path: str) -> list[Replaced]:
 
     Includes values in a dict that was later removed by `_delete_` or replaced as a whole.
     """
-    steps = {(past.origin, write_value(past.value)): past for past in _past(cfg._cfg_dict, list(split_path(path)))}
+    steps = {(past.origin, write_value(past.value)): past for past in _past(cfg._cfg_dict, split_path(path))}
     return list(steps.values())
 
 
@@ -138,6 +138,7 @@ def _config_lines(cfg: Config) -> Iterator[Line]:
 
 def _lines(value: Any, indent: str, key: str, origin: Origin | None, end: str = ",") -> Iterator[Line]:
     """Yields the lines of a value. Dicts and lists of dicts are formatted with one item per line."""
+    before = value_history(value, origin)[-2::-1]
     if isinstance(value, dict) and value:
         yield Line(f"{indent}{key}dict(", None, [])
         for name, item in value.items():
@@ -145,16 +146,12 @@ def _lines(value: Any, indent: str, key: str, origin: Origin | None, end: str = 
         yield Line(f"{indent}){end}", None, [])
     elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
         opening, closing = "[]" if isinstance(value, list) else "()"
-        yield Line(f"{indent}{key}{opening}", origin, _before(value, origin))
+        yield Line(f"{indent}{key}{opening}", origin, before)
         for item in value:
             yield from _lines(item, indent + _INDENT, "", None)
         yield Line(f"{indent}{closing}{end}", None, [])
     else:
-        yield Line(f"{indent}{key}{brief(value)}{end}", origin, _before(value, origin))
-
-
-def _before(value: Any, origin: Origin | None) -> list[Replaced]:
-    return value_history(value, origin)[-2::-1]
+        yield Line(f"{indent}{key}{brief(value)}{end}", origin, before)
 
 
 def brief(value: Any, width: int = 72) -> str:

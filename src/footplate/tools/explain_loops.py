@@ -94,8 +94,7 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
             per_epoch = find_epoch_length(cfg, length_of_epoch)[0] if by_epoch else None
             key = "max_epochs" if by_epoch else "max_iters"
             length = check_count(key, section.get(key), key=f"train_cfg.{key}")
-            loader = cfg.get("train_dataloader")
-            loader = loader if isinstance(loader, Mapping) else {}
+            loader = cfg.get("train_dataloader") or {}
             train = {
                 "type": loop_settings(section, "train")["type"],
                 "unit": "epoch" if by_epoch else "iteration",
@@ -133,9 +132,15 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
         if isinstance(schedule, Mapping) and "type" in schedule:
             with located(schedule):
                 check_number("end", schedule.get("end"), optional=True)
-            by_epoch, converted = schedule.get("by_epoch", True), schedule.get("convert_to_iter_based", False)
-            times = {"begin": schedule.get("begin", 0), "end": schedule.get("end"), "by_epoch": bool(by_epoch)}
-            data["schedules"].append({"type": _name_of(schedule), **times, "converted": bool(converted)})
+            data["schedules"].append(
+                {
+                    "type": _name_of(schedule),
+                    "begin": schedule.get("begin", 0),
+                    "end": schedule.get("end"),
+                    "by_epoch": bool(schedule.get("by_epoch", True)),
+                    "converted": bool(schedule.get("convert_to_iter_based")),
+                }
+            )
     return data
 
 

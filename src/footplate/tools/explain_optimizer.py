@@ -8,16 +8,10 @@ from PIL import Image
 from torch import nn
 
 from footplate.config import Config
-from footplate.error_context import located
 from footplate.errors import ArgumentError
 from footplate.messages import list_names, pluralize
 from footplate.optim import build_optim_wrapper
-from footplate.tools.partial_build import (
-    build_model,
-    find_epoch_length,
-    prepare,
-    silencing_unmatched_keys,
-)
+from footplate.tools.partial_build import building_model, find_epoch_length, prepare
 from footplate.tools.simulation import FIELDS, run_length, simulate
 from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
@@ -61,20 +55,20 @@ def groups_of(cfg: Config) -> Groups:
         FootplateError: A component cannot be built.
     """
     cfg = prepare(cfg)
-    model, description = build_model(cfg)
-    with located(cfg), silencing_unmatched_keys(model):
-        wrapper = build_optim_wrapper(model, cfg.get("optim_wrapper"))
-    return groups_in(wrapper, model)._replace(model=description)
+    with building_model(cfg) as (model, description):
+        groups = groups_in(build_optim_wrapper(model, cfg.get("optim_wrapper")), model)
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    return Groups(description, groups, frozen)
 
 
-def groups_in(wrapper: Any, model: nn.Module) -> Groups:
+def groups_in(wrapper: Any, model: nn.Module) -> list[GroupInfo]:
     """Returns the parameter groups of a built optimizer.
 
     Args:
         wrapper: The optimizer wrapper, with one or more optimizers.
         model: The model whose parameters are optimized.
     """
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = {parameter: name for name, parameter in model.named_parameters()}
     groups = []
     for part, inner in wrapper.parts.items():
         defaults = inner.optimizer.defaults
@@ -82,7 +76,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
             kind = type(inner.optimizer).__name__
             if "use_muon" in group:
                 kind += " (Muon)" if group["use_muon"] else " (AdamW)"
-            members = [names.get(id(parameter), "?") for parameter in group["params"]]
+            members = [names.get(parameter, "?") for parameter in group["params"]]
             # A schedule that was already built has changed the learning rate.
             settings = {field: group.get(f"initial_{field}", group[field]) for field in _GROUP_FIELDS if field in group}
             multipliers = {}
@@ -93,16 +87,15 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
             reasons = {reason for name in members for reason in inner.reasons.get(name.removeprefix(f"{part}."), ())}
             groups.append(
                 GroupInfo(
-                    optimizer=f"{part}: {kind}" if part else kind,
-                    settings=settings,
-                    multipliers=multipliers,
-                    names=members,
-                    size=sum(parameter.numel() for parameter in group["params"]),
-                    reasons=sorted(reasons),
+                    f"{part}: {kind}" if part else kind,
+                    settings,
+                    multipliers,
+                    members,
+                    sum(parameter.numel() for parameter in group["params"]),
+                    sorted(reasons),
                 )
             )
-    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    return Groups(f"model {type(model).__name__}", groups, frozen)
+    return groups
 
 
 def explain_params(groups: Groups) -> str:
@@ -177,8 +170,7 @@ def schedule_of(cfg: Config, *, length_of_epoch: int | None = None) -> Schedule:
             has more than 100 million iterations.
     """
     cfg = prepare(cfg)
-    model, description = build_model(cfg)
-    with located(cfg), silencing_unmatched_keys(model):
+    with building_model(cfg) as (model, description):
         per_epoch, why = find_epoch_length(cfg, length_of_epoch)
         hints = [*([why] if why else []), "Set the iterations per epoch with --epoch-length N."]
         _, total = run_length(cfg.get("train_cfg") or {}, per_epoch, hints)
@@ -234,7 +226,7 @@ def plot_schedule(schedule: Schedule) -> Image.Image:
 
 def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int]) -> list[Track]:
     tracks = []
-    trajectories = simulate(cfg, model, epoch_length=per_epoch, iters=iters)
+    trajectories = simulate(cfg, model, per_epoch, iters)
     for field in FIELDS:
         members: dict[tuple[float, ...], list[str]] = {}
         for name, values in trajectories.items():

@@ -77,31 +77,35 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
         return None
     owners = [frame.f_locals.get("self") for frame in frames]
     running = [owner for owner in owners if isinstance(owner, (nn.Module, Optimizer))]
+    notes: list[str] = []
     if running and isinstance(running[-1], Optimizer):
         key = "optim_wrapper.optimizer" if "optimizer" in cfg.get("optim_wrapper", {}) else "optim_wrapper"
-        return _located(ComponentError(stage, error, key=key, module=type(running[-1]).__name__), cfg)
-    modules = [owner for owner in running if isinstance(owner, nn.Module)]
-    names = {id(module): name for name, module in unwrap_model(modules[0]).named_modules()} if modules else {}
-    module = next((module for module in reversed(modules) if id(module) in names), None)
-    if module is None:
-        return None
-    name = names[id(module)] or type(module).__name__
-    parts = ["model", *names[id(module)].split(".")]
-    sections = [path for path, value in walk_paths(cfg["model"], ["model"]) if isinstance(value, Mapping)]
-    matches = [path for path in sections if [str(step) for step in path] == parts[: len(path)]]
-    key = join_path(max(matches, key=len, default=["model"]))
-    advice = "Check that shapes and dtypes match, for example the numbers of channels and classes"
-    calls = [frame.f_locals for frame in frames if frame.f_code is _CALL]
-    if about_labels := label_advice(error):
-        advice = about_labels.rstrip(".")
-    elif "deterministic" in str(error):
-        advice = "To continue with a warning, set randomness.deterministic='warn'"
-    notes = [*describe_changes(cfg["model"], "model"), advice]
-    inputs = next((_inputs(call) for call in reversed(calls) if call["self"] is module), [])
-    shapes = ", ".join(str(tuple(value.shape)) for value in inputs if isinstance(value, Tensor))
-    if shapes and not list(module.children()):  # a layer
-        notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")
-    return _located(ComponentError(stage, error, key=key, module=name, notes=notes), cfg)
+        name = type(running[-1]).__name__
+    else:
+        modules = [owner for owner in running if isinstance(owner, nn.Module)]
+        names = {id(module): name for name, module in unwrap_model(modules[0]).named_modules()} if modules else {}
+        module = next((module for module in reversed(modules) if id(module) in names), None)
+        if module is None:
+            return None
+        name = names[id(module)] or type(module).__name__
+        parts = ["model", *names[id(module)].split(".")]
+        sections = [path for path, value in walk_paths(cfg["model"], ["model"]) if isinstance(value, Mapping)]
+        matches = [path for path in sections if [str(step) for step in path] == parts[: len(path)]]
+        key = join_path(max(matches, key=len, default=["model"]))
+        advice = "Check that shapes and dtypes match, for example the numbers of channels and classes"
+        if about_labels := label_advice(error):
+            advice = about_labels.rstrip(".")
+        elif "deterministic" in str(error):
+            advice = "To continue with a warning, set randomness.deterministic='warn'"
+        notes = [*describe_changes(cfg["model"], "model"), advice]
+        calls = [frame.f_locals for frame in frames if frame.f_code is _CALL]
+        inputs = next((_inputs(call) for call in reversed(calls) if call["self"] is module), [])
+        shapes = ", ".join(str(tuple(value.shape)) for value in inputs if isinstance(value, Tensor))
+        if shapes and not list(module.children()):  # a layer
+            notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")
+    found = ComponentError(stage, error, key=key, module=name, notes=notes)
+    found.origin = origin_at(cfg, key)
+    return found
 
 
 def label_advice(error: BaseException) -> str:
@@ -134,8 +138,3 @@ def label_advice(error: BaseException) -> str:
 def _inputs(call: Mapping[str, Any]) -> list[Any]:
     """Returns the inputs of a module call from the variables of its stack frame."""
     return [*call["args"], *call["kwargs"].values()]
-
-
-def _located(error: ComponentError, cfg: Any) -> ComponentError:
-    error.origin = origin_at(cfg, error.key)
-    return error

@@ -3,7 +3,6 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -13,13 +12,12 @@ from footplate.checks import check_count
 from footplate.config import Config
 from footplate.distributed import gather_objects, unwrap_model
 from footplate.engine import Runner
-from footplate.engine.requests import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import DataError
 from footplate.interrupts import temporary_folder
 from footplate.messages import labeled, pluralize
 from footplate.optim.wrappers import AmpOptimWrapper
-from footplate.tools.partial_build import StopHook, build_trial
+from footplate.tools.partial_build import StopHook, build_trial, train_until_stopped
 
 PARTS = ("data", "transfer", "forward", "backward", "optimizer", "hooks")
 _WARM_UP = 3  # iterations
@@ -79,9 +77,7 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
     with temporary_folder("footplate-profile-") as folder, located(cfg):
         runner = build_trial(cfg, folder, load_from=None)
         recorder = _Recorder(iterations)
-        runner.register_hook(recorder)
-        with suppress(EarlyExitError):
-            runner.train()
+        train_until_stopped(runner, recorder)
         measured = recorder.measured
         if measured <= 0:
             raise DataError(
@@ -155,9 +151,7 @@ class _Recorder(StopHook):
 
         return call
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         now = self.now()
         self.measured += 1
         if self.measured <= 0:

@@ -35,8 +35,11 @@ def equivalent_key(cfg: Config, path: str) -> str | None:
     """
     parts = tuple(path.replace("[", ".").replace("]", "").split("."))
     candidates = list(map(".".join, counterparts(parts, of_first=is_first_generation(cfg))))
-    present = (key for key in candidates if _has_key(cfg, key))
-    return next(present, None) or next((key for key in candidates if _is_accepted(cfg, key)), None)
+    for is_suitable in (_has_key, _is_accepted):
+        for key in candidates:
+            if is_suitable(cfg, key):
+                return key
+    return None
 
 
 def original_key(cfg: Config, path: str) -> str:
@@ -107,24 +110,19 @@ def restore_key(error: Exception, cfg: Config | None) -> None:
     """
     if not isinstance(error, FootplateError) or cfg is None:
         return
-    with suppress(ConfigError):  # the config mixes both generations
+    with suppress(ConfigError):  # not a key path, or the config mixes both generations
         error.notes = tuple(with_original_keys(note, cfg) for note in error.notes)
-    if not error.key:
-        return
-    if _has_key(cfg, error.key) and error.origin in (None, origin_at(cfg._cfg_dict, error.key)):
-        return
-    logger = logger_of_writer(cfg._cfg_dict, error.key)
-    if logger is not None:
-        error.key = logger
-        return
-    try:
-        last = join_path(split_path(error.key)[-1:])
-        equivalent = original_key(cfg, error.key)
-    except ConfigError:  # not a key path, or the config mixes both generations
-        return
-    paths = paths_ending(cfg._cfg_dict, last) if error.origin else []
-    matches = [path for path in paths if origin_of(*find_value(cfg._cfg_dict, path)[:2]) == error.origin]
-    error.key = matches[0] if len(matches) == 1 else equivalent
+        if _has_key(cfg, error.key) and error.origin in (None, origin_at(cfg._cfg_dict, error.key)):
+            return
+        equivalent = logger_of_writer(cfg._cfg_dict, error.key)
+        if equivalent is None:
+            last = join_path(split_path(error.key)[-1:])
+            equivalent = original_key(cfg, error.key)
+            paths = paths_ending(cfg._cfg_dict, last) if error.origin else []
+            matches = [path for path in paths if origin_of(*find_value(cfg._cfg_dict, path)[:2]) == error.origin]
+            if len(matches) == 1:
+                equivalent = matches[0]
+        error.key = equivalent
 
 
 def _is_accepted(cfg: Config, path: str) -> bool:

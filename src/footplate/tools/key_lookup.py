@@ -20,7 +20,7 @@ def find_value(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
         ConfigError: The path contains an index past the end of a list, or a key of a scalar.
     """
     holder: Any = config
-    parts: list[Any] = list(split_path(path))
+    parts: list[Any] = split_path(path)
     done: list[Any] = []
     while True:
         key, parts = next_step(holder, parts, done)
@@ -53,15 +53,15 @@ def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: lis
     `missing` is the beginning of `path`, up to and including the first missing key. `holder` is the dict that lacks it.
     """
     *done, key = missing
-    near = nearest(str(key), [str(name) for name in holder])
-    suggestions = paths_ending(config, path)
-    if not suggestions and near:
-        suggestions = [join_path([*done, near])]
-    notes = [f"or: {list_names(suggestions[1:], _MAX_LISTED)}"] if len(suggestions) > 1 else []
+    near = nearest(key, map(str, holder))
+    suggestions = paths_ending(config, path) or ([join_path([*done, near])] if near else [])
+    notes = [f"existing keys: {list_names(holder, _MAX_LISTED) or 'none'}"]
+    if suggestions:
+        notes = [f"or: {list_names(suggestions[1:], _MAX_LISTED)}"] if len(suggestions) > 1 else []
     return ConfigKeyError(
         f"'{join_path(done)}' has no key '{key}'" if done else f"the config has no key '{key}'",
         origin=origin_of(holder) if done else None,
         key=join_path(missing),
         suggestion=suggestions[0] if suggestions else None,
-        notes=notes if suggestions else [f"existing keys: {list_names(holder, _MAX_LISTED) or 'none'}"],
+        notes=notes,
     )

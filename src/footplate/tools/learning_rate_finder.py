@@ -82,10 +82,10 @@ def find_learning_rate(
     runner.load_or_resume()
     groups = [group for part in wrapper.parts.values() for group in part.param_groups]
     base = [float(group["lr"]) for group in groups]
-    states = copy.deepcopy((model.state_dict(), wrapper.state_dict(), runner.message_hub.state_dict()))
+    parts: list[Any] = [model, wrapper, runner.message_hub]
+    states = copy.deepcopy([part.state_dict() for part in parts])
     random, was_training = capture_rng(), model.training
-    info: dict[str, Any] = {"epoch": 0, "max_epochs": runner.max_epochs, "max_iters": iterations}
-    runner.message_hub.runtime_info.update(info)
+    runner.message_hub.runtime_info.update(epoch=0, max_epochs=runner.max_epochs, max_iters=iterations)
     model.train()
     rates: list[float] = []
     losses: list[float] = []
@@ -107,9 +107,8 @@ def find_learning_rate(
             rates.append(rate)
             losses.append(smooth)
     finally:
-        model.load_state_dict(states[0])
-        wrapper.load_state_dict(states[1])
-        runner.message_hub.load_state_dict(states[2])
+        for part, state in zip(parts, states, strict=True):
+            part.load_state_dict(state)
         restore_rng(random)
         model.train(was_training)
     return LearningRateTest(rates, losses, _suggest(rates, losses))

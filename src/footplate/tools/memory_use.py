@@ -165,7 +165,7 @@ def state_bytes(runner: Runner) -> dict[str, int]:
         "gradients": bytes_of(parameter for parameter in model.parameters() if parameter.requires_grad),
         "optimizer": bytes_of(value for state in states for value in state.values()),
     }
-    averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook) and hook.ema_model is not None]
-    if averages:
-        sizes["averages"] = bytes_of(value for each in averages for value in (*each.parameters(), *each.buffers()))
+    for hook in runner.hooks:  # at most one of them averages the weights
+        if isinstance(hook, EMAHook) and hook.ema_model is not None:
+            sizes["averages"] = bytes_of((*hook.ema_model.parameters(), *hook.ema_model.buffers()))
     return sizes

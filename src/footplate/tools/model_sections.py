@@ -63,8 +63,7 @@ def check_nested_sections(cfg: Config) -> None:
     Raises:
         FootplateError: A type or an argument of a class is unknown and similar to a known one.
     """
-    sections = list(_sections(cfg["model"], "model", None))
-    names = _names_in(sections)
+    sections, names = _read(cfg)
     for section in sections:
         builder = section.kind if section.owner is None else section.owner
         if builder is not None and _is_built_by_code_base(builder):
@@ -100,9 +99,7 @@ def warn_about_unread_keys(cfg: Config) -> None:
 
     Warns only if the source reads a key with a similar name.
     """
-    with using_scope(cfg.get("default_scope")):
-        sections = list(_sections(cfg["model"], "model", None))
-    names = _names_in(sections)
+    sections, names = _read(cfg)
     for section in sections:
         is_free = section.kind is None and not set(_FREE_SECTIONS).isdisjoint(section.key.split("."))
         if not is_free or section.owner is None or not _is_built_by_code_base(section.owner):
@@ -161,11 +158,13 @@ def _package_of(kind: Any) -> str:
     return str(kind.__module__).partition(".")[0]
 
 
-def _names_in(sections: list[_Section]) -> _Names:
-    """Returns the names in the source of the packages that define the classes of a model."""
+def _read(cfg: Config) -> tuple[list[_Section], _Names]:
+    """Returns the sections of a model, and the names in the source of the packages that define its classes."""
+    with using_scope(cfg.get("default_scope")):
+        sections = list(_sections(cfg["model"], "model", None))
     kinds = [section.kind for section in sections if section.kind is not None]
     packages = {_package_of(base) for kind in kinds for base in _bases_of(kind)} - {"torch"} - sys.stdlib_module_names
-    return _names_of(frozenset(packages | {"mmcv"}))
+    return sections, _names_of(frozenset(packages | {"mmcv"}))
 
 
 @cache

@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -63,17 +63,20 @@ class StopHook(Hook):
         loop: Any = runner.train_loop
         loop.val_begin = MAX_RUN_LENGTH
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if runner.iter + 1 == self.iterations:
             raise EarlyExitError
 
 
-def build_model(cfg: Config) -> tuple[nn.Module, str]:
+@contextmanager
+def building_model(cfg: Config) -> Iterator[tuple[nn.Module, str]]:
     """Builds the model of a config, or a placeholder if the model class is not installed.
 
-    Returns the model and a description of it. The config must be in second-generation form.
+    Inside the `with` block, errors are located in the config. With a placeholder, warnings about `custom_keys` without
+    a matching parameter are silenced. The config must be in second-generation form.
+
+    Yields:
+        The model and a description of it.
 
     Raises:
         FootplateError: The `model` section is missing, is not a dict, or cannot be built.
@@ -81,27 +84,30 @@ def build_model(cfg: Config) -> tuple[nn.Module, str]:
     section = cfg.get("model")
     if not isinstance(section, Mapping):
         raise ArgumentError("the 'model' section of the config must be a dict", key="model", found=section)
-    name = str(section.get("type"))
-    with located(cfg), at_key("model"):
+    logger = logging.getLogger("footplate.optim")
+    name, level = section.get("type"), logger.level
+    description = f"model {name}"
+    with located(cfg):
         try:
-            return MODELS.build(dict(section)), f"model {name}"
+            with at_key("model"):
+                model = MODELS.build(dict(section))
         except UnknownNameError as error:
             if error.suggestion is not None:
                 raise
-    return StandIn(section), f"model class '{name}' not found; using a placeholder with common parameter names"
+            model = StandIn(section)
+            description = f"model class '{name}' not found; using a placeholder with common parameter names"
+            logger.setLevel(logging.ERROR)
+        try:
+            yield model, description
+        finally:
+            logger.setLevel(level)
 
 
-@contextmanager
-def silencing_unmatched_keys(model: nn.Module) -> Iterator[None]:
-    """Silences warnings about `custom_keys` without a matching parameter if `model` is a placeholder."""
-    logger = logging.getLogger("footplate.optim")
-    level = logger.level
-    if isinstance(model, StandIn):
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def train_until_stopped(runner: Runner, hook: Hook) -> None:
+    """Trains until `hook`, which is registered first, raises EarlyExitError, or until the end of the run."""
+    runner.register_hook(hook)
+    with suppress(EarlyExitError):
+        runner.train()
 
 
 def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:

@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from footplate.errors import ArgumentError, NonFiniteError
 from footplate.interrupts import temporary_folder
 from footplate.messages import one_line
 from footplate.tools.memory_use import tensors_in
-from footplate.tools.partial_build import build_trial
+from footplate.tools.partial_build import build_trial, train_until_stopped
 
 _ROWS_BEFORE = 5  # rows to show before the first non-finite one
 
@@ -80,11 +79,11 @@ def read_capture(path: str) -> tuple[str, dict[str, Any]]:
             notes = [f"Choose one: {', '.join(names)}" if names else f"It contains no file with the suffix '{SUFFIX}'."]
             raise ArgumentError(f"'{path}' must contain one capture of a non-finite iteration", notes=notes)
         path = os.path.join(path, names[0])
-    facts = load_checkpoint(path, "meta").get(CAPTURE)
-    if not isinstance(facts, Mapping):
+    content = load_checkpoint(path, "meta")
+    if CAPTURE not in content:
         notes = ["The names of captures end in '.capture'."]
         raise ArgumentError(f"'{path}' is not a capture of a non-finite iteration", notes=notes)
-    return path, dict(facts)
+    return path, content[CAPTURE]
 
 
 def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
@@ -105,7 +104,7 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
     is_resumed = facts["origin"] is not None
     recorder = _RecorderHook(facts["iteration"])
     torch.set_num_threads(facts["threads"])
-    with temporary_folder("footplate-replay-") as folder, suppress(EarlyExitError):
+    with temporary_folder("footplate-replay-") as folder:
         runner = build_trial(
             cfg,
             folder,
@@ -116,10 +115,8 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
             default_hooks={**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None},
             log_level="ERROR",
         )
-        runner.register_hook(recorder)
-        runner.train()
-    here = facts_of(runner)
-    changed = [f"{key} {here[key]} instead of {facts[key]}" for key in here if facts[key] != here[key]]
+        train_until_stopped(runner, recorder)
+    changed = [f"{key} {here} instead of {facts[key]}" for key, here in facts_of(runner).items() if facts[key] != here]
     recorder.record.differences = ", ".join(changed)
     return recorder.record
 
@@ -147,9 +144,7 @@ class _RecorderHook(Hook):
 
         runner.model.train_step = step
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if runner.iter + 1 == self.record.iteration:
             self.record.losses = {name: float(value) for name, value in (outputs or {}).items()}
             raise EarlyExitError

@@ -5,8 +5,7 @@ import html
 import io
 import json
 import logging
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.resources import files
 from itertools import chain
@@ -18,6 +17,7 @@ from PIL import Image
 from footplate.messages import printable
 from footplate.records import LAYOUT_TEXT
 from footplate.storage import commit_bytes
+from footplate.tools.json_values import as_json
 from footplate.tools.report_curves import arrange_charts, class_history
 from footplate.tools.report_overview import (
     SweepSummary,
@@ -41,12 +41,7 @@ _MAX_PIXELS = 50_000_000
 
 
 def write_report(
-    runs: Sequence[Run],
-    path: str,
-    *,
-    names: Sequence[str] = (),
-    title: str = "",
-    sweep: SweepSummary | None = None,
+    runs: Sequence[Run], path: str, *, names: Sequence[str] = (), title: str = "", sweep: SweepSummary | None = None
 ) -> int:
     """Writes a report on runs to a self-contained HTML file that works offline.
 
@@ -70,26 +65,30 @@ def write_report(
     images = embed_images(runs, _MAX_IMAGES)
     for line in chain.from_iterable(images.unread):
         _logger.warning("%s", line)
-    described = [describe_run(run, headline) for run in runs]
-    charts = arrange_charts(runs, headline[0] if headline else None)
-    tables = class_history(runs, [facts["metric"] and facts["metric"]["iteration"] for facts in described])
-    for facts, run, name, unread in zip(described, runs, names, images.unread, strict=True):
-        facts["name"], facts["environment"], facts["warnings"] = name, run.environment, [*run.warnings, *unread]
-        facts["config"] = run.explained or (run.config.pretty_text if run.config is not None else "")
+    described = [
+        {
+            **describe_run(run, headline),
+            "name": name,
+            "environment": run.environment,
+            "warnings": [*run.warnings, *unread],
+            "config": run.explained or (run.config.pretty_text if run.config is not None else ""),
+        }
+        for run, name, unread in zip(runs, names, images.unread, strict=True)
+    ]
     data = {
         "title": title,
         "sweep": sweep and sweep_data(sweep),
         "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "small": headline[1] == "less"},
         "runs": described,
-        "charts": charts,
-        "classes": tables,
+        "charts": arrange_charts(runs, headline[0] if headline else None),
+        "classes": class_history(runs, [facts["metric"] and facts["metric"]["iteration"] for facts in described]),
         "images": images.found,
         "sources": images.sources,
         "imagesLeftOut": images.left_out,
         "configTable": config_table(runs),
     }
     # JSON in a script element must not contain `<!--`, `<script` or `</script`.
-    script_data = json.dumps(_as_json(data), separators=(",", ":"), allow_nan=False)
+    script_data = json.dumps(as_json(data, printable), separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         script_data = script_data.replace(character, f"\\u{ord(character):04x}")
     page = Template(_asset("page.html")).substitute(
@@ -114,17 +113,6 @@ def _distinct_names(runs: Sequence[Run]) -> list[str]:
 
 def _asset(name: str) -> str:
     return (files("footplate.tools") / "report_assets" / name).read_text(encoding="utf-8")
-
-
-def _as_json(value: Any) -> Any:
-    """Escapes unprintable characters, and replaces non-finite numbers with None (JSON cannot represent them)."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, Mapping):
-        return {printable(str(key)): _as_json(each) for key, each in value.items()}
-    return [_as_json(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 class Embedded(NamedTuple):
@@ -178,7 +166,14 @@ def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
     boxes: list[Any] = [["", 0, 0, *pixels.size]]
     legend: list[Any] = []
     with suppress(TypeError, ValueError, KeyError, RecursionError):  # without a valid layout, there is one panel
-        boxes, legend = _layout(json.loads(layout), pixels.size)
+        recorded = json.loads(layout)
+        colors = [
+            {"label": str(label), "color": f"rgb({int(red)} {int(green)} {int(blue)})"}
+            for label, red, green, blue in recorded["legend"]
+        ]
+        inside = [0 <= a < c <= pixels.width and 0 <= b < d <= pixels.height for _, a, b, c, d in recorded["panels"]]
+        if all(inside) and 0 < len(inside) <= _MAX_PANELS:
+            boxes, legend = recorded["panels"], colors
     panels, side = [], max(_MAX_SIDE // len(boxes), _MIN_SIDE)
     for caption, *box in boxes:
         panel, out = pixels.crop(box), io.BytesIO()
@@ -187,20 +182,3 @@ def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
         source = f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
         panels.append({"caption": caption, "src": sources.setdefault(source, len(sources))})
     return {"panels": panels, "legend": legend}
-
-
-def _layout(layout: Any, size: tuple[int, int]) -> tuple[list[Any], list[Any]]:
-    """Parses the layout stored in an image file. Returns the panels (each a caption and a box) and the legend.
-
-    Raises:
-        ValueError, TypeError, KeyError: The layout is invalid.
-    """
-    boxes = [(str(caption), int(a), int(b), int(c), int(d)) for caption, a, b, c, d in layout["panels"]]
-    legend = [
-        {"label": str(label), "color": f"rgb({int(red)} {int(green)} {int(blue)})"}
-        for label, red, green, blue in layout["legend"]
-    ]
-    inside = all(0 <= a < c <= size[0] and 0 <= b < d <= size[1] for _, a, b, c, d in boxes)
-    if not inside or not 0 < len(boxes) <= _MAX_PANELS:
-        raise ValueError("the layout does not match the image")
-    return boxes, legend

@@ -10,7 +10,6 @@ from footplate.tools.runs import PerClassResults, Point, Run, Series, find_dupli
 _MAX_POINTS = 1000  # in a curve
 _MAX_STEPS = 50  # in a table of per-class results
 _DETAILS = frozenset({"lr", "base_lr", "momentum", "grad_norm", "time", "data_time", "memory", "weight_decay"})
-Chart = dict[str, Any]
 ScalarKey = tuple[str, str]  # the mode and the name of a scalar
 
 
@@ -67,10 +66,7 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
 
 def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
     """Groups the scalars of a run by mode, as dicts keyed by name."""
-    modes: dict[str, dict[str, Series]] = {}
-    for series in run.series:
-        modes.setdefault(series.mode, {})[series.name] = series
-    return modes
+    return {series.mode: run.scalars(series.mode) for series in run.series}
 
 
 def _repeated(curves: Mapping[ScalarKey, list[ReportCurve]]) -> dict[ScalarKey, str]:
@@ -95,7 +91,7 @@ def _is_detail(key: ScalarKey) -> bool:
     return mode == "train" and bool({name.partition("/")[0], name.rpartition("/")[2]} & _DETAILS)
 
 
-def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) -> Chart:
+def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) -> dict[str, Any]:
     mode, name = key
     of_test = "test/" if mode == "test" else ""
     dataset, metric = split_dataset(name.removeprefix(of_test)) if mode != "train" else ("", name)
@@ -188,8 +184,7 @@ def _names(table: PerClassResults) -> list[str]:
 def _encoded_tables(number: int, tables: list[PerClassResults], best: float | None) -> dict[str, Any]:
     last = len(tables) - 1
     chosen = {round(part * last / (_MAX_STEPS - 1)) for part in range(_MAX_STEPS)}
-    chosen |= {place for place, table in enumerate(tables) if table.step == best}
-    shown = [tables[place] for place in sorted(chosen)]
+    shown = [table for place, table in enumerate(tables) if place in chosen or table.step == best]
     steps = [table.step for table in shown]
     return {
         "run": number,

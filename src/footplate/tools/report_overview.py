@@ -62,12 +62,16 @@ def best_first(runs: Sequence[Run], headline: Headline | None) -> list[int]:
     """Returns the indices of runs, sorted from best to worst headline metric. Runs without the metric come last."""
 
     def rank(place: int) -> float:
-        series = headline and runs[place].find(headline[0].name, headline[0].mode)
+        series = _headline_series(runs[place], headline)
         if headline is None or series is None:
             return math.inf
         return find_best(series, headline[1])["value"] * (1 if headline[1] == "less" else -1)  # type: ignore[no-any-return]
 
     return sorted(range(len(runs)), key=rank)
+
+
+def _headline_series(run: Run, headline: Headline | None) -> Series | None:
+    return run.scalars(headline[0].mode).get(headline[0].name) if headline else None
 
 
 def describe_run(run: Run, headline: Headline | None) -> Data:
@@ -92,9 +96,7 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
     configs = sorted(run.folder.glob("*.py"), key=modification_time)
     return {
         **summarize(run),
-        "metric": None,
-        "sets": [],
-        **(_headline_facts(run, *headline) if headline else {}),
+        **_headline_facts(run, headline),
         "state": run_state(run),
         "fit": judge_fit(run, headline),
         "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
@@ -104,20 +106,19 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
     }
 
 
-def _headline_facts(run: Run, headline: Series, rule: Rule) -> Data:
-    """Returns the entries `metric` and `sets` of `describe_run`, or {} if the run does not have the metric."""
-    series = run.find(headline.name, headline.mode)
-    if series is None:
-        return {}
-    points, best = series.points, find_best(series, rule)
+def _headline_facts(run: Run, headline: Headline | None) -> Data:
+    """Returns the entries `metric` and `sets` of `describe_run`."""
+    series = _headline_series(run, headline)
+    if headline is None or series is None:
+        return {"metric": None, "sets": []}
+    points, best = series.points, find_best(series, headline[1])
     changes = [value - before for before, value in pairwise(series.values)]
     dataset, name = split_dataset(series.name)
-    others = [(split_dataset(other.name), other) for other in run.series if other.mode == series.mode]
-    sets = [
-        {"name": other_set, "value": dict(other.points).get(best["iteration"])}
-        for (other_set, other_name), other in others
-        if other_name == name and other_set
-    ]
+    sets = []
+    for label, other in run.scalars(series.mode).items():
+        other_set, other_name = split_dataset(label)
+        if other_name == name and other_set:
+            sets.append({"name": other_set, "value": dict(other.points).get(best["iteration"])})
     return {
         "metric": {
             **best,
@@ -140,8 +141,7 @@ def run_state(run: Run) -> Data:
     units = {"iter": 1, "epoch": run.epoch_length or 0}
     saved = filter(None, (_SAVED.search(file.name) for file in run.checkpoints))
     done = max([count_iterations(run), *(int(match["at"]) * units[match["unit"]] for match in saved)])
-    cfg = run.config._cfg_dict if run.config is not None else {}  # of either generation
-    planned = None
+    cfg, planned = run.settings, None  # of either generation
     for section in (cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}):
         for key, unit in (("max_iters", 1), ("max_epochs", units["epoch"])):
             total = section.get(key) if isinstance(section, Mapping) else None
@@ -170,7 +170,7 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
     if not candidates:
         return None
     file = candidates[-1]
-    cfg = run.config._cfg_dict if run.config is not None else {}
+    cfg = run.settings
     lines = [f"footplate predict {shlex.quote(str(file))} IMAGES"]
     if cfg.keys() & {*PYTHON_ARGUMENTS} or any(isinstance(cfg.get(key), str) for key in ("model", *_LOADERS)):
         lines = [f"footplate export {shlex.quote(str(file))} --to onnx"]
@@ -194,9 +194,8 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
         A dict with the `answer` (a few words), a `note` that qualifies the answer (may be ""), a `text` with the
         numbers, and the `kind` ("good", "warning", "bad" or "unknown").
     """
-    losses = [series for series in run.series if series.mode == "val" and split_dataset(series.name)[1] == "loss"]
-    main = run.find(headline[0].name, headline[0].mode) if headline is not None else None
-    trained = run.find("loss", "train")
+    losses = [series for name, series in run.scalars("val").items() if split_dataset(name)[1] == "loss"]
+    main, trained = _headline_series(run, headline), run.scalars("train").get("loss")
     for series in filter(None, (main, *losses, trained)):
         if series.ends_nonfinite:
             at = series.points[-1][0]

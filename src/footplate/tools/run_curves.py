@@ -9,7 +9,7 @@ from footplate.errors import DataError
 from footplate.metric_names import is_of_class, metric_of_label
 from footplate.records import NOT_SHOWN
 from footplate.storage import commit_image
-from footplate.tools.runs import Series, find_duplicates, read_series
+from footplate.tools.runs import Point, Series, find_duplicates, read_series
 from footplate.visualization import skipping_failed_image
 from footplate.visualization.curve_plots import Panel, PlottedCurve, panel_title, plot
 
@@ -41,20 +41,18 @@ def draw_curves(run: Sequence[Series], path: str) -> None:
     Raises:
         DataError: There is nothing to plot.
     """
-    panels: dict[str, list[PlottedCurve]] = {}
+    panels: dict[str, dict[str, list[Point]]] = {}
     metrics = {metric_of_label(series.name) for series in run if series.mode != "train"}
     for series in sorted(run, key=lambda series: series.name != "loss"):
         trains = series.mode == "train"
         label = series.name if trains else metric_of_label(series.name)
         if series.name.rpartition("/")[2] in _UNPLOTTED or (not trains and is_of_class(label, metrics)):
             continue
-        panels.setdefault(panel_title(label, series.points, trains=trains), []).append(
-            PlottedCurve(label, series.points)
-        )
+        panels.setdefault(panel_title(label, series.points, trains=trains), {})[label] = series.points
     if not panels:
         raise DataError("there are no scalars to plot")
     shown = []
     for title in sorted(panels, key=lambda title: (title in ("gradient norm", "learning rate"), title)):
-        repeated = find_duplicates({curve.label: curve.points for curve in panels[title]})
-        shown.append(Panel(title, [curve for curve in panels[title] if curve.label not in repeated]))
+        curves, repeated = panels[title], find_duplicates(panels[title])
+        shown.append(Panel(title, [PlottedCurve(label, curves[label]) for label in curves if label not in repeated]))
     commit_image(path, plot(shown, "iteration"))

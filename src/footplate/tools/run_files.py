@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +67,7 @@ class Start(NamedTuple):
 
     folder: Path
     kind: str = ""  # "train", "resume", "val" or "test"; "" if the start is not recorded
-    time: str = ""  # in UTC
+    time: str = ""  # in UTC, in the ISO format
     iteration: int = 0  # the completed iterations, or the iteration of the evaluated checkpoint
     epoch_length: int | None = None  # in iterations; None if the run does not count epochs
     stopped_by: str = ""  # "a hook" or "the time limit" if it ended training early
@@ -91,14 +90,14 @@ def read_start(folder: Path) -> Start:
     """Reads the record of a launch. If there is no valid record, returns a `Start` with only the folder."""
     record = read_record(folder / "start.json", folder)
     with suppress(ValueError, KeyError, TypeError, OverflowError):  # missing or damaged
-        length, time = record["epoch_length"], datetime.fromisoformat(record["time"]).astimezone(timezone.utc)
+        length = record["epoch_length"]
         return Start(
-            folder=folder,
-            kind=record["kind"],
-            time=time.isoformat(timespec="microseconds"),
-            iteration=int(record["iteration"]),
-            epoch_length=None if length is None else int(length),
-            stopped_by=one_line(str(record.get("stopped_by", ""))),
+            folder,
+            record["kind"],
+            str(record["time"]),
+            int(record["iteration"]),
+            None if length is None else int(length),
+            one_line(str(record.get("stopped_by", ""))),
         )
     return Start(folder)
 

@@ -93,9 +93,14 @@ class Run(NamedTuple):
     checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
     stopped_by: str = ""  # "a hook" or "the time limit" if it ended training early
 
-    def find(self, name: str, mode: str | None = None) -> Series | None:
-        """Returns the first series with the given name and mode (any mode if None), or None if none exists."""
-        return next((each for each in self.series if each.name == name and mode in (None, each.mode)), None)
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The keys of the config, or {} if there is no readable config."""
+        return self.config._cfg_dict if self.config is not None else {}
+
+    def scalars(self, mode: str) -> dict[str, Series]:
+        """Returns the series of a mode, keyed by name."""
+        return {series.name: series for series in self.series if series.mode == mode}
 
 
 def read_run(path: str | Path) -> Run:
@@ -211,7 +216,7 @@ def _read_lines(file: Path) -> list[LogLine]:
             raise DataError(f"{where} is not valid JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
             for key in _COUNTERS & line.keys():
-                if not _is_number(line[key]):
+                if not (isinstance(line[key], float) and math.isfinite(line[key])):
                     raise DataError(f"'{key}' in {where} must be an iteration or epoch number", found=line[key])
             mode = str(line.get("mode") or ("train" if "lr" in line or "loss" in line else "val"))
             values = {one_line(key): value for key, value in line.items() if isinstance(value, float)}
@@ -260,13 +265,9 @@ def _joined_lines(path: Path) -> tuple[list[LogLine], int | None, list[str]]:
             position = _place_derived(lines, length)
             derived = ["the epoch length"] * (length is not None) + ["the order of its launches"] * (len(files) > 1)
         if lines:  # replace later lines of earlier launches, and a repeated validation
-            repeated = {line["mode"] for line in lines if line["at"] == position}
-            trained = [
-                line
-                for line in trained
-                if line["at"] < position or (line["at"] == position and line["mode"] not in repeated)
-            ]
-            trained += lines
+            repeated = [line["mode"] for line in lines if line["at"] == position]
+            kept = [line for line in trained if line["at"] <= position]
+            trained = [line for line in kept if line["at"] < position or line["mode"] not in repeated] + lines
     return sorted([*trained, *evaluated], key=lambda line: line["at"]) if evaluated else trained, length, derived
 
 
@@ -283,8 +284,7 @@ def _place_derived(lines: Sequence[LogLine], epoch_length: int | None) -> float:
     at: Any = 0.0
     for line in lines:
         if "step" in line:
-            is_train = line["mode"] == "train"
-            at = line.get("iter", line["step"]) if is_train else line["step"] * (epoch_length or 1)
+            at = line.get("iter", line["step"]) if line["mode"] == "train" else line["step"] * (epoch_length or 1)
         elif line["mode"] == "train" and "iter" in line:
             at = (line.get("epoch", 1) - 1) * (epoch_length or 0) + line["iter"]
         line["at"] = at  # first-generation validation lines count batches: keep the training iteration
@@ -325,15 +325,11 @@ def _series(lines: Sequence[LogLine]) -> list[Series]:
             if line["mode"] != "train" and (name in _TIMES or is_undefined(name, value)):
                 continue
             key = "test" if label.startswith("test/") else line["mode"], name
-            if _is_number(value):
+            if math.isfinite(value):
                 points.setdefault(key, []).append((line["at"], value))
             else:
                 last_nonfinite[key] = line["at"]
     return [Series(name, mode, values, last_nonfinite.get((mode, name))) for (mode, name), values in points.items()]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
 
 
 def _checkpoints(folder: Path) -> dict[Path, int]:
@@ -369,19 +365,13 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     invalid = 0
     for line in read_logs(files):
         try:
-            fields = json.loads(line)
-            name = str(fields["dataset"]), str(fields["metric"]), str(fields["mode"])
-            columns = list(map(str, fields["columns"]))
-            rows = [
-                [str(label), *(None if value is None else float(value) for value in values)]
-                for label, *values in fields["rows"]
-            ]
-            if any(len(row) != len(columns) for row in rows):
+            table = PerClassResults(**json.loads(line))
+            if any(len(row) != len(table.columns) for row in table.rows):
                 raise ValueError("not a table")
-            table = PerClassResults(*name, int(fields["step"]), columns, rows)
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, TypeError):
             invalid += 1
             continue
+        name = table.dataset, table.metric, table.mode
         tables[name] = {**tables.pop(name, {}), table.step: table}  # the latest name comes last
     if invalid:
         _logger.warning("Skipped %s in the per-class results.", pluralize(invalid, "unreadable line"))

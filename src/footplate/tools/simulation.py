@@ -70,7 +70,8 @@ def simulate(
     )
     scheduled = {each.param_name for part in schedules_by_optimizer(schedules).values() for each in part}
     moving: list[tuple[list[Any], Mapping[str, Any], str]] = []  # lists to fill, group and key to read
-    groups: list[tuple[list[Any], Trajectory]] = []
+    names = {parameter: name for name, parameter in unwrap_model(model).named_parameters()}
+    trajectories: dict[str, Trajectory] = {}
     for inner in wrapper.parts.values():
         for group in inner.param_groups:
             trajectory: Trajectory = {}
@@ -82,7 +83,7 @@ def simulate(
                 else:
                     value = None if group.get(key) is None else read_field(group, key)
                     trajectory[field] = [value] * len(wanted)
-            groups.append((group["params"], trajectory))
+            trajectories |= {names[parameter]: trajectory for parameter in group["params"] if parameter in names}
     steps, stops = collect_steps(schedules), set(wanted)
     for iteration in range(max(stops, default=-1) + 1):
         if iteration in stops:
@@ -97,13 +98,7 @@ def simulate(
     places = {iteration: place for place, iteration in enumerate(sorted(stops))}
     for values, _, _ in moving:
         values[:] = [values[places[iteration]] for iteration in wanted]
-    names = {id(parameter): name for name, parameter in unwrap_model(model).named_parameters()}
-    return {
-        names[id(parameter)]: trajectory
-        for parameters, trajectory in groups
-        for parameter in parameters
-        if id(parameter) in names
-    }
+    return trajectories
 
 
 def run_length(

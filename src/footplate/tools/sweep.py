@@ -23,7 +23,7 @@ from footplate.hooks.monitored_metrics import UnknownRuleError
 from footplate.messages import first_line, nearest
 from footplate.metric_names import MissingMetricError, find_metric, find_rule
 from footplate.records.logger import print_urgent
-from footplate.tools.analysis import best_metric_rules, best_metrics
+from footplate.tools.analysis import best_metrics
 from footplate.tools.diff import START_KEYS
 from footplate.tools.failing_module import is_out_of_memory
 from footplate.tools.runs import read_run
@@ -91,14 +91,16 @@ class Sweep:
             DataError: The study in the folder cannot be opened.
         """
         check_parameters(self.cfg, self.parameters)  # before creating any files
-        rule = best_metric_rules(self.cfg._cfg_dict).get(self.metric) or find_rule(self.metric)
+        metrics = best_metrics(self.cfg._cfg_dict)
+        rule = metrics.get(self.metric) or find_rule(self.metric)
         if rule is None:
             error = UnknownRuleError(self.metric, "--metric")
-            error.suggestion = nearest(self.metric, best_metrics(self.cfg._cfg_dict))
+            error.suggestion = nearest(self.metric, metrics)
             raise error
         os.makedirs(self.folder, exist_ok=True)
         with locked(self.folder):
-            self._study = self._open_study(is_maximized=rule == "greater")
+            self._is_maximized = rule == "greater"
+            self._study = self._open_study()
             with ThreadPoolExecutor(self.workers) as pool:
                 try:
                     for ended in as_completed([pool.submit(self._run_trial) for _ in range(self._enqueue())]):
@@ -115,14 +117,14 @@ class Sweep:
                     raise
             return self._describe_trials()
 
-    def _open_study(self, *, is_maximized: bool) -> Any:
+    def _open_study(self) -> Any:
         choices = [(each.key, () if each.is_range else each.values) for each in self.parameters]  # ranges may change
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             study = optuna.create_study(
                 storage=f"sqlite:///{os.path.join(self.folder, 'study.db')}",
                 study_name=_hash({"config": _hash(self.cfg.to_dict()), "metric": self.metric, "choices": choices}),
-                direction="maximize" if is_maximized else "minimize",
+                direction="maximize" if self._is_maximized else "minimize",
                 load_if_exists=True,
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=4) if self.prune else optuna.pruners.NopPruner(),
             )
@@ -205,7 +207,7 @@ class Sweep:
             return
         if note:
             trial.set_user_attr("note", note)
-        choose = max if self._study.direction == optuna.study.StudyDirection.MAXIMIZE else min
+        choose = max if self._is_maximized else min
         self._study.tell(trial, choose(scores.values()) if state == TrialState.COMPLETE else None, state=state)
         self.on_change(next(info for info in self._describe_trials() if info.number == trial.number))
 
@@ -219,8 +221,8 @@ class Sweep:
             run = read_run(folder)
         except DataError:  # no finite scalar yet
             return []
-        validated = [other.name for other in run.series if other.mode == "val"]
-        series = run.find(find_metric(self.metric, validated), "val")
+        validated = run.scalars("val")
+        series = validated.get(find_metric(self.metric, validated))
         if series is None and validated:
             raise MissingMetricError("the sweep", self.metric, validated, "--metric")
         return [(int(at), score) for at, score in series.points] if series else []
@@ -235,7 +237,7 @@ class Sweep:
             values = {each.key: each.value_of(trial.params[each.key]) for each in self.parameters}
             folder = os.path.join(self.folder, trial.user_attrs["config"])
             infos.append(TrialInfo(trial.number, values, state, scores[-1] if scores else None, folder, note))
-        sign = -1 if self._study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+        sign = -1 if self._is_maximized else 1
         order = ("complete", "pruned", "infeasible", "failed")
         return sorted(infos, key=lambda info: (order.index(info.state), sign * (info.score or 0)))
 

@@ -53,15 +53,15 @@ def parse_parameter(text: str) -> Parameter:
         low, high = map(parse_value, values.split("..", 1))
         # The bounds exclude infinities, NaN and integers that no float can hold; optuna cannot search those.
         least, most = sys.float_info.min if log else -sys.float_info.max, sys.float_info.max
-        if not (is_number(low) and is_number(high) and least <= low < high <= most):
-            message = "a range needs two finite numbers, the lower one first; a logarithmic range must start above 0"
-            raise ArgumentError(message, key="--param", found=text)
-        return Parameter(key, (low, high), is_range=True, log=log)
-    choices = parse_value(values)
-    if not key or log or not isinstance(choices, list) or len(choices) < 2:
+        if is_number(low) and is_number(high) and least <= low < high <= most:
+            return Parameter(key, (low, high), is_range=True, log=log)
+        message = "a range needs two finite numbers, the lower one first; a logarithmic range must start above 0"
+    else:
+        choices = parse_value(values)
+        if key and not log and isinstance(choices, list) and len(choices) > 1:
+            return Parameter(key, tuple(choices))
         message = "a parameter must have the form KEY=LOW..HIGH, KEY=log:LOW..HIGH or KEY=A,B,C"
-        raise ArgumentError(message, key="--param", found=text)
-    return Parameter(key, tuple(choices))
+    raise ArgumentError(message, key="--param", found=text)
 
 
 def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
