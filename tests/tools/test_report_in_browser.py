@@ -27,7 +27,10 @@ def keys(page: Any, selector: str, *typed: str) -> None:
 
 
 def test_first_screen_answers_what_a_reader_asks(show: Show, make_run: MakeRun) -> None:
-    page = show(make_run())
+    run = make_run()
+    (run.folder / "iter_400.sharded").mkdir()  # not a launch
+    (run.folder / "resnet.py").touch()
+    page = show(run)
     shown = text_of(page, ".hero")
     assert "mIoU best of 4 validations 41.00 +30.00 since the first validation at iteration 400 of 400" in shown
     assert "Overfitting No sign No validation loss. At the end, the mIoU is at its best." in shown
@@ -36,7 +39,7 @@ def test_first_screen_answers_what_a_reader_asks(show: Show, make_run: MakeRun) 
     assert titles == ["mIoU", "Loss training"]
     bottom = page.execute_script("return document.querySelector('.main-charts').getBoundingClientRect().bottom")
     assert bottom < 800
-    assert text_of(page, ".title") == "first 1 warning 1 January 2026, 00:00"
+    assert text_of(page, ".title") == "first 1 warning resnet · 1 January 2026, 00:00"
 
 
 def test_headline_is_drawn_once_with_its_classes(show: Show, make_run: MakeRun) -> None:

@@ -90,7 +90,7 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
         - `use`: the checkpoint to use and a command that predicts with it, or None.
         - `device`: the accelerator, or "CPU", or "" if unknown.
         - `config_name`: the name of the config in the run folder, without its suffix, or "".
-        - `started`: the folder name of the first launch, such as "20260131_093000", or "".
+        - `launches`: the folder names of the training launches, sorted by time.
     """
     device = run.environment.get("accelerator")
     configs = sorted(run.folder.glob("*.py"), key=modification_time)
@@ -102,7 +102,7 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
         "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
         "device": {"none": "CPU"}.get(device, device) if isinstance(device, str) else "",
         "config_name": configs[-1].stem if configs else "",
-        "started": next((start.folder.name for start in starts_of(run.folder) if start.trains), ""),
+        "launches": [start.folder.name for start in starts_of(run.folder) if start.trains],
     }
 
 

@@ -1,9 +1,9 @@
 // The first screen, with the headline metric, the state and cost of the runs, and the main charts.
 
 const headline = data.headline;
-/** The config and the date of a run, as text. The names of the launch folders are times. */
-const originOf = ({ config_name: config, started }) => {
-  const [, year, month, day, hour, minute] = started.match(/^(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)\d\d/) ?? [];
+/** The config and the date of a run, as text. The folder of a launch is named after its time; other folders are skipped. */
+const originOf = ({ config_name: config, launches }) => {
+  const [, year, month, day, hour, minute] = launches.map((name) => name.match(/^(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)\d\d/)).find(Boolean) ?? [];
   const date = year && new Date(year, month - 1, day).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" });
   return [config, date && `${date}, ${hour}:${minute}`].filter(Boolean).join(" · ");
 };
