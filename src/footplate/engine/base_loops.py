@@ -44,6 +44,8 @@ class BaseLoop:
     """
 
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {"run": ()}
+    builds_data: ClassVar[bool] = False
+    """Whether a validation or test loop receives the config sections of its loaders and evaluators."""
 
     def __init__(self, runner: "Runner", dataloader: Any) -> None:
         self.runner = runner
