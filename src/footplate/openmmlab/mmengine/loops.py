@@ -35,6 +35,7 @@ def restart_forever(dataloader: Any) -> Iterator[Any]:
     """Yields the batches of a loader, and starts it again with a new order whenever it ends."""
     for epoch in count():
         for sampler in (dataloader.sampler, getattr(dataloader.batch_sampler, "sampler", None)):
-            if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(epoch)
+            set_epoch = getattr(sampler, "set_epoch", None)
+            if set_epoch is not None:
+                set_epoch(epoch)
         yield from dataloader
