@@ -150,7 +150,8 @@ class Predictor:
     def draw(self, image: _Image, prediction: Any, *, score: float = DEFAULT_SCORE) -> Pixels:
         """Draws a prediction on an image and returns the result as a uint8 RGB array of shape ``(H', W', 3)``.
 
-        If the prediction is an image, returns that image. Returns the image without the prediction if the visualizer does not support this type of prediction.
+        Returns the predicted image if the model predicts images, and the image without the prediction if the visualizer
+        does not support this type of prediction.
 
         Args:
             image: The path of an image, a Pillow image, or an array, as for `__call__`.
@@ -189,7 +190,7 @@ class Predictor:
 
 
 def restored_image(prediction: Any) -> Pixels | None:
-    """Returns the image that a model of MMagic predicts, in RGB and of shape ``(H, W, 3)``, or None if there is none."""
+    """Returns the image predicted by a model of MMagic, as RGB ``(H, W, 3)``, or None if there is none."""
     image = getattr(getattr(prediction, "output", None), "pred_img", None)
     if image is None or image.ndim != 3:
         return None

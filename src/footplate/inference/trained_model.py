@@ -347,11 +347,12 @@ def _without_targets(transforms: list[Any], kind: Any) -> list[Any]:
         ArgumentError: The pipeline does not load an input image, or the dataset class `kind` loads several frames.
     """
     loaders = [step for step in transforms if _LOADS_IMAGE.match(name_of(step)) and isinstance(step, Mapping)]
-    keys = [step["key"] for step in loaders if "key" in step]
-    if keys and ("img" not in keys or "Frames" in kind.__name__):
+    keys = [step.get("key", "img") for step in loaders]
+    loads_frames = "Frames" in kind.__name__ and any("key" in step for step in loaders)
+    if loaders and ("img" not in keys or loads_frames):
         raise ArgumentError(
             "predict and export only support models whose input is a single image",
-            found=kind.__name__ if "img" in keys else keys,
+            found=kind.__name__ if loads_frames else keys,
             notes=["Use the inferencers of the code base after footplate.openmmlab.install()."],
         )
     return [step for step in transforms if step not in loaders or step.get("key", "img") == "img"]
