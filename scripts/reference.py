@@ -83,7 +83,7 @@ _PUBLIC = {
     "footplate.evaluation": ("BaseMetric", "Evaluator", "TorchMetric"),
     "footplate.checkpoint": ("load_weights", "load_checkpoint", "find_latest", "verify", "trusting"),
     "footplate.tools.checkpoint_conversion": ("average_weights", "export_weights"),
-    "footplate.inference": ("Predictor", "export_module", "export_model", "describe_export"),
+    "footplate.inference": ("Predictor", "export_run", "export_module", "export_model", "describe_export"),
     "footplate.visualization": ("Visualizer",),
     "footplate.openmmlab": ("install", "uninstall"),
 }

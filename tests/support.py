@@ -34,20 +34,30 @@ def summation_tolerance(terms: int) -> float:
     return float(8 * torch.finfo(torch.float32).eps * terms**0.5)
 
 
+class PointModel(BaseModel):
+    """Classifies points with `layers`, or with a `score` method of the model."""
+
+    layers: Any
+
+    def score(self, inputs: Tensor) -> Tensor:
+        scores: Tensor = self.layers(inputs)
+        return scores
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        scores = self.score(inputs)
+        if mode == "loss":
+            accuracy = (scores.argmax(1) == labels).float().mean()
+            return {"loss": nn.functional.cross_entropy(scores, labels), "acc": accuracy}
+        return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
+
+
 @MODELS.register_module()
-class ToyModel(BaseModel):
+class ToyModel(PointModel):
     """Two layers with dropout between, so that a run depends on every random generator."""
 
     def __init__(self, dropout: float = 0.0, data_preprocessor: Any = None, num_classes: int = 2) -> None:
         super().__init__(data_preprocessor)
         self.layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, num_classes))
-
-    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
-        scores = self.layers(inputs)
-        if mode == "loss":
-            accuracy = (scores.argmax(1) == labels).float().mean()
-            return {"loss": nn.functional.cross_entropy(scores, labels), "acc": accuracy}
-        return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
 
 
 @DATASETS.register_module()
@@ -116,6 +126,24 @@ def _witness(event: str) -> Any:
 
 for _event in EVENTS:
     setattr(Witness, _event, _witness(_event))
+
+
+class Counter(Hook):
+    """Counts its events by name, which is its state."""
+
+    def __init__(self, *events: str) -> None:
+        self.counts = dict.fromkeys(events, 0)
+        for event in events:
+            setattr(self, event, lambda runner, event=event, **arguments: self.count(runner, event))
+
+    def count(self, runner: Any, event: str) -> None:
+        self.counts[event] += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.counts)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.counts = dict(state)
 
 
 @HOOKS.register_module()

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from footplate.cli.output import wrap_for_screen
 from footplate.messages import (
     printable,
     terminal_width,
-    wrap_text,
 )
 
 SOURCE = Path(__file__).parents[1] / "src/footplate"
@@ -58,32 +56,3 @@ def test_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
         assert terminal_width(screen) == 47  # as the terminal reports no size
         fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 33, 0, 0))
         assert terminal_width(screen) == 33
-
-
-HOOKS = "  before_train     RuntimeInfoHook (VERY_HIGH), LoggerHook (LOW)"
-
-
-@pytest.mark.parametrize(
-    ("text", "width", "lines"),
-    [
-        (HOOKS, len(HOOKS), [HOOKS]),
-        (
-            HOOKS,
-            len(HOOKS) - 1,
-            ["  before_train     RuntimeInfoHook (VERY_HIGH), LoggerHook", "                   (LOW)"],
-        ),
-        ("val a data  " + "six " * 9, 40, ["val a data  " + ("six " * 7)[:-1], "            six six"]),
-        ("  no label of two words at all in this one", 40, ["  no label of two words at all in this", "    one"]),
-        ("size        " + "/" * 50, 40, ["size        " + "/" * 50]),
-        ("one\n\ntwo\n", 40, ["one", "", "two", ""]),
-    ],
-)
-def test_continuation_is_indented_to_the_second_column(text: str, width: int, lines: list[str]) -> None:
-    assert wrap_text(text, width).split("\n") == lines
-
-
-@pytest.mark.parametrize(("is_screen", "lines"), [(True, 2), (False, 1)])
-def test_only_screen_output_is_wrapped(monkeypatch: pytest.MonkeyPatch, is_screen: bool, lines: int) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setattr("sys.stdout.isatty", lambda: is_screen)
-    assert wrap_for_screen("a " * 40).count("\n") + 1 == lines

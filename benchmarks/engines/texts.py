@@ -52,7 +52,7 @@ TEXTS: dict[str, str] = {
     "not_measured": "not measured",
     "gpu": "One GPU",
     "gpu_about": (
-        "On one GPU, training steps were compared with a hand-written loop and Lightning; see "
+        "On one GPU, training steps were compared with a hand-written loop, MMEngine and Lightning; see "
         "[measurements](measurements.md#on-a-device). The following values have not been measured on a GPU yet. All of "
         "these scripts have been run on a CPU."
     ),

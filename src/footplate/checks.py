@@ -177,8 +177,8 @@ def check_score(name: str, value: object, *, key: str) -> float:
         ) from error
 
 
-def check_pattern(pattern: Any, *, key: str = "") -> re.Pattern[str]:
-    """Compiles and returns a regular expression. `key` is empty by default.
+def check_pattern(pattern: Any, *, key: str) -> re.Pattern[str]:
+    """Compiles and returns a regular expression.
 
     Raises:
         ArgumentError: `pattern` is not a valid regular expression.
@@ -232,14 +232,14 @@ def read_number(state: Mapping[str, Any], key: str) -> float:
     return check_saved_number(read_entry(state, key), key)
 
 
-def check_saved_number(value: Any, name: str, *, least: float = -math.inf, most: float = math.inf) -> float:
-    """Checks that `value` is a real number from `least` to `most`, and returns it.
+def check_saved_number(value: Any, name: str) -> float:
+    """Checks that `value` is a real number, and returns it.
 
     Raises:
-        ValueError: `value` is not a real number, is out of bounds, or is NaN.
+        ValueError: `value` is not a real number, or is NaN.
     """
-    if not is_number(value) or not least <= value <= most:
-        raise ValueError(f"'{name}' must be a number from {least:g} to {most:g}, not {_shown(value)}")
+    if not is_number(value) or math.isnan(value):
+        raise ValueError(f"'{name}' must be a number, not {_shown(value)}")
     return value
 
 

@@ -33,7 +33,8 @@ from footplate.messages import printable
 
 _MAX_VALUE_LENGTH = 160
 _MAX_LINES = 5
-_RECIPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tasks", "recipes", "configs", "")
+RECIPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tasks", "recipes", "configs", "")
+"""The folder of the recipes, with a trailing separator."""
 
 
 class _Missing:
@@ -58,8 +59,8 @@ def shown_path(file: str) -> str:
     """
     if not os.path.isabs(file):
         return file
-    if file.startswith(_RECIPES):
-        return f"footplate::{file[len(_RECIPES) :]}"
+    if file.startswith(RECIPES):
+        return f"footplate::{file[len(RECIPES) :]}"
     try:
         relative = os.path.relpath(file)
     except (ValueError, OSError):  # another drive; a working directory that was removed
@@ -154,8 +155,6 @@ class ConfigSyntaxError(ConfigError):
 class ConfigKeyError(ConfigError, KeyError):
     """Raised if a config key is missing or misspelled."""
 
-    __str__ = FootplateError.__str__
-
 
 class ConfigAttributeError(ConfigError, AttributeError):
     """Raised if a config key that is accessed as an attribute is missing."""
@@ -172,13 +171,9 @@ class RegistryError(FootplateError):
 class UnknownNameError(RegistryError, KeyError):
     """Raised if a registry has no entry with the requested name."""
 
-    __str__ = FootplateError.__str__
-
 
 class DuplicateNameError(RegistryError, KeyError):
     """Raised if two classes claim the same name in a registry."""
-
-    __str__ = FootplateError.__str__
 
 
 class BuildError(RegistryError, TypeError):

@@ -14,8 +14,6 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u2
 RED, YELLOW, CYAN, BOLD, DIM = 31, 33, 36, 1, 2  # for `styled`
 _SHORT_WORD = 4
 _INDENT = 4  # indentation of continuation lines in the log
-_DEFAULT_WIDTH, _MIN_WIDTH = 100, 40  # width of the text that commands print
-_LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
 
 
 def printable(text: str) -> str:
@@ -79,15 +77,6 @@ def labeled(label: str, text: object) -> str:
     'metrics     mIoU, mAcc'
     """
     return f"{label:<11} {text}"
-
-
-def format_interval(interval: int, noun: str) -> str:
-    """Formats an interval in epochs or iterations.
-
-    >>> format_interval(1, "epoch"), format_interval(1200, "iteration")
-    ('every epoch', 'every 1200 iterations')
-    """
-    return f"every {noun}" if interval == 1 else f"every {interval} {noun}s"
 
 
 def format_seconds(seconds: float) -> str:
@@ -166,41 +155,16 @@ def wrap_log(text: str, width: int) -> str:
 
     Breaks lines only between words. A word that is longer than a line, such as a path, stays whole.
     """
-    wrapped = [_wrap_line(line, width, "", min(_indentation(line) + _INDENT, width // 2)) for line in text.split("\n")]
+    wrapped = [wrap_line(line, width, "", min(indentation(line) + _INDENT, width // 2)) for line in text.split("\n")]
     return "\n".join(wrapped)
 
 
-def wrap_text(text: str, width: int | None = None) -> str:
-    """Wraps a command's output at word boundaries.
-
-    Continuation lines are aligned with the text after the label or, without a label, indented by two spaces.
-
-    Args:
-        text: One or more lines. Two or more spaces separate an optional label from the rest of its line.
-        width: The number of columns, at least 40. The default is the width of the terminal, or 100 if there is no
-            terminal.
-
-    Example:
-        >>> print(wrap_text("metrics     mIoU, mAcc, mDice, mFscore, mPrecision, mRecall", 40))
-        metrics     mIoU, mAcc, mDice, mFscore,
-                    mPrecision, mRecall
-    """
-    columns = max(width or shutil.get_terminal_size((_DEFAULT_WIDTH, 24)).columns, _MIN_WIDTH)
-    wrapped = []
-    for line in text.split("\n"):
-        label = _LABEL.match(line)
-        if label and label.end() <= columns // 2:
-            wrapped.append(_wrap_line(line, columns, label[0], label.end()))
-        else:
-            wrapped.append(_wrap_line(line, columns, "", _indentation(line) + 2))
-    return "\n".join(wrapped)
-
-
-def _indentation(line: str) -> int:
+def indentation(line: str) -> int:
+    """Returns the number of spaces at the start of a line."""
     return len(line) - len(line.lstrip(" "))
 
 
-def _wrap_line(line: str, width: int, label: str, indent: int) -> str:
+def wrap_line(line: str, width: int, label: str, indent: int) -> str:
     """Wraps a line between words but not within its label. `indent` is the indentation of continuation lines."""
     return textwrap.fill(
         line.removeprefix(label),

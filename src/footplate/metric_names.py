@@ -37,7 +37,7 @@ class MissingMetricError(ArgumentError):
 
     def __init__(self, what: str, name: str, metrics: Collection[str], key: str, notes: Sequence[str] = ()) -> None:
         metric = metric_of_label(name).removeprefix("val_")
-        suggestion = nearest(metric, metrics)
+        suggestion = nearest(name, metrics) or nearest(metric, metrics)
         advice = (
             "Set val_cfg=dict(loss=True). With training_step=..., also pass loss=..., a function of (output, target)."
             if metric == "loss"

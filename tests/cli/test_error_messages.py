@@ -73,15 +73,20 @@ def own(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, 
     sys.modules.pop("own_parts", None)
 
 
+OF_MEASURES = [
+    "error: KeyError: 'los'",
+    '  at own_parts.py:17, in measure: return outputs["los"]',
+    "  called at own_parts.py:14, in after_train_iter: self.measure(outputs)",
+]
+
+
 def test_error_of_a_hook_shows_its_lines_and_the_progress(tiny: Path, own: Command, footplate: Command) -> None:
     own('dict(type="Witness")', 'dict(type="Measures")')
     code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
     assert (code, errors.splitlines()) == (
         1,
         [
-            "error: KeyError: 'los'",
-            '  at own_parts.py:17, in measure: return outputs["los"]',
-            "  called at own_parts.py:14, in after_train_iter: self.measure(outputs)",
+            *OF_MEASURES,
             f"  after 4 of 8 iterations; the last checkpoint is {tiny.parent / 'work/iter_4.pth'}",
             "  --debug shows the whole traceback",
         ],
@@ -111,13 +116,7 @@ def test_check_reports_the_error_of_a_hook_and_its_warnings(own: Command, footpl
     code, told, errors = footplate("check", "tiny.py", "--work-dir", "work")
     assert (code, errors.splitlines()) == (
         1,
-        [
-            "error: KeyError: 'los'",
-            '  at own_parts.py:17, in measure: return outputs["los"]',
-            "  called at own_parts.py:14, in after_train_iter: self.measure(outputs)",
-            "  failed stage: training iteration 1",
-            "  --debug shows the whole traceback",
-        ],
+        [*OF_MEASURES, "  failed stage: training iteration 1", "  --debug shows the whole traceback"],
     )
     assert told == ("warning     Misspelt.after_train_itr is never called: did you mean after_train_iter?\n")
     with pytest.raises(KeyError, match="los"):

@@ -28,7 +28,7 @@ def test_a_device_is_not_replaced(tmp_path: Path, footplate: Command) -> None:
     assert (code, errors) == (2, "error: cannot use '/dev/full': it is a folder or a device\n")
 
 
-def test_only_tables_are_written_and_no_input_is_replaced(tmp_path: Path, footplate: Command) -> None:
+def test_only_tables_and_pages_are_written_and_no_input_is_replaced(tmp_path: Path, footplate: Command) -> None:
     scalars = tmp_path / "scalars.json"
     scalars.write_text('{"loss": 1, "step": 1}\n')
     code, _, errors = footplate("analyze", scalars, "--csv", scalars)
@@ -40,6 +40,11 @@ def test_only_tables_are_written_and_no_input_is_replaced(tmp_path: Path, footpl
             2,
             "error: the output must not be an input, contain one or be inside one",
         )
+    code, _, errors = footplate("report", scalars, "-o", tmp_path / "page.pdf")
+    assert (code, errors.splitlines()[0]) == (2, "error: the output file name must end in .html or .htm")
+    (tmp_path / "page.html").hardlink_to(scalars)
+    code, _, _ = footplate("report", scalars, "-o", tmp_path / "page.html")  # replaces the link, not the file
+    assert code == 0
     assert scalars.read_text() == '{"loss": 1, "step": 1}\n'
 
 
@@ -52,17 +57,6 @@ def test_report_of_a_run_is_written(trained: Path, footplate: Command, monkeypat
     assert "tiny.py:" in page  # the origin of the config keys
     assert footplate("report", "run", "run", "-o", "both.html")[0] == 0
     assert Path("both.html").exists()
-
-
-def test_only_pages_are_written_and_no_input_is_replaced(tmp_path: Path, footplate: Command) -> None:
-    scalars = tmp_path / "scalars.json"
-    scalars.write_text('{"loss": 1, "step": 1}\n')
-    code, _, errors = footplate("report", tmp_path, "-o", tmp_path / "page.pdf")
-    assert (code, errors.splitlines()[0]) == (2, "error: the output file name must end in .html or .htm")
-    (tmp_path / "page.html").hardlink_to(scalars)
-    code, _, _ = footplate("report", scalars, "-o", tmp_path / "page.html")  # replaces the link, not the file
-    assert code == 0
-    assert scalars.read_text() == '{"loss": 1, "step": 1}\n'
 
 
 BURSTING = TINY.replace('["tests.support"]', '["tests.support", "tests.tools.bursting"]').replace(
@@ -100,7 +94,7 @@ def test_replay_reproduces_the_failure(captured: Path, footplate: Command, monke
     assert code == 0
     lines = out.splitlines()
     assert lines[0].startswith("the run stopped: the loss was nan in iteration 7")
-    assert lines[1] == "iteration 7: loss nan"
+    assert lines[1].startswith("iteration 7: loss nan")
     assert lines[-1].startswith("first non-finite value: layers.3 (Burst), ")
     assert sorted(captured.rglob("*")) == before
     rows = {line.split()[0]: line.split() for line in lines if line.startswith("layers.")}
@@ -121,7 +115,8 @@ def test_replay_with_accumulated_gradients(tiny: Path, footplate: Command) -> No
     assert error[0].startswith("error: the loss was nan in iteration 7")
     assert error[4] == f"  To inspect each layer, run: footplate replay {tiny.parent / 'work/nonfinite_iter_7.capture'}"
     code, out, _ = footplate("replay", "work")
-    assert (code, out.splitlines()[1]) == (0, "iteration 7: loss nan")
+    assert code == 0
+    assert out.splitlines()[1].startswith("iteration 7: loss nan")
 
 
 @pytest.mark.parametrize(("bad", "shown", "left"), [((20, 40), range(15, 21), 44), ((), range(44, 50), 44)])

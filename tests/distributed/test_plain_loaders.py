@@ -221,20 +221,18 @@ class Samples(Hook):
         self.seen.append(data_batch[1].tolist())
 
 
+def validated(folder: Path, loader: Any, metrics: Any, step: Callable[..., Any], times: int = 1) -> Any:
+    """Returns the metrics of the last of several validations."""
+    given: dict[str, Any] = {"val_dataloader": loader, "val_evaluator": metrics, "val_cfg": {}}
+    runner = Runner(torch.nn.Linear(1, 1), folder, validation_step=step, **given)
+    return [runner.val() for _ in range(times)][-1]
+
+
 def metrics_of(folder: Path) -> list[dict[str, float]]:
     """Returns the metrics on several loaders, each of which contains targets with a mean of 9."""
-    found = []
-    for kind in ("sequential", "shuffle", "distributed", "subset", "own_batches"):
-        runner = Runner(
-            torch.nn.Linear(1, 1),
-            folder,
-            val_dataloader=LOADERS[kind](),
-            val_evaluator=[mean_target, PerSample(), PerBatch(), PerBox()],
-            val_cfg={},
-            validation_step=lambda model, batch: list(model(batch[0])),
-        )
-        found.append(runner.val())
-    return found
+    kinds = ("sequential", "shuffle", "distributed", "subset", "own_batches")
+    metrics = [mean_target, PerSample(), PerBatch(), PerBox()]
+    return [validated(folder, LOADERS[kind](), metrics, lambda model, batch: list(model(batch[0]))) for kind in kinds]
 
 
 def test_metrics_of_several_processes_equal_those_of_one(tmp_path: Path, on_ranks: OnRanks) -> None:
@@ -365,17 +363,9 @@ class Synchronized(Order):
         return super().compute()
 
 
-def values_of_objects(folder: Path) -> dict[str, float]:
-    runner = Runner(
-        torch.nn.Linear(1, 1),
-        folder,
-        val_dataloader=DataLoader(TARGETS, 4),
-        val_evaluator={"plain": Order(), "synchronized": Synchronized()},
-        val_cfg={},
-        validation_step=lambda model, batch: batch[0],
-    )
-    runner.val()
-    return runner.val()
+def values_of_objects(folder: Path) -> Any:
+    metrics = {"plain": Order(), "synchronized": Synchronized()}
+    return validated(folder, DataLoader(TARGETS, 4), metrics, lambda model, batch: batch[0], times=2)
 
 
 def test_a_metric_object_sees_every_sample_once_and_in_order(tmp_path: Path, on_ranks: OnRanks) -> None:

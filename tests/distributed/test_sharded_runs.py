@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +63,13 @@ def test_two_ranks_train_same_weights_as_one(
 def test_resume_from_sharded_checkpoint_is_bit_equal(
     tmp_path: Path, on_ranks: OnRanks, case: Case, checkpoint: dict[str, Any], name: str
 ) -> None:
-    whole = on_ranks(2, _train_saving, case, tmp_path / "whole", checkpoint)[0]
+    whole = on_ranks(2, partial(train, every=5, checkpoint=checkpoint), case, tmp_path / "whole")[0]
     path = tmp_path / "whole" / name
     assert path.exists()
     assert read_pointer(tmp_path / "whole") == str(path.with_name(name.replace("5", "12")))
     resumed = on_ranks(2, _resumed, case, tmp_path / "two", path)[0]
     assert all(torch.equal(resumed[key], value) for key, value in whole.items())
     assert difference(_resumed(case, tmp_path / "one", path), whole) < 1e-12
-
-
-def _train_saving(case: Case, folder: Path, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    return train(case, folder, every=5, checkpoint=checkpoint)
 
 
 def _resumed(case: Case, folder: Path, path: Path) -> dict[str, Tensor]:
@@ -113,8 +110,8 @@ def test_resumed_run_sees_same_samples_with_other_world_size(tmp_path: Path, on_
 def test_checkpoint_holds_mean_of_accumulated_gradients(
     tmp_path: Path, on_ranks: OnRanks, case: Case, tolerance: float
 ) -> None:
-    changes = {"sharded": case.wrapper == "FSDP2"}
-    whole = on_ranks(2, _train_saving, case, tmp_path / "whole", changes)[0]
+    checkpoint = {"sharded": case.wrapper == "FSDP2"}
+    whole = on_ranks(2, partial(train, every=5, checkpoint=checkpoint), case, tmp_path / "whole")[0]
     (path,) = (tmp_path / "whole").glob("iter_5.*")  # two of three accumulation steps
     held = load_checkpoint(path)["optimizer"]
     assert {each.dtype for each in held["accumulated_gradients"]} == {torch.float64}
@@ -123,7 +120,7 @@ def test_checkpoint_holds_mean_of_accumulated_gradients(
 
 
 def test_sharded_checkpoints_are_rotated_and_consolidated(tmp_path: Path, on_ranks: OnRanks) -> None:
-    weights = on_ranks(2, _keep_two, tmp_path)[0]
+    weights = on_ranks(2, partial(train, FSDP, every=3, checkpoint={"max_keep_ckpts": 2}), tmp_path)[0]
     assert sorted(each.name for each in tmp_path.glob("iter_*")) == ["iter_12.sharded", "iter_9.sharded"]
     assert find_latest(tmp_path) == str(tmp_path / "iter_12.sharded")
     consolidate(tmp_path / "iter_12.sharded", tmp_path / "whole.pth")
@@ -134,10 +131,6 @@ def test_sharded_checkpoints_are_rotated_and_consolidated(tmp_path: Path, on_ran
     for case, path in ((DDP, tmp_path / "iter_12.sharded"), (FSDP, tmp_path / "whole.pth")):
         found = on_ranks(2, _begun, case, tmp_path / case.wrapper, path)[0]
         assert torch.equal(found["head.weight"], state["state_dict"]["head.weight"])
-
-
-def _keep_two(folder: Path) -> dict[str, Tensor]:
-    return train(FSDP, folder, every=3, checkpoint={"max_keep_ckpts": 2})
 
 
 def _begun(case: Case, folder: Path, path: Path) -> dict[str, Tensor]:
@@ -252,22 +245,16 @@ def test_save_interrupted_by_death_is_incomplete(tmp_path: Path) -> None:
     assert verify(tmp_path / "iter_3.sharded").sha256
 
 
-def hybrid(folder: Path, changes: dict[str, Any]) -> dict[str, Tensor]:
-    return train(Case("FSDP2", "AdamW", 3), folder, model_wrapper_cfg=HYBRID, **changes)
-
-
 def test_replicas_of_shards_train_the_same_weights_as_one_process(tmp_path: Path, on_ranks: OnRanks) -> None:
     alone = train(Case("DDP", "LARS"), tmp_path / "alone")
-    found = on_ranks(4, _hybrid_of, "LARS", tmp_path / "four")
+    found = on_ranks(4, partial(train, Case("FSDP2", "LARS"), model_wrapper_cfg=HYBRID), tmp_path / "four")
     assert difference(found[0], alone) < 1e-12
 
 
-def _hybrid_of(name: str, folder: Path) -> dict[str, Tensor]:
-    return train(Case("FSDP2", name), folder, model_wrapper_cfg=HYBRID)
-
-
 def test_replicas_of_shards_resume_from_one_sharded_checkpoint(tmp_path: Path, on_ranks: OnRanks) -> None:
-    whole = on_ranks(4, hybrid, tmp_path / "whole", {"every": 5})[0]
+    case = Case("FSDP2", "AdamW", 3)
+    hybrid = partial(train, case, model_wrapper_cfg=HYBRID)
+    whole = on_ranks(4, partial(hybrid, every=5), tmp_path / "whole")[0]
     path = tmp_path / "whole/iter_5.sharded"  # 5 iterations are two of three accumulation steps
     verify(path)
     held = load_checkpoint(path)["state_dict"]
@@ -276,18 +263,13 @@ def test_replicas_of_shards_resume_from_one_sharded_checkpoint(tmp_path: Path, o
     # Replicas are written once: weights, averages, two moments and accumulated gradients.
     assert size == 5 * 8 * sum(each.numel() for each in held.values())
     assert len(list(path.glob("rank_*.pth"))) == 4  # the replicas share the writing
-    again = {"load_from": str(path), "resume": True}
-    found = on_ranks(4, hybrid, tmp_path / "four", again)[0]
+    again: dict[str, Any] = {"load_from": str(path), "resume": True}
+    found = on_ranks(4, partial(hybrid, **again), tmp_path / "four")[0]
     assert difference(found, whole) < 1e-12
-    case = Case("FSDP2", "AdamW", 3)
     assert difference(_resumed(case, tmp_path / "one", path), whole) < 1e-12
-    changes = {**again, "model_wrapper_cfg": {**SHARDED, "mesh": None}}
-    found = on_ranks(3, _resumed_on, case, tmp_path / "fewer", changes)[0]
+    fewer = partial(train, case, model_wrapper_cfg={**SHARDED, "mesh": None}, **again)
+    found = on_ranks(3, fewer, tmp_path / "fewer")[0]
     assert difference(found, whole) < 1e-12
-
-
-def _resumed_on(case: Case, folder: Path, changes: dict[str, Any]) -> dict[str, Tensor]:
-    return train(case, folder, **changes)
 
 
 def test_mesh_that_does_not_fit_raises(on_ranks: OnRanks) -> None:

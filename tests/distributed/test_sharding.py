@@ -279,12 +279,6 @@ def test_forward_methods(on_ranks: OnRanks) -> None:
     assert found[0] == found[1] > 0
 
 
-def error_of(cfg: dict[str, Any]) -> tuple[str, Any, str]:
-    with pytest.raises(ArgumentError) as caught:
-        wrap_model(Stack(), {"type": "FullyShard", **cfg})
-    return caught.value.key, caught.value.suggestion, caught.value.message
-
-
 @pytest.mark.parametrize(
     ("cfg", "key", "near", "message"),
     [
@@ -303,9 +297,10 @@ def error_of(cfg: dict[str, Any]) -> tuple[str, Any, str]:
     ],
 )
 def test_invalid_argument_reports_suggestion(cfg: dict[str, Any], key: str, near: str | None, message: str) -> None:
-    found = error_of(cfg)
-    assert found[:2] == (f"model_wrapper_cfg.{key}", near)
-    assert message in found[2]
+    with pytest.raises(ArgumentError) as caught:
+        wrap_model(Stack(), {"type": "FullyShard", **cfg})
+    assert (caught.value.key, caught.value.suggestion) == (f"model_wrapper_cfg.{key}", near)
+    assert message in caught.value.message
 
 
 class Tied(nn.Module):

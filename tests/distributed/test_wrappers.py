@@ -30,6 +30,10 @@ class Line(BaseModel):
         return (inputs * self.weight).sum(1)
 
 
+def values(model: nn.Module) -> list[float]:
+    return [value for each in model.parameters() for value in each.flatten().tolist()]
+
+
 INPUTS = torch.arange(8.0).reshape(4, 2)
 
 
@@ -89,7 +93,7 @@ def train_gan(tmp_path: Path, processes: int, kind: type[Gan] = Gan, **settings:
         **settings,
     )
     runner.train()
-    return [value for each in model.parameters() for value in each.flatten().tolist()]
+    return values(model)
 
 
 def test_own_train_step_with_several_optimizers_equals_one_process(on_ranks: OnRanks, tmp_path: Path) -> None:
@@ -209,7 +213,7 @@ def steps_with_one_and_with_new_wrappers() -> tuple[list[float], list[float]]:
 def _gradients_of_a_step(wrapped: Any, batch: Any) -> list[float]:
     wrapper = build_optim_wrapper(wrapped, {"optimizer": {"type": "SGD", "lr": 0.1}})
     wrapped.train_step((batch,), wrapper)
-    return [value for each in wrapped.module.parameters() for value in each.flatten().tolist()]
+    return values(wrapped.module)
 
 
 def test_first_step_uses_same_bucket_order(on_ranks: OnRanks) -> None:
@@ -304,7 +308,7 @@ def rounds(cfg: dict[str, Any]) -> list[float]:
     wrapper.initialize_count_status(model, 0, 4)
     for batch in torch.randn(4, 2, 5, 8, generator=torch.Generator().manual_seed(1))[:, get_rank()]:
         model.train_step((batch,), wrapper)
-    return [value for each in model.module.parameters() for value in each.flatten().tolist()]
+    return values(model.module)
 
 
 def test_static_graph_with_gradient_accumulation(on_ranks: OnRanks) -> None:

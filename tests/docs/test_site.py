@@ -5,7 +5,6 @@ import http.server
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,14 +15,11 @@ from typing import Any
 
 import pytest
 
+from tests.browser import open_browser
 from tests.docs.pages import ROOT
 
 pytestmark = [pytest.mark.slow]
 pytest.importorskip("mkdocs", reason="the extra docs needs Python 3.11")
-_FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -48,16 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def browser(site: str, tmp_path: Path) -> Iterator[Any]:
     """Yields a new browser; fails if it logs an error or requests any other address."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("chromium and chromedriver are not installed: the pages are not tried in a browser")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*_FLAGS.split(), "--window-size=1400,900", f"--user-data-dir={tmp_path}/profile"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as opened:
+    with open_browser("--window-size=1400,900", f"--user-data-dir={tmp_path}/profile") as opened:
         yield opened
         assert [entry["message"] for entry in opened.get_log("browser")] == []
         asked = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -184,6 +185,15 @@ def mended(fragment: Fragment) -> str:
         text = text.replace(printed, right)
     assert bool(fragment.mend or fragment.beside) == bool(fragment.why), fragment.section
     return text
+
+
+def write_modules(folder: Path, monkeypatch: pytest.MonkeyPatch, package: str, files: dict[str, Fragment]) -> None:
+    """Writes code blocks as modules of a package that can be imported."""
+    for name, fragment in files.items():
+        path = folder / "path" / package / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(mended(fragment))
+    monkeypatch.syspath_prepend(str(folder / "path"))
 
 
 def config_of(folder: Path, fragment: Fragment, *, generation: str, model: str = "SmallSegmentor") -> Config:

@@ -1,7 +1,5 @@
 """The fragments of document 000: 教程 6: 自定义运行设定, of the first generation."""
 
-import importlib
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import torch
 from footplate import Config, Runner
 from footplate.errors import ConfigError
 from footplate.openmmlab.first_generation.optim.policy_schedule import PolicyLR, PolicyMomentum
-from tests.documents.support import Fragment, config_of, hook_of, mended, stop_of, train
+from tests.documents.support import Fragment, config_of, hook_of, mended, stop_of, train, write_modules
 
 VALUES = "a_value, b_value, c_value = 0.02, 0.9, 0.0001"
 
@@ -199,27 +197,12 @@ log_config = dict(
 ]
 
 
-@pytest.mark.parametrize("fragment", CONFIGS, ids=str)
-def test_a_config_trains(tmp_path: Path, fragment: Fragment) -> None:
-    runner = train(tmp_path, fragment, generation="first")
-    assert fragment.holds(runner)
-    assert len(stop_of(runner).losses) == 4
-
-
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder mmseg/core/optimizer on the Python path, with the two files of the document."""
-    folder = tmp_path / "path/mmseg/core/optimizer"
-    folder.mkdir(parents=True)
-    (folder / "my_optimizer.py").write_text(mended(OPTIMIZER_CLASS))
-    (folder / "my_optimizer_constructor.py").write_text(mended(CONSTRUCTOR_CLASS))
-    monkeypatch.syspath_prepend(str(tmp_path / "path"))
-    return folder
-
-
-def forget() -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mmseg"]:
-        del sys.modules[name]
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package mmseg.core.optimizer, with the files of the document."""
+    files = {"__init__": OPTIMIZER_PACKAGE, "my_optimizer": OPTIMIZER_CLASS}
+    files |= {"my_optimizer_constructor": CONSTRUCTOR_CLASS}
+    write_modules(tmp_path, monkeypatch, "mmseg/core/optimizer", files)
 
 
 OWN_OPTIMIZER = Fragment(
@@ -234,7 +217,6 @@ OWN_OPTIMIZER = Fragment(
 @pytest.mark.usefixtures("package")
 def test_custom_optimizer_trains(tmp_path: Path) -> None:
     runner = train(tmp_path, OWN_OPTIMIZER, generation="first")
-    forget()
     assert type(runner.optim_wrapper.optimizer).__name__ == "MyOptimizer"
     assert rates(runner) == [0.02] * 4
 
@@ -248,16 +230,8 @@ def test_custom_constructor_builds(tmp_path: Path) -> None:
         "a=0.5, b=1, c=2)",
     )
     runner = train(tmp_path, use, generation="first")
-    forget()
     assert type(runner.optim_wrapper.optimizer).__name__ == "MyOptimizer"
     assert rates(runner) == [0.5] * 4
-
-
-def test_package_can_import_the_optimizer(package: Path) -> None:
-    (package / "__init__.py").write_text(mended(OPTIMIZER_PACKAGE) + "\n")
-    module = importlib.import_module("mmseg.core.optimizer")
-    forget()
-    assert module.MyOptimizer.__name__ == "MyOptimizer"
 
 
 @pytest.mark.usefixtures("package")
@@ -267,7 +241,6 @@ def test_importing_a_class_as_a_module_raises_an_error(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="my_optimizer' is not a package"):
         config_of(tmp_path, wrong, generation="first")
-    forget()
 
 
 def test_hooks_match_the_config(tmp_path: Path) -> None:

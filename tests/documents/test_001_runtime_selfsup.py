@@ -1,16 +1,14 @@
 """The fragments of document 001: 自定义运行, of the second generation, for self-supervision."""
 
 import importlib
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from footplate import Runner
 from footplate.engine import EpochBasedTrainLoop
-from footplate.optim import LARS, AmpOptimWrapper
-from tests.documents.support import Fragment, group_of, hook_configs, mended, stop_of, train
+from footplate.optim import LARS
+from tests.documents.support import Fragment, group_of, hook_configs, stop_of, train, write_modules
 
 HOOK_CLASS = Fragment(
     "钩子(Hook) / 步骤1：创建一个新的钩子",
@@ -68,29 +66,6 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
         mend=(("dict(type", "dict(_delete_=True, type"),),
         why="a loop with a `type` does not accept `by_epoch` of the base",
         holds=lambda runner: type(runner.train_loop) is EpochBasedTrainLoop and runner.max_epochs == 200,
-    ),
-    Fragment(
-        "优化器(Optimizer)",
-        "optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)",
-        mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
-        why="`optim_wrapper` does not refer to the optimizer",
-        holds=lambda runner: runner.optim_wrapper.param_groups[0]["weight_decay"] == 0.0001,
-    ),
-    Fragment(
-        "优化器(Optimizer) / 优化器包装器 / OptimWrapper",
-        """
-optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
-optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
-""",
-        holds=lambda runner: runner.optim_wrapper.param_groups[0]["momentum"] == 0.9,
-    ),
-    Fragment(
-        "优化器(Optimizer) / 优化器包装器 / AmpOptimWrapper",
-        """
-optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
-optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
-""",
-        holds=lambda runner: isinstance(runner.optim_wrapper, AmpOptimWrapper),
     ),
     Fragment(
         "优化器(Optimizer) / 构造器 / MAE",
@@ -167,24 +142,11 @@ param_scheduler = [
 ]
 
 
-@pytest.mark.parametrize("fragment", CONFIGS, ids=str)
-def test_a_config_trains(tmp_path: Path, fragment: Fragment) -> None:
-    runner = train(tmp_path, fragment, generation="second", model="SegmentorForTest")
-    assert fragment.holds(runner)
-    assert len(stop_of(runner).losses) == 4
-
-
 @pytest.fixture
-def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    folder = tmp_path / "path/mmselfsup/engine/hooks"
-    folder.mkdir(parents=True)
-    (folder / "new_hook.py").write_text(mended(HOOK_CLASS))
-    (folder / "__init__.py").write_text(mended(HOOK_PACKAGE))
-    monkeypatch.syspath_prepend(str(tmp_path / "path"))
+def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"__init__": HOOK_PACKAGE, "new_hook": HOOK_CLASS}
+    write_modules(tmp_path, monkeypatch, "mmselfsup/engine/hooks", files)
     importlib.import_module("mmselfsup.engine.hooks")
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mmselfsup"]:
-        del sys.modules[name]
 
 
 HOOK_CONFIGS = hook_configs("钩子(Hook) / 步骤3：修改配置文件", "钩子(Hook) / 步骤3：修改配置文件 / 优先级")

@@ -1,19 +1,16 @@
 """The fragments of document 003: settings of the first generation, for detection; its code lost its indentation."""
 
 import importlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 from footplate import Config, Runner
 from footplate.openmmlab.mmengine.registry import build_from_cfg
 from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
-from tests.documents.support import AND_STOP, Fragment, hook_of, mended, stop_of, train
+from tests.documents.support import AND_STOP, Fragment, hook_of, mended, stop_of, train, write_modules
 from tests.openmmlab.first_generation.adapters.support import OldPoints, old_config
 
 VALUES = "a_value, b_value, c_value = 0.02, 0.9, 0.0001"
@@ -106,42 +103,6 @@ HOOK_IMPORTS = Fragment(
 
 CONFIGS = [
     Fragment(
-        "优化器",
-        "optimizer = dict(type='Adam', lr=0.0003, weight_decay=0.0001)",
-        holds=lambda runner: isinstance(runner.optim_wrapper.optimizer, torch.optim.Adam),
-    ),
-    Fragment(
-        "3. 在配置文件里",
-        "optimizer = dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001)",
-        holds=lambda runner: stop_of(runner).rates[0] == 0.02,
-    ),
-    Fragment(
-        "Additional settings / 使用梯度剪辑来稳定训练",
-        """
-optimizer_config = dict(
-_delete_=True, grad_clip=dict(max_norm=35, norm_type=2))
-""",
-        holds=lambda runner: len(runner.message_hub.history("train/grad_norm")) == 4,
-    ),
-    Fragment(
-        "Additional settings / 使用动量计划来加速模型收敛",
-        """
-lr_config = dict(
-policy='cyclic',
-target_ratio=(10, 1e-4),
-cyclic_times=1,
-step_ratio_up=0.4,
-)
-momentum_config = dict(
-policy='cyclic',
-target_ratio=(0.85 / 0.95, 1),
-cyclic_times=1,
-step_ratio_up=0.4,
-)
-""",
-        holds=lambda runner: stop_of(runner).rates[3] > stop_of(runner).rates[0],
-    ),
-    Fragment(
         "自定义训练学习率 / Poly schedule",
         "lr_config = dict(policy='poly', power=0.9, min_lr=1e-4, by_epoch=False)",
         # 12 epochs of 2 iterations.
@@ -150,57 +111,13 @@ step_ratio_up=0.4,
         ),
     ),
     Fragment(
-        "自定义训练学习率 / ConsineAnnealing schedule",
-        """
-lr_config = dict(
-policy='CosineAnnealing',
-warmup='linear',
-warmup_iters=1000,
-warmup_ratio=1.0 / 10,
-min_lr_ratio=1e-5)
-""",
-        holds=lambda runner: stop_of(runner).rates[0] == pytest.approx(0.001),
-    ),
-    Fragment("自定义工作流", "workflow = [('train', 1)]"),
-    Fragment(
-        "自定义工作流 / 训练与验证",
-        "[('train', 1), ('val', 1)]",
-        mend=(("[(", "workflow = [("),),
-        why="the key of the list is missing",
-        holds=lambda runner: len(runner.message_hub.history("val/loss")) == 2,
-    ),
-    Fragment(
         "在MMCV中使用hook / NumClassCheckHook",
         "custom_hooks = [dict(type='NumClassCheckHook')]",
         mend=(("Hook')]", "Hook'), dict(type='StopForTest')]"),),
         why="the list replaces the hooks of the base",
         holds=lambda runner: hook_of(runner, "NumClassCheckHook").priority == "NORMAL",
     ),
-    Fragment(
-        "修改默认运行时hook / checkpoint_config",
-        "checkpoint_config = dict(interval=1)",
-        holds=lambda runner: (Path(runner.work_dir) / "epoch_2.pth").exists(),
-    ),
-    Fragment(
-        "修改默认运行时hook / Log config",
-        """
-log_config = dict(
-interval=50,
-hooks=[
-dict(type='TextLoggerHook'),
-dict(type='TensorboardLoggerHook')
-])
-""",
-        holds=lambda runner: any("events.out.tfevents" in path.name for path in Path(runner.work_dir).rglob("*")),
-    ),
 ]
-
-
-@pytest.mark.parametrize("fragment", CONFIGS, ids=str)
-def test_a_config_trains(tmp_path: Path, fragment: Fragment) -> None:
-    runner = train(tmp_path, fragment, generation="first")
-    assert fragment.holds(runner)
-    assert len(stop_of(runner).losses) == 4
 
 
 @DATASETS.register_module()
@@ -228,23 +145,16 @@ def test_evaluation_calls_the_dataset(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files of the document at the places it names."""
-    folder = tmp_path / "path/mmdet/core"
     files = {
-        "optimizer/__init__.py": OPTIMIZER_PACKAGE,
-        "optimizer/my_optimizer.py": OPTIMIZER_CLASS,
-        "optimizer/my_optimizer_constructor.py": CONSTRUCTOR_CLASS,
-        "utils/__init__.py": HOOK_PACKAGE,
-        "utils/my_hook.py": HOOK_CLASS,
+        "optimizer/__init__": OPTIMIZER_PACKAGE,
+        "optimizer/my_optimizer": OPTIMIZER_CLASS,
+        "optimizer/my_optimizer_constructor": CONSTRUCTOR_CLASS,
+        "utils/__init__": HOOK_PACKAGE,
+        "utils/my_hook": HOOK_CLASS,
     }
-    for name, fragment in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(mended(fragment))
-    monkeypatch.syspath_prepend(str(tmp_path / "path"))
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mmdet"]:
-        del sys.modules[name]
+    write_modules(tmp_path, monkeypatch, "mmdet/core", files)
 
 
 OWN_OPTIMIZER = Fragment(

@@ -11,10 +11,9 @@ import pytest
 from footplate import Hook
 from footplate.checkpoint import load_checkpoint
 from footplate.engine.requests import Interrupted
-from tests.engine.test_saved_after_hooks import Counter
 from tests.engine.test_state import assert_same, config, run, state
 from tests.faults.runs import first_difference, outcome
-from tests.support import Witness
+from tests.support import Counter, Witness
 
 COUNTED = ("after_train_iter", "after_train_epoch", "before_val", "after_val_iter", "after_val", "after_train")
 NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}

@@ -16,6 +16,7 @@ from footplate import Hook, Runner
 from footplate.checkpoint.digest import Digest, verify_digest
 from footplate.config.recorded import read_recorded
 from footplate.errors import ArgumentError, FootplateError
+from footplate.inference import export_run
 from tests.support import settings
 
 _DATA = TensorDataset(torch.randn(8, 4), torch.randn(8, 1))
@@ -51,27 +52,17 @@ def test_numbers_of_a_validation_step_are_metrics(tmp_path: Path) -> None:
     def validation_step(model: nn.Module, batch: Any) -> dict[str, Tensor]:
         return {"val_loss": _training_step(model, batch)}
 
-    runner = _runner(
-        tmp_path, loss=None, training_step=_training_step, validation_step=validation_step, val_dataloader=_loader()
-    )
-    history = runner.train()
+    history = _runner(tmp_path, **_STEP, validation_step=validation_step, val_dataloader=_loader()).train()
     expected = _training_step(history.model, _DATA.tensors)
     assert history[-1]["val/val_loss"] == pytest.approx(expected.item())
 
 
-def test_predictions_without_a_metric_are_an_error(tmp_path: Path) -> None:
-    runner = _runner(
-        tmp_path,
-        loss=None,
-        training_step=_training_step,
-        validation_step=lambda model, batch: model(batch[0]),
-        val_dataloader=_loader(),
-    )
-    with pytest.raises(ArgumentError, match=r"no metric uses the predictions of validation_step") as error:
-        runner.train()
-    assert "val_evaluator={'accuracy': ...}" in str(error.value)
+class _Lightning(nn.Linear):
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        return _training_step(self, batch)
 
 
+_STEP: dict[str, Any] = {"loss": None, "training_step": _training_step}
 _SGD = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
 _STEP_LR = torch.optim.lr_scheduler.StepLR(_SGD, 1)
 
@@ -87,17 +78,30 @@ _STEP_LR = torch.optim.lr_scheduler.StepLR(_SGD, 1)
         ({"default_hooks": {"checkpoint": {"save_top_k": 2}}}, "did you mean 'max_keep_best'?"),
         ({"optim_wrapper": {"optimizer": _SGD, "accumulate_grad_batches": 2}}, "did you mean 'accumulative_counts'?"),
         ({"param_scheduler": {"scheduler": _STEP_LR, "interval": "step"}}, "Set by_epoch=False for 'step'."),
+        ({"check_val_every_n_epoch": 2}, "Set train_cfg=dict(val_interval=...)"),
+        ({"save_best": "loss"}, "Set default_hooks=dict(checkpoint=dict(save_best=...))"),
+        (
+            {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss", "mode": "min"}]},
+            "Set rule='less' instead",
+        ),
+        ({**_STEP, "training_step": lambda model, batch, batch_idx: None}, "The iteration number is step.iter"),
+        (
+            {**_STEP, "training_step": _Lightning(4, 1).training_step},
+            "lambda model, batch: model.training_step(batch)",
+        ),
+        ({"val_dataloader": [_loader(), _loader()]}, "must be passed as a dict, keyed by dataset name"),
+        ({**_STEP, "optim_wrapper": None}, "Pass optim_wrapper=optimizer, or"),
+        (
+            {**_STEP, "validation_step": lambda model, batch: model(batch[0]), "val_dataloader": _loader()},
+            "val_evaluator={'accuracy': ...}",
+        ),
+        ({"custom_hooks": [{"type": "EMAHook", "decay": 0.9}]}, "Set momentum to 1 - decay"),
     ],
 )
 def test_arguments_of_other_engines_are_translated(tmp_path: Path, changes: dict[str, Any], advice: str) -> None:
     with pytest.raises(FootplateError) as error:
         _runner(tmp_path, **changes).train()
     assert advice in str(error.value)
-
-
-def test_list_of_validation_loaders_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="must be passed as a dict, keyed by dataset name"):
-        _runner(tmp_path, val_dataloader=[_loader(), _loader()]).train()
 
 
 def test_methods_with_names_of_lightning_events_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -121,18 +125,15 @@ def test_numbers_logged_after_an_epoch_are_in_the_history(tmp_path: Path) -> Non
     assert [(row["train/norm"], row["val/error"]) for row in runner.train()] == [(1.5, 1), (1.5, 2)]
 
 
-def test_value_of_one_validation_batch_cannot_be_logged(tmp_path: Path) -> None:
-    def validation_step(model: nn.Module, batch: Any) -> Any:
-        runner.log("error", 1.0)
+@pytest.mark.parametrize("in_hook", [False, True])
+def test_value_of_one_batch_cannot_be_logged(tmp_path: Path, in_hook: bool) -> None:
+    def log(*_: Any) -> None:
+        runner.log("norm", 1.0)
 
-    runner = _runner(tmp_path, validation_step=validation_step, val_dataloader=_loader())
-    with pytest.raises(ArgumentError, match="runner.log cannot be called for a single batch"):
-        runner.train()
-
-
-def test_value_of_one_iteration_cannot_be_logged_by_a_hook(tmp_path: Path) -> None:
-    runner = _runner(tmp_path)
-    runner.on("after_train_iter", lambda runner: runner.log("norm", 1.0))
+    steps: dict[str, Any] = {} if in_hook else {"validation_step": log, "val_dataloader": _loader()}
+    runner = _runner(tmp_path, **steps)
+    if in_hook:
+        runner.on("after_train_iter", log)
     with pytest.raises(ArgumentError, match="runner.log cannot be called for a single batch"):
         runner.train()
 
@@ -194,18 +195,6 @@ def test_parameters_without_an_optimizer_are_reported(tmp_path: Path, caplog: py
     assert "No optimizer updates 0.weight, 0.bias. Set requires_grad=False" in caplog.text
 
 
-class _Lightning(nn.Linear):
-    def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        return _training_step(self, batch)
-
-
-def test_method_of_a_lightning_module_is_explained(tmp_path: Path) -> None:
-    model = _Lightning(4, 1)
-    with pytest.raises(ArgumentError) as error:
-        _runner(tmp_path, model, loss=None, training_step=model.training_step)
-    assert "lambda model, batch: model.training_step(batch)" in str(error.value)
-
-
 @pytest.mark.parametrize(
     ("method", "advice"),
     [
@@ -213,6 +202,7 @@ def test_method_of_a_lightning_module_is_explained(tmp_path: Path) -> None:
         ("validate", "runner.val()"),
         ("evaluate", "runner.val()"),
         ("current_epoch", "runner.epoch"),
+        ("export", "footplate.inference.export_run(runner, path, example)"),
         ("global_step", "runner.iter"),
     ],
 )
@@ -222,15 +212,20 @@ def test_methods_of_other_engines_are_translated(tmp_path: Path, method: str, ad
     assert advice in str(error.value)
 
 
-def test_best_checkpoint_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def loss(output: Tensor, target: Tensor) -> Tensor:
-        return nn.functional.mse_loss(output, target)
+def _scored(*scores: float, **changes: Any) -> dict[str, Any]:
+    """Returns the settings of three epochs whose checkpoints are ranked by these scores, the preflight's first."""
+    values = iter(scores)
+    return {
+        "val_dataloader": [_DATA.tensors],
+        "val_evaluator": {"score": lambda output, batch: next(values)},
+        "default_hooks": {"checkpoint": {"save_best": "score", "rule": "less", "interval": 1, **changes}},
+        "max_epochs": 3,
+    }
 
-    scores = iter([9.0, 1.0, 2.0, 3.0])
-    hooks = {"checkpoint": {"save_best": ["score", "loss"], "rule": "less", "interval": 1}}
-    metrics = {"score": lambda output, batch: next(scores)}
-    settings: dict[str, Any] = {"val_dataloader": [_DATA.tensors], "val_evaluator": metrics, "default_hooks": hooks}
-    runner = _runner(tmp_path, loss=loss, max_epochs=3, **settings)
+
+def test_best_checkpoint_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = _scored(9.0, 1.0, 2.0, 3.0, save_best=["score", "loss"])
+    runner = _runner(tmp_path, **settings)
     for name, missing in (("best", "there is no best checkpoint"), ("last", "there is no intact checkpoint of a run")):
         with pytest.raises(ArgumentError, match=missing):
             runner.load_checkpoint(name)
@@ -238,7 +233,7 @@ def test_best_checkpoint_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.M
     best = torch.load(tmp_path / "best_score_epoch_1.pth", weights_only=True)["state_dict"]
     assert torch.equal(runner.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
     assert runner.load_checkpoint("last")["meta"]["epoch"] == 3
-    other = _runner(tmp_path, loss=loss, max_epochs=3, **settings)  # as in a later process
+    other = _runner(tmp_path, **settings)  # as in a later process
     verified: list[str] = []
 
     def count(stream: Any) -> Digest:
@@ -256,45 +251,31 @@ def test_exported_best_checkpoint_is_not_taken_for_a_checkpoint(tmp_path: Path) 
     runner.train()
     (best,) = tmp_path.glob("best_loss_*.pth")
     for suffix in (".pt", ".pt2"):
-        runner.export(best.with_suffix(suffix), torch.zeros(1, 4))
+        export_run(runner, best.with_suffix(suffix), torch.zeros(1, 4))
     weight = _runner(tmp_path, default_hooks=hooks).load_checkpoint("best")["state_dict"]["weight"]
     assert torch.equal(weight, torch.load(best, weights_only=True)["state_dict"]["weight"])
 
 
 @pytest.mark.parametrize("copied", [True, False])
 def test_best_checkpoint_of_a_moved_run_is_in_its_new_folder(tmp_path: Path, copied: bool) -> None:
-    scores = iter([1.0, 2.0, 3.0, 0.5])
-    settings: dict[str, Any] = {
-        "val_dataloader": [_DATA.tensors],
-        "val_evaluator": {"score": lambda output, batch: next(scores)},
-        "default_hooks": {"checkpoint": {"save_best": "score", "rule": "less"}},
-        "resume": "auto",
-        "preflight": False,
-    }
-    _runner(tmp_path / "old", **settings).train()
+    settings = {**_scored(1.0, 2.0, 3.0, 0.5), "resume": "auto", "preflight": False}
+    _runner(tmp_path / "old", **{**settings, "max_epochs": 2}).train()
     (shutil.copytree if copied else shutil.move)(tmp_path / "old", tmp_path / "new")
     if copied:
         shutil.copy(tmp_path / "old/epoch_2.pth", tmp_path / "old/best_score_epoch_1.pth")
-    runner = _runner(tmp_path / "new", max_epochs=3, **settings)
+    runner = _runner(tmp_path / "new", **settings)
     runner.train()
     assert runner.message_hub.get_info("best_ckpt") == str(tmp_path / "new/best_score_epoch_1.pth")
     weight = runner.load_checkpoint("best")["state_dict"]["weight"]
     best = torch.load(tmp_path / "new/best_score_epoch_1.pth", weights_only=True)
     assert torch.equal(weight, best["state_dict"]["weight"])
-    _runner(tmp_path / "new", max_epochs=4, **settings).train()
+    _runner(tmp_path / "new", **{**settings, "max_epochs": 4}).train()
     assert [path.name for path in tmp_path.glob("new/best_*")] == ["best_score_epoch_4.pth"]
 
 
 def test_best_checkpoint_of_a_failed_run_is_loaded_by_name(tmp_path: Path) -> None:
     """The checkpoint of an epoch, which is written before the validation of the epoch, names an earlier one."""
-    scores = iter([9.0, 3.0, 2.0, 1.0])
-    settings: dict[str, Any] = {
-        "val_dataloader": [_DATA.tensors],
-        "val_evaluator": {"score": lambda output, batch: next(scores)},
-        "default_hooks": {"checkpoint": {"save_best": "score", "rule": "less", "interval": 1}},
-        "loss": nn.functional.mse_loss,
-        "max_epochs": 3,
-    }
+    settings = _scored(9.0, 3.0, 2.0, 1.0)
     runner = _runner(tmp_path, **settings)
 
     def fail(runner: Runner) -> None:
@@ -307,12 +288,6 @@ def test_best_checkpoint_of_a_failed_run_is_loaded_by_name(tmp_path: Path) -> No
     best = torch.load(tmp_path / "best_score_epoch_2.pth", weights_only=True)["state_dict"]
     later = _runner(tmp_path, **settings)
     assert torch.equal(later.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
-
-
-def test_missing_optimizer_of_an_ordinary_step_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="training needs 'optim_wrapper'") as error:
-        _runner(tmp_path, loss=None, training_step=_training_step, optim_wrapper=None)
-    assert error.value.notes[0].startswith("Pass optim_wrapper=optimizer, or")
 
 
 def test_plain_module_in_a_config_is_explained(tmp_path: Path) -> None:
@@ -380,27 +355,6 @@ def test_hook_can_stop_a_run_as_in_lightning(tmp_path: Path) -> None:
     assert runner.epoch == 1
 
 
-@pytest.mark.parametrize(
-    ("settings", "advice"),
-    [
-        ({"check_val_every_n_epoch": 2}, "Set train_cfg=dict(val_interval=...)"),
-        ({"save_best": "loss"}, "Set default_hooks=dict(checkpoint=dict(save_best=...))"),
-        (
-            {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss", "mode": "min"}]},
-            "Set rule='less' instead",
-        ),
-        (
-            {"loss": None, "training_step": lambda model, batch, batch_idx: None},
-            "The iteration number is step.iter",
-        ),
-    ],
-)
-def test_names_of_lightning_are_explained(tmp_path: Path, settings: dict[str, Any], advice: str) -> None:
-    with pytest.raises(ArgumentError) as error:
-        _runner(tmp_path, **settings)
-    assert advice in str(error.value)
-
-
 @pytest.mark.parametrize(("ema", "percent"), [({}, 100), ({"momentum": 0.5, "begin_epoch": 2}, 25)])
 def test_short_average_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, ema: dict[str, Any], percent: int
@@ -408,5 +362,3 @@ def test_short_average_is_reported(
     with caplog.at_level(logging.WARNING, "footplate"):
         _runner(tmp_path, custom_hooks=[{"type": "EMAHook", **ema}]).train()
     assert f"EMAHook: at the end of this run, {percent}% of the average will still be initial weights." in caplog.text
-    with pytest.raises(ArgumentError, match=r"Set momentum to 1 - decay"):
-        _runner(tmp_path / "other", custom_hooks=[{"type": "EMAHook", "decay": 0.9}])

@@ -46,7 +46,7 @@ def test_invalid_priority_raises(priority: Any, says: str, near: str | None) -> 
 def test_base_hook_has_every_event_and_does_nothing() -> None:
     hook, hooks = Hook(), HookList()
     hooks.register(hook)
-    for event, arguments in EVENTS.items():
+    for event, (arguments, _, _) in EVENTS.items():
         assert getattr(hook, event)(None, **dict.fromkeys(arguments)) is None
         assert hooks.at(event) == []
     assert (hook.priority, hook.state_dict(), Hook.get_triggered_stages()) == ("NORMAL", {}, [])

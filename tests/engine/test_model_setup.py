@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from footplate import Runner
 from footplate.engine.model_setup import speed_up
 from footplate.errors import ArgumentError
-from footplate.models import BaseModel
 from footplate.registry import MODELS
-from tests.support import loader, settings
+from tests.models.test_activation_checkpointing import assert_same_gradients
+from tests.support import PointModel, loader, settings
 
 COMPILED: dict[str, Any] = {"backend": "eager"}
 
 
 @MODELS.register_module()
-class Convolving(BaseModel):
+class Convolving(PointModel):
     """Points as images of 2 x 2 pixels."""
 
     def __init__(self) -> None:
@@ -25,11 +25,9 @@ class Convolving(BaseModel):
         self.backbone = nn.Sequential(nn.Conv2d(1, 8, 2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 2))
         self.head = nn.Linear(32, 2)
 
-    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
-        scores = self.head(self.backbone(inputs.reshape(-1, 1, 2, 2)).flatten(1))
-        if mode == "loss":
-            return {"loss": nn.functional.cross_entropy(scores, labels)}
-        return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
+    def score(self, inputs: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.backbone(inputs.reshape(-1, 1, 2, 2)).flatten(1))
+        return scores
 
 
 # Torch hides this warning of its own, but pytest makes it an error first.
@@ -64,13 +62,22 @@ def test_compile_and_channels_last_change_rounding_at_most(tmp_path: Path, optio
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_model_or_submodule_is_compiled_once() -> None:
-    graphs: list[Any] = []
+@pytest.fixture
+def graphs() -> list[Any]:
+    """Graphs that `backend` has compiled."""
+    return []
 
+
+@pytest.fixture
+def backend(graphs: list[Any]) -> Any:
     def backend(graph: Any, inputs: Any) -> Any:
         graphs.append(graph)
         return graph.forward
 
+    return backend
+
+
+def test_model_or_submodule_is_compiled_once(graphs: list[Any], backend: Any) -> None:
     model = speed_up(Convolving(), compile={"backend": backend, "target": "backbone"}, channels_last=False)
     points = torch.randn(4, 4)
     for _ in range(3):
@@ -80,13 +87,7 @@ def test_model_or_submodule_is_compiled_once() -> None:
 
 
 @OF_TORCH
-def test_repeated_blocks_are_compiled_once() -> None:
-    graphs: list[Any] = []
-
-    def backend(graph: Any, inputs: Any) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
+def test_repeated_blocks_are_compiled_once(graphs: list[Any], backend: Any) -> None:
     torch.manual_seed(0)
     blocks = [nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Dropout(0.0)) for _ in range(12)]
     plain = nn.Sequential(*blocks, nn.Linear(8, 2))
@@ -98,8 +99,7 @@ def test_repeated_blocks_are_compiled_once() -> None:
             each.zero_grad()
             each(points).square().sum().backward()
     assert len(graphs) == 1
-    for mine, expected in zip(model.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, expected.grad)
+    assert_same_gradients(model, plain)
     assert list(model.state_dict()) == list(plain.state_dict())
 
 

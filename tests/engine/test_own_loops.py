@@ -18,13 +18,18 @@ from tests.engine.test_runner import weights
 from tests.support import Witness, settings
 
 
+def iterate(loop: Any, idx: int, data_batch: Any) -> None:
+    """Does the work of an iteration in place of a loop."""
+    runner = loop.runner
+    runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
+    outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+    runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+    loop._iter += 1
+
+
 class WholeIteration(EpochBasedTrainLoop):
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        runner = self.runner
-        runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
-        runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
-        self._iter += 1
+        iterate(self, idx, data_batch)
 
 
 class WholeEpoch(EpochBasedTrainLoop):
@@ -64,11 +69,7 @@ class WholeRun(EpochBasedTrainLoop):
 
 class WholeIterationByIteration(IterBasedTrainLoop):
     def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]
-        runner = self.runner
-        runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=data_batch)
-        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
-        runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=data_batch, outputs=outputs)
-        self._iter += 1
+        iterate(self, self._iter, data_batch)
 
 
 class WholeRunByIteration(IterBasedTrainLoop):

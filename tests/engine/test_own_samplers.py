@@ -27,11 +27,16 @@ class Stop(Hook):
             runner.requests.local.signal, runner.requests.needs_handling = 15, True
 
 
+def loader_of(name: str, **changes: Any) -> dict[str, Any]:
+    found = loader(**section(name), **changes)
+    for key in ("sampler", "batch_size") if "Batches" in name else ():
+        del found[key]
+    return found
+
+
 def run(work_dir: Path, name: str, *, by_epoch: bool, stop: int = -1, workers: int = 0) -> tuple[Runner, Stop]:
     watch = Stop(stop)
-    data = loader(num_workers=workers, **section(name))
-    if "Batches" in name:
-        del data["sampler"], data["batch_size"]
+    data = loader_of(name, num_workers=workers)
     hooks = {"logger": None, "checkpoint": None}
     model = {"type": "ToyModel", "dropout": 0.3}
     cfg = settings(
@@ -63,34 +68,18 @@ def test_epoch_based_run_resumes_at_the_position_of_its_sampler(tmp_path: Path, 
     goes_on(tmp_path, name, 8, by_epoch=True, workers=0)
 
 
-class Watch(Hook):
-    """Records the samples."""
-
-    def __init__(self) -> None:
-        self.seen: list[list[float]] = []
-
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        self.seen.append(data_batch["inputs"][:, 0].tolist())
-
-
 def train(work_dir: Path, data: Any, **changes: Any) -> list[list[float]]:
-    watch = Watch()
+    watch = Stop()
     Runner(**settings(work_dir, train_dataloader=data, custom_hooks=[watch], **changes)).train()
     return watch.seen
 
 
 @pytest.mark.parametrize("name", BY_EPOCH)
 def test_run_resumes_from_the_end_of_an_epoch(tmp_path: Path, name: str) -> None:
-    def data() -> dict[str, Any]:
-        found = loader(**section(name))
-        for key in ("sampler", "batch_size") if "Batches" in name else ():
-            del found[key]
-        return found
-
-    whole = train(tmp_path / "whole", data())
+    whole = train(tmp_path / "whole", loader_of(name))
     for epoch in (1, 2):
         saved = str(tmp_path / f"whole/epoch_{epoch}.pth")
-        assert train(tmp_path / str(epoch), data(), load_from=saved, resume=True) == whole[4 * epoch :]
+        assert train(tmp_path / str(epoch), loader_of(name), load_from=saved, resume=True) == whole[4 * epoch :]
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])

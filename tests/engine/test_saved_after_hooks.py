@@ -10,25 +10,7 @@ from footplate.checkpoint import load_checkpoint
 from footplate.engine import ValLoop
 from footplate.registry import LOOPS
 from tests.engine.test_state import assert_same, run_until_killed, state
-from tests.support import KillForTest, settings
-
-
-class Counter(Hook):
-    """Counts its events by name."""
-
-    def __init__(self, *events: str) -> None:
-        self.counts = dict.fromkeys(events, 0)
-        for event in events:
-            setattr(self, event, lambda runner, event=event, **arguments: self.count(event))
-
-    def count(self, event: str) -> None:
-        self.counts[event] += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(self.counts)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.counts = dict(state)
+from tests.support import Counter, KillForTest, settings
 
 
 def train(work_dir: Path, *hooks: Hook, by_epoch: bool = True, priority: Any = None, **changes: Any) -> Runner:

@@ -98,22 +98,17 @@ def test_stopped_run_resumes_bit_exactly(tmp_path: Path, by_epoch: bool, event: 
     assert_same(state(tmp_path / "told/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
 
 
-def test_save_request_saves_and_training_continues(tmp_path: Path) -> None:
-    whole = run(config(tmp_path / "whole", by_epoch=True))
-    asked = run(config(tmp_path / "asked", by_epoch=True), Send(signal.SIGUSR1, "after_train_iter", 5))
+@pytest.mark.parametrize(("event", "at", "saved"), [("after_train_iter", 5, 6), ("after_val_iter", 4, 4)])
+def test_save_request_saves_after_the_validation_and_training_continues(
+    tmp_path: Path, event: str, at: int, saved: int
+) -> None:
+    whole = run(config(tmp_path / "whole", by_epoch=True), Draw())
+    asked = run(config(tmp_path / "asked", by_epoch=True), Send(signal.SIGUSR1, event, at), Draw())
     assert_same(asked.model.state_dict(), whole.model.state_dict())
     read = torch.load(tmp_path / "asked/on_signal.pth", weights_only=True)
-    assert (read["meta"]["iter"], read["run"]["loop"]["epoch"]) == (6, 1)
-    resumed = run(config(tmp_path / "b", by_epoch=True), resume=True, load_from=str(tmp_path / "asked/on_signal.pth"))
-    assert_same(resumed.model.state_dict(), whole.model.state_dict())
-
-
-def test_save_request_in_a_validation_is_answered_after_it(tmp_path: Path) -> None:
-    whole = run(config(tmp_path / "whole", by_epoch=True, by_iteration=3), Draw())
-    asked = run(config(tmp_path / "asked", by_epoch=True), Send(signal.SIGUSR1, "after_val_iter", 4), Draw())
-    assert_same(asked.model.state_dict(), whole.model.state_dict())
+    assert (read["meta"]["iter"], read["run"]["loop"]["epoch"]) == (saved, 1)
     witness = Witness()
-    cfg = config(tmp_path / "b", by_epoch=True, by_iteration=3)
+    cfg = config(tmp_path / "b", by_epoch=True)
     resumed = run(cfg, witness, Draw(), resume=True, load_from=str(tmp_path / "asked/on_signal.pth"))
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
     assert [each for each, _ in witness.when("before_val")] == [8, 12]

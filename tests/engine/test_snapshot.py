@@ -13,7 +13,7 @@ from torch import Tensor
 from footplate import Hook, Runner
 from tests.engine.test_signals import Draw, Send, in_process
 from tests.engine.test_state import assert_same, config, run, state
-from tests.support import ToyModel, Witness, loader, settings
+from tests.support import Counter, ToyModel, Witness, loader, settings
 
 
 class Counting(ToyModel):
@@ -45,24 +45,19 @@ def test_preflight_restores_buffers(tmp_path: Path) -> None:
     assert expected[0] == 12 + 3 * 2
 
 
-class CountingInValidation(Hook):
+class CountingInValidation(Counter):
     """Has state that validations change, and requests a save or a stop during the second validation."""
 
     acts_last = True
 
     def __init__(self, number: int = 0) -> None:
-        self.count, self.number = 0, number
+        super().__init__("after_val_iter")
+        self.number = number
 
-    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        self.count += 1
-        if self.number and self.count == 3:
+    def count(self, runner: Any, event: str) -> None:
+        super().count(runner, event)
+        if self.number and self.counts[event] == 3:
             os.kill(os.getpid(), self.number)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count = state["count"]
 
 
 @pytest.mark.parametrize(("number", "ema"), [(signal.SIGTERM, True), (signal.SIGUSR1, False)])
@@ -83,7 +78,7 @@ def test_hook_states_within_a_validation_are_not_saved(tmp_path: Path, number: i
         assert all(torch.equal(first[name], value) for name, value in expected.items())
     again = CountingInValidation()
     found = run("cut", again, load_from=str(tmp_path / "cut/on_signal.pth"), resume=True)
-    assert again.count == whole.count == 6
+    assert again.counts == whole.counts == {"after_val_iter": 6}
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 

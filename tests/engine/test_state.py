@@ -15,7 +15,7 @@ from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.errors import CheckpointError
 from footplate.optim import OptimWrapper
-from tests.support import KillForTest, ToyModel, Witness, loader, settings
+from tests.support import Counter, KillForTest, ToyModel, Witness, loader, settings
 
 MODEL = {"type": "ToyModel", "dropout": 0.3}
 
@@ -160,27 +160,14 @@ def test_training_continues_with_the_random_state_after_the_repeated_validation(
 
 
 def test_hook_state_is_saved_under_its_own_key(tmp_path: Path) -> None:
-    class Counter(Hook):
-        def __init__(self, step: int) -> None:
-            self.step, self.count = step, 0
-
-        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-            self.count += self.step
-
-        def state_dict(self) -> dict[str, Any]:
-            return {"count": self.count}
-
-        def load_state_dict(self, state: dict[str, Any]) -> None:
-            self.count = state["count"]
-
-    cfg = config(tmp_path, by_epoch=True)
-    run(cfg, Counter(1), Counter(10))
+    cfg, events = config(tmp_path, by_epoch=True), ("after_train_iter", "after_val_iter")
+    run(cfg, *map(Counter, events))
     (tmp_path / "epoch_3.pth").unlink()
-    again = Counter(1), Counter(10)
+    again = [*map(Counter, events)]
     run(cfg, *again, resume=True)
-    assert [each.count for each in again] == [12, 120]
+    assert [each.counts for each in again] == [{"after_train_iter": 12}, {"after_val_iter": 6}]
     saved = torch.load(tmp_path / "epoch_3.pth", weights_only=True)["run"]["hooks"]
-    assert (saved["Counter"], saved["Counter#2"]) == ({"count": 12}, {"count": 120})
+    assert [saved["Counter"], saved["Counter#2"]] == [each.counts for each in again]
 
 
 @pytest.mark.parametrize("schedule", [None, {"type": "PolyLR", "power": 1.0, "by_epoch": True, "end": 3}])

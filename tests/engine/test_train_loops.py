@@ -76,14 +76,12 @@ def test_event_order_of_iteration_based_training(tmp_path: Path) -> None:
 
 
 # The epochs at which mmengine's runner validates, observed with a run of this size.
-BY_EPOCH: list[tuple[dict[str, Any], list[int]]] = [
+VALIDATIONS: list[tuple[dict[str, Any], list[int]]] = [
     ({"max_epochs": 4, "val_begin": 0}, [1, 2, 3, 4]),
     ({"max_epochs": 6, "val_interval": 2, "val_begin": 3}, [4, 6]),
     ({"max_epochs": 5, "val_interval": 2, "val_begin": 6}, []),
     ({"max_epochs": 10, "val_interval": 4, "dynamic_intervals": [(5, 2), (8, 1)]}, [4, 6, 7, 8, 9, 10]),
-]
-# The same by iteration.
-BY_ITERATION: list[tuple[dict[str, Any], list[int]]] = [
+    # The same by iteration.
     ({"max_iters": 12, "val_interval": 5}, [5, 10, 12]),
     ({"max_iters": 10}, [10]),
     ({"max_iters": 7, "val_interval": 2, "val_begin": 9}, []),
@@ -91,16 +89,11 @@ BY_ITERATION: list[tuple[dict[str, Any], list[int]]] = [
 ]
 
 
-@pytest.mark.parametrize(("train_cfg", "epochs"), BY_EPOCH)
-def test_epochs_with_validation(tmp_path: Path, train_cfg: dict[str, Any], epochs: list[int]) -> None:
-    _, witness = trained(tmp_path, train_cfg={"by_epoch": True, **train_cfg}, train_dataloader=loader(4))
-    assert [epoch for _, epoch in witness.when("before_val")] == epochs
-
-
-@pytest.mark.parametrize(("train_cfg", "iterations"), BY_ITERATION)
-def test_iterations_with_validation(tmp_path: Path, train_cfg: dict[str, Any], iterations: list[int]) -> None:
-    _, witness = trained(tmp_path, train_cfg={"by_epoch": False, **train_cfg})
-    assert [iteration for iteration, _ in witness.when("before_val")] == iterations
+@pytest.mark.parametrize(("train_cfg", "places"), VALIDATIONS)
+def test_epochs_or_iterations_with_validation(tmp_path: Path, train_cfg: dict[str, Any], places: list[int]) -> None:
+    train_cfg = {"by_epoch": "max_epochs" in train_cfg, **train_cfg}
+    _, witness = trained(tmp_path, train_cfg=train_cfg, train_dataloader=loader(4))  # one iteration per epoch
+    assert [iteration for iteration, _ in witness.when("before_val")] == places
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])

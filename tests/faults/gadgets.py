@@ -1,19 +1,16 @@
 """The row of gadgets: dotted names of classes and functions that a config written as data must not build."""
 
-import contextlib
 import copy
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from footplate import Config, Runner
 from footplate.engine.run_config import check_config
 from footplate.errors import FootplateError
-from footplate.registry import OPTIMIZERS, Registry, dotted_paths, registry
-from tests.faults.malice import FORMS, PLACES, Watch, fill, plain_config, put, write_config
-from tests.faults.processes import in_child
-from tests.faults.row import Fault, Finding, Trial
+from footplate.registry import Registry, dotted_paths, registry
+from tests.faults.malice import FORMS, PLACES, fill, plain_config, put, watched_trials, write_config
+from tests.faults.row import Fault, Trial
 
 NAMES: tuple[str, ...] = tuple((Path(__file__).parent / "data" / "gadgets.txt").read_text().split())
 _LONGEST = 6  # the maximum number of lines of an error
@@ -32,34 +29,17 @@ _BUILT = tuple(place for place in PLACES if place != "default_scope")
 
 def begin_gadgets(folder: Path) -> Trial:
     """Prepares trials of one name each, at every key of a config from which a component is built by name."""
-    inside = folder / "inside"
-    with contextlib.suppress(FootplateError):
-        OPTIMIZERS.get("Unknown")
+    return watched_trials(folder, _case, {"count": len(_BUILT) + 1})
 
-    def trial(seed: int, fault: Fault | None) -> Finding:
-        inside.mkdir(exist_ok=True)
-        mark = folder / f"mark-{seed}"
 
-        def work() -> list[str]:
-            if fault is not None:
-                fault()
-            watch = Watch(inside, mark)
-            resolved = _note_resolved()
-            sys.addaudithook(watch)
-            wrong = [each for place in _BUILT for each in _try(seed, place, inside, mark)]
-            wrong += _try_base(seed, inside, mark)
-            return [*watch.seen, *(f"{each} is resolved" for each in resolved if each == NAMES[seed]), *wrong]
+def _case(seed: int, inside: Path, mark: Path) -> tuple[str, Callable[[], list[str]]]:
+    def act() -> list[str]:
+        resolved = _note_resolved()
+        wrong = [each for place in _BUILT for each in _try(seed, place, inside, mark)]
+        wrong += _try_base(seed, inside, mark)
+        return [*(f"{each} is resolved" for each in resolved if each == NAMES[seed]), *wrong]
 
-        try:
-            wrong = in_child(work)
-        except RuntimeError as error:
-            wrong = [str(error)]
-        if mark.exists():
-            wrong.append("the mark is there")
-            mark.unlink()
-        return Finding(f"{NAMES[seed]}: {wrong[0]}" if wrong else "", {"count": len(_BUILT) + 1})
-
-    return trial
+    return NAMES[seed], act
 
 
 def _try(seed: int, place: str, inside: Path, mark: Path) -> Iterator[str]:

@@ -133,6 +133,19 @@ _SOURCE = Path(__file__).resolve().parents[2]
 
 def begin_malice(folder: Path) -> Trial:
     """Prepares trials of one file each. Of ten, seven are checkpoints, and two are configs with a dangerous `type`."""
+    return watched_trials(folder, _case, {})
+
+
+def watched_trials(
+    folder: Path, case: Callable[[int, Path, Path], tuple[str, Callable[[], list[str] | None]]], figures: dict[str, Any]
+) -> Trial:
+    """Prepares trials that call a function in a child process with an audit hook.
+
+    Args:
+        folder: The folder of the trials.
+        case: Returns the name of a seed's case, and the function, which may return what went wrong.
+        figures: The figures of each finding.
+    """
     inside = folder / "inside"
     with contextlib.suppress(FootplateError):
         OPTIMIZERS.get("Unknown")  # imports the searched packages, which load libraries
@@ -140,15 +153,15 @@ def begin_malice(folder: Path) -> Trial:
     def trial(seed: int, fault: Fault | None) -> Finding:
         inside.mkdir(exist_ok=True)
         mark = folder / f"mark-{seed}"
-        name, act = _case(seed, inside, mark)
+        name, act = case(seed, inside, mark)
 
         def work() -> list[str]:
             if fault is not None:
                 fault()
             watch = Watch(inside, mark)
             sys.addaudithook(watch)
-            act()
-            return watch.seen
+            wrong = act() or []
+            return [*watch.seen, *wrong]
 
         try:
             seen = in_child(work)
@@ -157,7 +170,7 @@ def begin_malice(folder: Path) -> Trial:
         if mark.exists():
             seen.append("the mark is there")
             mark.unlink()
-        return Finding(f"{name}: {seen[0]}" if seen else "")
+        return Finding(f"{name}: {seen[0]}" if seen else "", figures)
 
     return trial
 

@@ -219,9 +219,9 @@ def _without_buffers() -> None:
 def _without_repetition() -> None:
     begin = batch_plan.BatchPlan.begin
 
-    def without_earlier(self: Any, epoch: int, start: int = 0, length: int | None = None) -> batch_plan.Pass:
+    def without_earlier(self: Any, epoch: int, length: int | None = None) -> None:
         self._begun_passes = max(self._begun_passes, epoch)
-        return begin(self, epoch, start, length)
+        begin(self, epoch, length)
 
     batch_plan.BatchPlan.begin = without_earlier  # type: ignore[method-assign]
 

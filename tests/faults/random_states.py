@@ -203,7 +203,7 @@ def _nothing_is_checked() -> None:
         words = (python["version"], tuple(python["words"].tolist()), python["spare"])
         keys = held["keys"].numpy().astype(np.uint32)
         numbers = (held["name"], keys, held["position"], held["has_spare"], held["spare"])
-        return rng.RngStates(words, numbers, state["torch"].cpu(), state["devices"])
+        return (words, numbers, state["torch"].cpu()), state["devices"]
 
     vars(rng)["check_rng"] = vars(engine_state)["check_rng"] = taken
 

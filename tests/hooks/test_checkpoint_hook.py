@@ -208,15 +208,6 @@ def test_invalid_arguments(arguments: dict[str, Any], key: str) -> None:
     assert caught.value.key == key
 
 
-def test_missing_metric_suggests_a_similar_one(tmp_path: Path) -> None:
-    with pytest.raises(
-        ArgumentError, match="save_best selects the metric 'acuracy', which validation does not compute"
-    ) as caught:
-        run(tmp_path, epochs(2), save_best="acuracy", rule="greater")
-    assert (caught.value.key, caught.value.suggestion) == ("default_hooks.checkpoint.save_best", "accuracy")
-    assert caught.value.notes == ("metrics: accuracy",)
-
-
 class StopMidEpoch(Hook):
     """Ends training in the second epoch, like a time limit."""
 

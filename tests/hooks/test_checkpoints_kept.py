@@ -10,18 +10,12 @@ import torch
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint, save_checkpoint, verify
 from tests.checkpoint.test_sharded import bytes_in
-from tests.support import settings
+from tests.hooks.test_overwritten_checkpoints import saving_runner
 
 
 def _run(folder: Path, epochs: int, hook: dict[str, Any] | None = None, **changes: Any) -> Runner:
-    checkpoint = {"interval": 1, "max_keep_ckpts": 1, "save_best": "acc", "rule": "greater", **(hook or {})}
-    cfg = settings(
-        folder,
-        train_cfg={"by_epoch": True, "max_epochs": epochs},
-        default_hooks={"logger": None, "checkpoint": checkpoint},
-        val_evaluator={"type": "Told", "values": {"acc": list(range(10 * epochs, 10 * epochs + 9))}},
-    )
-    runner = Runner(**{**cfg, **changes})
+    values = list(range(10 * epochs, 10 * epochs + 9))
+    runner = saving_runner(folder, epochs, {"max_keep_ckpts": 1, **(hook or {})}, values, **changes)
     runner.train()
     return runner
 

@@ -9,9 +9,10 @@ from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.hooks import EMAHook
+from footplate.inference import export_run
 from footplate.models import BaseModel
 from tests.engine import test_own_loops  # noqa: F401  registers its loops
-from tests.support import settings
+from tests.support import PointModel, loader, settings
 
 
 class Counter(BaseModel):
@@ -41,19 +42,27 @@ class Seen(Hook):
         self.validated.append(round(outputs[0][0], 4))
 
 
-def run(tmp_path: Path, *, epochs: int = 3, **ema: Any) -> tuple[Runner, Seen]:
-    seen = Seen()
+AVERAGE: dict[str, Any] = {"type": "EMAHook", "momentum": 0.1}
+
+
+def configured(folder: Path, *hooks: Any, epochs: int = 3, **changes: Any) -> Runner:
+    """Returns a run of a counter, with three iterations per epoch."""
     cfg = settings(
-        tmp_path / "work",
+        folder,
         model=Counter(),
         optim_wrapper={"optimizer": {"type": "SGD", "lr": 1.0}},
         param_scheduler=None,
+        train_dataloader=loader(12),
         train_cfg={"by_epoch": True, "max_epochs": epochs},
-        custom_hooks=[{"type": "EMAHook", "momentum": 0.1, **ema}, seen],
+        custom_hooks=hooks,
+        default_hooks={"logger": None, "checkpoint": {"interval": 1}},
     )
-    cfg["train_dataloader"]["dataset"]["size"] = 12
-    cfg["default_hooks"] = {"logger": None, "checkpoint": {"interval": 1}}
-    runner = Runner(**cfg)
+    return Runner(**{**cfg, **changes})
+
+
+def run(tmp_path: Path, *, epochs: int = 3, **ema: Any) -> tuple[Runner, Seen]:
+    seen = Seen()
+    runner = configured(tmp_path / "work", {**AVERAGE, **ema}, seen, epochs=epochs)
     runner.train()
     return runner, seen
 
@@ -87,22 +96,16 @@ def test_checkpoint_contains_average_and_weights(tmp_path: Path) -> None:
 def test_resume_without_the_hook_raises(tmp_path: Path) -> None:
     run(tmp_path, epochs=2)
     with pytest.raises(CheckpointError, match="the checkpoint contains averaged weights, but the run has no EMA"):
-        resumed(tmp_path, "work", epochs=3, resume=True, custom_hooks=[]).train()
+        configured(tmp_path / "work", resume=True).train()
 
 
-class Normed(BaseModel):
+class Normed(PointModel):
     """Layers with dropout and batch statistics."""
 
     def __init__(self) -> None:
         super().__init__()
         layers = [torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 2)]
         self.layers = torch.nn.Sequential(*layers)
-
-    def forward(self, inputs: torch.Tensor, labels: torch.Tensor, mode: str = "tensor") -> Any:
-        scores = self.layers(inputs)
-        if mode == "loss":
-            return {"loss": torch.nn.functional.cross_entropy(scores, labels)}
-        return list(zip(scores.argmax(1), labels, strict=True))
 
 
 KINDS: list[dict[str, Any]] = [
@@ -162,8 +165,7 @@ def test_checkpoints_keep_the_versions_of_layers(tmp_path: Path, optimizer: dict
 
 def test_test_uses_the_average_of_the_checkpoint(tmp_path: Path) -> None:
     run(tmp_path)
-    cfg = settings(tmp_path / "test", model=Counter(), load_from=str(tmp_path / "work/epoch_3.pth"))
-    runner = Runner(**{**cfg, "custom_hooks": [{"type": "EMAHook", "momentum": 0.1}]})
+    runner = configured(tmp_path / "test", AVERAGE, load_from=str(tmp_path / "work/epoch_3.pth"))
     runner.test()
     assert runner.model.weight.item() == pytest.approx(3.8742, abs=1e-4)
 
@@ -209,19 +211,11 @@ def test_a_second_hook_that_swaps_weights_is_refused_when_it_is_registered(tmp_p
     )
 
 
-def resumed(tmp_path: Path, work: str, *, epochs: int, **changes: Any) -> Runner:
-    cfg = settings(tmp_path / work, model=Counter(), param_scheduler=None, **changes)
-    cfg["train_dataloader"]["dataset"]["size"] = 12
-    cfg["optim_wrapper"] = {"optimizer": {"type": "SGD", "lr": 1.0}}
-    cfg["default_hooks"] = {"logger": None, "checkpoint": {"interval": 1}}
-    cfg.setdefault("custom_hooks", [{"type": "EMAHook", "momentum": 0.1}])
-    return Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": epochs}})
-
-
 @pytest.mark.parametrize("resume", ["auto", False])
 def test_an_average_starts_from_the_weights_that_are_loaded(tmp_path: Path, resume: Any) -> None:
     run(tmp_path, epochs=2)  # weights 6, average 2.3144
-    runner = resumed(tmp_path, "new", epochs=1, load_from=str(tmp_path / "work/epoch_2.pth"), resume=resume)
+    changes = {"load_from": str(tmp_path / "work/epoch_2.pth"), "resume": resume}
+    runner = configured(tmp_path / "new", AVERAGE, epochs=1, **changes)
     runner.train()
     assert runner.iter == 3
     assert runner.model.weight.item() == pytest.approx(2.3144 + 3, abs=1e-4)
@@ -244,8 +238,7 @@ def test_a_validation_uses_weights_that_a_hook_has_loaded(tmp_path: Path) -> Non
         def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             seen.append(runner.model.weight.item())
 
-    hooks = [{"type": "EMAHook", "momentum": 0.1}, LoadsBeforeValidation()]
-    resumed(tmp_path, "new", epochs=1, custom_hooks=hooks).train()
+    configured(tmp_path / "new", AVERAGE, LoadsBeforeValidation(), epochs=1).train()
     assert seen[-1] == pytest.approx(2.3144, abs=1e-4)
 
 
@@ -253,7 +246,7 @@ def test_weights_that_are_loaded_after_training_are_saved_instead_of_the_average
     runner, _ = run(tmp_path)
     loaded = runner.load_checkpoint(str(tmp_path / "work/epoch_1.pth"))["state_dict"]
     runner.save_checkpoint(str(tmp_path), "loaded.pth")
-    runner.export(tmp_path / "loaded.safetensors")
+    export_run(runner, tmp_path / "loaded.safetensors")
     saved = load_checkpoint(str(tmp_path / "loaded.pth"))
     assert saved["state_dict"] == loaded == load_checkpoint(str(tmp_path / "loaded.safetensors"))
     assert int(saved["ema_state_dict"]["steps"]) == 0
@@ -271,23 +264,15 @@ class FailsOnce(Hook):
             raise RuntimeError("no metric")
 
 
-def failing(folder: Path, *hooks: Hook) -> dict[str, Any]:
-    sgd = {"optimizer": {"type": "SGD", "lr": 1.0}}
-    hooks_of_run = [{"type": "EMAHook", "momentum": 0.1}, FailsOnce(), *hooks]
-    return settings(folder, model=Counter(), optim_wrapper=sgd, param_scheduler=None, custom_hooks=hooks_of_run)
-
-
 @pytest.mark.parametrize("own_run", [False, True])
 def test_training_continues_with_the_training_weights_after_a_failed_validation(tmp_path: Path, own_run: bool) -> None:
-    cfg = failing(tmp_path)
-    if own_run:
-        cfg["train_cfg"] = {"type": "WholeRun", "max_epochs": 3}
-    runner = Runner(**cfg)
+    changes: dict[str, Any] = {"train_cfg": {"type": "WholeRun", "max_epochs": 3}} if own_run else {}
+    runner = configured(tmp_path, AVERAGE, FailsOnce(), **changes)
     with pytest.raises(RuntimeError, match="no metric"):
         runner.train()
-    assert runner.model.weight.item() == runner.iter == 4
+    assert runner.model.weight.item() == runner.iter == 3
     runner.train()
-    assert runner.model.weight.item() == runner.iter == 12
+    assert runner.model.weight.item() == runner.iter == 9
 
 
 class ValidatesItself(Hook):
@@ -298,6 +283,6 @@ class ValidatesItself(Hook):
 
 
 def test_hook_that_catches_a_failed_validation_has_the_training_weights(tmp_path: Path) -> None:
-    runner = Runner(**failing(tmp_path, ValidatesItself()))
+    runner = configured(tmp_path, AVERAGE, FailsOnce(), ValidatesItself())
     runner.train()
-    assert runner.model.weight.item() == 12
+    assert runner.model.weight.item() == 9

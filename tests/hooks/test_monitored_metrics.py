@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,24 @@ from tests.support import Told, settings
 def test_missing_metric_lists_all_metrics() -> None:
     error = MissingMetricError("monitor", "mIuO", ["mIoU", "aAcc"], "x")
     assert (error.suggestion, error.notes) == ("mIoU", ("metrics: mIoU, aAcc",))
+    assert MissingMetricError("monitor", "val_a/iuo", ["val_a/iou", "val_b/iou"], "x").suggestion == "val_a/iou"
     assert "val_cfg=dict(loss=True)" in str(MissingMetricError("monitor", "val/loss", ["mIoU"], "x"))
+
+
+def monitoring(folder: Path, monitor: str, **changes: Any) -> tuple[Runner, float]:
+    """Trains with three components that monitor a metric, and returns the factor between the learning rates."""
+    cfg = settings(
+        folder,
+        train_cfg={"by_epoch": True, "max_epochs": 5},
+        param_scheduler={"type": "ReduceOnPlateauLR", "monitor": monitor, "rule": "greater", "patience": 0},
+        custom_hooks=[{"type": "EarlyStoppingHook", "monitor": monitor, "patience": 2}],
+        default_hooks={"checkpoint": {"save_best": monitor}},
+        **changes,
+    )
+    runner = Runner(**cfg)
+    rate = runner.optim_wrapper.get_lr()["lr"][0]
+    runner.train()
+    return runner, runner.optim_wrapper.get_lr()["lr"][0] / rate
 
 
 @pytest.mark.parametrize(("metric", "monitor"), [("acc", "acc"), ("acc", "val/acc"), ("val/acc", "val/acc")])
@@ -18,20 +36,10 @@ def test_missing_metric_lists_all_metrics() -> None:
 def test_metric_can_be_monitored_by_its_name_in_the_log(
     tmp_path: Path, metric: str, monitor: str, preflight: bool
 ) -> None:
-    cfg = settings(
-        tmp_path,
-        train_cfg={"by_epoch": True, "max_epochs": 5},
-        val_evaluator={"type": "Told", "values": {metric: [1.0, 9.0, 2.0, 2.0, 2.0]}},
-        param_scheduler={"type": "ReduceOnPlateauLR", "monitor": monitor, "rule": "greater", "patience": 0},
-        custom_hooks=[{"type": "EarlyStoppingHook", "monitor": monitor, "patience": 2}],
-        default_hooks={"checkpoint": {"save_best": monitor}},
-        preflight=preflight,
-    )
-    runner = Runner(**cfg)
-    rate = runner.optim_wrapper.get_lr()["lr"][0]
-    runner.train()
+    evaluator = {"type": "Told", "values": {metric: [1.0, 9.0, 2.0, 2.0, 2.0]}}
+    runner, factor = monitoring(tmp_path, monitor, val_evaluator=evaluator, preflight=preflight)
     assert runner.epoch == 4
-    assert runner.optim_wrapper.get_lr()["lr"][0] == pytest.approx(rate / 100)
+    assert factor == pytest.approx(0.01)
     assert [path.name for path in tmp_path.glob("best_*")] == [f"best_{metric.replace('/', '_')}_epoch_2.pth"]
 
 
@@ -49,21 +57,10 @@ class FirstWithout(Told):
 def test_validation_without_the_metric_is_skipped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, found: dict[str, float], description: str
 ) -> None:
-    evaluator = FirstWithout({"acc": [0.0, 1.0, 1.0]})
+    evaluator = FirstWithout({"acc": [0.0, 1.0, 2.0, 2.0, 3.0]})
     evaluator.found = found
-    cfg = settings(
-        tmp_path,
-        train_cfg={"by_epoch": True, "max_epochs": 3},
-        val_evaluator=evaluator,
-        param_scheduler={"type": "ReduceOnPlateauLR", "monitor": "acc", "rule": "greater", "patience": 0},
-        custom_hooks=[{"type": "EarlyStoppingHook", "monitor": "acc", "patience": 2}],
-        default_hooks={"checkpoint": {"save_best": "acc"}},
-        preflight=True,
-    )
-    runner = Runner(**cfg)
-    rate = runner.optim_wrapper.get_lr()["lr"][0]
-    runner.train()
-    assert runner.epoch == 3
-    assert runner.optim_wrapper.get_lr()["lr"][0] == pytest.approx(rate / 10)
-    assert [path.name for path in tmp_path.glob("best_*")] == ["best_acc_epoch_2.pth"]
+    runner, factor = monitoring(tmp_path, "acc", val_evaluator=evaluator, preflight=True)
+    assert runner.epoch == 5
+    assert factor == pytest.approx(0.1)
+    assert [path.name for path in tmp_path.glob("best_*")] == ["best_acc_epoch_5.pth"]
     assert f"Validation returned {description}, so no value of 'acc' is available." in caplog.messages

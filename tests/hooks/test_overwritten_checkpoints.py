@@ -11,19 +11,21 @@ from footplate.errors import ArgumentError
 from tests.support import settings
 
 
-def _runner(work: Path, epochs: int = 2, hook: dict[str, Any] | None = None, **changes: Any) -> Runner:
+def saving_runner(
+    work: Path, epochs: int = 2, hook: dict[str, Any] | None = None, values: Any = (2, 1, 0, 0, 0), **changes: Any
+) -> Runner:
     checkpoint = {"interval": 1, "save_best": "acc", "rule": "greater", **(hook or {})}
     cfg = settings(
         work,
         train_cfg={"by_epoch": True, "max_epochs": epochs},
         default_hooks={"logger": None, "checkpoint": checkpoint},
-        val_evaluator={"type": "Told", "values": {"acc": [2, 1, 0, 0, 0]}},
+        val_evaluator={"type": "Told", "values": {"acc": values}},
     )
     return Runner(**{**cfg, **changes})
 
 
 def _run(*arguments: Any, **changes: Any) -> None:
-    _runner(*arguments, **changes).train()
+    saving_runner(*arguments, **changes).train()
 
 
 def _content(folder: Path) -> dict[str, bytes]:
@@ -51,7 +53,7 @@ def test_second_run_in_a_folder_is_refused(tmp_path: Path, suffix: str) -> None:
 
 
 def test_stop_position_of_an_earlier_run_is_not_overwritten(tmp_path: Path) -> None:
-    runner = _runner(tmp_path, 1, {"interval": -1, "save_last": False, "save_best": None})
+    runner = saving_runner(tmp_path, 1, {"interval": -1, "save_last": False, "save_best": None})
     runner.train()
     save_on_request(runner)
     runner.saver.wait()
@@ -73,7 +75,7 @@ def test_run_in_the_folder_of_another_is_refused_although_it_resumes_a_third(tmp
         _run(tmp_path / name, 2)
     third = str(tmp_path / "two/epoch_2.pth")
     changes: dict[str, Any] = {"resume": True, "load_from": third} if by_setting else {}
-    runner = _runner(tmp_path / "one", 3, **changes)
+    runner = saving_runner(tmp_path / "one", 3, **changes)
     if not by_setting:
         runner.resume(third)
     with pytest.raises(ArgumentError, match="one' contains checkpoints from another run"):

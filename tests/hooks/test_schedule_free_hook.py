@@ -8,23 +8,16 @@ from torch import Tensor
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.errors import ArgumentError
-from footplate.models import BaseModel
-from tests.support import settings
+from tests.support import PointModel, settings
 
 pytest.importorskip("pytorch_optimizer")
 
 
-class Classifier(BaseModel):
+class Classifier(PointModel):
     def __init__(self) -> None:
         super().__init__()
         self.layers = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 2))
         self.layers[0].bias.requires_grad_(False)
-
-    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
-        scores = self.layers(inputs)
-        if mode == "loss":
-            return {"loss": torch.nn.functional.cross_entropy(scores, labels)}
-        return list(zip(scores.argmax(1), labels, strict=True))
 
 
 class Weights(Hook):

@@ -98,10 +98,17 @@ def test_turned_and_deep_pillow_images_are_read_as_their_files(tmp_path: Path) -
             assert torch.equal(predictor(opened).pred_score, wanted)
 
 
-def test_pipeline_of_files_is_used_without_its_annotations(segmentor: tuple[Path, list[str]]) -> None:
+def assert_same_prediction(segmentor: tuple[Path, list[str]], config: Config) -> None:
+    """Asserts that a file and its pixels have the same prediction with a config as with the recorded one."""
     checkpoint, paths = segmentor
     wanted = Predictor(checkpoint, device="cpu")(paths[0]).seg_logits.data
-    config = recipe("fashion-seg", checkpoint.parent)
+    predictor = Predictor(checkpoint, config=config, device="cpu")
+    for image in (paths[0], load_rgb(paths[0])):
+        assert torch.equal(predictor(image).seg_logits.data, wanted)
+
+
+def test_pipeline_of_files_is_used_without_its_annotations(segmentor: tuple[Path, list[str]]) -> None:
+    config = recipe("fashion-seg", segmentor[0].parent)
     pipeline = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations", "with_seg": True}, {"type": "PackSegInputs"}]
     config["test_dataloader"]["dataset"] = {
         "type": "RepeatDataset",
@@ -109,22 +116,17 @@ def test_pipeline_of_files_is_used_without_its_annotations(segmentor: tuple[Path
         "dataset": {"type": "BaseSegDataset", "pipeline": pipeline},
     }
     config["model"]["data_preprocessor"]["bgr_to_rgb"] = True  # the loader gives BGR
-    predictor = Predictor(checkpoint, config=config, device="cpu")
-    assert torch.equal(predictor(paths[0]).seg_logits.data, wanted)
-    assert torch.equal(predictor(load_rgb(paths[0])).seg_logits.data, wanted)
+    assert_same_prediction(segmentor, config)
 
 
 def test_images_of_a_dataset_without_a_loader_are_read_by_footplate(segmentor: tuple[Path, list[str]]) -> None:
-    checkpoint, paths = segmentor
-    wanted = Predictor(checkpoint, device="cpu")(paths[0]).seg_logits.data
     transforms = Registry("transform", parent=TRANSFORMS, scope="withoutloader")
     transforms.register_module(name="LoadImageFromFile", module=PackSegInputs)  # takes other arguments
-    config = recipe("fashion-seg", checkpoint.parent)
+    config = recipe("fashion-seg", segmentor[0].parent)
     dataset = {"type": "BaseSegDataset", "pipeline": [{"type": "PackSegInputs"}]}
     config.merge_from_dict({"default_scope": "withoutloader"})
     config["test_dataloader"]["dataset"] = dataset
-    predictor = Predictor(checkpoint, config=config, device="cpu")
-    assert torch.equal(predictor(paths[0]).seg_logits.data, wanted)
+    assert_same_prediction(segmentor, config)
 
 
 def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, list[str]]) -> None:

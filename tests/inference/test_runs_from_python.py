@@ -20,7 +20,7 @@ from footplate.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from footplate.config import Config
 from footplate.engine.model_setup import describe_builder
 from footplate.errors import ArgumentError, FootplateError
-from footplate.inference import Predictor, describe_export, export_model, export_module, open_trained
+from footplate.inference import Predictor, describe_export, export_model, export_module, export_run, open_trained
 
 HAS_ONNX = all(importlib.util.find_spec(each) for each in ("onnx", "onnxscript", "onnxruntime"))
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
@@ -123,7 +123,7 @@ def test_exported_module_has_the_averaged_weights_in_evaluation_mode(folder: Pat
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.9), nn.Linear(8, 2))
     runner = train(model, custom_hooks=[EMA])
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    exported = runner.export(f"model.{suffix}", torch.randn(1, 4))
+    exported = export_run(runner, f"model.{suffix}", torch.randn(1, 4))
     assert exported.tested == [(3, 4), (1, 4)]
     assert "input       input (N, 4), float32\n" in describe_export(exported)
     assert model.training
@@ -139,7 +139,7 @@ def test_exported_module_has_the_averaged_weights_in_evaluation_mode(folder: Pat
 
 def test_weights_are_exported_without_an_example(folder: Path) -> None:
     runner = train(fp_models().build_model, custom_hooks=[EMA])
-    runner.export("model.safetensors")
+    export_run(runner, "model.safetensors")
     export_model(open_trained("run/epoch_1.pth"), "saved.safetensors", "safetensors")
     weights = load_checkpoint("model.safetensors")
     assert weights.keys() == runner.unwrapped_model.state_dict().keys()
@@ -156,6 +156,13 @@ def test_dimension_of_the_batch_is_told_from_other_dimensions_of_size_one(folder
     ]
 
 
+def test_size_of_images_varies_unless_the_layers_fix_it(folder: Path) -> None:
+    images, convolution = torch.rand(2, 3, 16, 24), nn.Conv2d(3, 5, 1)
+    assert export_module(convolution, "free.pt2", images).outputs == {"output": ("N", 5, "H", "W")}
+    fixed = export_module(nn.Sequential(nn.Flatten(), nn.Linear(1152, 5)), "fixed.pt2", images)
+    assert fixed.inputs == {"input": (("N", 3, 16, 24), "float32")}
+
+
 @pytest.mark.parametrize("suffix", ["onnx", "pt2", "pt"])
 def test_module_that_takes_a_constant_from_the_batch_is_exported_for_one_size(folder: Path, suffix: str) -> None:
     class Shifted(nn.Linear):
@@ -169,7 +176,7 @@ def test_module_that_takes_a_constant_from_the_batch_is_exported_for_one_size(fo
 def test_compiled_module_is_exported(folder: Path) -> None:
     runner = train(fp_models().build_model, compile={"backend": "eager"})
     assert load_checkpoint("run/epoch_1.pth")["meta"]["inputs"]["args"] == ("float32[4, 4]",)
-    assert runner.export("model.pt2", torch.zeros(1, 4)).difference == 0
+    assert export_run(runner, "model.pt2", torch.zeros(1, 4)).difference == 0
 
 
 def test_inputs_may_be_named(folder: Path) -> None:
@@ -316,7 +323,7 @@ def test_base_model_is_exported_from_python(folder: Path) -> None:
             return {"loss": nn.functional.cross_entropy(scores, labels)} if mode == "loss" else scores
 
     runner = train(Own, loss=None)
-    assert runner.export("model.pt2", torch.zeros(1, 4)).outputs == {"output": ("N", 2)}
+    assert export_run(runner, "model.pt2", torch.zeros(1, 4)).outputs == {"output": ("N", 2)}
 
 
 @pytest.mark.parametrize(

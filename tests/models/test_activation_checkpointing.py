@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from footplate import Runner
 from footplate.errors import ArgumentError
-from footplate.models import BaseModel
 from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.registry import MODELS
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
-from tests.support import settings
+from tests.engine.test_state import assert_same
+from tests.support import PointModel, settings
 
 
 class Drawing(nn.Module):
@@ -44,7 +44,7 @@ class Drawing(nn.Module):
 
 
 @MODELS.register_module()
-class Checkpointing(BaseModel):
+class Checkpointing(PointModel):
     """A model with dropout, batch normalization and changing buffers."""
 
     def __init__(self) -> None:
@@ -61,12 +61,6 @@ class Checkpointing(BaseModel):
             features = self.dropout(layer(features, scale=torch.full((8,), 0.7)))
         found: Tensor = self.head(features)
         return found
-
-    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
-        scores = self.score(inputs)
-        if mode == "loss":
-            return {"loss": nn.functional.cross_entropy(scores, labels)}
-        return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
 
 
 CASES: list[dict[str, Any]] = [
@@ -85,12 +79,6 @@ def trained(folder: Path, *, epochs: int = 2, **changes: Any) -> dict[str, Tenso
     runner = Runner(**cfg)
     runner.train()
     return {name: value.clone() for name, value in runner.model.state_dict().items()}
-
-
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert torch.equal(found[name], value), name
 
 
 @pytest.mark.parametrize("changes", CASES, ids=["EMA and accumulation", "AMP"])
@@ -211,6 +199,12 @@ def penalized(model: nn.Module, points: Tensor) -> None:
     (output.sum() + gradient.norm()).backward()
 
 
+def assert_same_gradients(model: nn.Module, expected: nn.Module) -> None:
+    for mine, other in zip(model.parameters(), expected.parameters(), strict=True):
+        assert mine.grad is not None
+        torch.testing.assert_close(mine.grad, other.grad)
+
+
 @pytest.mark.parametrize("step", [two_passes, penalized])
 def test_each_backward_pass_computes_the_same_values(step: Callable[[nn.Module, Tensor], None]) -> None:
     torch.manual_seed(0)
@@ -222,9 +216,7 @@ def test_each_backward_pass_computes_the_same_values(step: Callable[[nn.Module, 
         torch.manual_seed(1)
         step(model, points.clone())
     assert_same(dict(other.state_dict()), dict(plain.state_dict()))
-    for mine, expected in zip(other.parameters(), plain.parameters(), strict=True):
-        assert mine.grad is not None
-        torch.testing.assert_close(mine.grad, expected.grad)
+    assert_same_gradients(other, plain)
 
 
 def test_copied_models_stay_checkpointed() -> None:
@@ -250,10 +242,7 @@ def test_compiled_modules_recompute() -> None:
     points = torch.randn(4, 8)
     for model in (plain, compiled):
         model(points).square().sum().backward()
-    for mine, expected in zip(other.parameters(), plain.parameters(), strict=True):
-        assert mine.grad is not None
-        assert expected.grad is not None
-        torch.testing.assert_close(mine.grad, expected.grad)
+    assert_same_gradients(other, plain)
 
 
 @pytest.mark.parametrize(

@@ -11,37 +11,28 @@ RANDOM = torch.Generator().manual_seed(11)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_sigmoid_focal_loss(weighted: bool) -> None:
-    logits = torch.randn(6, 4, generator=RANDOM, dtype=torch.float64)
-    target = torch.tensor([0, 3, 4, 1, 4, 2])  # 4 is the background
+@pytest.mark.parametrize("kind", ["sigmoid", "softmax"])
+def test_focal_loss(kind: str, weighted: bool) -> None:
+    leaf = torch.randn(6, 4, generator=RANDOM, dtype=torch.float64).requires_grad_()
+    logits, target = leaf.detach(), torch.tensor([0, 3, 4, 1, 4, 2])  # 4 is the background
     weight = torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64) if weighted else torch.empty(0)
-    found, gradient = torch.zeros_like(logits), torch.zeros_like(logits)
-    layers.sigmoid_focal_loss_forward(logits, target, weight, found, gamma=2.0, alpha=0.25)
-    layers.sigmoid_focal_loss_backward(logits, target, weight, gradient, gamma=2.0, alpha=0.25)
-    leaf = logits.clone().requires_grad_()
-    hot = F.one_hot(target, 5)[:, :4].double()
-    entropy = F.binary_cross_entropy_with_logits(leaf, hot, reduction="none")
-    chance = torch.exp(-entropy)
-    expected = (hot * 0.25 + (1 - hot) * 0.75) * (1 - chance) ** 2 * entropy
+    gradient = torch.zeros_like(logits)
+    if kind == "sigmoid":
+        found = torch.zeros_like(logits)
+        layers.sigmoid_focal_loss_forward(logits, target, weight, found, gamma=2.0, alpha=0.25)
+        layers.sigmoid_focal_loss_backward(logits, target, weight, gradient, gamma=2.0, alpha=0.25)
+        hot = F.one_hot(target, 5)[:, :4].double()
+        entropy, alpha = F.binary_cross_entropy_with_logits(leaf, hot, reduction="none"), 0.75 - 0.5 * hot
+    else:
+        target = torch.where(target == 4, -1, target)
+        found, chances = torch.zeros(6, dtype=torch.float64), logits.softmax(1)
+        layers.softmax_focal_loss_forward(chances, target, weight, found, 2.0, 0.25)
+        layers.softmax_focal_loss_backward(chances, target, weight, torch.zeros(6), gradient, 2.0, 0.25)
+        entropy, alpha = F.cross_entropy(leaf, target, reduction="none", ignore_index=-1), torch.tensor(0.25)
+    expected = alpha * (1 - torch.exp(-entropy)) ** 2 * entropy
     if weighted:
-        expected = expected * weight[target.clamp(max=3)][:, None]
-    torch.testing.assert_close(found, expected.detach())
-    torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), leaf)[0])
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-def test_softmax_focal_loss(weighted: bool) -> None:
-    logits = torch.randn(5, 4, generator=RANDOM, dtype=torch.float64)
-    target = torch.tensor([0, 3, -1, 1, 2])
-    weight = torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64) if weighted else torch.empty(0)
-    found, gradient = torch.zeros(5, dtype=torch.float64), torch.zeros_like(logits)
-    layers.softmax_focal_loss_forward(logits.softmax(1), target, weight, found, 2.0, 0.25)
-    layers.softmax_focal_loss_backward(logits.softmax(1), target, weight, torch.zeros(5), gradient, 2.0, 0.25)
-    leaf = logits.clone().requires_grad_()
-    entropy = F.cross_entropy(leaf, target.clamp(min=0), reduction="none") * (target >= 0)
-    expected = 0.25 * (1 - torch.exp(-entropy)) ** 2 * entropy
-    if weighted:
-        expected = expected * weight[target.clamp(min=0)]
+        weights = weight[target.clamp(0, 3)]
+        expected = expected * (weights[:, None] if kind == "sigmoid" else weights)
     torch.testing.assert_close(found, expected.detach())
     torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), leaf)[0])
 

@@ -13,7 +13,7 @@ from tests.support import ToyModel, loader, settings
 class Head(ToyModel):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.layers.num_classes = num_classes  # type: ignore[assignment]
+        self.layers.num_classes = num_classes
 
 
 def test_check_comes_before_the_first_batch(tmp_path: Path) -> None:

@@ -4,15 +4,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from footplate import Runner
 from footplate.data.data_element import BaseDataElement
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet
-from footplate.tasks.visualization import BaseVisualizationHook, distinct_colors
+from footplate.tasks.visualization import BaseVisualizationHook, distinct_colors, sample_image
 from tests.support import loader, settings
 from tests.tasks.recording import RUNNER, Recorder, batch
 
@@ -107,3 +109,22 @@ def test_test_images_are_drawn_at_the_interval(tmp_path: Path) -> None:
     assert recorder.names == ["test_1_0", "test_1_1", "test_3_0", "test_3_1"]
     assert recorder.drawn[0][2] == {"draw_gt": False, "draw_pred": True, "step": 0}
     assert recorder.drawn[0][1].shape == (4, 5, 3)
+
+
+def test_the_image_is_read_from_its_file_if_it_exists(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 5, 3), (9, 8, 7), np.uint8)).save(tmp_path / "a.png")
+    for path, pixel in ((tmp_path / "a.png", [9, 8, 7]), (tmp_path / "gone.png", [0, 0, 0])):
+        image = sample_image(str(path), {"inputs": torch.zeros(1, 3, 4, 5)}, 0)
+        assert image is not None
+        assert (image.shape, image[0, 0].tolist()) == ((4, 5, 3), pixel)
+
+
+@pytest.mark.parametrize("batch", [None, {"inputs": torch.zeros(1, 7)}])
+def test_a_batch_without_images_gives_none(batch: Any) -> None:
+    assert sample_image(None, batch, 0) is None
+
+
+def test_gray_inputs_are_converted_to_rgb() -> None:
+    image = sample_image(None, [torch.full((2, 1, 4, 5), 300.0)], 1)
+    assert image is not None
+    assert (image.shape, int(image.min())) == ((4, 5, 3), 255)

@@ -1,12 +1,10 @@
 """A model with a layer that overflows in one training iteration, for runs that are replayed."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from footplate.models import BaseModel
 from footplate.registry import MODELS
+from tests.support import PointModel
 
 
 class Burst(nn.Module):
@@ -29,15 +27,9 @@ class Burst(nn.Module):
 
 
 @MODELS.register_module()
-class BurstingModel(BaseModel):
+class BurstingModel(PointModel):
     """Four layers with dropout; the third, `layers.3`, overflows."""
 
     def __init__(self, at: int = 7, way: str = "forward") -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.2), Burst(at, way), nn.Linear(8, 2))
-
-    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
-        scores = self.layers(inputs)
-        if mode == "loss":
-            return {"loss": nn.functional.cross_entropy(scores, labels)}
-        return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores

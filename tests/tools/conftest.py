@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from footplate.config import Config
 from footplate.tools.report import write_report
 from footplate.tools.report_overview import SweepSummary
 from footplate.tools.runs import Run, read_run
+from tests.browser import open_browser
 
 TEXT = """
 model = dict(type='SmallSegmentor', num_classes=3, widths=(4, 8), depths=(1, 1))
@@ -84,24 +84,9 @@ def make_run(tmp_path: Path) -> MakeRun:
     return make_run
 
 
-_FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --allow-file-access-from-files"
-)
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("chromium and chromedriver are not installed: the page is not tried in a browser")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in _FLAGS.split():
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as opened:
+    with open_browser("--allow-file-access-from-files") as opened:
         yield opened
 
 

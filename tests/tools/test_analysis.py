@@ -1,6 +1,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,11 @@ from footplate.tools.runs import Run, Series, read_run
 from tests.tools.conftest import MakeRun
 
 
+def run_of(folder: Path, lines: list[dict[str, Any]]) -> Run:
+    (folder / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return read_run(folder)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     lines = [
@@ -18,9 +24,8 @@ def run(tmp_path: Path) -> Run:
         for n, at in ((1, 10), (2, 20), (3, 30))
     ]
     metrics = [{"mIoU": 40.0, "val/loss": 0.9, "step": 10}, {"mIoU": 30.0, "val/loss": 0.5, "step": 20}]
-    (tmp_path / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in [*lines, *metrics]))
     (tmp_path / "iter_30.pth").write_bytes(b"1234")
-    return read_run(tmp_path)
+    return run_of(tmp_path, [*lines, *metrics])
 
 
 def test_summary_of_a_run(run: Run) -> None:
@@ -39,8 +44,7 @@ def test_summary_of_a_run(run: Run) -> None:
 
 def test_values_of_a_test_are_not_the_best_of_the_run(tmp_path: Path) -> None:
     lines = [{"loss": 4.0, "iter": 10, "step": 10}, {"mIoU": 40.0, "step": 10}, {"test/mIoU": 50.0, "step": 0}]
-    (tmp_path / "scalars.json").write_text("\n".join(map(json.dumps, lines)) + "\n")
-    run = read_run(tmp_path)
+    run = run_of(tmp_path, lines)
     assert list(summarize(run)["best"]) == ["mIoU"]
     text = explain_runs([run])
     assert "best        mIoU 40 at iteration 10\n" in text
@@ -75,8 +79,7 @@ def test_text_lists_the_hyperparameters_that_differ(run: Run) -> None:
 
 def test_figures_of_a_partly_logged_run_name_the_logged_iterations(tmp_path: Path) -> None:
     lines = [{"loss": 4.0 / at, "time": 0.4, "iter": at, "step": at} for at in (50, 100)]
-    (tmp_path / "scalars.json").write_text("\n".join(map(json.dumps, [*lines, {"mIoU": 40.0, "step": 120}])) + "\n")
-    run = read_run(tmp_path)
+    run = run_of(tmp_path, [*lines, {"mIoU": 40.0, "step": 120}])
     figures = summarize(run)
     assert (figures["iterations"], figures["logged"]) == (120, 100)
     text = explain_runs([run])
@@ -100,9 +103,8 @@ def test_best_checkpoint_metric_comes_first_and_class_values_are_left_out(
     tmp_path: Path, config: str, names: list[str]
 ) -> None:
     metrics = {"aAcc": 9.0, "mAcc": 8.0, "mIoU": 7.0, "IoU.T-shirt/top": 6.0, "Acc.bag": 5.0, "step": 10}
-    (tmp_path / "scalars.json").write_text(json.dumps(metrics) + "\n")
     (tmp_path / "run.py").write_text(config)
-    run = read_run(tmp_path)
+    run = run_of(tmp_path, [metrics])
     assert list(summarize(run)["best"]) == names
     assert explain_runs([run]).splitlines()[1].startswith(f"  best        {names[0]} ")
 

@@ -12,30 +12,26 @@ from footplate.cli.config_arguments import has_automatic_batch_size
 from footplate.config import Config
 from footplate.engine import Runner
 from footplate.errors import ArgumentError, FootplateError
-from footplate.models import BaseModel
 from footplate.registry import MODELS
 from footplate.tools import automatic_batch_size
 from footplate.tools.automatic_batch_size import choose_batch_size
-from tests.support import TINY
+from tests.support import TINY, PointModel
 
 
 @MODELS.register_module()
-class Limited(BaseModel):
+class Limited(PointModel):
     """A model that fails if a batch has more than `most` samples."""
 
     def __init__(self, most: int = 0, error: str = "MemoryError") -> None:
         super().__init__()
-        self.layer, self.most, self.error = nn.Linear(4, 2), most, error
+        self.layers, self.most, self.error = nn.Linear(4, 2), most, error
 
-    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+    def score(self, inputs: Tensor) -> Tensor:
         if self.most and len(inputs) > self.most:
             if self.error == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise {"MemoryError": MemoryError, "ValueError": ValueError}[self.error](f"{len(inputs)} samples.")
-        scores = self.layer(inputs)
-        if mode == "loss":
-            return {"loss": nn.functional.cross_entropy(scores, labels)}
-        return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
+        return super().score(inputs)
 
 
 def config(folder: Path, **changes: str) -> Path:

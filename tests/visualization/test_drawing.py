@@ -1,15 +1,13 @@
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from PIL import Image
 
 from footplate.errors import ArgumentError
-from footplate.visualization import Drawing, as_rgb, sample_image
+from footplate.visualization import Drawing, as_rgb
 
 RED, BLACK = [255, 0, 0], [0, 0, 0]
 
@@ -138,25 +136,6 @@ def test_colors_are_names_letters_codes_or_numbers(color: str | list[int], expec
 def test_the_nearest_color_name_is_suggested() -> None:
     with pytest.raises(ArgumentError, match="did you mean 'purple'"):
         as_rgb("purpel")
-
-
-def test_the_image_is_read_from_its_file_if_it_exists(tmp_path: Path) -> None:
-    Image.fromarray(np.full((4, 5, 3), (9, 8, 7), np.uint8)).save(tmp_path / "a.png")
-    for path, pixel in ((tmp_path / "a.png", [9, 8, 7]), (tmp_path / "gone.png", [0, 0, 0])):
-        image = sample_image(str(path), {"inputs": torch.zeros(1, 3, 4, 5)}, 0)
-        assert image is not None
-        assert (image.shape, image[0, 0].tolist()) == ((4, 5, 3), pixel)
-
-
-@pytest.mark.parametrize("batch", [None, {"inputs": torch.zeros(1, 7)}])
-def test_a_batch_without_images_gives_none(batch: Any) -> None:
-    assert sample_image(None, batch, 0) is None
-
-
-def test_gray_inputs_are_converted_to_rgb() -> None:
-    image = sample_image(None, [torch.full((2, 1, 4, 5), 300.0)], 1)
-    assert image is not None
-    assert (image.shape, int(image.min())) == ((4, 5, 3), 255)
 
 
 def test_boxes_under_texts_sizes_and_alignments_are_one_for_each_text() -> None:

@@ -18,6 +18,7 @@ from footplate.cli.output import (
     print_json,
     reserving_stdout,
     wants_json,
+    wrap_text,
 )
 from footplate.interrupts import SIGNALED, is_launched, raising_stop_signals
 
@@ -133,7 +134,6 @@ def _report(arguments: Namespace, error: Exception) -> int:
     from footplate.cli.config_arguments import has_script_as_config
     from footplate.cli.error_messages import describe_error
     from footplate.errors import FootplateError
-    from footplate.messages import wrap_text
     from footplate.tools.key_equivalents import restore_key
 
     restore_key(error, arguments.cfg)

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import re
+import shutil
 import sys
 import traceback
 from argparse import Namespace
@@ -14,12 +15,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, TextIO
 
-from footplate.messages import RED, PrintableFormatter, printable, styled, wrap_text
+from footplate.messages import RED, PrintableFormatter, indentation, printable, styled, wrap_line
 
 DOCUMENT_FILE = "FOOTPLATE_DOCUMENT"
 """The environment variable for a file path. Rank 0 writes its JSON document there for the parent process."""
 
 _STDOUT, _STDERR = 1, 2  # file descriptors
+_DEFAULT_WIDTH, _MIN_WIDTH = 100, 40  # columns
+_LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
 
 
 def print_text(text: str) -> None:
@@ -130,6 +133,32 @@ def as_json(value: object) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (str, int)) else str(value)
+
+
+def wrap_text(text: str, width: int | None = None) -> str:
+    """Wraps a command's output at word boundaries.
+
+    Continuation lines are aligned with the text after the label or, without a label, indented by two spaces.
+
+    Args:
+        text: One or more lines. Two or more spaces separate an optional label from the rest of its line.
+        width: The number of columns, at least 40. The default is the width of the terminal, or 100 if there is no
+            terminal.
+
+    Example:
+        >>> print(wrap_text("metrics     mIoU, mAcc, mDice, mFscore, mPrecision, mRecall", 40))
+        metrics     mIoU, mAcc, mDice, mFscore,
+                    mPrecision, mRecall
+    """
+    columns = max(width or shutil.get_terminal_size((_DEFAULT_WIDTH, 24)).columns, _MIN_WIDTH)
+    wrapped = []
+    for line in text.split("\n"):
+        label = _LABEL.match(line)
+        if label and label.end() <= columns // 2:
+            wrapped.append(wrap_line(line, columns, label[0], label.end()))
+        else:
+            wrapped.append(wrap_line(line, columns, "", indentation(line) + 2))
+    return "\n".join(wrapped)
 
 
 def wrap_for_screen(text: str) -> str:

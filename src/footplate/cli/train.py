@@ -260,7 +260,7 @@ def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
         return path if path and storage.exists(path) else None
 
     info = runner.message_hub.get_info
-    best = [path for hook in runner.hooks if isinstance(hook, CheckpointHook) for path in hook.best_checkpoints]
+    best = [path for hook in runner.hooks if isinstance(hook, CheckpointHook) for path in hook.best.paths()]
     paths = [
         ("log", existing(f"{os.path.join(runner.log_dir, runner.timestamp)}.log")),
         ("last checkpoint", existing(info("last_ckpt"))),

@@ -6,8 +6,8 @@ from typing import Any
 from footplate.cli.arguments import add_command, add_config, add_no_patches
 from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
 from footplate.cli.launching import add_launcher, is_first_rank, start_processes
-from footplate.cli.output import print_result, print_text
-from footplate.messages import labeled, wrap_text
+from footplate.cli.output import print_result, print_text, wrap_text
+from footplate.messages import labeled
 
 
 def add_commands(subparsers: Any) -> None:

@@ -546,6 +546,6 @@ def variables_of(namespace: Namespace, is_pure: bool) -> ConfigDict:
     for name, value in namespace.items():
         if name.startswith("__") or name == BASE or name in namespace.imported or isinstance(value, dropped):
             continue
-        result._put(name, value, namespace.origins.get(name))
+        result._set_with_origin(name, value, namespace.origins.get(name))
     result._origins[None] = Origin(namespace.path, 1)
     return result

@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 
 from footplate.config.imports import LazyObject
 from footplate.error_context import at_key, origin_of
-from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin
+from footplate.errors import RECIPES, ConfigAttributeError, ConfigError, ConfigKeyError, Origin
 from footplate.messages import nearest
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(_HERE)), "")
 _COMMANDS = os.path.join(_PACKAGE, "cli", "")
-_RECIPES = os.path.join(_PACKAGE, "tasks", "recipes", "configs", "")
 
 
 class Replaced(NamedTuple):
@@ -35,6 +34,7 @@ class KeyOrigin(Origin):
     """
 
     replaced: Replaced | None
+    # FileLoader sets these two after it has executed the file.
     is_read = False  # whether other lines of the config use the key as a variable
     is_read_here = False  # whether other lines use the value that was set here, not only a previous value
 
@@ -73,7 +73,7 @@ def calling_line() -> Origin:
     file = frame.f_code.co_filename
     if file.startswith(_COMMANDS):
         return Origin("the command line", 0)
-    if file.startswith(_PACKAGE) and not file.startswith(_RECIPES):
+    if file.startswith(_PACKAGE) and not file.startswith(RECIPES):
         return Origin("footplate itself", 0)
     return Origin(file, frame.f_lineno)
 
@@ -94,7 +94,7 @@ class TracedDict(dict[Any, Any]):
         return self
 
     def __setitem__(self, key: Any, value: object) -> None:
-        self._write(key, value, calling_line())
+        self._set_recording_previous(key, value, calling_line())
 
     def __or__(self, other: Mapping[Any, Any]) -> "TracedDict":
         result = self.copy()
@@ -112,7 +112,7 @@ class TracedDict(dict[Any, Any]):
         result = type(self)()
         memo[id(self)] = result
         for key, value in self.items():
-            result._put(copy.deepcopy(key, memo), copy.deepcopy(value, memo), None)
+            dict.__setitem__(result, copy.deepcopy(key, memo), copy.deepcopy(value, memo))
         result._origins = dict(self._origins)
         return result
 
@@ -129,9 +129,9 @@ class TracedDict(dict[Any, Any]):
         line that calls this method.
         """
         origins = getattr(args[0], "_origins", {}) if args else {}
-        place = calling_line()
+        line = calling_line()
         for key, value in dict(*args, **kwargs).items():
-            self._update_key(key, value, origins.get(key) or place)
+            self._update_key(key, value, origins.get(key) or line)
 
     def copy(self) -> "TracedDict":
         """Returns a shallow copy with the same origins."""
@@ -140,21 +140,21 @@ class TracedDict(dict[Any, Any]):
         result._origins = dict(self._origins)
         return result
 
-    def _put(self, key: Any, value: object, origin: Origin | None) -> None:
-        """Sets a key and its origin without recording the previous value."""
+    def _set_with_origin(self, key: Any, value: object, origin: Origin | None) -> None:
+        """Sets a key and, if known, its origin. Does not record the previous value."""
         dict.__setitem__(self, key, value)
         if origin is not None:
             self._origins[key] = origin
 
-    def _write(self, key: Any, value: object, place: Origin | None) -> None:
-        """Sets a key and records its previous value."""
-        if place is not None and key in self:
-            place = KeyOrigin(*place, Replaced(dict.__getitem__(self, key), self._origins.get(key)))
-        self._put(key, value, place)
+    def _set_recording_previous(self, key: Any, value: object, origin: Origin | None) -> None:
+        """Sets a key and, if its origin is known, records the previous value."""
+        if origin is not None and key in self:
+            origin = KeyOrigin(*origin, Replaced(dict.__getitem__(self, key), self._origins.get(key)))
+        self._set_with_origin(key, value, origin)
 
-    def _update_key(self, key: Any, value: object, place: Origin) -> None:
+    def _update_key(self, key: Any, value: object, origin: Origin) -> None:
         """Sets one of the keys passed to `update`."""
-        self._write(key, value, place)
+        self._set_recording_previous(key, value, origin)
 
 
 class ConfigDict(TracedDict):
@@ -232,15 +232,15 @@ class ConfigDict(TracedDict):
         """Returns a copy as plain dicts. Lazily imported names become dotted strings."""
         return to_plain(self)  # type: ignore[no-any-return]
 
-    def _write(self, key: Any, value: object, place: Origin | None) -> None:
-        super()._write(key, _convert_dicts(value), place)
+    def _set_recording_previous(self, key: Any, value: object, origin: Origin | None) -> None:
+        super()._set_recording_previous(key, _convert_dicts(value), origin)
 
-    def _update_key(self, key: Any, value: object, place: Origin) -> None:
+    def _update_key(self, key: Any, value: object, origin: Origin) -> None:
         present = dict.get(self, key)
         if isinstance(present, ConfigDict) and isinstance(value, dict):
             present.update(value)
         else:
-            self._write(key, value, place)
+            self._set_recording_previous(key, value, origin)
 
     def _missing(self, key: object, error_class: Callable[..., ConfigError]) -> Exception:
         near = nearest(key, [name for name in self if isinstance(name, str)]) if isinstance(key, str) else None
@@ -248,44 +248,51 @@ class ConfigDict(TracedDict):
 
 
 def merge_into(
-    base: ConfigDict, child: ConfigDict, *, option: Origin | None = None, allow_list_keys: bool = False
+    base: ConfigDict, child: ConfigDict, *, override_origin: Origin | None = None, allow_list_keys: bool = False
 ) -> ConfigDict:
     """Merges `child` into `base` and returns `base`. Do not use `child` afterwards.
 
     Args:
         base: The config, changed in place.
         child: The keys to merge. As in MMEngine, a dict under a key that `base` lacks keeps its `_delete_`.
-        option: The origin of all values, if they come from an override rather than a file.
+        override_origin: The origin of all values, if they come from an override rather than a file.
         allow_list_keys: Whether a dict with indices as keys can be merged into a list.
 
     Raises:
         ConfigError: A dict without `_delete_` would be merged into a value that is not a dict.
     """
     for key, value in child.items():
-        origin = option or child._origins.get(key)
+        origin = override_origin or child._origins.get(key)
         present = dict.get(base, key)
         if key in base:
             with at_key(str(key)):
-                value = _merged(present, value, origin, option, allow_list_keys)
-        if option is None or key not in base or value is not present:
-            base._write(key, value, origin)
+                value = _merged(
+                    present, value, origin=origin, override_origin=override_origin, allow_list_keys=allow_list_keys
+                )
+        if override_origin is None or key not in base or value is not present:
+            base._set_recording_previous(key, value, origin)
     if None not in base._origins and None in child._origins:
         base._origins[None] = child._origins[None]
     return base
 
 
-def _merged(present: Any, value: Any, origin: Origin | None, option: Origin | None, allow_list_keys: bool) -> Any:
+def _merged(
+    present: Any, value: Any, *, origin: Origin | None, override_origin: Origin | None, allow_list_keys: bool
+) -> Any:
+    """Returns the value for a key that is `present` in the base and has a new `value`, which was set at `origin`."""
     if not isinstance(value, ConfigDict) or value.pop("_delete_", False):
         return value
     if isinstance(present, ConfigDict):
         # The base may contain the same dict elsewhere, where it must not change.
-        target = present if option else present.copy()
-        return merge_into(target, value, option=option, allow_list_keys=allow_list_keys)
+        target = present if override_origin else present.copy()
+        return merge_into(target, value, override_origin=override_origin, allow_list_keys=allow_list_keys)
     is_list = allow_list_keys and isinstance(present, (list, tuple))
     if is_list and all(is_index(key) and int(key) < len(present) for key in value):
         items = list(present)
         for key, item in value.items():
-            items[int(key)] = _merged(items[int(key)], item, origin, option, allow_list_keys)
+            items[int(key)] = _merged(
+                items[int(key)], item, origin=origin, override_origin=override_origin, allow_list_keys=True
+            )
         return present if all(map(operator.is_, items, present)) else type(present)(items)
     raise ConfigError(
         f"a dict cannot be merged into a value of type {type(present).__name__}",

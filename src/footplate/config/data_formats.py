@@ -46,19 +46,19 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
         ConfigSyntaxError: The text is invalid, contains an unsupported YAML tag or a duplicate key, or is not a mapping
             whose top-level keys are strings.
     """
-    place = Origin(path, 0)
+    origin = Origin(path, 0)
     try:
         if suffix == ".json":
-            value = _traced(json.loads(_quoted(text), object_pairs_hook=_build_object), place)
+            value = _traced(json.loads(_quoted(text), object_pairs_hook=_build_object), origin)
         elif suffix == ".toml":
-            value = _traced(tomllib.loads(_quoted(text)), place)
+            value = _traced(tomllib.loads(_quoted(text)), origin)
         else:
             loader = _Loader(text)
             loader.path = path
             value = loader.get_single_data()
             value = TracedDict() if value is None else value
     except ConfigError as error:
-        error.origin = error.origin or place
+        error.origin = error.origin or origin
         raise
     except (ValueError, OverflowError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -90,16 +90,16 @@ def _quoted(text: str) -> str:
     return _REFERENCE.sub(lambda match: f'"{match[0]}"' if match["bare"] else match[0], text)
 
 
-def _traced(value: Any, place: Origin) -> Any:
-    """Converts dicts to TracedDicts with `place` as the origin of all keys. Converts dates and times to strings."""
+def _traced(value: Any, origin: Origin) -> Any:
+    """Converts dicts to TracedDicts with `origin` as the origin of all keys. Converts dates and times to strings."""
     if isinstance(value, dict):
         result = TracedDict()
-        result._origins[None] = place
+        result._origins[None] = origin
         for key, item in value.items():
-            result._put(key, _traced(item, place), place)
+            result._set_with_origin(key, _traced(item, origin), origin)
         return result
     if isinstance(value, list):
-        return [_traced(item, place) for item in value]
+        return [_traced(item, origin) for item in value]
     return value.isoformat() if isinstance(value, (datetime.date, datetime.time)) else value
 
 
@@ -127,7 +127,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
                     message = f"the key '{key}' occurs twice in one mapping, first on line {lines[key]}"
                     raise ConfigSyntaxError(message, origin=origin, key=str(key))
                 lines[key] = origin.line
-            result._put(key, self.construct_object(value_node, deep=True), origin)
+            result._set_with_origin(key, self.construct_object(value_node, deep=True), origin)
         return result
 
     def _origin(self, node: yaml.Node) -> Origin:

@@ -100,18 +100,16 @@ class LazyObject:
     Args:
         path: The dotted name, such as `torch.optim.SGD`.
         origin: Where the config imports the name.
+
+    Attributes:
+        dotted_path: The dotted name.
     """
 
-    __slots__ = ("_origin", "_path")
+    __slots__ = ("_origin", "dotted_path")
 
     def __init__(self, path: str, origin: Origin | None = None) -> None:
-        self._path = path
+        self.dotted_path = path
         self._origin = origin
-
-    @property
-    def dotted_path(self) -> str:
-        """The dotted name of the object."""
-        return self._path
 
     def build(self) -> Any:
         """Imports and returns the object with this dotted name.
@@ -120,19 +118,19 @@ class LazyObject:
             ConfigError: The module or the name does not exist.
         """
         try:
-            return _resolve(self._path)
+            return _resolve(self.dotted_path)
         except (ImportError, ValueError, TypeError, AttributeError) as error:
-            raise ConfigError(f"cannot import '{self._path}': {error}", origin=self._origin) from error
+            raise ConfigError(f"cannot import '{self.dotted_path}': {error}", origin=self._origin) from error
 
     def __getattr__(self, name: str) -> "LazyObject":
         if name.startswith("__"):
             raise AttributeError(name)
-        return LazyObject(f"{self._path}.{name}", self._origin)
+        return LazyObject(f"{self.dotted_path}.{name}", self._origin)
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
         """Raises an error, because a call would import the module while the config is being read."""
         raise ConfigError(
-            f"'{self._path}' is imported lazily and cannot be called in a config",
+            f"'{self.dotted_path}' is imported lazily and cannot be called in a config",
             notes=[
                 "Write dict(type=...), so that the object is built when it is needed.",
                 "Or, in a file without `with read_base():`, add `_base_ = []`, so that its imports are executed.",
@@ -140,16 +138,16 @@ class LazyObject:
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LazyObject) and other._path == self._path
+        return isinstance(other, LazyObject) and other.dotted_path == self.dotted_path
 
     def __hash__(self) -> int:
-        return hash(self._path)
+        return hash(self.dotted_path)
 
     def __str__(self) -> str:
-        return self._path.rpartition(".")[2]
+        return self.dotted_path.rpartition(".")[2]
 
     def __repr__(self) -> str:
-        return f"LazyObject({self._path!r})"
+        return f"LazyObject({self.dotted_path!r})"
 
 
 def _resolve(path: str) -> Any:

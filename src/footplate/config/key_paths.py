@@ -104,7 +104,7 @@ def merge_options(
             tree = copy_as_config_dict(value)
             for key in reversed(keys):
                 tree = ConfigDict({key: tree})
-            merge_into(config, tree, option=origin, allow_list_keys=allow_list_keys)
+            merge_into(config, tree, override_origin=origin, allow_list_keys=allow_list_keys)
     except ConfigError as error:
         error.origin = error.origin or origin
         raise

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from footplate.config.config_dict import TracedDict
-from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin, shown_path
+from footplate.errors import RECIPES, ConfigError, ConfigKeyError, ConfigSyntaxError, Origin, shown_path
 from footplate.extensions import extensions, known_packages
 from footplate.messages import nearest
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
-_RECIPES = os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir, "tasks", "recipes", "configs"))
+_RECIPES = os.path.realpath(RECIPES)
 _CONFIG_FOLDERS = ((".mim", "configs"), ("configs",), ("tasks", "recipes", "configs"), (os.pardir, "configs"))
 _FILE_NAMES = "fileDirname|fileBasename|fileBasenameNoExtension|fileExtname"
 _PREDEFINED = re.compile(rf"\{{\{{\s*({_FILE_NAMES})\s*\}}\}}")
@@ -165,7 +165,7 @@ def _package_folders(package: str) -> list[str]:
 
 
 def expand_placeholders(
-    text: str, path: str, *, predefined: bool = True, environment: bool = True, literal: Callable[[str], str] = str
+    text: str, path: str, *, predefined: bool, environment: bool, literal: Callable[[str], str]
 ) -> tuple[str, dict[str, str]]:
     """Replaces placeholders in double braces. A reference `{{ _base_.a.b }}` becomes the word `__base__·a·b`.
 
@@ -190,14 +190,14 @@ def expand_placeholders(
     def variable(match: re.Match[str]) -> str:
         name = match["name"]
         value = match["default"]
-        place = Origin(path, match.string.count("\n", 0, match.start()) + 1)
+        origin = Origin(path, match.string.count("\n", 0, match.start()) + 1)
         if name in os.environ:
             value = os.environ[name]
             used[name] = value
         elif not value:
             raise ConfigKeyError(
                 f"the environment variable '{name}' is not set, and its placeholder has no default or an empty one",
-                origin=place,
+                origin=origin,
                 notes=[f"Set it, or write `{{{{${name}:default}}}}`."],
             )
         if not match["quote"]:
@@ -205,7 +205,7 @@ def expand_placeholders(
         try:
             return literal(value)
         except ConfigError as error:
-            error.origin = place
+            error.origin = origin
             raise
 
     if "{{" in text:

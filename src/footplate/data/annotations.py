@@ -44,9 +44,7 @@ _DATA_NAMES = {
     "_codecs": {"encode"},
     "pathlib": {"PurePath", "PurePosixPath", "PosixPath", "Path"},
     "numpy": {"dtype", "ndarray"},
-    "numpy.core.multiarray": {"_reconstruct", "scalar"},
     "numpy._core.multiarray": {"_reconstruct", "scalar"},
-    "numpy.core.numeric": {"_frombuffer"},
     "numpy._core.numeric": {"_frombuffer"},
 }
 
@@ -114,9 +112,9 @@ class DataUnpickler(pickle.Unpickler):
     """
 
     def find_class(self, module: str, name: str) -> Any:
-        if name in _DATA_NAMES.get(module, ()) or (
-            module == "numpy.dtypes" and name.isidentifier() and name.endswith("DType")
-        ):
+        new_module = module.replace("numpy.core.", "numpy._core.")  # its name since NumPy 2
+        is_dtype = module == "numpy.dtypes" and name.isidentifier() and name.endswith("DType")
+        if is_dtype or name in _DATA_NAMES.get(new_module, ()):
             return super().find_class(module, name)
         raise DataError(
             f"the file refers to '{module}.{name}', which may execute code",

@@ -27,18 +27,10 @@ class BatchKey(NamedTuple):
     is_single: bool = False  # a single sample, not wrapped in a list
 
 
-class Pass(NamedTuple):
-    """A pass over the data, or the rest of a pass after a resume."""
-
-    epoch: int
-    start: int  # the index of the first batch
-    end: int | None  # the index after the last batch, or None if the samplers decide
-
-
 class BatchPlan:
     """Plans which samples each batch of a pass contains, and the batch's loss weight; see `SampleLoader.share`.
 
-    Call `begin` before each pass. Example: 8 samples, 3 ranks, a batch size of 2, and no padding (`counted` is 8):
+    Call `begin` before each pass. Example: 8 samples, 3 ranks, a batch size of 2, and no padding (`exact_size` is 8):
 
     | rank | batch 0: positions | share | batch 1: positions | share |
     |---|---|---|---|---|
@@ -54,23 +46,21 @@ class BatchPlan:
 
     Attributes:
         custom: The samplers whose order could depend on anything other than seed and epoch.
-        counted: The number of samples (with a custom batch sampler, of batches) if none is read twice. Otherwise None.
-            Batches with a share of 0 do not count.
+        exact_size: The number of samples that the ranks read in a pass (with a custom batch sampler, of batches) if
+            none is read twice. Otherwise None. Batches with a share of 0 do not count.
         world_size: The number of ranks that the samples are split across.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues where the previous one
             ended.
     """
 
     def __init__(self, loader: DataLoader[Any], *, seed: int, limit: int | None) -> None:
-        self.sampler: Any = loader.sampler
         self.batch_sampler: Any = loader.batch_sampler
-        self.batch_size = loader.batch_size or 1
-        self.drop_last = loader.drop_last
-        if loader.batch_size is None and type(self.batch_sampler) is BatchSampler:  # passed by the user
-            self.sampler = self.batch_sampler.sampler
-            self.drop_last = self.batch_sampler.drop_last
-            self.batch_size = self.batch_sampler.batch_size
-        self._has_own_batches = self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler
+        # The user may have passed a plain BatchSampler, whose settings the loader lacks. Otherwise, both have the same.
+        batching: Any = self.batch_sampler if type(self.batch_sampler) is BatchSampler else loader
+        self.sampler: Any = batching.sampler
+        self.batch_size = batching.batch_size or 1
+        self.drop_last = batching.drop_last
+        self._has_own_batches = batching is loader and self.batch_sampler is not None
         self.samplers = samplers_of(loader)
         self.custom = [sampler for sampler in self.samplers if is_custom(sampler)]
         self._custom_names = ", ".join(type(sampler).__name__ for sampler in self.custom)
@@ -79,7 +69,7 @@ class BatchPlan:
         self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
         self._rank = get_data_rank()
         self.world_size = get_data_world_size()
-        self.counted: int | None = None
+        self.exact_size: int | None = None
         if getattr(self.sampler, "round_up", True) is False:
             self.count_once()
         # For custom samplers: the number of passes begun so far, and the sampler states at the start of the latest one.
@@ -93,23 +83,19 @@ class BatchPlan:
         """
         sampler = self.batch_sampler if self._has_own_batches else self.sampler
         if isinstance(sampler, DefaultSampler) and can_start_anywhere(sampler):
-            self.counted = sampler.size
+            self.exact_size = sampler.size
         elif isinstance(sampler, RankSampler):
-            self.counted = len(sampler.sampler)
+            self.exact_size = len(sampler.sampler)
         elif isinstance(sampler, DistributedSampler):
-            self.counted = min(len(sampler.dataset), sampler.total_size)  # type: ignore[arg-type]
+            self.exact_size = min(len(sampler.dataset), sampler.total_size)  # type: ignore[arg-type]
 
-    def begin(self, epoch: int, start: int = 0, length: int | None = None) -> Pass:
-        """Prepares the samplers for a pass, and returns the pass.
-
-        Replays earlier passes of custom samplers, without reading data.
+    def begin(self, epoch: int, length: int | None = None) -> None:
+        """Prepares the samplers for a pass. Replays earlier passes of custom samplers, without reading data.
 
         Args:
             epoch: The index of the pass.
-            start: The index of its first batch.
-            length: The maximum number of batches in each pass, including the batches before `start`.
+            length: The maximum number of batches in each pass.
         """
-        end = min((number for number in (length, self.limit) if number is not None), default=None)
         if self.custom:
             passes = epoch - self._begun_passes
             if passes > 0:
@@ -117,12 +103,11 @@ class BatchPlan:
                 _logger.info(message, self._custom_names, passes)
             for earlier in range(self._begun_passes, epoch):
                 set_epoch(self.samplers, earlier)
-                for _ in self.keys(Pass(earlier, 0, end)):
+                for _ in self.keys(earlier, length=length):
                     pass
             self._begun_passes = max(self._begun_passes, epoch + 1)
             self._states = self._sampler_states()
         set_epoch(self.samplers, epoch)
-        return Pass(epoch, start, end)
 
     def state_dict(self, epoch: int) -> list[Any] | None:
         """Returns the states that custom samplers had at the start of the pass with index `epoch`.
@@ -146,25 +131,30 @@ class BatchPlan:
     def __len__(self) -> int:
         if self.passes_continue and self.limit is not None:
             return self.limit
-        if self.counted is None:
+        if self.exact_size is None:
             length = len(self.sampler if self.batch_sampler is None else self.batch_sampler)
         elif self.drop_last:  # only batches that are full on every rank
-            length = self.counted // self.world_size // self.batch_size
+            length = self.exact_size // self.world_size // self.batch_size
         else:  # all batches for which any rank has a sample
-            length = -(-self.counted // (self.world_size * self.batch_size))
+            length = -(-self.exact_size // (self.world_size * self.batch_size))
         return length if self.limit is None else min(length, self.limit)
 
-    def keys(self, current: Pass) -> Iterator[BatchKey]:
+    def keys(self, epoch: int, start: int = 0, length: int | None = None) -> Iterator[BatchKey]:
         """Yields the key of each batch in a pass. `begin` must have prepared the samplers for this pass.
 
         In the example, rank 1 yields the samples at `range(1, 7, 3)` and then the sample at `range(7, 10, 3)`.
+
+        Args:
+            epoch: The index of the pass.
+            start: The index of the first batch.
+            length: The maximum number of batches in the pass, including the batches before `start`.
         """
-        epoch, start, _ = current
-        end = current.end if self.counted is None else len(self)
+        own_length = self.limit if self.exact_size is None else len(self)
+        end = min((number for number in (length, own_length) if number is not None), default=None)
         batches = self._batches(epoch, start)
         # Samplers draw from separate random generators. Only custom ones draw numbers after their first index.
         isolated = with_separate_generators(batches if self.custom else islice(batches, 1), mix_seed(self.seed, epoch))
-        for number, (earlier, indices) in enumerate(chain(isolated, batches), start):
+        for number, key in enumerate(chain(isolated, batches), start):
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:
                     _logger.warning(
@@ -173,24 +163,18 @@ class BatchPlan:
                         end,
                     )
                 return
-            if self.counted is not None and not self._has_own_batches:
-                left = max(self._local_size - earlier, 1)  # at least one sample, which then has a share of 0
-                indices = indices[:left]
-            step = self.world_size
-            first = self._rank + earlier * step
-            positions = range(first, first + len(indices) * step, step)
-            yield BatchKey(epoch, positions, indices, is_single=self.batch_sampler is None)
+            yield key
 
-    def shares(self, current: Pass) -> Iterator[float]:
-        """Yields the `share` of each batch in a pass (see `SampleLoader`), and then 1 forever."""
-        return repeat(1.0) if self.counted is None else map(self._share, count(current.start))
+    def shares(self, start: int) -> Iterator[float]:
+        """Yields the `share` of each batch in a pass from `start` on (see `SampleLoader`), and then 1 forever."""
+        return repeat(1.0) if self.exact_size is None else map(self._share, count(start))
 
     def _share(self, number: int) -> float:
         """Returns the size of this rank's batch relative to the mean batch size over all ranks.
 
         In the example, batch 1 of rank 1 contains 1 of 2 samples, and the mean over the three ranks is 2/3.
         """
-        size = self.counted or 0
+        size = self.exact_size or 0
         begin = number * self.batch_size
         end = (number + 1) * self.batch_size
         total = min(end * self.world_size, size) - min(begin * self.world_size, size)
@@ -203,7 +187,7 @@ class BatchPlan:
 
         In the example in the class docstring, the three ranks have 3, 3 and 2 samples.
         """
-        return local_sample_count(self.counted or 0, self._rank, self.world_size)
+        return local_sample_count(self.exact_size or 0, self._rank, self.world_size)
 
     def _sampler_states(self) -> list[Any] | None:
         """Returns the states of the custom samplers, or None if there are no such samplers or they are stateless."""
@@ -211,16 +195,13 @@ class BatchPlan:
             return None
         return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom] or None
 
-    def _batches(self, epoch: int, start: int) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Yields the number of earlier samples on this rank, and the sample indices, for each batch from `start` on.
-
-        In the example, rank 2 yields 0 with two indices, and then 2 with one index, which is padding.
-        """
-        earlier = 0
+    def _batches(self, epoch: int, start: int) -> Iterator[BatchKey]:
+        """Yields the keys of the batches from `start` on, even beyond the end of the pass."""
+        earlier = 0  # the number of samples that this rank has read before the batch
         if self._has_own_batches:
             for number, indices in enumerate(self.batch_sampler):
                 if number >= start:
-                    yield earlier, indices
+                    yield self._key(epoch, earlier, indices)
                 earlier += len(indices)
             return
         earlier_passes = epoch * (self.limit or 0) if self.passes_continue else 0
@@ -232,5 +213,13 @@ class BatchPlan:
         while batch := list(islice(order, self.batch_size)):
             if self.drop_last and len(batch) < self.batch_size:
                 return
-            yield earlier, batch
+            if self.exact_size is not None:  # without padding, except for one sample in a batch with a share of 0
+                batch = batch[: max(self._local_size - earlier, 1)]
+            yield self._key(epoch, earlier, batch)
             earlier += self.batch_size
+
+    def _key(self, epoch: int, earlier: int, indices: Sequence[Any]) -> BatchKey:
+        step = self.world_size
+        first = self._rank + earlier * step
+        positions = range(first, first + len(indices) * step, step)
+        return BatchKey(epoch, positions, indices, is_single=self.batch_sampler is None)

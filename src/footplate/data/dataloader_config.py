@@ -294,13 +294,12 @@ def _convert_loader(loader: Any, seed: int) -> Any:
         return _check_ranks(loader)
     names = ("collate_fn", "num_workers", "pin_memory", *_WORKER_KEYS)
     settings = {name: getattr(loader, name) for name in names}
-    batching = loader.batch_sampler
-    if batching is not None and type(batching) is not BatchSampler:
-        settings["batch_sampler"] = _convert_sampler(loader, batching, seed)
+    batching: Any = loader if loader.batch_sampler is None else loader.batch_sampler
+    if type(batching) in (DataLoader, BatchSampler):  # a BatchSampler may have been passed by the user
+        sampler = _convert_sampler(loader, batching.sampler, seed)
+        settings |= {"batch_size": batching.batch_size, "drop_last": batching.drop_last, "sampler": sampler}
     else:
-        settings["batch_size"] = None if batching is None else batching.batch_size
-        source = loader if batching is None else batching  # a plain BatchSampler, possibly passed by the user
-        settings.update(drop_last=source.drop_last, sampler=_convert_sampler(loader, source.sampler, seed))
+        settings["batch_sampler"] = _convert_sampler(loader, batching, seed)
     return SampleLoader(loader.dataset, seed=seed, seeds_samples=False, **settings)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from footplate.data.batch_plan import BatchKey, BatchPlan, Pass
+from footplate.data.batch_plan import BatchKey, BatchPlan
 from footplate.data.rng import (
     SampleGenerators,
     mix_seed,
@@ -115,7 +115,7 @@ class SampleLoader(DataLoader[Any]):
     @property
     def uneven(self) -> bool:
         """Whether the size of the last batch may differ between ranks."""
-        return self.plan.counted is not None and self.plan.counted % self.plan.world_size > 0
+        return self.plan.exact_size is not None and self.plan.exact_size % self.plan.world_size > 0
 
     @property
     def endless(self) -> bool:
@@ -132,8 +132,8 @@ class SampleLoader(DataLoader[Any]):
             length: The maximum number of batches in a pass, including the batches before `start`.
         """
         self._epoch = epoch
-        current = self.plan.begin(epoch, start, length)
-        keys = self.plan.keys(current)
+        self.plan.begin(epoch, length)
+        keys = self.plan.keys(epoch, start, length)
         if self.num_workers or self.pin_memory:
             self._reader_keys.latest = keys
             read = data_wait.over(iter(self._reader))
@@ -141,7 +141,7 @@ class SampleLoader(DataLoader[Any]):
             # Bypass torch's iterator: its profiler entry can take as long as reading a sample.
             read = map(self._reader.dataset.__getitem__, keys)
         # This iterator keeps no reference to a batch, so each batch is freed before the next request (decision 025).
-        return map(self._deliver, read, self.plan.shares(current))
+        return map(self._deliver, read, self.plan.shares(start))
 
     def _deliver(self, batch: Any, share: float) -> Any:
         self.share = share
@@ -155,7 +155,7 @@ class SampleLoader(DataLoader[Any]):
 
     def peek(self) -> Any:
         """Reads the first batch of the latest epoch in this process and returns it, or None if there are no batches."""
-        key = next(self.plan.keys(Pass(self._epoch, 0, self.plan.limit)), None)
+        key = next(self.plan.keys(self._epoch), None)
         with preserve_random_state():
             return None if key is None else self._deliver(self._reader.dataset[key], self.share)
 
@@ -166,7 +166,8 @@ class SampleLoader(DataLoader[Any]):
             epoch: The index of the pass.
             batch: The index of the batch.
         """
-        key = next(self.plan.keys(self.plan.begin(epoch, batch)))
+        self.plan.begin(epoch)
+        key = next(self.plan.keys(epoch, batch))
         names = []
         for index in key.indices:
             path = _path_of(self.dataset, index)

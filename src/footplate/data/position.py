@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, count, islice
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -56,7 +56,7 @@ def endless_batches(loader: Iterable[Any], *, start: int = 0) -> Iterator[Any]:
         DataError: During iteration, a sample cannot be read, samples cannot be collated, or a pass has no batches.
     """
     position = DataPosition(loader)
-    return position.endless(start) if position.is_planned else _skip(position.endless(0), start)
+    return position.endless(start) if position.kind == "planned" else _skip(position.endless(0), start)
 
 
 def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
@@ -88,13 +88,13 @@ class DataPosition:
 
     A position is the index of a pass (one iteration over the loader) and the index of a batch in that pass.
 
-    | loader | how the pass is determined |
-    |---|---|
-    | `SampleLoader` | by dividing the number of iterations by the length of the loader |
-    | `SampleLoader` with custom samplers, or any other loader with a length | by counting passes as they are read |
-    | stream without a length | not tracked: a resumed run reads from the start and discards the earlier batches |
+    | kind | loader | how the pass is determined |
+    |---|---|---|
+    | planned | `SampleLoader` | by dividing the number of iterations by the length of the loader |
+    | counted | `SampleLoader` with custom samplers, or another loader with a length or a state | by counting passes |
+    | untracked | stream without a length | not at all: a resumed run discards the batches from the first one on |
 
-    Passes are counted because a pass may have fewer or more batches than the loader's length.
+    Passes are counted as they are read, because a pass may have fewer or more batches than the loader's length.
 
     Example: a `SampleLoader` with 10 batches per pass. After 23 iterations, the position is batch 3 of pass 2. If the
     run resumes with batches of twice the size, a pass has 5 batches. The run then continues with batch 1 of pass 2, and
@@ -104,21 +104,23 @@ class DataPosition:
         loader: The training loader.
 
     Attributes:
-        is_planned: Whether all passes have the same length, or the first pass is endless.
+        kind: How the pass is determined; see the table.
     """
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
         self._plan = loader.plan if isinstance(loader, SampleLoader) else None
         self._length = None if getattr(loader, "endless", False) else length_of(loader)
-        self.is_planned = self._plan is not None and not self._plan.custom
-        self._is_untracked = self._plan is None and self._length is None  # the last row of the table
+        self.kind: Literal["planned", "counted", "untracked"] = "counted"
+        if self._plan is not None and not self._plan.custom:
+            self.kind = "planned"
+        elif self._plan is None and self._length is None:
+            self.kind = "untracked"
         # The latest counted pass, and the index of its first iteration: in the example, 2 and 20, after the resume 22.
         self._epoch = 0
         self._first_iteration = 0
         generator = getattr(loader, "generator", None)  # only torch DataLoaders have one
-        self._generator = generator if isinstance(generator, torch.Generator) else None
-        self._generator_seed = 0 if self._generator is None else self._generator.initial_seed()
+        self._generator_seed = generator.initial_seed() if isinstance(generator, torch.Generator) else None
 
     def locate(self, iteration: int) -> tuple[int, int]:
         """Returns the pass that contains an iteration, and the iteration's batch index in that pass.
@@ -126,8 +128,10 @@ class DataPosition:
         In the example, returns (2, 3) for iteration 23.
         """
         batch = iteration - self._first_iteration
-        passes = batch // self._length if self.is_planned and self._length else 0
-        return self._epoch + passes, batch - passes * (self._length or 0)
+        if self.kind != "planned" or not self._length:  # an endless pass has no length
+            return self._epoch, batch
+        passes, batch = divmod(batch, self._length)
+        return self._epoch + passes, batch
 
     def batches_before(self, iteration: int) -> int:
         """Returns the number of batches before an iteration, all counted in batches of the current size."""
@@ -136,12 +140,14 @@ class DataPosition:
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`. Stops at the loader's length."""
-        return self._read(epoch, start, len(self._loader))
+        return self._begin_pass(epoch, start, len(self._loader))
 
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, starting at an iteration."""
         epoch, start = self.locate(iteration)
-        return _skip(self._passes(0, 0, 0), start) if self._is_untracked else self._passes(epoch, start, iteration)
+        return (
+            _skip(self._passes(0, 0, 0), start) if self.kind == "untracked" else self._passes(epoch, start, iteration)
+        )
 
     def _passes(self, first: int, start: int, iteration: int) -> Iterator[Any]:
         """Yields the batches of pass `first`, starting at batch `start`, and then the batches of all later passes.
@@ -150,10 +156,10 @@ class DataPosition:
         """
         for epoch in count(first):
             before = iteration
-            if not self._is_untracked:
+            if self.kind != "untracked":
                 self._epoch = epoch
                 self._first_iteration = iteration - start
-            for batch in self._read(epoch, start):
+            for batch in self._begin_pass(epoch, start):
                 iteration += 1
                 yield batch
                 del batch  # freed before the next one is requested (decision 025)
@@ -193,7 +199,18 @@ class DataPosition:
             DataError: The shards of the dataset have changed since the checkpoint was saved, or the loader has its own
                 state and the number of processes has changed.
         """
-        self._check_dataset(state.get("dataset"))
+        if state.get("dataset") is not None and combined_digest(dataset_of(self._loader)) not in (
+            None,
+            state["dataset"],
+        ):
+            raise DataError(
+                "the training dataset's files have changed since the checkpoint was saved",
+                key="train_dataloader.dataset",
+                notes=[
+                    "File names, order, sizes or sample counts have changed, so the run cannot be resumed exactly.",
+                    "Restore the files, or start a new run from the weights with `load_from` to train on the new ones.",
+                ],
+            )
         epoch = read_count(state, "epoch")
         batch = read_count(state, "batch")
         here = self._settings()
@@ -238,10 +255,10 @@ class DataPosition:
                 notes=["Use IterBasedTrainLoop if the number of batches varies."],
             )
 
-    def _read(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
+    def _begin_pass(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`."""
-        if self._generator is not None:  # the workers' seeds come from this generator
-            self._generator.manual_seed(mix_seed(self._generator_seed, epoch))
+        if self._generator_seed is not None:  # the workers' seeds come from this generator
+            self._loader.generator.manual_seed(mix_seed(self._generator_seed, epoch))
         return batches(self._loader, epoch=epoch, start=start, length=length)
 
     def _own_state(self, epoch: int) -> dict[str, Any]:
@@ -264,18 +281,6 @@ class DataPosition:
             "num_workers": getattr(loader, "num_workers", None) if is_stream else None,
         }
 
-    def _check_dataset(self, saved: str | None) -> None:
-        """Raises a DataError if the digest of a shard dataset differs from the one in the checkpoint."""
-        if saved is not None and combined_digest(dataset_of(self._loader)) not in (None, saved):
-            raise DataError(
-                "the training dataset's files have changed since the checkpoint was saved",
-                key="train_dataloader.dataset",
-                notes=[
-                    "File names, order, sizes or sample counts have changed, so the run cannot be resumed exactly.",
-                    "Restore the files, or start a new run from the weights with `load_from` to train on the new ones.",
-                ],
-            )
-
 
 def _samples_per_batch(settings: Mapping[str, int | None]) -> int:
     """Returns the number of samples that all ranks together read per batch, or 0 if it is unknown."""
@@ -292,14 +297,14 @@ class StatefulPosition(DataPosition):
 
     def __init__(self, loader: Any, stateful: Any) -> None:
         super().__init__(loader)
-        self._is_untracked = False
+        self.kind = "counted"
         self._stateful = stateful
         self._is_restored = False  # whether the next pass continues from a restored state
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
         """Yields the batches of one pass, starting at batch `start`. Raises a DataError if there are extra batches."""
         length = len(self._loader)
-        iterator = self._read(epoch, start)
+        iterator = self._begin_pass(epoch, start)
         yield from islice(iterator, length - start)
         for _ in iterator:  # read to the end, so that the loader's state marks the pass as complete
             raise DataError(
@@ -307,18 +312,18 @@ class StatefulPosition(DataPosition):
                 notes=["Use IterBasedTrainLoop if the number of batches varies."],
             )
 
-    def _read(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
+    def _begin_pass(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
         if not self._is_restored:
-            return super()._read(epoch, start)
+            return super()._begin_pass(epoch, start)
         if start and start == length_of(self._loader):  # the pass was already complete
             return iter(())
         self._is_restored = False
-        iterator = super()._read(epoch, 0)
+        iterator = super()._begin_pass(epoch, 0)
         if start:
             return iterator
         # If the state was saved at the end of a pass, some loaders start the next pass, and others yield nothing.
         first = list(islice(iterator, 1))
-        return chain(first, iterator) if first else super()._read(epoch, 0)
+        return chain(first, iterator) if first else super()._begin_pass(epoch, 0)
 
     def _own_state(self, epoch: int) -> dict[str, Any]:
         return {"loader": self._stateful.state_dict()}

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce, wraps
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -135,15 +135,6 @@ def set_random_states(states: tuple[Any, ...]) -> None:
     torch.set_rng_state(states[2])
 
 
-class RngStates(NamedTuple):
-    """Validated random states in the format that the generators accept."""
-
-    python: tuple[Any, ...]
-    numpy: tuple[Any, ...]
-    torch: torch.Tensor
-    devices: Mapping[str, list[torch.Tensor]]
-
-
 def capture_rng() -> dict[str, Any]:
     """Returns the states of the Python, numpy and torch random generators, on the CPU and all accelerators.
 
@@ -176,9 +167,9 @@ def restore_rng(state: Mapping[str, Any]) -> None:
     Checks the whole state before changing any generator; see `check_rng` for the errors. Skips devices that do not
     exist on this machine, with a warning.
     """
-    checked = check_rng(state)
-    set_random_states(checked)
-    for device_type, states in checked.devices.items():
+    cpu_states, devices = check_rng(state)
+    set_random_states(cpu_states)
+    for device_type, states in devices.items():
         indices = _indices_of(device_type)
         if len(indices) != len(states):
             message = "The checkpoint was saved with %d device(s) of type '%s', but this machine has %d."
@@ -187,8 +178,8 @@ def restore_rng(state: Mapping[str, Any]) -> None:
             torch.get_device_module(device_type).set_rng_state(device_state, index)
 
 
-def check_rng(state: Any, part: str = "random") -> RngStates:
-    """Checks that `restore_rng` can restore a state, and returns it in the format that the generators accept.
+def check_rng(state: Any, part: str = "random") -> tuple[tuple[Any, ...], dict[str, list[torch.Tensor]]]:
+    """Checks that `restore_rng` can restore a state. Returns the states for `set_random_states`, and of all devices.
 
     The native generators of numpy and torch do not validate the position in their state: an invalid position would
     crash the process.
@@ -219,7 +210,7 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
         for device_type, states in devices.items():
             for index, _ in zip(_indices_of(device_type), states, strict=False):
                 states[index] = _check_generator(states[index], f"{device_type}:{index}")
-    return RngStates(python_state, numpy_state, cpu_state, devices)
+    return (python_state, numpy_state, cpu_state), devices
 
 
 def _check_generator(state: Any, device: str) -> torch.Tensor:

@@ -105,7 +105,7 @@ class WorkerInit:
         get_temp_dir()  # fails early: without a temporary folder, workers would silently lose batches
         self._user_init = user_init
         self._progress = progress
-        self._first_term: float | None = None  # the time of the first SIGTERM
+        self._first_term = 0.0  # the time of the first SIGTERM
 
     def __call__(self, worker: int) -> None:
         """Initializes the worker with index `worker`."""
@@ -123,11 +123,10 @@ class WorkerInit:
 
     def _ignore_once(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        is_repeated = self._first_term is not None and now - self._first_term > _REPEAT_INTERVAL
-        if self._progress.is_main_exiting or is_repeated:
+        self._first_term = self._first_term or now
+        if self._progress.is_main_exiting or now - self._first_term > _REPEAT_INTERVAL:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self._first_term = self._first_term or now
 
 
 def explain_worker_death(error: Exception, loaders: Collection[Any]) -> DataError | None:

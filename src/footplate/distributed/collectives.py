@@ -124,11 +124,17 @@ def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
 
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:
-    """Replaces the gradients of the parameters with their means over all ranks. A missing gradient counts as zero."""
-    for parameter in parameters:
+    """Replaces the gradients of trainable parameters with their means over all ranks.
+
+    A missing gradient counts as zero.
+    """
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trainable:
+        return
+    for parameter in trainable:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    gradients: list[Any] = [parameter.grad for parameter in parameters]
+    gradients: list[Any] = [parameter.grad for parameter in trainable]
     means = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(means)
     means /= get_world_size()

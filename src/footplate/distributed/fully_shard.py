@@ -146,17 +146,12 @@ def _device_meshes(device: str, mesh: Sequence[int] | None, tensor_parallel: int
     world = get_world_size()
     sizes = {"shard": world // tensor_parallel} if mesh is None else {"replicate": mesh[0], "shard": mesh[1]}
     if math.prod(sizes.values()) * tensor_parallel != world:
-        given = "" if mesh is None else f"mesh={mesh} with "
-        raise ArgumentError(
-            f"{given}tensor_parallel={tensor_parallel} does not match the number of processes, {world}",
-            key="tensor_parallel" if mesh is None else "mesh",
-            found=tensor_parallel if mesh is None else mesh,
-            notes=[
-                "tensor_parallel must divide the number of processes."
-                if mesh is None
-                else "Replicas times shards times tensor_parallel must equal the number of processes."
-            ],
-        )
+        mismatch = f"tensor_parallel={tensor_parallel} does not match the number of processes, {world}"
+        if mesh is None:
+            notes = ["tensor_parallel must divide the number of processes."]
+            raise ArgumentError(mismatch, key="tensor_parallel", found=tensor_parallel, notes=notes)
+        notes = ["Replicas times shards times tensor_parallel must equal the number of processes."]
+        raise ArgumentError(f"mesh={mesh} with {mismatch}", key="mesh", found=mesh, notes=notes)
     names = tuple(sizes)
     if tensor_parallel == 1:
         return init_device_mesh(device, tuple(sizes.values()), mesh_dim_names=names), None
@@ -187,7 +182,7 @@ def parse_tensor_parallel(value: Any) -> tuple[int, Mapping[str, str] | None]:
     plan = cfg.get("plan")
     if plan is not None and (not isinstance(plan, Mapping) or not plan):
         raise ArgumentError("plan must be a non-empty dict that maps module patterns to styles", key="plan", found=plan)
-    return check_count("size", cfg.get("size"), key="size"), plan
+    return check_count("size", cfg.get("size")), plan
 
 
 def select_layers(model: nn.Module, size: int, plan: Mapping[str, str] | None) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import logging
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -60,6 +60,9 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         settings: Arguments for DistributedDataParallel. To avoid a second copy of the gradients,
             `gradient_as_bucket_view` is True by default.
 
+    Attributes:
+        unreduced: The parameters that were frozen when the model was wrapped, whose gradients are not averaged.
+
     Raises:
         ArgumentError: An argument is invalid.
     """
@@ -75,7 +78,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
             for name, parameter in module.named_parameters()
             if parameter.requires_grad and name not in self.parameters_to_ignore
         ]
-        self._unreduced = [parameter for parameter in module.parameters() if not parameter.requires_grad]
+        self.unreduced = [parameter for parameter in module.parameters() if not parameter.requires_grad]
         self._has_traced_graph = False
         self.rebuild_buckets()
 
@@ -86,8 +89,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
             ArgumentError: Some parameters did not contribute to the loss of the previous iteration.
         """
         for part in optim_wrapper.parts.values():
-            part.prepare_backward = self._prepare_backward
-            part.unreduced = self._unreduced
+            part.data_parallel = self
         with torch.no_grad():
             self._pass_through(torch.empty(0))  # this broadcasts the buffers
         try:
@@ -104,7 +106,13 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
                 notes=["Set find_unused_parameters=True, or freeze them before the model is wrapped."],
             ) from error
 
-    def _prepare_backward(self, loss: Tensor, should_sync: bool) -> Tensor:
+    def prepare_backward(self, loss: Tensor, should_sync: bool) -> Tensor:
+        """Prepares the reducer for the backward pass of a loss, and returns the loss.
+
+        Args:
+            loss: The loss.
+            should_sync: Whether to average the gradients over the ranks.
+        """
         self.require_forward_param_sync = False  # the buffers are in use until the backward pass has ended
         with nullcontext() if should_sync else self.no_sync():
             loss = self._pass_through(loss)
@@ -316,8 +324,7 @@ class _AllReduceSum(torch.autograd.Function):
     backward = forward
 
 
-def _all_reduce_sum(values: Tensor) -> Tensor:
-    return _AllReduceSum.apply(values)  # type: ignore[no-any-return, no-untyped-call]
+_all_reduce_sum: Callable[[Tensor], Tensor] = _AllReduceSum.apply
 
 
 def _convert_sync_layers(model: nn.Module, layer_class: type[nn.BatchNorm2d | nn.SyncBatchNorm]) -> int:

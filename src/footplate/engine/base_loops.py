@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 
 
-class Position(NamedTuple):
+class Progress(NamedTuple):
     """The numbers of completed iterations and epochs."""
 
     iter: int = 0
@@ -130,7 +130,8 @@ class BaseTrainLoop(BaseLoop):
         changes = checked_intervals(dynamic_intervals or ())
         self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
-        self.ended = False  # whether the final validation and save are complete
+        # Whether the final validation and save are complete. Set by `CheckpointHook` and `Runner.train`.
+        self.ended = False
         self._iter = 0
         self._epoch = 0
         self._began_at: int | None = None  # the iteration at which this process started or resumed the run
@@ -202,7 +203,7 @@ class BaseTrainLoop(BaseLoop):
     def describe_samples(self, iteration: int) -> list[str]:
         """Returns a list with one note on this rank's samples in an iteration (from 0), or [] if they are unknown."""
         position = self._data_position
-        if not position.is_planned or self.overrides("run") or self.overrides("run_epoch"):
+        if position.kind != "planned" or self.overrides("run") or self.overrides("run_epoch"):
             return []
         epoch, batch = divmod(iteration, len(self.dataloader)) if self.by_epoch else position.locate(iteration)
         samples = self.dataloader.describe_samples(epoch, batch)
@@ -346,7 +347,7 @@ class BaseTrainLoop(BaseLoop):
         self._random_at_epoch_start = capture_rng()
 
     @property
-    def completed(self) -> Position:
+    def completed(self) -> Progress:
         """The numbers of completed iterations and epochs, as saved in checkpoints.
 
         While the `after_train_iter` or `after_train_epoch` hooks run, the iteration or epoch already counts as
@@ -355,7 +356,7 @@ class BaseTrainLoop(BaseLoop):
         events = self.runner.events  # a loop that overrides `run_epoch` or `run_iter` calls these hooks itself
         epoch_is_done = self.by_epoch and "after_train_epoch" in events
         iteration_is_done = "after_train_iter" in events and not epoch_is_done
-        return Position(self._iter + iteration_is_done, self._epoch + epoch_is_done)
+        return Progress(self._iter + iteration_is_done, self._epoch + epoch_is_done)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, and the validation state."""
@@ -386,11 +387,12 @@ class BaseTrainLoop(BaseLoop):
             self._data_position.load_state_dict(state["data"], self._iter)
             batches_before = self._data_position.batches_before(self._iter)
             if self.by_epoch and self._iter != batches_before:
-                message = (
+                _logger.warning(
                     "The iteration is now %d instead of %d, because the batch size or the epoch length has changed. "
-                    "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not."
+                    "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not.",
+                    batches_before,
+                    self._iter,
                 )
-                _logger.warning(message, batches_before, self._iter)
                 self._iter = batches_before
 
 

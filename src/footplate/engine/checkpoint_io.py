@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from contextlib import nullcontext
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from footplate import storage
 from footplate.checkpoint import (
     AfterSave,
-    BackgroundSaver,
     LoadReport,
     is_written_by_footplate,
     list_candidates,
@@ -26,7 +25,7 @@ from footplate.checkpoint_names import BEST, is_sharded_path
 from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
-from footplate.engine.base_loops import Position
+from footplate.engine.base_loops import Progress
 from footplate.engine.nonfinite import check_weights
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, NonFiniteError
@@ -58,22 +57,14 @@ class CheckpointIO:
 
     MMEngine fixes the signatures of these methods and hooks, so attributes pass further information to them.
 
-    Args:
-        on_save_error: See `Runner`.
-        alarm: See `BackgroundSaver`.
-
     Attributes:
-        saver: The saver, which writes the files.
-        participants: Additional objects to save, keyed by their key path in the checkpoint.
         report: A report about the most recently loaded weights, or None.
         random: The random state to resume with, or None.
         has_weights: Whether the weights are ready: the user has loaded them, or `start` has run.
         is_resuming: Whether `resume` is running.
     """
 
-    def __init__(self, on_save_error: str, alarm: Callable[[], None]) -> None:
-        self.saver = BackgroundSaver(on_save_error, alarm=alarm)
-        self.participants: dict[str, Any] = {}
+    def __init__(self) -> None:
         self.report: LoadReport | None = None
         self.random: dict[str, Any] | None = None
         self.has_weights = False
@@ -115,7 +106,7 @@ class CheckpointIO:
         except NonFiniteError as error:
             if runner.nonfinite.loss == "stop":
                 raise
-            self.saver.refuse(error, after)
+            runner.saver.refuse(error, after)
             return
         checkpoint = state.capture(
             runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, on_all_ranks=background
@@ -127,9 +118,9 @@ class CheckpointIO:
                 checkpoint = gather_full_state(checkpoint)
             if not is_main_process():
                 return
-        self.saver.save(checkpoint, path, after, replicated=_replicated_storages(runner, path))
+        runner.saver.save(checkpoint, path, after, replicated=_replicated_storages(runner, path))
         if not background:
-            self.saver.wait()
+            runner.saver.wait()
 
     def initialize(self, runner: "Runner") -> None:
         """Initializes the model's weights, except for those that have been loaded. Skips plain torch modules."""
@@ -167,10 +158,10 @@ class CheckpointIO:
             if hook.swaps_weights:
                 hook.reset_average(runner)
         self.has_weights = not self.is_resuming  # `resume` has more to restore
-        if isinstance(runner.progress, Position):  # a training loop has its own
+        if isinstance(runner.progress, Progress):  # a training loop has its own
             meta = _meta_of(checkpoint)
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
-            runner.progress = Position(**counts)
+            runner.progress = Progress(**counts)
         return checkpoint
 
     def find_best(self, runner: "Runner") -> str:
@@ -218,7 +209,7 @@ class CheckpointIO:
         self.has_weights = True
         if runner.resume_plan.resume == "auto":
             runner.resume_plan.is_due = False
-        self.saver.last = path
+        runner.saver.last = path
         infos = runner.message_hub.runtime_info
         for name, value in infos.items():
             if name.startswith(("best_ckpt", "last_ckpt")) and isinstance(value, str):

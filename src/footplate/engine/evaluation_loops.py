@@ -166,14 +166,14 @@ class _EvaluationLoop(BaseLoop):
             with naming_samples(self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx):
                 self.run_iter(idx, data_batch)
         size = length_of(dataset_of(self.dataloader))
-        counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.counted is not None
+        counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.exact_size is not None
         is_exact = counts_once and not self.overrides("run_iter")
         if size is None or is_exact or runner.world_size == 1:
             size = sys.maxsize
         # Otherwise, a sampler may repeat samples so that all ranks have the same number. The metrics drop the extra
         # results.
-        metrics = self.evaluator.evaluate(size)
-        metrics = broadcast_object(metrics)  # results may differ between ranks if a metric does its own reduction
+        # The results may differ between ranks if a metric does its own reduction.
+        metrics = broadcast_object(self.evaluator.evaluate(size))
         losses = self._losses.result() if self._losses else {}
         if same := sorted(losses.keys() & metrics.keys()):
             raise ArgumentError(
@@ -228,7 +228,7 @@ def naming_samples(dataloader: Any, key: str, idx: int) -> Iterator[None]:
     except FootplateError:
         raise
     except Exception as error:
-        if DataPosition(dataloader).is_planned:
+        if DataPosition(dataloader).kind == "planned":
             samples = dataloader.describe_samples(*divmod(idx, len(dataloader)))
             add_note(error, f"Batch {idx + 1} of {key} contains samples {samples}.")
         raise

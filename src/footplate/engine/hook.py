@@ -5,7 +5,7 @@ import inspect
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from footplate.checks import check_accepts, check_choice, is_integer
 from footplate.errors import ArgumentError
@@ -16,37 +16,45 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 
-# Maps each event to its arguments, excluding the runner.
-EVENTS: dict[str, tuple[str, ...]] = {
-    "after_load_checkpoint": ("checkpoint",),
-    "before_run": (),
-    "before_train": (),
-    "before_train_epoch": (),
-    "before_train_iter": ("batch_idx", "data_batch"),
-    "after_train_iter": ("batch_idx", "data_batch", "outputs"),
-    "after_train_epoch": (),
-    "before_val": (),
-    "before_val_epoch": (),
-    "before_val_iter": ("batch_idx", "data_batch"),
-    "after_val_iter": ("batch_idx", "data_batch", "outputs"),
-    "after_val_epoch": ("metrics",),
-    "after_val": (),
-    "before_save_checkpoint": ("checkpoint",),
-    "after_train": (),
-    "before_test": (),
-    "before_test_epoch": (),
-    "before_test_iter": ("batch_idx", "data_batch"),
-    "after_test_iter": ("batch_idx", "data_batch", "outputs"),
-    "after_test_epoch": ("metrics",),
-    "after_test": (),
-    "after_run": (),
-}
-# The methods shared by training, validation and test, with their arguments, excluding the runner.
-_SHARED: dict[str, tuple[str, ...]] = {
-    "_before_epoch": ("mode",),
-    "_after_epoch": ("mode",),
-    "_before_iter": ("batch_idx", "data_batch", "mode"),
-    "_after_iter": ("batch_idx", "data_batch", "outputs", "mode"),
+
+class Event(NamedTuple):
+    """An event of a run.
+
+    Attributes:
+        arguments: The names of the event's arguments, excluding the runner.
+        shared: The hook method that training, validation and test share. The event's method calls it by default. Empty
+            if there is none.
+        mode: The mode that the shared method receives.
+    """
+
+    arguments: tuple[str, ...] = ()
+    shared: str = ""
+    mode: str = ""
+
+
+EVENTS: dict[str, Event] = {
+    "after_load_checkpoint": Event(("checkpoint",)),
+    "before_run": Event(),
+    "before_train": Event(),
+    "before_train_epoch": Event((), "_before_epoch", "train"),
+    "before_train_iter": Event(("batch_idx", "data_batch"), "_before_iter", "train"),
+    "after_train_iter": Event(("batch_idx", "data_batch", "outputs"), "_after_iter", "train"),
+    "after_train_epoch": Event((), "_after_epoch", "train"),
+    "before_val": Event(),
+    "before_val_epoch": Event((), "_before_epoch", "val"),
+    "before_val_iter": Event(("batch_idx", "data_batch"), "_before_iter", "val"),
+    "after_val_iter": Event(("batch_idx", "data_batch", "outputs"), "_after_iter", "val"),
+    "after_val_epoch": Event(("metrics",), "_after_epoch", "val"),
+    "after_val": Event(),
+    "before_save_checkpoint": Event(("checkpoint",)),
+    "after_train": Event(),
+    "before_test": Event(),
+    "before_test_epoch": Event((), "_before_epoch", "test"),
+    "before_test_iter": Event(("batch_idx", "data_batch"), "_before_iter", "test"),
+    "after_test_iter": Event(("batch_idx", "data_batch", "outputs"), "_after_iter", "test"),
+    "after_test_epoch": Event(("metrics",), "_after_epoch", "test"),
+    "after_test": Event(),
+    "after_run": Event(),
 }
 
 
@@ -116,6 +124,8 @@ class Hook:
     # Whether the hook swaps the model's weights for validation, test and checkpoints, and restores the training weights
     # from `ema_state_dict` when a run resumes. A run can have only one such hook.
     swaps_weights = False
+    # Whether the hook calls functions of the user, although its class is defined in footplate.
+    is_of_user = False
 
     def before_run(self, runner: "Runner") -> None:
         """Called once, at the start of a run."""
@@ -255,9 +265,10 @@ class Hook:
         Raises:
             ArgumentError: The signature of a method does not match its event.
         """
-        methods = {event: _checked_method(self, event) for event in EVENTS if acts_at(self, event)}
-        for shared, arguments in _SHARED.items():
-            check_accepts(self, shared, ("runner",), keywords=arguments)
+        methods = {event: _checked_method(self, event) for event in EVENTS if _handles(self, event)}
+        for event in EVENTS.values():
+            if event.mode == "train":  # the shared methods take the same arguments in all modes
+                check_accepts(self, event.shared, ("runner",), keywords=(*event.arguments, "mode"))
         for name in sorted(set(dir(type(self))) - set(dir(Hook))):
             if name.startswith(("before_", "after_", "on_")) and (near := similar_event(name)):
                 _logger.warning("%s.%s is never called: did you mean %s?", type(self).__name__, name, near)
@@ -298,7 +309,7 @@ class Hook:
     @classmethod
     def get_triggered_stages(cls) -> list[str]:
         """Returns the events that the hook handles, in the order of `stages`."""
-        return [event for event in EVENTS if acts_at(cls, event)]
+        return [event for event in EVENTS if _handles(cls, event)]
 
 
 class FunctionHook(Hook):
@@ -335,29 +346,22 @@ def similar_event(name: str) -> str | None:
     return name if name in EVENTS else nearest(name, EVENTS)
 
 
-def acts_at(hook: Hook | type[Hook], event: str) -> bool:
-    """Checks whether a hook overrides the method for an event, or the corresponding method for all modes."""
-    hook_class = hook if isinstance(hook, type) else type(hook)
-    attributes = {} if isinstance(hook, type) else vars(hook)
-    shared = _shared_method(event)
-    names = [event, shared] if shared in _SHARED else [event]
-    return any(name in attributes or getattr(hook_class, name) is not getattr(Hook, name) for name in names)
+def _handles(hook: Hook | type[Hook], event: str) -> bool:
+    shared = EVENTS[event].shared
+    return _overrides(hook, event) or (shared != "" and _overrides(hook, shared))
 
 
-def _shared_method(event: str) -> str:
-    """Returns the name of the corresponding method for all modes, e.g. "_after_iter" for "after_val_iter"."""
-    when, *_, what = event.split("_")
-    return f"_{when}_{what}"
+def _overrides(hook: Hook | type[Hook], name: str) -> bool:
+    method = getattr(hook, name)
+    return getattr(method, "__func__", method) is not getattr(Hook, name)
 
 
 def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
     """Returns the hook's method for an event, wrapped to drop event arguments that the method does not take."""
     method: Callable[..., Any] = getattr(hook, event)
-    arguments = EVENTS[event]
-    if getattr(method, "__func__", None) is getattr(Hook, event):  # then the hook overrides the shared method
-        shared = _shared_method(event)
-        if _SHARED[shared] == (*arguments, "mode"):  # saves one call: the default method only calls the shared one
-            return partial(getattr(hook, shared), mode=event.split("_")[1])
+    arguments, shared, mode = EVENTS[event]
+    if not _overrides(hook, event) and "metrics" not in arguments:  # which the shared methods do not take
+        return partial(getattr(hook, shared), mode=mode)  # saves one call: the default method only calls the shared one
     parameters = inspect.signature(method).parameters
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     taken = tuple(name for name in arguments if takes_all or name in parameters)

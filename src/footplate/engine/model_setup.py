@@ -135,7 +135,7 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
     if regions is not None:
         if target != "forward":
             raise ArgumentError("'target' and 'regions' cannot both be set", key="compile.regions", found=regions)
-        with at_key("compile"), at_key("regions"), located(regions):
+        with at_key("compile.regions"), located(regions):
             parts = select_modules({name: part for name, part in unwrap_model(model).named_modules() if name}, regions)
         if not parts:
             raise ArgumentError("'regions' does not match any module", key="compile.regions", found=regions)

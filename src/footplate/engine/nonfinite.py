@@ -211,9 +211,11 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
 
     A capture contains the last good checkpoint, the config, and all other settings that affect the results, so a replay
     in the same environment is bit-identical up to the failed iteration. Without a checkpoint, the replay starts from
-    the beginning. If the capture cannot be saved, logs a warning. Captures do not slow down training.
+    the beginning. If the capture cannot be saved, logs a warning. Saves nothing for a run whose model is not in the
+    config, because a replay cannot rebuild it. Captures do not slow down training.
     """
-    if not is_main_process():
+    has_model = "model" in runner.cfg and not isinstance(runner.sections["model"], nn.Module)
+    if not has_model or not is_main_process():
         return
     try:
         path = _save_capture(runner, error)
@@ -234,8 +236,6 @@ def facts_of(runner: "Runner") -> dict[str, Any]:
 
 
 def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
-    if "model" not in runner.cfg or isinstance(runner.sections["model"], nn.Module):
-        raise ConfigError("The run was built from objects, which a replay cannot rebuild.")
     cfg = Config(runner.cfg.to_dict() if hasattr(runner.cfg, "to_dict") else dict(runner.cfg))
     iteration = error.iteration if error.iteration is not None else runner.iter + 1
     origin = runner.saver.last

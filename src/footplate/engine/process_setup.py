@@ -38,6 +38,7 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _MAX_BLOCK = 1 << 25  # in bytes; if larger blocks were on the heap, it would become fragmented and grow
 _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
+_drawn_seed: int | None = None  # this rank's seed in the latest run whose seed was drawn
 _benchmarks = False  # whether the latest run in this process has requested `cudnn_benchmark`
 _is_deterministic = False  # whether it has requested deterministic algorithms
 
@@ -124,23 +125,27 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
 
     Args:
         randomness: A dict with `seed`, `deterministic` and `diff_rank_seed`.
-        resumed: Called if `randomness` has no seed. Returns the seed of the run to resume, or None to use a random
-            seed.
+        resumed: Called if `randomness` has no seed. Returns the seed of the run to resume, or None to use the seed
+            that the script has passed to `torch.manual_seed` or, without one, a random seed.
 
     Returns:
         The seed, which is the same in all processes.
     """
-    global _is_deterministic
+    global _drawn_seed, _is_deterministic
     check_randomness(randomness)
     import rich.style  # noqa: F401 - import before seeding: the import draws random numbers
 
     seed = randomness.get("seed")
     if seed is None:
         seed = compute_on_main(resumed)
+    is_drawn = False
     if seed is None:
-        seed = broadcast_object(int.from_bytes(os.urandom(4), "little") % (1 << 31))
+        seed = torch.initial_seed()
+        is_drawn = seed == _drawn_seed or seed >= 1 << 32  # PyTorch itself starts with a random number of 64 bits
+        seed = broadcast_object(int.from_bytes(os.urandom(4), "little") % (1 << 31) if is_drawn else seed)
     seed = int(seed)  # from a NumPy integer, which `random.seed` rejects
     rank_seed = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
+    _drawn_seed = rank_seed if is_drawn else None
     random.seed(rank_seed)
     np.random.seed(rank_seed)
     torch.manual_seed(rank_seed)

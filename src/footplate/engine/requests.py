@@ -101,7 +101,7 @@ class Requests:
         needs_handling: Whether `handle_requests` has anything to do. The loop checks this flag after each iteration.
         scheduled_saves: Saves that hooks have scheduled for after the current iteration.
         saved_after_error: Whether reading data failed and the run has been saved.
-        can_save_after_error: Whether to save the run if reading data fails. False in trial runs.
+        can_save_after_error: Whether to save the run if reading data fails. Trial runs set it to False.
     """
 
     def __init__(self, device: torch.device, phases: Sequence[str]) -> None:

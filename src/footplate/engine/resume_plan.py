@@ -43,8 +43,8 @@ class ResumePlan:
         takes_settings: Whether a resumed run uses the optimizer settings from the config and not from the checkpoint.
 
     Attributes:
-        option: The option that resumes the run, for messages.
-        key: The setting that contains `load_from`, for errors.
+        option: The option that resumes the run, for messages. First-generation runners replace it.
+        key: The setting that contains `load_from`, for errors. First-generation runners replace it.
         is_due: Whether training resumes even if the script has loaded other weights. This is the case with "auto" and
             after a restart by torchrun.
     """

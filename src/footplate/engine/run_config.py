@@ -339,13 +339,12 @@ def check_top_level_keys(cfg: Config, known: Collection[str]) -> None:
         ConfigKeyError: A key looks misspelled.
     """
     for key in cfg:
-        origin = origin_of(cfg, key)
         if not isinstance(key, str) or key.startswith("_") or key in known:
             continue
         if cfg[key] is None or cfg[key] is False or is_variable(cfg, key):
             continue
-        near = misspelled_key(key, known)
-        if near is not None:
+        if near := misspelled_key(key, known):
+            origin = origin_of(cfg, key)
             raise ConfigKeyError(f"unknown key '{key}'", origin=origin, key=key, found=cfg[key], suggestion=near)
 
 

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from typing_extensions import Never
 
+from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.latest import find_latest
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
@@ -29,9 +30,8 @@ from footplate.distributed import (
     unwrap_model,
     wrap_model,
 )
-from footplate.distributed.sharding import is_sharded
 from footplate.engine import process_setup
-from footplate.engine.base_loops import BaseTrainLoop, Position
+from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.engine.checkpoint_io import CheckpointIO
 from footplate.engine.components import Component, build_log_processor, build_loop, counts_epochs
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
@@ -70,9 +70,6 @@ from footplate.records import (
 from footplate.registry import RUNNERS
 from footplate.registry.scopes import set_default_scope
 from footplate.visualization import Visualizer, build_visualizer
-
-if TYPE_CHECKING:
-    from footplate.models.module_export import Export
 
 _logger = logging.getLogger("footplate.engine")
 
@@ -163,7 +160,9 @@ class Runner:
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
-        progress: The training loop, or the position in the loaded checkpoint if there is no training loop.
+        saver: Writes the checkpoint files; see `BackgroundSaver`.
+        participants: Additional objects to save, keyed by their key path in the checkpoint.
+        progress: The training loop or, if there is none, the `Progress` of the loaded checkpoint.
         resume_plan: Selects the checkpoint that the run starts from; see `ResumePlan`.
 
     Raises:
@@ -252,15 +251,15 @@ class Runner:
 
         # State: nothing has been built or run. If the config sets no seed, it comes from the checkpoint to resume from.
         self.built: dict[str, Any] = {}
-        self._can_train = False  # whether `build_training` has been called
+        self._is_training_built = False  # by `build_training`
         self.phases: list[str] = []
         self.events: list[str] = []
         self.failed_in = ""
-        self.progress: Position | BaseTrainLoop = Position()  # until `train_loop` is set
+        self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
-        self.checkpoints = CheckpointIO(sections["on_save_error"], alarm=self.requests.alarm)
-        self.saver = self.checkpoints.saver
-        self.participants = self.checkpoints.participants
+        self.checkpoints = CheckpointIO()
+        self.saver = BackgroundSaver(sections["on_save_error"], alarm=self.requests.alarm)
+        self.participants: dict[str, Any] = {}
         self.resume_plan = ResumePlan(
             self.folder.home,
             sections["load_from"],
@@ -363,7 +362,7 @@ class Runner:
 
     def build_training(self) -> None:
         """Builds the training components. Initializes weights unless the model is plain. Later calls do nothing."""
-        if self._can_train:
+        if self._is_training_built:
             return
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
         for hook in implicit_hooks(self):
@@ -373,7 +372,7 @@ class Runner:
         self.checkpoints.initialize(self)
         for extension in extensions():
             extension.prepare_training(self.model)
-        self._can_train = True
+        self._is_training_built = True
 
     def val(self) -> dict[str, float]:
         """Runs validation and returns the metrics.
@@ -656,34 +655,6 @@ class Runner:
         if self.checkpoints.random is not None:
             restore_rng(self.checkpoints.random)
 
-    def export(self, path: str | os.PathLike[str], example: Any = None, *, opset: int | None = None) -> "Export":
-        """Exports the model to a file, with the weights that a checkpoint would contain, e.g. the averaged weights.
-
-        The exported model is in evaluation mode. Except for `.safetensors`, its outputs are compared with those of the
-        original model.
-
-        Args:
-            path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export), `.pt` (TorchScript)
-                or `.safetensors` (only the weights).
-            example: An example input for the model: a tensor, a tuple of positional arguments or a dict of keyword
-                arguments. Not needed for `.safetensors`.
-            opset: The ONNX opset version; only for `.onnx`.
-
-        Raises:
-            ArgumentError: The suffix is unknown, the model does not accept the example, or it is sharded.
-            ExportError: The model cannot be exported, or the exported model computes different outputs.
-        """
-        from footplate.models.module_export import export_module  # imports torch.export
-
-        model = trained_model(self.model)
-        if is_sharded(model):
-            raise ArgumentError("a sharded model cannot be exported", notes=["Export a checkpoint of the run instead."])
-        checkpoint = {"state_dict": model.state_dict()}
-        for hook in self.hooks:
-            if hook.swaps_weights:
-                hook.before_save_checkpoint(self, checkpoint)
-        return export_module(model, path, example, opset=opset, weights=checkpoint["state_dict"])
-
     @Component
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
@@ -830,7 +801,7 @@ class Runner:
         This is the case during training, and in a run without a training loop. After training, the weights that `val`
         validates may be different ones.
         """
-        return "train" in self.phases or isinstance(self.progress, Position)
+        return "train" in self.phases or isinstance(self.progress, Progress)
 
     @property
     def should_stop(self) -> bool:
@@ -842,6 +813,7 @@ class Runner:
         self.train_loop.stop_training = wanted
 
     fit = MemberElsewhere("Runner has no 'fit'. Pass the dataloaders to Runner(...), and call runner.train().")
+    export = MemberElsewhere("Runner has no 'export'. Call footplate.inference.export_run(runner, path, example).")
     current_epoch = MemberElsewhere("Runner has no 'current_epoch'. Use runner.epoch.")
     global_step = MemberElsewhere("Runner has no 'global_step'. Use runner.iter, which counts batches.")
     validate = evaluate = MemberElsewhere("Runner has no such method. Call runner.val(), which returns the metrics.")
@@ -862,8 +834,8 @@ class Runner:
         return getattr(self.test_loop, "dataloader", None)
 
     def built_loaders(self) -> list[Any]:
-        """Returns the loaders of the loops that have been built so far, with None for loops without a loader."""
-        loops = [self.built[name] for name in ("train_loop", "val_loop", "test_loop") if name in self.built]
+        """Returns the loader of each loop, or None if the loop has not been built or has no loader."""
+        loops = map(self.built.get, ("train_loop", "val_loop", "test_loop"))
         return [getattr(loop, "dataloader", None) for loop in loops]
 
     @property

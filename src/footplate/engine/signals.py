@@ -89,7 +89,7 @@ class _Handlers:
         self._runner = runner
         self._requests = runner.requests
         self._process = os.getpid()
-        self._first_end_at: float | None = None  # the time of the first SIGINT or SIGTERM
+        self._first_end_at = 0.0  # the time of the first SIGINT or SIGTERM
 
     def on_save(self, number: int, frame: FrameType | None) -> None:
         """Requests a save."""
@@ -104,10 +104,10 @@ class _Handlers:
             return  # in a forked worker, which its loader will stop
         if number in END_SIGNALS:
             now = time.monotonic()
-            if self._first_end_at is not None and now - self._first_end_at > _SAME_REQUEST:
+            self._first_end_at = self._first_end_at or now
+            if now - self._first_end_at > _SAME_REQUEST:
                 print_urgent(f"{signal.Signals(number).name} again: exiting at once without saving.")
                 os._exit(128 + number)
-            self._first_end_at = self._first_end_at or now
         requests = self._requests
         if requests.local.signal:
             return

@@ -112,8 +112,7 @@ def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, o
         # ranks.
         if on_all_ranks and any(gather_objects(is_unfinished)):
             _log_mean_gradients()
-            parameters = [parameter for group in wrappers[name].param_groups for parameter in group["params"]]
-            part["accumulated_gradients"] = mean_gradients(parameters)
+            part["accumulated_gradients"] = mean_gradients(wrappers[name].parameters())
 
 
 def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:

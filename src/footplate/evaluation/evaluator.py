@@ -32,7 +32,7 @@ class Evaluator:
             torchmetrics-style objects as a dict, keyed by name.
     """
 
-    key = ""  # the evaluator's config section, for error messages
+    key = ""  # the evaluator's config section, for error messages; set by the loop
 
     def __init__(self, metrics: Any) -> None:
         self._is_list = isinstance(metrics, Sequence)

@@ -99,7 +99,7 @@ class CheckpointHook(Hook):
         if max_keep_ckpts != -1:
             check_count("max_keep_ckpts", max_keep_ckpts)
         self.save_begin = check_count("save_begin", save_begin, least=0)
-        self._best = BestCheckpoints(check_count("max_keep_best", max_keep_best))
+        self.best = BestCheckpoints(check_count("max_keep_best", max_keep_best))
         self.sharded = sharded if sharded is None else check_flag("sharded", sharded)
         self.interval = interval
         self.by_epoch = check_flag("by_epoch", by_epoch)
@@ -136,7 +136,7 @@ class CheckpointHook(Hook):
             metric.check(runner)
         self._adapt_to_loop(runner)
         self._folder = self.folder_in(runner)
-        self._best.relocate(self._folder)
+        self.best.relocate(self._folder)
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
 
     def _adapt_to_loop(self, runner: Runner) -> None:
@@ -238,11 +238,11 @@ class CheckpointHook(Hook):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the paths and scores of the best checkpoints."""
-        return {"best": self._best.state_dict()}
+        return {"best": self.best.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned."""
-        self._best.load_state_dict(state["best"])
+        self.best.load_state_dict(state["best"])
 
     def _number(self, runner: Runner) -> int:
         """Returns the number for the name of a new checkpoint: the completed epochs or iterations."""
@@ -298,11 +298,6 @@ class CheckpointHook(Hook):
             after=after,
         )
 
-    @property
-    def best_checkpoints(self) -> list[str]:
-        """The path of the best checkpoint for each metric."""
-        return self._best.paths()
-
     def _save_bests(self, runner: Runner, scores: Sequence[tuple[MonitoredMetric, float]]) -> None:
         compute_on_ranks(runner.saver.wait)  # the previous save of a best checkpoint may have failed
         for metric in self.monitored:
@@ -310,7 +305,7 @@ class CheckpointHook(Hook):
         # Only the main process knows whether that save failed, but all processes must take part in the next one.
         admitted = compute_on_main(
             lambda: [
-                self._best.admits(metric, score, self._path_to_write(runner, best_prefix(metric.name)))
+                self.best.admits(metric, score, self._path_to_write(runner, best_prefix(metric.name)))
                 for metric, score in scores
             ]
         )
@@ -326,15 +321,15 @@ class CheckpointHook(Hook):
         score = runner.message_hub.get_info(f"best_score{suffix}")
         path = runner.message_hub.get_info(f"best_ckpt{suffix}")
         is_of_metric = isinstance(path, str) and storage.base_name(path).startswith(best_prefix(metric.name))
-        if metric.name not in self._best.ranked and is_number(score) and is_of_metric:
-            self._best.insert(metric, score, path)
+        if metric.name not in self.best.ranked and is_number(score) and is_of_metric:
+            self.best.insert(metric, score, path)
 
     def _save_best(self, runner: Runner, metric: MonitoredMetric, score: float) -> None:
         prefix = best_prefix(metric.name)
         path = self._path_to_write(runner, prefix)
-        ranked_before = self._best.ranked.get(metric.name, [])
-        place, displaced = self._best.insert(metric, score, path)
-        best = self._best.ranked[metric.name][0]
+        ranked_before = self.best.ranked.get(metric.name, [])
+        place, displaced = self.best.insert(metric, score, path)
+        best = self.best.ranked[metric.name][0]
         # The first metric is also recorded without its name.
         hub = runner.message_hub
         infos = {f"best_score_{metric.name}": best["score"], f"best_ckpt_{metric.name}": best["path"]}
@@ -345,14 +340,14 @@ class CheckpointHook(Hook):
 
         def on_committed() -> None:
             for old in displaced:
-                if not self._best.keeps(old):
+                if not self.best.keeps(old):
                     self._remove(old, prefix)
             which = "best" if place == 0 else f"#{place + 1} best"
             name = os.path.basename(path)
             runner.logger.info("Saved the %s checkpoint with %.4g %s to %s", which, score, metric.name, name)
 
         def on_failed() -> None:
-            self._best.ranked[metric.name] = ranked_before
+            self.best.ranked[metric.name] = ranked_before
             hub.update_info_dict(infos_before)
 
         self._write(runner, path, AfterSave(on_committed=on_committed, on_failed=on_failed))
@@ -361,7 +356,7 @@ class CheckpointHook(Hook):
         """Publishes the best checkpoints, and the checkpoint `last` if it has been saved."""
         runner.saver.wait()
         keys = self.published_keys or ()
-        paths = self._best.paths()
+        paths = self.best.paths()
         if runner.saver.last == last:
             paths.insert(0, last)
         for path in filter(self._is_in_folder, paths):

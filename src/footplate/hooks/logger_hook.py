@@ -146,7 +146,7 @@ class LoggerHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Logs the metrics, and writes them to the visualization backends; see `Runner.records_validation`."""
         tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
-        runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
+        _log_metrics(runner, line)
         if is_main_process() and runner.records_validation:
             # A training scalar with the same name would have different steps, so the metric gets a prefix.
             recorded = runner.message_hub.log_scalars
@@ -161,7 +161,7 @@ class LoggerHook(Hook):
         tag, line = runner.log_processor.get_log_after_epoch(
             runner, length_of(runner.test_dataloader) or 0, "test", with_non_scalar=True
         )
-        runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
+        _log_metrics(runner, line)
         if is_main_process():
             text = json.dumps(tag, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
             commit_bytes(os.path.join(runner.log_dir, self._json_name), text.encode())
@@ -208,6 +208,11 @@ class LoggerHook(Hook):
         # Iteration-based training has no meaningful epochs, whatever `log_metric_by_epoch` is.
         step = runner.epoch if self.log_metric_by_epoch and runner.by_epoch else runner.iter
         runner.visualizer.add_scalars(metrics, step=MetricStep(step, runner.iter), file_path=file_path)
+
+
+def _log_metrics(runner: Runner, line: str) -> None:
+    """Logs a line of metrics. On a terminal, the first `save_best` metric is highlighted."""
+    runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
 
 
 @HOOKS.register_module()

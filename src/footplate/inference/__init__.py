@@ -1,10 +1,10 @@
 """Runs trained models on images and videos, and exports them to other formats."""
 
 from footplate.inference.exporting import describe_export, export_model, output_path_of
+from footplate.inference.module_export import Export, ExportError, export_module, export_run
 from footplate.inference.predicted_files import predict_files
 from footplate.inference.predictor import Predictor
 from footplate.inference.trained_model import TrainedModel, open_trained
-from footplate.models.module_export import Export, ExportError, export_module
 
 __all__ = [
     "Export",
@@ -14,6 +14,7 @@ __all__ = [
     "describe_export",
     "export_model",
     "export_module",
+    "export_run",
     "open_trained",
     "output_path_of",
     "predict_files",

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.errors import import_optional
+from footplate.inference.export_formats import ExportRequest, adaptive_avg_pool2d
 from footplate.inference.exported_model import ExportedModel
-from footplate.models.export_formats import ExportRequest, adaptive_avg_pool2d
-from footplate.models.module_export import ExportError
+from footplate.inference.module_export import ExportError
 from footplate.tasks.detection.data import DetDataSample
 from footplate.tasks.structures import InstanceData
 from footplate_operators import nms as boxes_operators

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from footplate.models.example_inputs import named_tensors
-from footplate.models.export_formats import largest_difference
-from footplate.models.module_export import LIMIT
+from footplate.inference.example_inputs import named_tensors
+from footplate.inference.export_formats import largest_difference
+from footplate.inference.module_export import LIMIT
 
 
 class ExportedModel(nn.Module):

@@ -20,6 +20,8 @@ from footplate.config.config_dict import replace_values
 from footplate.distributed import unwrap_model
 from footplate.error_context import located
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
+from footplate.inference.example_inputs import Inputs
+from footplate.inference.export_formats import ExportRequest, difference_of, exportable_operators, largest_difference
 from footplate.inference.exported_detector import (
     MINIMUM_SCORE,
     OPSET,
@@ -28,12 +30,7 @@ from footplate.inference.exported_detector import (
 )
 from footplate.inference.exported_model import ExportedModel, resizing_any_size, sliding_window
 from footplate.inference.first_generation_export import FirstGenerationModel, flattened, split_normalization
-from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel, name_of
-from footplate.messages import format_bytes, labeled
-from footplate.models import PlainModel
-from footplate.models.example_inputs import Inputs
-from footplate.models.export_formats import ExportRequest, difference_of, exportable_operators, largest_difference
-from footplate.models.module_export import (
+from footplate.inference.module_export import (
     LIMIT,
     SAFETENSORS,
     SUFFIXES,
@@ -49,6 +46,9 @@ from footplate.models.module_export import (
     temporary_file,
     write_and_open,
 )
+from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel, name_of
+from footplate.messages import format_bytes, labeled
+from footplate.models import PlainModel
 from footplate.openmmlab.first_generation.adapters.model import DataContainer, legacy_model_in
 from footplate.registry import using_scope
 
@@ -206,7 +206,7 @@ def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any
         raise ExportError(
             "the checkpoint has no valid description of the model's inputs",
             found=description,
-            notes=["Export from Python: runner.export(path, example), or footplate.inference.export_module."],
+            notes=["Export from Python: footplate.inference.export_run(runner, path, example), or export_module."],
         ) from error
 
 
@@ -214,7 +214,7 @@ def describe_export(export: Export) -> str:
     """Describes an exported model in text for the terminal.
 
     Args:
-        export: The result of `export_model`, `export_module` or `runner.export`.
+        export: The result of `export_model`, `export_module` or `export_run`.
     """
     lines = [f"{' and '.join([export.path, *export.data_files])}: {format_bytes(export.size)}"]
     if not export.tested:

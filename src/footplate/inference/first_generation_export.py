@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from footplate.config import Config
 from footplate.inference.exported_model import run_for_export
+from footplate.inference.module_export import ExportError
 from footplate.inference.trained_model import EvaluationData, name_of
-from footplate.models.module_export import ExportError
 
 
 class FirstGenerationModel(nn.Module):

@@ -26,7 +26,8 @@ from footplate.inference.trained_model import Pixels
 from footplate.storage import missing_path_notes
 from footplate.tasks.detection.coco_format import encode_mask
 from footplate.tasks.detection.data import above_score
-from footplate.visualization import as_array, skipping_failed_image, unique_name
+from footplate.tasks.visualization import unique_name
+from footplate.visualization import as_array, skipping_failed_image
 
 LINES = "predictions.jsonl"
 _PARTIAL = f"{LINES}.partial"

@@ -18,7 +18,6 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import pluralize
 from footplate.models.base_model import BaseModel, parse_losses
-from footplate.models.example_inputs import describe_inputs
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.records import MessageHub
 from footplate.registry import MODEL_WRAPPERS
@@ -146,7 +145,8 @@ class PlainModel(ModelWrapper, BaseModel):
             )
         self.module: Any = module
         self._functions: dict[str, Any] = functions  # a dict, so that a loss module is not registered
-        self._has_only_training_step = training_step is not None and loss is None
+        self._can_validate_loss = training_step is None or loss is not None  # without calling `training_step`
+        self._loss_takes_predictions = validation_step is None or training_step is not None
         self._step_arguments = _further_arguments(training_step)
         for name, arguments in (("loss", ("output", "target")), ("validation_step", ("model", "batch"))):
             function = functions[name]
@@ -209,13 +209,11 @@ class PlainModel(ModelWrapper, BaseModel):
     def val_step(self, data: Any) -> Any:
         """Returns the predictions for one batch, or None if there is only a `training_step`."""
         (batch,) = self.data_preprocessor(data, False)
-        functions = self._functions
-        if functions["validation_step"] is None and self._has_only_training_step:
+        if self._functions["validation_step"] is None and not self._can_validate_loss:
             return None
         output = self(batch, mode="predict")
-        # `val_loss` can reuse this output unless the loss, as in training, needs the module's own output.
-        if functions["validation_step"] is None or functions["training_step"] is not None:
-            self._validated = data, batch, output
+        if self._loss_takes_predictions:
+            self._validated = data, batch, output  # for `val_loss`
         return output
 
     test_step = val_step
@@ -226,7 +224,7 @@ class PlainModel(ModelWrapper, BaseModel):
         Raises:
             ArgumentError: There is a `training_step` but no `loss`.
         """
-        if self._has_only_training_step:
+        if not self._can_validate_loss:
             raise ArgumentError(
                 "validation cannot compute a loss, because training_step is only called in training",
                 key="val_cfg.loss",
@@ -236,7 +234,7 @@ class PlainModel(ModelWrapper, BaseModel):
         self._validated = None
         if data_of_output is not data:
             (batch,) = self.data_preprocessor(data, False)
-            output = self(batch, mode="tensor" if self._functions["training_step"] is None else "predict")
+            output = self(batch, mode="predict" if self._loss_takes_predictions else "tensor")
         return self.parse_losses(self._losses_of(output, batch))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -416,3 +414,30 @@ def add_steps(model: Any, **functions: Any) -> Any:
                 f"'{name}' has no effect: the model '{type(model).__name__}' has its own train_step", key=name
             )
     return model
+
+
+def describe_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Describes inputs as plain data, with a string for each tensor's dtype and shape, e.g. "float32[16, 8]".
+
+    Returns an empty dict if the inputs contain anything other than tensors, numbers, bools and None.
+
+    Example:
+        >>> describe_inputs((torch.zeros(2, 3),), {"scale": 2})
+        {'args': ('float32[2, 3]',), 'kwargs': {'scale': 2}}
+    """
+    try:
+        return {"args": _described(args), "kwargs": _described(dict(kwargs))}
+    except TypeError:
+        return {}
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    if isinstance(value, Mapping):
+        return {str(key): _described(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_described, value))
+    if value is None or type(value) in (bool, int, float):
+        return value
+    raise TypeError

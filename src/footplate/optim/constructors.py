@@ -122,7 +122,8 @@ class DefaultOptimWrapperConstructor:
             self.base_wd = default_of(self.optimizer_cfg, "weight_decay")
         self.reasons: dict[str, tuple[str, ...]] = {}
         self.whole_model: nn.Module | None = None
-        """With several optimizers, the whole model that contains the submodule to optimize; otherwise None."""
+        """With several optimizers, the whole model that contains the submodule to optimize; otherwise None. Set by
+        `build_optim_wrapper`."""
 
     @property
     def rules(self) -> ParamwiseRules:

@@ -54,8 +54,7 @@ def _build(cfg: Any, model: nn.Module) -> OptimWrapper:
 
 def _warn_about_untrained(wrapper: OptimWrapper, model: nn.Module) -> None:
     """Warns about trainable parameters that no optimizer updates."""
-    groups = [group for part in wrapper.parts.values() for group in part.optimizer.param_groups]
-    trained = {id(parameter) for group in groups for parameter in group["params"]}
+    trained = {id(parameter) for part in wrapper.parts.values() for parameter in part.parameters()}
     trainable = [
         (name, parameter) for name, parameter in unwrap_model(model).named_parameters() if parameter.requires_grad
     ]
@@ -66,8 +65,8 @@ def _warn_about_untrained(wrapper: OptimWrapper, model: nn.Module) -> None:
 
 def has_several_optimizers(cfg: Any) -> bool:
     """Checks whether the `optim_wrapper` section describes several optimizers."""
-    is_single = not isinstance(cfg, Mapping) or "optimizer" in cfg or "constructor" in cfg
-    return isinstance(cfg, OptimWrapperDict) or not is_single
+    is_by_name = isinstance(cfg, Mapping) and cfg.keys().isdisjoint(("optimizer", "constructor"))
+    return is_by_name or isinstance(cfg, OptimWrapperDict)
 
 
 def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module | None = None) -> OptimWrapper:
@@ -160,7 +159,7 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
     """
     model = unwrap_model(model)
     known = set(map(id, model.parameters()))
-    is_known = [id(parameter) in known for group in wrapper.param_groups for parameter in group["params"]]
+    is_known = [id(parameter) in known for parameter in wrapper.parameters()]
     if not any(is_known):
         raise ArgumentError(
             "the optimizer does not contain any of the model's parameters, so the model would not be trained",
@@ -210,7 +209,13 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
         base,
     )
     for part in optim_wrapper.parts.values():
-        _scale(part.optimizer, factor)
+        name = type(part.optimizer).__name__
+        if name.startswith(_WITHOUT_RATE) or any(group.get("lr") is None for group in part.param_groups):
+            _logger.info("%s computes its own step size, so its lr is not scaled.", name)
+            continue
+        for group in part.param_groups:
+            for rate in group.keys() & {"lr", "initial_lr"}:
+                group[rate] = group[rate] * factor
 
 
 def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
@@ -226,13 +231,3 @@ def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
     if cfg is None or not check_flag("enable", cfg.get("enable", False)):
         return None
     return check_count("base_batch_size", cfg.get("base_batch_size"))
-
-
-def _scale(optimizer: Optimizer, factor: float) -> None:
-    name = type(optimizer).__name__
-    if name.startswith(_WITHOUT_RATE) or any(group.get("lr") is None for group in optimizer.param_groups):
-        _logger.info("%s computes its own step size, so its lr is not scaled.", name)
-        return
-    for group in optimizer.param_groups:
-        for rate in group.keys() & {"lr", "initial_lr"}:
-            group[rate] = group[rate] * factor

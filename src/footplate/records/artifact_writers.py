@@ -96,7 +96,7 @@ class ClearMLVisBackend(InitTracker):
         self.experiment.get_logger().report_image(name, name, iteration=step, image=image)
 
     def _finish(self) -> None:
-        for path in self._files_to_upload(self._artifact_suffix):
+        for path in self._files_to_upload():
             self._run.upload_artifact(os.path.basename(path), path)
         self._run.close()
 
@@ -158,7 +158,7 @@ class DVCLiveVisBackend(InitTracker):
 
     def _finish(self) -> None:
         if self._init_kwargs.get("save_dvc_exp"):
-            for path in self._files_to_upload(self._artifact_suffix):
+            for path in self._files_to_upload():
                 self._run.log_artifact(path)
         self._run.end()
 
@@ -254,7 +254,7 @@ class MLflowVisBackend(Tracker):
         self.experiment.log_image(Image.fromarray(image), f"{name}_{step}.png")
 
     def _finish(self) -> None:
-        for path in self._files_to_upload(self._artifact_suffix):
+        for path in self._files_to_upload():
             self._run.log_artifact(path)
         self._run.end_run()
 

@@ -111,6 +111,7 @@ class Tracker(BaseVisBackend):
 
     package: ClassVar[str]
     """The name of the library, and also the name of the footplate extra that installs it."""
+    _artifact_suffix: Sequence[str] | str
 
     def __init__(self, save_dir: str | None = None) -> None:
         super().__init__(save_dir)
@@ -204,9 +205,9 @@ class Tracker(BaseVisBackend):
             path = os.path.join(os.path.dirname(log_dir), start, os.path.relpath(path, log_dir))
         return path if self.identity and os.path.exists(path) else None
 
-    def _files_to_upload(self, suffixes: Sequence[str] | str) -> list[str]:
-        """Returns the sorted paths of the files in `save_dir` with one of the `suffixes`."""
-        ends = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
+    def _files_to_upload(self) -> list[str]:
+        """Returns the sorted paths of the files in `save_dir` whose names end with one of the `_artifact_suffix`."""
+        ends = self._artifact_suffix if isinstance(self._artifact_suffix, str) else tuple(self._artifact_suffix)
         files = Path(self._path).glob("*")
         return sorted(str(path) for path in files if path.name.endswith(ends) and path.is_file())
 

@@ -57,7 +57,8 @@ class HistoryBuffer:
         max_length: The number of most recent values to store.
 
     Attributes:
-        averages_ranks: Whether `average_over_ranks` replaces the values of this rank with means over all ranks.
+        averages_ranks: Whether `average_over_ranks` replaces the values of this rank with means over all ranks. Set by
+            RuntimeInfoHook.
         total: The number of values added so far, including values that are no longer stored. After `load_state_dict`,
             starts from the number of restored values.
 

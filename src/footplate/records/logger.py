@@ -33,7 +33,7 @@ _logger = logging.getLogger("footplate.records")
 NOT_SHOWN = {"shown": False}
 LOG_FILE_KEYS = ("max_mb", "backups")  # the keys of log_file
 _WIDE_TERMINAL = 160  # the minimum number of columns for showing the date and the name of the logger
-# The number of lines of the live display at the bottom of the terminal, or 0.
+# The number of lines of the live display at the bottom of the terminal, or 0. Set by LiveTerminal.
 live_rows = 0
 
 

@@ -44,7 +44,7 @@ def mark_executed(file: str) -> None:
     _executed.add(file)
 
 
-def is_from_executed_config(mapping: object, key: str = "type") -> bool:
+def is_from_executed_config(mapping: object, key: str) -> bool:
     """Checks whether the value of a key was set in a config file that this process has executed."""
     origins = getattr(mapping, "_origins", None)
     origin = origins.get(key) if isinstance(origins, Mapping) else None  # the mapping's own origin is not sufficient

@@ -5,7 +5,6 @@ import importlib
 import inspect
 import logging
 import operator
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,25 +12,16 @@ from functools import partial
 from pkgutil import resolve_name
 from typing import Any, TypeVar, get_type_hints, overload
 
-from footplate.error_context import at_key, describe_changes, explain_missing_path, find_section, origin_at, origin_of
+from footplate.error_context import at_key, describe_changes, find_section, origin_at, origin_of
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
-from footplate.extensions import extensions, known_packages
-from footplate.messages import first_line, nearest
-from footplate.registry.arguments import Entry, arguments_of, check_arguments, describe_types, wrong_types
-from footplate.registry.definitions import find_definition
+from footplate.extensions import known_packages
+from footplate.registry.arguments import Entry, check_arguments
 from footplate.registry.dotted_paths import has_submodule, import_class, is_from_executed_config, top_level_spec
-from footplate.registry.scopes import (
-    code_base_of,
-    default_scope,
-    explain_missing_scope,
-    is_installed,
-    known_scopes,
-    using_scope,
-)
+from footplate.registry.messages import constructor_error, unknown_name_error, wrong_base_error
+from footplate.registry.scopes import code_base_of, default_scope, is_installed, known_scopes, using_scope
 
 _Entry = TypeVar("_Entry", bound=Entry)
 _logger = logging.getLogger("footplate.registry")
-_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _CONSTRUCTOR_ERRORS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError)
 
 
@@ -206,7 +196,7 @@ class Registry:
                 if origin_of(cfg, "type") is None:
                     raise
                 # The user needs the location in the config file, not footplate's stack frames.
-                raise self._constructor_error(entry, settings, error, cfg) from error
+                raise constructor_error(self._describe(entry), entry, settings, error, cfg) from error
 
     def build_nested(self, entry: Any, key: str, **kwargs: Any) -> Any:
         """Builds `entry`, the config under `key` in a section. Returns `entry` unchanged if it is not a dict."""
@@ -256,33 +246,6 @@ class Registry:
     def _describe(self, entry: Any) -> str:
         return f"{self.noun} '{getattr(entry, '__name__', repr(entry))}'"
 
-    def _constructor_error(
-        self, entry: Any, settings: Mapping[str, Any], error: Exception, source: object
-    ) -> BuildError:
-        """Returns the error to raise for a failed constructor. If possible, the error refers to the wrong argument."""
-        what = self._describe(entry)
-        wrong = next(wrong_types(entry, settings), None)
-        key = ""
-        notes = describe_changes(source)
-        near = None
-        message = f"{what} cannot be built: {type(error).__name__}: {first_line(error)}".rstrip(": ")
-        if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
-            message = f"{what} cannot be built: the file '{error.filename}' does not exist"
-            path = error.filename
-            key = next((name for name, value in settings.items() if value and path.endswith(str(value))), "")
-            notes = explain_missing_path(path)
-        elif wrong is not None:
-            key = wrong[0]
-            notes = []
-            message = f"{key} of {what} must be {describe_types(wrong[1])}"
-        elif (unknown := _UNEXPECTED.search(str(error))) and unknown[1] in settings:  # rejected by a base class
-            key = unknown[1]
-            near = nearest(unknown[1], arguments_of(entry).types)
-            message = f"{what} takes no argument '{key}'"
-        value = {"found": settings[key]} if key else {}
-        origin = origin_at(source, key or "type")
-        return BuildError(message, origin=origin, key=key, suggestion=near, notes=notes, hides_cause=True, **value)
-
     def resolve(self, entry: Any, source: Any = None, *, key: str = "type") -> Entry:
         """Returns the class that a `type` (a name, a class or a lazily imported class) refers to.
 
@@ -319,7 +282,7 @@ class Registry:
         self._import_registry_of(scope or "")
         entry = self._find(name) or self._find_in_any_scope(name) or self._import_path(name, trusted=trusted)
         if entry is None:
-            raise self._unknown(name)
+            raise unknown_name_error(name, self, list(self.root._tree()))
         return entry
 
     def _import_registry_of(self, package: str) -> None:
@@ -433,7 +396,7 @@ class Registry:
         if top_level_spec(module.partition(".")[0]) is None:
             return None
         if self._base is None:
-            raise self._wrong_base(path)
+            raise BuildError(f"the registry '{self.name}' accepts only registered names", found=path)
         entries = [entry for registry in self.root._tree() for entry in registry.module_dict.values()]
         entry = import_class(path, self.root.name, entries, self.noun, trusted=trusted)
         if entry is not None and entry not in entries:
@@ -441,52 +404,13 @@ class Registry:
         return entry  # type: ignore[no-any-return]
 
     def _check_base(self, entry: Any, *, dotted: bool) -> None:
-        if not dotted and (self._base is None or not self._strict):
+        if self._base is None or not (self._strict or dotted):
             return
         if self._base == f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}":
             return  # the base class itself is being decorated, so it is not in its module yet
-        base = resolve_name(self._base) if self._base else None
         checked = entry if inspect.isclass(entry) or self._strict else _returned_class(entry)
-        if base is None or not (inspect.isclass(checked) and issubclass(checked, base)):
-            raise self._wrong_base(entry)
-
-    def _unknown(self, name: str) -> UnknownNameError:
-        module, _, last = name.rpartition(".")
-        registries = list(self.root._tree())
-        scope = module or default_scope()
-        qualified = [f"{registry.scope}.{last}" for registry in registries if last in registry.module_dict]
-        replaced = [line for extension in extensions() for line in extension.explain_unknown(self.noun, last)]
-        if replaced and not qualified:
-            return UnknownNameError(f"unknown {self.noun} '{name}'", notes=replaced)
-        names = {entry for registry in registries for entry in registry.module_dict}
-        near = next((candidate for candidate in qualified if candidate != name), None) or nearest(last, sorted(names))
-        definition = None if qualified else find_definition(last)
-        if definition is not None:
-            path, module_name = definition
-            notes = [f"'{last}' is defined in {path}. Add custom_imports = dict(imports=['{module_name}'])."]
-            if not module_name:
-                advice = f"Decorate it with `register_module()` of the registry '{self.name}'."
-                notes = [f"'{last}' is defined in {path}, but not registered. {advice}"]
-            return UnknownNameError(f"unknown {self.noun} '{name}'", notes=notes)
-        notes = []
-        if scope and scope != self.root.scope and self.root._member(scope) is None:
-            notes += explain_missing_scope(scope)
-        if near is None:
-            notes.append("Register your own classes with custom_imports = dict(imports=['my_module']).")
-            if not scope:
-                notes.append(
-                    "If the name comes from a code base such as MMSegmentation, install it; see docs/hosts.md."
-                )
-        return UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=notes)
-
-    def _wrong_base(self, entry: Any) -> BuildError:
-        base = resolve_name(self._base) if self._base else None
-        wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
-        notes = []
-        if inspect.isfunction(entry) and self._base and not self._strict:
-            returned = self._base.replace(":", ".")
-            notes = [f"Add a return annotation: def {entry.__name__}(...) -> {returned}:"]
-        return BuildError(f"the registry '{self.name}' accepts only {wanted}", found=entry, notes=notes)
+        if not (inspect.isclass(checked) and issubclass(checked, resolve_name(self._base))):
+            raise wrong_base_error(entry, self.name, self._base, allows_functions=not self._strict)
 
 
 def import_lazy(value: Any) -> Any:

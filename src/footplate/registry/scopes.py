@@ -5,8 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from footplate.extensions import extensions, known_packages
-from footplate.messages import nearest
+from footplate.extensions import known_packages
 from footplate.registry.dotted_paths import is_footplate_alias, is_user_module, top_level_spec
 
 _current_scope: ContextVar[str | None] = ContextVar("footplate_default_scope", default=None)
@@ -42,22 +41,6 @@ def is_installed(package: str) -> bool:
     """Checks whether a package is installed. A name that footplate provides, such as `mmengine`, does not count."""
     spec = top_level_spec(package)
     return spec is not None and not is_footplate_alias(spec)
-
-
-def explain_missing_scope(scope: str) -> list[str]:
-    """Returns notes that explain why a scope has no registry: its package is not installed, or the scope is unknown.
-
-    The list is empty if the package is installed.
-    """
-    if is_installed(scope):
-        return []
-    if scope not in known_scopes:
-        near = nearest(scope, sorted(known_scopes))
-        return [f"no registry or package has the scope '{scope}'{f'; did you mean {near!r}?' if near else ''}"]
-    return [
-        f"'{scope}' is not installed; only the names that footplate also provides are available",
-        *(line for extension in extensions() for line in extension.explain_missing(scope)),
-    ]
 
 
 def code_base_of(entry: Any) -> str:

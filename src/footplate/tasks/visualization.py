@@ -2,9 +2,13 @@
 
 import colorsys
 import logging
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
 
 from footplate.checks import check_count
 from footplate.data import length_of
@@ -12,15 +16,15 @@ from footplate.data.data_element import BaseDataElement
 from footplate.engine import Hook, Runner
 from footplate.errors import DataError
 from footplate.registry import HOOKS
-from footplate.storage import read_bytes
+from footplate.storage import exists, open_file, read_bytes
 from footplate.tasks.panels import LegendEntry, arrange_panels
 from footplate.visualization import (
     Color,
     ImageArray,
-    ImageNames,
     Visualizer,
+    as_array,
     as_rgb,
-    sample_image,
+    planes_to_image,
     skipping_failed_image,
 )
 from footplate.visualization.drawing import RGB
@@ -47,6 +51,55 @@ def colors_of_classes(names: Sequence[str]) -> list[RGB]:
     """Returns distinct colors for classes without a palette, and gray for a background."""
     colors = zip(names, distinct_colors(len(names)), strict=True)
     return [_BACKGROUND if name.strip("_").lower() in ("background", "bg") else color for name, color in colors]
+
+
+def unique_name(name: str, taken: Collection[str]) -> str:
+    """Returns `name`. If it is already taken, appends the first free number, as in `cat_2`."""
+    candidate = name
+    number = 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}_{number}"
+    return candidate
+
+
+class ImageNames:
+    """Maps image paths to unique names.
+
+    Names are file names without the suffix. If a name is already taken, the folder name is added and, if needed, a
+    number.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}  # by path
+        self._taken: set[str] = set()
+
+    def __getitem__(self, path: str) -> str:
+        if path not in self._names:
+            folder, name = os.path.split(os.path.splitext(path)[0])
+            name = f"{os.path.basename(folder)}_{name}" if name in self._taken else name
+            self._names[path] = unique_name(name, self._taken)
+            self._taken.add(self._names[path])
+        return self._names[path]
+
+
+def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray | None:
+    """Returns a sample's image as an RGB array of shape ``(H, W, 3)``, or None if it has no image.
+
+    Args:
+        path: The image file. If it is None or does not exist, the image is taken from the batch.
+        data_batch: The batch: a dict with `inputs`, or a sequence whose first item is the inputs. Each input has the
+            shape ``(C, H, W)`` and values from 0 to 255.
+        position: The index of the sample in the batch.
+    """
+    if path is not None and exists(path):
+        with open_file(path) as file, Image.open(file) as image:
+            return np.asarray(image.convert("RGB"))
+    inputs = data_batch.get("inputs") if isinstance(data_batch, Mapping) else data_batch[0] if data_batch else None
+    if inputs is None:
+        return None
+    planes = as_array(inputs[position])
+    return planes_to_image(planes) if planes.ndim == 3 and planes.shape[0] in (1, 3) else None
 
 
 class TaskVisualizer(Visualizer):

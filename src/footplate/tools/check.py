@@ -297,7 +297,7 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
     """
     for event in events:
         for hook, method in runner.hooks.at(event):
-            is_builtin = type(hook).__module__.startswith("footplate.") and not getattr(hook, "is_of_user", False)
+            is_builtin = type(hook).__module__.startswith("footplate.") and not hook.is_of_user
             if isinstance(hook, RuntimeInfoHook) or not (is_builtin or isinstance(hook, CheckpointHook)):
                 stage.stage = f"{type(hook).__name__}.{event}", runner.hooks.key_of(hook)
                 method(runner, **arguments)

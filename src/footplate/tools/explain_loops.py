@@ -14,7 +14,7 @@ from footplate.error_context import located
 from footplate.errors import UnknownNameError
 from footplate.evaluation.validation_schedule import validation_points
 from footplate.hooks import CheckpointHook, LoggerHook
-from footplate.messages import format_interval, labeled, pluralize
+from footplate.messages import labeled, pluralize
 from footplate.registry import HOOKS
 from footplate.tools.partial_build import find_epoch_length, prepare
 
@@ -163,10 +163,10 @@ def explain_loops(data: Mapping[str, Any]) -> str:
                 labeled(name, f"{data[name]['type']}: {', '.join(data[name]['metrics']) or 'no metrics'}{after}")
             )
     if data["log"]:
-        lines.append(labeled("log", format_interval(data["log"]["interval"], "iteration")))
+        lines.append(labeled("log", _format_interval(data["log"]["interval"], "iteration")))
     saving = data["checkpoint"]
     if saving:
-        interval = f"{format_interval(saving['interval'], saving['unit'])} ({saving['name']})"
+        interval = f"{_format_interval(saving['interval'], saving['unit'])} ({saving['name']})"
         kept = f", keeping the last {saving['kept']}" if saving["kept"] > 0 else ""
         best = f", best by {', '.join(saving['best'])}" if saving["best"] else ""
         lines.append(labeled("checkpoint", f"{interval if saving['interval'] > 0 else 'at the end'}{kept}{best}"))
@@ -192,3 +192,8 @@ def _metric_names(evaluator: Any) -> list[str]:
 def _name_of(section: Any) -> str:
     kind = section.get("type") if isinstance(section, Mapping) else type(section)
     return str(getattr(kind, "__name__", kind))
+
+
+def _format_interval(interval: int, noun: str) -> str:
+    """Formats an interval in epochs or iterations, such as "every epoch" or "every 50 iterations"."""
+    return f"every {noun}" if interval == 1 else f"every {interval} {noun}s"

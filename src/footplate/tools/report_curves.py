@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.metric_names import is_of_class, split_dataset
-from footplate.tools.runs import PerClassResults, Point, Run, Series
-from footplate.visualization.curve_plots import find_duplicates
+from footplate.tools.runs import PerClassResults, Point, Run, Series, find_duplicates
 
 _MAX_POINTS = 1000  # in a curve
 _MAX_STEPS = 50  # in a table of per-class results

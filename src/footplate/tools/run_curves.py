@@ -9,9 +9,9 @@ from footplate.errors import DataError
 from footplate.metric_names import is_of_class, metric_of_label
 from footplate.records import NOT_SHOWN
 from footplate.storage import commit_image
-from footplate.tools.runs import Series, read_series
+from footplate.tools.runs import Series, find_duplicates, read_series
 from footplate.visualization import skipping_failed_image
-from footplate.visualization.curve_plots import Panel, PlottedCurve, find_duplicates, panel_title, plot
+from footplate.visualization.curve_plots import Panel, PlottedCurve, panel_title, plot
 
 _FILE = "curves.png"
 _UNPLOTTED = frozenset({"time", "data_time", "memory", "eta", "base_lr"})

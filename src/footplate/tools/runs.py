@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -386,3 +386,21 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     if invalid:
         _logger.warning("Skipped %s in the per-class results.", pluralize(invalid, "unreadable line"))
     return [steps[step] for steps in tables.values() for step in sorted(steps)]
+
+
+def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[str, str]:
+    """Returns a dict that maps each duplicate curve to the earlier curve that it repeats.
+
+    For example, if a loss has only one term, that term is a duplicate of the loss. Constant curves are ignored, because
+    they may be equal by chance.
+
+    Args:
+        curves: The points of each curve, keyed by name. The last coordinate of a point is its value.
+
+    >>> find_duplicates({"loss": [(1, 0.5), (2, 0.4)], "loss_ce": [(1, 0.5), (2, 0.4)], "acc": [(1, 0.4), (2, 0.5)]})
+    {'loss_ce': 'loss'}
+    """
+    varying = {name: points for name, points in curves.items() if len({point[-1] for point in points}) > 1}
+    originals: dict[tuple[tuple[float, ...], ...], str] = {}
+    firsts = {name: originals.setdefault(tuple(points), name) for name, points in varying.items()}
+    return {name: first for name, first in firsts.items() if name != first}

@@ -8,22 +8,18 @@ from footplate.visualization.drawing import (
     as_rgb,
     canvas_to_image,
     planes_to_image,
-    sample_image,
 )
 from footplate.visualization.visualizer import (
-    ImageNames,
     Visualizer,
     build_visualizer,
     draw_featmap,
     skipping_failed_image,
-    unique_name,
 )
 
 __all__ = [
     "Color",
     "Drawing",
     "ImageArray",
-    "ImageNames",
     "Visualizer",
     "as_array",
     "as_rgb",
@@ -31,7 +27,5 @@ __all__ = [
     "canvas_to_image",
     "draw_featmap",
     "planes_to_image",
-    "sample_image",
     "skipping_failed_image",
-    "unique_name",
 ]

@@ -1,7 +1,7 @@
 """Plots a run's curves with matplotlib."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,24 +34,6 @@ class Panel(NamedTuple):
 
     title: str
     curves: list[PlottedCurve]
-
-
-def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[str, str]:
-    """Returns a dict that maps each duplicate curve to the earlier curve that it repeats.
-
-    For example, if a loss has only one term, that term is a duplicate of the loss. Constant curves are ignored, because
-    they may be equal by chance.
-
-    Args:
-        curves: The points of each curve, keyed by name. The last coordinate of a point is its value.
-
-    >>> find_duplicates({"loss": [(1, 0.5), (2, 0.4)], "loss_ce": [(1, 0.5), (2, 0.4)], "acc": [(1, 0.4), (2, 0.5)]})
-    {'loss_ce': 'loss'}
-    """
-    varying = {name: points for name, points in curves.items() if len({point[-1] for point in points}) > 1}
-    originals: dict[tuple[tuple[float, ...], ...], str] = {}
-    firsts = {name: originals.setdefault(tuple(points), name) for name, points in varying.items()}
-    return {name: first for name, first in firsts.items() if name != first}
 
 
 def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bool) -> str:

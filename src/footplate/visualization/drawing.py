@@ -14,7 +14,6 @@ from typing_extensions import Self
 from footplate.checks import check_choice
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
-from footplate.storage import exists, open_file
 
 ImageArray = NDArray[np.uint8]
 Color = str | Sequence[int]
@@ -289,25 +288,6 @@ def _has_letters(file: str, letters: Collection[str]) -> bool:
     from matplotlib.ft2font import FT2Font
 
     return all(map(FT2Font(file).get_char_index, map(ord, letters)))
-
-
-def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray | None:
-    """Returns a sample's image as an RGB array of shape ``(H, W, 3)``, or None if it has no image.
-
-    Args:
-        path: The image file. If it is None or does not exist, the image is taken from the batch.
-        data_batch: The batch: a dict with `inputs`, or a sequence whose first item is the inputs. Each input has the
-            shape ``(C, H, W)`` and values from 0 to 255.
-        position: The index of the sample in the batch.
-    """
-    if path is not None and exists(path):
-        with open_file(path) as file, Image.open(file) as image:
-            return np.asarray(image.convert("RGB"))
-    inputs = data_batch.get("inputs") if isinstance(data_batch, Mapping) else data_batch[0] if data_batch else None
-    if inputs is None:
-        return None
-    planes = as_array(inputs[position])
-    return planes_to_image(planes) if planes.ndim == 3 and planes.shape[0] in (1, 3) else None
 
 
 def planes_to_image(planes: Any) -> ImageArray:

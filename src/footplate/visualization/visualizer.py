@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from inspect import isfunction
@@ -101,36 +101,6 @@ def _render_plane(plane: NDArray[np.float64], image: Any, shape: tuple[int, int]
     if below is None:
         return colors
     return np.asarray(Image.blend(below.resize((width, height)), Image.fromarray(colors), alpha))
-
-
-def unique_name(name: str, taken: Collection[str]) -> str:
-    """Returns `name`. If it is already taken, appends the first free number, as in `cat_2`."""
-    candidate = name
-    number = 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}_{number}"
-    return candidate
-
-
-class ImageNames:
-    """Maps image paths to unique names.
-
-    Names are file names without the suffix. If a name is already taken, the folder name is added and, if needed, a
-    number.
-    """
-
-    def __init__(self) -> None:
-        self._names: dict[str, str] = {}  # by path
-        self._taken: set[str] = set()
-
-    def __getitem__(self, path: str) -> str:
-        if path not in self._names:
-            folder, name = os.path.split(os.path.splitext(path)[0])
-            name = f"{os.path.basename(folder)}_{name}" if name in self._taken else name
-            self._names[path] = unique_name(name, self._taken)
-            self._taken.add(self._names[path])
-        return self._names[path]
 
 
 @contextmanager

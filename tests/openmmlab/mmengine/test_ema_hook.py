@@ -8,11 +8,9 @@ import torch
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.engine import Hook
 from footplate.openmmlab.mmengine.ema_hook import EMAHook
 from footplate.registry import HOOKS
-from tests.hooks.test_ema_hook import Counter
-from tests.support import settings
+from tests.hooks.test_ema_hook import Seen, configured
 
 
 class Swapping(EMAHook):
@@ -35,28 +33,9 @@ class Swapping(EMAHook):
             self.loaded = not runner.resume_plan.resume
 
 
-class Seen(Hook):
-    def __init__(self) -> None:
-        self.validated: list[float] = []
-
-    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        self.validated.append(round(outputs[0][0], 4))
-
-
-def train(folder: Path, *, epochs: int = 3, **changes: Any) -> tuple[Runner, Swapping, Seen]:
+def train(folder: Path, **changes: Any) -> tuple[Runner, Swapping, Seen]:
     hook, seen = Swapping(momentum=0.1), Seen()
-    cfg = settings(
-        folder,
-        model=Counter(),
-        optim_wrapper={"optimizer": {"type": "SGD", "lr": 1.0}},
-        param_scheduler=None,
-        train_cfg={"by_epoch": True, "max_epochs": epochs},
-        custom_hooks=[hook, seen],
-        **changes,
-    )
-    cfg["train_dataloader"]["dataset"]["size"] = 12
-    cfg["default_hooks"] = {"logger": None, "checkpoint": {"interval": 1}}
-    runner = Runner(**cfg)
+    runner = configured(folder, hook, seen, **changes)
     runner.train()
     return runner, hook, seen
 
@@ -83,10 +62,7 @@ class Extended(EMAHook):
 def test_average_of_a_subclass_starts_with_the_loaded_weights(tmp_path: Path) -> None:
     torch.save({"state_dict": {"weight": torch.full((1,), 7.0)}, "meta": {}}, tmp_path / "start.pth")
     hook, seen = Extended(ema_type="StochasticWeightAverage"), Seen()
-    changes: dict[str, Any] = {"load_from": str(tmp_path / "start.pth"), "custom_hooks": [hook, seen]}
-    cfg = settings(tmp_path, model=Counter(), train_cfg={"by_epoch": True, "max_epochs": 1, "val_begin": 9}, **changes)
-    runner = Runner(**cfg)
-    runner.val()
+    configured(tmp_path, hook, seen, load_from=str(tmp_path / "start.pth")).val()
     assert hook.ema_model is not None
     assert hook.ema_model.module.weight.item() == 7.0
     assert set(seen.validated) == {7.0}

@@ -8,10 +8,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 
 from footplate import Config, Runner, openmmlab
 from footplate.checkpoint import load_checkpoint
+from tests.engine.test_state import assert_same
 
 CODE_BASE = """
 import math
@@ -289,21 +289,6 @@ def run_settings(work_dir: Path, *, by_epoch: bool, **changes: Any) -> Config:
     )
 
 
-def assert_equal(found: Any, expected: Any) -> None:
-    if isinstance(expected, torch.Tensor):
-        assert torch.equal(found, expected)
-    elif isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        for key, value in expected.items():
-            assert_equal(found[key], value)
-    elif isinstance(expected, list):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_equal(one, other)
-    else:
-        assert found == expected
-
-
 @pytest.mark.parametrize("by_epoch", [True, False])
 def test_a_killed_run_of_subclasses_resumes_exactly(
     tmp_path: Path, code_base: ModuleType, monkeypatch: pytest.MonkeyPatch, by_epoch: bool
@@ -326,8 +311,8 @@ def test_a_killed_run_of_subclasses_resumes_exactly(
     assert resumed.iter == 12
     for part in ("state_dict", "optimizer", "param_schedulers"):
         files = [load_checkpoint(str(tmp_path / name / "iter_12.pth"))[part] for name in ("whole", "killed")]
-        assert_equal(files[1], files[0])
-    assert_equal(dict(resumed.model.state_dict()), dict(whole.model.state_dict()))
+        assert_same(files[1], files[0])
+    assert_same(dict(resumed.model.state_dict()), dict(whole.model.state_dict()))
 
 
 def test_subclasses_are_what_the_run_uses(tmp_path: Path, code_base: ModuleType) -> None:

@@ -8,6 +8,7 @@ from footplate.errors import DataError
 from footplate.evaluation import Evaluator
 from footplate.registry import METRICS
 from footplate.tasks.classification import ClsDataSample, ConfusionMatrix
+from tests.tasks.classification.test_metric import random_case, samples
 
 MATRIX = np.array([[8, 2], [0, 0]])
 NAMES = ["shoe", "bag"]
@@ -15,19 +16,15 @@ NAMES = ["shoe", "bag"]
 
 @pytest.mark.parametrize("seed", range(12))
 def test_cells_agree_with_a_plain_loop(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    classes, count, ignore = int(rng.integers(1, 7)), int(rng.integers(1, 40)), None if seed % 3 else 7
-    scores = (rng.integers(0, 5, size=(count, classes)) / 10).tolist()  # few values: many ties
-    truth = rng.integers(0, rng.integers(1, classes + 1), size=count).tolist()
-    if ignore is not None:
-        truth = [ignore if rng.random() < 0.4 else each for each in truth]
+    ignore = None if seed % 3 else 7
+    classes, case = random_case(seed, ignore=ignore)
     evaluator = Evaluator(METRICS.build({"type": "ConfusionMatrix", "ignore_index": ignore}))
-    evaluator.process([ClsDataSample().set_gt_label(t).set_pred_score(s) for s, t in zip(scores, truth, strict=True)])
+    evaluator.process(samples(case))
     cells = np.zeros((classes, classes), np.int64)
-    for row, true in zip(scores, truth, strict=True):
+    for row, true in zip(*case, strict=True):
         if true != ignore:
             cells[true, row.index(max(row))] += 1
-    found = evaluator.evaluate(count)["confusion_matrix/result"]
+    found = evaluator.evaluate(len(case[1]))["confusion_matrix/result"]
     assert found.dtype == torch.int64
     assert found.tolist() == cells.tolist()
 

@@ -9,10 +9,16 @@ from footplate.tools.runs import read_run
 from tests.tasks.guides import TWO_EPOCHS, trained, write_classes, write_configs
 
 
-def test_config_of_the_guide_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def titles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the guide's configs, which are in the current folder with their data."""
     monkeypatch.chdir(tmp_path)
     write_classes(tmp_path / "data", train=4, val=2)
-    title, _ = write_configs("classification", tmp_path)
+    return write_configs("classification", tmp_path)
+
+
+def test_config_of_the_guide_trains(titles: list[str]) -> None:
+    title, _ = titles
     runner = trained(title, TWO_EPOCHS)
     assert list(runner.train_dataloader.dataset.metainfo["classes"]) == ["boot", "sandal", "sneaker"]
     assert (len(runner.train_dataloader.dataset), len(runner.val_dataloader.dataset)) == (12, 6)
@@ -30,10 +36,8 @@ def test_config_of_the_guide_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert table.rows == [[name, *row] for name, row in zip(table.columns[1:], matrix.tolist(), strict=True)]
 
 
-def test_subset_of_the_classes_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_classes(tmp_path / "data", train=4, val=2)
-    _, title = write_configs("classification", tmp_path)
+def test_subset_of_the_classes_trains(titles: list[str]) -> None:
+    _, title = titles
     runner = trained(title, TWO_EPOCHS)
     dataset: Any = runner.train_dataloader.dataset
     labels = {Path(info["img_path"]).parent.name: info["gt_label"] for info in map(dataset.get_data_info, range(8))}

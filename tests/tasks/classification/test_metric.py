@@ -99,15 +99,17 @@ def test_samples_without_an_accuracy_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("kind", "arguments", "message"),
     [
-        ({"topk": 0}, "topk must be an integer >= 1"),
-        ({"thrs": "high"}, "must be a number or None"),
+        ("Accuracy", {"topk": 0}, "topk must be an integer >= 1"),
+        ("Accuracy", {"thrs": "high"}, "must be a number or None"),
+        ("SingleLabelMetric", {"items": ["recal"]}, "did you mean 'recall'"),
+        ("SingleLabelMetric", {"average": "mean"}, "average must be one of macro, micro"),
     ],
 )
-def test_invalid_arguments_of_accuracy_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(kind: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        METRICS.build({"type": "Accuracy", **arguments})
+        METRICS.build({"type": kind, **arguments})
 
 
 @pytest.mark.parametrize(
@@ -183,12 +185,3 @@ def test_under_a_threshold_nothing_is_predicted() -> None:
 def test_samples_without_precision_and_recall_are_refused() -> None:
     with pytest.raises(DataError, match="the prediction contains class 4"):
         single_label_values([4], [0], num_classes=3)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [({"items": ["recal"]}, "did you mean 'recall'"), ({"average": "mean"}, "average must be one of macro, micro")],
-)
-def test_invalid_arguments_of_single_label_metric_are_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        METRICS.build({"type": "SingleLabelMetric", **arguments})

@@ -23,7 +23,7 @@ class Accumulation:
         accumulative_counts: The number of losses per optimizer step.
 
     Attributes:
-        loss_share: The weight of the next loss relative to the other ranks' losses.
+        loss_share: The weight of the next loss relative to the other ranks' losses. Set by `UnevenStepHook`.
         has_loaded_gradients: Whether the loaded state contained accumulated gradients for the next step.
     """
 

@@ -45,8 +45,8 @@ class AmpOptimWrapper(OptimWrapper):
         **settings: Any,
     ) -> None:
         super().__init__(optimizer, **settings)
-        self._device = self._parameters()[0].device.type
-        self._dtype = _dtype(dtype, self._device)
+        device = self.parameters()[0].device.type
+        precision = _dtype(dtype, device)
         self._fixed_scale: float | None = None
         scaling: Mapping[str, Any] = {}
         if isinstance(loss_scale, Mapping):
@@ -56,8 +56,8 @@ class AmpOptimWrapper(OptimWrapper):
             check_number("loss_scale", loss_scale, above=0)
             self._fixed_scale = float(loss_scale)
             scaling = {"init_scale": self._fixed_scale}
-        self.loss_scaler = GradScaler(self._device, enabled=self._dtype is torch.float16, **scaling)
-        self._autocast = torch.autocast(self._device, self._dtype)
+        self.loss_scaler = GradScaler(device, enabled=precision is torch.float16, **scaling)
+        self._autocast = torch.autocast(device, precision)
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Scales the loss and runs the backward pass; see `OptimWrapper.backward`."""
@@ -81,14 +81,14 @@ class AmpOptimWrapper(OptimWrapper):
         super().step(**kwargs)
         scaler.update(self._fixed_scale)
 
-    def _allows_step(self, norm: Tensor | None, *, scaler_skips: bool = True) -> bool:
+    def _allows_step(self, norm: Tensor | None, *, scaler_skips: bool = False) -> bool:
         guard = self._guard
         scaler = self.loss_scaler
         if guard is None or not scaler.is_enabled():
             return super()._allows_step(norm)
         if guard.policy == "skip" or (self._fixed_scale is None and scaler.get_scale() > 1):
             return True  # the scaler skips the step
-        return super()._allows_step(norm, scaler_skips=scaler_skips)
+        return super()._allows_step(norm, scaler_skips=True)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.loss_scaler.step(self.optimizer, **kwargs)

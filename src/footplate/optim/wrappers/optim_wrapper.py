@@ -1,6 +1,6 @@
 """The optimizer wrapper, which handles the backward pass, gradient accumulation, clipping and the optimizer state."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from footplate.distributed.collectives import average_gradients
 from footplate.distributed.sharding import distribute_like, is_dtensor
+from footplate.distributed.wrappers import ModelDistributedDataParallel
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import optimizer_state
@@ -42,13 +43,15 @@ class OptimWrapper(Accumulation):
             become tensors, so that changing them does not trigger a recompilation.
 
     Attributes:
-        isolated: Whether the backward pass computes gradients only for this optimizer's parameters.
-        message_hub: The hub of the run, or the current hub outside a run. Records the gradient norm.
-        keeps_gradients: Whether gradients are kept after a step, until the next loss.
-        prepare_backward: A function that is called before each backward pass with the loss and the result of
-            `should_sync()`, and returns the loss. Set by models that average gradients over processes.
-        unreduced: Parameters that were frozen when the model was wrapped for distributed training. The model does not
-            average their gradients. If they are unfrozen later, the optimizer wrapper does.
+        isolated: Whether the backward pass computes gradients only for this optimizer's parameters. Set by
+            `PlainModel.train_step`.
+        message_hub: The hub that records the gradient norm: the current hub, or the hub of the run, which
+            `Runner.build_training` sets.
+        keeps_gradients: Whether gradients are kept after a step, until the next loss. Set by first-generation hooks.
+        data_parallel: The model wrapper that averages gradients over processes, or None. Set by its `train_step`. It
+            skips parameters that were frozen when the model was wrapped. If they are unfrozen later, the optimizer
+            wrapper averages their gradients.
+        reasons: The `paramwise_cfg` keys that applied, by parameter name. Set by the optimizer wrapper constructor.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -87,16 +90,15 @@ class OptimWrapper(Accumulation):
             optimizer.step = torch.compile(optimizer.step, **arguments)  # type: ignore[assignment, method-assign]
             self._convert_lr_to_tensors()
         self.keeps_gradients = False
-        self.prepare_backward: Callable[[Tensor, bool], Tensor] | None = None
-        self.unreduced: Sequence[Tensor] = ()
+        self.data_parallel: ModelDistributedDataParallel | None = None
         self.isolated = False
         self._clears_at_next_loss = False  # gradients were kept after a step
         self._ran_backward = False  # since the previous step
-        self._is_sharded = any(map(is_dtensor, self._parameters()))
+        self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
         self._initial_groups = len(optimizer.param_groups)
-        self.reasons: Mapping[str, tuple[str, ...]] = {}  # the `paramwise_cfg` keys that applied, by parameter name
+        self.reasons: Mapping[str, tuple[str, ...]] = {}
 
     def update_params(
         self,
@@ -120,9 +122,8 @@ class OptimWrapper(Accumulation):
         self.backward(self.scale_loss(loss))
         if self.should_update():
             self.step(**(step_kwargs or {}))
-            if self.keeps_gradients:
-                self._clears_at_next_loss = True
-            else:
+            self._clears_at_next_loss = self.keeps_gradients
+            if not self.keeps_gradients:
                 self.zero_grad(**(zero_kwargs or {}))
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
@@ -138,14 +139,13 @@ class OptimWrapper(Accumulation):
                 "the loss does not depend on any trainable parameter",
                 notes=["Check for detached tensors, torch.no_grad() and frozen parameters in the model."],
             )
+        data_parallel = self.data_parallel
         if self.isolated:
-            parameters = [parameter for parameter in self._parameters() if parameter.requires_grad]
-            loss.backward(inputs=parameters, **kwargs)  # type: ignore[no-untyped-call]
-            if self.prepare_backward is not None and self.should_sync():
-                average_gradients(parameters)
+            inputs = [parameter for parameter in self.parameters() if parameter.requires_grad]
+            loss.backward(inputs=inputs, **kwargs)  # type: ignore[no-untyped-call]
         else:
-            if self.prepare_backward is not None:
-                loss = self.prepare_backward(loss, self.should_sync())
+            if data_parallel is not None:
+                loss = data_parallel.prepare_backward(loss, self.should_sync())
             try:
                 loss.backward(**kwargs)  # type: ignore[no-untyped-call]
             except RuntimeError as error:
@@ -156,9 +156,8 @@ class OptimWrapper(Accumulation):
                         "that you keep from earlier iterations.",
                     )
                 raise
-            unfrozen = [parameter for parameter in self.unreduced if parameter.requires_grad]
-            if unfrozen and self.should_sync():
-                average_gradients(unfrozen)
+        if data_parallel is not None and self.should_sync():
+            average_gradients(self.parameters() if self.isolated else data_parallel.unreduced)
         self._inner_count += 1
         self._ran_backward = True
 
@@ -171,10 +170,10 @@ class OptimWrapper(Accumulation):
                 optimizer needs a closure.
             NonFiniteError: The gradients are non-finite and the policy is "stop".
         """
-        if not self._ran_backward and self.prepare_backward is not None:
+        if not self._ran_backward and self.data_parallel is not None:
             raise foreign_gradients_error()
         self._ran_backward = False
-        if self._is_sharded and all(parameter.grad is None for parameter in self._parameters()):
+        if self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
             raise ArgumentError(
                 "there are no gradients, possibly because a part of the sharded model was called outside `forward`",
                 key="model_wrapper_cfg",
@@ -183,11 +182,14 @@ class OptimWrapper(Accumulation):
         # Clip by norm before the guard, which does not check the gradients if the norm is finite. Clip by value after
         # the guard, because clipping would replace infinite values.
         clipper = self._clipper
-        norm = self._clip_gradients() if clipper is not None and clipper.gives_norm else None
+        norm = None
+        if clipper is not None and clipper.gives_norm:
+            norm = clipper(self.parameters())
+            self.message_hub.history("train/grad_norm").append(norm)  # type: ignore[arg-type]  # it gives a norm
         if not self._allows_step(norm):
             return
         if clipper is not None and not clipper.gives_norm:
-            self._clip_gradients()
+            clipper(self.parameters())
         try:
             self._step_optimizer(**kwargs)
         except TypeError as error:
@@ -253,6 +255,10 @@ class OptimWrapper(Accumulation):
         """The optimizer's parameter groups."""
         return self.optimizer.param_groups
 
+    def parameters(self) -> list[Tensor]:
+        """Returns the parameters of all groups."""
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
     @property
     def defaults(self) -> dict[str, Any]:
         """The optimizer's default settings."""
@@ -278,12 +284,11 @@ class OptimWrapper(Accumulation):
         state = self.optimizer.state_dict()
         if self._names:
             layout = optimizer_state.layout_of(self.optimizer, self._names)
-            for group, parameters in zip(state["param_groups"], layout.groups, strict=True):
+            for index, (group, parameters) in enumerate(zip(state["param_groups"], layout.groups, strict=True)):
                 group["param_names"] = list(parameters)
-            added = slice(self._initial_groups, None)
-            for group, parameters in zip(state["param_groups"][added], layout.groups[added], strict=True):
-                group["added_with_grad"] = [parameter.requires_grad for parameter in parameters.values()]
-        gradients = [parameter.grad for parameter in self._parameters()]
+                if index >= self._initial_groups:
+                    group["added_with_grad"] = [parameter.requires_grad for parameter in parameters.values()]
+        gradients = [parameter.grad for parameter in self.parameters()]
         if not self._clears_at_next_loss and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
@@ -327,29 +332,18 @@ class OptimWrapper(Accumulation):
         """Adds the groups that were added during the saved run, unless the optimizer already has them."""
         present = optimizer_state.layout_of(self.optimizer, self._names).parameters
         for group in state_dict["param_groups"]:
-            names = group["param_names"] if "added_with_grad" in group else ()
-            if not present.keys().isdisjoint(names):
+            if not group.get("added_with_grad") or not present.keys().isdisjoint(group["param_names"]):
                 continue
+            names = group["param_names"]
             if unknown := [name for name in names if name not in self._named]:
                 raise CheckpointError(
                     f"the model has no parameter '{unknown[0]}', which is in a parameter group added in the saved run",
                     notes=["Add the parameter to the model, and the group to the optimizer, before the run starts."],
                 )
-            if names:
-                for name, requires_grad in zip(names, group["added_with_grad"], strict=True):
-                    self._named[name].requires_grad_(requires_grad)
-                self.optimizer.add_param_group({"params": [self._named[name] for name in names]})
-
-    def _clip_gradients(self) -> Tensor | None:
-        """Clips the gradients. Records and returns their norm before clipping, or returns None if it is unknown."""
-        norm = self._clipper(self._parameters()) if self._clipper is not None else None
-        if norm is not None:
-            self.message_hub.history("train/grad_norm").append(norm)
-        return norm
+            for name, requires_grad in zip(names, group["added_with_grad"], strict=True):
+                self._named[name].requires_grad_(requires_grad)
+            self.optimizer.add_param_group({"params": [self._named[name] for name in names]})
 
     def _convert_lr_to_tensors(self) -> None:
         for group in self.param_groups:
             group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float64)  # as precise as a Python float
-
-    def _parameters(self) -> list[Tensor]:
-        return [parameter for group in self.param_groups for parameter in group["params"]]

@@ -17,7 +17,8 @@ from footplate.registry import METRICS
 from footplate.storage import commit_image
 from footplate.tasks.metric_helpers import check_samples, format_table, required_classes
 from footplate.tasks.task_base import check_classes
-from footplate.visualization import ImageNames, as_array
+from footplate.tasks.visualization import ImageNames
+from footplate.visualization import as_array
 
 _logger = logging.getLogger("footplate.tasks")
 _Values = NDArray[np.float64]

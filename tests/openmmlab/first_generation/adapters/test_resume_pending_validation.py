@@ -16,6 +16,7 @@ from tests.engine.test_state import assert_same, state
 from tests.faults.own import OldCountingModel
 from tests.faults.runs import first_difference, outcome
 from tests.openmmlab.first_generation.adapters.support import old_config
+from tests.support import Counter
 
 LAST = {True: "epoch_3.pth", False: "iter_12.pth"}
 
@@ -73,22 +74,17 @@ def test_resumed_run_makes_up_for_pending_workflow_validation(
     assert_same_end(tmp_path / "stopped", by_epoch, ValidationCounter)
 
 
-class EvaluationCounter(EngineHook):
+class EvaluationCounter(Counter):
     """Counts evaluations, and optionally kills the run in the last one."""
 
     def __init__(self, kills: bool = False) -> None:
-        self.kills, self.count = kills, 0
+        super().__init__("before_val")
+        self.kills = kills
 
-    def before_val(self, runner: Runner) -> None:
+    def count(self, runner: Runner, event: str) -> None:
         if self.kills and runner.iter == 12:
             kill()
-        self.count += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count = state["count"]
+        super().count(runner, event)
 
 
 def test_resumed_run_makes_up_for_pending_evaluation_of_eval_hook(tmp_path: Path) -> None:
@@ -106,4 +102,4 @@ def test_resumed_run_makes_up_for_pending_evaluation_of_eval_hook(tmp_path: Path
     with pytest.raises(KilledError):
         train(tmp_path / "stopped", False, EvaluationCounter(), **changes, custom_hooks=hooks(kills=True))
     resumed = train(tmp_path / "stopped", False, EvaluationCounter(), **changes, custom_hooks=hooks())
-    assert [each.count for each in resumed.hooks if isinstance(each, EvaluationCounter)] == [3]
+    assert [each.counts for each in resumed.hooks if isinstance(each, EvaluationCounter)] == [{"before_val": 3}]

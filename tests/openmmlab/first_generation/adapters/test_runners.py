@@ -89,11 +89,11 @@ def test_script_reproduces_the_weights_of_mmcv(tmp_path: Path) -> None:
 
 def test_resume_is_bit_equal(tmp_path: Path) -> None:
     whole, _ = script(tmp_path / "whole", BY_EPOCH, checkpoint_config={"interval": 1})
-    whole.run([loader()], [("train", 1)])
+    whole.run([loader()])
     again, recorder = script(tmp_path / "again", BY_EPOCH)
     again.resume(str(tmp_path / "whole/epoch_2.pth"))
     assert (again.epoch, again.iter) == (2, 8)
-    again.run([loader()], [("train", 1)])
+    again.run([loader()])
     assert recorder.counters[0][:2] == (2, 8)
     assert sums(again.model) == sums(whole.model)
     with pytest.raises(ArgumentError, match="resuming without the optimizer state is not supported"):
@@ -130,10 +130,10 @@ def test_samplers_may_refuse_epochs(tmp_path: Path) -> None:
         return DataLoader(OldPoints(16), batch_sampler=EndlessBatches(seed))
 
     whole, _ = script(tmp_path, BY_ITER, checkpoint_config={"interval": 6, "by_epoch": False})
-    whole.run([loader_of(7)], [("train", 1)])
+    whole.run([loader_of(7)])
     again, _ = script(tmp_path / "again", BY_ITER)
     again.resume(str(tmp_path / "iter_6.pth"))
-    again.run([loader_of(7)], [("train", 1)])
+    again.run([loader_of(7)])
     assert (whole.iter, sums(again.model)) == (10, sums(whole.model))
 
 
@@ -156,20 +156,20 @@ def test_interrupted_epoch_resumes_with_the_seed_of_the_checkpoint(
 
     saves = {"interval": 2, "by_epoch": False}
     whole, _ = script(tmp_path / "whole", BY_EPOCH, checkpoint_config=saves)
-    whole.run([loader_of(7)], [("train", 1)])
+    whole.run([loader_of(7)])
     again, _ = script(tmp_path / "again", BY_EPOCH)
     again.meta["seed"] = 8
     again.resume(str(tmp_path / "whole/iter_6.pth"))
-    again.run([loader_of(8)], [("train", 1)])
+    again.run([loader_of(8)])
     assert sums(again.model) == sums(whole.model)
     assert "The run resumes with the checkpoint's seed 7 instead of 8." in caplog.text
 
 
 def test_messages_contain_the_options_of_scripts(tmp_path: Path) -> None:
-    script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 1})[0].run([loader()], [("train", 1)])
+    script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 1})[0].run([loader()])
     runner, _ = script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 1})
     with pytest.raises(ArgumentError, match="contains checkpoints from another run") as caught:
-        runner.run([loader()], [("train", 1)])
+        runner.run([loader()])
     assert caught.value.notes[0] == "To resume that run, pass --auto-resume or --resume-from (runner.resume)."
 
 
@@ -179,7 +179,7 @@ def test_config_of_the_script_is_recorded(in_hook: bool, tmp_path: Path) -> None
     meta = {"config": Config(cfg).pretty_text}
     runner, _ = script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 3, "meta": meta if in_hook else None})
     runner.meta |= {} if in_hook else meta
-    runner.run([loader()], [("train", 1)])
+    runner.run([loader()])
     assert config_of(tmp_path)["optim_wrapper"]["optimizer"] == SGD  # type: ignore[index]
     assert open_trained(tmp_path / "epoch_3.pth").cfg["model"] == cfg["model"]
     assert runner.resume_plan.takes_settings
@@ -192,13 +192,13 @@ def test_run_does_not_reinitialize_the_weights(tmp_path: Path) -> None:
                 torch.nn.init.constant_(each, 3.0)
 
     saved, _ = script(tmp_path, {"type": "EpochBasedRunner", "max_epochs": 1}, checkpoint_config={"interval": 1})
-    saved.run([loader()], [("train", 1)])
+    saved.run([loader()])
     model = ConstantInit()
     runner, _ = script(tmp_path / "next", BY_EPOCH, model)
     assert "state_dict" in runner.load_checkpoint(str(tmp_path / "epoch_1.pth"))
     initial: list[list[float]] = []
     runner.register_hook(ClosureHook("before_run", lambda each: initial.append(sums(each.model))))
-    runner.run([loader()], [("train", 1)])
+    runner.run([loader()])
     assert initial == [sums(saved.model)]
     model.init_weights()
     assert model.head.bias.tolist() == [3.0, 3.0]
@@ -214,7 +214,7 @@ def test_hooks_are_registered_as_objects_and_configs(tmp_path: Path) -> None:
     runner.register_hook_from_cfg({"type": "SyncBuffersHook", "priority": "LOW"})
     runner.register_hook(EvalHook(loader(8), interval=2, metric="accuracy"), priority="LOW")
     runner.register_hook(ClosureHook("after_run", lambda view: view.meta["hook_msgs"].update(note=1)))
-    runner.run([loader()], [("train", 1)], max_epochs=2)
+    runner.run([loader()], max_epochs=2)
     kinds = [type(each).__name__ for each in runner.hooks]
     assert {"OptimizerHook", "EmptyCacheHook", "SyncBuffersHook", "EvalHook"} <= set(kinds)
     assert (kinds.count("RunnerRecorder"), runner.epoch, len(recorder.rates)) == (2, 2, 8)
@@ -239,7 +239,7 @@ def test_metric_that_is_missing_without_detections_is_a_warning(
     runner, _ = script(tmp_path, BY_EPOCH)
     loader = DataLoader(Undetected(8), batch_size=4)
     runner.register_hook(EvalHook(loader, metric=["accuracy"], save_best=save_best, rule="greater"), priority="LOW")
-    run = partial(runner.run, [DataLoader(OldPoints(16), batch_size=4)], [("train", 1)])
+    run = partial(runner.run, [DataLoader(OldPoints(16), batch_size=4)])
     if is_known:
         run()
         text = "Validation returned only count, so no value of 'accuracy_top' is available."
@@ -302,7 +302,7 @@ def test_user_defined_runner_and_constructor(tmp_path: Path) -> None:
 
     cfg = {"type": "RunnerForTest", "constructor": "ConstructorForTest", "max_epochs": 2}
     runner, recorder = script(tmp_path, cfg)
-    runner.run([loader()], [("train", 1)])
+    runner.run([loader()])
     assert (type(runner), len(recorder.rates)) == (RunnerForTest, 8)
 
 
@@ -312,7 +312,7 @@ def test_scripts_may_replace_save_checkpoint(tmp_path: Path, caplog: pytest.LogC
     with pytest.raises(ArgumentError, match="EpochBasedRunner cannot save a checkpoint before run"):
         original(str(tmp_path))
     runner.save_checkpoint = lambda out_dir, **settings: original(out_dir, **settings)
-    runner.run([loader()], [("train", 1)])
+    runner.run([loader()])
     warning = (
         "The script overrides EpochBasedRunner.save_checkpoint, but the checkpoint hook does not call this method."
     )

@@ -294,7 +294,8 @@ class SteppedByHook(OptimWrapper):
 
     def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
         """Stores the loss and the current parameter group settings for the hook."""
-        self.pending_loss = loss if self.prepare_backward is None else self.prepare_backward(loss, True)
+        data_parallel = self.data_parallel
+        self.pending_loss = loss if data_parallel is None else data_parallel.prepare_backward(loss, True)
         self._iteration_groups = [dict(group) for group in self.param_groups]
 
     @contextmanager
@@ -331,8 +332,8 @@ class SteppedByModel(OptimWrapper):
         self.optimizer.register_step_pre_hook(self._average_gradients)
 
     def _average_gradients(self, *_: Any) -> None:
-        if self.prepare_backward is not None:  # DDP does not average gradients if the model runs the backward pass
-            all_reduce_params([each.grad for each in self._parameters() if each.grad is not None], op="mean")
+        if self.data_parallel is not None:  # DDP does not average gradients if the model runs the backward pass
+            all_reduce_params([each.grad for each in self.parameters() if each.grad is not None], op="mean")
 
     def update_params(self, loss: Tensor | None, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
         """Does nothing, because the model has already stepped the optimizer."""

@@ -1,4 +1,4 @@
-"""Handles example inputs for a module: names them, changes their batch size, and describes them as plain data."""
+"""Handles example inputs for a module: names them, and changes their batch size."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from footplate.config.config_dict import replace_values
 from footplate.errors import ArgumentError
@@ -41,6 +42,14 @@ class Inputs(NamedTuple):
     def resized(self, batch_size: int) -> "Inputs":
         """Returns inputs with a different batch size, created by repeating or dropping samples."""
         return self._map(lambda tensor: tensor[torch.arange(batch_size) % len(tensor)])
+
+    def with_larger_images(self) -> "Inputs | None":
+        """Returns inputs with a larger height and width, or None unless the only tensor is a batch of images."""
+        tensors = list(self.tensors().values())
+        if len(tensors) > 1 or tensors[0].dim() != 4 or not tensors[0].is_floating_point():
+            return None
+        size = [length + 32 * more for more, length in enumerate(tensors[0].shape[-2:], 1)]
+        return self._map(lambda tensor: functional.interpolate(tensor, size))
 
     def on_cpu(self) -> "Inputs":
         """Returns the inputs on the CPU, without gradients."""
@@ -94,30 +103,3 @@ def named_tensors(name: str, value: Any) -> dict[str, Tensor]:
     else:
         return {}
     return {key: tensor for part, item in parts.items() for key, tensor in named_tensors(part, item).items()}
-
-
-def describe_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Describes inputs as plain data, with a string for each tensor's dtype and shape, e.g. "float32[16, 8]".
-
-    Returns an empty dict if the inputs contain anything other than tensors, numbers, bools and None.
-
-    Example:
-        >>> describe_inputs((torch.zeros(2, 3),), {"scale": 2})
-        {'args': ('float32[2, 3]',), 'kwargs': {'scale': 2}}
-    """
-    try:
-        return {"args": _described(args), "kwargs": _described(dict(kwargs))}
-    except TypeError:
-        return {}
-
-
-def _described(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-    if isinstance(value, Mapping):
-        return {str(key): _described(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(_described, value))
-    if value is None or type(value) in (bool, int, float):
-        return value
-    raise TypeError

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate.errors import ArgumentError, import_optional
-from footplate.models.example_inputs import Inputs, named_tensors
+from footplate.inference.example_inputs import Inputs, named_tensors
 
 Run = Callable[[Inputs], Any]
 Compare = Callable[[Sequence[Tensor], Sequence[Tensor]], float]

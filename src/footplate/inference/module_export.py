@@ -16,10 +16,13 @@ from torch import Tensor, nn
 import footplate
 from footplate import storage
 from footplate.checkpoint import write_safetensors
+from footplate.distributed.sharding import is_sharded
+from footplate.engine import Runner
 from footplate.errors import ArgumentError, FootplateError
+from footplate.inference.example_inputs import Inputs, inputs_of, named_tensors
+from footplate.inference.export_formats import FORMATS, ExportRequest, Run, difference_of, exportable_operators
 from footplate.messages import one_line
-from footplate.models.example_inputs import Inputs, inputs_of, named_tensors
-from footplate.models.export_formats import FORMATS, ExportRequest, Run, difference_of, exportable_operators
+from footplate.models import trained_model
 
 SAFETENSORS = "safetensors"
 SUFFIXES = {**{name: format_.suffix for name, format_ in FORMATS.items()}, SAFETENSORS: f".{SAFETENSORS}"}
@@ -112,6 +115,34 @@ def export_module(
     return export_call(module, target, args, kwargs, to=to, opset=opset)
 
 
+def export_run(
+    runner: Runner, path: "str | os.PathLike[str]", example: Any = None, *, opset: int | None = None
+) -> Export:
+    """Exports the model of a run like `export_module`, with the weights that a checkpoint would contain.
+
+    For example, these are the averaged weights if the run has an EMAHook.
+
+    Args:
+        runner: The run.
+        path: The file to write; see `export_module`.
+        example: An example input; see `export_module`.
+        opset: The ONNX opset version; only for `.onnx`.
+
+    Raises:
+        ArgumentError: See `export_module`, or the model is sharded.
+        ExportError: See `export_module`.
+        MissingExtraError: See `export_module`.
+    """
+    model = trained_model(runner.model)
+    if is_sharded(model):
+        raise ArgumentError("a sharded model cannot be exported", notes=["Export a checkpoint of the run instead."])
+    checkpoint = {"state_dict": model.state_dict()}
+    for hook in runner.hooks:
+        if hook.swaps_weights:
+            hook.before_save_checkpoint(runner, checkpoint)
+    return export_module(model, path, example, opset=opset, weights=checkpoint["state_dict"])
+
+
 def export_call(
     module: nn.Module,
     target: str,
@@ -185,10 +216,11 @@ def _compare(
     tested = []
     count = inputs.batch_size
     # Try a larger batch first: with one sample, the batch dimension looks like any other dimension of size 1.
-    for tried in (*([inputs.resized(max(count, 2) + 1)] if count else []), inputs):
+    batch = inputs.resized(max(count, 2) + 1) if count else None
+    for tried in filter(None, (batch, inputs, inputs.with_larger_images())):
         try:
             difference = difference_of(run, module, tried)
-        except Exception as error:  # the model or the file does not support this batch size
+        except Exception as error:  # the model or the file does not support this size
             if tried is not inputs:
                 continue
             if not is_last:
@@ -196,7 +228,7 @@ def _compare(
             raise export_error(f"the {to} file cannot be run on the example input", error) from error
         if tried is inputs and not is_last and not difference <= LIMIT:  # the difference may be NaN
             return []
-        if tried is inputs or to != "torchscript" or difference <= LIMIT:  # tracing may fix the batch size
+        if tried is inputs or (tried is batch and to != "torchscript") or difference <= LIMIT:  # tracing may fix sizes
             tested.append((tried, difference))
     return tested
 
