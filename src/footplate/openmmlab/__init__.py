@@ -12,19 +12,8 @@ if TYPE_CHECKING:
     from footplate.openmmlab.installation import install, uninstall
     from footplate.openmmlab.patches import describe_patches
 
-__all__ = [
-    "describe_patches",
-    "import_modules",
-    "install",
-    "uninstall",
-    "use_code_bases",
-    "used_code_bases",
-]
-_HOMES = {
-    "describe_patches": "patches",
-    "install": "installation",
-    "uninstall": "installation",
-}
+__all__ = ["describe_patches", "import_modules", "install", "uninstall", "use_code_bases", "used_code_bases"]
+_HOMES = {"describe_patches": "patches", "install": "installation", "uninstall": "installation"}
 
 
 def __getattr__(name: str) -> Any:

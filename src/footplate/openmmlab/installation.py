@@ -233,9 +233,11 @@ class InstalledFinder(MetaPathFinder):
         ours = NamesFinder | InstalledFinder | OperatorsFinder
         others = [each for each in sys.meta_path if not isinstance(each, ours)]
         spec = next(filter(None, (each.find_spec(fullname, path, target) for each in others)), None)
-        if spec is not None and spec.loader is None and top in self.completed:  # a folder with user modules
+        if spec is None:
+            return None
+        loader = spec.loader
+        if loader is None and top in self.completed:  # a folder with user modules
             return NamesFinder([top]).find_spec(fullname)
-        loader = spec.loader if spec is not None else None
         if not isinstance(loader, SourceFileLoader):
             return None
         file = os.path.abspath(loader.path)

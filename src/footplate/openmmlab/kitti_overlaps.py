@@ -30,8 +30,7 @@ def rotate_iou_gpu_eval(
     corners = rotated_box_corners(first), rotated_box_corners(second)
     shared = overlaps(*corners, of_first=True, aligned=False) * area
     divisor = {-1: area + other - shared, 0: other, 1: area}.get(criterion, torch.ones(()))
-    result: NDArray[np.float32] = torch.where(shared > 0, shared / divisor, 0.0).float().numpy()
-    return result
+    return torch.where(shared > 0, shared / divisor, 0.0).float().numpy()
 
 
 def _read(boxes: NDArray[Any]) -> Tensor:

@@ -183,8 +183,7 @@ allreduce_params = functools.partial(all_reduce_params, op="mean")
 
 def allreduce_grads(params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1) -> None:
     """Averages the gradients of parameters over all processes, in place. Ignores `coalesce` and `bucket_size_mb`."""
-    with_gradient = [each.grad for each in params if each.requires_grad and each.grad is not None]
-    allreduce_params(with_gradient)
+    allreduce_params([each.grad for each in params if each.requires_grad and each.grad is not None])
 
 
 def cast_tensor_type(inputs: Any, src_type: torch.dtype, dst_type: torch.dtype) -> Any:
@@ -280,8 +279,7 @@ def multi_gpu_test(
         tmpdir: Ignored; results are exchanged directly instead of through files.
         gpu_collect: Ignored; results are gathered in host memory.
     """
-    found = single_gpu_test(model, data_loader)
-    return collect_results(found, len(data_loader.dataset))
+    return collect_results(single_gpu_test(model, data_loader), len(data_loader.dataset))
 
 
 def _refused(what: str, why: str) -> type:

@@ -33,12 +33,7 @@ def refuse(service: str, base: type, registry: Registry, *, module: str, noun: s
 
 AimVisBackend, NeptuneVisBackend = (
     refuse(
-        service,
-        BaseVisBackend,
-        VISBACKENDS,
-        module=__name__,
-        noun="writer",
-        advice="register your own BaseVisBackend",
+        service, BaseVisBackend, VISBACKENDS, module=__name__, noun="writer", advice="register your own BaseVisBackend"
     )
     for service in ("Aim", "Neptune")
 )

@@ -3,7 +3,6 @@
 import logging
 from typing import Any
 
-from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
@@ -44,7 +43,7 @@ class NumClassCheckHook(Hook):
             name = type(dataset).__name__
             _logger.warning("The dataset '%s' at %s has no class names, so num_classes is not checked.", name, key)
             return
-        for name, module in unwrap_model(runner.model).named_modules():
+        for name, module in runner.unwrapped_model.named_modules():
             count = getattr(module, "num_classes", None)
             if not isinstance(count, int) or count < 1 or name.rpartition(".")[2] in _EXEMPT:
                 continue

@@ -14,30 +14,29 @@ def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str)
         ArgumentError: A sample is not a dict, or lacks one of the `needed` keys.
     """
     for sample in samples:
-        missing = [key for key in needed if key not in sample] if isinstance(sample, Mapping) else []
-        if missing or not isinstance(sample, Mapping):
-            wanted = f"the key '{missing[0]}' in each sample" if missing else "a data element or a dict for each sample"
-            what = "it" if missing else "a list of data elements or dicts"
-            advice = f"Return {what} from the model in mode 'predict'."
-            if missing and missing[0].startswith("gt_"):
+        found: object = type(sample)
+        if not isinstance(sample, Mapping):
+            wanted = "a data element or a dict for each sample"
+            advice = "Return a list of data elements or dicts from the model in mode 'predict'."
+        elif missing := next((key for key in needed if key not in sample), None):
+            wanted, found = f"the key '{missing}' in each sample", sorted(map(str, sample))
+            advice = "Return it from the model in mode 'predict'."
+            if missing.startswith("gt_"):
                 advice = "Add LoadAnnotations to the test pipeline."
-            raise ArgumentError(
-                f"the metric '{type(metric).__name__}' requires {wanted}",
-                found=sorted(map(str, sample)) if missing else type(sample),
-                notes=[advice],
-            )
+        else:
+            continue
+        raise ArgumentError(f"the metric '{type(metric).__name__}' requires {wanted}", found=found, notes=[advice])
 
 
 def required_classes(metric: BaseMetric[Any]) -> tuple[str, ...]:
     """Returns the class names of the dataset. Raises a DataError if its metainfo has no classes."""
     classes = (metric.dataset_meta or {}).get("classes")
     if not classes:
-        name = type(metric).__name__
         raise DataError(
-            f"{name} requires the class names of the dataset",
+            f"{type(metric).__name__} requires the class names of the dataset",
             notes=["The metainfo of the dataset must contain 'classes'."],
         )
-    return tuple(str(name) for name in classes)
+    return tuple(map(str, classes))
 
 
 def format_table(classes: Sequence[str], columns: Mapping[str, Any], *, decimals: int = 2) -> str:

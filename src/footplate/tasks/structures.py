@@ -152,11 +152,13 @@ def _as_slice(index: int | slice, length: int) -> slice:
 
 def _select(value: Any, index: slice | Tensor) -> Any:
     """Returns the elements of a field that are selected by a slice or a vector of int64 indices."""
+    if isinstance(index, slice):
+        return value[index]
     if isinstance(value, Tensor):
-        return value[index if isinstance(index, slice) else index.to(value.device)]
+        return value[index.to(value.device)]
     if isinstance(value, np.ndarray):
-        return value[index if isinstance(index, slice) else index.cpu().numpy()]
-    if isinstance(value, (list, tuple, str)) and isinstance(index, Tensor):
+        return value[index.cpu().numpy()]
+    if isinstance(value, (list, tuple, str)):
         items = [value[position] for position in index.tolist()]
         return "".join(items) if isinstance(value, str) else type(value)(items)
     return value[index]

@@ -3,6 +3,7 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -47,8 +48,8 @@ class Pyramid(nn.Module):
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int], *, levels: int | None = None) -> None:
         super().__init__()
-        steps = list(zip(widths, widths[1:], strict=False))
-        decoded = steps[::-1] if levels is None else steps[::-1][: levels - 1]
+        steps = list(pairwise(widths))
+        decoded = steps[::-1][: (levels or len(widths)) - 1]
         self.stem = Convolution(3, widths[0], size=6, stride=2)
         self.stages = nn.ModuleList(
             nn.Sequential(*(Residual(width) for _ in range(depth))) for width, depth in zip(widths, depths, strict=True)
@@ -91,7 +92,7 @@ class TaskModel(BaseModel):
     """
 
     # The default type of data preprocessor; also suggested in the error about a missing one.
-    usual_preprocessor: ClassVar[str] = "ImgDataPreprocessor"
+    usual_preprocessor = "ImgDataPreprocessor"
 
     def __init__(self, data_preprocessor: Part | None = None, init_cfg: InitCfg = None) -> None:
         if isinstance(data_preprocessor, Mapping):
@@ -118,11 +119,10 @@ class TaskModel(BaseModel):
         # A list of tensors with four dimensions is a list of views, each of which is a batch.
         is_stacked = not isinstance(inputs, list) or getattr(inputs[0], "ndim", 0) >= 4
         if not is_stacked and type(self.data_preprocessor) is BaseDataPreprocessor:
-            usual = f"data_preprocessor=dict(type='{self.usual_preprocessor}', mean=[...], std=[...])"
             raise ArgumentError(
                 "the images in the batch are not stacked into one tensor, because no data preprocessor stacks them",
                 key="model",
-                notes=[f"Set {usual}."],
+                notes=[f"Set data_preprocessor=dict(type='{self.usual_preprocessor}', mean=[...], std=[...])."],
             )
         check_choice("mode", mode, ("tensor", "loss", "predict"))
         if mode == "tensor":
@@ -168,8 +168,7 @@ def build_part(name: str, part: Part) -> nn.Module:
     if isinstance(part, nn.Module):
         return part
     with at_key(name):
-        built: nn.Module = MODELS.build(part)
-    return built
+        return MODELS.build(part)  # type: ignore[no-any-return]
 
 
 def with_defaults(section: Mapping[str, Any] | None, **defaults: Any) -> dict[str, Any]:
@@ -217,8 +216,8 @@ class PackSamples(BaseTransform):
             raise DataError(f"the pipeline did not load an image: there is no key '{self.key}'", found=sorted(results))
         image = results[self.key]
         views = [image_to_tensor(view) for view in (image if isinstance(image, list) else [image])]
-        shape = tuple(views[0].shape[1:])
-        sample = self.sample_type(metainfo={"img_shape": shape, **select_keys(results, self.meta_keys)})
+        metainfo = {"img_shape": tuple(views[0].shape[1:]), **select_keys(results, self.meta_keys)}
+        sample = self.sample_type(metainfo=metainfo)
         self.annotate(sample, results)
         return {"inputs": views if isinstance(image, list) else views[0], "data_samples": sample}
 

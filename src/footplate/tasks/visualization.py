@@ -114,7 +114,7 @@ class TaskVisualizer(Visualizer):
     """
 
     fields: ClassVar[tuple[tuple[str, str], tuple[str, str]]]
-    least_size: ClassVar[int] = 1
+    least_size = 1
     _classes: Sequence[str] | None = None
     _palette: Sequence[Color] | None = None
 
@@ -320,8 +320,7 @@ class NaiveVisualizationHook(Hook):
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return
         for position, output in enumerate(outputs or ()):
-            meta = output.metainfo if isinstance(output, BaseDataElement) else {}
-            path = meta.get("img_path")
+            path = output.metainfo.get("img_path") if isinstance(output, BaseDataElement) else None
             image = sample_image(path, data_batch, position)
             if image is None:
                 runner.logger.warning(

@@ -16,7 +16,6 @@ from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import EvaluationContext
 from footplate.registry import METRICS
 from footplate.tasks.detection import CocoMetric, DetDataSample
-from footplate.tasks.detection.metric import Curves, named_values
 from footplate.tasks.structures import InstanceData
 
 CLASSES = ("cat", "dog", "cow")
@@ -305,6 +304,6 @@ def test_missing_keys_are_reported(tmp_path: Path, samples: Any, arguments: Any,
 def test_the_mean_uses_the_best_hundred_if_they_are_evaluated() -> None:
     precision = np.full((2, 1, 1, 4, 3), 0.6)
     precision[..., 0, 2] = 0.9
-    curves = Curves(precision, np.ones((2, 1, 4, 3)), np.array([0.5, 0.75]), (10, 100, 300))
-    assert named_values(curves)["mAP"] == pytest.approx(0.6)
-    assert named_values(curves._replace(numbers=(10, 50, 300)))["mAP"] == pytest.approx(0.9)
+    for numbers, expected in (((10, 100, 300), 0.6), ((10, 50, 300), 0.9)):
+        metric = CocoMetric(proposal_nums=numbers, iou_thrs=(0.5, 0.75))
+        assert metric.named_values(precision, np.ones((2, 1, 4, 3)))["mAP"] == pytest.approx(expected)

@@ -103,8 +103,7 @@ class RandomBatchAugment:
         self.augments: list[Any] = [
             part if callable(part) else build_part(f"augments[{place}]", part) for place, part in enumerate(parts)
         ]
-        probs = [probs] if isinstance(probs, (int, float)) else probs
-        self.probs = [1 / len(parts) for _ in parts] if probs is None else list(probs)
+        self.probs = [1 / len(parts) for _ in parts] if probs is None else np.atleast_1d(probs).tolist()
         if len(self.probs) != len(parts) or min(self.probs, default=-1) < 0 or sum(self.probs) > 1 + 1e-9:
             raise ArgumentError(
                 "augments must not be empty, and probs needs one probability per augmentation, with a sum of at most 1",

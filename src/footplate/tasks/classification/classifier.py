@@ -64,19 +64,18 @@ class ImageClassifier(TaskModel):
         *,
         flip_test: bool = False,
     ) -> None:
-        augments = (train_cfg or {}).get("augments")
-        if augments:
-            if isinstance(data_preprocessor, nn.Module) or (data_preprocessor or {}).get("batch_augments"):
+        data_preprocessor = {} if data_preprocessor is None else data_preprocessor
+        if train_cfg and train_cfg.get("augments"):
+            if isinstance(data_preprocessor, nn.Module) or data_preprocessor.get("batch_augments"):
                 raise ArgumentError(
                     "train_cfg.augments requires a data_preprocessor that is a dict without batch_augments",
                     key="train_cfg.augments",
                 )
-            mixing = with_origins({"augments": augments, "probs": (train_cfg or {}).get("probs")}, train_cfg)
-            settings = {**(data_preprocessor or {}), "batch_augments": mixing}
-            data_preprocessor = with_origins(settings, data_preprocessor)
-        super().__init__({} if data_preprocessor is None else data_preprocessor, init_cfg)
-        self.backbone: nn.Module = build_part("backbone", backbone)
-        self.neck: nn.Module = nn.Identity() if neck is None else build_part("neck", neck)
+            mixing = with_origins({key: train_cfg.get(key) for key in ("augments", "probs")}, train_cfg)
+            data_preprocessor = with_origins({**data_preprocessor, "batch_augments": mixing}, data_preprocessor)
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone = build_part("backbone", backbone)
+        self.neck = nn.Identity() if neck is None else build_part("neck", neck)
         self.head: Any = None if head is None else build_part("head", head)
         self.flip_test = flip_test
 
@@ -87,13 +86,11 @@ class ImageClassifier(TaskModel):
 
     def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
         """Returns the losses for images of shape ``(N, C, H, W)``. Each sample needs `gt_label` or `gt_score`."""
-        losses: dict[str, Tensor] = self.head.loss(self.extract_feat(inputs), data_samples)
-        return losses
+        return self.head.loss(self.extract_feat(inputs), data_samples)  # type: ignore[no-any-return]
 
     def predict(self, inputs: Tensor, data_samples: Samples) -> list[ClsDataSample]:
         """Adds the prediction to each image's sample and returns the samples. Creates samples if none are passed."""
-        samples: list[ClsDataSample] = self.head.predict(self._features_for_test(inputs), data_samples)
-        return samples
+        return self.head.predict(self._features_for_test(inputs), data_samples)  # type: ignore[no-any-return]
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
         """Returns `probabilities` and `labels`, or `features` if there is no head.
@@ -166,16 +163,14 @@ class LinearClsHead(BaseModule):
             check_count("topk", k, most=num_classes)
         self.cal_acc = cal_acc
         self.fc = nn.Linear(in_channels, num_classes)
-        loss = {"type": "LabelSmoothLoss", "label_smooth_val": 0.0} if loss is None else loss
-        self.loss_module: nn.Module = build_part("loss", loss)
+        self.loss_module = LabelSmoothLoss(0.0) if loss is None else build_part("loss", loss)
 
     def forward(self, features: Features) -> Tensor:
         """Returns the class scores for features, or for the last item of a sequence of features.
 
         The features have shape ``(N, in_channels)``, and the scores have shape ``(N, num_classes)``.
         """
-        last = features if isinstance(features, Tensor) else features[-1]
-        scores: Tensor = self.fc(last)
+        scores: Tensor = self.fc(features if isinstance(features, Tensor) else features[-1])
         return scores.float()  # compute losses in float32 even under autocast
 
     def loss(self, features: Features, data_samples: Samples) -> dict[str, Tensor]:
@@ -189,8 +184,7 @@ class LinearClsHead(BaseModule):
         """
         scores = self(features)
         samples = check_truth(data_samples, "gt_score", "gt_label")
-        is_soft = all("gt_score" in sample for sample in samples)
-        if is_soft:
+        if all("gt_score" in sample for sample in samples):
             target = torch.stack([sample.gt_score for sample in samples])
         else:
             labels = [labels_of(sample, self.num_classes) for sample in samples]
@@ -201,7 +195,7 @@ class LinearClsHead(BaseModule):
             target = torch.cat(labels)
         losses = {"loss": self.loss_module(scores, target)}
         if self.cal_acc:
-            ranks = rank_of_truth(scores.detach(), target.argmax(dim=1) if is_soft else target)
+            ranks = rank_of_truth(scores.detach(), target.argmax(dim=1) if target.ndim > 1 else target)
             losses |= {f"accuracy_top-{k}": 100 * (ranks < k).float().mean() for k in self.topk}
         return losses
 

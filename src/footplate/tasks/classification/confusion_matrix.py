@@ -72,7 +72,7 @@ class ConfusionMatrix(LabelMetric):
         """
         matrix = np.asarray(confusion_matrix)
         count = len(matrix)
-        names = [str(name) for name in (range(count) if classes is None else classes)]
+        names = list(map(str, range(count) if classes is None else classes))
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported late: takes half a second
         from matplotlib.figure import Figure
 

@@ -79,7 +79,7 @@ class CustomDataset(BaseDataset):
         self.extensions = tuple(each.lower() for each in extensions)
         super().__init__(
             ann_file=ann_file,
-            metainfo={**(metainfo or {}), **({} if classes is None else {"classes": classes})},
+            metainfo=metainfo if classes is None else {**(metainfo or {}), "classes": classes},
             data_root=data_root,
             data_prefix={"img_path": data_prefix} if isinstance(data_prefix, str) else data_prefix,
             **settings,
@@ -88,7 +88,6 @@ class CustomDataset(BaseDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """Returns a record for each image, with `img_path` and, unless `with_label` is False, `gt_label`."""
         folder = self.data_prefix.get("img_path") or "."
-        records: list[dict[str, Any]]
         if self.ann_file:
             with at_key("ann_file"):
                 lines = read_lines(self.ann_file)
@@ -129,8 +128,7 @@ class CustomDataset(BaseDataset):
         folders = [name for name in names if is_folder(join(folder, name))]
         if not folders:
             raise DataError(f"there are no class folders in '{folder}'", key="data_prefix")
-        classes = list(self._metainfo.get("classes") or folders)
-        self._metainfo["classes"] = tuple(classes)
+        classes = self._metainfo["classes"] = tuple(self._metainfo.get("classes") or folders)
         if set(folders) <= set(classes) or set(classes) <= set(folders):
             if ignored := [name for name in folders if name not in classes]:
                 _logger.warning("Ignoring folders in '%s' that are not classes: %s", folder, ", ".join(ignored))
@@ -141,7 +139,7 @@ class CustomDataset(BaseDataset):
             raise DataError(
                 f"the class names do not match the folders in '{folder}': {numbers}",
                 key="metainfo.classes",
-                found=classes,
+                found=list(classes),
                 notes=[
                     f"The folders are {list_names(folders, 20)}.",
                     "Name all classes after their folders, or list them in the order of the folders.",
@@ -233,10 +231,7 @@ class PackInputs(PackSamples):
     sample_type = ClsDataSample
 
     def __init__(
-        self,
-        input_key: str = "img",
-        algorithm_keys: Sequence[str] = (),
-        meta_keys: Sequence[str] = _META_KEYS,
+        self, input_key: str = "img", algorithm_keys: Sequence[str] = (), meta_keys: Sequence[str] = _META_KEYS
     ) -> None:
         super().__init__(input_key, meta_keys)
         self.algorithm_keys = tuple(algorithm_keys)

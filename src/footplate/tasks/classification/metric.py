@@ -143,9 +143,7 @@ class Accuracy(BaseMetric[tuple[int, float]]):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
-        for k in self.topk:
-            check_count("topk", k)
+        self.topk = tuple(check_count("topk", k) for k in np.atleast_1d(topk))
         self.thrs = as_thresholds(thrs)
         self.ignore_index = ignore_index
 
@@ -250,11 +248,9 @@ class SingleLabelMetric(LabelMetric):
         items: Sequence[str] = ("precision", "recall", "f1-score"),
         average: Literal["macro", "micro"] | None = "macro",
         num_classes: int | None = None,
-        *,
-        ignore_index: int | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(num_classes=num_classes, ignore_index=ignore_index, **settings)
+        super().__init__(num_classes, **settings)
         self.items = tuple(check_choice("items", item, _ITEMS) for item in items)
         if average is not None:
             check_choice("average", average, ("macro", "micro"))

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from footplate.checks import check_count
@@ -15,9 +14,8 @@ from footplate.tasks.classification.data import ClsDataSample
 from footplate.tasks.classification.metric import class_names
 from footplate.tasks.panels import BLUE, ORANGE, arrange_panels
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
-from footplate.visualization import Drawing, as_array, skipping_failed_image
+from footplate.visualization import Drawing, ImageArray, as_array, skipping_failed_image
 
-_Image = NDArray[np.uint8]
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
 _PANEL = 256
 
@@ -41,19 +39,13 @@ class ClsVisualizer(TaskVisualizer):
         3
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        classes: Sequence[str] | None = None,
-        topk: int = 5,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, *args: Any, classes: Sequence[str] | None = None, topk: int = 5, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._classes, self.topk = classes, check_count("topk", topk)
 
     def render(
         self, image: Any, data_sample: ClsDataSample | None, *, draw_gt: bool = True, draw_pred: bool = True
-    ) -> _Image:
+    ) -> ImageArray:
         """Draws the image with its true class, next to a bar chart of the prediction.
 
         Args:
@@ -65,20 +57,20 @@ class ClsVisualizer(TaskVisualizer):
         self.set_image(image)
         pixels = Image.fromarray(self.get_image())
         panel = ImageOps.pad(pixels, (_PANEL, _PANEL), Image.Resampling.NEAREST, color=_PAPER, centering=(0, 0))
-        labels = data_sample.get("gt_label") if data_sample is not None and draw_gt else None
-        truth = [] if labels is None else [int(each) for each in as_array(labels).reshape(-1)]
+        sample = ClsDataSample() if data_sample is None else data_sample
+        truth = as_array(sample.get("gt_label", ())).reshape(-1).tolist() if draw_gt else []
         panels = {" + ".join(map(self.class_name, truth)) or "image": np.asarray(panel)}
-        if draw_pred and data_sample is not None and "pred_score" in data_sample:
+        if draw_pred and "pred_score" in sample:
             # The most probable classes from top to bottom, each with name, bar and percentage.
-            scores = as_array(data_sample.pred_score)
-            shown = np.argsort(-scores, kind="stable")[: self.topk]
+            scores = as_array(sample.pred_score)
+            shown = np.argsort(-scores, kind="stable")[: self.topk].tolist()
             drawing = Drawing(np.full((_PANEL, _PANEL, 3), _PAPER, np.uint8))
             tops = 12 + np.arange(len(shown)) * (_PANEL - 12) / self.topk
             widths = np.maximum(1, scores[shown] * (_PANEL - 70))
             boxes = np.stack([np.full(len(shown), 8.0), tops + 20, 8 + widths, tops + 32], axis=1)
-            colors = [BLUE if at in truth else ORANGE for at in shown.tolist()]
+            colors = [BLUE if at in truth else ORANGE for at in shown]
             drawing.draw_bboxes(boxes, edge_colors=colors, face_colors=colors)
-            names = [self.class_name(at) for at in shown.tolist()]
+            names = list(map(self.class_name, shown))
             drawing.draw_texts(names, np.stack([boxes[:, 0], tops], axis=1), font_sizes=15, colors=_INK)
             percents = [f"{100 * scores[at]:.1f}" for at in shown]
             drawing.draw_texts(percents, np.stack([boxes[:, 2] + 6, tops + 18], axis=1), font_sizes=13, colors=_INK)

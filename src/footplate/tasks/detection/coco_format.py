@@ -90,12 +90,11 @@ def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: boo
     if "pred_instances" not in sample:
         raise DataError(f"the model returned no 'pred_instances' for the image '{name}'")
     height, width = sample.get("ori_shape", sample.get("img_shape", (0, 0)))[:2]
-    predicted = _entries(sample["pred_instances"], name, with_masks)
-    true = _truth(sample, name, with_masks) if with_truth else None
-    return ImageResult(sample.get("img_id"), (int(height), int(width)), predicted, true)
-
-
-def _truth(sample: Mapping[str, Any], name: str, with_masks: bool) -> list[Entry]:
+    result = ImageResult(
+        sample.get("img_id"), (int(height), int(width)), _entries(sample["pred_instances"], name, with_masks), None
+    )
+    if not with_truth:
+        return result
     if "gt_instances" not in sample:
         raise DataError(
             f"the image '{name}' has no ground truth: 'gt_instances' is missing",
@@ -107,10 +106,10 @@ def _truth(sample: Mapping[str, Any], name: str, with_masks: bool) -> list[Entry
             f"the masks of the image '{name}' were resized and cannot be used as ground truth",
             notes=["Set `ann_file` in CocoMetric."],
         )
-    entries = _entries(sample["gt_instances"], name, with_masks, scale, iscrowd=0)
+    true = _entries(sample["gt_instances"], name, with_masks, scale, iscrowd=0)
     if "ignored_instances" in sample:
-        entries += _entries(sample["ignored_instances"], name, with_masks, scale, iscrowd=1)
-    return entries
+        true += _entries(sample["ignored_instances"], name, with_masks, scale, iscrowd=1)
+    return result._replace(true=true)
 
 
 def _entries(
@@ -128,21 +127,6 @@ def _entries(
     if with_masks:
         columns["segmentation"] = [encode_mask(mask) for mask in as_array(instances["masks"])]
     return [dict(zip(columns, row, strict=True)) | common for row in zip(*columns.values(), strict=True)]
-
-
-def as_results(results: Sequence[ImageResult], ids: Sequence[Any], category_ids: Sequence[int]) -> list[Entry]:
-    """Returns the predictions for all images in the COCO results format.
-
-    Args:
-        results: One result per image.
-        ids: The id of each image.
-        category_ids: The category id of each class.
-    """
-    return [
-        {**entry, "image_id": image_id, "category_id": category_ids[entry["category_id"]]}
-        for result, image_id in zip(results, ids, strict=True)
-        for entry in result.predicted
-    ]
 
 
 def as_truth(results: Sequence[ImageResult], ids: Sequence[Any], classes: Sequence[str]) -> dict[str, Any]:

@@ -18,15 +18,10 @@ from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.tasks.detection.coco_format import category_ids, check_mask, load_coco_file
 from footplate.tasks.structures import InstanceData
-from footplate.tasks.task_base import (
-    PackSamples,
-    data_field,
-    warn_about_missing_classes,
-)
+from footplate.tasks.task_base import PackSamples, data_field, warn_about_missing_classes
 
 _logger = logging.getLogger("footplate.tasks")
 _META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")
-_FILTERS = {"filter_empty_gt": False, "min_size": 0}
 
 
 @DATASETS.register_module()
@@ -71,8 +66,8 @@ class CocoDataset(BaseDataset):
             image_id, category_id = annotation["image_id"], annotation["category_id"]
             if image_id not in annotations or category_id not in known:
                 where = f"annotation {annotation.get('id', '?')} in '{self.ann_file}'"
-                reason = f"{where} refers to an unknown image or category"
-                raise DataError(reason, key="ann_file", found={"image_id": image_id, "category_id": category_id})
+                found = {"image_id": image_id, "category_id": category_id}
+                raise DataError(f"{where} refers to an unknown image or category", key="ann_file", found=found)
             if category_id in labels:
                 annotations[image_id].append(annotation)
         prefix = self.data_prefix.get("img", self.data_prefix.get("img_path", self.data_root))
@@ -86,12 +81,12 @@ class CocoDataset(BaseDataset):
                 if box[2] <= box[0] or box[3] <= box[1]:
                     skipped.append(f"annotation {annotation.get('id', '?')} in '{image['file_name']}'")
                     continue
-                label, is_crowd = labels[annotation["category_id"]], bool(annotation.get("iscrowd", 0))
-                instances.append({"bbox": box, "bbox_label": label, "ignore_flag": int(is_crowd)})
+                label, is_crowd = labels[annotation["category_id"]], int(bool(annotation.get("iscrowd")))
+                instances.append({"bbox": box, "bbox_label": label, "ignore_flag": is_crowd})
                 if annotation.get("segmentation"):
                     check_mask(annotation, image, self.ann_file)
                     instances[-1]["mask"] = annotation["segmentation"]
-            size = {"width": int(image["width"]), "height": int(image["height"])}
+            size = {key: int(image[key]) for key in ("width", "height")}
             path = join_root(prefix, image["file_name"])
             records.append({"img_path": path, "img_id": image["id"], **size, "instances": instances})
         if skipped:
@@ -106,23 +101,18 @@ class CocoDataset(BaseDataset):
 
     def filter_data(self) -> list[Any]:
         """Returns the records that pass the filters in `filter_cfg`."""
-        check_keys("filter_cfg", self.filter_cfg or {}, _FILTERS)
-        chosen = {**_FILTERS, **(self.filter_cfg or {})}
-        records = [
-            record
-            for record in self.data_list
-            if self.test_mode
-            or (
-                min(record["width"], record["height"]) >= chosen["min_size"]
-                and (record["instances"] or not chosen["filter_empty_gt"])
-            )
-        ]
+        chosen = self.filter_cfg or {}
+        check_keys("filter_cfg", chosen, ("filter_empty_gt", "min_size"))
+        records = list(self.data_list)
+        if not self.test_mode:
+            records = [each for each in records if min(each["width"], each["height"]) >= chosen.get("min_size", 0)]
+            if chosen.get("filter_empty_gt"):
+                records = [each for each in records if each["instances"]]
         if not records:
             count = len(self.data_list)
             reason = f"filter_cfg removes all images ({count})" if count else "the file contains no images"
             raise DataError(
-                f"the dataset '{self.ann_file}' is empty: {reason}",
-                key="filter_cfg" if count else "ann_file",
+                f"the dataset '{self.ann_file}' is empty: {reason}", key="filter_cfg" if count else "ann_file"
             )
         return records
 
@@ -229,7 +219,7 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         shape = tuple(batch["inputs"].shape[-2:])
         for sample in batch["data_samples"] or ():
             sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})
-            instances = sample.get("gt_instances") if self.pad_mask else None
-            if instances is not None and "masks" in instances:
-                bottom, right = shape[0] - instances.masks.shape[-2], shape[1] - instances.masks.shape[-1]
-                instances.masks = F.pad(instances.masks, (0, right, 0, bottom), value=self.mask_pad_value)
+            if self.pad_mask and "masks" in sample.get("gt_instances", ()):
+                masks = sample.gt_instances.masks
+                missing = (0, shape[1] - masks.shape[-1], 0, shape[0] - masks.shape[-2])
+                sample.gt_instances.masks = F.pad(masks, missing, value=self.mask_pad_value)

@@ -42,13 +42,7 @@ class BaseDetector(TaskModel):
 
     usual_preprocessor = "DetDataPreprocessor"
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        test_cfg: Mapping[str, Any] | None = None,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, num_classes: int, *, test_cfg: Mapping[str, Any] | None = None, **settings: Any) -> None:
         super().__init__(**settings)
         self.num_classes = num_classes
         with at_key("test_cfg"):
@@ -70,8 +64,17 @@ class BaseDetector(TaskModel):
         """
 
     def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
-        """Returns the losses for images of shape ``(N, 3, H, W)``. Each sample needs `gt_instances`."""
-        return self.losses(inputs, true_instances(data_samples, self.num_classes))
+        """Returns the losses for images of shape ``(N, 3, H, W)``. Each sample needs `gt_instances`.
+
+        Raises:
+            DataError: The ground truth is missing, or has a class out of range. Only labels on the CPU are checked.
+        """
+        instances = [sample.gt_instances for sample in check_truth(data_samples, "gt_instances")]
+        labels = torch.cat([each.labels for each in instances])
+        # Only checked on the CPU, since reading from an accelerator would synchronize every step.
+        if labels.device.type == "cpu":
+            check_classes("ground truth", labels, self.num_classes, key="model.num_classes")
+        return self.losses(inputs, instances)
 
     def predict(self, inputs: Tensor, data_samples: Samples) -> list[DetDataSample]:
         """Sets `pred_instances` in each image's sample and returns the samples. Creates samples if none are passed."""
@@ -133,22 +136,8 @@ class Selection:
             stays = nms(chosen, best, labels, self.nms_iou_thr)
             best, labels, chosen = best[stays], labels[stays], chosen[stays]
         chosen = chosen / chosen.new_tensor(tuple(sample.get("scale_factor", (1.0, 1.0))) * 2)
-        instances: InstanceData = InstanceData(bboxes=chosen, scores=best, labels=labels)[: self.max_per_img]
-        return instances
-
-
-def true_instances(data_samples: Samples, num_classes: int) -> list[InstanceData]:
-    """Returns the ground-truth instances of each image in a batch.
-
-    Raises:
-        DataError: The ground truth is missing, or has a class out of range. Only labels on the CPU are checked.
-    """
-    instances = [sample.gt_instances for sample in check_truth(data_samples, "gt_instances")]
-    labels = torch.cat([each.labels for each in instances])
-    # Only checked on the CPU, since reading from an accelerator would synchronize every step.
-    if labels.device.type == "cpu":
-        check_classes("ground truth", labels, num_classes, key="model.num_classes")
-    return instances
+        instances = InstanceData(bboxes=chosen, scores=best, labels=labels)
+        return instances[: self.max_per_img]  # type: ignore[no-any-return]
 
 
 @MODELS.register_module()
@@ -172,12 +161,7 @@ class TransformersDetector(BaseDetector):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        *,
-        config: Mapping[str, Any],
-        test_cfg: Mapping[str, Any] | None = None,
-        **settings: Any,
+        self, num_classes: int, *, config: Mapping[str, Any], test_cfg: Mapping[str, Any] | None = None, **settings: Any
     ) -> None:
         super().__init__(num_classes, test_cfg=with_defaults(test_cfg, nms_iou_thr=None), **settings)
         # scipy matches predictions with the ground truth. Without this check, only the first loss would fail.

@@ -4,13 +4,13 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from footplate.checks import check_choice
+from footplate.checks import check_choice, check_names
 from footplate.data.coco_masks import coco_package
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric
@@ -20,7 +20,6 @@ from footplate.tasks.detection.coco_format import (
     Entry,
     ImageResult,
     area,
-    as_results,
     as_truth,
     category_ids,
     check_mask,
@@ -88,8 +87,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        kinds = (metric,) if isinstance(metric, str) else metric
-        self.metrics = tuple(check_choice("metric", kind, _KINDS) for kind in kinds)
+        self.metrics = tuple(check_choice("metric", kind, _KINDS) for kind in check_names("metric", metric))
         if format_only and outfile_prefix is None:
             raise ArgumentError("format_only requires outfile_prefix", key="format_only")
         self.ann_file = ann_file
@@ -127,7 +125,11 @@ class CocoMetric(BaseMetric[ImageResult]):
         elif twice:
             raise DataError(f"image {twice[0]} was evaluated twice", key="img_id")
         truth, category_ids = self._truth(results, numbers)
-        found = as_results(results, numbers, category_ids)
+        found = [
+            {**entry, "image_id": number, "category_id": category_ids[entry["category_id"]]}
+            for result, number in zip(results, numbers, strict=True)
+            for entry in result.predicted
+        ]
         if self.outfile_prefix is not None:
             prefix = output_path(self.context.folder, self.outfile_prefix)
             for kind in {kind.replace("proposal", "bbox") for kind in self.metrics}:
@@ -144,15 +146,14 @@ class CocoMetric(BaseMetric[ImageResult]):
     def _values(
         self, kind: str, truth: dict[str, Any], found: list[Entry], category_ids: list[int]
     ) -> dict[str, float]:
-        curves = measure(
-            truth, found, kind, numbers=self.proposal_nums, thresholds=self.iou_thrs, category_ids=category_ids
-        )
-        named = named_values(curves)
+        precision, recall = self._measure(kind, truth, found, category_ids)
+        named = self.named_values(precision, recall)
         if kind == "proposal":
             recalls = [name for name in named if name.startswith("AR")]
             return {name: named[name] for name in self.metric_items or recalls}
         values = {f"{kind}_{name}": named[name] for name in self.metric_items or _USUAL_ITEMS}
-        by_id = dict(zip(dict.fromkeys(category_ids), values_by_category(curves), strict=True))
+        means = (_mean(precision[:, :, place, 0, -1], math.nan) for place in range(precision.shape[2]))
+        by_id = dict(zip(dict.fromkeys(category_ids), means, strict=True))
         by_class = {name: by_id[number] for name, number in zip(required_classes(self), category_ids, strict=True)}
         columns = {"AP": list(by_class.values())}
         self.record_per_class(kind, list(by_class), columns)
@@ -182,113 +183,83 @@ class CocoMetric(BaseMetric[ImageResult]):
         truth = {**content, "images": [images[number] for number in numbers], "annotations": annotations}
         return truth, category_ids(required_classes(self), content["categories"], self.ann_file, key="classes")
 
+    def _measure(
+        self, kind: str, truth: dict[str, Any], found: list[Entry], category_ids: list[int]
+    ) -> tuple[_Values, _Values]:
+        """Computes the precision and recall of predictions by comparing them with the ground truth.
 
-class Curves(NamedTuple):
-    """Precision and recall values for boxes or masks.
+        Args:
+            kind: "bbox", "segm", or "proposal" for class-agnostic boxes.
+            truth: The content of a COCO file, with the images to evaluate.
+            found: The content of a COCO result file.
+            category_ids: The ids of the categories to evaluate. The results are in the order of these ids.
 
-    Attributes:
-        precision: ``(T, R, K, A, M)``, by threshold, recall, category, object size and prediction limit; -1 if there is
-            no ground truth.
-        recall: ``(T, K, A, M)``, by threshold, category, object size and prediction limit.
-        thresholds: ``(T,)``, the IoU thresholds.
-        numbers: ``(M,)``, the limits on the number of predictions per image.
-    """
+        Returns:
+            The precision, of shape ``(T, R, K, A, M)``, by threshold, recall, category, object size and prediction
+            limit, and the recall, of shape ``(T, K, A, M)``. A value is -1 if there is no ground truth.
+        """
+        package = coco_package("CocoMetric")
+        compared = "segm" if kind == "segm" else "bbox"
+        predictions = ({**entry, "iscrowd": 0, "area": area(entry, of_mask=kind == "segm")} for entry in found)
+        # The package needs unique positive integers as ids. In files, ids may be strings, start at 0, occur twice or be
+        # missing, so each id is replaced with its position, counted from 1.
+        images = _positions(image["id"] for image in truth["images"])
+        categories = _positions([*category_ids, *(each["id"] for each in truth["categories"])])
+        sections = {
+            "images": [image | {"id": images[image["id"]]} for image in truth["images"]],
+            "categories": [{"id": position} for position in categories.values()],
+        }
+        files = []
+        for annotations in (truth["annotations"], predictions):
+            known = (
+                entry for entry in annotations if entry["image_id"] in images and entry["category_id"] in categories
+            )
+            numbered = [
+                {
+                    **entry,
+                    "id": number,
+                    "image_id": images[entry["image_id"]],
+                    "category_id": categories[entry["category_id"]],
+                }
+                for number, entry in enumerate(known, start=1)
+            ]
+            files.append(package.COCO({**sections, "annotations": numbered}))
+        evaluation = package.COCOeval_faster(*files, compared)
+        evaluation.params.imgIds = list(images.values())
+        evaluation.params.catIds = [categories[number] for number in category_ids]
+        evaluation.params.useCats = int(kind != "proposal")
+        evaluation.params.maxDets = list(self.proposal_nums)
+        evaluation.params.iouThrs = np.array(self.iou_thrs, dtype=np.float64)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        shape = tuple(evaluation.eval["counts"])
+        precision = np.asarray(evaluation.eval["precision"], dtype=np.float64).reshape(shape)
+        return precision, np.asarray(evaluation.eval["recall"], dtype=np.float64).reshape(shape[0], *shape[2:])
 
-    precision: _Values
-    recall: _Values
-    thresholds: _Values
-    numbers: tuple[int, ...]
+    def named_values(self, precision: _Values, recall: _Values) -> dict[str, float]:
+        """Returns a dict of COCO metrics, which are -1 if there is no ground truth.
 
+        `mAP` is the mean over thresholds and categories. `mAP_50` and `mAP_75` use one IoU threshold, and are -1 if it
+        was not evaluated. `mAP_s`, `mAP_m` and `mAP_l` are for small, medium and large instances: below 32² pixels,
+        from 32² to 96² pixels, and above. `AR@100` is the mean recall with at most 100 predictions per image. See
+        `_measure` for the arguments.
 
-def measure(
-    truth: Mapping[str, Any],
-    results: Sequence[Mapping[str, Any]],
-    kind: str,
-    *,
-    numbers: Sequence[int],
-    thresholds: Sequence[float],
-    category_ids: Sequence[int],
-) -> Curves:
-    """Computes the precision and recall of results by comparing them with the ground truth.
-
-    Args:
-        truth: The content of a COCO file, with the images to evaluate.
-        results: The content of a COCO result file.
-        kind: "bbox", "segm", or "proposal" for class-agnostic boxes.
-        numbers: The limits on the number of predictions per image, in ascending order.
-        thresholds: The IoU thresholds, 0 to 1.
-        category_ids: The ids of the categories to evaluate. The curves are in the order of these ids.
-    """
-    package = coco_package("CocoMetric")
-    compared = "segm" if kind == "segm" else "bbox"
-    predictions = ({**entry, "iscrowd": 0, "area": area(entry, of_mask=kind == "segm")} for entry in results)
-    # The package needs unique positive integers as ids. In files, ids may be strings, start at 0, occur twice or be
-    # missing, so each id is replaced with its position, counted from 1.
-    images = _positions(image["id"] for image in truth["images"])
-    categories = _positions([*category_ids, *(each["id"] for each in truth["categories"])])
-    sections = {
-        "images": [image | {"id": images[image["id"]]} for image in truth["images"]],
-        "categories": [{"id": position} for position in categories.values()],
-    }
-    files = []
-    for annotations in (truth["annotations"], predictions):
-        known = (entry for entry in annotations if entry["image_id"] in images and entry["category_id"] in categories)
-        numbered = [
-            {
-                **entry,
-                "id": number,
-                "image_id": images[entry["image_id"]],
-                "category_id": categories[entry["category_id"]],
-            }
-            for number, entry in enumerate(known, start=1)
-        ]
-        files.append(package.COCO({**sections, "annotations": numbered}))
-    evaluation = package.COCOeval_faster(*files, compared)
-    evaluation.params.imgIds = list(images.values())
-    evaluation.params.catIds = [categories[number] for number in category_ids]
-    evaluation.params.useCats = int(kind != "proposal")
-    evaluation.params.maxDets = list(numbers)
-    evaluation.params.iouThrs = np.array(thresholds, dtype=np.float64)
-    evaluation.evaluate()
-    evaluation.accumulate()
-    shape = tuple(evaluation.eval["counts"])
-    return Curves(
-        np.asarray(evaluation.eval["precision"], dtype=np.float64).reshape(shape),
-        np.asarray(evaluation.eval["recall"], dtype=np.float64).reshape(shape[0], *shape[2:]),
-        np.array(thresholds),
-        tuple(numbers),
-    )
+        Source: https://cocodataset.org/#detection-eval.
+        """
+        numbers = self.proposal_nums
+        usual = numbers.index(_USUAL_LIMIT) if _USUAL_LIMIT in numbers else -1
+        values = {"mAP": _mean(precision[..., 0, usual])}
+        for percent in (50, 75):
+            values[f"mAP_{percent}"] = _mean(precision[np.isclose(self.iou_thrs, percent / 100)][..., 0, -1])
+        values |= {f"mAP_{size}": _mean(precision[..., place, -1]) for place, size in enumerate("sml", start=1)}
+        values |= {f"AR@{number}": _mean(recall[..., 0, place]) for place, number in enumerate(numbers)}
+        return values | {f"AR_{size}@{numbers[-1]}": _mean(recall[..., n, -1]) for n, size in enumerate("sml", start=1)}
 
 
 def _positions(ids: Iterable[Any]) -> dict[Any, int]:
     return {number: position for position, number in enumerate(dict.fromkeys(ids), start=1)}
 
 
-def named_values(curves: Curves) -> dict[str, float]:
-    """Returns a dict of COCO metrics, which are -1 if there is no ground truth.
-
-    `mAP` is the mean over thresholds and categories. `mAP_50` and `mAP_75` use one IoU threshold, and are -1 if it was
-    not evaluated. `mAP_s`, `mAP_m` and `mAP_l` are for small, medium and large instances: below 32² pixels, from 32² to
-    96² pixels, and above. `AR@100` is the mean recall with at most 100 predictions per image.
-
-    Source: https://cocodataset.org/#detection-eval.
-    """
-    precision, recall, thresholds, numbers = curves
-    usual = numbers.index(_USUAL_LIMIT) if _USUAL_LIMIT in numbers else -1
-    values = {"mAP": _mean(precision[..., 0, usual])}
-    for percent in (50, 75):
-        values[f"mAP_{percent}"] = _mean(precision[np.isclose(thresholds, percent / 100)][..., 0, -1])
-    values |= {f"mAP_{size}": _mean(precision[..., place, -1]) for place, size in enumerate("sml", start=1)}
-    values |= {f"AR@{number}": _mean(recall[..., 0, place]) for place, number in enumerate(numbers)}
-    return values | {f"AR_{size}@{numbers[-1]}": _mean(recall[..., n, -1]) for n, size in enumerate("sml", start=1)}
-
-
-def values_by_category(curves: Curves) -> list[float]:
-    """Returns the average precision of each category, or NaN if the category has no ground truth."""
-    means = [_mean(curves.precision[:, :, place, 0, -1]) for place in range(curves.precision.shape[2])]
-    return [math.nan if value == UNDEFINED else value for value in means]
-
-
-def _mean(values: _Values) -> float:
+def _mean(values: _Values, undefined: float = UNDEFINED) -> float:
     known = values[values > -1]
-    return float(known.mean()) if known.size else UNDEFINED
+    return float(known.mean()) if known.size else undefined

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from footplate.checks import check_count
 from footplate.registry import MODELS
@@ -60,13 +61,7 @@ class PyramidDetector(Pyramid):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        *,
-        widths: Sequence[int],
-        depths: Sequence[int],
-        levels: int,
-        head_width: int,
+        self, num_classes: int, *, widths: Sequence[int], depths: Sequence[int], levels: int, head_width: int
     ) -> None:
         super().__init__(widths, depths, levels=levels)
         check_count("levels", levels, most=len(widths) - 1)
@@ -131,15 +126,11 @@ def assign(grid: Grid, instances: Sequence[InstanceData]) -> Targets:
 
     Source: Feng et al., "TOOD: Task-aligned One-stage Object Detection", arXiv:2108.07755.
     """
-    count = max((len(each) for each in instances), default=0)
-    if not count:
-        return Targets(torch.zeros_like(grid.scores), torch.zeros_like(grid.boxes))
     # Padded with empty boxes to the same number G of instances per image.
-    true_boxes = grid.boxes.new_zeros((len(instances), count, 4))
-    true_labels = torch.zeros((len(instances), count), dtype=torch.int64, device=grid.boxes.device)
-    for place, each in enumerate(instances):
-        true_boxes[place, : len(each)] = each.bboxes
-        true_labels[place, : len(each)] = each.labels
+    true_boxes = pad_sequence([each.bboxes for each in instances], batch_first=True).to(grid.boxes)
+    true_labels = pad_sequence([each.labels for each in instances], batch_first=True).long()
+    if not true_labels.numel():
+        return Targets(torch.zeros_like(grid.scores), torch.zeros_like(grid.boxes))
     overlaps = pairwise_iou(true_boxes, grid.boxes)  # (N, G, P)
     positions = grid.scores.shape[1]
     scores = grid.scores.sigmoid().transpose(1, 2)  # (N, C, P)
@@ -208,8 +199,7 @@ class SmallDetector(BaseDetector):
 
     def outputs(self, inputs: Tensor) -> Grid:
         """Returns the predictions at every position for images of shape ``(N, 3, H, W)``."""
-        grid: Grid = self.network(inputs)
-        return grid
+        return self.network(inputs)  # type: ignore[no-any-return]
 
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
         """Returns `loss_cls`, `loss_bbox` and `iou` (the weighted mean generalized IoU of the assigned boxes)."""
@@ -232,12 +222,12 @@ class SmallDetector(BaseDetector):
         scores, boxes = grid.scores.sigmoid(), grid.boxes
         if self.flip_test:
             strides = [stride >> level for level in range(len(self.network.heads))]
-            mirrored = flip_back(self.outputs(inputs.flip(-1)), (inputs.shape[-2], inputs.shape[-1]), strides)
+            mirrored = flip_back(self.outputs(inputs.flip(-1)), inputs.shape[-2:], strides)
             scores, boxes = (scores + mirrored.scores.sigmoid()) / 2, (boxes + mirrored.boxes) / 2
         return scores, boxes
 
 
-def flip_back(grid: Grid, size: tuple[int, int], strides: Sequence[int]) -> Grid:
+def flip_back(grid: Grid, size: Sequence[int], strides: Sequence[int]) -> Grid:
     """Maps the predictions for a flipped image back to the original image.
 
     Args:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from footplate.checks import check_fraction
@@ -15,6 +16,7 @@ from footplate.tasks.detection.data import DetDataSample, above_score
 from footplate.tasks.structures import InstanceData
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
 from footplate.visualization import Color, as_array
+from footplate_operators.polygons import rotated_box_corners
 
 _TEXT_SIZE = 12
 
@@ -90,17 +92,14 @@ class DetLocalVisualizer(TaskVisualizer):
             return set()
         colors = [self.class_color(label) for label in labels]
         if "masks" in data:
-            masks = [Image.fromarray(mask.astype(np.uint8)) for mask in as_array(data.masks)]
-            resized = [np.asarray(mask.resize((width, height), Image.Resampling.NEAREST)) for mask in masks]
+            masks = (Image.fromarray(mask.astype(np.uint8)) for mask in as_array(data.masks))
+            resized = [mask.resize((width, height), Image.Resampling.NEAREST) for mask in masks]
             self.draw_binary_masks(np.array(resized, dtype=bool), colors, self.alpha)
         boxes = as_array(data.bboxes)
         boxes, angles = boxes[:, :4] * factor, boxes[:, 4:]
         style: dict[str, Any] = {"edge_colors": colors, "line_widths": self.line_width}
         if angles.size:  # rotated boxes: center, width, height and angle
-            across = boxes[:, 2:3] / 2 * np.hstack([np.cos(angles), np.sin(angles)])
-            down = boxes[:, 3:] / 2 * np.hstack([-np.sin(angles), np.cos(angles)])
-            offsets = np.stack([-across - down, across - down, across + down, down - across], axis=1)
-            self.draw_polygons(list(boxes[:, None, :2] + offsets), **style)
+            self.draw_polygons(list(rotated_box_corners(torch.from_numpy(np.hstack([boxes, angles])))), **style)
         else:
             self.draw_bboxes(boxes, **style)
         scores = as_array(data.scores).tolist() if "scores" in data else [None] * len(labels)

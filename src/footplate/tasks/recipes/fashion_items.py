@@ -1,9 +1,9 @@
 """Loads footplate's images of clothes, shoes and bags, and defines a dataset of individual images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import as_file, files
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +15,7 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
 
-CLASSES = (
-    "T-shirt/top",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)
+CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 ITEM_SIZE = 28
 TRAIN_ITEMS_PER_CLASS = 70
 Split = Literal["train", "test"]
@@ -72,9 +61,8 @@ def load_items(split: Split) -> Items:
 def _load_sheet(name: str) -> NDArray[np.uint8]:
     """Loads a sheet of 30 x 30 items, with three rows per class, as an array of shape ``(10, 90, 28, 28)``."""
     with as_file(files("footplate.tasks.recipes") / "data" / name) as path, Image.open(path) as sheet:
-        grid = np.asarray(sheet.convert("L")).reshape(30, ITEM_SIZE, 30, ITEM_SIZE)
-    items: NDArray[np.uint8] = grid.transpose(0, 2, 1, 3).reshape(len(CLASSES), -1, ITEM_SIZE, ITEM_SIZE)
-    return items
+        grid = np.asarray(sheet.convert("L")).reshape(30, ITEM_SIZE, 30, ITEM_SIZE).transpose(0, 2, 1, 3)
+    return grid.reshape(len(CLASSES), -1, ITEM_SIZE, ITEM_SIZE)  # type: ignore[no-any-return]
 
 
 class ComposedDataset:
@@ -126,15 +114,11 @@ class FashionItems(ComposedDataset):
     """
 
     # How to load an item that was saved as a file, and its height and width.
-    image_loader: ClassVar[Mapping[str, Any]] = {"type": "LoadImageFromFile", "color_type": "grayscale"}
-    image_size: ClassVar[tuple[int, int]] = (ITEM_SIZE, ITEM_SIZE)
+    image_loader = {"type": "LoadImageFromFile", "color_type": "grayscale"}
+    image_size = (ITEM_SIZE, ITEM_SIZE)
 
     def __init__(
-        self,
-        split: Split = "train",
-        *,
-        per_class: tuple[int, int] | None = None,
-        pipeline: Sequence[Any] = (),
+        self, split: Split = "train", *, per_class: tuple[int, int] | None = None, pipeline: Sequence[Any] = ()
     ) -> None:
         self._items = load_items(split)
         self._split = split

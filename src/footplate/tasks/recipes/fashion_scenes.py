@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,11 +101,10 @@ def draw_background(style: SceneStyle, rng: np.random.Generator) -> _Pixels:
     slope = rng.uniform(-30, 30, size=(2, 3, 1)).astype(np.float32)
     ramp = np.linspace(-1, 1, style.size, dtype=np.float32)
     levels = np.frombuffer(rng.bytes(style.size**2 * 3), dtype=np.uint8).reshape(-1, 3).T.copy()
-    noise = (_NORMAL_LEVELS * np.float32(style.noise))[levels]
-    background: _Pixels = noise.reshape(3, style.size, style.size)
+    background = (_NORMAL_LEVELS * np.float32(style.noise))[levels].reshape(3, style.size, style.size)
     background += (color + ramp * slope[0])[..., None]
     background += (ramp * slope[1])[:, None]
-    return background
+    return background  # type: ignore[no-any-return]
 
 
 def transform_item(items: Items, index: int, style: SceneStyle, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -122,8 +121,7 @@ def transform_item(items: Items, index: int, style: SceneStyle, rng: np.random.G
     inverse = (a, b, center - (a * width + b * height) / 2, d, e, center - (d * width + e * height) / 2)
     size, method = (width, height), Image.Transform.AFFINE
     image = items.images[index].transform(size, method, inverse, Image.Resampling.BILINEAR)
-    transformed: NDArray[np.uint8] = np.asarray(image).transpose(2, 0, 1)
-    return transformed
+    return np.asarray(image).transpose(2, 0, 1)  # type: ignore[no-any-return]
 
 
 def find_position(owner: NDArray[np.int8], shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
@@ -186,8 +184,8 @@ class FashionScenes(ComposedDataset):
     """
 
     # How to load a scene that was saved as a file, and its default height and width.
-    image_loader: ClassVar[Mapping[str, Any]] = {"type": "LoadImageFromFile", "channel_order": "rgb"}
-    image_size: ClassVar[tuple[int, int]] = (SceneStyle.size, SceneStyle.size)
+    image_loader = {"type": "LoadImageFromFile", "channel_order": "rgb"}
+    image_size = (SceneStyle.size, SceneStyle.size)
 
     def __init__(
         self,

@@ -84,9 +84,7 @@ class BaseSegDataset(BaseDataset):
         self.label_map: dict[int, int] | None = None  # maps labels of `METAINFO` to labels of the selected classes
         known, selected = self.METAINFO.get("classes"), (metainfo or {}).get("classes")
         if known is not None and isinstance(selected, (list, tuple)) and list(selected) != list(known):
-            for name in selected:
-                check_choice("metainfo.classes", name, known)
-            labels = {name: label for label, name in enumerate(selected)}
+            labels = {check_choice("metainfo.classes", name, known): label for label, name in enumerate(selected)}
             self.label_map = {label: labels.get(name, ignore_index) for label, name in enumerate(known)}
         super().__init__(ann_file, metainfo, data_root, prefixes, **settings)
 
@@ -104,8 +102,10 @@ class BaseSegDataset(BaseDataset):
         if not self._has_truth:
             return [{"img_path": join(folder, name)} for name in names]
         truth = self.data_prefix["seg_map_path"]
-        stems = [name.removesuffix(self.img_suffix) if self.img_suffix else os.path.splitext(name)[0] for name in names]
-        label_maps = {name: stem + self.seg_map_suffix for name, stem in zip(names, stems, strict=True)}
+        label_maps = {}
+        for name in names:
+            stem = name.removesuffix(self.img_suffix) if self.img_suffix else os.path.splitext(name)[0]
+            label_maps[name] = stem + self.seg_map_suffix
         if missing := set(label_maps.values()).difference(find_files(truth, (self.seg_map_suffix,))):
             raise DataError(
                 f"{len(missing)} of {len(label_maps)} images have no label map in '{truth}'",

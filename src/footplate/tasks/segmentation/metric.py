@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +22,13 @@ from footplate.visualization import as_array
 
 _logger = logging.getLogger("footplate.tasks")
 _Values = NDArray[np.float64]
+# The pixel counts of each class, (3, C): correct predictions, all predictions and the ground truth.
+_Areas = NDArray[np.int64]
 _KINDS = ("mIoU", "mDice", "mFscore")
 
 
-class Areas(NamedTuple):
-    """Pixel counts per class. Each field is an int64 array of shape ``(C,)``."""
-
-    intersect: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    true: NDArray[np.int64]
-
-
 @METRICS.register_module()
-class IoUMetric(BaseMetric[Areas]):
+class IoUMetric(BaseMetric[_Areas]):
     """Mean IoU, Dice and F-score over classes, in percent, computed from the pixels of the whole dataset.
 
     Undefined values are excluded from the means, as in MMSegmentation. For a class with neither ground-truth nor
@@ -85,7 +79,11 @@ class IoUMetric(BaseMetric[Areas]):
         self.classwise = classwise
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Counts the pixels of each sample per class, and writes the predictions if `output_dir` is set."""
+        """Counts the pixels of each sample per class, and writes the predictions if `output_dir` is set.
+
+        Raises:
+            DataError: The shapes of the prediction and the ground truth differ, or a class is out of range.
+        """
         needed = {"pred_sem_seg": True, "gt_sem_seg": not self.format_only, "img_path": self.output_dir is not None}
         check_samples(self, data_samples, *(name for name, is_needed in needed.items() if is_needed))
         count = 0 if self.format_only else len(required_classes(self))
@@ -95,29 +93,39 @@ class IoUMetric(BaseMetric[Areas]):
                 name = f"{self._names[sample['img_path']]}.png"
                 folder = self.context.folder if self.context.is_trial else self.output_dir
                 commit_image(os.path.join(folder, name), Image.fromarray(predicted.astype(np.uint8)))
-            if not self.format_only:
-                truth = as_array(sample["gt_sem_seg"]["data"]).squeeze(0)
-                where = str(sample.get("img_path", ""))
-                self.results.append(count_areas(predicted, truth, count, self.ignore_index, where=where))
+            if self.format_only:
+                continue
+            truth = as_array(sample["gt_sem_seg"]["data"]).squeeze(0)
+            where = f"of '{sample.get('img_path', '')}'"
+            if predicted.shape != truth.shape:
+                raise DataError(
+                    f"the ground truth {where} has shape {truth.shape}, but the prediction has shape {predicted.shape}"
+                )
+            counted = truth != self.ignore_index
+            predicted, truth = predicted[counted].astype(np.int64), truth[counted].astype(np.int64)
+            check_classes(f"ground truth {where}", truth, count)
+            check_classes(f"prediction {where}", predicted, count)
+            groups = truth[truth == predicted], predicted, truth
+            self.results.append(np.stack([np.bincount(labels, minlength=count) for labels in groups]))
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Returns a dict of metrics, which is empty if `format_only` is set."""
         return {} if self.format_only else super().evaluate(size)
 
-    def added(self, one: Areas, other: Areas) -> Areas:
+    def added(self, one: _Areas, other: _Areas) -> _Areas:
         """Adds two sets of pixel counts, class by class."""
-        return Areas(*(first + second for first, second in zip(one, other, strict=True)))
+        return one + other
 
-    def compute_metrics(self, results: list[Areas]) -> dict[str, float]:
+    def compute_metrics(self, results: list[_Areas]) -> dict[str, float]:
         """Logs and records the per-class results, and returns a dict of metrics in percent.
 
         The dict contains `aAcc`, the means over classes and, if `classwise` is set, the values of each class.
         """
-        areas = Areas(*(np.sum(column, axis=0) for column in zip(*results, strict=True)))
+        areas: _Areas = np.sum(results, axis=0)
         columns, classes = self._columns(areas), required_classes(self)
         self.record_per_class("IoU", classes, columns)
         _logger.info("%sper-class results in percent:\n%s", self.dataset_prefix, format_table(classes, columns))
-        values = {"aAcc": float(_percent(areas.intersect.sum(), areas.true.sum()))}
+        values = {"aAcc": float(_percent(areas[0].sum(), areas[2].sum()))}
         for name, column in columns.items():
             known = column[~np.isnan(column)]
             values[f"m{name}"] = float(known.mean()) if known.size else math.nan
@@ -126,7 +134,7 @@ class IoUMetric(BaseMetric[Areas]):
                 values |= {f"{name}.{label}": float(v) for label, v in zip(classes, column, strict=True)}
         return values
 
-    def _columns(self, areas: Areas) -> dict[str, _Values]:
+    def _columns(self, areas: _Areas) -> dict[str, _Values]:
         """Returns the per-class values of each metric in percent, keyed by metric name without the leading "m"."""
         right, predicted, true = areas
         weight = self.beta**2
@@ -146,37 +154,6 @@ class IoUMetric(BaseMetric[Areas]):
         return columns
 
 
-def count_areas(
-    predicted: NDArray[Any], truth: NDArray[Any], num_classes: int, ignore_index: int, *, where: str = ""
-) -> Areas:
-    """Counts the pixels of each class, excluding pixels with the true label `ignore_index`.
-
-    Args:
-        predicted: The predicted classes, ``(H, W)``.
-        truth: The true classes, ``(H, W)``.
-        num_classes: The number of classes.
-        ignore_index: The label of ignored pixels.
-        where: The name of the image, used in error messages.
-
-    Raises:
-        DataError: The shapes differ, or a class is out of range.
-    """
-    if predicted.shape != truth.shape:
-        raise DataError(
-            f"the ground truth of '{where}' has shape {truth.shape}, but the prediction has shape {predicted.shape}"
-        )
-    counted = truth != ignore_index
-    predicted, truth = predicted[counted].astype(np.int64), truth[counted].astype(np.int64)
-    for name, values in (("ground truth", truth), ("prediction", predicted)):
-        check_classes(f"{name} of '{where}'", values, num_classes)
-    return Areas(
-        np.bincount(truth[truth == predicted], minlength=num_classes),
-        np.bincount(predicted, minlength=num_classes),
-        np.bincount(truth, minlength=num_classes),
-    )
-
-
 def _percent(part: NDArray[Any], whole: NDArray[Any]) -> _Values:
     with np.errstate(invalid="ignore", divide="ignore"):
-        percent: _Values = 100 * np.true_divide(part, whole)
-    return percent
+        return 100 * np.true_divide(part, whole)  # type: ignore[no-any-return]

@@ -68,12 +68,11 @@ class BaseSegmentor(TaskModel):
 
     def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
         """Returns `loss_ce` and `acc_seg` (the pixel accuracy in percent); each sample needs `gt_sem_seg`."""
-        truth = stack_label_maps(data_samples, (inputs.shape[-2], inputs.shape[-1]), self.ignore_index)
+        truth = stack_label_maps(data_samples, inputs.shape[-2:], self.ignore_index)
         scores = self.outputs(inputs)
+        pixels, labels = scores, truth
         if scores.is_cuda and torch.are_deterministic_algorithms_enabled():  # the loss of images would be an error
             pixels, labels = scores.movedim(1, -1).flatten(0, -2), truth.flatten()
-        else:
-            pixels, labels = scores, truth
         loss = F.cross_entropy(pixels, labels, self.class_weight, ignore_index=self.ignore_index)
         counted = truth != self.ignore_index
         detached = scores.detach()
@@ -104,7 +103,7 @@ class BaseSegmentor(TaskModel):
         return (scores + self.outputs(inputs.flip(-1)).flip(-1)) / 2 if self.flip_test else scores
 
 
-def stack_label_maps(data_samples: Samples, shape: tuple[int, int], ignore_index: int) -> Tensor:
+def stack_label_maps(data_samples: Samples, shape: Sequence[int], ignore_index: int) -> Tensor:
     """Returns the label maps of all images at the size of the inputs, as an int64 tensor of shape ``(N, H, W)``.
 
     In training, the preprocessor has already padded the label maps. In validation, they may have the size of the
@@ -132,7 +131,7 @@ def scores_of_original(scores: Tensor, sample: SegDataSample) -> Tensor:
     if sample.get("flip", False):
         scores = scores.flip(_FLIPPED_DIMS[sample.get("flip_direction") or "horizontal"])
     original = tuple(sample.get("ori_shape", scores.shape[-2:]))[:2]
-    if original != tuple(scores.shape[-2:]):
+    if original != scores.shape[-2:]:
         scores = F.interpolate(scores[None], original, mode="bilinear", align_corners=False)[0]
     return scores
 
@@ -236,8 +235,7 @@ class SegFormer(BaseSegmentor):
 
     def score(self, inputs: Tensor) -> Tensor:
         """Returns scores at the resolution of the first stage, by default ``(N, num_classes, H / 4, W / 4)``."""
-        scores: Tensor = self.network(pixel_values=inputs).logits
-        return scores.float()
+        return self.network(pixel_values=inputs).logits.float()  # type: ignore[no-any-return]
 
 
 @MODELS.register_module()

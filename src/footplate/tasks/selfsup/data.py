@@ -66,19 +66,16 @@ class MultiView(BaseTransform):
                 found=num_views,
             )
         self.num_views = [check_count("num_views", number) for number in numbers]
-        self.pipelines: list[Compose] = []
+        self.pipelines = []
         for place, pipeline in enumerate(pipelines):
             with at_key(f"transforms[{place}]"):
                 self.pipelines.append(Compose(pipeline))
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
         """Replaces `img` with its views. Returns None if a pipeline returns None."""
-        views = [
-            pipeline(dict(results))
-            for pipeline, number in zip(self.pipelines, self.num_views, strict=True)
-            for _ in range(number)
-        ]
-        if any(view is None for view in views):
+        pairs = zip(self.pipelines, self.num_views, strict=True)
+        views = [pipeline(dict(results)) for pipeline, number in pairs for _ in range(number)]
+        if None in views:
             return None
         results["img"] = [view["img"] for view in views]
         return results
@@ -120,8 +117,9 @@ class PackSelfSupInputs(PackSamples):
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a list with one tensor of shape ``(C, H, W)`` per view, and `data_samples`."""
         packed = super().transform(results)
-        views = packed["inputs"]
-        return {**packed, "inputs": views if isinstance(views, list) else [views]}
+        if not isinstance(packed["inputs"], list):
+            packed["inputs"] = [packed["inputs"]]
+        return packed
 
     def annotate(self, sample: SelfSupDataSample, results: Mapping[str, Any]) -> None:
         """Adds the split (`part`), the label, and the entries under the configured keys to a sample."""
@@ -142,10 +140,9 @@ class SelfSupDataPreprocessor(ImgDataPreprocessor):
         Raises:
             DataError: `inputs` is missing or contains no images.
         """
-        if not isinstance(data, Mapping) or not isinstance(data.get("inputs"), (list, tuple)) or not data["inputs"]:
-            found = type(data.get("inputs") if isinstance(data, Mapping) else data)
-            raise DataError("a batch must be a dict with a non-empty list of views as 'inputs'", found=found)
-        views = data["inputs"]
+        views = data.get("inputs") if isinstance(data, Mapping) else data
+        if not isinstance(data, Mapping) or not isinstance(views, (list, tuple)) or not views:
+            raise DataError("a batch must be a dict with a non-empty list of views as 'inputs'", found=type(views))
         if isinstance(views[0], Tensor) and views[0].dim() == 3:
             views = [views]  # a list of single images is one view
         stacked = [super(SelfSupDataPreprocessor, self).forward({"inputs": view})["inputs"] for view in views]

@@ -70,12 +70,7 @@ class _Probe(BaseMetric[Seen]):
         DataError: A sample has no class, its `part` is not "train" or "test", or one of these parts has no samples.
     """
 
-    def __init__(
-        self,
-        *,
-        of: Literal["features", "pixels"] = "features",
-        **settings: Any,
-    ) -> None:
+    def __init__(self, *, of: Literal["features", "pixels"] = "features", **settings: Any) -> None:
         super().__init__(**settings)
         self.of = check_choice("of", of, ("features", "pixels"))
 
@@ -95,13 +90,13 @@ class _Probe(BaseMetric[Seen]):
 
     def compute_metrics(self, results: list[Seen]) -> dict[str, float]:
         """Returns `top1`, the accuracy on the test samples in percent."""
-        features = torch.from_numpy(np.stack([each.features for each in results]))
-        labels = torch.tensor([each.label for each in results])
-        test = torch.tensor([each.is_test for each in results])
+        vectors, *columns = zip(*results, strict=True)
+        features = torch.from_numpy(np.stack(vectors))
+        labels, test = map(torch.tensor, columns)
         if not test.any() or test.all():
-            missing = "train" if test.all() else "test"
             raise DataError(
-                f"no image has part='{missing}'; the probe needs images of both parts, 'train' and 'test'",
+                f"no image has part='{'train' if test.all() else 'test'}'; the probe needs images of both parts, "
+                "'train' and 'test'",
                 notes=["Set part='...' in PackSelfSupInputs."],
             )
         found = self.predict(features[~test], labels[~test], features[test], int(labels.max()) + 1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from footplate.checks import check_choice, check_count, check_saved_number
 from footplate.data import preserve_random_state, seed_generators
-from footplate.distributed import is_main_process, unwrap_model
+from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
@@ -61,11 +61,7 @@ class NeighborPictureHook(Hook):
         self._seen = []
 
     def after_val_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence[SelfSupDataSample] | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[SelfSupDataSample] | None = None
     ) -> None:
         """Stores the images and features of the batch."""
         for position, output in enumerate(outputs or ()):
@@ -113,7 +109,7 @@ class ReconstructionPictureHook(Hook):
         """Draws the images after the first batch of a validation run."""
         if batch_idx or not is_main_process():
             return
-        model: Any = unwrap_model(runner.model)
+        model = runner.unwrapped_model
         every = max(1, len(data_batch["inputs"][0]) // self.num_samples)
         chosen = list(data_batch["inputs"][0])[::every][: self.num_samples]
         inputs = model.data_preprocessor({"inputs": [chosen]})["inputs"][0]
@@ -122,9 +118,8 @@ class ReconstructionPictureHook(Hook):
             reconstructed, mask = model.reconstruct(inputs)
         side = round(mask.shape[1] ** 0.5)
         hidden = F.interpolate(mask.view(-1, 1, side, side), list(inputs.shape[-2:]), mode="nearest")[:, 0].bool()
-        mean, std = (getattr(model.data_preprocessor, name, None) for name in ("mean", "std"))
-        if mean is not None and std is not None:
-            reconstructed = reconstructed * std + mean
+        if hasattr(model.data_preprocessor, "mean"):
+            reconstructed = reconstructed * model.data_preprocessor.std + model.data_preprocessor.mean
         rows = []
         for planes, mask_of_image, guess in zip(chosen, hidden.cpu().numpy()[..., None], reconstructed, strict=True):
             image, filled = planes_to_image(planes), planes_to_image(guess)
@@ -148,8 +143,8 @@ def draw_rows(rows: Sequence[Sequence[tuple[ImageArray, tuple[int, int, int]]]])
             zoom = max(1, _MIN_SIZE // max(image.shape[:2]))
             inner = Image.fromarray(image.repeat(zoom, axis=0).repeat(zoom, axis=1))
             framed.append(np.asarray(ImageOps.expand(ImageOps.expand(inner, _GAP, color), _GAP, _PAPER)))
-        lines.append(np.concatenate(framed, axis=1))
-    return np.concatenate(lines, axis=0)
+        lines.append(np.hstack(framed))
+    return np.vstack(lines)
 
 
 @HOOKS.register_module()

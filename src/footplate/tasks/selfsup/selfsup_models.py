@@ -36,13 +36,7 @@ class BaseSelfSup(TaskModel):
 
     usual_preprocessor = "SelfSupDataPreprocessor"
 
-    def __init__(
-        self,
-        backbone: Part,
-        neck: Part,
-        head: Part,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, backbone: Part, neck: Part, head: Part, **settings: Any) -> None:
         super().__init__(**settings)
         self.backbone: Any = build_part("backbone", backbone)
         self.neck = build_part("neck", neck)
@@ -61,11 +55,11 @@ class BaseSelfSup(TaskModel):
 
         Creates samples if none are passed.
         """
-        features = self.extract_feat(inputs[0])
-        filled = list(data_samples) if data_samples is not None else [SelfSupDataSample() for _ in features]
-        for sample, row in zip(filled, features.float(), strict=True):
+        features = self.outputs(inputs).float()
+        samples = data_samples or [SelfSupDataSample() for _ in features]
+        for sample, row in zip(samples, features, strict=True):
             sample.features = row
-        return filled
+        return list(samples)
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
         """Returns `features` of shape ``(N, D)``."""
@@ -102,10 +96,10 @@ class NonLinearNeck(BaseModule):
         super().__init__(init_cfg)
         check_count("num_layers", num_layers, least=2)
         self.with_avg_pool = with_avg_pool
-        widths = [in_channels, *[hid_channels] * (num_layers - 1)]
         self.layers = nn.Sequential()
-        for before, after in zip(widths, widths[1:], strict=False):
-            self.layers.extend([nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(inplace=True)])
+        for before in (in_channels, *[hid_channels] * (num_layers - 2)):
+            hidden = nn.Linear(before, hid_channels, bias=False)
+            self.layers.extend([hidden, nn.BatchNorm1d(hid_channels), nn.ReLU(inplace=True)])
         self.layers.append(nn.Linear(hid_channels, out_channels))
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
@@ -114,8 +108,8 @@ class NonLinearNeck(BaseModule):
         The features have shape ``(N, C)`` or ``(N, C, H, W)``.
         """
         last = features if isinstance(features, Tensor) else features[-1]
-        projected: Tensor = self.layers(last.mean(dim=(2, 3)) if self.with_avg_pool and last.dim() == 4 else last)
-        return projected
+        last = last.mean(dim=(2, 3)) if self.with_avg_pool and last.dim() == 4 else last
+        return self.layers(last)  # type: ignore[no-any-return]
 
 
 @MODELS.register_module()
@@ -252,8 +246,7 @@ class MAEPretrainDecoder(BaseModule):
         tokens = torch.cat([tokens[:, :1], patches + self.decoder_pos_embed], dim=1)
         for layer in self.decoder_blocks:
             tokens = layer(tokens)
-        pixels: Tensor = self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
-        return pixels
+        return self.decoder_pred(self.decoder_norm(tokens))[:, 1:]  # type: ignore[no-any-return]
 
 
 @MODELS.register_module()
@@ -281,8 +274,7 @@ class MAEPretrainHead(nn.Module):
         """
         truth = patchify(images, self.patch_size)
         if self.norm_pix:
-            variance = truth.var(dim=-1, keepdim=True, correction=0)
-            truth = (truth - truth.mean(dim=-1, keepdim=True)) / (variance + 1e-6).sqrt()  # the patch may be uniform
+            truth = F.layer_norm(truth, truth.shape[-1:], eps=1e-6)  # the patch may be uniform
         errors = (predicted.float() - truth).square().mean(dim=-1)
         return (errors * mask).sum() / mask.sum()
 
@@ -312,8 +304,7 @@ class MAE(BaseSelfSup):
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
         """Computes features of shape ``(N, D)`` from images of shape ``(N, C, H, W)``, without masking."""
-        features: Tensor = self.backbone(inputs)
-        return features
+        return self.backbone(inputs)  # type: ignore[no-any-return]
 
     def loss(self, inputs: Sequence[Tensor], data_samples: Samples) -> dict[str, Tensor]:
         """Returns the `loss` for the first view."""
@@ -327,9 +318,8 @@ class MAE(BaseSelfSup):
             The reconstructed images, ``(N, C, H, W)``, and the mask, ``(N, L)``, 1 for masked patches.
         """
         masked: Masked = self.backbone.forward_masked(inputs)
-        patches: Tensor = self.neck(masked)
         side = self.backbone.patch_size
-        return F.fold(patches.transpose(1, 2), tuple(inputs.shape[2:]), side, stride=side), masked.mask
+        return F.fold(self.neck(masked).transpose(1, 2), inputs.shape[2:], side, stride=side), masked.mask
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:

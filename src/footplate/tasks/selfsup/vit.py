@@ -102,15 +102,13 @@ class MAEViT(BaseModule):
         return Masked(tokens, seen, torch.ones_like(noise).scatter(1, seen, 0.0))
 
     def _embed(self, inputs: Tensor) -> Tensor:
-        patches: Tensor = self.patch_embed(inputs).flatten(2).transpose(1, 2)
-        return patches + self.pos_embed
+        return self.patch_embed(inputs).flatten(2).transpose(1, 2) + self.pos_embed  # type: ignore[no-any-return]
 
     def _encode(self, patches: Tensor) -> Tensor:
         tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         for layer in self.layers:
             tokens = layer(tokens)
-        encoded: Tensor = self.norm(tokens)
-        return encoded
+        return self.norm(tokens)  # type: ignore[no-any-return]
 
 
 def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.ModuleList:

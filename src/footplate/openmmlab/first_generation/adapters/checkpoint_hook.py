@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,17 +18,13 @@ from footplate.checkpoint.serializable import to_serializable
 from footplate.checkpoint_names import is_sharded_path
 from footplate.checks import check_flag
 from footplate.data import dataset_of
-from footplate.distributed import unwrap_model
-from footplate.engine import Hook
+from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks.averaged_weights_hooks import TRAINING_STATE, EMAHook
 from footplate.openmmlab.first_generation.adapters.evaluation import METAINFO_KEYS
 from footplate.openmmlab.first_generation.adapters.runner_view import existing_view_of, view_of
 from footplate.registry import HOOKS
 from footplate.storage.paths import local_path
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
 
 LINK = "latest.pth"
 _OF_EVERY_MODULE = vars(nn.Module()).keys()  # such as `training`
@@ -60,12 +56,12 @@ class LegacyCheckpointHook(Hook):
         self._initial: dict[str, dict[str, Any]] = {}
         self._resumed: dict[str, dict[str, Any]] = {}
 
-    def before_train(self, runner: "Runner") -> None:
+    def before_train(self, runner: Runner) -> None:
         """Restores module attributes, and makes the saver update `latest.pth` if `create_symlink` is set."""
         if self.create_symlink:
             runner.saver.write_pointer = _write_pointer_and_link
         if not self._modules:
-            self._modules = dict(unwrap_model(runner.model).named_modules())
+            self._modules = dict(runner.unwrapped_model.named_modules())
             self._initial = {name: _numbers_of(module) for name, module in self._modules.items()}
         for name in self._resumed.keys() & self._modules:
             vars(self._modules[name]).update(self._resumed[name])
@@ -82,16 +78,19 @@ class LegacyCheckpointHook(Hook):
         """Stores the module attributes, which `before_train` restores."""
         self._resumed = state
 
-    def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Adds the metadata to `checkpoint["meta"]`. Does not replace existing entries."""
         meta, view = checkpoint["meta"], existing_view_of(runner)
-        for key, value in {**_labels(runner, meta), **self.meta, **(view.meta if view else {})}.items():
+        dataset, metainfo = dataset_of(runner.train_loop.dataloader), meta.get("dataset_meta", {})
+        labels = {old: getattr(dataset, old, metainfo.get(new)) for old, new in METAINFO_KEYS.items()}
+        known = {old: value for old, value in labels.items() if value is not None}
+        for key, value in {**known, **self.meta, **(view.meta if view else {})}.items():
             try:
                 meta.setdefault(key, to_serializable(value))
             except CheckpointError as error:
                 _logger.warning("The checkpoint is saved without meta['%s']: %s", key, error.message)
 
-    def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores `hook_msgs` in `runner.meta`, and averages saved by mmcv, if the run is resuming."""
         if not runner.checkpoints.is_resuming:
             return
@@ -144,10 +143,3 @@ def _write_pointer_and_link(folder: "str | os.PathLike[str]", path: "str | os.Pa
         if os.path.islink(link) or not os.path.exists(link):
             os.symlink(name, draft)
             os.replace(draft, link)
-
-
-def _labels(runner: "Runner", meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the training dataset's classes and palette under the keys "CLASSES" and "PALETTE", if they are known."""
-    dataset, metainfo = dataset_of(runner.train_loop.dataloader), meta.get("dataset_meta", {})
-    found = {old: getattr(dataset, old, metainfo.get(new)) for old, new in METAINFO_KEYS.items()}
-    return {old: value for old, value in found.items() if value is not None}

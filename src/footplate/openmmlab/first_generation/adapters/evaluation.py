@@ -6,14 +6,14 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_names
 from footplate.config import ConfigDict
 from footplate.distributed import broadcast_object, collect_results, get_data_rank, get_data_world_size
-from footplate.engine import ValLoop
+from footplate.engine import Runner, ValLoop
 from footplate.engine.evaluation_loops import predicting
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
@@ -27,12 +27,10 @@ from footplate.records import MessageHub
 from footplate.registry import DATASETS, HOOKS, METRICS
 from footplate.registry.arguments import arguments_of
 
-if TYPE_CHECKING:
-    from footplate.engine import Runner
-
 METAINFO_KEYS = {"CLASSES": "classes", "PALETTE": "palette"}
 
 
+@DATASETS.register_module("LegacyDataset")
 def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
     """Builds a dataset from its config if necessary, and derives missing `metainfo` from `CLASSES` and `PALETTE`.
 
@@ -53,9 +51,6 @@ def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
     return dataset
 
 
-DATASETS.register_module(name="LegacyDataset", module=adapt_dataset)
-
-
 def _in_test_mode(cfg: Any) -> Any:
     if isinstance(cfg, (list, tuple)):
         return [_in_test_mode(each) for each in cfg]
@@ -65,11 +60,8 @@ def _in_test_mode(cfg: Any) -> Any:
     for key in ("dataset", "datasets"):
         if key in changed:
             changed[key] = _in_test_mode(changed[key])
-    if "test_mode" in changed:
-        return changed
-    arguments = arguments_of(DATASETS.resolve(changed.get("type"), changed))
-    if "test_mode" in arguments.types:
-        changed["test_mode"] = True
+    if "test_mode" in arguments_of(DATASETS.resolve(changed.get("type"), changed)).types:
+        changed.setdefault("test_mode", True)
     return changed
 
 
@@ -126,7 +118,7 @@ class LegacyMetric(BaseMetric[Any]):
         self._dataset, self._metrics = dataset, []
         if hasattr(dataset, "evaluate"):
             return
-        names = [self.metric] if isinstance(self.metric, str) else list(self.metric or ())
+        names = check_names("metric", self.metric)
         missing = [name for name in names if name not in _METRICS]
         if missing or not names:
             raise ArgumentError(
@@ -176,18 +168,18 @@ class LegacyMetric(BaseMetric[Any]):
         values: dict[str, Any] = {}
         for each in self._metrics:
             each.context = self.context
-            values.update(each.evaluate(size))
+            values |= each.evaluate(size)
         return values
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Returns the metrics from the dataset's `evaluate`. Raises an ArgumentError if it rejects the metric name."""
         joined: Any = results
+        dataset = self._dataset
         # MMPose's datasets expect a list with the results of each batch, other datasets one dict with all results.
-        is_mmpose = any(kind.__module__.startswith("mmpose.") for kind in type(self._dataset).__mro__)
+        is_mmpose = any(kind.__module__.startswith("mmpose.") for kind in type(dataset).__mro__)
         if results and not is_mmpose and all(isinstance(each, BatchResult) for each in results):
             joined = {name: np.concatenate([np.asarray(each[name]) for each in results]) for name in results[0]}
         metric = {} if self.metric is None else {"metric": self.metric}
-        dataset = self._dataset
         if self.context.is_trial:
             dataset, joined = _first_samples(dataset, len(results)), _with_a_box(joined)
         try:
@@ -196,10 +188,9 @@ class LegacyMetric(BaseMetric[Any]):
             reason = str(error.args[0]) if error.args else ""
             if not (reason.startswith("metric") and "not supported" in reason):
                 raise
-            name = type(self._dataset).__name__
-            raise ArgumentError(
-                f"'{name}' cannot compute this metric: {reason}", key="metric", found=self.metric
-            ) from None
+            name = type(dataset).__name__
+            message = f"'{name}' cannot compute this metric: {reason}"
+            raise ArgumentError(message, key="metric", found=self.metric) from None
 
 
 def _first_samples(dataset: Any, count: int) -> Any:
@@ -347,11 +338,12 @@ class EvalHook(Hook):
         found = super().listeners()
         own = found.get("before_run")
 
-        def before_run(runner: "Runner") -> None:
+        def before_run(runner: Runner) -> None:
             if own is not None:
                 own(runner)
             if self.dataloader is not None:
-                overrides = any(getattr(type(self), name) is not getattr(EvalHook, name) for name in _OWN_EVALUATION)
+                kind = type(self)
+                overrides = (kind._do_evaluate, kind.evaluate) != (EvalHook._do_evaluate, EvalHook.evaluate)
                 metric = LegacyMetric(collect_device="gpu" if self.gpu_collect else "cpu", **self.eval_kwargs)
                 if overrides or self.test_fn is not _predict:
                     runner.val_loop = _HookValidation(runner, self, metric)
@@ -362,20 +354,19 @@ class EvalHook(Hook):
                 names = ("save_best", "rule", "greater_keys", "less_keys", "out_dir")
                 runner.register_hook({**saver, **{name: getattr(self, name) for name in names}})
 
-        def before_train(runner: "Runner") -> None:
+        def before_train(runner: Runner) -> None:
             runner.train_loop.val_begin = sys.maxsize  # disables the loop's own validation interval
             if self.start == 0 and runner.iter == 0 and self._is_due(1):
                 runner.train_loop.validation_requested = True
 
-        def after_val_epoch(runner: "Runner", metrics: Mapping[str, Any] | None = None) -> None:
+        def after_val_epoch(runner: Runner, metrics: Mapping[str, Any] | None = None) -> None:
             # MMDetection's datasets leave out the values of a metric, such as "bbox", while the model detects nothing.
             kinds = self.eval_kwargs.get("metric") or ()
             for kind in [kinds] if isinstance(kinds, str) else kinds:
                 if str(self.save_best).startswith(kind) and not any(name.startswith(kind) for name in metrics or ()):
                     runner.history.known_metrics.add(str(self.save_best))
 
-        own_events = {"before_run": before_run, "before_train": before_train, "after_val_epoch": after_val_epoch}
-        return {**found, **own_events}
+        return {**found, "before_run": before_run, "before_train": before_train, "after_val_epoch": after_val_epoch}
 
     def _is_due(self, done: int) -> bool:
         index = bisect.bisect([milestone for milestone, _ in self._milestones], done)
@@ -396,9 +387,6 @@ class EvalHook(Hook):
 
     def _save_ckpt(self, runner: Any, key_score: Any) -> None:
         """Does nothing, because CheckpointHook saves the best checkpoint after validation."""
-
-
-_OWN_EVALUATION = ("_do_evaluate", "evaluate")
 
 
 def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any] | None:
@@ -422,7 +410,7 @@ class _HookValidation(ValLoop):
         metric: The metric for the preflight check.
     """
 
-    def __init__(self, runner: "Runner", hook: EvalHook, metric: LegacyMetric) -> None:
+    def __init__(self, runner: Runner, hook: EvalHook, metric: LegacyMetric) -> None:
         super().__init__(runner, hook.dataloader, metric)
         self._hook, self._view = hook, view_of(runner)
 

@@ -38,10 +38,8 @@ class GroupBatchSampler(Sampler[list[int]]):
         dataset: Any = sampler.dataset
         self.groups = np.asarray(dataset.flag)  # (N,)
         if len(self.groups) != sampler.size:
-            raise DataError(
-                f"the dataset '{type(dataset).__name__}' has {sampler.size} samples, but its `flag` has "
-                f"{len(self.groups)} entries"
-            )
+            counts = f"{sampler.size} samples, but its `flag` has {len(self.groups)} entries"
+            raise DataError(f"the dataset '{type(dataset).__name__}' has {counts}")
 
     def iterate_from(self, start: int) -> Iterator[list[int]]:
         """Yields this rank's batches of sample indices in the epoch, starting with batch `start`."""
@@ -80,6 +78,7 @@ class GroupBatchSampler(Sampler[list[int]]):
                 batch.clear()
 
 
+@DATA_SAMPLERS.register_module("LegacyBatchSampler")
 def batch_by_group(sampler: Any, batch_size: int, drop_last: bool = False) -> Any:
     """Returns a `GroupBatchSampler` if the dataset has groups, and otherwise a plain batch sampler.
 
@@ -92,6 +91,3 @@ def batch_by_group(sampler: Any, batch_size: int, drop_last: bool = False) -> An
     if flag is None or len(flag) == 0:
         return BatchSampler(sampler, batch_size, drop_last)
     return GroupBatchSampler(sampler, batch_size)
-
-
-DATA_SAMPLERS.register_module(name="LegacyBatchSampler", module=batch_by_group)

@@ -4,23 +4,20 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from footplate.checks import check_choice
-from footplate.distributed import unwrap_model
 from footplate.engine import Hook as EngineHook
+from footplate.engine import Runner
 from footplate.engine.hook import Priority, get_priority
 from footplate.errors import CheckpointError
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.openmmlab.mmengine.dist import all_reduce_params
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPERS
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
 
 _logger = logging.getLogger("footplate.openmmlab.first_generation")
 
@@ -144,12 +141,12 @@ class Hook(EngineHook):
         if "after_train_iter" in found or "after_train_epoch" in found:
             found.setdefault("before_train_iter", _with_view(self, "before_train_iter"))
         if self.waits_for_validation and get_priority(self.priority) > Priority.LOW:
-            found = {**found, **_after_validation(self, found)}
+            found = found | _after_validation(self, found)
         is_early = self.checks_step_order and get_priority(self.priority) < Priority.ABOVE_NORMAL
         if "after_train_iter" in found and is_early:
             before_run = _with_view(self, "before_run")
 
-            def warn_about_step_order(runner: "Runner") -> None:
+            def warn_about_step_order(runner: Runner) -> None:
                 if not isinstance(runner.optim_wrapper, SteppedByHook):
                     _logger.warning(
                         "%s has a higher priority than the optimizer, but its after_train_iter runs after "
@@ -191,8 +188,7 @@ def _overrides(kind: "type[Hook]", name: str | None) -> bool:
 
 
 def _handles(hook: Hook, event: str) -> bool:
-    names = [event, GENERAL[event]]
-    return any(_overrides(type(hook), name) or name in vars(hook) for name in names)
+    return any(_overrides(type(hook), name) or name in vars(hook) for name in (event, GENERAL[event]))
 
 
 def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
@@ -201,7 +197,7 @@ def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
     general = getattr(hook, GENERAL[event] or event)
     is_epoch = event.endswith("_epoch")
 
-    def call(runner: "Runner", **arguments: Any) -> None:
+    def call(runner: Runner, **arguments: Any) -> None:
         view = view_of(runner)
         view.set_training_event(event, arguments)
         (general if is_epoch and not runner.train_loop.by_epoch else method)(view)
@@ -215,11 +211,11 @@ def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -
     """Returns callbacks that delay the end-of-iteration and end-of-epoch methods until a due validation run is over."""
     ends = listeners.keys() & {"after_train_iter", "after_train_epoch"}
 
-    def validates_next(runner: "Runner") -> bool:
+    def validates_next(runner: Runner) -> bool:
         loop = runner.train_loop
         return runner.val_loop is not None and (loop.validation_requested or loop.validation_is_due())
 
-    def call_or_wait(event: str, runner: "Runner", **arguments: Any) -> None:
+    def call_or_wait(event: str, runner: Runner, **arguments: Any) -> None:
         if validates_next(runner):
             view = view_of(runner)
             view.set_training_event(event, arguments)
@@ -227,13 +223,13 @@ def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -
         else:
             listeners[event](runner, **arguments)
 
-    def before_train(runner: "Runner") -> None:
+    def before_train(runner: Runner) -> None:
         loop = runner.train_loop
         if loop.iter and validates_next(runner):  # the run was saved just before a validation
             ends_epoch = loop.by_epoch and loop.at_epoch_start
             view_of(runner).awaiting_validation = "after_train_epoch" if ends_epoch else "after_train_iter"
 
-    def after_val(runner: "Runner") -> None:
+    def after_val(runner: Runner) -> None:
         view = view_of(runner)
         if (event := view.awaiting_validation) in ends:
             # The best checkpoint is saved first, because that was scheduled earlier.
@@ -250,18 +246,17 @@ def _with_saved_averages(hook: Hook, before_run: Callable[..., Any]) -> dict[str
     """
     averages: dict[str, Tensor] = {}
 
-    def after_load_checkpoint(runner: "Runner", checkpoint: dict[str, Any]) -> None:
+    def after_load_checkpoint(runner: Runner, checkpoint: dict[str, Any]) -> None:
         if runner.checkpoints.is_resuming:
-            weights, known = checkpoint["state_dict"], unwrap_model(runner.model).state_dict()
+            weights, known = checkpoint["state_dict"], runner.unwrapped_model.state_dict()
             names = [name for name in weights if name.startswith("ema_") and name not in known]
-            averages.update({name: weights.pop(name) for name in names})
+            averages.update((name, weights.pop(name)) for name in names)
 
-    def restore(runner: "Runner") -> None:
+    def restore(runner: Runner) -> None:
         before_run(runner)
-        if unknown := unwrap_model(runner.model).load_state_dict(averages, strict=False).unexpected_keys:
-            raise CheckpointError(
-                f"{type(hook).__name__} does not create buffers for these saved averages", found=unknown
-            )
+        if unknown := runner.unwrapped_model.load_state_dict(averages, strict=False).unexpected_keys:
+            message = f"{type(hook).__name__} does not create buffers for these saved averages"
+            raise CheckpointError(message, found=unknown)
         loop = runner.train_loop
         if averages and loop.by_epoch and not loop.at_epoch_start:
             # before_train_epoch is about to be called again. It swaps weights and averages, so swap them first.
@@ -304,12 +299,13 @@ class SteppedByHook(OptimWrapper):
 
         Schedules change the settings right after the loss is computed, but the hook steps the optimizer later.
         """
+        pairs = list(zip(self.param_groups, self._iteration_groups, strict=True))
         changed = [
             {name: value for name, value in group.items() if name in before and value is not before[name]}
-            for group, before in zip(self.param_groups, self._iteration_groups, strict=True)
+            for group, before in pairs
         ]
-        for group, before, changes in zip(self.param_groups, self._iteration_groups, changed, strict=True):
-            group.update({name: before[name] for name in changes})
+        for group, before in pairs:
+            group.update(before)
         try:
             yield
         finally:

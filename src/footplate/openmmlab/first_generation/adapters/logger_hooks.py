@@ -3,11 +3,12 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from footplate.distributed import is_main_process
+from footplate.engine import Runner
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.adapters.runner_view import view_of
 from footplate.openmmlab.first_generation.translation.log_rules import writer_of
@@ -15,9 +16,6 @@ from footplate.openmmlab.refused import refuse
 from footplate.records import BaseVisBackend, GuardedWriters
 from footplate.registry import HOOKS, VISBACKENDS
 from footplate.storage import check_output_path, output_path
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
 
 _logger = logging.getLogger("footplate.openmmlab.first_generation")
 
@@ -72,7 +70,7 @@ class LoggerHook(Hook):
     def listeners(self) -> dict[str, Callable[..., Any]]:
         """Returns the hook's callbacks, keyed by event, including one that logs validation metrics."""
 
-        def log_metrics(runner: "Runner", metrics: Mapping[str, float] | None = None) -> None:
+        def log_metrics(runner: Runner, metrics: Mapping[str, float] | None = None) -> None:
             if "train_loop" not in runner.built:
                 return  # runs that only validate do not call first-generation hooks
             view = view_of(runner)
@@ -136,13 +134,12 @@ class LoggerHook(Hook):
             add_mode: Whether to prepend the mode to the names, as in `train/loss`.
             tags_to_skip: Names to exclude.
         """
-        tags: OrderedDict[str, Any] = OrderedDict()
+        tags = OrderedDict[str, Any]()
         for name, value in runner.log_buffer.output.items():
             allowed = allow_text if isinstance(value, str) else allow_scalar
             if name not in tags_to_skip and allowed:
                 tags[f"{self.get_mode(runner)}/{name}" if add_mode else name] = value
-        tags.update(self.get_lr_tags(runner))
-        tags.update(self.get_momentum_tags(runner))
+        tags.update(self.get_lr_tags(runner) | self.get_momentum_tags(runner))
         return tags
 
 
@@ -182,7 +179,7 @@ class TextLoggerHook(LoggerHook):
 
     def log(self, runner: Any) -> Any:
         """Logs the latest values. Returns a dict of these values, plus `mode`, `epoch` and `iter`."""
-        log_dict: OrderedDict[str, Any] = OrderedDict(
+        log_dict = OrderedDict[str, Any](
             mode=self.get_mode(runner), epoch=self.get_epoch(runner), iter=self.get_iter(runner, inner_iter=True)
         )
         log_dict.update(self.get_loggable_tags(runner, allow_text=True, add_mode=False, tags_to_skip=()))
@@ -230,7 +227,7 @@ class WriterLoggerHook(LoggerHook):
         arguments: The names of the settings that can be passed as positional arguments.
     """
 
-    logger: ClassVar[str] = ""
+    logger = ""
     arguments: ClassVar[tuple[str, ...]] = ("init_kwargs", "interval")
 
     def __init__(self, *values: Any, **options: Any) -> None:
@@ -248,7 +245,6 @@ class WriterLoggerHook(LoggerHook):
 
     def before_run(self, runner: Any) -> None:
         """Builds the writer in the main process and writes the config."""
-        super().before_run(runner)
         if is_main_process():
             folder = runner.work_dir if "save_dir" in self._cfg else runner.log_dir
             cfg = {**self._cfg, "save_dir": output_path(folder, self._cfg.get("save_dir", "vis_data"))}

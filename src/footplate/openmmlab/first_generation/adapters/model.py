@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 from footplate.data import pseudo_collate
 from footplate.data.data_element import BaseDataElement
 from footplate.errors import BuildError
-from footplate.models import BaseDataPreprocessor, BaseModel, BaseModule
+from footplate.models import BaseDataPreprocessor, BaseModel, BaseModule, stack_batch
 from footplate.openmmlab.mmengine.utils import apply_to
 from footplate.registry import FUNCTIONS, MODEL_WRAPPERS, MODELS
 
@@ -61,6 +60,7 @@ class DataContainer:
         return int(self._data.dim())
 
 
+@FUNCTIONS.register_module("legacy_collate")
 def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
     """Collates samples into a batch. Stacks tensors and numbers. Data containers specify how to collate their values.
 
@@ -82,13 +82,9 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
         if first.cpu_only or not first.stack:
             return DataContainer([data], first.stack, first.padding_value, cpu_only=first.cpu_only)
         tensors = [torch.as_tensor(value) for value in data]
-        if first.pad_dims is not None:
-            dims = range(-1, -first.pad_dims - 1, -1)  # last dimension first, as F.pad expects
-            largest = [max(each.shape[dim] for each in tensors) for dim in dims]
-            for index, tensor in enumerate(tensors):
-                pads = [pad for dim, size in zip(dims, largest, strict=True) for pad in (0, size - tensor.shape[dim])]
-                tensors[index] = F.pad(tensor, pads, value=first.padding_value)
-        return DataContainer([torch.stack(tensors)], True, first.padding_value)
+        if first.pad_dims is None:
+            return DataContainer([torch.stack(tensors)], True, first.padding_value)
+        return DataContainer([stack_batch(tensors, pad_value=first.padding_value)], True, first.padding_value)
     if isinstance(first, Mapping):
         return {key: collate([sample[key] for sample in samples]) for key in first}
     if isinstance(first, Sequence) and not isinstance(first, (str, bytes)):
@@ -109,6 +105,7 @@ def scatter(inputs: Any, target_gpus: Any = None, dim: int = 0) -> Any:
     return (unpack_containers(inputs),)
 
 
+@MODEL_WRAPPERS.register_module()
 class MMDataParallel(nn.Module):
     """Wraps a model so that first-generation code can access the unwrapped model as `model.module`.
 
@@ -130,10 +127,6 @@ class MMDataParallel(nn.Module):
     forward = partialmethod(_call, "__call__")
     train_step = partialmethod(_call, "train_step")
     val_step = partialmethod(_call, "val_step")
-
-
-FUNCTIONS.register_module(name="legacy_collate", module=collate)
-MODEL_WRAPPERS.register_module(name=["MMDataParallel"], module=MMDataParallel)
 
 
 class _ContainerUnpacker(BaseDataPreprocessor):
@@ -175,9 +168,8 @@ class LegacyModel(BaseModel):
         self._optimizer: Any = None
         self._has_step = _is_step(getattr(module, "train_step", None))
         parameters = inspect.signature(module.forward).parameters
-        takes_return_loss = "return_loss" in parameters or any(
-            each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()
-        )
+        takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+        takes_return_loss = takes_any or "return_loss" in parameters
         if not self._has_step and not takes_return_loss:
             raise BuildError(
                 f"the model '{type(module).__name__}' has neither train_step(data, optimizer) nor "
@@ -264,6 +256,7 @@ class LegacyModel(BaseModel):
 _PREDICTORS = ("forward", "forward_test", "simple_test")
 
 
+@MODELS.register_module("LegacyModel")
 def adapt_model(model: nn.Module) -> nn.Module:
     """Wraps a first-generation model in `LegacyModel`. Returns a second-generation model unchanged.
 
@@ -273,9 +266,6 @@ def adapt_model(model: nn.Module) -> nn.Module:
     if isinstance(model, BaseModel) or _has_argument(getattr(model, "train_step", None), "optim_wrapper"):
         return model
     return LegacyModel(model)
-
-
-MODELS.register_module(name="LegacyModel", module=adapt_model)
 
 
 def legacy_model_in(model: Any) -> LegacyModel | None:

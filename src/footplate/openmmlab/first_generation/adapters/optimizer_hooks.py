@@ -140,10 +140,10 @@ class Fp16OptimizerHook(OptimizerHook):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        given = loss_scale if isinstance(loss_scale, Mapping) else {}
         self._fixed = float(loss_scale) if isinstance(loss_scale, (int, float)) else None
-        self._scale: dict[str, Any] = {"init_scale": self._fixed} if self._fixed is not None else dict(given)
-        self.loss_scaler: GradScaler | None = None
+        self._scale = loss_scale if isinstance(loss_scale, Mapping) else {}
+        if self._fixed is not None:
+            self._scale = {"init_scale": self._fixed}
 
     def before_run(self, runner: Any) -> None:
         """Sets the autocast dtype of the forward pass and creates the gradient scaler."""
@@ -154,12 +154,10 @@ class Fp16OptimizerHook(OptimizerHook):
 
     def backward(self, loss: Tensor) -> None:
         """Runs the backward pass on the scaled loss."""
-        assert self.loss_scaler is not None
         self.loss_scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def step(self, runner: Any) -> None:
         """Unscales and clips the gradients, and steps the optimizer unless a gradient is non-finite."""
-        assert self.loss_scaler is not None
         self.loss_scaler.unscale_(runner.optimizer)
         self.clip(runner)
         self.loss_scaler.step(runner.optimizer)

@@ -1,20 +1,16 @@
 """`RunnerView`, which first-generation hooks receive in place of the runner, and its log buffer."""
 
-import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import Any
+from weakref import WeakKeyDictionary, proxy
 
 import numpy as np
 
 from footplate.data import length_of
-from footplate.distributed import unwrap_model
+from footplate.engine import Runner
 from footplate.openmmlab.first_generation.adapters.model import MMDataParallel, legacy_model_in, of_each_optimizer
 from footplate.records import MessageHub
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
 
 # Recorded by the engine, but first-generation loggers get these values from `runner.current_lr()`.
 _ENGINE_SCALARS = ("lr", "base_lr", "momentum")
@@ -57,7 +53,7 @@ class LogBuffer:
         self._hub = hub
         self._mode = mode
         self.ready = False
-        self.output: OrderedDict[str, Any] = _Output(self._record)
+        self.output = _Output(self._record)
         self._counts: dict[str, deque[float]] = {}
         self._begin: dict[str, int] = {}
 
@@ -121,10 +117,10 @@ class LogBuffer:
         return found
 
 
-_views: "WeakKeyDictionary[Runner, RunnerView]" = WeakKeyDictionary()
+_views: WeakKeyDictionary[Runner, "RunnerView"] = WeakKeyDictionary()
 
 
-def view_of(runner: "Runner") -> "RunnerView":
+def view_of(runner: Runner) -> "RunnerView":
     """Returns the first-generation view of a runner. All hooks of a runner share one view."""
     view = _views.get(runner)
     if view is None:
@@ -132,7 +128,7 @@ def view_of(runner: "Runner") -> "RunnerView":
     return view
 
 
-def existing_view_of(runner: "Runner") -> "RunnerView | None":
+def existing_view_of(runner: Runner) -> "RunnerView | None":
     """Returns the view of a runner, or None if no hook has used one.
 
     Does not create a view, because that would make the optimizer wrapper keep gradients after each step.
@@ -157,8 +153,8 @@ class RunnerView:
         awaiting_validation: The event that some hooks handle after the next validation run, or "".
     """
 
-    def __init__(self, runner: "Runner") -> None:
-        self._runner = weakref.proxy(runner)
+    def __init__(self, runner: Runner) -> None:
+        self._runner = proxy(runner)
         self.mode = "train"
         self.inner_iter = 0
         self.data_batch: Any = None
@@ -196,7 +192,7 @@ class RunnerView:
     @property
     def model(self) -> MMDataParallel:
         """The wrapped model; `runner.model.module` is the model without the wrapper."""
-        inner = unwrap_model(self._runner.model)
+        inner = self._runner.unwrapped_model
         if self._model is None or self._model.module is not inner:
             self._model = MMDataParallel(inner)
         self._model.training = inner.training
@@ -205,7 +201,7 @@ class RunnerView:
     @property
     def model_name(self) -> str:
         """The class name of the model."""
-        return type(unwrap_model(self._runner.model)).__name__
+        return type(self._runner.unwrapped_model).__name__
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -227,16 +223,14 @@ class RunnerView:
     @property
     def epoch(self) -> int:
         """The number of completed epochs. In an iteration-based run, each pass over the training data is an epoch."""
-        loop = self._runner.train_loop
-        if not loop.by_epoch:
+        if not self._runner.by_epoch:
             return self.iter // self._epoch_length
-        return int(loop.epoch - (self._late_event == "after_train_epoch"))
+        return int(self._runner.epoch - (self._late_event == "after_train_epoch"))
 
     @property
     def max_epochs(self) -> int | None:
         """The length of the run in epochs, or None in an iteration-based run."""
-        loop = self._runner.train_loop
-        return loop.max_epochs if loop.by_epoch else None
+        return self._runner.train_loop.max_epochs if self._runner.by_epoch else None
 
     @property
     def data_loader(self) -> Any:
@@ -288,9 +282,8 @@ class RunnerView:
 
         The default for `filename_tmpl` is `epoch_{}.pth` or `iter_{}.pth`. `create_symlink` is ignored.
         """
-        by_epoch = self._runner.train_loop.by_epoch
-        number = (self.epoch if by_epoch else self.iter) + 1
-        name = (filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth")).format(number)
+        number, template = (self.epoch, "epoch_{}.pth") if self._runner.by_epoch else (self.iter, "iter_{}.pth")
+        name = (filename_tmpl or template).format(number + 1)
         return str(self._runner.save_checkpoint(out_dir, name, save_optimizer=save_optimizer, meta=meta))
 
     def set_training_event(self, event: str, arguments: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partialmethod
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -66,8 +66,8 @@ class BaseRunner(metaclass=_RunnerClass):
         ArgumentError: A subclass overrides a loop method, or `batch_processor` is given.
     """
 
-    kind: ClassVar[str] = ""
-    unit: ClassVar[str] = ""
+    kind = ""
+    unit = ""
     _ran: Any = None  # the engine's runner; set by `run`
 
     def __init__(
@@ -83,9 +83,8 @@ class BaseRunner(metaclass=_RunnerClass):
     ) -> None:
         name = type(self).__name__
         if batch_processor is not None:
-            raise ArgumentError(
-                f"{name} does not support batch_processor", notes=["Implement train_step in the model instead."]
-            )
+            notes = ["Implement train_step in the model instead."]
+            raise ArgumentError(f"{name} does not support batch_processor", notes=notes)
         for method in _LOOP_METHODS:
             if hasattr(type(self), method):
                 notes = ["Use a hook, or set a custom loop in train_cfg."]
@@ -130,8 +129,7 @@ class BaseRunner(metaclass=_RunnerClass):
 
     def register_custom_hooks(self, custom_config: Any) -> None:
         """Adds one or more hooks, passed as configs or objects."""
-        several = custom_config if isinstance(custom_config, (list, tuple)) else [custom_config]
-        for each in several:
+        for each in custom_config if isinstance(custom_config, (list, tuple)) else [custom_config]:
             if isinstance(each, Mapping):
                 self._sections.setdefault("custom_hooks", []).append(each)
             elif each is not None:
@@ -167,10 +165,8 @@ class BaseRunner(metaclass=_RunnerClass):
             CheckpointError: The file does not exist or is not a checkpoint.
         """
         if not resume_optimizer:
-            raise ArgumentError(
-                "resuming without the optimizer state is not supported",
-                notes=["To load only the weights, use load_checkpoint."],
-            )
+            notes = ["To load only the weights, use load_checkpoint."]
+            raise ArgumentError("resuming without the optimizer state is not supported", notes=notes)
         meta = load_checkpoint(checkpoint, "meta", in_place=True).get("meta", {})
         self.epoch, self.iter = meta.get("epoch", 0), meta.get("iter", 0)
         self._resume_from, self._resumed_seed = checkpoint, meta.get("seed")
@@ -218,11 +214,12 @@ class BaseRunner(metaclass=_RunnerClass):
         sections, name, model = dict(cfg), self.meta.get("exp_name"), unwrap_model(self.model)
         optimizer_settings = sections.pop("optim_wrapper", {})
         if isinstance(self.optimizer, Mapping):
-            steppers = {part: SteppedByModel(each) for part, each in self.optimizer.items()}
-            optim_wrapper: OptimWrapper = OptimWrapperDict(**steppers)
+            optim_wrapper: OptimWrapper = OptimWrapperDict(
+                **{part: SteppedByModel(each) for part, each in self.optimizer.items()}
+            )
         else:
             steps_itself = any(isinstance(hook, OptimizerHook) for hook, _ in self._hooks)
-            kind = SteppedByHook.__name__ if steps_itself else OptimWrapper.__name__
+            kind = SteppedByHook if steps_itself else OptimWrapper
             optim_wrapper = OPTIM_WRAPPERS.build({"type": kind, **optimizer_settings}, optimizer=self.optimizer)
             optim_wrapper.name_parameters(model)
         recorded = self._script_config()

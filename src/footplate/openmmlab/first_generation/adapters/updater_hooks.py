@@ -106,11 +106,9 @@ class UpdaterHook(Hook):
         values = self._values(runner)
         return values.get("", values)
 
-    def _value(self, runner: Any, base: float) -> float:
-        raise NotImplementedError
-
     def _values(self, runner: Any) -> _Values:
-        return {name: [self._value(runner, base) for base in bases] for name, bases in self._base.items()}
+        value_of = getattr(self, f"get_{self.field}")
+        return {name: [value_of(runner, base) for base in bases] for name, bases in self._base.items()}
 
     def _write(self, runner: Any, values: _Values) -> None:
         for name, optimizer in _by_name(runner.optimizer):
@@ -137,9 +135,6 @@ class LrUpdaterHook(UpdaterHook):
         """Returns the current learning rate for a parameter group with initial learning rate `base_lr`."""
         raise NotImplementedError(f"{type(self).__name__} must implement get_lr()")
 
-    def _value(self, runner: Any, base: float) -> float:
-        return self.get_lr(runner, base)
-
 
 @HOOKS.register_module()
 class MomentumUpdaterHook(UpdaterHook):
@@ -157,9 +152,6 @@ class MomentumUpdaterHook(UpdaterHook):
     def get_momentum(self, runner: Any, base_momentum: float) -> float:
         """Returns the current momentum for a parameter group with initial momentum `base_momentum`."""
         raise NotImplementedError(f"{type(self).__name__} must implement get_momentum()")
-
-    def _value(self, runner: Any, base: float) -> float:
-        return self.get_momentum(runner, base)
 
 
 def _by_name(optimizer: Any) -> list[tuple[str, Any]]:
@@ -206,7 +198,7 @@ class _PolicyHook(UpdaterHook):
         return build_policy(self.policy, self._settings, self.field, RunInfo(full))
 
 
-def _hook(policy: str, base: type[UpdaterHook]) -> type[_PolicyHook]:
+def _hook(policy: str, base: type[UpdaterHook]) -> Any:
     """Creates and registers the hook class for a policy, such as `StepLrUpdaterHook`."""
     name = f"{policy[0].upper()}{policy[1:]}{base.__name__}"
     document = f"The '{policy}' policy of `{base.field}_config`."
@@ -214,19 +206,19 @@ def _hook(policy: str, base: type[UpdaterHook]) -> type[_PolicyHook]:
     return HOOKS.register_module(module=made)
 
 
-FixedLrUpdaterHook: Any = _hook("fixed", LrUpdaterHook)
-StepLrUpdaterHook: Any = _hook("step", LrUpdaterHook)
-ExpLrUpdaterHook: Any = _hook("exp", LrUpdaterHook)
-PolyLrUpdaterHook: Any = _hook("poly", LrUpdaterHook)
-InvLrUpdaterHook: Any = _hook("inv", LrUpdaterHook)
-CosineAnnealingLrUpdaterHook: Any = _hook("CosineAnnealing", LrUpdaterHook)
-FlatCosineAnnealingLrUpdaterHook: Any = _hook("FlatCosineAnnealing", LrUpdaterHook)
-CosineRestartLrUpdaterHook: Any = _hook("CosineRestart", LrUpdaterHook)
-CyclicLrUpdaterHook: Any = _hook("cyclic", LrUpdaterHook)
-OneCycleLrUpdaterHook: Any = _hook("OneCycle", LrUpdaterHook)
-LinearAnnealingLrUpdaterHook: Any = _hook("LinearAnnealing", LrUpdaterHook)
-StepMomentumUpdaterHook: Any = _hook("step", MomentumUpdaterHook)
-CosineAnnealingMomentumUpdaterHook: Any = _hook("CosineAnnealing", MomentumUpdaterHook)
-LinearAnnealingMomentumUpdaterHook: Any = _hook("LinearAnnealing", MomentumUpdaterHook)
-CyclicMomentumUpdaterHook: Any = _hook("cyclic", MomentumUpdaterHook)
-OneCycleMomentumUpdaterHook: Any = _hook("OneCycle", MomentumUpdaterHook)
+FixedLrUpdaterHook = _hook("fixed", LrUpdaterHook)
+StepLrUpdaterHook = _hook("step", LrUpdaterHook)
+ExpLrUpdaterHook = _hook("exp", LrUpdaterHook)
+PolyLrUpdaterHook = _hook("poly", LrUpdaterHook)
+InvLrUpdaterHook = _hook("inv", LrUpdaterHook)
+CosineAnnealingLrUpdaterHook = _hook("CosineAnnealing", LrUpdaterHook)
+FlatCosineAnnealingLrUpdaterHook = _hook("FlatCosineAnnealing", LrUpdaterHook)
+CosineRestartLrUpdaterHook = _hook("CosineRestart", LrUpdaterHook)
+CyclicLrUpdaterHook = _hook("cyclic", LrUpdaterHook)
+OneCycleLrUpdaterHook = _hook("OneCycle", LrUpdaterHook)
+LinearAnnealingLrUpdaterHook = _hook("LinearAnnealing", LrUpdaterHook)
+StepMomentumUpdaterHook = _hook("step", MomentumUpdaterHook)
+CosineAnnealingMomentumUpdaterHook = _hook("CosineAnnealing", MomentumUpdaterHook)
+LinearAnnealingMomentumUpdaterHook = _hook("LinearAnnealing", MomentumUpdaterHook)
+CyclicMomentumUpdaterHook = _hook("cyclic", MomentumUpdaterHook)
+OneCycleMomentumUpdaterHook = _hook("OneCycle", MomentumUpdaterHook)

@@ -3,7 +3,7 @@
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ import torch
 from footplate.checks import check_count
 from footplate.data import batch_size_of, batches, build_dataloader, endless_batches
 from footplate.distributed import is_main_process
-from footplate.engine import Hook
+from footplate.engine import Hook, Runner
 from footplate.engine.evaluation_loops import loss_of
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
@@ -20,9 +20,6 @@ from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.records import MetricStep, ScalarNames
 from footplate.registry import HOOKS
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
 
 Phase = tuple[str, int]
 
@@ -48,9 +45,8 @@ class WorkflowHook(Hook):
 
     def __init__(self, workflow: Sequence[Phase], dataloader: Any) -> None:
         if [mode for mode, _ in workflow] != ["train", "val"]:
-            raise ArgumentError(
-                "a workflow with validation must be [('train', n), ('val', m)]", key="workflow", found=workflow
-            )
+            message = "a workflow with validation must be [('train', n), ('val', m)]"
+            raise ArgumentError(message, key="workflow", found=workflow)
         self._training, self._validation = (
             check_count("the length of a phase", count, key="workflow") for _, count in workflow
         )
@@ -58,25 +54,24 @@ class WorkflowHook(Hook):
         self._scalar_names = ScalarNames()
         self._validated_at = -1  # the completed epochs or iterations at the latest validation
 
-    def before_train(self, runner: "Runner") -> None:
+    def before_train(self, runner: Runner) -> None:
         """Builds the dataloader."""
         self.dataloader = build_dataloader(self._cfg, seed=runner.seed)
 
-    def before_train_epoch(self, runner: "Runner") -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         """Runs validation if the previous epoch ended a training phase."""
-        if runner.train_loop.by_epoch and runner.train_loop.at_epoch_start:
+        if runner.by_epoch and runner.train_loop.at_epoch_start:
             self._validate_if_due(runner, runner.epoch)
             runner.train_loop.remember_random_state()  # so that a run resumed here does not validate again
 
-    def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Runs validation if the previous iteration ended a training phase."""
-        if not runner.train_loop.by_epoch:
+        if not runner.by_epoch:
             self._validate_if_due(runner, runner.iter)
 
-    def after_train(self, runner: "Runner") -> None:
+    def after_train(self, runner: Runner) -> None:
         """Runs the validation phase after the last training phase, even if training ended within that phase."""
-        loop = runner.train_loop
-        self._validate_if_due(runner, loop.epoch if loop.by_epoch else loop.iter, last=True)
+        self._validate_if_due(runner, runner.epoch if runner.by_epoch else runner.iter, last=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the epoch or iteration of the latest validation phase, so that a resumed run does not repeat it."""
@@ -86,13 +81,13 @@ class WorkflowHook(Hook):
         """Restores a state returned by `state_dict`."""
         self._validated_at = state["validated_at"]
 
-    def _validate_if_due(self, runner: "Runner", done: int, *, last: bool = False) -> None:
+    def _validate_if_due(self, runner: Runner, done: int, *, last: bool = False) -> None:
         is_due = done % self._training == 0 or last
         if not done or not is_due or done == self._validated_at:
             return
         runner.model.eval()
         view = view_of(runner)
-        if runner.train_loop.by_epoch:
+        if runner.by_epoch:
             for _ in range(self._validation):
                 view.set_validation_state(self.dataloader)
                 call_hooks(view, "before_val_epoch")
@@ -106,9 +101,9 @@ class WorkflowHook(Hook):
         view.mode = "train"
         self._validated_at = done
 
-    def _validate(self, runner: "Runner", view: RunnerView, data: Iterable[Any]) -> None:
+    def _validate(self, runner: Runner, view: RunnerView, data: Iterable[Any]) -> None:
         """Runs the model on the validation data, and records the mean of each logged value over all samples."""
-        found: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)  # values and numbers of samples
+        found = defaultdict[str, list[tuple[float, float]]](list)  # values and numbers of samples
         for number, batch in enumerate(_reading(data)):
             view.set_validation_state(self.dataloader, number, batch)
             call_hooks(view, "before_val_iter")
@@ -126,7 +121,7 @@ class WorkflowHook(Hook):
             values, counts = zip(*pairs, strict=True)
             means[f"val/{title}"] = float(np.average(values, weights=counts))
         runner.message_hub.update_scalars(means)
-        done, unit = (runner.epoch, "Epoch") if runner.train_loop.by_epoch else (runner.iter, "Iter")
+        done, unit = (runner.epoch, "Epoch") if runner.by_epoch else (runner.iter, "Iter")
         text = "  ".join(f"{name}: {value:.4f}" for name, value in means.items())
         runner.logger.info("%s(val) [%d]  %s", unit, done, text)
         if is_main_process():

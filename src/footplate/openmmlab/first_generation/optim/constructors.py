@@ -73,20 +73,14 @@ class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     ) -> None:
         """Appends a parameter group for each parameter of `module`."""
         for name, parameter in module.named_parameters(prefix):
-            settings: Group = {}
-            if parameter.requires_grad:
-                for pattern, options in self.paramwise_cfg.items():
-                    if re.search(pattern, name):
-                        settings.update(self._options(options))
-                        self.reasons[name] = (*self.reasons.get(name, ()), pattern)
-            params.append({"params": [parameter], **settings})
-
-    def _options(self, options: Mapping[str, Any]) -> Group:
-        settings: Group = {}
-        for key, value in options.items():
-            field = key.removesuffix("_mult")
-            settings[field] = value if field == key else self.optimizer_cfg[field] * value
-        return settings
+            group: Group = {"params": [parameter]}
+            for pattern, options in self.paramwise_cfg.items() if parameter.requires_grad else ():
+                if re.search(pattern, name):
+                    self.reasons[name] = (*self.reasons.get(name, ()), pattern)
+                    for key, value in options.items():
+                        field = key.removesuffix("_mult")
+                        group[field] = value if field == key else self.optimizer_cfg[field] * value
+            params.append(group)
 
     def _validate_cfg(self) -> None:
         """Does nothing, because the keys are patterns rather than setting names."""

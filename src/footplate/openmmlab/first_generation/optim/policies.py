@@ -172,9 +172,8 @@ def _one_cycle(
 ) -> float:
     total = total_steps or run.full
     if total < run.full:
-        raise ArgumentError(
-            f"the cycle ends after {total} iterations, but the run has {run.full}", key="total_steps", found=total
-        )
+        message = f"the cycle ends after {total} iterations, but the run has {run.full}"
+        raise ArgumentError(message, key="total_steps", found=total)
     cycle = Cycle(pct_start=pct_start, anneal_strategy=anneal_strategy, three_phase=three_phase)
     return cycle.value_at(done, total, values)
 
@@ -320,10 +319,8 @@ def build_policy(name: str, settings: Mapping[str, Any], field: str, run: RunInf
     arguments: dict[str, Any] = {}
     for key, value in settings.items():
         if key not in defaults:
-            suggestion = nearest(key, [*defaults, *_WARMUP_SETTINGS])
-            raise BuildError(
-                f"the policy '{name}' takes no argument '{key}'", key=key, found=value, suggestion=suggestion
-            )
+            near = nearest(key, [*defaults, *_WARMUP_SETTINGS])
+            raise BuildError(f"the policy '{name}' takes no argument '{key}'", key=key, found=value, suggestion=near)
         arguments[key.replace(f"min_{field}", "low")] = value
     for key, default in defaults.items():
         if default is inspect.Parameter.empty and key not in settings:

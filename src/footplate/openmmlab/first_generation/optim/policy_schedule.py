@@ -37,7 +37,7 @@ class PolicySchedule(ParamSchedule):
     """
 
     field: ClassVar[str]
-    needs_run: ClassVar[bool] = True
+    needs_run = True
 
     def __init__(
         self,

@@ -28,9 +28,9 @@ def checkpoint_config(draft: Draft) -> None:
         draft.warn("checkpoint_config.file_client_args", "has no counterpart and was removed")
     if check_flag("sync_buffer", settings.pop("sync_buffer", False), key="checkpoint_config.sync_buffer"):
         draft.append("custom_hooks", {"type": "SyncBuffersHook", "priority": "HIGH"})
+    if not settings.get("out_dir"):
+        settings.pop("out_dir", None)
     made = {"type": kind, "interval": -1, "by_epoch": draft.by_epoch, **settings}
-    if not made.get("out_dir"):
-        made.pop("out_dir", None)
     draft.write_all("default_hooks.checkpoint", made)
 
 

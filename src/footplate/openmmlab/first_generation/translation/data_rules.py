@@ -65,8 +65,7 @@ def data(draft: Draft) -> None:
         return
     common = {key: value for key, value in data.items() if key in LOADER_KEYS or key in _SAMPLER_KEYS}
     if draft.remaining.get("persistent_workers") is not None:
-        check_flag("persistent_workers", draft.remaining["persistent_workers"])
-        common["persistent_workers"] = draft.take("persistent_workers")
+        common["persistent_workers"] = check_flag("persistent_workers", draft.take("persistent_workers"))
         draft.became("persistent_workers", "persistent_workers of each loader")
     complete = [split for split in SPLITS if data.get(split) and _translate_split(draft, data, split, common)]
     for key, value in data.items():
@@ -106,9 +105,8 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
             cfg = _padded(cfg)
     elif not set(_SIZES) & settings.keys():
         settings["samples_per_gpu"] = 2
-        draft.ask(
-            "data.samples_per_gpu", "is not set; using 2, but the original code base may have a different default"
-        )
+        text = "is not set; using 2, but the original code base may have a different default"
+        draft.ask("data.samples_per_gpu", text)
     _keep(draft, name, {key: own[key] for key in own if key not in LOADER_KEYS and key not in _SAMPLER_KEYS})
     loader = make_loader(draft, settings, cfg, test_mode=split != "train")
     old_names = {new: old for old, new in LOADER_KEYS.items() if old in data}

@@ -62,9 +62,8 @@ def workflow(draft: Draft) -> None:
     settings = {**data, **(data.get("val_dataloader") or {})}
     used = {key: settings[key] for key in settings.keys() & LOADER_KEYS.keys() - {"drop_last", "sampler", "collate_fn"}}
     loader = make_loader(draft, {**used, "shuffle": False}, with_origins(dataset, data["val"]), test_mode=False)
-    draft.append(
-        "custom_hooks", {"type": "WorkflowHook", "workflow": phases, "dataloader": loader, "priority": "HIGHEST"}
-    )
+    hook = {"type": "WorkflowHook", "workflow": phases, "dataloader": loader, "priority": "HIGHEST"}
+    draft.append("custom_hooks", hook)
 
 
 @rule(
@@ -95,8 +94,8 @@ def evaluation(draft: Draft) -> None:
     kind = cfg.pop("type", None)
     if kind not in (None, "EvalHook", "DistEvalHook"):
         draft.ask("evaluation.type", f"'{kind}' is not a built-in hook; only its evaluation settings are kept")
-    data = draft.original.get("data")
-    splits = data if isinstance(data, Mapping) else {}
+    splits = draft.original.get("data")
+    splits = splits if isinstance(splits, Mapping) else {}
     if not splits.get("val") and "val_dataloader" not in draft.original:
         settings = ", ".join(f"{key}={value!r}" for key, value in {**hook, **cfg}.items())
         draft.became("evaluation", f"removed: there is no data.val to evaluate on ({settings or 'no settings'})")
@@ -137,8 +136,7 @@ def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
     hooks = draft.translated.get("default_hooks", {})
     if hooks.get("checkpoint", {}) is None:  # checkpoint_config = None disables regular checkpoints
         del hooks["checkpoint"]
-        never = {"interval": -1, "save_last": False, "by_epoch": draft.by_epoch}
-        draft.write_all("default_hooks.checkpoint", never)
+        best = {"interval": -1, "save_last": False, "by_epoch": draft.by_epoch, **best}
     draft.write_all("default_hooks.checkpoint", best)
     if hook.get("out_dir"):
         draft.warn("evaluation.out_dir", "ignored; the best checkpoint is saved in the same folder as the others")

@@ -41,7 +41,7 @@ default_hooks = dict(
     param_scheduler=dict(priority='VERY_HIGH'),
     checkpoint=dict(priority='NORMAL'),
     legacy_checkpoint=dict(type='LegacyCheckpointHook'))
-""",
+"""
 )
 def priorities(draft: Draft) -> None:
     """Sets first-generation priorities for the default hooks, and adds the hook for first-generation checkpoints."""

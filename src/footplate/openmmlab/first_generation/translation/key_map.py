@@ -73,8 +73,7 @@ def _pairs() -> Iterator[tuple[Path, Path]]:
         rows += [(old, new) for old in olds.split()]
     for split in SPLITS:
         loader = f"{split}_dataloader"
-        rows.append((f"data.{split}", f"{loader}.dataset.dataset"))
-        rows.append((f"data.{split}", f"{loader}.dataset"))
+        rows += [(f"data.{split}", f"{loader}.dataset.dataset"), (f"data.{split}", f"{loader}.dataset")]
         for old, new in LOADER_KEYS.items():
             rows.append((f"data.{loader}.{old}", f"{loader}.{new}"))
             if new != "batch_size" or split == "train":  # the default batch size of validation and test is 1

@@ -16,23 +16,18 @@ _LOOP_KEYS = ("by_epoch", "max_epochs", "max_iters", "val_interval", "val_begin"
 def model_settings(draft: Draft) -> None:
     """Moves the model settings in top-level `train_cfg` and `test_cfg` into `model`."""
     for key in ("train_cfg", "test_cfg"):
-        given = draft.remaining.get(key)
-        is_loop = isinstance(given, Mapping) and (
+        given, model = draft.remaining.get(key), draft.remaining.get("model")
+        if isinstance(given, Mapping) and (
             any(each in given for each in _LOOP_KEYS) or str(given.get("type", "")).endswith("Loop")
-        )
-        if key in draft.remaining and not is_loop:
-            draft.take(key)
-            model = draft.remaining.get("model")
-            if given and isinstance(model, Mapping):
-                draft.remaining["model"] = with_origins({key: given, **model}, model)
-                draft.became(key, f"model.{key}")
+        ):
+            continue
+        draft.remaining.pop(key, None)
+        if given and isinstance(model, Mapping):
+            draft.remaining["model"] = with_origins({key: given, **model}, model)
+            draft.became(key, f"model.{key}")
 
 
-@rule(
-    "model",
-    given="model = dict(type='EncoderDecoder')",
-    after="model_adapter = dict(type='LegacyModel')",
-)
+@rule("model", given="model = dict(type='EncoderDecoder')", after="model_adapter = dict(type='LegacyModel')")
 def model_adapter(draft: Draft) -> None:
     """Adds an adapter that provides the step methods called by the loops. Does not change `model`."""
     if "model" in draft.remaining:

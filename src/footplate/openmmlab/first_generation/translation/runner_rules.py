@@ -1,7 +1,5 @@
 """Translates `runner`, which sets the type and the length of the training loop."""
 
-from typing import Any
-
 from footplate.errors import ConfigError
 from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule
@@ -25,7 +23,7 @@ def runner(draft: Draft) -> None:
     source = "runner" if given is not None else next(iter(totals), "runner")
     loop, length_key = _LOOPS[draft.by_epoch]
     length = {} if draft.length is None else {length_key: draft.length}
-    settings: dict[str, Any] = dict(given or {})
+    settings = dict(given or {})
     if settings.get("max_hours") is not None:
         length["max_hours"] = settings["max_hours"]
     draft.write_all("train_cfg", {"type": loop, **length})

@@ -25,11 +25,7 @@ def renamed(draft: Draft) -> None:
             draft.write(path, value, key)
 
 
-@rule(
-    "dist_params",
-    before="dist_params = dict(backend='nccl')",
-    after="env_cfg = dict(dist_cfg=dict(backend='nccl'))",
-)
+@rule("dist_params", before="dist_params = dict(backend='nccl')", after="env_cfg = dict(dist_cfg=dict(backend='nccl'))")
 def dist_params(draft: Draft) -> None:
     """Moves the settings for distributed training into `env_cfg`."""
     given = draft.take("dist_params")
@@ -41,11 +37,7 @@ def dist_params(draft: Draft) -> None:
                 draft.warn(f"dist_params.{key}", "has no effect; the launcher determines this setting")
 
 
-@rule(
-    "device",
-    "gpu_ids",
-    before="device = 'cuda'\ngpu_ids = range(0, 1)",
-)
+@rule("device", "gpu_ids", before="device = 'cuda'\ngpu_ids = range(0, 1)")
 def device(draft: Draft) -> None:
     """Removes device settings. The machine and torchrun determine the device."""
     kind = draft.take("device")

@@ -13,8 +13,20 @@ Entry = dict[str, Any]
 
 # A copy of the names in `footplate.openmmlab.first_generation.optim.policies`, which imports torch.
 KNOWN_POLICIES = (
-    *("fixed", "step", "exp", "poly", "inv", "CosineAnnealing", "FlatCosineAnnealing", "CosineRestart", "cyclic"),
-    *("OneCycle", "LinearAnnealing", "YOLOX", "StepFixCosineAnnealing", "CosineAnnealingCooldown"),
+    "fixed",
+    "step",
+    "exp",
+    "poly",
+    "inv",
+    "CosineAnnealing",
+    "FlatCosineAnnealing",
+    "CosineRestart",
+    "cyclic",
+    "OneCycle",
+    "LinearAnnealing",
+    "YOLOX",
+    "StepFixCosineAnnealing",
+    "CosineAnnealingCooldown",
 )
 _OLD_NAMES = {"type": "policy", "milestones": "step", "step_size": "step", "end": "warmup_iters"}
 _BY_ITERATION = ("cyclic", "OneCycle")
@@ -68,7 +80,8 @@ def _schedule(draft: Draft, field: str) -> None:
         return
     made: list[ConfigDict] = []
     if policy_name(cfg, key) is None:  # a user-defined hook implements the policy
-        policy, stem, priority = (cfg["policy"], *(("Lr", "VERY_HIGH") if field == "lr" else ("Momentum", "HIGH")))
+        policy = cfg["policy"]
+        stem, priority = ("Lr", "VERY_HIGH") if field == "lr" else ("Momentum", "HIGH")
         name = f"{policy.title() if policy.islower() else policy}{stem}UpdaterHook"
         settings = {name: value for name, value in cfg.items() if name != "policy"}
         # In an iteration-based run, MMCV changes this default only for the learning rate.
@@ -149,7 +162,12 @@ def _native_schedule(
         return None
     span = {"by_epoch": by_epoch, "begin": 0, "end": draft.length}
     if policy == "step" and ends_at_zero and known <= {"step", "gamma"}:
-        return _steps(settings, span)
+        step = settings.get("step")
+        gamma = {"gamma": settings["gamma"]} if "gamma" in settings else {}
+        if isinstance(step, int) and step > 0:
+            return [{"type": "StepLR", "step_size": step, **gamma, **span}]
+        if isinstance(step, (list, tuple)) and list(step) == sorted(step):
+            return [{"type": "MultiStepLR", "milestones": list(step), **gamma, **span}] if step else []
     if policy == "CosineAnnealing" and not known and (lowest is None) != (ratio is None):
         minimum = {"eta_min": lowest} if ratio is None else {"eta_min_ratio": ratio}
         return [{"type": "CosineAnnealingLR", "T_max": draft.length, **minimum, **span}]
@@ -157,13 +175,3 @@ def _native_schedule(
         span["end"] = draft.length + 1  # the final value is reached at `end - 1`
         return [{"type": "PolyLR", "power": settings.get("power", 1.0), "eta_min": lowest or 0, **span}]
     return None
-
-
-def _steps(settings: Entry, span: Entry) -> list[Entry] | None:
-    step = settings.get("step")
-    gamma = {"gamma": settings["gamma"]} if "gamma" in settings else {}
-    if isinstance(step, int) and step > 0:
-        return [{"type": "StepLR", "step_size": step, **gamma, **span}]
-    if not isinstance(step, (list, tuple)) or list(step) != sorted(step):
-        return None
-    return [{"type": "MultiStepLR", "milestones": list(step), **gamma, **span}] if step else []

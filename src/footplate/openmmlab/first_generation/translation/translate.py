@@ -210,8 +210,7 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
         _apply(rule, draft)
     # Sections in the config take precedence over translated sections.
     sections = ConfigDict(draft.remaining)
-    origins: Mapping[Any, Any] = getattr(original, "_origins", {})
-    sections._origins.update({key: origin for key, origin in origins.items() if key in draft.remaining})
+    sections._origins |= {key: origin for key, origin in original._origins.items() if key in draft.remaining}
     written: set[str] = set()
     for key, value in draft.translated.items():
         existing = sections.get(key)
