@@ -145,6 +145,20 @@ def test_resumed_run_repeats_the_validation_that_was_due(tmp_path: Path) -> None
     assert len(resumed.message_hub.get_scalar("val/accuracy")) == 3
 
 
+class DrawsInValidation(Hook):
+    def before_val(self, runner: Runner) -> None:
+        torch.rand(1)
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_training_continues_with_the_random_state_after_the_repeated_validation(tmp_path: Path, by_epoch: bool) -> None:
+    cfg = config(tmp_path / "whole", by_epoch=by_epoch, by_iteration=4)
+    run(cfg, DrawsInValidation())
+    start = str(tmp_path / "whole/iter_8.pth")  # saved before the validation
+    run(cfg, DrawsInValidation(), resume=True, load_from=start, work_dir=str(tmp_path / "resumed"))
+    assert_same(state(tmp_path / "resumed/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
+
+
 def test_hook_state_is_saved_under_its_own_key(tmp_path: Path) -> None:
     cfg, events = config(tmp_path, by_epoch=True), ("after_train_iter", "after_val_iter")
     run(cfg, *map(Counter, events))

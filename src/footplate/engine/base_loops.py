@@ -44,6 +44,8 @@ class BaseLoop:
     """
 
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {"run": ()}
+    builds_data: ClassVar[bool] = False
+    """Whether a validation or test loop receives the config sections of its loaders and evaluators."""
 
     def __init__(self, runner: "Runner", dataloader: Any) -> None:
         self.runner = runner
@@ -172,13 +174,14 @@ class BaseTrainLoop(BaseLoop):
         """Calls the `before_train_epoch` hooks and sets the model to training mode.
 
         A run that resumes mid-epoch calls these hooks again and then restores the random state, so that random numbers
-        drawn by the hooks do not affect the results.
+        drawn by the hooks do not affect the results. Those drawn by an outstanding validation are not discarded.
         """
         runner = self.runner
+        random_state = capture_rng()
         runner.call_hook("before_train_epoch")
         runner.model.train()
         if not self.at_epoch_start:
-            runner.restore_random_state()
+            restore_rng(random_state)
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Trains on one batch. Subclasses may override this method to customize the iteration."""

@@ -71,7 +71,8 @@ def has_several_optimizers(cfg: Any) -> bool:
 
 def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module | None = None) -> OptimWrapper:
     """Builds a wrapper from a section with `optimizer` and, optionally, `constructor`."""
-    settings = with_origins({"type": "OptimWrapper", **cfg}, cfg)
+    # A constructor for several optimizers treats every key as an optimizer, so it gets no default type.
+    settings = with_origins({**({"type": "OptimWrapper"} if "optimizer" in cfg else {}), **cfg}, cfg)
     if isinstance(cfg.get("optimizer"), Optimizer):
         return _with_parameter_names(OPTIM_WRAPPERS.build(settings), model)
     name = settings.pop("constructor", "DefaultOptimWrapperConstructor")
