@@ -207,7 +207,7 @@ class CheckpointIO:
         finally:
             self.is_resuming = False
         self.has_weights = True
-        if runner.resume_plan.resume == "auto":
+        if runner.resume_plan.resume == "auto" and not runner.resume_plan.is_restarted:
             runner.resume_plan.is_due = False
         runner.saver.last = path
         infos = runner.message_hub.runtime_info
@@ -221,7 +221,7 @@ class CheckpointIO:
         plan = runner.resume_plan
         if self.has_weights and not (for_training and plan.is_due):
             return
-        load = plan.find()
+        load = plan.find(for_training=for_training)
         if load is not None and (load.resuming or not self.has_weights):
             key = at_key(plan.key) if load.path == plan.load_from else nullcontext()
             self._contents = {load.path: load.content}
@@ -237,7 +237,8 @@ class CheckpointIO:
                     trained = _meta_of(checkpoint).get("dataset_meta")
                     check_classes(trained, getattr(runner.built.get("test_loop"), "sets", ()), "test")
         self.has_weights = True
-        plan.is_due = False
+        if for_training:
+            plan.is_due = False
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
