@@ -20,6 +20,7 @@ from footplate.checkpoint import (
     load_weights,
     relocate,
 )
+from footplate.checkpoint.latest import find_latest
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
 from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process, unwrap_model
@@ -163,6 +164,13 @@ class CheckpointIO:
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
             runner.progress = Progress(**counts)
         return checkpoint
+
+    def find(self, runner: "Runner", name: str) -> str:
+        """Returns the path of a checkpoint, which may be "last" or "best"; see `Runner.load_checkpoint`."""
+        path = find_latest(runner.folder.home) if name == "last" else name
+        if path is None:
+            raise ArgumentError(f"there is no intact checkpoint of a run in '{runner.folder.home}'", found="last")
+        return self.find_best(runner) if name == "best" else path
 
     def find_best(self, runner: "Runner") -> str:
         """Returns the path of the best checkpoint.

@@ -15,7 +15,6 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from typing_extensions import Never
 
 from footplate.checkpoint import BackgroundSaver
-from footplate.checkpoint.latest import find_latest
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
@@ -398,13 +397,19 @@ class Runner:
         returns the predictions for the batches that it reads. Samples that the sampler repeats as padding are left out.
 
         Args:
-            dataloader: The loader, or its config dict. Defaults to the test loader. Required if there is no test loop.
+            dataloader: The loader, or its config dict. Defaults to the loaders of all test sets, in the order of
+                `test_dataloader`. Required if there is no test loop.
         """
-        loader = self.test_dataloader if dataloader is None else self.build_dataloader(dataloader, self.seed)
-        if loader is None:
+        if dataloader is not None:
+            loaders = [self.build_dataloader(dataloader, self.seed)]
+        elif self.test_dataloader is None:
             raise ArgumentError("predict needs a data loader, because the run has no test loop", key="dataloader")
-        if isinstance(loader, SampleLoader) and loader is not dataloader:  # which may be the training loader
-            loader.plan.count_once()
+        else:
+            sets = getattr(self.test_loop, "sets", ())
+            loaders = [dataset.dataloader for dataset in sets] or [self.test_dataloader]
+        for loader in loaders:
+            if isinstance(loader, SampleLoader) and loader is not dataloader:  # which may be the training loader
+                loader.plan.count_once()
         self._make_current()
         self.load_or_resume(whole_model=True, for_training=False)
         was_training = self.model.training
@@ -417,7 +422,9 @@ class Runner:
                         hook.before_test_epoch(self)
                 with torch.inference_mode():
                     outputs = (
-                        (self.model.test_step(batch), getattr(loader, "share", 1.0)) for batch in batches(loader)
+                        (self.model.test_step(batch), getattr(loader, "share", 1.0))
+                        for loader in loaders
+                        for batch in batches(loader)
                     )
                     return [output for output, share in outputs if share]  # a rank out of samples repeats one
         finally:
@@ -606,13 +613,7 @@ class Runner:
             ArgumentError: The run has no best or last checkpoint.
             CheckpointError: The checkpoint cannot be loaded, or `strict` is set and it does not match the model.
         """
-        path: str | None = filename
-        if filename == "best":
-            path = self.checkpoints.find_best(self)
-        elif filename == "last":
-            path = find_latest(self.folder.home)
-        if path is None:
-            raise ArgumentError(f"there is no intact checkpoint of a run in '{self.folder.home}'", found="last")
+        path = self.checkpoints.find(self, filename)
         return self.checkpoints.load(self, path, map_location, strict=strict, revise_keys=revise_keys)
 
     def resume(
@@ -625,7 +626,7 @@ class Runner:
         """Restores a run's weights, optimizer, schedules, epoch, iteration, history and random state from a checkpoint.
 
         Args:
-            filename: The path or address of the checkpoint.
+            filename: The checkpoint, as in `load_checkpoint`.
             resume_optimizer: Whether to restore the state of the optimizer.
             resume_param_scheduler: Whether to restore the state of the schedules. They are not restored without
                 `resume_optimizer` or with `resume_settings="take"`. Schedules that are not restored are fast-forwarded
@@ -634,8 +635,9 @@ class Runner:
                 their devices.
         """
         self.build_training()
+        path = self.checkpoints.find(self, filename)
         self.checkpoints.resume(
-            self, filename, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
+            self, path, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
         )
 
     def load_or_resume(self, *, whole_model: bool = False, for_training: bool = True) -> None:
