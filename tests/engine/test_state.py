@@ -135,6 +135,20 @@ def test_resumed_run_keeps_its_drawn_seed(tmp_path: Path, resume: Any) -> None:
     assert named.seed == whole.seed
 
 
+def test_resumed_run_keeps_its_seed_although_the_config_has_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = config(tmp_path / "run", by_epoch=True, by_iteration=2, randomness={"seed": 1})
+    run(cfg)
+    half = str(tmp_path / "run/iter_2.pth")  # in the middle of an epoch
+    run(cfg, randomness={"seed": 2}, resume=True, load_from=half, work_dir=str(tmp_path / "again"))
+    assert_same(state(tmp_path / "again/iter_12.pth"), state(tmp_path / "run/iter_12.pth"))
+    assert "The run resumes with the checkpoint's seed 1 instead of 2." in caplog.messages
+    runner = Runner.from_cfg({**copy.deepcopy(cfg), "randomness": {"seed": 2}})
+    runner.resume(half)
+    assert "was saved with seed 1, and this run has seed 2" in caplog.text
+
+
 def test_resumed_run_repeats_the_validation_that_was_due(tmp_path: Path) -> None:
     cfg = config(tmp_path, by_epoch=True, by_iteration=4)
     run_until_killed(cfg, KillForTest(8))

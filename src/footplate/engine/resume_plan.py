@@ -101,13 +101,14 @@ class ResumePlan:
         _logger.log(level, message, self.home)
         return configured
 
-    def seed(self) -> int | None:
-        """Returns the seed of the run to resume, or None if no run is resumed or its checkpoint has no seed.
+    def seed(self, configured: int | None) -> int | None:
+        """Returns the seed of the run to resume, or `configured` if no run is resumed or its checkpoint has no seed.
 
-        If the config sets no seed, the original run chose a random one, which determines the order of the data.
+        The seed determines the order of the data. With a new one, the rest of an interrupted epoch would repeat some
+        samples and skip others.
         """
         if not (self.resume or self.is_restarted):
-            return None
+            return configured
         paths: list[str] = []
         if self.load_from is not None and self.resume != "auto" and not self.is_restarted:
             paths = [self.load_from]
@@ -118,5 +119,9 @@ class ResumePlan:
             with suppress(CheckpointError):
                 seed = str(part_of(read_outline(path).content, "meta").get("seed"))
                 if seed.isdecimal():
+                    if configured not in (None, int(seed)):
+                        _logger.warning(
+                            "The run resumes with the checkpoint's seed %s instead of %s.", seed, configured
+                        )
                     return int(seed)
-        return None
+        return configured

@@ -248,7 +248,7 @@ class Runner:
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
 
-        # State: nothing has been built or run. If the config sets no seed, it comes from the checkpoint to resume from.
+        # State: nothing has been built or run. The seed comes from the checkpoint to resume from, if there is one.
         self.built: dict[str, Any] = {}
         self._is_training_built = False  # by `build_training`
         self.phases: list[str] = []
@@ -265,7 +265,10 @@ class Runner:
             sections["resume"],
             takes_settings=sections["resume_settings"] == "take",
         )
-        self.seed = process_setup.seed_everything(sections["randomness"] or {}, resumed=self.resume_plan.seed)
+        randomness = dict(sections["randomness"] or {})
+        process_setup.check_randomness(randomness)
+        find_seed = partial(self.resume_plan.seed, randomness.pop("seed", None))
+        self.seed = process_setup.seed_everything(randomness, resumed=find_seed)
 
         # Hooks: their constructors may use the message hub and the visualizer, and draw seeded random numbers.
         self.visualizer = self.build_visualizer(sections["visualizer"])
