@@ -63,7 +63,7 @@ def _hearing() -> Iterator[None]:
 def test_process_group_of_one_process_needs_no_exchange() -> None:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     try:
-        assert Requests(IDLE.device, IDLE.phases).is_alone
+        assert Requests(IDLE.device, IDLE.phases).agrees_at_once
     finally:
         dist.destroy_process_group()
 

@@ -60,14 +60,14 @@ class CheckpointIO:
 
     Attributes:
         report: A report about the most recently loaded weights, or None.
-        random: The random state to resume with, or None.
+        random_to_restore: The random state to resume with, or None.
         has_weights: Whether the weights are ready: the user has loaded them, or `start` has run.
         is_resuming: Whether `resume` is running.
     """
 
     def __init__(self) -> None:
         self.report: LoadReport | None = None
-        self.random: dict[str, Any] | None = None
+        self.random_to_restore: dict[str, Any] | None = None
         self.has_weights = False
         self.is_resuming = False
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
@@ -211,12 +211,12 @@ class CheckpointIO:
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
             keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
             state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
-            self.random = state.random_of(checkpoint, runner.rank)
+            self.random_to_restore = state.random_of(checkpoint, runner.rank)
         finally:
             self.is_resuming = False
         self.has_weights = True
         if runner.resume_plan.resume == "auto" and not runner.resume_plan.is_restarted:
-            runner.resume_plan.is_due = False
+            runner.resume_plan.overrides_loaded_weights = False
         runner.saver.last = path
         infos = runner.message_hub.runtime_info
         for name, value in infos.items():
@@ -227,7 +227,7 @@ class CheckpointIO:
     def start(self, runner: "Runner", *, whole_model: bool, for_training: bool) -> None:
         """Loads the checkpoint that the run starts from; see `Runner.load_or_resume`."""
         plan = runner.resume_plan
-        if self.has_weights and not (for_training and plan.is_due):
+        if self.has_weights and not (for_training and plan.overrides_loaded_weights):
             return
         load = plan.find(for_training=for_training)
         if load is not None and (load.resuming or not self.has_weights):
@@ -246,7 +246,7 @@ class CheckpointIO:
                     check_classes(trained, getattr(runner.built.get("test_loop"), "sets", ()), "test")
         self.has_weights = True
         if for_training:
-            plan.is_due = False
+            plan.overrides_loaded_weights = False
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

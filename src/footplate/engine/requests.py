@@ -74,9 +74,9 @@ class Request:
 
     Attributes:
         signal: The number of the received signal, or 0. If it is set, the run is saved and the process ends.
-        save: Whether to save the run.
-        stop: Why to end training early.
-        validation: Whether to validate.
+        save: Whether to save the run. Cleared by the save.
+        stop: Why to end training early. Only the requester changes it.
+        validation: Whether to validate. Cleared by the next validation run.
     """
 
     signal: int = 0
@@ -132,8 +132,8 @@ class Requests:
         self.needs_handling = True
 
     @property
-    def is_alone(self) -> bool:
-        """Whether this is the only process, so that its requests take effect immediately."""
+    def agrees_at_once(self) -> bool:
+        """Whether requests need no exchange, because this is the only process."""
         return self.local is self.agreed
 
     def announce_stop(self) -> None:
@@ -157,7 +157,7 @@ class Requests:
         Returns:
             The number of iterations until the next exchange, which is the minimum over all ranks.
         """
-        if self.is_alone:
+        if self.agrees_at_once:
             return pause
         agreed = self.agreed
         local = self.local

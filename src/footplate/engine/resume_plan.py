@@ -45,8 +45,8 @@ class ResumePlan:
     Attributes:
         option: The option that resumes the run, for messages. First-generation runners replace it.
         key: The setting that contains `load_from`, for errors. First-generation runners replace it.
-        is_due: Whether training resumes even if the script has loaded other weights. This is the case with "auto" and
-            after a restart by torchrun.
+        overrides_loaded_weights: Whether training resumes even if the script has loaded other weights. This is the case
+            with "auto" and after a restart by torchrun.
         is_restarted: Whether torchrun has restarted the process after the run's first save.
     """
 
@@ -58,7 +58,7 @@ class ResumePlan:
         self.load_from = load_from
         self.resume = resume
         self.takes_settings = takes_settings
-        self.is_due = resume == "auto"
+        self.overrides_loaded_weights = resume == "auto"
         self.is_restarted = False
         restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         if restarts != "0":
@@ -73,7 +73,7 @@ class ResumePlan:
                 else "starts over, because the run has not saved a checkpoint yet",
             )
             self.is_restarted = is_saved
-            self.is_due |= is_saved
+            self.overrides_loaded_weights |= is_saved
 
     def find(self, *, for_training: bool) -> Load | None:
         """Returns the checkpoint that the run starts from, or None to start from scratch. All ranks must call it.

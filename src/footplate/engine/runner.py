@@ -359,7 +359,7 @@ class Runner:
                 loop.run()
             self.call_hook("after_run")
         loop.ended = True
-        self.checkpoints.random = None  # another call of `train` continues with the current random state
+        self.checkpoints.random_to_restore = None  # another call of `train` continues with the current random state
         return result
 
     def build_training(self) -> None:
@@ -657,8 +657,8 @@ class Runner:
 
     def restore_random_state(self) -> None:
         """Restores the resumed checkpoint's random state, if any. Loops call this method before training starts."""
-        if self.checkpoints.random is not None:
-            restore_rng(self.checkpoints.random)
+        if self.checkpoints.random_to_restore is not None:
+            restore_rng(self.checkpoints.random_to_restore)
 
     @Component
     def train_loop(self) -> BaseTrainLoop:

@@ -1,6 +1,12 @@
 """Defines the top-level keys of a config, with their accepted values and checks, and the Runner's other arguments.
 
-The checks load neither data nor weights.
+The checks load neither data nor weights. They run in this order:
+
+| check | `Runner(...)` | `from_cfg(check=True)` | `check_config` |
+|---|---|---|---|
+| `check_structure` | yes | yes | yes |
+| `check_sections` | | yes | yes |
+| hooks and log processor | when built | when built | yes |
 """
 
 import logging
@@ -70,7 +76,7 @@ class Section(NamedTuple):
     check: Callable[[Any], object] | None = None
 
 
-def check_kinds(sections: Sections) -> None:
+def check_structure(sections: Sections) -> None:
     """Checks the type of each section, and that each phase has either all of its sections or none.
 
     Raises:

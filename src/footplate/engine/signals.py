@@ -95,7 +95,7 @@ class _Handlers:
         """Requests a save."""
         requests = self._requests
         requests.local.save = True
-        if requests.is_alone:
+        if requests.agrees_at_once:
             requests.alarm()
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
@@ -112,7 +112,7 @@ class _Handlers:
         if requests.local.signal:
             return
         requests.local.signal = number
-        if requests.is_alone:
+        if requests.agrees_at_once:
             requests.announce_stop()
             data_wait.interrupt(InterruptedWaitError())
 
