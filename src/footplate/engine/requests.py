@@ -253,8 +253,8 @@ def save_on_request(runner: "Runner") -> str:
     folder = next(filter(None, folders), runner.folder.home)
     name = runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
-    runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))
     _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, path)
+    runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))
     return path
 
 
@@ -277,7 +277,7 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
     if failure is None:
         requests.saved_after_error = True
         option = "resume=True" if runner.is_plain else runner.resume_plan.option
-        note = f"saved after iteration {runner.iter}: {path}. Fix the data and resume with {option}."
+        note = f"saved after iteration {runner.iter}: {path}. Fix the cause and resume with {option}."
     else:
         note = f"NOT saved after iteration {runner.iter}: {failure}. The last checkpoint: {saver.last or 'none'}."
     add_note(error, f"The run was {note}")
