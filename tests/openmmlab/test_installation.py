@@ -237,7 +237,7 @@ def test_a_migrated_config_still_imports_its_plugin(
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("../plugin/", "the plugin folder must be inside the current folder and have a valid package name"),
+        ("../plugin/", "the plugin folder must be a subfolder of the current folder and have a valid package name"),
         ("not_there/plugin/", "cannot import 'not_there.plugin': ModuleNotFoundError: No module named 'not_there'"),
     ],
 )

@@ -91,7 +91,7 @@ def install(patches: bool = True) -> str:
         complete(module)
     add_members(RunnerMembers)
     add_members(RegistryMembers)
-    report = f"imports from {', '.join(ours)} resolve to footplate"
+    report = f"imports from {', '.join(each for each in ours if each not in completed)} resolve to footplate"
     report += f"; missing names are added to {', '.join(completed)}" if completed else ""
     report += f"; installed and not changed: {', '.join(left)}" if left else ""
     setup = partial(install, patches)

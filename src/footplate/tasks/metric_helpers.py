@@ -22,7 +22,7 @@ def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str)
             wanted, found = f"the key '{missing}' in each sample", sorted(map(str, sample))
             advice = "Return it from the model in mode 'predict'."
             if missing.startswith("gt_"):
-                advice = "Add LoadAnnotations to the test pipeline."
+                advice = "Add LoadAnnotations to the validation or test pipeline."
         else:
             continue
         raise ArgumentError(f"the metric '{type(metric).__name__}' requires {wanted}", found=found, notes=[advice])

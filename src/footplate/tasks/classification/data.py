@@ -101,7 +101,7 @@ class CustomDataset(BaseDataset):
                 for path in find_files(join(folder, name), self.extensions)
             ]
         where = self.ann_file or folder
-        check_images(records, where, self.extensions)
+        check_images(records, self.ann_file, folder, self.extensions)
         if self.with_label:
             labels = {record["gt_label"] for record in records}
             warn_about_missing_classes(self._metainfo.get("classes"), labels, where)
@@ -290,7 +290,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
         samples = batch["data_samples"]
         if training and self.mixing is not None:
             if samples is None:
-                raise DataError("batch_augments needs the ground truth, but the batch has no 'data_samples'")
+                raise DataError("batch augmentation needs the ground truth, but the batch has no 'data_samples'")
             batch["inputs"], scores = self.mixing(batch["inputs"], self._scores(samples, batch["inputs"]))
         elif self.to_onehot and samples is not None and all("gt_label" in sample for sample in samples):
             scores = self._scores(samples, batch["inputs"])

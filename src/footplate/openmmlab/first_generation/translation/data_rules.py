@@ -74,7 +74,7 @@ def data(draft: Draft) -> None:
             draft.write(f"{key}_dataset", value)
             draft.ask(f"data.{key}", f"kept as {key}_dataset; check that your code reads it")
         elif key in _LAUNCHER_KEYS:
-            draft.became(f"data.{key}", "removed: torchrun determines this setting")
+            draft.became(f"data.{key}", "removed: the launcher determines this setting")
         elif key not in _KNOWN or key == "seed" or is_loader_left or (not complete and key not in SPLITS):
             _keep(draft, "", {key: value})
         elif key in (*_SIZES, *_TRAIN_ONLY_KEYS) and "train" not in complete:
@@ -172,9 +172,9 @@ def _as_list(cfg: Any) -> list[Any]:
 
 
 def _keep(draft: Draft, loader: str, settings: Mapping[str, Any]) -> None:
-    """Moves unsupported settings in `data` or one of its dataloaders to `data_settings`, and adds a note for each."""
+    """Moves settings in `data` that are not translated to `data_settings`, and adds a note for each."""
     for name, value in settings.items():
         key = f"{loader}.{name}" if loader else name
         draft.write(f"data_settings.{key}", value)
         known = () if name in _KNOWN else _KNOWN
-        draft.ask(f"data.{key}", f"has no counterpart; kept as data_settings.{key}, which is not read", known=known)
+        draft.ask(f"data.{key}", f"was not translated; kept as data_settings.{key}, which is not read", known=known)
