@@ -103,7 +103,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
     from `mmengine` resolve to footplate. Repeated calls have no effect.
 
     First-generation configs do not specify a code base. For such a config without a `default_scope`, sets it to the
-    installed first-generation code base that defines the config's model and the largest number of its other types.
+    installed first-generation code base that defines the config's model, if any does, and most of its other types.
 
     Args:
         cfg: The config.

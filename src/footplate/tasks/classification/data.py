@@ -127,7 +127,8 @@ class CustomDataset(BaseDataset):
         names = [name for name in list_folder(folder) if not has_suffix(name, self.extensions)]
         folders = [name for name in names if is_folder(join(folder, name))]
         if not folders:
-            raise DataError(f"there are no class folders in '{folder}'", key="data_prefix")
+            notes = ["Sort the images into one folder per class, or set ann_file or with_label=False."]
+            raise DataError(f"there are no class folders in '{folder}'", key="data_prefix", notes=notes)
         classes = self._metainfo["classes"] = tuple(self._metainfo.get("classes") or folders)
         if set(folders) <= set(classes) or set(classes) <= set(folders):
             if ignored := [name for name in folders if name not in classes]:

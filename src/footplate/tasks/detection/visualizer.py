@@ -147,7 +147,7 @@ class DetVisualizationHook(BaseVisualizationHook):
         self.test_out_dir = test_out_dir
 
     def options(self, runner: Runner, mode: str, name: str) -> dict[str, Any]:
-        """Returns the score threshold for a DetLocalVisualizer, and the output file in a test run with `test_out_dir`."""
+        """Returns the score threshold for a DetLocalVisualizer, and the output file if `test_out_dir` applies."""
         options: dict[str, Any] = {}
         if self.test_out_dir is not None and mode == "test":
             options["out_file"] = os.path.join(output_path(runner.log_dir, self.test_out_dir), f"{name}.png")

@@ -248,7 +248,8 @@ class EvalHook(Hook):
         start: The first epoch or iteration after which to validate. `interval` is counted from there, by default from
             0. If 0 and `interval` is 1, also validates before training.
         interval: The number of epochs or iterations between validation runs.
-        by_epoch: Whether `start` and the intervals count epochs. If set, an iteration-based run never validates.
+        by_epoch: Whether `start` and the intervals count epochs. If set, an iteration-based run does not
+            validate during training.
         save_best: The metric that determines the best checkpoint, or "auto" for the first metric; None disables it.
         rule: "greater" if higher is better, or "less"; by default, derived from the metric name.
         test_fn: A function that takes a model and a dataloader and returns the results. By default, the results come

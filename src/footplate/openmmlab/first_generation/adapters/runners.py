@@ -203,9 +203,13 @@ class BaseRunner(metaclass=_RunnerClass):
         if len(data_loaders) != len(workflow):
             raise ArgumentError("data_loaders must have one item per workflow phase", key="workflow", found=workflow)
         loaders = {mode: loader for (mode, _), loader in zip(workflow, data_loaders, strict=True)}
-        for what, value in ((self.unit, length), ("work_dir", self.work_dir), ("training data", loaders.get("train"))):
+        for what, value in (
+            (self.unit, length),
+            ("work_dir", self.work_dir),
+            ("a 'train' phase in workflow", loaders.get("train")),
+        ):
             if value is None:
-                raise ArgumentError(f"{type(self).__name__} needs {what}", key=what)
+                raise ArgumentError(f"{type(self).__name__} needs {what}")
         cfg = translate_config(
             Config({"checkpoint_config": None, "runner": {"type": self.kind, self.unit: length}, **self._sections})
         )

@@ -68,6 +68,8 @@ def data(draft: Draft) -> None:
         common["persistent_workers"] = check_flag("persistent_workers", draft.take("persistent_workers"))
         draft.became("persistent_workers", "persistent_workers of each loader")
     complete = [split for split in SPLITS if data.get(split) and _translate_split(draft, data, split, common)]
+    is_batched = draft.original.get("default_scope") in _BATCHED_VALIDATION
+    train_only = _TRAIN_ONLY_KEYS if is_batched else (*_SIZES, *_TRAIN_ONLY_KEYS)
     for key, value in data.items():
         is_loader_left = key in _LOADERS and key.removesuffix("_dataloader") not in complete
         if key not in _KNOWN and isinstance(value, Mapping) and "type" in value:
@@ -77,7 +79,7 @@ def data(draft: Draft) -> None:
             draft.became(f"data.{key}", "removed: the launcher determines this setting")
         elif key not in _KNOWN or key == "seed" or is_loader_left or (not complete and key not in SPLITS):
             _keep(draft, "", {key: value})
-        elif key in (*_SIZES, *_TRAIN_ONLY_KEYS) and "train" not in complete:
+        elif key in train_only and "train" not in complete:
             draft.became(f"data.{key}", "removed: it only affects training, and there is no data.train")
 
 
