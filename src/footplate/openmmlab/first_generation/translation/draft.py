@@ -20,7 +20,7 @@ class Kind(enum.Enum):
     BECAME = "became"
     """The key was translated, or removed without an effect on the run."""
     WARNING = "warning"
-    """A setting cannot be kept, on this machine or in general."""
+    """A setting was lost or may not work as intended, on this machine or in general."""
     PERSON = "person"
     """The user must check the result, because it depends on code or data outside the config."""
 
