@@ -253,8 +253,8 @@ def save_on_request(runner: "Runner") -> str:
     folder = next(filter(None, folders), runner.folder.home)
     name = runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
-    _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, path)
     runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))
+    _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, path)
     return path
 
 

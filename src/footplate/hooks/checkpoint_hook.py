@@ -271,9 +271,10 @@ class CheckpointHook(Hook):
             if self.max_keep_ckpts > 0:
                 self._remove_old(number)
 
-        if runner.saver.last != path:  # the last checkpoint is saved again at the end of the run
-            runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
+        is_new = runner.saver.last != path  # the last checkpoint is saved again at the end of the run
         self._write(runner, path, AfterSave(runner.folder.home, on_committed))
+        if is_new:
+            runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
 
     def _remove_old(self, newest: int) -> None:
         """Removes old checkpoints. Keeps the last `max_keep_ckpts` up to number `newest`, and all later ones."""
