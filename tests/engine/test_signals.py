@@ -123,7 +123,7 @@ def test_second_signal_exits_at_once(tmp_path: Path, capfd: pytest.CaptureFixtur
     told = capfd.readouterr().err.splitlines()
     assert told == [
         "SIGTERM: finishing the iteration, then saving. Send SIGTERM again to exit at once.",
-        "SIGTERM again: exiting at once without saving.",
+        "Another stop signal (SIGTERM): exiting at once without saving.",
     ]
 
 

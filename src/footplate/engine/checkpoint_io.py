@@ -197,7 +197,9 @@ class CheckpointIO:
             raise ArgumentError(
                 f"there is no best checkpoint in '{home}'",
                 found="best",
-                notes=["Train with default_hooks=dict(checkpoint=dict(save_best='...')) first."],
+                notes=[
+                    "First train with `save_best` in CheckpointHook or, in a first-generation config, in `evaluation`."
+                ],
             )
         _, path = max(candidates, key=itemgetter(0))
         return path

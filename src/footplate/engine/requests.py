@@ -277,7 +277,7 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
     if failure is None:
         requests.saved_after_error = True
         option = "resume=True" if runner.is_plain else runner.resume_plan.option
-        note = f"saved after iteration {runner.iter}: {path}. Fix the data and resume with {option}."
+        note = f"saved after iteration {runner.iter}: {path}. Fix the cause and resume with {option}."
     else:
         note = f"NOT saved after iteration {runner.iter}: {failure}. The last checkpoint: {saver.last or 'none'}."
     add_note(error, f"The run was {note}")

@@ -445,7 +445,7 @@ class Runner:
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
         if loop is None:
-            needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
+            needed = "" if self.is_plain else f" and {mode}_evaluator, and in a config also {mode}_cfg"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         self.load_or_resume(whole_model=mode == "test", for_training=False)
         with running(self, for_training=False):
@@ -541,8 +541,8 @@ class Runner:
                 "runner.log cannot be called for a single batch",
                 key=name,
                 notes=[
-                    "For validation, return a dict from validation_step: its numbers are averaged over all samples. "
-                    "In a training hook, call runner.message_hub.update_scalar('train/...', value)."
+                    "For validation, use a metric or, with a plain module, return a dict of numbers from "
+                    "validation_step. In a training hook, call runner.message_hub.update_scalar('train/...', value)."
                 ],
             )
         number = float(value.item() if isinstance(value, Tensor) else value)

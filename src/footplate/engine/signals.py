@@ -106,7 +106,7 @@ class _Handlers:
             now = time.monotonic()
             self._first_end_at = self._first_end_at or now
             if now - self._first_end_at > _SAME_REQUEST:
-                print_urgent(f"{signal.Signals(number).name} again: exiting at once without saving.")
+                print_urgent(f"Another stop signal ({signal.Signals(number).name}): exiting at once without saving.")
                 os._exit(128 + number)
         requests = self._requests
         if requests.local.signal:

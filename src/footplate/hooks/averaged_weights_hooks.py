@@ -102,8 +102,8 @@ class EMAHook(AveragedWeightsHook):
         begins = {"begin_iter": begin_iter, "begin_epoch": begin_epoch, "start_iters": start_iters}
         for name, value in begins.items():
             check_count(name, value, least=0)
-        if sum(map(bool, begins.values())) > 1:
-            raise ArgumentError(f"only one of {', '.join(begins)} may be set", key="begin_iter", found=begins)
+        if len(chosen := {name: value for name, value in begins.items() if value}) > 1:
+            raise ArgumentError(f"only one of {', '.join(begins)} may be set", key=next(iter(chosen)), found=chosen)
         self.strict_load = strict_load
         self.begin_iter = begin_iter or start_iters
         self.begin_epoch = begin_epoch
