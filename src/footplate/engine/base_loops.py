@@ -14,7 +14,7 @@ from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.requests import Stop, handle_requests, save_after_data_error
 from footplate.error_context import add_note
-from footplate.errors import BuildError, DataError, FootplateError, NonFiniteError
+from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
 
 if TYPE_CHECKING:
@@ -409,6 +409,17 @@ def check_has_batches(loader: Any) -> None:
         key="drop_last",
         notes=["Reduce the batch size, or set drop_last=False."],
     )
+
+
+def check_epochs_end(runner: "Runner", key: str, value: Any) -> None:
+    """Raises an ArgumentError if a hook counts epochs, but an endless sampler keeps the first epoch from ending."""
+    if value is not None and getattr(runner.train_loop.dataloader, "endless", False):
+        raise ArgumentError(
+            f"{key} counts epochs, but the sampler of the training loader is endless, so no epoch ends",
+            key=key,
+            found=value,
+            notes=[f"Set {key.replace('epoch', 'iter')} instead."],
+        )
 
 
 def check_loop_class(loop_class: Any, base: type[BaseLoop], key: str) -> None:
