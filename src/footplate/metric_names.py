@@ -55,7 +55,8 @@ class MissingMetricError(ArgumentError):
 def find_rule(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS) -> Rule | None:
     """Returns "greater" if higher values of a metric are better, "less" if lower values are, or None if unknown.
 
-    Matches the whole name first, then parts of the name, then well-known words.
+    Matches the whole name first, then parts of the name and well-known words. If these contradict each other, as in
+    "top1_error", the result is None.
 
     Args:
         key: The name of the metric.
@@ -67,17 +68,16 @@ def find_rule(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = 
         ('greater', 'less', None)
     """
     lower = key.lower()
-    rules: tuple[tuple[Sequence[str], Rule], ...] = ((greater, "greater"), (less, "less"))
-    for fits in (str.__eq__, str.__contains__):
-        for names, rule in rules:
-            if any(fits(lower, name.lower()) for name in names):
-                return rule
+    rules: tuple[tuple[Rule, Sequence[str], frozenset[str]], ...] = (
+        ("greater", greater, _GREATER_WORDS),
+        ("less", less, _LESS_WORDS),
+    )
+    for rule, names, _ in rules:
+        if lower in (name.lower() for name in names):
+            return rule
     words = {part for word, digits in re.findall("([a-z]+)([0-9]*)", lower) for part in (word, word + digits)}
-    if words & _GREATER_WORDS and not words & _LESS_WORDS:
-        return "greater"
-    if words & _LESS_WORDS and not words & _GREATER_WORDS:
-        return "less"
-    return None
+    fitting = [rule for rule, names, known in rules if words & known or any(name.lower() in lower for name in names)]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def check_rule(rule: str) -> Rule:

@@ -110,3 +110,8 @@ def test_only_the_trusted_file_is_executed(tmp_path: Path) -> None:
     assert (tmp_path / "a.d").exists()
     assert not (tmp_path / "b.d").exists()
     assert isinstance(load_checkpoint(chosen)["own"], OpaqueObject)  # after the block nothing is trusted
+
+
+def test_error_about_a_missing_safetensors_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"checkpoint '.*a.safetensors' does not exist"):
+        load_checkpoint(tmp_path / "a.safetensors")

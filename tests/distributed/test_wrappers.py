@@ -1,4 +1,5 @@
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,21 @@ class Gan(BaseModel):
         return {"loss": loss.detach()}
 
 
-def train_gan(tmp_path: Path, processes: int) -> list[float]:
-    model = Gan()
+class FreezingGan(Gan):
+    """Freezes the discriminator while the generator is trained, and trains the discriminator twice."""
+
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, torch.Tensor]:
+        self.discriminator.requires_grad_(True)
+        for _ in range(2):
+            super().train_step(data, optim_wrapper)
+        self.discriminator.requires_grad_(False)
+        loss = (self.discriminator(self(data)) - 1).square().mean()
+        optim_wrapper["generator"].update_params(loss)
+        return {"loss": loss.detach()}
+
+
+def train_gan(tmp_path: Path, processes: int, kind: type[Gan] = Gan, **settings: Any) -> list[float]:
+    model = kind()
     runner = Runner(
         model,
         tmp_path / str(processes),
@@ -76,6 +90,7 @@ def train_gan(tmp_path: Path, processes: int) -> list[float]:
             for name in ("generator", "discriminator")
         },
         randomness={"seed": 0},
+        **settings,
     )
     runner.train()
     return values(model)
@@ -84,6 +99,13 @@ def train_gan(tmp_path: Path, processes: int) -> list[float]:
 def test_own_train_step_with_several_optimizers_equals_one_process(on_ranks: OnRanks, tmp_path: Path) -> None:
     expected = pytest.approx(train_gan(tmp_path, 1), rel=1e-5)
     assert on_ranks(2, train_gan, tmp_path, 2) == [expected, expected]
+
+
+def test_parts_that_a_loss_does_not_use_are_allowed_as_in_mmengine(on_ranks: OnRanks, tmp_path: Path) -> None:
+    wrapper = {"type": "MMSeparateDistributedDataParallel", "find_unused_parameters": False}
+    train = partial(train_gan, tmp_path, 2, FreezingGan, model_wrapper_cfg=wrapper)
+    expected = pytest.approx(train_gan(tmp_path, 1, FreezingGan), rel=1e-5)
+    assert on_ranks(2, train) == [expected, expected]
 
 
 def step_sharded_gan() -> str:

@@ -158,6 +158,12 @@ def test_prediction_does_not_read_the_test_set(tmp_path: Path) -> None:
     assert len(runner.predict(loader(8, shuffle=False))) == 2
 
 
+def test_prediction_covers_all_test_sets_in_order(tmp_path: Path) -> None:
+    sets = {name: [torch.full((2, 1), value)] for name, value in (("clean", 1.0), ("noisy", 2.0))}
+    runner = Runner(nn.Identity(), tmp_path, test_dataloader=sets, validation_step=lambda model, batch: model(batch))
+    assert [output.tolist() for output in runner.predict()] == [[[1.0], [1.0]], [[2.0], [2.0]]]
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("metric", [Seen(), {"seen": Counter()}, {"seen": lambda predicted, batch: float(batch[1][0])}])
 def test_results_of_an_aborted_evaluation_are_discarded(

@@ -233,6 +233,11 @@ def test_best_checkpoint_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.M
     best = torch.load(tmp_path / "best_score_epoch_1.pth", weights_only=True)["state_dict"]
     assert torch.equal(runner.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
     assert runner.load_checkpoint("last")["meta"]["epoch"] == 3
+    for name, epoch in (("best", 1), ("last", 3)):
+        resumed = _runner(tmp_path, **_scored(4.0, 5.0, 6.0, save_best=["score", "loss"]))
+        resumed.resume(name)
+        assert resumed.epoch == epoch
+        resumed.train()
     other = _runner(tmp_path, **settings)  # as in a later process
     verified: list[str] = []
 

@@ -19,7 +19,7 @@ STOPPING: dict[str, Any] = {"custom_hooks": [{"type": "EarlyStoppingHook", "moni
 BEST = {"default_hooks": {"checkpoint": {"save_best": "loss"}}}
 PLATEAU: dict[str, Any] = {"param_scheduler": {"type": "ReduceOnPlateauLR", "monitor": "loss"}}
 IDLE = [
-    (NO_VALIDATION | PLATEAU, "param_scheduler has no effect: it needs a metric, but the run has no"),
+    (NO_VALIDATION | PLATEAU, "param_scheduler has no effect where a schedule needs a metric"),
     (
         NO_VALIDATION | STOPPING,
         "custom_hooks[0].monitor has no effect: it needs a metric, but the run has no validation",

@@ -152,7 +152,7 @@ def test_command_runs_the_preflight(
     cfg = settings(tmp_path / "work", log_level="INFO")
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in cfg.items()))
     assert main(["train", str(path), *option]) == 0
-    assert sum(each.startswith("Preflight: a checkpoint saved before") for each in caplog.messages) == times
+    assert sum(each.startswith("Preflight: a checkpoint saved now") for each in caplog.messages) == times
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,16 @@ def test_restart_by_torchrun_resumes_from_the_last_checkpoint(
 
     def planned() -> tuple[str | None, bool | str]:
         plan = ResumePlan(str(tmp_path), "weights.pth", resume, takes_settings=False)
+        plan.find(for_training=True)
         return plan.load_from, plan.resume
 
-    begin = "torchrun restarted this process (restart 1 of 3). The run"
+    begin = "torchrun restarted this process (restart 1 of 3). Training"
     assert planned() == ("weights.pth", resume)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert planned() == ("weights.pth", resume)
     write_pointer(tmp_path, tmp_path / "epoch_1.pth")
     assert planned() == (None, True)
-    assert caplog.messages == [
-        f"{begin} starts over, because it has not saved a checkpoint yet.",
-        f"{begin} resumes from its last checkpoint.",
+    assert [message for message in caplog.messages if begin in message] == [
+        f"{begin} starts over, because the run has not saved a checkpoint yet.",
+        f"{begin} resumes from the run's last checkpoint.",
     ]

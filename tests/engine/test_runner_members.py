@@ -165,3 +165,13 @@ def test_restarted_script_resumes_although_it_loads_weights(
     runner.load_checkpoint(str(tmp_path / "epoch_1.pth"))
     runner.train()
     assert runner.iter == 12
+
+
+def test_restarted_script_tests_the_weights_of_load_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Runner(**settings(tmp_path)).train()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    runner = Runner(**settings(tmp_path, load_from=str(tmp_path / "epoch_1.pth")))
+    runner.test()
+    assert runner.epoch == 1
+    runner.train()
+    assert runner.iter == 12

@@ -80,7 +80,7 @@ def assert_goes_on(tmp_path: Path, cfg: dict[str, Any], told: str, done: Sequenc
     path = tmp_path / "part/on_signal.pth"
     at = torch.load(path, weights_only=True)["meta"]["iter"]
     assert at in done
-    note = f"  The run was saved after iteration {at}: {path}. Fix the data and resume with --resume (resume=True)."
+    note = f"  The run was saved after iteration {at}: {path}. Fix the cause and resume with --resume (resume=True)."
     assert note in told.splitlines()
     assert (tmp_path / "part/last_checkpoint").read_text() == str(path)
     whole = run({**cfg, "work_dir": str(tmp_path / "whole")}, Draw())

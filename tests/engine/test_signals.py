@@ -63,7 +63,7 @@ def _hearing() -> Iterator[None]:
 def test_process_group_of_one_process_needs_no_exchange() -> None:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     try:
-        assert Requests(IDLE.device, IDLE.phases).is_alone
+        assert Requests(IDLE.device, IDLE.phases).agrees_at_once
     finally:
         dist.destroy_process_group()
 
@@ -123,7 +123,7 @@ def test_second_signal_exits_at_once(tmp_path: Path, capfd: pytest.CaptureFixtur
     told = capfd.readouterr().err.splitlines()
     assert told == [
         "SIGTERM: finishing the iteration, then saving. Send SIGTERM again to exit at once.",
-        "SIGTERM again: exiting at once without saving.",
+        "Another stop signal (SIGTERM): exiting at once without saving.",
     ]
 
 

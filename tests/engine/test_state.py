@@ -135,6 +135,20 @@ def test_resumed_run_keeps_its_drawn_seed(tmp_path: Path, resume: Any) -> None:
     assert named.seed == whole.seed
 
 
+def test_resumed_run_keeps_its_seed_although_the_config_has_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = config(tmp_path / "run", by_epoch=True, by_iteration=2, randomness={"seed": 1})
+    run(cfg)
+    half = str(tmp_path / "run/iter_2.pth")  # in the middle of an epoch
+    run(cfg, randomness={"seed": 2}, resume=True, load_from=half, work_dir=str(tmp_path / "again"))
+    assert_same(state(tmp_path / "again/iter_12.pth"), state(tmp_path / "run/iter_12.pth"))
+    assert "The run resumes with the checkpoint's seed 1 instead of 2." in caplog.messages
+    runner = Runner.from_cfg({**copy.deepcopy(cfg), "randomness": {"seed": 2}})
+    runner.resume(half)
+    assert "was saved with seed 1, and this run has seed 2" in caplog.text
+
+
 def test_resumed_run_repeats_the_validation_that_was_due(tmp_path: Path) -> None:
     cfg = config(tmp_path, by_epoch=True, by_iteration=4)
     run_until_killed(cfg, KillForTest(8))
@@ -143,6 +157,20 @@ def test_resumed_run_repeats_the_validation_that_was_due(tmp_path: Path) -> None
     assert [at for at, _ in witness.when("before_val")] == [8, 12]
     assert [at for at, _ in witness.when("before_train_iter")] == [8, 9, 10, 11]
     assert len(resumed.message_hub.get_scalar("val/accuracy")) == 3
+
+
+class DrawsInValidation(Hook):
+    def before_val(self, runner: Runner) -> None:
+        torch.rand(1)
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_training_continues_with_the_random_state_after_the_repeated_validation(tmp_path: Path, by_epoch: bool) -> None:
+    cfg = config(tmp_path / "whole", by_epoch=by_epoch, by_iteration=4)
+    run(cfg, DrawsInValidation())
+    start = str(tmp_path / "whole/iter_8.pth")  # saved before the validation
+    run(cfg, DrawsInValidation(), resume=True, load_from=start, work_dir=str(tmp_path / "resumed"))
+    assert_same(state(tmp_path / "resumed/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
 
 
 def test_hook_state_is_saved_under_its_own_key(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_a_second_hook_that_swaps_weights_is_refused_when_it_is_registered(tmp_p
         Runner(**settings(tmp_path, custom_hooks=hooks))
     assert caught.value.key == "custom_hooks[1]"
     assert caught.value.notes == (
-        "The other hook is custom_hooks[0]. Remove one of them (ScheduleFreeHook belongs to the optimizer).",
+        "custom_hooks[0] was added first. Remove one of them (a ScheduleFreeHook belongs to its optimizer).",
     )
 
 

@@ -96,3 +96,20 @@ def test_patterns_are_checked_before_training(
     with pytest.raises(ArgumentError, match=message) as caught:
         run(tmp_path, patterns=pattern)
     assert (caught.value.key, caught.value.suggestion) == ("custom_hooks[0].patterns", suggestion)
+
+
+@pytest.mark.parametrize(
+    ("hook", "key", "advice"),
+    [
+        ({"type": "FreezeHook", "patterns": r"layers\.0", "until_epoch": 1}, "until_epoch", "Set until_iter instead."),
+        ({"type": "EMAHook", "begin_epoch": 2}, "begin_epoch", "Set begin_iter instead."),
+    ],
+)
+def test_hooks_that_count_epochs_refuse_an_endless_sampler(
+    tmp_path: Path, hook: dict[str, Any], key: str, advice: str
+) -> None:
+    cfg = settings(tmp_path, train_cfg={"by_epoch": False, "max_iters": 4}, custom_hooks=[hook])
+    cfg["train_dataloader"]["sampler"] = {"type": "InfiniteSampler"}
+    with pytest.raises(ArgumentError, match=f"{key} counts epochs") as caught:
+        Runner(**cfg).train()
+    assert advice in caught.value.notes

@@ -7,10 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from footplate.data.data_element import BaseDataElement
 from footplate.data.transforms import BaseTransform
 from footplate.errors import ArgumentError, DataError
 from footplate.inference import Predictor, predict_files
 from footplate.inference.predicted_files import describe_prediction
+from footplate.inference.predictor import restored_image
 from footplate.registry import TRANSFORMS, VISUALIZERS
 from footplate.tasks.classification.data import ClsDataSample
 from footplate.tasks.detection.data import DetDataSample
@@ -55,6 +57,15 @@ def test_features_and_other_predictions_are_listed() -> None:
     assert describe_prediction(sample, {}) == {"features": [0.5, 1.0]}
     assert describe_prediction(torch.tensor([1.0, 2.5]), {}) == {"prediction": [1.0, 2.5]}
     assert describe_prediction({"depth": torch.tensor(0.1)}, {}) == {"prediction": {"depth": 0.1}}
+
+
+def test_a_predicted_image_is_drawn_and_not_listed() -> None:
+    red = torch.tensor([0.0, 0.2, 254.6]).view(3, 1, 1).expand(3, 4, 6)  # BGR
+    sample = BaseDataElement(metainfo={"ori_shape": (2, 3)}, output=BaseDataElement(pred_img=red), input=red)
+    pixels = restored_image(sample)
+    assert pixels is not None
+    assert (pixels.shape, pixels[3, 5].tolist()) == ((4, 6, 3), [255, 0, 0])
+    assert describe_prediction(sample, {}) == {"height": 2, "width": 3}
 
 
 def test_files_of_detection_classification_and_features(tmp_path: Path) -> None:

@@ -142,6 +142,15 @@ def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, l
     assert drawn.shape[1] > 2 * 64
 
 
+@DATASETS.register_module()
+class SevenFrames(BaseDataset):
+    """A dataset whose samples have several frames, as in video super-resolution."""
+
+
+def _load_key(key: str) -> dict[str, str]:
+    return {"type": "LoadImageFromFile", "key": key}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -154,6 +163,26 @@ def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, l
         (
             lambda cfg: cfg["test_dataloader"]["dataset"].update(pipeline=[{"type": "LoadPointsFromFile"}]),
             "do not support point clouds",
+        ),
+        (
+            lambda cfg: cfg.update(
+                test_dataloader={
+                    "batch_size": 50,
+                    "dataset": {
+                        "type": "FashionScenes",
+                        "pipeline": [{"type": "LoadImageFromFile"}, _load_key("gt"), {"type": "PackSegInputs"}],
+                    },
+                }
+            ),
+            None,
+        ),
+        (
+            lambda cfg: cfg["test_dataloader"]["dataset"].update(pipeline=[_load_key("merged"), _load_key("trimap")]),
+            "only support models whose input is a single image",
+        ),
+        (
+            lambda cfg: cfg["test_dataloader"]["dataset"].update(type="SevenFrames", pipeline=[_load_key("img")]),
+            "only support models whose input is a single image",
         ),
         (
             lambda cfg: cfg["test_dataloader"]["dataset"].update(data_source={}),

@@ -42,6 +42,19 @@ def test_registered_constructor_is_used_by_name() -> None:
     assert build_optim_wrapper(nn.Linear(1, 1), section).get_lr() == {"lr": [7.0]}
 
 
+def test_constructor_for_several_optimizers_receives_only_their_sections() -> None:
+    @OPTIM_WRAPPER_CONSTRUCTORS.register_module(force=True)
+    class SeveralForThisTest:
+        def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: Any = None) -> None:
+            self.sections = optim_wrapper_cfg
+
+        def __call__(self, model: nn.Module) -> OptimWrapperDict:
+            return OptimWrapperDict(**{name: build_optim_wrapper(model, part) for name, part in self.sections.items()})
+
+    section = {"constructor": "SeveralForThisTest", "generator": {"optimizer": SECTION}}
+    assert list(build_optim_wrapper(nn.Linear(1, 1), section).parts) == ["generator"]
+
+
 @pytest.mark.parametrize(
     ("cfg", "error", "key", "suggestion"),
     [

@@ -13,7 +13,7 @@ from footplate.tasks.segmentation import IoUMetric
     [
         (3, "Return a list of data elements or dicts from the model in mode 'predict'."),
         ({"gt_sem_seg": 1}, "Return it from the model in mode 'predict'."),
-        ({"pred_sem_seg": 1}, "Add LoadAnnotations to the test pipeline."),
+        ({"pred_sem_seg": 1}, "Add LoadAnnotations to the validation or test pipeline."),
     ],
 )
 def test_advice_names_what_provides_the_missing_value(sample: Any, advice: str) -> None:

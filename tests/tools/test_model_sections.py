@@ -77,7 +77,7 @@ class Own(MODELS.get('mmseg.Segmentor')):
 @pytest.fixture(autouse=True)
 def code_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A small package with the name of a code base, installed in a folder of the test."""
-    folder = tmp_path / "site-packages" / "mmseg"
+    folder = tmp_path / ".venv/site-packages/mmseg"
     (folder / ".mim/configs").mkdir(parents=True)
     (folder / "__init__.py").touch()
     (folder / "registry.py").write_text(REGISTRY)
@@ -133,7 +133,7 @@ def test_keys_that_the_code_base_reads_are_accepted(tmp_path: Path, changes: dic
 
 
 def test_sections_of_a_users_class_are_not_checked(tmp_path: Path) -> None:
-    (tmp_path / "site-packages" / "own_model.py").write_text(OWN_MODEL)
+    (tmp_path / ".venv/site-packages/own_model.py").write_text(OWN_MODEL)
     importlib.import_module("own_model")
     checked(tmp_path, type="Own", head={"num_clases": 3})
     with pytest.raises(FootplateError, match="'Loss' takes no argument 'wieght'"):

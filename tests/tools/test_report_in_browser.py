@@ -27,15 +27,42 @@ def keys(page: Any, selector: str, *typed: str) -> None:
 
 
 def test_first_screen_answers_what_a_reader_asks(show: Show, make_run: MakeRun) -> None:
-    page = show(make_run())
+    run = make_run()
+    (run.folder / "iter_400.sharded").mkdir()  # not a launch
+    (run.folder / "resnet.py").touch()
+    page = show(run)
     shown = text_of(page, ".hero")
     assert "mIoU best of 4 validations 41.00 +30.00 since the first validation at iteration 400 of 400" in shown
-    assert "Overfitting No sign in mIoU loss not validated. At the end, the mIoU is at its best." in shown
+    assert "Overfitting No sign No validation loss. At the end, the mIoU is at its best." in shown
     assert "Training time 40 s 0.1 s per iteration" in shown
     titles = [text_of(page, f".main-charts .chart:nth-child({place}) h3") for place in (1, 2)]
     assert titles == ["mIoU", "Loss training"]
     bottom = page.execute_script("return document.querySelector('.main-charts').getBoundingClientRect().bottom")
     assert bottom < 800
+    assert text_of(page, ".title") == "first 1 warning resnet · 1 January 2026, 00:00"
+
+
+def test_headline_is_drawn_once_with_its_classes(show: Show, make_run: MakeRun) -> None:
+    page = show(make_run())
+    titles = [each.text for each in page.find_elements("css selector", "#overview h3, #metrics h3")]
+    assert titles == ["mIoU", "Loss training"]
+    heights = page.execute_script(
+        "return [...document.querySelectorAll('.chart .head')].map((each) => each.offsetHeight)"
+    )
+    assert len({*heights[:2]}) == 1  # so that the charts are in line, though only one has a button
+    page.find_element("css selector", ".classes-of").click()
+    assert text_of(page, ".main-charts .chart.wide button") == "Mean only"
+
+
+def test_details_have_units_and_at_least_two_labels_per_axis(show: Show, make_run: MakeRun) -> None:
+    run = make_run()
+    points = [(100.0, 0.1155), (200.0, 0.1248), (300.0, 0.1401), (400.0, 0.1778)]
+    page = show(run._replace(series=[each._replace(points=points) for each in run.series if each.name == "time"]))
+    page.find_element("css selector", "#details summary").click()
+    page.execute_script("dispatchEvent(new Event('beforeprint'))")  # draws all charts at once
+    assert text_of(page, "#details h3") == "time s per iteration"
+    labels = page.find_elements("css selector", "#details .grid text[text-anchor=end]")
+    assert [each.text for each in labels] == ["0.12", "0.14", "0.16", "0.18"]
 
 
 def test_classes_at_zero_are_marked(show: Show, make_run: MakeRun) -> None:

@@ -23,6 +23,7 @@ def test_runs_are_compared(show: Show, make_run: MakeRun) -> None:
     assert len(page.find_elements("css selector", ".main-charts .chart:first-child path.line")) == 2
     heads = [cell.text for cell in page.find_elements("css selector", "#classes thead th")]
     assert heads == ["class", "b", "a", "b − a"]
+    assert text_of(page, "#warnings h3") == "Warning, both runs"
 
 
 def two_runs(make_run: MakeRun, first: Sequence[float], second: Sequence[float]) -> list[Run]:
@@ -52,6 +53,10 @@ def test_differences_agree_with_the_values_that_are_shown(show: Show, make_run: 
     assert page.find_elements("css selector", ".change .good")
     assert text_of(page, "#classes tbody tr") == "shoe 53.01 53.00 +0.01"
     assert page.find_elements("css selector", "#classes td.gain")
+    bars = page.find_elements("css selector", "#classes td.bar:not(.gain, .loss)")
+    assert [each.get_attribute("style") for each in bars] == [
+        f"--share: {share}%;" for share in ("53.0", "53.0", "1.0")
+    ]
     height, plot = page.execute_script(
         "const { bottom, toY } = window.footplate.charts[0].scale; return [toY(8) - toY(10), bottom - 24]"
     )
@@ -117,5 +122,5 @@ def test_many_runs_share_one_table_of_configs_and_one_line_per_warning(show: Sho
         "Warning, all 3 runs",
         "the disk is nearly full",
         "Warning, 1 of 3 runs b",
-        "footplate.optim - the loss is large",
+        "the loss is large",
     ]

@@ -141,7 +141,8 @@ def _load_trusted(name: str, device: torch.device) -> Any:
 
 def _load_safetensors(path: str, device: torch.device) -> dict[str, torch.Tensor]:
     package = import_optional("safetensors.torch", extra="export", why=f"reading '{path}'")
-    content = storage.read_bytes(path)
+    with naming_checkpoint(path):
+        content = storage.read_bytes(path)
     try:
         tensors: dict[str, torch.Tensor] = package.load(content)
     except Exception as error:  # safetensors raises its own exception type, among others
@@ -208,7 +209,7 @@ class LoadReport:
                 notes=[
                     *_list_keys("missing from the file", self.missing),
                     *_list_keys("with a different shape", self.mismatched),
-                    "Use the config that the checkpoint was trained with.",
+                    "Use the config or model that the checkpoint was trained with.",
                 ],
             )
 

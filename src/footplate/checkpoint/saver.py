@@ -221,8 +221,8 @@ class BackgroundSaver:
                 writes one part of each such tensor.
 
         Raises:
-            CheckpointError: `on_error` is "stop", and the state cannot be saved or the previous save failed. After a
-                failed save, the new save does not start.
+            CheckpointError: `on_error` is "stop", and the state cannot be saved or the previous save failed. In the
+                latter case, the new save does not start.
         """
         self.wait()
         save = _Save(os.fspath(path), after)

@@ -93,7 +93,7 @@ def run(arguments: Namespace) -> int:
         if patches := openmmlab.describe_patches():
             runner.logger.info("Updated names that newer library versions removed or changed: %s", patches)
         warn_about_unread_keys(runner.cfg)
-    if runner.resume_plan.resume and not runner.rank:
+    if (runner.resume_plan.resume or runner.resume_plan.is_restarted) and not runner.rank:
         _warn_of_changes(runner, cfg)
     # The explanation of a first-generation config shows the keys that the user wrote.
     explain = RecordHook("explained.txt", lambda: explain_config(cfg if is_first_generation(cfg) else runner.cfg))

@@ -184,10 +184,10 @@ class BaseDataset(Dataset[Any]):
                 raise DataError(
                     f"a record in '{self.ann_file}' lacks '{key}', which is a key of data_prefix",
                     key="data_prefix",
-                    found=list(raw_data_info),
+                    found=self.data_prefix,
                     notes=[
-                        "Use the record keys that contain paths as the keys of data_prefix. The default is "
-                        "dict(img_path='')."
+                        f"The record has the keys {', '.join(map(str, raw_data_info))}. Use those that contain paths "
+                        "as the keys of data_prefix. The default is dict(img_path='')."
                     ],
                 )
             raw_data_info[key] = join_root(prefix, raw_data_info[key])

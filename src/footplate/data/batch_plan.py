@@ -151,10 +151,7 @@ class BatchPlan:
         """
         own_length = self.limit if self.exact_size is None else len(self)
         end = min((number for number in (length, own_length) if number is not None), default=None)
-        batches = self._batches(epoch, start)
-        # Samplers draw from separate random generators. Only custom ones draw numbers after their first index.
-        isolated = with_separate_generators(batches if self.custom else islice(batches, 1), mix_seed(self.seed, epoch))
-        for number, key in enumerate(chain(isolated, batches), start):
+        for number, key in enumerate(self._isolated(self._batches(epoch, start), epoch), start):
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:
                     _logger.warning(
@@ -164,6 +161,11 @@ class BatchPlan:
                     )
                 return
             yield key
+
+    def _isolated(self, batches: Iterator[BatchKey], epoch: int) -> Iterator[BatchKey]:
+        """Returns `batches`, whose samplers then draw from separate random generators."""
+        drawing = batches if self.custom else islice(batches, 1)  # other samplers draw only before their first index
+        return chain(with_separate_generators(drawing, mix_seed(self.seed, epoch)), batches)
 
     def shares(self, start: int) -> Iterator[float]:
         """Yields the `share` of each batch in a pass from `start` on (see `SampleLoader`), and then 1 forever."""

@@ -331,7 +331,10 @@ class StatefulPosition(DataPosition):
     def _load_own_state(self, state: Mapping[str, Any], epoch: int) -> None:
         ranks = state.get("loader_of_ranks", [state.get("loader")])
         if ranks == [None]:
-            _logger.warning("The checkpoint has no training data state. Reading the data from the beginning.")
+            _logger.warning(
+                "The checkpoint has no training data state. Reading the data from the start of the pass and discarding "
+                "the batches that the run has already used."
+            )
             return
         if len(ranks) != get_world_size():
             raise DataError(

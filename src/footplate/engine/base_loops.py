@@ -15,7 +15,7 @@ from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.requests import Stop, handle_requests, save_after_data_error
 from footplate.error_context import add_note
-from footplate.errors import BuildError, DataError, FootplateError, NonFiniteError
+from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
 from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class BaseLoop:
     """
 
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {"run": ()}
+    builds_data: ClassVar[bool] = False
+    """Whether a validation or test loop receives the config sections of its loaders and evaluators."""
 
     def __init__(self, runner: "Runner", dataloader: Any) -> None:
         self.runner = runner
@@ -173,13 +175,14 @@ class BaseTrainLoop(BaseLoop):
         """Calls the `before_train_epoch` hooks and sets the model to training mode.
 
         A run that resumes mid-epoch calls these hooks again and then restores the random state, so that random numbers
-        drawn by the hooks do not affect the results.
+        drawn by the hooks do not affect the results. Those drawn by an outstanding validation are not discarded.
         """
         runner = self.runner
+        random_state = capture_rng()
         runner.call_hook("before_train_epoch")
         runner.model.train()
         if not self.at_epoch_start:
-            runner.restore_random_state()
+            restore_rng(random_state)
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Trains on one batch. Subclasses may override this method to customize the iteration."""
@@ -415,6 +418,17 @@ def check_has_batches(loader: Any) -> None:
         key="drop_last",
         notes=["Reduce the batch size, or set drop_last=False."],
     )
+
+
+def check_epochs_end(runner: "Runner", key: str, value: Any) -> None:
+    """Raises an ArgumentError if a hook counts epochs, but an endless sampler keeps the first epoch from ending."""
+    if value is not None and getattr(runner.train_loop.dataloader, "endless", False):
+        raise ArgumentError(
+            f"{key} counts epochs, but the sampler of the training loader is endless, so no epoch ends",
+            key=key,
+            found=value,
+            notes=[f"Set {key.replace('epoch', 'iter')} instead."],
+        )
 
 
 def check_loop_class(loop_class: Any, base: type[BaseLoop], key: str) -> None:

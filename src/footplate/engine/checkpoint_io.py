@@ -20,6 +20,7 @@ from footplate.checkpoint import (
     load_weights,
     relocate,
 )
+from footplate.checkpoint.latest import find_latest
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
 from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process, unwrap_model
@@ -59,14 +60,14 @@ class CheckpointIO:
 
     Attributes:
         report: A report about the most recently loaded weights, or None.
-        random: The random state to resume with, or None.
+        random_to_restore: The random state to resume with, or None.
         has_weights: Whether the weights are ready: the user has loaded them, or `start` has run.
         is_resuming: Whether `resume` is running.
     """
 
     def __init__(self) -> None:
         self.report: LoadReport | None = None
-        self.random: dict[str, Any] | None = None
+        self.random_to_restore: dict[str, Any] | None = None
         self.has_weights = False
         self.is_resuming = False
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
@@ -164,6 +165,13 @@ class CheckpointIO:
             runner.progress = Progress(**counts)
         return checkpoint
 
+    def find(self, runner: "Runner", name: str) -> str:
+        """Returns the path of a checkpoint, which may be "last" or "best"; see `Runner.load_checkpoint`."""
+        path = find_latest(runner.folder.home) if name == "last" else name
+        if path is None:
+            raise ArgumentError(f"there is no intact checkpoint of a run in '{runner.folder.home}'", found="last")
+        return self.find_best(runner) if name == "best" else path
+
     def find_best(self, runner: "Runner") -> str:
         """Returns the path of the best checkpoint.
 
@@ -189,7 +197,9 @@ class CheckpointIO:
             raise ArgumentError(
                 f"there is no best checkpoint in '{home}'",
                 found="best",
-                notes=["Train with default_hooks=dict(checkpoint=dict(save_best='...')) first."],
+                notes=[
+                    "First train with `save_best` in CheckpointHook or, in a first-generation config, in `evaluation`."
+                ],
             )
         _, path = max(candidates, key=itemgetter(0))
         return path
@@ -203,12 +213,12 @@ class CheckpointIO:
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
             keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
             state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
-            self.random = state.random_of(checkpoint, runner.rank)
+            self.random_to_restore = state.random_of(checkpoint, runner.rank)
         finally:
             self.is_resuming = False
         self.has_weights = True
-        if runner.resume_plan.resume == "auto":
-            runner.resume_plan.is_due = False
+        if runner.resume_plan.resume == "auto" and not runner.resume_plan.is_restarted:
+            runner.resume_plan.overrides_loaded_weights = False
         runner.saver.last = path
         infos = runner.message_hub.runtime_info
         for name, value in infos.items():
@@ -219,9 +229,9 @@ class CheckpointIO:
     def start(self, runner: "Runner", *, whole_model: bool, for_training: bool) -> None:
         """Loads the checkpoint that the run starts from; see `Runner.load_or_resume`."""
         plan = runner.resume_plan
-        if self.has_weights and not (for_training and plan.is_due):
+        if self.has_weights and not (for_training and plan.overrides_loaded_weights):
             return
-        load = plan.find()
+        load = plan.find(for_training=for_training)
         if load is not None and (load.resuming or not self.has_weights):
             key = at_key(plan.key) if load.path == plan.load_from else nullcontext()
             self._contents = {load.path: load.content}
@@ -237,7 +247,8 @@ class CheckpointIO:
                     trained = _meta_of(checkpoint).get("dataset_meta")
                     check_classes(trained, getattr(runner.built.get("test_loop"), "sets", ()), "test")
         self.has_weights = True
-        plan.is_due = False
+        if for_training:
+            plan.overrides_loaded_weights = False
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

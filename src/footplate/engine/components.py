@@ -61,19 +61,19 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
         check_same_dataset(loader)
         return loader
 
-    data: dict[str, Any] = {}
-    loader = runner.sections[f"{mode}_dataloader"]
-    with at_key(f"{mode}_dataloader"):  # before the loop, so that errors have the key of the data
-        if mode == "train":
-            data["dataloader"] = build_loader(loader)
-            check_has_batches(data["dataloader"])
-        else:
-            data["dataloader"] = build_loaders(loader, build_loader)
-    if mode != "train":
-        with at_key(f"{mode}_evaluator"):
-            evaluator = runner.sections[f"{mode}_evaluator"]
-            data["evaluator"] = build_evaluators(evaluator, data["dataloader"], runner.build_evaluator)
     settings = loop_settings(cfg, mode)
+    parts = ("dataloader",) if mode == "train" else ("dataloader", "evaluator")
+    data = {part: runner.sections[f"{mode}_{part}"] for part in parts}
+    if not builds_data(settings, mode):
+        with at_key(f"{mode}_dataloader"):  # before the loop, so that errors have the key of the data
+            if mode == "train":
+                data["dataloader"] = build_loader(data["dataloader"])
+                check_has_batches(data["dataloader"])
+            else:
+                data["dataloader"] = build_loaders(data["dataloader"], build_loader)
+        if mode != "train":
+            with at_key(f"{mode}_evaluator"):
+                data["evaluator"] = build_evaluators(data["evaluator"], data["dataloader"], runner.build_evaluator)
     with at_key(f"{mode}_cfg"):
         check_loop_class(LOOPS.resolve(settings["type"], settings), base, "type")
         return LOOPS.build(settings, runner=runner, **data)
@@ -93,6 +93,12 @@ def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
         settings["type"] = "EpochBasedTrainLoop" if counts_epochs(cfg) else "IterBasedTrainLoop"
         settings.pop("by_epoch", None)
     return with_origins(settings, cfg)
+
+
+def builds_data(settings: Mapping[str, Any], mode: str) -> bool:
+    """Checks whether the loop of a config with a `type` builds its loaders and evaluators from their sections."""
+    with at_key(f"{mode}_cfg"):
+        return bool(getattr(LOOPS.resolve(settings["type"], settings), "builds_data", False))
 
 
 def counts_epochs(train_cfg: Any) -> bool:

@@ -149,7 +149,9 @@ class _EvaluationLoop(BaseLoop):
             model = runner.model if self.predictor is None else self.predictor
             outputs = getattr(model, f"{mode}_step")(data_batch)
             if self._losses is not None:
-                losses = loss_of(runner.model, data_batch)  # also for a repeated batch: it may contain collectives
+                losses = loss_of(
+                    runner.model, data_batch, mode
+                )  # also for a repeated batch: it may contain collectives
                 by_sample = isinstance(outputs, list) and self._lists_samples
                 if not is_repeated:
                     self._losses.add(losses, len(outputs) if by_sample else batch_size_of(data_batch))
@@ -234,7 +236,7 @@ def naming_samples(dataloader: Any, key: str, idx: int) -> Iterator[None]:
         raise
 
 
-def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
+def loss_of(model: Any, data_batch: Any, mode: str = "val") -> Mapping[str, Any]:
     """Computes a model's scalar losses on a batch.
 
     Raises:
@@ -246,8 +248,8 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
     if not hasattr(inner, "val_loss"):
         raise ArgumentError(
             f"the model '{type(inner).__name__}' has no val_loss",
-            key="val_cfg.loss",
-            notes=["Derive it from BaseModel, or remove `loss=True` from val_cfg and test_cfg."],
+            key=f"{mode}_cfg.loss",
+            notes=[f"Derive it from BaseModel, or remove `loss=True` from {mode}_cfg."],
         )
     losses: Mapping[str, Any] = inner.val_loss(data_batch)
     return losses

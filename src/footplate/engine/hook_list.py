@@ -88,7 +88,7 @@ class HookList(Sequence[Hook]):
                 f"{type(hook).__name__} and {type(swapping.hook).__name__} both swap the model's weights for "
                 "validation, but a run may have only one such hook",
                 notes=[
-                    f"The other hook is {swapping.key}. Remove one of them (ScheduleFreeHook belongs to the optimizer)."
+                    f"{swapping.key} was added first. Remove one of them (a ScheduleFreeHook belongs to its optimizer)."
                 ],
             )
         if priority is not None:

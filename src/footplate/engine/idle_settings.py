@@ -36,7 +36,7 @@ def warn_about_variables(cfg: Config) -> None:
     known |= dict.fromkeys(FUNCTIONS, advice)
     reasons = {key: reason for key, reason in known.items() if cfg.get(key) and not is_variable(cfg, key)}
     if top is not None and inner is not None and not is_copied and _without_scope(top) != _without_scope(inner):
-        reasons["data_preprocessor"] = ", because the model has its own. Set model.data_preprocessor."
+        reasons["data_preprocessor"] = ", because the model has its own. Change model.data_preprocessor instead."
     _warn_about_keys(cfg, reasons)
 
 
@@ -54,9 +54,10 @@ def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> 
             hook.check_metrics(())
         except FootplateError as error:
             idle.append(f"{hooks.key_of(hook)}.{error.key}")
+    reasons = dict.fromkeys(idle, ": it needs a metric, but the run has no validation")
     if collect_steps(schedules).by_metrics:
-        idle.append("param_scheduler")
-    _warn_about_keys(cfg, dict.fromkeys(idle, ": it needs a metric, but the run has no validation"))
+        reasons["param_scheduler"] = " where a schedule needs a metric: the run has no validation"
+    _warn_about_keys(cfg, reasons)
 
 
 def _warn_about_keys(cfg: Any, reasons: Mapping[str, str]) -> None:

@@ -71,11 +71,12 @@ class NonFiniteHook(Hook):
             if self._checks_gradients or runner.device.type == "cpu" or can_skip_on_device(wrapper.optimizer):
                 wrapper.guard("skip" if self.loss == "skip" else self.grad)
             else:
-                is_unchecked = True
+                scaler = getattr(wrapper, "loss_scaler", None)  # an enabled scaler skips such steps itself
+                is_unchecked |= scaler is None or not scaler.is_enabled()
         if is_unchecked:
             _logger.info(
                 "Gradients are not checked on this device, so a non-finite gradient shows up only in the next loss. "
-                "To skip such steps, set fused=True in the optimizer, or on_nonfinite=dict(grad='skip'), which "
+                "To skip such steps, set fused=True if the optimizer has it, or on_nonfinite=dict(grad='skip'), which "
                 "makes each iteration wait for the device."
             )
 

@@ -59,7 +59,7 @@ def preflight(runner: "Runner") -> None:
                     runner.hooks.locate(error, part)
                     raise
             runner.history.known_metrics.update(names)
-    message = "Preflight: a checkpoint saved before the first step would take up %s. Later ones add optimizer state."
+    message = "Preflight: a checkpoint saved now would take up %s. Later ones may also contain optimizer state."
     _logger.info(message, format_bytes(size))
 
 

@@ -38,7 +38,7 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _MAX_BLOCK = 1 << 25  # in bytes; if larger blocks were on the heap, it would become fragmented and grow
 _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
-_drawn_seed: int | None = None  # this rank's seed in the latest run whose seed was drawn
+_OWN_SEED = 1 << 32  # marks seeds of footplate; the CPU's random numbers do not depend on this bit
 _benchmarks = False  # whether the latest run in this process has requested `cudnn_benchmark`
 _is_deterministic = False  # whether it has requested deterministic algorithms
 
@@ -131,24 +131,24 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     Returns:
         The seed, which is the same in all processes.
     """
-    global _drawn_seed, _is_deterministic
+    global _is_deterministic
     check_randomness(randomness)
     import rich.style  # noqa: F401 - import before seeding: the import draws random numbers
 
     seed = randomness.get("seed")
     if seed is None:
         seed = compute_on_main(resumed)
-    is_drawn = False
     if seed is None:
         seed = torch.initial_seed()
-        is_drawn = seed == _drawn_seed or seed >= 1 << 32  # PyTorch itself starts with a random number of 64 bits
-        seed = broadcast_object(int.from_bytes(os.urandom(4), "little") % (1 << 31) if is_drawn else seed)
+        if seed >= _OWN_SEED:  # not from the script, but from an earlier run, or random as in a new process
+            seed = int.from_bytes(os.urandom(4), "little") % (1 << 31)
+        seed = broadcast_object(seed)
     seed = int(seed)  # from a NumPy integer, which `random.seed` rejects
     rank_seed = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
-    _drawn_seed = rank_seed if is_drawn else None
     random.seed(rank_seed)
     np.random.seed(rank_seed)
     torch.manual_seed(rank_seed)
+    torch.default_generator.manual_seed(_OWN_SEED | rank_seed)
     was_deterministic = _is_deterministic
     _is_deterministic = bool(randomness.get("deterministic"))
     if _is_deterministic:

@@ -75,9 +75,9 @@ class Request:
 
     Attributes:
         signal: The number of the received signal, or 0. If it is set, the run is saved and the process ends.
-        save: Whether to save the run.
-        stop: Why to end training early.
-        validation: Whether to validate.
+        save: Whether to save the run. Cleared by the save.
+        stop: Why to end training early. Only the requester changes it.
+        validation: Whether to validate. Cleared by the next validation run.
     """
 
     signal: int = 0
@@ -133,8 +133,8 @@ class Requests:
         self.needs_handling = True
 
     @property
-    def is_alone(self) -> bool:
-        """Whether this is the only process, so that its requests take effect immediately."""
+    def agrees_at_once(self) -> bool:
+        """Whether requests need no exchange, because this is the only process."""
         return self.local is self.agreed
 
     def announce_stop(self) -> None:
@@ -158,7 +158,7 @@ class Requests:
         Returns:
             The number of iterations until the next exchange, which is the minimum over all ranks.
         """
-        if self.is_alone:
+        if self.agrees_at_once:
             return pause
         agreed = self.agreed
         local = self.local
@@ -278,7 +278,7 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
     if failure is None:
         requests.saved_after_error = True
         option = "resume=True" if runner.is_plain else runner.resume_plan.option
-        note = f"saved after iteration {runner.iter}: {path}. Fix the data and resume with {option}."
+        note = f"saved after iteration {runner.iter}: {path}. Fix the cause and resume with {option}."
     else:
         note = f"NOT saved after iteration {runner.iter}: {failure}. The last checkpoint: {saver.last or 'none'}."
     add_note(error, f"The run was {note}")

@@ -31,8 +31,8 @@ class Load(NamedTuple):
 class ResumePlan:
     """Selects the checkpoint that a run starts from.
 
-    If torchrun has restarted the run, it resumes from its last checkpoint, if it has saved one, regardless of
-    `load_from` and `resume`. All ranks must create the plan together.
+    If torchrun has restarted the process, training resumes from the run's last checkpoint, if it has saved one,
+    regardless of `load_from` and `resume`. All ranks must create the plan together.
 
     Args:
         home: The run's checkpoint folder.
@@ -45,8 +45,9 @@ class ResumePlan:
     Attributes:
         option: The option that resumes the run, for messages. First-generation runners replace it.
         key: The setting that contains `load_from`, for errors. First-generation runners replace it.
-        is_due: Whether training resumes even if the script has loaded other weights. This is the case with "auto" and
-            after a restart by torchrun.
+        overrides_loaded_weights: Whether training resumes even if the script has loaded other weights. This is the case
+            with "auto" and after a restart by torchrun.
+        is_restarted: Whether torchrun has restarted the process after the run's first save.
     """
 
     option = "--resume (resume=True)"
@@ -57,30 +58,31 @@ class ResumePlan:
         self.load_from = load_from
         self.resume = resume
         self.takes_settings = takes_settings
-        self.is_due = resume == "auto"
+        self.overrides_loaded_weights = resume == "auto"
+        self.is_restarted = False
         restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         if restarts != "0":
             # `home` contains no checkpoints of other runs, because a run refuses to start in such a folder.
             is_saved = compute_on_main(lambda: read_pointer(home) is not None)
             _logger.warning(
-                "torchrun restarted this process (restart %s of %s). The run %s.",
+                "torchrun restarted this process (restart %s of %s). Training %s.",
                 restarts,
                 os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"),
-                "resumes from its last checkpoint"
+                "resumes from the run's last checkpoint"
                 if is_saved
-                else "starts over, because it has not saved a checkpoint yet",
+                else "starts over, because the run has not saved a checkpoint yet",
             )
-            if is_saved:
-                self.load_from = None
-                self.resume = True
-                self.is_due = True
+            self.is_restarted = is_saved
+            self.overrides_loaded_weights |= is_saved
 
-    def find(self) -> Load | None:
+    def find(self, *, for_training: bool) -> Load | None:
         """Returns the checkpoint that the run starts from, or None to start from scratch. All ranks must call it.
 
         The search for the newest complete checkpoint has to read files to verify them. On rank 0, the result therefore
         includes the content (see `load_latest`), so that the file is not read twice.
         """
+        if self.is_restarted and for_training:
+            self.load_from, self.resume = None, True
         configured = None if self.load_from is None else Load(self.load_from, resuming=self.resume is True)
         if not self.resume or (configured is not None and configured.resuming):
             return configured
@@ -99,15 +101,16 @@ class ResumePlan:
         _logger.log(level, message, self.home)
         return configured
 
-    def seed(self) -> int | None:
-        """Returns the seed of the run to resume, or None if no run is resumed or its checkpoint has no seed.
+    def seed(self, configured: int | None) -> int | None:
+        """Returns the seed of the run to resume, or `configured` if no run is resumed or its checkpoint has no seed.
 
-        If the config sets no seed, the original run chose a random one, which determines the order of the data.
+        The seed determines the order of the data. With a new one, the rest of an interrupted epoch would repeat some
+        samples and skip others.
         """
-        if not self.resume:
-            return None
+        if not (self.resume or self.is_restarted):
+            return configured
         paths: list[str] = []
-        if self.load_from is not None and self.resume != "auto":
+        if self.load_from is not None and self.resume != "auto" and not self.is_restarted:
             paths = [self.load_from]
         else:
             with suppress(CheckpointError):  # reported when the checkpoint is loaded
@@ -116,5 +119,9 @@ class ResumePlan:
             with suppress(CheckpointError):
                 seed = str(part_of(read_outline(path).content, "meta").get("seed"))
                 if seed.isdecimal():
+                    if configured not in (None, int(seed)):
+                        _logger.warning(
+                            "The run resumes with the checkpoint's seed %s instead of %s.", seed, configured
+                        )
                     return int(seed)
-        return None
+        return configured

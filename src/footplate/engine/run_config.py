@@ -23,7 +23,7 @@ from footplate.config.key_paths import merge_options
 from footplate.engine.components import build_log_processor, counts_epochs
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.model_setup import describe_builder
-from footplate.engine.sections import LENGTHS, PYTHON_ARGUMENTS, READ_KEYS, RUNNER_KEYS, check_kinds, check_sections
+from footplate.engine.sections import LENGTHS, PYTHON_ARGUMENTS, READ_KEYS, RUNNER_KEYS, check_sections, check_structure
 from footplate.error_context import located, origin_of, with_origins
 from footplate.errors import ArgumentError, ConfigKeyError, FootplateError, Origin
 from footplate.evaluation.evaluator import returned_numbers
@@ -155,7 +155,7 @@ class ResolvedConfig:
         cfg = cfg or self._cfg_of_builder(sections["model"])
         # Copied, because some user-defined constructors modify the dicts that they are built from.
         self.cfg: Any = Config(cfg, cfg.text, cfg.filename, cfg.env_variables) if isinstance(cfg, Config) else cfg
-        check_kinds(self.sections)
+        check_structure(self.sections)
         # Converted now, because a resumed run records its config after it has restored their states.
         stateful = {name: self.sections[name] for name in ("optim_wrapper", "param_scheduler")}
         self._stateful = {} if self.has_cfg else as_plain(stateful)

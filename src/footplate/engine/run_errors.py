@@ -41,7 +41,9 @@ def _exit_error(error: SystemExit) -> ExitError:
     line = innermost_user_line(traceback.walk_tb(error.__traceback__))
     return ExitError(
         f"SystemExit({error.code!r}) was raised at {line} before the run was complete",
-        notes=["Raise an error instead, or set `runner.train_loop.stop_training = True` in a hook."],
+        notes=[
+            "Raise an error instead. To end training early, set `runner.train_loop.stop_training = True` in a hook."
+        ],
     )
 
 

@@ -15,7 +15,6 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from typing_extensions import Never
 
 from footplate.checkpoint import BackgroundSaver
-from footplate.checkpoint.latest import find_latest
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
@@ -249,7 +248,7 @@ class Runner:
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
 
-        # State: nothing has been built or run. If the config sets no seed, it comes from the checkpoint to resume from.
+        # State: nothing has been built or run. The seed comes from the checkpoint to resume from, if there is one.
         self.built: dict[str, Any] = {}
         self._is_training_built = False  # by `build_training`
         self.phases: list[str] = []
@@ -266,7 +265,10 @@ class Runner:
             sections["resume"],
             takes_settings=sections["resume_settings"] == "take",
         )
-        self.seed = process_setup.seed_everything(sections["randomness"] or {}, resumed=self.resume_plan.seed)
+        randomness = dict(sections["randomness"] or {})
+        process_setup.check_randomness(randomness)
+        find_seed = partial(self.resume_plan.seed, randomness.pop("seed", None))
+        self.seed = process_setup.seed_everything(randomness, resumed=find_seed)
 
         # Hooks: their constructors may use the message hub and the visualizer, and draw seeded random numbers.
         self.visualizer = self.build_visualizer(sections["visualizer"])
@@ -357,7 +359,7 @@ class Runner:
                 loop.run()
             self.call_hook("after_run")
         loop.ended = True
-        self.checkpoints.random = None  # another call of `train` continues with the current random state
+        self.checkpoints.random_to_restore = None  # another call of `train` continues with the current random state
         return result
 
     def build_training(self) -> None:
@@ -398,13 +400,19 @@ class Runner:
         returns the predictions for the batches that it reads. Samples that the sampler repeats as padding are left out.
 
         Args:
-            dataloader: The loader, or its config dict. Defaults to the test loader. Required if there is no test loop.
+            dataloader: The loader, or its config dict. Defaults to the loaders of all test sets, in the order of
+                `test_dataloader`. Required if there is no test loop.
         """
-        loader = self.test_dataloader if dataloader is None else self.build_dataloader(dataloader, self.seed)
-        if loader is None:
+        if dataloader is not None:
+            loaders = [self.build_dataloader(dataloader, self.seed)]
+        elif self.test_dataloader is None:
             raise ArgumentError("predict needs a data loader, because the run has no test loop", key="dataloader")
-        if isinstance(loader, SampleLoader) and loader is not dataloader:  # which may be the training loader
-            loader.plan.count_once()
+        else:
+            sets = getattr(self.test_loop, "sets", ())
+            loaders = [dataset.dataloader for dataset in sets] or [self.test_dataloader]
+        for loader in loaders:
+            if isinstance(loader, SampleLoader) and loader is not dataloader:  # which may be the training loader
+                loader.plan.count_once()
         self._make_current()
         self.load_or_resume(whole_model=True, for_training=False)
         was_training = self.model.training
@@ -417,7 +425,9 @@ class Runner:
                         hook.before_test_epoch(self)
                 with torch.inference_mode():
                     outputs = (
-                        (self.model.test_step(batch), getattr(loader, "share", 1.0)) for batch in batches(loader)
+                        (self.model.test_step(batch), getattr(loader, "share", 1.0))
+                        for loader in loaders
+                        for batch in batches(loader)
                     )
                     return [output for output, share in outputs if share]  # a rank out of samples repeats one
         finally:
@@ -435,7 +445,7 @@ class Runner:
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
         if loop is None:
-            needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
+            needed = "" if self.is_plain else f" and {mode}_evaluator, and in a config also {mode}_cfg"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         self.load_or_resume(whole_model=mode == "test", for_training=False)
         with running(self, for_training=False):
@@ -531,8 +541,8 @@ class Runner:
                 "runner.log cannot be called for a single batch",
                 key=name,
                 notes=[
-                    "For validation, return a dict from validation_step: its numbers are averaged over all samples. "
-                    "In a training hook, call runner.message_hub.update_scalar('train/...', value)."
+                    "For validation, use a metric or, with a plain module, return a dict of numbers from "
+                    "validation_step. In a training hook, call runner.message_hub.update_scalar('train/...', value)."
                 ],
             )
         number = float(value.item() if isinstance(value, Tensor) else value)
@@ -606,13 +616,7 @@ class Runner:
             ArgumentError: The run has no best or last checkpoint.
             CheckpointError: The checkpoint cannot be loaded, or `strict` is set and it does not match the model.
         """
-        path: str | None = filename
-        if filename == "best":
-            path = self.checkpoints.find_best(self)
-        elif filename == "last":
-            path = find_latest(self.folder.home)
-        if path is None:
-            raise ArgumentError(f"there is no intact checkpoint of a run in '{self.folder.home}'", found="last")
+        path = self.checkpoints.find(self, filename)
         return self.checkpoints.load(self, path, map_location, strict=strict, revise_keys=revise_keys)
 
     def resume(
@@ -625,7 +629,7 @@ class Runner:
         """Restores a run's weights, optimizer, schedules, epoch, iteration, history and random state from a checkpoint.
 
         Args:
-            filename: The path or address of the checkpoint.
+            filename: The checkpoint, as in `load_checkpoint`.
             resume_optimizer: Whether to restore the state of the optimizer.
             resume_param_scheduler: Whether to restore the state of the schedules. They are not restored without
                 `resume_optimizer` or with `resume_settings="take"`. Schedules that are not restored are fast-forwarded
@@ -634,8 +638,9 @@ class Runner:
                 their devices.
         """
         self.build_training()
+        path = self.checkpoints.find(self, filename)
         self.checkpoints.resume(
-            self, filename, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
+            self, path, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
         )
 
     def load_or_resume(self, *, whole_model: bool = False, for_training: bool = True) -> None:
@@ -652,8 +657,8 @@ class Runner:
 
     def restore_random_state(self) -> None:
         """Restores the resumed checkpoint's random state, if any. Loops call this method before training starts."""
-        if self.checkpoints.random is not None:
-            restore_rng(self.checkpoints.random)
+        if self.checkpoints.random_to_restore is not None:
+            restore_rng(self.checkpoints.random_to_restore)
 
     @Component
     def train_loop(self) -> BaseTrainLoop:

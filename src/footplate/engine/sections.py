@@ -1,6 +1,12 @@
 """Defines the top-level keys of a config, with their accepted values and checks, and the Runner's other arguments.
 
-The checks load neither data nor weights.
+The checks load neither data nor weights. They run in this order:
+
+| check | `Runner(...)` | `from_cfg(check=True)` | `check_config` |
+|---|---|---|---|
+| `check_structure` | yes | yes | yes |
+| `check_sections` | | yes | yes |
+| hooks and log processor | when built | when built | yes |
 """
 
 import logging
@@ -13,13 +19,13 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper
 from footplate.engine.base_loops import BaseTrainLoop, check_loop_class
-from footplate.engine.components import loop_settings
+from footplate.engine.components import builds_data, loop_settings
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.process_setup import check_environment, check_randomness
 from footplate.engine.run_folder import folders_of
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
-from footplate.evaluation import build_evaluator, is_named
+from footplate.evaluation import Evaluator, build_evaluator, is_named
 from footplate.evaluation.evaluation_sets import (
     build_evaluators,
     build_loaders,
@@ -33,6 +39,7 @@ from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.optim.wrapper_builder import base_batch_size
 from footplate.records import BaseVisBackend, LogProcessor, check_level, check_log_file
 from footplate.registry import (
+    EVALUATOR,
     LOOPS,
     METRICS,
     MODELS,
@@ -69,7 +76,7 @@ class Section(NamedTuple):
     check: Callable[[Any], object] | None = None
 
 
-def check_kinds(sections: Sections) -> None:
+def check_structure(sections: Sections) -> None:
     """Checks the type of each section, and that each phase has either all of its sections or none.
 
     Raises:
@@ -146,6 +153,14 @@ def check_evaluation(mode: str, sections: Sections) -> None:
     """Checks the metrics and the loop for validation ("val") or testing ("test")."""
     evaluator, loaders, cfg = (sections[f"{mode}_{part}"] for part in ("evaluator", "dataloader", "cfg"))
     has_several = has_several_loaders(loaders)
+    is_list = isinstance(loaders, (list, tuple))
+    with at_key(f"{mode}_dataloader"):
+        if is_list and isinstance(cfg, Mapping) and builds_data(loop_settings(cfg, mode), mode):
+            for index, loader in enumerate(loaders):
+                with at_key(f"[{index}]"):
+                    check_dataloader(loader)
+        elif loaders is not None:
+            check_loaders(loaders)
     with at_key(f"{mode}_evaluator"):
         build_evaluators(evaluator, loaders if has_several else None, check_evaluator)
     with at_key(f"{mode}_cfg"):
@@ -156,13 +171,17 @@ def check_evaluation(mode: str, sections: Sections) -> None:
 
 
 def check_evaluator(cfg: Any) -> None:
-    """Checks the type names and arguments of metrics."""
-    if isinstance(cfg, Mapping) and not is_named(cfg):
+    """Checks the type names and arguments of an evaluator and its metrics, or of several evaluators."""
+    if isinstance(cfg, Mapping) and "metrics" in cfg:
+        EVALUATOR.check(cfg, type=Evaluator)
+        with at_key("metrics"):
+            check_evaluator(cfg["metrics"])
+    elif isinstance(cfg, Mapping) and not is_named(cfg):
         METRICS.check(cfg)
     elif isinstance(cfg, (list, tuple)):
-        for index, metric in enumerate(cfg):
+        for index, part in enumerate(cfg):
             with at_key(f"[{index}]"):
-                METRICS.check(metric)
+                check_evaluator(part)
     elif cfg is not None:
         build_evaluator(cfg)
 
@@ -264,8 +283,8 @@ SECTIONS: tuple[Section, ...] = (
     Section("model", "a model or a config dict", object),
     Section("work_dir", "the path to a folder", _is_folder, folders_of),
     Section("train_dataloader", _LOADER, _is_loader, check_loaders),
-    Section("val_dataloader", _LOADER, _is_loader, check_loaders),
-    Section("test_dataloader", _LOADER, _is_loader, check_loaders),
+    Section("val_dataloader", _LOADER, _is_loader),
+    Section("test_dataloader", _LOADER, _is_loader),
     Section("train_cfg", "a loop or a config dict", object, check_train_loop),
     Section("val_cfg", "a loop or a config dict", object),
     Section("test_cfg", "a loop or a config dict", object),

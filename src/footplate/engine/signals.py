@@ -95,7 +95,7 @@ class _Handlers:
         """Requests a save."""
         requests = self._requests
         requests.local.save = True
-        if requests.is_alone:
+        if requests.agrees_at_once:
             requests.alarm()
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
@@ -106,13 +106,13 @@ class _Handlers:
             now = time.monotonic()
             self._first_end_at = self._first_end_at or now
             if now - self._first_end_at > _SAME_REQUEST:
-                print_urgent(f"{signal.Signals(number).name} again: exiting at once without saving.")
+                print_urgent(f"Another stop signal ({signal.Signals(number).name}): exiting at once without saving.")
                 os._exit(128 + number)
         requests = self._requests
         if requests.local.signal:
             return
         requests.local.signal = number
-        if requests.is_alone:
+        if requests.agrees_at_once:
             requests.announce_stop()
             data_wait.interrupt(InterruptedWaitError())
 

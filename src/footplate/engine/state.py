@@ -162,6 +162,15 @@ def restore(
             notes=["Add the hook or optimizer that the original run used.", WEIGHTS_ALONE],
         )
     _warn_of_changes(part_of(checkpoint, "meta", "hparams"), runner.sections["hparams"] or {})
+    seed = part_of(checkpoint, "meta").get("seed")
+    if seed not in (None, runner.seed):  # `Runner.resume` was called directly
+        _logger.warning(
+            "The checkpoint was saved with seed %s, and this run has seed %d. The rest of the epoch may repeat some "
+            "samples and skip others. To continue with the checkpoint's seed, pass the checkpoint to Runner(...) as "
+            "load_from, with resume=True.",
+            seed,
+            runner.seed,
+        )
     run = part_of(checkpoint, "run")
     with restoring("run.loop" if "loop" in run else "meta"):
         loop_state = run["loop"] if "loop" in run else checkpoint["meta"]

@@ -43,7 +43,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             raise ArgumentError(
                 "epoch-based training needs a train_dataloader with a length",
                 key="max_epochs",
-                notes=["Set max_iters instead of max_epochs."],
+                notes=["Set max_iters instead of max_epochs, without `type` and `by_epoch`."],
             )
         lengths = gather_objects(len(self.dataloader))
         if len(set(lengths)) > 1:
@@ -51,7 +51,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 "epoch-based training needs the same number of batches on each rank",
                 key="max_epochs",
                 found=lengths,
-                notes=["Yield the same number of batches on each rank, or set max_iters instead of max_epochs."],
+                notes=["Yield the same number of batches on each rank, or use IterBasedTrainLoop with max_iters."],
             )
         if getattr(self.dataloader, "endless", False):
             raise ArgumentError(

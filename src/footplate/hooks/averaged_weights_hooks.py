@@ -13,6 +13,7 @@ from footplate.data import length_of
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
+from footplate.engine.base_loops import check_epochs_end
 from footplate.errors import ArgumentError, CheckpointError, UnknownNameError
 from footplate.models import BaseAveragedModel, ExponentialMovingAverage
 from footplate.module_selection import BATCH_NORMS
@@ -102,8 +103,8 @@ class EMAHook(AveragedWeightsHook):
         begins = {"begin_iter": begin_iter, "begin_epoch": begin_epoch, "start_iters": start_iters}
         for name, value in begins.items():
             check_count(name, value, least=0)
-        if sum(map(bool, begins.values())) > 1:
-            raise ArgumentError(f"only one of {', '.join(begins)} may be set", key="begin_iter", found=begins)
+        if len(chosen := {name: value for name, value in begins.items() if value}) > 1:
+            raise ArgumentError(f"only one of {', '.join(begins)} may be set", key=next(iter(chosen)), found=chosen)
         self.strict_load = strict_load
         self.begin_iter = begin_iter or start_iters
         self.begin_epoch = begin_epoch
@@ -123,7 +124,12 @@ class EMAHook(AveragedWeightsHook):
             self.ema_model.copy_from(self._model)
 
     def before_train(self, runner: Runner) -> None:
-        """Warns if a large part of the average will still be initial weights when the run ends."""
+        """Warns if a large part of the average will still be initial weights when the run ends.
+
+        Raises:
+            ArgumentError: `begin_epoch` is set, but the sampler is endless.
+        """
+        check_epochs_end(runner, "begin_epoch", self.begin_epoch or None)
         if type(self.ema_model) is not ExponentialMovingAverage:
             return
         begin = max(self.begin_iter, (self.begin_epoch - 1) * (length_of(runner.train_dataloader) or 0))

@@ -8,6 +8,7 @@ from torch import nn
 from footplate.checks import check_count, check_names, check_pattern
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
+from footplate.engine.base_loops import check_epochs_end
 from footplate.errors import ArgumentError
 from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS, matching_names
 from footplate.registry import HOOKS
@@ -33,7 +34,8 @@ class FreezeHook(Hook):
     Raises:
         ArgumentError: `until_iter` or `until_epoch` is invalid, both are set, or a pattern is not a valid regular
             expression. Also raised at the start of training if a pattern does not match any parameter, if all trainable
-            parameters would be frozen, or if distributed training lacks `find_unused_parameters=True`.
+            parameters would be frozen, if distributed training lacks `find_unused_parameters=True`, or if `until_epoch`
+            is set but the sampler is endless.
     """
 
     priority = "VERY_HIGH"
@@ -62,6 +64,7 @@ class FreezeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Freezes the parameters, unless the freezing period is already over."""
         self._unfreeze()
+        check_epochs_end(runner, "until_epoch", self.until_epoch)
         if self._is_over(runner):
             return
         model = unwrap_model(runner.model)

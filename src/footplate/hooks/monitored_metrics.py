@@ -38,7 +38,7 @@ class UnknownRuleError(ArgumentError):
         super().__init__(
             f"cannot tell whether a higher or lower '{metric}' is better",
             key=key,
-            notes=["Set rule='greater' or rule='less'."],
+            notes=["Set rule='greater' or rule='less'. For several metrics, set a list with one rule for each."],
         )
 
 

@@ -21,7 +21,7 @@ from rich.progress import track
 
 from footplate.errors import ArgumentError, DataError, import_optional
 from footplate.inference.clips import PICTURES, VIDEOS
-from footplate.inference.predictor import DEFAULT_SCORE, Predictor, in_chunks
+from footplate.inference.predictor import DEFAULT_SCORE, Predictor, in_chunks, restored_image
 from footplate.inference.trained_model import Pixels
 from footplate.storage import missing_path_notes
 from footplate.tasks.detection.coco_format import encode_mask
@@ -205,7 +205,8 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
         label = int(order[0])
         top = {_name(int(at), classes): _plain(scores[at]) for at in order if scores[at] >= (score or 0.0)}
         line |= {"label": label, "class": _name(label, classes), "score": _plain(scores[label]), "scores": top}
-    for key in sorted(set(prediction.keys()) - _KNOWN_FIELDS):
+    known = _KNOWN_FIELDS if restored_image(prediction) is None else {*_KNOWN_FIELDS, "input", "output"}
+    for key in sorted(set(prediction.keys()) - known):
         if not key.startswith(("gt_", "ignored_")):
             line[key] = _plain(prediction.get(key))
     return line

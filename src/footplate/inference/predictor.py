@@ -150,13 +150,17 @@ class Predictor:
     def draw(self, image: _Image, prediction: Any, *, score: float = DEFAULT_SCORE) -> Pixels:
         """Draws a prediction on an image and returns the result as a uint8 RGB array of shape ``(H', W', 3)``.
 
-        Returns the image without the prediction if the visualizer does not support this type of prediction.
+        Returns the predicted image if the model predicts images, and the image without the prediction if the visualizer
+        does not support this type of prediction.
 
         Args:
             image: The path of an image, a Pillow image, or an array, as for `__call__`.
             prediction: The prediction.
             score: The minimum score of the instances to draw.
         """
+        restored = restored_image(prediction)
+        if restored is not None:
+            return restored
         picture = as_image(image)
         pixels = load_rgb(picture) if isinstance(picture, str) else picture
         pixels = np.stack([pixels] * 3, axis=-1) if pixels.ndim == 2 else pixels
@@ -183,6 +187,15 @@ class Predictor:
         minimum = {"pred_score_thr": score} if takes_score else {}
         visualizer.add_datasample("prediction", pixels, prediction, draw_gt=False, draw_pred=True, **minimum)
         return visualizer.get_image()  # type: ignore[no-any-return]
+
+
+def restored_image(prediction: Any) -> Pixels | None:
+    """Returns the image predicted by a model of MMagic, as RGB ``(H, W, 3)``, or None if there is none."""
+    image = getattr(getattr(prediction, "output", None), "pred_img", None)
+    if image is None or image.ndim != 3:
+        return None
+    pixels: Pixels = image.expand(3, -1, -1).flip(0).permute(1, 2, 0).round().byte().numpy()  # from BGR
+    return pixels
 
 
 def as_image(image: Any) -> str | Pixels:

@@ -247,13 +247,14 @@ class Preprocessing(EvaluationData):
         is_pose_model = "PackPoseInputs" in map(name_of, transforms)
         self._metainfo = metainfo if is_pose_model else {}
         self._takes_box = "GetBBoxCenterScale" in map(name_of, transforms)
-        is_loader = [bool(_LOADS_IMAGE.match(name_of(step))) for step in transforms]
         with at_key(self.key):
             has_points = any(_LOADS_POINTS.match(name_of(step)) for step in transforms)
             if has_points or "data_source" in self.dataset:
                 unsupported = "point clouds" if has_points else "the datasets of MMSelfSup 0.x"
                 raise ArgumentError(f"predict and export do not support {unsupported}")
             kind = DATASETS.resolve(self.dataset.get("type"), self.dataset)
+            transforms = _without_targets(transforms, kind)
+            is_loader = [bool(_LOADS_IMAGE.match(name_of(step))) for step in transforms]
             self.image_size: tuple[int, int] = getattr(kind, "image_size", _DEFAULT_SIZE)
             if not any(is_loader):  # the dataset itself loads or makes its images
                 own = getattr(kind, "image_loader", _DEFAULT_LOADER)
@@ -337,6 +338,24 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
     raise ArgumentError(
         NO_PIPELINE, key="test_dataloader", notes=["Use a config with a test_dataloader.", _WITHOUT_PIPELINE]
     )
+
+
+def _without_targets(transforms: list[Any], kind: Any) -> list[Any]:
+    """Removes the transforms that load target images, as in MMagic, where each loader has a `key`.
+
+    Raises:
+        ArgumentError: The pipeline does not load an input image, or the dataset class `kind` loads several frames.
+    """
+    loaders = [step for step in transforms if _LOADS_IMAGE.match(name_of(step)) and isinstance(step, Mapping)]
+    keys = [step.get("key", "img") for step in loaders]
+    loads_frames = "Frames" in kind.__name__ and any("key" in step for step in loaders)
+    if loaders and ("img" not in keys or loads_frames):
+        raise ArgumentError(
+            "predict and export only support models whose input is a single image",
+            found=kind.__name__ if loads_frames else keys,
+            notes=["Use the inferencers of the code base after footplate.openmmlab.install()."],
+        )
+    return [step for step in transforms if step not in loaders or step.get("key", "img") == "img"]
 
 
 def _labels_in(dataset: Any) -> dict[str, Any]:

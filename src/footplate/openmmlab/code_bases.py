@@ -66,8 +66,8 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
         patches: See `use_code_bases`.
 
     Raises:
-        ConfigError: A module or the plugin does not exist, the plugin is outside the current folder, or a module,
-            plugin or code base cannot be imported.
+        ConfigError: A module or the plugin does not exist, the plugin is not in a subfolder of the current folder, or
+            a module, plugin or code base cannot be imported.
     """
     has_plugin = cfg.get("plugin") is True
     if "custom_imports" in cfg or has_plugin or is_first_generation(cfg):
@@ -82,7 +82,7 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
         parts = os.path.normpath(str(path)).split(os.sep)
         if not all(part.isidentifier() for part in parts):
             raise ConfigError(
-                "the plugin folder must be inside the current folder and have a valid package name",
+                "the plugin folder must be a subfolder of the current folder and have a valid package name",
                 key=key,
                 origin=origin_of(cfg, key),
                 found=path,
@@ -103,7 +103,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
     from `mmengine` resolve to footplate. Repeated calls have no effect.
 
     First-generation configs do not specify a code base. For such a config without a `default_scope`, sets it to the
-    installed first-generation code base that defines the config's model and the largest number of its other types.
+    installed first-generation code base that defines the config's model, if any does, and most of its other types.
 
     Args:
         cfg: The config.

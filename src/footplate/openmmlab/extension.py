@@ -49,6 +49,7 @@ class OpenMMLab(Extension):
     locations = {
         **dict.fromkeys(("hook", "dataset", "function", "model", "optimizer wrapper", "metric"), _ADAPTERS),
         "data sampler": (f"{_PACKAGE}.adapters.group_batches",),
+        "model wrapper": ("footplate.openmmlab.mmengine.model_wrappers",),
         "optimizer constructor": _OPTIM,
         "parameter scheduler": _OPTIM,
         "visualizer backend": ("footplate.openmmlab.refused",),

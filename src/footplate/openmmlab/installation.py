@@ -56,15 +56,15 @@ def install(patches: bool = True) -> str:
 
     `mmengine` always resolves to footplate, so that footplate can build the classes that other packages register. If
     mmcv 2.x is installed, missing names are added, such as `mmcv.runner` and the operators in `mmcv._ext`. Other
-    installed packages are not changed. Repeated calls have no effect.
+    installed packages get no additional names. Repeated calls have no effect.
 
     Args:
         patches: Whether to patch first-generation code and mmcv where they use names removed from PyTorch, NumPy or
             Python.
 
     Returns:
-        A report that lists the packages that resolve to footplate, those with added names, and those that are not
-        changed. The report is also logged.
+        A report that lists the packages that resolve to footplate, those with added names, and other
+        installed packages. The report is also logged.
 
     Example:
         >>> report = install()
@@ -91,9 +91,9 @@ def install(patches: bool = True) -> str:
         complete(module)
     add_members(RunnerMembers)
     add_members(RegistryMembers)
-    report = f"imports from {', '.join(ours)} resolve to footplate"
+    report = f"imports from {', '.join(each for each in ours if each not in completed)} resolve to footplate"
     report += f"; missing names are added to {', '.join(completed)}" if completed else ""
-    report += f"; installed and not changed: {', '.join(left)}" if left else ""
+    report += f"; no names are added to {', '.join(left)}" if left else ""
     setup = partial(install, patches)
     WorkerSetup.functions.append(setup)
     spawn.get_preparation_data = _prepare_process

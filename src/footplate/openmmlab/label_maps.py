@@ -12,7 +12,7 @@ def check_label_maps(dataset: Any) -> None:
 
     Raises:
         ArgumentError: `reduce_zero_label` differs between the dataset and LoadAnnotations.
-        DataError: The label map is not two-dimensional.
+        DataError: The label map has more than two dimensions.
     """
     transforms = list(getattr(getattr(dataset, "pipeline", None), "transforms", ()))
     loads = [code_base_of(type(each)) == "mmseg" and hasattr(each, "reduce_zero_label") for each in transforms]

@@ -71,7 +71,8 @@ def has_several_optimizers(cfg: Any) -> bool:
 
 def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module | None = None) -> OptimWrapper:
     """Builds a wrapper from a section with `optimizer` and, optionally, `constructor`."""
-    settings = with_origins({"type": "OptimWrapper", **cfg}, cfg)
+    # A constructor for several optimizers treats every key as an optimizer, so it gets no default type.
+    settings = with_origins({**({"type": "OptimWrapper"} if "optimizer" in cfg else {}), **cfg}, cfg)
     if isinstance(cfg.get("optimizer"), Optimizer):
         return _with_parameter_names(OPTIM_WRAPPERS.build(settings), model)
     name = settings.pop("constructor", "DefaultOptimWrapperConstructor")
@@ -182,7 +183,8 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
             per iteration over all processes.
 
     Raises:
-        ArgumentError: A key is unknown, a value is invalid, or the loader has no batch size.
+        ArgumentError: A key is unknown, a value is invalid, the loader has no batch size, or a torch scheduler sets the
+            learning rates.
 
     Source: the linear scaling rule of Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677, section 2.1.
     """
@@ -213,8 +215,13 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
             _logger.info("%s computes its own step size, so its lr is not scaled.", name)
             continue
         for group in part.param_groups:
-            for rate in group.keys() & {"lr", "initial_lr"}:
-                group[rate] = group[rate] * factor
+            if "initial_lr" in group:  # set by torch's schedulers, which keep their own copies
+                raise ArgumentError(
+                    "auto_scale_lr cannot scale the learning rates of a torch scheduler",
+                    key="enable",
+                    notes=[f"Multiply its learning rates by {factor:g} yourself, or use a schedule of footplate."],
+                )
+            group["lr"] = group["lr"] * factor
 
 
 def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:

@@ -96,7 +96,7 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
         if layer_of is None:
             supported = ", ".join(name for name, kinds in _LAYERS.items() if decay_type in kinds)
             raise ArgumentError(
-                f"{decay_type} decay does not support the backbone '{backbone}'",
+                f"{decay_type} decay does not support a model with a backbone of type '{backbone}'",
                 key="paramwise_cfg.decay_type",
                 notes=[f"supported backbones: {supported}"],
             )

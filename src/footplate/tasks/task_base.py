@@ -278,11 +278,13 @@ def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection
         _logger.warning("These classes have no samples in '%s': %s.", where, list_names(missing, 20))
 
 
-def check_images(images: Collection[Any], where: str, suffixes: Iterable[str]) -> None:
-    """Raises a DataError if `images` is empty. The error message contains `where`, the searched folder or file."""
+def check_images(images: Collection[Any], ann_file: str, folder: str, suffixes: Iterable[str]) -> None:
+    """Raises a DataError if `images` is empty. The message names `ann_file` if it is set, otherwise `folder`."""
     if not images:
+        if ann_file:
+            raise DataError(f"the file '{ann_file}' lists no images", key="ann_file")
         notes = [f"Image files must end in {', '.join(suffixes)}."]
-        raise DataError(f"there are no images in '{where}'", key="data_prefix", notes=notes)
+        raise DataError(f"there are no images in '{folder}'", key="data_prefix", notes=notes)
 
 
 def find_files(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:

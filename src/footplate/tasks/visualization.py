@@ -316,7 +316,7 @@ class NaiveVisualizationHook(Hook):
         self._names = ImageNames()
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Draws each sample in the batch."""
+        """Draws each sample of every `interval`-th batch."""
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return
         for position, output in enumerate(outputs or ()):

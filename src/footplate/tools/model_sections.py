@@ -167,15 +167,18 @@ def _read(cfg: Config) -> tuple[list[_Section], _Names]:
     return sections, _names_of(frozenset(packages | {"mmcv"}))
 
 
+def _is_hidden(path: Path, folder: str) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
 @cache
 def _names_of(packages: frozenset[str]) -> _Names:
     text = ""
     for package in sorted(packages):
         module: Any = sys.modules.get(package)
         folders = list(getattr(module, "__path__", ()))
-        files = [path for folder in folders for path in Path(folder).rglob("*.py")]
         # The configs of a code base are in the hidden folder `.mim`.
-        files = [path for path in files if not any(part.startswith(".") for part in path.parts)]
+        files = [path for folder in folders for path in Path(folder).rglob("*.py") if not _is_hidden(path, folder)]
         if not folders and getattr(module, "__file__", None):
             files = [Path(module.__file__)]
         for path in files:

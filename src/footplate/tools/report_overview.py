@@ -23,6 +23,7 @@ from footplate.tools.analysis import (
 )
 from footplate.tools.diff import Side, compare
 from footplate.tools.explain_keys import brief
+from footplate.tools.run_files import modification_time, starts_of
 from footplate.tools.runs import Run, Series
 
 if TYPE_CHECKING:
@@ -88,8 +89,11 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
         - `fit`: whether the run overfits; see `judge_fit`.
         - `use`: the checkpoint to use and a command that predicts with it, or None.
         - `device`: the accelerator, or "CPU", or "" if unknown.
+        - `config_name`: the name of the config in the run folder, without its suffix, or "".
+        - `launches`: the folder names of the training launches, sorted by time.
     """
     device = run.environment.get("accelerator")
+    configs = sorted(run.folder.glob("*.py"), key=modification_time)
     return {
         **summarize(run),
         **_headline_facts(run, headline),
@@ -97,6 +101,8 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
         "fit": judge_fit(run, headline),
         "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
         "device": {"none": "CPU"}.get(device, device) if isinstance(device, str) else "",
+        "config_name": configs[-1].stem if configs else "",
+        "launches": [start.folder.name for start in starts_of(run.folder) if start.trains],
     }
 
 
@@ -211,7 +217,7 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
         text = f"At the end, the {label} is {'at' if not worse else 'close to'} its best."
         if losses:
             return _fit("good", "no sign", text)
-        return _fit("unknown", f"no sign in {name}", text, note="loss not validated")
+        return _fit("unknown", "no sign", text, note="no validation loss")
     change = f"the {label} went from {best['value']:.4g} at iteration {best['iteration']:.0f} to {values[-1]:.4g}"
     if abs(values[-2] - best["value"]) <= noise:
         return _fit("unknown", "unclear", f"Only the last validation run is worse: {change}.")

@@ -351,8 +351,8 @@ def _warnings(folder: Path) -> list[str]:
         with suppress(ValueError, KeyError, TypeError):  # damaged
             record = json.loads(line)
             lines.append(" - ".join(str(record[key]) for key in ("time", "logger", "level", "message")))
-    of_others = [log for log in folder.glob("**/*.log") if not (log.parent / "environment.json").exists()]
-    log = read_logs(safe_files(sorted(of_others), folder))
+    files = sorted(file for file in folder.glob("**/*.log") if not file.is_symlink())  # W&B links to its own logs
+    log = read_logs(file for file in files if not (file.parent / "environment.json").exists())
     return lines + [line for line in log if " - WARNING - " in line or " - ERROR - " in line]
 
 

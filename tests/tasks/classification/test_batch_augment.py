@@ -73,8 +73,8 @@ def test_augments_are_built_by_name() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: RandomBatchAugment([]), "one probability per augmentation"),
-        (lambda: RandomBatchAugment([Mixup(1.0)], [0.5, 0.5]), "one probability per augmentation"),
+        (lambda: RandomBatchAugment([]), "augments must not be empty"),
+        (lambda: RandomBatchAugment([Mixup(1.0)], [0.5, 0.5]), "one non-negative probability per augmentation"),
         (lambda: RandomBatchAugment([Mixup(1.0), CutMix(1.0)], [0.7, 0.7]), "sum of at most 1"),
     ],
 )

@@ -146,7 +146,8 @@ def get_model_complexity_info(
         input_shape: The shape of the input without the batch dimension, such as (C, H, W), or a tuple of shapes for
             several inputs.
         inputs: A tensor, or a tuple of arguments for the forward method, as an alternative to `input_shape`. If both
-            are given, as in MMSegmentation's `get_flops.py`, the shapes must match.
+            are given, as in MMSegmentation's `get_flops.py`, `inputs` must be a tensor of this
+            shape, plus the batch dimension.
         show_table: Whether to include a table as `out_table`.
         show_arch: Whether to include a tree of the modules as `out_arch`.
 
@@ -155,7 +156,7 @@ def get_model_complexity_info(
     """
     matches = isinstance(inputs, Tensor) and tuple(inputs.shape[1:]) == input_shape
     if (input_shape is None) == (inputs is None) and not matches:
-        raise ValueError("Pass 'input_shape' or 'inputs'. If you pass both, their shapes must match.")
+        raise ValueError("Pass 'input_shape' or 'inputs'. If you pass both, 'inputs' must be a tensor of this shape.")
     if inputs is None and input_shape is not None:
         shapes = input_shape if isinstance(input_shape[0], tuple) else (input_shape,)
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

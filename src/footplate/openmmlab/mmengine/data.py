@@ -57,7 +57,8 @@ def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:
     found = [key for key in metrics if key.rpartition("/")[2] == indicator]
     if len(found) != 1:
         names = ", ".join(found or metrics) or "none"
-        raise ValueError(f"The metric '{indicator}' is {'ambiguous' if found else 'unknown'}. Known metrics: {names}.")
+        problem = "ambiguous. Matching" if found else "unknown. Known"
+        raise ValueError(f"The metric '{indicator}' is {problem} metrics: {names}.")
     return metrics[found[0]]
 
 

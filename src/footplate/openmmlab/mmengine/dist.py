@@ -239,7 +239,7 @@ def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: 
         NotImplementedError: The device is invalid.
     """
     if device not in ("cpu", "gpu", "npu"):
-        raise NotImplementedError(f"'device' must be 'cpu' or 'gpu', not '{device}'.")
+        raise NotImplementedError(f"'device' must be 'cpu', 'gpu' or 'npu', not '{device}'.")
     return distributed.collect_results(results, size)
 
 

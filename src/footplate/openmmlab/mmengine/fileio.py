@@ -305,7 +305,8 @@ def get_file_backend(
     options = dict(backend_args or {})
     name = options.pop("backend", None)
     if name is not None and name not in _backends:
-        raise ArgumentError("unknown file backend", found=name, suggestion=nearest(name, _backends))
+        notes = [f"Registered backends: {', '.join(_backends)}."]
+        raise ArgumentError("unknown file backend", found=name, suggestion=nearest(name, _backends), notes=notes)
     # fsspec may support a prefix even if no backend is registered for it.
     kind = _backends[name] if name is not None else _prefixes.get(prefix_of(uri), _FileSystemBackend)
     if not enable_singleton:
@@ -529,6 +530,9 @@ def dump(
         file_client_args: An old name for `backend_args`.
         backend_args: See `get_file_backend`.
         kwargs: Additional arguments for the writer.
+
+    Raises:
+        TypeError: The format is unknown.
     """
     handler = _handler(file, file_format)
     if file is None:

@@ -76,7 +76,9 @@ class BaseInferencer(ABC):
         elif isinstance(model, Config):
             cfg = model
         elif weights is None:
-            raise ConfigError("Set `model` to a config or a published model name, or set `weights` to a checkpoint.")
+            raise ConfigError(
+                "No model was passed. Set `model` to a config or a model name, or `weights` to a checkpoint."
+            )
         else:
             recorded = (CheckpointLoader.load_checkpoint(weights).get("meta") or {}).get("cfg")
             if not isinstance(recorded, str):
@@ -222,7 +224,7 @@ class BaseInferencer(ABC):
         for found in self._get_models_from_metafile(folder):
             if model in (found["Name"], Path(found["Config"]).stem, *_aliases(found)):
                 return Config.fromfile(os.path.join(folder, found["Config"])), found.get("Weights")
-        raise ConfigError(f"The code base '{self.scope}' has no published model '{model}'.")
+        raise ConfigError(f"'{model}' is neither a file nor a published model of the code base '{self.scope}'.")
 
     @staticmethod
     def list_models(scope: str | None = None, patterns: str = r".*") -> list[str]:
@@ -236,7 +238,7 @@ class BaseInferencer(ABC):
         """
         scope = scope or default_scope()
         if scope is None:
-            raise ConfigError("Pass a code base as `scope`, such as 'mmseg'.")
+            raise ConfigError("There is no default scope. Pass a code base as `scope`, such as 'mmseg'.")
         models = BaseInferencer._get_models_from_metafile(BaseInferencer._get_repo_or_mim_dir(scope))
         names = (name for found in models for name in _aliases(found) or [found["Name"]])
         return [name for name in names if re.match(patterns, name)]

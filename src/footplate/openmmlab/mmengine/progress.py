@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 
 class TimerError(Exception):
-    """Raised if the timer is read before it is started."""
+    """Raised if the timer is read while it is not running."""
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -63,7 +63,7 @@ class Timer:
         """Returns the seconds since the last call to a `since_*` method, or since the start.
 
         Raises:
-            TimerError: The timer was not started.
+            TimerError: The timer is not running.
         """
         if not self.is_running:
             raise TimerError("The timer is not running. Call start() first.")

@@ -101,7 +101,7 @@ class CustomDataset(BaseDataset):
                 for path in find_files(join(folder, name), self.extensions)
             ]
         where = self.ann_file or folder
-        check_images(records, where, self.extensions)
+        check_images(records, self.ann_file, folder, self.extensions)
         if self.with_label:
             labels = {record["gt_label"] for record in records}
             warn_about_missing_classes(self._metainfo.get("classes"), labels, where)
@@ -127,7 +127,8 @@ class CustomDataset(BaseDataset):
         names = [name for name in list_folder(folder) if not has_suffix(name, self.extensions)]
         folders = [name for name in names if is_folder(join(folder, name))]
         if not folders:
-            raise DataError(f"there are no class folders in '{folder}'", key="data_prefix")
+            notes = ["Sort the images into one folder per class, or set ann_file or with_label=False."]
+            raise DataError(f"there are no class folders in '{folder}'", key="data_prefix", notes=notes)
         classes = self._metainfo["classes"] = tuple(self._metainfo.get("classes") or folders)
         if set(folders) <= set(classes) or set(classes) <= set(folders):
             if ignored := [name for name in folders if name not in classes]:
@@ -290,7 +291,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
         samples = batch["data_samples"]
         if training and self.mixing is not None:
             if samples is None:
-                raise DataError("batch_augments needs the ground truth, but the batch has no 'data_samples'")
+                raise DataError("batch augmentation needs the ground truth, but the batch has no 'data_samples'")
             batch["inputs"], scores = self.mixing(batch["inputs"], self._scores(samples, batch["inputs"]))
         elif self.to_onehot and samples is not None and all("gt_label" in sample for sample in samples):
             scores = self._scores(samples, batch["inputs"])

@@ -47,7 +47,8 @@ def load_coco_file(path: str, *, optional: Collection[str] = ()) -> dict[str, An
                 if not isinstance(entry, dict) or not entry.keys() >= set(keys):
                     raise DataError(f"{where} must be a dict with the keys {', '.join(keys)}", found=entry)
                 if "bbox" in keys and not _is_box(entry["bbox"]):
-                    raise DataError(f"the 'bbox' of {where} must be four numbers: x, y, width, height", found=entry)
+                    message = f"the 'bbox' of {where} must be four numbers: x, y, width, height"
+                    raise DataError(message, found=entry["bbox"])
     return content
 
 
@@ -98,7 +99,7 @@ def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: boo
     if "gt_instances" not in sample:
         raise DataError(
             f"the image '{name}' has no ground truth: 'gt_instances' is missing",
-            notes=["Load annotations in the test pipeline, or set `ann_file` in CocoMetric."],
+            notes=["Load annotations in the validation or test pipeline, or set `ann_file` in CocoMetric."],
         )
     scale = sample.get("scale_factor", (1.0, 1.0))
     if with_masks and not np.allclose(scale, 1):

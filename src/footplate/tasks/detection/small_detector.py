@@ -116,9 +116,10 @@ class Targets(NamedTuple):
 def assign(grid: Grid, instances: Sequence[InstanceData]) -> Targets:
     """Assigns the best grid positions to each instance, and returns the training targets.
 
-    The rating of a position inside a box is `score ** 0.5 * iou ** 6`. Each instance is assigned the 10 positions with
-    the highest ratings. If several instances claim a position, the one with the highest IoU gets it. Target scores are
-    the ratings, scaled so that an instance's highest target equals the highest IoU of its positions.
+    The rating of a position inside a box is `score ** 0.5 * iou ** 6`. Each instance is assigned the 10 positions in
+    its box with the highest ratings, or all if there are fewer. If several instances claim a position, the one with
+    the highest IoU gets it. Target scores are the ratings, scaled so that an instance's highest target equals the
+    highest IoU of its positions.
 
     Args:
         grid: The output of the network.

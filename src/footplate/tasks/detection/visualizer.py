@@ -29,7 +29,8 @@ class DetLocalVisualizer(TaskVisualizer):
     original image of size `ori_shape`.
 
     Args:
-        bbox_color: One color for all boxes, or one for each class; by default, the palette of the dataset.
+        bbox_color: One color for all boxes, or one for each class; by default, the dataset's palette, or distinct
+            colors if it has none.
         text_color: The color of the labels; by default, black or white, whichever has more contrast.
         line_width: The line width of boxes, in pixels.
         alpha: The opacity of masks, 0 to 1.
@@ -146,7 +147,7 @@ class DetVisualizationHook(BaseVisualizationHook):
         self.test_out_dir = test_out_dir
 
     def options(self, runner: Runner, mode: str, name: str) -> dict[str, Any]:
-        """Returns the score threshold and, for an image of a test run, the output file."""
+        """Returns the score threshold for a DetLocalVisualizer, and the output file if `test_out_dir` applies."""
         options: dict[str, Any] = {}
         if self.test_out_dir is not None and mode == "test":
             options["out_file"] = os.path.join(output_path(runner.log_dir, self.test_out_dir), f"{name}.png")

@@ -98,7 +98,7 @@ class BaseSegDataset(BaseDataset):
             names = [line if has_suffix(line, suffixes) else line + suffixes[0] for line in lines]
         else:
             names = list(find_files(folder, suffixes))
-        check_images(names, self.ann_file or folder, suffixes)
+        check_images(names, self.ann_file, folder, suffixes)
         if not self._has_truth:
             return [{"img_path": join(folder, name)} for name in names]
         truth = self.data_prefix["seg_map_path"]
@@ -253,7 +253,7 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         settings: `bgr_to_rgb`, `rgb_to_bgr` and `batch_augments`; see `ImgDataPreprocessor`.
 
     Raises:
-        ArgumentError: Both `size` and `size_divisor` are given.
+        ArgumentError: Both `size` and `size_divisor` are set, or both are set in `test_cfg`.
     """
 
     def __init__(
@@ -272,7 +272,8 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         self.seg_pad_val = seg_pad_val
         test = test_cfg or {}
         if (size and size_divisor) or (test.get("size") and test.get("size_divisor")):
-            raise ArgumentError("size and size_divisor cannot both be set", key="size_divisor")
+            key = "size_divisor" if size and size_divisor else "test_cfg.size_divisor"
+            raise ArgumentError("size and size_divisor cannot both be set", key=key)
         self._train_padding = size or (0, 0), size_divisor or 1
         self._test_padding = test.get("size") or (0, 0), test.get("size_divisor") or 1
 

@@ -82,7 +82,9 @@ class _Probe(BaseMetric[Seen]):
                 raise DataError(
                     f"the sample of {image_name(sample)} needs a 'gt_label', and its 'part' must be 'train' or 'test'",
                     found={key: sample.get(key) for key in ("gt_label", "part")},
-                    notes=["Set the part in the pipeline: PackSelfSupInputs(part='train') or part='test'."],
+                    notes=[
+                        "The pipeline must load 'gt_label', and PackSelfSupInputs must set part='train' or part='test'."
+                    ],
                 )
             values = sample["features"] if self.of == "features" else data_batch["inputs"][0][position]
             features = as_array(values).astype(np.float32).reshape(-1)

@@ -39,7 +39,7 @@ class _Sample(NamedTuple):
 class NeighborPictureHook(Hook):
     """Draws test images with their nearest training images in feature space after every validation run.
 
-    Neighbors of the same class have a blue frame, other neighbors an orange one.
+    Neighbors of the same class have a blue frame, other neighbors an orange one. Without labels, all frames are blue.
 
     Args:
         num_queries: The number of test images, spread evenly over the validation dataset.

@@ -227,6 +227,7 @@ class MAEPretrainDecoder(BaseModule):
         init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg or {"type": "Xavier", "layer": "Linear", "distribution": "uniform"})
+        check_count("decoder_depth", decoder_depth)
         side = math.isqrt(num_patches)
         self.decoder_embed = nn.Linear(embed_dim, decoder_embed_dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, decoder_embed_dim))

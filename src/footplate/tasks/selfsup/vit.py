@@ -119,7 +119,7 @@ def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.
     """
     check_count("num_layers", count)
     if width % num_heads:
-        raise ArgumentError(f"the width {width} is not divisible by num_heads {num_heads}", key="num_heads")
+        raise ArgumentError(f"an embedding dimension of {width} is not divisible by {num_heads} attention heads")
     return nn.ModuleList(
         nn.TransformerEncoderLayer(
             width, num_heads, round(mlp_ratio * width), 0.0, "gelu", batch_first=True, norm_first=True
@@ -148,7 +148,7 @@ def position_codes(width: int, side: int) -> Tensor:
     Source: Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.5, applied to rows and columns.
     """
     if width % 4:
-        raise ArgumentError("the embedding dimension must be a multiple of 4", key="embed_dims", found=width)
+        raise ArgumentError("the embedding dimension must be a multiple of 4", found=width)
     places = torch.arange(side, dtype=torch.float32)
     waves = places[:, None] / 10_000 ** (torch.arange(width // 4) / (width / 4))
     along = torch.cat([waves.sin(), waves.cos()], dim=1)

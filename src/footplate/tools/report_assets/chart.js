@@ -5,12 +5,15 @@ const view = { range: null, smoothing: 0 };
 const MOST_LETTERS = 12; // the longest name that is shown next to a last point
 const MANY = 150; // curves with more points are smoothed by default
 
-/** Returns round numbers between two bounds, in steps of 1, 2 or 5 times a power of ten. */
+/** Returns at least two round numbers between two bounds, in steps of 1, 2 or 5 times a power of ten. */
 const ticks = (low, high, most) => {
   const rough = Math.max(high / most - low / most, Number.MIN_VALUE * 1e16);
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((each) => each >= rough * 0.999);
-  const first = Math.ceil(low / step - 1e-9), last = Math.min(Math.floor(high / step + 1e-9), first + 20);
+  const steps = [0.5, 1, 2, 5, 10].map((factor) => factor * power);
+  const coarse = steps.findIndex((step) => step >= rough * 0.999);
+  const firstOf = (step) => Math.ceil(low / step - 1e-9), lastOf = (step) => Math.floor(high / step + 1e-9);
+  const step = steps[lastOf(steps[coarse]) > firstOf(steps[coarse]) ? coarse : coarse - 1];
+  const first = firstOf(step), last = Math.min(lastOf(step), first + 20);
   return Array.from({ length: Math.max(last - first + 1, 0) }, (_, place) => Number(((first + place) * step).toPrecision(12))).filter(Number.isFinite);
 };
 

@@ -1,14 +1,23 @@
 // Tables of per-class results in the best and the last validation.
 
-/** A table that can be sorted by clicking a header. `rows` are arrays, `bars` are the columns with bars, `differences` is a column with bars to both sides, and `name` creates the first cell. */
-const sortable = (columns, rows, { format, bars = [], differences = -1, name = String }) => {
+/** The value whose bar fills a cell: 1 or 100 for fractions and percentages, otherwise the largest value. */
+const fullBar = (name, numbers) => {
+  const largest = extent(numbers)[1];
+  return !PERCENTAGE.test(name) || largest > 100 ? largest : largest > 1 ? 100 : 1;
+};
+
+/**
+ * A table that can be sorted by clicking a header. `rows` are arrays, `bars` maps the columns with bars to the value of a full bar, `differences` is a
+ * column with bars to both sides, and `name` creates the first cell.
+ */
+const sortable = (columns, rows, { format, bars, differences = -1, name = String }) => {
   const body = make("tbody");
   const sorted = [...rows];
-  const widest = columns.map((_, column) => Math.max(...rows.map((row) => (typeof row[column] === "number" ? Math.abs(row[column]) : 0)), 1e-12));
+  const widest = Math.max(...rows.map((row) => Math.abs(row[differences] ?? 0)));
   const cell = (value, column) => {
-    const drawn = column === differences ? value : bars.includes(column) && value > 0;
-    const share = drawn ? `--share:${((100 * Math.abs(value)) / widest[column]).toFixed(1)}%` : null;
-    const kind = typeof value === "string" ? "" : bars.includes(column) && value === 0 ? "number zero" : !share ? "number" : column !== differences ? "number bar" : value > 0 ? "number bar gain" : "number bar loss";
+    const drawn = column === differences ? value : bars.has(column) && value > 0;
+    const share = drawn ? `--share:${((100 * Math.abs(value)) / (bars.get(column) ?? widest)).toFixed(1)}%` : null;
+    const kind = typeof value === "string" ? "" : bars.has(column) && value === 0 ? "number zero" : !share ? "number" : column !== differences ? "number bar" : value > 0 ? "number bar gain" : "number bar loss";
     return make("td", { class: kind, style: share }, format(value, column));
   };
   const show = () => body.replaceChildren(...sorted.map(([first, ...values]) =>
@@ -53,7 +62,8 @@ const columnFormat = (rows) => {
 const tableOfRun = (results, place) => {
   const columns = [...Map.groupBy(results.columns.keys(), (column) => JSON.stringify(results.values[column][place])).values()];
   const rows = results.classes.map((name, number) => [name, ...columns.map(([column]) => results.values[column][place][number])]);
-  const bars = data.classes.length === 1 ? columns.map((_, column) => column + 1) : [1]; // if there are several tables, they are narrow
+  const shown = data.classes.length === 1 ? columns : columns.slice(0, 1); // if there are several tables, they are narrow
+  const bars = new Map(shown.map(([column], number) => [number + 1, fullBar(results.columns[column], results.values[column][place])]));
   return sortable(["class", ...columns.map((equal) => equal.map((column) => results.columns[column]).join(" = "))], rows, { format: columnFormat(rows), bars });
 };
 
@@ -63,7 +73,8 @@ const tableOfRuns = (table, column, where) => {
   const values = runs.map((results) => new Map(results.classes.map((name, number) => [name, results.values[column]?.[results[where] ?? results.last][number]])));
   const names = [...new Set(runs.flatMap((results) => results.classes))];
   const differ = runs.length === 2;
-  const digits = decimalsOf(values.flatMap((each) => [...each.values()]));
+  const numbers = values.flatMap((each) => [...each.values()]);
+  const digits = decimalsOf(numbers), full = fullBar(runs[0].columns[column], numbers);
   const rounded = (value) => Number(value.toFixed(digits)); // so that a difference matches the numbers next to it
   const rows = names.map((name) => {
     const own = values.map((each) => each.get(name));
@@ -71,7 +82,7 @@ const tableOfRuns = (table, column, where) => {
   });
   const heads = runs.map(({ run }) => data.runs[run].name);
   const format = (value, column) => (typeof value === "string" ? value : (differ && column === 3 && value > 0 ? "+" : "") + fixed(value, digits));
-  return sortable(["class", ...heads, ...(differ ? [`${heads[0]} ${MINUS} ${heads[1]}`] : [])], rows, { format, bars: runs.map((_, number) => number + 1), differences: differ ? 3 : -1 });
+  return sortable(["class", ...heads, ...(differ ? [`${heads[0]} ${MINUS} ${heads[1]}`] : [])], rows, { format, bars: new Map(runs.map((_, number) => [number + 1, full])), differences: differ ? 3 : -1 });
 };
 
 /** Counts the classes at zero in a run's best (or else last) validation, and all classes. */

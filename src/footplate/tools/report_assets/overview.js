@@ -1,6 +1,13 @@
 // The first screen, with the headline metric, the state and cost of the runs, and the main charts.
 
 const headline = data.headline;
+/** The config and the date of a run, as text. The folder of a launch is named after its time; other folders are skipped. */
+const originOf = ({ config_name: config, launches }) => {
+  const [, year, month, day, hour, minute] = launches.map((name) => name.match(/^(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)\d\d/)).find(Boolean) ?? [];
+  const date = year && new Date(year, month - 1, day).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" });
+  return [config, date && `${date}, ${hour}:${minute}`].filter(Boolean).join(" · ");
+};
+
 const metricName = headline ? headline.name : "";
 const [leader] = data.runs; // the best run is first
 
@@ -65,13 +72,14 @@ const fact = (label, value, text, kind = "") =>
 /** The color of the overfitting result. It is not green if the run has a class at zero. */
 const fitKind = ({ kind }, run) => (kind === "good" && mostZeros(run).zeros ? "" : kind);
 
+const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
+
 const facts = (run) => {
   const state = stateOf(run.state);
-  const answer = run.fit.answer[0].toUpperCase() + run.fit.answer.slice(1);
   const failed = run.fit.kind === "bad";
   const first = [
-    fact("State", state.short[0].toUpperCase() + state.short.slice(1), state.text),
-    fact(failed ? "Problem" : "Overfitting", answer, run.fit.note ? [make("b", {}, run.fit.note), `. ${run.fit.text}`] : run.fit.text, fitKind(run.fit, 0)),
+    fact("State", capitalized(state.short), state.text),
+    fact(failed ? "Problem" : "Overfitting", capitalized(run.fit.answer), [run.fit.note && `${capitalized(run.fit.note)}. `, run.fit.text], fitKind(run.fit, 0)),
   ];
   return make("dl", { class: "facts" },
     ...(failed ? first.reverse() : first),
@@ -111,7 +119,7 @@ const leaderboard = () => {
       [[metric ? figure(metric.value, best) : "–", zerosCell(place)], "score"], [changeCell(run, place)], [metric ? whole(metric.iteration) : "–"], [fitCell(run, place), "word"],
       [make("span", { title: stateOf(run.state).text }, stateOf(run.state).short), "word"], [timeOf(run)], [run.memory ? mebibytes(run.memory) : "–"],
     ];
-    return make("tr", { class: place ? "" : "best" }, make("th", { scope: "row", title: run.name }, swatch(place), run.name),
+    return make("tr", { class: place ? "" : "best" }, make("th", { scope: "row", title: [run.name, originOf(run)].filter(Boolean).join(" · ") }, swatch(place), run.name),
       ...cells.map(([text, kind = ""], column) => make("td", { class: kind, "data-label": heads[column + 1] }, ...[text].flat())));
   };
   return make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
@@ -160,15 +168,25 @@ const bestMarks = (curves) => curves.filter((curve) => data.runs[curve.run].metr
   return { x: iteration, y: value, color: curve.color, text: named ? `best ${figure(value)} at ${compact(iteration)}` : "" };
 });
 
-/** The headline chart. For a single run, it shows all validation sets. */
+/** The data of the headline chart, or null if the loss chart shows the headline metric. */
+const headlineData = () => (headline?.mode === "train" && data.charts.loss ? null : data.charts.headline);
+/** The charts of the headline metric on other validation sets. For a single run, the headline chart shows all sets. */
+const otherSets = (chart) => (several || !chart.set ? [] : data.charts.metrics.filter((each) => each.mode === chart.mode && each.name === chart.name && each.set && each.set !== chart.set));
+/** Whether the first screen shows a chart as it is, so that the metrics section omits it. */
+const isOnFirstScreen = (chart) => {
+  const shown = headlineData();
+  return shown && ["mode", "set", "name"].every((key) => chart[key] === shown[key]) && !otherSets(shown).length;
+};
+
 const headlineChart = () => {
-  const chart = data.charts.headline;
-  if (!chart || (headline.mode === "train" && data.charts.loss)) return null;
-  const others = several || !chart.set ? [] : data.charts.metrics.filter((each) => each.mode === chart.mode && each.name === chart.name && each.set && each.set !== chart.set);
+  const chart = headlineData();
+  if (!chart) return null;
+  const others = otherSets(chart);
   const all = [chart, ...others].flatMap((each) => each.curves.map((curve) => ({ ...curve, label: others.length ? each.set : "", lastLabel: others.length ? each.set : "" })));
   const curves = styled({ ...chart, curves: all });
   const title = others.length ? chart.name : fullName(chart);
-  return new LineChart({ title, curves, marks: bestMarks(curves.slice(0, chart.curves.length)), height: 250, legend: curves.length > 1 && curves.length <= COLORS, span: leastSpan(chart) }).element;
+  const options = { title, curves, marks: bestMarks(curves.slice(0, chart.curves.length)), height: 250, legend: curves.length > 1 && curves.length <= COLORS };
+  return others.length ? chartOf(chart, options).element : metricChart(chart, options);
 };
 
 const lossChart = () => {
@@ -205,9 +223,9 @@ const overview = () => {
   ];
   const main = make("div", { class: "main-charts" }, headlineChart(), lossChart());
   find("overview").append(
-    make("div", { class: "title" }, make("h1", {}, data.title), ...chips),
+    make("div", { class: "title" }, make("h1", {}, data.title), ...chips, make("p", { class: "quiet" }, several ? [...new Set(data.runs.map((run) => run.config_name).filter(Boolean))].join(", ") : originOf(leader))),
     make("div", { class: !several && leader.fit.kind === "bad" ? "hero card failed" : "hero card" }, lead(), data.sweep ? sweepFacts() : several ? leaderboard() : facts(leader)),
     ...[sets(), ...commands()].filter(Boolean));
-  if (data.sweep) find("sweep").append(make("h3", { class: "set" }, "The best trials"), main);
-  else find("overview").append(main);
+  if (data.sweep) find("sweep").append(make("h3", { class: "set" }, "The best trials"), main, chartControls());
+  else find("overview").append(main, chartControls());
 };

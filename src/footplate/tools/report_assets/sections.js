@@ -78,16 +78,18 @@ const classCurves = (chart, run) => {
   }));
 };
 
-const chartOf = (chart, options = {}) => {
+const UNITS = { time: "s per iteration", data_time: "s per iteration", memory: "MiB" };
+
+const chartOf = (chart, { unit, ...options } = {}) => {
   const equal = chart.equal.length ? `= ${chart.equal.join(" = ")}` : "";
   const mode = chart.mode === "train" ? "training" : chart.mode === "test" ? "test" : "";
-  const subtitle = [options.height ? "" : mode, equal].filter(Boolean).join(" ");
+  const subtitle = [options.height ? "" : mode, unit, equal].filter(Boolean).join(" ");
   return new LineChart({ title: chart.name, subtitle, curves: styled(chart), legend: false, span: leastSpan(chart), ...options });
 };
 
 /** A chart with a button that opens a wider chart with the classes of one run. */
-const metricChart = (chart) => {
-  const plain = chartOf(chart);
+const metricChart = (chart, options = {}) => {
+  const plain = chartOf(chart, options);
   if (!classesOf(chart)) return plain.element;
   const { table, column } = classesOf(chart);
   const missing = several ? 0 : table.runs[0].values[column].at(-1).filter((value) => value == null).length;
@@ -139,11 +141,13 @@ const groupsOf = (shown) => {
 
 const metrics = () => {
   const section = find("metrics");
-  if (!data.charts.metrics.length) return;
+  if (data.charts.metrics.every(isOnFirstScreen)) return;
   const legend = several ? make("p", { class: "quiet names" }, ...data.runs.map((_, run) => byRunName(run))) : null;
-  section.append(chartControls(), ...[legend].filter(Boolean));
+  if (legend) section.append(legend);
   const groups = groupsOf(data.charts.metrics);
-  for (const [name, group] of groups) {
+  for (const [name, all] of groups) {
+    const group = all.filter((chart) => !isOnFirstScreen(chart));
+    if (!group.length) continue;
     const set = name && group[0].mode !== "train" && group[0].set;
     if (name) section.append(make("h3", { class: "set" }, set ? make("span", {}, `${group[0].mode === "test" ? "Test" : "Validation"}: `, make("b", {}, name)) : name));
     section.append(make("div", { class: group.length % 4 ? "charts" : "charts fours" }, ...group.map(metricChart)));
@@ -155,6 +159,6 @@ const details = () => {
   const section = find("details"), group = data.charts.details;
   if (!group.length) return;
   const names = group.map((chart) => chart.name);
-  const grid = make("div", { class: "charts" }, ...group.map((chart) => chartOf(chart, { height: 150 }).element));
+  const grid = make("div", { class: group.length % 4 ? "charts" : "charts fours" }, ...group.map((chart) => chartOf(chart, { height: 150, unit: UNITS[chart.name.split("/").at(-1)] }).element));
   section.append(make("details", {}, make("summary", {}, `${names.length} charts: `, names.join(", ")), grid));
 };

@@ -103,7 +103,7 @@ const trialTable = () => {
   const format = (value, column) => (column === 1 && value != null ? figure(value, trialsWithScore()[0]?.score) : written(value, data.sweep.keys[column - 2]));
   const place = (number) => data.runs.findIndex((run) => run.name === `trial ${number}`);
   const name = (number) => make("span", {}, place(number) < 0 ? make("span", { class: "swatch" }) : swatch(place(number)), String(number));
-  return make("div", { class: "card scroll tall", tabindex: 0 }, sortable(["trial", data.sweep.metric, ...data.sweep.keys.map(keyName), "state"], rows, { format, bars: [1], name }));
+  return make("div", { class: "card scroll tall", tabindex: 0 }, sortable(["trial", data.sweep.metric, ...data.sweep.keys.map(keyName), "state"], rows, { format, bars: new Map([[1, extent(rows.map((row) => row[1]))[1]]]), name }));
 };
 
 const sweep = () => {

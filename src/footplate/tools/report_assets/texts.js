@@ -29,7 +29,7 @@ const warningGroups = () => {
   const all = data.runs.flatMap((run, place) => run.warnings.map((text) => ({ text: plain(text), place })));
   return [...Map.groupBy(all, ({ text }) => text.replace(/\d+/g, "0")).values()].map((each) => ({
     isError: /^\S+ - (ERROR|CRITICAL) - /.test(each[0].text),
-    texts: [...new Set(each.map(({ text }) => text.replace(/^(?:footplate - |(\S+ - ))(WARNING|ERROR|CRITICAL) - /, (_, name) => name ?? "")))], count: each.length, runs: [...new Set(each.map(({ place }) => place))],
+    texts: [...new Set(each.map(({ text }) => text.replace(/^(?:footplate\S* - |(\S+ - ))(WARNING|ERROR|CRITICAL) - /, (_, name) => name ?? "")))], count: each.length, runs: [...new Set(each.map(({ place }) => place))],
   }));
 };
 
@@ -65,7 +65,7 @@ const warnings = () => {
   find("warnings").append(...warningGroups().flatMap(({ texts: [first, ...others], count, runs, isError }) => {
     const times = count > runs.length ? `${whole(count)} times` : several ? "" : "once";
     const level = make("span", { class: isError ? "bad" : "warning" }, isError ? "Error" : "Warning");
-    const where = !several ? "" : runs.length === total ? `all ${total} ${kind}` : `${runs.length} of ${total} ${kind}`;
+    const where = !several ? "" : runs.length === total ? `${total === 2 ? "both" : `all ${total}`} ${kind}` : `${runs.length} of ${total} ${kind}`;
     const names = several && runs.length < total ? make("small", { class: "names" }, ...runs.map(byRunName)) : null;
     return [
       make("h3", {}, level, ...[where, times].filter(Boolean).map((text) => `, ${text}`), names),

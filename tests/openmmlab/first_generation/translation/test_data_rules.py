@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from footplate.openmmlab.first_generation.translation import translate_sections
 from tests.openmmlab.first_generation.translation.support import DATA, EPOCHS, ITERS, sections
 
 LOADERS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
@@ -27,8 +28,9 @@ def test_each_split_becomes_a_dataloader(settings: dict[str, Any], name: str, ex
 @pytest.mark.parametrize(("scope", "size"), [("mmcls", 4), ("mmseg", 1)])
 def test_batch_size_of_validation_is_that_of_the_code_base(scope: str, size: int) -> None:
     data = {"samples_per_gpu": 4, "val": {"type": "B"}, "test": {"type": "C"}}
-    found = sections({**EPOCHS, "data": data, "evaluation": {}, "default_scope": scope})
+    found, notes = translate_sections({**EPOCHS, "data": data, "evaluation": {}, "default_scope": scope})
     assert found["val_dataloader"]["batch_size"] == found["test_dataloader"]["batch_size"] == size
+    assert any("only affects training" in note.text for note in notes) == (size == 1)
 
 
 def test_list_of_datasets_becomes_concat_dataset() -> None:

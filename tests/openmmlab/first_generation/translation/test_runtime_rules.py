@@ -27,7 +27,7 @@ def test_resume(resume: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("total", "kind", "text"), [(12, Kind.BECAME, "train_cfg.max_epochs"), (9, Kind.WARNING, "9 conflicts with")]
+    ("total", "kind", "text"), [(12, Kind.BECAME, "train_cfg.max_epochs"), (9, Kind.WARNING, "9 is ignored")]
 )
 def test_duplicate_run_length_is_noted(total: int, kind: Kind, text: str) -> None:
     assert [note for note in notes({**EPOCHS, "total_epochs": total}, kind) if note.startswith(f"total_epochs: {text}")]

@@ -96,9 +96,6 @@ class LegacyMetric(BaseMetric[Any]):
             save memory.
         collect_device: See BaseMetric.
         options: Additional keyword arguments for `evaluate`, ignored for a dataset without this method.
-
-    Raises:
-        ArgumentError: The dataset has no `evaluate`, and `metric` is not set or contains an unknown name.
     """
 
     def __init__(self, metric: Any = None, pre_eval: bool = False, collect_device: Any = "cpu", **options: Any) -> None:
@@ -122,11 +119,11 @@ class LegacyMetric(BaseMetric[Any]):
         missing = [name for name in names if name not in _METRICS]
         if missing or not names:
             raise ArgumentError(
-                f"the dataset '{type(dataset).__name__}' has no evaluate()",
+                f"the dataset '{type(dataset).__name__}' has no evaluate(), so metric must name metrics of footplate",
                 key="metric",
                 found=self.metric,
                 suggestion=nearest(missing[0], _METRICS) if missing else None,
-                notes=[f"Implement evaluate(), or set metric to one of {', '.join(_METRICS)}."],
+                notes=[f"Implement evaluate(), or set metric to one or more of {', '.join(_METRICS)}."],
             )
         cfgs: dict[str, dict[str, Any]] = {}
         for name in names:
@@ -251,7 +248,8 @@ class EvalHook(Hook):
         start: The first epoch or iteration after which to validate. `interval` is counted from there, by default from
             0. If 0 and `interval` is 1, also validates before training.
         interval: The number of epochs or iterations between validation runs.
-        by_epoch: Whether `start` and the intervals count epochs. If set, an iteration-based run never validates.
+        by_epoch: Whether `start` and the intervals count epochs. If set, an iteration-based run does not
+            validate during training.
         save_best: The metric that determines the best checkpoint, or "auto" for the first metric; None disables it.
         rule: "greater" if higher is better, or "less"; by default, derived from the metric name.
         test_fn: A function that takes a model and a dataloader and returns the results. By default, the results come

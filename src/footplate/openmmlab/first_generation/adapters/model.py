@@ -25,7 +25,7 @@ class DataContainer:
         stack: Whether to pad the tensors in a batch to the same size and stack them.
         padding_value: The padding value.
         cpu_only: Whether to collate the values as a list even if `stack` is set.
-        pad_dims: The number of trailing dimensions to pad; None disables padding.
+        pad_dims: None disables padding. With any other value, all dimensions except the first are padded.
     """
 
     def __init__(
@@ -147,9 +147,9 @@ class LegacyModel(BaseModel):
     The state dict is the wrapped model's state dict, without a prefix.
 
     Losses come from the model's `train_step(data, optimizer)` or, if it has none, from `forward(return_loss=True,
-    **data)` and `_parse_losses`. Predictions come from `forward(**data)`, with `return_loss=False` if `forward` accepts
-    it, or else with `mode="test"` if it has a `mode` argument, and with `rescale=True` if `forward`, `forward_test` or
-    `simple_test` accepts it.
+    **data)` and `_parse_losses`. Predictions come from `forward(**data)`, with `mode="test"` if `forward` has an
+    argument `mode` but no `return_loss`, or else with `return_loss=False` if `forward` accepts it, and with
+    `rescale=True` if `forward`, `forward_test` or `simple_test` accepts it.
 
     Args:
         module: The model.
@@ -237,7 +237,7 @@ class LegacyModel(BaseModel):
         return self.module.load_state_dict(*args, **kwargs)
 
     def init_weights(self) -> None:
-        """Calls the model's `init_weights`, unless the model's constructor has already called it.
+        """Calls the model's `init_weights`, unless it takes arguments and the model is not a `BaseModule`.
 
         Models that predate `BaseModule`, as in MMSegmentation 0.12 and MMPose 0.x, call `init_weights(pretrained)` in
         their constructors. A second call without the argument would overwrite pretrained weights.

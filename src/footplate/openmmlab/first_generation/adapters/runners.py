@@ -87,7 +87,7 @@ class BaseRunner(metaclass=_RunnerClass):
             raise ArgumentError(f"{name} does not support batch_processor", notes=notes)
         for method in _LOOP_METHODS:
             if hasattr(type(self), method):
-                notes = ["Use a hook, or set a custom loop in train_cfg."]
+                notes = ["Use a hook, or train with footplate's Runner and a custom loop in train_cfg."]
                 raise ArgumentError(f"{name} overrides {method}, but the engine does not call it", notes=notes)
         self.model, self.optimizer, self.work_dir, self.logger = model, optimizer, work_dir, logger
         self.meta = dict(meta or {})
@@ -158,7 +158,7 @@ class BaseRunner(metaclass=_RunnerClass):
         return load_weights_from(unwrap_model(self.model), filename, map_location, strict, **settings)
 
     def resume(self, checkpoint: str, resume_optimizer: bool = True, map_location: Any = "cpu") -> None:
-        """Makes `run` resume from a checkpoint, with the checkpoint's seed. Ignores `map_location`.
+        """Makes `run` resume from a checkpoint, with the checkpoint's seed if it has one. Ignores `map_location`.
 
         Raises:
             ArgumentError: `resume_optimizer` is False, which is not supported.
@@ -203,9 +203,13 @@ class BaseRunner(metaclass=_RunnerClass):
         if len(data_loaders) != len(workflow):
             raise ArgumentError("data_loaders must have one item per workflow phase", key="workflow", found=workflow)
         loaders = {mode: loader for (mode, _), loader in zip(workflow, data_loaders, strict=True)}
-        for what, value in ((self.unit, length), ("work_dir", self.work_dir), ("training data", loaders.get("train"))):
+        for what, value in (
+            (self.unit, length),
+            ("work_dir", self.work_dir),
+            ("a 'train' phase in workflow", loaders.get("train")),
+        ):
             if value is None:
-                raise ArgumentError(f"{type(self).__name__} needs {what}", key=what)
+                raise ArgumentError(f"{type(self).__name__} needs {what}")
         cfg = translate_config(
             Config({"checkpoint_config": None, "runner": {"type": self.kind, self.unit: length}, **self._sections})
         )

@@ -27,7 +27,7 @@ class PolicySchedule(ParamSchedule):
         warmup_by_epoch: Whether `warmup_iters` is given in epochs rather than iterations.
         epoch_length: The number of iterations per epoch.
         max_epochs: The number of epochs in the run.
-        max_iters: The number of iterations in the run. Required if the epoch length is unknown.
+        max_iters: The number of iterations in the run. Required if `max_epochs` or `epoch_length` is not set.
         last_step: See `ParamSchedule`.
         options: The policy's settings.
 

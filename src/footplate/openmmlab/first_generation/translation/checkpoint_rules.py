@@ -41,11 +41,15 @@ def checkpoint_config(draft: Draft) -> None:
     after="load_from = 'work_dirs/run/epoch_3.pth'\nresume = True",
 )
 def resume(draft: Draft) -> None:
-    """Translates `resume_from` to `load_from` and `resume=True`, or else `auto_resume` to `resume='auto'`."""
+    """Translates `resume_from` to `load_from` and `resume=True`, or else `auto_resume` to `resume='auto'`.
+
+    If `resume` is already set, removes both."""
     path, auto = draft.take("resume_from"), draft.take("auto_resume")
     if auto is not None:
         check_flag("auto_resume", auto)
     if draft.remaining.get("resume"):
+        if path:
+            draft.became("resume_from", "removed: resume is set")
         return
     if path:
         if draft.remaining.pop("load_from", None) is not None:

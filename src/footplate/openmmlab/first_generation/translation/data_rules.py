@@ -68,16 +68,18 @@ def data(draft: Draft) -> None:
         common["persistent_workers"] = check_flag("persistent_workers", draft.take("persistent_workers"))
         draft.became("persistent_workers", "persistent_workers of each loader")
     complete = [split for split in SPLITS if data.get(split) and _translate_split(draft, data, split, common)]
+    is_batched = draft.original.get("default_scope") in _BATCHED_VALIDATION
+    train_only = _TRAIN_ONLY_KEYS if is_batched else (*_SIZES, *_TRAIN_ONLY_KEYS)
     for key, value in data.items():
         is_loader_left = key in _LOADERS and key.removesuffix("_dataloader") not in complete
         if key not in _KNOWN and isinstance(value, Mapping) and "type" in value:
             draft.write(f"{key}_dataset", value)
             draft.ask(f"data.{key}", f"kept as {key}_dataset; check that your code reads it")
         elif key in _LAUNCHER_KEYS:
-            draft.became(f"data.{key}", "removed: torchrun determines this setting")
+            draft.became(f"data.{key}", "removed: the launcher determines this setting")
         elif key not in _KNOWN or key == "seed" or is_loader_left or (not complete and key not in SPLITS):
             _keep(draft, "", {key: value})
-        elif key in (*_SIZES, *_TRAIN_ONLY_KEYS) and "train" not in complete:
+        elif key in train_only and "train" not in complete:
             draft.became(f"data.{key}", "removed: it only affects training, and there is no data.train")
 
 
@@ -172,9 +174,9 @@ def _as_list(cfg: Any) -> list[Any]:
 
 
 def _keep(draft: Draft, loader: str, settings: Mapping[str, Any]) -> None:
-    """Moves unsupported settings in `data` or one of its dataloaders to `data_settings`, and adds a note for each."""
+    """Moves settings in `data` that are not translated to `data_settings`, and adds a note for each."""
     for name, value in settings.items():
         key = f"{loader}.{name}" if loader else name
         draft.write(f"data_settings.{key}", value)
         known = () if name in _KNOWN else _KNOWN
-        draft.ask(f"data.{key}", f"has no counterpart; kept as data_settings.{key}, which is not read", known=known)
+        draft.ask(f"data.{key}", f"was not translated; kept as data_settings.{key}, which is not read", known=known)

@@ -18,9 +18,9 @@ class Kind(enum.Enum):
     """The kind of a note: how much attention it needs from the user."""
 
     BECAME = "became"
-    """The key was translated without loss."""
+    """The key was translated, or removed without an effect on the run."""
     WARNING = "warning"
-    """A setting cannot be kept, on this machine or in general."""
+    """A setting was lost or may not work as intended, on this machine or in general."""
     PERSON = "person"
     """The user must check the result, because it depends on code or data outside the config."""
 
@@ -192,7 +192,7 @@ class Rule(NamedTuple):
 
     Attributes:
         id: The rule's name in the docs.
-        summary: A one-line description.
+        summary: A description.
         keys: The top-level keys that trigger the rule. A rule without keys always applies.
         apply: Applies the rule to a draft.
         before: The source of the example config.

@@ -121,7 +121,9 @@ def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
         draft.write_all("train_cfg", {key: each for key, each in loop.items() if each is not None})
     else:  # the loop does not support this schedule
         if by_epoch and not draft.by_epoch:
-            draft.warn("evaluation.by_epoch", "an iteration-based run has no epochs, so validation never runs")
+            draft.warn(
+                "evaluation.by_epoch", "an iteration-based run has no epochs, so no validation runs during training"
+            )
         if draft.length is not None:
             draft.write("train_cfg.val_begin", draft.length + 1)
         entry = {"type": "EvalHook", "interval": interval, "by_epoch": by_epoch, "priority": "LOW"}

@@ -37,7 +37,7 @@ visualizer = dict(
 def log_config(draft: Draft) -> None:
     """Moves the text logger into the default `logger` hook, and replaces other loggers with visualizer backends.
 
-    User-defined loggers become custom hooks.
+    User-defined loggers become custom hooks. Loggers of unsupported services are removed.
     """
     cfg = draft.take("log_config")
     if cfg is None:
@@ -81,7 +81,7 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
     if left:
         draft.warn(key, left)
     if hook.get("interval", interval) != interval:
-        draft.warn(f"{key}.interval", f"ignored; all writers use the same interval, {interval}")
+        draft.warn(f"{key}.interval", "ignored; all writers use the interval of the text log")
     return [with_origins(made, hook)]
 
 

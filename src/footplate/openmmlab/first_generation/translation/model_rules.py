@@ -24,7 +24,7 @@ def model_settings(draft: Draft) -> None:
         draft.remaining.pop(key, None)
         if given and isinstance(model, Mapping):
             draft.remaining["model"] = with_origins({key: given, **model}, model)
-            draft.became(key, f"model.{key}")
+            draft.became(key, f"removed: model.{key} is set" if key in model else f"model.{key}")
 
 
 @rule("model", given="model = dict(type='EncoderDecoder')", after="model_adapter = dict(type='LegacyModel')")

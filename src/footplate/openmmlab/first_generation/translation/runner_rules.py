@@ -17,7 +17,7 @@ _RUNNERS = ("EpochBasedRunner", "IterBasedRunner", "Runner")
     after="train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000)",
 )
 def runner(draft: Draft) -> None:
-    """Derives the type and length of the training loop from the runner."""
+    """Derives the type and length of the training loop from `runner`, `total_epochs` or `total_iters`."""
     given = draft.take("runner")
     totals = {key: draft.take(key) for key in ("total_epochs", "total_iters") if draft.remaining.get(key) is not None}
     source = "runner" if given is not None else next(iter(totals), "runner")
@@ -40,4 +40,4 @@ def runner(draft: Draft) -> None:
         if key != source and value == draft.length:
             draft.became(key, f"train_cfg.{length_key}")
         elif key != source:
-            draft.warn(key, f"{value} conflicts with {source}; using the length {draft.length} from {source}")
+            draft.warn(key, f"{value} is ignored; the run uses {length_key}={draft.length}")

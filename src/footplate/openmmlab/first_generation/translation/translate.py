@@ -140,7 +140,8 @@ def translate(cfg: _Config) -> _Config:
         cfg: A config or a mapping, which is not modified.
 
     Raises:
-        ConfigError: A key cannot be translated, or two keys contradict each other.
+        ConfigError: The config mixes optimization keys of both generations, a key cannot be translated, or two keys
+            contradict each other.
         ArgumentError: The value of a key is invalid.
 
     Example:
