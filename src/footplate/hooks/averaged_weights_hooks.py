@@ -129,7 +129,7 @@ class EMAHook(AveragedWeightsHook):
         Raises:
             ArgumentError: `begin_epoch` is set, but the sampler is endless.
         """
-        check_epochs_end(runner, "begin_epoch", self.begin_epoch or None)
+        check_epochs_end(runner, "begin_epoch", self.begin_epoch if self.begin_epoch > 1 else None)
         if type(self.ema_model) is not ExponentialMovingAverage:
             return
         begin = max(self.begin_iter, (self.begin_epoch - 1) * (length_of(runner.train_dataloader) or 0))
