@@ -45,7 +45,7 @@ def test_torch_scheduler_cannot_be_scaled() -> None:
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
     torch.optim.lr_scheduler.StepLR(optimizer, 2)
     cfg = {"enable": True, "base_batch_size": 2}
-    with pytest.raises(ArgumentError, match="a torch scheduler"):
+    with pytest.raises(ArgumentError, match="which a torch scheduler has set"):
         scale_learning_rates(OptimWrapper(optimizer), SimpleNamespace(batch_size=8), cfg)
 
 

@@ -149,9 +149,8 @@ class _EvaluationLoop(BaseLoop):
             model = runner.model if self.predictor is None else self.predictor
             outputs = getattr(model, f"{mode}_step")(data_batch)
             if self._losses is not None:
-                losses = loss_of(
-                    runner.model, data_batch, mode
-                )  # also for a repeated batch: it may contain collectives
+                # Also for a repeated batch, because the model may call collectives.
+                losses = loss_of(runner.model, data_batch, mode)
                 by_sample = isinstance(outputs, list) and self._lists_samples
                 if not is_repeated:
                     self._losses.add(losses, len(outputs) if by_sample else batch_size_of(data_batch))

@@ -22,8 +22,8 @@ class Event(NamedTuple):
 
     Attributes:
         arguments: The names of the event's arguments, excluding the runner.
-        shared: The hook method that training, validation and test share. The event's method calls it by default. Empty
-            if there is none.
+        shared: The hook method that training, validation and test share, which the event's method calls by default.
+            Empty for an event without such a method.
         mode: The mode that the shared method receives.
     """
 

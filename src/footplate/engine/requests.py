@@ -77,7 +77,7 @@ class Request:
     Attributes:
         signal: The number of the received signal, or 0. If it is set, the run is saved and the process ends.
         save: Whether to save the run. Cleared by the save.
-        stop: Why to end training early. Only the requester changes it.
+        stop: The reason to end training early. Only the requester changes it.
         validation: Whether to validate. Cleared by the next validation run.
     """
 

@@ -161,7 +161,7 @@ class Runner:
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
         saver: Writes the checkpoint files; see `BackgroundSaver`.
         participants: Additional objects to save, keyed by their key path in the checkpoint.
-        progress: The training loop or, if there is none, the `Progress` of the loaded checkpoint.
+        progress: The training loop. Before it is built, the `Progress` of the loaded checkpoint.
         resume_plan: Selects the checkpoint that the run starts from; see `ResumePlan`.
 
     Raises:

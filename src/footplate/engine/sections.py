@@ -154,8 +154,9 @@ def check_evaluation(mode: str, sections: Sections) -> None:
     evaluator, loaders, cfg = (sections[f"{mode}_{part}"] for part in ("evaluator", "dataloader", "cfg"))
     has_several = has_several_loaders(loaders)
     is_list = isinstance(loaders, (list, tuple))
+    is_left_to_loop = is_list and isinstance(cfg, Mapping) and builds_data(loop_settings(cfg, mode), mode)
     with at_key(f"{mode}_dataloader"):
-        if is_list and isinstance(cfg, Mapping) and builds_data(loop_settings(cfg, mode), mode):
+        if is_left_to_loop:
             for index, loader in enumerate(loaders):
                 with at_key(f"[{index}]"):
                     check_dataloader(loader)

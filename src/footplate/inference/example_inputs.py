@@ -1,4 +1,4 @@
-"""Handles example inputs for a module: names them, and changes their batch size."""
+"""Handles example inputs for a module: names them, and changes their sizes."""
 
 import inspect
 from collections.abc import Callable, Mapping

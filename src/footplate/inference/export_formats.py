@@ -197,8 +197,8 @@ def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) ->
     """Returns the largest difference between outputs. For integers, this is the fraction of values that differ.
 
     If the largest absolute value of an expected output is above 1, the difference is divided by this value, because
-    rounding errors scale with the values. The result is infinite if the outputs differ in number or shape or a value
-    is NaN, and the largest float if a value is infinite and the corresponding value is different.
+    rounding errors scale with the values. The result is infinite if the outputs differ in number or shape, if a value
+    is NaN, or if an infinite value corresponds to a different one.
     """
     if [tuple(tensor.shape) for tensor in outputs] != [tuple(tensor.shape) for tensor in expected]:
         return float("inf")
@@ -210,5 +210,5 @@ def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) ->
             # Infinities may be equal.
             difference = (output.double() - target.double()).abs().masked_fill(output == target, 0.0)
             scale = target.double().abs().nan_to_num(0.0, 0.0).max().clamp(min=1.0)
-            differences.append(float((difference / scale).nan_to_num(nan=float("inf")).max()))
+            differences.append(float((difference / scale).nan_to_num(float("inf"), float("inf")).max()))
     return max(differences)

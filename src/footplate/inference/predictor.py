@@ -190,7 +190,7 @@ class Predictor:
 
 
 def restored_image(prediction: Any) -> Pixels | None:
-    """Returns the image predicted by a model of MMagic, as RGB ``(H, W, 3)``, or None if there is none."""
+    """Returns the RGB image ``(H, W, 3)`` in a prediction of MMagic, or None if the prediction contains no image."""
     image = getattr(getattr(prediction, "output", None), "pred_img", None)
     if image is None or image.ndim != 3:
         return None

@@ -215,11 +215,15 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
             _logger.info("%s computes its own step size, so its lr is not scaled.", name)
             continue
         for group in part.param_groups:
-            if "initial_lr" in group:  # set by torch's schedulers, which keep their own copies
+            if "initial_lr" in group:  # torch's schedulers keep their own copies of the rates
                 raise ArgumentError(
-                    "auto_scale_lr cannot scale the learning rates of a torch scheduler",
+                    "auto_scale_lr cannot scale an optimizer with initial_lr in its param_groups, which a torch "
+                    "scheduler has set",
                     key="enable",
-                    notes=[f"Multiply its learning rates by {factor:g} yourself, or use a schedule of footplate."],
+                    notes=[
+                        f"Multiply the learning rates by {factor:g} yourself, or use a schedule of footplate with a "
+                        "new optimizer."
+                    ],
                 )
             group["lr"] = group["lr"] * factor
 

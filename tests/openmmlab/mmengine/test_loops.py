@@ -113,12 +113,15 @@ def several(**changes: Any) -> dict[str, Any]:
         [{**METRIC, "prefix": "second"}],
     ]
     sections = {"dataloader": [loader(8, shuffle=False)] * 2, "evaluator": evaluators, **changes}
-    return {f"{mode}_{part}": value for mode in ("val", "test") for part, value in sections.items()} | {
-        "val_cfg": {"type": "MultiValLoopForTest"},
-        "test_cfg": {"type": "MultiTestLoopForTest"},
-        "default_hooks": {"timer": {"type": "HostTimerHook"}, "checkpoint": {"save_best": "first/accuracy"}},
-        "preflight": True,
-    }
+    loops = {"val_cfg": {"type": "MultiValLoopForTest"}, "test_cfg": {"type": "MultiTestLoopForTest"}}
+    return (
+        loops
+        | {f"{mode}_{part}": value for mode in ("val", "test") for part, value in sections.items()}
+        | {
+            "default_hooks": {"timer": {"type": "HostTimerHook"}, "checkpoint": {"save_best": "first/accuracy"}},
+            "preflight": True,
+        }
+    )
 
 
 def test_loops_and_evaluators_of_a_code_base_evaluate_several_datasets(tmp_path: Path) -> None:
@@ -142,6 +145,7 @@ def test_loops_and_evaluators_of_a_code_base_evaluate_several_datasets(tmp_path:
         ({"evaluator": [{"metrics": [{"type": "PointAccuray"}]}, [METRIC]]}, "val_evaluator[0].metrics[0].type"),
         ({"evaluator": [[METRIC], {"type": "SamplingEvaluater", "metrics": []}]}, "val_evaluator[1].type"),
         ({"dataloader": [loader(8), {**loader(8), "batch_sise": 2}]}, "val_dataloader[1].batch_sise"),
+        ({"cfg": {"type": "MultiValLop"}}, "val_cfg.type"),
     ],
 )
 def test_a_typo_in_one_of_several_sections_is_found_before_the_run(tmp_path: Path, changes: Any, key: str) -> None:

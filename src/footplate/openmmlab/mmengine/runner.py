@@ -221,11 +221,11 @@ class BaseStrategy:
 
 
 class SingleDeviceStrategy(BaseStrategy):
-    """Has no effect. The launch command sets the number of devices."""
+    """Does nothing, because the launch command sets the number of devices."""
 
 
 class DDPStrategy(SingleDeviceStrategy):
-    """Has no effect. Runs with several processes use DistributedDataParallel by default."""
+    """Does nothing, because runs with several processes use DistributedDataParallel by default."""
 
 
 class FSDPStrategy(DDPStrategy):
