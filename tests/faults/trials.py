@@ -84,7 +84,7 @@ class Trials:
     ) -> str:
         for _ in range(times):
             process = start(cfg, result, self.fault)
-            time.sleep(draw.uniform(0.0, lasts))
+            self._wait(draw.uniform(0.0, lasts), Path(cfg["work_dir"]))
             sent = draw.choice(numbers)
             os.kill(process, sent)
             code = end(process)
@@ -96,6 +96,15 @@ class Trials:
                 return "it stopped without saving"
         code = end(start(cfg, result, self.fault))
         return f"exit code {code} when resumed" if code else ""
+
+    def _wait(self, seconds: float, work_dir: Path) -> None:
+        """Waits some time; with a planted fault, until the run has saved a checkpoint, so that the fault can act."""
+        if self.fault is None:
+            time.sleep(seconds)
+            return
+        until = time.monotonic() + max(10.0, 5 * seconds)
+        while time.monotonic() < until and not any(work_dir.glob("*.pth")):
+            time.sleep(0.002)
 
 
 def _is_saved_on_request(work_dir: str) -> bool:
