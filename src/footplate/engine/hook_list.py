@@ -67,6 +67,11 @@ class HookList(Sequence[Hook]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def swapping(self) -> Hook | None:
+        """The hook that swaps the model's weights, if the run has one; see `Hook.swaps_weights`."""
+        return next((entry.hook for entry in self._entries if entry.hook.swaps_weights), None)
+
     def register(
         self, hook: Hook, priority: int | str | None = None, *, key: str = "", arguments: Collection[str] = ()
     ) -> None:
@@ -82,13 +87,13 @@ class HookList(Sequence[Hook]):
             ArgumentError: The priority is invalid, the signature of a method does not match its event, or another hook
                 already swaps weights.
         """
-        swapping = next((entry for entry in self._entries if entry.hook.swaps_weights), None)
-        if hook.swaps_weights and swapping is not None:  # both would restore in the same order, leaving wrong weights
+        if hook.swaps_weights and (first := self.swapping):  # both would restore in the same order: wrong weights
             raise ArgumentError(
-                f"{type(hook).__name__} and {type(swapping.hook).__name__} both swap the model's weights for "
+                f"{type(hook).__name__} and {type(first).__name__} both swap the model's weights for "
                 "validation, but a run may have only one such hook",
                 notes=[
-                    f"{swapping.key} was added first. Remove one of them (a ScheduleFreeHook belongs to its optimizer)."
+                    f"{self.key_of(first)} was added first. Remove one of them (a ScheduleFreeHook belongs to its "
+                    "optimizer)."
                 ],
             )
         if priority is not None:

@@ -419,10 +419,9 @@ class Runner:
         self.model.eval()
         try:
             with self.phase("test"):
-                for hook in self.hooks:
-                    if hook.swaps_weights:
-                        hook.before_run(self)
-                        hook.before_test_epoch(self)
+                if hook := self.hooks.swapping:
+                    hook.before_run(self)
+                    hook.before_test_epoch(self)
                 with torch.inference_mode():
                     outputs = (
                         (self.model.test_step(batch), getattr(loader, "share", 1.0))
@@ -514,9 +513,8 @@ class Runner:
             raise
         finally:
             self.phases.pop()
-            for hook in self.hooks:
-                if hook.swaps_weights:
-                    hook.restore_weights(self)
+            if hook := self.hooks.swapping:
+                hook.restore_weights(self)
 
     def log(self, name: str, value: Any) -> None:
         """Logs a number for the current epoch or validation run to `history` and the visualization backends.

@@ -156,7 +156,7 @@ def restore(
         CheckpointError: A state is invalid, or the checkpoint contains averaged weights but no hook handles them.
     """
     has_averages = isinstance(checkpoint.get("ema_state_dict"), Mapping)
-    if has_averages and not any(hook.swaps_weights for hook in runner.hooks):
+    if has_averages and not runner.hooks.swapping:
         raise CheckpointError(
             "the checkpoint contains averaged weights, but the run has no EMAHook or schedule-free optimizer",
             notes=["Add the hook or optimizer that the original run used.", WEIGHTS_ALONE],

@@ -42,11 +42,12 @@ class UnknownRuleError(ArgumentError):
         )
 
 
-def is_skipped(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
-    """Checks whether to ignore a metric: outside training, or if only this validation run does not compute it.
+def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
+    """Decides whether a hook skips a metric after a validation run, and adds the run's metrics to the known metrics.
 
-    For example, the run may skip the metric's dataset, or the model may not predict anything yet. In the latter case,
-    logs a warning.
+    Skips the metric outside training, and if this run leaves out the metric's dataset. If the metric is missing for
+    another reason, for example because the model does not predict anything yet, skips it with a warning. Returns False
+    if the metric is available, or if no validation run has computed it, in which case the caller raises an error.
     """
     left_out = getattr(runner.val_loop, "left_out", ())
     labels = (name, metric_of_label(name))
@@ -57,7 +58,7 @@ def is_skipped(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
     if find_metric(name, metrics) in metrics:
         return False
     if metrics and known.isdisjoint(labels):
-        return False  # no validation run has computed it, so the caller raises an error
+        return False
     returned = f"only {list_names(metrics, _MAX_NAMES)}" if metrics else "no metrics"
     runner.logger.warning("Validation returned %s, so no value of '%s' is available.", returned, name)
     return True
@@ -116,8 +117,8 @@ class MonitoredMetric:
             raise MissingMetricError(self.key, self.name, metrics, self.key)
 
     def read(self, runner: Runner, metrics: Mapping[str, Any]) -> float | None:
-        """Returns the metric's value, or None if this validation run does not compute it; see `is_skipped`."""
-        if is_skipped(runner, self.name, metrics):
+        """Returns the metric's value, or None if this validation run does not compute it."""
+        if should_skip_metric(runner, self.name, metrics):
             return None
         self.resolve_name(tuple(metrics))
         return check_score(self.name, metrics[self.name], key=self.key)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from footplate.engine import Hook, Runner
-from footplate.hooks.monitored_metrics import is_skipped
+from footplate.hooks.monitored_metrics import should_skip_metric
 from footplate.optim.schedules import collect_steps
 from footplate.registry import HOOKS
 
@@ -34,5 +34,5 @@ class ParamSchedulerHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Steps the schedules that monitor a metric."""
         for schedule in self._steps.by_metrics:
-            if not is_skipped(runner, schedule.monitor, metrics or {}):
+            if not should_skip_metric(runner, schedule.monitor, metrics or {}):
                 schedule.step(metrics)

@@ -137,9 +137,8 @@ def export_run(
     if is_sharded(model):
         raise ArgumentError("a sharded model cannot be exported", notes=["Export a checkpoint of the run instead."])
     checkpoint = {"state_dict": model.state_dict()}
-    for hook in runner.hooks:
-        if hook.swaps_weights:
-            hook.before_save_checkpoint(runner, checkpoint)
+    if hook := runner.hooks.swapping:
+        hook.before_save_checkpoint(runner, checkpoint)
     return export_module(model, path, example, opset=opset, weights=checkpoint["state_dict"])
 
 

@@ -83,10 +83,10 @@ class HistoryBuffer:
         self._values = array("d")
         self._counts = array("d")
         self._unread: list[Any] = []  # values that are not in `_values` yet; the first one is a tensor
-        self._num_new = 0  # the number of values that are not in the totals yet
-        self._totals = _Totals()
-        self._epoch = _Totals()
-        self._marked = 0
+        self._num_not_in_totals = 0
+        self._run_totals = _Totals()
+        self._epoch_totals = _Totals()
+        self._total_at_mark = 0
         self.total = 0
         self.averages_ranks = False
         for value, count in zip(log_history, count_history, strict=True):
@@ -98,11 +98,11 @@ class HistoryBuffer:
     @property
     def since_mark(self) -> int:
         """The number of values added since the last `mark`."""
-        return self.total - self._marked
+        return self.total - self._total_at_mark
 
     def mark(self) -> None:
         """Marks where the values of the next log line, or of a validation or test run, start."""
-        self._marked = self.total
+        self._total_at_mark = self.total
 
     def append(self, value: float | Tensor, count: float = 1) -> None:
         """Adds a value: a number, or a detached 0-d tensor on any device.
@@ -118,9 +118,9 @@ class HistoryBuffer:
         else:
             self._values.append(value)
         self._counts.append(count)
-        self._num_new += 1
+        self._num_not_in_totals += 1
         self.total += 1
-        if self._num_new >= _CHUNK and not self.averages_ranks:
+        if self._num_not_in_totals >= _CHUNK and not self.averages_ranks:
             self._add_to_totals()
 
     def update(self, log_val: float | Tensor, count: float = 1) -> None:
@@ -130,7 +130,7 @@ class HistoryBuffer:
     def start_epoch(self) -> None:
         """Starts a new `"epoch"` window for statistics."""
         self._add_to_totals()
-        self._epoch = _Totals()
+        self._epoch_totals = _Totals()
 
     @property
     def data(self) -> tuple[Values, Values]:
@@ -150,22 +150,22 @@ class HistoryBuffer:
             window_size: The number of latest values (at most `max_length`), "epoch", or "global" (or None) for the run.
                 In iteration-based training, "epoch" starts at the last row of the run's `History`.
         """
-        totals = self._totals_of(window_size)
+        totals = self._totals_over(window_size)
         return totals.sum / totals.weight if totals.weight else math.nan
 
     @property
     def epoch_weight(self) -> float:
         """The sum of the counts in the `"epoch"` window."""
-        return self._totals_of("epoch").weight
+        return self._totals_over("epoch").weight
 
     def min(self, window_size: int | str | None = None) -> float:
         """Returns the minimum over a window, or NaN if there are no values; see `mean`."""
-        totals = self._totals_of(window_size)
+        totals = self._totals_over(window_size)
         return totals.min if totals.weight else math.nan
 
     def max(self, window_size: int | str | None = None) -> float:
         """Returns the maximum over a window, or NaN if there are no values; see `mean`."""
-        totals = self._totals_of(window_size)
+        totals = self._totals_over(window_size)
         return totals.max if totals.weight else math.nan
 
     @classmethod
@@ -190,8 +190,8 @@ class HistoryBuffer:
         return {
             "values": torch.from_numpy(values),
             "counts": torch.from_numpy(counts),
-            "totals": torch.tensor(self._totals_of("global"), dtype=torch.float64),
-            "epoch": torch.tensor(self._totals_of("epoch"), dtype=torch.float64),
+            "totals": torch.tensor(self._totals_over("global"), dtype=torch.float64),
+            "epoch": torch.tensor(self._totals_over("epoch"), dtype=torch.float64),
             "since_mark": self.since_mark,
         }
 
@@ -202,20 +202,20 @@ class HistoryBuffer:
         )
         if len(counts) != len(values):
             raise ValueError(f"values and counts have different lengths: {len(values)} and {len(counts)}")
-        self._totals = _Totals(*totals)
-        self._epoch = _Totals(*epoch)
+        self._run_totals = _Totals(*totals)
+        self._epoch_totals = _Totals(*epoch)
         self._values = array("d", values[-self._capacity :])
         self._counts = array("d", counts[-self._capacity :])
         self._unread = []
         self.total = len(self._values)
-        self._num_new = 0
-        self._marked = self.total - state.get("since_mark", 0)
+        self._num_not_in_totals = 0
+        self._total_at_mark = self.total - state.get("since_mark", 0)
 
-    def _totals_of(self, window: int | str | None) -> _Totals:
+    def _totals_over(self, window: int | str | None) -> _Totals:
         self._read()
         if window in ("epoch", "global", None):
-            first = len(self._values) - self._num_new
-            before = self._epoch if window == "epoch" else self._totals
+            first = len(self._values) - self._num_not_in_totals
+            before = self._epoch_totals if window == "epoch" else self._run_totals
         else:
             first = max(len(self._values) - min(int(window or 0), self._capacity), 0)
             before = _Totals()
@@ -230,9 +230,9 @@ class HistoryBuffer:
             self._unread.clear()
 
     def _add_to_totals(self) -> None:
-        self._totals = self._totals_of("global")
-        self._epoch = self._totals_of("epoch")
-        self._num_new = 0
+        self._run_totals = self._totals_over("global")
+        self._epoch_totals = self._totals_over("epoch")
+        self._num_not_in_totals = 0
         del self._values[: -self._capacity], self._counts[: -self._capacity]
 
 
@@ -247,7 +247,7 @@ def average_over_ranks(histories: Mapping[str, HistoryBuffer]) -> None:
     new: dict[str, list[float]] = {}
     for key, history in histories.items():
         history._read()
-        first = len(history._values) - history._num_new
+        first = len(history._values) - history._num_not_in_totals
         if history.averages_ranks and all(count == 1 for count in history._counts[first:]):
             new[key] = list(history._values[first:])
     ranks = gather_objects(new)

@@ -79,10 +79,9 @@ class ScreenHandler(logging.Handler):
                     line = (_INFO_FORMAT if record.levelno == logging.INFO else _SHORT_FORMAT).format(record)
                 width = columns - 1  # a line that fills the last column might wrap after a resize
                 if re.search(r" - (Iter|Epoch)\(.*\Z", line):
-                    line = re.sub(rf"((?:  {_TIMES} (?:\d+ days?, )?\S+)+)(.*)", r"\2\1", line)
-                    line = re.sub(r"(?<=\S:) +", "\xa0", line)
+                    line = _join_values(_move_times_to_end(line))
                 elif "\nclass " in line:
-                    line = re.sub(rf"(?m)^(.{{,{width}}})(?<=\S)(?!\S).*", r"\1", line)
+                    line = _cut_table(line, width)
                 line = wrap_log(line, width)
             if record.levelno >= logging.WARNING:
                 line = styled(line, RED if record.levelno >= logging.ERROR else YELLOW, sys.stdout)
@@ -96,6 +95,21 @@ class ScreenHandler(logging.Handler):
             sys.stdout.flush()
         except (OSError, ValueError):
             self.handleError(record)
+
+
+def _move_times_to_end(line: str) -> str:
+    """Moves rates and times in a line of progress after the losses and metrics."""
+    return re.sub(rf"((?:  {_TIMES} (?:\d+ days?, )?\S+)+)(.*)", r"\2\1", line)
+
+
+def _join_values(line: str) -> str:
+    """Puts a non-breaking space between each name and its value, so that lines wrap only between values."""
+    return re.sub(r"(?<=\S:) +", "\xa0", line)
+
+
+def _cut_table(text: str, width: int) -> str:
+    """Cuts each line after the last column that fits into `width`."""
+    return re.sub(rf"(?m)^(.{{,{width}}})(?<=\S)(?!\S).*", r"\1", text)
 
 
 class _FileHandler(RotatingFileHandler):
