@@ -211,4 +211,6 @@ def _channel_values(name: str, values: Sequence[float]) -> Tensor:
 
 
 def _keys_or_type(value: object) -> object:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
     return list(value) if isinstance(value, Mapping) else type(value)

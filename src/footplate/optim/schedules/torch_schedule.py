@@ -36,7 +36,7 @@ class TorchSchedule(MetricSchedule):
         ArgumentError: The scheduler was created for a different optimizer than `optimizer`.
     """
 
-    advice = ("Pass param_scheduler=dict(scheduler=..., monitor='...').",)
+    advice = ("The metric is `monitor` in param_scheduler=dict(scheduler=..., monitor='...').",)
 
     def __init__(
         self,
