@@ -209,7 +209,8 @@ class Config:
             allow_list_keys: Whether numbers in a path may be list indices.
 
         Raises:
-            ConfigError: A path goes through a value that is neither a dict nor a list, or past the end of a list.
+            ConfigError: A path is malformed, goes through a value that is neither a dict nor a list, or goes past the
+                end of a list. Also raised if a dict would be merged into a value that is not a dict.
         """
         merge_options(self._cfg_dict, options, origin=calling_line(), allow_list_keys=allow_list_keys)
 
