@@ -53,7 +53,7 @@ def test_verify_names_the_damaged_file(files: list[str], capsys: pytest.CaptureF
     assert run("verify", files[0], f"{files[0]}.theirs") == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{files[0]}: intact, sha256 {verify(files[0]).sha256}",
-        f"{files[0]}.theirs: intact, no digest, but its checksums match",
+        f"{files[0]}.theirs: intact, no digest, but all content was checked",
     ]
     Path(files[1]).write_bytes(Path(files[1]).read_bytes()[:-1])
     assert run("verify", *files) == 1

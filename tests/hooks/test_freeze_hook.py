@@ -99,17 +99,10 @@ def test_patterns_are_checked_before_training(
 
 
 @pytest.mark.parametrize(
-    ("hook", "key", "advice"),
-    [
-        ({"type": "FreezeHook", "patterns": r"layers\.0", "until_epoch": 1}, "until_epoch", "Set until_iter instead."),
-        ({"type": "EMAHook", "begin_epoch": 2}, "begin_epoch", "Set begin_iter instead."),
-    ],
+    "hook", [{"type": "FreezeHook", "patterns": r"layers\.0", "until_epoch": 1}, {"type": "EMAHook", "begin_epoch": 2}]
 )
-def test_hooks_that_count_epochs_refuse_an_endless_sampler(
-    tmp_path: Path, hook: dict[str, Any], key: str, advice: str
-) -> None:
+def test_hooks_that_count_epochs_refuse_an_endless_sampler(tmp_path: Path, hook: dict[str, Any]) -> None:
     cfg = settings(tmp_path, train_cfg={"by_epoch": False, "max_iters": 4}, custom_hooks=[hook])
     cfg["train_dataloader"]["sampler"] = {"type": "InfiniteSampler"}
-    with pytest.raises(ArgumentError, match=f"{key} counts epochs") as caught:
+    with pytest.raises(ArgumentError, match="_epoch counts epochs"):
         Runner(**cfg).train()
-    assert advice in caught.value.notes

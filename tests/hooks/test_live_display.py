@@ -102,7 +102,7 @@ def test_notebook_updates_one_output(tmp_path: Path, shell: Shell) -> None:
     assert kinds == ["display"] + ["update"] * (len(kinds) - 1)
     assert len(kinds) > 12
     html = re.sub(r"<[^>]*>", "", shell.sent[-1][1]["text/html"])
-    assert re.search(r"train ━+ 12/12  eta 0:00:00  \S+ it/s", html)
+    assert re.search(r"train ━+ 12/12  in 0:00:0\d  \S+ it/s", html)
     assert "best  mIoU 53.5 at 8, now 52" in html
 
 

@@ -10,12 +10,13 @@ from torch.utils.data import Dataset
 from footplate import Hook
 from footplate.cli.main import main
 from footplate.config import Config
+from footplate.engine import Runner
 from footplate.engine.run_config import check_config
 from footplate.errors import DataError
 from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS
 from footplate.tools import iteration_profile
-from footplate.tools.iteration_profile import PARTS, profile_iterations
+from footplate.tools.iteration_profile import PARTS, _advice, profile_iterations
 
 
 class Clock:
@@ -178,6 +179,18 @@ def test_advice_follows_from_the_shares(tmp_path: Path, changes: dict[str, Any],
     found = profile_iterations(config(tmp_path, **changes), iterations=4)
     for expected in advice:
         assert [each for each in found.advice if each.startswith(expected)], found.advice
+
+
+def test_advice_leaves_out_what_is_set(tmp_path: Path) -> None:
+    optimizer = {"type": "SGD", "lr": 0.1}
+    runner = Runner.from_cfg(config(tmp_path, optim_wrapper={"type": "AmpOptimWrapper", "optimizer": optimizer}))
+    runner.build_training()
+    parts = {**dict.fromkeys(PARTS, 0.0), "forward": 1.0}
+    assert list(_advice(runner, parts, {})) == [
+        "100 % of the time is spent in the model. `compile=True` can make it faster."
+    ]
+    runner.cfg["compile"] = True
+    assert list(_advice(runner, parts, {})) == []
 
 
 def test_validation_does_not_run_and_a_short_run_raises(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.errors import DataError, FootplateError
+from footplate.hooks.monitored_metrics import UnknownRuleError
 from footplate.metric_names import MissingMetricError
 from footplate.tools.sweep_space import parse_parameter
 
@@ -86,6 +87,11 @@ def test_lower_is_better_for_a_loss_and_a_rule_of_the_config_decides(cfg: Config
     cfg["default_hooks"] = {"checkpoint": {"save_best": "mIoU", "rule": "less"}}
     trials = run(cfg, LR, tmp_path, trains(lambda lr: ([lr], "done")))
     assert [each.score for each in trials] == [0.1, 0.2, 0.3, 0.4]
+
+
+def test_error_about_an_unknown_rule_names_the_keys_to_set(cfg: Config, tmp_path: Path) -> None:
+    with pytest.raises(UnknownRuleError, match=r"default_hooks\.checkpoint\.save_best .*checkpoint\.rule to 'greater'"):
+        run(cfg, LR, tmp_path, trains(lambda lr: ([lr], "done")), metric="speed")
 
 
 def test_failed_and_infeasible_trials_do_not_stop_the_sweep(cfg: Config, tmp_path: Path) -> None:

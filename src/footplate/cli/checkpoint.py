@@ -83,7 +83,7 @@ def show_contents(arguments: Namespace) -> int:
 
 
 def verify_files(arguments: Namespace) -> int:
-    """Prints whether each file is intact. Returns 1 if any file is damaged."""
+    """Prints whether each file is intact. Returns 1 if any file is damaged or missing."""
     from footplate.checkpoint import verify
 
     code = 0
@@ -95,7 +95,7 @@ def verify_files(arguments: Namespace) -> int:
             code, text = 1, f"{error}\n"
             files.append({"file": path, "intact": False, "problem": error.message})
         else:
-            text = f"{path}: intact, {f'sha256 {digest}' if digest else 'no digest, but its checksums match'}\n"
+            text = f"{path}: intact, {f'sha256 {digest}' if digest else 'no digest, but all content was checked'}\n"
             files.append({"file": path, "intact": True, "sha256": digest})
         if not arguments.json:
             print_text(text)

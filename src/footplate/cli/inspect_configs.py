@@ -77,7 +77,7 @@ def add_commands(subparsers: Any) -> None:
         "footplate diff config.py work_dirs/config",
     )
     diff.add_value("first", "A", "a config file, the name of a recipe, or a work_dir")
-    diff.add_value("second", "B", "the config to compare with")
+    diff.add_value("second", "B", "the config file, recipe or work_dir to compare with")
     schema = add_command(
         subparsers,
         "schema",
@@ -210,7 +210,10 @@ def print_schema(arguments: Namespace) -> int:
 
 
 def list_models(arguments: Namespace) -> int:
-    """Prints the models whose name, package or description contains the given word. Returns 1 if no model matches."""
+    """Prints the models whose name, package or description contains the given word. Returns 1 if no model matches.
+
+    Without a word, prints only one line for each package such as timm.
+    """
     from footplate import openmmlab
     from footplate.openmmlab.extension import CODE_BASES
     from footplate.registry.dotted_paths import is_footplate_alias, top_level_spec

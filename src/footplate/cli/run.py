@@ -34,7 +34,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Runs a script as the main module. Prints the traceback if the script raises an error.
+    """Runs a script as the main module. Prints the traceback of an error that it does not raise.
 
     Returns:
         0 if the script ends without an error, otherwise 1. With `--nproc`, the exit code of the process that failed

@@ -89,7 +89,7 @@ def run(arguments: Namespace) -> int:
         if batch_size:
             runner.logger.info("%s", batch_size)
         for code_base in openmmlab.used_code_bases():
-            runner.logger.info("Using %s: its imports of mmengine resolve to footplate.", code_base)
+            runner.logger.info("Using %s with footplate as its engine.", code_base)
         if patches := openmmlab.describe_patches():
             runner.logger.info("Updated names that newer library versions removed or changed: %s", patches)
         warn_about_unread_keys(runner.cfg)

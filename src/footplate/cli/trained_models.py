@@ -39,7 +39,7 @@ def add_commands(subparsers: Any) -> None:
         predict_inputs,
         "predict on images and videos with a checkpoint",
         "Predict on images and videos with a checkpoint. Write an image with the predictions and a JSON "
-        "line for each input. Classes, colors and preprocessing come from the checkpoint's config.",
+        "line for each input. Classes, colors and preprocessing come from the checkpoint and the config.",
         "footplate predict work_dirs/config/iter_4000.pth images/ --out predictions",
     )
     add_trained(predict)
@@ -68,9 +68,9 @@ def add_commands(subparsers: Any) -> None:
         "export",
         export_checkpoint,
         "export a trained model to ONNX, torch.export, TorchScript or safetensors",
-        "Export a trained model. An image model is exported with its normalization and postprocessing. "
-        "The exported file is run, and its outputs are compared with the model's outputs. For safetensors, any "
-        "checkpoint can be exported. To rename weights, use `footplate checkpoint export`.",
+        "Export a trained model. An image model is exported with its normalization and, for most "
+        "tasks, its postprocessing. The exported file is run, and its outputs are compared with the model's outputs. "
+        "For safetensors, any checkpoint can be exported. To rename weights, use `footplate checkpoint export`.",
         "footplate export work_dirs/config/iter_4000.pth --to onnx",
     )
     add_trained(export)

@@ -50,7 +50,7 @@ def add_commands(subparsers: Any) -> None:
         "footplate lr-find config.py --out lr.png",
     )
     add_config(finder)
-    finder.add_value("--iters", "N", "the number of iterations (default: 100)", type=int, default=100)
+    finder.add_value("--iters", "N", "the number of iterations, at least 20 (default: 100)", type=int, default=100)
     finder.add_value("--min", "LR", "the first learning rate (default: 1e-7)", type=float, default=1e-7)
     finder.add_value("--max", "LR", "the last learning rate (default: 10)", type=float, default=10.0)
     finder.add_value("--out", "FILE", "the image file (default: lr_find.png)", default="lr_find.png")
@@ -59,7 +59,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def check_run(arguments: Namespace) -> int:
-    """Checks a config with a short trial and prints the summary."""
+    """Checks a config, also with a short trial unless `--no-run` is given, and prints the summary."""
     from footplate.cli.error_messages import user_frames
     from footplate.tools.automatic_batch_size import choose_batch_size, with_smallest_size
     from footplate.tools.check import check

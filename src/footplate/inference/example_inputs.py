@@ -75,7 +75,7 @@ def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
             f"the forward method of '{type(module).__name__}' does not accept the example input: {mismatch}",
             key="example",
             found=list(kwargs) or pluralize(len(args), "positional argument"),
-            notes=["Pass a tensor, a tuple of positional arguments or a dict of keyword arguments."],
+            notes=["In Python, pass a tensor, a tuple of positional arguments or a dict of keyword arguments."],
         ) from mismatch
     names = [name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL][: len(args)]
     names += [f"input_{index}" for index in range(len(names), len(args))]

@@ -197,8 +197,8 @@ def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) ->
     """Returns the largest difference between outputs. For integers, this is the fraction of values that differ.
 
     If the largest absolute value of an expected output is above 1, the difference is divided by this value, because
-    rounding errors scale with the values. The result is infinite if the outputs differ in number or shape, if a value
-    is NaN, or if a value is infinite and the corresponding value is different.
+    rounding errors scale with the values. The result is infinite if the outputs differ in number or shape or a value
+    is NaN, and the largest float if a value is infinite and the corresponding value is different.
     """
     if [tuple(tensor.shape) for tensor in outputs] != [tuple(tensor.shape) for tensor in expected]:
         return float("inf")

@@ -72,7 +72,8 @@ def export_model(
 ) -> Export:
     """Exports a trained model to a file, and runs the file to verify it.
 
-    An image model is exported with its preprocessing and postprocessing. Its input, `images`, is a float32 tensor of
+    An image model is exported with its preprocessing. Models of footplate's tasks, MMSegmentation and MMDetection, and
+    first-generation classifiers, also include their postprocessing. The input, `images`, is a float32 tensor of
     shape ``(N, C, H, W)`` with values from 0 to 255, in the channel order and size that the pipeline produces. A plain
     torch module trained with the Python API is exported without additions.
 
@@ -90,7 +91,7 @@ def export_model(
 
     Raises:
         ArgumentError: The format is unknown, `target` is not a local file with the suffix of the format, or the format
-            does not support an option.
+            or the model does not support an option.
         CheckpointError: There is no config, or the checkpoint does not contain all weights of the model.
         DataError: The image cannot be read.
         ExportError: The model cannot be exported, or the outputs of the file and the model differ.
@@ -238,7 +239,7 @@ def describe_export(export: Export) -> str:
     if export.detections is not None:
         label, text = "compared", f"{export.compared} of {export.detections} instances, those with a score above 0.3"
         if not export.compared:
-            text = "no instance in the example scores above 0.3, so only the best one was compared"
+            text = "no instance in the example scores above 0.3, so only the best were compared"
             if not export.detections:
                 text = "nothing is detected in the example, so nothing was compared"
             label, text = "note", f"{text}; pass an image with objects: --image FILE"
@@ -320,8 +321,7 @@ def _run_example(
                 with suppress(Exception):
                     module.named_outputs(examples(shape))
                     key = "--size"  # the model supports the size of the pipeline
-            problem = "predict" if is_detector else "be run in mode='tensor'"
-            raise export_error(f"the model cannot {problem} on an example input", error, key) from error
+            raise export_error("the model cannot be run on an example input", error, key) from error
     if LIMIT < module.difference(module(example), list(outputs.values())) < float("inf"):  # infinite for NaN
         raise ExportError(
             "the model's outputs differ between two runs on the same input",

@@ -51,8 +51,8 @@ class Export(NamedTuple):
         inputs: The shape of each input and a description of its values, keyed by input name.
         detections: The number of detections in the example, which is "K" in `outputs`. None if the outputs are not
             detections.
-        compared: The number of detections with a score above 0.3, which were compared. If 0, only the detection with
-            the highest score was compared.
+        compared: The number of detections with a score above 0.3, which were compared. If 0, only detections
+            with a score above 90 % of the highest score were compared.
         sliding_window: The `crop_size` and `stride` if the model predicts in sliding windows, which the file does not.
             Empty if the model predicts whole images.
     """

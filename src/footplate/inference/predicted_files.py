@@ -63,7 +63,7 @@ class ImageFile(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An input that could not be read, with its error message."""
+    """An input that could not be read or preprocessed, with its error message."""
 
     input: str
     error: str
@@ -147,7 +147,7 @@ def predict_files(
         os.unlink(unfinished)
         if len(failures) == 1:
             raise DataError(failures[0].error)
-        raise DataError(f"none of the {len(failures)} inputs can be read", notes=[each.error for each in failures])
+        raise DataError(f"prediction failed for all {len(failures)} inputs", notes=[each.error for each in failures])
     os.replace(unfinished, path)
     return Summary(count, time.perf_counter() - begin, path, failures, instances)
 

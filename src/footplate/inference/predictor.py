@@ -109,7 +109,7 @@ class Predictor:
         return "frames" if self._preprocessing.reads_frames else "videos"
 
     def __call__(self, images: _Image | Sequence[_Image]) -> Any:
-        """Returns the prediction for an image, or the predictions for a list of images, as data elements on the CPU.
+        """Returns the prediction for an image, or a list of predictions for a list of images; see `predict_batch`.
 
         Args:
             images: The path of an image, a Pillow image, a uint8 array (RGB ``(H, W, 3)`` or grayscale ``(H, W)``), or
@@ -129,7 +129,7 @@ class Predictor:
         """Runs the pipeline on an image and returns a sample for `predict_batch`.
 
         Args:
-            image: The path of an image, or a uint8 array: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
+            image: The path of an image or clip, or a uint8 array: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
             index: The index of the image among all images.
 
         Raises:
@@ -138,7 +138,7 @@ class Predictor:
         return self._preprocessing(image, index)
 
     def predict_batch(self, samples: Sequence[Any]) -> list[Any]:
-        """Returns the predictions for preprocessed samples, on the CPU."""
+        """Returns the predictions for preprocessed samples. Moves data elements and tensors to the CPU."""
         with using_scope(self._scope), predicting(self._loop, self._device):
             step = getattr(self.model, f"{self._preprocessing.mode}_step")
             predictions = step(self._preprocessing.collate(samples))

@@ -184,7 +184,8 @@ def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:
 def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
     """Returns an image with one panel per scalar. Each panel shows the curves of all runs.
 
-    By default, shows the loss, the learning rate, and all scalars of validation and test runs.
+    By default, shows the loss, the learning rate, and all scalars of validation and test runs, or all scalars if the
+    runs have none of these.
 
     Raises:
         ArgumentError: A scalar in `names` does not occur in any run.

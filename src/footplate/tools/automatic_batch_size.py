@@ -58,9 +58,9 @@ def with_smallest_size(cfg: Config) -> Config:
 def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
     """Replaces `train_dataloader.batch_size='auto'` with the largest batch size that fits into memory.
 
-    A separate process trains on the largest samples of the dataset, and doubles the batch size until memory runs out or
-    a batch contains the whole dataset. A resumed run uses its recorded batch size. Every rank must call this function
-    before the process group is created.
+    A separate process trains on the largest samples of the dataset, and doubles the batch size until a trial fails,
+    memory is nearly full, or a batch contains the whole dataset. A resumed run uses its recorded batch size. Every rank
+    must call this function before the process group is created.
 
     `cfg` may be of either generation. `start` overrides the config's `resume` and `load_from`.
 
@@ -142,7 +142,7 @@ def _try_in_process(cfg: Config) -> tuple[int, str]:
             process.join()
     reason = reason or f"larger batches fail: the process ended with exit code {process.exitcode}"
     if not size:
-        notes = ["If memory ran out, set batch_size=1, or use a smaller model or `activation_checkpointing`."]
+        notes = [f"If memory ran out, set {_SIZE}=1, or use a smaller model or `activation_checkpointing`."]
         message = f"a trial with {_SMALLEST} samples per batch fails: {reason.removeprefix('larger batches fail: ')}"
         raise ArgumentError(message, key=_SIZE, found=_AUTO, notes=notes)
     return size, reason

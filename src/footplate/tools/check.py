@@ -352,10 +352,11 @@ def _describe_trial(
     step, waiting = measured["seconds_per_iteration"], measured["seconds_of_waiting"]
     speed = f"{step:.3g} s per iteration, plus {waiting:.3g} s waiting for data"
     seconds, validating = runner.max_iters * (step + waiting), measured["seconds_per_validation"]
+    batches = "the largest training batch"
     if validating is not None:
+        batches = "the largest training and validation batches"
         speed += f", {validating:.3g} s per validation"
         seconds += len((loops["val"] or {}).get("after", ())) * validating
-    batches = "the largest training and validation batches"
     if "train" not in largest:
         batches = f"the first training iterations of {type(runner.train_loop).__name__}; larger batches may need more"
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in measured["memory_parts"].items())

@@ -30,7 +30,7 @@ _OUT_OF_MEMORY = re.compile(  # messages of torch, cuBLAS, cuDNN, oneDNN and Pyt
 
 
 class ComponentError(FootplateError):
-    """Raised if a model, a hook or a dataset fails. The original error is its `__cause__`.
+    """Raised if a model, an optimizer, a hook or a dataset fails. The original error is its `__cause__`.
 
     Args:
         stage: The stage of the run, such as "training iteration 1".

@@ -66,7 +66,7 @@ def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile
     parallel. The iterations may therefore be slower than in training.
 
     Args:
-        cfg: The result of `check_config`.
+        cfg: The result of `check_config` or `runner_config`.
         iterations: The number of iterations to measure, after three warm-up iterations.
 
     Raises:
@@ -173,12 +173,12 @@ def _advice(runner: Runner, parts: Seconds, hooks: Seconds) -> Iterator[str]:
         advice = f"Set `train_dataloader.num_workers={workers + 2}`, or simplify the pipeline."
         yield f"{spent['data']} waiting for data. {advice}"
     if shares["transfer"] >= _PART:
-        advice = "Use `train_dataloader.pin_memory=True` with `non_blocking=True` in the data preprocessor."
+        advice = "Check that it has `non_blocking=True`, and that `train_dataloader.pin_memory` is True."
         if runner.device.type == "cpu":
             advice = "Move its computations to the dataset, whose workers run in parallel."
         yield f"{spent['transfer']} in the data preprocessor. {advice}"
     if shares["optimizer"] >= _PART:
-        advice = "Set `optim_wrapper.compile=True`, or use an optimizer with a fused kernel."
+        advice = "Use `optim_wrapper.compile=True` or an optimizer with a fused kernel."
         if any(wrapper.optimizer.defaults.get("fused", True) in (None, False) for wrapper in wrappers):
             advice = "Set `optim_wrapper.optimizer.fused=True`."
         yield f"{spent['optimizer']} in the optimizer. {advice}"
@@ -186,8 +186,10 @@ def _advice(runner: Runner, parts: Seconds, hooks: Seconds) -> Iterator[str]:
         yield f"{spent['hooks']} in hooks, above all in {next(iter(hooks))}. Increase its interval, or remove it."
     if shares["model"] >= _COMPUTATION:
         is_mixed = any(isinstance(wrapper, AmpOptimWrapper) for wrapper in wrappers)
-        options = "`compile=True`" if is_mixed else "`optim_wrapper.type='AmpOptimWrapper'` and `compile=True`"
-        yield f"{spent['model']} in the model. {options} can make it faster."
+        options = [] if is_mixed else ["`optim_wrapper.type='AmpOptimWrapper'`"]
+        options += [] if runner.cfg.get("compile") else ["`compile=True`"]
+        if options:
+            yield f"{spent['model']} in the model. {' and '.join(options)} can make it faster."
 
 
 def _shown(seconds: float) -> str:

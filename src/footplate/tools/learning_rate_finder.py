@@ -72,9 +72,9 @@ def find_learning_rate(
 
     Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017), section 3.3.
     """
-    check_count("iterations", iterations, least=_LEAST)
-    check_number("lowest", lowest, above=0)
-    check_number("highest", highest, above=lowest)
+    check_count("iterations (--iters)", iterations, least=_LEAST)
+    check_number("lowest (--min)", lowest, above=0)
+    check_number("highest (--max)", highest, above=lowest)
     if runner.iter:
         raise ArgumentError("the runner has already trained; test learning rates before training", found=runner.iter)
     runner.build_training()

@@ -54,9 +54,9 @@ def apply_overrides(
         except ConfigError as error:
             notes = [f"Write +{path}=... to add the key."] if isinstance(error, ConfigKeyError) else []
             suggestion = error.suggestion
-            if suggestion:  # the whole override, to be pasted
+            if suggestion:  # the whole key path, to be pasted
                 fixed = split_path(suggestion)
-                suggestion = f"{join_path([*fixed, *split_path(path)[len(fixed) :]])}={text.partition('=')[2]}"
+                suggestion = join_path([*fixed, *split_path(path)[len(fixed) :]])
             raise OverrideError(
                 f"cannot set '{path}': {error.message}",
                 origin=error.origin,

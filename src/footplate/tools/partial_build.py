@@ -104,7 +104,7 @@ def building_model(cfg: Config) -> Iterator[tuple[nn.Module, str]]:
 
 
 def train_until_stopped(runner: Runner, hook: Hook) -> None:
-    """Trains until `hook`, which is registered first, raises EarlyExitError, or until the end of the run."""
+    """Registers `hook`, and trains until it raises EarlyExitError or the run ends."""
     runner.register_hook(hook)
     with suppress(EarlyExitError):
         runner.train()

@@ -87,10 +87,12 @@ def read_capture(path: str) -> tuple[str, dict[str, Any]]:
 
 
 def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
-    """Restores the state from a capture, and runs and records the iteration that stopped the run.
+    """Repeats the iteration that stopped a run, and records it.
 
-    Hooks and validation run as in training. Files are written only to a temporary folder, which is removed at the end.
-    The number of torch threads is set to the number in the capture.
+    Trains from the checkpoint in the capture up to this iteration, or from the start if it contains no checkpoint.
+    Validation and hooks run as in training, except the default hooks for checkpoints and log lines. Files are
+    written only to a temporary folder, which is removed at the end. The number of torch threads is set to the number in
+    the capture.
 
     Args:
         cfg: The config of the run, of either generation. It is not changed.

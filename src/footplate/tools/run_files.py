@@ -109,7 +109,7 @@ def starts_of(folder: Path) -> list[Start]:
 
 
 def in_order(files: Iterable[Path]) -> list[Path]:
-    """Sorts files such as `<timestamp>/vis_data/scalars.json` by launch time."""
+    """Sorts files such as `<timestamp>/vis_data/scalars.json` by their launch; see `Start.order`."""
     return sorted(files, key=lambda file: (read_start(file.parent.parent).order, file))
 
 

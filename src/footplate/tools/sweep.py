@@ -96,6 +96,8 @@ class Sweep:
         if rule is None:
             error = UnknownRuleError(self.metric, "--metric")
             error.suggestion = nearest(self.metric, metrics)
+            keys = "default_hooks.checkpoint.save_best to this metric, and default_hooks.checkpoint.rule"
+            error.notes = (f"In the config, set {keys} to 'greater' or 'less'.",)
             raise error
         os.makedirs(self.folder, exist_ok=True)
         with locked(self.folder):
