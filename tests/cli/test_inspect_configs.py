@@ -63,9 +63,9 @@ def test_each_topic_is_available_as_text_and_json(tiny: Path, footplate: Command
 
 def test_options_of_topics_need_a_topic(tiny: Path, footplate: Command) -> None:
     code, _, error = footplate("explain", tiny, "--epoch-length", "4")
-    assert (code, error.splitlines()[0]) == (2, "error: --epoch-length requires the topic schedule or loops")
+    assert (code, error.splitlines()[0]) == (2, "error: --epoch-length requires the topic 'schedule' or 'loops'")
     code, _, error = footplate("explain", tiny, "hooks", "--plot", "s.png")
-    assert (code, error.splitlines()[0]) == (2, "error: --plot requires the topic schedule")
+    assert (code, error.splitlines()[0]) == (2, "error: --plot requires the topic 'schedule'")
 
 
 def test_dump_takes_no_key(tiny: Path, footplate: Command) -> None:

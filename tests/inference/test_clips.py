@@ -85,7 +85,7 @@ def test_folder_of_frames_is_one_clip(tmp_path: Path) -> None:
     ]
     assert not (tmp_path / "out/pictures").exists()
     (tmp_path / "a.mp4").touch()
-    with pytest.raises(DataError, match=r"the input '\S*a.mp4' is not a folder of frames"):
+    with pytest.raises(DataError, match=r"the input '\S*a.mp4' is not a folder"):
         predict_files(predictor, [str(tmp_path / "a.mp4")], str(tmp_path / "out"))
     with pytest.raises(ArgumentError, match="each input must be the path of a folder of frames"):
         predictor(np.zeros((4, 4, 3), np.uint8))

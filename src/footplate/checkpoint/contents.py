@@ -126,7 +126,7 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
     if path.endswith(SAFETENSORS_SUFFIX):
         raise CheckpointError(
             f"'{path}' is a safetensors file, which is not supported here",
-            notes=[f"Pass a checkpoint: a {', '.join(SUFFIXES)} file or a .sharded folder."],
+            notes=["Pass a .pth, .pt or .ckpt file, or a .sharded folder."],
         )
     with naming_checkpoint(path):
         try:

@@ -123,9 +123,9 @@ def explain_config(arguments: Namespace) -> int:
     if arguments.dump and arguments.key:
         raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
     if arguments.plot and topic != "schedule":
-        raise ArgumentError("--plot requires the topic schedule")
+        raise ArgumentError("--plot requires the topic 'schedule'")
     if arguments.epoch_length and topic not in ("schedule", "loops"):
-        raise ArgumentError("--epoch-length requires the topic schedule or loops")
+        raise ArgumentError("--epoch-length requires the topic 'schedule' or 'loops'")
     if arguments.plot:
         check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
     cfg = read_config(arguments, import_custom_modules=topic is not None)

@@ -541,7 +541,7 @@ class Namespace(dict[str, Any]):
 
 
 def variables_of(namespace: Namespace, is_pure: bool) -> ConfigDict:
-    """Returns the keys that a config sets, without imports. Functions are included only for pure-Python configs."""
+    """Returns the variables that a config defines, except imported names. Includes functions for pure configs only."""
     dropped: tuple[type, ...] = (ModuleType,) if is_pure else (ModuleType, FunctionType)
     result = ConfigDict()
     for name, value in namespace.items():

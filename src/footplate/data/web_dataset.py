@@ -98,7 +98,7 @@ class Shard:
             stream.seek(begin)
             data = stream.read(end - begin)
         if len(data) != end - begin:
-            raise DataError(f"the shard '{self.path}' has changed: it ends at offset {begin + len(data)}")
+            raise DataError(f"the shard '{self.path}' has been truncated: cannot read bytes {begin} to {end}")
         return [data[member.offset - begin :][: member.size] for member in members]
 
     def _open(self) -> IO[Any]:

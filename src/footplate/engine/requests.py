@@ -59,9 +59,10 @@ class Interrupted(SystemExit):
 
 
 class Stop(enum.IntEnum):
-    """Why to end training early. If ranks request different values, the highest value wins.
+    """The reason to end training early. If ranks request different values, the highest value wins.
 
-    Training ends after the current iteration. Epoch-based training ends after the epoch, except at the time limit.
+    Iteration-based training ends after the current iteration. Epoch-based training ends after the current epoch, or
+    after the current iteration if the time limit is reached.
     """
 
     NO = 0

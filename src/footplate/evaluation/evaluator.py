@@ -350,7 +350,7 @@ class TorchMetric(NamedMetric):
         return values
 
     def reset(self) -> None:
-        """Discards all results, and resets the object."""
+        """Discards all results, and resets the wrapped metric."""
         super().reset()
         self.metric.reset()
 

@@ -49,7 +49,7 @@ class ClipPreprocessing(EvaluationData):
         if not isinstance(clip, str):
             raise ArgumentError(f"the model classifies clips, so each input must be the path of a {kind}")
         if self.reads_frames and not os.path.isdir(clip):
-            raise DataError(f"the input '{clip}' is not a folder of frames, which the model's pipeline reads")
+            raise DataError(f"the model's pipeline reads folders of frames, but the input '{clip}' is not a folder")
         sample = {"sample_idx": index, "label": -1, "filename": clip, **self._settings}
         with reading(f"the {kind} '{clip}'"):
             if self.reads_frames:

@@ -33,9 +33,9 @@ def check_code_base(name: str) -> dict[str, Any]:
 
     Returns:
         A dict with the keys `name`, `version`, `problems` and `remarks`. `problems` is a list of lines that describe
-        problems and how to fix them. `remarks` is a list of lines about skipped imports, one per error, which
-        include those of code bases imported earlier in this process. If there are no problems, its first line is
-        "complete", or states how many classes cannot be imported.
+        problems and how to fix them. `remarks` is a list of lines about skipped imports, one per error. It also
+        covers imports that were skipped earlier in this process for other code bases. If there are no problems, the
+        first remark is "complete", or states how many classes cannot be imported.
     """
     scope = scope_of(name)
     version = installed_version(CODE_BASES[scope])

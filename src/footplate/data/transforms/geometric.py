@@ -102,7 +102,10 @@ class RandomResize(BaseTransform):
     ) -> None:
         several = isinstance(scale[0], Sequence)
         if several == (ratio_range is not None):
-            raise ArgumentError("ratio_range is required with one scale and not allowed with two", key="ratio_range")
+            raise ArgumentError(
+                "ratio_range is required if scale is a single size, and not allowed if scale is a list of sizes",
+                key="ratio_range",
+            )
         self.ratio_range = None if ratio_range is None else check_range("ratio_range", ratio_range)
         self.scales = [check_size("scale", size) for size in (scale if several else [scale])]  # type: ignore[arg-type]
         self.keep_ratio = keep_ratio

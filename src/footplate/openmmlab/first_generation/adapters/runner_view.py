@@ -308,7 +308,10 @@ class RunnerView:
             self.outputs["loss"] = pending_loss
 
     def call_after_validation(self, event: str, method: Callable[["RunnerView"], None]) -> None:
-        """Calls a hook's method for an event delayed until after validation, with metrics in `log_buffer.output`."""
+        """Calls a hook's method for a training event that was delayed until after validation.
+
+        During the call, `log_buffer.output` contains the validation metrics.
+        """
         self.awaiting_validation = ""
         self.set_training_event(event, {})
         self._late_event = event
