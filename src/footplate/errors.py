@@ -3,8 +3,8 @@
     FootplateError                    base class; the command line exits with its `exit_code`
     ├── ConfigError                   an invalid config file or value (also a ValueError)
     │   ├── ConfigSyntaxError         the file cannot be parsed
-    │   ├── ConfigKeyError            a key is missing or misspelled (also a KeyError)
-    │   ├── ConfigAttributeError      the same for attribute access (also an AttributeError)
+    │   ├── ConfigKeyError            a key is missing, misspelled or not allowed (also a KeyError)
+    │   ├── ConfigAttributeError      a key accessed as an attribute is missing (also an AttributeError)
     │   └── OverrideError             an override from the command line
     ├── RegistryError
     │   ├── UnknownNameError          the registry has no such name (also a KeyError)
@@ -153,7 +153,7 @@ class ConfigSyntaxError(ConfigError):
 
 
 class ConfigKeyError(ConfigError, KeyError):
-    """Raised if a config key is missing or misspelled."""
+    """Raised if a config key or an environment variable is missing, or a key is not allowed."""
 
 
 class ConfigAttributeError(ConfigError, AttributeError):

@@ -45,7 +45,9 @@ class MissingMetricError(ArgumentError):
             "first-generation dataset. Values from hooks cannot be used."
         )
         super().__init__(
-            f"{what} selects the metric '{name}', which validation does not compute",
+            f"{what} needs a metric, but validation computes none"
+            if name == "auto"
+            else f"{what} selects the metric '{name}', which validation does not compute",
             key=key,
             suggestion=suggestion,
             notes=[f"metrics: {', '.join(metrics) or 'none'}", *notes, *([advice] if suggestion is None else [])],

@@ -65,7 +65,7 @@ def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> di
     for name in selected:
         if isinstance(modules[name], (nn.ModuleList, nn.ModuleDict)):
             message = f"'{name}' is a list or dict of modules, which has no forward(); select its submodules instead"
-            example = rf"For example, '{name}\.\d+' matches its direct members."
+            example = rf"For example, '{name}\.[^.]+' matches its direct members."
             raise ArgumentError(message, key="names", found=name, notes=[example])
     return {name: modules[name] for name in reversed(list(modules)) if name in selected}  # the same order on every rank
 

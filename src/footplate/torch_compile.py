@@ -65,7 +65,7 @@ def compile_arguments(setting: bool | Mapping[str, Any] | None) -> dict[str, Any
 def _checked_options(options: object) -> dict[str, Any]:
     if not isinstance(options, Mapping):
         raise ArgumentError("the options for torch.compile must be a dict", key="compile.options", found=options)
-    check_keys("compile.options", options, _OPTIONS)
+    check_keys("the compile.options that a config may set", options, _OPTIONS, prefix="compile.options.")
     for name, value in options.items():
         if value is not None and not isinstance(value, (bool, int, float)):
             message = "a compiler option must be True, False, a number or None"

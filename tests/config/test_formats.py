@@ -77,8 +77,8 @@ def test_each_format_inherits_and_records_origins(write: Write, name: str, text:
         (".toml", {"a": {"b": None}}, "a .toml config cannot represent None"),
         (".json", {"a": {1: 2}}, "the keys of a .json config must be strings"),
         (".py", {"a": object()}, "a .py config cannot represent a value of type object"),
-        (".py", {"__a": 1}, "'__a' cannot be a top-level key of a .py config"),
-        (".json", {"_base_": 1}, "'_base_' cannot be a top-level key of a .json config"),
+        (".py", {"__a": 1}, "'__a' is a reserved top-level key in .py configs"),
+        (".json", {"_base_": 1}, "'_base_' is a reserved top-level key in .json configs"),
     ],
 )
 def test_unsupported_values_are_refused(suffix: str, value: dict[str, Any], message: str) -> None:

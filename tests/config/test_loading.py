@@ -86,7 +86,7 @@ def test_key_defined_by_two_bases_is_refused_with_both_origins(write: Write) -> 
 
 def test_circular_bases_are_reported_in_order(write: Write) -> None:
     main = write({"a.py": "_base_ = 'b.py'\n", "b.py": "x = 1\n_base_ = 'a.py'\n"})
-    with pytest.raises(ConfigError, match=r"circular `_base_`: .*a\.py -> .*b\.py -> .*a\.py") as caught:
+    with pytest.raises(ConfigError, match=r"circular inheritance: .*a\.py -> .*b\.py -> .*a\.py") as caught:
         Config.fromfile(main)
     assert caught.value.origin == Origin(str(main.with_name("b.py")), 2)
 

@@ -89,7 +89,7 @@ def test_pure_python_bases_are_found_as_modules(package: Path, module: str) -> N
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fp_nope::a.py", "the package 'fp_nope' of 'fp_nope::a.py' is not installed"),
+        ("fp_nope::a.py", "the config 'a.py' is in the package 'fp_nope', which is not installed"),
         ("fp_pkg::nope.py", "the package 'fp_pkg' has no config 'nope.py'"),
         ("a/b::c.py", "is not installed"),
         ("mmtrack::a.py", "is not installed\n  Install it: pip install 'footplate[hosts]' mmtrack"),

@@ -97,7 +97,7 @@ def test_the_default_order_is_that_of_the_dataset() -> None:
 def test_shuffle_may_be_none_as_in_torch() -> None:
     loader = build_dataloader(section(shuffle=None))
     assert (list(loader), loader.sampler.shuffle) == ([[0, 1], [2, 3], [4]], False)
-    with pytest.raises(ArgumentError, match="drop_last must be True or False"):
+    with pytest.raises(ArgumentError, match='"drop_last" must be True or False'):
         build_dataloader(section(drop_last=None))
 
 

@@ -195,7 +195,7 @@ def test_rank_info_from_launcher_environment(
     [
         ("pytorch", {}, "launcher 'pytorch' needs torchrun to start the processes"),
         ("slurm", {}, "launcher 'slurm' needs srun"),
-        ("slurm", {"SLURM_PROCID": "0"}, "SLURM_STEP_NUM_TASKS is not set"),
+        ("slurm", {"SLURM_PROCID": "0"}, "Not set in the environment: SLURM_STEP_NUM_TASKS, SLURM_NTASKS"),
         ("mpi", {}, "launcher 'mpi' needs mpirun or mpiexec"),
         ("mpi", {"PMI_RANK": "0", "PMI_SIZE": "2"}, "launcher 'mpi' does not provide the address of rank 0"),
     ],

@@ -26,7 +26,7 @@ def test_rates_scale_with_the_batch_size(
         scale_learning_rates(wrapper, SimpleNamespace(batch_size=8), {"enable": True, "base_batch_size": base})
     assert sorted(rates(wrapper)) == pytest.approx([0.01 * factor, 0.1 * factor])
     (line,) = [record.getMessage() for record in caplog.records if "auto_scale_lr" in record.getMessage()]
-    assert f"multiplied by {factor:g} ({world} processes x 8 samples; base batch size {base})" in line
+    assert f"factor {factor:g} (processes: {world}, samples per process: 8, base batch size: {base})" in line
 
 
 class Prodigy(torch.optim.SGD):
@@ -64,7 +64,7 @@ def test_several_optimizers_and_tensor_rates() -> None:
     [
         ({"enable": True, "base_batchsize": 2}, "unknown key 'base_batchsize' in auto_scale_lr", "base_batchsize"),
         ({"enable": True, "base_batch_size": 0}, "base_batch_size", "base_batch_size"),
-        ({"enable": True, "base_batch_size": 2}, "the training loader has no batch_size", "enable"),
+        ({"enable": True, "base_batch_size": 2}, "batch sampler have no batch_size", "enable"),
     ],
 )
 def test_invalid_auto_scale_lr_raises(cfg: dict[str, Any], message: str, key: str) -> None:

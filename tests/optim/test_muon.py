@@ -53,7 +53,7 @@ def test_hidden_matrices_are_trained_with_muon(caplog: pytest.LogCaptureFixture)
         wrapper = build(model)
     assert muon_names(wrapper, model) == HIDDEN
     assert len(wrapper.param_groups) == 2
-    assert "Muon updates 4 of 22 tensors" in caplog.text
+    assert "Muon updates 4 tensors, and AdamW updates 18" in caplog.text
 
 
 def test_custom_keys_choose_the_algorithm_and_multiply_settings() -> None:

@@ -110,8 +110,8 @@ def test_function_whose_annotation_is_a_model_may_be_named(own: str) -> None:
 @pytest.mark.parametrize(
     ("registry", "name", "message"),
     [
-        (DATASETS, "RoutedDecoder", "neither a registered dataset nor in your own modules"),
-        (MODELS, "GraphModule", "neither a registered model nor in your own modules"),
+        (DATASETS, "RoutedDecoder", "neither a registered dataset nor defined in your modules"),
+        (MODELS, "GraphModule", "neither a registered model nor defined in your modules"),
         (MODELS, "make", "accepts only subclasses of torch.nn"),
         (MODELS, "count", "accepts only subclasses of torch.nn"),
     ],

@@ -129,7 +129,7 @@ class Config:
 
         Raises:
             ConfigError: A file is missing or invalid, or a module in `custom_imports` cannot be imported. The message
-                states the file and line.
+                states the file and, if known, the line.
         """
         path = find_config(filename)
         options = Options(use_predefined_variables, use_environment_variables, lazy_import)
@@ -209,7 +209,8 @@ class Config:
             allow_list_keys: Whether numbers in a path may be list indices.
 
         Raises:
-            ConfigError: A path goes through a value that is neither a dict nor a list, or past the end of a list.
+            ConfigError: A path is malformed, goes through a value that is neither a dict nor a list, or goes past the
+                end of a list. Also raised if a dict would be merged into a value that is not a dict.
         """
         merge_options(self._cfg_dict, options, origin=calling_line(), allow_list_keys=allow_list_keys)
 
@@ -295,7 +296,7 @@ def load(path: str, options: Options, referrer: Origin | None = None, chain: tup
     """
     if path in chain:
         names = " -> ".join(shown_path(name) for name in (*chain[chain.index(path) :], path))
-        raise ConfigError(f"circular `_base_`: {names}", origin=referrer, key=BASE)
+        raise ConfigError(f"circular inheritance: {names}", origin=referrer, key=BASE)
     text = read_text(path, referrer)
     return FileLoader(text, path, suffix_of(path, referrer), options, chain).load()
 

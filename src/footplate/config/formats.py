@@ -38,7 +38,9 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
     """
     for key in mapping:
         if key in _RESERVED or (suffix == ".py" and str(key).startswith("__")):
-            raise ConfigError(f"'{key}' cannot be a top-level key of a {suffix} config", origin=origin_of(mapping, key))
+            raise ConfigError(
+                f"'{key}' is a reserved top-level key in {suffix} configs", origin=origin_of(mapping, key)
+            )
     with located(mapping):
         value = _converted(mapping, suffix)
     if tuple not in _TYPES[suffix] and any(type(item) is tuple for _, item in walk_paths(mapping)):
@@ -106,9 +108,9 @@ def dotted_name(value: object) -> str | None:
 
 
 def write_python(mapping: Mapping[str, Any]) -> str:
-    """Returns the Python source of a config. Loading the source yields an equal config.
+    """Returns the Python source of a config. Loading the source yields an equal config if all values are plain data.
 
-    Functions, classes and lazily imported names are the only exception: they become dotted strings.
+    Functions, classes and lazily imported names become dotted strings. Other objects are written as their `repr`.
 
     Example:
         >>> print(write_python({"optimizer": {"type": "AdamW", "lr": 0.001}}), end="")

@@ -71,16 +71,18 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
         notes: list[str] = []
         suggestion = None
         missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
-        package = missing.partition(".")[0]
+        parent, _, _ = missing.rpartition(".")
         known = known_packages()
         if module in sys.modules and hasattr(sys.modules[module], attribute):  # a mistake in published guides
             notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
-        elif package in known:
-            notes = [f"`footplate doctor {package}` shows how to install it."]
-            if not known[package]:
-                notes = [f"footplate replaces {package} if you start your script with `footplate run`."]
+        elif missing in known:
+            notes = [f"`footplate doctor {missing}` shows how to install it."]
+            if not known[missing]:
+                notes = [f"footplate replaces {missing} if you start your script with `footplate run`."]
         elif missing and f"{name}.".startswith(f"{missing}."):
             notes = ["Install its package, run from the folder that contains it, or add that folder to PYTHONPATH."]
+            if parent:
+                notes = [f"'{parent}' was found, but does not contain this module."]
             suggestion = _near_module(missing)
         raise ConfigError(
             message, origin=origin, key=key, suggestion=suggestion, notes=notes, hides_cause=not notes
@@ -115,7 +117,7 @@ class LazyObject:
         """Imports and returns the object with this dotted name.
 
         Raises:
-            ConfigError: The module or the name does not exist.
+            ConfigError: The module or the name does not exist, or the import fails.
         """
         try:
             return _resolve(self.dotted_path)

@@ -90,7 +90,8 @@ def merge_options(
         allow_list_keys: Whether numbers in a path may be indices into lists and tuples.
 
     Raises:
-        ConfigError: A path goes through a value that is neither a dict nor a list, or past the end of a list.
+        ConfigError: A path is malformed, goes through a value that is neither a dict nor a list, or goes past the end
+            of a list. Also raised if a dict would be merged into a value that is not a dict.
     """
     try:
         for path, value in options.items():

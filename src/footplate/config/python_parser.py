@@ -228,7 +228,7 @@ class _Rewriter(ast.NodeTransformer):
         statements = []
         for child in node.body:
             if not isinstance(child, ast.ImportFrom) or not child.module:
-                message = "`with read_base():` may contain only `from .file import ...`"
+                message = "`with read_base():` may contain only imports such as `from .file import *`"
                 raise ConfigSyntaxError(message, origin=Origin(self.path, child.lineno))
             names = tuple((alias.name, alias.asname or alias.name) for alias in child.names)
             statements.append(_statement(child, INHERIT, child.level, child.module, names))

@@ -118,7 +118,7 @@ def locate(package: str, file: str, referrer: Origin | None = None) -> str:
     roots = _package_folders(package)
     if not roots:
         advice = [line for extension in extensions() for line in extension.explain_missing(package)]
-        message = f"the package '{package}' of '{package}::{file}' is not installed"
+        message = f"the config '{file}' is in the package '{package}', which is not installed"
         raise ConfigError(
             message, origin=referrer, notes=advice or ["Install it, or add its parent folder to PYTHONPATH."]
         )

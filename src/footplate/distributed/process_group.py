@@ -263,7 +263,7 @@ def _number(launcher: str, names: tuple[str, ...], default: int | None = None) -
     text = _variable(names) or default
     if text is None:
         message = f"launcher '{launcher}' needs {_VARIABLES[launcher].starters} to start the processes"
-        raise ArgumentError(message, key="launcher", notes=[f"{names[0]} is not set in the environment."])
+        raise ArgumentError(message, key="launcher", notes=[f"Not set in the environment: {', '.join(names)}."])
     return int(text)
 
 

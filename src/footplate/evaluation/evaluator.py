@@ -84,7 +84,7 @@ class Evaluator:
         """Passes the predictions for a batch, one per sample, to all metrics.
 
         Data elements are converted to dicts, except for metrics that take whole batches. Raises an ArgumentError if
-        `data_samples` is None.
+        `data_samples` is None although there are metrics.
         """
         if data_samples is None and self.metrics:
             raise ArgumentError(
@@ -380,9 +380,9 @@ def _select(name: str, choice: Any, data: Any) -> Any:
         return data[choice]
     except (LookupError, TypeError) as error:
         keys = list(data) if isinstance(data, Mapping) else []
-        whole = "batch" if name == "target" else "output of the model"
+        whole = "batch has" if name == "target" else "predictions have"
         raise ArgumentError(
-            f"the {whole} has no entry {choice!r}",
+            f"the {whole} no entry {choice!r}",
             key=name,
             found=keys or type(data),
             suggestion=nearest(str(choice), keys),
@@ -451,7 +451,7 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
         if callable(metric):
             return FunctionMetric(metric, name)
     raise ArgumentError(
-        "a metric with a name must be a function of (predictions, batch) or a torchmetrics object, not a class"
+        "a named metric must be a function of (predictions, batch) or a torchmetrics object, not a class or BaseMetric"
         if name is not None
         else "a metric must be a BaseMetric, its config, a function of (predictions, batch) or a torchmetrics object",
         found=metric,

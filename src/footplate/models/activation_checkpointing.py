@@ -32,7 +32,7 @@ def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
         selection: Which modules to checkpoint; see `select_modules`.
 
     Raises:
-        ArgumentError: The selection matches nothing, or a module's `forward` cannot be replaced.
+        ArgumentError: The selection is invalid or matches nothing, or a module's `forward` cannot be replaced.
     """
     modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
     with at_key(KEY), located(selection):

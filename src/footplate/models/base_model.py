@@ -210,7 +210,7 @@ def parse_losses(losses: Mapping[str, Tensor | Sequence[Tensor]]) -> tuple[Tenso
         if name != "loss":
             others[name] = scalar.detach()
     if total is None:
-        message = "none of the values returned by the model has 'loss' in its name, so there is nothing to minimize"
+        message = "none of the values returned by the model has 'loss' in its name, so there is no total loss"
         raise ArgumentError(message, found=list(losses))
     return total, {"loss": total.detach(), **others}
 

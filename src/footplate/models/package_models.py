@@ -33,9 +33,9 @@ def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
         is_fetched = value and name in (*_FETCHING, *_TIMM_FILES)
         if is_fetched or is_foreign_kernel or is_address:
             problem = "a transformers model must be built from its config, without downloading weights or code"
-            advice = "Use load_from to load weights."
+            advice = "Remove this setting. Use load_from to load weights."
             if is_foreign_kernel:
-                problem = "this attention implementation may download kernels, which a config must not do"
+                problem = "this implementation may download kernels, which a config must not do"
                 advice = "Use 'sdpa' or 'eager'."
             raise ArgumentError(problem, key=place, found=value, notes=[advice])
         for nested in value if isinstance(value, (list, tuple)) else [value]:

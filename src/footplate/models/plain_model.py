@@ -327,7 +327,7 @@ class PlainModel(ModelWrapper, BaseModel):
                 "To skip batches, add the parameter `optimizer` to training_step, and call "
                 "optimizer.update_params(loss) only for the batches to train on."
             ]
-        if hasattr(output, "loss"):  # it is None if the model needs labels to compute a loss
+        if getattr(output, "loss", 0) is None:  # the model needs labels to compute a loss
             notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]
         raise ArgumentError(
             f"{source} must return a loss: a scalar tensor, a dict of losses or an object with .loss",

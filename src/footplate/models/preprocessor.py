@@ -150,7 +150,8 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
             return F.pad(images, (0, right, 0, bottom), value=self.pad_value) if right or bottom else images
         if not isinstance(inputs, (list, tuple)) or not all(isinstance(image, Tensor) for image in inputs):
             raise DataError(
-                "inputs must be a list of tensors (C, H, W) or one tensor (N, C, H, W)", found=_keys_or_type(inputs)
+                "inputs must be a list of tensors (C, H, W) or one tensor (N, C, H, W)",
+                found=getattr(inputs, "shape", None) or _keys_or_type(inputs),
             )
         if len({image.shape for image in inputs}) == 1:
             return self._stack(torch.stack(list(inputs)))

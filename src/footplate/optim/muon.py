@@ -147,7 +147,7 @@ def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator
             if params:
                 yield {**group, "params": params, "use_muon": use_muon}
     log = _logger.info if counts[True] else _logger.warning
-    log("Muon updates %d of %d tensors, and AdamW updates the rest.", counts[True], sum(counts))
+    log("Muon updates %d tensors, and AdamW updates %d.", counts[True], counts[False])
 
 
 def hidden_matrices(model: nn.Module) -> set[int]:

@@ -196,14 +196,14 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
     batch = next((size for size in sizes if isinstance(size, int)), None)
     if batch is None:
         raise ArgumentError(
-            "auto_scale_lr needs the batch size, but the training loader has no batch_size",
+            "auto_scale_lr needs a batch size, but the training loader and its batch sampler have no batch_size",
             key="enable",
-            notes=["Set `train_dataloader=dict(batch_size=...)`."],
+            notes=["Set batch_size in train_dataloader, or as an attribute of your loader or batch sampler."],
         )
     processes = get_data_world_size()
     factor = batch * processes / base
     _logger.info(
-        "auto_scale_lr: the learning rates are multiplied by %g (%d processes x %d samples; base batch size %d).",
+        "auto_scale_lr: learning rate factor %g (processes: %d, samples per process: %d, base batch size: %d).",
         factor,
         processes,
         batch,
@@ -221,8 +221,8 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
                     "scheduler has set",
                     key="enable",
                     notes=[
-                        f"Multiply the learning rates by {factor:g} yourself, or use a schedule of footplate with a "
-                        "new optimizer."
+                        f"Disable auto_scale_lr and multiply the rates by {factor:g}, or use a footplate schedule "
+                        "with a new optimizer."
                     ],
                 )
             group["lr"] = group["lr"] * factor

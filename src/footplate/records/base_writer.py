@@ -22,7 +22,7 @@ ImageArray = NDArray[np.uint8]
 Scalars = Mapping[str, float]
 _logger = logging.getLogger("footplate.records")
 _MAX_FAILURES = 3
-_FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})
+FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})
 _START = re.compile(r"\d{8}_\d{6}(?:_\d+)?")  # the name of `work_dir/<timestamp>`
 
 
@@ -258,7 +258,7 @@ class InitTracker(Tracker):
     def _resolved_kwargs(self) -> dict[str, Any]:
         """Returns `init_kwargs` with absolute folder paths, after checking that they are inside `save_dir`."""
         return {
-            key: output_path(self._path, value, key=f"init_kwargs.{key}") if key in _FOLDER_KEYS else value
+            key: output_path(self._path, value, key=f"init_kwargs.{key}") if key in FOLDER_KEYS else value
             for key, value in self._init_kwargs.items()
         }
 

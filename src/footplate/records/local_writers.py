@@ -60,9 +60,12 @@ class LocalVisBackend(BaseVisBackend):
     ) -> None:
         super().__init__(save_dir)
         check_output_path(img_save_dir, key="img_save_dir")
-        for name, suffix in ((config_save_file, ".py"), (scalar_save_file, ".json")):
-            if not check_output_path(name).endswith(suffix):
-                raise ArgumentError(f"the file name must end with '{suffix}'", found=name)
+        for key, name, suffix in (
+            ("config_save_file", config_save_file, ".py"),
+            ("scalar_save_file", scalar_save_file, ".json"),
+        ):
+            if not check_output_path(name, key=key).endswith(suffix):
+                raise ArgumentError(f"{key} must end with '{suffix}'", key=key, found=name)
         self._images = img_save_dir
         self._config = config_save_file
         self._scalars = scalar_save_file

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate.errors import ArgumentError, import_optional
-from footplate.records.base_writer import ImageArray, InitTracker
+from footplate.records.base_writer import FOLDER_KEYS, ImageArray, InitTracker
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
@@ -31,7 +31,9 @@ class LoggingTracker(InitTracker):
     def _offline(self, service: str) -> dict[str, str]:
         """Logs a warning, and returns the setting for an offline run, to avoid a login prompt."""
         message = "Not logged in to %s, so the run is stored offline in %s. Run `%s sync` to upload it."
-        _logger.warning(message, service, self.folder, self.package)
+        settings = self._resolved_kwargs()
+        folder = next((settings[key] for key in FOLDER_KEYS if key in settings), self.folder)
+        _logger.warning(message, service, folder, self.package)
         return {"mode": "offline"}
 
     def _write(self, values: Mapping[str, Any], step: int) -> None:

@@ -153,7 +153,7 @@ def check_annotations(
     checked = {bool} if only_flags else {bool, int, float}
     for key, allowed in wrong_types(entry, settings):
         if bool in allowed or (not checked.isdisjoint(allowed) and isinstance(settings[key], _SCALARS)):
-            text = f"{key} must be True or False" if bool in allowed else f'"{key}" must be {describe_types(allowed)}'
+            text = f'"{key}" must be {describe_types(allowed)}'
             raise ArgumentError(text, key=key, found=settings[key], origin=origin_of(source, key))
 
 
@@ -182,4 +182,5 @@ def _fits(value: Any, allowed: tuple[type, ...]) -> bool:
 
 def describe_types(allowed: tuple[type, ...]) -> str:
     """Returns a description of the allowed types, such as "an integer or None"."""
-    return " or ".join(dict.fromkeys(_TYPE_NAMES.get(type_, type_.__name__) for type_ in allowed))
+    names = " or ".join(dict.fromkeys(_TYPE_NAMES.get(type_, type_.__name__) for type_ in allowed))
+    return names.replace("True or False or", "True, False or")

@@ -87,7 +87,7 @@ def import_class(path: str, registry: str, registered: Collection[Any], noun: st
     is_defined_elsewhere = entry is not None and not is_user_module(getattr(entry, "__module__", None) or "")
     if not trusted and (not may_import or is_defined_elsewhere):
         raise BuildError(
-            f"a config must not refer to '{path}', which is neither a registered {noun} nor in your own modules",
+            f"a config must not refer to '{path}', which is neither a registered {noun} nor defined in your modules",
             found=path,
             notes=[
                 "Register the class in a module and set custom_imports = dict(imports=['my_module']).",

@@ -76,10 +76,12 @@ def wrong_base_error(entry: Any, registry_name: str, base: str, *, allows_functi
     """Returns the error for an entry that is not a subclass of the registry's base class, `"package.module:Class"`."""
     base_class = resolve_name(base)
     notes = []
+    limit = " as dotted paths" if allows_functions else ""
     if inspect.isfunction(entry) and allows_functions:
         notes = [f"Add a return annotation: def {entry.__name__}(...) -> {base.replace(':', '.')}:"]
     return BuildError(
-        f"the registry '{registry_name}' accepts only subclasses of {base_class.__module__}.{base_class.__qualname__}",
+        f"the registry '{registry_name}' accepts only subclasses of {base_class.__module__}."
+        f"{base_class.__qualname__}{limit}",
         found=entry,
         notes=notes,
     )

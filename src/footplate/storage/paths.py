@@ -166,7 +166,7 @@ def check_output_path(path: object, *, key: str = "") -> str:
         ArgumentError: The path is not a non-empty string, is absolute, or points outside the folder.
     """
     if not isinstance(path, str) or not path or "\0" in path:
-        raise ArgumentError("an output path must be a non-empty string", key=key, found=path)
+        raise ArgumentError("an output path must be a non-empty string without null characters", key=key, found=path)
     is_outside = os.pardir in os.path.normpath(path).split(os.sep)
     if os.path.isabs(path) or path.startswith("~") or "://" in path or is_outside:
         raise ArgumentError(

@@ -118,7 +118,7 @@ def test_schedules_with_accumulation_count_iterations(caplog: pytest.LogCaptureF
     build_param_schedulers(scheduler, OptimWrapper(optimizer, accumulative_counts=4), max_iters=20)
     (record,) = caplog.records
     assert record.levelname == "INFO"
-    assert "4 times per optimizer step" in record.getMessage()
+    assert "not each optimizer step" in record.getMessage()
     build_param_schedulers({"type": "StepLR", "step_size": 1}, OptimWrapper(optimizer, accumulative_counts=4))
     assert len(caplog.records) == 1
 

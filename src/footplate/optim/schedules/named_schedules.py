@@ -135,7 +135,7 @@ def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: _Lengths, key: str
         sources[schedule] = entry
         if schedule.by_epoch and not counts_epochs and not schedule.takes_metrics:
             _logger.warning(
-                "%s counts epochs, but training counts iterations, so it never steps and keeps its first value. "
+                "%s counts epochs, but training counts iterations, so it never goes beyond its start. "
                 "Set %s.by_epoch=False.",
                 place,
                 place,
@@ -145,8 +145,7 @@ def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: _Lengths, key: str
     count = getattr(optimizer, "_accumulative_counts", 1)
     if count > 1 and any(not schedule.by_epoch and not schedule.takes_metrics for schedule in built):
         _logger.info(
-            "accumulative_counts=%d: schedules step after each iteration, i.e. %d times per optimizer step.",
-            count,
+            "accumulative_counts=%d: schedules with by_epoch=False step after each iteration, not each optimizer step.",
             count,
         )
     return built
@@ -156,7 +155,7 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: _Lengths) -> ParamSched
     if isinstance(cfg, ParamSchedule):
         return cfg
     if not isinstance(cfg, Mapping):
-        raise BuildError("a schedule must be a dict with a 'type' key", found=cfg)
+        raise BuildError("a schedule must be a dict with a 'type' key, or a torch scheduler", found=cfg)
     schedule_class: Any = PARAM_SCHEDULERS.resolve(cfg["type"], cfg) if "type" in cfg else None
     build: Callable[..., ParamSchedule] = PARAM_SCHEDULERS.build
     if getattr(schedule_class, "needs_run", False):

@@ -188,7 +188,7 @@ class ParamSchedule:
         if len(set(rebased)) < len(set(self.base_values)):
             _logger.warning(
                 "%s gives all parameter groups the same %s, as in MMEngine, and ignores multipliers such as lr_mult. "
-                "To keep them, combine LinearLR and CosineAnnealingLR.",
+                "To keep them, combine a linear and a cosine schedule.",
                 type(self).__name__,
                 self.param_name,
             )

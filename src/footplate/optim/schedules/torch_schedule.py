@@ -36,7 +36,7 @@ class TorchSchedule(MetricSchedule):
         ArgumentError: The scheduler was created for a different optimizer than `optimizer`.
     """
 
-    advice = ("Pass param_scheduler=dict(scheduler=..., monitor='...').",)
+    advice = ("The metric is `monitor` in param_scheduler=dict(scheduler=..., monitor='...').",)
 
     def __init__(
         self,
@@ -163,5 +163,5 @@ def torch_schedule(cfg: Any, optimizer: HasParamGroups, *, counts_epochs: bool) 
     settings = dict(cfg) if isinstance(cfg, Mapping) else {"scheduler": cfg}
     if not isinstance(settings.get("scheduler"), LRScheduler):
         return None
-    check_keys("schedule", settings, ("scheduler", "by_epoch", "monitor"), prefix="", elsewhere=_ELSEWHERE)
+    check_keys("the schedule", settings, ("scheduler", "by_epoch", "monitor"), prefix="", elsewhere=_ELSEWHERE)
     return TorchSchedule(optimizer, counts_epochs=counts_epochs, **settings)

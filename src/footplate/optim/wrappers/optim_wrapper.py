@@ -114,7 +114,7 @@ class OptimWrapper(Accumulation):
             zero_kwargs: Arguments for the optimizer's `zero_grad`.
 
         Raises:
-            ArgumentError: The loss does not depend on any trainable parameter.
+            ArgumentError, NonFiniteError: See `backward` and `step`.
         """
         if self._clears_at_next_loss:
             self._clears_at_next_loss = False

@@ -110,8 +110,8 @@ class OptimWrapperDict(OptimWrapper):
         """
         if set(state_dict) != set(self.optim_wrappers):
             raise CheckpointError(
-                f"the run has the optimizers {', '.join(self.optim_wrappers)}, but the checkpoint has different ones",
-                found=list(state_dict),
+                f"the run has the optimizers {', '.join(self.optim_wrappers)}, but the checkpoint does not",
+                found="a single optimizer" if "param_groups" in state_dict else list(state_dict),
             )
         for name, state in state_dict.items():
             self.optim_wrappers[name].load_state_dict(state)
