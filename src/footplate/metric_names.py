@@ -16,10 +16,10 @@ GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "m
 LESS = ("loss",)
 # Metrics of other tasks, matched by a whole word of their name: "coco-wholebody/AP", "Mean PCK", "bbox_ap50".
 _GREATER_NAMES = (
-    "ap ar auprc auroc bleu cider dice eao f1 fscore hmean hota idf1 iou kappa mcc miou mota mrr ndcg nds pck pckh pcp"
-    " psnr recall sensitivity specificity ssim success"
+    "acc accuracy ap ar auprc auroc bleu cider dice eao f1 fscore hmean hota idf1 iou kappa mcc miou mota mrr ndcg"
+    " nds pck pckh pcp psnr recall sensitivity specificity ssim success"
 )
-_LESS_NAMES = "cer ece epe error fid kid lpips mae mape mpjpe mse niqe nll nme perplexity ppl rmse sad swd wer"
+_LESS_NAMES = "cer ece epe error fid kid loss lpips mae mape mpjpe mse niqe nll nme perplexity ppl rmse sad swd wer"
 _GREATER_WORDS = frozenset(_GREATER_NAMES.split())
 _LESS_WORDS = frozenset(_LESS_NAMES.split())
 
@@ -57,8 +57,8 @@ class MissingMetricError(ArgumentError):
 def find_rule(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS) -> Rule | None:
     """Returns "greater" if higher values of a metric are better, "less" if lower values are, or None if unknown.
 
-    Matches the whole name first, then parts of the name and well-known words. If these contradict each other, as in
-    "top1_error", the result is None.
+    Matches the whole name first, then its words, then parts of words. If matches contradict each other, as in
+    "iou_loss", the result is None.
 
     Args:
         key: The name of the metric.
@@ -71,15 +71,17 @@ def find_rule(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = 
     """
     lower = key.lower()
     rules: tuple[tuple[Rule, Sequence[str], frozenset[str]], ...] = (
-        ("greater", greater, _GREATER_WORDS),
-        ("less", less, _LESS_WORDS),
+        ("greater", [name.lower() for name in greater], _GREATER_WORDS),
+        ("less", [name.lower() for name in less], _LESS_WORDS),
     )
-    for rule, names, _ in rules:
-        if lower in (name.lower() for name in names):
-            return rule
     words = {part for word, digits in re.findall("([a-z]+)([0-9]*)", lower) for part in (word, word + digits)}
-    fitting = [rule for rule, names, known in rules if words & known or any(name.lower() in lower for name in names)]
-    return fitting[0] if len(fitting) == 1 else None
+    steps = (
+        [rule for rule, names, _ in rules if lower in names],
+        [rule for rule, _, known in rules if words & known],
+        [rule for rule, names, _ in rules if any(name in lower for name in names)],
+    )
+    matches = next(filter(None, steps), [])
+    return matches[0] if len(matches) == 1 else None
 
 
 def check_rule(rule: str) -> Rule:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from footplate import Runner, find_learning_rate
 from footplate.cli.main import main
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, NonFiniteError
 from footplate.tools.learning_rate_finder import _suggest
 from tests.support import settings
 
@@ -45,10 +45,13 @@ def test_range_test_suggests_a_rate_and_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_loss_that_does_not_fall_has_no_suggestion(tmp_path: Path) -> None:
-    _, runner = made(tmp_path)
+    model, runner = made(tmp_path)
     result = find_learning_rate(runner, iterations=20, highest=1e-6)
     assert result.suggestion is None
     assert "did not fall" in str(result)
+    nn.init.constant_(model.get_parameter("0.weight"), torch.nan)
+    with pytest.raises(NonFiniteError, match="the loss of the first iteration is non-finite"):
+        find_learning_rate(runner, iterations=20)
 
 
 @pytest.mark.parametrize(

@@ -77,18 +77,6 @@ class BaseTrainLoop(BaseLoop):
     If a hook sets `validation_requested`, the loop validates after the current iteration or epoch. With several ranks,
     it validates after the ranks have exchanged requests, up to 10 iterations later.
 
-    `iter` and `epoch` do not change while hooks run. A checkpoint that a hook saves contains the values of `completed`.
-    In epoch-based training, if i is the last iteration of epoch e (both counted from 0), their values are:
-
-    | hooks | `iter` | `completed.iter` | `epoch` | `completed.epoch` |
-    |---|---|---|---|---|
-    | `before_train_iter` | i | i | e | e |
-    | `after_train_iter` | i | i + 1 | e | e |
-    | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 |
-    | validation hooks after the epoch | i + 1 | i + 1 | e + 1 | e + 1 |
-
-    `done` is `completed.epoch`, or `completed.iter` in iteration-based training. Validation intervals count it.
-
     Args:
         runner: The runner that owns the loop.
         dataloader: A data loader, any other iterable of batches, or a loader config dict.
@@ -339,7 +327,7 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def done(self) -> int:
-        """The number of completed epochs or, in iteration-based training, iterations."""
+        """The number of completed epochs or, in iteration-based training, iterations. Validation intervals count it."""
         completed = self.completed
         return completed.epoch if self.by_epoch else completed.iter
 
@@ -359,12 +347,20 @@ class BaseTrainLoop(BaseLoop):
     def completed(self) -> Progress:
         """The numbers of completed iterations and epochs, as saved in checkpoints.
 
-        While the `after_train_iter` or `after_train_epoch` hooks run, the iteration or epoch already counts as
-        completed, even though the loop increments its counter only afterwards. See the table of `BaseTrainLoop`.
+        `iter` and `epoch` do not change while hooks run, but the `after_train_iter` and `after_train_epoch` hooks
+        already count the iteration or epoch as completed. In epoch-based training, if i is the last iteration of
+        epoch e (both counted from 0), the values are:
+
+        | hooks | `iter` | `completed.iter` | `epoch` | `completed.epoch` |
+        |---|---|---|---|---|
+        | `before_train_iter` | i | i | e | e |
+        | `after_train_iter` | i | i + 1 | e | e |
+        | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 |
+        | validation hooks after the epoch | i + 1 | i + 1 | e + 1 | e + 1 |
         """
-        events = self.runner.events  # a loop that overrides `run_epoch` or `run_iter` calls these hooks itself
-        epoch_is_done = self.by_epoch and "after_train_epoch" in events
-        iteration_is_done = "after_train_iter" in events and not epoch_is_done
+        # A loop that overrides `run_epoch` or `run_iter` calls these hooks itself, so the runner has to know.
+        epoch_is_done = self.by_epoch and self.runner.is_calling("after_train_epoch")
+        iteration_is_done = self.runner.is_calling("after_train_iter") and not epoch_is_done
         return Progress(self._iter + iteration_is_done, self._epoch + epoch_is_done)
 
     def state_dict(self) -> dict[str, Any]:

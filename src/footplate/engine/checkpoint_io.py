@@ -1,6 +1,7 @@
 """Saves runs and loads checkpoints."""
 
 import copy
+import enum
 import logging
 from collections.abc import Mapping, Sequence, Set
 from contextlib import nullcontext
@@ -39,6 +40,14 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 
 
+class Weights(enum.Enum):
+    """The state of the model's weights, as far as loading is concerned."""
+
+    UNLOADED = enum.auto()  # `start` loads the checkpoint that the run starts from, if any
+    RESUMING = enum.auto()  # `resume` is running: after the weights, it restores the rest of the run
+    READY = enum.auto()  # the user has loaded them, or `start` has run
+
+
 class CheckpointIO:
     """Saves a run, and prepares its weights: initializes them, and loads checkpoints into them.
 
@@ -61,17 +70,20 @@ class CheckpointIO:
     Attributes:
         report: A report about the most recently loaded weights, or None.
         random_to_restore: The random state to resume with, or None.
-        has_weights: Whether the weights are ready: the user has loaded them, or `start` has run.
-        is_resuming: Whether `resume` is running.
+        weights: The state of the model's weights.
     """
 
     def __init__(self) -> None:
         self.report: LoadReport | None = None
         self.random_to_restore: dict[str, Any] | None = None
-        self.has_weights = False
-        self.is_resuming = False
+        self.weights = Weights.UNLOADED
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
         self._contents: dict[str, dict[str, Any] | None] = {}  # of files that `start` has read, keyed by path
+
+    @property
+    def is_resuming(self) -> bool:
+        """Whether `resume` is running."""
+        return self.weights is Weights.RESUMING
 
     def save(
         self,
@@ -158,7 +170,8 @@ class CheckpointIO:
         for hook in runner.hooks:
             if hook.swaps_weights:
                 hook.reset_average(runner)
-        self.has_weights = not self.is_resuming  # `resume` has more to restore
+        if not self.is_resuming:
+            self.weights = Weights.READY
         if isinstance(runner.progress, Progress):  # a training loop has its own
             meta = _meta_of(checkpoint)
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
@@ -208,15 +221,16 @@ class CheckpointIO:
         self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool
     ) -> None:
         """Restores the state of the run from a checkpoint; see `Runner.resume`."""
-        self.is_resuming = True
+        self.weights = Weights.RESUMING
         try:
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
             keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
             state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
             self.random_to_restore = state.random_of(checkpoint, runner.rank)
-        finally:
-            self.is_resuming = False
-        self.has_weights = True
+        except BaseException:
+            self.weights = Weights.UNLOADED
+            raise
+        self.weights = Weights.READY
         if runner.resume_plan.resume == "auto" and not runner.resume_plan.is_restarted:
             runner.resume_plan.overrides_loaded_weights = False
         runner.saver.last = path
@@ -229,10 +243,11 @@ class CheckpointIO:
     def start(self, runner: "Runner", *, whole_model: bool, for_training: bool) -> None:
         """Loads the checkpoint that the run starts from; see `Runner.load_or_resume`."""
         plan = runner.resume_plan
-        if self.has_weights and not (for_training and plan.overrides_loaded_weights):
+        is_ready = self.weights is Weights.READY
+        if is_ready and not (for_training and plan.overrides_loaded_weights):
             return
         load = plan.find(for_training=for_training)
-        if load is not None and (load.resuming or not self.has_weights):
+        if load is not None and (load.resuming or not is_ready):
             key = at_key(plan.key) if load.path == plan.load_from else nullcontext()
             self._contents = {load.path: load.content}
             with located(runner.cfg), key, runner.folder.buffered_log():
@@ -242,11 +257,11 @@ class CheckpointIO:
                 else:
                     checkpoint = runner.load_checkpoint(load.path)
                 if whole_model and self.report is not None:
-                    self.has_weights = False  # so that a second attempt checks them again
+                    self.weights = Weights.UNLOADED  # so that a second attempt checks them again
                     self.report.require_whole_model()
                     trained = _meta_of(checkpoint).get("dataset_meta")
                     check_classes(trained, getattr(runner.built.get("test_loop"), "sets", ()), "test")
-        self.has_weights = True
+        self.weights = Weights.READY
         if for_training:
             plan.overrides_loaded_weights = False
 

@@ -154,7 +154,6 @@ class Runner:
         max_iters: The number of iterations in the run. Read-only.
         history: The scalars of the run, with one row per epoch; see `History`.
         phases: The current phases of the run, outermost first, e.g. `["train", "val"]`.
-        events: The events whose hooks are being called, outermost first.
         failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed.
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
@@ -252,7 +251,7 @@ class Runner:
         self.built: dict[str, Any] = {}
         self._is_training_built = False  # by `build_training`
         self.phases: list[str] = []
-        self.events: list[str] = []
+        self._events: list[str] = []  # the events whose hooks are being called, outermost first
         self.failed_in = ""
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
@@ -487,7 +486,7 @@ class Runner:
         For events that are defined by a custom loop, calls all hooks that have a method named `fn_name`.
         """
         listeners = self.hooks.at(fn_name)
-        self.events.append(fn_name)
+        self._events.append(fn_name)
         try:
             for hook, method in listeners:
                 try:
@@ -496,7 +495,11 @@ class Runner:
                     self.hooks.locate(error, hook)
                     raise
         finally:
-            self.events.pop()
+            self._events.pop()
+
+    def is_calling(self, *events: str) -> bool:
+        """Checks whether the hooks for any of these events are being called."""
+        return not set(events).isdisjoint(self._events)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -533,7 +536,7 @@ class Runner:
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
-        in_iteration = self.events[-1].endswith("_iter") if self.events else self.phases[-1:] not in ([], ["train"])
+        in_iteration = self._events[-1].endswith("_iter") if self._events else self.phases[-1:] not in ([], ["train"])
         if in_iteration:
             raise ArgumentError(
                 "runner.log cannot be called for a single batch",

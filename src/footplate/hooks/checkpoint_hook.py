@@ -203,7 +203,7 @@ class CheckpointHook(Hook):
             self.monitored = self._monitor([next(iter(metrics))])
             self.monitored[0].check_rule()
         scores = [(metric, score) for metric in self.monitored if (score := metric.read(runner, metrics)) is not None]
-        if "val" in runner.phases or not {"after_train_iter", "after_train_epoch"}.isdisjoint(runner.events):
+        if "val" in runner.phases or runner.is_calling("after_train_iter", "after_train_epoch"):
             runner.requests.schedule_save(lambda: self._save_bests(runner, scores))
         else:  # a custom loop, which may train before it handles requests
             self._save_bests(runner, scores)

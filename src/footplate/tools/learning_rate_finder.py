@@ -15,7 +15,7 @@ from footplate.checks import check_count, check_number
 from footplate.data import capture_rng, endless_batches, restore_rng
 from footplate.distributed import gather_objects, is_main_process
 from footplate.engine import Runner
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, NonFiniteError
 from footplate.optim.schedules.param_schedule import write_field
 from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
@@ -69,6 +69,7 @@ def find_learning_rate(
 
     Raises:
         ArgumentError: An argument is invalid, or the runner has already trained.
+        NonFiniteError: The loss of the first iteration is non-finite.
 
     Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017), section 3.3.
     """
@@ -111,6 +112,8 @@ def find_learning_rate(
             part.load_state_dict(state)
         restore_rng(random)
         model.train(was_training)
+    if not losses:
+        raise NonFiniteError("the loss of the first iteration is non-finite", iteration=1)
     return LearningRateTest(rates, losses, _suggest(rates, losses))
 
 
@@ -126,8 +129,6 @@ def _suggest(rates: list[float], losses: list[float]) -> float | None:
 
     Returns None if the loss does not decrease noticeably after the first fifth of the test.
     """
-    if not losses:
-        return None
     begin, lowest = len(losses) // 5, min(losses)
     falls = losses[begin] - lowest > _LEAST_DROP * abs(losses[begin])
     return rates[losses.index(lowest)] / 10 if falls and losses.index(lowest) > begin else None

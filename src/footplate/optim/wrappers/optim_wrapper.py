@@ -220,12 +220,14 @@ class OptimWrapper(Accumulation):
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager for the forward pass.
 
-        It disables gradient synchronization while gradients are accumulated.
+        If `model` is a DistributedDataParallel wrapper, as in model wrappers of OpenMMLab code bases, it disables
+        gradient synchronization while gradients are accumulated. The engine passes the model itself, and synchronizes
+        in `prepare_backward`.
 
         Args:
-            model: The model, including its wrapper for distributed training.
+            model: The model, or its wrapper for distributed training.
         """
-        no_sync = None if self.should_sync() else getattr(model, "no_sync", None)  # a method of DistributedDataParallel
+        no_sync = None if self.should_sync() else getattr(model, "no_sync", None)
         return NO_CONTEXT if no_sync is None else no_sync()
 
     def guard(self, policy: str | None) -> None:
