@@ -41,11 +41,11 @@ def moved(values: list[Any]) -> list[int]:
     return [at for at, (old, new) in enumerate(zip(values, values[1:], strict=False), 1) if not torch.equal(old, new)]
 
 
-def run(tmp_path: Path, **hook: Any) -> tuple[Runner, Look]:
+def run(tmp_path: Path, model: Any = None, **hook: Any) -> tuple[Runner, Look]:
     look = Look()
     optimizer = {"optimizer": {"type": "AdamW", "lr": 0.1, "weight_decay": 0.5}}
     hooks = [{"type": "FreezeHook", **hook}, look] if hook else [look]
-    cfg = settings(tmp_path, model=Normed(), custom_hooks=hooks, optim_wrapper=optimizer)
+    cfg = settings(tmp_path, model=model or Normed(), custom_hooks=hooks, optim_wrapper=optimizer)
     cfg["default_hooks"] = {"logger": None, "checkpoint": {"interval": 1}}
     runner = Runner(**cfg)
     runner.train()
@@ -70,6 +70,17 @@ def test_freeze_norm_keeps_running_statistics(tmp_path: Path, freeze_norm: bool,
     runner, look = run(tmp_path, patterns=r"layers\.[01]", until_iter=6, freeze_norm=freeze_norm)
     assert moved(look.means) == list(range(first, 13))
     assert runner.model.layers[1].training
+
+
+def test_norm_layers_that_the_model_keeps_in_evaluation_mode_stay_there(tmp_path: Path) -> None:
+    class NormEval(Normed):
+        def train(self, mode: bool = True) -> Any:
+            super().train(mode)
+            self.layers[1].eval()
+            return self
+
+    _, look = run(tmp_path, patterns=r"layers\.[01]", until_iter=6, freeze_norm=True, model=NormEval())
+    assert moved(look.means) == []
 
 
 def test_resumed_run_freezes_as_before(tmp_path: Path) -> None:

@@ -403,12 +403,13 @@ class Runner:
                 `test_dataloader`. Required if there is no test loop.
         """
         if dataloader is not None:
-            loaders = [self.build_dataloader(dataloader, self.seed)]
+            model, loaders = self.model, [self.build_dataloader(dataloader, self.seed)]
         elif self.test_dataloader is None:
             raise ArgumentError("predict needs a data loader, because the run has no test loop", key="dataloader")
         else:
             sets = getattr(self.test_loop, "sets", ())
             loaders = [dataset.dataloader for dataset in sets] or [self.test_dataloader]
+            model = getattr(self.test_loop, "predictor", None) or self.model  # after a test with augmentation
         for loader in loaders:
             if isinstance(loader, SampleLoader) and loader is not dataloader:  # which may be the training loader
                 loader.plan.count_once()
@@ -423,7 +424,7 @@ class Runner:
                     hook.before_test_epoch(self)
                 with torch.inference_mode():
                     outputs = (
-                        (self.model.test_step(batch), getattr(loader, "share", 1.0))
+                        (model.test_step(batch), getattr(loader, "share", 1.0))
                         for loader in loaders
                         for batch in batches(loader)
                     )

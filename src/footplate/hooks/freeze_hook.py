@@ -60,6 +60,7 @@ class FreezeHook(Hook):
         self.freeze_norm = freeze_norm
         self._frozen: list[nn.Parameter] = []
         self._norms: list[nn.Module] = []
+        self._switched: list[nn.Module] = []  # the norm layers that would be in training mode
 
     def before_train(self, runner: Runner) -> None:
         """Freezes the parameters, unless the freezing period is already over."""
@@ -97,8 +98,9 @@ class FreezeHook(Hook):
         if self._is_over(runner):
             self._unfreeze()
             runner.logger.info("Unfreezing the frozen parameters at iteration %d.", runner.iter + 1)
-        elif self._norms and self._norms[0].training:  # reset at the start of an epoch or after validation
-            for module in self._norms:
+        elif switched := [module for module in self._norms if module.training]:  # in a new epoch, or after validation
+            self._switched = switched
+            for module in switched:
                 module.eval()
 
     def after_train(self, runner: Runner) -> None:
@@ -113,7 +115,8 @@ class FreezeHook(Hook):
     def _unfreeze(self) -> None:
         for parameter in self._frozen:
             parameter.requires_grad_(True)
-        for module in self._norms:
+        for module in self._switched:
             module.train()
         self._frozen = []
         self._norms = []
+        self._switched = []

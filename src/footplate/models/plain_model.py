@@ -60,7 +60,7 @@ class TrainStep:
 
     @property
     def epoch(self) -> int:
-        """The number of completed epochs, or 0 in iteration-based training."""
+        """The number of completed epochs or, in iteration-based training, passes over the data."""
         return self._info["epoch"]
 
     @property

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from footplate.data import seed_generators
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, DataError
 from footplate.registry import TRANSFORMS
 
 UNCHANGED: dict[str, Any] = {
@@ -42,6 +42,11 @@ def test_brightness_is_changed_about_half_of_the_time() -> None:
     assert -20 <= moved.min() < -17
     assert 17 < moved.max() <= 20
     assert distort(value=250, **{**UNCHANGED, "brightness_delta": 20}).max() == 255  # does not wrap around
+
+
+def test_float_image_is_refused() -> None:
+    with pytest.raises(DataError, match="needs a uint8 image"):
+        TRANSFORMS.build({"type": "PhotoMetricDistortion"})({"img": np.zeros((2, 3, 3), np.float32)})
 
 
 def test_contrast_is_changed_before_or_after_the_colors() -> None:

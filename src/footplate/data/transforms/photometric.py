@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from footplate.data.transforms.pipeline import BaseTransform, Sample, check_range
+from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
 
 _Pixels = NDArray[np.uint8]
@@ -46,6 +47,12 @@ class PhotoMetricDistortion(BaseTransform):
     def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         image: _Pixels = results["img"]
+        if image.dtype != np.uint8:
+            raise DataError(
+                "PhotoMetricDistortion needs a uint8 image",
+                found=image.dtype,
+                notes=["Place it before Normalize, and remove to_float32=True from LoadImageFromFile."],
+            )
         is_contrast_first = _flip_coin()
         if _flip_coin():
             image = _adjust_levels(image, 1.0, np.random.uniform(-self.brightness_delta, self.brightness_delta))
