@@ -109,10 +109,11 @@ def test_positions_have_different_random_numbers() -> None:
 
 
 def test_peeking_with_workers_does_not_read_in_this_process() -> None:
-    alone, several = loader(), loader(2, persistent_workers=True)
+    dataset = Noise()
+    several = loader(2, persistent_workers=True, dataset=dataset)
     first = next(iter(loader()))
-    assert several.peek() == alone.peek() == first
-    assert not several.dataset.read  # otherwise, workers would inherit files that the dataset has opened
+    assert several.peek() == loader().peek() == first
+    assert not dataset.read  # otherwise, workers would inherit files that the dataset has opened
     assert next(iter(several)) == first
 
 
