@@ -33,7 +33,7 @@ class Recorder(Hook):
         self.inputs: list[Tensor] = []
         self.metrics: list[dict[str, float]] = []
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Any, data_batch: Any) -> None:  # type: ignore[override]
         self.inputs.append(data_batch["inputs"])
 
     def after_train_epoch(self, runner: Any) -> None:

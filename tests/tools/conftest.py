@@ -95,6 +95,11 @@ def text_of(page: Any, selector: str) -> str:
     return " ".join(page.find_element("css selector", selector).text.split())
 
 
+def texts_of(page: Any, selector: str) -> list[str]:
+    """Returns the texts of all elements as a reader sees them, each on one line."""
+    return [" ".join(each.text.split()) for each in page.find_elements("css selector", selector)]
+
+
 @pytest.fixture
 def show(browser: Any, make_run: MakeRun, tmp_path: Path) -> Iterator[Show]:
     """Opens the page of runs, and looks in the end that it wrote nothing to the console and asked for no address."""

@@ -137,7 +137,7 @@ def test_hooks_of_both_generations_are_ordered_by_priority(tmp_path: Path) -> No
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
             log.append(self.name)
 
     runner = Runner.from_cfg(old_config(tmp_path, runner={"type": "IterBasedRunner", "max_iters": 1}, lr_config=None))
