@@ -84,6 +84,11 @@ def make_run(tmp_path: Path) -> MakeRun:
     return make_run
 
 
+def with_points(run: Run, name: str, points: list[tuple[float, float]]) -> Run:
+    """Returns the run with other values of one series."""
+    return run._replace(series=[each._replace(points=points) if each.name == name else each for each in run.series])
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with open_browser("--allow-file-access-from-files") as opened:

@@ -6,7 +6,7 @@ import pytest
 
 from footplate.tools.report_overview import SweepSummary
 from footplate.tools.runs import Run, Series
-from tests.tools.conftest import MakeRun, Show, text_of, texts_of
+from tests.tools.conftest import MakeRun, Show, text_of, texts_of, with_points
 
 pytestmark = [pytest.mark.slow]
 
@@ -29,10 +29,7 @@ def two_runs(make_run: MakeRun, first: Sequence[float], second: Sequence[float])
     runs = []
     for name, values in (("a", first), ("b", second)):
         points = [(100.0 * place, value) for place, value in enumerate(values, start=1)]
-        run = make_run(name)
-        runs.append(
-            run._replace(series=[each._replace(points=points) if each.name == "mIoU" else each for each in run.series])
-        )
+        runs.append(with_points(make_run(name), "mIoU", points))
     return runs
 
 
