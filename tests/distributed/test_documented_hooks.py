@@ -40,8 +40,8 @@ class Recorder(Hook):
         means = next(buffer for name, buffer in runner.model.named_buffers() if name.endswith("running_mean"))
         self.means.append(means.tolist())
 
-    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        self.metrics.append(dict(metrics or {}))
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        self.metrics.append(dict(metrics))
 
 
 def run(folder: Path, hooks: list[Any], **changes: Any) -> Recorder:

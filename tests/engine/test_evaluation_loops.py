@@ -33,8 +33,8 @@ class Look(Hook):
     def after_val_iter(self, runner: Any, batch_idx: int) -> None:  # type: ignore[override]
         self.sets.append(f"{runner.val_loop.current}{batch_idx}/{len(runner.val_dataloader)}")
 
-    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        self.metrics.append(dict(metrics or {}))
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        self.metrics.append(dict(metrics))
 
 
 def run(tmp_path: Path, **changes: Any) -> tuple[Runner, Look]:
