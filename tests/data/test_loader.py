@@ -108,6 +108,14 @@ def test_positions_have_different_random_numbers() -> None:
     assert len(set(again)) == 3
 
 
+def test_peeking_with_workers_does_not_read_in_this_process() -> None:
+    alone, several = loader(), loader(2, persistent_workers=True)
+    first = next(iter(loader()))
+    assert several.peek() == alone.peek() == first
+    assert not several.dataset.read  # otherwise, workers would inherit files that the dataset has opened
+    assert next(iter(several)) == first
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_iterating_does_not_change_the_global_generators(workers: int) -> None:
     seed_generators(1)

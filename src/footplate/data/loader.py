@@ -154,10 +154,21 @@ class SampleLoader(DataLoader[Any]):
         self._reader = self._build_reader()
 
     def peek(self) -> Any:
-        """Reads the first batch of the latest epoch in this process and returns it, or None if there are no batches."""
+        """Reads the first batch of the latest epoch and returns it, or None if there are no batches.
+
+        If the loader has workers, a temporary one reads the batch. If this process read it, the dataset might open a
+        file in `__getitem__`, and all workers would inherit this file, including its position.
+        """
         key = next(self.plan.keys(self._epoch), None)
+        if key is None:
+            return None
         with preserve_random_state():
-            return None if key is None else self._deliver(self._reader.dataset[key], self.share)
+            if self.num_workers:
+                reader = self._build_reader(sampler=[key], num_workers=1, persistent_workers=False)
+                batch = data_wait.call(next, iter(reader))
+            else:
+                batch = self._reader.dataset[key]
+            return self._deliver(batch, self.share)
 
     def describe_samples(self, epoch: int, batch: int) -> str:
         """Returns a text that lists the sample indices of a batch, with file paths if the dataset provides them.
