@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,9 @@ def make_run(tmp_path: Path) -> MakeRun:
     return make_run
 
 
-def with_points(run: Run, name: str, points: list[tuple[float, float]]) -> Run:
-    """Returns the run with other values of one series."""
+def with_values(run: Run, name: str, values: Iterable[float], interval: float = 100.0) -> Run:
+    """Returns the run with other values of one series, one every `interval` iterations."""
+    points = [(interval * place, float(value)) for place, value in enumerate(values, start=1)]
     return run._replace(series=[each._replace(points=points) if each.name == name else each for each in run.series])
 
 

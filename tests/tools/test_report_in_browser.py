@@ -11,7 +11,7 @@ from PIL import Image
 from footplate.messages import printable
 from footplate.metric_names import split_dataset
 from footplate.tools.runs import Run, read_run
-from tests.tools.conftest import MakeRun, Show, text_of, texts_of, with_points
+from tests.tools.conftest import MakeRun, Show, text_of, texts_of, with_values
 
 pytestmark = [pytest.mark.slow]
 
@@ -94,8 +94,7 @@ def test_sections_without_content_are_left_out(show: Show, make_run: MakeRun) ->
 def test_a_run_that_ends_worse_than_it_began_is_not_praised(
     show: Show, make_run: MakeRun, values: list[float], said: str, praised: bool
 ) -> None:
-    points = [(100.0 * place, float(value)) for place, value in enumerate(values, start=1)]
-    page = show(with_points(make_run(), "mIoU", points))
+    page = show(with_values(make_run(), "mIoU", values))
     assert text_of(page, ".change") == said
     assert ("Problem Worse than at first" in text_of(page, ".facts")) is not praised
     assert (page.find_elements("css selector", ".change .good") != []) is praised
@@ -111,8 +110,8 @@ def test_equal_warnings_are_counted(show: Show, make_run: MakeRun) -> None:
 
 
 def test_outlier_does_not_flatten_a_curve(show: Show, make_run: MakeRun) -> None:
-    points = [(10.0 * place, 4e4 if place == 12 else 2.0 - place / 40) for place in range(1, 41)]
-    page = show(with_points(make_run(), "loss", points))
+    values = (4e4 if place == 12 else 2.0 - place / 40 for place in range(1, 41))
+    page = show(with_values(make_run(), "loss", values, interval=10.0))
     assert text_of(page, ".outlier") == "↑ 40000 at 120"
     height = page.execute_script("const { toY } = window.footplate.charts[1].scale; return toY(1) - toY(1.9)")
     assert height > 100

@@ -6,7 +6,7 @@ import pytest
 
 from footplate.tools.report_overview import SweepSummary
 from footplate.tools.runs import Run, Series
-from tests.tools.conftest import MakeRun, Show, text_of, texts_of, with_points
+from tests.tools.conftest import MakeRun, Show, text_of, texts_of, with_values
 
 pytestmark = [pytest.mark.slow]
 
@@ -26,11 +26,7 @@ def test_runs_are_compared(show: Show, make_run: MakeRun) -> None:
 
 
 def two_runs(make_run: MakeRun, first: Sequence[float], second: Sequence[float]) -> list[Run]:
-    runs = []
-    for name, values in (("a", first), ("b", second)):
-        points = [(100.0 * place, value) for place, value in enumerate(values, start=1)]
-        runs.append(with_points(make_run(name), "mIoU", points))
-    return runs
+    return [with_values(make_run(name), "mIoU", values) for name, values in (("a", first), ("b", second))]
 
 
 def test_a_difference_smaller_than_the_last_step_is_noise(show: Show, make_run: MakeRun) -> None:
