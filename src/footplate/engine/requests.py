@@ -7,7 +7,7 @@ all ranks. Between iterations, the training loop handles `agreed`:
 |---|---|---|---|
 | `signal` | SIGINT, SIGTERM, SIGHUP | saves the run and ends the process with `Interrupted` | nothing |
 | `save` | SIGUSR1 | saves the run | `handle_requests` |
-| `stop` | `stop_training`, `TimeLimitHook` | ends training early; see `Stop` | `stop_training = False`, unless set by the hook |
+| `stop` | `stop_training`, `TimeLimitHook` | ends training early; see `Stop` | `stop_training = False` |
 | `validation` | `validation_requested` | validates the model | the next validation run |
 
 The loop calls `handle_requests` only if `Requests.needs_handling` is set, and checks `stop` and `validation` itself.
