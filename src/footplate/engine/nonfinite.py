@@ -109,9 +109,9 @@ class NonFiniteHook(Hook):
         losses = [key for key in runner.message_hub.log_scalars if key.startswith("train/") and "loss" in key]
         checked = ["train/loss"] if "train/loss" in losses else losses  # a custom train_step may not return a total
         for key in checked:
-            history = runner.message_hub.log_scalars[key]
-            window = min(self.interval, len(history))
-            if window and not math.isfinite(history.mean(window)):
+            scalar = runner.message_hub.log_scalars[key]
+            window = min(self.interval, len(scalar))
+            if window and not math.isfinite(scalar.mean(window)):
                 error = _loss_error(runner, iteration, key, window, losses)
                 if stop or self.loss == "stop":
                     raise error

@@ -76,9 +76,9 @@ class ProgressHook(Hook):
         interval = 1 if is_due and runner.device.type == "cpu" else self.interval
         if iteration % interval == 0 or not self._losses:
             index = _CURVE_POINTS * runner.iter // runner.max_iters
-            for name, history in runner.message_hub.histories_of("train").items():
+            for name, scalar in runner.message_hub.scalars_of("train").items():
                 if "loss" in name:
-                    self._losses.setdefault(name, {})[index] = history.current()
+                    self._losses.setdefault(name, {})[index] = scalar.current()
         if is_due:
             self._draw(runner, iteration)
 

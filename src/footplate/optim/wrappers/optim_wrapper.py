@@ -185,7 +185,7 @@ class OptimWrapper(Accumulation):
         norm = None
         if clipper is not None and clipper.gives_norm:
             norm = clipper(self.parameters())
-            self.message_hub.history("train/grad_norm").append(norm)  # type: ignore[arg-type]  # it gives a norm
+            self.message_hub.scalar("train/grad_norm").append(norm)  # type: ignore[arg-type]  # it gives a norm
         if not self._allows_step(norm):
             return
         if clipper is not None and not clipper.gives_norm:
