@@ -83,7 +83,7 @@ class OptimWrapper(Accumulation):
         settings = grad_clip if clip_grad is None else clip_grad
         self._clipper = None if settings is None else build_clipper(settings)
         self._own_policy = on_nonfinite
-        self.guard(None)
+        self.set_nonfinite_policy(None)
         arguments = compile_arguments(compile)
         self._is_compiled = arguments is not None
         if arguments is not None:
@@ -230,7 +230,7 @@ class OptimWrapper(Accumulation):
         no_sync = None if self.should_sync() else getattr(model, "no_sync", None)
         return NO_CONTEXT if no_sync is None else no_sync()
 
-    def guard(self, policy: str | None) -> None:
+    def set_nonfinite_policy(self, policy: str | None) -> None:
         """Sets the policy for non-finite gradients, unless the wrapper was created with `on_nonfinite`.
 
         Args:
