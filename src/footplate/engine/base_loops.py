@@ -183,7 +183,7 @@ class BaseTrainLoop(BaseLoop):
                 for note in self.describe_samples(self._iter):
                     add_note(error, note)
             raise
-        if self._iter == self._began_at:
+        if self._iter == self._began_at:  # one `train_step` may compute any number of losses
             for wrapper in runner.optim_wrapper.parts.values():
                 wrapper.count_first_losses(self.max_iters - self._iter - 1)
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
