@@ -268,12 +268,12 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
         _move_schedules(runner, schedules, scale=not any(saved.get("type") in _OWN_RATES for saved in states))
 
 
-def _load_schedules(pairs: Iterable[tuple[Any, dict[str, Any]]]) -> None:
+def _load_schedules(pairs: Iterable[tuple[Any, Any]]) -> None:
     """Loads the state of each schedule, and warns about schedules whose end has changed."""
     # In the order in which a run steps them: a schedule that was saved at its end may step when loaded.
     for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
         schedule.load_state_dict(saved)
-        is_stepwise = isinstance(schedule.curve, (Exponential, MultiStep, Step))  # do not depend on the end
+        is_stepwise = isinstance(schedule.curve, Exponential | MultiStep | Step)  # do not depend on the end
         if saved.get("end", schedule.end) != schedule.end and not is_stepwise:
             _logger.warning(
                 "%s was saved with end=%s and now has end=%s, so its values continue on a different curve and may stay "
