@@ -104,7 +104,7 @@ class RuntimeInfoHook(Hook):
             average_over_ranks(runner.message_hub.log_scalars)
         loop = self._loop
         if not loop.by_epoch and (iteration % loop.val_interval == 0 or iteration == loop.max_iters):
-            self._add_row(runner, loop.epoch, iteration)
+            self._add_row(runner, loop.completed.epoch, iteration)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Adds a row to the run's history, unless the current iteration already has one."""
