@@ -1,5 +1,6 @@
 """A run small enough for a test: 16 points in batches of 4, two classes, 8 points to validate on."""
 
+import json
 import os
 import signal
 import socket
@@ -32,6 +33,11 @@ def summation_tolerance(terms: int) -> float:
     cancellation in sums of both signs. Instruction sets and numbers of threads and ranks differ in this order.
     """
     return float(8 * torch.finfo(torch.float32).eps * terms**0.5)
+
+
+def json_lines(path: Path | str) -> list[Any]:
+    """Returns the values of a file with one JSON value per line."""
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
 class PointModel(BaseModel):
@@ -156,7 +162,7 @@ class KillForTest(Hook):
     def __init__(self, iteration: int, by_epoch: bool = False) -> None:
         self.iteration, self.by_epoch = iteration, by_epoch
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if not self.by_epoch and runner.iter + 1 == self.iteration:
             self._die(runner)
 

@@ -1,12 +1,13 @@
 """What CONTRIBUTING.md shows works: the files of a new task, and no change elsewhere."""
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.support import json_lines
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,6 +28,6 @@ def test_a_task_is_a_folder(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(code, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    lines = next((tmp_path / "out").glob("*/vis_data/scalars.json")).read_text().splitlines()
-    assert json.loads(lines[-1])["count/error"] < 0.5
+    lines = json_lines(next((tmp_path / "out").glob("*/vis_data/scalars.json")))
+    assert lines[-1]["count/error"] < 0.5
     assert list((tmp_path / "out").glob("best_count_error_epoch_36.pth"))

@@ -50,7 +50,7 @@ class LossSumHook(Hook):
     def __init__(self) -> None:
         self.total = 0.0
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any, outputs: Any) -> None:  # type: ignore[override]
         self.total += float(outputs["loss"])
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from tests.cli.conftest import Command
 from tests.inference.models import recipe, save_pictures, save_untrained
+from tests.support import json_lines
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def _inside(segmentor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _lines(out: str) -> list[dict[str, object]]:
-    return [json.loads(line) for line in Path(out, "predictions.jsonl").read_text().splitlines()]
+    return json_lines(f"{out}/predictions.jsonl")
 
 
 def test_pictures_lines_and_label_maps_are_written(footplate: Command) -> None:

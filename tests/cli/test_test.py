@@ -4,6 +4,7 @@ from pathlib import Path
 import torch
 
 from tests.cli.conftest import Command
+from tests.support import json_lines
 
 
 def test_checkpoint_is_tested(tiny: Path, trained: Path, footplate: Command) -> None:
@@ -14,9 +15,7 @@ def test_checkpoint_is_tested(tiny: Path, trained: Path, footplate: Command) -> 
     assert said.splitlines()[-1] == f"metrics:  {written}"
     metrics = json.loads(written.read_text())
     assert set(metrics) == {"accuracy", "data_time", "time"}
-    lines = [
-        json.loads(line) for line in next((trained / "run").glob("2*/vis_data/scalars.json")).read_text().splitlines()
-    ]
+    lines = json_lines(next((trained / "run").glob("2*/vis_data/scalars.json")))
     validated = [line["accuracy"] for line in lines if "accuracy" in line]
     assert metrics["accuracy"] == validated[0]
     assert f"accuracy: {metrics['accuracy']:.4f}" in said

@@ -45,11 +45,11 @@ class Seen(Hook):
         self.samples: list[int] = []
         self.first, self.save_at = -1, save_at
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if runner.iter + 1 == self.save_at:
             runner.save_checkpoint(runner.work_dir, f"iter_{self.save_at}.pth")
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Any, data_batch: Any) -> None:  # type: ignore[override]
         self.first = runner.iter if self.first < 0 else self.first
         self.samples += data_batch["inputs"][:, 0].int().tolist()
 

@@ -33,15 +33,15 @@ class Recorder(Hook):
         self.inputs: list[Tensor] = []
         self.metrics: list[dict[str, float]] = []
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Any, data_batch: Any) -> None:  # type: ignore[override]
         self.inputs.append(data_batch["inputs"])
 
     def after_train_epoch(self, runner: Any) -> None:
         means = next(buffer for name, buffer in runner.model.named_buffers() if name.endswith("running_mean"))
         self.means.append(means.tolist())
 
-    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        self.metrics.append(dict(metrics or {}))
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        self.metrics.append(dict(metrics))
 
 
 def run(folder: Path, hooks: list[Any], **changes: Any) -> Recorder:

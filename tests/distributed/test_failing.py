@@ -29,7 +29,7 @@ class FailForTest(Hook):
     def __init__(self, kind: str, rank: int = 1, at: int = 3) -> None:
         self.kind, self.rank, self.at = kind, rank, at
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         time.sleep(0.005)
         if self.rank in (runner.rank, -1) and runner.iter == self.at and "TORCHELASTIC_RESTART_COUNT" not in os.environ:
             self._fail()

@@ -217,7 +217,7 @@ class Samples(Hook):
     def __init__(self) -> None:
         self.seen: list[list[float]] = []
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any, data_batch: Any) -> None:  # type: ignore[override]
         self.seen.append(data_batch[1].tolist())
 
 
@@ -378,7 +378,7 @@ def test_a_metric_object_sees_every_sample_once_and_in_order(tmp_path: Path, on_
 class StopOfOneRank(Hook):
     """Decides on one rank only, as a hook that watches the loss of its own batches does."""
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if get_rank() == 1 and runner.iter == 3:
             runner.train_loop.stop_training = True
 

@@ -1,5 +1,4 @@
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,17 +17,20 @@ from footplate.distributed.process_group import (
 )
 from footplate.errors import ArgumentError, RankError
 from tests.distributed.conftest import OnRanks
+from tests.support import free_port
+
+
+def _set(monkeypatch: pytest.MonkeyPatch, env: dict[str, str]) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
 def first_of_two(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Returns the environment of rank 0 of 2, whose rank 1 never connects."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     names = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    for name, value in names.items():
-        monkeypatch.setenv(name, value)
+    _set(monkeypatch, names)
     return names
 
 
@@ -140,17 +142,8 @@ _TORCHRUN = {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "
 @pytest.fixture(autouse=True)
 def _not_launched(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name.startswith(("SLURM_", "OMPI_", "PMI", "MPI_", "MASTER_")) or name in (
-            "RANK",
-            "WORLD_SIZE",
-            "LOCAL_RANK",
-        ):
+        if name.startswith(("SLURM_", "OMPI_", "PMI", "MPI_", "MASTER_", "RANK", "WORLD_SIZE", "LOCAL_RANK")):
             monkeypatch.delenv(name)
-
-
-def _set(monkeypatch: pytest.MonkeyPatch, env: dict[str, str]) -> None:
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.mark.parametrize(

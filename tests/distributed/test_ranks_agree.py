@@ -37,7 +37,7 @@ class ModelWithRareLoss(ToyModel):
 class SpoilBuffer(Hook):
     """Makes a buffer of one rank NaN, as a batch with NaN does to batch normalization."""
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if runner.iter == 1 and runner.rank == 1:
             runner.model.module.statistics.fill_(float("nan"))
 
@@ -84,7 +84,7 @@ def test_no_rank_saves_if_the_weights_of_one_contain_nan(tmp_path: Path, on_rank
 class StopEarly(Hook):
     """Stops the first call of `train` soon after the fifth iteration."""
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if runner.iter == 4:
             runner.train_loop.stop_training = True
 
@@ -153,7 +153,7 @@ def test_tied_weights_with_an_empty_shard_are_gathered(tmp_path: Path, on_ranks:
 class RequestValidation(Hook):
     """Requests a validation run on rank 1, as a hook with a clock may do."""
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if runner.rank == 1 and runner.iter == 1:
             runner.train_loop.validation_requested = True
 

@@ -18,7 +18,7 @@ class Send(Hook):
     def __init__(self, number: int, rank: int, at: int) -> None:
         self.number, self.rank, self.at = number, rank, at
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if runner.rank == self.rank and runner.iter == self.at:
             os.kill(os.getpid(), self.number)
 

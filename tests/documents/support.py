@@ -20,7 +20,7 @@ class Fragment(NamedTuple):
     Attributes:
         section: The heading of its section.
         text: The code as printed.
-        mend: The smallest corrections with which the code runs, as pairs (printed, corrected).
+        mend: The smallest corrections with which the code runs, keyed by what is printed.
         why: The reason for the corrections or additions.
         beside: Lines that the code needs in addition, such as definitions of its values.
         holds: A condition that a run with the code must fulfill.
@@ -28,7 +28,7 @@ class Fragment(NamedTuple):
 
     section: str
     text: str
-    mend: tuple[tuple[str, str], ...] = ()
+    mend: dict[str, str] = {}
     why: str = ""
     beside: str = ""
     holds: Callable[[Runner], bool] = lambda runner: True
@@ -38,7 +38,7 @@ class Fragment(NamedTuple):
 
 
 # A list of hooks replaces the base's, which end the run.
-AND_STOP = ("\n]", ",\n    dict(type='StopForTest')]")
+AND_STOP = {"\n]": ",\n    dict(type='StopForTest')]"}
 
 
 def hook_configs(section: str, section_of_priority: str) -> list[Fragment]:
@@ -53,7 +53,7 @@ def hook_configs(section: str, section_of_priority: str) -> list[Fragment]:
         Fragment(
             heading,
             f"\ncustom_hooks = [\n    dict(type='NewHook', a=a_value, b=b_value{priority})\n]\n",
-            mend=(AND_STOP,),
+            mend=AND_STOP,
             beside="a_value, b_value = 2, 1",
             why="values are undefined; the list replaces the hooks of the base",
             holds=_has_priority(priority.partition("=")[2].strip("'") or "NORMAL"),
@@ -124,10 +124,10 @@ class StopForTest(Hook):
         self.losses: list[float] = []
         self.rates: list[float] = []
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         self.rates.append(runner.optim_wrapper.param_groups[0]["lr"])
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any, outputs: Any) -> None:  # type: ignore[override]
         self.losses.append(float(outputs["loss"]))
         if runner.iter + 1 >= self.iterations:
             runner.train_loop.stop_training = True
@@ -180,7 +180,7 @@ class SegmentorForTest(SmallSegmentor):
 def mended(fragment: Fragment) -> str:
     """Returns the text with its mends; each of them has to be needed and to fit."""
     text = fragment.text
-    for printed, right in fragment.mend:
+    for printed, right in fragment.mend.items():
         assert printed in text, printed
         text = text.replace(printed, right)
     assert bool(fragment.mend or fragment.beside) == bool(fragment.why), fragment.section

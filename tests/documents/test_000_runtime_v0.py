@@ -25,13 +25,10 @@ class MyOptimizer(Optimizer):
 
     def __init__(self, a, b, c)为
 """,
-    mend=(
-        ("from torch.optim import Optimizer", "from torch.optim import SGD as Optimizer"),
-        (
-            "    def __init__(self, a, b, c)为",
-            "    def __init__(self, params, a, b, c):\n        super().__init__(params, lr=a)",
-        ),
-    ),
+    mend={
+        "from torch.optim import Optimizer": "from torch.optim import SGD as Optimizer",
+        "a, b, c)为": "params, a, b, c):\n        super().__init__(params, lr=a)",
+    },
     why="the constructor has no body and does not take the parameters; `Optimizer` has no `step`",
 )
 CONSTRUCTOR_CLASS = Fragment(
@@ -53,14 +50,13 @@ class MyOptimizerConstructor(object):
 
         return my_optimizer
 """,
-    mend=(
-        ("paramwise_cfg=None):\n", "paramwise_cfg=None):\n        self.cfg = optimizer_cfg\n"),
-        (
-            "        return my_optimizer",
+    mend={
+        "paramwise_cfg=None):\n": "paramwise_cfg=None):\n        self.cfg = optimizer_cfg\n",
+        "        return my_optimizer": (
             "        my_optimizer = build_from_cfg(dict(self.cfg, params=model.parameters()), OPTIMIZERS)\n"
-            "        return my_optimizer",
+            "        return my_optimizer"
         ),
-    ),
+    },
     why="the method bodies are missing",
 )
 CUSTOM_IMPORTS = Fragment(
@@ -148,12 +144,7 @@ CONFIGS = [
     Fragment(
         "自定义工作流 (workflow) / 训练与验证",
         "[('train', 1), ('val', 1)]",
-        mend=(
-            (
-                "[(",
-                "workflow = [(",
-            ),
-        ),
+        mend={"[(": "workflow = [("},
         why="the key of the list is missing",
         holds=lambda runner: len(runner.message_hub.history("val/loss")) == 2,
     ),
@@ -164,7 +155,7 @@ custom_hooks = [
     dict(type='MyHook', a=a_value, b=b_value, priority='NORMAL')
 ]
 """,
-        mend=(("\n]", ",\n    dict(type='StopForTest')]"), ("type='MyHook'", "type='MyHookForTest'")),
+        mend={"\n]": ",\n    dict(type='StopForTest')]", "type='MyHook'": "type='MyHookForTest'"},
         beside=VALUES,
         why="values are undefined; there is no hook with this name; the list replaces the hooks of the base",
         holds=lambda runner: hook_of(runner, "MyHookForTest").values == (0.02, 0.9),
@@ -208,7 +199,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 OWN_OPTIMIZER = Fragment(
     "自定义优化设定 / 定制自己实现的优化器 / 3. 在配置文件里指定优化器（optimizer）",
     "optimizer = dict(type='MyOptimizer', a=a_value, b=b_value, c=c_value)",
-    mend=(("dict(", "dict(_delete_=True, "), ("optimizer =", f"{mended(CUSTOM_IMPORTS)}\noptimizer =")),
+    mend={"dict(": "dict(_delete_=True, ", "optimizer =": f"{mended(CUSTOM_IMPORTS)}\noptimizer ="},
     beside=VALUES,
     why="values are undefined; the `lr` of the base remains; the import is in the previous section",
 )

@@ -63,7 +63,7 @@ CONFIGS = [
 # Use EpochBasedTrainLoop to train 200 epochs.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
 """,
-        mend=(("dict(type", "dict(_delete_=True, type"),),
+        mend={"dict(type": "dict(_delete_=True, type"},
         why="a loop with a `type` does not accept `by_epoch` of the base",
         holds=lambda runner: type(runner.train_loop) is EpochBasedTrainLoop and runner.max_epochs == 200,
     ),

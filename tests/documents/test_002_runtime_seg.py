@@ -62,7 +62,7 @@ class NewHook(Hook):
           model = runner.model.module
         model.hyper_parameter = self.a * cur_iter + self.b
 ''',
-    mend=(("        cur_iter = runner.iter\n", "        cur_iter = runner.iter\n        model = runner.model\n"),),
+    mend={"        cur_iter = runner.iter\n": "        cur_iter = runner.iter\n        model = runner.model\n"},
     why="a model without a wrapper is undefined",
 )
 HOOK_PACKAGE = Fragment(
@@ -86,13 +86,10 @@ class MyOptimizer(Optimizer):
 
     def __init__(self, a, b, c)
 """,
-    mend=(
-        ("from torch.optim import Optimizer", "from torch.optim import SGD as Optimizer"),
-        (
-            "    def __init__(self, a, b, c)",
-            "    def __init__(self, params, a, b, c):\n        super().__init__(params, lr=a)",
-        ),
-    ),
+    mend={
+        "from torch.optim import Optimizer": "from torch.optim import SGD as Optimizer",
+        "a, b, c)": "params, a, b, c):\n        super().__init__(params, lr=a)",
+    },
     why="the constructor has no colon and no body and does not take the parameters; `Optimizer` has no `step`",
 )
 OPTIMIZER_PACKAGE = Fragment(
@@ -117,13 +114,10 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
 
         return my_optimizer
 """,
-    mend=(
-        (
-            "paramwise_cfg=None):\n",
-            "paramwise_cfg=None):\n        super().__init__(optim_wrapper_cfg, paramwise_cfg)\n",
-        ),
-        ("        return my_optimizer", "        my_optimizer = super().__call__(model)\n        return my_optimizer"),
-    ),
+    mend={
+        "paramwise_cfg=None):\n": "paramwise_cfg=None):\n        super().__init__(optim_wrapper_cfg, paramwise_cfg)\n",
+        "        return my_optimizer": "        my_optimizer = super().__call__(model)\n        return my_optimizer",
+    },
     why="the method bodies are missing",
 )
 MAE = """
@@ -170,7 +164,7 @@ CONFIGS = [
 # Use IterBasedTrainLoop to train 200 epochs.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
 """,
-        mend=(("dict(type", "dict(_delete_=True, type"),),
+        mend={"dict(type": "dict(_delete_=True, type"},
         why="an iteration-based loop does not accept `max_epochs` of the base",
         holds=lambda runner: type(runner.train_loop) is IterBasedTrainLoop and runner.max_iters == 80000,
     ),
@@ -187,21 +181,21 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
     Fragment(
         "Hook / Modify default runtime hooks / Checkpoint config",
         "checkpoint = dict(interval=1)",
-        mend=(("interval=1)", "interval=1)\ndefault_hooks = dict(checkpoint=checkpoint)"),),
+        mend={"interval=1)": "interval=1)\ndefault_hooks = dict(checkpoint=checkpoint)"},
         why="the section of the entry is missing",
         holds=lambda runner: (Path(runner.work_dir) / "epoch_2.pth").exists(),
     ),
     Fragment(
         "Hook / Modify default runtime hooks / Log config",
         "logger_hook_cfg = dict(interval=20)",
-        mend=(("interval=20)", "interval=20)\ndefault_hooks = dict(logger=logger_hook_cfg)"),),
+        mend={"interval=20)": "interval=20)\ndefault_hooks = dict(logger=logger_hook_cfg)"},
         why="the section of the entry is missing",
         holds=lambda runner: hook_of(runner, "LoggerHook").interval == 20,
     ),
     Fragment(
         "Optimizer",
         "optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)",
-        mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
+        mend={"0.0001)": "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"},
         why="`optim_wrapper` does not refer to the optimizer",
         holds=lambda runner: stop_of(runner).rates[0] == 0.01 and decay(runner, "ln.weight") == 0.0001,
     ),
@@ -248,7 +242,7 @@ optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
       type='OptimWrapper',
       grad_clip=dict(max_norm=1, norm_type=2))
 """,
-        mend=(("_delete_=True", "_delete_=True, optimizer=optimizer"),),
+        mend={"_delete_=True": "_delete_=True, optimizer=optimizer"},
         why="deleting the section of the base also deletes its optimizer",
         holds=lambda runner: len(runner.message_hub.history("train/grad_norm")) == 4,
     ),
@@ -303,10 +297,10 @@ def test_printed_hook_runs(tmp_path: Path, fragment: Fragment) -> None:
 OWN_OPTIMIZER = Fragment(
     "Optimizer / Customize self-implemented optimizer / 3. Specify the optimizer in the config file",
     "optimizer = dict(type='MyOptimizer', a=a_value, b=b_value, c=c_value)",
-    mend=(
-        ("optimizer =", f"{mended(CUSTOM_IMPORTS)}\noptimizer ="),
-        ("c=c_value)", "c=c_value)\noptim_wrapper = dict(_delete_=True, optimizer=optimizer)"),
-    ),
+    mend={
+        "optimizer =": f"{mended(CUSTOM_IMPORTS)}\noptimizer =",
+        "c=c_value)": "c=c_value)\noptim_wrapper = dict(_delete_=True, optimizer=optimizer)",
+    },
     beside=VALUES,
     why="values are undefined; the import is in the previous section; `optim_wrapper` does not refer to the optimizer",
 )

@@ -24,13 +24,10 @@ from torch.optim import Optimizer
 class MyOptimizer(Optimizer):
 def __init__(self, a, b, c)
 """,
-    mend=(
-        ("from torch.optim import Optimizer", "from torch.optim import SGD as Optimizer"),
-        (
-            "def __init__(self, a, b, c)",
-            "    def __init__(self, params, a, b, c):\n        super().__init__(params, lr=a)",
-        ),
-    ),
+    mend={
+        "from torch.optim import Optimizer": "from torch.optim import SGD as Optimizer",
+        "def __init__(self, a, b, c)": "    def __init__(self, params, a, b, c):\n        super().__init__(params, a)",
+    },
     why="indentation, colon and body were lost; the parameters are not passed on; `Optimizer` has no `step`",
 )
 OPTIMIZER_PACKAGE = Fragment(
@@ -54,18 +51,14 @@ def __init__(self, optimizer_cfg, paramwise_cfg=None):
 def __call__(self, model):
 return my_optimizer
 """,
-    mend=(
-        (
-            "def __init__(self, optimizer_cfg, paramwise_cfg=None):",
-            "    def __init__(self, optimizer_cfg, paramwise_cfg=None):\n        self.cfg = optimizer_cfg",
-        ),
-        ("def __call__(self, model):", "    def __call__(self, model):"),
-        (
-            "return my_optimizer",
+    mend={
+        "\ndef ": "\n    def ",
+        "paramwise_cfg=None):": "paramwise_cfg=None):\n        self.cfg = optimizer_cfg",
+        "return my_optimizer": (
             "        my_optimizer = build_from_cfg(dict(self.cfg, params=model.parameters()), OPTIMIZERS)\n"
-            "        return my_optimizer",
+            "        return my_optimizer"
         ),
-    ),
+    },
     why="indentation and method bodies were lost",
 )
 HOOK_CLASS = Fragment(
@@ -89,7 +82,7 @@ pass
 def after_iter(self, runner):
 pass
 """,
-    mend=(("\ndef ", "\n    def "), ("\npass", "\n        self.__dict__.setdefault('calls', []).append(0)")),
+    mend={"\ndef ": "\n    def ", "\npass": "\n        self.__dict__.setdefault('calls', []).append(0)"},
     why="indentation was lost; each method records its call instead of `pass`",
 )
 HOOK_PACKAGE = Fragment(
@@ -113,7 +106,7 @@ CONFIGS = [
     Fragment(
         "在MMCV中使用hook / NumClassCheckHook",
         "custom_hooks = [dict(type='NumClassCheckHook')]",
-        mend=(("Hook')]", "Hook'), dict(type='StopForTest')]"),),
+        mend={"Hook')]": "Hook'), dict(type='StopForTest')]"},
         why="the list replaces the hooks of the base",
         holds=lambda runner: hook_of(runner, "NumClassCheckHook").priority == "NORMAL",
     ),
@@ -124,7 +117,7 @@ CONFIGS = [
 class Boxes(OldPoints):
     """Evaluates as a detection dataset does, under the name of its metric."""
 
-    def evaluate(self, results: list[Any], metric: Any = "mAP", logger: Any = None, **options: Any) -> Any:
+    def evaluate(self, results: list[Any], metric: Any = "mAP", **options: Any) -> Any:  # type: ignore[override]
         self.evaluations.append({"metric": metric})
         return {f"{metric}_mAP": 0.5}
 
@@ -160,10 +153,10 @@ def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 OWN_OPTIMIZER = Fragment(
     "3. 在配置文件里 / MyOptimizer",
     "optimizer = dict(type='MyOptimizer', a=a_value, b=b_value, c=c_value)",
-    mend=(
-        ("dict(type", "dict(_delete_=True, constructor='MyOptimizerConstructor', type"),
-        ("optimizer = ", f"{mended(CUSTOM_IMPORTS)}\noptimizer = "),
-    ),
+    mend={
+        "dict(type": "dict(_delete_=True, constructor='MyOptimizerConstructor', type",
+        "optimizer = ": f"{mended(CUSTOM_IMPORTS)}\noptimizer = ",
+    },
     beside=VALUES,
     why="values are undefined; the `lr` of the base remains; the import and the constructor are in other sections",
 )
@@ -181,7 +174,7 @@ HOOK_CONFIGS = [
     Fragment(
         f"自定义钩子 / 3. Modify the config{section}",
         f"\ncustom_hooks = [\ndict(type='MyHook', a=a_value, b=b_value{said})\n]\n",
-        mend=(AND_STOP, ("\ncustom_hooks", f"\n{mended(HOOK_IMPORTS)}\ncustom_hooks")),
+        mend={**AND_STOP, "\ncustom_hooks": f"\n{mended(HOOK_IMPORTS)}\ncustom_hooks"},
         beside=VALUES,
         why="values are undefined; the import is in the previous section; the list replaces the hooks of the base",
     )

@@ -25,14 +25,14 @@ custom_hooks = [
     dict(type='EMAHook', start_iters=500, priority='NORMAL')
 ]
 """,
-        mend=(AND_STOP,),
+        mend=AND_STOP,
         why="the list replaces the hooks of the base",
         holds=lambda runner: hook_of(runner, "EMAHook").begin_iter == 500,
     ),
     Fragment(
         "优化器 / 定制 PyTorch 支持的优化器 / Adam",
         "optimizer = dict(type='Adam', lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0, amsgrad=False)",
-        mend=(("amsgrad=False)", "amsgrad=False)\noptim_wrapper = dict(optimizer=optimizer)"),),
+        mend={"amsgrad=False)": "amsgrad=False)\noptim_wrapper = dict(optimizer=optimizer)"},
         why="`optim_wrapper` does not refer to the optimizer",
         holds=lambda runner: runner.optim_wrapper.param_groups[0]["betas"] == (0.9, 0.999),
     ),

@@ -18,7 +18,7 @@ class CountOpenFiles(Hook):
     def __init__(self) -> None:
         self.counts: list[int] = []
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if (runner.iter + 1) % 100 == 0:
             runner.saver.wait()
             self.counts.append(len(os.listdir("/proc/self/fd")))

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +18,7 @@ from footplate.evaluation.evaluation_sets import (
 )
 from footplate.records import history
 from footplate.registry import METRICS
-from tests.support import PointAccuracy, loader, settings, summation_tolerance
+from tests.support import PointAccuracy, json_lines, loader, settings, summation_tolerance
 
 ACCURACY = {"type": "PointAccuracy"}
 
@@ -31,11 +30,11 @@ class Look(Hook):
         self.metrics: list[dict[str, float]] = []
         self.sets: list[str] = []
 
-    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_val_iter(self, runner: Any, batch_idx: int) -> None:  # type: ignore[override]
         self.sets.append(f"{runner.val_loop.current}{batch_idx}/{len(runner.val_dataloader)}")
 
-    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        self.metrics.append(dict(metrics or {}))
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        self.metrics.append(dict(metrics))
 
 
 def run(tmp_path: Path, **changes: Any) -> tuple[Runner, Look]:
@@ -62,7 +61,7 @@ def test_each_dataset_has_its_own_interval(tmp_path: Path) -> None:
         {"clean/score": 1.0, "noisy/score": 2.0},
         {"clean/score": 1.0, "noisy/score": 3.0},  # all datasets are validated at the end
     ]
-    lines = [json.loads(line) for line in (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()]
+    lines = json_lines(f"{runner.log_dir}/vis_data/scalars.json")
     written = [(line["step"], line.get("noisy/score")) for line in lines if "clean/score" in line]
     assert written == [(1, None), (2, 2.0), (3, 3.0)]
 
@@ -76,8 +75,7 @@ def test_validation_losses_are_reported(tmp_path: Path, caplog: pytest.LogCaptur
         scores = model(**batch).detach()
         total += float(nn.functional.cross_entropy(scores, batch["labels"], reduction="sum"))
     assert look.metrics[-1]["loss"] == pytest.approx(total / 10, rel=summation_tolerance(10))
-    scalars = (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()
-    lines = [json.loads(line) for line in scalars]
+    lines = json_lines(f"{runner.log_dir}/vis_data/scalars.json")
     written = [line["val/loss"] for line in lines if "accuracy" in line]
     assert written == pytest.approx([each["loss"] for each in look.metrics], rel=1e-6)  # not averaged over validations
     told = [line for line in caplog.messages if "(val)" in line]

@@ -1,6 +1,5 @@
 """What users of other engines try first: it works, or the error says what to write."""
 
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -17,7 +16,7 @@ from footplate.checkpoint.digest import Digest, verify_digest
 from footplate.config.recorded import read_recorded
 from footplate.errors import ArgumentError, FootplateError
 from footplate.inference import export_run
-from tests.support import settings
+from tests.support import json_lines, settings
 
 _DATA = TensorDataset(torch.randn(8, 4), torch.randn(8, 1))
 
@@ -149,9 +148,9 @@ def test_numbers_logged_in_a_step_are_means_in_the_log_like_the_losses(tmp_path:
 
     hooks = {"logger": {"interval": 4}}
     _runner(tmp_path, loss=None, training_step=training_step, max_epochs=None, max_iters=4, default_hooks=hooks).train()
-    (line,) = next(tmp_path.glob("*/vis_data/scalars.json")).read_text().splitlines()
-    assert json.loads(line)["index"] == 1.5  # of 0, 1, 2 and 3
-    assert json.loads(line)["head.lr"] == 3
+    (line,) = json_lines(next(tmp_path.glob("*/vis_data/scalars.json")))
+    assert line["index"] == 1.5  # of 0, 1, 2 and 3
+    assert line["head.lr"] == 3
 
 
 def test_longer_schedule_of_a_resumed_run_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -131,7 +131,7 @@ class StopAt(Hook):
     def __init__(self, at: int) -> None:
         self.at = at
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if runner.iter + 1 == self.at:
             runner.saver.wait()
             raise StoppedError
@@ -143,7 +143,7 @@ class TermAt(Hook):
     def __init__(self, at: int) -> None:
         self.at = at
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if runner.iter + 1 == self.at:
             os.kill(os.getpid(), signal.SIGTERM)
 

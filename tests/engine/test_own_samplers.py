@@ -21,7 +21,7 @@ class Stop(Hook):
         self.after = after
         self.seen: list[list[float]] = []
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any, data_batch: Any) -> None:  # type: ignore[override]
         self.seen.append(data_batch["inputs"][:, 0].tolist())
         if runner.iter + 1 == self.after:
             runner.requests.local.signal, runner.requests.needs_handling = 15, True

@@ -71,7 +71,7 @@ def test_custom_validation_loop_need_not_call_after_val(tmp_path: Path) -> None:
 class Saver(Hook):
     """Saves a checkpoint in one of its events."""
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if runner.iter == 1:
             runner.save_checkpoint(runner.work_dir, "own.pth")
             assert (Path(runner.work_dir) / "own.pth").exists()

@@ -42,7 +42,7 @@ class Draw(Hook):
     def before_train_epoch(self, runner: Any) -> None:
         torch.rand(1)
 
-    def before_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
         torch.rand(1)
 
 

@@ -90,7 +90,7 @@ class Halves(Hook):
         for parameter in runner.model.parameters():
             parameter.data.mul_(0.5)
 
-    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
         runner.model.load_state_dict(self.held)
 
 
@@ -102,7 +102,7 @@ class ByPointer(Halves):
         for parameter in runner.model.parameters():
             parameter.data = parameter.data * 0.5
 
-    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
         for name, parameter in runner.model.named_parameters():
             parameter.data = self.own[name]
 

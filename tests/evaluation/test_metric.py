@@ -1,4 +1,3 @@
-import json
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from footplate.data.data_element import BaseDataElement
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, DumpResults, EvaluationContext, Evaluator
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
+from tests.support import json_lines
 
 
 class Sum(BaseMetric[int]):
@@ -166,8 +166,7 @@ def test_per_class_results_are_json_lines(tmp_path: Path) -> None:
     evaluate(folder=str(tmp_path), step=lambda: 20)
     evaluate(folder=str(tmp_path), mode="test", dataset="night")
     table = {"metric": "IoU", "columns": ["class", "IoU", "pixels"], "rows": [["bag", 0.5, 3], ["shoe", None, 0]]}
-    lines = (tmp_path / "vis_data/per_class.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [
+    assert json_lines(tmp_path / "vis_data/per_class.jsonl") == [
         {"step": 20, "mode": "val", "dataset": "", **table},
         {"step": 0, "mode": "test", "dataset": "night", **table},
     ]

@@ -51,7 +51,7 @@ class DrawingHook(Hook):
     def __init__(self) -> None:
         self.drawn: list[float] = []
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         self.drawn += [random.random(), random.gauss(0, 1), float(np.random.standard_normal()), np.random.rand()]
         self.drawn += torch.randn(3).tolist()
         for _ in range(200):  # enough to exhaust the buffered words of each generator

@@ -50,7 +50,7 @@ class NoteSamples(Hook):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Runner, data_batch: Any) -> None:  # type: ignore[override]
         """Writes a line, unless the batch has no weight."""
         if runner.train_dataloader.share == 0.0:
             return

@@ -212,7 +212,7 @@ def test_invalid_arguments(arguments: dict[str, Any], key: str) -> None:
 class StopMidEpoch(Hook):
     """Ends training in the second epoch, like a time limit."""
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if runner.iter == 5:
             runner.requests.local.stop = Stop.TIME_LIMIT
 

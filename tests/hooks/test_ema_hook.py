@@ -33,12 +33,12 @@ class Seen(Hook):
         self.weights: list[float] = []
         self.validated: list[float] = []
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         average = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
         assert average is not None
         self.weights.append(round(float(average.module.weight), 4))
 
-    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_val_iter(self, runner: Any, outputs: Any) -> None:  # type: ignore[override]
         self.validated.append(round(outputs[0][0], 4))
 
 
@@ -235,7 +235,7 @@ def test_a_validation_uses_weights_that_a_hook_has_loaded(tmp_path: Path) -> Non
         def after_train_epoch(self, runner: Any) -> None:
             runner.load_checkpoint(str(tmp_path / "work/epoch_2.pth"))
 
-        def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        def after_val_iter(self, runner: Any) -> None:  # type: ignore[override]
             seen.append(runner.model.weight.item())
 
     configured(tmp_path / "new", AVERAGE, LoadsBeforeValidation(), epochs=1).train()
@@ -258,7 +258,7 @@ class FailsOnce(Hook):
     priority = "VERY_HIGH"
     has_failed = False
 
-    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_val_iter(self, runner: Any) -> None:  # type: ignore[override]
         if not self.has_failed:
             self.has_failed = True
             raise RuntimeError("no metric")
@@ -276,7 +276,7 @@ def test_training_continues_with_the_training_weights_after_a_failed_validation(
 
 
 class ValidatesItself(Hook):
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if runner.iter == 1:
             with pytest.raises(RuntimeError, match="no metric"):
                 runner.val()

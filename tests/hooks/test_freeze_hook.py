@@ -29,7 +29,7 @@ class Look(Hook):
     def before_train(self, runner: Any) -> None:
         self._keep(runner)
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         self._keep(runner)
 
     def _keep(self, runner: Any) -> None:

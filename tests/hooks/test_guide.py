@@ -1,6 +1,5 @@
 """The guide `docs/hooks.md` is correct: its hooks work together, and its table lists every hook."""
 
-import json
 import logging
 import re
 from pathlib import Path
@@ -13,7 +12,7 @@ from footplate.engine import Priority
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.requests import RequestExchangeHook
 from footplate.tools.run_curves import CurveHook
-from tests.support import settings
+from tests.support import json_lines, settings
 
 GUIDE = (Path(__file__).parents[2] / "docs/hooks.md").read_text(encoding="utf-8")
 
@@ -26,7 +25,7 @@ def test_hooks_of_the_guide_work_together(tmp_path: Path, caplog: pytest.LogCapt
     cfg["default_hooks"]["logger"]["interval"] = 2
     runner = Runner(**settings(tmp_path / "run", log_level="INFO", preflight=True, **cfg))
     runner.train()
-    lines = [json.loads(line) for line in (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()]
+    lines = json_lines(f"{runner.log_dir}/vis_data/scalars.json")
     assert {"loss", "accuracy"} <= {name for line in lines for name in line}
     assert len(list((tmp_path / "run").glob("best_accuracy_*"))) == 2
     assert len(list((tmp_path / "run").glob("best_loss_*"))) == 2

@@ -21,7 +21,7 @@ class Rates(Hook):
     def __init__(self) -> None:
         self.seen: list[float] = []
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         self.seen.append(runner.optim_wrapper.param_groups[0]["lr"])
 
 
@@ -51,7 +51,7 @@ def test_each_epoch_has_its_own_order(tmp_path: Path) -> None:
     seen: list[list[Any]] = [[], [], []]
 
     class Look(Hook):
-        def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        def before_train_iter(self, runner: Any, data_batch: Any) -> None:  # type: ignore[override]
             seen[runner.epoch].extend(tuple(row) for row in data_batch["inputs"].tolist())
 
     still = loader(dataset={"type": "Points", "noise": 0.0})

@@ -83,7 +83,7 @@ def test_pipe_shows_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_log_lines_appear_above_the_display(tmp_path: Path) -> None:
     class Speak(Hook):
-        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
             if runner.iter == 6:
                 runner.logger.warning("a line of the log")
 
@@ -96,7 +96,7 @@ def test_log_lines_appear_above_the_display(tmp_path: Path) -> None:
 
 def test_error_restores_the_terminal(tmp_path: Path) -> None:
     class Fail(Hook):
-        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
             raise ZeroDivisionError
 
     progress = ProgressHook()

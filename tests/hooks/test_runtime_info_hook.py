@@ -1,4 +1,3 @@
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from footplate import BaseModel, Hook, Runner
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
 from footplate.registry import MODELS
-from tests.support import ToyModel, settings
+from tests.support import ToyModel, json_lines, settings
 
 QUIET: dict[str, Any] = {"checkpoint": None, "logger": None}
 
@@ -140,7 +139,7 @@ def test_losses_do_not_replace_the_scalars_of_the_engine(tmp_path: Path, caplog:
         assert set(values(hub, f"train/{name}_of_model")) == {-99.0}
         said = [each for each in caplog.messages if each.startswith(f"The name '{name}' is reserved in the log")]
         assert len(said) == 1
-    lines = [json.loads(line) for line in next(tmp_path.glob("*/vis_data/scalars.json")).read_text().splitlines()]
+    lines = json_lines(next(tmp_path.glob("*/vis_data/scalars.json")))
     trained_lines = [line for line in lines if "loss" in line]
     assert [line["step"] for line in trained_lines] == [*range(1, 13)]
 
@@ -173,7 +172,7 @@ def test_iteration_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         def before_val(self, runner: Any) -> None:
             clock.now += 1000.0
 
-        def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
             clock.now += 5000.0
 
     quiet = {"checkpoint": None, "logger": None}

@@ -30,13 +30,13 @@ class Weights(Hook):
         self.validated: list[Tensor] = []
         self.continued: list[Tensor] = []
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         self.trained.append(weight(runner))
 
-    def before_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
         self.validated.append(weight(runner))
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         self.continued.append(weight(runner))
 
 

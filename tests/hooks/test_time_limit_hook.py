@@ -23,13 +23,13 @@ class Clock(Hook):
         self.now = 0.0
         self.validated_at: list[tuple[int, float]] = []
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Runner) -> None:  # type: ignore[override]
         self.now += ITERATION
 
-    def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+    def before_val_iter(self, runner: Runner) -> None:  # type: ignore[override]
         self.now += VALIDATION / 2
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Runner) -> None:  # type: ignore[override]
         self.validated_at.append((runner.iter, self.now))
 
 

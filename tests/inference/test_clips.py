@@ -1,6 +1,5 @@
 """Predictions of models whose pipeline chooses frames from clips, as in MMAction2."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from footplate.data.transforms import BaseTransform
 from footplate.errors import ArgumentError, DataError
 from footplate.inference import Predictor, predict_files
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
+from tests.support import json_lines
 
 
 @TRANSFORMS.register_module()
@@ -77,7 +77,7 @@ def test_folder_of_frames_is_one_clip(tmp_path: Path) -> None:
     clip(tmp_path / "clips/c", [0, 0, 0, 9])
     predictor = Predictor(tmp_path / "model.pth", device="cpu")
     summary = predict_files(predictor, [str(tmp_path / "clips")], str(tmp_path / "out"))
-    lines = [json.loads(line) for line in Path(summary.path).read_text().splitlines()]
+    lines = json_lines(summary.path)
     assert [(Path(line["input"]).name, line["class"]) for line in lines] == [
         ("a", "brighter"),
         ("b", "darker"),

@@ -21,6 +21,7 @@ from footplate.tasks.structures import InstanceData
 from footplate.tasks.visualization import distinct_colors
 from footplate.visualization import Visualizer
 from tests.inference.models import recipe, save_pictures, save_untrained
+from tests.support import json_lines
 
 CLASSES = {"classes": ("shoe", "bag")}
 
@@ -140,13 +141,13 @@ def test_a_failed_drawing_costs_only_its_picture(
 
     monkeypatch.setattr(predictor, "draw", failing)
     predict_files(predictor, [str(each) for each in images], str(tmp_path / "out"))
-    lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    lines = json_lines(tmp_path / "out/predictions.jsonl")
     assert [each.get("picture") for each in lines] == [None, "pictures/001.png"]
     assert caplog.messages[1:] == ["The image '000' cannot be drawn and is skipped: TypeError: coordinate list"]
 
 
 def _inputs(path: Path) -> list[str]:
-    return [Path(json.loads(line)["input"]).name for line in path.read_text().splitlines()]
+    return [Path(line["input"]).name for line in json_lines(path)]
 
 
 def test_an_image_that_a_loader_of_a_code_base_cannot_read_is_named(tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_frames_of_a_video_have_a_line_each(tmp_path: Path) -> None:
     (tmp_path / "films/b.avi").write_bytes(b"no film")
     predictor = Predictor(tmp_path / "model.pth", device="cpu")
     summary = predict_files(predictor, [str(tmp_path / "films")], str(tmp_path / "out"))
-    lines = [json.loads(line) for line in Path(summary.path).read_text().splitlines()]
+    lines = json_lines(summary.path)
     assert [(line["frame"], line["picture"]) for line in lines] == [
         (index, f"pictures/a/00000{index}.png") for index in range(6)
     ]

@@ -234,7 +234,7 @@ def test_averaged_weights_are_those_that_a_test_uses(tmp_path: Path) -> None:
     class Weights(Hook):
         priority = "VERY_LOW"
 
-        def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        def before_test_iter(self, runner: Runner) -> None:  # type: ignore[override]
             tested.update({key: value.clone() for key, value in runner.model.state_dict().items()})
 
     tested: dict[str, torch.Tensor] = {}

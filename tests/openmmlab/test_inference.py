@@ -13,6 +13,7 @@ from PIL import Image
 from tests.modules import ROOT
 from tests.openmmlab.environment import ENVIRONMENT, run, write_scenes
 from tests.openmmlab.test_code_bases import DETECTION, SEGMENTATION
+from tests.support import json_lines
 
 # They share an environment and checkpoints. Each starts several processes that import a code base.
 pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(1800), pytest.mark.slow]
@@ -92,7 +93,7 @@ def test_exported_detector_and_predict_find_the_same_boxes(python: str, folder: 
     words = ["mmdet/epoch_1.pth", "data/images/0.png", "--out", "boxes", "--device", "cpu", "--score", "0"]
     unchanged = [f"test_dataloader.dataset.pipeline.{setting}" for setting in ("2.scale=(64,64)", "3.prob=0.0")]
     run(python, folder, "predict", *words, "--no-pictures", "--set", *unchanged)
-    (line,) = (json.loads(line) for line in (folder / "boxes/predictions.jsonl").read_text().splitlines())
+    (line,) = json_lines(folder / "boxes/predictions.jsonl")
     instances = line["instances"]
     assert len(instances) == len(scores) > 10
     for found, box, score, label in zip(instances, boxes, scores, labels, strict=True):
@@ -192,7 +193,7 @@ def test_predictions_are_written_and_drawn(python: str, folder: Path, name: str,
     out = f"predictions-{name}"
     words = [f"{name}/{CHECKPOINTS[name]}", "data/images", "--out", out, "--device", "cpu", "--score", "0"]
     run(python, folder, "predict", *words)
-    lines = [json.loads(line) for line in (folder / out / "predictions.jsonl").read_text().splitlines()]
+    lines = json_lines(folder / out / "predictions.jsonl")
     assert [line["input"] for line in lines] == [f"data/images/{index}.png" for index in range(4)]
     assert all(line[key] and (line["height"], line["width"]) == (64, 64) for line in lines)
     assert all((folder / out / line["picture"]).stat().st_size > 1000 for line in lines)
@@ -215,7 +216,7 @@ def test_an_inferencer_and_predict_agree(python: str, folder: Path) -> None:
     subprocess.run([python, "inferencer.py"], cwd=folder, env=ENVIRONMENT, capture_output=True, check=True)
     found = json.loads((folder / "inferencer.json").read_text())
     run(python, folder, "predict", "mmpretrain/epoch_1.pth", "data/images", "--out", "single", "--batch-size", "1")
-    lines = [json.loads(line) for line in (folder / "single/predictions.jsonl").read_text().splitlines()]
+    lines = json_lines(folder / "single/predictions.jsonl")
     assert [label for label, _ in found] == [line["label"] for line in lines]
     assert [score for _, score in found] == pytest.approx([line["score"] for line in lines], abs=1e-6)
 

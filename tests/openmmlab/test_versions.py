@@ -3,7 +3,7 @@ from types import ModuleType
 
 import pytest
 
-from footplate.openmmlab.versions import accepted_ranges, restore_versions, show_accepted_versions
+from footplate.openmmlab.versions import accepted_ranges, is_for_mmcv_1, restore_versions, show_accepted_versions
 
 CLASSIFICATION = """
 mmcv_minimum_version = '1.4.2'
@@ -25,6 +25,12 @@ def test_ranges_are_read_from_the_source() -> None:
     assert accepted_ranges(CLASSIFICATION) == {"mmcv": ("1.4.2", "1.9.0")}
     assert accepted_ranges(SEGMENTATION) == {"mmcv": ("2.0.0rc4", "2.2.0"), "mmengine": ("0", "1.0.0")}
     assert accepted_ranges("import mmcv\nmmap_max = '4096'") == {}
+    checks = "assert parse(mmcv.__version__) >= parse('1.3.8') and mmcv.__version__ <= \"1.5.0\"\nif x: raise"
+    assert accepted_ranges(checks) == {"mmcv": ("1.3.8", "1.5.0")}
+    refusals = "if digit_version(mmcv.__version__) >= digit_version('2.0.0'):\n    raise ImportError"
+    assert accepted_ranges(refusals) == {"mmcv": ("0", "2.0.0")}
+    assert is_for_mmcv_1(refusals)
+    assert not is_for_mmcv_1(SEGMENTATION)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,7 @@ from PIL import Image
 from footplate import Config
 from footplate.records import LocalVisBackend, write_config
 from footplate.registry import VISBACKENDS
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+from tests.support import json_lines
 
 
 def test_scalars_are_lines_of_json(tmp_path: Path) -> None:
@@ -23,7 +19,7 @@ def test_scalars_are_lines_of_json(tmp_path: Path) -> None:
     writer.add_scalar("mIoU", np.float64(55.5), step=3)
     writer.add_scalars({"loss": torch.tensor(0.5), "lr": 0.1, "epoch": 1}, step=10, file_path="run.json")
     writer.add_scalars({"loss": 0.25, "step": 12}, step=11)
-    assert lines(tmp_path / "vis_data/scalars.json") == [
+    assert json_lines(tmp_path / "vis_data/scalars.json") == [
         {"mIoU": 55.5, "step": 3},
         {"loss": 0.5, "lr": 0.1, "epoch": 1, "step": 10},
         {"loss": 0.25, "step": 12},

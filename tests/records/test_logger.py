@@ -1,6 +1,5 @@
 import errno
 import io
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from footplate.records import (
     logging_to,
     set_level,
 )
+from tests.support import json_lines
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +139,7 @@ def test_warnings_are_also_written_as_data(tmp_path: Path) -> None:
         get_logger().info("fine")
     with logging_to(str(tmp_path / "run.log"), before):
         get_logger().error("two\nlines")
-    lines = [json.loads(line) for line in (tmp_path / "run.warnings.jsonl").read_text().splitlines()]
+    lines = json_lines(tmp_path / "run.warnings.jsonl")
     assert [(each["logger"], each["level"], each["message"]) for each in lines] == [
         ("footplate.optim", "WARNING", "before 1"),
         ("footplate", "ERROR", "two\nlines"),

@@ -99,7 +99,7 @@ def test_resumed_run_writes_each_step_once(
         priority = "LOWEST"
         acts_last = True  # after the CheckpointHook
 
-        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
             if runner.iter + 1 == stop:
                 raise KeyboardInterrupt
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,12 @@ def make_run(tmp_path: Path) -> MakeRun:
     return make_run
 
 
+def with_values(run: Run, name: str, values: Iterable[float], interval: float = 100.0) -> Run:
+    """Returns the run with other values of one series, one every `interval` iterations."""
+    points = [(interval * place, float(value)) for place, value in enumerate(values, start=1)]
+    return run._replace(series=[each._replace(points=points) if each.name == name else each for each in run.series])
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with open_browser("--allow-file-access-from-files") as opened:
@@ -93,6 +99,11 @@ def browser() -> Iterator[Any]:
 def text_of(page: Any, selector: str) -> str:
     """Returns the text of an element as a reader sees it, on one line."""
     return " ".join(page.find_element("css selector", selector).text.split())
+
+
+def texts_of(page: Any, selector: str) -> list[str]:
+    """Returns the texts of all elements as a reader sees them, each on one line."""
+    return [" ".join(each.text.split()) for each in page.find_elements("css selector", selector)]
 
 
 @pytest.fixture

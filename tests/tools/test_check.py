@@ -74,7 +74,7 @@ class ValidationHook(Hook):
     def before_val(self, runner: Any) -> None:
         self.count = 0
 
-    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_val_iter(self, runner: Any, outputs: Any) -> None:  # type: ignore[override]
         self.count += len(outputs)
 
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
@@ -118,12 +118,12 @@ class PerSetHook(Hook):
     def before_val(self, runner: Any) -> None:
         self.counts: dict[str, int] = {}
 
-    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_val_iter(self, runner: Any, outputs: Any) -> None:  # type: ignore[override]
         assert "val" in runner.phases
         name = runner.val_loop.current
         self.counts[name] = self.counts.get(name, 0) + len(outputs) + len(runner.val_loop.dataloader.dataset)
 
-    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+    def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
         assert self.counts == {"one": 12, "two": 10}
 
 

@@ -81,10 +81,10 @@ class WorkingSGD(torch.optim.SGD):
 
 @HOOKS.register_module()
 class WorkingHook(Hook):
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         work(12.0)
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         work(20.0)
 
 

@@ -13,7 +13,7 @@ from footplate.tools.report_overview import run_state
 from footplate.tools.run_files import starts_of
 from footplate.tools.runs import read_run
 from footplate.visualization import Visualizer
-from tests.support import loader, settings
+from tests.support import json_lines, loader, settings
 
 
 def run_in(folder: Path, **changes: Any) -> Runner:
@@ -84,7 +84,7 @@ def test_visualizer_with_the_arguments_of_mmengine_records_the_iterations_of_met
 
     folder = str(tmp_path / "vis")
     run_in(tmp_path, visualizer=Own(vis_backends=[{"type": "LocalVisBackend"}], save_dir=folder)).train()
-    lines = [json.loads(line) for line in (tmp_path / "vis" / "vis_data" / "scalars.json").read_text().splitlines()]
+    lines = json_lines(tmp_path / "vis/vis_data/scalars.json")
     assert [line["iteration"] for line in lines if "accuracy" in line] == [4, 8, 12]
 
 

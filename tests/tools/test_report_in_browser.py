@@ -11,7 +11,7 @@ from PIL import Image
 from footplate.messages import printable
 from footplate.metric_names import split_dataset
 from footplate.tools.runs import Run, read_run
-from tests.tools.conftest import MakeRun, Show, text_of
+from tests.tools.conftest import MakeRun, Show, text_of, texts_of, with_values
 
 pytestmark = [pytest.mark.slow]
 
@@ -44,8 +44,7 @@ def test_first_screen_answers_what_a_reader_asks(show: Show, make_run: MakeRun) 
 
 def test_headline_is_drawn_once_with_its_classes(show: Show, make_run: MakeRun) -> None:
     page = show(make_run())
-    titles = [each.text for each in page.find_elements("css selector", "#overview h3, #metrics h3")]
-    assert titles == ["mIoU", "Loss training"]
+    assert texts_of(page, "#overview h3, #metrics h3") == ["mIoU", "Loss training"]
     heights = page.execute_script(
         "return [...document.querySelectorAll('.chart .head')].map((each) => each.offsetHeight)"
     )
@@ -61,20 +60,19 @@ def test_details_have_units_and_at_least_two_labels_per_axis(show: Show, make_ru
     page.find_element("css selector", "#details summary").click()
     page.execute_script("dispatchEvent(new Event('beforeprint'))")  # draws all charts at once
     assert text_of(page, "#details h3") == "time s per iteration"
-    labels = page.find_elements("css selector", "#details .grid text[text-anchor=end]")
-    assert [each.text for each in labels] == ["0.12", "0.14", "0.16", "0.18"]
+    assert texts_of(page, "#details .grid text[text-anchor=end]") == ["0.12", "0.14", "0.16", "0.18"]
 
 
 def test_classes_at_zero_are_marked(show: Show, make_run: MakeRun) -> None:
     run = make_run()
     (table,) = run.per_class
     page = show(run._replace(per_class=[table._replace(rows=[["bag", 0.0, 10.0], ["boot", 57.39, 79.45]])]))
-    marked = page.find_elements("css selector", "td.zero")
-    assert [each.text for each in marked] == ["0.00"]
+    (marked,) = page.find_elements("css selector", "td.zero")
+    assert marked.text == "0.00"
     assert text_of(page, "#classes h3") == "IoU at iteration 400, 1 of 2 classes at zero"
     assert text_of(page, ".title .bad") == "1 of 2 classes at zero"  # on the first screen, without praise
     assert page.find_elements("css selector", ".hero .good") == []
-    assert marked[0].value_of_css_property("color") == "rgba(185, 28, 28, 1)"
+    assert marked.value_of_css_property("color") == "rgba(185, 28, 28, 1)"
 
 
 def test_sections_without_content_are_left_out(show: Show, make_run: MakeRun) -> None:
@@ -96,10 +94,7 @@ def test_sections_without_content_are_left_out(show: Show, make_run: MakeRun) ->
 def test_a_run_that_ends_worse_than_it_began_is_not_praised(
     show: Show, make_run: MakeRun, values: list[float], said: str, praised: bool
 ) -> None:
-    run = make_run()
-    points = [(100.0 * place, float(value)) for place, value in enumerate(values, start=1)]
-    series = [each._replace(points=points) if each.name == "mIoU" else each for each in run.series]
-    page = show(run._replace(series=series))
+    page = show(with_values(make_run(), "mIoU", values))
     assert text_of(page, ".change") == said
     assert ("Problem Worse than at first" in text_of(page, ".facts")) is not praised
     assert (page.find_elements("css selector", ".change .good") != []) is praised
@@ -111,15 +106,12 @@ def test_equal_warnings_are_counted(show: Show, make_run: MakeRun) -> None:
     assert text_of(page, ".chip.bad") == "1 error, 1 warning"
     shown = text_of(page, "#warnings")
     assert "Warning, 3 times image 1 is damaged 2 with other numbers Error, once the disk is full" in shown
-    assert page.find_element("css selector", "#warnings pre.bad").text == "the disk is full"
+    assert text_of(page, "#warnings pre.bad") == "the disk is full"
 
 
 def test_outlier_does_not_flatten_a_curve(show: Show, make_run: MakeRun) -> None:
-    run = make_run()
-    points = [(10.0 * place, 4e4 if place == 12 else 2.0 - place / 40) for place in range(1, 41)]
-    page = show(
-        run._replace(series=[each._replace(points=points) if each.name == "loss" else each for each in run.series])
-    )
+    values = (4e4 if place == 12 else 2.0 - place / 40 for place in range(1, 41))
+    page = show(with_values(make_run(), "loss", values, interval=10.0))
     assert text_of(page, ".outlier") == "↑ 40000 at 120"
     height = page.execute_script("const { toY } = window.footplate.charts[1].scale; return toY(1) - toY(1.9)")
     assert height > 100
@@ -180,20 +172,12 @@ def test_validation_sets_are_shown_by_name(show: Show, make_run: MakeRun) -> Non
     tables = [table._replace(dataset="day"), table._replace(dataset="night")]
     page = show(run._replace(series=[*run.series[:2], *sets], per_class=tables))
     assert text_of(page, ".sets") == "At iteration 400: day 41.00 night 20.50"
-    legend = [entry.text for entry in page.find_elements("css selector", ".main-charts .chart:first-child .legend li")]
-    assert legend == ["day", "night"]
-    lasts = page.find_elements("css selector", ".main-charts .chart:first-child .mark.last text")
-    assert [each.text for each in lasts] == ["day 41.00", "night 20.50"]
-    ticks = page.find_elements("css selector", ".main-charts .chart:first-child .grid text[text-anchor=middle]")
-    assert [each.text for each in ticks] == ["0", "iteration 200", "400"]
-    assert [each.text for each in page.find_elements("css selector", "#metrics h3.set")] == [
-        "Validation: day",
-        "Validation: night",
-    ]
-    assert [each.text for each in page.find_elements("css selector", "#classes h3")] == [
-        "day: IoU at iteration 400",
-        "night: IoU at iteration 400",
-    ]
+    chart = page.find_element("css selector", ".main-charts .chart:first-child")
+    assert texts_of(chart, ".legend li") == ["day", "night"]
+    assert texts_of(chart, ".mark.last text") == ["day 41.00", "night 20.50"]
+    assert texts_of(chart, ".grid text[text-anchor=middle]") == ["0", "iteration 200", "400"]
+    assert texts_of(page, "#metrics h3.set") == ["Validation: day", "Validation: night"]
+    assert texts_of(page, "#classes h3") == ["day: IoU at iteration 400", "night: IoU at iteration 400"]
 
 
 def test_page_fits_the_width_of_a_phone(show: Show, make_run: MakeRun) -> None:

@@ -6,35 +6,27 @@ import pytest
 
 from footplate.tools.report_overview import SweepSummary
 from footplate.tools.runs import Run, Series
-from tests.tools.conftest import MakeRun, Show, text_of
+from tests.tools.conftest import MakeRun, Show, text_of, texts_of, with_values
 
 pytestmark = [pytest.mark.slow]
 
 
 def test_runs_are_compared(show: Show, make_run: MakeRun) -> None:
     page = show(make_run("a"), make_run("b", lr=0.2))
-    rows = [row.text.split() for row in page.find_elements("css selector", "#figures tbody tr")]
-    assert [row[:4] for row in rows] == [["b", "42.00", "–", "400"], ["a", "41.00", "−1.00", "400"]]
+    rows = texts_of(page, "#figures tbody tr")
+    assert [row.split()[:4] for row in rows] == [["b", "42.00", "–", "400"], ["a", "41.00", "−1.00", "400"]]
     assert (
         text_of(page, ".lead") == "mIoU best of 4 validations 42.00 +1.00 vs. a b, "
         "at iteration 400 of 400 · still improving at the end"
     )
     assert text_of(page, "#config table") == "Different b a lr 0.2 0.1"
     assert len(page.find_elements("css selector", ".main-charts .chart:first-child path.line")) == 2
-    heads = [cell.text for cell in page.find_elements("css selector", "#classes thead th")]
-    assert heads == ["class", "b", "a", "b − a"]
+    assert texts_of(page, "#classes thead th") == ["class", "b", "a", "b − a"]
     assert text_of(page, "#warnings h3") == "Warning, both runs"
 
 
 def two_runs(make_run: MakeRun, first: Sequence[float], second: Sequence[float]) -> list[Run]:
-    runs = []
-    for name, values in (("a", first), ("b", second)):
-        points = [(100.0 * place, value) for place, value in enumerate(values, start=1)]
-        run = make_run(name)
-        runs.append(
-            run._replace(series=[each._replace(points=points) if each.name == "mIoU" else each for each in run.series])
-        )
-    return runs
+    return [with_values(make_run(name), "mIoU", values) for name, values in (("a", first), ("b", second))]
 
 
 def test_a_difference_smaller_than_the_last_step_is_noise(show: Show, make_run: MakeRun) -> None:
@@ -85,12 +77,11 @@ def test_sweep_page_shows_trials_parameters_and_the_best_command(show: Show, mak
         make_run("b"),
         sweep=SweepSummary("mIoU", trials, command),
     )
-    assert [" ".join(each.text.split()) for each in page.find_elements("css selector", ".command")] == [
+    assert texts_of(page, ".command") == [
         f"Train with the best settings {command} Copy",
         f"Predict with the best trial2.0 kB footplate predict {file} IMAGES Copy",
     ]
-    bold = [each.text for each in page.find_elements("css selector", ".command b")]
-    assert bold == ["model.depth=deep", "optimizer.lr=0.0123456"]
+    assert texts_of(page, ".command b") == ["model.depth=deep", "optimizer.lr=0.0123456"]
     assert text_of(page, ".eyebrow") == "mIoU best of 4 trials"
     assert text_of(page, ".facts") == (
         "Best settings depth deep lr 1.23e−2 Trials 4 2 complete · 1 pruned · 1 failed "
@@ -99,14 +90,10 @@ def test_sweep_page_shows_trials_parameters_and_the_best_command(show: Show, mak
     for card in page.find_elements("css selector", "#sweep > .charts > .card"):
         marks = [len(card.find_elements("css selector", f"{name}.trial")) for name in ("circle", "path")]
         assert marks == [2, 1]
-        assert "mIoU" in [each.text for each in card.find_elements("css selector", "text")]
+        assert "mIoU" in texts_of(card, "text")
     assert len(page.find_elements("css selector", ".trial-line")) == 3
-    assert [each.text for each in page.find_elements("css selector", ".parallel .best text")] == [
-        "deep",
-        "1.23e−2",
-        "41.00",
-    ]
-    rows = [" ".join(row.text.split()) for row in page.find_elements("css selector", "#sweep tbody tr")]
+    assert texts_of(page, ".parallel .best text") == ["deep", "1.23e−2", "41.00"]
+    rows = texts_of(page, "#sweep tbody tr")
     assert (len(rows), rows[0], rows[2]) == (4, "4 41.00 deep 1.23e−2 complete", "2 10.00 flat 1.01e−4 pruned")
     assert text_of(page, "#config > .note") == "The configs are equivalent."
 
@@ -118,7 +105,7 @@ def test_many_runs_share_one_table_of_configs_and_one_line_per_warning(show: Sho
     page = show(*runs)
     assert text_of(page, "#config table") == "Different b a c lr 0.1235 0.1 0.1"
     assert text_of(page, ".chip") == "2 warnings"
-    assert [" ".join(each.text.split()) for each in page.find_elements("css selector", "#warnings :is(h3, pre)")] == [
+    assert texts_of(page, "#warnings :is(h3, pre)") == [
         "Warning, all 3 runs",
         "the disk is nearly full",
         "Warning, 1 of 3 runs b",

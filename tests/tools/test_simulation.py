@@ -140,7 +140,7 @@ class _Recorder(Hook):
             for parameter in group["params"]
         ]
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         for group, name in self._members:
             for field, values in self.rows[name].items():
                 values.append(group[field])

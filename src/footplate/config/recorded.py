@@ -131,13 +131,15 @@ def _not_data(file: str, line: int, reason: str) -> ConfigSyntaxError:
 
 
 def _read_special(node: ast.expr) -> Any:
-    """Evaluates `float('inf')`, `inf`, `nan`, and literals such as bytes and sets."""
+    """Evaluates `float('inf')`, `inf`, `nan`, `range(1)`, and literals such as bytes and sets."""
     match node:
         case (
             ast.Name(id="inf" | "nan" as text)
             | ast.Call(func=ast.Name(id="float"), args=[ast.Constant(value=str(text))], keywords=[])
         ):
             return float(text)
+        case ast.Call(func=ast.Name(id="range"), args=args, keywords=[]):  # the `gpu_ids` of MMDetection 2.x scripts
+            return range(*map(ast.literal_eval, args))
     return ast.literal_eval(node)
 
 
@@ -168,7 +170,7 @@ def _read_plain_python(text: str, file: str) -> dict[str, Any]:
                 try:
                     values[key] = read_literal(value, _read_special)
                 except (TypeError, ValueError) as error:
-                    reason = "it contains a value that is not a plain literal"
+                    reason = f"'{key}' is not a plain literal"
                     raise _not_data(file, statement.lineno, reason) from error
             case _:
                 raise _not_data(file, statement.lineno, "it contains code other than assignments of plain values")

@@ -1,9 +1,11 @@
 """Finds the package versions that a code base accepts, and makes the packages report an accepted version."""
 
+import ast
 import importlib
 import logging
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from footplate.extensions import known_packages
@@ -18,7 +20,8 @@ _RELEASES = {
 _LIMIT = re.compile(
     r"^(mm[a-z0-9]+)_(min|max)(?:imum)?(?:_version)?\s*=\s*[\"']([^\"']+)", re.IGNORECASE | re.MULTILINE
 )
-_FIRST_WITHOUT_RUNNER = digit_version("2.0.0rc0")
+_COMPARISON = re.compile(r"(mm[a-z0-9]+)\.__version__\)? ([<>])=? (?:[\w.]+\()?'([^']+)'", re.IGNORECASE)
+_WITHOUT_RUNNER = digit_version("2.0.0rc0"), digit_version("2.0.0")
 _originals: dict[str, tuple[Any, Any]] = {}
 _ranges: dict[str, list[tuple[str, str]]] = {}  # maps packages to the version ranges of the code bases imported so far
 
@@ -29,10 +32,11 @@ def accepted_ranges(source: str) -> dict[str, tuple[str, str]]:
     Packages without a maximum are omitted. The minimum defaults to "0".
 
     Args:
-        source: The source of the code base's `__init__.py`, with assignments such as `mmcv_maximum_version = '1.8.0'`.
+        source: The source of the code base's `__init__.py`, with assignments such as `mmcv_maximum_version = '1.8.0'`,
+            or checks such as `assert digit_version(mmcv.__version__) <= digit_version('1.8.0')`.
     """
     limits: dict[str, dict[str, str]] = {}
-    for name, end, version in _LIMIT.findall(source):
+    for name, end, version in [*_LIMIT.findall(source), *_checked_limits(source)]:
         limits.setdefault(name.lower(), {})[end.lower()] = version
     known = {*_RELEASES, *known_packages()}
     return {
@@ -40,10 +44,29 @@ def accepted_ranges(source: str) -> dict[str, tuple[str, str]]:
     }
 
 
+def _checked_limits(source: str) -> Iterator[tuple[str, str, str]]:
+    """Yields the package, "min" or "max", and the version from each comparison that must hold, or that must not."""
+    if ".__version__" not in source:
+        return
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Assert(test=test):
+                is_required = True
+            case ast.If(test=test, body=[ast.Raise(), *_]):
+                is_required = False
+            case _:
+                continue
+        for name, operator, version in _COMPARISON.findall(ast.unparse(test)):
+            yield name, "max" if (operator == "<") == is_required else "min", version
+
+
 def is_for_mmcv_1(source: str) -> bool:
     """Checks whether a code base was written for mmcv 1.x, based on the source of its `__init__.py`."""
     accepted = accepted_ranges(source).get("mmcv")
-    return accepted is not None and digit_version(accepted[1]) <= _FIRST_WITHOUT_RUNNER
+    if accepted is None:
+        return False
+    lowest, highest = map(digit_version, accepted)
+    return lowest < _WITHOUT_RUNNER[0] and highest <= _WITHOUT_RUNNER[1]
 
 
 def show_accepted_versions(source: str) -> None:

@@ -21,7 +21,7 @@ class Swapping(EMAHook):
     def before_val_epoch(self, runner: Runner) -> None:
         self._swap_ema_parameters()
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Runner) -> None:  # type: ignore[override]
         self._swap_ema_parameters()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ class PreEvaluated(OldPoints):
     def pre_eval(self, results: list[Any], indices: list[int]) -> list[Any]:
         return [(index, result == self[index]["label"]) for result, index in zip(results, indices, strict=True)]
 
-    def evaluate(self, results: list[Any], metric: Any = "accuracy", logger: Any = None, **options: Any) -> Any:
+    def evaluate(self, results: list[Any], **options: Any) -> Any:  # type: ignore[override]
         assert [index for index, _ in results] == list(range(len(self)))
         return {"accuracy": sum(right for _, right in results) / len(results)}
 
@@ -68,7 +68,7 @@ def test_evaluate_gets_all_settings(tmp_path: Path) -> None:
 class Silent(OldPoints):
     """Returns metrics only from its second evaluation, as MMDetection's datasets do without any detection."""
 
-    def evaluate(self, results: list[Any], metric: Any = "accuracy", logger: Any = None, **options: Any) -> Any:
+    def evaluate(self, results: list[Any], **options: Any) -> Any:  # type: ignore[override]
         self.evaluations.append({})
         return {"accuracy": 0.5, "copypaste": "0.5 0.4"} if len(self.evaluations) == 2 else {}
 
@@ -111,7 +111,7 @@ class Counted(OldPoints):
     def __len__(self) -> int:
         return len(self.data_infos)
 
-    def evaluate(self, results: list[Any], metric: Any = "accuracy", logger: Any = None, **options: Any) -> Any:
+    def evaluate(self, results: list[Any], metric: Any = "accuracy", **options: Any) -> Any:  # type: ignore[override]
         if metric != "accuracy":
             raise KeyError(f"metric {metric} is not supported")
         assert len(results) == len(self)

@@ -1,5 +1,4 @@
 import inspect
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from footplate.openmmlab.first_generation.translation.log_rules import WRITERS
 from footplate.records import BaseVisBackend
 from footplate.registry import HOOKS, VISBACKENDS
 from tests.openmmlab.first_generation.adapters.support import old_config
+from tests.support import json_lines
 
 
 @HOOKS.register_module()
@@ -76,9 +76,7 @@ def test_log_has_means_of_all_values_except_rates(tmp_path: Path) -> None:
     lr_config = {"policy": "exp", "gamma": 0.5, "by_epoch": False}
     runner = Runner.from_cfg(old_config(tmp_path, custom_hooks=[Count()], lr_config=lr_config))
     runner.train()
-    logged = [
-        json.loads(line) for line in (Path(runner.log_dir) / "vis_data" / "scalars.json").read_text().splitlines()
-    ]
+    logged = json_lines(f"{runner.log_dir}/vis_data/scalars.json")
     assert [(line["count"], line["lr"]) for line in logged[:2]] == [(0.5, 0.05), (2.5, 0.0125)]
 
 

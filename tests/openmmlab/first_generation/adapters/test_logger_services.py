@@ -46,7 +46,7 @@ LOGGERS: dict[str, dict[str, Any]] = {
 class ImageHook(Hook):
     """Adds an image to the visualizer in the fourth iteration."""
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if runner.iter == 3:
             runner.visualizer.add_image("scene", IMAGE, step=4)
 

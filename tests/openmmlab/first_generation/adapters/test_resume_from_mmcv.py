@@ -1,6 +1,5 @@
 """Runs resumed from mmcv 1.7.2 checkpoints have the same learning rates and momenta as in mmcv."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,10 @@ from footplate import Config, Runner
 from footplate.checkpoint import save_checkpoint
 from footplate.openmmlab.first_generation.adapters import Hook
 from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config
+from tests.support import json_lines
 
 VECTORS = Path(__file__).parents[3] / "data" / "vectors" / "resumed.jsonl"
-REFERENCE = [json.loads(line) for line in VECTORS.read_text().splitlines()]
+REFERENCE = json_lines(VECTORS)
 
 
 class RateRecorder(Hook):

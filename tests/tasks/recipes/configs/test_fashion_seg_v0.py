@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from footplate.config import Config
 from footplate.config.sources import find_config
 from footplate.engine import Runner
 from footplate.tools.overrides import apply_overrides
+from tests.support import json_lines
 
 # Overrides for a short run with a small network and few scenes, for each generation.
 SMALL = ["model.widths=[8,12]", "model.depths=[1,1]"]
@@ -45,8 +45,8 @@ def trained(folder: Path, cfg: Config, overrides: list[str]) -> Path:
 
 
 def scalars(folder: Path) -> list[dict[str, Any]]:
-    lines = next(folder.rglob("scalars.json")).read_text().splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
+    lines = json_lines(next(folder.rglob("scalars.json")))
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
 
 
 def compared_values(value: Any, path: str = "") -> dict[str, Any]:
