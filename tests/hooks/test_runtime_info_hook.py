@@ -102,11 +102,11 @@ def test_row_of_an_epoch_has_its_mean_losses_although_a_hook_requests_validation
     runner = Runner(**settings(tmp_path))
     losses: list[float] = []
 
-    @runner.on("after_train_iter")
     def request(runner: Runner, outputs: Any) -> None:
         losses.append(float(outputs["loss"]))
         runner.train_loop.validation_requested = len(losses) == 2
 
+    runner.on("after_train_iter", request)
     runner.train()
     assert [row["loss"] for row in runner.history[:2]] == pytest.approx([sum(losses[:2]) / 2, sum(losses[:4]) / 4])
 

@@ -30,8 +30,8 @@ class ProfilerHook(Hook):
     In a resumed run, counts from the iteration or epoch at which the run resumes.
 
     Args:
-        by_epoch: Whether `profile_times` counts epochs rather than iterations. Set it to False in iteration-based
-            training, unless a `schedule` limits what is recorded until the end of the run.
+        by_epoch: Whether `profile_times` counts epochs rather than iterations. In iteration-based training, set it to
+            False, or set a `schedule`. Otherwise, the complete run would be recorded.
         profile_times: The number of epochs or iterations to profile.
         activity_with_cpu: Whether to profile the CPU.
         activity_with_cuda: Whether to profile the GPU, if there is one.
@@ -49,7 +49,7 @@ class ProfilerHook(Hook):
 
     Raises:
         ArgumentError: An argument is invalid. Also raised at the start of training if `profile_times` exceeds the
-            length of the run, or if the complete run would be recorded because `by_epoch` does not match the loop.
+            length of the run, or if `by_epoch` is True in iteration-based training without a `schedule`.
     """
 
     priority = "VERY_LOW"

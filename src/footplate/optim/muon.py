@@ -70,7 +70,8 @@ class Muon(Optimizer):
             ns_steps=ns_steps,
             adjust_lr_fn=adjust_lr_fn,
         )
-        self._builders = {True: muon, False: partial(AdamW, betas=betas, eps=adamw_eps)}
+        adamw = partial(AdamW, betas=betas, eps=adamw_eps)
+        self._builders: dict[bool, Callable[[list[Group]], Optimizer]] = {True: muon, False: adamw}
         self._parts: dict[bool, Optimizer] = {}
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})  # calls `add_param_group`
 
