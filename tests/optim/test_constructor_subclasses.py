@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from footplate.openmmlab.first_generation.optim import DefaultOptimizerConstructor
@@ -83,3 +84,6 @@ def test_a_subclass_that_adds_parameters_may_have_keys_of_its_own(base: Any, cap
     assert caplog.messages == []
     built(base, None, {"num_layers": 4})
     assert caplog.messages == ['unknown key "num_layers" in paramwise_cfg']
+    caplog.clear()
+    built(base, None, {"head_mult": 4}, make_optimizer=lambda self, model: torch.optim.SGD(model.parameters(), 1.0))
+    assert caplog.messages == []

@@ -31,6 +31,7 @@ from footplate.data import kill_workers
 from footplate.data.waiting import data_wait
 from footplate.distributed import compute_on_ranks, get_rank, get_world_size
 from footplate.engine.hook import Hook
+from footplate.engine.process_setup import is_notebook
 from footplate.error_context import add_note
 from footplate.errors import shown_path
 from footplate.messages import first_line
@@ -151,8 +152,11 @@ class Requests:
             number = self.agreed.signal
             name = signal.Signals(number).name
             again = f"{name} again" if number in END_SIGNALS else "SIGTERM twice"
+            advice = f"Send {again} to exit at once."
+            if number == signal.SIGINT and is_notebook():
+                advice = "Interrupt again to raise KeyboardInterrupt at once."
             work = "validation" if "val" in self._phases else "iteration"
-            print_urgent(f"{name}: finishing the {work}, then saving. Send {again} to exit at once.")
+            print_urgent(f"{name}: finishing the {work}, then saving. {advice}")
 
     def exchange(self, pause: int = 1) -> int:
         """Combines the requests of all ranks. All ranks must call this method in the same iteration.

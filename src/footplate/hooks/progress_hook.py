@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.data import length_of
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
+from footplate.engine.process_setup import is_notebook
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.metric_names import find_rule, is_better, only_term, order_metrics, validation_label
@@ -58,7 +59,7 @@ class ProgressHook(Hook):
         if not can_show or not is_main_process():
             return
         # Imported only if needed, because importing rich is slow.
-        from footplate.hooks.live_display import LiveNotebook, LiveTerminal, is_notebook
+        from footplate.hooks.live_display import LiveNotebook, LiveTerminal
 
         if is_terminal:
             self._display = LiveTerminal()

@@ -33,7 +33,7 @@ class RuntimeInfoHook(Hook):
 
     Adds a row to the runner's `history` after each epoch or, in iteration-based training, after each validation
     interval. A row contains the latest learning rates, and the means of the losses and other training scalars (except
-    times) since the previous row.
+    times) since the start of the epoch or, in iteration-based training, since the previous row.
     """
 
     priority = "VERY_HIGH"
@@ -69,6 +69,7 @@ class RuntimeInfoHook(Hook):
         if metainfo is not None:
             hub.update_info("dataset_meta", dict(metainfo))
         self._loop = runner.train_loop
+        self._completed_row = runner.history.last_iter  # the iteration of the last row with losses
         self._rates = _find_rates(runner.optim_wrapper)
         self._rate_scalars = [(hub.scalar(f"train/{name}"), settings) for name, settings in self._rates.items()]
         self._losses: dict[str, HistoryBuffer] = {}  # keyed by the names that `train_step` returns
@@ -80,7 +81,7 @@ class RuntimeInfoHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Records the epoch, the iteration and the current learning rates."""
         runner.message_hub.runtime_info.update(epoch=self._loop.epoch, iter=runner.iter)
-        starts_row = batch_idx == 0 if self._loop.by_epoch else runner.iter == runner.history.last_iter
+        starts_row = batch_idx == 0 if self._loop.by_epoch else runner.iter == self._completed_row
         if starts_row:
             for scalar in runner.message_hub.scalars_of("train").values():
                 scalar.start_epoch()
@@ -104,14 +105,14 @@ class RuntimeInfoHook(Hook):
             average_over_ranks(runner.message_hub.log_scalars)
         loop = self._loop
         if not loop.by_epoch and (iteration % loop.val_interval == 0 or iteration == loop.max_iters):
-            self._add_row(runner, loop.epoch, iteration)
+            self._add_row(runner, loop.completed.epoch, iteration)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Adds a row to the run's history, unless the current iteration already has one."""
+        """Adds the losses to the run's history, unless the row of the current iteration already has them."""
         self._complete_row(runner, runner.epoch + 1 if runner.by_epoch else runner.epoch)
 
     def _complete_row(self, runner: Runner, epoch: int) -> None:
-        if runner.iter != runner.history.last_iter:
+        if runner.iter != self._completed_row:
             self._add_row(runner, epoch, runner.iter)
 
     def _add_row(self, runner: Runner, epoch: int, iteration: int) -> None:
@@ -121,6 +122,7 @@ class RuntimeInfoHook(Hook):
             if name not in _TIMES and scalar.epoch_weight:
                 row[name] = scalar.current() if name in self._rates else scalar.mean("epoch")
         runner.history.add(epoch, iteration, row)
+        self._completed_row = iteration
 
     def before_val(self, runner: Runner) -> None:
         """Sets the loop stage to "val", and separates the metrics of this validation run from older ones."""

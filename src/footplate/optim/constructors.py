@@ -143,7 +143,8 @@ class DefaultOptimWrapperConstructor:
         """Returns an optimizer for the parameters of `model`, with one group per distinct set of settings."""
         groups: list[Group] = []
         self.add_params(groups, model)
-        if self._uses_rules:
+        if type(self).add_params is DefaultOptimWrapperConstructor.add_params:  # others may have keys of their own
+            warn_of_unknown_keys(self.paramwise_cfg)
             warn_of_idle_keys(self.rules, model)
         unique = drop_duplicates(groups)
         with at_key("optimizer"):
@@ -187,12 +188,6 @@ class DefaultOptimWrapperConstructor:
         wanted = set(map(id, _split(param_group)[1]))
         return any(not wanted.isdisjoint(map(id, _split(group)[1])) for group in param_group_list)
 
-    @property
-    def _uses_rules(self) -> bool:  # a subclass that overrides `add_params` may have its own keys
-        return type(self).add_params is DefaultOptimWrapperConstructor.add_params
-
     def _validate_cfg(self) -> None:
         """Checks `paramwise_cfg`. Subclasses with additional settings override this method."""
         check_paramwise(self.paramwise_cfg)
-        if self._uses_rules:
-            warn_of_unknown_keys(self.paramwise_cfg)
