@@ -396,8 +396,9 @@ class Runner:
     def predict(self, dataloader: Any = None) -> list[Any]:
         """Returns the result of `test_step` for each batch. For a plain module, the result is the validation output.
 
-        Predicts in evaluation and inference mode, with the same weights and augmentation as `test`. With several processes, each rank
-        returns the predictions for the batches that it reads. Samples that the sampler repeats as padding are left out.
+        Predicts in evaluation and inference mode, with the same weights and test-time augmentation as `test`. With
+        several processes, each rank returns the predictions for the batches that it reads. Samples that the sampler
+        repeats as padding are left out.
 
         Args:
             dataloader: The loader, or its config dict. Defaults to the loaders of all test sets, in the order of
@@ -435,7 +436,8 @@ class Runner:
 
     def _predictor_of(self, loader: Any) -> Any:
         """Returns the model that predicts on a loader's batches: with test-time augmentation, a merging model."""
-        for loop in (self.built.get("test_loop"), self.built.get("val_loop")):
+        for name in ("test_loop", "val_loop"):
+            loop: Any = self.built.get(name)
             if any(dataset.dataloader is loader for dataset in getattr(loop, "sets", ())):
                 return loop.predictor or self.model
         return self.model
