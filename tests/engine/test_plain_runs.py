@@ -278,7 +278,9 @@ def test_metrics_of_all_kinds(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("wrapper", [{}, {"type": "AmpOptimWrapper", "dtype": "bfloat16", "accumulative_counts": 2}])
-def test_resumed_run_is_exact(tmp_path: Path, make: Any, wrapper: dict[str, Any]) -> None:
+def test_resumed_run_is_exact(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Any, wrapper: dict[str, Any]
+) -> None:
     def run(epochs: int, folder: str, **changes: Any) -> History:
         model = network()
         optimizer = Adam(model.parameters(), lr=0.1)
@@ -301,6 +303,7 @@ def test_resumed_run_is_exact(tmp_path: Path, make: Any, wrapper: dict[str, Any]
     assert torch.equal(weights(whole.model), weights(rest.model))
     assert whole.rows == rest.rows
     assert len({row["lr"] for row in whole}) > 1
+    assert "Ignoring the new lr" not in caplog.text
 
 
 class Noisy(Dataset[Any]):

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import CyclicLR, LRScheduler, MultiStepLR, OneCycl
 from footplate.checks import check_flag, check_keys
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.base_curve import ENDLESS
-from footplate.optim.schedules.param_schedule import HasParamGroups
+from footplate.optim.schedules.param_schedule import HasParamGroups, read_field
 from footplate.optim.schedules.plateau import MetricSchedule
 
 _BY_ITERATION = (CyclicLR, OneCycleLR)  # torch requires these to step after each batch
@@ -70,7 +70,8 @@ class TorchSchedule(MetricSchedule):
         self.last_step = -1
         # torch would warn if gradient accumulation delays the optimizer's first step.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-        bases = [group.get("initial_lr") for group in self.optimizer.param_groups]
+        # ReduceLROnPlateau does not set `initial_lr`, which a resumed run compares with the lr in the config.
+        bases = [group.setdefault("initial_lr", read_field(group, "lr")) for group in self.optimizer.param_groups]
         self._first = copy.deepcopy(scheduler.state_dict()), self.get_last_value(), bases
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
