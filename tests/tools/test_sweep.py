@@ -29,7 +29,8 @@ os.makedirs(os.path.join(folder, "1/vis_data"), exist_ok=True)
 with open(os.path.join(folder, "1/vis_data/scalars.json"), "a") as file:
     for step, score in enumerate(scores, 1):
         file.write(json.dumps({"loss": 1.0, "lr": 0.1, "iter": step, "step": step}) + "\\n")
-        file.write(json.dumps({"mIoU": score, "step": step}) + "\\n")
+        metrics = score if isinstance(score, dict) else {"mIoU": score}
+        file.write(json.dumps({**metrics, "step": step}) + "\\n")
 if end == "wait":
     time.sleep(60)
 elif end == "killed":
@@ -57,7 +58,7 @@ def run(cfg: Config, parameter: Any, folder: Path, command: Any, **settings: Any
     return trials
 
 
-def trains(answer: Callable[[float], tuple[list[float], str]]) -> Callable[[Any], list[str]]:
+def trains(answer: Callable[[float], tuple[list[Any], str]]) -> Callable[[Any], list[str]]:
     """Returns the command of trials whose scores and end depend on the learning rate."""
 
     def command(values: Any) -> list[str]:
@@ -160,6 +161,16 @@ def test_unknown_metric_stops_the_sweep_at_the_first_validation(cfg: Config, tmp
         run(cfg, LR, tmp_path, command, metric="mAcc")
     assert (caught.value.notes[0], caught.value.key) == ("metrics: mIoU", "--metric")
     assert run(cfg, LR, tmp_path, trains(lambda lr: ([lr], "done")), trials=1)[0].state == "complete"
+
+
+def test_metric_of_a_dataset_with_an_interval_may_be_missing_at_first(cfg: Config, tmp_path: Path) -> None:
+    cfg["val_cfg"] = {"intervals": {"night": 2}}
+    scores: list[Any] = [{"day/mIoU": 0.1}, {"day/mIoU": 0.1, "night/mIoU": 0.2}]
+    command = trains(lambda lr: (scores[: 1 if lr == 0.1 else 2], "done"))
+    trials = run(cfg, LR, tmp_path, command, metric="night/mIoU", trials=2)
+    assert [(each.state, each.score) for each in trials] == [("complete", 0.2), ("failed", None)]
+    with pytest.raises(MissingMetricError):
+        run(cfg, LR, tmp_path, command, metric="night/mAcc")
 
 
 def test_another_metric_config_or_choices_start_another_sweep_in_the_folder(cfg: Config, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from footplate.engine.run_folder import locked
 from footplate.errors import DataError, MissingExtraError
 from footplate.hooks.monitored_metrics import UnknownRuleError
 from footplate.messages import first_line, nearest
-from footplate.metric_names import MissingMetricError, find_metric, find_rule
+from footplate.metric_names import MissingMetricError, find_metric, find_rule, metric_of_label, split_dataset
 from footplate.records.logger import print_urgent
 from footplate.tools.analysis import best_metrics
 from footplate.tools.diff import START_KEYS
@@ -87,7 +87,7 @@ class Sweep:
         Raises:
             ArgumentError: A key is varied twice or has no effect, or it is unknown whether a higher metric is better.
             OverrideError: A key is not in the config, or a choice has the wrong type.
-            MissingMetricError: A trial's first validation run does not compute the metric.
+            MissingMetricError: The first validation run on the metric's dataset does not compute the metric.
             DataError: The study in the folder cannot be opened.
         """
         check_parameters(self.cfg, self.parameters)  # before creating any files
@@ -226,7 +226,10 @@ class Sweep:
         validated = run.scalars("val")
         series = validated.get(find_metric(self.metric, validated))
         if series is None and validated:
-            raise MissingMetricError("the sweep", self.metric, validated, "--metric")
+            intervals = (self.cfg.get("val_cfg") or {}).get("intervals") or ()
+            pending = set(intervals) - {split_dataset(name)[0] for name in validated}
+            if split_dataset(metric_of_label(self.metric))[0] not in pending:
+                raise MissingMetricError("the sweep", self.metric, validated, "--metric")
         return [(int(at), score) for at, score in series.points] if series else []
 
     def _describe_trials(self) -> list[TrialInfo]:
