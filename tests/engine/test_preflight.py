@@ -84,6 +84,14 @@ def test_preflight_restores_plain_attributes_of_modules(tmp_path: Path) -> None:
     assert weights(runs[0]) == weights(runs[1])
 
 
+def test_preflight_skips_models_with_uninitialized_parameters(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = ToyModel()
+    model.layers[0] = torch.nn.LazyLinear(8)
+    runner = run(tmp_path, "lazy", model=model, preflight=True)
+    assert runner.iter == runner.max_iters
+    assert "Preflight: skipped, because the model has uninitialized parameters." in caplog.text
+
+
 def test_hook_state_that_cannot_be_saved_is_found_before_the_first_step(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

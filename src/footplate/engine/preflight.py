@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from torch.nn.parameter import is_lazy
+
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
 from footplate.data import dataset_of, metainfo_of
@@ -38,11 +40,18 @@ def preflight(runner: "Runner") -> None:
 
     Warns about label maps that are likely wrong, and classes that differ between datasets. Leaves no files and records
     no metrics. Restores the random state and the model's buffers and plain attributes (numbers, bools and strings).
+    Skips models with uninitialized parameters.
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors that the model raises are not wrapped. A metric
             that cannot be computed from a single batch only causes a warning.
     """
+    if any(map(is_lazy, [*runner.model.parameters(), *runner.model.buffers()])):  # a forward pass initializes them
+        _logger.warning(
+            "Preflight: skipped, because the model has uninitialized parameters. To run it, call the model on a batch "
+            "before you create the Runner."
+        )
+        return
     with _restoring_state(runner):
         size = checkpoint_size(runner)
         compute_on_main(lambda: _check_folders(runner, size))
