@@ -781,3 +781,5 @@ def test_predictions_are_made_in_evaluation_mode(tmp_path: Path) -> None:
     assert torch.equal(predictions, model.eval()(X))
     with pytest.raises(ArgumentError, match="predict needs a data loader"):
         predictor.predict()
+    with_test = runner(tmp_path / "test", model, test_dataloader=loader(), test_cfg={"fp16": True})
+    assert {output.dtype for output in with_test.predict()} == {torch.bfloat16}

@@ -33,7 +33,7 @@ from footplate.engine import process_setup
 from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.engine.checkpoint_io import CheckpointIO
 from footplate.engine.components import Component, build_log_processor, build_loop, counts_epochs
-from footplate.engine.evaluation_loops import TestLoop, ValLoop
+from footplate.engine.evaluation_loops import TestLoop, ValLoop, predicting
 from footplate.engine.hook import FunctionHook, Hook
 from footplate.engine.hook_list import build_hooks, implicit_hooks
 from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
@@ -396,9 +396,9 @@ class Runner:
     def predict(self, dataloader: Any = None) -> list[Any]:
         """Returns the result of `test_step` for each batch. For a plain module, the result is the validation output.
 
-        Predicts in evaluation and inference mode, with the same weights and test-time augmentation as `test`. With
-        several processes, each rank returns the predictions for the batches that it reads. Samples that the sampler
-        repeats as padding are left out.
+        Predicts in evaluation and inference mode, with the same weights, precision and test-time augmentation as
+        `test`. With several processes, each rank returns the predictions for the batches that it reads. Samples that
+        the sampler repeats as padding are left out.
 
         Args:
             dataloader: The loader, or its config dict. Defaults to the loaders of all test sets, in the order of
@@ -426,7 +426,7 @@ class Runner:
                         hook.before_test_epoch(self)
                 with torch.inference_mode():
                     outputs = (
-                        (self._predictor_of(loader).test_step(batch), getattr(loader, "share", 1.0))
+                        (self._predict_batch(loader, batch), getattr(loader, "share", 1.0))
                         for loader in loaders
                         for batch in batches(loader)
                     )
@@ -434,13 +434,14 @@ class Runner:
         finally:
             self.model.train(was_training)
 
-    def _predictor_of(self, loader: Any) -> Any:
-        """Returns the model that predicts on a loader's batches: with test-time augmentation, a merging model."""
+    def _predict_batch(self, loader: Any, batch: Any) -> Any:
+        """Predicts on a batch with the precision and test-time augmentation of the loop that has the loader, if any."""
         for name in ("test_loop", "val_loop"):
             loop: Any = self.built.get(name)
             if any(dataset.dataloader is loader for dataset in getattr(loop, "sets", ())):
-                return loop.predictor or self.model
-        return self.model
+                with predicting(loop, self.device):
+                    return (loop.predictor or self.model).test_step(batch)
+        return self.model.test_step(batch)
 
     def _make_current(self) -> None:
         """Restores the state of the process after this runner was built, if it has built another one since."""
