@@ -144,9 +144,13 @@ class Requests:
         if get_rank() == 0:
             number = self.agreed.signal
             name = signal.Signals(number).name
-            again = f"{name} again" if number in END_SIGNALS else "SIGTERM twice"
+            again = (
+                f"Send {name} again to exit at once" if number in END_SIGNALS else "Send SIGTERM twice to exit at once"
+            )
+            if number == signal.SIGINT and os.isatty(2):  # the descriptor of stderr
+                again = "Press Ctrl-C again to exit now"  # fits into 80 columns
             work = "validation" if "val" in self._phases else "iteration"
-            print_urgent(f"{name}: finishing the {work}, then saving. Send {again} to exit at once.")
+            print_urgent(f"{name}: finishing the {work}, then saving. {again}.")
 
     def exchange(self, pause: int = 1) -> int:
         """Combines the requests of all ranks. All ranks must call this method in the same iteration.
