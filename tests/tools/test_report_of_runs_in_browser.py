@@ -79,7 +79,7 @@ def test_sweep_page_shows_trials_parameters_and_the_best_command(show: Show, mak
     )
     assert texts_of(page, ".command") == [
         f"Train with the best settings {command} Copy",
-        f"Predict with the best trial2.0 kB footplate predict {file} IMAGES Copy",
+        f"Predict with the best trial2.0 KiB footplate predict {file} IMAGES Copy",
     ]
     assert texts_of(page, ".command b") == ["model.depth=deep", "optimizer.lr=0.0123456"]
     assert text_of(page, ".eyebrow") == "mIoU best of 4 trials"
