@@ -93,6 +93,9 @@ def run(arguments: Namespace) -> int:
         if patches := openmmlab.describe_patches():
             runner.logger.info("Updated names that newer library versions removed or changed: %s", patches)
         warn_about_unread_keys(runner.cfg)
+        for record in arguments.held_warnings:
+            runner.logger.handle(record)
+        arguments.held_warnings = ()
     if (runner.resume_plan.resume or runner.resume_plan.is_restarted) and not runner.rank:
         _warn_of_changes(runner, cfg)
     # The explanation of a first-generation config shows the keys that the user wrote.
