@@ -274,7 +274,8 @@ class Hook:
                 _logger.warning("%s.%s is never called: did you mean %s?", type(self).__name__, name, near)
         return methods
 
-    # The engine calls the following methods, mostly before training begins.
+    # The following methods are not events. `run_folder.py` calls the first two before training, `idle_settings.py` and
+    # `preflight.py` call `check_metrics`, and `state.py` calls `state_dict` and `load_state_dict`.
 
     def folder_in(self, runner: "Runner") -> str | None:
         """Returns the folder where the hook saves the run's checkpoints, or None if the hook saves no checkpoints."""

@@ -149,7 +149,8 @@ class Runner:
     Attributes:
         iter: The number of completed training iterations. In a run without training, it comes from the loaded
             checkpoint.
-        epoch: The number of completed epochs. In a run without training, it comes from the loaded checkpoint.
+        epoch: The number of completed epochs or, in iteration-based training, passes over the training data. In a run
+            without training, it comes from the loaded checkpoint.
         max_epochs: The number of epochs in the run. Read-only.
         max_iters: The number of iterations in the run. Read-only.
         history: The scalars of the run, with one row per epoch; see `History`.
@@ -548,7 +549,8 @@ class Runner:
                 ],
             )
         number = float(value.item() if isinstance(value, Tensor) else value)
-        self.history.add(self.epoch, self.iter, {name: number})
+        epoch_is_done = self.is_calling("after_train_epoch") and self.by_epoch
+        self.history.add(self.epoch + epoch_is_done, self.iter, {name: number})
         if is_main_process():
             self.visualizer.add_scalar(name, number, step=self.iter)
 
@@ -784,7 +786,7 @@ class Runner:
 
     @property
     def epoch(self) -> int:
-        """The number of completed epochs."""
+        """The number of completed epochs or, in iteration-based training, passes over the training data."""
         return self.progress.epoch
 
     def _refuse_length(self, value: int) -> None:
