@@ -124,6 +124,8 @@ class Hook:
     # Whether the hook swaps the model's weights for validation, test and checkpoints, and restores the training weights
     # from `ema_state_dict` when a run resumes. A run can have only one such hook.
     swaps_weights = False
+    # Whether the hook sets `predictor` of a validation or test loop in `before_run`.
+    sets_predictor = False
     # Whether the hook calls functions of the user, although its class is defined in footplate.
     is_of_user = False
 
