@@ -50,13 +50,13 @@ def main() -> None:
     curves.save(IMAGES / "curves.png", optimize=True)
     predictions(log / "vis_data/vis_image")
     footplate("report", str(first), "--out", str(runs / "first.html"))
-    photograph(runs / "first.html", "report", 700)
+    photograph(runs / "first.html", "report", 694)
     for name, rate in (("run_a", 0.002), ("run_b", 0.008)):
         if not (runs / name / "iter_480.pth").exists():
             settings = ["--cfg-options", f"optim_wrapper.optimizer.lr={rate}", *length(480)]
             footplate("train", "fashion-seg", "--work-dir", str(runs / name), "--resume", "auto", *settings)
     footplate("report", str(runs / "run_a"), str(runs / "run_b"), "--out", str(runs / "both.html"))
-    photograph(runs / "both.html", "report-pictures", 980, section="pictures")
+    photograph(runs / "both.html", "report-pictures", 625, section="pictures")
     space = ["lr=log:1e-4..1e-2", "weight_decay=0.01,0.05,0.1"]
     tried = [text for each in space for text in ("--param", f"optim_wrapper.optimizer.{each}")]
     settings = [
@@ -69,7 +69,7 @@ def main() -> None:
         "train_cfg.val_interval=20",
     ]
     footplate("sweep", "fashion-seg", *tried, *settings)  # trains only the trials that are missing
-    photograph(runs / "sweep/report.html", "sweep", 860, section="sweep")
+    photograph(runs / "sweep/report.html", "sweep", 816, section="sweep")
 
 
 def footplate(*arguments: str) -> None:
