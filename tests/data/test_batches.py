@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from footplate.data import batch_size_of, default_collate, pseudo_collate
+from footplate.data import batch_size_of, count_samples, default_collate, pseudo_collate
 from footplate.data.data_element import BaseDataElement
 from footplate.errors import DataError
 
@@ -73,3 +73,23 @@ IMAGES, LABELS = torch.zeros(5, 3), torch.zeros(5)
 )
 def test_batch_size(batch: Any, size: int) -> None:
     assert batch_size_of(batch) == size
+
+
+ROWS, ANCHORS = torch.zeros(5, 2), torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("batch", "predictions", "size"),
+    [
+        ({"anchors": ANCHORS, "image": IMAGES, "label": LABELS}, ROWS, 5),
+        ({"anchors": ANCHORS, "image": IMAGES, "label": LABELS}, {"scores": ROWS}, 5),
+        ({"anchors": ANCHORS, "image": IMAGES}, ROWS, 5),
+        ({"anchors": ANCHORS, "image": IMAGES}, [{}] * 5, 5),
+        ((IMAGES, torch.zeros(7, 6)), ROWS, 5),  # the target contains the boxes of all images
+        (IMAGES, [ROWS, ROWS], 5),  # two outputs
+        ((IMAGES, torch.zeros(0)), (ROWS, ROWS), 5),
+        (IMAGES, torch.tensor(0.5), 5),
+    ],
+)
+def test_samples_of_a_validation_batch(batch: Any, predictions: Any, size: int) -> None:
+    assert count_samples(batch, predictions) == size

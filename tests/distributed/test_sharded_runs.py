@@ -165,7 +165,7 @@ def _with_validations(folder: Path) -> tuple[dict[str, Tensor], Any]:
     cfg["optim_wrapper"] = {"optimizer": {"type": "SGD", "lr": 0.5}, "clip_grad": {"max_norm": 1e9}}
     runner = Runner(**cfg)
     runner.train()
-    norms = runner.message_hub.history("train/grad_norm").current()
+    norms = runner.message_hub.scalar("train/grad_norm").current()
     return gather_full_state({key: each.clone() for key, each in runner.model.state_dict().items()}), float(norms)
 
 

@@ -148,7 +148,7 @@ def train(folder: Path, changes: dict[str, Any] | None = None) -> tuple[dict[str
     (average,) = (each.ema_model for each in runner.hooks if hasattr(each, "ema_model"))
     state = {**unwrap_model(runner.model).state_dict(), **average.state_dict(prefix="average.")}
     weights = {name: each.clone() for name, each in gather_full_state(state).items() if each.is_floating_point()}
-    return weights, seen.ids, float(runner.message_hub.history("val/in_order").current())
+    return weights, seen.ids, float(runner.message_hub.scalar("val/in_order").current())
 
 
 def test_split_layers_train_the_same_weights_as_one_process(tmp_path: Path, on_ranks: OnRanks) -> None:

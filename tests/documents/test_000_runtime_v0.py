@@ -96,7 +96,7 @@ CONFIGS = [
     optimizer_config = dict(
         _delete_=True, grad_clip=dict(max_norm=35, norm_type=2))
     """,
-        holds=lambda runner: len(runner.message_hub.history("train/grad_norm")) == 4,
+        holds=lambda runner: len(runner.message_hub.scalar("train/grad_norm")) == 4,
     ),
     Fragment(
         "自定义优化设定 / 额外的设置 / 动量策略",
@@ -146,7 +146,7 @@ CONFIGS = [
         "[('train', 1), ('val', 1)]",
         mend={"[(": "workflow = [("},
         why="the key of the list is missing",
-        holds=lambda runner: len(runner.message_hub.history("val/loss")) == 2,
+        holds=lambda runner: len(runner.message_hub.scalar("val/loss")) == 2,
     ),
     Fragment(
         "自定义钩子（hooks） / 使用在 MMCV 中实现的钩子（hooks）",
@@ -183,7 +183,7 @@ log_config = dict(
     Fragment(
         "自定义钩子（hooks） / 评估配置文件（Evaluation config）",
         "evaluation = dict(interval=1, metric='mIoU')",
-        holds=lambda runner: len(runner.message_hub.history("val/mIoU")) == 2,
+        holds=lambda runner: len(runner.message_hub.scalar("val/mIoU")) == 2,
     ),
 ]
 

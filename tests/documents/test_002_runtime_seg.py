@@ -244,7 +244,7 @@ optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
 """,
         mend={"_delete_=True": "_delete_=True, optimizer=optimizer"},
         why="deleting the section of the base also deletes its optimizer",
-        holds=lambda runner: len(runner.message_hub.history("train/grad_norm")) == 4,
+        holds=lambda runner: len(runner.message_hub.scalar("train/grad_norm")) == 4,
     ),
     Fragment(
         "Customize training schedules",

@@ -48,7 +48,7 @@ optim_wrapper = dict(
         norm_type=2))
 # norm_type: 这里的 norm_type 是 L2 范数.
 """,
-        holds=lambda runner: len(runner.message_hub.history("train/grad_norm")) == 4,
+        holds=lambda runner: len(runner.message_hub.scalar("train/grad_norm")) == 4,
     ),
     Fragment(
         "优化器包装 / 梯度累积 / 4 x 4",

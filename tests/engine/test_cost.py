@@ -133,9 +133,9 @@ def test_iteration_copies_nothing_to_the_host(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(LeftError):
         runner.train()
     assert passed == [30]
-    assert runner.message_hub.history("train/loss").total == 90
+    assert runner.message_hub.scalar("train/loss").total == 90
     with pytest.raises(RuntimeError, match="meta"):
-        runner.message_hub.history("train/loss").mean(10)
+        runner.message_hub.scalar("train/loss").mean(10)
 
 
 class Kept:

@@ -117,11 +117,14 @@ def test_methods_with_names_of_lightning_events_are_reported(tmp_path: Path, cap
         runner.on("on_validation_batch_start", lambda runner: None)
 
 
-def test_numbers_logged_after_an_epoch_are_in_the_history(tmp_path: Path) -> None:
+@pytest.mark.parametrize("priority", ["NORMAL", "HIGHEST"])  # after and before RuntimeInfoHook
+def test_numbers_logged_after_an_epoch_are_in_the_history(tmp_path: Path, priority: str) -> None:
     runner = _runner(tmp_path, val_dataloader=_loader())
-    runner.on("after_train_epoch", lambda runner: runner.log("train/norm", torch.tensor(1.5, requires_grad=True)))
-    runner.on("after_val_epoch", lambda runner: runner.log("val/error", runner.epoch))
-    assert [(row["train/norm"], row["val/error"]) for row in runner.train()] == [(1.5, 1), (1.5, 2)]
+    norm = torch.tensor(1.5, requires_grad=True)
+    runner.on("after_train_epoch", lambda runner: runner.log("train/norm", norm), priority=priority)
+    runner.on("after_val_epoch", lambda runner: runner.log("val/error", runner.epoch), priority=priority)
+    rows = [(row["epoch"], row["train/norm"], row["val/error"], "loss" in row) for row in runner.train()]
+    assert rows == [(1, 1.5, 1, True), (2, 1.5, 2, True)]
 
 
 @pytest.mark.parametrize("in_hook", [False, True])

@@ -88,7 +88,7 @@ def test_hook_may_use_another_runner(tmp_path: Path) -> None:
 
     run.on("after_train_epoch", validate)
     run.train()
-    assert run.message_hub.history("train/grad_norm").total == 10
+    assert run.message_hub.scalar("train/grad_norm").total == 10
 
 
 def test_step_counts_the_passes_of_an_iteration_based_run(tmp_path: Path) -> None:
@@ -207,6 +207,18 @@ def test_validation_defaults_to_the_loss_and_averages_over_samples(tmp_path: Pat
     assert history[-1]["val/loss"] == pytest.approx(expected, rel=1e-5)
     assert made.test() == {"loss": pytest.approx(expected, rel=1e-5)}
     assert made.val().keys() == {"loss"}
+
+
+def test_first_tensor_of_a_validation_batch_need_not_have_a_row_per_sample(tmp_path: Path) -> None:
+    class Scaled(nn.Linear):
+        def forward(self, scale: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(x * scale)
+
+    batches = [{"scale": torch.ones(4), "x": X[part], "label": Y[part]} for part in (slice(8), slice(8, 10))]
+    model, metric = Scaled(4, 2), {"entropy": lambda scores, batch: CROSS_ENTROPY(scores, batch["label"])}
+    made = runner(tmp_path, model, loss=CROSS_ENTROPY, val_dataloader=batches, val_evaluator=metric)
+    expected = pytest.approx(CROSS_ENTROPY(model(torch.ones(4), X[:10]), Y[:10]).item(), rel=1e-5)
+    assert made.val() == {"loss": expected, "entropy": expected}
 
 
 def test_test_without_training_and_validation(tmp_path: Path) -> None:

@@ -127,6 +127,19 @@ def test_second_signal_exits_at_once(tmp_path: Path, capfd: pytest.CaptureFixtur
     ]
 
 
+def test_second_interrupt_of_a_notebook_keeps_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr("footplate.engine.signals._SAME_REQUEST", 0)  # the signals follow each other immediately
+    with pytest.raises(KeyboardInterrupt):
+        run(config(tmp_path, by_epoch=True), Send(signal.SIGINT, "before_val_iter", 4, signal.SIGINT))
+    assert not (tmp_path / "on_signal.pth").exists()
+    message = "SIGINT: finishing the validation, then saving. Interrupt again to raise KeyboardInterrupt at once."
+    assert capfd.readouterr().err.splitlines() == [message]
+
+
 @pytest.mark.parametrize(
     ("signals", "pause", "code"),
     [

@@ -164,8 +164,17 @@ def test_hook_stops_training(tmp_path: Path, by_epoch: bool) -> None:
 
 
 def test_epoch_counts_passes_over_the_loader(tmp_path: Path) -> None:
-    _, witness = trained(tmp_path, train_cfg={"by_epoch": False, "max_iters": 9, "val_interval": 9})
+    saves: dict[str, Any] = {"checkpoint": {"by_epoch": False, "interval": 4}}
+    train_cfg = {"by_epoch": False, "max_iters": 9, "val_interval": 4}
+    runner, witness = trained(tmp_path, train_cfg=train_cfg, default_hooks=saves)
     assert [epoch for _, epoch in witness.when("before_train_iter")] == [0, 0, 0, 0, 1, 1, 1, 1, 2]
+    assert (runner.epoch, runner.train_loop.completed.epoch, runner.message_hub.get_info("epoch")) == (2, 2, 2)
+    completed = [(4, 1), (8, 2), (9, 2)]
+    assert [(row["iter"], row["epoch"]) for row in runner.history] == completed
+    for iteration, epoch in completed:
+        other = Runner(**settings(tmp_path))
+        other.load_checkpoint(str(tmp_path / f"iter_{iteration}.pth"))
+        assert (other.iter, other.epoch) == (iteration, epoch)
 
 
 def test_loader_with_fewer_batches_than_its_length_raises(tmp_path: Path) -> None:

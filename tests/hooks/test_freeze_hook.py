@@ -83,6 +83,13 @@ def test_norm_layers_that_the_model_keeps_in_evaluation_mode_stay_there(tmp_path
     assert moved(look.means) == []
 
 
+def test_overlapping_hooks_freeze_until_the_last_one_ends(tmp_path: Path) -> None:
+    look = Look()
+    hooks = [FreezeHook(r"layers\.[01]", until_iter=3), FreezeHook(r"layers\.0", until_iter=7), look]
+    Runner(**settings(tmp_path, model=Normed(), custom_hooks=hooks)).train()
+    assert moved(look.weights) == list(range(8, 13))
+
+
 def test_resumed_run_freezes_as_before(tmp_path: Path) -> None:
     _, whole = run(tmp_path / "whole", patterns=r"layers\.0", until_epoch=2)
     cfg = settings(tmp_path / "whole", model=Normed(), resume=True, load_from=str(tmp_path / "whole/epoch_1.pth"))

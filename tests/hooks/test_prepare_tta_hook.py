@@ -77,8 +77,11 @@ def test_predictions_of_views_are_merged(tmp_path: Path) -> None:
     everywhere = float((torch.stack([_truth(at) for at in range(6)]) == 1).float().mean())
     assert found[1]["aAcc"] == pytest.approx(100 * everywhere, abs=1e-4)
     assert found[0]["aAcc"] != found[1]["aAcc"]
-    first = merged.predict()[0][0]
-    assert (first.pred_sem_seg.data == 1).all()
+    again = build(
+        tmp_path / "c", {"tta_cfg": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS, "phases": ["val", "test"]}
+    )
+    for dataloader in (None, again.val_loop and again.val_loop.dataloader):
+        assert (again.predict(dataloader)[0][0].pred_sem_seg.data == 1).all()
 
 
 def _truth(at: int) -> Any:

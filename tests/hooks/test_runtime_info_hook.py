@@ -98,6 +98,19 @@ def test_row_of_each_validation_has_losses_after_the_interval_has_changed(tmp_pa
     assert rows == [(iteration, True, True) for iteration in (4, 6, 9, 12)]
 
 
+def test_row_of_an_epoch_has_its_mean_losses_although_a_hook_requests_validation(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path))
+    losses: list[float] = []
+
+    def request(runner: Runner, outputs: Any) -> None:
+        losses.append(float(outputs["loss"]))
+        runner.train_loop.validation_requested = len(losses) == 2
+
+    runner.on("after_train_iter", request)
+    runner.train()
+    assert [row["loss"] for row in runner.history[:2]] == pytest.approx([sum(losses[:2]) / 2, sum(losses[:4]) / 4])
+
+
 @MODELS.register_module()
 class NamesItsLossesAsTheLogDoes(ToyModel):
     """Returns losses with names that the log uses itself."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from footplate.errors import CheckpointError
+from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim import OptimWrapper, build_optim_wrapper
 from footplate.optim.muon import Muon
 
@@ -94,11 +94,9 @@ def test_steps_agree_with_the_two_optimizers_of_torch(settings: dict[str, Any]) 
 
     shapes = {"tall": (9, 4), "wide": (3, 8), "bias": (5,)}
     ours, theirs = params(), params()
-    groups = [
-        {"params": [ours["tall"], ours["wide"]], "use_muon": True},
-        {"params": [ours["bias"]], "use_muon": False, "lr": 0.01},
-    ]
-    hybrid = Muon(groups, lr=0.02, weight_decay=0.1, **settings)
+    hybrid = Muon([{"params": [ours["tall"]], "use_muon": True}], lr=0.02, weight_decay=0.1, **settings)
+    hybrid.add_param_group({"params": [ours["wide"]], "use_muon": True})
+    hybrid.add_param_group({"params": [ours["bias"]], "use_muon": False, "lr": 0.01})
     muon = torch.optim.Muon(
         [theirs["tall"], theirs["wide"]],
         lr=0.02,
@@ -112,6 +110,12 @@ def test_steps_agree_with_the_two_optimizers_of_torch(settings: dict[str, Any]) 
         for each in (hybrid, muon, adamw):
             each.step()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_added_group_without_use_muon_is_refused() -> None:
+    optimizer = Muon([{"params": [nn.Parameter(torch.ones(3, 3))], "use_muon": True}])
+    with pytest.raises(ArgumentError, match="must set `use_muon` to True or False"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2, 2))]})
 
 
 def train(model: nn.Module, wrapper: OptimWrapper, steps: range) -> None:

@@ -27,6 +27,9 @@ class RecordingWriter(BaseVisBackend):
             raise self.error
         self.steps.append(step)
 
+    def add_image(self, name: str, image: Any, step: int = 0, **kwargs: Any) -> None:
+        self.steps.append(step)
+
     def close(self) -> None:
         self.steps.append(-1)
 
@@ -34,17 +37,18 @@ class RecordingWriter(BaseVisBackend):
         return {"steps": len(self.steps)} if self.steps else {}
 
 
-def test_writer_is_skipped_after_three_failures(caplog: pytest.LogCaptureFixture) -> None:
+def test_method_is_skipped_after_three_failures(caplog: pytest.LogCaptureFixture) -> None:
     whole, ill = RecordingWriter(), RecordingWriter(failing=(2, 3, 4))
     writers = GuardedWriters({"ill": ill, "whole": whole})
     with caplog.at_level(logging.INFO, "footplate"):
         for step in range(1, 8):
             writers.call_all("add_scalar", "loss", 0.5, step)
+        writers.call_all("add_image", "mask", np.zeros((2, 2), np.uint8), 8)
         writers.close()
-    assert (whole.steps, ill.steps, ill.calls) == ([1, 2, 3, 4, 5, 6, 7, -1], [1, -1], 4)
+    assert (whole.steps, ill.steps, ill.calls) == ([1, 2, 3, 4, 5, 6, 7, 8, -1], [1, 8, -1], 4)
     assert caplog.messages == [
-        "The writer 'ill' failed in add_scalar (OSError: [Errno 28] No space left on device). The run continues; the "
-        "writer is skipped after 3 failures in a row.",
+        "The writer 'ill' failed in add_scalar (OSError: [Errno 28] No space left on device). The run continues; "
+        "add_scalar is skipped after 3 failures in a row.",
     ]
 
 

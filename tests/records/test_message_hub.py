@@ -45,10 +45,10 @@ def test_state_for_a_resumed_run(hub: MessageHub) -> None:
 def test_state_is_loaded_into_existing_histories(hub: MessageHub) -> None:
     hub.update_scalar("train/loss", 2.0)
     other = MessageHub("other")
-    held = other.history("train/loss")
+    held = other.scalar("train/loss")
     other.update_info("seed", 7)
     other.load_state_dict(hub.state_dict())
-    assert other.history("train/loss") is held
+    assert other.scalar("train/loss") is held
     assert held.data[0].tolist() == [2.0]
     assert other.get_info("seed") == 7
 

@@ -78,7 +78,7 @@ class ValidationHook(Hook):
         self.count += len(outputs)
 
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
-        own, recorded = metrics[self.metric], runner.message_hub.history(f"val/{self.metric}").current()
+        own, recorded = metrics[self.metric], runner.message_hub.scalar(f"val/{self.metric}").current()
         self.seen.append((self.count, own == recorded == runner.val_loop.metrics[self.metric]))
 
 

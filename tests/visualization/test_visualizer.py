@@ -43,6 +43,13 @@ def test_panels_are_stored_with_their_layout(tmp_path: Path) -> None:
         assert [panel[0] for panel in json.loads(image.info[LAYOUT_TEXT])["panels"]] == ["truth"]
 
 
+@pytest.mark.parametrize("channels", [(), (1,), (3,), (4,)])
+def test_images_of_all_accepted_shapes_are_stored(tmp_path: Path, channels: tuple[int, ...]) -> None:
+    visualizer = VISUALIZERS.build({"type": "Visualizer", "vis_backends": [LOCAL], "save_dir": str(tmp_path)})
+    visualizer.add_image("val", np.zeros((6, 8, *channels), np.uint8), 1)
+    assert list(tmp_path.rglob("val_1.png"))
+
+
 def test_settings_of_figures_are_kept_for_code_bases() -> None:
     visualizer = Visualizer(fig_save_cfg={"frameon": False}, fig_show_cfg={"num": "show"})
     assert (visualizer.fig_save_cfg, visualizer.fig_show_cfg) == ({"frameon": False}, {"num": "show"})

@@ -21,6 +21,7 @@ from footplate.config.config_dict import (
     TracedDict,
     calling_line,
     copy_as_config_dict,
+    mark_read,
     merge_into,
 )
 from footplate.config.formats import write_config, write_python
@@ -371,11 +372,7 @@ class FileLoader:
         if BASE in script.reads:
             # The code may use a dict from the base in several places, each of which needs its own copy.
             mapping = copy_as_config_dict(mapping)
-        for name in script.reads:
-            key_origin = mapping._origins.get(name)
-            if isinstance(key_origin, KeyOrigin):
-                key_origin.is_read = True
-                key_origin.is_read_here = True
+        mark_read(mapping, script.reads)
         return mapping, {name: namespace[name] for name in namespace.imported}
 
     def _execute(self, code: CodeType, namespace: "Namespace") -> None:

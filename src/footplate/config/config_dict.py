@@ -4,7 +4,7 @@ import copy
 import operator
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from footplate.config.imports import LazyObject
@@ -34,7 +34,7 @@ class KeyOrigin(Origin):
     """
 
     replaced: Replaced | None
-    # FileLoader sets these two after it has executed the file.
+    # Set by `mark_read`.
     is_read = False  # whether other lines of the config use the key as a variable
     is_read_here = False  # whether other lines use the value that was set here, not only a previous value
 
@@ -53,6 +53,17 @@ class KeyOrigin(Origin):
     def is_override(self) -> bool:
         """Whether the value comes from an override such as `--set` rather than from a config file."""
         return not self.line and not os.path.isabs(self.file)
+
+
+def mark_read(config: "TracedDict", names: Iterable[str]) -> None:
+    """Marks the top-level keys that the code of a config file reads as variables.
+
+    In `lr = 0.1; optimizer = dict(lr=lr)`, `lr` is read here. If a second file inherits from this one and sets
+    `lr = 0.2`, the new value is not read there, so `find_unused_changes` reports it.
+    """
+    for name in names:
+        if isinstance(origin := config._origins.get(name), KeyOrigin):
+            origin.is_read = origin.is_read_here = True
 
 
 def is_variable(config: object, key: object) -> bool:

@@ -4,6 +4,7 @@ from footplate.data.annotations import load_annotations
 from footplate.data.base_dataset import BaseDataset
 from footplate.data.batches import (
     batch_size_of,
+    count_samples,
     dataset_of,
     default_collate,
     has_target,
@@ -57,6 +58,7 @@ __all__ = [
     "check_same_dataset",
     "capture_rng",
     "check_rng",
+    "count_samples",
     "dataset_of",
     "default_collate",
     "endless_batches",

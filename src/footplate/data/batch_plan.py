@@ -149,8 +149,9 @@ class BatchPlan:
             start: The index of the first batch.
             length: The maximum number of batches in the pass, including the batches before `start`.
         """
-        own_length = self.limit if self.exact_size is None else len(self)
-        end = min((number for number in (length, own_length) if number is not None), default=None)
+        # The samplers end a pass themselves if there is no limit, or yield padding that `exact_size` leaves out.
+        ends = (length, self.limit if self.exact_size is None else len(self))
+        end = min((number for number in ends if number is not None), default=None)
         for number, key in enumerate(self._isolated(self._batches(epoch, start), epoch), start):
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:
@@ -165,6 +166,7 @@ class BatchPlan:
     def _isolated(self, batches: Iterator[BatchKey], epoch: int) -> Iterator[BatchKey]:
         """Returns `batches`, whose samplers then draw from separate random generators."""
         drawing = batches if self.custom else islice(batches, 1)  # other samplers draw only before their first index
+        # Both arguments of `chain` read the same iterator: the second one continues where the first one has ended.
         return chain(with_separate_generators(drawing, mix_seed(self.seed, epoch)), batches)
 
     def shares(self, start: int) -> Iterator[float]:

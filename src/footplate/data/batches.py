@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Container, Mapping, Sequence
+from statistics import mode
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,30 @@ def batch_size_of(batch: Any) -> int:
         if isinstance(entry, (list, tuple)):
             return len(entry)
     return next((batch_size_of(entry) for entry in entries if isinstance(entry, Mapping)), 1)
+
+
+def count_samples(batch: Any, predictions: Any) -> int:
+    """Returns the number of samples in a validation batch: the most frequent of three lengths, or else the first.
+
+    These are the lengths of the target, the predictions and the batch (see `batch_size_of`). Ignores lists of tensors,
+    which may contain one tensor for each output of the model.
+
+    Example:
+        >>> count_samples({"scale": np.ones(3), "image": np.ones((2, 8)), "label": np.zeros(2)}, {"score": None})
+        2
+        >>> count_samples((np.ones((2, 8)), "boxes of all images"), [{"score": 0.5}, {"score": 0.25}])
+        2
+    """
+    keys = _target_keys(batch, ())
+    target = batch[keys[0]] if len(keys) == 1 else None
+    return mode([*filter(None, [_length(target), _length(predictions)]), batch_size_of(batch)])
+
+
+def _length(values: Any) -> int:
+    """Returns the number of samples in a target or in predictions, or 0 if it is unknown."""
+    if isinstance(values, (Tensor, np.ndarray)):
+        return len(values) if values.ndim else 0
+    return len(values) if isinstance(values, list) and not any(isinstance(value, Tensor) for value in values) else 0
 
 
 def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:

@@ -25,7 +25,7 @@ _logger = logging.getLogger("footplate.engine")
 
 
 class Progress(NamedTuple):
-    """The numbers of completed iterations and epochs."""
+    """The numbers of completed iterations and epochs. In iteration-based training, passes over the data are epochs."""
 
     iter: int = 0
     epoch: int = 0
@@ -183,7 +183,7 @@ class BaseTrainLoop(BaseLoop):
                 for note in self.describe_samples(self._iter):
                     add_note(error, note)
             raise
-        if self._iter == self._began_at:
+        if self._iter == self._began_at:  # one `train_step` may compute any number of losses
             for wrapper in runner.optim_wrapper.parts.values():
                 wrapper.count_first_losses(self.max_iters - self._iter - 1)
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
@@ -245,10 +245,11 @@ class BaseTrainLoop(BaseLoop):
         """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
         if self.runner.requests.agreed.validation:
             return True
-        if self.done == self._validated_at:
+        done = self.done
+        if done == self._validated_at:
             return False
         self._decide_current_val_interval()
-        return self.out_of_time or validation_is_due(self.done, self.total, self.val_begin, self.val_interval)
+        return self.out_of_time or validation_is_due(done, self.total, self.val_begin, self.val_interval)
 
     @property
     def validations_left(self) -> int:

@@ -29,6 +29,7 @@ from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.base_loops import Progress
 from footplate.engine.nonfinite import check_weights
+from footplate.engine.resume_plan import Load
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes
@@ -117,7 +118,7 @@ class CheckpointIO:
             else:
                 check_weights(runner)
         except NonFiniteError as error:
-            if runner.nonfinite.loss == "stop":
+            if runner.nonfinite.loss_policy == "stop":
                 raise
             runner.saver.refuse(error, after)
             return
@@ -249,21 +250,25 @@ class CheckpointIO:
         load = plan.find(for_training=for_training)
         if load is not None and (load.resuming or not is_ready):
             key = at_key(plan.key) if load.path == plan.load_from else nullcontext()
-            self._contents = {load.path: load.content}
             with located(runner.cfg), key, runner.folder.buffered_log():
-                checkpoint: Mapping[str, Any] = {}
-                if load.resuming:
-                    runner.resume(load.path)
-                else:
-                    checkpoint = runner.load_checkpoint(load.path)
-                if whole_model and self.report is not None:
-                    self.weights = Weights.UNLOADED  # so that a second attempt checks them again
-                    self.report.require_whole_model()
-                    trained = _meta_of(checkpoint).get("dataset_meta")
-                    check_classes(trained, getattr(runner.built.get("test_loop"), "sets", ()), "test")
+                self._load_and_check(runner, load, whole_model=whole_model)
         self.weights = Weights.READY
         if for_training:
             plan.overrides_loaded_weights = False
+
+    def _load_and_check(self, runner: "Runner", load: Load, *, whole_model: bool) -> None:
+        """Resumes from a checkpoint or loads its weights. With `whole_model`, checks that no tensor is missing."""
+        self._contents = {load.path: load.content}
+        checkpoint: Mapping[str, Any] = {}
+        if load.resuming:
+            runner.resume(load.path)
+        else:
+            checkpoint = runner.load_checkpoint(load.path)
+        if whole_model and self.report is not None:
+            self.weights = Weights.UNLOADED  # until the checks have passed: a second attempt repeats them
+            self.report.require_whole_model()
+            trained = _meta_of(checkpoint).get("dataset_meta")
+            check_classes(trained, getattr(runner.built.get("test_loop"), "sets", ()), "test")
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

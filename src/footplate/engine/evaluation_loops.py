@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from footplate.checks import check_flag
-from footplate.data import SampleLoader, batch_size_of, batches, build_dataloader, dataset_of, length_of
+from footplate.data import SampleLoader, batches, build_dataloader, count_samples, dataset_of, length_of
 from footplate.data.position import DataPosition
 from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
 from footplate.engine.base_loops import BaseLoop
@@ -109,7 +109,6 @@ class _EvaluationLoop(BaseLoop):
         self.metrics: dict[str, float] = {}
         self._losses: MeanLosses | None = None
         self.loss = loss
-        self._lists_samples = not runner.is_plain  # whether a list of predictions has one entry per sample
         self.choose(self.sets[0])
 
     def run(self) -> dict[str, float]:
@@ -151,9 +150,8 @@ class _EvaluationLoop(BaseLoop):
             if self._losses is not None:
                 # Also for a repeated batch, because the model may call collectives.
                 losses = loss_of(runner.model, data_batch, mode)
-                by_sample = isinstance(outputs, list) and self._lists_samples
                 if not is_repeated:
-                    self._losses.add(losses, len(outputs) if by_sample else batch_size_of(data_batch))
+                    self._losses.add(losses, count_samples(data_batch, outputs))
             if not is_repeated:
                 self.evaluator.process(data_samples=outputs, data_batch=data_batch)
             runner.call_hook(f"after_{mode}_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)

@@ -124,6 +124,8 @@ class Hook:
     # Whether the hook swaps the model's weights for validation, test and checkpoints, and restores the training weights
     # from `ema_state_dict` when a run resumes. A run can have only one such hook.
     swaps_weights = False
+    # Whether the hook sets `predictor` of a validation or test loop in `before_run`.
+    sets_predictor = False
     # Whether the hook calls functions of the user, although its class is defined in footplate.
     is_of_user = False
 
@@ -274,7 +276,8 @@ class Hook:
                 _logger.warning("%s.%s is never called: did you mean %s?", type(self).__name__, name, near)
         return methods
 
-    # The engine calls the following methods, mostly before training begins.
+    # The following methods are not events. `run_folder.py` calls the first two before training, `idle_settings.py` and
+    # `preflight.py` call `check_metrics`, and `state.py` calls `state_dict` and `load_state_dict`.
 
     def folder_in(self, runner: "Runner") -> str | None:
         """Returns the folder where the hook saves the run's checkpoints, or None if the hook saves no checkpoints."""

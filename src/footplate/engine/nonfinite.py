@@ -54,10 +54,10 @@ class NonFiniteHook(Hook):
         for key in ("loss", "grad"):
             check_choice(key, settings[key], POLICIES)
         check_count("interval", settings["interval"])
-        self.loss = settings["loss"]
-        self.grad = settings["grad"]
+        self.loss_policy = settings["loss"]
+        self.grad_policy = settings["grad"]
         self.interval = settings["interval"]
-        self._checks_gradients = "grad" in policy or self.loss == "skip"
+        self._checks_gradients = "grad" in policy or self.loss_policy == "skip"
         self._has_warned_of_scale = False
 
     def before_train(self, runner: "Runner") -> None:
@@ -69,7 +69,7 @@ class NonFiniteHook(Hook):
         is_unchecked = False
         for wrapper in runner.optim_wrapper.parts.values():
             if self._checks_gradients or runner.device.type == "cpu" or can_skip_on_device(wrapper.optimizer):
-                wrapper.guard("skip" if self.loss == "skip" else self.grad)
+                wrapper.set_nonfinite_policy("skip" if self.loss_policy == "skip" else self.grad_policy)
             else:
                 scaler = getattr(wrapper, "loss_scaler", None)  # an enabled scaler skips such steps itself
                 is_unchecked |= scaler is None or not scaler.is_enabled()
@@ -109,11 +109,11 @@ class NonFiniteHook(Hook):
         losses = [key for key in runner.message_hub.log_scalars if key.startswith("train/") and "loss" in key]
         checked = ["train/loss"] if "train/loss" in losses else losses  # a custom train_step may not return a total
         for key in checked:
-            history = runner.message_hub.log_scalars[key]
-            window = min(self.interval, len(history))
-            if window and not math.isfinite(history.mean(window)):
+            scalar = runner.message_hub.log_scalars[key]
+            window = min(self.interval, len(scalar))
+            if window and not math.isfinite(scalar.mean(window)):
                 error = _loss_error(runner, iteration, key, window, losses)
-                if stop or self.loss == "stop":
+                if stop or self.loss_policy == "stop":
                     raise error
                 _logger.warning("%s", error.message)
                 return
@@ -139,7 +139,7 @@ def check_weights(runner: "Runner") -> None:
         NonFiniteError: A weight is non-finite, or a loss was non-finite and `on_nonfinite` requires the run to stop.
     """
     runner.saver.wait()
-    if runner.nonfinite.loss == "stop":
+    if runner.nonfinite.loss_policy == "stop":
         runner.nonfinite.check(runner)
     if names := nonfinite_weights(unwrap_model(runner.model)):
         runner.nonfinite.check(runner, stop=True)
@@ -191,7 +191,8 @@ def _loss_error(runner: "Runner", iteration: int, key: str, window: int, keys: S
     loss = "loss" if key == "train/loss" else f"loss '{key.removeprefix('train/')}'"
     which = f" ({', '.join(nonfinite)})" if nonfinite else ""
     before = f"Before that, the loss was {losses[index - 1]:g}." if index else "No earlier loss was recorded."
-    advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if runner.nonfinite.loss == "stop" else []
+    stops = runner.nonfinite.loss_policy == "stop"
+    advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if stops else []
     return NonFiniteError(
         f"the {loss} was {losses[index]:g} in iteration {first}{which}",
         iteration=first,

@@ -3,10 +3,15 @@
 A signal handler or hook writes its request to `Requests.local`. `Requests.exchange` copies it to `Requests.agreed` on
 all ranks. Between iterations, the training loop handles `agreed`:
 
-- `signal` saves the run and ends the process with `Interrupted`.
-- `save` saves the run.
-- `stop` ends training early; see `Stop`.
-- `validation` validates the model.
+| request | set by | effect | cleared by |
+|---|---|---|---|
+| `signal` | SIGINT, SIGTERM, SIGHUP | saves the run and ends the process with `Interrupted` | nothing |
+| `save` | SIGUSR1 | saves the run | `handle_requests` |
+| `stop` | `stop_training`, `TimeLimitHook` | ends training early; see `Stop` | `stop_training = False` |
+| `validation` | `validation_requested` | validates the model | the next validation run |
+
+The loop calls `handle_requests` only if `Requests.needs_handling` is set, and checks `stop` and `validation` itself.
+`Requests.reset` clears all requests except `validation` at the start of a run.
 """
 
 import enum
@@ -26,6 +31,7 @@ from footplate.data import kill_workers
 from footplate.data.waiting import data_wait
 from footplate.distributed import compute_on_ranks, get_rank, get_world_size
 from footplate.engine.hook import Hook
+from footplate.engine.process_setup import is_notebook
 from footplate.error_context import add_note
 from footplate.errors import shown_path
 from footplate.messages import first_line
@@ -75,10 +81,10 @@ class Request:
     """The requests to handle after the current iteration.
 
     Attributes:
-        signal: The number of the received signal, or 0. If it is set, the run is saved and the process ends.
-        save: Whether to save the run. Cleared by the save.
-        stop: The reason to end training early. Only the requester changes it.
-        validation: Whether to validate. Cleared by the next validation run.
+        signal: The number of the received signal, or 0.
+        save: Whether to save the run.
+        stop: The reason to end training early.
+        validation: Whether to validate.
     """
 
     signal: int = 0
@@ -100,8 +106,9 @@ class Requests:
     Attributes:
         agreed: The requests of all ranks, which the training loop handles after the current iteration.
         local: The requests of this rank that have not been exchanged. In a single process, the same object as `agreed`.
-        needs_handling: Whether `handle_requests` has anything to do. The loop checks this flag after each iteration.
-        scheduled_saves: Saves that hooks have scheduled for after the current iteration.
+        needs_handling: Whether `handle_requests` has anything to do. The loop checks this flag after each iteration,
+            and `handle_requests` clears it.
+        scheduled_saves: Saves that hooks have scheduled for after the current iteration. `handle_requests` runs them.
         saved_after_error: Whether reading data failed and the run has been saved.
         can_save_after_error: Whether to save the run if reading data fails. Trial runs set it to False.
     """
@@ -145,8 +152,11 @@ class Requests:
             number = self.agreed.signal
             name = signal.Signals(number).name
             again = f"{name} again" if number in END_SIGNALS else "SIGTERM twice"
+            advice = f"Send {again} to exit at once."
+            if number == signal.SIGINT and is_notebook():
+                advice = "Interrupt again to raise KeyboardInterrupt at once."
             work = "validation" if "val" in self._phases else "iteration"
-            print_urgent(f"{name}: finishing the {work}, then saving. Send {again} to exit at once.")
+            print_urgent(f"{name}: finishing the {work}, then saving. {advice}")
 
     def exchange(self, pause: int = 1) -> int:
         """Combines the requests of all ranks. All ranks must call this method in the same iteration.

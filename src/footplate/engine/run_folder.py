@@ -227,7 +227,9 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
         advice = "Use another folder, or stop the other run."
         if launcher := ignored_launcher():
             advice = f"If both processes belong to the same run, set launcher='{launcher}'."
-        notes = [Path(path).read_text("utf-8", "replace"), advice]
+        notes = [advice]
+        with contextlib.suppress(FileNotFoundError):  # the other run has just ended
+            notes.insert(0, Path(path).read_text("utf-8", "replace"))
         raise ArgumentError(f"another run is using the folder '{folder}'", key=key, notes=notes) from None
     except OSError as error:
         if error.errno not in _LOCKS_UNSUPPORTED:

@@ -18,9 +18,9 @@ _MAX_SHOWN = 40
 class History(Sequence[Row]):
     """The scalars of a run, with one row per epoch, or per validation interval in iteration-based training.
 
-    Each row contains the number of completed epochs and iterations, the learning rate, the mean losses since the
-    previous row, and the validation metrics as `val/<metric>`. The rows are saved in checkpoints, so a resumed run has
-    the full history.
+    Each row contains the number of completed epochs and iterations, the learning rate, the mean losses of the epoch or
+    validation interval, and the validation metrics as `val/<metric>`. The rows are saved in checkpoints, so a resumed
+    run has the full history.
 
     Args:
         model: The trained model.
@@ -35,7 +35,7 @@ class History(Sequence[Row]):
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.rows: list[Row] = []
-        self.last_iter = 0  # not a property, because each iteration reads it
+        self.last_iter = 0
         self.known_metrics: set[str] = set()
 
     @overload

@@ -149,7 +149,8 @@ class Runner:
     Attributes:
         iter: The number of completed training iterations. In a run without training, it comes from the loaded
             checkpoint.
-        epoch: The number of completed epochs. In a run without training, it comes from the loaded checkpoint.
+        epoch: The number of completed epochs or, in iteration-based training, passes over the training data. In a run
+            without training, it comes from the loaded checkpoint.
         max_epochs: The number of epochs in the run. Read-only.
         max_iters: The number of iterations in the run. Read-only.
         history: The scalars of the run, with one row per epoch; see `History`.
@@ -395,21 +396,21 @@ class Runner:
     def predict(self, dataloader: Any = None) -> list[Any]:
         """Returns the result of `test_step` for each batch. For a plain module, the result is the validation output.
 
-        Predicts in evaluation and inference mode, with the same weights as `test`. With several processes, each rank
-        returns the predictions for the batches that it reads. Samples that the sampler repeats as padding are left out.
+        Predicts in evaluation and inference mode, with the same weights and test-time augmentation as `test`. With
+        several processes, each rank returns the predictions for the batches that it reads. Samples that the sampler
+        repeats as padding are left out.
 
         Args:
             dataloader: The loader, or its config dict. Defaults to the loaders of all test sets, in the order of
                 `test_dataloader`. Required if there is no test loop.
         """
         if dataloader is not None:
-            model, loaders = self.model, [self.build_dataloader(dataloader, self.seed)]
+            loaders = [self.build_dataloader(dataloader, self.seed)]
         elif self.test_dataloader is None:
             raise ArgumentError("predict needs a data loader, because the run has no test loop", key="dataloader")
         else:
             sets = getattr(self.test_loop, "sets", ())
             loaders = [dataset.dataloader for dataset in sets] or [self.test_dataloader]
-            model = getattr(self.test_loop, "predictor", None) or self.model  # after a test with augmentation
         for loader in loaders:
             if isinstance(loader, SampleLoader) and loader is not dataloader:  # which may be the training loader
                 loader.plan.count_once()
@@ -419,18 +420,27 @@ class Runner:
         self.model.eval()
         try:
             with self.phase("test"):
-                if hook := self.hooks.swapping:
-                    hook.before_run(self)
-                    hook.before_test_epoch(self)
+                for hook in self.hooks:
+                    if hook.swaps_weights or hook.sets_predictor:
+                        hook.before_run(self)
+                        hook.before_test_epoch(self)
                 with torch.inference_mode():
                     outputs = (
-                        (model.test_step(batch), getattr(loader, "share", 1.0))
+                        (self._predictor_of(loader).test_step(batch), getattr(loader, "share", 1.0))
                         for loader in loaders
                         for batch in batches(loader)
                     )
                     return [output for output, share in outputs if share]  # a rank out of samples repeats one
         finally:
             self.model.train(was_training)
+
+    def _predictor_of(self, loader: Any) -> Any:
+        """Returns the model that predicts on a loader's batches: with test-time augmentation, a merging model."""
+        for name in ("test_loop", "val_loop"):
+            loop: Any = self.built.get(name)
+            if any(dataset.dataloader is loader for dataset in getattr(loop, "sets", ())):
+                return loop.predictor or self.model
+        return self.model
 
     def _make_current(self) -> None:
         """Restores the state of the process after this runner was built, if it has built another one since."""
@@ -548,7 +558,8 @@ class Runner:
                 ],
             )
         number = float(value.item() if isinstance(value, Tensor) else value)
-        self.history.add(self.epoch, self.iter, {name: number})
+        epoch_is_done = self.is_calling("after_train_epoch") and self.by_epoch
+        self.history.add(self.epoch + epoch_is_done, self.iter, {name: number})
         if is_main_process():
             self.visualizer.add_scalar(name, number, step=self.iter)
 
@@ -784,7 +795,7 @@ class Runner:
 
     @property
     def epoch(self) -> int:
-        """The number of completed epochs."""
+        """The number of completed epochs or, in iteration-based training, passes over the training data."""
         return self.progress.epoch
 
     def _refuse_length(self, value: int) -> None:

@@ -15,6 +15,7 @@ from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler as set_
 
 from footplate.data import is_worker_death
 from footplate.data.waiting import InterruptedWaitError, data_wait
+from footplate.engine.process_setup import is_notebook
 from footplate.engine.requests import END_SIGNALS
 from footplate.records.logger import print_urgent
 
@@ -28,8 +29,9 @@ _SAME_REQUEST = 0.5  # seconds; a signal repeated within this time is ignored, b
 def handling_signals(runner: "Runner") -> Iterator[None]:
     """Handles signals inside the block: SIGINT, SIGTERM and SIGHUP request a stop, SIGUSR1 requests a save.
 
-    A second SIGINT or SIGTERM exits immediately without saving, unless it arrives within half a second of the first. A
-    second SIGHUP does not, because a closing terminal may send several. Under `nohup`, SIGHUP is ignored.
+    A second SIGINT or SIGTERM exits immediately without saving, unless it arrives within half a second of the first. In
+    a notebook, a second SIGINT raises KeyboardInterrupt instead, so that the kernel keeps its variables. A second
+    SIGHUP does not exit, because a closing terminal may send several. Under `nohup`, SIGHUP is ignored.
 
     If a loader worker dies, torch raises an error at an arbitrary point in this process. This context manager defers
     the error to the end of the iteration.
@@ -106,6 +108,8 @@ class _Handlers:
             now = time.monotonic()
             self._first_end_at = self._first_end_at or now
             if now - self._first_end_at > _SAME_REQUEST:
+                if number == signal.SIGINT and is_notebook():
+                    raise KeyboardInterrupt
                 print_urgent(f"Another stop signal ({signal.Signals(number).name}): exiting at once without saving.")
                 os._exit(128 + number)
         requests = self._requests

@@ -247,26 +247,11 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
     for name, schedules in groups.items():
         states = saved_states[name]
         pairs = list(zip(schedules, states, strict=False))
-        is_in_place = (
-            now == saved_iter
-            or all(schedule.by_epoch for schedule in schedules)
-            or any(schedule.takes_metrics for schedule in schedules)
-        )
+        has_metrics = any(schedule.takes_metrics for schedule in schedules)
+        is_in_place = now == saved_iter or has_metrics or all(schedule.by_epoch for schedule in schedules)
         changes = [change for schedule, saved in pairs for change in schedule.changes(saved)]
         if len(schedules) == len(states) and not changes and is_in_place:
-            # Load them in the order in which a run steps them: a schedule that was saved at its end may step when
-            # loaded.
-            for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
-                schedule.load_state_dict(saved)
-                is_stepwise = isinstance(schedule.curve, (Exponential, MultiStep, Step))  # do not depend on the end
-                if saved.get("end", schedule.end) != schedule.end and not is_stepwise:
-                    _logger.warning(
-                        "%s was saved with end=%s and now has end=%s, so its values continue on a different curve and "
-                        "may stay close to zero. To use the curve of the new length, set resume_settings='take'.",
-                        type(schedule).__name__,
-                        saved["end"],
-                        schedule.end,
-                    )
+            _load_schedules(pairs)
             continue
         current_types = ", ".join(type(schedule).__name__ for schedule in schedules) or "none"
         saved_types = ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none"
@@ -277,12 +262,26 @@ def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
             now,
             saved_types,
             saved_iter,
-            " Schedules that monitor a metric restart from their initial state."
-            if any(schedule.takes_metrics for schedule in schedules)
-            else "",
+            " Schedules that monitor a metric restart from their initial state." if has_metrics else "",
             f" Changed: {', '.join(changes)}." if changes else "",
         )
         _move_schedules(runner, schedules, scale=not any(saved.get("type") in _OWN_RATES for saved in states))
+
+
+def _load_schedules(pairs: Iterable[tuple[Any, Any]]) -> None:
+    """Loads the state of each schedule, and warns about schedules whose end has changed."""
+    # In the order in which a run steps them: a schedule that was saved at its end may step when loaded.
+    for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
+        schedule.load_state_dict(saved)
+        is_stepwise = isinstance(schedule.curve, Exponential | MultiStep | Step)  # do not depend on the end
+        if saved.get("end", schedule.end) != schedule.end and not is_stepwise:
+            _logger.warning(
+                "%s was saved with end=%s and now has end=%s, so its values continue on a different curve and may stay "
+                "close to zero. To use the curve of the new length, set resume_settings='take'.",
+                type(schedule).__name__,
+                saved["end"],
+                schedule.end,
+            )
 
 
 def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
-from footplate.engine.base_loops import BaseTrainLoop
+from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.engine.requests import Stop, handle_requests
 from footplate.errors import ArgumentError
 from footplate.registry import LOOPS
@@ -138,6 +138,13 @@ class IterBasedTrainLoop(BaseTrainLoop):
         """The number of completed passes over the loader, or 0 if the loader is endless."""
         epoch, _ = self._data_position.locate(self._iter)
         return epoch
+
+    @property
+    def completed(self) -> Progress:
+        """The numbers of completed iterations and passes over the loader, as saved in checkpoints."""
+        iteration = super().completed.iter
+        epoch, _ = self._data_position.locate(iteration)
+        return Progress(iteration, epoch)
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:

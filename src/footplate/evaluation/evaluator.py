@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate.checks import check_accepts, check_score, check_takes
-from footplate.data import batch_size_of, split_target
+from footplate.data import count_samples, split_target
 from footplate.data.data_element import BaseDataElement
 from footplate.distributed import gather_objects, get_world_size
 from footplate.error_context import add_note, at_key
@@ -252,7 +252,7 @@ class FunctionMetric(NamedMetric):
         """Computes the values for a batch. Appends the values once per sample, which weights batches by their size."""
         batch = to_device(data_batch, device_of(data_samples))
         values = self.named_numbers(self.function(data_samples, batch))
-        self.results += [values] * batch_size_of(data_batch)
+        self.results += [values] * count_samples(data_batch, data_samples)
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
         """Returns a dict of the mean values."""

@@ -64,14 +64,15 @@ class FreezeHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Freezes the parameters, unless the freezing period is already over."""
-        self._unfreeze()
+        self._unfreeze(runner)
         check_epochs_end(runner, "until_epoch", self.until_epoch)
         if self._is_over(runner):
             return
         model = unwrap_model(runner.model)
         named = dict(model.named_parameters())
         matching = {name for pattern in self.patterns for name in matching_names(pattern, named, "patterns")}
-        trainable = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+        held = self._held_by_others(runner)
+        trainable = {name: each for name, each in named.items() if each.requires_grad or id(each) in held}
         self._frozen = [parameter for name, parameter in trainable.items() if name in matching]
         if len(self._frozen) == len(trainable):
             raise ArgumentError("no trainable parameters would be left", key="patterns", found=self.patterns)
@@ -96,7 +97,7 @@ class FreezeHook(Hook):
         if not self._frozen:
             return
         if self._is_over(runner):
-            self._unfreeze()
+            self._unfreeze(runner)
             runner.logger.info("Unfreezing the frozen parameters at iteration %d.", runner.iter + 1)
         elif switched := [module for module in self._norms if module.training]:  # in a new epoch, or after validation
             self._switched = switched
@@ -105,16 +106,22 @@ class FreezeHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Unfreezes the parameters, so that the model can be trained again."""
-        self._unfreeze()
+        self._unfreeze(runner)
 
     def _is_over(self, runner: Runner) -> bool:
         if self.until_iter is not None:
             return runner.iter >= self.until_iter
         return self.until_epoch is not None and runner.epoch >= self.until_epoch
 
-    def _unfreeze(self) -> None:
+    def _held_by_others(self, runner: Runner) -> set[int]:
+        """Returns the ids of the parameters that other hooks keep frozen."""
+        others = [hook for hook in runner.hooks if isinstance(hook, FreezeHook) and hook is not self]
+        return {id(parameter) for hook in others for parameter in hook._frozen}
+
+    def _unfreeze(self, runner: Runner) -> None:
+        held = self._held_by_others(runner)
         for parameter in self._frozen:
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(id(parameter) not in held)
         for module in self._switched:
             module.train()
         self._frozen = []

@@ -58,12 +58,6 @@ class LiveNotebook:
         """Does nothing, because the output stays in the notebook."""
 
 
-def is_notebook() -> bool:
-    """Checks whether this process is a notebook kernel."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return getattr(shell, "kernel", None) is not None
-
-
 def bar_line(label: str, count: int, length: int | None, *parts: str) -> Table:
     """Returns a line with a label, a progress bar, the text `count/length` and further parts.
 

@@ -130,8 +130,8 @@ class LoggerHook(Hook):
         average_over_ranks(runner.message_hub.log_scalars)
         tag, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
         runner.logger.info(line)
-        for history in runner.message_hub.histories_of("train").values():
-            history.mark()
+        for scalar in runner.message_hub.scalars_of("train").values():
+            scalar.mark()
         if is_main_process():
             runner.visualizer.add_scalars(tag, step=iteration, file_path=self._json_name)
 

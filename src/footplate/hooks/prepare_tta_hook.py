@@ -36,6 +36,7 @@ class PrepareTTAHook(Hook):
     """
 
     priority = "VERY_LOW"
+    sets_predictor = True
 
     def __init__(
         self,

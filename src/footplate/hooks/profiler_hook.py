@@ -30,7 +30,8 @@ class ProfilerHook(Hook):
     In a resumed run, counts from the iteration or epoch at which the run resumes.
 
     Args:
-        by_epoch: Whether `profile_times` counts epochs rather than iterations.
+        by_epoch: Whether `profile_times` counts epochs rather than iterations. In iteration-based training, set it to
+            False, or set a `schedule`. Otherwise, the complete run would be recorded.
         profile_times: The number of epochs or iterations to profile.
         activity_with_cpu: Whether to profile the CPU.
         activity_with_cuda: Whether to profile the GPU, if there is one.
@@ -48,7 +49,7 @@ class ProfilerHook(Hook):
 
     Raises:
         ArgumentError: An argument is invalid. Also raised at the start of training if `profile_times` exceeds the
-            length of the run.
+            length of the run, or if `by_epoch` is True in iteration-based training without a `schedule`.
     """
 
     priority = "VERY_LOW"
@@ -91,6 +92,13 @@ class ProfilerHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Starts profiling."""
+        if self.by_epoch and not runner.by_epoch and self.schedule is None:
+            raise ArgumentError(
+                "ProfilerHook counts epochs, but training counts iterations, so it would record the complete run",
+                key="by_epoch",
+                found=True,
+                notes=["Set by_epoch=False, and set profile_times to the number of iterations to profile."],
+            )
         length = runner.max_epochs if self.by_epoch else runner.max_iters
         if self.profile_times > length:
             unit = "epoch" if self.by_epoch else "iteration"

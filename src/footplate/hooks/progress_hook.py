@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.data import length_of
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
+from footplate.engine.process_setup import is_notebook
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.metric_names import find_rule, is_better, only_term, order_metrics, validation_label
@@ -58,7 +59,7 @@ class ProgressHook(Hook):
         if not can_show or not is_main_process():
             return
         # Imported only if needed, because importing rich is slow.
-        from footplate.hooks.live_display import LiveNotebook, LiveTerminal, is_notebook
+        from footplate.hooks.live_display import LiveNotebook, LiveTerminal
 
         if is_terminal:
             self._display = LiveTerminal()
@@ -76,9 +77,9 @@ class ProgressHook(Hook):
         interval = 1 if is_due and runner.device.type == "cpu" else self.interval
         if iteration % interval == 0 or not self._losses:
             index = _CURVE_POINTS * runner.iter // runner.max_iters
-            for name, history in runner.message_hub.histories_of("train").items():
+            for name, scalar in runner.message_hub.scalars_of("train").items():
                 if "loss" in name:
-                    self._losses.setdefault(name, {})[index] = history.current()
+                    self._losses.setdefault(name, {})[index] = scalar.current()
         if is_due:
             self._draw(runner, iteration)
 

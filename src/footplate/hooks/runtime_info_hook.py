@@ -33,7 +33,7 @@ class RuntimeInfoHook(Hook):
 
     Adds a row to the runner's `history` after each epoch or, in iteration-based training, after each validation
     interval. A row contains the latest learning rates, and the means of the losses and other training scalars (except
-    times) since the previous row.
+    times) since the start of the epoch or, in iteration-based training, since the previous row.
     """
 
     priority = "VERY_HIGH"
@@ -69,8 +69,9 @@ class RuntimeInfoHook(Hook):
         if metainfo is not None:
             hub.update_info("dataset_meta", dict(metainfo))
         self._loop = runner.train_loop
+        self._completed_row = runner.history.last_iter  # the iteration of the last row with losses
         self._rates = _find_rates(runner.optim_wrapper)
-        self._rate_histories = [(hub.history(f"train/{name}"), settings) for name, settings in self._rates.items()]
+        self._rate_scalars = [(hub.scalar(f"train/{name}"), settings) for name, settings in self._rates.items()]
         self._losses: dict[str, HistoryBuffer] = {}  # keyed by the names that `train_step` returns
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -80,12 +81,12 @@ class RuntimeInfoHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Records the epoch, the iteration and the current learning rates."""
         runner.message_hub.runtime_info.update(epoch=self._loop.epoch, iter=runner.iter)
-        starts_row = batch_idx == 0 if self._loop.by_epoch else runner.iter == runner.history.last_iter
+        starts_row = batch_idx == 0 if self._loop.by_epoch else runner.iter == self._completed_row
         if starts_row:
-            for history in runner.message_hub.histories_of("train").values():
-                history.start_epoch()
-        for history, settings in self._rate_histories:
-            history.append(settings["lr"])
+            for scalar in runner.message_hub.scalars_of("train").values():
+                scalar.start_epoch()
+        for scalar, settings in self._rate_scalars:
+            scalar.append(settings["lr"])
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Records the losses without copying them from the device."""
@@ -97,30 +98,31 @@ class RuntimeInfoHook(Hook):
                 continue
             key = f"train/{self._names.name_of('train', name, self._rates)}"
             runner.message_hub.update_scalar(key, value)  # checks that it is a number
-            self._losses[name] = runner.message_hub.history(key)
+            self._losses[name] = runner.message_hub.scalar(key)
             self._losses[name].averages_ranks = runner.world_size > 1
         iteration = runner.iter + 1
         if iteration % _AVERAGING_INTERVAL == 0:  # in case log lines are less frequent or disabled
             average_over_ranks(runner.message_hub.log_scalars)
         loop = self._loop
         if not loop.by_epoch and (iteration % loop.val_interval == 0 or iteration == loop.max_iters):
-            self._add_row(runner, loop.epoch, iteration)
+            self._add_row(runner, loop.completed.epoch, iteration)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Adds a row to the run's history, unless the current iteration already has one."""
+        """Adds the losses to the run's history, unless the row of the current iteration already has them."""
         self._complete_row(runner, runner.epoch + 1 if runner.by_epoch else runner.epoch)
 
     def _complete_row(self, runner: Runner, epoch: int) -> None:
-        if runner.iter != runner.history.last_iter:
+        if runner.iter != self._completed_row:
             self._add_row(runner, epoch, runner.iter)
 
     def _add_row(self, runner: Runner, epoch: int, iteration: int) -> None:
         average_over_ranks(runner.message_hub.log_scalars)
-        scalars = {}
-        for name, history in runner.message_hub.histories_of("train").items():
-            if name not in _TIMES and history.epoch_weight:
-                scalars[name] = history.current() if name in self._rates else history.mean("epoch")
-        runner.history.add(epoch, iteration, scalars)
+        row = {}
+        for name, scalar in runner.message_hub.scalars_of("train").items():
+            if name not in _TIMES and scalar.epoch_weight:
+                row[name] = scalar.current() if name in self._rates else scalar.mean("epoch")
+        runner.history.add(epoch, iteration, row)
+        self._completed_row = iteration
 
     def before_val(self, runner: Runner) -> None:
         """Sets the loop stage to "val", and separates the metrics of this validation run from older ones."""
@@ -162,8 +164,8 @@ def _begin_evaluation(runner: Runner, mode: str) -> None:
     hub.update_info("loop_stage", mode)
     for key in [key for key in hub.runtime_info if key.startswith(f"{mode}/")]:
         hub.pop_info(key)
-    for history in hub.histories_of(mode).values():
-        history.mark()
+    for scalar in hub.scalars_of(mode).values():
+        scalar.mark()
 
 
 def _find_rates(optim_wrapper: Any) -> dict[str, dict[str, Any]]:
@@ -190,13 +192,13 @@ class IterTimerHook(Hook):
         self._since = time.perf_counter()
 
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
-        runner.message_hub.history(f"{mode}/data_time").append(time.perf_counter() - self._since)
+        runner.message_hub.scalar(f"{mode}/data_time").append(time.perf_counter() - self._since)
 
     def _after_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
     ) -> None:
         now = time.perf_counter()
-        runner.message_hub.history(f"{mode}/time").append(now - self._since)
+        runner.message_hub.scalar(f"{mode}/time").append(now - self._since)
         self._since = now
 
     def before_val(self, runner: Runner) -> None:

@@ -89,7 +89,9 @@ class LARS(Optimizer):
                 step.mul_(group["lr"])
                 if momentum:
                     state = self.state[param]
-                    buffer = state.setdefault("momentum_buffer", torch.zeros_like(step))
+                    if "momentum_buffer" not in state:
+                        state["momentum_buffer"] = torch.zeros_like(step)
+                    buffer = state["momentum_buffer"]
                     buffer.mul_(momentum).add_(step, alpha=1 - group["dampening"])
                     step = step.add(buffer, alpha=momentum) if group["nesterov"] else buffer  # noqa: PLW2901
                 param.sub_(step)

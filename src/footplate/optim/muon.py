@@ -61,13 +61,6 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         adamw_eps: float = 1e-8,
     ) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "use_muon": None})
-        if any(group["use_muon"] not in (True, False) for group in self.param_groups):
-            raise ArgumentError(
-                "each parameter group of Muon must set `use_muon` to True or False",
-                key="use_muon",
-                notes=["In a config, use the default constructor, or a constructor that calls its make_optimizer."],
-            )
         muon = partial(
             torch.optim.Muon,
             momentum=momentum,
@@ -77,14 +70,29 @@ class Muon(Optimizer):
             ns_steps=ns_steps,
             adjust_lr_fn=adjust_lr_fn,
         )
+        adamw = partial(AdamW, betas=betas, eps=adamw_eps)
+        self._builders: dict[bool, Callable[[list[Group]], Optimizer]] = {True: muon, False: adamw}
         self._parts: dict[bool, Optimizer] = {}
-        for use_muon, build in ((True, muon), (False, partial(AdamW, betas=betas, eps=adamw_eps))):
-            groups = self._groups(use_muon)
-            if groups:
-                part = build(groups)
-                self._parts[use_muon] = part
-                for group, with_defaults in zip(groups, part.param_groups, strict=True):
-                    group.update(with_defaults)
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})  # calls `add_param_group`
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Adds a parameter group.
+
+        Raises:
+            ArgumentError: The group does not set `use_muon` to True or False.
+        """
+        use_muon = param_group.get("use_muon")
+        if not isinstance(use_muon, bool):
+            raise ArgumentError(
+                "each parameter group of Muon must set `use_muon` to True or False",
+                key="use_muon",
+                notes=["In a config, use the default constructor, or a constructor that calls its make_optimizer."],
+            )
+        super().add_param_group(param_group)
+        if use_muon in self._parts:
+            self._parts[use_muon].add_param_group(param_group)  # also adds the other defaults
+        else:
+            self._parts[use_muon] = self._builders[use_muon]([param_group])
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -266,9 +266,9 @@ class InitTracker(Tracker):
 class GuardedWriters:
     """Forwards each call to all writers.
 
-    If a writer fails, for example because its disk is full or its server is down, logs a warning once. After three
-    consecutive failures, only `close` is still forwarded to that writer. A FootplateError is not suppressed, because it
-    reports a user error.
+    If a method of a writer fails, for example because a disk is full or a server is down, logs a warning once. After
+    three consecutive failures, the method is no longer called on that writer, unless it is `close`. A FootplateError is
+    not suppressed, because it reports a user error.
 
     Args:
         writers: Writers, keyed by name. Writers may be added to the mapping later.
@@ -276,31 +276,32 @@ class GuardedWriters:
 
     def __init__(self, writers: Mapping[str, BaseVisBackend]) -> None:
         self._writers = writers
-        self._failures: Counter[str] = Counter()  # consecutive failures, by writer name
+        self._failures: Counter[tuple[str, str]] = Counter()  # consecutive failures, by writer name and method
 
     def call_all(self, method: str, *args: Any, **kwargs: Any) -> None:
-        """Calls `method` on every writer, except for writers that are skipped after failures."""
+        """Calls `method` on every writer, except for writers on which it has failed repeatedly."""
         for name, writer in self._writers.items():
-            if self._failures[name] >= _MAX_FAILURES and method != "close":
+            call = (name, method)
+            if self._failures[call] >= _MAX_FAILURES and method != "close":
                 continue
             try:
                 getattr(writer, method)(*args, **kwargs)
             except FootplateError:
                 raise
             except Exception as error:  # an error in a library must not stop the run
-                if name not in self._failures:
+                if call not in self._failures:
                     _logger.warning(
-                        "The writer '%s' failed in %s (%s). The run continues; the writer is skipped after %d failures "
-                        "in a row.",
-                        name,
-                        method,
+                        "The writer '%s' failed in %s (%s). The run continues; %s is skipped after %d failures in a "
+                        "row.",
+                        *call,
                         _summary(error),
+                        method,
                         _MAX_FAILURES,
                     )
-                self._failures[name] += 1
+                self._failures[call] += 1
             else:
-                if name in self._failures:  # the warning is logged only once
-                    self._failures[name] = 0
+                if call in self._failures:  # the warning is logged only once
+                    self._failures[call] = 0
 
     def close(self) -> None:
         """Closes all writers."""

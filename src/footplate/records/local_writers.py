@@ -115,7 +115,7 @@ class TensorboardVisBackend(Tracker):
     """Writes scalars, images and the config as TensorBoard events to `save_dir`.
 
     With a custom `save_dir`, a resumed run writes to the same folder, and replaces events that the earlier run wrote
-    after the checkpoint was saved.
+    after the checkpoint was saved, except for metrics recorded by epoch.
 
     Args:
         save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.

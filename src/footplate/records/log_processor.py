@@ -133,11 +133,11 @@ class LogProcessor:
         skipped = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
         named = {key.partition("/")[2]: value for key, value in hub.runtime_info.items() if key.startswith(f"{mode}/")}
         others = {self._name(mode, key): value for key, value in named.items() if not is_of_dataset(key, skipped)}
-        histories = _histories(hub, mode)
+        scalars = _new_scalars(hub, mode)
         times = {
-            self._name(mode, key): histories[key].mean(histories[key].since_mark)
+            self._name(mode, key): scalars[key].mean(scalars[key].since_mark)
             for key in reversed(_TIMES)
-            if key in histories
+            if key in scalars
         }
         size = _size(runner, mode)
         # The table of per-class results has already been logged.
@@ -154,19 +154,19 @@ class LogProcessor:
     def _collect(self, runner: "Runner", mode: str, *, times: bool = True) -> dict[str, Any]:
         """Returns the current value, or the mean over the window, of each scalar in a phase that has new values."""
         tag: dict[str, Any] = {}
-        histories = _histories(runner.message_hub, mode)
+        scalars = _new_scalars(runner.message_hub, mode)
         metrics = getattr(getattr(runner, f"{mode}_loop", None), "metrics", {})
-        for name, history in histories.items():
+        for name, scalar in scalars.items():
             if not times and name in _TIMES:
                 continue
-            # Validation histories also contain values from earlier validations and first-generation workflows.
-            window = self.window_size if mode == "train" else min(self.window_size, history.since_mark)
+            # Scalars of validation also contain values from earlier validations and first-generation workflows.
+            window = self.window_size if mode == "train" else min(self.window_size, scalar.since_mark)
             is_metric = not times and name.removesuffix(RENAMED_SUFFIX) in metrics  # a mean over the dataset
             is_averaged = self.mean_pattern.match(name) and not is_metric
-            tag[self._name(mode, name)] = history.mean(window) if is_averaged else history.current()
-        return tag | self._apply_rules(histories) if mode == "train" else tag
+            tag[self._name(mode, name)] = scalar.mean(window) if is_averaged else scalar.current()
+        return tag | self._apply_rules(scalars) if mode == "train" else tag
 
-    def _apply_rules(self, histories: Mapping[str, HistoryBuffer]) -> dict[str, Any]:
+    def _apply_rules(self, scalars: Mapping[str, HistoryBuffer]) -> dict[str, Any]:
         """Returns the training values that `custom_cfg` defines. The first call warns about unknown sources."""
         tag = {}
         is_first = not self._rules_are_matched
@@ -174,13 +174,13 @@ class LogProcessor:
         for rule in self.custom_cfg:
             source = rule["data_src"]
             method = rule["method_name"]
-            if source in histories:
+            if source in scalars:
                 options = {key: rule[key] for key in rule.keys() - {"data_src", "log_name", "method_name"}}
                 if method == "current":  # has no window
                     options = {}
-                tag[self._name("train", rule["log_name"])] = histories[source].statistics(method, **options)
+                tag[self._name("train", rule["log_name"])] = scalars[source].statistics(method, **options)
             elif is_first:
-                near = nearest(str(source), histories)
+                near = nearest(str(source), scalars)
                 hint = f" Did you mean '{near}'?" if near else ""
                 _logger.warning("A rule in custom_cfg reads '%s', which training does not record.%s", source, hint)
         return tag
@@ -209,9 +209,9 @@ class LogProcessor:
         return f"{value:.{self.num_digits}f}" if isinstance(value, float) else " ".join(str(value).split())
 
 
-def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
-    """Returns the histories of a phase that have new values, keyed by name."""
-    return {name: history for name, history in hub.histories_of(mode).items() if history.since_mark}
+def _new_scalars(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
+    """Returns the scalars of a phase that have new values, keyed by name."""
+    return {name: scalar for name, scalar in hub.scalars_of(mode).items() if scalar.since_mark}
 
 
 def _size(runner: "Runner", mode: str) -> int:
@@ -225,10 +225,10 @@ def format_eta(runner: "Runner", left: int, mode: str = "train") -> str:
     Returns "" if the time is unknown.
     """
     hub = runner.message_hub
-    history = hub.log_scalars.get(f"{mode}/time")
-    if not history or left < 0:
+    scalar = hub.log_scalars.get(f"{mode}/time")
+    if not scalar or left < 0:
         return ""
-    seconds = history.mean(_ETA_WINDOW) * left
+    seconds = scalar.mean(_ETA_WINDOW) * left
     if mode == "train" and "val_seconds" in hub.runtime_info:
         seconds += hub.runtime_info["val_seconds"] * runner.train_loop.validations_left
     return str(datetime.timedelta(seconds=int(min(seconds, _MAX_ETA))))

@@ -67,7 +67,7 @@ class MessageHub(Instances):
     """Stores the histories of scalars and the latest runtime info.
 
     Scalar keys start with the phase, as in `"train/loss"` and `"val/mIoU"`. Code that records a value in every
-    iteration should call `history(key)` once and append to the result. Checkpoints omit keys recorded with
+    iteration should call `scalar(key)` once and append to the result. Checkpoints omit keys recorded with
     `resumed=False`, and runtime info that is not plain data.
 
     Args:
@@ -91,18 +91,16 @@ class MessageHub(Instances):
         """The entries of the runtime info, keyed by name."""
         self._not_resumed = {key for key, is_resumed in (resumed_keys or {}).items() if not is_resumed}
 
-    def history(self, key: str) -> HistoryBuffer:
-        """Returns the history of `key`, which is created if it does not exist."""
+    def scalar(self, key: str) -> HistoryBuffer:
+        """Returns the history of the scalar `key`, which is created if it does not exist."""
         if key not in self.log_scalars:
             self.log_scalars[key] = HistoryBuffer()
         return self.log_scalars[key]
 
-    def histories_of(self, mode: str) -> dict[str, HistoryBuffer]:
-        """Returns the histories of a phase, "train", "val" or "test", keyed by name without the phase."""
+    def scalars_of(self, mode: str) -> dict[str, HistoryBuffer]:
+        """Returns the scalars of a phase, "train", "val" or "test", keyed by name without the phase."""
         prefix = f"{mode}/"
-        return {
-            key.removeprefix(prefix): history for key, history in self.log_scalars.items() if key.startswith(prefix)
-        }
+        return {key.removeprefix(prefix): scalar for key, scalar in self.log_scalars.items() if key.startswith(prefix)}
 
     def update_scalar(self, key: str, value: Any, count: float = 1, resumed: bool = True) -> None:
         """Records one value of a scalar.
@@ -124,7 +122,7 @@ class MessageHub(Instances):
             raise ArgumentError(f"the scalar '{key}' must be a single number", found=value)
         if not resumed:
             self._not_resumed.add(key)
-        self.history(key).update(value, count)
+        self.scalar(key).update(value, count)
 
     def update_scalars(self, log_dict: Mapping[str, Any], resumed: bool = True) -> None:
         """Records several values, each a number or `dict(value=..., count=...)`; see `update_scalar`."""
@@ -146,7 +144,7 @@ class MessageHub(Instances):
             self.update_info(key, value, resumed)
 
     def get_scalar(self, key: str) -> HistoryBuffer:
-        """Returns the history of `key`. Raises a KeyError if the scalar has not been recorded."""
+        """Returns the history of the scalar `key`. Raises a KeyError if the scalar has not been recorded."""
         return self.log_scalars[key]
 
     def get_info(self, key: str, default: Any = None) -> Any:
@@ -177,7 +175,7 @@ class MessageHub(Instances):
         skipped = 0
         for key, saved in state.get("log_scalars", {}).items():
             if isinstance(saved, Mapping):
-                self.history(key).load_state_dict(dict(saved))
+                self.scalar(key).load_state_dict(dict(saved))
             else:
                 skipped += 1
         if skipped:

@@ -220,6 +220,8 @@ class Visualizer(Drawing, Instances):
                 found=f"shape {image.shape} and type {image.dtype}",
                 notes=["Convert a float tensor (3, H, W) with (255 * image).byte().permute(1, 2, 0)."],
             )
+        if image.shape[2:] == (1,):  # not all writers accept it
+            image = image[..., 0]
         self._writers.call_all("add_image", name, image, step)
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:

@@ -172,7 +172,7 @@ def test_clipping_by_norm_is_bit_equal_to_torch_and_records_the_norm(key: str) -
     norm = nn.utils.clip_grad_norm_(reference.parameters(), 0.01)
     SGD(reference.parameters(), lr=0.1).step()
     assert torch.equal(found, weights(reference))
-    assert MessageHub.get_current_instance().history("train/grad_norm").current() == pytest.approx(float(norm))
+    assert MessageHub.get_current_instance().scalar("train/grad_norm").current() == pytest.approx(float(norm))
 
 
 def test_gradients_are_synchronized_once_per_accumulation() -> None:

@@ -53,6 +53,8 @@ def schedule_type(name: str, curve_type: type[Curve], field: str | None) -> type
     return created
 
 
+# The classes are ConstantLR, CosineAnnealingLR, CosineRestartLR, ExponentialLR, LinearLR, MultiStepLR, OneCycleLR,
+# PolyLR, QuadraticWarmupLR and StepLR, and the same with the suffixes Momentum and ParamScheduler instead of LR.
 _CURVES = (
     curves.Constant,
     curves.CosineAnnealing,

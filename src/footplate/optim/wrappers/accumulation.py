@@ -33,7 +33,7 @@ class Accumulation:
         self._count_before = 0  # the number of losses before this process's first iteration
         self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown, as in MMEngine
         self._losses_per_iteration: int | None = None  # unknown until an iteration of the run is complete
-        self.loss_share = 1.0
+        self.loss_share = 1.0  # set from outside
         self.has_loaded_gradients = False
 
     def scale_loss(self, loss: Tensor) -> Tensor:

@@ -77,28 +77,29 @@ class OptimWrapper(Accumulation):
             raise ArgumentError("an optimizer wrapper requires a torch optimizer", key="optimizer", found=optimizer)
         if clip_grad is not None and grad_clip is not None:
             raise ArgumentError('"clip_grad" and "grad_clip" cannot both be set: they are aliases', key="grad_clip")
-        self.optimizer = optimizer
-        self.message_hub = MessageHub.get_current_instance()
         super().__init__(accumulative_counts)
+        self.optimizer = optimizer
         settings = grad_clip if clip_grad is None else clip_grad
         self._clipper = None if settings is None else build_clipper(settings)
         self._own_policy = on_nonfinite
-        self.guard(None)
+        self.set_nonfinite_policy(None)
         arguments = compile_arguments(compile)
         self._is_compiled = arguments is not None
         if arguments is not None:
             optimizer.step = torch.compile(optimizer.step, **arguments)  # type: ignore[assignment, method-assign]
             self._convert_lr_to_tensors()
+        # The following five are set from outside; see the class docstring.
+        self.isolated = False
+        self.message_hub = MessageHub.get_current_instance()
         self.keeps_gradients = False
         self.data_parallel: ModelDistributedDataParallel | None = None
-        self.isolated = False
+        self.reasons: Mapping[str, tuple[str, ...]] = {}
         self._clears_at_next_loss = False  # gradients were kept after a step
         self._ran_backward = False  # since the previous step
         self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
         self._initial_groups = len(optimizer.param_groups)
-        self.reasons: Mapping[str, tuple[str, ...]] = {}
 
     def update_params(
         self,
@@ -185,7 +186,7 @@ class OptimWrapper(Accumulation):
         norm = None
         if clipper is not None and clipper.gives_norm:
             norm = clipper(self.parameters())
-            self.message_hub.history("train/grad_norm").append(norm)  # type: ignore[arg-type]  # it gives a norm
+            self.message_hub.scalar("train/grad_norm").append(norm)  # type: ignore[arg-type]  # it gives a norm
         if not self._allows_step(norm):
             return
         if clipper is not None and not clipper.gives_norm:
@@ -195,14 +196,7 @@ class OptimWrapper(Accumulation):
         except TypeError as error:
             if "'closure'" not in str(error):
                 raise
-            raise ArgumentError(
-                f"the optimizer {type(self.optimizer).__name__} needs a closure in each step",
-                key="optim_wrapper.optimizer",
-                notes=[
-                    "Call optimizer.step(closure=...) in training_step(model, batch, optimizer), or "
-                    "optim_wrapper.step(closure=...) in the train_step of your model."
-                ],
-            ) from error
+            raise _closure_error(self.optimizer) from error
 
     def _allows_step(self, norm: Tensor | None, *, scaler_skips: bool = False) -> bool:
         """Checks whether the guard allows a step; see `GradientGuard.allows_step`."""
@@ -230,7 +224,7 @@ class OptimWrapper(Accumulation):
         no_sync = None if self.should_sync() else getattr(model, "no_sync", None)
         return NO_CONTEXT if no_sync is None else no_sync()
 
-    def guard(self, policy: str | None) -> None:
+    def set_nonfinite_policy(self, policy: str | None) -> None:
         """Sets the policy for non-finite gradients, unless the wrapper was created with `on_nonfinite`.
 
         Args:
@@ -349,3 +343,15 @@ class OptimWrapper(Accumulation):
     def _convert_lr_to_tensors(self) -> None:
         for group in self.param_groups:
             group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float64)  # as precise as a Python float
+
+
+def _closure_error(optimizer: Optimizer) -> ArgumentError:
+    """Returns the error to raise if the optimizer's `step` was called without the closure that it needs."""
+    return ArgumentError(
+        f"the optimizer {type(optimizer).__name__} needs a closure in each step",
+        key="optim_wrapper.optimizer",
+        notes=[
+            "Call optimizer.step(closure=...) in training_step(model, batch, optimizer), or "
+            "optim_wrapper.step(closure=...) in the train_step of your model."
+        ],
+    )

@@ -279,6 +279,6 @@ def test_a_subclass_evaluates_in_its_own_way(tmp_path: Path) -> None:
     assert [asked["classwise"] for asked in hook.dataloader.dataset.evaluations] == [True, True]
     assert runner.val_loop is not None
     assert list(runner.val_loop.metrics) == ["accuracy"]
-    assert len(runner.message_hub.history("val/accuracy")) == 2
+    assert len(runner.message_hub.scalar("val/accuracy")) == 2
     assert "train/accuracy" not in runner.message_hub.log_scalars
     assert len(list(tmp_path.glob("best_accuracy_epoch_*.pth"))) == 1
