@@ -177,13 +177,13 @@ class FixedBatches:
     """Batches of consecutive indices, without an attribute for their size."""
 
     def __init__(self, size: int) -> None:
-        self.batches = torch.arange(48).split(size)
+        self.batches = [list(range(start, start + size)) for start in range(0, 48, size)]
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Any:
-        return iter(batch.tolist() for batch in self.batches)
+        return iter(self.batches)
 
 
 class Lines(IterableDataset[int]):
