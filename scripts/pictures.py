@@ -1,8 +1,8 @@
 """Makes the pictures of README and docs from runs of fashion-seg: `python scripts/pictures.py [RUNS]`.
 
-Trains below the folder RUNS, by default a temporary one; finished runs there are used again. Needs tmux, Debian's
-Chromium and the extra `sweep`. A run without changes to the code or the report gives the same pictures except for
-times.
+Trains below the folder RUNS, by default a temporary one; finished runs there are used again, and interrupted ones are
+continued. Needs tmux, Debian's Chromium and its font Inter (fonts-inter), and the extra `sweep`. A run without changes
+to the code or the report gives the same pictures except for times.
 """
 
 import io
@@ -50,12 +50,13 @@ def main() -> None:
     curves.save(IMAGES / "curves.png", optimize=True)
     predictions(log / "vis_data/vis_image")
     footplate("report", str(first), "--out", str(runs / "first.html"))
-    photograph(runs / "first.html", "report", 660)
+    photograph(runs / "first.html", "report", 694)
     for name, rate in (("run_a", 0.002), ("run_b", 0.008)):
-        settings = ["--cfg-options", f"optim_wrapper.optimizer.lr={rate}", *length(480)]
-        footplate("train", "fashion-seg", "--work-dir", str(runs / name), *settings, unless=runs / name)
+        if not (runs / name / "iter_480.pth").exists():
+            settings = ["--cfg-options", f"optim_wrapper.optimizer.lr={rate}", *length(480)]
+            footplate("train", "fashion-seg", "--work-dir", str(runs / name), "--resume", "auto", *settings)
     footplate("report", str(runs / "run_a"), str(runs / "run_b"), "--out", str(runs / "both.html"))
-    photograph(runs / "both.html", "report-pictures", 760, section="pictures")
+    photograph(runs / "both.html", "report-pictures", 625, section="pictures")
     space = ["lr=log:1e-4..1e-2", "weight_decay=0.01,0.05,0.1"]
     tried = [text for each in space for text in ("--param", f"optim_wrapper.optimizer.{each}")]
     settings = [
@@ -67,14 +68,13 @@ def main() -> None:
         *length(60),
         "train_cfg.val_interval=20",
     ]
-    footplate("sweep", "fashion-seg", *tried, *settings, unless=runs / "sweep")
-    photograph(runs / "sweep/report.html", "sweep", 860, section="sweep")
+    footplate("sweep", "fashion-seg", *tried, *settings)  # trains only the trials that are missing
+    photograph(runs / "sweep/report.html", "sweep", 816, section="sweep")
 
 
-def footplate(*arguments: str, unless: Path | None = None) -> None:
-    """Runs a command, unless there is a file."""
-    if unless is None or not unless.exists():
-        subprocess.run([*FOOTPLATE, *arguments], check=True)
+def footplate(*arguments: str) -> None:
+    """Runs a command."""
+    subprocess.run([*FOOTPLATE, *arguments], check=True)
 
 
 def film(work_dir: Path) -> None:
@@ -123,22 +123,24 @@ def predictions(folder: Path) -> None:
 def photograph(page: Path, name: str, height: int, *, section: str = "") -> None:
     """Writes the top of a page, 1,200 pixels wide, in the light and the dark theme. Begins with `section` if given."""
     with tempfile.TemporaryDirectory() as folder:
-        shot = Path(folder) / "shot.png"
+        shot, copy = Path(folder) / "shot.png", Path(folder) / "page.html"
+        style = "body { font-family: Inter }"
         if section:  # a screenshot does not follow an anchor
-            text = page.read_text(encoding="utf-8")
-            page = Path(folder) / "page.html"
-            style = f"<style>section:has(~ #{section}) {{ display: none }}</style></head>"
-            page.write_text(text.replace("</head>", style, 1), encoding="utf-8")
+            style += f" section:has(~ #{section}) {{ display: none }}"
+        text = page.read_text(encoding="utf-8")
+        copy.write_text(text.replace("</head>", f"<style>{style}</style></head>", 1), encoding="utf-8")
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1.5"]
         flags += [f"--window-size=1200,{height}", "--virtual-time-budget=3000", f"--screenshot={shot}"]
         for suffix, scheme in (("", 1), ("-dark", 0)):
             command = ["chromium", *flags, f"--blink-settings=preferredColorScheme={scheme}"]
-            subprocess.run([*command, f"file://{page.absolute()}"], check=True, capture_output=True)
+            subprocess.run([*command, f"file://{copy}"], check=True, capture_output=True)
             Image.open(shot).convert("RGB").quantize(256).save(IMAGES / f"{name}{suffix}.png", optimize=True)
 
 
 if __name__ == "__main__":
     missing = [program for program in ("tmux", "chromium") if shutil.which(program) is None]
+    if "Inter" not in subprocess.run(["fc-list", "Inter", "family"], capture_output=True, text=True).stdout:
+        missing.append("fonts-inter")
     if missing:
         raise SystemExit(f"not installed: {', '.join(missing)}")
     if len(sys.argv) > 1:

@@ -115,17 +115,17 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
 
 
 def format_bytes(count: int) -> str:
-    """Formats a number of bytes in the largest unit for which the value is at least 1.
+    """Formats a number of bytes in the largest binary unit for which the value is at least 1.
 
     >>> format_bytes(999), format_bytes(1_234_567)
-    ('999 B', '1.2 MB')
+    ('999 B', '1.2 MiB')
     """
     size = float(count)
     unit = "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
             break
-        size = size / 1000
+        size = size / 1024
         unit = larger
     return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
 

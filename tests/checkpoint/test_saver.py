@@ -55,7 +55,7 @@ def test_disk_space_is_checked_before_saving(saved: str, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage())
     before = storage.read_bytes(saved)
-    with pytest.raises(CheckpointError, match=r"it needs 4\.0 MB, but only 4\.0 MB is available"):
+    with pytest.raises(CheckpointError, match=r"it needs 3\.8 MiB, but only 3\.8 MiB is available"):
         save_checkpoint({"a": torch.zeros(1_000_000)}, saved)
     save_checkpoint({"a": torch.zeros(999_999)}, saved + "2")
     assert storage.read_bytes(saved) == before

@@ -31,6 +31,18 @@ def test_cfg_options_may_add_keys_of_a_run(tiny: Path, caplog: pytest.LogCapture
     assert message.startswith("--cfg-options sets 'lood_from', but the config has no key 'lood_from'")
 
 
+def test_warning_about_cfg_options_does_not_repeat_the_error(tiny: Path, footplate: Command) -> None:
+    warning = (
+        "warning: --cfg-options sets 'lood_from', but the config has no key 'lood_from'; did you mean 'load_from'?"
+    )
+    code, _, errors = footplate("train", "tiny.py", "--cfg-options", "train_cfg.max_iter=2")
+    assert (code, errors.count("max_iters"), "warning" in errors) == (2, 1, False)
+    code, _, errors = footplate("check", "tiny.py", "--cfg-options", "lood_from=1", "--set", "load_from=no.pth")
+    assert (code, errors.splitlines()[0].partition(";")[0]) == (2, warning.partition(";")[0])
+    code, _, errors = footplate("explain", "tiny.py", "model", "--cfg-options", "lood_from=1")
+    assert (code, errors) == (0, f"{warning}\n")
+
+
 MINE = """\
 from footplate import HOOKS, Hook
 

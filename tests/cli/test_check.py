@@ -1,6 +1,7 @@
 """Tests `footplate check`: the summary of a run, and configs with one mistake each."""
 
 import logging
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,6 +130,14 @@ def test_check_shows_what_a_run_will_do(tiny: Path, footplate: Command) -> None:
     hooks = next(place for place, line in enumerate(lines) if line.startswith("hooks       Witness, RuntimeInfoHook, "))
     assert " ".join(" ".join(lines[hooks:]).split()).endswith("NonFiniteHook, CheckpointHook")  # the last lines
     assert not (tiny.parent / "work").exists()
+
+
+def test_labels_of_a_check_are_dim(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    labels = re.findall(r"\x1b\[2m(.*)\x1b\[0m  ", footplate("check", "tiny.py", "--no-run")[1])
+    assert labels == ["train", "val", "test", "log", "checkpoint", "schedule", "hooks"]
 
 
 def test_lines_of_a_check_fit_the_terminal(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:

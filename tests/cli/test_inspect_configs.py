@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,12 @@ def test_recipes_are_listed_with_their_files(footplate: Command) -> None:
     assert [line.split(maxsplit=1) for line in lines[0::2]] == [[each.name, each.summary] for each in recipes()]
     assert all(Path(line.strip()).is_file() for line in lines[1::2])
     assert "fashion-seg" in {each.name for each in recipes()}
+
+
+def test_only_names_of_recipes_are_bold(footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TERM", "xterm"), ("COLUMNS", "60"), ("NO_COLOR", "")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    text = footplate("recipes")[1]
+    assert re.findall(r"\x1b\[1m(.*)\x1b\[0m", text) == [each.name for each in recipes()]
+    assert re.findall(r"\x1b\[2m(.*)\x1b\[0m", text) == [f"  {each.path}" for each in recipes()]

@@ -45,6 +45,19 @@ def test_usage_shows_positional_and_required_arguments(footplate: Command, words
     assert footplate(*words.split(), "--help")[1].splitlines()[0] == f"usage: {usage}"
 
 
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_help_has_bold_headings_and_commands(
+    footplate: Command, monkeypatch: pytest.MonkeyPatch, is_plain: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1" if is_plain else "")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    bold = re.findall(r"\x1b\[1m(.*)\x1b\[0m", footplate("--help")[1])
+    assert bold[:3] == ([] if is_plain else ["usage:", "train and use a model:", "  train"])
+    assert bold[-3:] == ([] if is_plain else ["  -h, --help", "  --version", "example:"])
+
+
 def test_every_argument_has_help() -> None:
     unexplained = [
         (name, action.dest)

@@ -106,5 +106,5 @@ def test_comments_are_dim_only_on_a_screen_with_colors(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", no_color)
     monkeypatch.setattr("sys.stdout.isatty", lambda: is_screen)
-    print_text("a = 1  # a.py:3\nb = 2\n", "# .*", DIM)
+    print_text("a = 1  # a.py:3\nb = 2\n", ("# .*", DIM))
     assert capsys.readouterr().out == f"a = 1  {comment}\nb = 2\n"

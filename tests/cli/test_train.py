@@ -216,7 +216,7 @@ def test_new_length_of_a_first_generation_run_is_the_only_change(tiny: Path, foo
         'data = dict(samples_per_gpu=4, workers_per_gpu=0, train=dict(type="Points", size=8))\n'
     )
     footplate("train", "tiny.py")
-    said = footplate("train", "tiny.py", "--resume", "--set", "runner.max_epochs=2")[1]
+    said = footplate("train", "tiny.py", "--resume", "--seed", "1", "--set", "runner.max_epochs=2")[1]
     assert "The config has changed since the run was last started: runner.max_epochs. To keep" in said
 
 

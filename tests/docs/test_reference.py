@@ -29,6 +29,12 @@ def test_every_argument_has_a_type_and_a_meaning() -> None:
     assert not bare
 
 
+def test_options_of_many_commands_are_described_once() -> None:
+    commands = PAGES["commands.md"]
+    assert commands.count("| `--json` |") == 1
+    assert commands.count("[Common options](#common-options): ") == commands.count("\n```\nfootplate ")
+
+
 def test_every_name_has_a_description() -> None:
     text = "".join(PAGES.values())
     entries = re.findall(r"^### (.*)\n\n(.*)\n\nDefined in `(.*)`", text, re.MULTILINE)

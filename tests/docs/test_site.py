@@ -106,6 +106,15 @@ def test_comments_of_commands_are_set_apart(browser: Any, site: str) -> None:
     assert "# lists the recipes" in found(browser, ".highlight .c1")
 
 
+def test_long_commands_are_wrapped_and_other_code_is_scrolled(browser: Any, site: str) -> None:
+    browser.get(f"{site}tasks/segmentation/")
+    found(browser, "h1")
+    space = (
+        "return getComputedStyle(document.querySelector(`.language-${arguments[0]} code`) ?? document.body).whiteSpace"
+    )
+    assert [browser.execute_script(space, language) for language in ("console", "python")] == ["pre-wrap", "pre"]
+
+
 @pytest.mark.parametrize(
     ("page", "words", "expected"),
     [("", "CheckpointHook", "CheckpointHook"), ("", "resume", "Resume a run"), ("zh/", "时间限制", "恢复训练")],

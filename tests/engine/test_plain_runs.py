@@ -379,6 +379,17 @@ def test_several_optimizers_of_a_plain_module(tmp_path: Path, settings: dict[str
     assert [round(row["progress"], 2) for row in whole] == [0.2, 0.7]
 
 
+def test_optimizer_whose_parameters_are_frozen_for_now_does_nothing(tmp_path: Path) -> None:
+    model, start = GAN(), GAN()
+    hooks = [{"type": "FreezeHook", "patterns": "generator", "until_epoch": 1}]
+    settings: dict[str, Any] = {"training_step": train_gan, "optim_wrapper": model.optimizers()}
+    made = runner(tmp_path, model, custom_hooks=hooks, **settings)
+    before, same = weights(start.generator), []
+    made.on("after_train_epoch", lambda runner: same.append(torch.equal(weights(model.generator), before)))
+    made.train()
+    assert same == [True, False]
+
+
 def test_isolated_losses_equal_a_plain_loop(tmp_path: Path) -> None:
     data = DataLoader(TensorDataset(X), batch_size=8)
 

@@ -127,6 +127,16 @@ def test_second_signal_exits_at_once(tmp_path: Path, capfd: pytest.CaptureFixtur
     ]
 
 
+def test_stop_on_a_terminal_refers_to_the_key(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "isatty", lambda descriptor: True)
+    requests = Requests(torch.device("cpu"), [])
+    requests.local.signal = signal.SIGINT
+    requests.announce_stop()
+    assert capfd.readouterr().err.endswith(" Press Ctrl-C again to exit now.\n")
+
+
 def test_second_interrupt_of_a_notebook_keeps_the_kernel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

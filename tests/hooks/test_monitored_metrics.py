@@ -64,3 +64,10 @@ def test_validation_without_the_metric_is_skipped(
     assert factor == pytest.approx(0.1)
     assert [path.name for path in tmp_path.glob("best_*")] == ["best_acc_epoch_5.pth"]
     assert f"Validation returned {description}, so no value of 'acc' is available." in caplog.messages
+
+
+def test_first_validation_may_lack_all_values_of_a_prefix(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    metrics = [FirstWithout({"acc": [0.0, 1.0, 2.0, 2.0, 3.0]}, prefix="coco"), Told({"count": [1.0] * 5})]
+    monitoring(tmp_path, "coco/acc", val_evaluator=metrics, preflight=False)  # as with several processes
+    assert [path.name for path in tmp_path.glob("best_*")] == ["best_coco_acc_epoch_5.pth"]
+    assert "Validation returned only count, so no value of 'coco/acc' is available." in caplog.messages

@@ -111,7 +111,9 @@ def test_error_restores_the_terminal(tmp_path: Path) -> None:
     assert not hasattr(sys.stdout, "rich_proxied_file")
 
 
-def test_display_and_log_show_the_same_eta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_display_and_log_show_the_same_eta(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     # Each reading of the clock takes 50 s: two in an iteration, six in a validation of two batches.
     clock = count(100.0, 50.0)
     monkeypatch.setattr("footplate.hooks.runtime_info_hook.time.perf_counter", lambda: next(clock))
@@ -120,7 +122,7 @@ def test_display_and_log_show_the_same_eta(tmp_path: Path, monkeypatch: pytest.M
     run = settings(tmp_path, by_epoch=False, log_level="INFO", default_hooks=hooks, custom_hooks=[ProgressHook()])
     with terminal() as shown:
         Runner(**run).train()
-    logged = re.findall(r"\[ *(\d+)/12\].*eta: (\S+)", ESCAPES.sub("", shown[0]))
+    logged = re.findall(r"\[ *(\d+)/12\].*eta: (\S+)", caplog.text)
     displayed = re.findall(r" (\d+)/12  eta (\S+)", ESCAPES.sub("", shown[0]))
     left = dict(logged)
     assert (left["4"], left["5"], left["8"], left["12"]) == ("0:13:20", "0:21:40", "0:16:40", "0:05:00")

@@ -75,6 +75,22 @@ def test_terminal_shows_losses_first_and_wraps_between_terms_but_not_the_file(
     )
 
 
+@pytest.mark.parametrize(
+    ("columns", "shown"), [(160, "lr: 1e-3  eta: 1 day, 0:01  memory: 9"), (56, "lr: 1e-3"), (50, "")]
+)
+def test_progress_on_a_narrow_terminal_omits_what_the_live_display_shows(
+    monkeypatch: pytest.MonkeyPatch, columns: int, shown: str
+) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setattr("footplate.records.logger.live_rows", 2)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    set_level("INFO")
+    get_logger().info("Iter(train) [10/30]  lr: 1e-3  eta: 1 day, 0:01  memory: 9  loss: 0.5")
+    assert screen.getvalue().partition("Iter")[2] == f"(train) [10/30]  loss: 0.5  {shown}".rstrip() + "\n"
+
+
 def test_table_on_a_narrow_terminal_loses_whole_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen()
     monkeypatch.setattr("sys.stdout", screen)

@@ -59,8 +59,19 @@ def test_values_in_a_list_have_a_history(cfg: Config, tmp_path: Path) -> None:
 
 def test_key_is_shown_with_its_history(cfg: Config) -> None:
     assert explain_key(cfg, "optimizer.lr") == (
-        "optimizer.lr = 0.3\n     0.1  base.py:1\n  -> 0.2  middle.py:2\n  -> 0.3  main.py:4\n"
+        "optimizer.lr = 0.3\n     0.1  # base.py:1\n  -> 0.2  # middle.py:2\n  -> 0.3  # main.py:4\n"
     )
+
+
+def test_history_of_a_long_value_fits_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "60")
+    Path("a.py").write_text(f"names = {['abc'] * 9}\n")
+    Path("b.py").write_text(f"_base_ = 'a.py'\nnames = {['abc'] * 8}\n")
+    first, second = explain_key(Config.fromfile("b.py"), "names").splitlines()[-2:]
+    assert (len(first), len(second)) == (60, 60)
+    assert second.endswith(" ...  # b.py:2")
+    assert explain_key(Config.fromfile("a.py"), "names").splitlines()[-1] == "  # set at a.py:1"
 
 
 def test_nearest_key_is_suggested_for_an_unknown_key(cfg: Config) -> None:
@@ -81,7 +92,7 @@ def test_recipe_is_shown_by_the_name_that_configs_use(tmp_path: Path, monkeypatc
     assert places["type='InfiniteSampler',"] == "footplate::fashion-seg.py:12"
     assert places["fp16=True,"] == "own.py:2"
     assert max(map(len, text.splitlines())) < 100
-    assert explain_key(cfg, "optim_wrapper.optimizer.lr").endswith("  footplate::fashion-seg.py:47\n")
+    assert explain_key(cfg, "optim_wrapper.optimizer.lr").endswith("\n  # set at footplate::fashion-seg.py:47\n")
 
 
 @pytest.mark.parametrize("values", ["[1, 2, 3]", "(1, 2, 3)"])

@@ -44,6 +44,34 @@ def test_range_test_suggests_a_rate_and_changes_nothing(tmp_path: Path) -> None:
         find_learning_rate(runner)
 
 
+class CountingSGD(torch.optim.SGD):
+    """Counts its steps in its groups, as optimizers of pytorch_optimizer do."""
+
+    def step(self, *args: Any) -> Any:
+        for group in self.param_groups:
+            group["step"] = group.get("step", 0) + 1
+        return super().step(*args)
+
+
+class Counter(nn.Linear):
+    calls = 0
+
+    def forward(self, inputs: Any) -> Any:
+        self.calls = self.calls + 1
+        return super().forward(inputs)
+
+
+def test_state_outside_of_state_dicts_is_restored(tmp_path: Path) -> None:
+    model = Counter(8, 2)
+    model.calls = 0
+    data = DataLoader(TensorDataset(torch.randn(64, 8), torch.zeros(64).long()), batch_size=32)
+    optimizer = CountingSGD(model.parameters(), lr=0.1)
+    given: dict[str, Any] = {"max_epochs": 2, "loss": nn.CrossEntropyLoss(), "optim_wrapper": optimizer}
+    find_learning_rate(Runner(model, str(tmp_path), data, **given), iterations=20)
+    assert model.calls == 0
+    assert "step" not in optimizer.param_groups[0]
+
+
 def test_loss_that_does_not_fall_has_no_suggestion(tmp_path: Path) -> None:
     model, runner = made(tmp_path)
     result = find_learning_rate(runner, iterations=20, highest=1e-6)

@@ -28,6 +28,12 @@ def test_scalar_that_equals_another_is_drawn_once_and_named() -> None:
     assert names(charts["metrics"]) == [("", "acc")]
 
 
+def test_metrics_that_differ_by_rounding_errors_are_drawn_once() -> None:
+    dice, f_score = [(10.0, 50.0), (20.0, 59.540400708348564)], [(10.0, 50.0), (20.0, 59.54040070834856)]
+    charts = arrange_charts([run_of(val__mDice=dice, val__mFscore=f_score)], None)
+    assert [(chart["name"], chart["equal"]) for chart in charts["metrics"]] == [("mDice", ["mFscore"])]
+
+
 def test_training_and_validation_loss_share_a_chart() -> None:
     run = run_of(train__loss=POINTS, val__day__loss=OTHERS, val__night__loss=[(20.0, 5.0)])
     charts = arrange_charts([run], None)

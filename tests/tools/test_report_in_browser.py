@@ -51,6 +51,8 @@ def test_headline_is_drawn_once_with_its_classes(show: Show, make_run: MakeRun) 
     assert len({*heights[:2]}) == 1  # so that the charts are in line, though only one has a button
     page.find_element("css selector", ".classes-of").click()
     assert text_of(page, ".main-charts .chart.wide button") == "Mean only"
+    widths = page.execute_script("return [...document.querySelectorAll('.main-charts > *')].map((u) => u.offsetWidth)")
+    assert len({*widths}) == 1  # no hole next to the other chart
 
 
 def test_details_have_units_and_at_least_two_labels_per_axis(show: Show, make_run: MakeRun) -> None:
@@ -105,7 +107,7 @@ def test_equal_warnings_are_counted(show: Show, make_run: MakeRun) -> None:
     page = show(make_run()._replace(warnings=[*warnings, "2026/01/01 00:00:04 - footplate - ERROR - the disk is full"]))
     assert text_of(page, ".chip.bad") == "1 error, 1 warning"
     shown = text_of(page, "#warnings")
-    assert "Warning, 3 times image 1 is damaged 2 with other numbers Error, once the disk is full" in shown
+    assert "Warning, 3 times image 1 is damaged 2 more with different numbers Error, once the disk is full" in shown
     assert text_of(page, "#warnings pre.bad") == "the disk is full"
 
 
@@ -149,6 +151,34 @@ def test_the_slider_shows_images_over_time_by_keyboard(show: Show, make_run: Mak
     keys(page, "#pictures input", "\ue012")  # the left arrow
     assert shown.text == "iteration 100"
     assert page.find_element("css selector", "#gallery img").get_attribute("src") != before
+
+
+def test_images_are_enlarged_with_arrows_to_the_other_images(show: Show, make_run: MakeRun) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    run = make_run()
+    (folder,) = run.folder.glob("*/vis_data/vis_image")
+    Image.new("RGB", (90, 30)).save(folder / "val_5_200.png")
+    page = show(read_run(run.folder))
+    keys(page, "#gallery .enlarge", "\ue007")  # enter
+    assert text_of(page, "dialog .head") == "val_3 ← → ✕"
+    assert page.find_element("css selector", "dialog img").size["width"] > 1000
+    keys(page, "dialog button", "\ue014")  # the right arrow
+    assert text_of(page, "dialog h3") == "val_5"
+    assert page.find_elements("css selector", "dialog img.small")
+    keys(page, "dialog button", "\ue00c")  # escape
+    WebDriverWait(page, 30).until_not(lambda opened: opened.find_elements("css selector", "dialog"))
+
+
+def test_locations_of_config_keys_are_dimmed(show: Show, make_run: MakeRun) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    page = show(make_run())
+    page.find_element("css selector", "#config summary").click()
+    WebDriverWait(page, 30).until(lambda opened: opened.find_elements("css selector", "#config pre"))
+    assert text_of(page, "#config pre span") == "# base.py:7"
+    keys(page, "#config input", "lr")
+    assert text_of(page, "#config pre") == "lr = 0.1 # base.py:7"
 
 
 def test_theme_is_chosen_and_kept(show: Show, make_run: MakeRun) -> None:

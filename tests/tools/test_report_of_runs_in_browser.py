@@ -17,7 +17,7 @@ def test_runs_are_compared(show: Show, make_run: MakeRun) -> None:
     assert [row.split()[:4] for row in rows] == [["b", "42.00", "–", "400"], ["a", "41.00", "−1.00", "400"]]
     assert (
         text_of(page, ".lead") == "mIoU best of 4 validations 42.00 +1.00 vs. a b, "
-        "at iteration 400 of 400 · still improving at the end"
+        "at iteration 400 of 400 · still improving"
     )
     assert text_of(page, "#config table") == "Different b a lr 0.2 0.1"
     assert len(page.find_elements("css selector", ".main-charts .chart:first-child path.line")) == 2
@@ -70,16 +70,19 @@ def test_sweep_page_shows_trials_parameters_and_the_best_command(show: Show, mak
     file = first.folder / "best_mIoU_iter_400.pth"
     file.write_bytes(bytes(2000))
     command = "footplate train a.py --set model.depth=deep optimizer.lr=0.0123456 x=1"
+    stop = "2026/01/01 00:00:02 - footplate.engine - WARNING - SIGTERM: stopped after iteration 21. Resume to continue"
+    pruned = make_run("trial 2")
+    pruned.warnings.append(stop)
     page = show(
         first._replace(
             checkpoints={file: file.stat().st_size}, series=[*first.series, Series("memory", "train", [(10.0, 500.0)])]
         ),
-        make_run("b"),
+        pruned,
         sweep=SweepSummary("mIoU", trials, command),
     )
     assert texts_of(page, ".command") == [
         f"Train with the best settings {command} Copy",
-        f"Predict with the best trial2.0 kB footplate predict {file} IMAGES Copy",
+        f"Predict with the best trial2.0 KiB footplate predict {file} IMAGES Copy",
     ]
     assert texts_of(page, ".command b") == ["model.depth=deep", "optimizer.lr=0.0123456"]
     assert text_of(page, ".eyebrow") == "mIoU best of 4 trials"
@@ -96,6 +99,7 @@ def test_sweep_page_shows_trials_parameters_and_the_best_command(show: Show, mak
     rows = texts_of(page, "#sweep tbody tr")
     assert (len(rows), rows[0], rows[2]) == (4, "4 41.00 deep 1.23e−2 complete", "2 10.00 flat 1.01e−4 pruned")
     assert text_of(page, "#config > .note") == "The configs are equivalent."
+    assert text_of(page, ".chip") == "1 warning"  # not that the sweep has stopped a trial
 
 
 def test_many_runs_share_one_table_of_configs_and_one_line_per_warning(show: Show, make_run: MakeRun) -> None:

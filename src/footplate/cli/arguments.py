@@ -8,9 +8,9 @@ from argparse import REMAINDER, Action, ArgumentParser, ArgumentTypeError, Names
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from footplate.cli.output import print_error
+from footplate.cli.output import print_error, print_text
 from footplate.errors import FootplateError
-from footplate.messages import nearest
+from footplate.messages import BOLD, nearest
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf")
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
@@ -55,6 +55,11 @@ class Parser(ArgumentParser):
             sys.stdout.write(json.dumps({"error": error}, indent=2) + "\n")
         print_error(f"error: {message}\nRun `{self.prog} --help` for usage.\n")
         self.exit(2)
+
+    def print_help(self, file: Any = None) -> None:
+        """Prints the help, with bold headings, commands and options on terminals."""
+        self.color = False  # since Python 3.14, argparse would add escape codes, which `print_text` escapes
+        print_text(self.format_help(), (r"^(?:usage|Example):|^[a-z ]+:$|^ {2,4}(?:-.*?|[\w-]+)(?=  |$)", BOLD))
 
     def add_value(self, name: str, metavar: str | tuple[str, ...], text: str, **settings: Any) -> Action:
         """Adds a positional argument or an option with a value. `settings` are passed to `add_argument`."""

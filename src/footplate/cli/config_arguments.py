@@ -63,6 +63,7 @@ def apply_override_arguments(cfg: Config, arguments: Namespace, *, import_custom
 
 def _apply_overrides(cfg: Config, arguments: Namespace, import_modules: Callable[[], None]) -> None:
     from footplate.errors import OverrideError
+    from footplate.records import buffer_log
     from footplate.tools.key_equivalents import accepted_in_either_generation, suggest_equivalent
     from footplate.tools.overrides import apply_overrides
 
@@ -72,7 +73,8 @@ def _apply_overrides(cfg: Config, arguments: Namespace, import_modules: Callable
             import_modules()
         return keys or accepted_in_either_generation(mapping, parts)
 
-    apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted)
+    with buffer_log() as arguments.held_warnings:  # an error about the same key would repeat a warning
+        apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted)
     for text in arguments.set:
         try:
             apply_overrides(cfg, [text], accepted=accepted)

@@ -109,8 +109,8 @@ def list_recipes(arguments: Namespace) -> int:
 
     found = recipes()
     width = max(len(recipe.name) for recipe in found) + 2
-    texts = [f"{recipe.name:<{width}}{recipe.summary}\n{'':<{width}}{recipe.path}\n" for recipe in found]
-    print_result(arguments, found, "".join(map(wrap_for_screen, texts)), r"^\S+", BOLD)
+    texts = [wrap_for_screen(f"{recipe.name:<{width}}{recipe.summary}") + f"\n  {recipe.path}\n" for recipe in found]
+    print_result(arguments, found, "".join(texts), (r"^\S+", BOLD), (r"^  \S.*", DIM))
     return 0
 
 
@@ -144,7 +144,7 @@ def explain_config(arguments: Namespace) -> int:
             print_json(arguments, explain_keys.keys_as_data(cfg, key))
         else:
             text = explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg)
-            print_text(text, "(^|  )# .*", DIM)
+            print_text(text, ("(^|  )# .*", DIM))
     except ConfigKeyError as error:
         near = nearest(arguments.key, [*cfg, *TOPICS])
         suggestion = near if near in TOPICS else equivalent_key(cfg, arguments.key)

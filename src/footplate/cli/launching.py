@@ -74,6 +74,7 @@ def start_processes(arguments: Namespace) -> int | None:
     home = folders_of(arguments.cfg["work_dir"])[0] if hasattr(arguments, "resume") else None
     with collect_warnings():  # the first rank logs them
         check_config(with_smallest_size(arguments.cfg))
+    arguments.held_warnings = ()
     return run_in_processes(arguments, processes, home)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
 from footplate.cli.launching import end_rank, is_first_rank
-from footplate.cli.output import open_streams, print_error, print_json, reserving_stdout, wrap_text
+from footplate.cli.output import open_streams, print_error, print_held_warnings, print_json, reserving_stdout, wrap_text
 from footplate.interrupts import SIGNALED, is_launched, raising_stop_signals
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
@@ -33,7 +33,9 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"footplate {__version__}")
     # Commands replace these values while they run, or have options for them.
-    parser.set_defaults(json=False, debug=False, debug_option="--debug", cpu=False, cfg=None, progress="")
+    parser.set_defaults(
+        json=False, debug=False, debug_option="--debug", cpu=False, cfg=None, progress="", held_warnings=()
+    )
     subparsers = parser.add_subparsers(prog="footplate", metavar="COMMAND", help=SUPPRESS, required=True)
     for title, names in _MODULES.items():
         for name in names:
@@ -41,6 +43,7 @@ def build_parser() -> Parser:
         # The help lists commands in groups, which argparse has only for arguments.
         parser.add_argument_group(title)._group_actions += subparsers._choices_actions
         subparsers._choices_actions = []
+    parser._action_groups.append(parser._action_groups.pop(1))  # options
     parser.add_argument_group("example", "footplate train fashion-seg --work-dir work_dirs/first")
     for name, command in subparsers.choices.items():
         _add_common(command, prints_result=name != "run")  # `run` prints only the output of the script
@@ -118,7 +121,10 @@ def _run(arguments: Namespace) -> int:
         _print_document(arguments, error, error.code if isinstance(error.code, int) else int(error.code is not None))
         raise
     except Exception as error:
+        print_held_warnings(arguments, error)
         return end_rank(arguments, error) if is_launched() else _report(arguments, error)
+    finally:
+        print_held_warnings(arguments)
 
 
 def _report(arguments: Namespace, error: Exception) -> int:

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TextIO
 
-from footplate.messages import RED, PrintableFormatter, indentation, printable, styled, wrap_line
+from footplate.errors import Origin
+from footplate.messages import RED, YELLOW, PrintableFormatter, indentation, printable, styled, wrap_line
 from footplate.tools.json_values import as_json
 
 DOCUMENT_FILE = "FOOTPLATE_DOCUMENT"
@@ -24,15 +25,19 @@ _DEFAULT_WIDTH, _MIN_WIDTH = 100, 40  # columns
 _LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
 
 
-def print_text(text: str, pattern: str = "", style: int = 0) -> None:
+def print_text(text: str, *styles: tuple[str, int]) -> None:
     """Writes text to standard output. Escapes control characters; see `printable`.
 
-    On terminals, text that matches `pattern`, a regular expression, gets a style.
+    On terminals, text that matches the regular expression of a `(pattern, style)` pair gets the style.
     """
+    _write(sys.stdout, _apply_styles(text, sys.stdout, *styles))
+
+
+def _apply_styles(text: str, stream: TextIO, *styles: tuple[str, int]) -> str:
     text = printable(text)
-    if pattern:
-        text = re.sub(pattern, lambda found: styled(found[0], style, sys.stdout), text, flags=re.MULTILINE)
-    _write(sys.stdout, text)
+    for pattern, style in styles:
+        text = re.sub(pattern, styled(r"\g<0>", style, stream), text, flags=re.MULTILINE)
+    return text
 
 
 def _write(stream: TextIO, text: str) -> None:
@@ -49,8 +54,17 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 def print_error(text: str) -> None:
-    """Writes text to standard error, with a red "error:" on terminals. Escapes control characters."""
-    sys.stderr.write(re.sub(r"\Aerror:", lambda found: styled(found[0], RED, sys.stderr), printable(text)))
+    """Writes text to standard error, with a colored "error:" or "warning:" on terminals. Escapes control characters."""
+    sys.stderr.write(_apply_styles(text, sys.stderr, (r"\Aerror:", RED), (r"\Awarning:", YELLOW)))
+
+
+def print_held_warnings(arguments: Namespace, error: Exception | None = None) -> None:
+    """Prints the warnings about `--cfg-options`, unless the error that ends the command is about such a key."""
+    is_repeated = getattr(error, "origin", None) == Origin("--cfg-options", 0)
+    for record in () if is_repeated else arguments.held_warnings:
+        message = f"warning: {record.getMessage()}\n"
+        print_error(wrap_text(message) if sys.stderr.isatty() else message)
+    arguments.held_warnings = ()
 
 
 def open_streams() -> None:
@@ -94,12 +108,12 @@ def reserving_stdout(arguments: Namespace) -> Iterator[None]:
         yield
 
 
-def print_result(arguments: Namespace, data: object, text: str, pattern: str = "", style: int = 0) -> None:
+def print_result(arguments: Namespace, data: object, text: str, *styles: tuple[str, int]) -> None:
     """Prints the result of a command: `data` as JSON with `--json`, otherwise `text`; see `print_text`."""
     if arguments.json:
         print_json(arguments, data)
     else:
-        print_text(text, pattern, style)
+        print_text(text, *styles)
 
 
 def print_json(arguments: Namespace, data: object) -> None:

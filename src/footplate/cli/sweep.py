@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_command, add_config, add_no_patches, number
 from footplate.cli.config_arguments import read_run_config
-from footplate.cli.output import print_result, print_text
+from footplate.cli.output import print_held_warnings, print_result, print_text
 from footplate.errors import ArgumentError, DataError
 from footplate.interrupts import raising_stop_signals
 
@@ -75,6 +75,7 @@ def run(arguments: Namespace) -> int:
         raise ArgumentError(message, notes=["Add --metric NAME."])
     with collect_warnings():  # checks once, before creating files; each trial logs its own warnings
         check_config(with_values(cfg, {parameter.key: parameter.values[0] for parameter in parameters}))
+    print_held_warnings(arguments)
 
     def print_trial(trial: TrialInfo) -> None:
         if trial.state == "running":

@@ -93,6 +93,9 @@ def run(arguments: Namespace) -> int:
         if patches := openmmlab.describe_patches():
             runner.logger.info("Updated names that newer library versions removed or changed: %s", patches)
         warn_about_unread_keys(runner.cfg)
+        for record in arguments.held_warnings:
+            runner.logger.handle(record)
+        arguments.held_warnings = ()
     if (runner.resume_plan.resume or runner.resume_plan.is_restarted) and not runner.rank:
         _warn_of_changes(runner, cfg)
     # The explanation of a first-generation config shows the keys that the user wrote.
@@ -166,7 +169,7 @@ def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
         values = {
             path: pair for path, pair in values.items() if pair != length or not path.startswith("param_scheduler")
         }
-    paths = [path for path in values if path not in START_KEYS]
+    paths = [path for path in values if path not in START_KEYS and not _is_seed(path, values[path])]
     changed = list(dict.fromkeys(original_key(cfg, path) for path in paths))
     if changed:
         with runner.folder.buffered_log():
@@ -175,6 +178,11 @@ def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
                 "To keep the original values, restore the config and repeat the original options.",
                 list_names(changed, _MAX_KEYS),
             )
+
+
+def _is_seed(path: str, sides: Sequence[Any]) -> bool:
+    """Checks whether a change affects only the seed. A resumed run uses the checkpoint's seed."""
+    return path == "randomness.seed" or (path == "randomness" and all(set(side or ()) <= {"seed"} for side in sides))
 
 
 def print_resume_command(runner: "Runner", arguments: Namespace) -> None:

@@ -7,7 +7,9 @@ from footplate.cli.arguments import add_command, add_config, add_no_patches
 from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, is_first_rank, start_processes
 from footplate.cli.output import print_result, print_text, wrap_text
-from footplate.messages import GREEN, labeled
+from footplate.messages import DIM, GREEN, labeled
+
+_LABEL = r"^[a-z]+(?: [a-z]+)*(?=  )"
 
 
 def add_commands(subparsers: Any) -> None:
@@ -60,6 +62,8 @@ def add_commands(subparsers: Any) -> None:
 
 def check_run(arguments: Namespace) -> int:
     """Checks a config, also with a short trial unless `--no-run` is given, and prints the summary."""
+    from rich.console import Console
+
     from footplate.cli.error_messages import user_frames
     from footplate.tools.automatic_batch_size import choose_batch_size, with_smallest_size
     from footplate.tools.check import check
@@ -73,7 +77,9 @@ def check_run(arguments: Namespace) -> int:
     with collect_warnings() as warnings:
         try:
             cfg, note = (with_smallest_size(cfg), "") if arguments.no_run else choose_batch_size(cfg)
-            checked = check(cfg, run=not arguments.no_run)
+            stages = "Checking the config" if arguments.no_run else "Training, validating and saving once"
+            with Console(stderr=True, quiet=not is_first_rank()).status(stages):
+                checked = check(cfg, run=not arguments.no_run)
         except ComponentError as error:
             arguments.progress = f"failed stage: {error.stage}"
             if error.__cause__ is not None and user_frames(error.__cause__):
@@ -81,11 +87,11 @@ def check_run(arguments: Namespace) -> int:
             raise
         finally:
             if is_first_rank():
-                print_text("".join(wrap_text(labeled("warning", each) + "\n") for each in warnings))
+                print_text("".join(wrap_text(labeled("warning", each) + "\n") for each in dict.fromkeys(warnings)))
     if is_first_rank():
         data = {"warnings": checked.warnings, "loops": checked.loops, "measured": checked.measured}
         text = checked.text + (labeled("batch size", note) + "\n" if note else "")
-        print_result(arguments, data, wrap_text(text), "no problems found", GREEN)
+        print_result(arguments, data, wrap_text(text), ("no problems found", GREEN), (_LABEL, DIM))
     return 0
 
 

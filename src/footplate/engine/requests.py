@@ -155,6 +155,8 @@ class Requests:
             advice = f"Send {again} to exit at once."
             if number == signal.SIGINT and is_notebook():
                 advice = "Interrupt again to raise KeyboardInterrupt at once."
+            elif number == signal.SIGINT and os.isatty(2):  # the descriptor of stderr
+                advice = "Press Ctrl-C again to exit now."  # fits into 80 columns
             work = "validation" if "val" in self._phases else "iteration"
             print_urgent(f"{name}: finishing the {work}, then saving. {advice}")
 

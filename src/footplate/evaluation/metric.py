@@ -103,6 +103,14 @@ class BaseMetric(ABC, Generic[_Result]):
         self._dataset_meta: Mapping[str, Any] | None = None
 
     @property
+    def optional_prefixes(self) -> Sequence[str]:
+        """The prefixes of values that may be missing altogether, for example while the model does not detect anything.
+
+        By default, this is the metric's `prefix`.
+        """
+        return [self.prefix] if self.prefix else []
+
+    @property
     def _label(self) -> str:
         """The metric's name in messages."""
         return type(self).__name__

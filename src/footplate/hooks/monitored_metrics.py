@@ -57,11 +57,21 @@ def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) ->
     known.update(metrics)
     if find_metric(name, metrics) in metrics:
         return False
-    if metrics and known.isdisjoint(labels):
+    if metrics and known.isdisjoint(labels) and not _can_be_missing(runner, metric_of_label(name), metrics):
         return False
     returned = f"only {list_names(metrics, _MAX_NAMES)}" if metrics else "no metrics"
     runner.logger.warning("Validation returned %s, so no value of '%s' is available.", returned, name)
     return True
+
+
+def _can_be_missing(runner: Runner, label: str, metrics: Mapping[str, Any]) -> bool:
+    """Checks whether a value may be missing, because there are no values with the same prefix."""
+    for dataset in sets_of(runner.val_loop):
+        for metric in dataset.evaluator.metrics:
+            for prefix in dataset.named(dict.fromkeys(metric.optional_prefixes)):
+                if label.startswith(prefix) and not any(name.startswith(prefix) for name in metrics):
+                    return True
+    return False
 
 
 class MonitoredMetric:

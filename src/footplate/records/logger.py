@@ -63,9 +63,9 @@ class ScreenHandler(logging.Handler):
     """Writes log lines to the current `sys.stdout`, so that a live display remains intact.
 
     On a terminal, shortens the prefix, shows losses and metrics first, and wraps lines between words. A table loses the
-    columns that do not fit. Warnings are yellow, errors and classes with a result of zero are red, losses and metrics
-    are cyan, times are dim, and the metric named in a record's attribute `headline` is bold. A pipe receives the same
-    lines as the log file.
+    columns that do not fit, and a line of training progress loses values that the live display shows. Warnings are
+    yellow, errors and classes with a result of zero are red, losses and metrics are cyan, times are dim, and the metric
+    named in a record's attribute `headline` is bold. A pipe receives the same lines as the log file.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -79,7 +79,7 @@ class ScreenHandler(logging.Handler):
                     line = (_INFO_FORMAT if record.levelno == logging.INFO else _SHORT_FORMAT).format(record)
                 width = columns - 1  # a line that fills the last column might wrap after a resize
                 if re.search(r" - (Iter|Epoch)\(.*\Z", line):
-                    line = _join_values(_move_times_to_end(line))
+                    line = _join_values(_drop_live_values(_move_times_to_end(line), width))
                 elif "\nclass " in line:
                     line = _cut_table(line, width)
                 line = wrap_log(line, width)
@@ -89,7 +89,7 @@ class ScreenHandler(logging.Handler):
                 headline = getattr(record, "headline", "")
                 if headline:
                     value = rf"(?<=\s){re.escape(headline)}:\s+\S+"
-                    line = re.sub(value, lambda match: styled(match[0], BOLD, sys.stdout), line)
+                    line = re.sub(value, styled(r"\g<0>", BOLD, sys.stdout), line)
                 line = _STYLED.sub(lambda match: styled(match[0], _STYLES[match.lastindex], sys.stdout), line)
             sys.stdout.write(line.replace("\xa0", " ") + "\n")
             sys.stdout.flush()
@@ -100,6 +100,14 @@ class ScreenHandler(logging.Handler):
 def _move_times_to_end(line: str) -> str:
     """Moves rates and times in a line of progress after the losses and metrics."""
     return re.sub(rf"((?:  {_TIMES} (?:\d+ days?, )?\S+)+)(.*)", r"\2\1", line)
+
+
+def _drop_live_values(line: str, width: int) -> str:
+    """Drops the values that a live display shows from a line of training progress that is too long."""
+    for names in ("eta|time|data_time|memory", "lr") if live_rows and "(train)" in line else ():
+        if len(line) > width:
+            line = re.sub(rf"  (?:{names}): (?:\d+ days?, )?\S+", "", line)
+    return line
 
 
 def _join_values(line: str) -> str:

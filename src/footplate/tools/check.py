@@ -117,7 +117,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
         raise
     names = ", ".join(type(hook).__name__ for hook in hooks if not isinstance(hook, _TrialHook))
     warnings = list(dict.fromkeys(messages))
-    lines += [*explain_loops(loops).splitlines(), labeled("hooks", names)]
+    lines += ["", *explain_loops(loops).splitlines(), labeled("hooks", names)]
     lines += [labeled("warning", warning) for warning in warnings]
     result = "no problems found" if run else "no problems found in the config; data and weights were not read"
     count = f", {pluralize(len(warnings), 'warning')}" if warnings else ""
@@ -361,6 +361,7 @@ def _describe_trial(
         batches = f"the first training iterations of {type(runner.train_loop).__name__}; larger batches may need more"
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in measured["memory_parts"].items())
     rows += [
+        ("", ""),
         ("speed", speed),
         ("time", f"about {format_seconds(seconds)} in total"),
         ("memory", f"at most {peak}, with {batches}"),
@@ -369,4 +370,4 @@ def _describe_trial(
     ]
     if measured["metrics"]:
         rows.append(("metrics", ", ".join(measured["metrics"])))
-    return [labeled(*row) for row in rows]
+    return [labeled(*row).rstrip() for row in rows]

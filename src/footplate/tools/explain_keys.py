@@ -1,6 +1,7 @@
 """Shows where the keys of a config were set."""
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -72,13 +73,16 @@ def explain_key(cfg: Config, path: str) -> str:
     _, _, value = find_value(cfg._cfg_dict, path)
     steps = history(cfg, path)
     written = write_python({"value": value})[len("value = ") :]
-    texts = [brief(step.value) for step in steps]
-    width = min(_COLUMN, max(map(len, texts)))
-    lines = [
-        f"  {'-> ' if number else '   '}{text.ljust(width)}  {step.origin or ''}"
-        for number, (text, step) in enumerate(zip(texts, steps, strict=True))
-    ]
-    return f"{path} = {written}" + "\n".join(lines) + "\n"
+    notes = [f"  # {step.origin}" if step.origin else "" for step in steps]
+    if len(steps) == 1:  # the value is already shown
+        lines = [f"{note}\n".replace("#", "# set at", 1) for note in notes if note]
+    else:
+        room = shutil.get_terminal_size((_COLUMN * 4, 24)).columns - max(map(len, notes)) - 5
+        texts = [brief(step.value, max(min(_COLUMN, room), _COLUMN // 4)) for step in steps]
+        width = max(map(len, texts))
+        arrows = ["     ", *["  -> "] * (len(steps) - 1)]
+        lines = [f"{arrow}{text:<{width}}{note}\n" for arrow, text, note in zip(arrows, texts, notes, strict=True)]
+    return f"{path} = {written}" + "".join(lines)
 
 
 def keys_as_data(cfg: Config, path: str = "") -> dict[str, Any]:

@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.progress import track
 
 from footplate.checks import check_count, check_number
-from footplate.data import capture_rng, endless_batches, restore_rng
-from footplate.distributed import gather_objects, is_main_process
+from footplate.data import endless_batches
+from footplate.distributed import gather_objects, is_main_process, unwrap_model
 from footplate.engine import Runner
+from footplate.engine.module_state import record_modules
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.optim.schedules.param_schedule import write_field
 from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
@@ -58,8 +59,9 @@ def find_learning_rate(
 ) -> LearningRateTest:
     """Trains with exponentially increasing learning rates. Ends early when the loss diverges.
 
-    Restores the model, the optimizer and the random generators, so that the runner can train afterwards. Schedules and
-    hooks do not run. The ratios between the learning rates of parameter groups are preserved.
+    Restores the model with its buffers and plain attributes, the optimizer and the random generators, so that the
+    runner can train afterwards. Schedules and hooks do not run. The ratios between the learning rates of parameter
+    groups are preserved.
 
     Args:
         runner: A runner that has not trained yet.
@@ -83,9 +85,10 @@ def find_learning_rate(
     runner.load_or_resume()
     groups = [group for part in wrapper.parts.values() for group in part.param_groups]
     base = [float(group["lr"]) for group in groups]
-    parts: list[Any] = [model, wrapper, runner.message_hub]
+    parts: list[Any] = [unwrap_model(model), wrapper, runner.message_hub]
     states = copy.deepcopy([part.state_dict() for part in parts])
-    random, was_training = capture_rng(), model.training
+    fields = [set(group) for group in groups]
+    restore_modules = record_modules(model)
     runner.message_hub.runtime_info.update(epoch=0, max_epochs=runner.max_epochs, max_iters=iterations)
     model.train()
     rates: list[float] = []
@@ -108,10 +111,12 @@ def find_learning_rate(
             rates.append(rate)
             losses.append(smooth)
     finally:
+        restore_modules()
+        for group, names in zip(groups, fields, strict=True):
+            for added in group.keys() - names:  # such as the step count of some optimizers
+                del group[added]
         for part, state in zip(parts, states, strict=True):
             part.load_state_dict(state)
-        restore_rng(random)
-        model.train(was_training)
     if not losses:
         raise NonFiniteError("the loss of the first iteration is non-finite", iteration=1)
     return LearningRateTest(rates, losses, _suggest(rates, losses))

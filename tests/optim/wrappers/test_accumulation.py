@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import SGD
 
 from footplate import Runner
+from footplate.optim import OptimWrapper
 
 BATCHES = list(torch.randn(10, 4, 2, generator=torch.Generator().manual_seed(0)).unbind())
 
@@ -60,6 +61,17 @@ def trained_by_hand(rounds: list[int]) -> nn.Linear:
 def test_last_round_of_a_run_with_two_losses_per_iteration(tmp_path: Path) -> None:
     expected = trained_by_hand([3, 3, 3, 3, 3, 3, 2])
     torch.testing.assert_close(trained(tmp_path).weight, expected.weight)
+
+
+def test_losses_beyond_the_expected_number_are_scaled_as_before() -> None:
+    layer = net()
+    wrapper = OptimWrapper(SGD(layer.parameters(), lr=0.1), accumulative_counts=4)
+    wrapper.initialize_count_status(layer, 0, 6)
+    scales = []
+    for _ in range(8):
+        scales.append(float(wrapper.scale_loss(torch.ones(()))))
+        wrapper.update_params(layer(BATCHES[0]).mean())
+    assert scales == [0.25] * 4 + [0.5] * 2 + [0.25] * 2
 
 
 def test_losses_are_counted_again_if_the_checkpoint_does_not_contain_their_number(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Accumulation:
         if self._accumulative_counts == 1:
             return loss
         remainder = self._max_counts % self._accumulative_counts if self._max_counts > 0 else 0
-        is_in_last_round = remainder > 0 and self._inner_count >= self._max_counts - remainder
+        is_in_last_round = self._max_counts - remainder <= self._inner_count < self._max_counts
         return loss / (remainder if is_in_last_round else self._accumulative_counts)
 
     def should_update(self) -> bool:

@@ -143,7 +143,8 @@ class OptimWrapper(Accumulation):
         data_parallel = self.data_parallel
         if self.isolated:
             inputs = [parameter for parameter in self.parameters() if parameter.requires_grad]
-            loss.backward(inputs=inputs, **kwargs)  # type: ignore[no-untyped-call]
+            if inputs:  # all of them may be frozen for now
+                loss.backward(inputs=inputs, **kwargs)  # type: ignore[no-untyped-call]
         else:
             if data_parallel is not None:
                 loss = data_parallel.prepare_backward(loss, self.should_sync())

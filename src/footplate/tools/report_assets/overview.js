@@ -63,7 +63,7 @@ const lead = () => {
     changeOf(),
     make("p", { class: "quiet" }, several ? make("span", { class: "who" }, swatch(0), leader.name) : null,
       `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(planned)}`,
-      stillImproves(leader) ? make("b", {}, " · still improving at the end") : null));
+      stillImproves(leader) ? make("b", {}, " · still improving") : null));
 };
 
 const fact = (label, value, text, kind = "") =>
@@ -210,6 +210,7 @@ const lossChart = () => {
   const equal = chart.equal.length ? `; same as ${chart.equal.join(", ")}` : "";
   const built = new LineChart({ title: "Loss", subtitle: `${!validated ? "training" : several ? "training, and validation (dashed)" : "training and validation"}${equal}`, curves, height: 250, legend: curves.length > 1 && curves.length <= COLORS });
   if (!validated) built.element.append(make("p", { class: "note" }, "No validation loss is recorded; ", make("code", {}, "val_cfg = dict(loss=True)"), " adds it."));
+  if (curves.every(({ x }) => x.length === 1)) built.element.append(note(`Logged once${several ? ` per ${data.sweep ? "trial" : "run"}` : ""}.`));
   return built.element;
 };
 

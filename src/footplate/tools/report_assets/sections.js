@@ -7,16 +7,22 @@ const MOST_PICTURED = 2; // runs whose images are shown at first
 /** Returns the frame of an image at a step, or the latest frame before it. */
 const frameAt = (frames, step) => frames.findLast((frame) => frame.step <= step) ?? frames[0];
 
-const panelOf = (name, step) => ({ caption, src }) =>
-  make("figure", { class: "panel" }, caption ? make("figcaption", {}, caption) : null,
-    make("img", { src: data.sources[src], alt: `${name} at ${step}${caption ? `: ${caption}` : ""}`, loading: "lazy", decoding: "async" }));
+const LEAST_SIDE = 320; // pixels; smaller images were not scaled down for the page
+
+/** One panel, which is a button if `open` is given. */
+const panelOf = (name, step, open) => ({ caption, src }) => {
+  const alt = `${name} at ${step}${caption ? `: ${caption}` : ""}`;
+  const image = make("img", { src: data.sources[src], alt, loading: "lazy", decoding: "async", onload: () => image.classList.toggle("small", Math.max(image.naturalWidth, image.naturalHeight) < LEAST_SIDE) });
+  return make("figure", { class: "panel" }, caption ? make("figcaption", {}, caption) : null,
+    open ? make("button", { type: "button", class: "enlarge", "aria-label": `Enlarge ${alt}`, onclick: open }, image) : image);
+};
 
 /** The panels of one image. Panels that are the same in all runs are shown once, and other panels for each run. */
-const panelsOf = (images, step) => {
+const panelsOf = (images, step, open = null) => {
   const frames = images.map((image) => frameAt(image.frames, step));
   const isShared = ({ src }) => frames.length > 1 && frames.every(({ panels }) => panels.some((each) => each.src === src));
   const row = (panels, label, at) => make("div", { style: `flex-grow:${panels.length}` }, make("p", { class: "quiet" }, ...label),
-    make("div", { class: "panels", style: `--columns:${panels.length}` }, ...panels.map(panelOf(images[0].name, at))));
+    make("div", { class: "panels", style: `--columns:${panels.length}` }, ...panels.map(panelOf(images[0].name, at, open))));
   const shared = frames[0].panels.filter(isShared);
   const own = frames.map((frame, place) => row(frame.panels.filter((panel) => !isShared(panel)), [byRunName(images[place].run), several ? " " : null, `iteration ${whole(frame.step)}`].filter(Boolean), frame.step));
   const most = Math.max(...frames.map((frame) => frame.panels.length)) - shared.length;
@@ -25,17 +31,36 @@ const panelsOf = (images, step) => {
     legend.size ? make("ul", { class: "legend" }, ...[...legend].map(([label, color]) => make("li", {}, make("span", { class: "swatch square", style: `background:${color}` }), label))) : null];
 };
 
+/** Shows the panels of a card at full width in a dialog. The arrows lead to the other cards. */
+const enlarge = (cards, place, step) => {
+  const title = make("h3"), holder = make("div");
+  const show = (next) => {
+    place = (next + cards.length) % cards.length;
+    title.textContent = cards[place].name;
+    holder.replaceChildren(...panelsOf(cards[place].images, step).filter(Boolean));
+  };
+  const button = (text, label, onclick) => make("button", { type: "button", "aria-label": label, onclick }, text);
+  const arrows = [button("←", "Previous image", () => show(place - 1)), button("→", "Next image", () => show(place + 1))];
+  const dialog = make("dialog", {
+    class: "picture", "aria-label": "Enlarged image", onclose: () => dialog.remove(), onclick: ({ target }) => { if (target === dialog) dialog.close(); },
+    onkeydown: ({ key }) => { if (/^Arrow(Left|Right)$/.test(key)) show(place + (key === "ArrowLeft" ? -1 : 1)); },
+  }, make("div", { class: "head" }, title, ...(cards.length > 1 ? arrows : []), button("✕", "Close", () => dialog.close())), holder);
+  show(place);
+  document.body.append(dialog);
+  dialog.showModal();
+};
+
 /** The images of some runs, with one slider for all of them. */
 const gallery = (all) => {
   const steps = [...new Set(all.flatMap(({ frames }) => frames.map((frame) => frame.step)))].sort((a, b) => a - b);
   const cards = [...Map.groupBy(all, (image) => image.name)].map(([name, images]) => {
     const holder = make("div");
-    return { images, holder, element: make("figure", { class: "card picture" }, make("figcaption", {}, name), holder) };
+    return { name, images, holder, element: make("figure", { class: "card picture" }, make("figcaption", {}, name), holder) };
   });
   const output = make("output");
   const show = (place) => {
     output.value = `iteration ${whole(steps[place])}`;
-    cards.forEach(({ images, holder }) => holder.replaceChildren(...panelsOf(images, steps[place]).filter(Boolean)));
+    cards.forEach(({ images, holder }, card) => holder.replaceChildren(...panelsOf(images, steps[place], () => enlarge(cards, card, steps[place])).filter(Boolean)));
   };
   const slider = make("input", { type: "range", min: 0, max: steps.length - 1, value: steps.length - 1, "aria-label": "Iteration of the images", oninput: () => show(Number(slider.value)) });
   show(steps.length - 1);

@@ -15,7 +15,7 @@ const parameterScale = (key, trials) => {
   const place = (value) => (high > low ? (map(value) - map(low)) / (map(high) - map(low)) : 0.5);
   const few = [...new Set(numbers)].sort((a, b) => a - b);
   const marks = few.length <= 5 ? few : log ? powers(low, high) : ticks(low, high, 4);
-  return { place, log, marks: marks.map((mark) => [written(mark, key), place(mark)]) };
+  return { place, log, marks: marks.map((mark) => [written(mark, key, true), place(mark)]) };
 };
 /** Returns the values 1 and 3 times a power of ten between two bounds. If there are many, only the powers of ten. */
 const powers = (low, high) => {
@@ -26,13 +26,17 @@ const powers = (low, high) => {
 };
 
 const keyName = (key) => key.split(".").at(-1);
-const hasExponents = new Map(); // by key, so that all values of a parameter use the same notation
-/** Formats the value of a parameter with three significant digits. */
-const written = (value, key) => {
+const fractionDigits = new Map(); // by key, so that all values of a parameter use the same notation; null without exponents
+/** Formats the value of a parameter with at most three significant digits. The marks of an axis have no more digits than they need. */
+const written = (value, key, isMark = false) => {
   if (typeof value !== "number") return String(value ?? "–");
-  const sizes = () => data.sweep.trials.map((trial) => Math.abs(trial.values[key])).filter(Boolean);
-  if (!hasExponents.has(key)) hasExponents.set(key, sizes().some((size) => size < 1e-3 || size >= 1e6));
-  const text = hasExponents.get(key) && value ? value.toExponential(2).replace(/\.?0+e/, "e") : Number.isInteger(value) ? value : Number(value.toPrecision(3));
+  const needed = (size) => size.toExponential(2).replace(/0*e.*/, "").length - 2;
+  if (!fractionDigits.has(key)) {
+    const sizes = data.sweep.trials.map((trial) => Math.abs(trial.values[key])).filter(Boolean);
+    fractionDigits.set(key, sizes.some((size) => size < 1e-3 || size >= 1e6) ? Math.max(...sizes.map(needed)) : null);
+  }
+  const digits = fractionDigits.get(key);
+  const text = digits != null && value ? value.toExponential(isMark ? needed(Math.abs(value)) : digits) : Number.isInteger(value) ? value : Number(value.toPrecision(3));
   return String(text).replace("e+", "e").replaceAll("-", MINUS);
 };
 const valueOf = (trial, key) => written(trial.values[key], key);

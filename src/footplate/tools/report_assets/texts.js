@@ -1,16 +1,21 @@
 // Configs, environments and warnings.
 
-/** A text with a search field that filters its lines. */
+/** A config with a search field that filters its lines. The location at the end of a line is dimmed. */
 const searchable = (text) => {
   const lines = text.split("\n");
-  const code = make("pre", { tabindex: 0 }, text);
+  const code = make("pre", { tabindex: 0 });
+  const show = (shown) => code.replaceChildren(...shown.flatMap((line) => {
+    const [, start, location] = line.match(/^(.*?)( {2}# [^#]*)?$/);
+    return [start, location ? make("span", {}, location) : "", "\n"];
+  }));
   const count = make("output", { class: "quiet" });
   const search = make("input", { type: "search", placeholder: "Search the lines", "aria-label": "Search the lines", oninput: () => {
     const wanted = search.value.toLowerCase();
     const found = lines.filter((line) => line.toLowerCase().includes(wanted));
-    code.textContent = found.join("\n");
+    show(found);
     count.value = wanted ? `${found.length} of ${lines.length} lines` : "";
   } });
+  show(lines);
   return make("div", { class: "searchable" }, make("div", { class: "controls" }, search, count), code);
 };
 
@@ -26,7 +31,10 @@ const folded = (title, content, open = false) => {
 /** Groups warnings that differ only in their times and numbers. Each group has its count and its runs. */
 const warningGroups = () => {
   const plain = (text) => text.replace(/^\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d\S* - /, "");
-  const all = data.runs.flatMap((run, place) => run.warnings.map((text) => ({ text: plain(text), place })));
+  // A sweep stops the trials that it prunes, so that only other stops are worth a warning.
+  const isPruned = (run) => data.sweep?.trials.some(({ number, state }) => state === "pruned" && run.name === `trial ${number}`);
+  const isExpected = (run, text) => text.includes(" - SIGTERM: stopped ") && isPruned(run);
+  const all = data.runs.flatMap((run, place) => run.warnings.filter((text) => !isExpected(run, text)).map((text) => ({ text: plain(text), place })));
   return [...Map.groupBy(all, ({ text }) => text.replace(/\d+/g, "0")).values()].map((each) => ({
     isError: /^\S+ - (ERROR|CRITICAL) - /.test(each[0].text),
     texts: [...new Set(each.map(({ text }) => text.replace(/^(?:footplate\S* - |(\S+ - ))(WARNING|ERROR|CRITICAL) - /, (_, name) => name ?? "")))], count: each.length, runs: [...new Set(each.map(({ place }) => place))],
@@ -70,7 +78,7 @@ const warnings = () => {
     return [
       make("h3", {}, level, ...[where, times].filter(Boolean).map((text) => `, ${text}`), names),
       make("pre", { class: isError ? "bad" : null, tabindex: 0 }, first),
-      ...(others.length ? [folded(`${others.length} with other numbers`, () => make("pre", { tabindex: 0 }, others.join("\n")))] : []),
+      ...(others.length ? [folded(`${others.length} more with different numbers`, () => make("pre", { tabindex: 0 }, others.join("\n")))] : []),
     ];
   }));
 };

@@ -106,6 +106,11 @@ class LegacyMetric(BaseMetric[Any]):
         self._dataset: Any = None
         self._metrics: list[BaseMetric[Any]] = []
 
+    @property
+    def optional_prefixes(self) -> Sequence[str]:
+        """The metric names: MMDetection's datasets leave out values, such as "bbox", while nothing is detected."""
+        return [self.metric] if isinstance(self.metric, str) else list(self.metric or ())
+
     def attach(self, dataset: Any) -> None:
         """Sets the dataset to evaluate. If it has no `evaluate` method, builds footplate's metrics.
 
@@ -357,14 +362,7 @@ class EvalHook(Hook):
             if self.start == 0 and runner.iter == 0 and self._is_due(1):
                 runner.train_loop.validation_requested = True
 
-        def after_val_epoch(runner: Runner, metrics: Mapping[str, Any] | None = None) -> None:
-            # MMDetection's datasets leave out the values of a metric, such as "bbox", while the model detects nothing.
-            kinds = self.eval_kwargs.get("metric") or ()
-            for kind in [kinds] if isinstance(kinds, str) else kinds:
-                if str(self.save_best).startswith(kind) and not any(name.startswith(kind) for name in metrics or ()):
-                    runner.history.known_metrics.add(str(self.save_best))
-
-        return {**found, "before_run": before_run, "before_train": before_train, "after_val_epoch": after_val_epoch}
+        return {**found, "before_run": before_run, "before_train": before_train}
 
     def _is_due(self, done: int) -> bool:
         index = bisect.bisect([milestone for milestone, _ in self._milestones], done)

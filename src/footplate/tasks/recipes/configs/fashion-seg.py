@@ -1,4 +1,4 @@
-"""Segments small scenes of clothes, shoes and bags. Takes 150 s of CPU time.
+"""Segments small scenes of clothes, shoes and bags. Takes about two minutes on two cores.
 
 To write your own config, edit a copy of this file and run `footplate train my-config.py`.
 """
