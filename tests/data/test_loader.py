@@ -144,15 +144,20 @@ def test_torch_samplers_can_start_anywhere_without_reading() -> None:
         RandomSampler(range(40), replacement=True),
         SubsetRandomSampler(range(40)),
         WeightedRandomSampler([1.0] * 40, 40),
+        WeightedRandomSampler([1.0] * 40, 40, generator=torch.Generator().manual_seed(2)),
+        RandomSampler(range(40), replacement=True, generator=torch.Generator().manual_seed(2)),
     ],
 )
 def test_a_torch_sampler_yields_the_same_order_when_it_is_used_again(sampler: Any) -> None:
     def orders() -> list[Any]:
         plain = DataLoader(Noise(40), 4, sampler=sampler, collate_fn=lambda samples: [sample[0] for sample in samples])
         converted = build_dataloader(plain, seed=1)
-        return [list(batches(converted, epoch=epoch)) for epoch in (2, 3)]
+        next(batches(converted, epoch=0))
+        converted.peek()
+        return [list(batches(converted, epoch=epoch)) for epoch in (2, 3, 2)]
 
     first = orders()
+    assert first[0] == first[2]
     torch.rand(1)
     assert orders() == first
     assert first[0] != first[1]

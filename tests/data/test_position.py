@@ -173,6 +173,40 @@ def test_another_number_of_processes_continues_at_the_batch_of_the_next_sample(
     assert sorted(chain(*shares)) == sorted(order[first : first + 3 * size * world])
 
 
+class FixedBatches:
+    """Batches of consecutive indices, without an attribute for their size."""
+
+    def __init__(self, size: int) -> None:
+        self.batches = [list(range(start, start + size)) for start in range(0, 48, size)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Any:
+        return iter(self.batches)
+
+
+class Lines(IterableDataset[int]):
+    def __len__(self) -> int:
+        return 48
+
+    def __iter__(self) -> Any:
+        return iter(range(48))
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize(("size", "begin"), [(4, 24), (16, 16), (48, 0)])
+def test_unknown_batch_sizes_are_inferred_from_the_lengths(is_stream: bool, size: int, begin: int) -> None:
+    def positioned(size: int) -> DataPosition:
+        batches = DataLoader(Lines(), size) if is_stream else SampleLoader(range(48), batch_sampler=FixedBatches(size))
+        return position_in(batches)
+
+    resumed = positioned(size)
+    resumed.load_state_dict(positioned(8).state_dict(3), 3)
+    assert resumed.locate(3) == (0, begin // size)
+    assert next(resumed.endless(3))[0] == begin
+
+
 @pytest.mark.parametrize(("by_epoch", "start"), [(True, 5), (False, 8)])
 def test_limited_epochs_of_an_endless_sampler_are_one_stream(tmp_path: Path, by_epoch: bool, start: int) -> None:
     length = EPOCHS if by_epoch else {**ITERATIONS, "max_iters": 15}

@@ -227,7 +227,7 @@ def _without_repetition() -> None:
 
 
 def _from_the_run() -> None:
-    vars(batch_plan)["with_separate_generators"] = lambda iterator, seed: iterator
+    vars(batch_plan)["with_separate_generators"] = lambda iterator, *seeds: iterator
 
 
 def _traces() -> None:

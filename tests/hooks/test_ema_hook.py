@@ -252,6 +252,25 @@ def test_weights_that_are_loaded_after_training_are_saved_instead_of_the_average
     assert int(saved["ema_state_dict"]["steps"]) == 0
 
 
+SWA: dict[str, Any] = {"type": "EMAHook", "ema_type": "StochasticWeightAverage", "begin_epoch": 3}
+
+
+@pytest.mark.parametrize("before", [AVERAGE, {**SWA, "begin_epoch": 2}, {**SWA, "begin_epoch": 0}])
+def test_changed_average_contains_only_weights_from_its_begin(tmp_path: Path, before: dict[str, Any]) -> None:
+    configured(tmp_path, before, epochs=2).train()
+    configured(tmp_path, SWA, epochs=3, resume=True).train()
+    saved = load_checkpoint(str(tmp_path / "epoch_3.pth"))
+    assert saved["state_dict"]["weight"].item() == (7 + 8 + 9) / 3
+    assert int(saved["ema_state_dict"]["steps"]) == 3
+
+
+def test_changed_ema_type_starts_a_new_average(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    configured(tmp_path, AVERAGE, epochs=2).train()
+    configured(tmp_path, {**SWA, "begin_epoch": 0}, epochs=3, resume=True).train()
+    assert "saved with ema_type 'ExponentialMovingAverage', and this run uses 'StochasticWeightAverage'" in caplog.text
+    assert load_checkpoint(str(tmp_path / "epoch_3.pth"))["state_dict"]["weight"].item() == (7 + 8 + 9) / 3
+
+
 class FailsOnce(Hook):
     """Fails at the end of the first validation, before the weights are switched back."""
 

@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 
 from footplate.data.rng import mix_seed, with_separate_generators
-from footplate.data.samplers import DefaultSampler, RankSampler, can_start_anywhere, is_custom, samplers_of, set_epoch
+from footplate.data.samplers import (
+    DefaultSampler,
+    RankSampler,
+    can_start_anywhere,
+    generators_of,
+    is_custom,
+    samplers_of,
+    set_epoch,
+)
 from footplate.distributed import get_data_rank, get_data_world_size, local_sample_count
 
 _logger = logging.getLogger("footplate.data")
@@ -165,9 +173,11 @@ class BatchPlan:
 
     def _isolated(self, batches: Iterator[BatchKey], epoch: int) -> Iterator[BatchKey]:
         """Returns `batches`, whose samplers then draw from separate random generators."""
-        drawing = batches if self.custom else islice(batches, 1)  # other samplers draw only before their first index
+        seeds = {generator: mix_seed(generator.initial_seed(), epoch) for generator in generators_of(self.samplers)}
+        # Other samplers draw only before their first index.
+        drawing = batches if self.custom or seeds else islice(batches, 1)
         # Both arguments of `chain` read the same iterator: the second one continues where the first one has ended.
-        return chain(with_separate_generators(drawing, mix_seed(self.seed, epoch)), batches)
+        return chain(with_separate_generators(drawing, mix_seed(self.seed, epoch), seeds), batches)
 
     def shares(self, start: int) -> Iterator[float]:
         """Yields the `share` of each batch in a pass from `start` on (see `SampleLoader`), and then 1 forever."""

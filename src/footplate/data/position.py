@@ -225,7 +225,9 @@ class DataPosition:
         """Returns the batch to continue with after the settings have changed, and logs a warning."""
         before = _samples_per_batch(saved)
         now = _samples_per_batch(here)
-        if before and now and self._plan is not None and not self._plan.passes_continue:
+        if not before or not now:  # the sizes are unknown, but their ratio is that of the lengths
+            before, now = here["length"] or 0, saved["length"] or 0
+        if before and now and not (self._plan is not None and self._plan.passes_continue):
             batch = batch * before // now
         if self._length is not None:
             batch = min(batch, self._length)

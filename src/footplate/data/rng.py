@@ -4,7 +4,7 @@ import logging
 import random
 import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce, wraps
 from typing import Any, TypeVar
@@ -73,13 +73,13 @@ def seed_albumentations() -> None:
 
 
 @contextmanager
-def preserve_random_state() -> Iterator[None]:
-    """Restores the global CPU generators of Python, numpy and torch at the end of the block."""
-    states = random_states()
+def preserve_random_state(others: Iterable[torch.Generator] = ()) -> Iterator[None]:
+    """Restores the global CPU generators of Python, numpy and torch, and other generators, at the end of the block."""
+    states = random_states(others)
     try:
         yield
     finally:
-        set_random_states(states)
+        set_random_states(states, others)
 
 
 class SampleGenerators:
@@ -108,31 +108,40 @@ class SampleGenerators:
             torch.set_rng_state(tensors)
 
 
-def with_separate_generators(iterator: Iterator[_Item], seed: int) -> Iterator[_Item]:
-    """Yields the items of an iterator that runs with separate random generators, which are seeded with `seed`."""
-    with preserve_random_state():
+def with_separate_generators(
+    iterator: Iterator[_Item], seed: int, seeds: Mapping[torch.Generator, int]
+) -> Iterator[_Item]:
+    """Yields the items of an iterator that runs with separate random generators, which are seeded with `seed`.
+
+    The generators in `seeds` are replaced too. Each has its own seed.
+    """
+    with preserve_random_state(seeds):
         seed_generators(seed)
-        states = random_states()
+        for generator, own_seed in seeds.items():
+            generator.manual_seed(own_seed)
+        states = random_states(seeds)
     while True:
-        with preserve_random_state():
-            set_random_states(states)
+        with preserve_random_state(seeds):
+            set_random_states(states, seeds)
             item = next(iterator, _END)
-            states = random_states()
+            states = random_states(seeds)
         if item is _END:
             return
         yield item  # type: ignore[misc]  # not _END
 
 
-def random_states() -> tuple[Any, ...]:
-    """Returns the states of the global CPU generators of Python, numpy and torch."""
-    return random.getstate(), np.random.get_state(), torch.get_rng_state()
+def random_states(others: Iterable[torch.Generator] = ()) -> tuple[Any, ...]:
+    """Returns the states of the global CPU generators of Python, numpy and torch, and of other torch generators."""
+    torch_states = [generator.get_state() for generator in (torch.default_generator, *others)]
+    return random.getstate(), np.random.get_state(), *torch_states
 
 
-def set_random_states(states: tuple[Any, ...]) -> None:
+def set_random_states(states: tuple[Any, ...], others: Iterable[torch.Generator] = ()) -> None:
     """Restores the states that `random_states` returned."""
     random.setstate(states[0])
     np.random.set_state(states[1])
-    torch.set_rng_state(states[2])
+    for generator, state in zip((torch.default_generator, *others), states[2:], strict=True):
+        generator.set_state(state)
 
 
 def capture_rng() -> dict[str, Any]:

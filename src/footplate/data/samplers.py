@@ -21,7 +21,6 @@ from footplate.registry import DATA_SAMPLERS
 _MOST_SHARDS = 1_000_000
 _CHUNK = 4096  # indices to convert at a time; Python integers take five times the memory of a tensor
 _RANK_NAMES = ("rank", "num_replicas", "distributed_env")  # LitData uses the last one
-_SEEDABLE = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
 class _SeededSampler(Sampler[int]):
@@ -223,6 +222,7 @@ class RankSampler(Sampler[Any]):
         )
 
 
+_RANDOM = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 _DETERMINISTIC = (BatchSampler, SequentialSampler, DistributedSampler, RankSampler)
 
 
@@ -271,6 +271,10 @@ def can_start_anywhere(sampler: Any) -> bool:
 
 def is_custom(sampler: Any) -> bool:
     """Checks whether a sampler's order may depend on more than seed and epoch, or its length may be wrong."""
-    if can_start_anywhere(sampler) or type(sampler) in _DETERMINISTIC:
-        return False
-    return type(sampler) not in _SEEDABLE or getattr(sampler, "generator", None) is not None
+    return not can_start_anywhere(sampler) and type(sampler) not in (*_RANDOM, *_DETERMINISTIC)
+
+
+def generators_of(samplers: Iterable[Any]) -> list[torch.Generator]:
+    """Returns the generators that were passed to torch's random samplers."""
+    random = (sampler for sampler in samplers if type(sampler) in _RANDOM)
+    return [sampler.generator for sampler in random if sampler.generator is not None]

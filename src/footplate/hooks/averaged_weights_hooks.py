@@ -70,7 +70,8 @@ class EMAHook(AveragedWeightsHook):
 
     Args:
         ema_type: The averaging method: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
-            WarmUpEMA, or another averaged model registered in MODELS.
+            WarmUpEMA, or another averaged model registered in MODELS. If it is changed when a run resumes, a
+            new average starts.
         strict_load: Whether the averaged weights in a resumed checkpoint must have the same keys as the averaged model.
         begin_iter: The first iteration, counted from 1, after which the average is updated. Until then, it is a copy of
             the model. 0 means the first iteration.
@@ -109,7 +110,8 @@ class EMAHook(AveragedWeightsHook):
         self.begin_iter = begin_iter or start_iters
         self.begin_epoch = begin_epoch
         self._cfg = {"type": ema_type, **settings}
-        self._averaged(nn.Identity())  # checks the arguments now rather than when the run begins
+        # Building it now checks the arguments before the run begins.
+        self._type = type(self._averaged(nn.Identity())).__name__
         self.ema_model: BaseAveragedModel | None = None
         self._is_swapped = False
 
@@ -124,16 +126,18 @@ class EMAHook(AveragedWeightsHook):
             self.ema_model.copy_from(self._model)
 
     def before_train(self, runner: Runner) -> None:
-        """Warns if a large part of the average will still be initial weights when the run ends.
+        """Resets the average if averaging has not begun. Warns if it will still be mostly initial weights at the end.
 
         Raises:
             ArgumentError: `begin_epoch` is set, but the sampler is endless.
         """
         check_epochs_end(runner, "begin_epoch", self.begin_epoch if self.begin_epoch > 1 else None)
+        begin = max(1, self.begin_iter, (self.begin_epoch - 1) * (length_of(runner.train_dataloader) or 0) + 1)
+        if self.ema_model is not None and runner.iter < begin:  # a resumed run may begin later than before
+            self.ema_model.copy_from(self._model)
         if type(self.ema_model) is not ExponentialMovingAverage:
             return
-        begin = max(self.begin_iter, (self.begin_epoch - 1) * (length_of(runner.train_dataloader) or 0))
-        updates = max(runner.max_iters - begin, 1) / self.ema_model.interval
+        updates = max(runner.max_iters - begin + 1, 1) / self.ema_model.interval
         rest = (1 - self.ema_model.momentum) ** updates
         if rest > _MAX_REST:
             runner.logger.warning(
@@ -195,6 +199,21 @@ class EMAHook(AveragedWeightsHook):
             raise CheckpointError(
                 f"the '{TRAINING_STATE}' in the checkpoint does not match the model: {error}"
             ) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the averaging method."""
+        return {"ema_type": self._type}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Starts a new average from the training weights if the averaging method has changed."""
+        if self.ema_model is not None and state["ema_type"] != self._type:
+            _logger.warning(
+                "EMAHook: the checkpoint was saved with ema_type '%s', and this run uses '%s'. Starting a new average "
+                "from the training weights.",
+                state["ema_type"],
+                self._type,
+            )
+            self.ema_model.copy_from(self._model)
 
     def _averaged(self, model: nn.Module) -> BaseAveragedModel:
         try:

@@ -111,7 +111,9 @@ class BaseAveragedModel(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
-        """Replaces the averages with the values of `model`, without changing the number of updates."""
+        """Replaces the averages with the values of `model`, and resets the number of updates to 0."""
+        self.count = 0
+        self.steps.zero_()
         for ours, theirs in self._pair_with(model):
             _copy(ours, theirs)
 
