@@ -21,7 +21,7 @@ def test_rule_of_known_metrics(value: float, than: float, rule: str, by: float, 
 
 def test_unknown_name_determines_no_rule() -> None:
     assert find_rule("speed", greater=["speed"]) == "greater"
-    assert [find_rule(name) for name in ("speed", "recall_error", "iou_loss")] == [None] * 3
+    assert [find_rule(name) for name in ("speed", "recall_error", "iou_loss", "neg_mae")] == [None] * 4
     assert [find_rule(name) for name in ("MAPE", "top1_error", "val/error", "stop_loss")] == ["less"] * 4
     assert [find_rule(name) for name in ("val/top1", "mIoU", "accuracy_top-1")] == ["greater"] * 3
     with pytest.raises(ArgumentError, match="rule must be one of greater, less"):

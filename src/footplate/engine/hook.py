@@ -126,6 +126,9 @@ class Hook:
     swaps_weights = False
     # Whether the hook sets `predictor` of a validation or test loop in `before_run`.
     sets_predictor = False
+    # Whether `before_train_epoch` may change the mode of modules, as in MMCV 1.x. In an epoch-based run with such a
+    # hook, the loop sets the model to training mode before these hooks and not after them.
+    sets_mode = False
     # Whether the hook calls functions of the user, although its class is defined in footplate.
     is_of_user = False
 

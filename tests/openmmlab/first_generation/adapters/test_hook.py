@@ -40,6 +40,21 @@ def train(tmp_path: Path, *hooks: Any, **changes: Any) -> Runner:
     return runner
 
 
+def test_modes_set_before_an_epoch_are_kept(tmp_path: Path) -> None:
+    modes: list[bool] = []
+
+    class KeepsInEvaluationMode(Hook):
+        def before_train_epoch(self, runner: Any) -> None:
+            modes.append(runner.model.module.training)  # mmcv 1.x has called model.train()
+            runner.model.module.eval()
+
+        def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            modes.append(runner.model.module.training)
+
+    train(tmp_path, KeepsInEvaluationMode())
+    assert modes == [True, *[False] * 4] * 3
+
+
 @HOOKS.register_module()
 class BufferEMAHook(Hook):
     """Averages the weights in buffers, and swaps both between epochs, as MMDetection 2.x does."""

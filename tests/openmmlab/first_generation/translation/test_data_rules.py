@@ -16,7 +16,7 @@ LOADERS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "name", "expected"), LOADERS)
+@pytest.mark.parametrize("settings, name, expected", LOADERS)
 def test_each_split_becomes_a_dataloader(settings: dict[str, Any], name: str, expected: dict[str, Any]) -> None:
     data = {"train": {"type": "A"}, "val": {"type": "B"}, "test": {"type": "C"}, **settings}
     loader = sections({**EPOCHS, "data": data, "evaluation": {}})[name]
@@ -25,7 +25,7 @@ def test_each_split_becomes_a_dataloader(settings: dict[str, Any], name: str, ex
     assert loader["sampler"] == {"type": "DefaultSampler", "shuffle": name == "train_dataloader"}
 
 
-@pytest.mark.parametrize(("scope", "size"), [("mmcls", 4), ("mmseg", 1)])
+@pytest.mark.parametrize("scope, size", [("mmcls", 4), ("mmseg", 1)])
 def test_batch_size_of_validation_is_that_of_the_code_base(scope: str, size: int) -> None:
     data = {"samples_per_gpu": 4, "val": {"type": "B"}, "test": {"type": "C"}}
     found, notes = translate_sections({**EPOCHS, "data": data, "evaluation": {}, "default_scope": scope})
@@ -47,6 +47,11 @@ def test_validation_data_without_evaluation_are_kept_as_val_dataset() -> None:
     assert found["val_dataset"] == {"type": "B"}
     assert "val_dataloader" not in found
     assert found["test_evaluator"] == {"type": "LegacyMetric"}
+
+
+def test_metrics_of_an_evaluation_are_not_those_of_an_evaluator() -> None:
+    evaluator = sections({**EPOCHS, **DATA, "evaluation": {"metrics": ["box"]}})["val_evaluator"]
+    assert evaluator == [{"type": "LegacyMetric", "metrics": ["box"]}]
 
 
 @pytest.mark.parametrize("evaluation", [{"start": 0}, {"by_epoch": False, "interval": 50}])

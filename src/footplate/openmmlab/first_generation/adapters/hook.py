@@ -54,6 +54,7 @@ class Hook(EngineHook):
     """
 
     stages = tuple(GENERAL)
+    sets_mode = True
     # Whether to warn if the hook's priority is higher than the optimizer's, since the optimizer steps first anyway.
     checks_step_order = True
     # Whether a hook with a priority lower than LOW handles the end of an iteration or epoch after validation. MMCV

@@ -107,7 +107,8 @@ def evaluation(draft: Draft) -> None:
     metric = with_origins({"type": METRIC, **cfg}, cfg)
     for mode in ("val", "test") if splits.get("test") else ("val",):
         draft.write(f"{mode}_cfg", {"type": f"{mode.title()}Loop"})
-        draft.write(f"{mode}_evaluator", metric)
+        # A dict with a key `metrics` would be the config of an evaluator.
+        draft.write(f"{mode}_evaluator", [metric] if "metrics" in cfg else metric)
 
 
 def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
