@@ -68,6 +68,13 @@ def _reset_process() -> None:
 
 
 @pytest.fixture
+def current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def secluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keeps what the libraries of writers leave behind below the folder of the test."""
     from tests.records.seclusion import seclusion

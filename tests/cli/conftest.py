@@ -27,10 +27,9 @@ def _end_of_process() -> None:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tiny(current_folder: Path) -> Path:
     """The config of a run of eight iterations, in the current folder of commands."""
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "tiny.py"
+    path = current_folder / "tiny.py"
     path.write_text(TINY)
     return path
 

@@ -9,10 +9,7 @@ from tests.cli.conftest import Command
 _BASES = {".py": '_base_ = "footplate::{}.py"\n', ".yaml": "_base_: footplate::{}.py\n"}
 _CHANGED = "changed from the base: model."
 
-
-@pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("current_folder")
 
 
 def write_child(recipe: str, lines: str, suffix: str = ".py") -> str:

@@ -25,9 +25,8 @@ def make_run(folder: Path, *, code: str = "") -> Path:
 
 
 @pytest.fixture
-def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.chdir(tmp_path)
-    return f"open({str(tmp_path / 'mark')!r}, 'w')\n"
+def code(current_folder: Path) -> str:
+    return f"open({str(current_folder / 'mark')!r}, 'w')\n"
 
 
 def test_inspecting_a_run_executes_nothing(

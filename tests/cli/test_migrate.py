@@ -16,11 +16,10 @@ data = dict(samples_per_gpu=2, train=dict(type='A'), val=dict(type='A', text='{{
 
 
 @pytest.fixture
-def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "old.py"
+def old(current_folder: Path) -> Path:
+    path = current_folder / "old.py"
     path.write_text(OLD)
-    (tmp_path / "base.py").write_text("model = dict(type='Net')\n")
+    (current_folder / "base.py").write_text("model = dict(type='Net')\n")
     return path
 
 

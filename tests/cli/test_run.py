@@ -11,8 +11,7 @@ from tests.support import TINY
 
 
 @pytest.fixture(autouse=True)
-def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
+def _restored(current_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "argv", ["footplate"])
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
@@ -166,18 +165,15 @@ def test_a_missing_script_is_an_error(tmp_path: Path, footplate: Command, words:
     assert footplate("run", *words) == (2, "", error.replace("{tools}", str(tmp_path / "tools")))
 
 
-def test_a_script_may_save_drawn_images_in_any_folder(
-    tmp_path: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "tiny.py").write_text(TINY)
-    (tmp_path / "draw.py").write_text(
+def test_a_script_may_save_drawn_images_in_any_folder(current_folder: Path, footplate: Command) -> None:
+    (current_folder / "tiny.py").write_text(TINY)
+    (current_folder / "draw.py").write_text(
         "import sys\nfrom mmengine import Config\nfrom mmengine.runner import Runner\n"
         "cfg = Config.fromfile('tiny.py')\n"
         "cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])\n"
         "cfg.visualizer['save_dir'], cfg.work_dir = sys.argv[1], 'work'\n"
         "Runner.from_cfg(cfg).visualizer.add_scalar('a', 1.0)\n"
     )
-    monkeypatch.chdir(tmp_path)
-    for folder in ("shown", str(tmp_path / "other")):
+    for folder in ("shown", str(current_folder / "other")):
         assert footplate("run", "draw.py", folder)[0] == 0
-        assert (tmp_path / folder / "vis_data" / "scalars.json").is_file()
+        assert (current_folder / folder / "vis_data" / "scalars.json").is_file()

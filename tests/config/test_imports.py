@@ -10,15 +10,14 @@ from footplate.errors import FootplateError
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def folder(current_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    (tmp_path / "fp_mine.py").write_text("class Own:\n    pass\n")
-    (tmp_path / "fp_host.py").write_text("import mmengine\n")
-    (tmp_path / "fp_broken.py").write_text("1 / 0\n")
-    (tmp_path / "fp_leaving.py").write_text("raise SystemExit(0)\n")
-    return tmp_path
+    (current_folder / "fp_mine.py").write_text("class Own:\n    pass\n")
+    (current_folder / "fp_host.py").write_text("import mmengine\n")
+    (current_folder / "fp_broken.py").write_text("1 / 0\n")
+    (current_folder / "fp_leaving.py").write_text("raise SystemExit(0)\n")
+    return current_folder
 
 
 def config_of(folder: Path, section: str) -> Config:

@@ -2,8 +2,6 @@ import copy
 import pickle
 from pathlib import Path
 
-import pytest
-
 from footplate.config import Config, KeyOrigin
 from footplate.config.config_dict import Replaced
 from footplate.error_context import origin_at
@@ -27,10 +25,9 @@ def test_loop_that_sets_a_key_adds_one_value_to_the_history() -> None:
     assert [link.value for link in value_history(1000, origin)] == [0, 1000]
 
 
-def test_files_below_the_current_folder_are_shown_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert str(KeyOrigin(str(tmp_path / "configs/a.py"), 3)) == "configs/a.py:3"
-    assert str(KeyOrigin(str(tmp_path.parent / "a.py"), 3)) == f"{tmp_path.parent / 'a.py'}:3"
+def test_files_below_the_current_folder_are_shown_short(current_folder: Path) -> None:
+    assert str(KeyOrigin(str(current_folder / "configs/a.py"), 3)) == "configs/a.py:3"
+    assert str(KeyOrigin(str(current_folder.parent / "a.py"), 3)) == f"{current_folder.parent / 'a.py'}:3"
     assert str(KeyOrigin("--set", 0)) == "--set"
 
 

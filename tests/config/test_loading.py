@@ -162,16 +162,13 @@ def test_data_config_may_inherit_from_a_recipe(tmp_path: Path, suffix: str) -> N
 
 
 @pytest.mark.parametrize("command", [["explain"], ["explain", "KEY"], ["diff"]])
-def test_inspecting_a_config_imports_nothing(
-    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "my_module.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w').close()\n")
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "config.yaml"
+def test_inspecting_a_config_imports_nothing(current_folder: Path, command: list[str]) -> None:
+    (current_folder / "my_module.py").write_text(f"open({str(current_folder / 'mark')!r}, 'w').close()\n")
+    path = current_folder / "config.yaml"
     path.write_text("custom_imports: {imports: [my_module]}\ndefault_scope: my_module\nmodel: {type: my_module.Net}\n")
     first, *rest = command
     main([first, str(path), *(["model.type"] if rest else [str(path)] if first == "diff" else [])])
-    assert not (tmp_path / "mark").exists()
+    assert not (current_folder / "mark").exists()
 
 
 def execute(text: str) -> Namespace:

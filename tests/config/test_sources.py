@@ -131,15 +131,12 @@ def test_config_of_a_code_base_is_suggested_for_its_file_name(package: Path, mon
         ("fashion-sge-mine.py", "fashion-seg-mine.py"),
     ],
 )
-def test_missing_base_suggests_the_recipe_of_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, near: str | None
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "fashion-seg-mine.py").write_text(f"_base_ = '{base}'\n")
+def test_missing_base_suggests_the_recipe_of_its_name(current_folder: Path, base: str, near: str | None) -> None:
+    (current_folder / "fashion-seg-mine.py").write_text(f"_base_ = '{base}'\n")
     with pytest.raises(ConfigError, match="does not exist") as caught:
-        Config.fromfile(tmp_path / "fashion-seg-mine.py")
+        Config.fromfile(current_folder / "fashion-seg-mine.py")
     assert caught.value.suggestion == near
-    tried = (tmp_path.parent if base.startswith("..") else tmp_path) / Path(base).name
+    tried = (current_folder.parent if base.startswith("..") else current_folder) / Path(base).name
     assert caught.value.notes == (
         f"The path of a base is relative to the folder of the config that refers to it; tried '{tried}'.",
     )

@@ -18,10 +18,9 @@ READ = "because other keys already use the previous value"
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "base.py").write_text(BASE)
-    return tmp_path
+def base(current_folder: Path) -> Path:
+    (current_folder / "base.py").write_text(BASE)
+    return current_folder
 
 
 @pytest.mark.parametrize(

@@ -93,10 +93,7 @@ def test_exit_of_user_code_is_an_error_with_its_line(tmp_path: Path, case: str) 
     assert f"test_exits.py:{leave.__code__.co_firstlineno + 1}" in str(caught.value)
 
 
-def test_command_with_an_exit_of_user_code_fails(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_command_with_an_exit_of_user_code_fails(current_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("config.py").write_text(
         TINY.replace("ToyModel", "LeavingModel").replace('"tests.support"', '"tests.engine.test_exits"')
     )

@@ -16,9 +16,8 @@ from tests.support import KillForTest, settings
 
 
 @pytest.fixture
-def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An in-memory folder; commands run in `tmp_path`."""
-    monkeypatch.chdir(tmp_path)
+def target(current_folder: Path) -> str:
+    """An in-memory folder; commands run in `current_folder`."""
     fsspec.filesystem("memory").store.clear()
     return "memory://bucket/run"
 

@@ -91,9 +91,8 @@ def test_missing_work_dir_raises() -> None:
 
 
 @pytest.mark.parametrize("place", ["foo://x", "s4://bucket/run"])
-def test_work_dir_with_an_unknown_protocol_raises(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_work_dir_with_an_unknown_protocol_raises(current_folder: Path, place: str) -> None:
     with pytest.raises(ArgumentError, match="cannot use the storage protocol") as caught:
         Runner(**settings(place))
     assert caught.value.key == "work_dir"
-    assert not list(tmp_path.iterdir())
+    assert not list(current_folder.iterdir())

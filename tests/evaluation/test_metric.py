@@ -172,11 +172,10 @@ def test_per_class_results_are_json_lines(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_is_recorded_without_a_run_or_in_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_nothing_is_recorded_without_a_run_or_in_a_trial(current_folder: Path) -> None:
     evaluate()
-    evaluate(folder=str(tmp_path), is_trial=True)
-    assert list(tmp_path.iterdir()) == []
+    evaluate(folder=str(current_folder), is_trial=True)
+    assert list(current_folder.iterdir()) == []
 
 
 def test_a_file_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,8 +11,7 @@ HAS_CV2 = importlib.util.find_spec("cv2") is not None
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def pictures(current_folder: Path) -> Path:
     for name in (
         "a/2.png",
         "a/1.png",
@@ -23,10 +22,10 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "a/notes.txt",
         "a/b.mp4",
     ):
-        path = tmp_path / name
+        path = current_folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
-    return tmp_path
+    return current_folder
 
 
 def test_folders_and_patterns_name_pictures_in_order(pictures: Path) -> None:

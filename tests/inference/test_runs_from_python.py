@@ -57,12 +57,11 @@ EMA: Any = {"type": "EMAHook", "momentum": 0.3}
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(current_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current folder, with the module `fp_models`."""
-    (tmp_path / "fp_models.py").write_text(MODELS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield tmp_path
+    (current_folder / "fp_models.py").write_text(MODELS)
+    monkeypatch.syspath_prepend(str(current_folder))
+    yield current_folder
     sys.modules.pop("fp_models", None)
 
 

@@ -212,22 +212,20 @@ plugin = True
 
 @pytest.mark.parametrize("plugin_dir", ["projects/plugin/", None])
 def test_the_plugin_of_a_first_generation_config_is_imported(
-    package: WritePackage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plugin_dir: str | None
+    package: WritePackage, current_folder: Path, monkeypatch: pytest.MonkeyPatch, plugin_dir: str | None
 ) -> None:
     package("projects", {"plugin/__init__": "from mmcv.runner import HOOKS\nvalue = HOOKS\n"})
-    config = tmp_path / ("config.py" if plugin_dir else "projects/plugin/config.py")
+    config = current_folder / ("config.py" if plugin_dir else "projects/plugin/config.py")
     config.write_text(PLUGIN + (f"plugin_dir = {plugin_dir!r}\n" if plugin_dir else ""))
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     openmmlab.import_modules(Config.fromfile(str(config)))
     assert sys.modules["projects.plugin"].value is HOOKS
 
 
 def test_a_migrated_config_still_imports_its_plugin(
-    package: WritePackage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    package: WritePackage, current_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package("migrated", {"plugin/__init__": "imported = True\n"})
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     old = Config.fromstring(f"{PLUGIN}plugin_dir = 'migrated/plugin/'\n", ".py")
     openmmlab.import_modules(translate(old))

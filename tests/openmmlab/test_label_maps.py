@@ -68,8 +68,7 @@ def build(folder: Path, text: str) -> Any:
 
 
 @pytest.fixture
-def masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def masks(current_folder: Path) -> Path:
     Path("masks").mkdir()
     return Path("masks")
 

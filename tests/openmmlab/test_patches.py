@@ -151,13 +151,12 @@ def test_modules_of_second_generation_code_bases_are_patched_if_they_use_removed
 
 
 def test_modules_below_the_current_folder_are_patched_after_a_first_generation_code_base(
-    mmcls: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mmcls: None, current_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = tmp_path / ".venv/lib/site-packages"
+    environment = current_folder / ".venv/lib/site-packages"
     environment.mkdir(parents=True)
     (environment / "installed_there.py").write_text(KIND)
     monkeypatch.syspath_prepend(str(environment))
-    monkeypatch.chdir(tmp_path)
     openmmlab.install()
     assert importlib.import_module("other").kind is float
     with pytest.raises(AttributeError):

@@ -31,29 +31,27 @@ def test_code_bases_are_part_of_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert {name: facts.get(name) for name in installed} == {**installed, "pip": None}
 
 
-def test_git_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_git_tree(current_folder: Path) -> None:
     assert describe_environment()["git tree"] is None
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=trunk"]
-    (tmp_path / "kept.txt").write_text("1")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=trunk"]
+    Path("kept.txt").write_text("1")
     subprocess.run([*git, "init", "-q"], check=True)
     assert describe_environment()["git tree"] is None  # no commit yet
     for arguments in (["add", "."], ["commit", "-q", "-m", "first"]):
         subprocess.run([*git, *arguments], check=True)
-    (tmp_path / "kept.txt").write_text("2")
-    (tmp_path / "untracked.txt").write_text("3")
+    Path("kept.txt").write_text("2")
+    Path("untracked.txt").write_text("3")
     tree = describe_environment()["git tree"]
     assert tree is not None
     assert (tree["branch"], tree["changed"], len(tree["commit"])) == ("trunk", ["kept.txt"], 40)
 
 
-def test_git_runs_no_program_from_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for command in (["init", "-q"], ["config", "core.fsmonitor", f"touch {tmp_path}/ran; false"]):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    (tmp_path / "a").touch()
+def test_git_runs_no_program_from_the_repository(current_folder: Path) -> None:
+    for command in (["init", "-q"], ["config", "core.fsmonitor", f"touch {current_folder}/ran; false"]):
+        subprocess.run(["git", *command], check=True)
+    (current_folder / "a").touch()
     identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.fsmonitor=false"]
     for command in (["add", "a"], ["commit", "-qm", "a"]):
-        subprocess.run(["git", *identity, *command], cwd=tmp_path, check=True)
+        subprocess.run(["git", *identity, *command], check=True)
     assert describe_environment()["git tree"] is not None
-    assert not (tmp_path / "ran").exists()
+    assert not (current_folder / "ran").exists()

@@ -165,14 +165,12 @@ OWN = "  Register your own classes with custom_imports = dict(imports=['my_modul
 )
 @pytest.mark.parametrize("over_footplate", [False, True])
 def test_name_from_missing_package(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    current_folder: Path,
     scope: str | None,
     name: str,
     lines: list[str],
     over_footplate: bool,
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # files of this repository define some of the names
     if over_footplate:
         openmmlab.install()
     try:
@@ -297,13 +295,12 @@ def test_two_code_bases_add_the_same_class_to_a_third(
     ],
 )
 def test_unknown_name_that_a_file_of_the_current_folder_defines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imported: str, advice: str
+    current_folder: Path, monkeypatch: pytest.MonkeyPatch, imported: str, advice: str
 ) -> None:
     monkeypatch.setitem(sys.modules, imported, sys)
-    file = tmp_path / "projects" / "models" / "pyramid.py"
+    file = current_folder / "projects" / "models" / "pyramid.py"
     file.parent.mkdir(parents=True)
     file.write_text("from torch import nn\n\n\nclass GreatPyramid(nn.Module):\n    pass\n")
-    monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownNameError) as caught:
         MODELS.build({"type": "GreatPyramid"})
     assert str(caught.value).split("\n") == [

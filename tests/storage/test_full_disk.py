@@ -71,8 +71,7 @@ WRITERS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_full_disk_leaves_no_partial_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_full_disk_leaves_no_partial_file(name: str, current_folder: Path) -> None:
     Path("scalars.json").write_text(_LINE)
     with full_disk(), pytest.raises(OSError, match="File too large"):
         WRITERS[name]()
@@ -92,8 +91,7 @@ def test_full_disk_leaves_no_partial_file(name: str, tmp_path: Path, monkeypatch
         ["explain", "tiny.py", "--dump", "found.json"],
     ],
 )
-def test_command_leaves_no_partial_file(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_command_leaves_no_partial_file(arguments: list[str], current_folder: Path) -> None:
     Path("scalars.json").write_text(_LINE)
     Path("tiny.py").write_text(TINY)
     with full_disk():

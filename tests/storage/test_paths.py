@@ -37,11 +37,10 @@ def test_parent_and_base_name_split_a_path(path: str, folder: str, name: str) ->
         ("memory://none/a.json", []),
     ],
 )
-def test_missing_path_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, lines: list[str]) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "iter_30.pth").touch()
-    monkeypatch.chdir(tmp_path)
-    values = {"here": str(tmp_path), "why": "relative paths are resolved against the current folder"}
+def test_missing_path_notes(current_folder: Path, path: str, lines: list[str]) -> None:
+    (current_folder / "data").mkdir()
+    (current_folder / "data" / "iter_30.pth").touch()
+    values = {"here": str(current_folder), "why": "relative paths are resolved against the current folder"}
     assert missing_path_notes(path.format(**values)) == [line.format(**values) for line in lines]
 
 

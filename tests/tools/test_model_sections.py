@@ -152,9 +152,8 @@ def test_misspelled_keys_of_test_cfg_are_warnings(tmp_path: Path, key: str, near
 
 @pytest.mark.parametrize("command", ["check", "train"])
 def test_commands_that_train_warn_about_misspelled_keys_of_test_cfg(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, current_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     model = 'default_scope = "mmseg"\nmodel = dict(type="PointModel", test_cfg=dict(score_th=0.1))'
     Path("tiny.py").write_text(TINY.replace('model = dict(type="ToyModel", dropout=0.1)', model))
     assert main([command, "tiny.py"]) == 0

@@ -106,9 +106,8 @@ def entry(family: str, **settings: Any) -> dict[str, Any]:
 
 
 def test_warnings_have_the_locations_of_first_generation_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    current_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     Path("old.py").write_text(
         "total_epochs = 12\nlr_config = dict(policy='step', warmup='linear', warmup_iters=500, step=[8])\n"
     )

@@ -10,11 +10,10 @@ from tests.tasks.guides import TWO_EPOCHS, trained, write_classes, write_configs
 
 
 @pytest.fixture
-def titles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def titles(current_folder: Path) -> list[str]:
     """The names of the guide's configs, which are in the current folder with their data."""
-    monkeypatch.chdir(tmp_path)
-    write_classes(tmp_path / "data", train=4, val=2)
-    return write_configs("classification", tmp_path)
+    write_classes(current_folder / "data", train=4, val=2)
+    return write_configs("classification", current_folder)
 
 
 def test_config_of_the_guide_trains(titles: list[str]) -> None:

@@ -42,10 +42,9 @@ def write_data(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["my-boxes.py", "my-detr.py"])
 @pytest.mark.filterwarnings("default:::transformers")
-def test_config_of_the_guide_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_data(tmp_path / "data")
-    write_configs("detection", tmp_path)
+def test_config_of_the_guide_trains(current_folder: Path, name: str) -> None:
+    write_data(current_folder / "data")
+    write_configs("detection", current_folder)
     runner = trained(name, SHORT)
     assert len(runner.train_dataloader.dataset) == 4
     loop: Any = runner.val_loop

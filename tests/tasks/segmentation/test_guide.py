@@ -57,15 +57,14 @@ def write_data(folder: Path, *, split: str, number: int = 3) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(current_folder: Path) -> Path:
     """Returns a folder with the configs of the guide, one with two validation sets, and the data."""
-    monkeypatch.chdir(tmp_path)
-    write_configs("segmentation", tmp_path)
-    (tmp_path / "my-days.py").write_text(DAYS)
+    write_configs("segmentation", current_folder)
+    (current_folder / "my-days.py").write_text(DAYS)
     for split in ("train", "val"):
-        write_data(tmp_path / "data", split=split)
-    write_data(tmp_path / "night", split="")
-    return tmp_path
+        write_data(current_folder / "data", split=split)
+    write_data(current_folder / "night", split="")
+    return current_folder
 
 
 def prepared(name: str) -> Runner:

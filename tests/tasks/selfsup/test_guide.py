@@ -21,12 +21,9 @@ TWO_ITERATIONS = [
 @pytest.mark.parametrize(
     ("name", "pictures"), [("my-simclr", {"val_neighbors"}), ("my-mae", {"val_neighbors", "val_reconstructions"})]
 )
-def test_configs_of_the_guide_train(
-    name: str, pictures: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_classes(tmp_path / "data", train=3, val=1, unlabeled=True)
-    write_configs("selfsup", tmp_path)
+def test_configs_of_the_guide_train(name: str, pictures: set[str], current_folder: Path) -> None:
+    write_classes(current_folder / "data", train=3, val=1, unlabeled=True)
+    write_configs("selfsup", current_folder)
     runner = trained(f"{name}.py", TWO_ITERATIONS)
     loop: Any = runner.val_loop
     assert {"knn/top1", "linear/top1", "pixels/top1", "gain/knn/top1"} <= loop.metrics.keys()

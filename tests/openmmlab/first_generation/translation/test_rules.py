@@ -31,10 +31,7 @@ def test_rule_translates_its_example(rule: Rule) -> None:
 PAGE = (Path(__file__).parents[4] / "docs/migration.md").read_text(encoding="utf-8")
 
 
-def test_docs_example_is_the_output_of_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_docs_example_is_the_output_of_the_command(current_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     example = PAGE.partition("### An example")[2]
     old, new, report = re.findall(r"```(?:python[^\n]*)?\n(.*?)```", example, re.DOTALL)[:3]
     Path("old_config.py").write_text(old)
