@@ -15,7 +15,7 @@ from footplate.data import (
     RepeatDataset,
     WebDataset,
 )
-from footplate.data.dataset_wrappers import combined_digest
+from footplate.data.dataset_wrappers import combined_digest, innermost_datasets
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS
 from tests.data.shards import write_shards
@@ -159,3 +159,8 @@ def test_categories_that_cannot_be_read_are_an_error(dataset: Any, name: str, re
     with pytest.raises(DataError, match=expected) as caught:
         ClassBalancedDataset(dataset, 0.5)
     assert (caught.value.key, caught.value.hides_cause) == ("dataset", True)
+
+
+def test_dataset_may_have_an_attribute_datasets_of_its_own() -> None:
+    dataset = SimpleNamespace(datasets=np.zeros(3))
+    assert innermost_datasets(dataset) == [dataset]

@@ -110,6 +110,22 @@ def test_inference_mode_gives_the_same_run(
     assert all(map(torch.equal, found.model.state_dict().values(), plain.model.state_dict().values()))
 
 
+def test_validation_in_a_training_hook_does_not_change_the_run(tmp_path: Path) -> None:
+    events: list[str] = []
+
+    def validate(runner: Any, batch_idx: int) -> None:
+        if batch_idx == 1:
+            assert runner.val()
+            events.append(f"training {runner.model.training}")
+
+    runner = Runner(**settings(tmp_path))
+    runner.on("after_train_iter", validate)
+    for event in ("before_run", "after_run"):
+        runner.on(event, lambda runner, event=event: events.append(event))
+    runner.train()
+    assert events == ["before_run", *["training True"] * 3, "after_run"]
+
+
 def test_buffers_are_broadcast_before_each_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     runner = Runner(**settings(tmp_path))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from footplate import Runner
 from footplate.data.data_element import BaseDataElement
@@ -117,6 +117,15 @@ def test_the_image_is_read_from_its_file_if_it_exists(tmp_path: Path) -> None:
         image = sample_image(str(path), {"inputs": torch.zeros(1, 3, 4, 5)}, 0)
         assert image is not None
         assert (image.shape, image[0, 0].tolist()) == ((4, 5, 3), pixel)
+
+
+def test_image_file_is_turned_and_scaled_as_for_training(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (5, 4)).save(tmp_path / "a.png", exif=turned)
+    Image.fromarray(np.full((4, 5), 300, np.uint16)).save(tmp_path / "b.png")
+    found = [sample_image(str(tmp_path / name), None, 0) for name in ("a.png", "b.png")]
+    assert [image is not None and (image.shape, image.max()) for image in found] == [((5, 4, 3), 0), ((4, 5, 3), 1)]
 
 
 @pytest.mark.parametrize("batch", [None, {"inputs": torch.zeros(1, 7)}])

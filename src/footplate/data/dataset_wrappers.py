@@ -240,7 +240,10 @@ class ClassBalancedDataset(_DatasetWrapper):
 
 def wrapped_datasets(dataset: Any) -> list[Any]:
     """Returns the datasets in a wrapper's attribute `dataset` or `datasets`, or an empty list if none exist."""
-    return [*(getattr(dataset, "datasets", None) or ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
+    several = getattr(dataset, "datasets", ())
+    if not isinstance(several, (list, tuple)):  # an attribute of the user's own, such as an array
+        several = ()
+    return [*several, *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
 
 
 def innermost_datasets(dataset: Any) -> list[Any]:

@@ -457,6 +457,12 @@ class Runner:
         if loop is None:
             needed = "" if self.is_plain else f" and {mode}_evaluator, and in a config also {mode}_cfg"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
+        if "train" in self.phases:  # called by a hook
+            was_training = self.model.training
+            with self.phase(mode):
+                found: dict[str, float] = loop.run()
+            self.model.train(was_training)
+            return found
         self.load_or_resume(whole_model=mode == "test", for_training=False)
         with running(self, for_training=False):
             self.call_hook("before_run")

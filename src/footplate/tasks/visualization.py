@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-import numpy as np
 from PIL import Image
 
 from footplate.checks import check_count
 from footplate.data import length_of
 from footplate.data.data_element import BaseDataElement
+from footplate.data.transforms import LoadImageFromFile
 from footplate.engine import Hook, Runner
 from footplate.errors import DataError
 from footplate.registry import HOOKS
@@ -94,7 +94,9 @@ def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray
     """
     if path is not None and exists(path):
         with open_file(path) as file, Image.open(file) as image:
-            return np.asarray(image.convert("RGB"))
+            # Also turns the image as its EXIF data say, and converts 16-bit images.
+            loaded: ImageArray = LoadImageFromFile(channel_order="rgb").add_image({}, image)["img"]
+            return loaded
     inputs = data_batch.get("inputs") if isinstance(data_batch, Mapping) else data_batch[0] if data_batch else None
     if inputs is None:
         return None

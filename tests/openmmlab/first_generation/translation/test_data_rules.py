@@ -16,7 +16,7 @@ LOADERS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("settings, name, expected", LOADERS)
+@pytest.mark.parametrize(("settings", "name", "expected"), LOADERS)
 def test_each_split_becomes_a_dataloader(settings: dict[str, Any], name: str, expected: dict[str, Any]) -> None:
     data = {"train": {"type": "A"}, "val": {"type": "B"}, "test": {"type": "C"}, **settings}
     loader = sections({**EPOCHS, "data": data, "evaluation": {}})[name]
@@ -25,7 +25,7 @@ def test_each_split_becomes_a_dataloader(settings: dict[str, Any], name: str, ex
     assert loader["sampler"] == {"type": "DefaultSampler", "shuffle": name == "train_dataloader"}
 
 
-@pytest.mark.parametrize("scope, size", [("mmcls", 4), ("mmseg", 1)])
+@pytest.mark.parametrize(("scope", "size"), [("mmcls", 4), ("mmseg", 1)])
 def test_batch_size_of_validation_is_that_of_the_code_base(scope: str, size: int) -> None:
     data = {"samples_per_gpu": 4, "val": {"type": "B"}, "test": {"type": "C"}}
     found, notes = translate_sections({**EPOCHS, "data": data, "evaluation": {}, "default_scope": scope})
