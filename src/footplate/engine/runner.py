@@ -459,10 +459,11 @@ class Runner:
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         if "train" in self.phases:  # called by a hook
             was_training = self.model.training
-            with self.phase(mode):
-                found: dict[str, float] = loop.run()
-            self.model.train(was_training)
-            return found
+            try:
+                with self.phase(mode):
+                    return loop.run()  # type: ignore[no-any-return]
+            finally:
+                self.model.train(was_training)
         self.load_or_resume(whole_model=mode == "test", for_training=False)
         with running(self, for_training=False):
             self.call_hook("before_run")

@@ -133,7 +133,10 @@ class EMAHook(AveragedWeightsHook):
         """
         check_epochs_end(runner, "begin_epoch", self.begin_epoch if self.begin_epoch > 1 else None)
         begin = max(1, self.begin_iter, (self.begin_epoch - 1) * (length_of(runner.train_dataloader) or 0) + 1)
-        if self.ema_model is not None and runner.iter < begin:  # a resumed run may begin later than before
+        has_begun = runner.iter >= begin
+        if not runner.by_epoch and runner.epoch + 1 >= self.begin_epoch:  # another batch size changes `begin`
+            has_begun = runner.iter >= max(1, self.begin_iter)
+        if self.ema_model is not None and not has_begun:  # a resumed run may begin later than before
             self.ema_model.copy_from(self._model)
         if type(self.ema_model) is not ExponentialMovingAverage:
             return
