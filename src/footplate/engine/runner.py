@@ -396,9 +396,9 @@ class Runner:
     def predict(self, dataloader: Any = None) -> list[Any]:
         """Returns the result of `test_step` for each batch. For a plain module, the result is the validation output.
 
-        Predicts in evaluation and inference mode, with the same weights, precision and test-time augmentation as
-        `test`. With several processes, each rank returns the predictions for the batches that it reads. Samples that
-        the sampler repeats as padding are left out.
+        Predicts in evaluation and inference mode, with the same weights as `test` and, on the run's own loaders, the
+        same precision and test-time augmentation. With several processes, each rank returns the predictions for the
+        batches that it reads. Samples that the sampler repeats as padding are left out.
 
         Args:
             dataloader: The loader, or its config dict. Defaults to the loaders of all test sets, in the order of
