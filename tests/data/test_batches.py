@@ -87,6 +87,8 @@ ROWS, ANCHORS = torch.zeros(5, 2), torch.zeros(3)
         ({"anchors": ANCHORS, "image": IMAGES}, [{}] * 5, 5),
         ((IMAGES, torch.zeros(7, 6)), ROWS, 5),  # the target contains the boxes of all images
         (IMAGES, [ROWS, ROWS], 5),  # two outputs
+        (IMAGES, torch.zeros(35, 4), 5),  # seven boxes for each image
+        (object(), ROWS, 5),  # a batch of a user's own class
         ((IMAGES, torch.zeros(0)), (ROWS, ROWS), 5),
         (IMAGES, torch.tensor(0.5), 5),
     ],

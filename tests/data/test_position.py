@@ -187,11 +187,14 @@ class FixedBatches:
 
 
 class Lines(IterableDataset[int]):
+    def __init__(self, size: int = 48) -> None:
+        self.size = size
+
     def __len__(self) -> int:
-        return 48
+        return self.size
 
     def __iter__(self) -> Any:
-        return iter(range(48))
+        return iter(range(self.size))
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
@@ -205,6 +208,12 @@ def test_unknown_batch_sizes_are_inferred_from_the_lengths(is_stream: bool, size
     resumed.load_state_dict(positioned(8).state_dict(3), 3)
     assert resumed.locate(3) == (0, begin // size)
     assert next(resumed.endless(3))[0] == begin
+
+
+def test_unknown_batch_sizes_are_not_inferred_if_samples_were_added() -> None:
+    saved, grown = position_in(DataLoader(Lines(), 8)), position_in(DataLoader(Lines(96), 8))
+    grown.load_state_dict(saved.state_dict(3), 3)
+    assert grown.locate(3) == (0, 3)
 
 
 @pytest.mark.parametrize(("by_epoch", "start"), [(True, 5), (False, 8)])

@@ -140,8 +140,7 @@ def batch_size_of(batch: Any) -> int:
     """
     if isinstance(batch, list) and batch and all(isinstance(sample, Mapping) for sample in batch):
         return len(batch)
-    several = isinstance(batch, (Mapping, list, tuple))
-    entries = list(batch.values() if isinstance(batch, Mapping) else batch) if several else [batch]
+    entries = _entries(batch)
     for entry in entries:
         if isinstance(entry, (Tensor, np.ndarray)) and entry.ndim:
             return len(entry)
@@ -151,11 +150,18 @@ def batch_size_of(batch: Any) -> int:
     return next((batch_size_of(entry) for entry in entries if isinstance(entry, Mapping)), 1)
 
 
+def _entries(batch: Any) -> list[Any]:
+    if isinstance(batch, Mapping):
+        return list(batch.values())
+    return list(batch) if isinstance(batch, (list, tuple)) else [batch]
+
+
 def count_samples(batch: Any, predictions: Any) -> int:
     """Returns the number of samples in a validation batch: the most frequent of three lengths, or else the first.
 
-    These are the lengths of the target, the predictions and the batch (see `batch_size_of`). Ignores lists of tensors,
-    which may contain one tensor for each output of the model.
+    These are the lengths of the target, the predictions and the batch (see `batch_size_of`). A tensor of predictions
+    that is as long as no entry of the batch comes last: it may have a row for each token or box. Ignores lists of
+    tensors, which may contain one tensor for each output of the model.
 
     Example:
         >>> count_samples({"scale": np.ones(3), "image": np.ones((2, 8)), "label": np.zeros(2)}, {"score": None})
@@ -165,7 +171,11 @@ def count_samples(batch: Any, predictions: Any) -> int:
     """
     keys = _target_keys(batch, ())
     target = batch[keys[0]] if len(keys) == 1 else None
-    return mode([*filter(None, [_length(target), _length(predictions)]), batch_size_of(batch)])
+    lengths = [_length(predictions), batch_size_of(batch)]
+    known = set(map(_length, _entries(batch))) - {0}
+    if known and not isinstance(predictions, list) and lengths[0] not in known:
+        lengths.reverse()
+    return mode(filter(None, [_length(target), *lengths]))
 
 
 def _length(values: Any) -> int:

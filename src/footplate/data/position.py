@@ -181,7 +181,8 @@ class DataPosition:
             epoch, batch = self.locate(iteration)
         else:
             batch = iteration - epoch * len(self._loader)
-        optional = {"dataset": combined_digest(dataset_of(self._loader)), **self._own_state(epoch)}
+        dataset = dataset_of(self._loader)
+        optional = {"dataset": combined_digest(dataset), "samples": length_of(dataset), **self._own_state(epoch)}
         present = {key: state for key, state in optional.items() if state is not None}
         return {"epoch": epoch, "batch": batch, **self._settings(), **present}
 
@@ -216,16 +217,25 @@ class DataPosition:
         here = self._settings()
         saved = {key: None if state[key] is None else read_count(state, key) for key in here}
         if saved != here:
-            batch = self._adapted_batch(saved, here, epoch, batch)
+            samples = length_of(dataset_of(self._loader))
+            has_same_samples = state.get("samples", samples) == samples
+            batch = self._adapted_batch(saved, here, epoch, batch, has_same_samples)
         self._load_own_state(state, epoch)
         self._epoch = epoch
         self._first_iteration = iteration - batch
 
-    def _adapted_batch(self, saved: dict[str, int | None], here: dict[str, int | None], epoch: int, batch: int) -> int:
+    def _adapted_batch(
+        self,
+        saved: dict[str, int | None],
+        here: dict[str, int | None],
+        epoch: int,
+        batch: int,
+        has_same_samples: bool,
+    ) -> int:
         """Returns the batch to continue with after the settings have changed, and logs a warning."""
         before = _samples_per_batch(saved)
         now = _samples_per_batch(here)
-        if not before or not now:  # the sizes are unknown, but their ratio is that of the lengths
+        if has_same_samples and not (before and now):  # the sizes are unknown, but their ratio is that of the lengths
             before, now = here["length"] or 0, saved["length"] or 0
         if before and now and not (self._plan is not None and self._plan.passes_continue):
             batch = batch * before // now
