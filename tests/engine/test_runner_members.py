@@ -7,6 +7,7 @@ import torch
 from footplate import Config, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.distributed import is_model_wrapper
+from footplate.errors import FootplateError
 from tests.support import PointAccuracy, ToyModel, loader, settings
 
 
@@ -175,3 +176,13 @@ def test_restarted_script_tests_the_weights_of_load_from(tmp_path: Path, monkeyp
     assert runner.epoch == 1
     runner.train()
     assert runner.iter == 12
+
+
+def test_failed_resume_keeps_the_weights_that_were_loaded(tmp_path: Path) -> None:
+    Runner(**settings(tmp_path)).train()
+    runner = Runner(**settings(tmp_path / "again", load_from=str(tmp_path / "epoch_1.pth")))
+    weights = runner.load_checkpoint(str(tmp_path / "epoch_2.pth"))["state_dict"]
+    with pytest.raises(FootplateError):
+        runner.resume(str(tmp_path / "missing.pth"))
+    runner.test()
+    assert all(torch.equal(value, weights[name]) for name, value in runner.model.state_dict().items())

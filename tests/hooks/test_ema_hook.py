@@ -271,6 +271,20 @@ def test_changed_ema_type_starts_a_new_average(tmp_path: Path, caplog: pytest.Lo
     assert load_checkpoint(str(tmp_path / "epoch_3.pth"))["state_dict"]["weight"].item() == (7 + 8 + 9) / 3
 
 
+def test_average_of_iterations_survives_another_batch_size(tmp_path: Path) -> None:
+    for iterations, size in ((5, 4), (6, 2)):  # the second epoch begins at iteration 4, and then would at iteration 7
+        checkpoint = {"by_epoch": False, "interval": 1}
+        configured(
+            tmp_path,
+            {**SWA, "begin_epoch": 2},
+            train_dataloader=loader(12, batch_size=size),
+            train_cfg={"by_epoch": False, "max_iters": iterations},
+            default_hooks={"logger": None, "checkpoint": checkpoint},
+            resume="auto",
+        ).train()
+    assert load_checkpoint(str(tmp_path / "iter_6.pth"))["state_dict"]["weight"].item() == (4 + 5 + 6) / 3
+
+
 class FailsOnce(Hook):
     """Fails at the end of the first validation, before the weights are switched back."""
 
@@ -299,6 +313,7 @@ class ValidatesItself(Hook):
         if runner.iter == 1:
             with pytest.raises(RuntimeError, match="no metric"):
                 runner.val()
+            assert runner.model.training
 
 
 def test_hook_that_catches_a_failed_validation_has_the_training_weights(tmp_path: Path) -> None:

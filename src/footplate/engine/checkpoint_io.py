@@ -222,14 +222,14 @@ class CheckpointIO:
         self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool
     ) -> None:
         """Restores the state of the run from a checkpoint; see `Runner.resume`."""
-        self.weights = Weights.RESUMING
+        previous, self.weights = self.weights, Weights.RESUMING
         try:
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
             keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
             state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
             self.random_to_restore = state.random_of(checkpoint, runner.rank)
         except BaseException:
-            self.weights = Weights.UNLOADED
+            self.weights = previous
             raise
         self.weights = Weights.READY
         if runner.resume_plan.resume == "auto" and not runner.resume_plan.is_restarted:

@@ -566,8 +566,8 @@ class Runner:
                 ],
             )
         number = float(value.item() if isinstance(value, Tensor) else value)
-        epoch_is_done = self.is_calling("after_train_epoch") and self.by_epoch
-        self.history.add(self.epoch + epoch_is_done, self.iter, {name: number})
+        progress = self.progress if isinstance(self.progress, Progress) else self.progress.completed
+        self.history.add(progress.epoch, self.iter, {name: number})
         if is_main_process():
             self.visualizer.add_scalar(name, number, step=self.iter)
 

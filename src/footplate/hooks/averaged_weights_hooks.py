@@ -133,9 +133,8 @@ class EMAHook(AveragedWeightsHook):
         """
         check_epochs_end(runner, "begin_epoch", self.begin_epoch if self.begin_epoch > 1 else None)
         begin = max(1, self.begin_iter, (self.begin_epoch - 1) * (length_of(runner.train_dataloader) or 0) + 1)
-        has_begun = runner.iter >= begin
-        if not runner.by_epoch and runner.epoch + 1 >= self.begin_epoch:  # another batch size changes `begin`
-            has_begun = runner.iter >= max(1, self.begin_iter)
+        # In iteration-based training, another batch size changes `begin`.
+        has_begun = self._has_begun(runner, runner.iter) and (not runner.by_epoch or runner.iter >= begin)
         if self.ema_model is not None and not has_begun:  # a resumed run may begin later than before
             self.ema_model.copy_from(self._model)
         if type(self.ema_model) is not ExponentialMovingAverage:
@@ -162,11 +161,15 @@ class EMAHook(AveragedWeightsHook):
         """Updates the average or, before averaging begins, copies the model's weights into it."""
         if self.ema_model is None:
             return
-        # Check the epoch only if needed, because computing it takes time.
-        if runner.iter + 1 >= self.begin_iter and (not self.begin_epoch or runner.epoch + 1 >= self.begin_epoch):
+        if self._has_begun(runner, runner.iter + 1):
             self.ema_model.update_parameters(self._model)
         else:
             self.ema_model.copy_from(self._model)
+
+    def _has_begun(self, runner: Runner, iterations: int) -> bool:
+        """Checks whether the average is updated in the current epoch after a number of iterations."""
+        # Check the epoch only if needed, because computing it takes time.
+        return iterations >= max(1, self.begin_iter) and (not self.begin_epoch or runner.epoch + 1 >= self.begin_epoch)
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
         if self.ema_model is None or self._is_swapped == to_average:
