@@ -1,4 +1,5 @@
 import argparse
+import io
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,12 @@ def parse(*arguments: str) -> argparse.Namespace:
 def test_overrides_may_share_a_flag_or_repeat_it() -> None:
     found = parse("a.py", "--set", "a=1", "b=2", "--cfg-options", "c=3", "--set", "d=4")
     assert (found.config, found.set, found.cfg_options) == ("a.py", ["a=1", "b=2", "d=4"], ["c=3"])
+
+
+def test_help_is_written_to_a_file() -> None:
+    file = io.StringIO()
+    Parser().print_help(file)
+    assert file.getvalue().startswith("usage: ")
 
 
 def test_strict_overrides_come_last(tiny: Path) -> None:

@@ -25,6 +25,7 @@ def test_ranges_are_read_from_the_source() -> None:
     assert accepted_ranges(CLASSIFICATION) == {"mmcv": ("1.4.2", "1.9.0")}
     assert accepted_ranges(SEGMENTATION) == {"mmcv": ("2.0.0rc4", "2.2.0"), "mmengine": ("0", "1.0.0")}
     assert accepted_ranges("import mmcv\nmmap_max = '4096'") == {}
+    assert accepted_ranges("assert mmcv.__version__ <= '1.5.0'\nprint 'ready'") == {}
     checks = "assert parse(mmcv.__version__) >= parse('1.3.8') and mmcv.__version__ <= \"1.5.0\"\nif x: raise"
     assert accepted_ranges(checks) == {"mmcv": ("1.3.8", "1.5.0")}
     refusals = "if digit_version(mmcv.__version__) >= digit_version('2.0.0'):\n    raise ImportError"

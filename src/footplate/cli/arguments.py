@@ -59,6 +59,9 @@ class Parser(ArgumentParser):
     def print_help(self, file: Any = None) -> None:
         """Prints the help, with bold headings, commands and options on terminals."""
         self.color = False  # since Python 3.14, argparse would add escape codes, which `print_text` escapes
+        if file is not None:
+            super().print_help(file)
+            return
         print_text(self.format_help(), (r"^(?:usage|Example):|^[a-z ]+:$|^ {2,4}(?:-.*?|[\w-]+)(?=  |$)", BOLD))
 
     def add_value(self, name: str, metavar: str | tuple[str, ...], text: str, **settings: Any) -> Action:

@@ -45,10 +45,17 @@ def accepted_ranges(source: str) -> dict[str, tuple[str, str]]:
 
 
 def _checked_limits(source: str) -> Iterator[tuple[str, str, str]]:
-    """Yields the package, "min" or "max", and the version from each comparison that must hold, or that must not."""
+    """Yields the package, "min" or "max", and the version from each version check.
+
+    A version check is an assertion or an `if` that raises. Yields nothing if the source has a syntax error.
+    """
     if ".__version__" not in source:
         return
-    for node in ast.walk(ast.parse(source)):
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # Python reports it when it imports the file
+        return
+    for node in ast.walk(tree):
         match node:
             case ast.Assert(test=test):
                 is_required = True
