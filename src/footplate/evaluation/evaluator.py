@@ -451,7 +451,8 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
         if callable(metric):
             return FunctionMetric(metric, name)
     raise ArgumentError(
-        "a named metric must be a function of (predictions, batch) or a torchmetrics object, not a class or BaseMetric"
+        "a named metric must be a function of (predictions, batch) or a torchmetrics object; classes and BaseMetric "
+        "objects are not supported"
         if name is not None
         else "a metric must be a BaseMetric, its config, a function of (predictions, batch) or a torchmetrics object",
         found=metric,

@@ -61,8 +61,9 @@ class CheckpointHook(Hook):
             are written with only these keys.
         save_begin: The first epoch or iteration after which to save at intervals. `interval` is counted from there:
             `interval=2, save_begin=5` saves after 5, 7, 9, ...
-        max_keep_best: The number of best checkpoints to keep for each metric. With `by_epoch`, validation runs within
-            an epoch use the file name of the end of the previous epoch, and only the best of these checkpoints is kept.
+        max_keep_best: The number of best checkpoints to keep for each metric. With `by_epoch`, a validation in the
+            middle of an epoch names its checkpoint after the last completed epoch, and only the best checkpoint with
+            that name is kept.
         sharded: Whether to save sharded checkpoints. A sharded checkpoint is a folder, e.g. `iter_4000.sharded`, to
             which each process writes its shard. By default, checkpoints are sharded if the model is sharded. With
             False, shards are gathered on rank 0.

@@ -137,7 +137,7 @@ def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: _Lengths, key: str
         sources[schedule] = entry
         if schedule.by_epoch and not counts_epochs and not schedule.takes_metrics:
             _logger.warning(
-                "%s counts epochs, but training counts iterations, so it never goes beyond its start. "
+                "%s counts epochs, but training counts iterations, so it never advances past its first value. "
                 "Set %s.by_epoch=False.",
                 place,
                 place,

@@ -110,7 +110,7 @@ class OptimWrapperDict(OptimWrapper):
         """
         if set(state_dict) != set(self.optim_wrappers):
             raise CheckpointError(
-                f"the run has the optimizers {', '.join(self.optim_wrappers)}, but the checkpoint does not",
+                f"the checkpoint does not contain the run's optimizers ({', '.join(self.optim_wrappers)})",
                 found="a single optimizer" if "param_groups" in state_dict else list(state_dict),
             )
         for name, state in state_dict.items():
