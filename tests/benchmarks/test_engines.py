@@ -12,7 +12,7 @@ import pytest
 from benchmarks.engines import gpu, page
 from benchmarks.engines.cases import CASES
 from benchmarks.engines.environments import ROOT
-from benchmarks.engines.judge import judge, leads, ratio
+from benchmarks.engines.judge import judge, leads
 from benchmarks.engines.remarks import OPEN_ON_GPU
 from benchmarks.engines.results import Results
 from benchmarks.engines.run import Plan, Runner
@@ -71,53 +71,6 @@ def test_results_are_invalid_after_a_change_of_the_sources(results: Results) -> 
     assert Results(results.path, keep=True).has("tiny", "ignite", 2)
     assert not Results(results.path).has("tiny", "ignite", 2)
     assert results.path.with_name("results.json.old").is_file()
-
-
-def test_changed_case_is_measured_again(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(results, "tiny", STEADY)
-    fill(results, "norms", STEADY)
-    tiny = CASES["tiny"]
-    monkeypatch.setitem(CASES, "tiny", dataclasses.replace(tiny, rounds=7, goals=()))
-    assert Results(results.path).has("tiny", "ignite", 2)
-    monkeypatch.setitem(CASES, "tiny", dataclasses.replace(tiny, job=dataclasses.replace(tiny.job, iterations=7)))
-    again = Results(results.path)
-    assert not again.has("tiny", "ignite", 2)
-    assert again.has("norms", "ignite", 2)
-
-
-def test_engines_take_turns() -> None:
-    plan = Plan([CASES["long"], CASES["norms"], CASES["tiny"], CASES["imports"]], ["bare", "footplate"], rounds=2)
-    assert [(number, case.name, engines[0]) for number, case, engines in plan.turns()] == [
-        (0, "norms", "bare"),
-        (0, "tiny", "bare"),
-        (1, "norms", "footplate"),
-        (1, "tiny", "footplate"),
-        (0, "imports", "bare"),
-        (0, "long", "bare"),  # the longest comes last
-    ]
-
-
-def never(engine: str) -> Path:
-    raise AssertionError(f"{engine} was measured")
-
-
-def test_measurements_beyond_the_budget_are_not_started(results: Results) -> None:
-    runner = Runner(Plan([CASES["tiny"]], ["bare"], rounds=1, budget=2.0), results, never)
-    runner.run()
-    assert runner.left_out == ["tiny, bare, round 1"]
-
-
-def test_rounds_with_a_negative_delay_have_no_ratio(results: Results) -> None:
-    case = next(iter(CASES.values()))
-    key = case.figures[0].key
-
-    class Rounds:
-        def by_round(self, name: str, engine: str, figure: str) -> dict[int, float]:
-            return {1: 102.0, 2: 6.0} if engine == "mmengine" else {1: -0.5, 2: 3.0}
-
-    spread = ratio(Rounds(), case, "mmengine", "footplate", key)  # type: ignore[arg-type]
-    assert spread is not None
-    assert spread.median == 2.0
 
 
 def test_page_shows_missed_goals_and_faster_engines(results: Results, tmp_path: Path) -> None:

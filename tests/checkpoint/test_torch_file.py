@@ -1,9 +1,8 @@
 import io
 import pickle
-import random
 import zipfile
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 from footplate.checkpoint import OpaqueObject, load_checkpoint, trusting
 from footplate.checkpoint.contents import opaque_names
 from footplate.checkpoint.torch_file import read_content
-from footplate.checkpoint.unpickler import Unpickler
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 Pack = Callable[..., bytes]
@@ -181,42 +179,6 @@ def test_archive_after_other_bytes_is_damaged(pack: Pack) -> None:
     """An archive may contain another archive, and a truncated file may end with it."""
     with pytest.raises(CheckpointDamagedError):
         read_content(io.BytesIO(b"x" + pack({"a/data.pkl": b"N."})))
-
-
-_DATA = {dict, list, tuple, int, float, str, bool, bytes, type(None), torch.Tensor, OrderedDict, set, frozenset}
-
-
-def _values_in(value: Any, seen: set[int]) -> Iterator[Any]:
-    """Yields all values in a value that may contain itself."""
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    yield value
-    parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-    if isinstance(parts, (list, tuple, set, frozenset)):
-        for each in parts:
-            yield from _values_in(each, seen)
-
-
-def test_altered_pickles_give_data_or_an_error(pack: Pack) -> None:
-    state = {"w": torch.ones(2), "n": [1, 2.5, None, "a"], "odd": slice(3)}
-    with zipfile.ZipFile(io.BytesIO(saved(state))) as archive:
-        pickled = archive.read("archive/data.pkl")
-    generator, refused, inert = random.Random(2), 0, (Unpickler.__module__, "torch.serialization")
-    for _ in range(200):
-        altered = bytearray(pickled)
-        for _ in range(generator.randint(1, 3)):
-            altered[generator.randrange(len(altered))] = generator.randrange(256)
-        packed = pack({"a/data.pkl": bytes(altered), "a/data/0": bytes(8), "a/version": b"3\n"})
-        try:
-            found = read_content(io.BytesIO(packed)).value
-        except CheckpointError:
-            refused += 1
-            continue
-        for value in _values_in(found, set()):
-            is_inert = isinstance(value, OpaqueObject) or (isinstance(value, type) and issubclass(value, OpaqueObject))
-            assert type(value) in _DATA or is_inert or type(value).__module__ in inert
-    assert 0 < refused < 200
 
 
 def test_whole_pickled_models_are_refused(tmp_path: Path) -> None:

@@ -141,35 +141,3 @@ def test_no_escape_sequence_reaches_the_terminal(tmp_path: Path, footplate: Comm
     ):
         _, said, errors = footplate(*command)
         assert not any(each in said + errors for each in "\x1b\x07\u202e"), command
-
-
-def test_error_of_a_model_has_no_control_characters(tiny: Path, footplate: Command) -> None:
-    module = (
-        "from footplate.registry import MODELS\nfrom tests.support import ToyModel\n"
-        "@MODELS.register_module()\nclass AngryModel(ToyModel):\n"
-        f"    def forward(self, *args, **kwargs): raise ValueError({ESCAPE!r})\n"
-    )
-    (tiny.parent / "angry_model.py").write_text(module)
-    imports = "custom_imports.imports=['tests.support', 'angry_model']"
-    status, said, errors = footplate("train", "tiny.py", "--set", imports, "model.type=AngryModel", "--no-preflight")
-    assert status == 1
-    assert r"ValueError: \x1b[2J" in errors
-    assert not any(each in said + errors for each in "\x1b\x07\u202e")
-
-
-def test_run_in_a_folder_with_any_name_has_a_complete_log(tiny: Path, footplate: Command) -> None:
-    folder = os.fsencode(str(tiny.parent)) + b"/" + os.fsencode("caf\udce9\x1b[2J")
-    os.mkdir(folder)
-    config = os.path.join(os.fsdecode(folder), "tiny.py")
-    Path(config).write_text(TINY)
-    work = os.path.join(os.fsdecode(folder), "work")
-    for extra in ((), ("--resume", "--set", "train_cfg.max_iters=12")):
-        status, said, errors = footplate("train", config, "--work-dir", work, *extra)
-        assert (status, errors) == (0, "")
-    logs = sorted(Path(work).glob("*/*.log"))
-    text = "".join(log.read_text() for log in logs)
-    assert text.count(", work_dir ") == text.count("curves: ") == 2
-    starts = {each.parent for each in logs}
-    assert all((start / "explained.txt").stat().st_size for start in starts)
-    assert footplate("analyze", work)[0] == footplate("report", work)[0] == 0
-    (Path(work) / "report.html").read_text(encoding="utf-8")

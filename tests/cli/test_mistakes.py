@@ -1,9 +1,7 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import footplate as package
 from tests.cli.conftest import Command
 from tests.support import TINY
 
@@ -70,11 +68,3 @@ def test_mistake_in_a_base_is_located_there(tiny: Path, footplate: Command) -> N
     tiny.write_text(TINY.replace("dropout=0.1", "droput=0.1"))
     _, _, errors = footplate("train", "child.py", "--work-dir", "work")
     assert "  at tiny.py:2, key model.droput\n" in errors
-
-
-def test_bug_keeps_its_traceback(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    fail: dict[str, Any] = {}
-    exec(compile("def train(self):\n    raise ZeroDivisionError('ours')", package.__file__, "exec"), fail)
-    monkeypatch.setattr("footplate.engine.Runner.train", fail["train"])
-    with pytest.raises(ZeroDivisionError, match="ours"):
-        footplate("train", "tiny.py", "--work-dir", "work")

@@ -68,27 +68,3 @@ def _templates(path: Path) -> Iterator[tuple[str, str]]:
         if sum(map(len, literals)) > 15:
             pieces = [re.escape(text.strip("\n")) if isinstance(text, str) else ".*" for text in texts]
             yield max(literals, key=len), re.sub(r"%[a-z]|%\.\d\w", ".*", "".join(pieces))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "```console\nfootplate trian config.py\n```",
-        "```console\nmake tee\n```",
-        "```console\n$ footplate recipes\nfashion-sge\n```",
-        "```python\ntrain_dataloader = dict(batch_size=2, dataset=dict(type='Pints'))\n```",
-        '```python title="mine.py"\n_base_ = "footplate::fashion-seg.py"\ntrain_cfg = dict(max_itres=3)\n```',
-        "```python\nfrom footplate import Runer\n```",
-    ],
-)
-def test_broken_block_is_detected(text: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = blocks_of(f"# Page\n\n{text}\n")
-    with pytest.raises(BaseException):  # noqa: B017, PT011 - each in its own way
-        Page(Path("page.md"), capsys).try_block(block)
-
-
-@pytest.mark.parametrize("command", ["trian CONFIG", "explain CONFIG --plt FILE"])
-def test_unknown_command_in_a_sentence_is_detected(command: str) -> None:
-    (found,) = commands_within(f"Use `footplate {command}` here.")
-    with pytest.raises(AssertionError):
-        check_words(found)

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import io
 import random
 import shutil
 import struct
@@ -15,12 +16,12 @@ import torch
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint
+from footplate.checkpoint.digest import DigestSink
 from footplate.data import rng
 from footplate.engine import Hook
 from footplate.engine import state as engine_state
 from footplate.errors import CheckpointError
 from footplate.registry import HOOKS
-from tests.checkpoint.damaged_states import write
 from tests.faults.processes import in_child, nothing
 from tests.faults.row import Fault, Finding, Trial
 from tests.faults.runs import config, first_difference, outcome
@@ -141,6 +142,16 @@ def _cases() -> list[Case]:
     return found
 
 
+def _write(content: dict[str, Any], path: Path) -> None:
+    """Writes a checkpoint with torch, which also accepts states that footplate does not save."""
+    sink = io.BytesIO()
+    sealing = DigestSink(sink)
+    torch.save(content, sealing)  # type: ignore[arg-type]
+    sealing.finish()
+    path.parent.mkdir(parents=True)
+    path.write_bytes(sink.getvalue())
+
+
 CASES = _cases()
 COUNT = len(CASES)
 
@@ -163,7 +174,7 @@ def begin_random_states(folder: Path) -> Trial:
 
     def resume(content: dict[str, Any], place: Path, fault: Fault | None) -> str:
         shutil.rmtree(place, ignore_errors=True)
-        write(content, place / _SAVED)
+        _write(content, place / _SAVED)
         if fault is not None:
             fault()
         runner = Runner.from_cfg(settings(place))

@@ -84,25 +84,6 @@ def test_sorted_vertices_enclose_the_intersection() -> None:
     assert (found == 0).sum() > 20
 
 
-@pytest.mark.parametrize(
-    ("box", "area"),
-    [
-        ([1, 1, 2, 2, 0], 4),  # identical
-        ([1, 1, 2, 2, math.pi / 2], 4),
-        ([1.5, 0.5, 1, 1, 0], 1),  # within, with a common corner that is not the first one
-        ([3, 1, 2, 2, 0], 0),  # a common edge
-        ([3, 3, 2, 2, 0], 0),  # a common corner
-        ([1, 1, math.sqrt(2), math.sqrt(2), math.pi / 4], 2),  # the corners are on the axes
-        ([1e6, 1e6, 2e6, 2e6, 0], 4),  # around, and much larger
-        ([1, 1, 0, 0, 0], 0),
-    ],
-)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_sorted_vertices_of_special_boxes(box: list[float], area: float, dtype: torch.dtype) -> None:
-    pair = SQUARE[None].to(dtype), rotated(box)[None].to(dtype)
-    assert area_of_sorted_vertices(*pair).item() == pytest.approx(area, abs=1e-6)
-
-
 def test_order_and_padding_of_sorted_vertices() -> None:
     right = torch.tensor([2, 0])
     others = torch.stack((SQUARE, SQUARE + torch.tensor([0.5, 1]), SQUARE + 9, SQUARE + right, SQUARE))
@@ -119,17 +100,6 @@ def test_order_and_padding_of_sorted_vertices() -> None:
     ]
     assert sorted_indices(vertices[:, :0], mask[:, :0]).shape == (1, 0, 9)
     assert sorted_indices(vertices.to("meta"), mask.to("meta")).device.type == "meta"  # no tensor is on the CPU
-
-
-def test_more_than_eight_candidates_form_a_closed_polygon() -> None:
-    nearly_identical = SQUARE[None], rotated([1, 1, 2, 2, 1e-9])[None]
-    assert intersection_candidates(*nearly_identical)[1].sum() == 16
-    assert area_of_sorted_vertices(*nearly_identical).item() == pytest.approx(4)
-    angle = torch.arange(24.0)[None, None] / 4
-    circle = torch.stack((angle.cos(), angle.sin()), -1)
-    every = torch.ones(1, 1, 24, dtype=torch.bool)
-    found = polygons.diff_iou_rotated_sort_vertices_forward(circle, every, every.sum(-1))
-    assert found.tolist() == [[[0, 1, 2, 3, 4, 5, 6, 7, 0]]]
 
 
 def test_gradient_of_the_area_of_sorted_vertices() -> None:
