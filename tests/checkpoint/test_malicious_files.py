@@ -3,7 +3,6 @@
 import codecs
 import contextlib
 import io
-import pickle
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,17 +82,6 @@ def test_nothing_is_executed(tmp_path: Path, seen: list[tuple[str, tuple[Any, ..
     assert fine >= len(GADGETS)  # they were read, not rejected at once
     assert seen == []
     assert not mark.exists()
-
-
-def test_audit_hook_detects_executed_code(tmp_path: Path, seen: list[tuple[str, tuple[Any, ...]]]) -> None:
-    global _seen
-    mark = tmp_path / "mark"
-    pickled = b"\x80\x02" + FORMS["reduce"](Call("os.mkdir", (str(mark),))) + b"."
-    _seen = seen
-    pickle.loads(pickled)
-    _seen = None
-    assert {event for event, _ in seen} >= {"os.mkdir", "pickle.find_class"}
-    assert mark.exists()
 
 
 def test_nothing_is_executed_if_code_replaces_torch_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -662,19 +662,6 @@ def test_mistakes_in_a_metric_name_the_metric(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "key"),
-    [
-        ({"default_hooks": {"checkpoint": {"save_best": "qualty"}}}, "default_hooks.checkpoint.save_best"),
-        ({"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "qualty"}]}, "custom_hooks[0].monitor"),
-    ],
-)
-def test_misspelled_metric_is_reported_before_its_rule(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
-    with pytest.raises(ArgumentError, match="'qualty', which validation does not compute") as caught:
-        runner(tmp_path, val_dataloader=loader(), val_evaluator={"quality": accuracy}, **changes).train()
-    assert (caught.value.suggestion, caught.value.key) == ("quality", key)
-
-
-@pytest.mark.parametrize(
     ("changes", "names"),
     [
         ({"max_epochs": 4}, ["epoch_3.pth", "epoch_4.pth"]),
