@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -94,18 +93,6 @@ def test_page_names_a_command_for_each_open_row(results: Results, tmp_path: Path
         if script is not None:
             name = script[1] if script[1].endswith(".py") else script[1].replace(".", "/")
             assert any((ROOT / path).exists() for path in (name, f"{name}.py")), command
-
-
-@pytest.mark.slow
-def test_time_to_accuracy_is_measured() -> None:
-    path = ROOT / "benchmarks" / "time_to_accuracy.py"
-    chosen = ["fashion-seg", "--least", "1", "--interval", "2", "--rounds", "1"]
-    output = subprocess.run([sys.executable, path, *chosen], stdout=subprocess.PIPE, text=True, check=True).stdout
-    config, engine, metric, seconds, unit, iterations, value = output.splitlines()[-1].split()
-    assert (config, engine, metric, unit) == ("fashion-seg", "footplate", "mIoU", "s")
-    assert float(seconds) > 0
-    assert int(iterations) % 2 == 0
-    assert float(value) >= 1
 
 
 def test_stamps_give_the_median_of_blocks() -> None:

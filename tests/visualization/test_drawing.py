@@ -166,15 +166,6 @@ def test_empty_lists_draw_nothing() -> None:
         black().draw_bboxes([[1, 1, 2, 2]], line_widths=[])
 
 
-def test_texts_stand_on_their_baseline() -> None:
-    drawing = black(64).draw_texts("gh", [10, 30], font_sizes=20, colors="w", vertical_alignments="baseline")
-    rows = np.flatnonzero(painted(drawing).any(axis=1))
-    assert rows.min() < 20
-    assert 30 < rows.max() < 38  # only the descender of the g is below the line
-    with pytest.raises(ArgumentError, match="vertical_alignments must be one of top, center, center_baseline, base"):
-        black().draw_texts("a", [1, 1], vertical_alignments="middle")
-
-
 def test_axes_draw_on_the_image() -> None:
     drawing = black(64).draw_bboxes([0, 0, 63, 63], "none", face_colors="blue")
     assert drawing.fig_save is drawing.ax_save.figure
