@@ -122,7 +122,7 @@ class _EvaluationLoop(BaseLoop):
         due = self.sets
         if "train" in runner.phases and not runner.train_loop.out_of_time:
             training = runner.train_loop
-            due = [dataset for dataset in self.sets if dataset.is_due(training.done, training.total)]
+            due = [dataset for dataset in self.sets if dataset.is_due(training.units_done, training.units_total)]
         self.left_out = tuple(dataset.name for dataset in self.sets if dataset not in due)
         runner.call_hook(f"before_{mode}")
         runner.call_hook(f"before_{mode}_epoch")

@@ -234,7 +234,7 @@ class CheckpointHook(Hook):
         if is_mid_epoch and self.save_last:
             save_on_request(runner)
         if saves_end:
-            runner.train_loop.ended = runner.train_loop.done == runner.train_loop.total
+            runner.train_loop.ended = runner.train_loop.units_done == runner.train_loop.units_total
             self._save(runner)
 
     def state_dict(self) -> dict[str, Any]:
