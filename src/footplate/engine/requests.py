@@ -232,8 +232,8 @@ def handle_requests(runner: "Runner") -> None:
     requests = runner.requests
     agreed = requests.agreed
     requests.needs_handling = False
-    # A worker died, but the current iteration could still finish. If the run is about to stop, it needs no more data.
-    if isinstance(death := data_wait.error, Exception) and not agreed.signal:
+    # If the run is about to stop, it needs no more data. Otherwise, the error is the death of a worker.
+    if (death := data_wait.error) and not agreed.signal:
         data_wait.error = None
         save_after_data_error(runner, death)
         raise death
@@ -272,7 +272,7 @@ def save_on_request(runner: "Runner") -> str:
     return path
 
 
-def save_after_data_error(runner: "Runner", error: Exception) -> None:
+def save_after_data_error(runner: "Runner", error: BaseException) -> None:
     """Saves the run after a data error, and adds a note with the checkpoint path to the error.
 
     Does nothing in a trial run, or if the run has already been saved. Also does nothing in multi-process runs, because
