@@ -174,10 +174,12 @@ class BatchPlan:
     def _isolated(self, batches: Iterator[BatchKey], epoch: int) -> Iterator[BatchKey]:
         """Returns `batches`, whose samplers then draw from separate random generators."""
         seeds = {generator: mix_seed(generator.initial_seed(), epoch) for generator in generators_of(self.samplers)}
+        seed = mix_seed(self.seed, epoch)
+        if self.custom or seeds:
+            return with_separate_generators(batches, seed, seeds)
         # Other samplers draw only before their first index.
-        drawing = batches if self.custom or seeds else islice(batches, 1)
-        # Both arguments of `chain` read the same iterator: the second one continues where the first one has ended.
-        return chain(with_separate_generators(drawing, mix_seed(self.seed, epoch), seeds), batches)
+        first = with_separate_generators(islice(batches, 1), seed, seeds)
+        return chain(first, batches)  # continues with the second batch
 
     def shares(self, start: int) -> Iterator[float]:
         """Yields the `share` of each batch in a pass from `start` on (see `SampleLoader`), and then 1 forever."""
