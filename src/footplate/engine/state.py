@@ -5,7 +5,6 @@ import logging
 from collections import deque
 from collections.abc import Mapping
 from functools import cache
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import footplate
@@ -181,7 +180,8 @@ def restore(
             for name, schedules in groups.items():
                 restore_schedules(schedules, saved_states[name], runner.train_loop, loop_state["iter"])
     else:
-        fast_forward(chain.from_iterable(groups.values()), runner.train_loop)
+        for schedules in groups.values():
+            fast_forward(schedules, runner.train_loop)
     for path, participant in _participants(runner).items():
         *parents, key = path.split(".")
         source = part_of(checkpoint, *parents)

@@ -61,8 +61,8 @@ def _load(pairs: Iterable[tuple[Any, Any]]) -> None:
             )
 
 
-def fast_forward(schedules: Iterable[Any], loop: Any, saved: Sequence[Any] = ()) -> None:
-    """Fast-forwards schedules to the position of the training loop, except those that monitor a metric.
+def fast_forward(schedules: Sequence[Any], loop: Any, saved: Sequence[Any] = ()) -> None:
+    """Fast-forwards an optimizer's schedules to the position of the training loop, except those that monitor a metric.
 
     If a checkpoint contains schedules, `saved` contains their states.
     """

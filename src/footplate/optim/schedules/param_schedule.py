@@ -166,7 +166,7 @@ class ParamSchedule:
         for group in self.optimizer.param_groups[len(self.base_values) :]:
             self.base_values.append(group.setdefault(self._initial, read_field(group, self._key)))
 
-    def rewind(self, saved: Sequence[Mapping[str, Any]] = ()) -> None:
+    def rewind(self, saved: Sequence[Any] = ()) -> None:
         """Resets the schedule to its state before the first step, and each group's field to its base value.
 
         Base values are read from `initial_<field>` in the groups, which may come from a checkpoint. After rewinding all

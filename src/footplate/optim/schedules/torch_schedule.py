@@ -82,7 +82,7 @@ class TorchSchedule(MetricSchedule):
         elif metrics is not None:
             self.scheduler.step(self.monitored_value(metrics))
 
-    def rewind(self, saved: Sequence[Mapping[str, Any]] = ()) -> None:
+    def rewind(self, saved: Sequence[Any] = ()) -> None:
         """Resets the scheduler to its state at the start of the run.
 
         Scales its learning rates if `initial_lr` in the groups has changed, as it may come from a checkpoint, unless a
