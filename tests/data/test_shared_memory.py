@@ -1,8 +1,10 @@
 import gc
 import multiprocessing
 import os
+import sys
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch.utils.data import Dataset
 
 from footplate.data import RecordStore, SampleLoader
 from footplate.data.batches import pseudo_collate
-from footplate.data.shared_memory import SentBatch
+from footplate.data.shared_memory import _LARGE, SentBatch, enlarge_pipe
 from footplate.errors import DataError
 
 
@@ -141,6 +143,15 @@ def test_small_batches_need_no_shared_memory() -> None:
     copy = received(value)
     assert torch.equal(copy, value)
     copy += 1  # writable
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can enlarge a pipe")
+def test_a_worker_writes_a_small_batch_at_once() -> None:
+    read, write = os.pipe()
+    with open(read, "rb") as reader, open(write, "wb") as writer:
+        os.set_blocking(write, False)
+        enlarge_pipe(SimpleNamespace(_reader=reader))
+        assert writer.raw.write(bytes(_LARGE)) == _LARGE
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")

@@ -18,7 +18,7 @@ from footplate.data.rng import (
     seed_generators,
 )
 from footplate.data.samplers import DefaultSampler, set_epoch
-from footplate.data.shared_memory import SentBatch
+from footplate.data.shared_memory import SentBatch, enlarge_pipe
 from footplate.data.waiting import data_wait
 from footplate.data.workers import WorkerInit, WorkerProgress, WorkerSetup
 from footplate.error_context import explain_missing_path
@@ -136,7 +136,10 @@ class SampleLoader(DataLoader[Any]):
         keys = self.plan.keys(epoch, start, length)
         if self.num_workers or self.pin_memory:
             self._reader_keys.latest = keys
-            read = data_wait.over(iter(self._reader))
+            reader: Any = iter(self._reader)
+            if self.num_workers:
+                enlarge_pipe(reader._worker_result_queue)
+            read = data_wait.over(reader)
         else:
             # Bypass torch's iterator: its profiler entry can take as long as reading a sample.
             read = map(self._reader.dataset.__getitem__, keys)

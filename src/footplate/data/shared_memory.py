@@ -1,5 +1,6 @@
 """Shared memory for dataset records and for batches that workers send to the main process."""
 
+import contextlib
 import io
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,9 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _ALIGNMENT = 64  # bytes; aligns tensors for vector instructions
 _SMALL = 4096  # bytes; smaller tensors, such as labels, are copied, so that they do not keep the block alive
-_LARGE = 1 << 19  # bytes; below this size, a pipe is faster than shared memory
+_PIPE_SIZE = 1 << 20  # bytes; the most that Linux allows without privileges
+_LARGE = 900_000  # bytes; smaller batches fit into the pipe, which is faster than shared memory
 
 
 class RecordStore(Sequence[Any]):
@@ -133,6 +140,17 @@ class _Pickler(ForkingPickler):
         if is_sent_by_torch or not array.flags.forc:
             return NotImplemented
         return torch.from_numpy, (array,)
+
+
+def enlarge_pipe(queue: Any) -> None:
+    """Enlarges the pipe of a `multiprocessing.Queue`, so that a worker can write a small batch at once.
+
+    Through the default pipe of 64 KB, the main process would read the batch in pieces and wait for each one. Has no
+    effect on systems other than Linux, or if the pipes of the user are already as large as Linux allows.
+    """
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(queue._reader, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
 
 def _receive(pickled: bytes, sizes: Sequence[int], memory: Any) -> Any:

@@ -160,6 +160,15 @@ def test_an_image_and_its_truth_are_packed() -> None:
     assert sample.metainfo == {"img_shape": (2, 3), "img_path": "a.png", "ori_shape": (4, 6)}
 
 
+def test_label_maps_can_stay_bytes() -> None:
+    pack = TRANSFORMS.build({"type": "PackSegInputs", "label_dtype": "uint8"})
+    image = np.zeros((1, 2, 3), np.uint8)
+    label_map = pack({"img": image, "gt_seg_map": np.array([[7, 255]])})["data_samples"].gt_sem_seg.data
+    assert (label_map.dtype, label_map.tolist()) == (torch.uint8, [[[7, 255]]])
+    with pytest.raises(DataError, match="contains class 256, but classes must be between 0 and 255"):
+        pack({"img": image, "gt_seg_map": np.array([[7, 256]])})
+
+
 def batch(*shapes: tuple[int, int]) -> dict[str, Any]:
     samples = []
     for height, width in shapes:

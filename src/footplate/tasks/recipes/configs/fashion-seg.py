@@ -5,7 +5,7 @@ To write your own config, edit a copy of this file and run `footplate train my-c
 
 # Data: scenes are composed during training. The 500 test scenes contain no training items. Training scenes contain
 # more items than test scenes, so that each step has more objects to learn from.
-pipeline = [dict(type="PackSegInputs")]
+pipeline = [dict(type="PackSegInputs", label_dtype="uint8")]
 train_dataloader = dict(
     batch_size=16,
     num_workers=1,
