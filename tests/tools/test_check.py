@@ -269,6 +269,6 @@ def test_check_warns_about_a_schedule_by_epoch_in_an_iteration_based_run(tmp_pat
     schedules = [{"type": "StepLR", "step_size": 1}, {"type": "PolyLR", "by_epoch": False}]
     checked = check(Config(settings(tmp_path, by_epoch=False, param_scheduler=schedules)))
     assert [warning for warning in checked.warnings if "param_scheduler" in warning] == [
-        "param_scheduler[0] counts epochs, but training counts iterations, so it never goes beyond its "
-        "start. Set param_scheduler[0].by_epoch=False."
+        "param_scheduler[0] counts epochs, but training counts iterations, so it never advances past its "
+        "first value. Set param_scheduler[0].by_epoch=False."
     ]
