@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -396,9 +397,10 @@ class Runner:
     def predict(self, dataloader: Any = None) -> list[Any]:
         """Returns the result of `test_step` for each batch. For a plain module, the result is the validation output.
 
-        Predicts in evaluation and inference mode, with the same weights as `test` and, on the run's own loaders, the
-        same precision and test-time augmentation. With several processes, each rank returns the predictions for the
-        batches that it reads. Samples that the sampler repeats as padding are left out.
+        Predicts in evaluation and inference mode, with the same weights and precision as `test`, or else as `val`. On
+        the data of a test or validation loop, uses the precision and test-time augmentation of that loop. With several
+        processes, each rank returns the predictions for the batches that it reads. Samples that the sampler repeats as
+        padding are left out.
 
         Args:
             dataloader: The loader, or its config dict. Defaults to the loaders of all test sets, in the order of
@@ -415,6 +417,7 @@ class Runner:
             if isinstance(loader, SampleLoader) and loader is not dataloader:  # which may be the training loader
                 loader.plan.count_once()
         self._make_current()
+        loops = [self._loop_for(loader) for loader in loaders]
         self.load_or_resume(whole_model=True, for_training=False)
         was_training = self.model.training
         self.model.eval()
@@ -425,23 +428,35 @@ class Runner:
                         hook.before_run(self)
                         hook.before_test_epoch(self)
                 with torch.inference_mode():
-                    outputs = (
-                        (self._predict_batch(loader, batch), getattr(loader, "share", 1.0))
-                        for loader in loaders
-                        for batch in batches(loader)
-                    )
-                    return [output for output, share in outputs if share]  # a rank out of samples repeats one
+                    pairs = zip(loaders, loops, strict=True)
+                    return [output for loader, loop in pairs for output in self._predictions(loader, loop)]
         finally:
             self.model.train(was_training)
 
-    def _predict_batch(self, loader: Any, batch: Any) -> Any:
-        """Predicts on a batch with the precision and test-time augmentation of the loop that has the loader, if any."""
-        for name in ("test_loop", "val_loop"):
-            loop: Any = self.built.get(name)
-            if any(dataset.dataloader is loader for dataset in getattr(loop, "sets", ())):
-                with predicting(loop, self.device):
-                    return (loop.predictor or self.model).test_step(batch)
-        return self.model.test_step(batch)
+    def _predictions(self, loader: Any, loop: Any) -> Iterator[Any]:
+        """Yields the predictions for a loader's batches, with the precision and test-time augmentation of a loop."""
+        model = getattr(loop, "predictor", None) or self.model
+        for batch in batches(loader):
+            with predicting(loop, self.device):
+                output = model.test_step(batch)
+            if getattr(loader, "share", 1.0):  # a rank out of samples repeats one
+                yield output
+
+    def _loop_for(self, loader: Any) -> Any:
+        """Returns the test or validation loop that has the data of a loader, or else the settings of such a loop.
+
+        Without its own data, a loop is not built. The same loader has different objects before and after conversion, so
+        datasets are compared.
+        """
+        data = getattr(loader, "dataset", loader)
+        for mode in ("test", "val"):
+            section = self.sections[f"{mode}_dataloader"]
+            loaders = list(section.values()) if isinstance(section, Mapping) else [section]
+            loaders += [part.dataloader for part in getattr(self.built.get(f"{mode}_loop"), "sets", ())]
+            if any(getattr(part, "dataset", part) is data for part in loaders):
+                return getattr(self, f"{mode}_loop")
+        section = self.sections["val_cfg"] if self.sections["test_cfg"] is None else self.sections["test_cfg"]
+        return SimpleNamespace(**section) if isinstance(section, Mapping) else section
 
     def _make_current(self) -> None:
         """Restores the state of the process after this runner was built, if it has built another one since."""
