@@ -324,7 +324,11 @@ class Runner:
 
         Returns:
             The model, or the `history` for a plain torch module, which is trained in place.
+
+        Raises:
+            ArgumentError: Training is already in progress.
         """
+        self.refuse_during_training("train", "before_run")
         self._make_current()
         with located(self.cfg), self.folder.buffered_log(), refusing_exits():
             warn_about_variables(self.cfg)
@@ -416,6 +420,7 @@ class Runner:
         for loader in loaders:
             if isinstance(loader, SampleLoader) and loader is not dataloader:  # which may be the training loader
                 loader.plan.count_once()
+        self._refuse_during_evaluation("predict")
         self._make_current()
         loops = [self._loop_for(loader) for loader in loaders]
         self.load_or_resume(whole_model=True, for_training=False)
@@ -465,7 +470,24 @@ class Runner:
             set_default_scope(self.sections["default_scope"])
             restore_rng(self._random)
 
+    def refuse_during_training(self, method: str, *events: str) -> None:
+        """Raises an ArgumentError if `method` is called during training or in a hook for one of `events`."""
+        if "train" in self.phases or self.is_calling("before_train", *events):
+            raise ArgumentError(
+                f"{method} cannot be called during training", notes=["Call it before or after runner.train()."]
+            )
+
+    def _refuse_during_evaluation(self, method: str) -> None:
+        """Raises an ArgumentError if the loop is evaluating, and hooks may have replaced the model's weights."""
+        ends = ("after_val_epoch", "after_val", "after_test_epoch", "after_test")
+        if self.phases[-1:] == [method] or (self.phases[-1:] in (["val"], ["test"]) and not self.is_calling(*ends)):
+            raise ArgumentError(
+                f"{method} cannot be called during a {self.phases[-1]} run",
+                notes=["Call it in a hook for another event, such as after_train_epoch."],
+            )
+
     def _evaluate(self, mode: str) -> dict[str, float]:
+        self._refuse_during_evaluation(mode)
         self._make_current()
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
@@ -672,7 +694,11 @@ class Runner:
                 to the current iteration.
             map_location: The device to load the checkpoint to. "default" loads it to the CPU and then copies tensors to
                 their devices.
+
+        Raises:
+            ArgumentError: Training is in progress.
         """
+        self.refuse_during_training("resume")
         self.build_training()
         path = self.checkpoints.find(self, filename)
         self.checkpoints.resume(

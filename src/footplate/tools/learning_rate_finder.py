@@ -78,6 +78,7 @@ def find_learning_rate(
     check_count("iterations (--iters)", iterations, least=_LEAST)
     check_number("lowest (--min)", lowest, above=0)
     check_number("highest (--max)", highest, above=lowest)
+    runner.refuse_during_training("find_learning_rate")
     if runner.iter:
         raise ArgumentError("the runner has already trained; test learning rates before training", found=runner.iter)
     runner.build_training()
