@@ -40,7 +40,11 @@ REFUSED = {
 def trained(work_dir: Path, hooks: dict[str, Callable[[Runner], None]]) -> Any:
     """Trains for 2 epochs. Returns the weights and the values of the last epoch."""
     checkpoint = {"interval": -1, "save_last": False}
-    changes = {"train_cfg": {"max_epochs": 2}, "default_hooks": {"checkpoint": checkpoint}, "log_level": "ERROR"}
+    changes: dict[str, Any] = {
+        "train_cfg": {"max_epochs": 2},
+        "default_hooks": {"checkpoint": checkpoint},
+        "log_level": "ERROR",
+    }
     runner = Runner(**settings(work_dir, model={"type": "ToyModel", "dropout": 0.3}, **changes))
     for event, hook in hooks.items():
         runner.on(event, hook)

@@ -815,8 +815,8 @@ def test_predictions_have_the_precision_of_the_test(
 
 def test_validation_data_is_predicted_with_the_precision_of_validation(tmp_path: Path) -> None:
     data = loader()
-    settings = {"val_dataloader": {"a": loader(), "b": data}, "val_cfg": {"fp16": True}}
-    predictor = runner(tmp_path, test_dataloader=loader(), **settings)
+    changes: dict[str, Any] = {"val_dataloader": {"a": loader(), "b": data}, "val_cfg": {"fp16": True}}
+    predictor = runner(tmp_path, test_dataloader=loader(), **changes)
     assert predictor.predict(data)[0].dtype == torch.bfloat16  # the loader that the runner converts
 
 

@@ -45,7 +45,7 @@ from footplate.engine.preflight import preflight
 from footplate.engine.requests import Requests
 from footplate.engine.resume_plan import ResumePlan
 from footplate.engine.run_config import ResolvedConfig, arguments_in, located_in, runner_config
-from footplate.engine.run_errors import refusing_exits, running
+from footplate.engine.run_errors import refuse_during_training, refusing_exits, running
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
 from footplate.engine.sections import PYTHON_ARGUMENTS, RESUME_ARGUMENTS, check_sections, check_tensor_parallel
@@ -328,7 +328,7 @@ class Runner:
         Raises:
             ArgumentError: Training is already in progress.
         """
-        self.refuse_during_training("train", "before_run")
+        refuse_during_training(self, "train", "before_run")
         self._make_current()
         with located(self.cfg), self.folder.buffered_log(), refusing_exits():
             warn_about_variables(self.cfg)
@@ -469,13 +469,6 @@ class Runner:
             MessageHub.keep_instance(self.message_hub)
             set_default_scope(self.sections["default_scope"])
             restore_rng(self._random)
-
-    def refuse_during_training(self, method: str, *events: str) -> None:
-        """Raises an ArgumentError if `method` is called during training or in a hook for one of `events`."""
-        if "train" in self.phases or self.is_calling("before_train", *events):
-            raise ArgumentError(
-                f"{method} cannot be called during training", notes=["Call it before or after runner.train()."]
-            )
 
     def _refuse_during_evaluation(self, method: str) -> None:
         """Raises an ArgumentError if the loop is evaluating, and hooks may have replaced the model's weights."""
@@ -698,7 +691,7 @@ class Runner:
         Raises:
             ArgumentError: Training is in progress.
         """
-        self.refuse_during_training("resume")
+        refuse_during_training(self, "resume")
         self.build_training()
         path = self.checkpoints.find(self, filename)
         self.checkpoints.resume(
