@@ -232,8 +232,7 @@ class CheckpointIO:
             self.weights = Weights.UNLOADED
             raise
         self.weights = Weights.READY
-        if runner.resume_plan.resume == "auto" and not runner.resume_plan.is_restarted:
-            runner.resume_plan.overrides_loaded_weights = False
+        runner.resume_plan.overrides_loaded_weights &= runner.resume_plan.is_restarted
         runner.saver.last = path
         infos = runner.message_hub.runtime_info
         for name, value in infos.items():
