@@ -60,8 +60,8 @@ def run(arguments: Namespace) -> int:
         return run_in_processes(arguments, processes)
     openmmlab.install(not arguments.no_patches)
     multiprocessing.set_forkserver_preload([])  # by default, the server itself would import the script
-    # As with `python SCRIPT`, the folder of the script comes first. The project's package is in the current folder. This
-    # folder comes before installed packages only if it contains a copy of a code base, to be used instead of them.
+    # As with `python SCRIPT`, the folder of the script comes first. The current folder, which contains the project's
+    # package, comes before installed packages only if it also contains a copy of a code base.
     if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
     has_copy = any(os.path.isfile(os.path.join(name, "__init__.py")) for name in known_packages())
