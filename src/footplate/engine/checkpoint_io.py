@@ -110,7 +110,7 @@ class CheckpointIO:
             after: The actions to take when the save ends. The callbacks run in the main thread: after an iteration,
                 before the next save, or in `saver.wait()`.
         """
-        after = after or AfterSave(resumable=save_optimizer and save_param_scheduler)
+        after = after or AfterSave(becomes_last=save_optimizer and save_param_scheduler)
         reshard(runner.model)
         try:
             if background or is_sharded(runner.model):
