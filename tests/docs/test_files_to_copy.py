@@ -13,9 +13,6 @@ import pytest
 import yaml
 
 _DOCS = Path(__file__).parents[2] / "docs"
-# The options of sbatch that the page uses: https://slurm.schedmd.com/sbatch.html
-_OPTIONS = {"job-name", "nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "time", "signal", "requeue"}
-_OPTIONS |= {"open-mode"}
 
 
 def _block(page: str, begins: str) -> str:
@@ -37,13 +34,6 @@ def test_stopped_job_is_requeued(tmp_path: Path, code: int, queued: bool) -> Non
     said = (tmp_path / "said").read_text().splitlines()
     assert said[0].startswith("srun 8 --kill-on-bad-exit=1 footplate train my_config.py --launcher slurm ")
     assert said[1:] == (["scontrol 8 requeue 4711"] if queued else [])
-
-
-def test_options_of_the_job_are_options_of_sbatch() -> None:
-    lines = [line for line in _block("slurm", "#!/bin/bash").splitlines() if line.startswith("#SBATCH")]
-    found = [re.fullmatch(r"#SBATCH --([a-z-]+)(=\S+)?", line) for line in lines]
-    assert {each.group(1) for each in found if each} == _OPTIONS
-    assert None not in found
 
 
 def test_kubernetes_job_is_complete() -> None:
