@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from footplate import Runner
+from footplate import Config, Runner
+from footplate.errors import ConfigError
 from footplate.openmmlab.first_generation.optim.policy_schedule import PolicyLR, PolicyMomentum
-from tests.documents.support import Fragment, hook_of, mended, stop_of, train, write_modules
+from tests.documents.support import Fragment, config_of, hook_of, mended, stop_of, train, write_modules
 
 VALUES = "a_value, b_value, c_value = 0.02, 0.9, 0.0001"
 
@@ -222,3 +223,31 @@ def test_custom_constructor_builds(tmp_path: Path) -> None:
     runner = train(tmp_path, use, generation="first")
     assert type(runner.optim_wrapper.optimizer).__name__ == "MyOptimizer"
     assert rates(runner) == [0.5] * 4
+
+
+@pytest.mark.usefixtures("package")
+def test_importing_a_class_as_a_module_raises_an_error(tmp_path: Path) -> None:
+    wrong = CUSTOM_IMPORTS._replace(
+        text="custom_imports = dict(imports=['mmseg.core.optimizer.my_optimizer.MyOptimizer'])"
+    )
+    with pytest.raises(ConfigError, match="my_optimizer' is not a package"):
+        config_of(tmp_path, wrong, generation="first")
+
+
+def test_hooks_match_the_config(tmp_path: Path) -> None:
+    # 修改默认的运行时钩子: log_config, checkpoint_config, evaluation, lr_config, optimizer_config, momentum_config.
+    nothing = Fragment("自定义钩子（hooks） / 修改默认的运行时钩子（runtime hooks）", "a = 1")
+    cfg: Config = config_of(tmp_path, nothing, generation="first")
+    runner = Runner.from_cfg(cfg)
+    table = runner.hooks.describe()
+    line = next(line for line in table.splitlines() if line.strip().startswith("after_train_iter"))
+    names = [word.strip() for word in line.split("after_train_iter")[1].split(",")]
+    # The document says NORMAL for all but the loggers; these are what the reference really has. Checkpoints come last.
+    expected = [
+        "ParamSchedulerHook (VERY_HIGH)",
+        "StopForTest (NORMAL)",
+        "IterTimerHook (LOW)",
+        "LoggerHook (VERY_LOW)",
+        "CheckpointHook (last)",
+    ]
+    assert [name for name in names if name in expected] == expected

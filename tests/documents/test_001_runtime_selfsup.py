@@ -1,11 +1,53 @@
 """The fragments of document 001: 自定义运行, of the second generation, for self-supervision."""
 
+import importlib
+from pathlib import Path
+
 import pytest
 
 from footplate import Runner
 from footplate.engine import EpochBasedTrainLoop
 from footplate.optim import LARS
-from tests.documents.support import Fragment, group_of, stop_of
+from tests.documents.support import Fragment, group_of, hook_configs, stop_of, train, write_modules
+
+HOOK_CLASS = Fragment(
+    "钩子(Hook) / 步骤1：创建一个新的钩子",
+    '''
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import Optional, Sequence
+
+from mmengine.hooks import Hook
+
+from mmselfsup.registry import HOOKS
+from mmselfsup.utils import get_model
+
+
+@HOOKS.register_module()
+class NewHook(Hook):
+    """Docstring for NewHook.
+    """
+
+    def __init__(self, a: int, b: int) -> None:
+        self.a = a
+        self.b = b
+
+    def before_train_iter(self,
+                          runner,
+                          batch_idx: int,
+                          data_batch: Optional[Sequence[dict]] = None) -> None:
+        cur_iter = runner.iter
+        get_model(runner.model).hyper_parameter = self.a * cur_iter + self.b
+''',
+)
+HOOK_PACKAGE = Fragment(
+    "钩子(Hook) / 步骤2：导入新的钩子",
+    """
+...
+from .new_hook import NewHook
+
+__all__ = [..., NewHook]
+""",
+)
 
 
 def scale(runner: Runner, parameter: str) -> tuple[float, float]:
@@ -98,3 +140,21 @@ param_scheduler = [
         ),
     ),
 ]
+
+
+@pytest.fixture
+def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"__init__": HOOK_PACKAGE, "new_hook": HOOK_CLASS}
+    write_modules(tmp_path, monkeypatch, "mmselfsup/engine/hooks", files)
+    importlib.import_module("mmselfsup.engine.hooks")
+
+
+HOOK_CONFIGS = hook_configs("钩子(Hook) / 步骤3：修改配置文件", "钩子(Hook) / 步骤3：修改配置文件 / 优先级")
+
+
+@pytest.mark.usefixtures("_package")
+@pytest.mark.parametrize("fragment", HOOK_CONFIGS, ids=str)
+def test_printed_hook_runs(tmp_path: Path, fragment: Fragment) -> None:
+    runner = train(tmp_path, fragment, generation="second", model="SegmentorForTest")
+    assert fragment.holds(runner)
+    assert runner.model.hyper_parameter == 2 * 3 + 1
