@@ -31,15 +31,20 @@ METAINFO_KEYS = {"CLASSES": "classes", "PALETTE": "palette"}
 
 
 @DATASETS.register_module("LegacyDataset")
-def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
+def adapt_dataset(dataset: Any, test_mode: bool = False, separate_eval: bool | None = None) -> Any:
     """Builds a dataset from its config if necessary, and derives missing `metainfo` from `CLASSES` and `PALETTE`.
 
     Args:
         dataset: A dataset or its config.
         test_mode: Whether to pass `test_mode=True` to the dataset and its nested datasets, if their classes accept it.
             Configs that set `test_mode` keep their value, and a dataset that is already built is not changed.
+        separate_eval: Whether the code base evaluates each file in a list of annotation files separately. By default,
+            its `build_dataset` decides.
     """
     if isinstance(dataset, Mapping):
+        if separate_eval is not None:
+            dataset = ConfigDict(dataset)
+            dataset["separate_eval"] = separate_eval
         # A code base may have its own function for building datasets, in particular dataset wrappers.
         with at_key("dataset"), RegistryMembers.switch_scope_and_registry(DATASETS, None) as registry:  # type: ignore[arg-type]
             dataset = registry.build(_in_test_mode(dataset) if test_mode else dataset)
