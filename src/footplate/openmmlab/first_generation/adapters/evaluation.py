@@ -260,8 +260,9 @@ class EvalHook(Hook):
         interval: The number of epochs or iterations between validation runs.
         by_epoch: Whether `start` and the intervals count epochs. If set, an iteration-based run does not
             validate during training.
-        save_best: The metric that determines the best checkpoint, or "auto" for the first metric; None disables it.
-        rule: "greater" if higher is better, or "less"; by default, derived from the metric name.
+        save_best: The metric that determines the best checkpoint, or "auto" for the first metric; None disables it. A
+            list keeps the best checkpoint for each metric.
+        rule: "greater" if higher is better, or "less"; by default, derived from the metric name. May be a list.
         test_fn: A function that takes a model and a dataloader and returns the results. By default, the results come
             from the validation loop, or from `model(return_loss=False, **batch)` if a subclass overrides the
             evaluation.
@@ -289,8 +290,8 @@ class EvalHook(Hook):
         start: int | None = None,
         interval: int = 1,
         by_epoch: bool = True,
-        save_best: str | None = None,
-        rule: str | None = None,
+        save_best: str | Sequence[str] | None = None,
+        rule: str | Sequence[str] | None = None,
         test_fn: Callable[..., Any] | None = None,
         greater_keys: Sequence[str] | None = None,
         less_keys: Sequence[str] | None = None,
