@@ -138,6 +138,7 @@ def test_diff_rank_seed_gives_each_rank_a_different_seed(monkeypatch: pytest.Mon
     ("changes", "kind", "message"),
     [
         ({"num_worker": 2}, ArgumentError, "unknown key 'num_worker' in.*\n.*\n.*\n  did you mean 'num_workers'?"),
+        ({"generator": torch.Generator()}, ArgumentError, "unknown key 'generator' in a data loader\n  key generator"),
         ({"batch_size": 0}, ArgumentError, "batch_size must be an integer >= 1\n  key batch_size\n.*: 0"),
         ({"dataset": {"type": "NumbersForTest", "size": 0}}, DataError, "the dataset 'NumbersForTest' is empty"),
         ({"sampler": {"type": "DefaultSampler", "shufle": 1}}, BuildError, "key sampler.shufle\n.*\n.*'shuffle'"),

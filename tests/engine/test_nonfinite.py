@@ -230,4 +230,10 @@ def test_capture_is_the_last_good_checkpoint_with_facts(tmp_path: Path) -> None:
         **facts_of(runner),
     }
     assert held["meta"] == load_checkpoint(tmp_path / "iter_6.pth")["meta"]
+
+
+def test_capture_begins_at_the_start_if_checkpoints_lack_the_optimizer(tmp_path: Path) -> None:
+    runner, error = stopped(tmp_path, save_optimizer=False)
+    held = load_checkpoint(tmp_path / f"nonfinite_iter_{error.iteration}.capture")
+    assert (held["capture"]["origin"], list(held)) == (None, ["capture"])
     assert find_latest(tmp_path) == str(tmp_path / "iter_6.pth")

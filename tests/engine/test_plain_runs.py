@@ -794,3 +794,39 @@ def test_predictions_are_made_in_evaluation_mode(tmp_path: Path) -> None:
         predictor.predict()
     with_test = runner(tmp_path / "test", model, test_dataloader=loader(), test_cfg={"fp16": True})
     assert {output.dtype for output in with_test.predict()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ("changes", "own", "other"),
+    [
+        ({"test_cfg": {"fp16": True}}, torch.bfloat16, torch.bfloat16),
+        ({"val_dataloader": loader(), "val_cfg": {"fp16": True}}, torch.float32, torch.float32),
+        ({"val_dataloader": loader(), "val_cfg": {"fp16": True}, "test_dataloader": None}, None, torch.bfloat16),
+    ],
+)
+def test_predictions_have_the_precision_of_the_test(
+    tmp_path: Path, changes: dict[str, Any], own: torch.dtype | None, other: torch.dtype
+) -> None:
+    test_data = loader()
+    predictor = runner(tmp_path, **{"test_dataloader": test_data, **changes})
+    for data, expected in ((test_data, own), (loader(), other), ([(X, Y)], other)):
+        assert expected is None or predictor.predict(data)[0].dtype == expected
+
+
+def test_validation_data_is_predicted_with_the_precision_of_validation(tmp_path: Path) -> None:
+    data = loader()
+    changes: dict[str, Any] = {"val_dataloader": {"a": loader(), "b": data}, "val_cfg": {"fp16": True}}
+    predictor = runner(tmp_path, test_dataloader=loader(), **changes)
+    assert predictor.predict(data)[0].dtype == torch.bfloat16  # the loader that the runner converts
+
+
+def test_prediction_needs_no_validation_step(tmp_path: Path) -> None:
+    def step(model: nn.Module, batch: Any) -> Tensor:
+        return CROSS_ENTROPY(model(batch[0]), batch[1])  # type: ignore[no-any-return]
+
+    model = network()
+    trained = runner(tmp_path, model, training_step=step)
+    for data in ([(X, Y)], [X], [{"input": X, "labels": Y}]):
+        assert torch.equal(trained.predict(data)[0], model.eval()(X))
+    with pytest.raises(ArgumentError, match=r"does not accept the batch[^\0]*validation_step"):
+        trained.predict([(X, X, Y)])

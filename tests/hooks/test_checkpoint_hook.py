@@ -134,6 +134,12 @@ def test_best_checkpoint_is_kept(
     assert names(tmp_path) == files + regular
 
 
+def test_auto_keeps_its_metric_after_a_resume(tmp_path: Path) -> None:
+    run(tmp_path, epochs(1), val_evaluator=told(loss_a=[3], acc=[1]), save_best="auto")
+    run(tmp_path, epochs(2), val_evaluator=told(acc=[9], loss_a=[5]), save_best="auto", resume=True)
+    assert names(tmp_path) == "best_loss_a_epoch_1 epoch_1 epoch_2"
+
+
 def test_auto_needs_a_metric_whose_direction_is_known(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="cannot tell whether a higher or lower 'speed' is better"):
         run(tmp_path, epochs(2), val_evaluator=told(speed=[1, 2]), save_best="auto")

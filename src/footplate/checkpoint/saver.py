@@ -45,13 +45,13 @@ class AfterSave:
         home: The folder whose `last_checkpoint` is updated, or None.
         on_committed: Called if the checkpoint was saved and `home` was updated. For example, removes older checkpoints.
         on_failed: Called if the checkpoint was not saved.
-        resumable: Whether the checkpoint contains everything that a resume restores.
+        becomes_last: Whether the checkpoint becomes the saver's `last`.
     """
 
     home: str | None = None
     on_committed: Callable[[], None] = lambda: None
     on_failed: Callable[[], None] = lambda: None
-    resumable: bool = True
+    becomes_last: bool = True
 
 
 NOTHING = AfterSave()
@@ -297,7 +297,7 @@ class BackgroundSaver:
         elif save.is_committed_here:
             self.seconds = max(self.seconds, save.seconds)
             is_best = storage.base_name(save.path).startswith(BEST)  # ignored when a run resumes
-            if save.after.resumable and not is_best:
+            if save.after.becomes_last and not is_best:
                 self.last = save.path
             if save.error is None:  # otherwise, `last_checkpoint` still refers to an older checkpoint
                 try:

@@ -6,7 +6,7 @@ A pass can start at any batch and has the same number of batches on every rank.
 import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, count, islice, repeat
+from itertools import count, islice, repeat
 from typing import Any, NamedTuple
 
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
@@ -172,12 +172,12 @@ class BatchPlan:
             yield key
 
     def _isolated(self, batches: Iterator[BatchKey], epoch: int) -> Iterator[BatchKey]:
-        """Returns `batches`, whose samplers then draw from separate random generators."""
+        """Yields `batches`, whose samplers draw from separate random generators."""
         seeds = {generator: mix_seed(generator.initial_seed(), epoch) for generator in generators_of(self.samplers)}
         # Other samplers draw only before their first index.
         drawing = batches if self.custom or seeds else islice(batches, 1)
-        # Both arguments of `chain` read the same iterator: the second one continues where the first one has ended.
-        return chain(with_separate_generators(drawing, mix_seed(self.seed, epoch), seeds), batches)
+        yield from with_separate_generators(drawing, mix_seed(self.seed, epoch), seeds)
+        yield from batches  # continues after the first batch
 
     def shares(self, start: int) -> Iterator[float]:
         """Yields the `share` of each batch in a pass from `start` on (see `SampleLoader`), and then 1 forever."""

@@ -42,7 +42,8 @@ from footplate.registry import (
 )
 
 _logger = logging.getLogger("footplate.data")
-LOADER_KEYS = (*tuple(inspect.signature(DataLoader.__init__).parameters)[1:], "num_batch_per_epoch", "diff_rank_seed")
+_TORCH_KEYS = [key for key in inspect.signature(DataLoader).parameters if key != "generator"]  # the run has the seed
+LOADER_KEYS = (*_TORCH_KEYS, "num_batch_per_epoch", "diff_rank_seed")
 _WORKER_KEYS = ("persistent_workers", "prefetch_factor", "timeout", "worker_init_fn", "multiprocessing_context")
 _TIMEOUT = 600  # seconds without a batch before workers are considered hung
 

@@ -145,9 +145,9 @@ class DataPosition:
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, starting at an iteration."""
         epoch, start = self.locate(iteration)
-        return (
-            _skip(self._passes(0, 0, 0), start) if self.kind == "untracked" else self._passes(epoch, start, iteration)
-        )
+        if self.kind == "untracked":  # the first batch is the only one that can be found
+            return _skip(self._passes(0, 0, 0), start)
+        return self._passes(epoch, start, iteration)
 
     def _passes(self, first: int, start: int, iteration: int) -> Iterator[Any]:
         """Yields the batches of pass `first`, starting at batch `start`, and then the batches of all later passes.

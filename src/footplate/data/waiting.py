@@ -19,7 +19,8 @@ class DataWait:
 
     Attributes:
         for_batch: Whether the training loop is waiting for a batch, with no iteration in progress.
-        error: The error to raise when the training loop waits for a batch, or None.
+        error: The error to raise when the training loop waits for a batch: InterruptedWaitError after a stop request in
+            a single process, otherwise the death of a worker. None if neither has happened.
     """
 
     for_batch = False

@@ -77,6 +77,19 @@ class BaseTrainLoop(BaseLoop):
     If a hook sets `validation_requested`, the loop validates after the current iteration or epoch. With several ranks,
     it validates after the ranks have exchanged requests, up to 10 iterations later.
 
+    `iter` and `epoch` do not change while hooks run, but in the `after_train_iter` and `after_train_epoch` hooks,
+    `completed` already counts the iteration or epoch. Checkpoints and validation use `completed`. In epoch-based
+    training, if i is the last iteration of epoch e (both counted from 0), the values are:
+
+    | hooks | `iter` | `completed.iter` | `epoch` | `completed.epoch` | `units_done` |
+    |---|---|---|---|---|---|
+    | `before_train_iter` | i | i | e | e | e |
+    | `after_train_iter` | i | i + 1 | e | e | e |
+    | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 | e + 1 |
+    | validation hooks after the epoch | i + 1 | i + 1 | e + 1 | e + 1 | e + 1 |
+
+    In iteration-based training, `units_done` is `completed.iter`, and passes over the data count as epochs.
+
     Args:
         runner: The runner that owns the loop.
         dataloader: A data loader, any other iterable of batches, or a loader config dict.
@@ -238,7 +251,7 @@ class BaseTrainLoop(BaseLoop):
         if runner.val_loop is None or not self.validation_is_due():
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
-        self._validated_at = self.done
+        self._validated_at = self.units_done
         runner.requests.agreed.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
@@ -249,23 +262,23 @@ class BaseTrainLoop(BaseLoop):
         """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
         if self.runner.requests.agreed.validation:
             return True
-        done = self.done
+        done = self.units_done
         if done == self._validated_at:
             return False
         self._decide_current_val_interval()
-        return self.out_of_time or validation_is_due(done, self.total, self.val_begin, self.val_interval)
+        return self.out_of_time or validation_is_due(done, self.units_total, self.val_begin, self.val_interval)
 
     @property
     def validations_left(self) -> int:
         """The number of validation runs still to come, except requested ones, if the interval does not change."""
         if self.runner.val_loop is None:
             return 0
-        done = max(self.done - (self.done != self._validated_at), self.val_begin - 1)
-        return max(math.ceil(self.total / self.val_interval) - done // self.val_interval, 0)
+        done = max(self.units_done - (self.units_done != self._validated_at), self.val_begin - 1)
+        return max(math.ceil(self.units_total / self.val_interval) - done // self.val_interval, 0)
 
     def _decide_current_val_interval(self) -> None:
         """Sets `val_interval` to the interval for the current position. Subclasses may override this method."""
-        self.val_interval = interval_at(self.done, self.dynamic_milestones, self.dynamic_intervals)
+        self.val_interval = interval_at(self.units_done, self.dynamic_milestones, self.dynamic_intervals)
 
     def _exchange_requests(self) -> None:
         """Exchanges requests with the other ranks, and saves or stops the run if any rank requested it."""
@@ -297,7 +310,7 @@ class BaseTrainLoop(BaseLoop):
     @property
     def finished(self) -> bool:
         """Whether the run is complete, including the final validation and the final save."""
-        return self.done >= self.total and self.ended
+        return self.units_done >= self.units_total and self.ended
 
     @property
     def validation_requested(self) -> bool:
@@ -331,13 +344,13 @@ class BaseTrainLoop(BaseLoop):
         return self._iter == 0
 
     @property
-    def done(self) -> int:
-        """The number of completed epochs or, in iteration-based training, iterations. Validation intervals count it."""
+    def units_done(self) -> int:
+        """The number of completed epochs or, in iteration-based training, iterations; see `BaseTrainLoop`."""
         completed = self.completed
         return completed.epoch if self.by_epoch else completed.iter
 
     @property
-    def total(self) -> int:
+    def units_total(self) -> int:
         """The total number of epochs or, in iteration-based training, iterations."""
         return self.max_epochs if self.by_epoch else self.max_iters
 
@@ -350,19 +363,7 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def completed(self) -> Progress:
-        """The numbers of completed iterations and epochs, as saved in checkpoints.
-
-        `iter` and `epoch` do not change while hooks run, but the `after_train_iter` and `after_train_epoch` hooks
-        already count the iteration or epoch as completed. In epoch-based training, if i is the last iteration of
-        epoch e (both counted from 0), the values are:
-
-        | hooks | `iter` | `completed.iter` | `epoch` | `completed.epoch` |
-        |---|---|---|---|---|
-        | `before_train_iter` | i | i | e | e |
-        | `after_train_iter` | i | i + 1 | e | e |
-        | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 |
-        | validation hooks after the epoch | i + 1 | i + 1 | e + 1 | e + 1 |
-        """
+        """The numbers of completed iterations and epochs, as saved in checkpoints; see `BaseTrainLoop`."""
         # A loop that overrides `run_epoch` or `run_iter` calls these hooks itself, so the runner has to know.
         epoch_is_done = self.by_epoch and self.runner.is_calling("after_train_epoch")
         iteration_is_done = self.runner.is_calling("after_train_iter") and not epoch_is_done
@@ -385,7 +386,7 @@ class BaseTrainLoop(BaseLoop):
         self._iter = read_count(state, "iter")
         self._epoch = read_count(state, "epoch")
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
-        state = {"validated_at": self.done, "validation_requested": False, "ended": True, **state}
+        state = {"validated_at": self.units_done, "validation_requested": False, "ended": True, **state}
         self._validated_at = read_count(state, "validated_at")
         self.validation_requested = read_flag(state, "validation_requested")
         self.ended = read_flag(state, "ended")

@@ -110,7 +110,7 @@ class CheckpointIO:
             after: The actions to take when the save ends. The callbacks run in the main thread: after an iteration,
                 before the next save, or in `saver.wait()`.
         """
-        after = after or AfterSave(resumable=save_optimizer and save_param_scheduler)
+        after = after or AfterSave(becomes_last=save_optimizer and save_param_scheduler)
         reshard(runner.model)
         try:
             if background or is_sharded(runner.model):
@@ -232,8 +232,7 @@ class CheckpointIO:
             self.weights = Weights.UNLOADED
             raise
         self.weights = Weights.READY
-        if runner.resume_plan.resume == "auto" and not runner.resume_plan.is_restarted:
-            runner.resume_plan.overrides_loaded_weights = False
+        runner.resume_plan.overrides_loaded_weights &= runner.resume_plan.is_restarted
         runner.saver.last = path
         infos = runner.message_hub.runtime_info
         for name, value in infos.items():

@@ -122,7 +122,7 @@ class _EvaluationLoop(BaseLoop):
         due = self.sets
         if "train" in runner.phases and not runner.train_loop.out_of_time:
             training = runner.train_loop
-            due = [dataset for dataset in self.sets if dataset.is_due(training.done, training.total)]
+            due = [dataset for dataset in self.sets if dataset.is_due(training.units_done, training.units_total)]
         self.left_out = tuple(dataset.name for dataset in self.sets if dataset not in due)
         runner.call_hook(f"before_{mode}")
         runner.call_hook(f"before_{mode}_epoch")
@@ -164,15 +164,12 @@ class _EvaluationLoop(BaseLoop):
         for idx, data_batch in enumerate(batches(self.dataloader)):
             with naming_samples(self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx):
                 self.run_iter(idx, data_batch)
-        size = length_of(dataset_of(self.dataloader))
         counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.exact_size is not None
-        is_exact = counts_once and not self.overrides("run_iter")
-        if size is None or is_exact or runner.world_size == 1:
-            size = sys.maxsize
-        # Otherwise, a sampler may repeat samples so that all ranks have the same number. The metrics drop the extra
-        # results.
+        # A sampler may repeat samples so that all ranks have the same number. The metrics drop the extra results.
+        may_be_padded = runner.world_size > 1 and (self.overrides("run_iter") or not counts_once)
+        size = length_of(dataset_of(self.dataloader)) if may_be_padded else None
         # The results may differ between ranks if a metric does its own reduction.
-        metrics = broadcast_object(self.evaluator.evaluate(size))
+        metrics = broadcast_object(self.evaluator.evaluate(sys.maxsize if size is None else size))
         losses = self._losses.result() if self._losses else {}
         if same := sorted(losses.keys() & metrics.keys()):
             raise ArgumentError(

@@ -243,7 +243,9 @@ def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
     origin = runner.saver.last
     checkpoint: Mapping[str, Any] = {} if origin is None else load_checkpoint(origin, in_place=True)
     if origin is not None and not checkpoint.keys() >= _NEEDED:
-        raise CheckpointError(f"The run cannot be resumed from the last good checkpoint '{origin}'.")
+        if runner.train_loop._began_at:
+            raise CheckpointError(f"The run cannot be resumed from the last good checkpoint '{origin}'.")
+        origin, checkpoint = None, {}  # the replay starts from the beginning
     facts = {
         "iteration": iteration,
         "message": error.message,

@@ -38,7 +38,8 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _MAX_BLOCK = 1 << 25  # in bytes; if larger blocks were on the heap, it would become fragmented and grow
 _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
-_OWN_SEED = 1 << 32  # marks seeds of footplate; the CPU's random numbers do not depend on this bit
+_OWN_SEED = 0xF007 << 32  # marks seeds of footplate; the CPU's random numbers do not depend on these bits
+_RANDOM_SEED = torch.initial_seed()  # of a new process, unless the script has already called `torch.manual_seed`
 _benchmarks = False  # whether the latest run in this process has requested `cudnn_benchmark`
 _is_deterministic = False  # whether it has requested deterministic algorithms
 
@@ -126,7 +127,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     Args:
         randomness: A dict with `seed`, `deterministic` and `diff_rank_seed`.
         resumed: Called if `randomness` has no seed. Returns the seed of the run to resume, or None to use the seed
-            that the script has passed to `torch.manual_seed` or, without one, a random seed.
+            that the script has passed to `torch.manual_seed` (modulo 2**32) or, without one, a random seed.
 
     Returns:
         The seed, which is the same in all processes.
@@ -140,9 +141,9 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
         seed = compute_on_main(resumed)
     if seed is None:
         seed = torch.initial_seed()
-        if seed >= _OWN_SEED:  # not from the script, but from an earlier run, or random as in a new process
+        if seed >> 32 == _OWN_SEED >> 32 or seed == _RANDOM_SEED >= 1 << 32:  # not from the script
             seed = int.from_bytes(os.urandom(4), "little") % (1 << 31)
-        seed = broadcast_object(seed)
+        seed = broadcast_object(seed % (1 << 32))
     seed = int(seed)  # from a NumPy integer, which `random.seed` rejects
     rank_seed = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
     random.seed(rank_seed)

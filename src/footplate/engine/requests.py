@@ -97,7 +97,8 @@ class Requests:
     """The requests of this rank and of all ranks.
 
     Signal handlers and hooks set `local`. With several ranks, `exchange` combines these requests, so that all ranks
-    respond in the same iteration.
+    respond in the same iteration. In a single process, `local` and `agreed` are one object, so a request is agreed as
+    soon as it is made.
 
     Args:
         device: The device for exchanging requests between ranks.
@@ -105,7 +106,7 @@ class Requests:
 
     Attributes:
         agreed: The requests of all ranks, which the training loop handles after the current iteration.
-        local: The requests of this rank that have not been exchanged. In a single process, the same object as `agreed`.
+        local: The requests of this rank that have not been exchanged.
         needs_handling: Whether `handle_requests` has anything to do. The loop checks this flag after each iteration,
             and `handle_requests` clears it.
         scheduled_saves: Saves that hooks have scheduled for after the current iteration. `handle_requests` runs them.
@@ -124,7 +125,6 @@ class Requests:
         """Drops all requests except a request to validate, which may come from a loaded checkpoint."""
         validation = self.local.validation
         self.agreed = Request()
-        # A single process needs no exchange: its requests are agreed at once.
         self.local = Request() if get_world_size() > 1 else self.agreed
         self.local.validation = validation
         self.needs_handling = False
@@ -232,8 +232,8 @@ def handle_requests(runner: "Runner") -> None:
     requests = runner.requests
     agreed = requests.agreed
     requests.needs_handling = False
-    # A worker died, but the current iteration could still finish. If the run is about to stop, it needs no more data.
-    if isinstance(death := data_wait.error, Exception) and not agreed.signal:
+    # If the run is about to stop, it needs no more data. Otherwise, the error is the death of a worker.
+    if (death := data_wait.error) and not agreed.signal:
         data_wait.error = None
         save_after_data_error(runner, death)
         raise death
@@ -272,7 +272,7 @@ def save_on_request(runner: "Runner") -> str:
     return path
 
 
-def save_after_data_error(runner: "Runner", error: Exception) -> None:
+def save_after_data_error(runner: "Runner", error: BaseException) -> None:
     """Saves the run after a data error, and adds a note with the checkpoint path to the error.
 
     Does nothing in a trial run, or if the run has already been saved. Also does nothing in multi-process runs, because

@@ -45,8 +45,9 @@ class ResumePlan:
     Attributes:
         option: The option that resumes the run, for messages. First-generation runners replace it.
         key: The setting that contains `load_from`, for errors. First-generation runners replace it.
-        overrides_loaded_weights: Whether training resumes even if the script has loaded other weights. This is the case
-            with "auto" and after a restart by torchrun.
+        overrides_loaded_weights: Whether training resumes even if the script has loaded other weights. At first, this
+            is the case with "auto" and after a restart by torchrun. `CheckpointIO` clears it when training has started
+            or, unless torchrun has restarted the process, when the script has resumed a run itself.
         is_restarted: Whether torchrun has restarted the process after the run's first save.
     """
 

@@ -12,7 +12,7 @@ from footplate.distributed.failures import LOST_RANK, is_lost_connection
 from footplate.engine.nonfinite import capture_failure
 from footplate.engine.requests import EarlyExitError, Interrupted
 from footplate.error_context import NOT_USER_CODE, innermost_user_line, locate
-from footplate.errors import ExitError, FootplateError, NonFiniteError
+from footplate.errors import ArgumentError, ExitError, FootplateError, NonFiniteError
 from footplate.records import NOT_SHOWN
 
 if TYPE_CHECKING:
@@ -45,6 +45,13 @@ def _exit_error(error: SystemExit) -> ExitError:
             "Raise an error instead. To end training early, set `runner.train_loop.stop_training = True` in a hook."
         ],
     )
+
+
+def refuse_during_training(runner: "Runner", method: str, *events: str) -> None:
+    """Raises an ArgumentError if `method` is called during training or in a hook for one of `events`."""
+    if "train" in runner.phases or runner.is_calling("before_train", *events):
+        notes = ["Call it before or after runner.train()."]
+        raise ArgumentError(f"{method} cannot be called during training", notes=notes)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ from footplate.engine.preflight import preflight
 from footplate.engine.requests import Requests
 from footplate.engine.resume_plan import ResumePlan
 from footplate.engine.run_config import ResolvedConfig, arguments_in, located_in, runner_config
-from footplate.engine.run_errors import refusing_exits, running
+from footplate.engine.run_errors import refuse_during_training, refusing_exits, running
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
 from footplate.engine.sections import PYTHON_ARGUMENTS, RESUME_ARGUMENTS, check_sections, check_tensor_parallel
@@ -323,7 +324,11 @@ class Runner:
 
         Returns:
             The model, or the `history` for a plain torch module, which is trained in place.
+
+        Raises:
+            ArgumentError: Training is already in progress.
         """
+        refuse_during_training(self, "train", "before_run")
         self._make_current()
         with located(self.cfg), self.folder.buffered_log(), refusing_exits():
             warn_about_variables(self.cfg)
@@ -396,9 +401,10 @@ class Runner:
     def predict(self, dataloader: Any = None) -> list[Any]:
         """Returns the result of `test_step` for each batch. For a plain module, the result is the validation output.
 
-        Predicts in evaluation and inference mode, with the same weights as `test` and, on the run's own loaders, the
-        same precision and test-time augmentation. With several processes, each rank returns the predictions for the
-        batches that it reads. Samples that the sampler repeats as padding are left out.
+        Predicts in evaluation and inference mode, with the same weights and precision as `test`, or else as `val`. On
+        the data of a test or validation loop, uses the precision and test-time augmentation of that loop. With several
+        processes, each rank returns the predictions for the batches that it reads. Samples that the sampler repeats as
+        padding are left out.
 
         Args:
             dataloader: The loader, or its config dict. Defaults to the loaders of all test sets, in the order of
@@ -414,7 +420,9 @@ class Runner:
         for loader in loaders:
             if isinstance(loader, SampleLoader) and loader is not dataloader:  # which may be the training loader
                 loader.plan.count_once()
+        self._refuse_during_evaluation("predict")
         self._make_current()
+        loops = [self._loop_for(loader) for loader in loaders]
         self.load_or_resume(whole_model=True, for_training=False)
         was_training = self.model.training
         self.model.eval()
@@ -425,23 +433,35 @@ class Runner:
                         hook.before_run(self)
                         hook.before_test_epoch(self)
                 with torch.inference_mode():
-                    outputs = (
-                        (self._predict_batch(loader, batch), getattr(loader, "share", 1.0))
-                        for loader in loaders
-                        for batch in batches(loader)
-                    )
-                    return [output for output, share in outputs if share]  # a rank out of samples repeats one
+                    pairs = zip(loaders, loops, strict=True)
+                    return [output for loader, loop in pairs for output in self._predictions(loader, loop)]
         finally:
             self.model.train(was_training)
 
-    def _predict_batch(self, loader: Any, batch: Any) -> Any:
-        """Predicts on a batch with the precision and test-time augmentation of the loop that has the loader, if any."""
-        for name in ("test_loop", "val_loop"):
-            loop: Any = self.built.get(name)
-            if any(dataset.dataloader is loader for dataset in getattr(loop, "sets", ())):
-                with predicting(loop, self.device):
-                    return (loop.predictor or self.model).test_step(batch)
-        return self.model.test_step(batch)
+    def _predictions(self, loader: Any, loop: Any) -> Iterator[Any]:
+        """Yields the predictions for a loader's batches, with the precision and test-time augmentation of a loop."""
+        model = getattr(loop, "predictor", None) or self.model
+        for batch in batches(loader):
+            with predicting(loop, self.device):
+                output = model.test_step(batch)
+            if getattr(loader, "share", 1.0):  # a rank out of samples repeats one
+                yield output
+
+    def _loop_for(self, loader: Any) -> Any:
+        """Returns the test or validation loop that has the data of a loader, or else the settings of such a loop.
+
+        Without its own data, a loop is not built. The same loader has different objects before and after conversion, so
+        datasets are compared.
+        """
+        data = getattr(loader, "dataset", loader)
+        for mode in ("test", "val"):
+            section = self.sections[f"{mode}_dataloader"]
+            loaders = list(section.values()) if isinstance(section, Mapping) else [section]
+            loaders += [part.dataloader for part in getattr(self.built.get(f"{mode}_loop"), "sets", ())]
+            if any(getattr(part, "dataset", part) is data for part in loaders):
+                return getattr(self, f"{mode}_loop")
+        section = self.sections["val_cfg"] if self.sections["test_cfg"] is None else self.sections["test_cfg"]
+        return SimpleNamespace(**section) if isinstance(section, Mapping) else section
 
     def _make_current(self) -> None:
         """Restores the state of the process after this runner was built, if it has built another one since."""
@@ -450,7 +470,17 @@ class Runner:
             set_default_scope(self.sections["default_scope"])
             restore_rng(self._random)
 
+    def _refuse_during_evaluation(self, method: str) -> None:
+        """Raises an ArgumentError if the loop is evaluating, and hooks may have replaced the model's weights."""
+        ends = ("after_val_epoch", "after_val", "after_test_epoch", "after_test")
+        if self.phases[-1:] == [method] or (self.phases[-1:] in (["val"], ["test"]) and not self.is_calling(*ends)):
+            raise ArgumentError(
+                f"{method} cannot be called during a {self.phases[-1]} run",
+                notes=["Call it in a hook for another event, such as after_train_epoch."],
+            )
+
     def _evaluate(self, mode: str) -> dict[str, float]:
+        self._refuse_during_evaluation(mode)
         self._make_current()
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
@@ -657,7 +687,11 @@ class Runner:
                 to the current iteration.
             map_location: The device to load the checkpoint to. "default" loads it to the CPU and then copies tensors to
                 their devices.
+
+        Raises:
+            ArgumentError: Training is in progress.
         """
+        refuse_during_training(self, "resume")
         self.build_training()
         path = self.checkpoints.find(self, filename)
         self.checkpoints.resume(

@@ -3,9 +3,8 @@
 import datetime
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import footplate
@@ -19,17 +18,14 @@ from footplate.error_context import WEIGHTS_ALONE, restoring
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.models import PlainModel
 from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer, single_or_by_name
+from footplate.optim.resumed_schedules import fast_forward, restore_schedules
 from footplate.optim.resumed_settings import choose_settings, settings_of
-from footplate.optim.schedules import collect_steps
-from footplate.optim.schedules.curves import Exponential, MultiStep, Step
-from footplate.optim.schedules.torch_schedule import TorchSchedule
 from footplate.records import average_over_ranks
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
-_OWN_RATES = ("torch.CyclicLR", "torch.OneCycleLR")  # they replace `initial_lr` of the optimizer
 
 
 def capture(
@@ -177,11 +173,15 @@ def restore(
         runner.train_loop.load_state_dict(dict(loop_state))
     if optimizer:
         _restore_optimizer(runner, checkpoint)
+    groups = schedules_by_optimizer(runner.param_schedulers)
     if param_schedulers and "param_schedulers" in checkpoint:
         with restoring("param_schedulers"):
-            _restore_schedules(runner, checkpoint["param_schedulers"], loop_state["iter"])
+            saved_states = by_optimizer(checkpoint["param_schedulers"], groups)
+            for name, schedules in groups.items():
+                restore_schedules(schedules, saved_states[name], runner.train_loop, loop_state["iter"])
     else:
-        _move_schedules(runner, chain.from_iterable(schedules_by_optimizer(runner.param_schedulers).values()))
+        for schedules in groups.values():
+            fast_forward(schedules, runner.train_loop)
     for path, participant in _participants(runner).items():
         *parents, key = path.split(".")
         source = part_of(checkpoint, *parents)
@@ -234,56 +234,6 @@ def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
         choose_settings(runner.optim_wrapper, configured, takes_config=runner.resume_plan.takes_settings)
 
 
-def _restore_schedules(runner: "Runner", state: Any, saved_iter: int) -> None:
-    """Restores the schedules, or fast-forwards them to the current iteration if they differ from the saved ones.
-
-    If the batch size has changed, the current iteration differs from `saved_iter`, so schedules that count iterations
-    are fast-forwarded too. An optimizer's schedules are not fast-forwarded if one of them is a `ReduceOnPlateau`, whose
-    reductions would be lost.
-    """
-    now = runner.train_loop.iter
-    groups = schedules_by_optimizer(runner.param_schedulers)
-    saved_states = by_optimizer(state, groups)
-    for name, schedules in groups.items():
-        states = saved_states[name]
-        pairs = list(zip(schedules, states, strict=False))
-        has_metrics = any(schedule.takes_metrics for schedule in schedules)
-        is_in_place = now == saved_iter or has_metrics or all(schedule.by_epoch for schedule in schedules)
-        changes = [change for schedule, saved in pairs for change in schedule.changes(saved)]
-        if len(schedules) == len(states) and not changes and is_in_place:
-            _load_schedules(pairs)
-            continue
-        current_types = ", ".join(type(schedule).__name__ for schedule in schedules) or "none"
-        saved_types = ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none"
-        _logger.warning(
-            "The schedules in the config (%s, at iteration %d) differ from those in the checkpoint (%s, at iteration "
-            "%d). Using the schedules in the config, fast-forwarded to the current iteration.%s%s",
-            current_types,
-            now,
-            saved_types,
-            saved_iter,
-            " Schedules that monitor a metric restart from their initial state." if has_metrics else "",
-            f" Changed: {', '.join(changes)}." if changes else "",
-        )
-        _move_schedules(runner, schedules, scale=not any(saved.get("type") in _OWN_RATES for saved in states))
-
-
-def _load_schedules(pairs: Iterable[tuple[Any, Any]]) -> None:
-    """Loads the state of each schedule, and warns about schedules whose end has changed."""
-    # In the order in which a run steps them: a schedule that was saved at its end may step when loaded.
-    for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
-        schedule.load_state_dict(saved)
-        is_stepwise = isinstance(schedule.curve, Exponential | MultiStep | Step)  # do not depend on the end
-        if saved.get("end", schedule.end) != schedule.end and not is_stepwise:
-            _logger.warning(
-                "%s was saved with end=%s and now has end=%s, so its values continue on a different curve and may stay "
-                "close to zero. To use the curve of the new length, set resume_settings='take'.",
-                type(schedule).__name__,
-                saved["end"],
-                schedule.end,
-            )
-
-
 def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
     """Returns the dict at a key path in a checkpoint, or an empty dict if a key is missing.
 
@@ -328,27 +278,3 @@ def checked_state(owner: Any) -> Mapping[str, Any]:
     if not isinstance(state, Mapping):
         raise ArgumentError(f"{type(owner).__name__}.state_dict must return a dict", found=state)
     return state
-
-
-def _move_schedules(runner: "Runner", schedules: Iterable[Any], *, scale: bool = True) -> None:
-    """Fast-forwards schedules to the current iteration, except those that monitor a metric.
-
-    `scale` tells torch schedulers whether `initial_lr` in the groups is the optimizer's saved learning rate.
-    """
-    moving = [schedule for schedule in schedules if not schedule.takes_metrics]
-    for schedule in moving:
-        if isinstance(schedule, TorchSchedule):
-            schedule.rewind(scale=scale)
-        else:
-            schedule.rewind()
-    for schedule in moving:
-        schedule.start()
-    loop = runner.train_loop
-    moves = collect_steps(moving)
-    length = loop.max_iters // loop.max_epochs if loop.by_epoch else 0
-    for iteration in range(1, loop.iter + 1):
-        for step in moves.by_iter:
-            step()
-        if length and iteration % length == 0:
-            for step in moves.by_epoch:
-                step()

@@ -226,15 +226,15 @@ class CheckpointHook(Hook):
         path = self._path_to_write(runner)
         is_mid_epoch = self.by_epoch and not runner.train_loop.at_epoch_start  # an epoch number would be wrong
         # Only rank 0 knows whether the checkpoint of the last iteration was saved.
-        saves_end = not is_mid_epoch and compute_on_main(lambda: self.save_last or runner.saver.last == path)
+        can_mark_end = not is_mid_epoch and compute_on_main(lambda: self.save_last or runner.saver.last == path)
         if self.published_keys:
-            if saves_end:
+            if can_mark_end:  # not marked yet: if the run is killed before it has published, a resumed run publishes
                 self._save(runner)
             compute_on_main(lambda: self._publish(runner, path))
         if is_mid_epoch and self.save_last:
             save_on_request(runner)
-        if saves_end:
-            runner.train_loop.ended = runner.train_loop.done == runner.train_loop.total
+        if can_mark_end:
+            runner.train_loop.ended = runner.train_loop.units_done == runner.train_loop.units_total
             self._save(runner)
 
     def state_dict(self) -> dict[str, Any]:
@@ -244,6 +244,8 @@ class CheckpointHook(Hook):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned."""
         self.best.load_state_dict(state["best"])
+        if self.save_best == ["auto"]:
+            self.monitored = self._monitor(list(self.best.ranked)[:1])
 
     def _number(self, runner: Runner) -> int:
         """Returns the number for the name of a new checkpoint: the completed epochs or iterations."""

@@ -175,7 +175,7 @@ class LoggerHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Logs the number of training samples that could not be read, and records whether training stopped early."""
         loop = runner.train_loop
-        if is_main_process() and loop.stop_training and loop.done < loop.total:
+        if is_main_process() and loop.stop_training and loop.units_done < loop.units_total:
             self._start["stopped_by"] = "the time limit" if loop.out_of_time else "a hook"
             self._write_start(runner)
         dataset = dataset_of(runner.train_dataloader)

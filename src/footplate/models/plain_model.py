@@ -208,15 +208,16 @@ class PlainModel(ModelWrapper, BaseModel):
 
     def val_step(self, data: Any) -> Any:
         """Returns the predictions for one batch, or None if there is only a `training_step`."""
+        has_predictions = self._functions["validation_step"] is not None or self._can_validate_loss
+        return self.test_step(data) if has_predictions else None
+
+    def test_step(self, data: Any) -> Any:
+        """Returns the predictions for one batch. If there is only a `training_step`, returns the module's output."""
         (batch,) = self.data_preprocessor(data, False)
-        if self._functions["validation_step"] is None and not self._can_validate_loss:
-            return None
         output = self(batch, mode="predict")
         if self._loss_takes_predictions:
             self._validated = data, batch, output  # for `val_loss`
         return output
-
-    test_step = val_step
 
     def val_loss(self, data: Any) -> dict[str, Tensor]:
         """Returns the values to log for one validation batch as scalar tensors, with the total loss as "loss".
@@ -259,16 +260,13 @@ class PlainModel(ModelWrapper, BaseModel):
         return self.module.load_state_dict(*args, **kwargs)
 
     def _output(self, batch: Any) -> Any:
-        """Calls the module on a batch. If there is a loss function, the target is omitted."""
+        """Calls the module on a batch. The target is omitted if there is a loss function.
+
+        With only a `training_step`, the target is omitted if `forward` does not accept it.
+        """
         names = self._mask_inputs(batch)
-        has_loss = self._functions["loss"] is not None
-        inputs = split_target(batch, names)[0] if has_loss and has_target(batch, names) else batch
-        args: Sequence[Any] = ()
-        kwargs: Mapping[str, Any] = {}
-        if isinstance(inputs, Mapping):
-            kwargs = inputs
-        else:
-            args = inputs if isinstance(inputs, (list, tuple)) else (inputs,)
+        omits_target = self._functions["loss"] is not None or not (self._can_validate_loss or self._accepts(batch))
+        args, kwargs = _arguments(split_target(batch, names)[0] if omits_target and has_target(batch, names) else batch)
         if self.training and not self.inputs:
             self.inputs = describe_inputs(tuple(args), kwargs)
         try:
@@ -286,6 +284,14 @@ class PlainModel(ModelWrapper, BaseModel):
                     ],
                 ) from error
             raise
+
+    def _accepts(self, batch: Any) -> bool:
+        args, kwargs = _arguments(batch)
+        try:
+            inspect.signature(self.module.forward).bind(*args, **kwargs)
+        except TypeError:
+            return False
+        return True
 
     @property
     def _advice(self) -> str:
@@ -334,6 +340,13 @@ class PlainModel(ModelWrapper, BaseModel):
             found=list(output) if isinstance(output, Mapping) else description,
             notes=notes,
         )
+
+
+def _arguments(inputs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Returns the positional and keyword arguments of the module for its inputs."""
+    if isinstance(inputs, Mapping):
+        return (), inputs
+    return (inputs if isinstance(inputs, (list, tuple)) else (inputs,)), {}
 
 
 def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from footplate.data import endless_batches
 from footplate.distributed import gather_objects, is_main_process, unwrap_model
 from footplate.engine import Runner
 from footplate.engine.module_state import record_modules
+from footplate.engine.run_errors import refuse_during_training
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.optim.schedules.param_schedule import write_field
 from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
@@ -78,6 +79,7 @@ def find_learning_rate(
     check_count("iterations (--iters)", iterations, least=_LEAST)
     check_number("lowest (--min)", lowest, above=0)
     check_number("highest (--max)", highest, above=lowest)
+    refuse_during_training(runner, "find_learning_rate")
     if runner.iter:
         raise ArgumentError("the runner has already trained; test learning rates before training", found=runner.iter)
     runner.build_training()

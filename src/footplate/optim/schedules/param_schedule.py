@@ -3,7 +3,7 @@
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -166,11 +166,14 @@ class ParamSchedule:
         for group in self.optimizer.param_groups[len(self.base_values) :]:
             self.base_values.append(group.setdefault(self._initial, read_field(group, self._key)))
 
-    def rewind(self) -> None:
+    def rewind(self, saved: Sequence[Any] = ()) -> None:
         """Resets the schedule to its state before the first step, and each group's field to its base value.
 
         Base values are read from `initial_<field>` in the groups, which may come from a checkpoint. After rewinding all
         schedules of an optimizer, call `start` on each of them in order.
+
+        Args:
+            saved: The states of the optimizer's schedules in that checkpoint, which torch schedulers take into account.
         """
         self.last_step = -1
         self._global_step = -1

@@ -5,7 +5,7 @@ import inspect
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
@@ -16,6 +16,7 @@ from footplate.optim.schedules.base_curve import ENDLESS
 from footplate.optim.schedules.param_schedule import HasParamGroups, read_field
 from footplate.optim.schedules.plateau import MetricSchedule
 
+_OWN_RATES = ("torch.CyclicLR", "torch.OneCycleLR")  # they replace `initial_lr` of the optimizer
 _BY_ITERATION = (CyclicLR, OneCycleLR)  # torch requires these to step after each batch
 _logger = logging.getLogger("footplate.optim")
 _ELSEWHERE = {"interval": "by_epoch=False for 'step'"}  # Lightning's name
@@ -81,13 +82,14 @@ class TorchSchedule(MetricSchedule):
         elif metrics is not None:
             self.scheduler.step(self.monitored_value(metrics))
 
-    def rewind(self, *, scale: bool = True) -> None:
+    def rewind(self, saved: Sequence[Any] = ()) -> None:
         """Resets the scheduler to its state at the start of the run.
 
-        With `scale`, scales its learning rates if `initial_lr` in the groups has changed, as it may come from a
-        checkpoint.
+        Scales its learning rates if `initial_lr` in the groups has changed, as it may come from a checkpoint, unless a
+        scheduler in `saved` has replaced it.
         """
         state, rates, bases = self._first
+        scale = not any(state.get("type") in _OWN_RATES for state in saved)
         groups = self.optimizer.param_groups
         factors = [
             group["initial_lr"] / base if base and scale else 1.0 for group, base in zip(groups, bases, strict=True)

@@ -57,6 +57,7 @@ class AmpOptimWrapper(OptimWrapper):
             self._fixed_scale = float(loss_scale)
             scaling = {"init_scale": self._fixed_scale}
         self.loss_scaler = GradScaler(device, enabled=precision is torch.float16, **scaling)
+        self._scaler_skips = self.loss_scaler.is_enabled()
         self._autocast = torch.autocast(device, precision)
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
@@ -72,23 +73,20 @@ class AmpOptimWrapper(OptimWrapper):
         Raises:
             ArgumentError, NonFiniteError: See `OptimWrapper.step`.
         """
-        scaler = self.loss_scaler
-        if scaler.is_enabled():
+        if self._scaler_skips:
             if not self._ran_backward:
                 raise foreign_gradients_error()
             if self._clipper is not None or (self._guard is not None and self._guard.policy != "skip"):
-                scaler.unscale_(self.optimizer)
+                self.loss_scaler.unscale_(self.optimizer)
         super().step(**kwargs)
-        scaler.update(self._fixed_scale)
+        self.loss_scaler.update(self._fixed_scale)
 
-    def _allows_step(self, norm: Tensor | None, *, scaler_skips: bool = False) -> bool:
-        guard = self._guard
-        scaler = self.loss_scaler
-        if guard is None or not scaler.is_enabled():
-            return super()._allows_step(norm)
-        if guard.policy == "skip" or (self._fixed_scale is None and scaler.get_scale() > 1):
-            return True  # the scaler skips the step
-        return super()._allows_step(norm, scaler_skips=True)
+    def _allows_step(self, norm: Tensor | None) -> bool:
+        if self._scaler_skips and self._guard is not None:
+            can_lower_scale = self._fixed_scale is None and self.loss_scaler.get_scale() > 1
+            if can_lower_scale or self._guard.policy == "skip":
+                return True
+        return super()._allows_step(norm)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.loss_scaler.step(self.optimizer, **kwargs)

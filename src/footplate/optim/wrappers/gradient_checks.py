@@ -107,6 +107,14 @@ class GradientGuard:
 
     A single fused kernel checks all gradients. On a GPU, reading the result requires a synchronization. The policy
     "skip" avoids this with a fused optimizer (`fused=True`): its kernel receives the result and can skip the update.
+    With float16, a loss scaler checks the gradients too, and skips every step with non-finite ones.
+
+    | non-finite gradients | "stop" | "skip" | "warn" |
+    |---|---|---|---|
+    | without a loss scaler | `allows_step` raises | `allows_step` skips the step and warns | `allows_step` warns |
+    | the same, on a GPU with a fused optimizer | as above | the kernel skips, `warn_of_skipped` warns | as above |
+    | with a loss scaler that can lower its scale | the scaler skips | the scaler skips | the scaler skips |
+    | the scale is fixed or <= 1 | `allows_step` raises | the scaler skips | the scaler skips, `allows_step` warns |
 
     Args:
         policy: What to do about non-finite gradients: "stop" raises an error, "skip" skips the step with a warning, and

@@ -81,6 +81,7 @@ class OptimWrapper(Accumulation):
         self.optimizer = optimizer
         settings = grad_clip if clip_grad is None else clip_grad
         self._clipper = None if settings is None else build_clipper(settings)
+        self._scaler_skips = False  # whether a loss scaler skips steps with non-finite gradients
         self._own_policy = on_nonfinite
         self.set_nonfinite_policy(None)
         arguments = compile_arguments(compile)
@@ -199,10 +200,10 @@ class OptimWrapper(Accumulation):
                 raise
             raise _closure_error(self.optimizer) from error
 
-    def _allows_step(self, norm: Tensor | None, *, scaler_skips: bool = False) -> bool:
+    def _allows_step(self, norm: Tensor | None) -> bool:
         """Checks whether the guard allows a step; see `GradientGuard.allows_step`."""
         return self._guard is None or self._guard.allows_step(
-            self.optimizer, self._inner_count, norm, message_hub=self.message_hub, scaler_skips=scaler_skips
+            self.optimizer, self._inner_count, norm, message_hub=self.message_hub, scaler_skips=self._scaler_skips
         )
 
     def _step_optimizer(self, **kwargs: Any) -> None:

@@ -1,0 +1,81 @@
+"""Restores the schedules of a resumed run, or fast-forwards them to its position."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from footplate.optim.schedules import collect_steps
+from footplate.optim.schedules.curves import Exponential, MultiStep, Step
+
+_logger = logging.getLogger("footplate.optim")
+
+
+def restore_schedules(schedules: Sequence[Any], states: Sequence[Any], loop: Any, saved_iter: int) -> None:
+    """Restores an optimizer's schedules, or fast-forwards them if they differ from the saved ones.
+
+    If the batch size has changed, the loop's iteration differs from `saved_iter`, so schedules that count iterations
+    are fast-forwarded too. The schedules are not fast-forwarded if one of them is a `ReduceOnPlateau`, whose reductions
+    would be lost.
+
+    Args:
+        schedules: The schedules.
+        states: The saved states.
+        loop: The training loop, at the position where the run resumes.
+        saved_iter: The iteration in the checkpoint.
+    """
+    pairs = list(zip(schedules, states, strict=False))
+    has_metrics = any(schedule.takes_metrics for schedule in schedules)
+    is_in_place = loop.iter == saved_iter or has_metrics or all(schedule.by_epoch for schedule in schedules)
+    changes = [change for schedule, saved in pairs for change in schedule.changes(saved)]
+    if len(schedules) == len(states) and not changes and is_in_place:
+        _load(pairs)
+        return
+    current_types = ", ".join(type(schedule).__name__ for schedule in schedules) or "none"
+    saved_types = ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none"
+    _logger.warning(
+        "The schedules in the config (%s, at iteration %d) differ from those in the checkpoint (%s, at iteration "
+        "%d). Using the schedules in the config, fast-forwarded to the current iteration.%s%s",
+        current_types,
+        loop.iter,
+        saved_types,
+        saved_iter,
+        " Schedules that monitor a metric restart from their initial state." if has_metrics else "",
+        f" Changed: {', '.join(changes)}." if changes else "",
+    )
+    fast_forward(schedules, loop, states)
+
+
+def _load(pairs: Iterable[tuple[Any, Any]]) -> None:
+    """Loads the state of each schedule, and warns about schedules whose end has changed."""
+    # In the order in which a run steps them: a schedule that was saved at its end may step when loaded.
+    for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
+        schedule.load_state_dict(saved)
+        is_stepwise = isinstance(schedule.curve, Exponential | MultiStep | Step)  # do not depend on the end
+        if saved.get("end", schedule.end) != schedule.end and not is_stepwise:
+            _logger.warning(
+                "%s was saved with end=%s and now has end=%s, so its values continue on a different curve and may stay "
+                "close to zero. To use the curve of the new length, set resume_settings='take'.",
+                type(schedule).__name__,
+                saved["end"],
+                schedule.end,
+            )
+
+
+def fast_forward(schedules: Sequence[Any], loop: Any, saved: Sequence[Any] = ()) -> None:
+    """Fast-forwards an optimizer's schedules to the position of the training loop, except those that monitor a metric.
+
+    If a checkpoint contains schedules, `saved` contains their states.
+    """
+    moving = [schedule for schedule in schedules if not schedule.takes_metrics]
+    for schedule in moving:
+        schedule.rewind(saved)
+    for schedule in moving:
+        schedule.start()
+    moves = collect_steps(moving)
+    length = loop.max_iters // loop.max_epochs if loop.by_epoch else 0
+    for iteration in range(1, loop.iter + 1):
+        for step in moves.by_iter:
+            step()
+        if length and iteration % length == 0:
+            for step in moves.by_epoch:
+                step()
