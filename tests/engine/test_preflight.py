@@ -243,7 +243,9 @@ def test_different_labels_of_ignored_pixels_are_named_with_their_keys(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def train(label: int) -> None:
-        model, data, metric = ToyModel(), Points(8), PointAccuracy()
+        model: Any = ToyModel()
+        data: Any = Points(8)
+        metric: Any = PointAccuracy()
         model.num_classes, model.ignore_index, model.data_preprocessor.seg_pad_val = 2, 255, 255
         data.ignore_index = metric.ignore_index = label
         run(

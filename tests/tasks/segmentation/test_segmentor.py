@@ -49,7 +49,7 @@ def test_the_loss_is_zero_if_no_pixel_counts(label: int, weights: Any) -> None:
     loss = segmentor(pictures(), samples(torch.full((2, 16, 16), label)), mode="loss")["loss_ce"]
     loss.backward()
     assert loss.item() == 0
-    assert not any(each.grad.any() for each in segmentor.parameters())
+    assert all(each.grad is not None and not each.grad.any() for each in segmentor.parameters())
 
 
 def test_class_weights_make_a_weighted_mean_and_match_the_classes() -> None:
