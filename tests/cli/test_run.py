@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,17 @@ def test_script_imports_the_package_in_the_current_folder(tmp_path: Path, prefix
     (tmp_path / "tools/script.py").write_text("import json, project\nprint(project.value)\n")
     done = python("-P", *prefix, "run", "tools/script.py")
     assert done.stdout == "3\n", done.stderr
+
+
+def test_scripts_use_the_copy_of_a_code_base_in_the_current_folder(tmp_path: Path) -> None:
+    for folder in (tmp_path / "installed/mmdet", tmp_path / "mmdet", tmp_path / "tools"):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("")
+    (tmp_path / "tools/train.py").write_text("import mmdet\nprint(mmdet.__file__)\n")
+    paths = f"{tmp_path / 'installed'}{os.pathsep}{environment().get('PYTHONPATH', '')}"
+    words = [sys.executable, "-m", "footplate", "run", "tools/train.py"]
+    done = subprocess.run(words, env=environment() | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    assert done.stdout == f"{tmp_path / 'mmdet/__init__.py'}\n", done.stderr
 
 
 def test_imports_of_mmengine_resolve_to_footplate(tmp_path: Path, footplate: Command) -> None:

@@ -129,6 +129,15 @@ def test_doctor_finds_the_code_base_of_a_first_generation_config(
     assert "a-package-that-nobody-has" in capsys.readouterr().out
 
 
+def test_doctor_accepts_a_copy_of_a_code_base(
+    package: WritePackage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package("mmdet", {"__init__": "__version__ = '2.28.2'\nmmcv_maximum_version = '1.8.0'\n"})
+    assert main(["doctor", "mmdet", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["version"], row["remarks"]) == ("2.28.2", ["complete", f"a copy in {tmp_path / 'mmdet'}"])
+
+
 def test_doctor_imports_the_modules_of_a_config(
     site: Path, package: WritePackage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

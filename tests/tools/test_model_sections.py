@@ -74,12 +74,12 @@ class Own(MODELS.get('mmseg.Segmentor')):
 """
 
 
-@pytest.fixture(autouse=True)
-def code_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A small package with the name of a code base, installed in a folder of the test."""
-    folder = tmp_path / ".venv/site-packages/mmseg"
+@pytest.fixture(autouse=True, params=["site-packages"])
+def code_base(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A small package with the name of a code base, in a folder of installed packages or, as "fork", elsewhere."""
+    folder = tmp_path / ".venv" / request.param / "mmseg"
     (folder / ".mim/configs").mkdir(parents=True)
-    (folder / "__init__.py").touch()
+    (folder / "__init__.py").write_text("__version__ = '1.2.2'\n")
     (folder / "registry.py").write_text(REGISTRY)
     (folder / "models.py").write_text(CODE_BASE)
     (folder / ".mim/configs/old.py").write_text("test_cfg = dict(score_th=0.1)\n")
@@ -108,6 +108,7 @@ def checked(folder: Path, *, kind: str = "WideHead", **changes: Any) -> list[str
         ({"kind": "WideHed"}, "model.head.type", "unknown model 'WideHed'", "WideHead"),
     ],
 )
+@pytest.mark.parametrize("code_base", ["site-packages", "fork"], indirect=True)
 def test_misspelled_names_in_nested_sections_are_errors(
     tmp_path: Path, changes: dict[str, Any], key: str, message: str, suggestion: str
 ) -> None:

@@ -48,6 +48,7 @@ def run(arguments: Namespace) -> int:
     """
     from footplate import openmmlab
     from footplate.distributed import is_distributed
+    from footplate.extensions import known_packages
     from footplate.openmmlab.patches import run_patched
     from footplate.storage import missing_path_notes
 
@@ -59,10 +60,13 @@ def run(arguments: Namespace) -> int:
         return run_in_processes(arguments, processes)
     openmmlab.install(not arguments.no_patches)
     multiprocessing.set_forkserver_preload([])  # by default, the server itself would import the script
-    # As with `python SCRIPT`, the folder of the script comes first. The project's package is in the current folder.
+    # As with `python SCRIPT`, the folder of the script comes first. The current folder, which contains the project's
+    # package, comes before installed packages only if it also contains a copy of a code base.
     if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
-    sys.path[:] = [os.path.dirname(os.path.realpath(file)), *sys.path, os.getcwd()]
+    has_copy = any(os.path.isfile(os.path.join(name, "__init__.py")) for name in known_packages())
+    sys.path[:] = [os.getcwd(), *sys.path] if has_copy else [*sys.path, os.getcwd()]
+    sys.path.insert(0, os.path.dirname(os.path.realpath(file)))
     sys.argv = [arguments.script, *arguments.rest]
     try:
         if arguments.no_patches or not run_patched(file):

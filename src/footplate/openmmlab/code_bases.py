@@ -33,7 +33,7 @@ from footplate.registry import (
     TRANSFORMS,
 )
 from footplate.registry import Registry as FootplateRegistry
-from footplate.registry.dotted_paths import is_footplate_alias, module_exists, top_level_spec
+from footplate.registry.dotted_paths import is_footplate_alias, is_user_module, module_exists, top_level_spec
 from footplate.registry.scopes import code_base_of
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
                 notes=[f"Call footplate.openmmlab.install() before the first import of '{scope}'."],
             )
         _used[scope] = f"{CODE_BASES[scope]} {getattr(module, '__version__', '')}".strip()
+        if is_user_module(scope):  # a copy, such as a fork in the current folder
+            _used[scope] += f" from {os.path.dirname(str(module.__file__))}"
     return tuple(_used[scope] for scope in used)
 
 

@@ -1,7 +1,9 @@
 """Checks that installed code bases have all their dependencies and can be imported."""
 
 import importlib
+import os
 import platform
+import sys
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ from footplate.openmmlab.requirements import (
 )
 from footplate.openmmlab.skipped_imports import explain_cause, skipped
 from footplate.registry import MODELS
-from footplate.registry.dotted_paths import top_level_spec
+from footplate.registry.dotted_paths import is_user_module, top_level_spec
 from footplate.registry.root import PackageModels
 
 
@@ -33,22 +35,29 @@ def check_code_base(name: str) -> dict[str, Any]:
 
     Returns:
         A dict with the keys `name`, `version`, `problems` and `remarks`. `problems` is a list of lines that describe
-        problems and how to fix them. `remarks` is a list of lines about skipped imports, one per error. It also
-        covers imports that were skipped earlier in this process for other code bases. If there are no problems, the
-        first remark is "complete", or states how many classes cannot be imported.
+        problems and how to fix them. If there are none, the first of the `remarks` is "complete", or states how many
+        classes cannot be imported. Other remarks name the folder of a user's copy of the code base, and the errors of
+        skipped imports, including those skipped earlier in this process for other code bases.
     """
     scope = scope_of(name)
     version = installed_version(CODE_BASES[scope])
     extra = name if scope != name else extra_of(scope)
-    problems = explain_unmet(extra) if version else ["It is not installed.", *explain_installation(scope)]
+    problems, remarks = [], []
+    if (spec := top_level_spec(scope)) and spec.origin and is_user_module(scope):
+        remarks = [f"a copy in {os.path.dirname(spec.origin)}"]
+    elif version:
+        problems = explain_unmet(extra)
+    else:
+        problems = ["It is not installed.", *explain_installation(scope)]
     if not problems:
         try:
             use_code_bases({"default_scope": scope})
             register_all_modules(scope)
         except Exception as error:
             problems = [*str(error).splitlines(), *([] if isinstance(error, ConfigError) else explain_cause(error))]
+        version = getattr(sys.modules.get(scope), "__version__", version)
     reasons = {reason: [each for each in skipped if skipped[each] == reason] for reason in skipped.values()}
-    remarks = [f"Cannot import {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    remarks += [f"Cannot import {', '.join(names)}: {reason}" for reason, names in reasons.items()]
     if not problems:
         classes = f"{len(skipped)} {'class' if len(skipped) == 1 else 'classes'}"
         remarks.insert(0, f"installed, but {classes} cannot be imported" if skipped else "complete")

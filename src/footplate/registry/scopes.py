@@ -1,5 +1,6 @@
 """Manages the default scope, and the scopes of packages that extensions support."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -44,9 +45,11 @@ def is_installed(package: str) -> bool:
 
 
 def code_base_of(entry: Any) -> str:
-    """Returns the name of the installed code base that defines a class, or "" if the class is not from a code base.
+    """Returns the name of the code base that defines a class, or "" if the class is not from a code base.
 
-    A user's folder with the name of a code base does not count.
+    A user's folder with the name of a code base counts only if it is a copy of the code base, which has a version.
     """
     package = str(entry.__module__).partition(".")[0]
-    return package if package in known_packages() and not is_user_module(package) else ""
+    if package not in known_packages():
+        return ""
+    return package if not is_user_module(package) or hasattr(sys.modules.get(package), "__version__") else ""
