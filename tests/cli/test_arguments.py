@@ -6,6 +6,7 @@ import pytest
 
 from footplate.cli.arguments import Parser, add_config
 from footplate.cli.config_arguments import read_config, read_run_config
+from footplate.cli.main import build_parser
 from tests.cli.conftest import Command
 
 
@@ -24,6 +25,23 @@ def test_help_is_written_to_a_file() -> None:
     file = io.StringIO()
     Parser().print_help(file)
     assert file.getvalue().startswith("usage: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "expected"),
+    [
+        ("predict a.pth ~/b.png --out=~/c", "out", "{}/c"),
+        ("predict a.pth ~/b.png", "paths", ["{}/b.png"]),
+        ("export a.pth --to onnx -o=~/c.onnx", "output", "{}/c.onnx"),
+        ("report ~/run s3://b/~c", "runs", ["{}/run", "s3://b/~c"]),
+        ("analyze run --csv=~/c.csv", "csv", "{}/c.csv"),
+        ("sweep a.py --param a=1,2 --out=~/c", "out", "{}/c"),
+    ],
+)
+def test_paths_may_start_with_a_tilde(words: str, name: str, expected: str | list[str]) -> None:
+    found = getattr(build_parser().parse_args(words.split()), name)
+    home = str(Path.home())
+    assert found == (expected.format(home) if isinstance(expected, str) else [each.format(home) for each in expected])
 
 
 def test_strict_overrides_come_last(tiny: Path) -> None:

@@ -1,5 +1,6 @@
 """Tests `footplate sweep`: messages that are printed once for all trials."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_each_change_is_printed_and_an_interrupt_prints_how_to_continue(
 def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Returns a function that returns the content of the report for the arguments of a sweep and its trials."""
 
-    def written(words: list[str], trials: list[Any]) -> dict[str, Any]:
+    def written(words: list[str], trials: list[Any], folder: str = "tiny") -> dict[str, Any]:
         found: dict[str, Any] = {}
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(
@@ -64,7 +65,7 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
         monkeypatch.setattr("footplate.tools.runs.read_run", _read_a_alone)
         arguments = build_parser().parse_args(["sweep", *words, "--param", LR])
         train = partial(command._train_command, arguments, Config({}))
-        command._write_report(study.Sweep(Config({}), [], train, str(tmp_path / "tiny"), "accuracy"), trials)
+        command._write_report(study.Sweep(Config({}), [], train, str(tmp_path / folder), "accuracy"), trials)
         return found
 
     return written
@@ -84,6 +85,9 @@ def test_report_names_trials_by_their_settings_and_leaves_out_empty_ones(
         "sweep": ("accuracy", trials, f"footplate train tiny.py --seed 0 --set optimizer.lr=0.25 {BEST}"),
     }
     assert report(["tiny.py"], trials[1:]) == {}
+    in_folder = [trials[0]._replace(folder=os.path.abspath("c"))]
+    found = report(["tiny.py"], in_folder, "my_sweep")
+    assert (found["title"], found["runs"]) == ("my_sweep", ["run of c"])
 
 
 def test_best_command_repeats_the_overrides_and_the_seed_of_the_sweep_in_a_new_folder(

@@ -67,7 +67,7 @@ def test_evaluation_progress_is_logged(tmp_path: Path, caplog: pytest.LogCapture
     runner = Runner(**cfg)
     runner.test()
     heads = [each.partition("]")[0] for each in caplog.messages if each.startswith("Epoch(test)")]
-    assert heads == ["Epoch(test) [1/2", "Epoch(test) [2/2", "Epoch(test) [2/2"]
+    assert heads == ["Epoch(test) [1/2", "Epoch(test) [2/2"]  # the last line contains the metrics
 
 
 class Table(BaseMetric[float]):

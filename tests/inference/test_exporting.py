@@ -245,7 +245,9 @@ def test_file_is_verified_with_the_image(tmp_path: Path, size: tuple[int, int] |
 
 
 def test_sizes_are_tested_with_odd_and_even_features(tmp_path: Path) -> None:
-    assert exported_as(tmp_path, "OddSizesModel", size=(32, 32)).multiple == 16
+    exported = exported_as(tmp_path, "OddSizesModel", size=(32, 32))
+    assert exported.multiple == 16
+    assert exported.outputs == {"output": ("N", 1, "?", "?")}
 
 
 def test_model_for_one_image_is_exported(tmp_path: Path) -> None:
@@ -343,7 +345,9 @@ def test_model_whose_sizes_are_long_formulas_is_exported_for_one_size(tmp_path: 
 
 
 @pytest.mark.slow
-def test_the_multiple_that_sizes_must_have_is_reported(tmp_path: Path) -> None:
+def test_the_multiple_that_sizes_must_have_or_must_not_have_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cfg = recipe("fashion-seg", tmp_path / "work")
     cfg["model"].update(widths=(8, 16), depths=(1, 1))
     save_untrained(cfg, tmp_path / "model.pth")
@@ -351,8 +355,18 @@ def test_the_multiple_that_sizes_must_have_is_reported(tmp_path: Path) -> None:
     run = torch.export.load(tmp_path / "a.pt2").module()
     (multiple,) = map(int, re.findall(r"height and width must be multiples of (\d+)\n", describe_export(exported)))
     run(torch.zeros(1, 3, 5 * multiple, 7 * multiple))
-    with pytest.raises(Exception, match="Guard failed|must be|divisible|Runtime assertion"):
+    guard = "Guard failed|must be|divisible|Runtime assertion"
+    with pytest.raises(Exception, match=guard):
         run(torch.zeros(1, 3, 97, 131))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+    export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "b.pt2"), "torch-export", size=(33, 51))
+    (message,) = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert message.startswith(f"The file rejects heights and widths that are multiples of {multiple}. ")
+    run = torch.export.load(tmp_path / "b.pt2").module()
+    run(torch.zeros(1, 3, 97, 131))
+    with pytest.raises(Exception, match=guard):
+        run(torch.zeros(1, 3, 5 * multiple, 7 * multiple))
 
 
 def test_differences_are_found() -> None:
@@ -377,7 +391,7 @@ def test_labels_with_almost_equal_scores_are_interchangeable() -> None:
 def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "a.pt"
     target.write_bytes(b"of an earlier export")
-    monkeypatch.setattr("footplate.inference.exporting._write", lambda *given: ([(1, 1)], 0.5, 1))
+    monkeypatch.setattr("footplate.inference.exporting._write", lambda *given: ([(1, 1, 28, 28)], 0.5, 1))
     with pytest.raises(ExportError, match=r"outputs differ from the model's by 0.5, more than 0.001"):
         export_model(untrained(tmp_path), str(target), "torchscript")
     assert target.read_bytes() == b"of an earlier export"

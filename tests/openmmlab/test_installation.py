@@ -11,12 +11,14 @@ import torch
 
 from footplate import openmmlab
 from footplate.config import Config
+from footplate.data.dataloader_config import check_dataloader
 from footplate.engine import Hook as EngineHook
 from footplate.errors import BuildError, ConfigError
 from footplate.openmmlab.first_generation.adapters import Hook
 from footplate.openmmlab.first_generation.translation import translate
 from footplate.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS, using_scope
 from tests.openmmlab.conftest import WritePackage
+from tests.openmmlab.first_generation.translation.support import sections
 
 pytestmark = pytest.mark.usefixtures("package")
 MMCV_2 = "__version__ = '2.1.0'\n"
@@ -263,8 +265,8 @@ class Pictures:
         self.names, self.test_mode = names, test_mode
 @DATASETS.register_module()
 class ConcatDataset:
-    def __init__(self, datasets):
-        self.names = [name for each in datasets for name in each.names]
+    def __init__(self, datasets, separate_eval=True):
+        self.names, self.separate_eval = [name for each in datasets for name in each.names], separate_eval
 @DATASETS.register_module()
 class RepeatDataset:
     def __init__(self, dataset, times):
@@ -274,6 +276,9 @@ def build_dataset(cfg, default_args=None):
         return ConcatDataset([build_dataset(each, default_args) for each in cfg])
     if cfg['type'] == 'RepeatDataset':
         return RepeatDataset(build_dataset(cfg['dataset'], default_args), cfg['times'])
+    if 'separate_eval' in cfg:
+        separate, parts = cfg.pop('separate_eval'), [{**cfg, 'names': names} for names in cfg['names']]
+        return ConcatDataset([build_dataset(each, default_args) for each in parts], separate)
     return build_from_cfg(cfg, DATASETS, default_args)
 """
 FIRST_GENERATION = {
@@ -316,3 +321,15 @@ def test_datasets_of_a_first_generation_code_base_are_built_as_it_builds_them(pa
         with pytest.raises(BuildError, match="'Pictures' takes no argument 'name'") as caught:
             DATASETS.build({"type": "LegacyDataset", "dataset": {"type": "Pictures", "name": "a"}})
         assert caught.value.key == "dataset.name"
+
+
+def test_separate_eval_is_passed_to_the_code_base_but_not_to_the_dataset(package: WritePackage) -> None:
+    package("mmcls", FIRST_GENERATION)
+    openmmlab.use_code_bases({"default_scope": "mmcls"})
+    dataset = {"type": "Pictures", "names": [["a"], ["b"]], "separate_eval": False}
+    runner = {"type": "EpochBasedRunner", "max_epochs": 1}
+    cfg = sections({"runner": runner, "data": {"val": dataset}, "evaluation": {}, "default_scope": "mmcls"})
+    with using_scope("mmcls"):
+        check_dataloader(cfg["val_dataloader"])
+        made = DATASETS.build(cfg["val_dataloader"]["dataset"])
+    assert (made.names, made.separate_eval) == (["a", "b"], False)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from footplate.config import Config
+from footplate.config import Config, ConfigDict
 from footplate.errors import OverrideError
 from footplate.tools.overrides import apply_overrides
 
@@ -111,3 +111,13 @@ def test_lenient_overrides_merge_and_warn(caplog: pytest.LogCaptureFixture) -> N
         "--cfg-options sets 'train_cfg.type', but 'train_cfg.type' must be a string, "
         "like its current value 'IterBasedTrainLoop'",
     ]
+
+
+@pytest.mark.parametrize(("present", "value"), [(["a", "b"], "a"), ("a", ["a", "b"])])
+def test_lenient_overrides_exchange_a_name_and_a_list_of_names(
+    present: Any, value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = ConfigDict(data={"ann_file": present})
+    apply_overrides(cfg, [f"data.ann_file={value}"], strict=False)
+    assert cfg.data.ann_file == value
+    assert not caplog.messages

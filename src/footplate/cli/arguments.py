@@ -11,8 +11,10 @@ from typing import Any, NoReturn
 from footplate.cli.output import print_error, print_text
 from footplate.errors import FootplateError
 from footplate.messages import BOLD, nearest
+from footplate.storage.paths import local_path
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf")
+_PATHS = ("A", "B", "CHECKPOINT", "CONFIG", "DIR", "FILE", "FOLDER", "NEW.py", "OLD.py", "PATH", "SCRIPT", "WORK_DIR")
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 _DEVICES = "choose devices with CUDA_VISIBLE_DEVICES; to train or test on several devices, use --nproc N"
 _IN_SCRIPT = "for this option, run the code base's own script: `footplate run tools/test.py`"
@@ -63,6 +65,12 @@ class Parser(ArgumentParser):
             super().print_help(file)
             return
         print_text(self.format_help(), (r"^(?:usage|Example):|^[a-z ]+:$|^ {2,4}(?:-.*?|[\w-]+)(?=  |$)", BOLD))
+
+    def add_argument(self, *names: Any, **settings: Any) -> Action:
+        """Adds an argument. Expands `~` in paths, which a shell passes on unchanged in `--out=~/images`."""
+        if settings.get("metavar") in _PATHS:
+            settings["type"] = local_path
+        return super().add_argument(*names, **settings)
 
     def add_value(self, name: str, metavar: str | tuple[str, ...], text: str, **settings: Any) -> Action:
         """Adds a positional argument or an option with a value. `settings` are passed to `add_argument`."""

@@ -139,14 +139,15 @@ def _write_report(sweep: "Sweep", trials: "list[TrialInfo]") -> str | None:
     runs = {}
     for trial in trials:
         with suppress(DataError):  # it ended before it logged any scalar
-            runs[f"trial {trial.number}"] = read_run(trial.folder)
+            runs[f"trial {trial.number}"] = read_run(os.path.relpath(trial.folder))
     if not runs:
         return None
     best = os.path.relpath(os.path.join(sweep.folder, "best"))
     command = shlex.join(["footplate", *sweep.command(trials[0].values), "--work-dir", best])
     path, names = os.path.join(sweep.folder, "report.html"), list(runs)[:_MAX_COMPARED]
     summary = SweepSummary(sweep.metric, trials, command)
-    title = f"Sweep {os.path.basename(sweep.folder)}"
+    name = os.path.basename(sweep.folder)
+    title = name if "sweep" in name.lower() else f"Sweep {name}"
     write_report([runs[name] for name in names], path, names=names, title=title, sweep=summary)
     return path
 

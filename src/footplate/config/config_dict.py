@@ -255,7 +255,10 @@ class ConfigDict(TracedDict):
 
     def _missing(self, key: object, error_class: Callable[..., ConfigError]) -> Exception:
         near = nearest(key, [name for name in self if isinstance(name, str)]) if isinstance(key, str) else None
-        return error_class(f"the config has no key '{key}'", origin=origin_of(self), suggestion=near)
+        notes = []
+        if near is None and error_class is ConfigAttributeError:  # such as cfg.device, which MMDetection 2.21 added
+            notes = ["Set the key in the config, or in your script if it was written for an older version of the code."]
+        return error_class(f"the config has no key '{key}'", origin=origin_of(self), suggestion=near, notes=notes)
 
 
 def merge_into(

@@ -43,7 +43,7 @@ class Evaluator:
             parts = metrics.values()
         self.metrics: list[BaseMetric[Any]] = []
         for index, (part, name) in enumerate(zip_longest(parts, self.names)):
-            with at_key(self._metric_key(index)):
+            with at_key(self.metric_key(index)):
                 metric = as_metric(part, name)
                 if type(metric).evaluate is BaseMetric.evaluate:  # otherwise, the metric calls these methods
                     check_accepts(metric, "process", ("data_batch", "data_samples"))
@@ -144,14 +144,15 @@ class Evaluator:
             self.process([data_samples[index] for index in indices], batch)
         return self.evaluate(size)
 
-    def _metric_key(self, index: int) -> str:
+    def metric_key(self, index: int) -> str:
+        """Returns the config key of the metric at `index`."""
         if self._is_list:
             return f"{self.key}[{index}]"
         return ".".join(filter(None, [self.key, *self.names[index : index + 1]]))
 
     def _locate(self, error: Exception, index: int) -> None:
         """Adds the config key of the metric at `index` to an error that the metric raised."""
-        key = self._metric_key(index)
+        key = self.metric_key(index)
         if isinstance(error, FootplateError):
             error.within(key)
         else:

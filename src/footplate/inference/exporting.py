@@ -1,6 +1,7 @@
 """Exports the trained model in a checkpoint to other formats."""
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -55,6 +56,7 @@ from footplate.registry import using_scope
 NAMES = tuple(SUFFIXES)
 _INPUT = "images"
 _LEFT_OUT = ("Load", "Pack", "ImageToTensor", "DefaultFormatBundle", "Collect")
+_logger = logging.getLogger("footplate.inference")
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 _Shape = tuple[int, ...]
 _Examples = Callable[[Sequence[int]], Tensor]
@@ -168,8 +170,10 @@ def export_model(
                         raise
                     tested, difference, multiple = _write(to, by_trace, examples)
             counts = (1,) if tested[0][0] != len(images) else ()  # the batch size is fixed
+            others = module.named_outputs(examples(tested[-1]))
             shapes = {
-                name: name_dims((*counts, *output.shape[len(counts) :]), tested) for name, output in outputs.items()
+                name: name_dims((*counts, *output.shape[len(counts) :]), tested, others[name].shape)
+                for name, output in outputs.items()
             }
             inputs = {_INPUT: (name_dims(tested[0], tested), values)}
             export = Export(target, shapes, tested, difference, multiple, inputs=inputs, sliding_window=window)
@@ -413,13 +417,26 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[_
     dims = tuple(request.dims or ())
     if 0 in dims and not supports((count + 1, channels, height, width)) and count > 1 and to != "torchscript":
         return _write(to, replace(one_image, dims=dims[1:]), examples)
-    # An odd multiple of a power of two is not a multiple of any higher power.
-    for multiple in _MULTIPLES if 2 in dims else ():
-        passed = len(tested)
+
+    def sizes(multiple: int) -> list[_Shape]:
+        # An odd multiple of a power of two is not a multiple of any higher power.
         larger = [multiple * (side // multiple + 1 | 1) for side in (height, width)]
         # A model may have a branch for features with an odd height and width, so only one of the two becomes even.
         largest = [larger[0] + 2 * multiple, larger[1] + 4 * multiple]
-        if all(supports((1 if 0 in dims else count, channels, *size)) for size in (larger, largest)):
+        return [(1 if 0 in dims else count, channels, *size) for size in (larger, largest)]
+
+    for multiple in _MULTIPLES if 2 in dims else ():
+        passed = len(tested)
+        if all(map(supports, sizes(multiple))):
+            passed = len(tested)
+            higher = [each for each in _MULTIPLES if each > multiple and to == "torch-export"]
+            if rejected := next((each for each in higher if not supports(sizes(each)[0])), None):
+                _logger.warning(
+                    "The file rejects heights and widths that are multiples of %d. For a file that accepts them, set "
+                    "--size to such a height and width.",
+                    rejected,
+                )
+            del tested[passed:]
             return tested, max(differences), multiple
         del tested[passed:]
     if 2 in dims and (request.write or is_wrong):  # the file might accept other sizes but give wrong results

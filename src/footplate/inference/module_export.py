@@ -185,12 +185,16 @@ def export_call(
             tested = _compare(write_and_open(to, request, fixed), module, inputs, to)
             if not tested:  # for example, because the model uses `len(batch)`, which becomes a constant in the file
                 tested = _compare(write_and_open(to, fixed, fixed), module, inputs, to, is_last=True)
-            first, _ = tested[0]
+            first, last = tested[0][0], tested[-1][0]
             outputs = named_tensors("output", module(*first.args, **first.kwargs))
+            others = named_tensors("output", module(*last.args, **last.kwargs))
             shapes = [tuple(next(iter(tested_inputs.tensors().values())).shape) for tested_inputs, _ in tested]
             export = Export(
                 target,
-                {name: name_dims(output.shape, shapes) for name, output in zip(names, outputs.values(), strict=True)},
+                {
+                    name: name_dims(output.shape, shapes, others[key].shape)
+                    for name, (key, output) in zip(names, outputs.items(), strict=True)
+                },
                 shapes,
                 max(difference for _, difference in tested),
                 inputs={
@@ -314,10 +318,17 @@ def keep_file(export: Export, path: str, to: str) -> Export:
     return export._replace(size=sum(map(os.path.getsize, files)), data_files=files[:-1])
 
 
-def name_dims(shape: Sequence[int], tested: Sequence[tuple[int, ...]]) -> tuple[int | str, ...]:
-    """Replaces the batch size, the height and the width in a shape with letters if they vary in the tested inputs."""
+def name_dims(
+    shape: Sequence[int], tested: Sequence[tuple[int, ...]], last: Sequence[int] | None = None
+) -> tuple[int | str, ...]:
+    """Replaces the batch size, the height and the width in a shape with letters if they vary in the tested inputs.
+
+    Replaces other dimensions with "?" if they differ in `last`, the shape for the last tested input.
+    """
     first = tested[0]
     named = list[int | str](shape)
+    if last is not None and len(last) == len(shape):
+        named = [size if size == other else "?" for size, other in zip(shape, last, strict=True)]
     if len({size[:1] for size in tested}) > 1 and shape[:1] == first[:1]:
         named[0] = "N"
     if len({size[2:] for size in tested}) > 1 and shape[-2:] == first[-2:]:

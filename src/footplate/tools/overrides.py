@@ -44,7 +44,7 @@ def apply_overrides(
         try:
             if not is_forced:
                 try:
-                    value = _checked_value(mapping, path, value, origin, accepted)
+                    value = _checked_value(mapping, path, value, origin, accepted, strict)
                 except ConfigError as error:
                     if strict:
                         raise
@@ -81,8 +81,13 @@ def _split_override(text: str) -> tuple[str, Any, bool]:
     return path.lstrip("+").strip(), value, path.startswith("+")
 
 
-def _checked_value(mapping: ConfigDict, path: str, value: Any, origin: Origin, accepted: AcceptedKeys) -> Any:
-    """Returns the value of an override, converted to the type of the current value."""
+def _checked_value(
+    mapping: ConfigDict, path: str, value: Any, origin: Origin, accepted: AcceptedKeys, strict: bool
+) -> Any:
+    """Returns the value of an override, converted to the type of the current value.
+
+    If `strict` is False, a name may replace a list of names, and vice versa: `ann_file` and `save_best` accept both.
+    """
     try:
         holder, key, present = find_value(mapping, path)
     except ConfigKeyError as error:
@@ -90,6 +95,10 @@ def _checked_value(mapping: ConfigDict, path: str, value: Any, origin: Origin, a
             return value
         error.origin = error.origin or origin
         raise
+    if not strict and {_kind(present), _kind(value)} == {"a string", "a list"}:
+        names = value if isinstance(present, str) else present
+        if all(isinstance(name, str) for name in names):
+            return value
     try:
         return convert_type(present, value, path)
     except ConfigError as error:

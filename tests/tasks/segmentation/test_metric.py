@@ -18,7 +18,8 @@ from footplate.tasks.structures import PixelData
 
 Pair = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 ALL = ("mIoU", "mDice", "mFscore")
-KINDS = {"IoU", "Acc", "Dice", "Fscore", "Precision", "Recall"}
+TABLE = ("IoU", "Acc", "Dice", "Fscore", "Precision", "Recall")
+KINDS = set(TABLE)
 
 
 def sample(predicted: Any, truth: Any, img_path: str = "a.png") -> SegDataSample:
@@ -96,6 +97,16 @@ def test_the_log_shows_the_table_of_classes(caplog: pytest.LogCaptureFixture) ->
     assert caplog.messages == [
         "per-class results in percent:\nclass     IoU     Acc\nc0      50.00  100.00\nc1       0.00    0.00"
     ]
+
+
+@pytest.mark.parametrize(("beta", "headings"), [(1.0, "IoU Acc Dice Precision Recall"), (2.0, " ".join(TABLE))])
+def test_table_leaves_out_the_fscore_if_it_equals_dice(
+    beta: float, headings: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="footplate"):
+        found = evaluated([(np.array([[0, 0]]), np.array([[0, 1]]))], 2, beta=beta)
+    assert caplog.messages[0].splitlines()[1].split() == ["class", *headings.split()]
+    assert "mFscore" in found
 
 
 def test_predictions_may_be_written_instead(tmp_path: Path) -> None:

@@ -43,6 +43,26 @@ def test_the_loss_is_the_mean_over_pixels_that_count() -> None:
     assert losses["acc_seg"].item() == pytest.approx(100 * right, rel=1e-5)
 
 
+@pytest.mark.parametrize(("label", "weights"), [(255, None), (255, (0.0, 1.0, 1.0)), (0, (0.0, 1.0, 1.0))])
+def test_the_loss_is_zero_if_no_pixel_counts(label: int, weights: Any) -> None:
+    segmentor = model(class_weight=weights)
+    loss = segmentor(pictures(), samples(torch.full((2, 16, 16), label)), mode="loss")["loss_ce"]
+    loss.backward()
+    assert loss.item() == 0
+    assert all(each.grad is not None and not each.grad.any() for each in segmentor.parameters())
+
+
+def test_class_weights_make_a_weighted_mean_and_match_the_classes() -> None:
+    truth = torch.randint(3, (2, 16, 16), generator=torch.Generator().manual_seed(2))
+    weights = torch.tensor((1.0, 0.5, 3.0))
+    segmentor, inputs = model(class_weight=weights.tolist()), pictures()
+    loss = segmentor(inputs, samples(truth), mode="loss")["loss_ce"]
+    assert loss.item() == pytest.approx(F.cross_entropy(segmentor(inputs), truth, weights).item())
+    with pytest.raises(ArgumentError, match="must contain one weight for each of the 3 classes") as caught:
+        model(class_weight=[1.0, 2.0])
+    assert caught.value.key == "class_weight"
+
+
 def test_losses_are_in_full_precision_under_autocast() -> None:
     truth = samples(torch.zeros(2, 16, 16, dtype=torch.int64))
     with torch.autocast("cpu", torch.bfloat16):

@@ -124,7 +124,10 @@ class IoUMetric(BaseMetric[_Areas]):
         areas: _Areas = np.sum(results, axis=0)
         columns, classes = self._columns(areas), required_classes(self)
         self.record_per_class("IoU", classes, columns)
-        _logger.info("%sper-class results in percent:\n%s", self.dataset_prefix, format_table(classes, columns))
+        # Dice is the F-score with a beta of 1.
+        repeated = {"Fscore"} if self.beta == 1 and "Dice" in columns else set()
+        table = format_table(classes, {name: columns[name] for name in columns if name not in repeated})
+        _logger.info("%sper-class results in percent:\n%s", self.dataset_prefix, table)
         values = {"aAcc": float(_percent(areas[0].sum(), areas[2].sum()))}
         for name, column in columns.items():
             known = column[~np.isnan(column)]

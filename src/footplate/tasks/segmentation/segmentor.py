@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.checks import check_keys
-from footplate.errors import import_optional
+from footplate.errors import ArgumentError, import_optional
 from footplate.models import BaseTTAModel
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
@@ -31,6 +31,9 @@ class BaseSegmentor(TaskModel):
         class_weight: The weight of each class in the loss, ``(num_classes,)``; equal by default.
         flip_test: Whether to average the predictions for the image and its flipped copy.
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
+
+    Raises:
+        ArgumentError: `class_weight` does not have one weight per class.
     """
 
     usual_preprocessor = "SegDataPreProcessor"
@@ -45,6 +48,9 @@ class BaseSegmentor(TaskModel):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        if class_weight is not None and len(class_weight) != num_classes:
+            problem = f"class_weight must contain one weight for each of the {num_classes} classes"
+            raise ArgumentError(problem, key="class_weight", found=class_weight)
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.flip_test = flip_test
@@ -67,19 +73,25 @@ class BaseSegmentor(TaskModel):
         return scores
 
     def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
-        """Returns `loss_ce` and `acc_seg` (the pixel accuracy in percent); each sample needs `gt_sem_seg`."""
+        """Returns `loss_ce` and `acc_seg` (the pixel accuracy in percent); each sample needs `gt_sem_seg`.
+
+        The loss is 0, not NaN, if all pixels are ignored or have classes of weight 0.
+        """
         truth = stack_label_maps(data_samples, inputs.shape[-2:], self.ignore_index)
         scores = self.outputs(inputs)
         pixels, labels = scores, truth
         if scores.is_cuda and torch.are_deterministic_algorithms_enabled():  # the loss of images would be an error
             pixels, labels = scores.movedim(1, -1).flatten(0, -2), truth.flatten()
-        loss = F.cross_entropy(pixels, labels, self.class_weight, ignore_index=self.ignore_index)
+        loss = F.cross_entropy(pixels, labels, self.class_weight, ignore_index=self.ignore_index, reduction="sum")
         counted = truth != self.ignore_index
+        classes = truth.where(counted, 0)
+        count = counted.sum()
+        total = count if self.class_weight is None else (self.class_weight[classes] * counted).sum()
         detached = scores.detach()
         # Comparing with the maximum is faster than comparing the labels with `argmax`.
-        is_highest = detached.gather(1, truth.where(counted, 0)[:, None]) == detached.amax(dim=1, keepdim=True)
+        is_highest = detached.gather(1, classes[:, None]) == detached.amax(dim=1, keepdim=True)
         right = is_highest[:, 0] & counted
-        return {"loss_ce": loss, "acc_seg": 100 * right.sum() / counted.sum().clamp(min=1)}
+        return {"loss_ce": loss / (total + (total == 0)), "acc_seg": 100 * right.sum() / count.clamp(min=1)}
 
     def predict(self, inputs: Tensor, data_samples: Samples) -> list[SegDataSample]:
         """Sets `seg_logits` and `pred_sem_seg` in each image's sample and returns the samples.

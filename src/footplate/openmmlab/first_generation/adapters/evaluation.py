@@ -31,15 +31,20 @@ METAINFO_KEYS = {"CLASSES": "classes", "PALETTE": "palette"}
 
 
 @DATASETS.register_module("LegacyDataset")
-def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
+def adapt_dataset(dataset: Any, test_mode: bool = False, separate_eval: bool | None = None) -> Any:
     """Builds a dataset from its config if necessary, and derives missing `metainfo` from `CLASSES` and `PALETTE`.
 
     Args:
         dataset: A dataset or its config.
         test_mode: Whether to pass `test_mode=True` to the dataset and its nested datasets, if their classes accept it.
             Configs that set `test_mode` keep their value, and a dataset that is already built is not changed.
+        separate_eval: Whether the code base evaluates each file in a list of annotation files separately. By default,
+            its `build_dataset` decides.
     """
     if isinstance(dataset, Mapping):
+        if separate_eval is not None:
+            dataset = ConfigDict(dataset)
+            dataset["separate_eval"] = separate_eval
         # A code base may have its own function for building datasets, in particular dataset wrappers.
         with at_key("dataset"), RegistryMembers.switch_scope_and_registry(DATASETS, None) as registry:  # type: ignore[arg-type]
             dataset = registry.build(_in_test_mode(dataset) if test_mode else dataset)
@@ -255,8 +260,9 @@ class EvalHook(Hook):
         interval: The number of epochs or iterations between validation runs.
         by_epoch: Whether `start` and the intervals count epochs. If set, an iteration-based run does not
             validate during training.
-        save_best: The metric that determines the best checkpoint, or "auto" for the first metric; None disables it.
-        rule: "greater" if higher is better, or "less"; by default, derived from the metric name.
+        save_best: The metric that determines the best checkpoint, or "auto" for the first metric; None disables it. A
+            list keeps the best checkpoint for each metric.
+        rule: "greater" if higher is better, or "less"; by default, derived from the metric name. May be a list.
         test_fn: A function that takes a model and a dataloader and returns the results. By default, the results come
             from the validation loop, or from `model(return_loss=False, **batch)` if a subclass overrides the
             evaluation.
@@ -284,8 +290,8 @@ class EvalHook(Hook):
         start: int | None = None,
         interval: int = 1,
         by_epoch: bool = True,
-        save_best: str | None = None,
-        rule: str | None = None,
+        save_best: str | Sequence[str] | None = None,
+        rule: str | Sequence[str] | None = None,
         test_fn: Callable[..., Any] | None = None,
         greater_keys: Sequence[str] | None = None,
         less_keys: Sequence[str] | None = None,

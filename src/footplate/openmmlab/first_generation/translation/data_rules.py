@@ -151,14 +151,20 @@ def make_loader(draft: Draft, settings: Mapping[str, Any], cfg: Any, *, test_mod
     else:
         rounded = {"round_up": settings["round_up"]} if "round_up" in settings else {}
         sampler = {"type": "DefaultSampler", "shuffle": shuffle, **rounded}
-    made = [  # the batch size is a setting of the dataloader
-        with_origins({key: value for key, value in each.items() if key != "samples_per_gpu"}, each)
-        if isinstance(each, Mapping) and "samples_per_gpu" in each
+    moved = {"samples_per_gpu"}  # a setting of the dataloader
+    adapter: dict[str, Any] = {"type": "LegacyDataset"}
+    if isinstance(cfg, Mapping) and cfg.get("type") != "ConcatDataset" and "separate_eval" in cfg:
+        adapter["separate_eval"] = cfg["separate_eval"]  # which the classes of datasets do not accept
+        moved.add("separate_eval")
+    made = [
+        with_origins({key: value for key, value in each.items() if key not in moved}, each)
+        if isinstance(each, Mapping) and moved & each.keys()
         else each
         for each in _as_list(cfg)
     ]
-    dataset = {"type": "ConcatDataset", "datasets": made} if isinstance(cfg, (list, tuple)) else made[0]
-    adapter = {"type": "LegacyDataset", "dataset": dataset, **({"test_mode": True} if test_mode else {})}
+    adapter["dataset"] = {"type": "ConcatDataset", "datasets": made} if isinstance(cfg, (list, tuple)) else made[0]
+    if test_mode:
+        adapter["test_mode"] = True
     loader = {new: settings[old] for old, new in LOADER_KEYS.items() if settings.get(old) is not None}
     loader.setdefault("sampler", sampler)
     loader.setdefault("collate_fn", {"type": "legacy_collate"})
