@@ -37,7 +37,7 @@ def test_missing_key_that_code_reads_has_advice() -> None:
     with pytest.raises(ConfigAttributeError, match="has no key 'device'") as caught:
         str(ConfigDict(model=1).device)
     assert caught.value.notes == (
-        "Set the key in the config, or in your script if it was written for an older version of the code.",
+        "Set it in the config, or in the script before it is read.",
     )
 
 

@@ -107,7 +107,7 @@ class Frames:
         ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 61),
         ({"optim_wrapper": {"accumulative_counts": 2}}, 51),
         ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 58),
-        ({"custom_hooks": [{"type": "EMAHook"}]}, 60),
+        ({"custom_hooks": [{"type": "EMAHook"}]}, 61),
     ],
 )
 def test_calls_of_our_functions_in_an_iteration(tmp_path: Path, changes: dict[str, Any], bound: int) -> None:

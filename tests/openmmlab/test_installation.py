@@ -290,7 +290,7 @@ FIRST_GENERATION = {
 
 
 def test_a_first_generation_config_is_matched_by_its_types(package: WritePackage) -> None:
-    package("mmcls", FIRST_GENERATION)
+    folder = package("mmcls", FIRST_GENERATION)
     package("mmpose", {**FIRST_GENERATION, "datasets/__init__": ""})
     cfg: dict[str, Any] = {
         "model": {"type": "Classifier"},
@@ -300,8 +300,8 @@ def test_a_first_generation_config_is_matched_by_its_types(package: WritePackage
     }
     own = {**cfg, "model": {"type": "ModelOfCustomImports"}}
     assert openmmlab.use_code_bases({**own, "data": {"train": {"type": "OwnData"}}}) == ()
-    assert openmmlab.use_code_bases(own) == ("mmcls 0.25.0",)
-    assert openmmlab.use_code_bases(cfg) == ("mmcls 0.25.0",)
+    assert openmmlab.use_code_bases(own) == (f"mmcls 0.25.0 from {folder}",)
+    assert openmmlab.use_code_bases(cfg) == (f"mmcls 0.25.0 from {folder}",)
     assert cfg["default_scope"] == "mmcls"
     with using_scope("mmcls"):
         assert type(MODELS.build({"type": "Classifier"})).__module__ == "mmcls.models"

@@ -257,7 +257,7 @@ class ConfigDict(TracedDict):
         near = nearest(key, [name for name in self if isinstance(name, str)]) if isinstance(key, str) else None
         notes = []
         if near is None and error_class is ConfigAttributeError:  # such as cfg.device, which MMDetection 2.21 added
-            notes = ["Set the key in the config, or in your script if it was written for an older version of the code."]
+            notes = ["Set it in the config, or in the script before it is read."]
         return error_class(f"the config has no key '{key}'", origin=origin_of(self), suggestion=near, notes=notes)
 
 
