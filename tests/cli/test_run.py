@@ -133,7 +133,9 @@ def test_error_has_the_line_of_the_script_and_the_option_of_the_command(tmp_path
     assert footplate("run", "script.py") == (
         2,
         "",
-        "error: the config has no key 'model'\n  Set it in the config, or in the script before it is read.\n  raised at script.py:3; footplate run --debug shows the traceback\n",
+        "error: the config has no key 'model'\n"
+        "  Set it in the config, or in the script before it is read.\n"
+        "  raised at script.py:3; footplate run --debug shows the traceback\n",
     )
 
 
