@@ -259,9 +259,9 @@ def test_different_labels_of_ignored_pixels_are_named_with_their_keys(
         )
 
     train(255)
-    assert "ignore the same label" not in caplog.text
+    assert "ignore different labels" not in caplog.text
     train(0)
     assert (
-        "Not all parts of the run ignore the same label: model.ignore_index=255, model.data_preprocessor."
+        "The parts of the run ignore different labels: model.ignore_index=255, model.data_preprocessor."
         "seg_pad_val=255, train_dataloader.dataset.ignore_index=0, val_evaluator.day[0].ignore_index=0."
     ) in caplog.text

@@ -22,4 +22,6 @@ def test_missing_file_is_reported_when_a_run_is_resumed(tmp_path: Path, caplog: 
     best.relocate(str(tmp_path))
     missing = tmp_path / "old/gone.pth"
     assert best.paths() == [str(missing)]
-    assert caplog.messages == [f"The checkpoint '{missing}' is missing, but still ranks among the best with 0.9 acc."]
+    assert caplog.messages == [
+        f"The best checkpoint '{missing}' (acc: 0.9) is missing. New checkpoints are still compared with it."
+    ]

@@ -137,6 +137,11 @@ def test_best_checkpoint_is_kept(
 def test_auto_keeps_its_metric_after_a_resume(tmp_path: Path) -> None:
     run(tmp_path, epochs(1), val_evaluator=told(loss_a=[3], acc=[1]), save_best="auto")
     run(tmp_path, epochs(2), val_evaluator=told(acc=[9], loss_a=[5]), save_best="auto", resume=True)
+
+    late = {"val_evaluator": told(acc=[9]), "save_best": "auto"}
+    run(tmp_path / "late", epochs(1) | {"val_begin": 2}, **late)  # without a validation
+    run(tmp_path / "late", epochs(2) | {"val_begin": 2}, **late, resume=True)
+    assert names(tmp_path / "late") == "best_acc_epoch_2 epoch_1 epoch_2"
     assert names(tmp_path) == "best_loss_a_epoch_1 epoch_1 epoch_2"
 
 

@@ -107,7 +107,7 @@ def find_config(name: str | os.PathLike[str]) -> str:
 
 
 def locate(package: str, file: str, referrer: Origin | None = None) -> str:
-    """Returns the path of a config in an installed package, without importing the package.
+    """Returns the path of a config in a package, without importing the package.
 
     `file` is relative to the config folder of the package, or to the package itself. The suffix `.py` is optional.
     `referrer` is the config line that refers to the file.

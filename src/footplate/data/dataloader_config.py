@@ -42,7 +42,7 @@ from footplate.registry import (
 )
 
 _logger = logging.getLogger("footplate.data")
-_TORCH_KEYS = [key for key in inspect.signature(DataLoader).parameters if key != "generator"]  # the run has the seed
+_TORCH_KEYS = [key for key in inspect.signature(DataLoader).parameters if key != "generator"]  # the run's seed decides
 LOADER_KEYS = (*_TORCH_KEYS, "num_batch_per_epoch", "diff_rank_seed")
 _WORKER_KEYS = ("persistent_workers", "prefetch_factor", "timeout", "worker_init_fn", "multiprocessing_context")
 _TIMEOUT = 600  # seconds without a batch before workers are considered hung

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import pickle
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import context
 from multiprocessing.reduction import ForkingPickler
@@ -21,7 +22,8 @@ except ImportError:  # Windows
 _ALIGNMENT = 64  # bytes; aligns tensors for vector instructions
 _SMALL = 4096  # bytes; smaller tensors, such as labels, are copied, so that they do not keep the block alive
 _PIPE_SIZE = 1 << 20  # bytes; the most that Linux allows without privileges
-_LARGE = 900_000  # bytes; smaller batches fit into the pipe, which is faster than shared memory
+# Bytes; a pipe is faster than shared memory for smaller batches, in particular if a batch fits into the pipe.
+_LARGE = 900_000 if sys.platform == "linux" else 1 << 19
 
 
 class RecordStore(Sequence[Any]):

@@ -225,6 +225,7 @@ class CheckpointIO:
         previous, self.weights = self.weights, Weights.RESUMING
         try:
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
+            previous = Weights.UNLOADED  # if an error follows: the earlier weights have been replaced
             keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
             state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
             self.random_to_restore = state.random_of(checkpoint, runner.rank)

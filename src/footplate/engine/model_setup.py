@@ -204,8 +204,8 @@ def _refuse_fragile(model: nn.Module, key: str, remedy: str) -> None:
     its workspace if a group has fewer input channels than a block. Whether oneDNN selects this kernel depends on the
     instruction set and the number of threads. The check ignores both, so that a config behaves the same on all CPUs.
 
-    The issue was reported for oneDNN 3.12.0, which torch 2.13 contains, and for torch 2.14, and is still open. Remove
-    this check when the oldest supported torch contains the fix.
+    The issue was reported for oneDNN 3.12.0 (in torch 2.13) and for torch 2.14, and is still open. Remove this check
+    when the oldest supported torch contains the fix.
 
     Source: https://github.com/uxlfoundation/oneDNN/issues/6035
     """

@@ -131,8 +131,8 @@ def _warn_about_ignored_labels(runner: "Runner") -> None:
     labels = dict.fromkeys((key, label) for key, label in parts if isinstance(label, int))
     if len({label for _, label in labels}) > 1:
         _logger.warning(
-            "Not all parts of the run ignore the same label: %s. The model's ignore_index applies to the loss, the "
-            "metric's to the results. Use the same label everywhere.",
+            "The parts of the run ignore different labels: %s. The model's ignore_index affects the loss, and the "
+            "metric's affects the scores. Use the same label everywhere.",
             list_names([f"{key}={label}" for key, label in labels], _MAX_NAMES),
         )
 

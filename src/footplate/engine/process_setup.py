@@ -127,7 +127,8 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     Args:
         randomness: A dict with `seed`, `deterministic` and `diff_rank_seed`.
         resumed: Called if `randomness` has no seed. Returns the seed of the run to resume, or None to use the seed
-            that the script has passed to `torch.manual_seed` (modulo 2**32) or, without one, a random seed.
+            that the script has passed to `torch.manual_seed` (modulo 2**32) or, without one, a random seed. A seed of
+            2**32 or more counts only if the script has set it after importing footplate.
 
     Returns:
         The seed, which is the same in all processes.

@@ -232,7 +232,7 @@ def handle_requests(runner: "Runner") -> None:
     requests = runner.requests
     agreed = requests.agreed
     requests.needs_handling = False
-    # If the run is about to stop, it needs no more data. Otherwise, the error is the death of a worker.
+    # If the run is about to stop, it needs no more data, so the death of a worker does not matter.
     if (death := data_wait.error) and not agreed.signal:
         data_wait.error = None
         save_after_data_error(runner, death)

@@ -121,7 +121,7 @@ def check_config(cfg: Config) -> Config:
 
 
 class ResolvedConfig:
-    """The settings of a run, with derived values filled in. Also sets the default scope, in which they are resolved.
+    """The settings of a run, with derived values filled in. Sets the default scope before resolving them.
 
     Args:
         arguments: The Runner's arguments, keyed by name. They may be objects or config dicts.

@@ -51,7 +51,7 @@ def refuse_during_training(runner: "Runner", method: str, *events: str) -> None:
     """Raises an ArgumentError if `method` is called during training or in a hook for one of `events`."""
     if "train" in runner.phases or runner.is_calling("before_train", *events):
         notes = ["Call it before or after runner.train()."]
-        raise ArgumentError(f"{method} cannot be called during training", notes=notes)
+        raise ArgumentError(f"{method} cannot be called during training or in this hook", notes=notes)
 
 
 @contextmanager

@@ -410,6 +410,7 @@ class Runner:
             dataloader: The loader, or its config dict. Defaults to the loaders of all test sets, in the order of
                 `test_dataloader`. Required if there is no test loop.
         """
+        self._refuse_during_evaluation("predict")
         if dataloader is not None:
             loaders = [self.build_dataloader(dataloader, self.seed)]
         elif self.test_dataloader is None:
@@ -420,7 +421,6 @@ class Runner:
         for loader in loaders:
             if isinstance(loader, SampleLoader) and loader is not dataloader:  # which may be the training loader
                 loader.plan.count_once()
-        self._refuse_during_evaluation("predict")
         self._make_current()
         loops = [self._loop_for(loader) for loader in loaders]
         self.load_or_resume(whole_model=True, for_training=False)

@@ -56,8 +56,10 @@ class BestCheckpoints:
             for entry in ranked:
                 entry["path"] = relocate(entry["path"], folder)
                 if not storage.exists(entry["path"]):
-                    message = "The checkpoint '%s' is missing, but still ranks among the best with %.4g %s."
-                    _logger.warning(message, entry["path"], entry["score"], metric)
+                    message = (
+                        "The best checkpoint '%s' (%s: %.4g) is missing. New checkpoints are still compared with it."
+                    )
+                    _logger.warning(message, entry["path"], metric, entry["score"])
 
     def paths(self) -> list[str]:
         """Returns the path of the best checkpoint for each metric."""

@@ -245,7 +245,7 @@ class CheckpointHook(Hook):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned."""
         self.best.load_state_dict(state["best"])
-        if self.save_best == ["auto"]:
+        if self.save_best == ["auto"] and self.best.ranked:
             self.monitored = self._monitor(list(self.best.ranked)[:1])
 
     def _number(self, runner: Runner) -> int:

@@ -428,7 +428,7 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[_
     for multiple in _MULTIPLES if 2 in dims else ():
         passed = len(tested)
         if all(map(supports, sizes(multiple))):
-            passed = len(tested)
+            passed, difference = len(tested), max(differences)
             higher = [each for each in _MULTIPLES if each > multiple and to == "torch-export"]
             if rejected := next((each for each in higher if not supports(sizes(each)[0])), None):
                 _logger.warning(
@@ -437,7 +437,7 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[_
                     rejected,
                 )
             del tested[passed:]
-            return tested, max(differences), multiple
+            return tested, difference, multiple
         del tested[passed:]
     if 2 in dims and (request.write or is_wrong):  # the file might accept other sizes but give wrong results
         return _write(to, replace(request, dims=dims[:-2]), examples)

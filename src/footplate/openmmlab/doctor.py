@@ -42,12 +42,10 @@ def check_code_base(name: str) -> dict[str, Any]:
     scope = scope_of(name)
     version = installed_version(CODE_BASES[scope])
     extra = name if scope != name else extra_of(scope)
-    problems, remarks = [], []
+    problems, remarks = explain_unmet(extra) if version else [], []
     if (spec := top_level_spec(scope)) and spec.origin and is_user_module(scope):
         remarks = [f"a copy in {os.path.dirname(spec.origin)}"]
-    elif version:
-        problems = explain_unmet(extra)
-    else:
+    elif not version:
         problems = ["It is not installed.", *explain_installation(scope)]
     if not problems:
         try:

@@ -97,7 +97,7 @@ def _checked_value(
         raise
     if not strict and {_kind(present), _kind(value)} == {"a string", "a list"}:
         names = value if isinstance(present, str) else present
-        if all(isinstance(name, str) for name in names):
+        if names and all(isinstance(name, str) for name in names):
             return value
     try:
         return convert_type(present, value, path)

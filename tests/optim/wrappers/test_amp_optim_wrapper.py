@@ -82,6 +82,15 @@ def test_overflow_skips_the_step_and_lowers_a_dynamic_scale(
     assert wrapper.loss_scaler.get_scale() == after_overflow
 
 
+def test_steps_are_skipped_without_reading_the_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Net()
+    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), dtype="float16", on_nonfinite="skip")
+    monkeypatch.delattr(type(wrapper.loss_scaler), "get_scale")  # on an accelerator, it waits for the device
+    before = model.layer.weight.detach().clone()
+    step(model, wrapper, scale=float("inf"))
+    assert torch.equal(model.layer.weight, before)
+
+
 def test_gradients_are_clipped_after_unscaling() -> None:
     model, reference = Net(), Net()
     step(model, AmpOptimWrapper(SGD(model.parameters(), lr=1.0), dtype="float16", clip_grad={"max_norm": 1e-3}))

@@ -193,6 +193,13 @@ def test_images_are_normalized_and_padded_with_their_label_maps() -> None:
     assert [sample.img_shape for sample in data["data_samples"]] == [(3, 6), (4, 2)]
 
 
+def test_label_maps_of_bytes_are_padded_with_any_label() -> None:
+    data = batch((3, 6))
+    data["data_samples"][0].gt_sem_seg = PixelData(data=torch.ones(3, 6, dtype=torch.uint8))
+    padded = SegDataPreProcessor(size_divisor=4, seg_pad_val=-1)(data, training=True)["data_samples"][0]
+    assert padded.gt_sem_seg.data[0, -1].tolist() == [-1] * 8
+
+
 @pytest.mark.parametrize(("training", "expected"), [(True, (8, 9)), (False, (4, 6))])
 def test_training_and_testing_may_pad_differently(training: bool, expected: tuple[int, int]) -> None:
     preprocessor = SegDataPreProcessor(size=(8, 9), test_cfg={"size_divisor": 2})

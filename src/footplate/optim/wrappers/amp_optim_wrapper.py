@@ -82,10 +82,12 @@ class AmpOptimWrapper(OptimWrapper):
         self.loss_scaler.update(self._fixed_scale)
 
     def _allows_step(self, norm: Tensor | None) -> bool:
-        if self._scaler_skips and self._guard is not None:
-            can_lower_scale = self._fixed_scale is None and self.loss_scaler.get_scale() > 1
-            if can_lower_scale or self._guard.policy == "skip":
-                return True
+        guard = self._guard
+        if guard is None or not self._scaler_skips:
+            return super()._allows_step(norm)
+        # Reads the scale only if necessary, because this copies it from the device.
+        if guard.policy == "skip" or (self._fixed_scale is None and self.loss_scaler.get_scale() > 1):
+            return True
         return super()._allows_step(norm)
 
     def _step_optimizer(self, **kwargs: Any) -> None:

@@ -247,13 +247,6 @@ class LabelSmoothLoss(nn.Module):
         self.register_buffer("class_weight", weights, persistent=False)
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Returns the weighted mean loss for logits ``(N, C)`` and labels ``(N,)`` or soft labels ``(N, C)``.
-
-        The loss is 0, not NaN, if all labels have classes of weight 0.
-        """
-        settings: Any = {"label_smoothing": self.label_smooth_val}
-        if self.class_weight is None or target.ndim > 1:
-            return self.loss_weight * F.cross_entropy(scores, target, self.class_weight, **settings)
-        total = self.class_weight[target].sum()
-        loss = F.cross_entropy(scores, target, self.class_weight, reduction="sum", **settings)
-        return self.loss_weight * loss / (total + (total == 0))
+        """Returns the weighted mean loss for logits ``(N, C)`` and labels ``(N,)`` or soft labels ``(N, C)``."""
+        loss = F.cross_entropy(scores, target, self.class_weight, label_smoothing=self.label_smooth_val)
+        return self.loss_weight * loss

@@ -229,6 +229,7 @@ class PackSegInputs(PackSamples):
         self, meta_keys: Sequence[str] = _META_KEYS, *, label_dtype: Literal["int64", "uint8"] = "int64"
     ) -> None:
         super().__init__("img", meta_keys)
+        check_choice("label_dtype", label_dtype, ("int64", "uint8"))
         self.label_dtype = label_dtype
 
     def annotate(self, sample: SegDataSample, results: Mapping[str, Any]) -> None:
@@ -303,4 +304,4 @@ class SegDataPreProcessor(ImgDataPreprocessor):
             truth = sample.get("gt_sem_seg") if training else None
             if truth is not None and truth.shape != shape:
                 missing = (0, shape[1] - truth.shape[1], 0, shape[0] - truth.shape[0])
-                sample.gt_sem_seg = PixelData(data=F.pad(truth.data, missing, value=self.seg_pad_val))
+                sample.gt_sem_seg = PixelData(data=F.pad(truth.data.long(), missing, value=self.seg_pad_val))

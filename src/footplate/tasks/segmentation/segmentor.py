@@ -131,7 +131,7 @@ def stack_label_maps(data_samples: Samples, shape: Sequence[int], ignore_index: 
             size = tuple(sample.get("img_shape", shape))[:2]
             if labels.shape[-2:] != size:
                 labels = F.interpolate(labels[None].float(), size, mode="nearest")[0].to(labels.dtype)
-            labels = F.pad(labels, (0, shape[1] - size[1], 0, shape[0] - size[0]), value=ignore_index)
+            labels = F.pad(labels.long(), (0, shape[1] - size[1], 0, shape[0] - size[0]), value=ignore_index)
         label_maps.append(labels)
     return torch.cat(label_maps).long()
 

@@ -151,11 +151,10 @@ def make_loader(draft: Draft, settings: Mapping[str, Any], cfg: Any, *, test_mod
     else:
         rounded = {"round_up": settings["round_up"]} if "round_up" in settings else {}
         sampler = {"type": "DefaultSampler", "shuffle": shuffle, **rounded}
-    moved = {"samples_per_gpu"}  # a setting of the dataloader
     adapter: dict[str, Any] = {"type": "LegacyDataset"}
     if isinstance(cfg, Mapping) and cfg.get("type") != "ConcatDataset" and "separate_eval" in cfg:
         adapter["separate_eval"] = cfg["separate_eval"]  # which the classes of datasets do not accept
-        moved.add("separate_eval")
+    moved = {"samples_per_gpu", *adapter} - {"type"}  # `samples_per_gpu` is a setting of the dataloader
     made = [
         with_origins({key: value for key, value in each.items() if key not in moved}, each)
         if isinstance(each, Mapping) and moved & each.keys()
