@@ -127,7 +127,8 @@ def locate(package: str, file: str, referrer: Origin | None = None) -> str:
         if os.path.isfile(path):
             return path
     near = _near_config(package, file)
-    raise ConfigError(f"the package '{package}' has no config '{file}'", origin=referrer, suggestion=near)
+    message = f"the package '{package}' has no config '{file}'"
+    raise ConfigError(message, origin=referrer, suggestion=near, notes=[f"The package is in {roots[0]}."])
 
 
 def is_recipe(path: str) -> bool:

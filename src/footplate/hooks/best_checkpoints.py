@@ -1,17 +1,14 @@
 """Keeps track of a run's best checkpoints for each metric."""
 
 import copy
-import logging
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
-from footplate import storage
 from footplate.checkpoint import relocate
 from footplate.checks import read_number
 from footplate.hooks.monitored_metrics import MonitoredMetric
 
-_logger = logging.getLogger("footplate.hooks")
 Ranked = list[dict[str, Any]]
 
 
@@ -48,18 +45,9 @@ class BestCheckpoints:
         return place, [entry["path"] for entry in ranked[self._maximum :]]
 
     def relocate(self, folder: str) -> None:
-        """Updates the paths of checkpoints that are now in `folder`, and warns about missing files.
-
-        See `footplate.checkpoint.relocate`.
-        """
-        for metric, ranked in self.ranked.items():
-            for entry in ranked:
-                entry["path"] = relocate(entry["path"], folder)
-                if not storage.exists(entry["path"]):
-                    message = (
-                        "The best checkpoint '%s' (%s: %.4g) is missing. New checkpoints are still compared with it."
-                    )
-                    _logger.warning(message, entry["path"], metric, entry["score"])
+        """Updates the paths of checkpoints that are now in `folder`; see `footplate.checkpoint.relocate`."""
+        for entry in chain.from_iterable(self.ranked.values()):
+            entry["path"] = relocate(entry["path"], folder)
 
     def paths(self) -> list[str]:
         """Returns the path of the best checkpoint for each metric."""

@@ -12,14 +12,14 @@ def test_user_defined_hooks_become_custom_hooks() -> None:
         **ITERS,
         "optimizer": {"type": "SGD", "lr": 0.1},
         "optimizer_config": {"type": "MyStep", "grad_clip": None},
-        "lr_config": {"policy": "Wave", "height": 2},
+        "lr_config": {"policy": "MyPoly", "height": 2},  # resembles the policy "poly"
         "log_config": {"interval": 5, "hooks": [{"type": "TextLoggerHook"}, {"type": "MyLoggerHook", "a": 1}]},
     }
     found = sections(cfg)
     assert found["optim_wrapper"]["type"] == "SteppedByHook"
     assert found["custom_hooks"] == [
         {"type": "MyStep", "grad_clip": None, "priority": "ABOVE_NORMAL"},
-        {"by_epoch": False, "type": "WaveLrUpdaterHook", "height": 2, "priority": "VERY_HIGH"},
+        {"by_epoch": False, "type": "MyPolyLrUpdaterHook", "height": 2, "priority": "VERY_HIGH"},
         {"by_epoch": False, "interval": 5, "type": "MyLoggerHook", "a": 1, "priority": "VERY_LOW"},
     ]
 

@@ -8,6 +8,7 @@ from footplate.config import ConfigDict
 from footplate.errors import ConfigError
 from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
+from footplate.registry import HOOKS
 
 Entry = dict[str, Any]
 
@@ -79,14 +80,12 @@ def _schedule(draft: Draft, field: str) -> None:
     if cfg is None:
         return
     made: list[ConfigDict] = []
-    if policy_name(cfg, key) is None:  # a user-defined hook implements the policy
-        policy = cfg["policy"]
-        stem, priority = ("Lr", "VERY_HIGH") if field == "lr" else ("Momentum", "HIGH")
-        name = f"{policy.title() if policy.islower() else policy}{stem}UpdaterHook"
+    if policy_name(cfg, field) is None:  # a user-defined hook implements the policy
+        priority = "VERY_HIGH" if field == "lr" else "HIGH"
         settings = {name: value for name, value in cfg.items() if name != "policy"}
         # In an iteration-based run, MMCV changes this default only for the learning rate.
         by_iter = {"by_epoch": False} if field == "lr" and not draft.by_epoch else {}
-        hook = {**by_iter, "type": name, **settings, "priority": priority}
+        hook = {**by_iter, "type": _hook_of(cfg["policy"], field), **settings, "priority": priority}
         draft.append("custom_hooks", with_origins(hook, cfg, _OLD_NAMES))
     else:
         draft.check_runner()
@@ -94,19 +93,27 @@ def _schedule(draft: Draft, field: str) -> None:
     draft.write("param_scheduler", [*draft.translated.get("param_scheduler", []), *made])
 
 
-def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
+def policy_name(cfg: Mapping[str, Any], field: str) -> str | None:
     """Returns the name of the built-in policy in a config section, or None for a user-defined policy.
 
     Raises:
         ConfigError: The policy is missing or not a string, or its name looks like a misspelled built-in policy.
     """
-    given = cfg.get("policy")
+    given, key = cfg.get("policy"), f"{field}_config.policy"
     if not isinstance(given, str):
-        raise ConfigError(f'"policy" in {key} must be a string', key=f"{key}.policy", found=given)
+        raise ConfigError(f'"policy" in {field}_config must be a string', key=key, found=given)
     known, near = known_policy(given), nearest(given, KNOWN_POLICIES)
-    if known is None and near is not None:
-        raise ConfigError(f'unknown policy "{given}"', key=f"{key}.policy", found=given, suggestion=near)
+    # A name such as "MyPoly" is longer, and its hook may not have been imported yet.
+    is_misspelled = near is not None and abs(len(given) - len(near)) <= 1 and _hook_of(given, field) not in HOOKS
+    if known is None and is_misspelled:
+        raise ConfigError(f'unknown policy "{given}"', key=key, found=given, suggestion=near)
     return known
+
+
+def _hook_of(policy: str, field: str) -> str:
+    """Returns the name of the hook that implements a user-defined policy."""
+    stem = "Lr" if field == "lr" else "Momentum"
+    return f"{policy.title() if policy.islower() else policy}{stem}UpdaterHook"
 
 
 def known_policy(name: str) -> str | None:
@@ -123,7 +130,7 @@ def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[E
         field: "lr" or "momentum".
     """
     settings = {key: value for key, value in cfg.items() if key != "policy"}
-    policy = policy_name(cfg, f"{field}_config")
+    policy = policy_name(cfg, field)
     # In an iteration-based run, MMCV changes this default only for the learning rate.
     key, default = f"{field}_config.by_epoch", draft.by_epoch or field == "momentum"
     counts_epochs = check_flag("by_epoch", settings.pop("by_epoch", default), key=key)
