@@ -8,7 +8,7 @@ import pytest
 
 from footplate import Runner, find_learning_rate
 from footplate.errors import ArgumentError
-from tests.support import settings
+from tests.support import json_lines, settings
 
 
 def save(runner: Runner) -> str:
@@ -75,3 +75,38 @@ def test_call_in_a_hook_is_refused_or_leaves_the_run_as_it_was(tmp_path: Path, e
     hooks = {event: lambda runner, event=event: call(runner, event) for event in EVENTS}
     assert trained(tmp_path, hooks) == expected  # type: ignore[arg-type]
     assert called == set(EVENTS)
+
+
+@pytest.mark.parametrize(
+    ("event", "by_epoch", "steps"),
+    [
+        ("after_train_iter", False, {4, 8, 12}),
+        ("after_train_iter", True, {0, 1, 3}),  # the epoch is not complete yet
+        ("after_train_epoch", True, {1, 2, 3}),
+    ],
+)
+def test_validation_in_a_hook_counts_the_iteration_or_epoch_that_it_follows(
+    tmp_path: Path, event: str, by_epoch: bool, steps: set[int]
+) -> None:
+    length = {"max_epochs": 3, "val_interval": 3} if by_epoch else {"max_iters": 12, "val_interval": 12}
+    runner = Runner(
+        **settings(tmp_path, by_epoch=by_epoch)
+        | {"train_cfg": {"by_epoch": by_epoch, **length}, "log_processor": {"by_epoch": by_epoch}, "log_level": "INFO"}
+    )
+
+    def validate(runner: Runner) -> None:
+        if event == "after_train_epoch" or runner.iter in (3, 7):
+            runner.val()
+
+    runner.on(event, validate)
+    runner.on("after_val_epoch", lambda runner: runner.log("own", 1.0))
+    runner.train()
+    validated = [dict(row) for row in runner.history if "val/accuracy" in row]
+    assert [(row["epoch"], row["iter"]) for row in validated] == [(1, 4), (2, 8), (3, 12)]
+    assert all({"loss", "own"} <= row.keys() for row in validated)
+    recorded = json_lines(next(tmp_path.glob("*/vis_data/scalars.json")))
+    assert {row["step"] for row in recorded if "accuracy" in row} == steps
+    assert {row["step"] for row in recorded if "own" in row} == {4, 8, 12}
+    if by_epoch:
+        lines = next(tmp_path.glob("*/*.log")).read_text()
+        assert all(f"Epoch(val) [{epoch}][2/2]" in lines for epoch in steps)

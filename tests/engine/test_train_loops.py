@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from footplate import BaseModel, Hook, Runner
+from footplate.engine.requests import Stop
 from footplate.errors import DataError
 from tests.support import Points, ToyModel, Witness, loader, settings
 
@@ -161,6 +162,35 @@ def test_hook_stops_training(tmp_path: Path, by_epoch: bool) -> None:
     runner, _ = trained(tmp_path, train_cfg=train_cfg, custom_hooks=[Stop(), witness])
     assert runner.iter == (4 if by_epoch else 6)
     assert [name for name, _, _ in witness.seen[-2:]] == ["after_train", "after_run"]
+
+
+@pytest.mark.parametrize("stop", [Stop.NO, Stop.TIME_LIMIT])
+def test_requested_validation_is_not_repeated_on_the_same_weights(tmp_path: Path, stop: Stop) -> None:
+    request_at = 4 if stop is Stop.NO else 2  # at the end of an epoch, which validates in any case, or before it
+    validated: list[tuple[int, int]] = []
+
+    def train(resume: bool = False) -> None:
+        checkpoint = {"by_epoch": False, "interval": request_at, "save_last": False}
+        runner = Runner(**settings(tmp_path, default_hooks={"checkpoint": checkpoint}, resume=resume))
+
+        def request(runner: Runner) -> None:
+            if runner.iter + 1 == request_at:
+                runner.train_loop.validation_requested = True
+                runner.requests.local.stop = stop
+
+        runner.on("after_train_iter", request)
+        runner.on("before_val", lambda runner: validated.append((runner.iter, runner.epoch)))
+        runner.train()
+
+    train()
+    expected = [(4, 1), (8, 2), (12, 3)] if stop is Stop.NO else [(2, 0)]
+    assert validated == expected
+    if stop is Stop.NO:
+        validated.clear()
+        save = tmp_path / "last_checkpoint"
+        save.write_text(str(tmp_path / "iter_4.pth"))  # saved when the validation was still outstanding
+        train(resume=True)
+        assert validated == expected
 
 
 def test_epoch_counts_passes_over_the_loader(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Any:
         message_hub=hub,
         iter=9,
         epoch=1,
+        completed=SimpleNamespace(iter=9, epoch=1),
         max_iters=1200,
         max_epochs=12,
         train_loop=SimpleNamespace(validations_left=0),

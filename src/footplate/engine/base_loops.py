@@ -138,6 +138,7 @@ class BaseTrainLoop(BaseLoop):
         self._epoch = 0
         self._began_at: int | None = None  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
+        self._validated_iter = -1  # the iteration of the latest validation in this process
         self._data_position = position_in(self.dataloader)
         self._batches_read = 0  # since the previous iteration of a loop that overrides `run` or `run_epoch`
         self._random_at_epoch_start: dict[str, Any] | None = None
@@ -252,6 +253,7 @@ class BaseTrainLoop(BaseLoop):
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
         self._validated_at = self.units_done
+        self._validated_iter = self._iter
         runner.requests.agreed.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
@@ -261,7 +263,7 @@ class BaseTrainLoop(BaseLoop):
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
         if self.runner.requests.agreed.validation:
-            return True
+            return not self.validation_follows_epoch
         done = self.units_done
         if done == self._validated_at:
             return False
@@ -342,6 +344,11 @@ class BaseTrainLoop(BaseLoop):
     def at_epoch_start(self) -> bool:
         """Whether training is at the start of an epoch. In iteration-based training, the run counts as one epoch."""
         return self._iter == 0
+
+    @property
+    def validation_follows_epoch(self) -> bool:
+        """Whether a requested validation waits for the end of the epoch; False in iteration-based training."""
+        return False
 
     @property
     def units_done(self) -> int:

@@ -101,7 +101,7 @@ class _EvaluationLoop(BaseLoop):
         super().__init__(runner, self.sets[0].dataloader)
         for dataset in self.sets:
             dataset.evaluator.key = f"{self.mode}_evaluator.{dataset.name}".rstrip(".")
-            dataset.evaluator.set_context(mode=self.mode, step=lambda: runner.iter)
+            dataset.evaluator.set_context(mode=self.mode, step=lambda: runner.completed.iter)
         self.fp16 = fp16
         self.inference_mode = check_flag("inference_mode", inference_mode)
         self.predictor: Any = None

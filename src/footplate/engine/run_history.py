@@ -96,11 +96,11 @@ class History(Sequence[Row]):
         return plot([Panel(title, panels[title]) for title in order], "iteration")
 
     def add(self, epoch: int, iteration: int, scalars: Mapping[str, float]) -> None:
-        """Adds scalars to the row for an iteration. Appends a new row if needed."""
+        """Adds scalars to the row for an iteration and sets its epoch. Appends a new row if needed."""
         if not self.rows or self.last_iter != iteration:
             self.rows.append({"epoch": epoch, "iter": iteration})
             self.last_iter = iteration
-        self.rows[-1].update(scalars)
+        self.rows[-1].update({"epoch": epoch, **scalars})
 
     def to_pandas(self) -> Any:
         """Returns the rows as a `pandas.DataFrame`.

@@ -596,10 +596,10 @@ class Runner:
                 ],
             )
         number = float(value.item() if isinstance(value, Tensor) else value)
-        progress = self.progress if isinstance(self.progress, Progress) else self.progress.completed
-        self.history.add(progress.epoch, self.iter, {name: number})
+        iteration, epoch = self.completed
+        self.history.add(epoch, iteration, {name: number})
         if is_main_process():
-            self.visualizer.add_scalar(name, number, step=self.iter)
+            self.visualizer.add_scalar(name, number, step=iteration)
 
     def save_checkpoint(
         self,
@@ -839,6 +839,11 @@ class Runner:
     def epoch(self) -> int:
         """The number of completed epochs or, in iteration-based training, passes over the training data."""
         return self.progress.epoch
+
+    @property
+    def completed(self) -> Progress:
+        """Like `iter` and `epoch`, but includes the iteration or epoch whose `after_train_...` hooks are running."""
+        return self.progress if isinstance(self.progress, Progress) else self.progress.completed
 
     def _refuse_length(self, value: int) -> None:
         raise AttributeError(

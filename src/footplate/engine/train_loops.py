@@ -9,6 +9,7 @@ from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.engine.requests import Stop, handle_requests
 from footplate.errors import ArgumentError
+from footplate.evaluation.validation_schedule import interval_at, validation_is_due
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
@@ -67,6 +68,15 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         """Whether training is at the start of an epoch rather than mid-epoch."""
         return self._iter == self._epoch * len(self.dataloader)
 
+    @property
+    def validation_follows_epoch(self) -> bool:
+        """Whether a requested validation waits for the end of the epoch, because validation is due there anyway."""
+        iteration, done = self.completed
+        interval = interval_at(done + 1, self.dynamic_milestones, self.dynamic_intervals)
+        return iteration == (done + 1) * len(self.dataloader) and validation_is_due(
+            done + 1, self._max_epochs, self.val_begin, interval
+        )
+
     def _train(self) -> None:
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
@@ -92,7 +102,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                     self._validate_if_due()
                 if requests.agreed.stop is Stop.TIME_LIMIT and index < length:
                     # Validation is due only after epochs, but this is the end of training.
-                    requests.agreed.validation = True
+                    requests.agreed.validation = self._validated_iter != self._iter
                     return
         finally:
             batches.close()  # also stops the workers

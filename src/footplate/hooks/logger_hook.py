@@ -208,8 +208,9 @@ class LoggerHook(Hook):
 
     def _add_metrics(self, runner: Runner, metrics: Mapping[str, Any], file_path: str | None = None) -> None:
         # Iteration-based training has no meaningful epochs, whatever `log_metric_by_epoch` is.
-        step = runner.epoch if self.log_metric_by_epoch and runner.by_epoch else runner.iter
-        runner.visualizer.add_scalars(metrics, step=MetricStep(step, runner.iter), file_path=file_path)
+        iteration, epoch = runner.completed
+        step = epoch if self.log_metric_by_epoch and runner.by_epoch else iteration
+        runner.visualizer.add_scalars(metrics, step=MetricStep(step, iteration), file_path=file_path)
 
 
 def _log_metrics(runner: Runner, line: str) -> None:

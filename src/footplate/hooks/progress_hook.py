@@ -96,22 +96,23 @@ class ProgressHook(Hook):
             count, total = self._validation
             self._validation = (count + 1, total)
             if time.monotonic() - self._drawn_at >= _SECONDS_BETWEEN:
-                self._draw(runner, runner.iter)
+                self._draw(runner, runner.completed.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Removes the validation line. Stores the metrics and updates the best value of each metric."""
         self._validation = None
         rules = best_rules(runner)
+        iteration = runner.completed.iter
         for name, value in numbers_in(metrics or {}).items():
             rule = rules.get(name) or find_rule(name)
             if rule is None:
                 continue  # the name does not imply a rule, for example for a duration
-            _, best, best_iter = self._metrics.get(name, (value, value, runner.iter))
+            _, best, best_iter = self._metrics.get(name, (value, value, iteration))
             if is_better(value, best, rule):
                 best = value
-                best_iter = runner.iter
+                best_iter = iteration
             self._metrics[name] = (value, best, best_iter)
-        self._draw(runner, runner.iter)
+        self._draw(runner, iteration)
 
     def after_train(self, runner: Runner) -> None:
         """Closes the display. The last lines stay on the screen."""

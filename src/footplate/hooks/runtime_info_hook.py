@@ -105,17 +105,21 @@ class RuntimeInfoHook(Hook):
             average_over_ranks(runner.message_hub.log_scalars)
         loop = self._loop
         if not loop.by_epoch and (iteration % loop.val_interval == 0 or iteration == loop.max_iters):
-            self._add_row(runner, loop.completed.epoch, iteration)
+            self._add_row(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Adds the losses to the run's history, unless the row of the current iteration already has them."""
-        self._complete_row(runner, runner.epoch + 1 if runner.by_epoch else runner.epoch)
+        """Adds the losses to the run's history."""
+        if runner.by_epoch:  # validation in `after_train_iter` may have added the row before the epoch was complete
+            self._add_row(runner)
+        else:
+            self._complete_row(runner)
 
-    def _complete_row(self, runner: Runner, epoch: int) -> None:
-        if runner.iter != self._completed_row:
-            self._add_row(runner, epoch, runner.iter)
+    def _complete_row(self, runner: Runner) -> None:
+        if runner.completed.iter != self._completed_row:
+            self._add_row(runner)
 
-    def _add_row(self, runner: Runner, epoch: int, iteration: int) -> None:
+    def _add_row(self, runner: Runner) -> None:
+        iteration, epoch = runner.completed
         average_over_ranks(runner.message_hub.log_scalars)
         row = {}
         for name, scalar in runner.message_hub.scalars_of("train").items():
@@ -136,10 +140,11 @@ class RuntimeInfoHook(Hook):
         """Records the metrics, and adds them to the row of the current iteration in the run's history."""
         self._record(runner, "val", metrics)
         if "train" in runner.phases:
-            self._complete_row(runner, runner.epoch)
+            self._complete_row(runner)
         if runner.records_validation:
             numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
-            runner.history.add(runner.epoch, runner.iter, numbers)
+            iteration, epoch = runner.completed
+            runner.history.add(epoch, iteration, numbers)
 
     def before_test(self, runner: Runner) -> None:
         """Sets the loop stage to "test", and separates the metrics of this test run from older ones."""

@@ -200,7 +200,7 @@ class LogProcessor:
         return f"{mode}/{name}" if self.log_with_hierarchy else name
 
     def _head(self, runner: "Runner", mode: str) -> str:
-        return f"{self._unit}({mode}) " + (f"[{runner.epoch}]" if self.by_epoch and mode == "val" else "")
+        return f"{self._unit}({mode}) " + (f"[{runner.completed.epoch}]" if self.by_epoch and mode == "val" else "")
 
     def _format(self, value: Any) -> str:
         shape = getattr(value, "shape", ())

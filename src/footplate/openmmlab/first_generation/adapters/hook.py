@@ -214,7 +214,9 @@ def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -
 
     def validates_next(runner: Runner) -> bool:
         loop = runner.train_loop
-        return runner.val_loop is not None and (loop.validation_requested or loop.validation_is_due())
+        if runner.val_loop is None or loop.validation_follows_epoch:
+            return False
+        return loop.validation_requested or loop.validation_is_due()
 
     def call_or_wait(event: str, runner: Runner, **arguments: Any) -> None:
         if validates_next(runner):
