@@ -8,6 +8,7 @@ import pytest
 
 from footplate import Runner, find_learning_rate
 from footplate.errors import ArgumentError
+from footplate.records import MessageHub
 from tests.support import json_lines, settings
 
 
@@ -66,6 +67,7 @@ def test_call_in_a_hook_is_refused_or_leaves_the_run_as_it_was(tmp_path: Path, e
         if event in called:
             return
         called.add(event)
+        MessageHub.get_instance(f"{tmp_path}-{event}")  # as hooks for MMEngine do, which makes it the current hub
         if event in REFUSED.get(method, ()):
             with pytest.raises(ArgumentError, match=f"{method} cannot be called during"):
                 METHODS[method](runner)

@@ -464,11 +464,15 @@ class Runner:
         return SimpleNamespace(**section) if isinstance(section, Mapping) else section
 
     def _make_current(self) -> None:
-        """Restores the state of the process after this runner was built, if it has built another one since."""
+        """Restores the state of the process after this runner was built, if it has built another one since.
+
+        In a hook, keeps the random state, because the current hub may also be one that a hook or model has created.
+        """
         if MessageHub.get_current_instance() is not self.message_hub:
             MessageHub.keep_instance(self.message_hub)
             set_default_scope(self.sections["default_scope"])
-            restore_rng(self._random)
+            if not self.phases:
+                restore_rng(self._random)
 
     def _refuse_during_evaluation(self, method: str) -> None:
         """Raises an ArgumentError if the loop is evaluating, and hooks may have replaced the model's weights."""
