@@ -91,6 +91,9 @@ ROWS, ANCHORS = torch.zeros(5, 2), torch.zeros(3)
         (object(), ROWS, 5),  # a batch of a user's own class
         ((IMAGES, torch.zeros(0)), (ROWS, ROWS), 5),
         (IMAGES, torch.tensor(0.5), 5),
+        ((IMAGES[:0], LABELS[:0]), ROWS[:0], 0),
+        ({"image": IMAGES[:0], "label": LABELS[:0]}, {"scores": ROWS[:0]}, 0),
+        ([], [], 0),
     ],
 )
 def test_samples_of_a_validation_batch(batch: Any, predictions: Any, size: int) -> None:

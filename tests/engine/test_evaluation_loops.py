@@ -71,7 +71,8 @@ def test_validation_losses_are_reported(tmp_path: Path, caplog: pytest.LogCaptur
     assert list(look.metrics[-1]) == ["loss", "accuracy"]
     model = runner.model.eval()
     total = 0.0
-    for batch in runner.val_dataloader:
+    batches = list(runner.val_dataloader)
+    for batch in batches:
         scores = model(**batch).detach()
         total += float(nn.functional.cross_entropy(scores, batch["labels"], reduction="sum"))
     assert look.metrics[-1]["loss"] == pytest.approx(total / 10, rel=summation_tolerance(10))
@@ -80,7 +81,10 @@ def test_validation_losses_are_reported(tmp_path: Path, caplog: pytest.LogCaptur
     assert written == pytest.approx([each["loss"] for each in look.metrics], rel=1e-6)  # not averaged over validations
     told = [line for line in caplog.messages if "(val)" in line]
     assert f"    val/loss: {written[-1]:.4f}  accuracy: " in told[-1]
-    Runner(**settings(tmp_path / "val", val_cfg={"loss": True}, log_level="INFO")).val()
+    batches.append({name: value[:0] for name, value in batches[0].items()})  # an empty batch does not count
+    again = Runner(**settings(tmp_path / "val", val_cfg={"loss": True}, val_dataloader=batches, log_level="INFO"))
+    again.load_checkpoint(runner.save_checkpoint(runner.work_dir, "end.pth"))
+    assert again.val()["loss"] == pytest.approx(look.metrics[-1]["loss"], rel=1e-6)
     assert "    val/loss: " in caplog.messages[-1]
 
 

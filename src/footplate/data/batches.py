@@ -138,7 +138,7 @@ def batch_size_of(batch: Any) -> int:
         >>> batch_size_of((("left", "right"), np.zeros(4)))
         4
     """
-    if isinstance(batch, list) and batch and all(isinstance(sample, Mapping) for sample in batch):
+    if isinstance(batch, list) and all(isinstance(sample, Mapping) for sample in batch):
         return len(batch)
     entries = _entries(batch)
     for entry in entries:
@@ -161,7 +161,7 @@ def count_samples(batch: Any, predictions: Any) -> int:
 
     These are the lengths of the target, the predictions and the batch (see `batch_size_of`). A tensor of predictions
     that is as long as no entry of the batch comes last: it may have a row for each token or box. Ignores lists of
-    tensors, which may contain one tensor for each output of the model.
+    tensors, which may contain one tensor for each output of the model. Returns 0 for an empty batch.
 
     Example:
         >>> count_samples({"scale": np.ones(3), "image": np.ones((2, 8)), "label": np.zeros(2)}, {"score": None})
@@ -175,7 +175,7 @@ def count_samples(batch: Any, predictions: Any) -> int:
     known = set(map(_length, _entries(batch))) - {0}
     if known and not isinstance(predictions, list) and lengths[0] not in known:
         lengths.reverse()
-    return mode(filter(None, [_length(target), *lengths]))
+    return mode(list(filter(None, [_length(target), *lengths])) or [0])
 
 
 def _length(values: Any) -> int:

@@ -35,7 +35,7 @@ class MeanLosses:
         """Adds a batch's mean losses, weighted by the sample count. Ignores scalars without "loss" in their name."""
         self._count += count
         for name, value in losses.items():
-            if "loss" in name:
+            if "loss" in name and count:  # the mean loss of an empty batch is NaN
                 self._sums[name] += value * count
 
     def result(self) -> dict[str, float]:
