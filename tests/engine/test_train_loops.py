@@ -164,14 +164,24 @@ def test_hook_stops_training(tmp_path: Path, by_epoch: bool) -> None:
     assert [name for name, _, _ in witness.seen[-2:]] == ["after_train", "after_run"]
 
 
-@pytest.mark.parametrize("stop", [Stop.NO, Stop.TIME_LIMIT])
-def test_requested_validation_is_not_repeated_on_the_same_weights(tmp_path: Path, stop: Stop) -> None:
-    request_at = 4 if stop is Stop.NO else 2  # at the end of an epoch, which validates in any case, or before it
+@pytest.mark.parametrize(
+    ("stop", "request_at", "val_interval", "expected"),
+    [
+        (Stop.NO, 4, 1, [(4, 1), (8, 2), (12, 3)]),  # at the end of an epoch, which validates in any case
+        (Stop.TIME_LIMIT, 2, 1, [(2, 0)]),
+        (Stop.TIME_LIMIT, 4, 2, [(4, 0)]),
+    ],
+)
+def test_requested_validation_is_not_repeated_on_the_same_weights(
+    tmp_path: Path, stop: Stop, request_at: int, val_interval: int, expected: list[tuple[int, int]]
+) -> None:
     validated: list[tuple[int, int]] = []
 
     def train(resume: bool = False) -> None:
         checkpoint = {"by_epoch": False, "interval": request_at, "save_last": False}
-        runner = Runner(**settings(tmp_path, default_hooks={"checkpoint": checkpoint}, resume=resume))
+        cfg = settings(tmp_path, default_hooks={"checkpoint": checkpoint}, resume=resume)
+        cfg["train_cfg"]["val_interval"] = val_interval
+        runner = Runner(**cfg)
 
         def request(runner: Runner) -> None:
             if runner.iter + 1 == request_at:
@@ -183,7 +193,6 @@ def test_requested_validation_is_not_repeated_on_the_same_weights(tmp_path: Path
         runner.train()
 
     train()
-    expected = [(4, 1), (8, 2), (12, 3)] if stop is Stop.NO else [(2, 0)]
     assert validated == expected
     if stop is Stop.NO:
         validated.clear()

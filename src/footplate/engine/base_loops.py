@@ -138,7 +138,7 @@ class BaseTrainLoop(BaseLoop):
         self._epoch = 0
         self._began_at: int | None = None  # the iteration at which this process started or resumed the run
         self._validated_at = 0  # the epoch or iteration of the latest validation
-        self._validated_iter = -1  # the iteration of the latest validation in this process
+        self._validated_iter = -1  # the iteration of the latest validation of all datasets in this process
         self._data_position = position_in(self.dataloader)
         self._batches_read = 0  # since the previous iteration of a loop that overrides `run` or `run_epoch`
         self._random_at_epoch_start: dict[str, Any] | None = None
@@ -253,10 +253,11 @@ class BaseTrainLoop(BaseLoop):
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
         self._validated_at = self.units_done
-        self._validated_iter = self._iter
         runner.requests.agreed.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
+        if not getattr(runner.val_loop, "left_out", ()):
+            self._validated_iter = self._iter
         runner.model.train()
         self._exchange_requests()
 
@@ -268,7 +269,9 @@ class BaseTrainLoop(BaseLoop):
         if done == self._validated_at:
             return False
         self._decide_current_val_interval()
-        return self.out_of_time or validation_is_due(done, self.units_total, self.val_begin, self.val_interval)
+        if self.out_of_time and self._validated_iter != self.completed.iter:
+            return True
+        return validation_is_due(done, self.units_total, self.val_begin, self.val_interval)
 
     @property
     def validations_left(self) -> int:
