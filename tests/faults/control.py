@@ -11,7 +11,7 @@ from footplate.engine import requests, runner, signals
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.hooks import CheckpointHook
 from footplate.optim import AmpOptimWrapper, OptimWrapper, ParamSchedule
-from tests.faults.processes import nothing
+from tests.faults.processes import nothing, replace_in
 from tests.faults.row import Fault
 
 
@@ -80,7 +80,7 @@ def _deaf() -> None:
 
 
 def _forgetful() -> None:
-    vars(requests)["save_on_request"] = lambda runner: ""
+    replace_in(requests, "save_on_request", lambda runner: "")
 
 
 def _without_rename() -> None:
@@ -92,7 +92,7 @@ def _without_rename() -> None:
         with open(path, "wb") as file:
             yield file
 
-    vars(local_files)["atomic_local_file"] = atomic_local_file
+    replace_in(local_files, "atomic_local_file", atomic_local_file)
 
 
 def _older_first() -> None:
@@ -107,11 +107,11 @@ def _older_first() -> None:
 
 
 def _unchecked() -> None:
-    from footplate.checkpoint import contents, torch_file
+    from footplate.checkpoint import loading, torch_file
     from footplate.checkpoint.digest import read_digest
 
-    for module in (torch_file, contents):
-        vars(module)["verify_digest"] = read_digest
+    for module in (torch_file, loading):
+        replace_in(module, "verify_digest", read_digest)
 
 
 def _swallowed() -> None:
@@ -124,7 +124,7 @@ def _swallowed() -> None:
         with contextlib.suppress(OSError), whole(path) as sink:
             yield sink
 
-    vars(local_files)["atomic_local_file"] = atomic_local_file
+    replace_in(local_files, "atomic_local_file", atomic_local_file)
 
 
 def _removed_first() -> None:

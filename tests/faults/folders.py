@@ -17,7 +17,7 @@ from PIL import Image
 from footplate import Config
 from footplate.cli.main import main
 from tests.faults.malice import Watch
-from tests.faults.processes import in_child
+from tests.faults.processes import in_child, replace_in
 from tests.faults.row import Fault, Finding, Trial
 from tests.support import TINY
 
@@ -255,14 +255,14 @@ def _execute() -> None:
         return Config.fromfile(path, import_custom_modules=False)
 
     for module in (run_files, diff):
-        vars(module)["read_recorded"] = read
+        replace_in(module, "read_recorded", read)
 
 
 def _follow() -> None:
     from footplate.tools import run_files, runs
 
     for module in (run_files, runs):
-        vars(module)["safe_files"] = lambda files, folder: [file for file in files if file.exists()]
+        replace_in(module, "safe_files", lambda files, folder: [file for file in files if file.exists()])
 
 
 def _open_any() -> None:
@@ -271,11 +271,11 @@ def _open_any() -> None:
     def open_any(path: Any, mode: Any = "r", formats: Any = None) -> Any:
         return whole(path, mode)
 
-    vars(Image)["open"] = open_any
+    replace_in(Image, "open", open_any)
 
 
 def _lock_through_links() -> None:
-    vars(os)["O_NOFOLLOW"] = 0
+    replace_in(os, "O_NOFOLLOW", 0)
 
 
 def _print_raw() -> None:
@@ -283,4 +283,4 @@ def _print_raw() -> None:
     from footplate.cli import output
 
     for module in (messages, output):
-        vars(module)["printable"] = lambda text: text
+        replace_in(module, "printable", lambda text: text)

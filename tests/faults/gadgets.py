@@ -10,6 +10,7 @@ from footplate.engine.run_config import check_config
 from footplate.errors import FootplateError
 from footplate.registry import Registry, dotted_paths, registry
 from tests.faults.malice import FORMS, PLACES, fill, plain_config, put, watched_trials, write_config
+from tests.faults.processes import replace_in
 from tests.faults.row import Fault, Trial
 
 NAMES: tuple[str, ...] = tuple((Path(__file__).parent / "data" / "gadgets.txt").read_text().split())
@@ -113,7 +114,7 @@ def planted() -> Iterator[tuple[str, Fault]]:
 
 
 def _any_subclass() -> None:
-    vars(registry)["import_class"] = lambda *args, trusted: dotted_paths.import_class(*args, trusted=True)
+    replace_in(registry, "import_class", lambda *args, trusted: dotted_paths.import_class(*args, trusted=True))
 
 
 def _all_own() -> None:
@@ -126,11 +127,11 @@ def _all_of_torch() -> None:
     def imported(path: str, *args: Any, trusted: bool) -> Any:
         return whole(path, *args, trusted=trusted or path.startswith("torch."))
 
-    vars(registry)["import_class"] = imported
+    replace_in(registry, "import_class", imported)
     Registry._check_base = lambda *_, **__: None  # type: ignore[method-assign]
 
 
 def _execute_bases() -> None:
     from footplate.config import config
 
-    vars(config)["is_recipe"] = lambda path: True
+    replace_in(config, "is_recipe", lambda path: True)

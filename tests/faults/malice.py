@@ -25,7 +25,7 @@ from footplate.tools.checkpoint_contents import read_contents
 from footplate.tools.overrides import apply_overrides
 from tests.checkpoint import gadgets
 from tests.checkpoint.packing import pack
-from tests.faults.processes import in_child
+from tests.faults.processes import in_child, replace_in
 from tests.faults.row import Fault, Finding, Trial
 from tests.faults.runs import all_settings, config
 
@@ -319,26 +319,26 @@ def _unpickle() -> None:
             raise CheckpointError(str(error)) from error
 
     for module in (loading, sharded, contents):
-        vars(module)["read_content"] = read
+        replace_in(module, "read_content", read)
 
 
 def _call_anything() -> None:
     from footplate.registry import dotted_paths, registry
 
-    vars(registry)["import_class"] = lambda *args, trusted: dotted_paths.import_class(*args, trusted=True)
+    replace_in(registry, "import_class", lambda *args, trusted: dotted_paths.import_class(*args, trusted=True))
     registry.Registry._check_base = lambda *_, **__: None  # type: ignore[method-assign]
 
 
 def _obey_tags() -> None:
     from footplate.config import data_formats
 
-    vars(data_formats)["_Loader"] = yaml.UnsafeLoader
+    replace_in(data_formats, "_Loader", yaml.UnsafeLoader)
 
 
 def _evaluate() -> None:
     from footplate.tools import overrides
 
-    vars(overrides)["parse_value"] = eval
+    replace_in(overrides, "parse_value", eval)
 
 
 def _unpack() -> None:
@@ -355,4 +355,4 @@ def _unpack() -> None:
                 file.write(b"x")
         return is_archive
 
-    vars(torch_file)["_check_archive"] = unpack
+    replace_in(torch_file, "_check_archive", unpack)

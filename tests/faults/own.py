@@ -18,7 +18,7 @@ from footplate.hooks import CheckpointHook
 from footplate.openmmlab.first_generation.adapters import Hook as LegacyHook
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, MODELS
-from tests.faults.processes import nothing
+from tests.faults.processes import nothing, replace_in
 from tests.faults.row import Fault
 from tests.faults.runs import config
 from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config
@@ -227,7 +227,7 @@ def _without_repetition() -> None:
 
 
 def _from_the_run() -> None:
-    vars(batch_plan)["with_separate_generators"] = lambda iterator, *seeds: iterator
+    replace_in(batch_plan, "with_separate_generators", lambda iterator, *seeds: iterator)
 
 
 def _traces() -> None:

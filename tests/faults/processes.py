@@ -93,5 +93,11 @@ def _read_all(descriptor: int, patience: float) -> bytes:
     return b""
 
 
+def replace_in(owner: Any, name: str, value: Any) -> None:
+    """Plants a fault: replaces a function or class in a module. Raises a KeyError if the module has no such name."""
+    vars(owner)[name]  # otherwise, the fault would have no effect
+    vars(owner)[name] = value
+
+
 def nothing(*args: Any, **kwargs: Any) -> None:
     """Replaces a step to simulate that it was forgotten."""

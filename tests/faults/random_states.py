@@ -22,7 +22,7 @@ from footplate.engine import Hook
 from footplate.engine import state as engine_state
 from footplate.errors import CheckpointError
 from footplate.registry import HOOKS
-from tests.faults.processes import in_child, nothing
+from tests.faults.processes import in_child, replace_in
 from tests.faults.row import Fault, Finding, Trial
 from tests.faults.runs import config, first_difference, outcome
 
@@ -216,11 +216,18 @@ def _nothing_is_checked() -> None:
         numbers = (held["name"], keys, held["position"], held["has_spare"], held["spare"])
         return (words, numbers, state["torch"].cpu()), state["devices"]
 
-    vars(rng)["check_rng"] = vars(engine_state)["check_rng"] = taken
+    for module in (rng, engine_state):
+        replace_in(module, "check_rng", taken)
 
 
 def _positions_are_not_checked() -> None:
-    vars(rng)["_check_position"] = nothing
+    class AtStart:
+        @staticmethod
+        def unpack_from(_: bytes) -> tuple[int, ...]:
+            return 0, 1, 0, 0
+
+    replace_in(rng, "_CPU_STATE", AtStart)
+    replace_in(rng, "read_count", lambda state, key, **_: state[key])
 
 
 def _parts_are_not_named() -> None:
@@ -228,7 +235,7 @@ def _parts_are_not_named() -> None:
     def checking(part: str) -> Any:
         yield
 
-    vars(rng)["_checking"] = checking
+    replace_in(rng, "restoring", checking)
 
 
 PLANTED: dict[str, Fault] = {

@@ -15,7 +15,7 @@ import torch
 from footplate import Hook, Runner
 from footplate.checkpoint import find_latest, load_checkpoint
 from footplate.engine import resume_plan, state
-from tests.faults.processes import end, fork
+from tests.faults.processes import end, fork, replace_in
 from tests.faults.row import Fault, Finding, Trial
 from tests.faults.runs import first_difference, outcome
 from tests.support import free_port, loader, settings
@@ -212,7 +212,7 @@ def hold_on() -> None:
 
 def forget_commits() -> None:
     """Makes each run start over despite existing checkpoints."""
-    vars(resume_plan)["load_latest"] = lambda folder: None
+    replace_in(resume_plan, "load_latest", lambda folder: None)
 
 
 def forget_ranks() -> None:

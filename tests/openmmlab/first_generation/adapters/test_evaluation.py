@@ -183,6 +183,27 @@ def test_unknown_metric_raises(metric: Any, suggestion: str | None) -> None:
     assert caught.value.suggestion == suggestion
 
 
+def test_unknown_option_of_evaluate_raises() -> None:
+    class Boxes:
+        def evaluate(self, results: Any, logger: Any = None) -> dict[str, float]:
+            return {}
+
+    class Own(Boxes):
+        def evaluate(self, results: Any, score_thr: float = 0.5, **options: Any) -> Any:  # type: ignore[override]
+            return super().evaluate(results, **options) | {"score_thr": score_thr}
+
+    def evaluate(**options: Any) -> dict[str, Any]:
+        metric = LegacyMetric(**options)
+        metric.attach(Own())
+        metric.process(None, [0])
+        return metric.evaluate(1)
+
+    assert evaluate(score_thr=0.25) == {"score_thr": 0.25}
+    with pytest.raises(ArgumentError, match="'Own.evaluate' does not accept the option 'score_th'") as caught:
+        evaluate(score_th=0.25)
+    assert (caught.value.key, caught.value.suggestion) == ("score_th", "score_thr")
+
+
 @pytest.mark.parametrize(("module", "found"), [("example", 3), ("mmpose.datasets.example", 2)])
 def test_results_of_whole_batches_are_concatenated_except_in_mmpose(module: str, found: int) -> None:
     class Asked:

@@ -179,7 +179,11 @@ class LegacyMetric(BaseMetric[Any]):
         return values
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
-        """Returns the metrics from the dataset's `evaluate`. Raises an ArgumentError if it rejects the metric name."""
+        """Returns the metrics from the dataset's `evaluate`.
+
+        Raises:
+            ArgumentError: `evaluate` rejects the metric name or an option.
+        """
         joined: Any = results
         dataset = self._dataset
         # MMPose's datasets expect a list with the results of each batch, other datasets one dict with all results.
@@ -191,6 +195,18 @@ class LegacyMetric(BaseMetric[Any]):
             dataset, joined = _first_samples(dataset, len(results)), _with_a_box(joined)
         try:
             return dict(dataset.evaluate(joined, **metric, **self.options, logger=_logger))
+        except TypeError as error:  # `evaluate` may have passed the options on to a base class
+            rejected = [name for name in self.options if f"unexpected keyword argument '{name}'" in str(error)]
+            if not rejected:
+                raise
+            methods = [vars(kind)["evaluate"] for kind in type(dataset).__mro__ if "evaluate" in vars(kind)]
+            known = {name for method in methods for name in arguments_of(method).types}
+            raise ArgumentError(
+                f"'{type(dataset).__name__}.evaluate' does not accept the option '{rejected[0]}'",
+                key=rejected[0],
+                found=self.options[rejected[0]],
+                suggestion=nearest(rejected[0], sorted(known - {"self", "results"})),
+            ) from None
         except (KeyError, ValueError) as error:  # datasets raise either for an unknown metric
             reason = str(error.args[0]) if error.args else ""
             if not (reason.startswith("metric") and "not supported" in reason):
