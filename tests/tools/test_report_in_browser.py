@@ -162,10 +162,10 @@ def test_images_are_enlarged_with_arrows_to_the_other_images(show: Show, make_ru
     page = show(read_run(run.folder))
     keys(page, "#gallery .enlarge", "\ue007")  # enter
     assert text_of(page, "dialog .head") == "val_3 ← → ✕"
-    assert page.find_element("css selector", "dialog img").size["width"] > 1000
+    # The image gets its size and class when it has loaded.
+    WebDriverWait(page, 30).until(lambda opened: opened.find_element("css selector", "dialog img").size["width"] > 1000)
     keys(page, "dialog button", "\ue014")  # the right arrow
     assert text_of(page, "dialog h3") == "val_5"
-    # The image gets its class when it has loaded.
     WebDriverWait(page, 30).until(lambda opened: opened.find_elements("css selector", "dialog img.small"))
     keys(page, "dialog button", "\ue00c")  # escape
     WebDriverWait(page, 30).until_not(lambda opened: opened.find_elements("css selector", "dialog"))
