@@ -35,9 +35,9 @@ def check_code_base(name: str) -> dict[str, Any]:
 
     Returns:
         A dict with the keys `name`, `version`, `problems` and `remarks`. `problems` is a list of lines that describe
-        problems and how to fix them. If there are none, the first of the `remarks` is "complete", or states how many
-        classes cannot be imported. Other remarks name the folder of a user's copy of the code base, and the errors of
-        skipped imports, including those skipped earlier in this process for other code bases.
+        problems and how to fix them. `remarks` is a list of lines. Without problems, the first remark is "complete" or
+        the number of classes that cannot be imported. The others are the folder of a user's copy of the code base, and
+        the errors of skipped imports, including those skipped earlier in this process for other code bases.
     """
     scope = scope_of(name)
     version = installed_version(CODE_BASES[scope])

@@ -89,7 +89,7 @@ class TorchSchedule(MetricSchedule):
         scheduler in `saved` has replaced it.
         """
         state, rates, bases = self._first
-        scale = not any(state.get("type") in _OWN_RATES for state in saved)
+        scale = not any(each.get("type") in _OWN_RATES for each in saved)
         groups = self.optimizer.param_groups
         factors = [
             group["initial_lr"] / base if base and scale else 1.0 for group, base in zip(groups, bases, strict=True)

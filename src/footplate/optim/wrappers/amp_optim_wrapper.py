@@ -87,7 +87,7 @@ class AmpOptimWrapper(OptimWrapper):
             return super()._allows_step(norm)
         # Reads the scale only if necessary, because this copies it from the device.
         if guard.policy == "skip" or (self._fixed_scale is None and self.loss_scaler.get_scale() > 1):
-            return True
+            return True  # the scaler skips the step
         return super()._allows_step(norm)
 
     def _step_optimizer(self, **kwargs: Any) -> None:

@@ -243,10 +243,9 @@ class PackSegInputs(PackSamples):
                 count, ignored = results["num_classes"], results.get("ignore_index", 255)
                 notes = [f"Classes are 0 to {count - 1}; {ignored} marks ignored pixels."]
                 check_classes(f"label map '{path}'", labels, count, ignored=ignored, notes=notes)
-            if self.label_dtype == "uint8":
-                check_classes(
-                    f"label map '{path}'", labels, 256, notes=["label_dtype='uint8' stores labels up to 255."]
-                )
+            if self.label_dtype == "uint8" and labels.dtype != np.uint8:
+                notes = ["label_dtype='uint8' stores labels up to 255."]
+                check_classes(f"label map '{path}'", labels, 256, notes=notes)
             sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels.astype(self.label_dtype)))
 
 
