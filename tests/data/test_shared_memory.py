@@ -2,6 +2,7 @@ import gc
 import multiprocessing
 import os
 import sys
+from multiprocessing.queues import Queue
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from torch.utils.data import Dataset
 
 from footplate.data import RecordStore, SampleLoader
 from footplate.data.batches import pseudo_collate
-from footplate.data.shared_memory import _LARGE, SentBatch, enlarge_pipe
+from footplate.data.shared_memory import _LARGE, SentBatch, speed_up_queues
 from footplate.errors import DataError
 
 
@@ -150,8 +151,24 @@ def test_a_worker_writes_a_small_batch_at_once() -> None:
     read, write = os.pipe()
     with open(read, "rb") as reader, open(write, "wb") as writer:
         os.set_blocking(write, False)
-        enlarge_pipe(SimpleNamespace(_reader=reader))
+        results = SimpleNamespace(_reader=reader)
+        speed_up_queues(SimpleNamespace(_worker_result_queue=results, _index_queues=[None]))
         assert writer.raw.write(bytes(_LARGE)) == _LARGE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="footplate changes only the queues of Linux")
+def test_requests_for_batches_are_written_by_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_by_thread: list[Any] = []
+    put = Queue.put
+
+    def record(queue: Any, request: Any) -> None:
+        put_by_thread.append(request)
+        put(queue, request)
+
+    monkeypatch.setattr(Queue, "put", record)
+    loader = SampleLoader(Tensors(), batch_size=1, num_workers=1, prefetch_factor=2, collate_fn=pseudo_collate)
+    assert len(list(loader)) == len(Tensors()) > 2
+    assert len(put_by_thread) == 3  # the first two requests, before the queues are changed, and the end
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")

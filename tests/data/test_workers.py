@@ -58,6 +58,16 @@ class Fatal(Dataset[Any]):
         return {"inputs": torch.zeros(4), "labels": index % 2}
 
 
+class Scheduled(Dataset[Any]):
+    """The sample is the scheduling policy of the process."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        return os.sched_getscheduler(0)
+
+
 def make(deed: str, **options: Any) -> SampleLoader:
     return SampleLoader(Fatal(deed), batch_size=2, num_workers=2, **options)
 
@@ -179,6 +189,13 @@ def test_workers_have_a_default_timeout() -> None:
 
 def test_workers_ignore_signals_for_the_run() -> None:
     assert len(list(make("signal"))) == 8
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="only Linux has this policy")
+def test_workers_do_not_interrupt_the_main_process() -> None:
+    loader = SampleLoader(Scheduled(), num_workers=1)
+    assert list(loader) == [os.SCHED_BATCH]
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_other_errors_are_unchanged() -> None:

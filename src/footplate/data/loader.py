@@ -18,7 +18,7 @@ from footplate.data.rng import (
     seed_generators,
 )
 from footplate.data.samplers import DefaultSampler, set_epoch
-from footplate.data.shared_memory import SentBatch, enlarge_pipe
+from footplate.data.shared_memory import SentBatch, speed_up_queues
 from footplate.data.waiting import data_wait
 from footplate.data.workers import WorkerInit, WorkerProgress, WorkerSetup
 from footplate.error_context import explain_missing_path
@@ -138,7 +138,7 @@ class SampleLoader(DataLoader[Any]):
             self._reader_keys.latest = keys
             reader: Any = iter(self._reader)
             if self.num_workers:
-                enlarge_pipe(reader._worker_result_queue)
+                speed_up_queues(reader)
             read = data_wait.over(reader)
         else:
             # Bypass torch's iterator: its profiler entry can take as long as reading a sample.

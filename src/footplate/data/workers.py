@@ -110,6 +110,9 @@ class WorkerInit:
     def __call__(self, worker: int) -> None:
         """Initializes the worker with index `worker`."""
         _exit_if_orphaned()
+        if hasattr(os, "SCHED_BATCH"):  # a worker that wakes up does not interrupt the main process
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         for name in ("SIGINT", "SIGUSR1", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
