@@ -15,7 +15,6 @@ from tests.support import TINY
 
 _LINEAR = 'dict(type="LinearLR", start_factor=0.5, end=4, by_epoch=False)'
 _LR = "        lr=0.1"
-_SEED = "randomness = dict(seed=3)"
 _TRAIN_DATA = 'dataset=dict(type="Points", size=16)'
 
 
@@ -42,8 +41,6 @@ MISTAKES = [
         "param_scheduler[0].milestones",
     ),
     Mistake("val_cfg = dict()", "val_cgf = dict()", "unknown key 'val_cgf'", "val_cgf", "val_cfg"),
-    Mistake(_SEED, "lr_config = dict(policy='poly')", "both generations", "lr_config"),
-    Mistake(_SEED, "load_from = 'nowhere.pth'", "nowhere.pth", "load_from"),
     Mistake("logger=dict(interval=2)", "loger=dict(interval=2)", "has no 'type' key", "default_hooks.loger", "logger"),
     Mistake(_TRAIN_DATA, 'dataset="Points"', "'dataset' must be a dataset, or a dict", "train_dataloader.dataset"),
     Mistake(
