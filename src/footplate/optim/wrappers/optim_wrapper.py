@@ -47,7 +47,6 @@ class OptimWrapper(Accumulation):
             `PlainModel.train_step`.
         message_hub: The hub that records the gradient norm: the current hub, or the hub of the run, which
             `Runner.build_training` sets.
-        keeps_gradients: Whether gradients are kept after a step, until the next loss. Set by first-generation hooks.
         data_parallel: The model wrapper that averages gradients over processes, or None. Set by its `train_step`. It
             skips parameters that were frozen when the model was wrapped. If they are unfrozen later, the optimizer
             wrapper averages their gradients.
@@ -89,13 +88,11 @@ class OptimWrapper(Accumulation):
         if arguments is not None:
             optimizer.step = torch.compile(optimizer.step, **arguments)  # type: ignore[assignment, method-assign]
             self._convert_lr_to_tensors()
-        # The following five are set from outside; see the class docstring.
+        # The following four are set from outside; see the class docstring.
         self.isolated = False
         self.message_hub = MessageHub.get_current_instance()
-        self.keeps_gradients = False
         self.data_parallel: ModelDistributedDataParallel | None = None
         self.reasons: Mapping[str, tuple[str, ...]] = {}
-        self._clears_at_next_loss = False  # gradients were kept after a step
         self._ran_backward = False  # since the previous step
         self._was_cleared = False  # whether `zero_grad` was called since the previous step
         self._has_used_gradients = False  # whether no later step needs the gradients
@@ -120,15 +117,10 @@ class OptimWrapper(Accumulation):
         Raises:
             ArgumentError, NonFiniteError: See `backward` and `step`.
         """
-        if self._clears_at_next_loss:
-            self._clears_at_next_loss = False
-            self.zero_grad(**(zero_kwargs or {}))
         self.backward(self.scale_loss(loss))
         if self.should_update():
             self.step(**(step_kwargs or {}))
-            self._clears_at_next_loss = self.keeps_gradients
-            if not self.keeps_gradients:
-                self.zero_grad(**(zero_kwargs or {}))
+            self.zero_grad(**(zero_kwargs or {}))
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Runs the backward pass for the scalar tensor `loss`, and counts the loss for gradient accumulation.
@@ -293,8 +285,7 @@ class OptimWrapper(Accumulation):
                 if index >= self._initial_groups:
                     group["added_with_grad"] = [parameter.requires_grad for parameter in parameters.values()]
         gradients = [parameter.grad for parameter in self.parameters()]
-        is_used = self._clears_at_next_loss or self._has_used_gradients
-        if not is_used and any(gradient is not None for gradient in gradients):
+        if not self._has_used_gradients and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
         if self._accumulative_counts > 1:
