@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 from itertools import chain, count, islice
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from footplate.distributed import get_data_world_size, get_rank, get_world_size
 from footplate.errors import DataError
 
 _logger = logging.getLogger("footplate.data")
+_Settings = dict[str, int | None]
 _NAMES = {"length": "epoch length", "num_workers": "number of workers"}
 
 
@@ -217,28 +219,17 @@ class DataPosition:
         here = self._settings()
         saved = {key: None if state[key] is None else read_count(state, key) for key in here}
         if saved != here:
-            samples = length_of(dataset_of(self._loader))
-            has_same_samples = state.get("samples", samples) == samples
-            batch = self._adapted_batch(saved, here, epoch, batch, has_same_samples)
+            batch = self._adapted_batch(saved, here, state)
         self._load_own_state(state, epoch)
         self._epoch = epoch
         self._first_iteration = iteration - batch
 
-    def _adapted_batch(
-        self,
-        saved: dict[str, int | None],
-        here: dict[str, int | None],
-        epoch: int,
-        batch: int,
-        has_same_samples: bool,
-    ) -> int:
+    def _adapted_batch(self, saved: _Settings, here: _Settings, state: Mapping[str, Any]) -> int:
         """Returns the batch to continue with after the settings have changed, and logs a warning."""
-        before = _samples_per_batch(saved)
-        now = _samples_per_batch(here)
-        if has_same_samples and not (before and now):  # the sizes are unknown, but their ratio is that of the lengths
-            before, now = here["length"] or 0, saved["length"] or 0
-        if before and now and not (self._plan is not None and self._plan.passes_continue):
-            batch = batch * before // now
+        batch: int = state["batch"]
+        samples = length_of(dataset_of(self._loader))
+        if self._plan is None or not self._plan.passes_continue:
+            batch = int(batch * _ratio(saved, here, state.get("samples", samples) == samples))
         if self._length is not None:
             batch = min(batch, self._length)
         changes = [
@@ -250,7 +241,7 @@ class DataPosition:
             "Resumed after batch %d of epoch %d with different settings (%s). The run is no longer bit-identical to "
             "an uninterrupted run.",
             batch,
-            epoch + 1,
+            state["epoch"] + 1,
             ", ".join(changes) or "a different kind of data loader",
         )
         return batch
@@ -282,7 +273,7 @@ class DataPosition:
         if self._plan is not None and "samplers" in state:
             self._plan.load_state_dict(state["samplers"], epoch)
 
-    def _settings(self) -> dict[str, int | None]:
+    def _settings(self) -> _Settings:
         """Returns the settings that determine which samples a batch contains. Unknown settings are None."""
         loader = self._loader
         is_stream = isinstance(dataset_of(loader), torch.utils.data.IterableDataset)
@@ -294,9 +285,14 @@ class DataPosition:
         }
 
 
-def _samples_per_batch(settings: Mapping[str, int | None]) -> int:
-    """Returns the number of samples that all ranks together read per batch, or 0 if it is unknown."""
-    return (settings["batch_size"] or 0) * (settings["world_size"] or 0)
+def _ratio(saved: _Settings, here: _Settings, has_same_samples: bool) -> Fraction:
+    """Returns the number of batches here per saved batch, e.g. 1/2 for twice the batch size, or 1 if it is unknown."""
+    before, now = ((settings["batch_size"] or 0) * (settings["world_size"] or 0) for settings in (saved, here))
+    if before and now:
+        return Fraction(before, now)
+    if has_same_samples and here["length"] and saved["length"]:  # half the length means twice the batch size
+        return Fraction(here["length"], saved["length"])
+    return Fraction(1)
 
 
 class StatefulPosition(DataPosition):

@@ -181,11 +181,9 @@ class BaseTrainLoop(BaseLoop):
         """
         runner = self.runner
         random_state = capture_rng()
-        hooks_set_mode = self.by_epoch and any(hook.sets_mode for hook in runner.hooks)
-        if hooks_set_mode:
-            runner.model.train()
+        runner.model.train()
         runner.call_hook("before_train_epoch")
-        if not hooks_set_mode:
+        if not (self.by_epoch and any(hook.sets_mode for hook in runner.hooks)):
             runner.model.train()
         if not self.at_epoch_start:
             restore_rng(random_state)

@@ -1,7 +1,7 @@
 """The validation and test loops, which evaluate a single dataset or several named datasets."""
 
 import sys
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -28,29 +28,32 @@ class MeanLosses:
     """Averages losses over all validation samples. The sums stay on the same device as the losses."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Any] = defaultdict(float)
-        self._count = 0
+        self._sums: Any = Counter()
 
     def add(self, losses: Mapping[str, Any], count: int) -> None:
-        """Adds a batch's mean losses, weighted by the sample count. Ignores scalars without "loss" in their name."""
-        self._count += count
+        """Adds a batch's mean losses, weighted by "num_samples" or, if the model does not return it, by `count`.
+
+        Ignores other scalars without "loss" in their name.
+        """
+        if not count:  # the mean loss of an empty batch is NaN
+            return
+        weight = losses.get("num_samples", count)
+        self._sums["num_samples"] += weight
         for name, value in losses.items():
-            if "loss" in name and count:  # the mean loss of an empty batch is NaN
-                self._sums[name] += value * count
+            if "loss" in name:
+                self._sums[name] += value * weight
 
     def result(self) -> dict[str, float]:
         """Returns the means over all processes. Raises a DataError if no batch was added."""
-        parts = gather_objects(({name: float(value) for name, value in self._sums.items()}, self._count))
-        samples = sum(count for _, count in parts)
-        if not samples:
+        totals: Any = Counter()
+        for sums in gather_objects({name: float(value) for name, value in self._sums.items()}):
+            totals.update(sums)
+        if not totals:
             raise DataError(
                 "the loader has no batches, so no loss can be computed",
                 notes=["Check the size of the dataset, and drop_last. A generator can be iterated only once."],
             )
-        totals: dict[str, float] = defaultdict(float)
-        for sums, _ in parts:
-            for name, value in sums.items():
-                totals[name] += value
+        samples = totals.pop("num_samples") or 1
         return {name: value / samples for name, value in totals.items()}
 
 

@@ -126,8 +126,8 @@ class Hook:
     swaps_weights = False
     # Whether the hook sets `predictor` of a validation or test loop in `before_run`.
     sets_predictor = False
-    # Whether `before_train_epoch` may change the mode of modules, as in MMCV 1.x. In an epoch-based run with such a
-    # hook, the loop sets the model to training mode before these hooks and not after them.
+    # Whether `before_train_epoch` may change the mode of modules. In an epoch-based run with such a hook, the loop does
+    # not set the model to training mode again after these hooks.
     sets_mode = False
     # Whether the hook calls functions of the user, although its class is defined in footplate.
     is_of_user = False

@@ -836,7 +836,7 @@ class Runner:
             raise ArgumentError(f"training needs '{name}'", key=name)
         return self.sections[name]
 
-    # Without a function in Python, because hooks read it several times per iteration.
+    # An attrgetter is faster than a function in Python, and hooks read this several times per iteration.
     iter: int = property(attrgetter("progress.iter"))  # type: ignore[assignment]
 
     @property

@@ -218,10 +218,13 @@ class CheckpointHook(Hook):
             metric.resolve_name(metrics)
 
     def after_train(self, runner: Runner) -> None:
-        """Saves the last checkpoint again to mark the end of the run, and writes the published files.
+        """Writes the published files, and saves the last checkpoint again to mark the end of the run.
 
-        All other hooks have already run at this point. If a run is killed earlier, the resumed run repeats everything
-        that follows the last iteration.
+        All other hooks have already run at this point. If a run is killed before the end is marked, the resumed run
+        repeats everything that follows the last iteration. The order is therefore:
+
+        1. If there is something to publish, save the last checkpoint without the mark, and publish it.
+        2. Save it with the mark. If training ended within an epoch, save on request instead.
         """
         compute_on_ranks(runner.saver.wait)
         path = self._path_to_write(runner)
@@ -229,14 +232,14 @@ class CheckpointHook(Hook):
         # Only rank 0 knows whether the checkpoint of the last iteration was saved.
         can_mark_end = not is_mid_epoch and compute_on_main(lambda: self.save_last or runner.saver.last == path)
         if self.published_keys:
-            if can_mark_end:  # not marked yet: if the run is killed before it has published, a resumed run publishes
+            if can_mark_end:
                 self._save(runner)
             compute_on_main(lambda: self._publish(runner, path))
-        if is_mid_epoch and self.save_last:
-            save_on_request(runner)
         if can_mark_end:
             runner.train_loop.ended = runner.train_loop.units_done == runner.train_loop.units_total
             self._save(runner)
+        elif self.save_last:
+            save_on_request(runner)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the paths and scores of the best checkpoints."""

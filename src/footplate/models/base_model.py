@@ -84,7 +84,11 @@ class BaseModel(BaseModule, ABC):
     test_step = val_step
 
     def val_loss(self, data: Any) -> dict[str, Tensor]:
-        """Returns the values to log for one validation batch as scalar tensors, with the total loss as "loss"."""
+        """Returns the values to log for one validation batch as scalar tensors, with the total loss as "loss".
+
+        The losses are averaged over the samples. If only some of a batch's samples count, the model may return their
+        number as "num_samples".
+        """
         return self.parse_losses(self._run_forward(self.data_preprocessor(data, False), "loss"))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:

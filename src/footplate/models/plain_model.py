@@ -90,20 +90,26 @@ class PlainModel(ModelWrapper, BaseModel):
     The class is registered as a model wrapper, so that `unwrap_model` returns the module.
 
     The module receives a dict batch as keyword arguments, a list or tuple as positional arguments, and any other batch
-    as its only argument. In training, the loss comes from the first of these that is available:
+    as its only argument. If there is a `loss`, the module does not receive the target; see `split_target`.
 
-    1. `training_step(module, batch)`. It may accept two additional arguments, which are recognized by name. `step` is a
-       `TrainStep`. `optimizers` (or `optimizer`) is the run's optimizer wrapper, or a mapping from names to wrappers.
-       A function with this argument must step the optimizers itself, for example with
-       `optimizers["generator"].update_params(loss)`. It may return a loss or a dict of values to log. With several
-       optimizers, each update computes gradients only for the parameters of the optimizer to step.
-    2. `loss(output, target)`. The module is called without the target; see `split_target`.
-    3. The output of the module itself.
+    The table shows what computes the loss:
+
+    | `training_step` | `loss` | loss in training | loss in validation |
+    |---|---|---|---|
+    | no | no | the module's output | the module's output |
+    | no | yes | `loss(output, target)` | `loss(output, target)` |
+    | yes | no | `training_step(module, batch)` | none |
+    | yes | yes | `training_step(module, batch)` | `loss(predictions, target)` |
 
     The result is a scalar tensor, an object with a `loss` attribute, or a dict of losses. In a dict, the entry "loss"
     is minimized and other scalars are only logged. If there is no such entry, all entries with "loss" in their name are
-    summed. Validation never calls `training_step`. It computes the loss with `loss`, or takes it from the module's
-    output. If there is a `training_step`, validation passes the predictions to `loss`.
+    summed.
+
+    `training_step` may accept two additional arguments, which are recognized by name. `step` is a `TrainStep`.
+    `optimizers` (or `optimizer`) is the run's optimizer wrapper, or a mapping from names to wrappers. A function with
+    this argument must step the optimizers itself, for example with `optimizers["generator"].update_params(loss)`. It
+    may return a loss or a dict of values to log. With several optimizers, each update computes gradients only for the
+    parameters of the optimizer to step.
 
     Attributes:
         inputs: A description of the module's inputs in the first training step; see `describe_inputs`. Empty if
@@ -146,7 +152,8 @@ class PlainModel(ModelWrapper, BaseModel):
         self.module: Any = module
         self._functions: dict[str, Any] = functions  # a dict, so that a loss module is not registered
         self._can_validate_loss = training_step is None or loss is not None  # without calling `training_step`
-        self._loss_takes_predictions = validation_step is None or training_step is not None
+        # The mode whose output `loss` receives in validation. Without a `validation_step`, both outputs are the same.
+        self._loss_mode = "tensor" if validation_step is not None and training_step is None else "predict"
         self._step_arguments = _further_arguments(training_step)
         for name, arguments in (("loss", ("output", "target")), ("validation_step", ("model", "batch"))):
             function = functions[name]
@@ -215,7 +222,7 @@ class PlainModel(ModelWrapper, BaseModel):
         """Returns the predictions for one batch. If there is only a `training_step`, returns the module's output."""
         (batch,) = self.data_preprocessor(data, False)
         output = self(batch, mode="predict")
-        if self._loss_takes_predictions:
+        if self._loss_mode == "predict":
             self._validated = data, batch, output  # for `val_loss`
         return output
 
@@ -235,7 +242,7 @@ class PlainModel(ModelWrapper, BaseModel):
         self._validated = None
         if data_of_output is not data:
             (batch,) = self.data_preprocessor(data, False)
-            output = self(batch, mode="predict" if self._loss_takes_predictions else "tensor")
+            output = self(batch, mode=self._loss_mode)
         return self.parse_losses(self._losses_of(output, batch))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:

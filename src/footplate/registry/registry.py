@@ -350,7 +350,10 @@ class Registry:
         )
 
     def _import_locations(self, wanted: str | None = None) -> None:
-        """Imports the modules in `locations`: all, or in order until the built-in entry `wanted` is registered."""
+        """Imports the modules in `locations`: all, or in order until the built-in entry `wanted` is registered.
+
+        An entry of the user does not end the search, so that a warning is logged if it replaces a built-in class.
+        """
         while self._locations_to_import and not _is_built_in(self._entries.get(wanted or "")):
             location = self._locations_to_import[0]
             try:
@@ -376,7 +379,6 @@ class Registry:
         return entry or self._find_upwards(name)
 
     def _find_upwards(self, name: str) -> Entry | None:
-        # Continue importing if there is a user entry, so that a warning is logged if it replaces a built-in class.
         self._import_locations(name)
         return self._entries.get(name) or (self.parent._find_upwards(name) if self.parent is not None else None)
 

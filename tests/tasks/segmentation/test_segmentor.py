@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from footplate.engine.evaluation_loops import MeanLosses
 from footplate.errors import ArgumentError, DataError, MissingExtraError
 from footplate.registry import MODELS
 from footplate.tasks.segmentation import BaseSegmentor, SegDataSample, SegTTAModel, SmallSegmentor
@@ -50,6 +51,19 @@ def test_the_loss_is_zero_if_no_pixel_counts(label: int, weights: Any) -> None:
     loss.backward()
     assert loss.item() == 0
     assert all(each.grad is not None and not each.grad.any() for each in segmentor.parameters())
+
+
+def test_images_in_which_no_pixel_counts_are_left_out_of_the_validation_loss() -> None:
+    segmentor, inputs = model(), pictures()
+    truth = torch.tensor([0, 255])[:, None, None].repeat(1, 16, 16)
+    expected = segmentor(inputs[:1], samples(truth[:1]), mode="loss")["loss_ce"].item()
+    mean = MeanLosses()
+    for images, labels in ((inputs, truth), (inputs[1:], truth[1:])):
+        mean.add(segmentor.val_loss({"inputs": images, "data_samples": samples(labels)}), len(images))
+    assert mean.result() == pytest.approx({"loss": expected, "loss_ce": expected})
+    unlabeled = MeanLosses()
+    unlabeled.add(segmentor.val_loss({"inputs": inputs[1:], "data_samples": samples(truth[1:])}), 1)
+    assert unlabeled.result() == {"loss": 0, "loss_ce": 0}
 
 
 def test_class_weights_make_a_weighted_mean_and_match_the_classes() -> None:

@@ -52,6 +52,7 @@ class Linear(Curve):
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         if position == 0:
             return value * self.start_factor
+        # The factor at `position`, divided by the factor at `position - 1`.
         rise = self.end_factor - self.start_factor
         return value * (1.0 + rise / (self.start_factor * (span - 1) + (position - 1) * rise))
 
@@ -141,6 +142,7 @@ class Poly(Curve):
         if position == 0:
             return value
         last = span - 1
+        # The distance at `position`, divided by the distance at `position - 1`.
         factor = math.pow((1 - position / last) / (1 - (position - 1) / last), self.power)
         return self.eta_min + (value - self.eta_min) * factor
 
@@ -162,7 +164,10 @@ class WithMinimum(Curve):
         return float(self.eta_min or 0) if self.eta_min_ratio is None else base * self.eta_min_ratio
 
     def cosine_decay(self, value: float, base: float, step: int, half: float) -> float:
-        """Returns the value after step `step` of a cosine decay over `half` steps, given the previous `value`."""
+        """Returns the value after step `step` of a cosine decay over `half` steps, given the previous `value`.
+
+        Each step scales the distance from the minimum.
+        """
         factor = (1 + math.cos(math.pi * step / half)) / (1 + math.cos(math.pi * (step - 1) / half))
         low = self.minimum(base)
         return low + (value - low) * factor

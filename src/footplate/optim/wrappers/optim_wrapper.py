@@ -47,7 +47,6 @@ class OptimWrapper(Accumulation):
             `PlainModel.train_step`.
         message_hub: The hub that records the gradient norm: the current hub, or the hub of the run, which
             `Runner.build_training` sets.
-        keeps_gradients: Whether gradients are kept after a step, until the next loss. Set by first-generation hooks.
         data_parallel: The model wrapper that averages gradients over processes, or None. Set by its `train_step`. It
             skips parameters that were frozen when the model was wrapped. If they are unfrozen later, the optimizer
             wrapper averages their gradients.
@@ -89,14 +88,14 @@ class OptimWrapper(Accumulation):
         if arguments is not None:
             optimizer.step = torch.compile(optimizer.step, **arguments)  # type: ignore[assignment, method-assign]
             self._convert_lr_to_tensors()
-        # The following five are set from outside; see the class docstring.
+        # The following four are set from outside; see the class docstring.
         self.isolated = False
         self.message_hub = MessageHub.get_current_instance()
-        self.keeps_gradients = False
         self.data_parallel: ModelDistributedDataParallel | None = None
         self.reasons: Mapping[str, tuple[str, ...]] = {}
-        self._clears_at_next_loss = False  # gradients were kept after a step
         self._ran_backward = False  # since the previous step
+        self._was_cleared = False  # whether `zero_grad` was called since the previous step
+        self._has_used_gradients = False  # whether no later step needs the gradients
         self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
@@ -118,15 +117,10 @@ class OptimWrapper(Accumulation):
         Raises:
             ArgumentError, NonFiniteError: See `backward` and `step`.
         """
-        if self._clears_at_next_loss:
-            self._clears_at_next_loss = False
-            self.zero_grad(**(zero_kwargs or {}))
         self.backward(self.scale_loss(loss))
         if self.should_update():
             self.step(**(step_kwargs or {}))
-            self._clears_at_next_loss = self.keeps_gradients
-            if not self.keeps_gradients:
-                self.zero_grad(**(zero_kwargs or {}))
+            self.zero_grad(**(zero_kwargs or {}))
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Runs the backward pass for the scalar tensor `loss`, and counts the loss for gradient accumulation.
@@ -163,6 +157,7 @@ class OptimWrapper(Accumulation):
             average_gradients(self.parameters() if self.isolated else data_parallel.unreduced)
         self._inner_count += 1
         self._ran_backward = True
+        self._has_used_gradients = False
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
@@ -175,7 +170,8 @@ class OptimWrapper(Accumulation):
         """
         if not self._ran_backward and self.data_parallel is not None:
             raise foreign_gradients_error()
-        self._ran_backward = False
+        self._has_used_gradients = self._ran_backward and self._was_cleared
+        self._ran_backward = self._was_cleared = False
         if self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
             raise ArgumentError(
                 "there are no gradients, possibly because a part of the sharded model was called outside `forward`",
@@ -212,6 +208,8 @@ class OptimWrapper(Accumulation):
     def zero_grad(self, **kwargs: Any) -> None:
         """Clears the gradients."""
         self.optimizer.zero_grad(**kwargs)
+        self._was_cleared = True
+        self._has_used_gradients = False
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager for the forward pass.
@@ -276,8 +274,8 @@ class OptimWrapper(Accumulation):
     def state_dict(self) -> dict[str, Any]:
         """Returns the optimizer state, the loss counts for gradient accumulation, and any accumulated gradients.
 
-        Gradients exist in the middle of an accumulation round, or if another optimizer's loss depends on the
-        parameters.
+        Gradients accumulate during an accumulation round, or if another optimizer's loss depends on the parameters.
+        Gradients that `step` has used are not saved if `zero_grad` had been called before their `backward`.
         """
         state = self.optimizer.state_dict()
         if self._names:
@@ -287,7 +285,7 @@ class OptimWrapper(Accumulation):
                 if index >= self._initial_groups:
                     group["added_with_grad"] = [parameter.requires_grad for parameter in parameters.values()]
         gradients = [parameter.grad for parameter in self.parameters()]
-        if not self._clears_at_next_loss and any(gradient is not None for gradient in gradients):
+        if not self._has_used_gradients and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
         if self._accumulative_counts > 1:
@@ -320,6 +318,7 @@ class OptimWrapper(Accumulation):
             self._convert_lr_to_tensors()
         names = chain.from_iterable(optimizer_state.saved_names(state_dict["param_groups"], layout))
         by_name = dict(zip(names, self._load_accumulation(state_dict), strict=False))
+        self._has_used_gradients = False
         for name, parameter in layout.parameters.items():
             gradient = by_name.get(name)
             if gradient is not None:

@@ -75,7 +75,8 @@ class BaseSegmentor(TaskModel):
     def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
         """Returns `loss_ce` and `acc_seg` (the pixel accuracy in percent); each sample needs `gt_sem_seg`.
 
-        The loss is 0, not NaN, if all pixels are ignored or have classes of weight 0.
+        The loss is 0, not NaN, if all pixels are ignored or have classes of weight 0. In evaluation mode, also returns
+        `num_samples`, the number of samples that contain other pixels; see `val_loss`.
         """
         truth = stack_label_maps(data_samples, inputs.shape[-2:], self.ignore_index)
         scores = self.outputs(inputs)
@@ -85,13 +86,14 @@ class BaseSegmentor(TaskModel):
         loss = F.cross_entropy(pixels, labels, self.class_weight, ignore_index=self.ignore_index, reduction="sum")
         counted = truth != self.ignore_index
         classes = truth.where(counted, 0)
-        count = counted.sum()
-        total = count if self.class_weight is None else (self.class_weight[classes] * counted).sum()
+        weights = counted if self.class_weight is None else self.class_weight[classes] * counted
+        total = weights.sum()
         detached = scores.detach()
         # Comparing with the maximum is faster than comparing the labels with `argmax`.
         is_highest = detached.gather(1, classes[:, None]) == detached.amax(dim=1, keepdim=True)
         right = is_highest[:, 0] & counted
-        return {"loss_ce": loss / (total + (total == 0)), "acc_seg": 100 * right.sum() / count.clamp(min=1)}
+        losses = {"loss_ce": loss / (total + (total == 0)), "acc_seg": 100 * right.sum() / counted.sum().clamp(min=1)}
+        return losses if self.training else {**losses, "num_samples": weights.flatten(1).any(dim=1).sum()}
 
     def predict(self, inputs: Tensor, data_samples: Samples) -> list[SegDataSample]:
         """Sets `seg_logits` and `pred_sem_seg` in each image's sample and returns the samples.

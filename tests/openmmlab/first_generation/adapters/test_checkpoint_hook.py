@@ -123,4 +123,4 @@ def test_latest_pth_is_a_link_to_the_newest_checkpoint(tmp_path: Path) -> None:
 def test_gradients_are_freed_in_a_run_without_first_generation_hooks(tmp_path: Path) -> None:
     runner = Runner.from_cfg(Config(old_config(tmp_path)))
     runner.train()
-    assert not runner.optim_wrapper.keeps_gradients
+    assert all(parameter.grad is None for parameter in runner.model.parameters())

@@ -252,6 +252,7 @@ def test_gradients_are_kept_after_the_step_and_not_accumulated(tmp_path: Path) -
     alone = Runner.from_cfg(old_config(tmp_path / "alone", by_epoch=False, **plain))
     alone.train()
     assert hook.changed == [True] * 12
+    assert "accumulated_gradients" not in seen.optim_wrapper.state_dict()
     step = hook.before - 0.1 * hook.gradients[-1]
     torch.testing.assert_close(seen.model.module.backbone.weight, step)
     for ours, theirs in zip(seen.model.parameters(), alone.model.parameters(), strict=True):

@@ -2,14 +2,17 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, proxy
 
 import numpy as np
+from torch import Tensor
 
 from footplate.data import length_of
 from footplate.engine import Runner
 from footplate.openmmlab.first_generation.adapters.model import MMDataParallel, legacy_model_in, of_each_optimizer
+from footplate.optim import OptimWrapper
 from footplate.records import MessageHub
 
 # Recorded by the engine, but first-generation loggers get these values from `runner.current_lr()`.
@@ -117,6 +120,20 @@ class LogBuffer:
         return found
 
 
+def _update_and_keep_gradients(
+    wrapper: OptimWrapper,
+    loss: Tensor,
+    step_kwargs: dict[str, Any] | None = None,
+    zero_kwargs: dict[str, Any] | None = None,
+) -> None:
+    """Replaces `update_params` of a wrapper. Keeps the gradients after the step, because hooks read them there."""
+    if wrapper.should_update():  # the previous loss completed an accumulation round
+        wrapper.zero_grad(**(zero_kwargs or {}))
+    wrapper.backward(wrapper.scale_loss(loss))
+    if wrapper.should_update():
+        wrapper.step(**(step_kwargs or {}))
+
+
 _views: WeakKeyDictionary[Runner, "RunnerView"] = WeakKeyDictionary()
 
 
@@ -168,7 +185,8 @@ class RunnerView:
         self._validation_loader: Any = None
         self._model: MMDataParallel | None = None
         for wrapper in getattr(runner.optim_wrapper, "parts", {}).values():
-            wrapper.keeps_gradients = True  # first-generation hooks read gradients after the step
+            if type(wrapper).update_params is OptimWrapper.update_params:
+                wrapper.update_params = partial(_update_and_keep_gradients, wrapper)
 
     def __getattr__(self, name: str) -> Any:
         # Some hooks read the counters by their private first-generation names.

@@ -140,4 +140,5 @@ def _losses(model: Any, batch: Any) -> dict[str, Any]:
     adapter = legacy_model_in(model)
     if adapter is not None:
         return dict(adapter.validation_losses(batch))
-    return {"log_vars": loss_of(model, batch), "num_samples": batch_size_of(batch)}
+    losses = dict(loss_of(model, batch))
+    return {"num_samples": losses.pop("num_samples", None) or batch_size_of(batch), "log_vars": losses}
