@@ -19,7 +19,7 @@ from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
-from footplate.data import SampleLoader, batches, build_dataloader, capture_rng, length_of, metainfo_of, restore_rng
+from footplate.data import SampleLoader, batches, build_dataloader, capture_rng, length_of, restore_rng
 from footplate.distributed import (
     broadcast_tensors,
     get_rank,
@@ -53,7 +53,6 @@ from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
-from footplate.evaluation.evaluation_sets import warn_about_num_classes
 from footplate.extensions import extensions
 from footplate.models import PlainModel, trained_model
 from footplate.module_selection import Selection
@@ -335,7 +334,8 @@ class Runner:
             if self.resolved.unrecorded:
                 _logger.info("`footplate export` cannot rebuild the model of this run: %s", self.resolved.unrecorded)
             self.build_training()
-            warn_about_num_classes(self.sections["model"], metainfo_of(self.train_dataloader))
+            for extension in extensions():
+                extension.check_training(self)
             if self.val_loop is None:
                 warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
         loop = self.train_loop
