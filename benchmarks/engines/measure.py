@@ -54,8 +54,8 @@ class Request:
         self.driver: Any = importlib.import_module(f"benchmarks.engines.drivers.{_MODULES.get(engine, engine)}")
         self.job: Job = case.job_of(engine, quick=quick)
 
-    def task(self, memory_passes: tuple[int, ...] = ()) -> Task:
-        stamps = Stamps(self.job.iterations, memory_passes)
+    def task(self, memory_passes: tuple[int, ...] = (), *, runs: int = 1) -> Task:
+        stamps = Stamps(runs * self.job.iterations, memory_passes)
         if self.profile is not None:
             stamps.actions[self.warm] = self.profile.enable
             stamps.actions[self.job.iterations - 1] = self.profile.disable
@@ -96,7 +96,7 @@ def validate(request: Request) -> Figures:
     seconds: dict[str, list[float]] = {figure: [] for figure in ways}
     for _ in range(3):
         for figure, way in ways.items():
-            seconds[figure].append(way(request.task()))
+            seconds[figure].append(way(request.task(runs=2)))
     return {figure: statistics.median(taken) / request.job.iterations * 1e6 for figure, taken in seconds.items()}
 
 

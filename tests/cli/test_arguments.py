@@ -1,5 +1,4 @@
 import argparse
-import io
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,6 @@ def parse(*arguments: str) -> argparse.Namespace:
 def test_overrides_may_share_a_flag_or_repeat_it() -> None:
     found = parse("a.py", "--set", "a=1", "b=2", "--cfg-options", "c=3", "--set", "d=4")
     assert (found.config, found.set, found.cfg_options) == ("a.py", ["a=1", "b=2", "d=4"], ["c=3"])
-
-
-def test_help_is_written_to_a_file() -> None:
-    file = io.StringIO()
-    Parser().print_help(file)
-    assert file.getvalue().startswith("usage: ")
 
 
 @pytest.mark.parametrize(
@@ -47,13 +40,6 @@ def test_paths_may_start_with_a_tilde(words: str, name: str, expected: str | lis
 def test_strict_overrides_come_last(tiny: Path) -> None:
     cfg = read_config(parse("tiny.py", "--set", "train_cfg.max_iters=3", "--cfg-options", "train_cfg.max_iters=5"))
     assert cfg.train_cfg.max_iters == 3
-
-
-def test_cfg_options_may_add_keys_of_a_run(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cfg = read_config(parse("tiny.py", "--cfg-options", "load_from=a.pth", "lood_from=b.pth"))
-    assert (cfg.load_from, cfg.lood_from) == ("a.pth", "b.pth")
-    (message,) = caplog.messages
-    assert message.startswith("--cfg-options sets 'lood_from', but the config has no key 'lood_from'")
 
 
 def test_warning_about_cfg_options_does_not_repeat_the_error(tiny: Path, footplate: Command) -> None:

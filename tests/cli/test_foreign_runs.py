@@ -103,17 +103,6 @@ def test_files_that_are_not_regular_are_skipped(tmp_path: Path, footplate: Comma
     assert footplate("report", "run")[0] == 0
 
 
-def test_resumed_run_follows_no_link(tiny: Path, footplate: Command) -> None:
-    outside = tiny.parent / "outside"
-    outside.write_text("kept")
-    for name, code in (("tiny.py", 0), (".lock", 2)):
-        work = tiny.parent / f"work {code}"
-        work.mkdir()
-        (work / name).symlink_to(outside)
-        status, _, errors = footplate("train", "tiny.py", "--work-dir", work, "--resume")
-        assert (status, outside.read_text(), f"{name}'" in errors) == (code, "kept", code == 2)
-
-
 def test_no_escape_sequence_reaches_the_terminal(tmp_path: Path, footplate: Command, code: str) -> None:
     run = make_run(tmp_path / "run")
     records = run / "20260101_000000/vis_data"

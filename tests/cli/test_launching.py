@@ -54,12 +54,6 @@ def test_local_rank_option_sets_the_variable_of_torchrun() -> None:
     assert os.environ["LOCAL_RANK"] == "2"
 
 
-def test_processes_are_started_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert start_processes(_arguments()) is None
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    assert start_processes(_arguments("--nproc", "2")) is None
-
-
 def test_torchrun_gets_the_command(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     got: list[Any] = []
 

@@ -3,26 +3,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command
-from tests.support import TINY
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says", "near"),
-    [
-        (["--set", "train_cfg.max_iter=3"], "train_cfg.max_iter", "train_cfg.max_iters"),
-        (["--set", "=3"], "=3", None),
-        (["--set", "model.type.name=3"], "model.type", None),
-    ],
-)
-def test_invalid_override_is_reported(
-    tiny: Path, footplate: Command, arguments: list[str], says: str, near: str | None
-) -> None:
-    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work", *arguments)
-    lines = errors.splitlines()
-    assert (code, len(lines) <= 5, "Traceback" in errors) == (2, True, False)
-    assert says in errors
-    assert (f"  did you mean '{near}'?" in lines) is (near is not None)
-    assert not (tiny.parent / "work").exists()
 
 
 @pytest.mark.parametrize(
@@ -61,10 +41,3 @@ def test_script_instead_of_a_config_gets_the_command(
         2,
         "  To run a script that builds a Runner, use `footplate run`.",
     )
-
-
-def test_mistake_in_a_base_is_located_there(tiny: Path, footplate: Command) -> None:
-    (tiny.parent / "child.py").write_text("_base_ = ['./tiny.py']\ntrain_cfg = dict(val_interval=2)\n")
-    tiny.write_text(TINY.replace("dropout=0.1", "droput=0.1"))
-    _, _, errors = footplate("train", "child.py", "--work-dir", "work")
-    assert "  at tiny.py:2, key model.droput\n" in errors

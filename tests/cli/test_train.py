@@ -97,14 +97,6 @@ def test_resuming_a_finished_run_changes_nothing(tiny: Path, footplate: Command)
         assert (tree(tiny.parent / "work"), sorted((tiny.parent / "work").rglob("*"))) == (before, names)
 
 
-def test_file_that_is_not_a_checkpoint_is_an_error(tiny: Path, footplate: Command) -> None:
-    (tiny.parent / "bad.pth").write_bytes(b"not a checkpoint")
-    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work", "--resume", "bad.pth")
-    assert (code, len(errors.splitlines()) <= 5, "Traceback" in errors) == (2, True, False)
-    assert "bad.pth" in errors
-    assert not (tiny.parent / "work").exists()
-
-
 KILLED = "custom_hooks = [dict(type='Witness'), dict(type='KillForTest', iteration=4, priority='LOWEST')]"
 
 

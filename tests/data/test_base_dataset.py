@@ -191,8 +191,3 @@ def test_a_record_may_be_split(root: str) -> None:
 def test_invalid_arguments_are_reported(root: str, options: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         Heights(**{"ann_file": "ann/a.json", "data_root": root, **options})
-
-
-def test_get_cat_ids_must_be_overridden(root: str) -> None:
-    with pytest.raises(NotImplementedError, match="Heights does not override get_cat_ids"):
-        build(root).get_cat_ids(0)

@@ -198,11 +198,6 @@ def test_workers_do_not_interrupt_the_main_process() -> None:
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
-def test_other_errors_are_unchanged() -> None:
-    with pytest.raises(RuntimeError, match="^own mistake$"), explain_worker_deaths([make("nothing"), [1]]):
-        raise RuntimeError("own mistake")
-
-
 @pytest.mark.slow
 def test_a_process_exits_silently_with_persistent_workers_and_an_abandoned_pass() -> None:
     script = """

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from footplate import Hook, Runner
 from footplate.distributed import get_rank
@@ -24,17 +24,13 @@ class Normed(ToyModel):
 
 
 class Recorder(Hook):
-    """Records running means after each epoch, the inputs of each batch, and metrics."""
+    """Records running means after each epoch, and metrics."""
 
     priority = "LOWEST"
 
     def __init__(self) -> None:
         self.means: list[list[float]] = []
-        self.inputs: list[Tensor] = []
         self.metrics: list[dict[str, float]] = []
-
-    def before_train_iter(self, runner: Any, data_batch: Any) -> None:  # type: ignore[override]
-        self.inputs.append(data_batch["inputs"])
 
     def after_train_epoch(self, runner: Any) -> None:
         means = next(buffer for name, buffer in runner.model.named_buffers() if name.endswith("running_mean"))
@@ -72,18 +68,6 @@ def test_sync_buffers_hook_averages_buffers_after_epoch(tmp_path: Path, on_ranks
     one, other = on_ranks(2, means, tmp_path / "mean", [{"type": "SyncBuffersHook"}])
     assert one == other
     assert one[0] == pytest.approx([(a + b) / 2 for a, b in zip(own[0][0], own[1][0], strict=True)], rel=1e-6)
-
-
-def orders(folder: Path) -> list[list[list[float]]]:
-    found = run(folder, []).inputs
-    return [[row.tolist() for batch in found[at : at + 2] for row in batch] for at in (0, 2)]
-
-
-def test_sampler_seed_hook_reshuffles_each_epoch(tmp_path: Path, on_ranks: OnRanks) -> None:
-    ranks = on_ranks(2, orders, tmp_path)
-    epochs = [[row for rank in ranks for row in rank[epoch]] for epoch in (0, 1)]
-    assert [len({tuple(row) for row in epoch}) for epoch in epochs] == [16, 16]
-    assert ranks[0][0] != ranks[0][1]
 
 
 def evaluated(folder: Path) -> tuple[int, list[dict[str, float]]]:

@@ -13,7 +13,7 @@ from footplate.openmmlab.first_generation.adapters.runners import build_runner
 from footplate.openmmlab.mmcv_functions import build_optimizer
 from footplate.registry import MODELS
 from tests.distributed.conftest import OnRanks
-from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, OldPoints, old_config
+from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, OldPoints
 from tests.support import ToyModel, settings
 
 SGD = {"type": "SGD", "lr": 0.1}
@@ -41,8 +41,8 @@ class OldForkedModel(OldModelWithSteps):
         self.unused = torch.nn.Linear(2, 2)
 
 
-def train(cfg: dict[str, Any], old: bool) -> tuple[str, list[str], list[float]]:
-    runner = Runner.from_cfg(cfg) if old else Runner(**cfg)
+def train(cfg: dict[str, Any]) -> tuple[str, list[str], list[float]]:
+    runner = Runner(**cfg)
     built = list(runner.model.named_parameters())
     runner.train()
     frozen = [name for name, each in runner.model.named_parameters() if not each.requires_grad]
@@ -52,16 +52,9 @@ def train(cfg: dict[str, Any], old: bool) -> tuple[str, list[str], list[float]]:
 
 def test_parameters_may_be_frozen_in_init_weights(tmp_path: Path, on_ranks: OnRanks) -> None:
     cfg = settings(tmp_path, model={"type": "FrozenToyModel"}, launcher="pytorch", sync_bn="torch")
-    one, other = on_ranks(2, train, cfg, False)
+    one, other = on_ranks(2, train, cfg)
     assert one == other
     assert one[:2] == ("ModelDistributedDataParallel", ["module.layers.0.weight", "module.layers.0.bias"])
-
-
-def test_first_generation_model_may_freeze_parameters_in_init_weights(tmp_path: Path, on_ranks: OnRanks) -> None:
-    cfg = old_config(tmp_path, model={"type": "OldFrozenModel"}, launcher="pytorch")
-    one, other = on_ranks(2, train, cfg, True)
-    assert one == other
-    assert one[1] == ["module.module.backbone.weight", "module.module.backbone.bias"]
 
 
 def run_script(work_dir: Path, kind: type[OldModelWithSteps], find: bool) -> list[float]:

@@ -390,35 +390,6 @@ def test_a_metric_object_sees_every_sample_once_and_in_order(tmp_path: Path, on_
         assert (values["plain/in_order"], values["plain/rank"], values["synchronized/rank"]) == (1, 0, 0)
 
 
-class StopOfOneRank(Hook):
-    """Decides on one rank only, as a hook that watches the loss of its own batches does."""
-
-    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        if get_rank() == 1 and runner.iter == 3:
-            runner.train_loop.stop_training = True
-
-
-def stopped_at(folder: Path) -> int:
-    model = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Flatten(0))
-    runner = Runner(
-        model,
-        folder,
-        DataLoader(TARGETS, 4),
-        loss=torch.nn.functional.l1_loss,
-        optim_wrapper=torch.optim.SGD(model.parameters(), lr=1e-3),
-        custom_hooks=[StopOfOneRank()],
-        max_epochs=9,
-    )
-    runner.train()
-    return runner.iter
-
-
-def test_all_ranks_stop_if_a_hook_stops_one(tmp_path: Path, on_ranks: OnRanks) -> None:
-    first, second = on_ranks(2, stopped_at, tmp_path)
-    assert first == second
-    assert first <= 13
-
-
 class OwnShare(Sampler[int]):
     """Yields the samples of its own process, but lacks the attribute `rank`."""
 

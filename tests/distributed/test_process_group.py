@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from footplate.distributed import initialize, is_distributed, process_group
 from footplate.distributed.process_group import (
@@ -16,7 +15,6 @@ from footplate.distributed.process_group import (
     rank_from_environment,
 )
 from footplate.errors import ArgumentError, RankError
-from tests.distributed.conftest import OnRanks
 from tests.support import free_port
 
 
@@ -34,25 +32,10 @@ def first_of_two(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return names
 
 
-def test_no_launcher_creates_no_process_group() -> None:
-    initialize()
-    initialize("none", {"backend": "nccl"})
-    assert not is_distributed()
-
-
 def test_unknown_launcher_suggests_nearest() -> None:
     with pytest.raises(ArgumentError, match="launcher must be one of none, pytorch, slurm, mpi") as caught:
         initialize("pytorh")
     assert (caught.value.key, caught.value.suggestion) == ("launcher", "pytorch")
-
-
-def again() -> tuple[int, str]:
-    initialize("pytorch", {"backend": "nccl"})
-    return dist.get_world_size(), dist.get_backend()
-
-
-def test_initialize_twice(on_ranks: OnRanks) -> None:
-    assert on_ranks(2, again) == [(2, "gloo")] * 2
 
 
 @pytest.mark.parametrize(

@@ -82,10 +82,10 @@ def test_no_rank_saves_if_the_weights_of_one_contain_nan(tmp_path: Path, on_rank
 
 
 class StopEarly(Hook):
-    """Stops the first call of `train` soon after the fifth iteration."""
+    """Stops the first call of `train` soon after the fifth iteration, and decides so on rank 1 only."""
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        if runner.iter == 4:
+        if runner.rank == 1 and runner.iter == 4:
             runner.train_loop.stop_training = True
 
 

@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -184,16 +185,23 @@ def test_validation_ema_and_best_checkpoint_with_sharding(tmp_path: Path, on_ran
         torch.testing.assert_close(load_checkpoint(best)["state_dict"][key], value)
 
 
+def _before_second_write(act: Callable[[], None]) -> None:
+    """Calls `act` on rank 1 before it writes its shard of the second save."""
+    write = _FolderWriter.write_data
+
+    def replacement(self: _FolderWriter, plan: Any, planner: Any) -> Any:
+        if get_rank() == 1 and "iter_6" in self._folder:
+            act()
+        return write(self, plan, planner)
+
+    _FolderWriter.write_data = replacement  # type: ignore[method-assign]
+
+
 def _fail_on_one(folder: Path) -> list[str]:
-    if get_rank() == 1:
-        before = _FolderWriter.write_data
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
 
-        def full(self: _FolderWriter, plan: Any, planner: Any) -> Any:
-            if "iter_6" in self._folder:
-                raise OSError(28, "No space left on device")
-            return before(self, plan, planner)
-
-        _FolderWriter.write_data = full  # type: ignore[method-assign]
+    _before_second_write(fail)
     with_errors: list[str] = []
     cfg = settings(FSDP, str(folder), 2, 9)
     cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 3, "max_keep_ckpts": 2}}
@@ -216,17 +224,13 @@ def test_failed_write_on_one_rank_fails_save(tmp_path: Path, on_ranks: OnRanks) 
 
 def _die_between(folder: Path) -> None:
     """Ends rank 1 after rank 0 has written its shard of the second save, before rank 1 writes its own."""
-    if get_rank() == 1:
-        before = _FolderWriter.write_data
 
-        def die(self: _FolderWriter, plan: Any, planner: Any) -> Any:
-            if "iter_6" in self._folder:
-                while not list((folder / "iter_6.sharded").glob("rank_0*.pth")):
-                    time.sleep(0.01)
-                os.kill(os.getpid(), signal.SIGKILL)
-            return before(self, plan, planner)
+    def die() -> None:
+        while not list((folder / "iter_6.sharded").glob("rank_0*.pth")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-        _FolderWriter.write_data = die  # type: ignore[method-assign]
+    _before_second_write(die)
     train(FSDP, folder, 9, every=3)
 
 

@@ -382,8 +382,3 @@ def test_plain_layers_are_not_converted_by_default(caplog: pytest.LogCaptureFixt
     assert caplog.messages == []
     synchronize_batch_norm(layers(), "torch")
     assert caplog.messages == ["There is only one process, so sync_bn has no effect."]
-
-
-def test_input_without_channels_raises() -> None:
-    with pytest.raises(ArgumentError, match="inputs"):
-        PlainBatchNorm(3)(torch.zeros(3))

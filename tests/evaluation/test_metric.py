@@ -1,7 +1,7 @@
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch.utils.data import default_collate
 
 from footplate.data import SampleLoader
-from footplate.data.data_element import BaseDataElement
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, DumpResults, EvaluationContext, Evaluator
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
@@ -44,12 +43,6 @@ def test_many_samples_beyond_the_share_of_a_rank_are_refused() -> None:
     found.process([1] * 200)
     with pytest.raises(DataError, match="a rank has evaluated 200 samples instead of 100"):
         found.evaluate(100)
-
-
-class Sample(NamedTuple):
-    plain: Any
-    nested: Any
-    element: Any
 
 
 class Seen(BaseMetric[Any]):
@@ -90,18 +83,6 @@ def test_values_that_are_not_a_dict_by_name_are_refused(found: Any) -> None:
 def test_evaluation_without_results_is_an_error() -> None:
     with pytest.raises(DataError, match="the metric 'Seen' has no results"):
         Seen().evaluate(3)
-
-
-def test_results_are_moved_to_the_cpu() -> None:
-    class Devices(Seen):
-        def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
-            assert isinstance(results[0], Sample)
-            return {"devices": [each.device.type for each in (results[0][0], results[0][1]["a"], results[0][2].x)]}
-
-    metric = Devices()
-    sample = Sample(torch.zeros(1), {"a": torch.zeros(1)}, BaseDataElement(x=torch.zeros(1, requires_grad=True)))
-    metric.process(None, [sample])
-    assert metric.evaluate(1) == {"seen/devices": ["cpu", "cpu", "cpu"]}
 
 
 def evaluate_each(sizes: list[int]) -> list[dict[str, Any]]:

@@ -26,6 +26,20 @@ from tests.support import json_lines
 CLASSES = {"classes": ("shoe", "bag")}
 
 
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a checkpoint of fashion-cls without training, and pictures."""
+    folder = tmp_path_factory.mktemp("cls")
+    runner = save_untrained(recipe("fashion-cls", folder / "work"), folder / "model.pth")
+    save_pictures(runner.test_dataloader.dataset, folder / "images")
+    return folder
+
+
+@pytest.fixture
+def predictor(classifier: Path) -> Predictor:
+    return Predictor(classifier / "model.pth", device="cpu")
+
+
 def test_instances_above_the_score_are_listed() -> None:
     sample = DetDataSample(metainfo={"ori_shape": (20, 30)})
     sample.pred_instances = InstanceData(
@@ -86,10 +100,8 @@ def test_files_of_detection_classification_and_features(tmp_path: Path) -> None:
             assert summary.instances == (sum(shown) if shown else None)
 
 
-def test_files_of_other_origin_are_not_overwritten(tmp_path: Path) -> None:
+def test_files_of_other_origin_are_not_overwritten(tmp_path: Path, predictor: Predictor) -> None:
     folder = "labels"
-    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
-    predictor = Predictor(tmp_path / "model.pth", device="cpu")
     for name in ("images", folder):
         (tmp_path / "data" / name).mkdir(parents=True)
         Image.new("L", (28, 28)).save(tmp_path / "data" / name / "a.png")
@@ -101,12 +113,9 @@ def test_files_of_other_origin_are_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_command_keeps_its_lines_and_the_earlier_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, classifier: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
-    save_pictures(runner.test_dataloader.dataset, tmp_path / "images")
-    predictor = Predictor(tmp_path / "model.pth", device="cpu")
-    predict_files(predictor, [str(tmp_path / "images" / "005.png")], str(tmp_path / "out"))
+    predict_files(predictor, [str(classifier / "images" / "005.png")], str(tmp_path / "out"))
     draw, calls = predictor.draw, iter(range(100))
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
@@ -116,22 +125,24 @@ def test_an_interrupted_command_keeps_its_lines_and_the_earlier_file(
 
     monkeypatch.setattr(predictor, "draw", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        predict_files(predictor, [str(tmp_path / "images")], str(tmp_path / "out"))
+        predict_files(predictor, [str(classifier / "images")], str(tmp_path / "out"))
     assert _inputs(tmp_path / "out" / "predictions.jsonl.partial") == ["000.png", "001.png", "002.png"]
     assert _inputs(tmp_path / "out" / "predictions.jsonl") == ["005.png"]
     monkeypatch.setattr(predictor, "draw", draw)
     (tmp_path / "out" / "predictions.jsonl").unlink()  # the folders are still known as those of predictions
-    predict_files(predictor, [str(tmp_path / "images")], str(tmp_path / "out"))
+    predict_files(predictor, [str(classifier / "images")], str(tmp_path / "out"))
     assert len(_inputs(tmp_path / "out" / "predictions.jsonl")) > 3
     assert not (tmp_path / "out" / "predictions.jsonl.partial").exists()
 
 
 def test_a_failed_drawing_costs_only_its_picture(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    classifier: Path,
+    predictor: Predictor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    runner = save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
-    images = save_pictures(runner.test_dataloader.dataset, tmp_path / "images")[:2]
-    predictor = Predictor(tmp_path / "model.pth", device="cpu")
+    images = [str(classifier / "images" / name) for name in ("000.png", "001.png")]
     draw = predictor.draw
 
     def failing(image: Any, *args: Any, **settings: Any) -> Any:
@@ -140,25 +151,23 @@ def test_a_failed_drawing_costs_only_its_picture(
         return draw(image, *args, **settings)
 
     monkeypatch.setattr(predictor, "draw", failing)
-    predict_files(predictor, [str(each) for each in images], str(tmp_path / "out"))
+    predict_files(predictor, images, str(tmp_path / "out"))
     lines = json_lines(tmp_path / "out/predictions.jsonl")
     assert [each.get("picture") for each in lines] == [None, "pictures/001.png"]
-    assert caplog.messages[1:] == ["The image '000' cannot be drawn and is skipped: TypeError: coordinate list"]
+    assert caplog.messages == ["The image '000' cannot be drawn and is skipped: TypeError: coordinate list"]
 
 
 def _inputs(path: Path) -> list[str]:
     return [Path(line["input"]).name for line in json_lines(path)]
 
 
-def test_an_image_that_a_loader_of_a_code_base_cannot_read_is_named(tmp_path: Path) -> None:
+def test_an_image_that_a_loader_of_a_code_base_cannot_read_is_named(tmp_path: Path, classifier: Path) -> None:
     cfg = recipe("fashion-cls", tmp_path / "work")
-    runner = save_untrained(cfg, tmp_path / "model.pth")
-    save_pictures(runner.test_dataloader.dataset, tmp_path / "images")
     cfg["test_dataloader"]["dataset"]["pipeline"].insert(0, {"type": "LoadImageAsserting"})
-    predictor = Predictor(tmp_path / "model.pth", config=cfg, device="cpu")
+    predictor = Predictor(classifier / "model.pth", config=cfg, device="cpu")
     wanted = "the image '.*000.png' cannot be read: AssertionError: failed to load image"
     with pytest.raises(DataError, match=wanted):
-        predict_files(predictor, [str(tmp_path / "images" / "000.png")], str(tmp_path / "out"))
+        predict_files(predictor, [str(classifier / "images" / "000.png")], str(tmp_path / "out"))
 
 
 @TRANSFORMS.register_module()
@@ -169,17 +178,14 @@ class LoadImageAsserting(BaseTransform):
         raise AssertionError("failed to load image")
 
 
-def test_frames_of_a_video_have_a_line_each(tmp_path: Path) -> None:
+def test_frames_of_a_video_have_a_line_each(tmp_path: Path, classifier: Path, predictor: Predictor) -> None:
     cv2 = pytest.importorskip("cv2", reason="needs opencv-python-headless")
-    runner = save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
     (tmp_path / "films").mkdir()
     writer = cv2.VideoWriter(str(tmp_path / "films/a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5, (28, 28))
     for index in range(6):
-        gray = runner.test_dataloader.dataset.sample(index)["img"]
-        writer.write(np.stack([gray] * 3, axis=-1))
+        writer.write(cv2.imread(str(classifier / f"images/00{index}.png")))
     writer.release()
     (tmp_path / "films/b.avi").write_bytes(b"no film")
-    predictor = Predictor(tmp_path / "model.pth", device="cpu")
     summary = predict_files(predictor, [str(tmp_path / "films")], str(tmp_path / "out"))
     lines = json_lines(summary.path)
     assert [(line["frame"], line["picture"]) for line in lines] == [

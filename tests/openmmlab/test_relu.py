@@ -86,12 +86,6 @@ def test_loop_with_an_own_iteration_trains_old_code(tmp_path: Path) -> None:
     assert runner.iter == 4
 
 
-def test_model_that_needs_no_repair_is_left_as_it_was(tmp_path: Path) -> None:
-    model = OldPyramid(adds=True, repaired=True)
-    Runner(**{**settings(tmp_path), "model": model}).train()
-    assert "train_step" not in vars(model)
-
-
 @pytest.mark.parametrize("repaired", [False, True])
 def test_hook_can_wrap_the_training_step(tmp_path: Path, repaired: bool) -> None:
     calls: list[int] = []

@@ -113,19 +113,6 @@ def test_custom_build_func() -> None:
         assert each.build({"type": "Square", "side": 2}).side == 20
 
 
-class _RaisesTypeError:
-    def __init__(self, widths: list[int]) -> None:
-        self.total = sum(widths)
-
-
-def test_constructor_error_from_config_file_reports_location() -> None:
-    source = Traced({"type": _RaisesTypeError, "widths": 3})
-    source._origins = {"type": Origin("a.py", 7)}
-    with pytest.raises(BuildError, match="cannot be built: TypeError: 'int' object is not iterable") as caught:
-        Registry("shape", scope="main").build(source)
-    assert caught.value.origin == Origin("a.py", 7)
-
-
 class Base:
     def __init__(self, size: int, *, colour: str = "red") -> None:
         self.size, self.colour = size, colour

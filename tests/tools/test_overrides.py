@@ -56,6 +56,8 @@ def test_strict_overrides_set_values(override: str, path: tuple[Any, ...], value
         ("train_cfg.type=5", "'train_cfg.type' must be a string, like its current value ", None),
         ("1.prob=1", "the config has no key '1'", "pipeline.1.prob"),
         ("lr", "must have the form KEY=VALUE", None),
+        ("=3", "must have the form KEY=VALUE", None),
+        ("train_cfg.type.name=3", "'train_cfg.type' is of type str and has no keys", None),
         ("optimizer.lr=[1", "cannot read the value", None),
     ],
 )

@@ -140,7 +140,7 @@ def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> 
     assert found["state"]["finished"]
 
 
-@pytest.mark.parametrize(("values", "step"), [((5.0, 6.0, 9.0), 0.0), ((9.0, 6.0, 5.0), 0.0), ((5.0, 9.0, 6.0), 3.0)])
+@pytest.mark.parametrize(("values", "step"), [((5, 6, 9), 0), ((9, 6, 5), 0), ((5, 9, 6), 3), ((10, 30), 0)])
 def test_progress_of_a_metric_is_not_noise(values: Sequence[float], step: float) -> None:
     series = val("mIoU", *values)
     assert describe_run(run_of(series), (series, "greater"))["metric"]["step"] == step
@@ -192,12 +192,6 @@ def test_runs_are_ordered_by_their_best_value(rule: Any, order: list[int]) -> No
     runs = [run_of(val("mIoU", 10, 30)), run_of(val("acc", 99)), run_of(val("mIoU", 20, 40))]
     assert best_first(runs, (runs[0].series[0], rule)) == order
     assert best_first(runs, None) == [0, 1, 2]
-
-
-def test_last_step_of_three_validations_is_noise() -> None:
-    for values, step in (((10, 30, 25), 5), ((10, 30), 0)):  # one step is progress rather than noise
-        series = val("mIoU", *values)
-        assert describe_run(run_of(series), (series, "greater"))["metric"]["step"] == step
 
 
 def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make_run: MakeRun) -> None:

@@ -22,15 +22,6 @@ def points(path: Path, name: str, mode: str) -> list[tuple[float, float]]:
     return series.points if series else []
 
 
-def test_second_generation_run_that_counts_iterations(tmp_path: Path) -> None:
-    train: Lines = [{"lr": 0.1, "loss": 3.0 - n, "time": 0.5, "iter": 50 * n, "step": 50 * n} for n in (1, 2)]
-    write(tmp_path / "20260101_000000/vis_data/scalars.json", [*train, {"mIoU": 40.0, "time": 0.2, "step": 100}])
-    assert points(tmp_path, "loss", "train") == [(50, 2.0), (100, 1.0)]
-    assert points(tmp_path, "mIoU", "val") == [(100, 40.0)]
-    assert points(tmp_path, "time", "val") == []
-    assert read_run(tmp_path).epoch_length is None
-
-
 def test_validation_set_may_have_the_name_val(tmp_path: Path) -> None:
     metrics = {"val/loss": 0.5, "val/acc": 0.75, "hard/loss": 1.0, "hard/acc": 0.25, "val/time": 0.1}
     file = write(tmp_path / "1/vis_data/scalars.json", [{"loss": 1.0, "lr": 0.1, "step": 4}, {**metrics, "step": 4}])

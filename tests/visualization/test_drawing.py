@@ -52,6 +52,7 @@ def test_what_an_untrained_model_predicts_can_be_drawn() -> None:
     drawing.draw_circles([[np.nan, 3]], 2, face_colors="red")
     drawing.draw_lines([[1, np.nan]], [[1, 2]]).draw_texts("a", [[np.nan, 3]])
     drawing.draw_binary_masks(np.zeros((0, 16, 16), bool))
+    drawing.draw_bboxes([], edge_colors=[]).draw_texts([], []).draw_points([])
     assert drawing.draw_binary_masks(np.zeros((2, 0, 0), bool)) is drawing
     assert not painted(drawing)[:3].any()
 
@@ -155,15 +156,6 @@ def test_line_widths_are_one_for_each_shape() -> None:
     assert [found[1:7, 7].sum(), found[8:15, 7].sum()] == [2, 6]
     found = painted(black().draw_lines([[0, 15], [0, 15]], [[2, 2], [9, 9]], "w", "--", np.array([1, 4])))
     assert [found[:6, 7].sum(), found[6:, 7].sum()] == [1, 4]
-
-
-def test_empty_lists_draw_nothing() -> None:
-    drawing = black().draw_bboxes([], edge_colors=[]).draw_polygons([]).draw_texts([], []).draw_points([])
-    assert not drawing.get_image().any()
-    found = black(64).draw_texts(["a"], [[10, 10]], bboxes=[])
-    assert np.array_equal(found.get_image(), black(64).draw_texts(["a"], [[10, 10]]).get_image())
-    with pytest.raises(ArgumentError, match="expected one value or a non-empty list of values for the shapes or texts"):
-        black().draw_bboxes([[1, 1, 2, 2]], line_widths=[])
 
 
 def test_axes_draw_on_the_image() -> None:

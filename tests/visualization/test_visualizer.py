@@ -50,11 +50,6 @@ def test_images_of_all_accepted_shapes_are_stored(tmp_path: Path, channels: tupl
     assert list(tmp_path.rglob("val_1.png"))
 
 
-def test_settings_of_figures_are_kept_for_code_bases() -> None:
-    visualizer = Visualizer(fig_save_cfg={"frameon": False}, fig_show_cfg={"num": "show"})
-    assert (visualizer.fig_save_cfg, visualizer.fig_show_cfg) == ({"frameon": False}, {"num": "show"})
-
-
 class Fragile(Visualizer):
     """Fails to draw one of the images, as the visualizer of a code base may."""
 

@@ -3,14 +3,13 @@
 import contextlib
 import itertools
 import json
-import time
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.engines.job import EMA_MOMENTUM, LOG_EVERY, Job, Task
+from benchmarks.engines.job import EMA_MOMENTUM, LOG_EVERY, Job, Task, time_second_run
 from benchmarks.engines.segmentation import Scenes
 
 IMPORT = "import torch"
@@ -95,16 +94,18 @@ def _set_rates(optimizer: torch.optim.Optimizer, bases: list[float], factor: flo
 
 def validate(task: Task, *, inference_mode: bool = False) -> float:
     batches, model = task.validation(), task.model
-    began = time.perf_counter()
-    model.eval()
-    right = torch.zeros((), dtype=torch.int64)
-    count = 0
-    with torch.inference_mode() if inference_mode else torch.no_grad():
-        for inputs, labels in batches:
-            right += (model(inputs).argmax(1) == labels).sum()
-            count += len(labels)
-    _ = right.item() / count
-    return time.perf_counter() - began
+
+    def run() -> float:
+        model.eval()
+        right = torch.zeros((), dtype=torch.int64)
+        count = 0
+        with torch.inference_mode() if inference_mode else torch.no_grad():
+            for inputs, labels in batches:
+                right += (model(inputs).argmax(1) == labels).sum()
+                count += len(labels)
+        return right.item() / count
+
+    return time_second_run(run)
 
 
 validate_in_inference_mode = partial(validate, inference_mode=True)

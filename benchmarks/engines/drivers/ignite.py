@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import time
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from ignite.handlers import Checkpoint, DiskSaver, EMAHandler
 from ignite.handlers.param_scheduler import LRScheduler
 from ignite.metrics import Accuracy
 
-from benchmarks.engines.job import EMA_MOMENTUM, LOG_EVERY, Task
+from benchmarks.engines.job import EMA_MOMENTUM, LOG_EVERY, Task, time_second_run
 
 IMPORT = "from ignite.engine import Engine"
 PACKAGE_IMPORT = "import ignite"
@@ -65,6 +64,4 @@ def validate(task: Task) -> float:
     evaluator = Engine(step)
     Accuracy().attach(evaluator, "accuracy")
     batches = task.validation()
-    began = time.perf_counter()
-    evaluator.run(batches)
-    return time.perf_counter() - began
+    return time_second_run(lambda: evaluator.run(batches))

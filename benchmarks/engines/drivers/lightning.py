@@ -1,6 +1,5 @@
 """The Lightning driver: a LightningModule and a Trainer without progress bar and summary."""
 
-import time
 from typing import Any
 
 import lightning
@@ -9,7 +8,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
-from benchmarks.engines.job import EMA_MOMENTUM, LOG_EVERY, Task
+from benchmarks.engines.job import EMA_MOMENTUM, LOG_EVERY, Task, time_second_run
 from benchmarks.engines.segmentation import GOAL, Scenes
 
 IMPORT = "import lightning"
@@ -66,9 +65,7 @@ def train(task: Task) -> None:
 
 def validate(task: Task) -> float:
     trainer, model, batches = _trainer(task.folder), _Model(task), task.validation()
-    began = time.perf_counter()
-    trainer.validate(model, dataloaders=batches, verbose=False)
-    return time.perf_counter() - began
+    return time_second_run(lambda: trainer.validate(model, dataloaders=batches, verbose=False))
 
 
 class _Segmentor(lightning.LightningModule):

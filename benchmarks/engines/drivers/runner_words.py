@@ -70,7 +70,7 @@ class RunnerDriver:
         self.names.Runner(**self.settings(task)).train()
 
     def validate(self, task: Task, **words: Any) -> float:
-        """Returns the seconds of a validation; `words` are additional keys of val_cfg."""
+        """Returns the seconds of the second validation; `words` are additional keys of val_cfg."""
         runner = self.names.Runner(
             model=self._model(task.model),
             work_dir=str(task.folder),
@@ -91,6 +91,7 @@ class RunnerDriver:
             return found
 
         loop.run = timed
+        runner.val()
         runner.val()
         return seconds
 

@@ -1,6 +1,5 @@
 """The transformers driver: a Trainer with a custom model."""
 
-import time
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
-from benchmarks.engines.job import EMA_MOMENTUM, LOG_EVERY, Task
+from benchmarks.engines.job import EMA_MOMENTUM, LOG_EVERY, Task, time_second_run
 from benchmarks.engines.segmentation import Scenes
 
 IMPORT = "from transformers import Trainer, TrainingArguments"
@@ -99,10 +98,8 @@ def _accuracy(prediction: Any) -> dict[str, float]:
 def validate(task: Task) -> float:
     trainer = _InMemory(model=_Model(task.model), args=_arguments(task), compute_metrics=_accuracy)
     trainer.batches = task.validation(named=True)
-    began = time.perf_counter()
     with torch.inference_mode():
-        trainer.evaluate(eval_dataset=trainer.batches)
-    return time.perf_counter() - began
+        return time_second_run(lambda: trainer.evaluate(eval_dataset=trainer.batches))
 
 
 class _Segmentor(nn.Module):

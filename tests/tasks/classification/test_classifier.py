@@ -26,16 +26,6 @@ def batch(count: int = 4) -> dict[str, Any]:
     return {"inputs": inputs, "data_samples": [ClsDataSample().set_gt_label(number % 3) for number in range(count)]}
 
 
-def test_each_mode_returns_its_result() -> None:
-    model = classifier().eval()
-    data = model.data_preprocessor(batch())
-    scores = model(data["inputs"])
-    assert scores.shape == (4, 3)
-    assert model(**data, mode="loss")["loss"].requires_grad
-    predicted = model(**data, mode="predict")
-    assert torch.allclose(torch.stack([each.pred_score for each in predicted]), scores.softmax(dim=1))
-
-
 def test_without_a_head_there_are_features() -> None:
     model = classifier(head=None)
     assert [each.shape for each in model(torch.zeros(2, 1, 12, 12))] == [(2, 4), (2, 8)]

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate.errors import BuildError
 from footplate.registry import DATASETS
 from footplate.tasks.recipes.fashion_items import CLASSES, load_items
 from footplate.tasks.recipes.fashion_scenes import FashionScenes, Scene, SceneStyle, compose
@@ -85,21 +84,6 @@ def test_length_and_index_out_of_range() -> None:
     assert len([scenes[index] for index in range(len(scenes))]) == 3
     with pytest.raises(IndexError, match="out of range for 3 samples"):
         scenes[3]
-
-
-def test_misspelt_style_raises() -> None:
-    with pytest.raises(BuildError, match="did you mean 'stretch'"):
-        FashionScenes("train", style={"strech": 0.1})
-
-
-def test_scenes_equal_those_of_fashion_scenes() -> None:
-    cfg = {"type": "FashionInstances", "split": "test", "length": 3}
-    instances, scenes = DATASETS.build(cfg), FashionScenes("test", length=3)
-    assert len(instances) == 3
-    for index in range(3):
-        assert np.array_equal(instances[index]["img"], scenes[index]["img"])
-        assert np.array_equal(instances[index]["gt_bboxes"], scenes[index]["gt_bboxes"])
-        assert instances[index]["img_id"] == index
 
 
 def test_labels_are_indices_into_the_classes() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from footplate.data import ClassBalancedDataset
 from footplate.errors import ArgumentError, DataError
-from footplate.registry import DATASETS, TRANSFORMS
+from footplate.registry import TRANSFORMS
 from footplate.tasks.segmentation import BaseSegDataset, SegDataPreProcessor, SegDataSample
 from footplate.tasks.structures import PixelData
 
@@ -101,10 +101,6 @@ def test_a_label_out_of_range_is_reported(root: Path) -> None:
 def test_data_that_does_not_fit_is_reported(root: Path, settings: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         made(root, **settings)
-
-
-def test_the_usual_name_and_the_descriptive_one_are_registered() -> None:
-    assert DATASETS.get("BaseSegDataset") is DATASETS.get("SegFolderDataset") is BaseSegDataset
 
 
 @pytest.mark.parametrize(

@@ -91,14 +91,6 @@ def test_per_class_values_have_the_prefix() -> None:
     assert found == {f"val/{name}": value for name, value in expected.items()}
 
 
-def test_the_log_shows_the_table_of_classes(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="footplate"):
-        evaluated([(np.array([[0, 0]]), np.array([[0, 1]]))], 2, iou_metrics=["mIoU"])
-    assert caplog.messages == [
-        "per-class results in percent:\nclass     IoU     Acc\nc0      50.00  100.00\nc1       0.00    0.00"
-    ]
-
-
 @pytest.mark.parametrize(("beta", "headings"), [(1.0, "IoU Acc Dice Precision Recall"), (2.0, " ".join(TABLE))])
 def test_table_leaves_out_the_fscore_if_it_equals_dice(
     beta: float, headings: str, caplog: pytest.LogCaptureFixture

@@ -8,21 +8,11 @@ import torch
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS, MODELS
 from footplate.tasks.selfsup import SelfSupDataSample
-from footplate.visualization import Visualizer, planes_to_image
+from footplate.visualization import planes_to_image
+from tests.tasks.recording import Recorder
 from tests.tasks.selfsup.test_selfsup_models import MAE_CFG
 
 BLUE, ORANGE = [0, 114, 178], [213, 94, 0]
-
-
-class Recorder(Visualizer):
-    """Records the images."""
-
-    def __init__(self) -> None:
-        super().__init__("recorder")
-        self.drawn: list[tuple[str, Any, int]] = []
-
-    def add_image(self, name: str, image: Any, step: int = 0) -> None:
-        self.drawn.append((name, image, step))
 
 
 def outputs(features: list[list[float]], labels: list[int], parts: list[str]) -> list[SelfSupDataSample]:
@@ -34,7 +24,7 @@ def outputs(features: list[list[float]], labels: list[int], parts: list[str]) ->
     return found
 
 
-def validated(hook: Any, *batches: tuple[list[Any], list[SelfSupDataSample]]) -> list[tuple[str, Any, int]]:
+def validated(hook: Any, *batches: tuple[list[Any], list[SelfSupDataSample]]) -> list[tuple[str, Any, Any]]:
     recorder, runner = Recorder(), SimpleNamespace(iter=7)
     hook.before_val_epoch(runner)
     for number, (pictures, samples) in enumerate(batches):
@@ -48,7 +38,7 @@ def test_test_images_are_next_to_their_nearest_train_images() -> None:
     samples = outputs([[1.0, 0], [9, 1], [0, 1], [1, 9], [1, 1]], [0, 0, 1, 0, 1], ["test", *["train"] * 3, "test"])
     hook = HOOKS.build({"type": "NeighborPictureHook", "num_queries": 2, "num_neighbors": 2})
     drawn = validated(hook, (pictures[:3], samples[:3]), (pictures[3:], samples[3:]))
-    assert [(name, step) for name, _, step in drawn] == [("val_neighbors", 7)]
+    assert [(name, step) for name, _, step in drawn] == [("val_neighbors", {"step": 7})]
     page = drawn[0][1]
     middles = [[int(page[100 * row + 50, 100 * column + 50, 0]) for column in range(3)] for row in range(2)]
     assert middles[0] == [0, 10, 30]
@@ -73,7 +63,7 @@ def test_reconstructions_are_the_same_for_the_same_weights() -> None:
     for batch_idx in (0, 1, 0):
         hook.after_val_iter(runner, batch_idx, {"inputs": [pictures]}, [])
     assert torch.equal(torch.get_rng_state(), before)
-    assert [(name, step) for name, _, step in recorder.drawn] == [("val_reconstructions", 3)] * 2
+    assert [(name, step) for name, _, step in recorder.drawn] == [("val_reconstructions", {"step": 3})] * 2
     first, second = (image for _, image, _ in recorder.drawn)
     assert (first == second).all()
     assert {10, 50, 128} & set(first[..., 0].ravel().tolist()) >= {50, 128}
