@@ -2,9 +2,8 @@ from typing import Any
 
 import pytest
 
-from footplate.config import Config
-from footplate.error_context import add_note, locate, located
-from footplate.errors import ArgumentError, CheckpointError, FootplateError, Origin
+from footplate.error_context import add_note, located
+from footplate.errors import ArgumentError, FootplateError, Origin
 
 
 class WithOrigins(dict[str, Any]):
@@ -41,17 +40,3 @@ def test_added_note_is_always_shown(count: int) -> None:
     add_note(error, "and this")
     lines = str(error).splitlines()
     assert (len(lines), lines[2]) == (min(count, 2) + 3, "  and this")
-
-
-@pytest.mark.parametrize(
-    ("model", "key"),
-    [
-        ({"pretrained": "a.pth", "backbone": {"init_cfg": None}}, "model.pretrained"),
-        ({"backbone": {"pretrained": "a.pth"}}, "model.backbone.pretrained"),
-        ({"pretrained": None, "backbone": {"init_cfg": {"checkpoint": "a.pth"}}}, "model.backbone.init_cfg.checkpoint"),
-    ],
-)
-def test_weights_that_a_model_passes_to_its_backbone_are_reported_with_their_own_key(model: Any, key: str) -> None:
-    error = CheckpointError("cannot download", key="model.backbone.init_cfg.checkpoint")
-    locate(error, Config({"model": model}))
-    assert error.key == key

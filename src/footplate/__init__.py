@@ -19,6 +19,7 @@ from footplate import extensions
 
 __version__ = "0.1.0"
 
+extensions.register("footplate.tasks.extension:Tasks")
 extensions.register("footplate.openmmlab.extension:OpenMMLab")
 
 __all__ = [

@@ -59,27 +59,10 @@ def locate(error: FootplateError, source: object) -> None:
 
     Does nothing if the error already has an origin, or if the config lacks the first part of the key path.
     """
-    if error.key.endswith(".init_cfg.checkpoint"):
-        error.key = _key_of_weights(source, error.key)
     first = next((name for name, _ in _STEP.findall(error.key)), None)
     # For a key that the config does not have, origin_at would return the origin of the first base.
     if error.origin is None and hasattr(source, "__contains__") and first in source:
         error.origin = origin_at(source, error.key)
-
-
-def _key_of_weights(source: Any, key: str) -> str:
-    """Returns the key that the user set: a code base's model may convert `pretrained` to its backbone's `init_cfg`."""
-    section = source
-    path = ""
-    key_of_weights = key
-    for name in key.split(".")[:-1]:
-        if "[" in name:
-            return key  # a section in a list has its own `init_cfg`
-        section = section.get(name) if hasattr(section, "get") else None
-        path = f"{path}{name}."
-        if isinstance(section, Mapping) and section.get("pretrained"):
-            key_of_weights = f"{path}pretrained"
-    return key if section else key_of_weights  # the last section is the `init_cfg`
 
 
 def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:

@@ -1,4 +1,4 @@
-"""Defines extensions, which add config formats, scopes and registry entries to the core.
+"""Defines extensions, which add config formats, scopes, registry entries and checks to the core.
 
 `footplate/__init__.py` registers footplate's own extensions. Extensions are imported on first use.
 """
@@ -12,7 +12,7 @@ _paths: list[str] = []
 
 
 class Extension:
-    """Adds config formats, scopes and registry entries to the core. Subclasses override only the members they need.
+    """Adds config formats, scopes, registry entries and checks to the core. Subclasses override the members they need.
 
     Attributes:
         packages: Maps additional scopes, such as "mmdet", to their PyPI packages, or to "" if they have no package.
@@ -42,6 +42,9 @@ class Extension:
 
     def check_dataset(self, dataset: Any) -> None:
         """Raises an error or logs a warning if footplate would misinterpret a dataset's samples."""
+
+    def check_training(self, runner: Any) -> None:
+        """Raises an error or logs warnings about the parts of a run that do not match, before it trains."""
 
     def prepare_training(self, model: Any) -> None:
         """Adapts a run's model before training."""

@@ -76,20 +76,6 @@ def test_mismatched_weights_are_reported_and_not_loaded(caplog: pytest.LogCaptur
     ]
 
 
-def test_averages_of_a_first_generation_hook_cause_no_warning(caplog: pytest.LogCaptureFixture) -> None:
-    averages = {f"ema_{key.replace('.', '_')}": value for key, value in _filled(1).items()}
-    with caplog.at_level(logging.INFO):
-        load_weights(_Model(), _filled(2, **averages))
-    assert [record.levelno for record in caplog.records] == [logging.INFO]
-    assert caplog.messages[0].splitlines() == [
-        "Loaded 7 of 7 tensors from 'a state dict'",
-        "  of an EMA hook and not in the model (7): ema_*. In a checkpoint from the end of an epoch, the loaded "
-        "tensors are the averages.",
-    ]
-    with pytest.raises(CheckpointError, match="of an EMA hook and not in the model"):
-        load_weights(_Model(), _filled(2, **averages), strict=True)
-
-
 def test_error_without_matching_weights_shows_both_spellings() -> None:
     state = {f"backbone.{key}": value for key, value in _filled(2).items()}
     with pytest.raises(CheckpointError) as caught:

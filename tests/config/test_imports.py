@@ -35,8 +35,7 @@ def test_modules_are_imported_from_the_current_folder(folder: Path, imports: str
     ("section", "message"),
     [
         ("dict(imports=['fp_nope'])", "cannot import 'fp_nope'"),
-        ("dict(imports=['fp_mien'])", "did you mean 'fp_mine'?"),
-        ("dict(imports=['xml.sxa'])", "did you mean 'xml.sax'?\n  'xml' was found, but does not contain this module."),
+        ("dict(imports=['xml.sxa'])", "'xml' was found, but does not contain this module."),
         ("dict(imports=['mmtrack.models'])", "`footplate doctor mmtrack` shows how to install it"),
         ("dict(imports=['fp_host'])", "footplate replaces mmengine if you start your script with `footplate run`"),
         ("dict(imports=['fp_mine.Own'])", "'Own' is not a module. List its module 'fp_mine' in custom_imports"),

@@ -117,13 +117,6 @@ def test_nearest_config_of_a_package_is_suggested(package: Path, name: str, near
     assert caught.value.suggestion == near
 
 
-def test_config_of_a_code_base_is_suggested_for_its_file_name(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("footplate.config.sources.known_packages", lambda: {"fp_pkg": "fp-distribution"})
-    with pytest.raises(ConfigError) as caught:
-        Config.fromfile("runtime.py")
-    assert caught.value.suggestion == "fp_pkg::_base_/runtime.py"
-
-
 @pytest.mark.parametrize(
     ("base", "near"),
     [

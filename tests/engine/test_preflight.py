@@ -237,31 +237,3 @@ def test_labels_of_different_classes_stop_the_run(tmp_path: Path, caplog: pytest
     assert message not in caplog.text.partition("The run failed")[0]
     train("dog", "cat", "bird")  # as an open-vocabulary model is validated
     assert f"{message}. Set the same classes" in caplog.text
-
-
-def test_different_labels_of_ignored_pixels_are_named_with_their_keys(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    def train(label: int) -> None:
-        model: Any = ToyModel()
-        data: Any = Points(8)
-        metric: Any = PointAccuracy()
-        model.num_classes, model.ignore_index, model.data_preprocessor.seg_pad_val = 2, 255, 255
-        data.ignore_index = metric.ignore_index = label
-        run(
-            tmp_path,
-            str(label),
-            model=model,
-            preflight=True,
-            train_dataloader=loader(dataset=data),
-            val_dataloader={"day": loader(dataset=Points(8))},
-            val_evaluator=Evaluator([metric]),
-        )
-
-    train(255)
-    assert "ignore different labels" not in caplog.text
-    train(0)
-    assert (
-        "The parts of the run ignore different labels: model.ignore_index=255, model.data_preprocessor."
-        "seg_pad_val=255, train_dataloader.dataset.ignore_index=0, val_evaluator.day[0].ignore_index=0."
-    ) in caplog.text

@@ -198,17 +198,6 @@ def test_unclear_target_of_an_object_is_refused(options: Any, batch: Any, words:
         evaluator.process([3], batch)
 
 
-def test_assumed_target_of_an_object_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "footplate")
-    evaluator = build_evaluator({"v": Values()})
-    for _ in range(2):
-        evaluator.process([3], {"image": 0, "label": 1, "coarse": 2})
-    assert caplog.messages == [
-        "The metric 'v' uses batch['label'] as its target. To choose another entry, pass TorchMetric(metric, "
-        "target=...)."
-    ]
-
-
 @pytest.mark.parametrize(
     ("values", "mean"), [([1.0, 2.0], 1.5), ([math.inf, 1.0], math.inf), ([math.inf, -math.inf], math.nan)]
 )

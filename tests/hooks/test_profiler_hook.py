@@ -69,11 +69,6 @@ def test_invalid_arguments(hook: dict[str, Any], key: str, suggestion: str | Non
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
 
 
-def test_profile_times_beyond_the_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="profile_times exceeds the length of the run, which is 3 epochs"):
-        run(tmp_path, profile_times=4)
-
-
 def test_counting_epochs_is_refused_in_iteration_based_training(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, by_epoch=False, custom_hooks=[{"type": "ProfilerHook"}]))
     with pytest.raises(ArgumentError, match="ProfilerHook counts epochs, but training counts iterations") as caught:

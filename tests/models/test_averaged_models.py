@@ -119,15 +119,6 @@ def test_copies_and_pickles_do_not_contain_the_source_model() -> None:
     assert average.module.weight.item() == 1.0
 
 
-@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
-def test_error_about_a_model_that_cannot_be_copied_lists_its_computed_tensors() -> None:
-    model = nn.Sequential(nn.ReLU(), nn.utils.weight_norm(nn.Linear(2, 2)))
-    model.features = model(torch.ones(1, 2))
-    with pytest.raises(ArgumentError, match="cannot copy the model to average its weights") as caught:
-        ExponentialMovingAverage(model)
-    assert caught.value.found == ["features", "1.weight"]
-
-
 def test_an_average_may_be_on_another_device() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     average = ExponentialMovingAverage(model, momentum=0.1, device="meta")

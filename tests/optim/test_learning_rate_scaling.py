@@ -18,7 +18,7 @@ def rates(wrapper: Any) -> list[float]:
 def test_rates_scale_with_the_batch_size(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, world: int, base: int, factor: float
 ) -> None:
-    monkeypatch.setattr(wrapper_builder, "get_data_world_size", lambda: world)
+    monkeypatch.setattr(wrapper_builder, "get_world_size", lambda: world)
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     cfg = {"optimizer": {"type": "AdamW", "lr": 0.1}, "paramwise_cfg": {"custom_keys": {"0": {"lr_mult": 0.1}}}}
     wrapper = build_optim_wrapper(model, cfg)
@@ -47,15 +47,6 @@ def test_torch_scheduler_cannot_be_scaled() -> None:
     cfg = {"enable": True, "base_batch_size": 2}
     with pytest.raises(ArgumentError, match="which a torch scheduler or an earlier run has set"):
         scale_learning_rates(OptimWrapper(optimizer), SimpleNamespace(batch_size=8), cfg)
-
-
-def test_optimizer_is_scaled_only_once() -> None:
-    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
-    cfg = {"enable": True, "base_batch_size": 4}
-    scale_learning_rates(OptimWrapper(optimizer), SimpleNamespace(batch_size=8), cfg)
-    with pytest.raises(ArgumentError, match="has already scaled the learning rates of this optimizer"):
-        scale_learning_rates(OptimWrapper(optimizer), SimpleNamespace(batch_size=8), cfg)
-    assert optimizer.param_groups[0]["lr"] == 0.2
 
 
 def test_several_optimizers_and_tensor_rates() -> None:

@@ -184,17 +184,6 @@ class LoadReport:
         """Whether the file and the model have the same keys and shapes."""
         return not (self.missing or self.unexpected or self.mismatched)
 
-    @property
-    def swapped(self) -> tuple[str, ...]:
-        """File keys that a first-generation EMA hook added, such as `ema_conv_weight` for `conv.weight`.
-
-        At the end of an epoch, the hook swaps averages and weights, so that the averages are saved under the model's
-        keys.
-        """
-        keys = (*self.loaded, *(each.key for each in self.mismatched), *self.unexpected)
-        names = {f"ema_{key.replace('.', '_')}" for key in keys}
-        return tuple(key for key in self.unexpected if key in names)
-
     def require_whole_model(self) -> None:
         """Checks that every tensor of the model was loaded.
 
@@ -217,13 +206,7 @@ class LoadReport:
         count = len(self.loaded) + len(self.missing) + len(self.mismatched)
         lines = [f"Loaded {len(self.loaded)} of {count} tensors from '{self.source}'"]
         lines += _list_keys("missing from the file", self.missing)
-        swapped = self.swapped
-        if swapped:
-            lines.append(
-                f"  of an EMA hook and not in the model ({len(swapped)}): ema_*. In a checkpoint from the end of an "
-                "epoch, the loaded tensors are the averages."
-            )
-        lines += _list_keys("not in the model", [key for key in self.unexpected if key not in swapped])
+        lines += _list_keys("not in the model", self.unexpected)
         lines += _list_keys("with a different shape", self.mismatched)
         return "\n".join(lines)
 
@@ -280,8 +263,7 @@ def load_weights(
                 weights[key] = distribute_like(value, expected[key])
     report = _copy_into(module, weights, expected, name)
     _check_fit(report, strict=strict)
-    is_expected = not (report.missing or report.mismatched) and report.unexpected == report.swapped
-    _logger.log(logging.INFO if is_expected else logging.WARNING, "%s", report)
+    _logger.log(logging.INFO if report.is_complete else logging.WARNING, "%s", report)
     return report
 
 

@@ -6,14 +6,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pkgutil import iter_modules, resolve_name
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from footplate.checks import check_keys, check_names
 from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 from footplate.extensions import known_packages
-from footplate.messages import nearest
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
@@ -69,7 +68,6 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
         message = f"cannot import '{name}': {type(error).__name__}: {error}".rstrip(": ")
         module, _, attribute = name.rpartition(".")
         notes: list[str] = []
-        suggestion = None
         missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
         parent, _, _ = missing.rpartition(".")
         known = known_packages()
@@ -83,17 +81,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
             notes = ["Install its package, run from the folder that contains it, or add that folder to PYTHONPATH."]
             if parent:
                 notes = [f"'{parent}' was found, but does not contain this module."]
-            suggestion = _near_module(missing)
-        raise ConfigError(
-            message, origin=origin, key=key, suggestion=suggestion, notes=notes, hides_cause=not notes
-        ) from error
-
-
-def _near_module(name: str) -> str | None:
-    parent, _, last = name.rpartition(".")
-    folders = getattr(sys.modules[parent], "__path__", ()) if parent else None
-    near = nearest(last, (each.name for each in iter_modules(folders)))
-    return f"{parent}.{near}" if parent and near else near
+        raise ConfigError(message, origin=origin, key=key, notes=notes, hides_cause=not notes) from error
 
 
 class LazyObject:

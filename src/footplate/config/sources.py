@@ -15,7 +15,7 @@ from typing import Any
 
 from footplate.config.config_dict import TracedDict
 from footplate.errors import RECIPES, ConfigError, ConfigKeyError, ConfigSyntaxError, Origin, shown_path
-from footplate.extensions import extensions, known_packages
+from footplate.extensions import extensions
 from footplate.messages import nearest
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
@@ -64,7 +64,8 @@ def read_text(path: str, referrer: Origin | None = None) -> str:
         return Path(path).read_text("utf-8-sig")
     except FileNotFoundError as error:
         folder, name = os.path.split(path)
-        candidates = {recipe.removesuffix(".py"): recipe.removesuffix(".py") for recipe in os.listdir(_RECIPES)}
+        recipes = os.listdir(_RECIPES)
+        candidates = {name: f"footplate::{name}" if referrer else name.removesuffix(".py") for name in recipes}
         for neighbor in os.listdir(folder) if os.path.isdir(folder) else []:
             if neighbor.endswith(SUFFIXES):
                 candidates[neighbor] = shown_path(os.path.join(folder, neighbor))
@@ -74,12 +75,7 @@ def read_text(path: str, referrer: Origin | None = None) -> str:
         if referrer:
             message = f"the config file '{shown}' does not exist"
             note = f"The path of a base is relative to the folder of the config that refers to it; tried '{path}'."
-        raise ConfigError(
-            message,
-            origin=referrer,
-            suggestion=_packaged_config(name) or (near and candidates[near]),
-            notes=[note],
-        ) from error
+        raise ConfigError(message, origin=referrer, suggestion=near and candidates[near], notes=[note]) from error
     except OSError as error:
         raise ConfigError(f"cannot read the config '{shown}': {error.strerror}", origin=referrer) from error
     except UnicodeDecodeError as error:
@@ -134,13 +130,6 @@ def locate(package: str, file: str, referrer: Origin | None = None) -> str:
 def is_recipe(path: str) -> bool:
     """Checks whether a file is one of footplate's recipes."""
     return os.path.dirname(os.path.realpath(path)) == _RECIPES
-
-
-def _packaged_config(name: str) -> str | None:
-    """Returns `package::file` for the config `name` in footplate or an installed code base, or None if unknown."""
-    stem = Path(name).stem
-    candidates = (_near_config(package, name) for package in ("footplate", *known_packages()))
-    return next((config for config in candidates if config and Path(config.partition("::")[2]).stem == stem), None)
 
 
 def _near_config(package: str, file: str) -> str | None:

@@ -3,7 +3,6 @@
 DTensors are recognized by their attributes, because importing the class is slow.
 """
 
-import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -70,7 +69,7 @@ def distribute_like(value: Tensor, like: Tensor) -> Tensor:
 def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
     """Returns a tensor of shape `(N,)` with the norms of N tensors. A DTensor's norm covers all of its shards.
 
-    `order` is the order of the norm, and may be infinite. Performs one all-reduce per sharded mesh dimension.
+    `order` is the order of the norm, and may be infinite.
     """
     tensors = list(tensors)
     local = [local_tensor(tensor) for tensor in tensors]
@@ -80,30 +79,13 @@ def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
     is_maximum = order == float("inf")
     powers = norms if is_maximum else norms**order
     operation = dist.ReduceOp.MAX if is_maximum else dist.ReduceOp.SUM
-    owners: dict[Any, list[int]] = {}  # by mesh dimension: the indices of the tensors sharded in it
-    for index, tensor in enumerate(tensors):
-        if is_dtensor(tensor):
-            mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
-            for dim, placement in enumerate(placements):
-                if not placement.is_replicate():
-                    owners.setdefault(mesh.get_group(dim), []).append(index)
-    for group, indices in owners.items():
-        reduced = powers[indices]
-        dist.all_reduce(reduced, operation, group=group)
-        powers[indices] = reduced
+    sharded = [index for index, tensor in enumerate(tensors) if is_dtensor(tensor)]
+    if sharded:
+        mesh: Any = tensors[sharded[0]].device_mesh  # type: ignore[attr-defined]  # all sharded tensors share it
+        reduced = powers[sharded]
+        dist.all_reduce(reduced, operation, group=mesh.get_group(mesh.ndim - 1))
+        powers[sharded] = reduced
     return powers if is_maximum else powers ** (1 / order)
-
-
-@functools.lru_cache(maxsize=1)
-def world_mesh(device: str, group: object) -> Any:
-    """Returns the one-dimensional mesh of all ranks for a device type, such as "cuda".
-
-    The mesh is cached, because creating it may open connections between all ranks. `group`, the process group of all
-    ranks, is only part of the cache key.
-    """
-    from torch.distributed.device_mesh import init_device_mesh
-
-    return init_device_mesh(device, (get_world_size(),))
 
 
 def new_cpu_group() -> Any:

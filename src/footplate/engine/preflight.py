@@ -23,25 +23,24 @@ from footplate.engine.evaluation_loops import loss_of, naming_samples, predictin
 from footplate.engine.module_state import record_modules
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
-from footplate.evaluation.evaluation_sets import EvaluationSet, check_classes, sets_of
+from footplate.evaluation.evaluation_sets import EvaluationSet, check_classes
 from footplate.interrupts import temporary_folder
-from footplate.messages import format_bytes, list_names
+from footplate.messages import format_bytes
 from footplate.optim.schedules import collect_steps
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
-_MAX_NAMES = 12
 _IN_MEMORY = "memory://footplate-preflight/{}.pth"
 
 
 def preflight(runner: "Runner") -> None:
     """Saves and loads a checkpoint in memory, validates on a batch per dataset, and checks disk space and permissions.
 
-    Warns about label maps that are likely wrong, and about classes and ignored labels that differ. Leaves no files and
-    records no metrics. Restores the random state and the model's buffers and plain attributes (numbers, bools and
-    strings). Skips models with uninitialized parameters.
+    Warns about label maps that are likely wrong, and about classes that differ. Leaves no files and records no metrics.
+    Restores the random state and the model's buffers and plain attributes (numbers, bools and strings). Skips models
+    with uninitialized parameters.
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors that the model raises are not wrapped. A metric
@@ -103,38 +102,6 @@ def _check_labels(runner: "Runner") -> None:
             if hasattr(dataset, "warn_about_labels"):
                 dataset.warn_about_labels()
     check_classes(metainfo_of(runner.train_dataloader), _validation_sets(runner), "validation")
-    _warn_about_ignored_labels(runner)
-
-
-def _warn_about_ignored_labels(runner: "Runner") -> None:
-    """Warns if the model, its padding, the datasets and the metrics do not all use the same label for ignored pixels.
-
-    Only compares models in which a module has both `num_classes` and `ignore_index`, as segmentation models have.
-    """
-    model = runner.unwrapped_model
-    parts = [
-        (".".join(filter(None, ("model", name, "ignore_index"))), module.ignore_index)
-        for name, module in model.named_modules()
-        if hasattr(module, "num_classes") and hasattr(module, "ignore_index")
-    ]
-    if not parts:
-        return
-    padding = getattr(getattr(model, "data_preprocessor", None), "seg_pad_val", None)
-    parts.append(("model.data_preprocessor.seg_pad_val", padding))
-    for section in ("train", "val"):
-        for chosen in sets_of(getattr(runner, f"{section}_loop")):
-            key = ".".join(filter(None, (f"{section}_dataloader", chosen.name, "dataset.ignore_index")))
-            parts += [(key, getattr(leaf, "ignore_index", None)) for leaf in innermost_datasets(chosen.dataset)]
-            for index, metric in enumerate(chosen.evaluator.metrics):
-                key = f"{chosen.evaluator.metric_key(index)}.ignore_index"
-                parts.append((key, getattr(metric, "ignore_index", None)))
-    labels = dict.fromkeys((key, label) for key, label in parts if isinstance(label, int))
-    if len({label for _, label in labels}) > 1:
-        _logger.warning(
-            "The parts of the run ignore different labels: %s. The model's ignore_index affects the loss, and the "
-            "metric's affects the scores. Use the same label everywhere.",
-            list_names([f"{key}={label}" for key, label in labels], _MAX_NAMES),
-        )
 
 
 @contextmanager

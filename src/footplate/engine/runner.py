@@ -19,14 +19,13 @@ from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
-from footplate.data import SampleLoader, batches, build_dataloader, capture_rng, length_of, metainfo_of, restore_rng
+from footplate.data import SampleLoader, batches, build_dataloader, capture_rng, length_of, restore_rng
 from footplate.distributed import (
     broadcast_tensors,
     get_rank,
     get_world_size,
     is_main_process,
     rank_from_environment,
-    tensor_parallel_size,
     unwrap_model,
     wrap_model,
 )
@@ -48,12 +47,11 @@ from footplate.engine.run_config import ResolvedConfig, arguments_in, located_in
 from footplate.engine.run_errors import refuse_during_training, refusing_exits, running
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
-from footplate.engine.sections import PYTHON_ARGUMENTS, RESUME_ARGUMENTS, check_sections, check_tensor_parallel
+from footplate.engine.sections import PYTHON_ARGUMENTS, RESUME_ARGUMENTS, check_sections
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
-from footplate.evaluation.evaluation_sets import warn_about_num_classes
 from footplate.extensions import extensions
 from footplate.models import PlainModel, trained_model
 from footplate.module_selection import Selection
@@ -335,7 +333,8 @@ class Runner:
             if self.resolved.unrecorded:
                 _logger.info("`footplate export` cannot rebuild the model of this run: %s", self.resolved.unrecorded)
             self.build_training()
-            warn_about_num_classes(self.sections["model"], metainfo_of(self.train_dataloader))
+            for extension in extensions():
+                extension.check_training(self)
             if self.val_loop is None:
                 warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
         loop = self.train_loop
@@ -784,23 +783,16 @@ class Runner:
         return build_model(model, self.sections, self.device)
 
     def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Wraps the model for training with several processes, unless it is already wrapped.
-
-        Raises:
-            ArgumentError: With tensor parallelism, `diff_rank_seed` is set, or a loader is not a config dict.
-        """
+        """Wraps the model for training with several processes, unless it is already wrapped."""
         if isinstance(model, DataParallel | DistributedDataParallel):  # not for adapters, which also count as wrappers
             return model
-        wrapped = wrap_model(
+        return wrap_model(
             model,
             model_wrapper_cfg,
             find_unused_parameters=self.sections["find_unused_parameters"] is True
             or has_several_optimizers(self.sections["optim_wrapper"]),  # each loss uses only some of the parameters
             sync_bn=self.sections["sync_bn"],
         )
-        if tensor_parallel_size() > 1:
-            check_tensor_parallel(self.sections)
-        return wrapped
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Builds the optimizer wrapper and its optimizer. Returns a wrapper object unchanged."""

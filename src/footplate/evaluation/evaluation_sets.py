@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from footplate.checks import check_count
 from footplate.data import SampleLoader, dataset_of, metainfo_of
-from footplate.error_context import at_key, join_path, origin_at, walk_paths
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluator import Evaluator, is_named
 from footplate.messages import nearest
@@ -61,9 +61,9 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
         ArgumentError: A label in the validation data refers to a different class, although the number of classes is
             the same.
     """
-    expected = _classes(trained)
+    expected = classes_in(trained)
     for evaluation_set in sets:
-        classes = _classes(metainfo_of(evaluation_set.dataloader))
+        classes = classes_in(metainfo_of(evaluation_set.dataloader))
         names = enumerate(zip(expected, classes, strict=False))
         labels = (label for label, (expected_name, name) in names if expected_name != name)
         label = next(labels, None)
@@ -78,28 +78,8 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
         _logger.warning("%s. %s", problem, advice)
 
 
-def warn_about_num_classes(model: Any, trained: Any) -> None:
-    """Warns if a `num_classes` in the model config differs from the number of classes in the training data.
-
-    Ignores backbones, any `num_classes` of 1, region proposal heads (which have one class), and semantic segmentation
-    heads (which have their own classes).
-
-    Args:
-        model: The model config. Ignored if it is not a config.
-        trained: The metainfo of the training data, or None.
-    """
-    count = len(_classes(trained))
-    cfg = {"model": model}
-    for path, value in walk_paths(cfg) if count else ():
-        is_own = any(word in str(part) for part in path for word in ("rpn", "semantic", "backbone"))
-        if path[-1] == "num_classes" and type(value) is int and value not in (1, count) and not is_own:
-            name = join_path(path)
-            origin = origin_at(cfg, path)
-            place = f"{origin}: {name}" if origin else name
-            _logger.warning("%s is %d, but the number of classes in the training data is %d.", place, value, count)
-
-
-def _classes(metainfo: Any) -> Sequence[Any]:
+def classes_in(metainfo: Any) -> Sequence[Any]:
+    """Returns the class names in the metadata of a dataset, or an empty tuple if there are none."""
     classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
     return classes if isinstance(classes, (list, tuple)) else ()
 

@@ -306,7 +306,6 @@ class TorchMetric(NamedMetric):
         self.target = target
         check_takes(f"`update` of the metric '{self._label}' must take", metric.update, "predictions", "target")
         self._device = torch.device("cpu")
-        self._is_announced = False
 
     @cached_property
     def _is_gathered(self) -> bool:  # the process group may not exist yet in the constructor
@@ -323,24 +322,13 @@ class TorchMetric(NamedMetric):
             target = _select("target", self.target, data_batch)
         else:
             advice = "Pass footplate.evaluation.TorchMetric(metric, target='key of the target') as the metric."
-            inputs, target = split_target(data_batch, advice=advice)
-            self._announce_target(data_batch, inputs)
+            _, target = split_target(data_batch, advice=advice)
         self._device = device_of(predictions)
         if self._is_gathered:
             self.results += zip(rows_of(predictions), rows_of(target), strict=True)
         else:
             self._update(predictions, target)
             self.results.append(None)
-
-    def _announce_target(self, batch: Any, inputs: Any) -> None:
-        """Logs which entry of a batch is the target if the batch has further entries, which may be targets, too."""
-        if self._is_announced or self.context.is_trial:
-            return
-        self._is_announced = True
-        if isinstance(batch, Mapping) and len(batch) > 2:
-            (key,) = batch.keys() - inputs.keys()
-            text = "The metric '%s' uses batch['%s'] as its target. To choose another entry, pass %s."
-            _logger.info(text, self._label, key, "TorchMetric(metric, target=...)")
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         """Returns the metric values and resets the object."""

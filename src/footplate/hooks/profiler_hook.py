@@ -11,7 +11,6 @@ from footplate.checks import check_choice, check_count, check_keys
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
-from footplate.messages import pluralize
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, output_path
 
@@ -32,7 +31,7 @@ class ProfilerHook(Hook):
     Args:
         by_epoch: Whether `profile_times` counts epochs rather than iterations. In iteration-based training, set it to
             False, or set a `schedule`. Otherwise, the complete run would be recorded.
-        profile_times: The number of epochs or iterations to profile.
+        profile_times: The number of epochs or iterations to profile, at most those of the run.
         activity_with_cpu: Whether to profile the CPU.
         activity_with_cuda: Whether to profile the GPU, if there is one.
         schedule: Arguments for `torch.profiler.schedule`: `wait`, `warmup`, `active` and `skip_first`, which are
@@ -48,8 +47,8 @@ class ProfilerHook(Hook):
         json_trace_path: The file to write the complete profile to, for chrome://tracing, relative to the log folder.
 
     Raises:
-        ArgumentError: An argument is invalid. Also raised at the start of training if `profile_times` exceeds the
-            length of the run, or if `by_epoch` is True in iteration-based training without a `schedule`.
+        ArgumentError: An argument is invalid. Also raised at the start of training if `by_epoch` is True in
+            iteration-based training without a `schedule`.
     """
 
     priority = "VERY_LOW"
@@ -98,14 +97,6 @@ class ProfilerHook(Hook):
                 key="by_epoch",
                 found=True,
                 notes=["Set by_epoch=False, and set profile_times to the number of iterations to profile."],
-            )
-        length = runner.max_epochs if self.by_epoch else runner.max_iters
-        if self.profile_times > length:
-            unit = "epoch" if self.by_epoch else "iteration"
-            raise ArgumentError(
-                f"profile_times exceeds the length of the run, which is {pluralize(length, unit)}",
-                key="profile_times",
-                found=self.profile_times,
             )
         self._profiler = profiler.profile(
             activities=self._activities,

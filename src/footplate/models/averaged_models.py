@@ -36,8 +36,7 @@ class BaseAveragedModel(nn.Module):
         count: The number of updates so far.
 
     Raises:
-        ArgumentError: `interval` is not a positive integer, `device` is set for a sharded model, or the model contains
-            tensors that `deepcopy` does not support.
+        ArgumentError: `interval` is not a positive integer, or `device` is set for a sharded model.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class BaseAveragedModel(nn.Module):
         self._is_sharded = is_sharded(model)
         if self._is_sharded and device is not None:
             raise ArgumentError("`device` cannot be set for the average of a sharded model", key="device", found=device)
-        averages = _StateCopy(reshard(model)) if self._is_sharded else _copy_of(model).to(device)
+        averages = _StateCopy(reshard(model)) if self._is_sharded else copy.deepcopy(model).to(device)
         self.module: Any = averages.requires_grad_(False)
         self.steps: Tensor
         self.register_buffer("steps", torch.tensor(0, dtype=torch.long))
@@ -279,28 +278,6 @@ class _StateCopy(nn.Module):
             self.register_buffer(name, buffer.detach().clone(), persistent=name in saved)
         for name, child in model.named_children():
             self.add_module(name, _StateCopy(child, copies))
-
-
-def _copy_of(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model)
-    except RuntimeError as error:
-        computed = [
-            f"{path}.{name}".removeprefix(".")
-            for path, module in model.named_modules()
-            for name, value in vars(module).items()
-            if isinstance(value, Tensor) and not value.is_leaf
-        ]
-        if not computed:
-            raise
-        raise ArgumentError(
-            "cannot copy the model to average its weights (EMAHook), because modules store computed tensors",
-            found=computed,
-            notes=[
-                "Store tensors with .detach(). Instead of torch.nn.utils.weight_norm, use "
-                "torch.nn.utils.parametrizations.weight_norm."
-            ],
-        ) from error
 
 
 def _restore_count(average: Any, _: Any) -> None:

@@ -4,13 +4,12 @@ import inspect
 import logging
 from collections.abc import Mapping
 from typing import Any
-from weakref import WeakSet
 
 from torch import nn
 from torch.optim import Optimizer
 
 from footplate.checks import check_count, check_flag, check_keys
-from footplate.distributed import get_data_world_size, unwrap_model
+from footplate.distributed import get_world_size, unwrap_model
 from footplate.error_context import at_key, origin_of, with_origins
 from footplate.errors import ArgumentError, BuildError
 from footplate.messages import list_names, nearest
@@ -23,7 +22,6 @@ _logger = logging.getLogger("footplate.optim")
 # Prefixes of optimizers that compute their own step size. Their lr is only a factor of this step size, so
 # `auto_scale_lr` does not change it.
 _WITHOUT_RATE = ("DAdapt", "Prodigy")
-_scaled: WeakSet[Optimizer] = WeakSet()  # the optimizers that `auto_scale_lr` has scaled
 
 
 def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
@@ -185,8 +183,8 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
             per iteration over all processes.
 
     Raises:
-        ArgumentError: A key is unknown, a value is invalid, the loader has no batch size, a torch scheduler sets the
-            learning rates, or an earlier run has scaled or scheduled them.
+        ArgumentError: A key is unknown, a value is invalid, the loader has no batch size, or a torch scheduler or an
+            earlier run sets the learning rates.
 
     Source: the linear scaling rule of Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677, section 2.1.
     """
@@ -202,7 +200,7 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
             key="enable",
             notes=["Set batch_size in train_dataloader, or as an attribute of your loader or batch sampler."],
         )
-    processes = get_data_world_size()
+    processes = get_world_size()
     factor = batch * processes / base
     _logger.info(
         "auto_scale_lr: learning rate factor %g (processes: %d, samples per process: %d, base batch size: %d).",
@@ -216,12 +214,6 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
         if name.startswith(_WITHOUT_RATE) or any(group.get("lr") is None for group in part.param_groups):
             _logger.info("%s computes its own step size, so its lr is not scaled.", name)
             continue
-        if part.optimizer in _scaled:
-            raise ArgumentError(
-                "auto_scale_lr has already scaled the learning rates of this optimizer",
-                key="enable",
-                notes=["Create a new optimizer for each Runner."],
-            )
         for group in part.param_groups:
             if "initial_lr" in group:  # schedules keep their own copies of the rates
                 raise ArgumentError(
@@ -234,7 +226,6 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
                     ],
                 )
             group["lr"] = group["lr"] * factor
-        _scaled.add(part.optimizer)
 
 
 def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:

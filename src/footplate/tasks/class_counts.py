@@ -1,12 +1,13 @@
-"""Checks that heads and datasets have the same number of classes."""
+"""Compares the number of classes of heads and datasets."""
 
 import logging
 from typing import Any
 
+from footplate.data import metainfo_of
 from footplate.engine import Hook, Runner
-from footplate.error_context import at_key
+from footplate.error_context import at_key, join_path, origin_at, walk_paths
 from footplate.errors import ArgumentError
-from footplate.evaluation.evaluation_sets import sets_of
+from footplate.evaluation.evaluation_sets import classes_in, sets_of
 from footplate.messages import list_names
 from footplate.registry import HOOKS
 
@@ -55,6 +56,23 @@ class NumClassCheckHook(Hook):
                     found=count,
                     notes=[f"The dataset is defined in {key}."],
                 )
+
+
+def warn_about_num_classes(runner: Runner) -> None:
+    """Warns if a `num_classes` in the model config differs from the number of classes in the training data.
+
+    Ignores backbones, any `num_classes` of 1, region proposal heads (which have one class), and semantic segmentation
+    heads (which have their own classes).
+    """
+    cfg = {"model": runner.sections["model"]}
+    count = len(classes_in(metainfo_of(runner.train_dataloader)))
+    for path, value in walk_paths(cfg) if count else ():
+        is_own = any(word in str(part) for part in path for word in ("rpn", "semantic", "backbone"))
+        if path[-1] == "num_classes" and type(value) is int and value not in (1, count) and not is_own:
+            name = join_path(path)
+            origin = origin_at(cfg, path)
+            place = f"{origin}: {name}" if origin else name
+            _logger.warning("%s is %d, but the number of classes in the training data is %d.", place, value, count)
 
 
 def classes_of(dataset: Any) -> Any:

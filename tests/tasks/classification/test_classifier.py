@@ -142,3 +142,8 @@ def test_classes_can_have_unequal_weights() -> None:
     loss = MODELS.build({"type": "LabelSmoothLoss", "label_smooth_val": 0.0, "class_weight": [1.0, 0.0]})
     scores = torch.tensor([[2.0, 0.0], [5.0, 0.0]])
     assert loss(scores, torch.tensor([0, 1])).item() == pytest.approx(by_hand(scores[:1], torch.tensor([0]), 0.0))
+    head = {"type": "LinearClsHead", "in_channels": 4, "num_classes": 2, "loss": loss}
+    assert MODELS.build(head).loss_module is loss
+    with pytest.raises(ArgumentError, match="one weight for each of the 3 classes") as caught:
+        MODELS.build({**head, "num_classes": 3})
+    assert caught.value.key == "loss.class_weight"

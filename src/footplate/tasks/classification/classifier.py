@@ -144,7 +144,8 @@ class LinearClsHead(BaseModule):
         init_cfg: See `BaseModule`; by default, weights are normally distributed with a standard deviation of 0.01.
 
     Raises:
-        ArgumentError: `num_classes` is not positive, or a value of k is not between 1 and `num_classes`.
+        ArgumentError: `num_classes` is not positive, a value of k is not between 1 and `num_classes`, or the loss does
+            not have one weight per class.
     """
 
     def __init__(
@@ -164,6 +165,10 @@ class LinearClsHead(BaseModule):
         self.cal_acc = cal_acc
         self.fc = nn.Linear(in_channels, num_classes)
         self.loss_module = LabelSmoothLoss(0.0) if loss is None else build_part("loss", loss)
+        weights = self.loss_module.class_weight if isinstance(self.loss_module, LabelSmoothLoss) else None
+        if weights is not None and len(weights) != num_classes:
+            problem = f"class_weight must contain one weight for each of the {num_classes} classes"
+            raise ArgumentError(problem, key="loss.class_weight", found=weights.tolist())
 
     def forward(self, features: Features) -> Tensor:
         """Returns the class scores for features, or for the last item of a sequence of features.

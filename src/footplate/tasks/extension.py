@@ -1,0 +1,17 @@
+"""Checks that depend on the task, and that the core calls for every run."""
+
+from typing import Any
+
+from footplate.extensions import Extension
+
+
+class Tasks(Extension):
+    """Checks that the parts of a run agree on the classes and the ignored labels."""
+
+    def check_training(self, runner: Any) -> None:
+        """Warns about parts of the run with different classes or ignored labels."""
+        from footplate.tasks.class_counts import warn_about_num_classes
+        from footplate.tasks.segmentation.ignored_labels import warn_about_ignored_labels
+
+        warn_about_num_classes(runner)
+        warn_about_ignored_labels(runner)
