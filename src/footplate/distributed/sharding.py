@@ -69,7 +69,7 @@ def distribute_like(value: Tensor, like: Tensor) -> Tensor:
 def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
     """Returns a tensor of shape `(N,)` with the norms of N tensors. A DTensor's norm covers all of its shards.
 
-    `order` is the order of the norm, and may be infinite.
+    `order` is the order of the norm, and may be infinite. Performs one all-reduce per sharded mesh dimension.
     """
     tensors = list(tensors)
     local = [local_tensor(tensor) for tensor in tensors]
@@ -79,12 +79,17 @@ def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
     is_maximum = order == float("inf")
     powers = norms if is_maximum else norms**order
     operation = dist.ReduceOp.MAX if is_maximum else dist.ReduceOp.SUM
-    sharded = [index for index, tensor in enumerate(tensors) if is_dtensor(tensor)]
-    if sharded:
-        mesh: Any = tensors[sharded[0]].device_mesh  # type: ignore[attr-defined]  # all sharded tensors share it
-        reduced = powers[sharded]
-        dist.all_reduce(reduced, operation, group=mesh.get_group(mesh.ndim - 1))
-        powers[sharded] = reduced
+    owners: dict[Any, list[int]] = {}  # by mesh dimension: the indices of the tensors sharded in it
+    for index, tensor in enumerate(tensors):
+        if is_dtensor(tensor):
+            mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
+            for dim, placement in enumerate(placements):
+                if not placement.is_replicate():
+                    owners.setdefault(mesh.get_group(dim), []).append(index)
+    for group, indices in owners.items():
+        reduced = powers[indices]
+        dist.all_reduce(reduced, operation, group=group)
+        powers[indices] = reduced
     return powers if is_maximum else powers ** (1 / order)
 
 

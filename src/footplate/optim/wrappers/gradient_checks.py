@@ -58,7 +58,7 @@ class GradientClipper:
         return self._function(params, **self._settings)  # type: ignore[no-any-return]
 
     def _clip_sharded(self, gradients: list[Tensor]) -> Tensor | None:
-        """Clips sharded gradients."""
+        """Clips sharded gradients. They may be on different device meshes, which torch's functions do not support."""
         shards = [local_tensor(gradient) for gradient in gradients]
         if not self.gives_norm:
             limit = self._settings["clip_value"]
@@ -222,8 +222,10 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
         _check_finite(group, flags.setdefault(device, torch.zeros((), device=device)), _one(device))
     first, *others = flags.values()
     flag = sum((device_flag.to(first.device) for device_flag in others), first)
-    if any(map(is_dtensor, gradients)):  # each rank has checked only its own shards
-        dist.all_reduce(flag, dist.ReduceOp.MAX)
+    sharded: list[Any] = [gradient for gradient in gradients if type(gradient) is not Tensor and is_dtensor(gradient)]
+    for mesh in dict.fromkeys(gradient.device_mesh for gradient in sharded):  # in the same order on all ranks
+        for dimension in range(mesh.ndim):  # each rank has checked only its own shards
+            dist.all_reduce(flag, dist.ReduceOp.MAX, group=mesh.get_group(dimension))
     return flag
 
 
