@@ -21,7 +21,7 @@ from footplate.data.samplers import (
     samplers_of,
     set_epoch,
 )
-from footplate.distributed import get_rank, get_world_size, local_sample_count
+from footplate.distributed import get_data_rank, get_data_world_size, local_sample_count
 
 _logger = logging.getLogger("footplate.data")
 
@@ -75,8 +75,8 @@ class BatchPlan:
         self.seed = seed
         self.limit = limit
         self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
-        self._rank = get_rank()
-        self.world_size = get_world_size()
+        self._rank = get_data_rank()
+        self.world_size = get_data_world_size()
         self.exact_size: int | None = None
         if getattr(self.sampler, "round_up", True) is False:
             self.count_once()

@@ -27,7 +27,7 @@ from footplate.data.batches import dataset_of, length_of
 from footplate.data.dataset_wrappers import innermost_datasets, wrapped_datasets
 from footplate.data.loader import SampleLoader
 from footplate.data.samplers import DefaultSampler, InfiniteSampler, RankSampler, knows_ranks, samplers_of
-from footplate.distributed import broadcast_object, compare_with_main, get_rank, get_world_size
+from footplate.distributed import broadcast_object, compare_with_main, get_data_rank, get_data_world_size
 from footplate.error_context import at_key, describe_changes, located, origin_of
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.extensions import extensions
@@ -68,7 +68,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
     if not isinstance(cfg, Mapping):
         return _convert_loader(cfg, seed)
     settings = _checked_settings(cfg)
-    sampler_seed = seed + (get_rank() if settings.pop("diff_rank_seed", False) else 0)
+    sampler_seed = seed + (get_data_rank() if settings.pop("diff_rank_seed", False) else 0)
     dataset = _build_dataset(settings.pop("dataset"))
     settings["collate_fn"] = build_collate(settings)
     settings["worker_init_fn"] = _build_worker_init(settings, seed)
@@ -165,7 +165,7 @@ def check_same_dataset(loader: Any) -> None:
         RankError: The datasets differ, so samples would be lost or would leak from the training set into the validation
             set.
     """
-    if get_world_size() == 1 or not isinstance(loader, SampleLoader):
+    if get_data_world_size() == 1 or not isinstance(loader, SampleLoader):
         return
     if any(isinstance(sampler, (DefaultSampler, InfiniteSampler, RankSampler)) for sampler in samplers_of(loader)):
         compare_with_main(
@@ -276,7 +276,7 @@ def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., 
     # An MMEngine option that silences warnings in workers, which footplate does not need.
     cfg = {key: value for key, value in cfg.items() if key != "disable_subprocess_warning"}
     function = _build_function(cfg, "worker_init_fn")
-    known = {"num_workers": settings.get("num_workers", 0), "rank": get_rank(), "seed": seed}
+    known = {"num_workers": settings.get("num_workers", 0), "rank": get_data_rank(), "seed": seed}
     accepted = inspect.signature(function).parameters.keys() - cfg.keys()
     return partial(function, **{key: value for key, value in known.items() if key in accepted})
 
@@ -312,7 +312,7 @@ def _convert_sampler(loader: Any, sampler: Any, seed: int) -> Any:
         if is_random and sampler.generator is not None:
             seed = broadcast_object(sampler.generator.initial_seed() % 2**32)
         return DefaultSampler(sampler.data_source, shuffle=is_random, seed=seed)
-    size = get_world_size()
+    size = get_data_world_size()
     if isinstance(sampler, DistributedSampler) and size not in (1, sampler.num_replicas):
         raise ArgumentError(
             f"the {cls.__name__} splits the samples across {sampler.num_replicas} processes, but the run has {size}",
@@ -328,7 +328,7 @@ def _check_ranks(loader: Any) -> Any:
     Raises:
         ArgumentError: There are several ranks, and the loader does not appear to split the data between them.
     """
-    size = get_world_size()
+    size = get_data_world_size()
     if size == 1 or isinstance(loader, SampleLoader) or knows_ranks(loader):
         return loader
     data_class = type(dataset_of(loader) or loader)

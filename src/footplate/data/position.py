@@ -15,7 +15,7 @@ from footplate.data.loader import SampleLoader
 from footplate.data.rng import mix_seed, preserve_random_state
 from footplate.data.samplers import samplers_of, set_epoch
 from footplate.data.waiting import data_wait
-from footplate.distributed import get_rank, get_world_size
+from footplate.distributed import get_data_world_size, get_rank, get_world_size
 from footplate.errors import DataError
 
 _logger = logging.getLogger("footplate.data")
@@ -279,7 +279,7 @@ class DataPosition:
         is_stream = isinstance(dataset_of(loader), torch.utils.data.IterableDataset)
         return {
             "batch_size": None if self._plan is None else getattr(loader.batch_sampler, "batch_size", None),
-            "world_size": get_world_size(),
+            "world_size": get_data_world_size(),
             "length": length_of(loader),
             "num_workers": getattr(loader, "num_workers", None) if is_stream else None,
         }

@@ -26,6 +26,7 @@ from footplate.distributed import (
     get_world_size,
     is_main_process,
     rank_from_environment,
+    tensor_parallel_size,
     unwrap_model,
     wrap_model,
 )
@@ -47,7 +48,7 @@ from footplate.engine.run_config import ResolvedConfig, arguments_in, located_in
 from footplate.engine.run_errors import refuse_during_training, refusing_exits, running
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
-from footplate.engine.sections import PYTHON_ARGUMENTS, RESUME_ARGUMENTS, check_sections
+from footplate.engine.sections import PYTHON_ARGUMENTS, RESUME_ARGUMENTS, check_sections, check_tensor_parallel
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
@@ -783,16 +784,23 @@ class Runner:
         return build_model(model, self.sections, self.device)
 
     def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Wraps the model for training with several processes, unless it is already wrapped."""
+        """Wraps the model for training with several processes, unless it is already wrapped.
+
+        Raises:
+            ArgumentError: With tensor parallelism, `diff_rank_seed` is set, or a loader is not a config dict.
+        """
         if isinstance(model, DataParallel | DistributedDataParallel):  # not for adapters, which also count as wrappers
             return model
-        return wrap_model(
+        wrapped = wrap_model(
             model,
             model_wrapper_cfg,
             find_unused_parameters=self.sections["find_unused_parameters"] is True
             or has_several_optimizers(self.sections["optim_wrapper"]),  # each loss uses only some of the parameters
             sync_bn=self.sections["sync_bn"],
         )
+        if tensor_parallel_size() > 1:
+            check_tensor_parallel(self.sections)
+        return wrapped
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Builds the optimizer wrapper and its optimizer. Returns a wrapper object unchanged."""

@@ -21,8 +21,8 @@ from footplate.data import map_tensors
 from footplate.distributed import (
     collect_results,
     compute_on_main,
-    get_rank,
-    get_world_size,
+    get_data_rank,
+    get_data_world_size,
     local_sample_count,
 )
 from footplate.errors import ArgumentError, DataError
@@ -223,7 +223,7 @@ class BaseMetric(ABC, Generic[_Result]):
         """
         local: list[Any] = self.results
         if self._is_sum:
-            share = local_sample_count(size, get_rank(), get_world_size())
+            share = local_sample_count(size, get_data_rank(), get_data_world_size())
             seen = self._summed_count + len(self.results)
             if self._summed_count > share:
                 raise DataError(

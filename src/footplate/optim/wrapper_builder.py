@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from footplate.checks import check_count, check_flag, check_keys
-from footplate.distributed import get_world_size, unwrap_model
+from footplate.distributed import get_data_world_size, unwrap_model
 from footplate.error_context import at_key, origin_of, with_origins
 from footplate.errors import ArgumentError, BuildError
 from footplate.messages import list_names, nearest
@@ -200,7 +200,7 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
             key="enable",
             notes=["Set batch_size in train_dataloader, or as an attribute of your loader or batch sampler."],
         )
-    processes = get_world_size()
+    processes = get_data_world_size()
     factor = batch * processes / base
     _logger.info(
         "auto_scale_lr: learning rate factor %g (processes: %d, samples per process: %d, base batch size: %d).",
