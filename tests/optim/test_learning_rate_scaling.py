@@ -49,6 +49,15 @@ def test_torch_scheduler_cannot_be_scaled() -> None:
         scale_learning_rates(OptimWrapper(optimizer), SimpleNamespace(batch_size=8), cfg)
 
 
+def test_optimizer_is_scaled_only_once() -> None:
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+    cfg = {"enable": True, "base_batch_size": 4}
+    scale_learning_rates(OptimWrapper(optimizer), SimpleNamespace(batch_size=8), cfg)
+    with pytest.raises(ArgumentError, match="has already scaled the learning rates of this optimizer"):
+        scale_learning_rates(OptimWrapper(optimizer), SimpleNamespace(batch_size=8), cfg)
+    assert optimizer.param_groups[0]["lr"] == 0.2
+
+
 def test_several_optimizers_and_tensor_rates() -> None:
     model = nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)})
     section = {"optimizer": {"type": "SGD", "lr": 0.2}}

@@ -4,6 +4,7 @@ import inspect
 import logging
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakSet
 
 from torch import nn
 from torch.optim import Optimizer
@@ -22,6 +23,7 @@ _logger = logging.getLogger("footplate.optim")
 # Prefixes of optimizers that compute their own step size. Their lr is only a factor of this step size, so
 # `auto_scale_lr` does not change it.
 _WITHOUT_RATE = ("DAdapt", "Prodigy")
+_scaled: WeakSet[Optimizer] = WeakSet()  # the optimizers that `auto_scale_lr` has scaled
 
 
 def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
@@ -183,8 +185,8 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
             per iteration over all processes.
 
     Raises:
-        ArgumentError: A key is unknown, a value is invalid, the loader has no batch size, or a torch scheduler or an
-            earlier run sets the learning rates.
+        ArgumentError: A key is unknown, a value is invalid, the loader has no batch size, a torch scheduler sets the
+            learning rates, or an earlier run has scaled or scheduled them.
 
     Source: the linear scaling rule of Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677, section 2.1.
     """
@@ -214,6 +216,12 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
         if name.startswith(_WITHOUT_RATE) or any(group.get("lr") is None for group in part.param_groups):
             _logger.info("%s computes its own step size, so its lr is not scaled.", name)
             continue
+        if part.optimizer in _scaled:
+            raise ArgumentError(
+                "auto_scale_lr has already scaled the learning rates of this optimizer",
+                key="enable",
+                notes=["Create a new optimizer for each Runner."],
+            )
         for group in part.param_groups:
             if "initial_lr" in group:  # schedules keep their own copies of the rates
                 raise ArgumentError(
@@ -226,6 +234,7 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
                     ],
                 )
             group["lr"] = group["lr"] * factor
+        _scaled.add(part.optimizer)
 
 
 def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
