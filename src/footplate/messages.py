@@ -11,7 +11,7 @@ from typing import Any
 
 # Terminal control characters, line separators, text direction marks, and surrogates, which cannot be encoded.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-RED, GREEN, YELLOW, BOLD, DIM = 31, 32, 33, 1, 2  # for `styled`
+RED, GREEN, YELLOW, CYAN, BOLD, DIM = 31, 32, 33, 36, 1, 2  # for `styled`
 _SHORT_WORD = 4
 _INDENT = 4  # indentation of continuation lines in the log
 

@@ -52,13 +52,13 @@ class Screen(io.StringIO):
     [
         (
             160,
-            r"\S{10} \S{8} - footplate - INFO - Iter\(train\) \[10/30\]  lr: 1e-3  eta: 0:01  loss: 0.5  acc: 42.9\n",
+            r"\S{10} \S{8} - footplate - INFO - Iter\(train\) \[10/30\]  loss: 0.5  acc: 42.9  lr: 1e-3  eta: 0:01\n",
         ),
-        (90, r"\S{8} - Iter\(train\) \[10/30\]  lr: 1e-3  eta: 0:01  loss: 0.5  acc: 42.9\n"),
-        (58, r"\S{8} - Iter\(train\) \[10/30\]  lr: 1e-3  eta: 0:01\n    loss: 0.5  acc: 42.9\n"),
+        (90, r"\S{8} - Iter\(train\) \[10/30\]  loss: 0.5  acc: 42.9  lr: 1e-3  eta: 0:01\n"),
+        (52, r"\S{8} - Iter\(train\) \[10/30\]  loss: 0.5\n    acc: 42.9  lr: 1e-3  eta: 0:01\n"),
     ],
 )
-def test_lines_wrap_between_values_on_a_terminal_but_not_in_the_file(
+def test_terminal_shows_losses_first_and_wraps_between_terms_but_not_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int, pattern: str
 ) -> None:
     screen = Screen()
@@ -75,6 +75,35 @@ def test_lines_wrap_between_values_on_a_terminal_but_not_in_the_file(
     )
 
 
+@pytest.mark.parametrize(
+    ("columns", "shown"), [(160, "lr: 1e-3  eta: 1 day, 0:01  memory: 9"), (56, "lr: 1e-3"), (50, "")]
+)
+def test_progress_on_a_narrow_terminal_omits_what_the_live_display_shows(
+    monkeypatch: pytest.MonkeyPatch, columns: int, shown: str
+) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setattr("footplate.records.logger.live_rows", 2)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    set_level("INFO")
+    get_logger().info("Iter(train) [10/30]  lr: 1e-3  eta: 1 day, 0:01  memory: 9  loss: 0.5")
+    assert screen.getvalue().partition("Iter")[2] == f"(train) [10/30]  loss: 0.5  {shown}".rstrip() + "\n"
+
+
+def test_table_on_a_narrow_terminal_loses_whole_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "30")
+    set_level("INFO")
+    get_logger().info("per-class results:\nclass         IoU     Acc\nankle boot   0.00    0.57")
+    assert screen.getvalue().splitlines()[1:] == ["class         IoU     Acc", "ankle boot   0.00    0.57"]
+    monkeypatch.setenv("COLUMNS", "25")
+    get_logger().info("per-class results:\nclass         IoU     Acc\nankle boot   0.00    0.57")
+    assert screen.getvalue().splitlines()[4:] == ["class         IoU", "ankle boot   0.00"]
+
+
 @pytest.mark.parametrize("is_plain", [False, True])
 def test_terminal_shows_warnings_errors_and_the_headline_in_color(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_plain: bool
@@ -89,8 +118,20 @@ def test_terminal_shows_warnings_errors_and_the_headline_in_color(
         get_logger().warning("one")
         get_logger().error("two")
         get_logger().info("Iter(val) [2/2]    aAcc: 90.0  mIoU: 54.3  time: 0.1", extra={"headline": "mIoU"})
-    colored = re.findall(r"\x1b\[(\d+)m(?:\S+ - \w+ - )?([^\x1b]+)\x1b\[0m", screen.getvalue())
-    assert colored == ([] if is_plain else [("33", "one"), ("31", "two"), ("1", "mIoU: 54.3")])
+        get_logger().info("per-class results:\nclass   IoU    Acc\nbag    0.00   9.00\nboot   9.00   0.00")
+    colored = re.findall(
+        r"\x1b\[(\d+)m([^\x1b]+)\x1b\[0m", re.sub(r"\d\d:\d\d:\d\d( - \w+ - )?", "", screen.getvalue())
+    )
+    styles = [
+        ("33", "one"),
+        ("31", "two"),
+        ("36", "90.0"),
+        ("36", "54.3"),
+        ("2", "time: 0.1"),
+        ("31", "bag    0.00   9.00"),
+    ]
+    assert colored == ([] if is_plain else styles)
+    assert is_plain or "  \x1b[1mmIoU: \x1b[36m54.3\x1b[0m" in screen.getvalue()
     assert "\x1b" not in (tmp_path / "a.log").read_text()
 
 

@@ -129,7 +129,7 @@ class LoggerHook(Hook):
             runner.logger.info("Exp name: %s", runner.experiment_name)
         average_over_ranks(runner.message_hub.log_scalars)
         tag, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
-        runner.logger.info(line, extra={"headline": "loss"})
+        runner.logger.info(line)
         for scalar in runner.message_hub.scalars_of("train").values():
             scalar.mark()
         if is_main_process():

@@ -15,6 +15,8 @@ from footplate.checks import check_count, check_keys, check_number
 from footplate.errors import ArgumentError
 from footplate.messages import (
     BOLD,
+    CYAN,
+    DIM,
     RED,
     YELLOW,
     PrintableFormatter,
@@ -49,13 +51,21 @@ _DATE = "%Y/%m/%d %H:%M:%S"
 _FORMAT = PrintableFormatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", _DATE)
 _SHORT_FORMAT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
 _INFO_FORMAT = PrintableFormatter("%(asctime)s - %(message)s", "%H:%M:%S")
+# Rates and times in a line of progress, which a terminal shows after losses and metrics.
+_TIMES = r"(?:\S*lr|eta|\S*time|memory):"
+_STYLED = re.compile(  # times, classes at zero, and values of losses and metrics
+    rf"(\A[\d/: ]+(?= - )|{_TIMES}\xa0(?s:.*))|(^\S+(?: \S+)*  +0\.0+(?: .*)?$)|(?<=:\xa0)[^\s\x1b]+", re.MULTILINE
+)
+_STYLES = {None: CYAN, 1: DIM, 2: RED}  # by the number of the group
 
 
 class ScreenHandler(logging.Handler):
     """Writes log lines to the current `sys.stdout`, so that a live display remains intact.
 
-    On a terminal, shortens the prefix and wraps lines between words. Warnings are yellow, errors are red, and the
-    value named in a record's attribute `headline` is bold. A pipe receives the same lines as the log file.
+    On a terminal, shortens the prefix, shows losses and metrics first, and wraps lines between words. A table loses the
+    columns that do not fit, and a line of training progress loses values that the live display shows. Warnings are
+    yellow, errors and classes with a result of zero are red, losses and metrics are cyan, times are dim, and the metric
+    named in a record's attribute `headline` is bold. A pipe receives the same lines as the log file.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -67,17 +77,47 @@ class ScreenHandler(logging.Handler):
             if columns is not None:
                 if columns < _WIDE_TERMINAL:
                     line = (_INFO_FORMAT if record.levelno == logging.INFO else _SHORT_FORMAT).format(record)
-                # A line that fills the last column might wrap after a resize. A name stays with its value.
-                line = wrap_log(line.replace(": ", ":\xa0"), columns - 1).replace("\xa0", " ")
+                width = columns - 1  # a line that fills the last column might wrap after a resize
+                if re.search(r" - (Iter|Epoch)\(.*\Z", line):
+                    line = _join_values(_drop_live_values(_move_times_to_end(line), width))
+                elif "\nclass " in line:
+                    line = _cut_table(line, width)
+                line = wrap_log(line, width)
             if record.levelno >= logging.WARNING:
                 line = styled(line, RED if record.levelno >= logging.ERROR else YELLOW, sys.stdout)
-            elif headline := getattr(record, "headline", ""):
-                value = rf"(?<=\s){re.escape(headline)}: \S+"
-                line = re.sub(value, lambda match: styled(match[0], BOLD, sys.stdout), line)
-            sys.stdout.write(line + "\n")
+            elif columns is not None:
+                headline = getattr(record, "headline", "")
+                if headline:
+                    value = rf"(?<=\s){re.escape(headline)}:\s+\S+"
+                    line = re.sub(value, styled(r"\g<0>", BOLD, sys.stdout), line)
+                line = _STYLED.sub(lambda match: styled(match[0], _STYLES[match.lastindex], sys.stdout), line)
+            sys.stdout.write(line.replace("\xa0", " ") + "\n")
             sys.stdout.flush()
         except (OSError, ValueError):
             self.handleError(record)
+
+
+def _move_times_to_end(line: str) -> str:
+    """Moves rates and times in a line of progress after the losses and metrics."""
+    return re.sub(rf"((?:  {_TIMES} (?:\d+ days?, )?\S+)+)(.*)", r"\2\1", line)
+
+
+def _drop_live_values(line: str, width: int) -> str:
+    """Drops the values that a live display shows from a line of training progress that is too long."""
+    for names in ("eta|time|data_time|memory", "lr") if live_rows and "(train)" in line else ():
+        if len(line) > width:
+            line = re.sub(rf"  (?:{names}): (?:\d+ days?, )?\S+", "", line)
+    return line
+
+
+def _join_values(line: str) -> str:
+    """Puts a non-breaking space between each name and its value, so that lines wrap only between values."""
+    return re.sub(r"(?<=\S:) +", "\xa0", line)
+
+
+def _cut_table(text: str, width: int) -> str:
+    """Cuts each line after the last column that fits into `width`."""
+    return re.sub(rf"(?m)^(.{{,{width}}})(?<=\S)(?!\S).*", r"\1", text)
 
 
 class _FileHandler(RotatingFileHandler):
