@@ -207,6 +207,7 @@ def test_layers_are_split_and_keep_shared_weights(on_ranks: OnRanks) -> None:
     [
         ({"blocks.*.fc1": "column"}, "plan.blocks.*.fc1", "must be one of colwise, rowwise"),
         ({"blocks.fc1": "colwise"}, "plan.blocks.fc1", "no module in the model matches 'blocks.fc1'"),
+        (None, "plan", "the model has no plan for tensor parallelism"),
         ({}, "plan", "plan must be a non-empty dict"),
         ({"blocks.*.fc1": "colwise"}, "plan.blocks.*.fc1", "out_features of 'blocks.0.fc1' is "),
     ],
@@ -253,7 +254,7 @@ def test_what_cannot_be_combined_raises(tmp_path: Path, on_ranks: OnRanks) -> No
 
 
 def _gradients(sizes: dict[str, Any]) -> tuple[float, dict[str, Tensor]]:
-    """Returns the loss and the gradients of a model of transformers, which is split by its plan if possible."""
+    """Returns the loss and the gradients of a model of transformers with its own plan, which is split if possible."""
     import transformers
 
     warnings.simplefilter("ignore", UserWarning)  # raised by FSDP2, because the scores are a view
@@ -262,8 +263,7 @@ def _gradients(sizes: dict[str, Any]) -> tuple[float, dict[str, Tensor]]:
         vocab_size=33, hidden_size=16, head_dim=4, intermediate_size=24, num_hidden_layers=2, **sizes
     )
     model = transformers.Qwen3ForCausalLM(config).double()
-    split = {"size": 2, "plan": model._tp_plan}
-    wrap_model(model, {"type": "FullyShard", "shard": {"classes": ["Qwen3DecoderLayer"]}, "tensor_parallel": split})
+    wrap_model(model, {"type": "FullyShard", "shard": {"classes": ["Qwen3DecoderLayer"]}, "tensor_parallel": 2})
     words = torch.arange(20).view(2, 10) % 33
     loss = model(input_ids=words, labels=words).loss
     loss.backward()

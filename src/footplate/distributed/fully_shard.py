@@ -33,7 +33,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
     *,
     shard: Mapping[str, Any] | None = None,
     mesh: Sequence[int] | None = None,
-    tensor_parallel: Mapping[str, Any] | None = None,
+    tensor_parallel: int | Mapping[str, Any] | None = None,
     mixed_precision: Mapping[str, Any] | None = None,
     reshard_after_forward: bool | int | None = None,
     offload: str | None = None,
@@ -53,9 +53,9 @@ def FullyShard(  # noqa: N802 - the name that configs use
         mesh: `(replicas, shards)`. Weights are sharded within groups of `shards` consecutive ranks. Each group holds a
             replica. Replicas times shards times the tensor-parallel size must equal the number of processes. By
             default, all processes form one group.
-        tensor_parallel: A dict with `size`, the number of consecutive ranks that each layer is split across, and
-            `plan`, which maps patterns of module names to styles such as "colwise" and "rowwise". The ranks that share
-            a layer train on the same batches.
+        tensor_parallel: The number of consecutive ranks that each layer is split across. These ranks train on the same
+            batches. You can also pass a dict with this number as `size` and a `plan` that maps patterns of module names
+            to styles such as "colwise" and "rowwise". By default, the model's own plan is used.
         mixed_precision: A dict with `param_dtype`, `reduce_dtype` and `output_dtype` as dtype names, and
             `cast_forward_inputs`.
         reshard_after_forward: Whether to free the full parameters after the forward pass. A number reshards them across
@@ -171,48 +171,44 @@ def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return policy
 
 
-def parse_tensor_parallel(cfg: Any) -> tuple[int, Mapping[str, str]]:
-    """Returns the size and the plan in `tensor_parallel`. None means a size of 1.
+def parse_tensor_parallel(value: Any) -> tuple[int, Mapping[str, str] | None]:
+    """Parses `tensor_parallel`, a number or a dict, and returns the size and the plan. None means a size of 1.
 
     Raises:
-        ArgumentError: `tensor_parallel` is not a dict with a size and a plan.
+        ArgumentError: A key, a number or a style is invalid.
     """
-    if cfg is None:
-        return 1, {}
-    if not isinstance(cfg, Mapping):
-        raise ArgumentError(
-            "tensor_parallel must be a dict",
-            found=cfg,
-            notes=["Set dict(size=..., plan={'blocks.*.fc1': 'colwise', 'blocks.*.fc2': 'rowwise'})."],
-        )
+    cfg = value if isinstance(value, Mapping) else {"size": 1 if value is None else value}
     check_keys("tensor_parallel", cfg, ("size", "plan"), prefix="")
     plan = cfg.get("plan")
-    if not isinstance(plan, Mapping) or not plan:
+    if plan is not None and (not isinstance(plan, Mapping) or not plan):
         raise ArgumentError("plan must be a non-empty dict that maps module patterns to styles", key="plan", found=plan)
     return check_count("size", cfg.get("size")), plan
 
 
-def select_layers(model: nn.Module, size: int, plan: Mapping[str, str]) -> dict[str, str]:
+def select_layers(model: nn.Module, size: int, plan: Mapping[str, str] | None) -> dict[str, str]:
     """Selects the modules to split. Returns a dict of split styles, keyed by module name.
 
     Args:
         model: The model.
         size: The number of processes that layers are split across.
-        plan: Maps patterns of module names to styles.
+        plan: Maps patterns of module names to styles. None uses the `_tp_plan` of the outermost modules with this
+            attribute, which transformers sets from the `base_model_tp_plan` in its configs.
 
     Raises:
-        ArgumentError: A style is unknown, a pattern matches no module, or a number of features is not divisible by the
-            number of processes.
+        ArgumentError: There is no plan, a style is unknown, a pattern matches no module, or a number of features is not
+            divisible by the number of processes.
     """
+    if size == 1 and plan is None:
+        return {}
     modules = dict(model.named_modules())
     styles: dict[str, str] = {}
-    for pattern, style in plan.items():
+    for pattern, style in (_own_plan(modules) if plan is None else plan).items():
         key = f"plan.{pattern}"
         check_choice(f"the style of '{pattern}'", style, _STYLES, key=key)
         parts = pattern.split(".")
         same_depth = [name for name in modules if name.count(".") == pattern.count(".")]
         names = [name for name in same_depth if all(map(fnmatchcase, name.split("."), parts))]
-        if not names:
+        if not names and plan is not None:
             raise ArgumentError(
                 f"no module in the model matches '{pattern}'",
                 key=key,
@@ -230,6 +226,25 @@ def select_layers(model: nn.Module, size: int, plan: Mapping[str, str]) -> dict[
                 raise ArgumentError(message, key=key)
         styles |= dict.fromkeys(names, style)
     return styles
+
+
+def _own_plan(modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    roots: list[str] = []
+    plan: dict[str, str] = {}
+    for name, module in modules.items():
+        module_plan = getattr(module, "_tp_plan", None)
+        is_inner = any(not root or name.startswith(f"{root}.") for root in roots)
+        if module_plan and not is_inner:
+            roots.append(name)
+            plan |= {f"{name}.{pattern}" if name else pattern: style for pattern, style in module_plan.items()}
+    if not plan:
+        example = "plan={'blocks.*.fc1': 'colwise', 'blocks.*.fc2': 'rowwise'}"
+        raise ArgumentError(
+            "the model has no plan for tensor parallelism",
+            key="plan",
+            notes=[f"Set `tensor_parallel=dict(size=..., {example})`."],
+        )
+    return plan
 
 
 def split_layers(model: nn.Module, styles: Mapping[str, str], mesh: Any) -> None:
