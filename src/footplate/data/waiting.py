@@ -29,7 +29,7 @@ class DataWait:
     _is_interruptible = False
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """Calls a function that waits for data, unless a pending stop or death ends the training loop's wait at once."""
+        """Calls a function that waits for data, unless a pending stop or death ends the wait of the loop at once."""
         try:
             self._is_interruptible = True
             if self.stop_requested or self.death is not None:

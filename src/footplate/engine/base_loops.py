@@ -264,7 +264,7 @@ class BaseTrainLoop(BaseLoop):
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
         if self.runner.requests.agreed.validation:
-            return not self.validation_follows_epoch
+            return not self.at_epoch_end  # validates after the `after_train_epoch` hooks
         done = self.units_done
         if done == self._validated_at:
             return False
@@ -349,8 +349,8 @@ class BaseTrainLoop(BaseLoop):
         return self._iter == 0
 
     @property
-    def validation_follows_epoch(self) -> bool:
-        """Whether a requested validation waits for the end of the epoch; False in iteration-based training."""
+    def at_epoch_end(self) -> bool:
+        """Whether an epoch's iterations are complete, but not its hooks. False in iteration-based training."""
         return False
 
     @property

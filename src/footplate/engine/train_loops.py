@@ -9,7 +9,6 @@ from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.engine.requests import Stop, handle_requests
 from footplate.errors import ArgumentError
-from footplate.evaluation.validation_schedule import interval_at, validation_is_due
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
@@ -69,13 +68,10 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         return self._iter == self._epoch * len(self.dataloader)
 
     @property
-    def validation_follows_epoch(self) -> bool:
-        """Whether a requested validation waits for the end of the epoch, because validation is due there anyway."""
-        iteration, done = self.completed
-        interval = interval_at(done + 1, self.dynamic_milestones, self.dynamic_intervals)
-        return iteration == (done + 1) * len(self.dataloader) and validation_is_due(
-            done + 1, self._max_epochs, self.val_begin, interval
-        )
+    def at_epoch_end(self) -> bool:
+        """Whether an epoch's iterations are complete, but not its hooks."""
+        iteration, epoch = self.completed
+        return iteration == (epoch + 1) * len(self.dataloader)
 
     def _train(self) -> None:
         while self._epoch < self._max_epochs and not self.stop_training:
