@@ -7,58 +7,49 @@ from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from typing_extensions import Never
 
 from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
-from footplate.data import SampleLoader, batches, build_dataloader, capture_rng, length_of, metainfo_of, restore_rng
+from footplate.data import capture_rng, metainfo_of, restore_rng
 from footplate.distributed import (
     broadcast_tensors,
     get_rank,
     get_world_size,
     is_main_process,
     rank_from_environment,
-    tensor_parallel_size,
     unwrap_model,
-    wrap_model,
 )
 from footplate.engine import process_setup
 from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.engine.checkpoint_io import CheckpointIO
-from footplate.engine.components import Component, build_log_processor, build_loop, counts_epochs
-from footplate.engine.evaluation_loops import TestLoop, ValLoop, predicting
+from footplate.engine.components import RunComponents, build_log_processor
 from footplate.engine.hook import FunctionHook, Hook
 from footplate.engine.hook_list import build_hooks, implicit_hooks
 from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
-from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.other_engines import ELSEWHERE, MemberElsewhere
+from footplate.engine.prediction import predict
 from footplate.engine.preflight import preflight
 from footplate.engine.requests import Requests
 from footplate.engine.resume_plan import ResumePlan
 from footplate.engine.run_config import ResolvedConfig, arguments_in, located_in, runner_config
-from footplate.engine.run_errors import refuse_during_training, refusing_exits, running
+from footplate.engine.run_errors import refuse_during_evaluation, refuse_during_training, refusing_exits, running
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
-from footplate.engine.sections import PYTHON_ARGUMENTS, RESUME_ARGUMENTS, check_sections, check_tensor_parallel
+from footplate.engine.sections import PYTHON_ARGUMENTS, RESUME_ARGUMENTS, check_sections
 from footplate.engine.signals import handling_signals
-from footplate.error_context import at_key, located, with_origins
+from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError
-from footplate.evaluation import Evaluator, build_evaluator
 from footplate.evaluation.evaluation_sets import warn_about_num_classes
 from footplate.extensions import extensions
 from footplate.models import PlainModel, trained_model
 from footplate.module_selection import Selection
-from footplate.optim import build_optim_wrapper, build_param_schedulers, scale_learning_rates
-from footplate.optim.wrapper_builder import has_several_optimizers
 from footplate.records import (
     NOT_SHOWN,
     LogProcessor,
@@ -75,7 +66,7 @@ _logger = logging.getLogger("footplate.engine")
 
 
 @RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
-class Runner:
+class Runner(RunComponents):
     """Trains, validates and tests a model.
 
     Each component can be an object or a config dict. Loops, optimizers and schedules are built on first use, so a test
@@ -168,8 +159,6 @@ class Runner:
     Raises:
         FootplateError: A component cannot be built. The message states where it is configured and how to fix it.
     """
-
-    model: Any
 
     def __init__(
         self,
@@ -410,58 +399,9 @@ class Runner:
             dataloader: The loader, or its config dict. Defaults to the loaders of all test sets, in the order of
                 `test_dataloader`. Required if there is no test loop.
         """
-        self._refuse_during_evaluation("predict")
-        if dataloader is not None:
-            loaders = [self.build_dataloader(dataloader, self.seed)]
-        elif self.test_dataloader is None:
-            raise ArgumentError("predict needs a data loader, because the run has no test loop", key="dataloader")
-        else:
-            sets = getattr(self.test_loop, "sets", ())
-            loaders = [dataset.dataloader for dataset in sets] or [self.test_dataloader]
-        for loader in loaders:
-            if isinstance(loader, SampleLoader) and loader is not dataloader:  # which may be the training loader
-                loader.plan.count_once()
+        refuse_during_evaluation(self, "predict")
         self._make_current()
-        loops = [self._loop_for(loader) for loader in loaders]
-        self.load_or_resume(whole_model=True, for_training=False)
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with self.phase("test"):
-                for hook in self.hooks:
-                    if hook.swaps_weights or hook.sets_predictor:
-                        hook.before_run(self)
-                        hook.before_test_epoch(self)
-                with torch.inference_mode():
-                    pairs = zip(loaders, loops, strict=True)
-                    return [output for loader, loop in pairs for output in self._predictions(loader, loop)]
-        finally:
-            self.model.train(was_training)
-
-    def _predictions(self, loader: Any, loop: Any) -> Iterator[Any]:
-        """Yields the predictions for a loader's batches, with the precision and test-time augmentation of a loop."""
-        model = getattr(loop, "predictor", None) or self.model
-        for batch in batches(loader):
-            with predicting(loop, self.device):
-                output = model.test_step(batch)
-            if getattr(loader, "share", 1.0):  # a rank out of samples repeats one
-                yield output
-
-    def _loop_for(self, loader: Any) -> Any:
-        """Returns the test or validation loop that has the data of a loader, or else the settings of such a loop.
-
-        Without its own data, a loop is not built. The same loader has different objects before and after conversion, so
-        datasets are compared.
-        """
-        data = getattr(loader, "dataset", loader)
-        for mode in ("test", "val"):
-            section = self.sections[f"{mode}_dataloader"]
-            loaders = list(section.values()) if isinstance(section, Mapping) else [section]
-            loaders += [part.dataloader for part in getattr(self.built.get(f"{mode}_loop"), "sets", ())]
-            if any(getattr(part, "dataset", part) is data for part in loaders):
-                return getattr(self, f"{mode}_loop")
-        section = self.sections["val_cfg"] if self.sections["test_cfg"] is None else self.sections["test_cfg"]
-        return SimpleNamespace(**section) if isinstance(section, Mapping) else section
+        return predict(self, dataloader)
 
     def _make_current(self) -> None:
         """Restores the state of the process after this runner was built, if it has built another one since.
@@ -474,17 +414,8 @@ class Runner:
             if not self.phases:
                 restore_rng(self._random)
 
-    def _refuse_during_evaluation(self, method: str) -> None:
-        """Raises an ArgumentError if the loop is evaluating, and hooks may have replaced the model's weights."""
-        ends = ("after_val_epoch", "after_val", "after_test_epoch", "after_test")
-        if self.phases[-1:] == [method] or (self.phases[-1:] in (["val"], ["test"]) and not self.is_calling(*ends)):
-            raise ArgumentError(
-                f"{method} cannot be called during a {self.phases[-1]} run",
-                notes=["Call it in a hook for another event, such as after_train_epoch."],
-            )
-
     def _evaluate(self, mode: str) -> dict[str, float]:
-        self._refuse_during_evaluation(mode)
+        refuse_during_evaluation(self, mode)
         self._make_current()
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
@@ -719,110 +650,6 @@ class Runner:
         if self.checkpoints.random_to_restore is not None:
             restore_rng(self.checkpoints.random_to_restore)
 
-    @Component
-    def train_loop(self) -> BaseTrainLoop:
-        """The training loop."""
-        return self.build_train_loop(self._required("train_cfg"))
-
-    @Component
-    def val_loop(self) -> ValLoop | None:
-        """The validation loop, or None if the run has no validation."""
-        return self.build_val_loop(self.sections["val_cfg"])  # type: ignore[no-any-return]
-
-    @Component
-    def test_loop(self) -> TestLoop | None:
-        """The test loop, or None if the run has no test."""
-        return self.build_test_loop(self.sections["test_cfg"])  # type: ignore[no-any-return]
-
-    @Component
-    def optim_wrapper(self) -> Any:
-        """The optimizer wrapper, including the optimizer, with learning rates scaled by `auto_scale_lr`."""
-        built = self.build_optim_wrapper(self._required("optim_wrapper"))
-        self.scale_lr(built, self.sections["auto_scale_lr"])
-        return built
-
-    @Component
-    def param_schedulers(self) -> Any:
-        """The parameter schedules: a list, or a dict of lists if there are several optimizers."""
-        return self.build_param_scheduler(self.sections["param_scheduler"])
-
-    def build_train_loop(self, loop: Any) -> BaseTrainLoop:
-        """Builds the training loop from `train_cfg`, with the loader from `train_dataloader`.
-
-        Subclasses may override this and the other `build_*` methods to customize components.
-        """
-        self._required("train_dataloader")
-        return build_loop(self, loop, "train")  # type: ignore[no-any-return]
-
-    def build_val_loop(self, loop: Any) -> Any:
-        """Builds the validation loop from `val_cfg`, or returns None if `val_cfg` is None."""
-        return build_loop(self, loop, "val")
-
-    def build_test_loop(self, loop: Any) -> Any:
-        """Builds the test loop from `test_cfg`, or returns None if `test_cfg` is None."""
-        return build_loop(self, loop, "test")
-
-    @staticmethod
-    def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
-        """Builds a loader from its config dict. Returns anything else unchanged.
-
-        Args:
-            dataloader: The config dict, or a loader.
-            seed: The seed for sample order and augmentation.
-            diff_rank_seed: Whether each rank's sampler gets its own seed.
-        """
-        if diff_rank_seed and isinstance(dataloader, Mapping):
-            dataloader = with_origins({**dataloader, "diff_rank_seed": True}, dataloader)
-        return build_dataloader(dataloader, seed=seed or 0)
-
-    def build_evaluator(self, evaluator: Any) -> Evaluator:
-        """Builds an evaluator from a metric, a config dict, or a list of these."""
-        return build_evaluator(evaluator)
-
-    def build_model(self, model: Any) -> nn.Module:
-        """Builds the model and moves it to the device; see `model_setup.build_model`."""
-        return build_model(model, self.sections, self.device)
-
-    def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Wraps the model for training with several processes, unless it is already wrapped.
-
-        Raises:
-            ArgumentError: With tensor parallelism, `diff_rank_seed` is set, or a loader is not a config dict.
-        """
-        if isinstance(model, DataParallel | DistributedDataParallel):  # not for adapters, which also count as wrappers
-            return model
-        wrapped = wrap_model(
-            model,
-            model_wrapper_cfg,
-            find_unused_parameters=self.sections["find_unused_parameters"] is True
-            or has_several_optimizers(self.sections["optim_wrapper"]),  # each loss uses only some of the parameters
-            sync_bn=self.sections["sync_bn"],
-        )
-        if tensor_parallel_size() > 1:
-            check_tensor_parallel(self.sections)
-        return wrapped
-
-    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """Builds the optimizer wrapper and its optimizer. Returns a wrapper object unchanged."""
-        return build_optim_wrapper(self.model, optim_wrapper)
-
-    def scale_lr(self, optim_wrapper: Any, auto_scale_lr: Mapping[str, Any] | None = None) -> None:
-        """Scales the learning rates according to the global batch size; see `scale_learning_rates`."""
-        with at_key("auto_scale_lr"):
-            scale_learning_rates(optim_wrapper, self.train_loop.dataloader, auto_scale_lr)
-
-    def build_param_scheduler(self, scheduler: Any) -> Any:
-        """Builds the parameter schedules: a list, or a dict of lists if there are several optimizers."""
-        loop = self.train_loop
-        return build_param_schedulers(
-            scheduler,
-            self.optim_wrapper,
-            epoch_length=length_of(loop.dataloader),
-            max_epochs=loop.max_epochs,
-            max_iters=loop.max_iters,
-            counts_epochs=self.by_epoch,
-        )
-
     def build_log_processor(self, log_processor: Any) -> LogProcessor:
         """Builds the log processor; see `footplate.engine.components.build_log_processor`."""
         return build_log_processor(log_processor, self.sections["train_cfg"])
@@ -830,11 +657,6 @@ class Runner:
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
         """Builds the visualizer; see `footplate.visualization.build_visualizer`."""
         return build_visualizer(visualizer, name=self.experiment_name, work_dir=self.work_dir, log_dir=self.log_dir)
-
-    def _required(self, name: str) -> Any:
-        if self.sections[name] is None:
-            raise ArgumentError(f"training needs '{name}'", key=name)
-        return self.sections[name]
 
     # Without a function in Python, because hooks read it several times per iteration.
     iter: int = property(attrgetter("progress.iter"))  # type: ignore[assignment]
@@ -859,11 +681,6 @@ class Runner:
     max_iters: int = property(attrgetter("train_loop.max_iters"), _refuse_length)  # type: ignore[assignment]
 
     @property
-    def by_epoch(self) -> bool:
-        """Whether training counts epochs rather than iterations."""
-        return counts_epochs(self.built.get("train_loop", self.sections["train_cfg"]))
-
-    @property
     def records_validation(self) -> bool:
         """Whether validation results belong to the current iteration, so that they are recorded and not only logged.
 
@@ -886,26 +703,6 @@ class Runner:
     current_epoch = MemberElsewhere("Runner has no 'current_epoch'. Use runner.epoch.")
     global_step = MemberElsewhere("Runner has no 'global_step'. Use runner.iter, which counts batches.")
     validate = evaluate = MemberElsewhere("Runner has no such method. Call runner.val(), which returns the metrics.")
-
-    @property
-    def train_dataloader(self) -> Any:
-        """The loader of the training loop."""
-        return self.train_loop.dataloader
-
-    @property
-    def val_dataloader(self) -> Any:
-        """The loader of the validation loop, or None if there is no such loop."""
-        return getattr(self.val_loop, "dataloader", None)
-
-    @property
-    def test_dataloader(self) -> Any:
-        """The loader of the test loop, or None if there is no such loop."""
-        return getattr(self.test_loop, "dataloader", None)
-
-    def built_loaders(self) -> list[Any]:
-        """Returns the loader of each loop, or None if the loop has not been built or has no loader."""
-        loops = map(self.built.get, ("train_loop", "val_loop", "test_loop"))
-        return [getattr(loop, "dataloader", None) for loop in loops]
 
     @property
     def log_dir(self) -> str:

@@ -19,7 +19,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper
 from footplate.engine.base_loops import BaseTrainLoop, check_loop_class
-from footplate.engine.components import builds_data, loop_settings
+from footplate.engine.loop_settings import builds_data, loop_settings
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.process_setup import check_environment, check_randomness
 from footplate.engine.run_folder import folders_of
