@@ -82,7 +82,7 @@ class NonFiniteHook(Hook):
 
     def after_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Checks the losses at the end of each interval."""
-        if (runner.iter + 1) % self.interval == 0:
+        if self.every_n_train_iters(runner, self.interval):
             compute_on_ranks(lambda: self.check(runner))
 
     def after_train(self, runner: "Runner") -> None:
@@ -243,7 +243,7 @@ def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
     origin = runner.saver.last
     checkpoint: Mapping[str, Any] = {} if origin is None else load_checkpoint(origin, in_place=True)
     if origin is not None and not checkpoint.keys() >= _NEEDED:
-        if runner.train_loop._began_at:
+        if runner.train_loop.began_at:
             raise CheckpointError(f"The run cannot be resumed from the last good checkpoint '{origin}'.")
         origin, checkpoint = None, {}  # the replay starts from the beginning
     facts = {
