@@ -32,7 +32,7 @@ class DataWait:
         """Calls a function that waits for data, unless a pending stop or death ends the wait of the loop at once."""
         try:
             self._is_interruptible = True
-            if self.stop_requested or self.death is not None:
+            if self.stop_requested or self.death:
                 self.interrupt()
             return function(argument)
         finally:
@@ -55,7 +55,7 @@ class DataWait:
         error: BaseException | None = self.death if self.for_batch or in_any_wait else None
         if self.for_batch and self.stop_requested:
             error = InterruptedWaitError()
-        if self._is_interruptible and error is not None:
+        if self._is_interruptible and error:
             self._is_interruptible = False  # raise at most once per wait
             raise error
 

@@ -366,8 +366,8 @@ class BaseTrainLoop(BaseLoop):
     @property
     def units_done(self) -> int:
         """The number of completed epochs or, in iteration-based training, iterations; see `BaseTrainLoop`."""
-        completed = self.completed
-        return completed.epoch if self.by_epoch else completed.iter
+        iteration, epoch = self.completed
+        return epoch if self.by_epoch else iteration
 
     @property
     def units_total(self) -> int:

@@ -247,11 +247,12 @@ class CheckpointIO:
         """Loads the checkpoint that the run starts from; see `Runner.load_or_resume`."""
         plan = runner.resume_plan
         is_ready = self.weights is Weights.READY
-        may_resume = for_training and not self._has_started_training
-        if is_ready and not (may_resume and plan.overrides_loaded_weights(has_resumed=self._has_resumed)):
+        # Whether training resumes although the script has loaded weights or, after a restart, has itself resumed a run.
+        overrides = plan.is_restarted or (plan.resume == "auto" and not self._has_resumed)
+        if is_ready and not (for_training and overrides and not self._has_started_training):
             return
         load = plan.find(for_training=for_training)
-        if load is not None and (load.resuming or not is_ready):
+        if load and (load.resuming or not is_ready):
             with located(runner.cfg), at_key(load.key), runner.folder.buffered_log():
                 self._load_and_check(runner, load, whole_model=whole_model)
         self.weights = Weights.READY

@@ -11,9 +11,8 @@ from footplate.data import build_dataloader, check_same_dataset, length_of
 from footplate.distributed import tensor_parallel_size, wrap_model
 from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
-from footplate.engine.loop_settings import builds_data, counts_epochs, loop_settings
 from footplate.engine.model_setup import build_model
-from footplate.engine.sections import check_tensor_parallel
+from footplate.engine.sections import builds_data, check_tensor_parallel, counts_epochs, loop_settings
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -223,8 +222,8 @@ class RunComponents:
 
     def built_loaders(self) -> list[Any]:
         """Returns the loader of each loop, or None if the loop has not been built or has no loader."""
-        loops = map(self.built.get, ("train_loop", "val_loop", "test_loop"))
-        return [getattr(loop, "dataloader", None) for loop in loops]
+        names = ("train_loop", "val_loop", "test_loop")
+        return [getattr(self.built.get(name), "dataloader", None) for name in names]
 
     def _required(self, name: str) -> Any:
         if self.sections[name] is None:

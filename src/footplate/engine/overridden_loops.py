@@ -64,11 +64,11 @@ def _check_resumed_data(loop: "BaseTrainLoop") -> None:
         return
     _logger.warning(
         "The run was saved after iteration %d, but %s reads batches itself, so %s restarts from the beginning. To "
-        "avoid this, %s.",
+        "avoid this, call the inherited run_epoch() or, in iteration-based training, read the batches from "
+        "self.dataloader_iterator.",
         loop.iter,
         name,
         f"epoch {loop.epoch + 1}" if loop.by_epoch else "the data",
-        "call the inherited run_epoch()" if loop.by_epoch else "read the batches from self.dataloader_iterator",
     )
     if loop.by_epoch:
         loop.restart_epoch()

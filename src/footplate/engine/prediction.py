@@ -8,6 +8,7 @@ import torch
 from footplate.data import SampleLoader, batches
 from footplate.engine.evaluation_loops import predicting
 from footplate.errors import ArgumentError
+from footplate.evaluation.evaluation_sets import sets_of
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -21,7 +22,7 @@ class _Settings(NamedTuple):
         predictor: The object with the `test_step`: the model, or one that adds test-time augmentation.
     """
 
-    fp16: bool
+    fp16: Any
     predictor: Any
 
 
@@ -29,11 +30,10 @@ def predict(runner: "Runner", dataloader: Any) -> list[Any]:
     """Returns the predictions for all batches of a loader, or else of all test sets; see `Runner.predict`."""
     if dataloader is not None:
         loaders = [runner.build_dataloader(dataloader, runner.seed)]
-    elif runner.test_dataloader is None:
+    elif runner.test_loop is None:
         raise ArgumentError("predict needs a data loader, because the run has no test loop", key="dataloader")
     else:
-        sets = getattr(runner.test_loop, "sets", ())
-        loaders = [dataset.dataloader for dataset in sets] or [runner.test_dataloader]
+        loaders = [dataset.dataloader for dataset in sets_of(runner.test_loop)]
     for loader in loaders:
         # A loader that was passed as an object is not changed, because it may be the training loader.
         if isinstance(loader, SampleLoader) and loader is not dataloader:
@@ -48,10 +48,9 @@ def predict(runner: "Runner", dataloader: Any) -> list[Any]:
                 if hook.swaps_weights or hook.sets_predictor:
                     hook.before_run(runner)
                     hook.before_test_epoch(runner)
-            settings = [_settings(runner, loop) for loop in loops]
             with torch.inference_mode():
-                pairs = zip(loaders, settings, strict=True)
-                return [output for loader, how in pairs for output in _predictions(runner, loader, how)]
+                pairs = zip(loaders, loops, strict=True)
+                return [output for loader, loop in pairs for output in _predictions(runner, loader, loop)]
     finally:
         runner.model.train(was_training)
 
@@ -65,7 +64,7 @@ def _loop_with_data(runner: "Runner", loader: Any) -> Any:
     for mode in ("test", "val"):
         section = runner.sections[f"{mode}_dataloader"]
         loaders = list(section.values()) if isinstance(section, Mapping) else [section]
-        loaders += [part.dataloader for part in getattr(runner.built.get(f"{mode}_loop"), "sets", ())]
+        loaders += [part.dataloader for part in sets_of(runner.built.get(f"{mode}_loop"))]
         if any(getattr(part, "dataset", part) is data for part in loaders):
             return getattr(runner, f"{mode}_loop")
     return None
@@ -76,10 +75,11 @@ def _settings(runner: "Runner", loop: Any) -> _Settings:
     if loop is None:
         loop = runner.sections["val_cfg"] if runner.sections["test_cfg"] is None else runner.sections["test_cfg"]
     fp16 = loop.get("fp16") if isinstance(loop, Mapping) else getattr(loop, "fp16", False)
-    return _Settings(bool(fp16), getattr(loop, "predictor", None) or runner.model)
+    return _Settings(fp16, getattr(loop, "predictor", None) or runner.model)
 
 
-def _predictions(runner: "Runner", loader: Any, settings: _Settings) -> Iterator[Any]:
+def _predictions(runner: "Runner", loader: Any, loop: Any) -> Iterator[Any]:
+    settings = _settings(runner, loop)
     for batch in batches(loader):
         with predicting(settings, runner.device):
             output = settings.predictor.test_step(batch)

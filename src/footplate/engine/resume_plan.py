@@ -81,7 +81,7 @@ class ResumePlan:
         """
         load_from, resume = (None, True) if self.is_restarted and for_training else (self.load_from, self.resume)
         configured = None if load_from is None else Load(load_from, resuming=resume is True, key=self.key)
-        if not resume or (configured is not None and configured.resuming):
+        if not resume or (configured and configured.resuming):
             return configured
         content = None
 
@@ -97,10 +97,6 @@ class ResumePlan:
         message = "Found no checkpoint to resume from in %s. The run starts from the beginning."
         _logger.log(level, message, self.home)
         return configured
-
-    def overrides_loaded_weights(self, *, has_resumed: bool) -> bool:
-        """Checks whether training resumes although the script has loaded weights, or has itself resumed a run."""
-        return self.is_restarted or (self.resume == "auto" and not has_resumed)
 
     def seed(self, configured: int | None) -> int | None:
         """Returns the seed of the run to resume, or `configured` if no run is resumed or its checkpoint has no seed.

@@ -57,9 +57,10 @@ def refuse_during_training(runner: "Runner", method: str, *events: str) -> None:
 def refuse_during_evaluation(runner: "Runner", method: str) -> None:
     """Raises an ArgumentError if the loop is evaluating, and hooks may have replaced the model's weights."""
     ends = ("after_val_epoch", "after_val", "after_test_epoch", "after_test")
-    if runner.phases[-1:] == [method] or (runner.phases[-1:] in (["val"], ["test"]) and not runner.is_calling(*ends)):
+    phase = runner.phases[-1] if runner.phases else ""
+    if phase == method or (phase in ("val", "test") and not runner.is_calling(*ends)):
         raise ArgumentError(
-            f"{method} cannot be called during a {runner.phases[-1]} run",
+            f"{method} cannot be called during a {phase} run",
             notes=["Call it in a hook for another event, such as after_train_epoch."],
         )
 

@@ -142,15 +142,13 @@ class IterBasedTrainLoop(BaseTrainLoop):
     @property
     def epoch(self) -> int:
         """The number of completed passes over the loader, or 0 if the loader is endless."""
-        epoch, _ = self._data_position.locate(self._iter)
-        return epoch
+        return self._data_position.locate(self._iter)[0]
 
     @property
     def completed(self) -> Progress:
         """The numbers of completed iterations and passes over the loader, as saved in checkpoints."""
         iteration = super().completed.iter
-        epoch, _ = self._data_position.locate(iteration)
-        return Progress(iteration, epoch)
+        return Progress(iteration, self._data_position.locate(iteration)[0])
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:
