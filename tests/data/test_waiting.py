@@ -1,21 +1,25 @@
 import pytest
 
-from footplate.data.waiting import DataWait
+from footplate.data.waiting import DataWait, InterruptedWaitError
 
 
 @pytest.mark.parametrize("in_any_wait", [False, True])
-def test_an_error_ends_the_current_wait(in_any_wait: bool) -> None:
+def test_a_death_ends_the_current_wait_unless_a_stop_does(in_any_wait: bool) -> None:
     wait = DataWait()
     wait.for_batch = not in_any_wait
-    with pytest.raises(ZeroDivisionError):
-        wait.call(lambda _: wait.interrupt(ZeroDivisionError(), in_any_wait=in_any_wait), None)
+    wait.death = RuntimeError()
+    for stop_requested in (False, True):
+        wait.stop_requested = stop_requested
+        with pytest.raises(InterruptedWaitError if stop_requested and wait.for_batch else RuntimeError):
+            wait.call(lambda _: wait.interrupt(in_any_wait=in_any_wait), None)
 
 
-def test_an_error_between_two_waits_ends_the_next_wait_for_a_batch() -> None:
+def test_a_stop_between_two_waits_ends_the_next_wait_for_a_batch() -> None:
     wait, seen = DataWait(), list[int]()
-    wait.interrupt(ZeroDivisionError())
+    wait.stop_requested = True
+    wait.interrupt()
     wait.call(seen.append, 1)  # a hook reads data
     wait.for_batch = True
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(InterruptedWaitError):
         wait.call(seen.append, 2)
     assert seen == [1]

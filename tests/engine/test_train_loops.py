@@ -167,9 +167,10 @@ def test_hook_stops_training(tmp_path: Path, by_epoch: bool) -> None:
 @pytest.mark.parametrize(
     ("stop", "request_at", "val_interval", "expected"),
     [
-        (Stop.NO, 4, 1, [(4, 1), (8, 2), (12, 3)]),  # at the end of an epoch, which validates in any case
+        (Stop.NO, 4, 1, [(4, 1), (8, 2), (12, 3)]),  # at the end of an epoch, which is complete before the validation
         (Stop.TIME_LIMIT, 2, 1, [(2, 0)]),
-        (Stop.TIME_LIMIT, 4, 2, [(4, 0)]),
+        (Stop.NO, 4, 2, [(4, 1), (8, 2), (12, 3)]),
+        (Stop.TIME_LIMIT, 4, 2, [(4, 1)]),
     ],
 )
 def test_requested_validation_is_not_repeated_on_the_same_weights(

@@ -15,24 +15,25 @@ class DataWait:
     - Code that reads a sample or waits for a worker runs through `call` or `over`. Only this code can be interrupted.
       Code that swaps the run's random generators must run outside these methods.
     - The training loop sets `for_batch` and handles the error.
-    - Signal handlers call `interrupt`.
+    - Signal handlers set `stop_requested` or `death`, and call `interrupt`.
 
     Attributes:
         for_batch: Whether the training loop is waiting for a batch, with no iteration in progress.
-        error: The error to raise when the training loop waits for a batch: InterruptedWaitError after a stop request in
-            a single process, otherwise the death of a worker. None if neither has happened.
+        stop_requested: Whether a stop has been requested in a single process.
+        death: The error about a worker that has died, or None.
     """
 
     for_batch = False
-    error: BaseException | None = None
+    stop_requested = False
+    death: RuntimeError | None = None
     _is_interruptible = False
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """Calls a function that waits for data. First raises `error` if it is set and the training loop is waiting."""
+        """Calls a function that waits for data, unless a pending stop or death ends the wait of the loop at once."""
         try:
             self._is_interruptible = True
-            if self.error is not None:
-                self.interrupt(self.error)
+            if self.stop_requested or self.death:
+                self.interrupt()
             return function(argument)
         finally:
             self._is_interruptible = False
@@ -41,15 +42,20 @@ class DataWait:
         """Wraps an iterator over a loader, so that each wait for the loader's workers can be interrupted."""
         return map(self.call, repeat(next), repeat(iterator))
 
-    def interrupt(self, error: BaseException, *, in_any_wait: bool = False) -> None:
-        """Raises `error` if the training loop is waiting for a batch. If not, the next wait for a batch raises `error`.
+    def interrupt(self, *, in_any_wait: bool = False) -> None:
+        """Ends the wait if the training loop is waiting for a batch. If not, the next wait for a batch ends at once.
 
         Args:
-            error: The error.
-            in_any_wait: Whether to also raise the error now if this process is waiting for data for any other reason.
+            in_any_wait: Whether the death of a worker also ends a wait for data for any other reason.
+
+        Raises:
+            InterruptedWaitError: A stop has been requested.
+            RuntimeError: A worker has died.
         """
-        self.error = error
-        if self._is_interruptible and (self.for_batch or in_any_wait):
+        error: BaseException | None = self.death if self.for_batch or in_any_wait else None
+        if self.for_batch and self.stop_requested:
+            error = InterruptedWaitError()
+        if self._is_interruptible and error:
             self._is_interruptible = False  # raise at most once per wait
             raise error
 

@@ -101,6 +101,11 @@ class BaseTrainLoop(BaseLoop):
         max_hours: The time limit in hours. Training ends when the remaining time is needed for the last validation run
             and save, as estimated from earlier ones. You can resume the run later.
 
+    Attributes:
+        began_at: The iteration at which this process started or resumed the run, or None if it has not.
+        batches_read: The number of batches read or, in a loop that overrides `run` or `run_epoch`, those since the
+            previous iteration.
+
     Raises:
         ArgumentError: A number is out of range.
     """
@@ -136,13 +141,14 @@ class BaseTrainLoop(BaseLoop):
         self.ended = False
         self._iter = 0
         self._epoch = 0
-        self._began_at: int | None = None  # the iteration at which this process started or resumed the run
+        self.began_at: int | None = None
         self._validated_at = 0  # the epoch or iteration of the latest validation
         self._validated_iter = -1  # the iteration of the latest validation of all datasets in this process
         self._data_position = position_in(self.dataloader)
-        self._batches_read = 0  # since the previous iteration of a loop that overrides `run` or `run_epoch`
+        self.batches_read = 0
         self._random_at_epoch_start: dict[str, Any] | None = None
-        if self.overrides("run") or self.overrides("run_epoch"):
+        self._is_overridden = self.overrides("run") or self.overrides("run_epoch")
+        if self._is_overridden:
             adapt_overridden(self)
 
     def run(self) -> Any:
@@ -154,7 +160,7 @@ class BaseTrainLoop(BaseLoop):
         runner = self.runner
         runner.call_hook("before_train")
         with runner.phase("train"):
-            self._begin()
+            self.begin()
             self._validate_if_due()  # if the run was saved just before a validation
             self._train()
         runner.call_hook("after_train")
@@ -165,11 +171,11 @@ class BaseTrainLoop(BaseLoop):
         """Trains and validates until the run is complete or `stop_training` is set."""
         raise NotImplementedError
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Prepares to train from the current position. Called after the `before_train` hooks."""
         keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
-        self._began_at = self._iter
+        self.began_at = self._iter
         self.ended = False
         self.runner.requests.exchange()  # a `before_train` hook may have requested a stop
 
@@ -188,6 +194,10 @@ class BaseTrainLoop(BaseLoop):
         if not self.at_epoch_start:
             restore_rng(random_state)
 
+    def restart_epoch(self) -> None:
+        """Returns to the start of the epoch, before training begins."""
+        self._iter = self.began_at = self.epoch * len(self.dataloader)
+
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Trains on one batch. Subclasses may override this method to customize the iteration."""
         runner = self.runner
@@ -199,7 +209,7 @@ class BaseTrainLoop(BaseLoop):
                 for note in self.describe_samples(self._iter):
                     add_note(error, note)
             raise
-        if self._iter == self._began_at:  # one `train_step` may compute any number of losses
+        if self._iter == self.began_at:  # one `train_step` may compute any number of losses
             for wrapper in runner.optim_wrapper.parts.values():
                 wrapper.count_first_losses(self.max_iters - self._iter - 1)
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
@@ -208,7 +218,7 @@ class BaseTrainLoop(BaseLoop):
     def describe_samples(self, iteration: int) -> list[str]:
         """Returns a list with one note on this rank's samples in an iteration (from 0), or [] if they are unknown."""
         position = self._data_position
-        if position.kind != "planned" or self.overrides("run") or self.overrides("run_epoch"):
+        if position.kind != "planned" or self._is_overridden:
             return []
         epoch, batch = divmod(iteration, len(self.dataloader)) if self.by_epoch else position.locate(iteration)
         samples = self.dataloader.describe_samples(epoch, batch)
@@ -224,7 +234,7 @@ class BaseTrainLoop(BaseLoop):
             data_wait.for_batch = True
             for batch in stream:
                 data_wait.for_batch = False
-                self._batches_read += 1
+                self.batches_read += 1
                 yield batch
                 del batch  # before the next one is requested (decision 025)
                 data_wait.for_batch = True
@@ -233,7 +243,7 @@ class BaseTrainLoop(BaseLoop):
             handle_requests(self.runner)
         except Exception as error:
             self._return_to_last_iteration()
-            if self._began_at is not None and self._iter > self._began_at:
+            if self.began_at is not None and self._iter > self.began_at:
                 save_after_data_error(self.runner, error)
             raise
         finally:
@@ -262,7 +272,7 @@ class BaseTrainLoop(BaseLoop):
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
         if self.runner.requests.agreed.validation:
-            return not self.validation_follows_epoch
+            return not self.at_epoch_end  # validates after the `after_train_epoch` hooks
         done = self.units_done
         if done == self._validated_at:
             return False
@@ -347,15 +357,15 @@ class BaseTrainLoop(BaseLoop):
         return self._iter == 0
 
     @property
-    def validation_follows_epoch(self) -> bool:
-        """Whether a requested validation waits for the end of the epoch; False in iteration-based training."""
+    def at_epoch_end(self) -> bool:
+        """Whether an epoch's iterations are complete, but not its hooks. False in iteration-based training."""
         return False
 
     @property
     def units_done(self) -> int:
         """The number of completed epochs or, in iteration-based training, iterations; see `BaseTrainLoop`."""
-        completed = self.completed
-        return completed.epoch if self.by_epoch else completed.iter
+        iteration, epoch = self.completed
+        return epoch if self.by_epoch else iteration
 
     @property
     def units_total(self) -> int:

@@ -4,7 +4,6 @@ import copy
 import enum
 import logging
 from collections.abc import Mapping, Sequence, Set
-from contextlib import nullcontext
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +60,8 @@ class CheckpointIO:
         Runner.load_or_resume       before training and evaluation
           start                     unless weights are already loaded: finds the checkpoint
             Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
-              initialize          via Runner.build_training, unless training has already been built
+              Runner.build_training
+                initialize          unless training has already been built
               resume                restores optimizer, schedules, position and random state after the weights
                 Runner.load_checkpoint
                   load              reads the file, calls `after_load_checkpoint`, loads the weights, resets the average
@@ -78,6 +78,8 @@ class CheckpointIO:
         self.report: LoadReport | None = None
         self.random_to_restore: dict[str, Any] | None = None
         self.weights = Weights.UNLOADED
+        self._has_resumed = False
+        self._has_started_training = False  # `start` has run for training
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
         self._contents: dict[str, dict[str, Any] | None] = {}  # of files that `start` has read, keyed by path
 
@@ -233,7 +235,7 @@ class CheckpointIO:
             self.weights = previous
             raise
         self.weights = Weights.READY
-        runner.resume_plan.overrides_loaded_weights &= runner.resume_plan.is_restarted
+        self._has_resumed = True
         runner.saver.last = path
         infos = runner.message_hub.runtime_info
         for name, value in infos.items():
@@ -245,16 +247,16 @@ class CheckpointIO:
         """Loads the checkpoint that the run starts from; see `Runner.load_or_resume`."""
         plan = runner.resume_plan
         is_ready = self.weights is Weights.READY
-        if is_ready and not (for_training and plan.overrides_loaded_weights):
+        # Whether training resumes although the script has loaded weights or, after a restart, has itself resumed a run.
+        overrides = plan.is_restarted or (plan.resume == "auto" and not self._has_resumed)
+        if is_ready and not (for_training and overrides and not self._has_started_training):
             return
         load = plan.find(for_training=for_training)
-        if load is not None and (load.resuming or not is_ready):
-            key = at_key(plan.key) if load.path == plan.load_from else nullcontext()
-            with located(runner.cfg), key, runner.folder.buffered_log():
+        if load and (load.resuming or not is_ready):
+            with located(runner.cfg), at_key(load.key), runner.folder.buffered_log():
                 self._load_and_check(runner, load, whole_model=whole_model)
         self.weights = Weights.READY
-        if for_training:
-            plan.overrides_loaded_weights = False
+        self._has_started_training |= for_training
 
     def _load_and_check(self, runner: "Runner", load: Load, *, whole_model: bool) -> None:
         """Resumes from a checkpoint or loads its weights. With `whole_model`, checks that no tensor is missing."""

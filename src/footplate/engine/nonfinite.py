@@ -102,7 +102,7 @@ class NonFiniteHook(Hook):
         Raises:
             NonFiniteError: A loss is non-finite, and `loss` is "stop" or `stop` is set.
         """
-        iteration = runner.train_loop.completed.iter
+        iteration = runner.completed.iter
         for wrapper in runner.optim_wrapper.parts.values():
             wrapper.warn_of_skipped_steps(iteration)
             self._warn_of_scale(getattr(wrapper, "loss_scaler", None))
@@ -143,7 +143,7 @@ def check_weights(runner: "Runner") -> None:
         runner.nonfinite.check(runner)
     if names := nonfinite_weights(unwrap_model(runner.model)):
         runner.nonfinite.check(runner, stop=True)
-        iteration = runner.train_loop.completed.iter
+        iteration = runner.completed.iter
         raise NonFiniteError(
             f"the weights contain NaN or infinity after iteration {iteration}, so they are not saved",
             iteration=iteration,
@@ -239,11 +239,11 @@ def facts_of(runner: "Runner") -> dict[str, Any]:
 
 def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
     cfg = Config(runner.cfg.to_dict() if hasattr(runner.cfg, "to_dict") else dict(runner.cfg))
-    iteration = error.iteration if error.iteration is not None else runner.iter + 1
+    iteration = error.iteration or runner.iter + 1
     origin = runner.saver.last
     checkpoint: Mapping[str, Any] = {} if origin is None else load_checkpoint(origin, in_place=True)
     if origin is not None and not checkpoint.keys() >= _NEEDED:
-        if runner.train_loop._began_at:
+        if runner.train_loop.began_at:
             raise CheckpointError(f"The run cannot be resumed from the last good checkpoint '{origin}'.")
         origin, checkpoint = None, {}  # the replay starts from the beginning
     facts = {

@@ -22,18 +22,18 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
 
     def train() -> Any:
         """Runs the loop. Leaves the setup to the first `step`, because it must follow the `before_train` hooks."""
-        loop._began_at = None
+        loop.began_at = None
         with loop.runner.phase("train"):
             return run()
 
     def step(*args: Any, **kwargs: Any) -> None:
         """Trains on one batch, then handles stop and save requests."""
-        if loop._began_at is None:
-            loop._begin()
-        if loop.iter == loop._began_at:
+        if loop.began_at is None:
+            loop.begin()
+        if loop.iter == loop.began_at:
             _check_resumed_data(loop)
         run_iter(*args, **kwargs)
-        loop._batches_read = 0
+        loop.batches_read = 0
         if loop.runner.requests.needs_handling:
             handle_requests(loop.runner)
 
@@ -54,22 +54,21 @@ def _check_resumed_data(loop: "BaseTrainLoop") -> None:
     if loop.at_epoch_start:
         return
     name = type(loop).__name__
-    if loop._batches_read > loop.iter:
+    if loop.batches_read > loop.iter:
         raise ArgumentError(
             f"{name} skips the batches of the {loop.iter} completed iterations a second time",
             key="train_cfg.type",
             notes=["dataloader_iterator has already skipped them. Remove the code that skips batches."],
         )
-    if loop._batches_read:
+    if loop.batches_read:
         return
     _logger.warning(
         "The run was saved after iteration %d, but %s reads batches itself, so %s restarts from the beginning. To "
-        "avoid this, %s.",
+        "avoid this, call the inherited run_epoch() or, in iteration-based training, read the batches from "
+        "self.dataloader_iterator.",
         loop.iter,
         name,
         f"epoch {loop.epoch + 1}" if loop.by_epoch else "the data",
-        "call the inherited run_epoch()" if loop.by_epoch else "read the batches from self.dataloader_iterator",
     )
     if loop.by_epoch:
-        loop._iter = loop.epoch * len(loop.dataloader)
-        loop._began_at = loop._iter
+        loop.restart_epoch()

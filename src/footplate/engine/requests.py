@@ -233,8 +233,8 @@ def handle_requests(runner: "Runner") -> None:
     agreed = requests.agreed
     requests.needs_handling = False
     # If the run is about to stop, it needs no more data, so the death of a worker does not matter.
-    if (death := data_wait.error) and not agreed.signal:
-        data_wait.error = None
+    if (death := data_wait.death) and not agreed.signal:
+        data_wait.death = None
         save_after_data_error(runner, death)
         raise death
     runner.saver.complete()

@@ -21,11 +21,13 @@ class Load(NamedTuple):
         path: The path or address.
         resuming: Whether the run resumes from the checkpoint, rather than only taking its weights.
         content: The content, if it has been read already.
+        key: The setting that contains the path, for errors, or "" if the path comes from the search.
     """
 
     path: str
     resuming: bool = False
     content: dict[str, Any] | None = None
+    key: str = ""
 
 
 class ResumePlan:
@@ -45,9 +47,6 @@ class ResumePlan:
     Attributes:
         option: The option that resumes the run, for messages. First-generation runners replace it.
         key: The setting that contains `load_from`, for errors. First-generation runners replace it.
-        overrides_loaded_weights: Whether training resumes even if the script has loaded other weights. At first, this
-            is the case with "auto" and after a restart by torchrun. `CheckpointIO` clears it when training has started
-            or, unless torchrun has restarted the process, when the script has resumed a run itself.
         is_restarted: Whether torchrun has restarted the process after the run's first save.
     """
 
@@ -59,7 +58,6 @@ class ResumePlan:
         self.load_from = load_from
         self.resume = resume
         self.takes_settings = takes_settings
-        self.overrides_loaded_weights = resume == "auto"
         self.is_restarted = False
         restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         if restarts != "0":
@@ -74,7 +72,6 @@ class ResumePlan:
                 else "starts over, because the run has not saved a checkpoint yet",
             )
             self.is_restarted = is_saved
-            self.overrides_loaded_weights |= is_saved
 
     def find(self, *, for_training: bool) -> Load | None:
         """Returns the checkpoint that the run starts from, or None to start from scratch. All ranks must call it.
@@ -82,10 +79,9 @@ class ResumePlan:
         The search for the newest complete checkpoint has to read files to verify them. On rank 0, the result therefore
         includes the content (see `load_latest`), so that the file is not read twice.
         """
-        if self.is_restarted and for_training:
-            self.load_from, self.resume = None, True
-        configured = None if self.load_from is None else Load(self.load_from, resuming=self.resume is True)
-        if not self.resume or (configured is not None and configured.resuming):
+        load_from, resume = (None, True) if self.is_restarted and for_training else (self.load_from, self.resume)
+        configured = None if load_from is None else Load(load_from, resuming=resume is True, key=self.key)
+        if not resume or (configured and configured.resuming):
             return configured
         content = None
 
@@ -97,7 +93,7 @@ class ResumePlan:
         if path := compute_on_main(search):
             return Load(path, resuming=True, content=content)
         # With "auto", a job can use the same command to start and to restart. With True, an earlier run is expected.
-        level = logging.INFO if self.resume == "auto" else logging.WARNING
+        level = logging.INFO if resume == "auto" else logging.WARNING
         message = "Found no checkpoint to resume from in %s. The run starts from the beginning."
         _logger.log(level, message, self.home)
         return configured

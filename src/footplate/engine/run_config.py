@@ -20,10 +20,18 @@ from footplate.config import Config, as_plain
 from footplate.config.config_dict import is_variable
 from footplate.config.formats import SCALARS, plain_scalar
 from footplate.config.key_paths import merge_options
-from footplate.engine.components import build_log_processor, counts_epochs
+from footplate.engine.components import build_log_processor
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.model_setup import describe_builder
-from footplate.engine.sections import LENGTHS, PYTHON_ARGUMENTS, READ_KEYS, RUNNER_KEYS, check_sections, check_structure
+from footplate.engine.sections import (
+    LENGTHS,
+    PYTHON_ARGUMENTS,
+    READ_KEYS,
+    RUNNER_KEYS,
+    check_sections,
+    check_structure,
+    counts_epochs,
+)
 from footplate.error_context import located, origin_of, with_origins
 from footplate.errors import ArgumentError, ConfigKeyError, FootplateError, Origin
 from footplate.evaluation.evaluator import returned_numbers

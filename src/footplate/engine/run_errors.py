@@ -54,6 +54,17 @@ def refuse_during_training(runner: "Runner", method: str, *events: str) -> None:
         raise ArgumentError(f"{method} cannot be called during training or in this hook", notes=notes)
 
 
+def refuse_during_evaluation(runner: "Runner", method: str) -> None:
+    """Raises an ArgumentError if the loop is evaluating, and hooks may have replaced the model's weights."""
+    ends = ("after_val_epoch", "after_val", "after_test_epoch", "after_test")
+    phase = runner.phases[-1] if runner.phases else ""
+    if phase == method or (phase in ("val", "test") and not runner.is_calling(*ends)):
+        raise ArgumentError(
+            f"{method} cannot be called during a {phase} run",
+            notes=["Call it in a hook for another event, such as after_train_epoch."],
+        )
+
+
 @contextmanager
 def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     """Opens the run folder for the duration of the block, and handles errors raised inside it.

@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from typing_extensions import Never
@@ -19,7 +17,7 @@ from footplate.checkpoint import BackgroundSaver
 from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
-from footplate.data import SampleLoader, batches, build_dataloader, capture_rng, length_of, restore_rng
+from footplate.data import build_dataloader, capture_rng, length_of, restore_rng
 from footplate.distributed import (
     broadcast_tensors,
     get_rank,
@@ -33,22 +31,29 @@ from footplate.distributed import (
 from footplate.engine import process_setup
 from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.engine.checkpoint_io import CheckpointIO
-from footplate.engine.components import Component, build_log_processor, build_loop, counts_epochs
-from footplate.engine.evaluation_loops import TestLoop, ValLoop, predicting
+from footplate.engine.components import Component, build_log_processor, build_loop
+from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import FunctionHook, Hook
 from footplate.engine.hook_list import build_hooks, implicit_hooks
 from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.other_engines import ELSEWHERE, MemberElsewhere
+from footplate.engine.prediction import predict
 from footplate.engine.preflight import preflight
 from footplate.engine.requests import Requests
 from footplate.engine.resume_plan import ResumePlan
 from footplate.engine.run_config import ResolvedConfig, arguments_in, located_in, runner_config
-from footplate.engine.run_errors import refuse_during_training, refusing_exits, running
+from footplate.engine.run_errors import refuse_during_evaluation, refuse_during_training, refusing_exits, running
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
-from footplate.engine.sections import PYTHON_ARGUMENTS, RESUME_ARGUMENTS, check_sections, check_tensor_parallel
+from footplate.engine.sections import (
+    PYTHON_ARGUMENTS,
+    RESUME_ARGUMENTS,
+    check_sections,
+    check_tensor_parallel,
+    counts_epochs,
+)
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
@@ -355,7 +360,6 @@ class Runner:
             broadcast_tensors(self.model.parameters())  # user code may have loaded different weights on each rank
             _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
             self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
-            process_setup.warn_of_nondeterminism(self)
             self.requests.reset()
             self.call_hook("before_run")
             if self.sections["preflight"]:
@@ -410,58 +414,9 @@ class Runner:
             dataloader: The loader, or its config dict. Defaults to the loaders of all test sets, in the order of
                 `test_dataloader`. Required if there is no test loop.
         """
-        self._refuse_during_evaluation("predict")
-        if dataloader is not None:
-            loaders = [self.build_dataloader(dataloader, self.seed)]
-        elif self.test_dataloader is None:
-            raise ArgumentError("predict needs a data loader, because the run has no test loop", key="dataloader")
-        else:
-            sets = getattr(self.test_loop, "sets", ())
-            loaders = [dataset.dataloader for dataset in sets] or [self.test_dataloader]
-        for loader in loaders:
-            if isinstance(loader, SampleLoader) and loader is not dataloader:  # which may be the training loader
-                loader.plan.count_once()
+        refuse_during_evaluation(self, "predict")
         self._make_current()
-        loops = [self._loop_for(loader) for loader in loaders]
-        self.load_or_resume(whole_model=True, for_training=False)
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with self.phase("test"):
-                for hook in self.hooks:
-                    if hook.swaps_weights or hook.sets_predictor:
-                        hook.before_run(self)
-                        hook.before_test_epoch(self)
-                with torch.inference_mode():
-                    pairs = zip(loaders, loops, strict=True)
-                    return [output for loader, loop in pairs for output in self._predictions(loader, loop)]
-        finally:
-            self.model.train(was_training)
-
-    def _predictions(self, loader: Any, loop: Any) -> Iterator[Any]:
-        """Yields the predictions for a loader's batches, with the precision and test-time augmentation of a loop."""
-        model = getattr(loop, "predictor", None) or self.model
-        for batch in batches(loader):
-            with predicting(loop, self.device):
-                output = model.test_step(batch)
-            if getattr(loader, "share", 1.0):  # a rank out of samples repeats one
-                yield output
-
-    def _loop_for(self, loader: Any) -> Any:
-        """Returns the test or validation loop that has the data of a loader, or else the settings of such a loop.
-
-        Without its own data, a loop is not built. The same loader has different objects before and after conversion, so
-        datasets are compared.
-        """
-        data = getattr(loader, "dataset", loader)
-        for mode in ("test", "val"):
-            section = self.sections[f"{mode}_dataloader"]
-            loaders = list(section.values()) if isinstance(section, Mapping) else [section]
-            loaders += [part.dataloader for part in getattr(self.built.get(f"{mode}_loop"), "sets", ())]
-            if any(getattr(part, "dataset", part) is data for part in loaders):
-                return getattr(self, f"{mode}_loop")
-        section = self.sections["val_cfg"] if self.sections["test_cfg"] is None else self.sections["test_cfg"]
-        return SimpleNamespace(**section) if isinstance(section, Mapping) else section
+        return predict(self, dataloader)
 
     def _make_current(self) -> None:
         """Restores the state of the process after this runner was built, if it has built another one since.
@@ -474,17 +429,8 @@ class Runner:
             if not self.phases:
                 restore_rng(self._random)
 
-    def _refuse_during_evaluation(self, method: str) -> None:
-        """Raises an ArgumentError if the loop is evaluating, and hooks may have replaced the model's weights."""
-        ends = ("after_val_epoch", "after_val", "after_test_epoch", "after_test")
-        if self.phases[-1:] == [method] or (self.phases[-1:] in (["val"], ["test"]) and not self.is_calling(*ends)):
-            raise ArgumentError(
-                f"{method} cannot be called during a {self.phases[-1]} run",
-                notes=["Call it in a hook for another event, such as after_train_epoch."],
-            )
-
     def _evaluate(self, mode: str) -> dict[str, float]:
-        self._refuse_during_evaluation(mode)
+        refuse_during_evaluation(self, mode)
         self._make_current()
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")

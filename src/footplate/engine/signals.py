@@ -14,7 +14,7 @@ import torch
 from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler as set_torch_handler
 
 from footplate.data import is_worker_death
-from footplate.data.waiting import InterruptedWaitError, data_wait
+from footplate.data.waiting import data_wait
 from footplate.engine.process_setup import is_notebook
 from footplate.engine.requests import END_SIGNALS
 from footplate.records.logger import print_urgent
@@ -54,7 +54,8 @@ def handling_signals(runner: "Runner") -> Iterator[None]:
     try:
         yield
     finally:
-        data_wait.error = None
+        data_wait.stop_requested = False
+        data_wait.death = None
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
@@ -118,7 +119,8 @@ class _Handlers:
         requests.local.signal = number
         if requests.agrees_at_once:
             requests.announce_stop()
-            data_wait.interrupt(InterruptedWaitError())
+            data_wait.stop_requested = True
+            data_wait.interrupt()
 
     def on_end_of_child(self, previous: Any, number: int, frame: FrameType | None) -> None:
         """Calls the previous handler. Defers an error about a dead worker unless the loop is waiting for data."""
@@ -131,4 +133,5 @@ class _Handlers:
             if os.getpid() != self._process or not is_worker_death(error):
                 raise  # in a forked worker, or from a user's handler
             self._requests.alarm()
-            data_wait.interrupt(error.with_traceback(None), in_any_wait="val" in self._runner.phases)
+            data_wait.death = error.with_traceback(None)
+            data_wait.interrupt(in_any_wait="val" in self._runner.phases)

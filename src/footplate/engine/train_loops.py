@@ -9,7 +9,6 @@ from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.engine.requests import Stop, handle_requests
 from footplate.errors import ArgumentError
-from footplate.evaluation.validation_schedule import interval_at, validation_is_due
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
@@ -69,13 +68,10 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         return self._iter == self._epoch * len(self.dataloader)
 
     @property
-    def validation_follows_epoch(self) -> bool:
-        """Whether a requested validation waits for the end of the epoch, because validation is due there anyway."""
-        iteration, done = self.completed
-        interval = interval_at(done + 1, self.dynamic_milestones, self.dynamic_intervals)
-        return iteration == (done + 1) * len(self.dataloader) and validation_is_due(
-            done + 1, self._max_epochs, self.val_begin, interval
-        )
+    def at_epoch_end(self) -> bool:
+        """Whether an epoch's iterations are complete, but not its hooks."""
+        iteration, epoch = self.completed
+        return iteration == (epoch + 1) * len(self.dataloader)
 
     def _train(self) -> None:
         while self._epoch < self._max_epochs and not self.stop_training:
@@ -146,15 +142,13 @@ class IterBasedTrainLoop(BaseTrainLoop):
     @property
     def epoch(self) -> int:
         """The number of completed passes over the loader, or 0 if the loader is endless."""
-        epoch, _ = self._data_position.locate(self._iter)
-        return epoch
+        return self._data_position.locate(self._iter)[0]
 
     @property
     def completed(self) -> Progress:
         """The numbers of completed iterations and passes over the loader, as saved in checkpoints."""
         iteration = super().completed.iter
-        epoch, _ = self._data_position.locate(iteration)
-        return Progress(iteration, epoch)
+        return Progress(iteration, self._data_position.locate(iteration)[0])
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:

@@ -253,8 +253,8 @@ class CheckpointHook(Hook):
 
     def _number(self, runner: Runner) -> int:
         """Returns the number for the name of a new checkpoint: the completed epochs or iterations."""
-        completed = runner.train_loop.completed
-        return completed.epoch if self.by_epoch else completed.iter
+        iteration, epoch = runner.completed
+        return epoch if self.by_epoch else iteration
 
     def _is_in_folder(self, path: str) -> bool:
         return storage.parent(path) == self._folder.rstrip("/")

@@ -67,12 +67,12 @@ class LoggerHook(Hook):
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
         self.log_metric_by_epoch = log_metric_by_epoch
         self._rest_ends_at = -1  # the last iteration of an epoch or run, if it must be logged
-        self._start: dict[str, Any] = {"kind": ""}
+        self._start: dict[str, Any] = {}  # the content of `start.json`
 
     def before_run(self, runner: Runner) -> None:
         """Writes the config to the visualization backends, but only in the runner's first run."""
         self._json_name = f"{runner.timestamp}.json"
-        if is_main_process() and not self._start["kind"]:  # otherwise, this is a later run of the same runner
+        if is_main_process() and not self._start:  # otherwise, this is a later run of the same runner
             runner.visualizer.add_config(runner.resolved.recorded(is_plain=runner.is_plain))
 
     def _record_start(self, runner: Runner, start: str) -> None:
@@ -80,7 +80,7 @@ class LoggerHook(Hook):
 
         A training run overwrites a file that an evaluation has written to the same folder.
         """
-        if not is_main_process() or self._start["kind"] in ("train", "resume", start):
+        if not is_main_process() or self._start.get("kind") in ("train", "resume", start):
             return
         trains = start in ("train", "resume")
         self._start = {

@@ -134,7 +134,7 @@ class ProfilerHook(Hook):
         result = self._profiler
         self._profiler = None
         result.stop()
-        runner.logger.info("Profiling stopped after iteration %d.", runner.train_loop.completed.iter)
+        runner.logger.info("Profiling stopped after iteration %d.", runner.completed.iter)
         if self.json_trace_path and is_main_process():
             result.export_chrome_trace(_in_run(runner, self.json_trace_path))
 

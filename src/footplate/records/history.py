@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from footplate.checks import read_tensor
-from footplate.distributed import gather_objects, get_world_size
+from footplate.distributed import gather_objects
 
 Statistic = Callable[..., float]
 Values = NDArray[np.float64]
@@ -211,6 +211,17 @@ class HistoryBuffer:
         self._num_not_in_totals = 0
         self._total_at_mark = self.total - state.get("since_mark", 0)
 
+    def new_values(self) -> list[float]:
+        """Returns the values added since the last `replace_new`, or an empty list if a count of theirs is not 1."""
+        self._read()
+        first = len(self._values) - self._num_not_in_totals
+        return self._values[first:].tolist() if set(self._counts[first:]) <= {1} else []
+
+    def replace_new(self, values: Sequence[float]) -> None:
+        """Replaces the values that `new_values` returned."""
+        self._values[len(self._values) - len(values) :] = array("d", values)
+        self._add_to_totals()
+
     def _totals_over(self, window: int | str | None) -> _Totals:
         self._read()
         if window in ("epoch", "global", None):
@@ -242,21 +253,11 @@ def average_over_ranks(histories: Mapping[str, HistoryBuffer]) -> None:
     Skips histories without `averages_ranks`, and histories with a new value whose count is not 1. On each rank, the
     mean covers only the ranks that have added the same number of values.
     """
-    if get_world_size() == 1:
-        return
-    new: dict[str, list[float]] = {}
-    for key, history in histories.items():
-        history._read()
-        first = len(history._values) - history._num_not_in_totals
-        if history.averages_ranks and all(count == 1 for count in history._counts[first:]):
-            new[key] = list(history._values[first:])
+    new = {key: history.new_values() for key, history in histories.items() if history.averages_ranks}
     ranks = gather_objects(new)
     for key, values in new.items():
-        history = histories[key]
         alike = [rank[key] for rank in ranks if key in rank and len(rank[key]) == len(values)]
-        means = [sum(numbers) / len(numbers) for numbers in zip(*alike, strict=True)]
-        history._values[len(history._values) - len(values) :] = array("d", means)
-        history._add_to_totals()
+        histories[key].replace_new([sum(numbers) / len(numbers) for numbers in zip(*alike, strict=True)])
 
 
 def known_statistics() -> list[str]:

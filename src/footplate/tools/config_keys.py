@@ -8,11 +8,10 @@ from typing import Any
 from footplate.config.config_dict import ConfigDict
 from footplate.data import LOADER_KEYS
 from footplate.distributed.process_group import DIST_KEYS
-from footplate.engine.components import loop_settings
 from footplate.engine.hook_list import DEFAULT_HOOKS
 from footplate.engine.nonfinite import NONFINITE_DEFAULTS
 from footplate.engine.process_setup import ENVIRONMENT_KEYS, RANDOMNESS_KEYS, WORKER_KEYS
-from footplate.engine.sections import READ_KEYS
+from footplate.engine.sections import READ_KEYS, loop_settings
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import has_several_loaders
 from footplate.optim.paramwise import PARAMWISE_KEYS

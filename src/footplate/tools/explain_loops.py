@@ -7,9 +7,9 @@ from typing import Any
 from footplate.checks import check_count, check_number
 from footplate.config import Config
 from footplate.engine import EpochBasedTrainLoop, HookList, IterBasedTrainLoop
-from footplate.engine.components import counts_epochs, loop_settings
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.nonfinite import NonFiniteHook
+from footplate.engine.sections import counts_epochs, loop_settings
 from footplate.error_context import located
 from footplate.errors import UnknownNameError
 from footplate.evaluation.validation_schedule import validation_points

@@ -214,7 +214,7 @@ def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -
 
     def validates_next(runner: Runner) -> bool:
         loop = runner.train_loop
-        if runner.val_loop is None or loop.validation_follows_epoch:
+        if runner.val_loop is None or loop.at_epoch_end:
             return False
         return loop.validation_requested or loop.validation_is_due()
 

@@ -1,0 +1,87 @@
+"""Predicts on the batches of data loaders, for `Runner.predict`."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from footplate.data import SampleLoader, batches
+from footplate.engine.evaluation_loops import predicting
+from footplate.errors import ArgumentError
+from footplate.evaluation.evaluation_sets import sets_of
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+
+class _Settings(NamedTuple):
+    """How to predict on the data of a loader.
+
+    Attributes:
+        fp16: Whether to predict in mixed precision; see `predicting`.
+        predictor: The object with the `test_step`: the model, or one that adds test-time augmentation.
+    """
+
+    fp16: Any
+    predictor: Any
+
+
+def predict(runner: "Runner", dataloader: Any) -> list[Any]:
+    """Returns the predictions for all batches of a loader, or else of all test sets; see `Runner.predict`."""
+    if dataloader is not None:
+        loaders = [runner.build_dataloader(dataloader, runner.seed)]
+    elif runner.test_loop is None:
+        raise ArgumentError("predict needs a data loader, because the run has no test loop", key="dataloader")
+    else:
+        loaders = [dataset.dataloader for dataset in sets_of(runner.test_loop)]
+    for loader in loaders:
+        # A loader that was passed as an object is not changed, because it may be the training loader.
+        if isinstance(loader, SampleLoader) and loader is not dataloader:
+            loader.plan.count_once()
+    loops = [_loop_with_data(runner, loader) for loader in loaders]
+    runner.load_or_resume(whole_model=True, for_training=False)
+    was_training = runner.model.training
+    runner.model.eval()
+    try:
+        with runner.phase("test"):
+            for hook in runner.hooks:
+                if hook.swaps_weights or hook.sets_predictor:
+                    hook.before_run(runner)
+                    hook.before_test_epoch(runner)
+            with torch.inference_mode():
+                pairs = zip(loaders, loops, strict=True)
+                return [output for loader, loop in pairs for output in _predictions(runner, loader, loop)]
+    finally:
+        runner.model.train(was_training)
+
+
+def _loop_with_data(runner: "Runner", loader: Any) -> Any:
+    """Returns the test or validation loop that has the data of a loader, or None. Loops with other data are not built.
+
+    The same loader has different objects before and after conversion, so datasets are compared.
+    """
+    data = getattr(loader, "dataset", loader)
+    for mode in ("test", "val"):
+        section = runner.sections[f"{mode}_dataloader"]
+        loaders = list(section.values()) if isinstance(section, Mapping) else [section]
+        loaders += [part.dataloader for part in sets_of(runner.built.get(f"{mode}_loop"))]
+        if any(getattr(part, "dataset", part) is data for part in loaders):
+            return getattr(runner, f"{mode}_loop")
+    return None
+
+
+def _settings(runner: "Runner", loop: Any) -> _Settings:
+    """Returns the settings of a loop or, if it is None, of the test or validation loop in the config."""
+    if loop is None:
+        loop = runner.sections["val_cfg"] if runner.sections["test_cfg"] is None else runner.sections["test_cfg"]
+    fp16 = loop.get("fp16") if isinstance(loop, Mapping) else getattr(loop, "fp16", False)
+    return _Settings(fp16, getattr(loop, "predictor", None) or runner.model)
+
+
+def _predictions(runner: "Runner", loader: Any, loop: Any) -> Iterator[Any]:
+    settings = _settings(runner, loop)
+    for batch in batches(loader):
+        with predicting(settings, runner.device):
+            output = settings.predictor.test_step(batch)
+        if getattr(loader, "share", 1.0):  # a rank out of samples repeats one
+            yield output
