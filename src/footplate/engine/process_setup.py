@@ -2,17 +2,19 @@
 
 import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
 import random
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from footplate.checks import check_choice, check_count, check_flag, check_keys
+from footplate.data import SampleLoader
 from footplate.distributed import (
     broadcast_object,
     check_dist_cfg,
@@ -24,9 +26,13 @@ from footplate.distributed import (
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
 ENVIRONMENT_KEYS = ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit")  # the keys of env_cfg
 WORKER_KEYS = ("mp_start_method", "opencv_num_threads")  # the keys of env_cfg.mp_cfg
 RANDOMNESS_KEYS = ("seed", "deterministic", "diff_rank_seed")
+_logger = logging.getLogger("footplate.engine")
 # From malloc.h of glibc.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -154,6 +160,19 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     elif was_deterministic:  # otherwise, keep what the user has set
         torch.use_deterministic_algorithms(False)
     return seed
+
+
+def warn_of_nondeterminism(runner: "Runner") -> None:
+    """Warns if `randomness.deterministic` is set, but the batches depend on more than the seed."""
+    if not (runner.sections["randomness"] or {}).get("deterministic"):
+        return
+    loader = runner.train_loop.dataloader
+    if not isinstance(loader, (SampleLoader, list, tuple)):
+        _logger.warning(
+            "randomness.deterministic is set, but footplate cannot seed the batches of train_dataloader ('%s'). Seed "
+            "them yourself, or use a torch DataLoader with a map-style dataset.",
+            type(loader).__name__,
+        )
 
 
 def keep_freed_memory(device: torch.device) -> None:

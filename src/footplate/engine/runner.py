@@ -360,6 +360,7 @@ class Runner:
             broadcast_tensors(self.model.parameters())  # user code may have loaded different weights on each rank
             _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
             self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
+            process_setup.warn_of_nondeterminism(self)
             self.requests.reset()
             self.call_hook("before_run")
             if self.sections["preflight"]:
