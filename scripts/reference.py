@@ -79,7 +79,7 @@ _PAGES: dict[str, tuple[str, tuple[_Section, ...]]] = {
 }
 # The public names of the Python page, by the module to import them from. Registries are configured by `type`.
 _PUBLIC = {
-    "footplate": ("Runner", "Config", "Hook", "BaseModel", "Registry", "find_learning_rate", "simulate"),
+    "footplate": ("Runner", "Config", "Hook", "BaseModel", "Registry", "simulate"),
     "footplate.engine": ("EpochBasedTrainLoop", "IterBasedTrainLoop", "ValLoop", "TestLoop", "History"),
     "footplate.data": ("BaseDataset", "BaseTransform", "WebDataset"),
     "footplate.evaluation": ("BaseMetric", "Evaluator", "TorchMetric"),

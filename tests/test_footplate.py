@@ -16,7 +16,7 @@ NAMES = [
         "Runner",
     ],
     *["STRATEGIES", "TASK_UTILS", "TRANSFORMS", "VISBACKENDS", "VISUALIZERS", "WEIGHT_INITIALIZERS"],
-    *["find_learning_rate", "simulate"],
+    "simulate",
 ]
 
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from footplate.models import BaseModel
     from footplate.registry import Registry
     from footplate.registry.root import *
-    from footplate.tools.learning_rate_finder import find_learning_rate
     from footplate.tools.simulation import simulate
 
 from footplate import extensions
@@ -53,7 +52,6 @@ __all__ = [
     "VISBACKENDS",
     "VISUALIZERS",
     "WEIGHT_INITIALIZERS",
-    "find_learning_rate",
     "simulate",
 ]
 _HOMES = {
@@ -61,7 +59,6 @@ _HOMES = {
     "Config": "footplate.config",
     "Hook": "footplate.engine",
     "Runner": "footplate.engine",
-    "find_learning_rate": "footplate.tools.learning_rate_finder",
     "simulate": "footplate.tools.simulation",
 }  # all other names are registries
 

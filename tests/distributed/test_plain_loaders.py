@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from torch.utils.data import (
     random_split,
 )
 
-from footplate import Hook, Runner, find_learning_rate
+from footplate import Hook, Runner
 from footplate.data import build_dataloader
 from footplate.distributed import gather_objects, get_rank
 from footplate.errors import ArgumentError, FootplateError, RankError
@@ -328,21 +328,6 @@ def test_logged_losses_are_means_over_the_processes(tmp_path: Path, on_ranks: On
         assert [row["loss"] for row in rank_history] == pytest.approx([row["loss"] for row in history])
         assert rank_values == pytest.approx(values)
         assert text == advice == "runner.model is a wrapper, which has no 'weight': write runner.unwrapped_model.weight"
-
-
-def is_restored(folder: Path) -> bool:
-    model = torch.nn.Linear(1, 1)
-    before = model.weight.item()
-    loader = DataLoader(TARGETS, 4)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    step = cast("Any", lambda model, batch: model(batch[0]).square().mean())
-    runner = Runner(model, folder, loader, max_epochs=1, optim_wrapper=optimizer, training_step=step)
-    find_learning_rate(runner, iterations=20)
-    return before == model.weight.item()
-
-
-def test_learning_rate_test_restores_the_model_on_all_ranks(tmp_path: Path, on_ranks: OnRanks) -> None:
-    assert on_ranks(2, is_restored, tmp_path) == [True, True]
 
 
 class Order:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from footplate import Runner, find_learning_rate
+from footplate import Runner
 from footplate.errors import ArgumentError
 from footplate.records import MessageHub
 from tests.support import json_lines, settings
@@ -24,14 +24,13 @@ METHODS: dict[str, Callable[[Runner], Any]] = {
     "load_checkpoint": lambda runner: runner.load_checkpoint(save(runner)),
     "resume": lambda runner: runner.resume(save(runner)),
     "train": Runner.train,
-    "find_learning_rate": lambda runner: find_learning_rate(runner, iterations=20),
 }
 TRAINING = ("before_train", "before_train_epoch", "before_train_iter", "after_train_iter", "after_train_epoch")
 VALIDATION = ("before_val", "before_val_epoch", "before_val_iter", "after_val_iter")
 ENDS = ("after_val_epoch", "after_val")
 EVENTS = ("before_run", *TRAINING, *VALIDATION, *ENDS)
 REFUSED = {
-    **dict.fromkeys(("resume", "find_learning_rate"), (*TRAINING, *VALIDATION, *ENDS)),
+    "resume": (*TRAINING, *VALIDATION, *ENDS),
     "train": EVENTS,
     **dict.fromkeys(("test", "predict"), VALIDATION),
     "val": (*VALIDATION, *ENDS),

@@ -1,4 +1,4 @@
-"""Implements the commands that perform short trials of a run: `check`, `profile` and `lr-find`."""
+"""Implements the commands that perform short trials of a run: `check` and `profile`."""
 
 from argparse import Namespace
 from typing import Any
@@ -42,22 +42,6 @@ def add_commands(subparsers: Any) -> None:
     profile.add_value("--iters", "N", "the number of iterations to measure (default: 20)", type=int, default=20)
     add_launcher(profile)
     add_no_patches(profile)
-    finder = add_command(
-        subparsers,
-        "lr-find",
-        lr_find_run,
-        "search for a learning rate",
-        "Train a few iterations on real data while the learning rate grows exponentially. Plot the loss "
-        "against the learning rate, and suggest a tenth of the rate with the lowest loss. Write only the image file.",
-        "footplate lr-find config.py --out lr.png",
-    )
-    add_config(finder)
-    finder.add_value("--iters", "N", "the number of iterations, at least 20 (default: 100)", type=int, default=100)
-    finder.add_value("--min", "LR", "the first learning rate (default: 1e-7)", type=float, default=1e-7)
-    finder.add_value("--max", "LR", "the last learning rate (default: 10)", type=float, default=10.0)
-    finder.add_value("--out", "FILE", "the image file (default: lr_find.png)", default="lr_find.png")
-    add_launcher(finder)
-    add_no_patches(finder)
 
 
 def check_run(arguments: Namespace) -> int:
@@ -110,28 +94,4 @@ def profile_run(arguments: Namespace) -> int:
     profile = profile._replace(advice=[with_original_keys(text, cfg) for text in profile.advice])
     if is_first_rank():
         print_result(arguments, {**profile._asdict(), "seconds": profile.seconds}, wrap_text(str(profile)))
-    return 0
-
-
-def lr_find_run(arguments: Namespace) -> int:
-    """Prints the suggested learning rate, and plots the losses."""
-    from footplate.engine.run_config import runner_config
-    from footplate.error_context import located
-    from footplate.interrupts import temporary_folder
-    from footplate.storage import commit_image
-    from footplate.tools.learning_rate_finder import find_learning_rate
-    from footplate.tools.partial_build import build_trial
-
-    cfg = read_run_config(arguments)
-    code = start_processes(arguments)
-    if code is not None:
-        return code
-    cfg["log_level"] = "WARNING"
-    cfg = runner_config(cfg)
-    with temporary_folder("footplate-lr-find-") as folder, located(cfg):
-        runner = build_trial(cfg, folder)
-        result = find_learning_rate(runner, iterations=arguments.iters, lowest=arguments.min, highest=arguments.max)
-    if is_first_rank():
-        commit_image(arguments.out, result.plot())
-        print_result(arguments, {**result._asdict(), "picture": arguments.out}, f"{result}image: {arguments.out}\n")
     return 0

@@ -19,14 +19,10 @@ _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6
 
 
 class PlottedCurve(NamedTuple):
-    """A labeled curve whose points (x, y) are in ascending order of x.
-
-    If `annotated` is True, the legend shows the last value, and curves with up to 30 points get markers.
-    """
+    """A labeled curve whose points (x, y) are in ascending order of x."""
 
     label: str
     points: list[tuple[float, float]]
-    annotated: bool = True
 
 
 class Panel(NamedTuple):
@@ -60,10 +56,10 @@ def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bo
     return f"{where}, above 100"
 
 
-def plot(panels: Sequence[Panel], x_label: str, *, log_x: bool = False) -> Image.Image:
+def plot(panels: Sequence[Panel], x_label: str) -> Image.Image:
     """Plots panels one below the other, with a shared x-axis, and returns the image.
 
-    Each panel shows its first eight curves. `log_x` makes the x-axis logarithmic.
+    Each panel shows its first eight curves. Curves with up to 30 points have markers.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported here, because it takes half a second
     from matplotlib.figure import Figure
@@ -78,17 +74,14 @@ def plot(panels: Sequence[Panel], x_label: str, *, log_x: bool = False) -> Image
         ax.set_title(_text(panel.title + count), loc="left", fontsize=10, fontweight="bold")
         for curve, color in zip(panel.curves[:_MAX_CURVES], _COLORS, strict=False):
             x, y = np.clip(np.array(curve.points, float).T, -_LIMIT, _LIMIT)
-            label = _text(curve.label) + (f"  {curve.points[-1][1]:.4g}" if curve.annotated else "")
-            marker = "o" if curve.annotated and len(x) <= 30 else ""
+            label = f"{_text(curve.label)}  {curve.points[-1][1]:.4g}"
+            marker = "o" if len(x) <= 30 else ""
             ax.plot(x, y, color=color, linewidth=1.5, marker=marker, markersize=3, label=label)
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8, labelcolor="linecolor")
         ax.grid(color="#e6e6e6")
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8, color="#aaaaaa")
-    if log_x:
-        axes[-1].set_xscale("log")
-    else:
-        axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel(x_label, fontsize=9)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about characters missing in the font, or layouts that do not fit
