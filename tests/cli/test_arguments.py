@@ -27,7 +27,6 @@ def test_overrides_may_share_a_flag_or_repeat_it() -> None:
         ("predict a.pth ~/b.png", "paths", ["{}/b.png"]),
         ("export a.pth --to onnx -o=~/c.onnx", "output", "{}/c.onnx"),
         ("report ~/run s3://b/~c", "runs", ["{}/run", "s3://b/~c"]),
-        ("analyze run --csv=~/c.csv", "csv", "{}/c.csv"),
         ("sweep a.py --param a=1,2 --out=~/c", "out", "{}/c"),
     ],
 )

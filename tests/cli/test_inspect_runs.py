@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,32 +15,27 @@ from tests.support import TINY
 
 def test_run_is_analyzed(trained: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
-    code, text, _ = footplate("analyze", "run", "--plot", "curves.png", "--csv", "curves.csv")
+    code, text, _ = footplate("analyze", "run")
     assert (code, text.splitlines()[0]) == (0, "run: 8 iterations")
-    assert Path("curves.png").read_bytes().startswith(b"\x89PNG")
-    assert "run,train,loss,8," in Path("curves.csv").read_text()
     assert footplate("analyze", "nowhere")[0] == 2
     assert json.loads(footplate("analyze", "run", "--json")[1])["run"]["iterations"] == 8
 
 
 def test_a_device_is_not_replaced(tmp_path: Path, footplate: Command) -> None:
     (tmp_path / "scalars.json").write_text('{"loss": 1, "step": 1}\n')
-    code, _, errors = footplate("analyze", tmp_path, "--csv", "/dev/full")
-    assert (code, errors) == (2, "error: cannot use '/dev/full': it is a folder or a device\n")
+    page = tmp_path / "page.html"
+    os.mkfifo(page)
+    code, _, errors = footplate("report", tmp_path, "-o", page)
+    assert (code, errors) == (2, f"error: cannot use '{page}': it is a folder or a device\n")
 
 
-def test_only_tables_and_pages_are_written_and_no_input_is_replaced(tmp_path: Path, footplate: Command) -> None:
+def test_only_pages_are_written_and_no_input_is_replaced(tmp_path: Path, footplate: Command) -> None:
     scalars = tmp_path / "scalars.json"
     scalars.write_text('{"loss": 1, "step": 1}\n')
-    code, _, errors = footplate("analyze", scalars, "--csv", scalars)
-    assert (code, errors.splitlines()[0]) == (2, "error: the output file name must end in .csv or .txt")
-    for option, name in (("--csv", "curves.csv"), ("--plot", "curves.png")):
-        (tmp_path / name).symlink_to(scalars)
-        code, _, errors = footplate("analyze", scalars, option, tmp_path / name)
-        assert (code, errors.splitlines()[0]) == (
-            2,
-            "error: the output must not be an input, contain one or be inside one",
-        )
+    (tmp_path / "link.html").symlink_to(scalars)
+    code, _, errors = footplate("report", scalars, "-o", tmp_path / "link.html")
+    problem = "error: the output must not be an input, contain one or be inside one"
+    assert (code, errors.splitlines()[0]) == (2, problem)
     code, _, errors = footplate("report", scalars, "-o", tmp_path / "page.pdf")
     assert (code, errors.splitlines()[0]) == (2, "error: the output file name must end in .html or .htm")
     (tmp_path / "page.html").hardlink_to(scalars)

@@ -86,8 +86,6 @@ def test_training_test_and_inspection_of_a_run(tiny: Path, footplate: Command) -
     assert [(each["file"], each["intact"]) for each in verified] == [(checkpoint, True)]
     report = json.loads(footplate("report", work_dir, "--json")[1])
     assert Path(report["file"]).stat().st_size == report["bytes"]
-    code, output, _ = footplate("analyze", work_dir, "--csv", "-", "--json")
-    assert (code, json.loads(output)["error"]["type"]) == (2, "ArgumentError")
 
 
 def test_what_user_code_prints_goes_to_standard_error(tiny: Path, footplate: Command) -> None:

@@ -186,7 +186,6 @@ def _look(inside: Path, mark: Path, fault: Fault | None) -> str:
     sys.addaudithook(watch)
     commands = (
         ["analyze", "run"],
-        ["analyze", "run", "--csv", "a.csv", "--plot", "a.png"],
         ["report", "run", "-o", "out.html"],
         ["diff", config, "run"],
         ["diff", "run", "run"],

@@ -84,19 +84,12 @@ def test_full_disk_leaves_no_partial_file(name: str, current_folder: Path) -> No
     assert {each: each.read_bytes() for each in Path().rglob("*") if each.is_file()} == written
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["analyze", "scalars.json", "--csv", "found.csv"],
-        ["explain", "tiny.py", "--dump", "found.json"],
-    ],
-)
-def test_command_leaves_no_partial_file(arguments: list[str], current_folder: Path) -> None:
-    Path("scalars.json").write_text(_LINE)
+def test_command_leaves_no_partial_file(current_folder: Path) -> None:
+    arguments = ["explain", "tiny.py", "--dump", "found.json"]
     Path("tiny.py").write_text(TINY)
     with full_disk():
         code = main(arguments)
     assert code == 2
-    assert sorted(str(each) for each in Path().iterdir()) == ["scalars.json", "tiny.py"]
+    assert sorted(str(each) for each in Path().iterdir()) == ["tiny.py"]
     assert main(arguments) == 0
-    assert Path(arguments[-1]).stat().st_size > 10
+    assert Path("found.json").stat().st_size > 10

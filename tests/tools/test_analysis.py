@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.errors import ArgumentError
-from footplate.tools.analysis import curves_as_csv, explain_runs, plot_curves, summarize
+from footplate.tools.analysis import explain_runs, summarize
 from footplate.tools.runs import Run, Series, read_run
 from tests.tools.conftest import MakeRun
 
@@ -107,20 +106,6 @@ def test_best_checkpoint_metric_comes_first_and_class_values_are_left_out(
     run = run_of(tmp_path, [metrics])
     assert list(summarize(run)["best"]) == names
     assert explain_runs([run]).splitlines()[1].startswith(f"  best        {names[0]} ")
-
-
-def test_curves_as_csv(run: Run) -> None:
-    rows = curves_as_csv([run], ["mIoU"]).splitlines()
-    assert rows[0] == "run,mode,name,iteration,value"
-    assert rows[1:] == [f"{run.folder.name},val,mIoU,10,40.0", f"{run.folder.name},val,mIoU,20,30.0"]
-    assert len(curves_as_csv([run]).splitlines()) == 1 + 3 * 5 + 2 * 2
-
-
-def test_curves_are_plotted_as_an_image(run: Run) -> None:
-    small, large = plot_curves([run], ["mIoU"]), plot_curves([run, run])
-    assert small.height < large.height
-    with pytest.raises(ArgumentError, match="did you mean 'mIoU'"):
-        plot_curves([run], ["mIou"])
 
 
 def test_shared_headline_metrics_are_compared(make_run: MakeRun) -> None:

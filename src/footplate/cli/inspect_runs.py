@@ -4,13 +4,12 @@ import os
 from argparse import Namespace
 from typing import Any
 
-from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_no_patches, add_overrides
+from footplate.cli.arguments import add_command, add_no_patches, add_overrides
 from footplate.cli.config_arguments import apply_override_arguments, read_config
 from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
 from footplate.config import read_recorded
-from footplate.errors import ArgumentError
 from footplate.messages import format_bytes, one_line
-from footplate.storage import check_output, commit_bytes, commit_image
+from footplate.storage import check_output
 
 _RUN_HELP = "a work_dir, or a scalars.json or .log.json file"
 
@@ -21,15 +20,12 @@ def add_commands(subparsers: Any) -> None:
         subparsers,
         "analyze",
         analyze_runs,
-        "show times, best values and curves of runs",
+        "show times and best values of runs",
         "Show the times, the last and best values and the checkpoints of one or more runs, given as "
         "work_dirs or scalar files of footplate, MMEngine or MMCV.",
-        "footplate analyze work_dirs/a work_dirs/b --plot loss.png --keys loss",
+        "footplate analyze work_dirs/a work_dirs/b",
     )
     analyze.add_value("runs", "WORK_DIR", _RUN_HELP, nargs="+")
-    analyze.add_value("--keys", "NAME", "the scalars for --plot and --csv", nargs="+", default=[])
-    analyze.add_value("--plot", "FILE", "write the curves as an image")
-    analyze.add_value("--csv", "FILE", "write the curves as a table; use - to print it")
     report = add_command(
         subparsers,
         "report",
@@ -71,26 +67,11 @@ def add_commands(subparsers: Any) -> None:
 
 
 def analyze_runs(arguments: Namespace) -> int:
-    """Prints the summaries of runs. Writes their curves if `--plot` or `--csv` is given."""
+    """Prints the summaries of runs."""
     from footplate.tools import analysis
     from footplate.tools.runs import read_runs
 
-    files = [path for path in arguments.runs if os.path.isfile(path)]
-    if arguments.csv and arguments.csv != "-":
-        check_output(arguments.csv, suffixes=(".csv", ".txt"), inputs=files)
-    if arguments.plot:
-        check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=files)
     runs = read_runs(arguments.runs)
-    if arguments.plot:
-        commit_image(arguments.plot, analysis.plot_curves(runs, arguments.keys))
-    if arguments.csv:
-        table = analysis.curves_as_csv(runs, arguments.keys)
-        if arguments.csv == "-":
-            if arguments.json:
-                raise ArgumentError("--csv - and --json both print to standard output", notes=["Pass a file to --csv."])
-            print_text(table)
-            return 0
-        commit_bytes(arguments.csv, table.encode(errors="backslashreplace"))
     if arguments.json:
         print_json(arguments, {str(run.folder): analysis.summarize(run) for run in runs})
     else:

@@ -1,17 +1,12 @@
-"""Summarizes and compares runs (their times, best values and checkpoints), and exports their curves."""
+"""Summarizes and compares runs: their times, best values and checkpoints."""
 
-import csv
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, zip_longest
 from typing import Any
 
-from PIL import Image
-
-from footplate.errors import ArgumentError
-from footplate.messages import format_bytes, format_seconds, labeled, nearest
+from footplate.messages import format_bytes, format_seconds, labeled
 from footplate.metric_names import (
     Rule,
     expand_rules,
@@ -163,60 +158,6 @@ def explain_runs(runs: Sequence[Run]) -> str:
             sides = f"{name}: {run.folder} {value:.6g}, {runs[0].folder} {base:.6g}"
             lines += f"{sides}, difference {value - base:+.4g}\n"
     return "\n".join(filter(None, [*texts, lines]))
-
-
-def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:
-    """Returns the scalars as CSV with one value per row: run, mode, name, iteration, value.
-
-    `names` selects scalars; by default, all are included.
-
-    Raises:
-        ArgumentError: A scalar in `names` does not occur in any run.
-    """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["run", "mode", "name", "iteration", "value"])
-    for run, series in _chosen(runs, names):
-        writer.writerows([run.folder.name, series.mode, series.name, f"{x:.12g}", y] for x, y in series.points)
-    return out.getvalue()
-
-
-def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
-    """Returns an image with one panel per scalar. Each panel shows the curves of all runs.
-
-    By default, shows the loss, the learning rate, and all scalars of validation and test runs, or all scalars if the
-    runs have none of these.
-
-    Raises:
-        ArgumentError: A scalar in `names` does not occur in any run.
-    """
-    from footplate.visualization.curve_plots import Panel, PlottedCurve, plot  # imports torch
-
-    if not names:
-        curves = {series.name: series.mode for run in runs for series in run.series}
-        names = [name for name, mode in curves.items() if mode != "train" or name in ("loss", "lr")] or list(curves)
-    panels: dict[tuple[str, str], list[PlottedCurve]] = {}
-    for run, series in _chosen(runs, names):
-        label = run.folder.name if len(runs) > 1 else series.name
-        panels.setdefault((series.mode, series.name), []).append(PlottedCurve(label, series.points))
-    return plot([Panel(f"{name} ({mode})", curves) for (mode, name), curves in panels.items()], "iteration")
-
-
-def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series]]:
-    known = {name for run in runs for series in run.series for name in (series.name, name_in_log(run, series))}
-    for name in names:
-        if name not in known:
-            raise ArgumentError(
-                f"the scalar '{name}' does not occur in any run",
-                suggestion=nearest(name, known),
-                notes=[f"known scalars: {', '.join(sorted(known))}"],
-            )
-    return [
-        (run, series)
-        for run in runs
-        for series in run.series
-        if not names or series.name in names or name_in_log(run, series) in names
-    ]
 
 
 def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
