@@ -165,8 +165,11 @@ class _EvaluationLoop(BaseLoop):
         self._losses = MeanLosses() if self.loss else None
         self.evaluator.reset()
         for idx, data_batch in enumerate(batches(self.dataloader)):
-            with naming_samples(self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx):
+            try:
                 self.run_iter(idx, data_batch)
+            except Exception as error:
+                add_sample_note(error, self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx)
+                raise
         counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.exact_size is not None
         # A sampler may repeat samples so that all ranks have the same number. The metrics drop the extra results.
         may_be_padded = runner.world_size > 1 and (self.overrides("run_iter") or not counts_once)
@@ -219,18 +222,11 @@ def predicting(loop: Any, device: torch.device) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def naming_samples(dataloader: Any, key: str, idx: int) -> Iterator[None]:
-    """Adds a note on the samples of batch `idx` (if they are known) to errors in the block, except FootplateErrors."""
-    try:
-        yield
-    except FootplateError:
-        raise
-    except Exception as error:
-        if DataPosition(dataloader).kind == "planned":
-            samples = dataloader.describe_samples(*divmod(idx, len(dataloader)))
-            add_note(error, f"Batch {idx + 1} of {key} contains samples {samples}.")
-        raise
+def add_sample_note(error: Exception, dataloader: Any, key: str, idx: int) -> None:
+    """Adds a note on the samples of batch `idx` to an error, unless it is a FootplateError or they are unknown."""
+    if not isinstance(error, FootplateError) and DataPosition(dataloader).kind == "planned":
+        samples = dataloader.describe_samples(*divmod(idx, len(dataloader)))
+        add_note(error, f"Batch {idx + 1} of {key} contains samples {samples}.")
 
 
 def loss_of(model: Any, data_batch: Any, mode: str = "val") -> Mapping[str, Any]:

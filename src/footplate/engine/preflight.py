@@ -19,7 +19,7 @@ from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
-from footplate.engine.evaluation_loops import loss_of, naming_samples, predicting
+from footplate.engine.evaluation_loops import add_sample_note, loss_of, predicting
 from footplate.engine.module_state import record_modules
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
@@ -224,10 +224,13 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
         return []
     runner.model.eval()
     with trial_evaluator(chosen.evaluator, dataset_of(loader)) as evaluator:
-        with naming_samples(loader, f"val_dataloader.{chosen.name}".rstrip("."), 0):
+        try:
             samples, losses = predict_batch(runner, batch)
             with predicting(runner.val_loop, runner.device):
                 evaluator.process(data_samples=samples, data_batch=batch)
+        except Exception as error:
+            add_sample_note(error, loader, f"val_dataloader.{chosen.name}".rstrip("."), 0)
+            raise
         if runner.world_size > 1:
             return []
         try:
