@@ -25,6 +25,7 @@ PLACES: dict[str, Any] = {
     "record": lambda path: {"custom_hooks": [{"type": "RecordHook", "filename": path, "text": "x"}]},
     "test pictures": lambda path: {"custom_hooks": [{"type": "DetVisualizationHook", "test_out_dir": path}]},
     "predictions": lambda path: {"val_evaluator": {"type": "DumpResults", "out_file_path": f"{path}.pkl"}},
+    "coco": lambda path: {"val_evaluator": {"type": "CocoMetric", "outfile_prefix": path}},
     "visualizer": lambda path: {"visualizer": {"save_dir": path, "vis_backends": [LOCAL]}},
     "writer": lambda path: {"visualizer": {"vis_backends": [{**LOCAL, "save_dir": path}]}},
     "pictures": lambda path: {"visualizer": {"vis_backends": [{**LOCAL, "img_save_dir": path}]}},

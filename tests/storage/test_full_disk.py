@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from footplate import Config
 from footplate.cli.main import main
 from footplate.evaluation import DumpResults, EvaluationContext
 from footplate.records import LocalVisBackend
+from footplate.tasks.detection import CocoMetric
+from footplate.tasks.segmentation import IoUMetric
 from footplate.tools.run_curves import draw_curves
 from footplate.tools.runs import Series
 from footplate.visualization import Visualizer
@@ -40,12 +43,30 @@ def _dump_results() -> None:
     metric.compute_metrics([{"scores": list(range(100))}])
 
 
+def _format_masks() -> None:
+    metric = IoUMetric(format_only=True, output_dir="masks")
+    metric.dataset_meta = {"classes": ["a", "b"]}
+    sample = {"pred_sem_seg": {"data": torch.from_numpy(_NOISE[None, :, :, 0] % 2)}, "img_path": "1.jpg"}
+    metric.process({}, [sample])
+
+
+def _write_boxes() -> None:
+    metric = CocoMetric(format_only=True, outfile_prefix="boxes")
+    metric.dataset_meta = {"classes": ["a"]}
+    metric.context = EvaluationContext(folder=".")
+    found = {"bboxes": [[0.0, 0.0, 1.0, 1.0]], "scores": [0.5], "labels": [0]}
+    metric.process({}, [{"img_id": 1, "pred_instances": found}])
+    metric.compute_metrics(metric.results)
+
+
 WRITERS: dict[str, Callable[[], Any]] = {
     "validation image": lambda: LocalVisBackend(".").add_image("val", _NOISE, 1),
     "test image": lambda: Visualizer().add_datasample("a", _NOISE, None, out_file="shown/a.jpg"),
     "curves": lambda: draw_curves([Series("loss", "train", [(1.0, 0.5)])], "curves.png"),
     "dumped config": lambda: Config({"a": ["long"] * 9}).dump("dumped.yaml"),
     "predictions": _dump_results,
+    "masks for a submission": _format_masks,
+    "boxes for a submission": _write_boxes,
 }
 
 

@@ -21,7 +21,9 @@ def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str)
         elif missing := next((key for key in needed if key not in sample), None):
             wanted, found = f"the key '{missing}' in each sample", sorted(map(str, sample))
             advice = "Return it from the model in mode 'predict'."
-            if missing.startswith("gt_"):
+            if missing == "img_path":
+                advice = "Add it to the meta_keys of the packing transform."
+            elif missing.startswith("gt_"):
                 advice = "Add LoadAnnotations to the validation or test pipeline."
         else:
             continue

@@ -149,10 +149,12 @@ def sample(number: Any = 0, *, found: Any = (), true: Any = (), **meta: Any) -> 
 
 
 def test_the_usual_values_have_the_names_of_the_field() -> None:
-    found = values([sample(found=[(0, 0, 1)], true=[(0, 0, 1)])])
+    found = values([sample(found=[(0, 0, 1)], true=[(0, 0, 1)])], metric=["bbox", "proposal"])
     assert found == {
         **{f"coco/bbox_{name}": 1.0 for name in ("mAP", "mAP_50", "mAP_75", "mAP_s")},
         **{f"coco/bbox_{name}": -1.0 for name in ("mAP_m", "mAP_l")},
+        **{f"coco/AR@{number}": 1.0 for number in (100, 300, 1000)},
+        **{f"coco/AR_{size}@1000": 1.0 if size == "s" else -1.0 for size in "sml"},
     }
 
 
@@ -208,8 +210,11 @@ def test_ids_of_images_and_categories_may_be_strings(tmp_path: Path) -> None:
         categories=[{"id": "d", "name": "dog"}, {"id": "c", "name": "cat"}, {"id": "w", "name": "cow"}],
     )
     samples = [sample("left"), sample("right", found=[(0, 0, 1)])]
-    found = values(samples, ann_file=path, metric_items=["mAP", "AR@100"])
-    assert (found["coco/bbox_mAP"], found["coco/bbox_AR@100"]) == (1.0, 1.0)
+    metrics = ["bbox", "proposal"]
+    found = values(samples, folder=tmp_path, ann_file=path, metric=metrics, outfile_prefix="found")
+    assert (found["coco/bbox_mAP"], found["coco/AR@100"]) == (1.0, 1.0)
+    written = json.loads((tmp_path / "found.bbox.json").read_text())
+    assert [(each["image_id"], each["category_id"]) for each in written] == [("right", "d")]
 
 
 def test_masks_of_a_file_may_be_polygons_and_crowds_run_lengths(tmp_path: Path) -> None:
@@ -237,6 +242,25 @@ def test_the_file_of_the_dataset_is_the_default(tmp_path: Path) -> None:
     assert metric.evaluate(1)["coco/bbox_mAP_50"] == -1.0
 
 
+def test_predictions_and_truth_are_written(tmp_path: Path) -> None:
+    prefix = str(tmp_path / "out" / "test")
+    values([sample(7, found=[(1, 2, 1)], true=[(0, 0, 1)])], folder=tmp_path, outfile_prefix="out/test")
+    found = json.loads(Path(prefix + ".bbox.json").read_text())
+    assert found == [{"image_id": 7, "bbox": [1, 2, 10, 10], "category_id": 1, "score": pytest.approx(0.9)}]
+    truth = COCO(prefix + ".gt.json")
+    assert (truth.getImgIds(), truth.loadAnns(1)[0]["bbox"], len(truth.cats)) == ([7], [0, 0, 10, 10], 3)
+
+
+def test_only_writing_needs_no_truth(tmp_path: Path) -> None:
+    alone = sample(3, found=[(1, 2, 1)])
+    del alone.gt_instances
+    prefix = str(tmp_path / "test")
+    arguments: dict[str, Any] = {"ann_file": coco_file(tmp_path), "format_only": True, "outfile_prefix": "test"}
+    assert values([alone], folder=tmp_path, **arguments) == {}
+    assert json.loads(Path(prefix + ".bbox.json").read_text())[0]["category_id"] == 20
+    assert not Path(prefix + ".gt.json").exists()
+
+
 def test_images_need_no_numbers_of_their_own() -> None:
     samples = [sample(None, found=[(0, 0, 1)], true=[(0, 0, 1)]), sample(None, true=[(0, 0, 1)])]
     assert values(samples, metric_items=["AR@100"])["coco/bbox_AR@100"] == 0.5
@@ -246,6 +270,7 @@ def test_images_need_no_numbers_of_their_own() -> None:
     ("arguments", "message"),
     [
         ({"metric_items": ["map"]}, "did you mean 'mAP'"),
+        ({"format_only": True}, "requires outfile_prefix"),
     ],
 )
 def test_invalid_arguments_are_refused(arguments: Any, message: str) -> None:

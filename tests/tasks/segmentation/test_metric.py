@@ -1,14 +1,18 @@
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 
+from footplate.engine.preflight import trial_evaluator
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
+from footplate.registry import METRICS
 from footplate.tasks.segmentation import IoUMetric, SegDataSample
 from footplate.tasks.structures import PixelData
 
@@ -97,6 +101,22 @@ def test_table_leaves_out_the_fscore_if_it_equals_dice(
     assert "mFscore" in found
 
 
+def test_predictions_may_be_written_instead(tmp_path: Path) -> None:
+    metric = METRICS.build({"type": "IoUMetric", "format_only": True, "output_dir": str(tmp_path / "out")})
+    evaluator = Evaluator(metric)
+    evaluator.process([sample([[0, 3]], [[0, 0]], "folder/scene.jpg")])
+    assert evaluator.evaluate(1) == {}
+    with Image.open(tmp_path / "out" / "scene.png") as image:
+        assert np.asarray(image).tolist() == [[0, 3]]
+
+
+def test_a_trial_leaves_no_predictions(tmp_path: Path) -> None:
+    metric = IoUMetric(format_only=True, output_dir=str(tmp_path / "new" / "out"))
+    with trial_evaluator(Evaluator(metric)) as evaluator:
+        evaluator.process([sample([[0, 3]], [[0, 0]])])
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("predicted", "truth", "message"),
     [
@@ -112,6 +132,10 @@ def test_samples_that_do_not_fit_are_reported(predicted: Any, truth: Any, messag
         metric.process(None, [sample(predicted, truth).to_dict()])
 
 
-def test_unknown_metric_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="did you mean 'mIoU'"):
-        IoUMetric(iou_metrics=["mIou"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"iou_metrics": ["mIou"]}, "did you mean 'mIoU'"), ({"format_only": True}, "requires output_dir")],
+)
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        IoUMetric(**arguments)

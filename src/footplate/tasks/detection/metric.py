@@ -1,5 +1,6 @@
 """The COCO metric: average precision and recall over a dataset."""
 
+import json
 import logging
 import math
 from collections import Counter
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from footplate.checks import check_choice, check_names
 from footplate.data.coco_masks import coco_package
-from footplate.errors import DataError
+from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
+from footplate.storage import check_output_path, commit_bytes, output_path
 from footplate.tasks.detection.coco_format import (
     Entry,
     ImageResult,
@@ -28,7 +30,7 @@ from footplate.tasks.metric_helpers import check_samples, format_table, required
 
 _logger = logging.getLogger("footplate.tasks")
 _Values = NDArray[np.float64]
-_KINDS = ("bbox", "segm")
+_KINDS = ("bbox", "segm", "proposal")
 _USUAL_ITEMS = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
 UNDEFINED = -1.0  # the value that COCO uses if there is no ground truth
 _USUAL_LIMIT = 100  # COCO computes mAP from the 100 best predictions, if this limit is among `numbers`
@@ -43,19 +45,24 @@ class CocoMetric(BaseMetric[ImageResult]):
 
     Args:
         ann_file: A COCO file with the ground truth.
-        metric: "bbox" for boxes, "segm" for masks, or both.
+        metric: One or more of "bbox" for boxes, "segm" for masks, and "proposal" for the class-agnostic recall of
+            boxes.
         classwise: Whether to also log a table with each class's average precision, and report it as `<class>_precision`
             for boxes and `segm_<class>_precision` for masks. It is NaN for a class without ground truth.
         proposal_nums: The limits on the number of predictions per image.
         iou_thrs: One or more IoU thresholds; by default 0.5, 0.55 ... 0.95.
-        metric_items: The values to report, such as `AR@100`. The default is `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m`
-            and `mAP_l`.
+        metric_items: The values to report. The default is `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m` and `mAP_l`, or
+            recalls such as `AR@100` for "proposal".
+        format_only: Whether to only write predictions, without computing metrics.
+        outfile_prefix: The path prefix of prediction files, relative to the run's folder (`work_dir/<timestamp>`).
+            Writes `<prefix>.bbox.json` or `<prefix>.segm.json`, depending on `metric`. Also writes `<prefix>.gt.json`
+            if the ground truth comes from the samples and `format_only` is not set.
         file_client_args: Ignored; accepted for compatibility.
         backend_args: Ignored; accepted for compatibility.
         settings: Arguments for `BaseMetric`; the default prefix is "coco".
 
     Raises:
-        ArgumentError: A metric or an item is unknown.
+        ArgumentError: A metric or an item is unknown, or `format_only` is set without `outfile_prefix`.
         DataError: The ground truth is missing, or lacks a class or an image.
         MissingExtraError: The package faster-coco-eval is not installed.
 
@@ -72,6 +79,8 @@ class CocoMetric(BaseMetric[ImageResult]):
         proposal_nums: Sequence[int] = (100, 300, 1000),
         iou_thrs: float | Sequence[float] | None = None,
         metric_items: Sequence[str] | None = None,
+        format_only: bool = False,
+        outfile_prefix: str | None = None,
         *,
         file_client_args: dict[str, Any] | None = None,
         backend_args: dict[str, Any] | None = None,
@@ -79,11 +88,17 @@ class CocoMetric(BaseMetric[ImageResult]):
     ) -> None:
         super().__init__(**settings)
         self.metrics = tuple(check_choice("metric", kind, _KINDS) for kind in check_names("metric", metric))
+        if format_only and outfile_prefix is None:
+            raise ArgumentError("format_only requires outfile_prefix", key="format_only")
         self.ann_file = ann_file
         self.classwise = classwise
         self.proposal_nums = tuple(sorted(proposal_nums))
         self.iou_thrs = tuple(np.atleast_1d(np.linspace(0.5, 0.95, 10) if iou_thrs is None else iou_thrs).tolist())
         self.metric_items = None if metric_items is None else tuple(metric_items)
+        self.format_only = format_only
+        if outfile_prefix is not None:
+            check_output_path(outfile_prefix, key="outfile_prefix")
+        self.outfile_prefix = outfile_prefix
         self._own_ann_file = ann_file
         recalls = [f"AR@{number}" for number in self.proposal_nums]
         known = [*_USUAL_ITEMS, *recalls, *(f"AR_{size}@{self.proposal_nums[-1]}" for size in "sml")]
@@ -95,13 +110,14 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.ann_file = self._own_ann_file or getattr(dataset, "ann_file", None) or None
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Records the predictions and, if there is no annotation file, the ground truth."""
+        """Records the predictions and, if there is no annotation file but metrics are computed, the ground truth."""
         check_samples(self, data_samples)
-        truth, masks = self.ann_file is None, "segm" in self.metrics
+        truth = self.ann_file is None and not self.format_only
+        masks = "segm" in self.metrics
         self.results += [image_result(sample, with_truth=truth, with_masks=masks) for sample in data_samples]
 
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
-        """Returns a dict of metrics."""
+        """Writes files if `outfile_prefix` is set. Returns a dict of metrics, empty if `format_only` is set."""
         numbers = [result.image_id for result in results]
         twice = [number for number, count in Counter(numbers).items() if count > 1]
         if self.ann_file is None and (twice or not all(isinstance(number, int) for number in numbers)):
@@ -114,8 +130,16 @@ class CocoMetric(BaseMetric[ImageResult]):
             for result, number in zip(results, numbers, strict=True)
             for entry in result.predicted
         ]
+        if self.outfile_prefix is not None:
+            prefix = output_path(self.context.folder, self.outfile_prefix)
+            for kind in {kind.replace("proposal", "bbox") for kind in self.metrics}:
+                other = "bbox" if kind == "segm" else "segmentation"
+                entries = [{key: value for key, value in entry.items() if key != other} for entry in found]
+                commit_bytes(f"{prefix}.{kind}.json", json.dumps(entries).encode())
+            if self.ann_file is None and not self.format_only:
+                commit_bytes(f"{prefix}.gt.json", json.dumps(truth).encode())
         values: dict[str, float] = {}
-        for kind in self.metrics:
+        for kind in () if self.format_only else self.metrics:
             values |= self._values(kind, truth, found, category_ids)
         return values
 
@@ -124,6 +148,9 @@ class CocoMetric(BaseMetric[ImageResult]):
     ) -> dict[str, float]:
         precision, recall = self._measure(kind, truth, found, category_ids)
         named = self.named_values(precision, recall)
+        if kind == "proposal":
+            recalls = [name for name in named if name.startswith("AR")]
+            return {name: named[name] for name in self.metric_items or recalls}
         values = {f"{kind}_{name}": named[name] for name in self.metric_items or _USUAL_ITEMS}
         means = (_mean(precision[:, :, place, 0, -1], math.nan) for place in range(precision.shape[2]))
         by_id = dict(zip(dict.fromkeys(category_ids), means, strict=True))
@@ -162,7 +189,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         """Computes the precision and recall of predictions by comparing them with the ground truth.
 
         Args:
-            kind: "bbox" or "segm".
+            kind: "bbox", "segm", or "proposal" for class-agnostic boxes.
             truth: The content of a COCO file, with the images to evaluate.
             found: The content of a COCO result file.
             category_ids: The ids of the categories to evaluate. The results are in the order of these ids.
@@ -172,6 +199,7 @@ class CocoMetric(BaseMetric[ImageResult]):
             limit, and the recall, of shape ``(T, K, A, M)``. A value is -1 if there is no ground truth.
         """
         package = coco_package("CocoMetric")
+        compared = "segm" if kind == "segm" else "bbox"
         predictions = ({**entry, "iscrowd": 0, "area": area(entry, of_mask=kind == "segm")} for entry in found)
         # The package needs unique positive integers as ids. In files, ids may be strings, start at 0, occur twice or be
         # missing, so each id is replaced with its position, counted from 1.
@@ -196,9 +224,10 @@ class CocoMetric(BaseMetric[ImageResult]):
                 for number, entry in enumerate(known, start=1)
             ]
             files.append(package.COCO({**sections, "annotations": numbered}))
-        evaluation = package.COCOeval_faster(*files, kind)
+        evaluation = package.COCOeval_faster(*files, compared)
         evaluation.params.imgIds = list(images.values())
         evaluation.params.catIds = [categories[number] for number in category_ids]
+        evaluation.params.useCats = int(kind != "proposal")
         evaluation.params.maxDets = list(self.proposal_nums)
         evaluation.params.iouThrs = np.array(self.iou_thrs, dtype=np.float64)
         evaluation.evaluate()

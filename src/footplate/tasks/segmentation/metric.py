@@ -2,18 +2,22 @@
 
 import logging
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from footplate.checks import check_choice
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
+from footplate.storage import commit_image
 from footplate.tasks.metric_helpers import check_samples, format_table, required_classes
 from footplate.tasks.task_base import check_classes
+from footplate.tasks.visualization import ImageNames
 from footplate.visualization import as_array
 
 _logger = logging.getLogger("footplate.tasks")
@@ -38,11 +42,13 @@ class IoUMetric(BaseMetric[_Areas]):
             mRecall). aAcc, the pixel accuracy, is always reported.
         nan_to_num: The value that replaces undefined values, as a fraction.
         beta: The weight of recall relative to precision in the F-score.
+        output_dir: The folder, relative to the current folder, for predictions as PNG files named after `img_path`.
+        format_only: Whether to only write predictions, without computing metrics.
         classwise: Whether to also report the values of each class, such as `IoU.dress`.
         settings: Arguments for `BaseMetric`.
 
     Raises:
-        ArgumentError: A metric is unknown.
+        ArgumentError: A metric is unknown, or `format_only` is set without `output_dir`.
         DataError: In `process`, the ground truth and the prediction differ in size, or a class is out of range.
     """
 
@@ -53,28 +59,42 @@ class IoUMetric(BaseMetric[_Areas]):
         nan_to_num: float | None = None,
         beta: float = 1.0,
         *,
+        output_dir: str | None = None,
+        format_only: bool = False,
         classwise: bool = False,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
         if isinstance(iou_metrics, str):
             raise ArgumentError("iou_metrics must be a list of names", key="iou_metrics", found=iou_metrics)
+        if format_only and output_dir is None:
+            raise ArgumentError("format_only requires output_dir", key="format_only")
         self.ignore_index = ignore_index
         self.iou_metrics = tuple(check_choice("iou_metrics", name, _KINDS) for name in iou_metrics)
         self.nan_to_num = nan_to_num
         self.beta = beta
+        self.output_dir = output_dir
+        self._names = ImageNames()
+        self.format_only = format_only
         self.classwise = classwise
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Counts the pixels of each sample per class.
+        """Counts the pixels of each sample per class, and writes the predictions if `output_dir` is set.
 
         Raises:
             DataError: The shapes of the prediction and the ground truth differ, or a class is out of range.
         """
-        check_samples(self, data_samples, "pred_sem_seg", "gt_sem_seg")
-        count = len(required_classes(self))
+        needed = {"pred_sem_seg": True, "gt_sem_seg": not self.format_only, "img_path": self.output_dir is not None}
+        check_samples(self, data_samples, *(name for name, is_needed in needed.items() if is_needed))
+        count = 0 if self.format_only else len(required_classes(self))
         for sample in data_samples:
             predicted = as_array(sample["pred_sem_seg"]["data"]).squeeze(0)
+            if self.output_dir is not None:
+                name = f"{self._names[sample['img_path']]}.png"
+                folder = self.context.folder if self.context.is_trial else self.output_dir
+                commit_image(os.path.join(folder, name), Image.fromarray(predicted.astype(np.uint8)))
+            if self.format_only:
+                continue
             truth = as_array(sample["gt_sem_seg"]["data"]).squeeze(0)
             where = f"of '{sample.get('img_path', '')}'"
             if predicted.shape != truth.shape:
@@ -87,6 +107,10 @@ class IoUMetric(BaseMetric[_Areas]):
             check_classes(f"prediction {where}", predicted, count)
             groups = truth[truth == predicted], predicted, truth
             self.results.append(np.stack([np.bincount(labels, minlength=count) for labels in groups]))
+
+    def evaluate(self, size: int) -> dict[str, Any]:
+        """Returns a dict of metrics, which is empty if `format_only` is set."""
+        return {} if self.format_only else super().evaluate(size)
 
     def added(self, one: _Areas, other: _Areas) -> _Areas:
         """Adds two sets of pixel counts, class by class."""
