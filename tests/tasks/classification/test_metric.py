@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def accuracy_of(case: Case, **arguments: Any) -> dict[str, Any]:
     return evaluator.evaluate(len(case[1]))
 
 
-def accuracy_by_a_loop(case: Case, k: int, ignore: int | None) -> float:
+def accuracy_by_a_loop(case: Case, k: int, threshold: float | None, ignore: int | None) -> float:
     """Computes the accuracy by loops over images and classes."""
     right = counted = 0
     for scores, truth in zip(*case, strict=True):
@@ -45,7 +46,8 @@ def accuracy_by_a_loop(case: Case, k: int, ignore: int | None) -> float:
             continue
         counted += 1
         order = sorted(range(len(scores)), key=lambda at: (-np.float32(scores[at]), at))
-        right += truth in order[:k]
+        above = threshold is None or np.float32(scores[truth]) > threshold
+        right += truth in order[:k] and above
     return 100 * right / counted if counted else math.nan
 
 
@@ -53,10 +55,13 @@ def accuracy_by_a_loop(case: Case, k: int, ignore: int | None) -> float:
 def test_accuracy_agrees_with_a_plain_loop(seed: int) -> None:
     ignore = None if seed % 2 else 9
     classes, case = random_case(seed, ignore=ignore)
-    found = accuracy_of(case, topk=tuple(range(1, classes + 1)), ignore_index=ignore)
+    thresholds: Sequence[float | None] = (0.0, 0.003, None)
+    found = accuracy_of(case, topk=tuple(range(1, classes + 1)), thrs=thresholds, ignore_index=ignore)
     for k in range(1, classes + 1):
-        expected = accuracy_by_a_loop(case, k, ignore)
-        assert found[f"accuracy/top{k}"] == pytest.approx(expected, nan_ok=True)
+        for threshold, suffix in zip(thresholds, ("_thr-0.00", "_thr-0.00", "_no-thr"), strict=True):
+            if threshold != 0.0:
+                expected = accuracy_by_a_loop(case, k, threshold, ignore)
+                assert found[f"accuracy/top{k}{suffix}"] == pytest.approx(expected, nan_ok=True)
 
 
 def test_labels_alone_are_compared() -> None:
@@ -97,6 +102,7 @@ def test_samples_without_an_accuracy_are_refused(
     ("kind", "arguments", "message"),
     [
         ("Accuracy", {"topk": 0}, "topk must be an integer >= 1"),
+        ("Accuracy", {"thrs": "high"}, "must be a number or None"),
         ("SingleLabelMetric", {"items": ["recal"]}, "did you mean 'recall'"),
         ("SingleLabelMetric", {"average": "mean"}, "average must be one of macro, micro"),
     ],
@@ -163,6 +169,17 @@ def test_precision_and_recall_agree_with_a_plain_loop(seed: int) -> None:
         assert macro[f"single-label/{item}"] == pytest.approx(wanted)
         wanted = len(pairs) if item == "support" else overall
         assert micro[f"single-label/{item}_micro"] == pytest.approx(wanted)
+
+
+def test_under_a_threshold_nothing_is_predicted() -> None:
+    evaluator = Evaluator(METRICS.build({"type": "SingleLabelMetric", "thrs": [0.0, 0.7], "average": None}))
+    rows = [([0.8, 0.2], 0), ([0.6, 0.4], 0), ([0.6, 0.4], 1), ([0.1, 0.9], 1)]
+    evaluator.process([ClsDataSample().set_gt_label(t).set_pred_score(s) for s, t in rows])
+    found = evaluator.evaluate(4)
+    assert found["single-label/precision_thr-0.00_classwise"] == pytest.approx([200 / 3, 100])
+    assert found["single-label/precision_thr-0.70_classwise"] == [100, 100]
+    assert found["single-label/recall_thr-0.70_classwise"] == [50, 50]
+    assert "single-label/support_thr-0.70_classwise" not in found
 
 
 def test_samples_without_precision_and_recall_are_refused() -> None:

@@ -36,9 +36,9 @@ class ConfusionMatrix(LabelMetric):
 
     default_prefix = "confusion_matrix"
 
-    def compute_metrics(self, results: list[tuple[int, int, int]]) -> dict[str, Tensor]:
+    def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Tensor]:
         """Returns the matrix under the key `result`. Records per-class results if there are at most 100 classes."""
-        truth, predicted = self.labels(results)
+        truth, (predicted,) = self.labels(results)
         matrix = self.calculate(predicted, truth, results[0][0])
         if len(matrix) <= _MAX_RECORDED:
             names = class_names(self.dataset_meta, len(matrix))

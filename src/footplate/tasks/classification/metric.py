@@ -16,6 +16,7 @@ from footplate.tasks.metric_helpers import check_samples
 from footplate.tasks.task_base import check_classes, image_name
 from footplate.visualization import as_array
 
+Thresholds = Sequence[float | None] | float | None
 _ITEMS = ("precision", "recall", "f1-score", "support")
 _Counts = NDArray[np.int64]
 
@@ -33,8 +34,8 @@ def true_label(sample: Mapping[str, Any]) -> int:
     return int(labels[0])
 
 
-def predicted_label(sample: Mapping[str, Any]) -> int:
-    """Returns the class with the highest score.
+def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -> int:
+    """Returns the class with the highest score, or -1 if this score does not exceed the threshold.
 
     If several classes tie for the highest score, returns the one with the lowest index. Without `pred_score`, returns
     the first class in `pred_label`.
@@ -43,7 +44,9 @@ def predicted_label(sample: Mapping[str, Any]) -> int:
         DataError: There is neither `pred_score` nor `pred_label`.
     """
     if "pred_score" in sample:
-        return int(as_array(sample["pred_score"]).argmax())
+        scores = as_array(sample["pred_score"])
+        label = int(scores.argmax())
+        return label if threshold is None or scores[label] > threshold else -1
     if "pred_label" not in sample:
         message = f"the prediction for {image_name(sample)} has neither 'pred_score' nor 'pred_label'"
         raise DataError(message, found=sorted(map(str, sample)))
@@ -82,6 +85,18 @@ def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
     return names if len(names) == count else [str(index) for index in range(count)]
 
 
+def as_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
+    """Returns one or more thresholds as a tuple."""
+    return (thrs,) if thrs is None or isinstance(thrs, (int, float)) else tuple(thrs)
+
+
+def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -> str:
+    """Returns the suffix of metric names for a threshold, or "" if there is only one threshold."""
+    if len(several) == 1:
+        return ""
+    return "_no-thr" if threshold is None else f"_thr-{threshold:.2f}"
+
+
 def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
     """Returns how many classes rank above each sample's true class, as an int64 tensor of shape ``(N,)``.
 
@@ -99,13 +114,15 @@ def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
 
 
 @METRICS.register_module()
-class Accuracy(BaseMetric[int]):
+class Accuracy(BaseMetric[tuple[int, float]]):
     """Top-k accuracy in percent, reported as `accuracy/top1` etc.
 
     If two classes have equal scores, the one with the lower index ranks first.
 
     Args:
         topk: One or more values of k.
+        thrs: A prediction is correct only if the score of the true class exceeds this threshold; None for no threshold.
+            With several thresholds, one value is reported for each: `top1_thr-0.50`, `top1_no-thr`.
         ignore_index: Samples with this class are ignored.
         settings: Arguments for `BaseMetric`.
 
@@ -117,13 +134,21 @@ class Accuracy(BaseMetric[int]):
 
     default_prefix = "accuracy"
 
-    def __init__(self, topk: int | Sequence[int] = (1,), *, ignore_index: int | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        topk: int | Sequence[int] = (1,),
+        thrs: float | None | Sequence[float | None] = 0.0,
+        *,
+        ignore_index: int | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
         self.topk = tuple(check_count("topk", k) for k in np.atleast_1d(topk))
+        self.thrs = as_thresholds(thrs)
         self.ignore_index = ignore_index
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Records the rank of each sample's true class.
+        """Records the rank and the score of each sample's true class.
 
         The rank is the number of classes that score higher than the true class, or -1 if the sample is ignored. Without
         scores, the rank is 0 for a correct prediction and 1 for a wrong prediction.
@@ -132,32 +157,42 @@ class Accuracy(BaseMetric[int]):
         for sample in data_samples:
             truth = true_label(sample)
             if truth == self.ignore_index:
-                self.results.append(-1)
+                self.results.append((-1, 0.0))
             elif "pred_score" in sample:
                 scores = as_array(sample["pred_score"])
                 check_count("topk", max(self.topk), most=len(scores))
                 check_classes("ground truth", np.array([truth]), len(scores))
-                self.results.append(int(rank_of_truth(torch.from_numpy(scores)[None], torch.tensor([truth]))))
+                rank = rank_of_truth(torch.from_numpy(scores)[None], torch.tensor([truth]))
+                self.results.append((int(rank), float(scores[truth])))
             else:
                 check_count("topk without scores", max(self.topk), most=1, key="topk")
-                self.results.append(int(truth != predicted_label(sample)))
+                self.results.append((int(truth != predicted_label(sample)), np.inf))
 
-    def compute_metrics(self, results: list[int]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[int, float]]) -> dict[str, float]:
         """Returns a dict of accuracies in percent, which are NaN if all samples are ignored."""
-        ranks = np.array([rank for rank in results if rank >= 0])
-        return {f"top{k}": 100 * float((ranks < k).mean()) if len(ranks) else np.nan for k in self.topk}
+        ranks, scores = np.array([result for result in results if result[0] >= 0]).reshape(-1, 2).T
+        values = {}
+        for k in self.topk:
+            for threshold in self.thrs:
+                right = (ranks < k) & (scores > (-np.inf if threshold is None else threshold))
+                share = right.mean() if len(right) else np.nan
+                values[f"top{k}{threshold_suffix(threshold, self.thrs)}"] = 100 * float(share)
+        return values
 
 
-class LabelMetric(BaseMetric[tuple[int, int, int]]):
+class LabelMetric(BaseMetric[tuple[int, ...]]):
     """The base class for metrics that compare each sample's true class with its predicted class.
 
-    Each result contains the number of classes, the true class and the predicted class.
+    Each result contains the number of classes, the true class and, for each threshold, the predicted class (-1 for no
+    prediction).
 
     Args:
         num_classes: The number of classes; by default, taken from the scores or the dataset.
         ignore_index: Samples with this class are ignored.
         settings: Arguments for `BaseMetric`.
     """
+
+    thrs: tuple[float | None, ...] = (None,)
 
     def __init__(self, num_classes: int | None = None, *, ignore_index: int | None = None, **settings: Any) -> None:
         super().__init__(**settings)
@@ -169,12 +204,16 @@ class LabelMetric(BaseMetric[tuple[int, int, int]]):
         check_samples(self, data_samples)
         count = class_count(data_samples, self.num_classes, self.dataset_meta)
         for sample in data_samples:
-            self.results.append((count, true_label(sample), predicted_label(sample)))
+            predicted = (predicted_label(sample, threshold) for threshold in self.thrs)
+            self.results.append((count, true_label(sample), *predicted))
 
-    def labels(self, results: list[tuple[int, int, int]]) -> tuple[_Counts, _Counts]:
-        """Returns the true and the predicted classes, each ``(N,)``, without samples of the class `ignore_index`."""
+    def labels(self, results: list[tuple[int, ...]]) -> tuple[_Counts, list[_Counts]]:
+        """Returns true classes ``(N,)`` and, for each threshold, predicted classes ``(N,)``.
+
+        Leaves out samples with the class `ignore_index`.
+        """
         rows = [row[1:] for row in results if row[1] != self.ignore_index]
-        truth, predicted = np.array(rows, dtype=np.int64).reshape(-1, 2).T
+        truth, *predicted = np.array(rows, dtype=np.int64).reshape(-1, 1 + len(self.thrs)).T
         return truth, predicted
 
 
@@ -186,6 +225,8 @@ class SingleLabelMetric(LabelMetric):
     averages.
 
     Args:
+        thrs: A prediction counts only if its score exceeds this threshold; None for no threshold. With several
+            thresholds, separate values are reported: `precision_thr-0.50`.
         items: The values to report: "precision", "recall", "f1-score", "support".
         average: "macro" for the mean over classes, "micro" for the value over all samples (`precision_micro`), or None
             for a list of one value per class (`precision_classwise`).
@@ -203,6 +244,7 @@ class SingleLabelMetric(LabelMetric):
 
     def __init__(
         self,
+        thrs: float | None | Sequence[float | None] = 0.0,
         items: Sequence[str] = ("precision", "recall", "f1-score"),
         average: Literal["macro", "micro"] | None = "macro",
         num_classes: int | None = None,
@@ -212,17 +254,22 @@ class SingleLabelMetric(LabelMetric):
         self.items = tuple(check_choice("items", item, _ITEMS) for item in items)
         if average is not None:
             check_choice("average", average, ("macro", "micro"))
+        self.thrs = as_thresholds(thrs)
         self.average = average
 
-    def compute_metrics(self, results: list[tuple[int, int, int]]) -> dict[str, Any]:
-        """Returns the values in `items`, and records the per-class results."""
-        truth, predicted = self.labels(results)
+    def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Any]:
+        """Returns the values in `items` for each threshold, and records the per-class results."""
+        truth, predictions = self.labels(results)
         count = results[0][0]
-        per_class = precision_recall_f1(predicted, truth, count, None)
-        self.record_per_class("single-label", class_names(self.dataset_meta, count), per_class)
-        averages = precision_recall_f1(predicted, truth, count, self.average)
-        suffix = {None: "_classwise", "micro": "_micro"}.get(self.average, "")
-        return {f"{item}{suffix}": averages[item] for item in _ITEMS if item in self.items}
+        values: dict[str, Any] = {}
+        for threshold, predicted in zip(self.thrs, predictions, strict=True):
+            suffix = threshold_suffix(threshold, self.thrs)
+            per_class = precision_recall_f1(predicted, truth, count, None)
+            self.record_per_class(f"single-label{suffix}", class_names(self.dataset_meta, count), per_class)
+            averages = precision_recall_f1(predicted, truth, count, self.average)
+            suffix += {None: "_classwise", "micro": "_micro"}.get(self.average, "")
+            values |= {f"{item}{suffix}": averages[item] for item in _ITEMS if item in self.items}
+        return values
 
 
 def precision_recall_f1(
@@ -231,7 +278,7 @@ def precision_recall_f1(
     """Returns "precision", "recall" and "f1-score" in percent, and "support", as numbers or as per-class lists.
 
     Args:
-        predicted: The predicted classes, ``(N,)``.
+        predicted: The predicted classes, ``(N,)``, or -1 for no prediction.
         truth: The true classes, ``(N,)``.
         num_classes: The number of classes.
         average: See `SingleLabelMetric`.
@@ -240,9 +287,9 @@ def precision_recall_f1(
         DataError: A class is out of range.
     """
     check_classes("ground truth", truth, num_classes)
-    check_classes("prediction", predicted, num_classes)
+    check_classes("prediction", predicted, num_classes, ignored=-1)
     right = np.bincount(truth[truth == predicted], minlength=num_classes)
-    claimed = np.bincount(predicted, minlength=num_classes)
+    claimed = np.bincount(predicted[predicted >= 0], minlength=num_classes)
     support = np.bincount(truth, minlength=num_classes)
     if average == "micro":
         right, claimed, support = (each.sum(keepdims=True) for each in (right, claimed, support))
