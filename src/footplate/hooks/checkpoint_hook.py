@@ -130,12 +130,12 @@ class CheckpointHook(Hook):
         return [MonitoredMetric(name, "save_best", rule, self.greater_keys, self.less_keys) for name, rule in pairs]
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the rules of the `save_best` metrics, and sets the checkpoint folder and format.
+        """Checks the names and rules of the `save_best` metrics, and sets the checkpoint folder and format.
 
         If the run's folder has been moved or copied, tracks the best checkpoints in the new folder.
         """
         for metric in self.monitored:
-            metric.check_rule()
+            metric.check(runner)
         self._adapt_to_loop(runner)
         self._folder = self.folder_in(runner)
         self.best.relocate(self._folder)

@@ -76,8 +76,8 @@ class EarlyStoppingHook(Hook):
         self.last_score: float | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the metric's rule. If a resumed run already meets a stopping condition, ends it at once."""
-        self._metric.check_rule()
+        """Checks the metric's name and rule. If a resumed run already meets a stopping condition, ends it at once."""
+        self._metric.check(runner)
         if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True
             runner.logger.warning(
