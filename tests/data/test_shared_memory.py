@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from footplate.data import RecordStore, SampleLoader
+from footplate.data import RecordStore, SampleLoader, shared_memory
 from footplate.data.batches import pseudo_collate
 from footplate.data.shared_memory import _LARGE, SentBatch, speed_up_queues
 from footplate.errors import DataError
@@ -152,12 +152,16 @@ def test_a_worker_writes_a_small_batch_at_once() -> None:
     with open(read, "rb") as reader, open(write, "wb") as writer:
         os.set_blocking(write, False)
         results = SimpleNamespace(_reader=reader)
-        speed_up_queues(SimpleNamespace(_worker_result_queue=results, _index_queues=[None]))
+        speed_up_queues(SimpleNamespace(_worker_result_queue=results, _index_queues=[None]), 2)
         assert writer.raw.write(bytes(_LARGE)) == _LARGE
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="footplate changes only the queues of Linux")
-def test_requests_for_batches_are_written_by_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limit", "by_thread"), [(1 << 15, 3), (0, 9)])
+def test_small_requests_for_batches_are_written_by_the_main_thread(
+    monkeypatch: pytest.MonkeyPatch, limit: int, by_thread: int
+) -> None:
+    monkeypatch.setattr(shared_memory, "_REQUESTS_SIZE", limit)
     put_by_thread: list[Any] = []
     put = Queue.put
 
@@ -168,7 +172,7 @@ def test_requests_for_batches_are_written_by_the_main_thread(monkeypatch: pytest
     monkeypatch.setattr(Queue, "put", record)
     loader = SampleLoader(Tensors(), batch_size=1, num_workers=1, prefetch_factor=2, collate_fn=pseudo_collate)
     assert len(list(loader)) == len(Tensors()) > 2
-    assert len(put_by_thread) == 3  # the first two requests, before the queues are changed, and the end
+    assert len(put_by_thread) == by_thread  # the first two, before the queues are changed, and the end
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")

@@ -1,10 +1,13 @@
 """Tests of the public methods of a runner when hooks call them during training."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from footplate import Runner
 from footplate.errors import ArgumentError
@@ -111,3 +114,34 @@ def test_validation_in_a_hook_counts_the_iteration_or_epoch_that_it_follows(
     if by_epoch:
         lines = next(tmp_path.glob("*/*.log")).read_text()
         assert all(f"Epoch(val) [{epoch}][2/2]" in lines for epoch in steps)
+
+
+def test_validation_in_a_hook_belongs_to_the_run(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path))
+    events = ["before_run", "before_train", "after_train", "after_run"]
+    called = []
+
+    def validate(event: str, runner: Runner) -> None:
+        called.append(event)
+        runner.val()
+
+    for event in events:
+        runner.on(event, partial(validate, event))
+    runner.train()
+    assert called == events
+    lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
+    assert len(lines) == len(dict.fromkeys(lines))
+
+
+def test_log_is_refused_for_a_single_batch(tmp_path: Path) -> None:
+    def training_step(module: nn.Module, batch: Any) -> Any:
+        with pytest.raises(ArgumentError, match="runner.log cannot be called for a single batch"):
+            runner.log("own", 1.0)
+        return module(batch).sum()
+
+    model = nn.Linear(2, 1)
+    step = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = [torch.ones(3, 2)]
+    runner = Runner(model, tmp_path, loader, max_epochs=1, training_step=training_step, optim_wrapper=step)
+    runner.train()
+    assert "own" not in runner.history[-1]

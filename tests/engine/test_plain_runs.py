@@ -314,13 +314,17 @@ class Noisy(Dataset[Any]):
         return X[index] + torch.randn(4) + random.random() + float(np.random.rand()), Y[index]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_noise_of_a_torch_loader_resumes_exactly(tmp_path: Path, workers: int) -> None:
+class OwnLoader(DataLoader[Any]):
+    """A subclass, which is not converted."""
+
+
+@pytest.mark.parametrize(("kind", "workers"), [(DataLoader, 0), (DataLoader, 2), (OwnLoader, 0)])
+def test_noise_of_a_torch_loader_resumes_exactly(tmp_path: Path, kind: Any, workers: int) -> None:
     class KilledError(Exception):
         pass
 
     def run(folder: str, last: int = -1, **changes: Any) -> History:
-        data = DataLoader(Noisy(), batch_size=8, shuffle=True, num_workers=workers)
+        data = kind(Noisy(), batch_size=8, shuffle=True, num_workers=workers)
         changes |= {"default_hooks": {"checkpoint": {"interval": 2, "by_epoch": False}}}
         made = runner(tmp_path / folder, train_dataloader=data, val_dataloader=data, **changes)
 

@@ -138,7 +138,7 @@ class SampleLoader(DataLoader[Any]):
             self._reader_keys.latest = keys
             reader: Any = iter(self._reader)
             if self.num_workers:
-                speed_up_queues(reader)
+                speed_up_queues(reader, self.prefetch_factor or 2)
             read = data_wait.over(reader)
         else:
             # Bypass torch's iterator: its profiler entry can take as long as reading a sample.

@@ -7,6 +7,7 @@ from itertools import chain, count, islice
 from typing import Any, Literal
 
 import torch
+from torch.utils.data import DataLoader
 
 from footplate.checks import read_count
 from footplate.data.batches import dataset_of, length_of
@@ -82,7 +83,20 @@ def position_in(loader: Any) -> "DataPosition":
     for owner in owners:
         if hasattr(owner, "state_dict") and hasattr(owner, "load_state_dict"):
             return StatefulPosition(loader, owner)
+    _set_generator(loader)
     return DataPosition(loader)
+
+
+def _set_generator(loader: Any) -> None:
+    """Gives an unconverted torch DataLoader and its samplers a generator, which `DataPosition` seeds in each pass.
+
+    With torch's global generator, the order of a pass could not be repeated after a resume.
+    """
+    if type(loader) is not SampleLoader and isinstance(loader, DataLoader) and loader.generator is None:
+        loader.generator = torch.Generator().manual_seed(torch.initial_seed())
+        for sampler in samplers_of(loader):
+            if getattr(sampler, "generator", loader) is None:
+                sampler.generator = loader.generator
 
 
 class DataPosition:

@@ -22,6 +22,7 @@ except ImportError:  # Windows
 _ALIGNMENT = 64  # bytes; aligns tensors for vector instructions
 _SMALL = 4096  # bytes; smaller tensors, such as labels, are copied, so that they do not keep the block alive
 _PIPE_SIZE = 1 << 20  # bytes; the most that Linux allows without privileges
+_REQUESTS_SIZE = 1 << 15  # bytes; fits into the default pipe
 # Bytes; a pipe is faster than shared memory for smaller batches, in particular if a batch fits into the pipe.
 _LARGE = 900_000 if sys.platform == "linux" else 1 << 19
 
@@ -144,38 +145,51 @@ class _Pickler(ForkingPickler):
         return torch.from_numpy, (array,)
 
 
-def speed_up_queues(reader: Any) -> None:
-    """Shortens the time in which the main process exchanges data with the workers of a DataLoader. Linux only.
+def speed_up_queues(reader: Any, prefetch_factor: int) -> None:
+    """Speeds up the exchange of data between the main process and the workers of a DataLoader. Linux only.
 
     A worker can write a batch below 1 MB at once: through the default pipe of 64 KB, the main process would read it in
     pieces and wait for each one. Requests for batches are written by the main thread: if the queue's own thread wrote
-    them, it would often lose its processor to a worker while it holds the GIL.
+    them, it would often be descheduled in favor of a worker while it holds the GIL.
 
     Args:
         reader: The iterator of a DataLoader with workers.
+        prefetch_factor: The number of requests that a worker can have at the same time.
     """
     if not hasattr(fcntl, "F_SETPIPE_SZ"):
         return
     with contextlib.suppress(OSError):  # the user's pipes are already as large as Linux allows
         fcntl.fcntl(reader._worker_result_queue._reader, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
     if type(reader._index_queues[0]) is not _Requests:  # persistent workers keep their queues
-        reader._index_queues = [_Requests(queue) for queue in reader._index_queues]
+        limit = _REQUESTS_SIZE // prefetch_factor
+        reader._index_queues = [_Requests(queue, limit) for queue in reader._index_queues]
 
 
 class _Requests:
-    """Wraps the queue through which a worker receives requests for batches, so that the caller's thread writes them."""
+    """Wraps the queue through which a worker receives requests for batches, so that the caller's thread writes them.
 
-    def __init__(self, queue: Any) -> None:
+    Args:
+        queue: The queue.
+        limit: The maximum size of such a request in bytes. The queue's own thread writes larger ones, because a worker
+            that hangs could fill the pipe with them and block the caller.
+    """
+
+    def __init__(self, queue: Any, limit: int) -> None:
         self._queue = queue
+        self._limit = limit
 
     def put(self, request: Any) -> None:
         queue = self._queue
-        if request is None:  # ends the worker, perhaps while this process frees the queue
-            queue.put(None)
+        content = ForkingPickler.dumps(request)
+        # None ends the worker, perhaps while this process frees the queue.
+        if request is None or len(content) > self._limit or not queue._wlock.acquire(block=False):
+            queue.put(request)
             return
-        queue._sem.acquire()  # the worker releases it for each request that it reads
-        with queue._wlock:
-            queue._writer.send_bytes(ForkingPickler.dumps(request))
+        try:
+            queue._sem.acquire()  # the worker releases it for each request that it reads
+            queue._writer.send_bytes(content)
+        finally:
+            queue._wlock.release()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._queue, name)

@@ -110,7 +110,8 @@ class WorkerInit:
     def __call__(self, worker: int) -> None:
         """Initializes the worker with index `worker`."""
         _exit_if_orphaned()
-        if hasattr(os, "SCHED_BATCH"):  # a worker that wakes up does not interrupt the main process
+        # With this policy, a worker that wakes up does not preempt the main process.
+        if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER:
             with contextlib.suppress(OSError):
                 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         for name in ("SIGINT", "SIGUSR1", "SIGHUP"):

@@ -160,6 +160,7 @@ class Runner:
         max_iters: The number of iterations in the run. Read-only.
         history: The scalars of the run, with one row per epoch; see `History`.
         phases: The current phases of the run, outermost first, e.g. `["train", "val"]`.
+        is_running: Whether `train`, `val` or `test` is running, which includes the hooks for `before_run`.
         failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed.
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
@@ -257,6 +258,7 @@ class Runner:
         self.built: dict[str, Any] = {}
         self._is_training_built = False  # by `build_training`
         self.phases: list[str] = []
+        self.is_running = False
         self._events: list[str] = []  # the events whose hooks are being called, outermost first
         self.failed_in = ""
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
@@ -315,7 +317,7 @@ class Runner:
             arguments = arguments_in(cfg)
             with located_in(cfg):
                 if check:
-                    check_sections(ResolvedConfig(arguments).sections)
+                    check_sections(ResolvedConfig({**arguments, **added}).sections)
                 build = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
                 runner: Runner = build(**{**arguments, **added}, cfg=cfg)
         runner.folder.records += records
@@ -438,7 +440,7 @@ class Runner:
         if loop is None:
             needed = "" if self.is_plain else f" and {mode}_evaluator, and in a config also {mode}_cfg"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
-        if "train" in self.phases:  # called by a hook
+        if self.is_running:  # called by a hook
             was_training = self.model.training
             try:
                 with self.phase(mode):
@@ -536,7 +538,7 @@ class Runner:
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
-        in_iteration = self._events[-1].endswith("_iter") if self._events else self.phases[-1:] not in ([], ["train"])
+        in_iteration = self._events[-1].endswith("_iter") if self._events else bool(self.phases)
         if in_iteration:
             raise ArgumentError(
                 "runner.log cannot be called for a single batch",

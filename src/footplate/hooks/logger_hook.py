@@ -71,7 +71,6 @@ class LoggerHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Writes the config to the visualization backends, but only in the runner's first run."""
-        self._json_name = f"{runner.timestamp}.json"
         if is_main_process() and not self._start:  # otherwise, this is a later run of the same runner
             runner.visualizer.add_config(runner.resolved.recorded(is_plain=runner.is_plain))
 
@@ -133,7 +132,7 @@ class LoggerHook(Hook):
         for scalar in runner.message_hub.scalars_of("train").values():
             scalar.mark()
         if is_main_process():
-            runner.visualizer.add_scalars(tag, step=iteration, file_path=self._json_name)
+            runner.visualizer.add_scalars(tag, step=iteration, file_path=f"{runner.timestamp}.json")
 
     def _after_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
@@ -153,7 +152,7 @@ class LoggerHook(Hook):
             # A training scalar with the same name would have different steps, so the metric gets a prefix.
             recorded = runner.message_hub.log_scalars
             named = {validation_label(name, recorded): value for name, value in tag.items()}
-            self._add_metrics(runner, named, file_path=self._json_name)
+            self._add_metrics(runner, named, file_path=f"{runner.timestamp}.json")
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Logs the metrics and writes them to `<timestamp>/<timestamp>.json` and the visualization backends.
@@ -166,7 +165,7 @@ class LoggerHook(Hook):
         _log_metrics(runner, line)
         if is_main_process():
             text = json.dumps(tag, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
-            commit_bytes(os.path.join(runner.log_dir, self._json_name), text.encode())
+            commit_bytes(os.path.join(runner.log_dir, f"{runner.timestamp}.json"), text.encode())
             # Without the prefix, test metrics would have the same names as validation metrics.
             metrics = {f"test/{name.removeprefix('test/')}": value for name, value in numbers_in(tag).items()}
             for name in ("test/time", "test/data_time"):

@@ -86,8 +86,8 @@ class BaseModel(BaseModule, ABC):
     def val_loss(self, data: Any) -> dict[str, Tensor]:
         """Returns the values to log for one validation batch as scalar tensors, with the total loss as "loss".
 
-        The losses are averaged over the samples. If only some of a batch's samples count, the model may return their
-        number as "num_samples".
+        The losses are averaged over the samples. If only some of a batch's samples contribute to the loss, the model
+        may return their number as "num_samples". If it is 0, the losses must still be finite.
         """
         return self.parse_losses(self._run_forward(self.data_preprocessor(data, False), "loss"))[1]
 

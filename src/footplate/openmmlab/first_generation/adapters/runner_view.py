@@ -2,7 +2,6 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, proxy
 
@@ -120,18 +119,23 @@ class LogBuffer:
         return found
 
 
-def _update_and_keep_gradients(
-    wrapper: OptimWrapper,
-    loss: Tensor,
-    step_kwargs: dict[str, Any] | None = None,
-    zero_kwargs: dict[str, Any] | None = None,
-) -> None:
-    """Replaces `update_params` of a wrapper. Keeps the gradients after the step, because hooks read them there."""
-    if wrapper.should_update():  # the previous loss completed an accumulation round
-        wrapper.zero_grad(**(zero_kwargs or {}))
-    wrapper.backward(wrapper.scale_loss(loss))
-    if wrapper.should_update():
-        wrapper.step(**(step_kwargs or {}))
+def _keep_gradients(wrapper: OptimWrapper) -> None:
+    """Replaces `update_params` of a wrapper, so that gradients are kept after the step, where hooks read them."""
+    has_stepped = False  # since the gradients were cleared
+
+    def update_params(
+        loss: Tensor, step_kwargs: dict[str, Any] | None = None, zero_kwargs: dict[str, Any] | None = None
+    ) -> None:
+        nonlocal has_stepped
+        if has_stepped:
+            wrapper.zero_grad(**(zero_kwargs or {}))
+            has_stepped = False
+        wrapper.backward(wrapper.scale_loss(loss))
+        if wrapper.should_update():
+            wrapper.step(**(step_kwargs or {}))
+            has_stepped = True
+
+    wrapper.update_params = update_params  # type: ignore[method-assign]
 
 
 _views: WeakKeyDictionary[Runner, "RunnerView"] = WeakKeyDictionary()
@@ -185,8 +189,8 @@ class RunnerView:
         self._validation_loader: Any = None
         self._model: MMDataParallel | None = None
         for wrapper in getattr(runner.optim_wrapper, "parts", {}).values():
-            if type(wrapper).update_params is OptimWrapper.update_params:
-                wrapper.update_params = partial(_update_and_keep_gradients, wrapper)
+            if type(wrapper).update_params is OptimWrapper.update_params and "update_params" not in vars(wrapper):
+                _keep_gradients(wrapper)
 
     def __getattr__(self, name: str) -> Any:
         # Some hooks read the counters by their private first-generation names.

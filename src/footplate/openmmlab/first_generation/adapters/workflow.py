@@ -141,4 +141,4 @@ def _losses(model: Any, batch: Any) -> dict[str, Any]:
     if adapter is not None:
         return dict(adapter.validation_losses(batch))
     losses = dict(loss_of(model, batch))
-    return {"num_samples": losses.pop("num_samples", None) or batch_size_of(batch), "log_vars": losses}
+    return {"num_samples": int(losses.pop("num_samples", 0)) or batch_size_of(batch), "log_vars": losses}
