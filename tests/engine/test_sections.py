@@ -80,6 +80,12 @@ def test_training_sections_are_checked_on_demand(tmp_path: Path) -> None:
         Runner.from_cfg(cfg, check=True)
 
 
+def test_overrides_of_the_length_are_checked_with_the_config(tmp_path: Path) -> None:
+    cfg = settings(tmp_path)
+    del cfg["train_cfg"]
+    assert Runner.from_cfg(cfg, check=True, max_epochs=2).max_epochs == 2
+
+
 def test_error_describes_the_accepted_values(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError) as caught:
         Runner(**settings(tmp_path, resume="last.pth"))

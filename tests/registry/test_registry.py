@@ -201,6 +201,11 @@ def test_registry_of_installed_package_is_found(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delitem(TRANSFORMS.children, package)
 
 
+def test_registry_without_a_base_class_accepts_only_registered_names() -> None:
+    with pytest.raises(BuildError, match="accepts only registered names"):
+        TRANSFORMS.build({"type": "os.system", "command": "true"})
+
+
 def test_registry_with_base_rejects_other_classes() -> None:
     with pytest.raises(
         BuildError, match=r"the registry 'hook' accepts only subclasses of footplate\.engine\.hook\.Hook"

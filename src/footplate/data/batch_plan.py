@@ -160,7 +160,7 @@ class BatchPlan:
         # The samplers end a pass themselves if there is no limit, or yield padding that `exact_size` leaves out.
         ends = (length, self.limit if self.exact_size is None else len(self))
         end = min((number for number in ends if number is not None), default=None)
-        for number, key in enumerate(self._isolated(self._batches(epoch, start), epoch), start):
+        for number, key in enumerate(self._with_own_generators(self._batches(epoch, start), epoch), start):
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:
                     _logger.warning(
@@ -171,13 +171,13 @@ class BatchPlan:
                 return
             yield key
 
-    def _isolated(self, batches: Iterator[BatchKey], epoch: int) -> Iterator[BatchKey]:
+    def _with_own_generators(self, batches: Iterator[BatchKey], epoch: int) -> Iterator[BatchKey]:
         """Yields `batches`, whose samplers draw from separate random generators."""
         seeds = {generator: mix_seed(generator.initial_seed(), epoch) for generator in generators_of(self.samplers)}
-        # Other samplers draw only before their first index.
-        drawing = batches if self.custom or seeds else islice(batches, 1)
+        draws_later = self.custom or seeds  # other samplers draw only before their first index
+        drawing = batches if draws_later else islice(batches, 1)
         yield from with_separate_generators(drawing, mix_seed(self.seed, epoch), seeds)
-        yield from batches  # continues after the first batch
+        yield from batches  # the rest, which draws no random numbers
 
     def shares(self, start: int) -> Iterator[float]:
         """Yields the `share` of each batch in a pass from `start` on (see `SampleLoader`), and then 1 forever."""

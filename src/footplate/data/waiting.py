@@ -29,7 +29,7 @@ class DataWait:
     _is_interruptible = False
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """Calls a function that waits for data, unless a pending stop or death ends the wait of the loop at once."""
+        """Calls a function that waits for data. If the loop is waiting, a pending stop or death is raised instead."""
         try:
             self._is_interruptible = True
             if self.stop_requested or self.death:
@@ -46,7 +46,7 @@ class DataWait:
         """Ends the wait if the training loop is waiting for a batch. If not, the next wait for a batch ends at once.
 
         Args:
-            in_any_wait: Whether the death of a worker also ends a wait for data for any other reason.
+            in_any_wait: Whether the death of a worker also ends a wait that is not the training loop's.
 
         Raises:
             InterruptedWaitError: A stop has been requested.

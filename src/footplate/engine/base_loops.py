@@ -103,8 +103,8 @@ class BaseTrainLoop(BaseLoop):
 
     Attributes:
         began_at: The iteration at which this process started or resumed the run, or None if it has not.
-        batches_read: The number of batches read or, in a loop that overrides `run` or `run_epoch`, those since the
-            previous iteration.
+        batches_read: The number of batches read; in a loop that overrides `run` or `run_epoch`, only since the previous
+            iteration.
 
     Raises:
         ArgumentError: A number is out of range.
@@ -286,7 +286,8 @@ class BaseTrainLoop(BaseLoop):
         """The number of validation runs still to come, except requested ones, if the interval does not change."""
         if self.runner.val_loop is None:
             return 0
-        done = max(self.units_done - (self.units_done != self._validated_at), self.val_begin - 1)
+        is_outstanding = self.units_done != self._validated_at
+        done = max(self.units_done - is_outstanding, self.val_begin - 1)
         return max(math.ceil(self.units_total / self.val_interval) - done // self.val_interval, 0)
 
     def _decide_current_val_interval(self) -> None:
@@ -358,7 +359,7 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def at_epoch_end(self) -> bool:
-        """Whether an epoch's iterations are complete, but not its hooks. False in iteration-based training."""
+        """Whether an epoch's iterations are done, but not its `after_train_epoch` hooks. False without epochs."""
         return False
 
     @property

@@ -1,7 +1,6 @@
 """Saves runs and loads checkpoints."""
 
 import copy
-import enum
 import logging
 from collections.abc import Mapping, Sequence, Set
 from operator import itemgetter
@@ -40,14 +39,6 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 
 
-class Weights(enum.Enum):
-    """The state of the model's weights, as far as loading is concerned."""
-
-    UNLOADED = enum.auto()  # `start` loads the checkpoint that the run starts from, if any
-    RESUMING = enum.auto()  # `resume` is running: after the weights, it restores the rest of the run
-    READY = enum.auto()  # the user has loaded them, or `start` has run
-
-
 class CheckpointIO:
     """Saves a run, and prepares its weights: initializes them, and loads checkpoints into them.
 
@@ -71,22 +62,18 @@ class CheckpointIO:
     Attributes:
         report: A report about the most recently loaded weights, or None.
         random_to_restore: The random state to resume with, or None.
-        weights: The state of the model's weights.
+        is_resuming: Whether `resume` is running: after the weights, it restores the rest of the run.
     """
 
     def __init__(self) -> None:
         self.report: LoadReport | None = None
         self.random_to_restore: dict[str, Any] | None = None
-        self.weights = Weights.UNLOADED
+        self.is_resuming = False
+        self._has_weights = False  # the script has loaded them, or `start` has run
         self._has_resumed = False
         self._has_started_training = False  # `start` has run for training
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
         self._contents: dict[str, dict[str, Any] | None] = {}  # of files that `start` has read, keyed by path
-
-    @property
-    def is_resuming(self) -> bool:
-        """Whether `resume` is running."""
-        return self.weights is Weights.RESUMING
 
     def save(
         self,
@@ -174,7 +161,7 @@ class CheckpointIO:
             if hook.swaps_weights:
                 hook.reset_average(runner)
         if not self.is_resuming:
-            self.weights = Weights.READY
+            self._has_weights = True
         if isinstance(runner.progress, Progress):  # a training loop has its own
             meta = _meta_of(checkpoint)
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
@@ -224,17 +211,16 @@ class CheckpointIO:
         self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool
     ) -> None:
         """Restores the state of the run from a checkpoint; see `Runner.resume`."""
-        previous, self.weights = self.weights, Weights.RESUMING
+        self.is_resuming = True
         try:
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
-            previous = Weights.UNLOADED  # if an error follows: the earlier weights have been replaced
+            self._has_weights = False  # if an error follows: the earlier weights have been replaced
             keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
             state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
             self.random_to_restore = state.random_of(checkpoint, runner.rank)
-        except BaseException:
-            self.weights = previous
-            raise
-        self.weights = Weights.READY
+        finally:
+            self.is_resuming = False
+        self._has_weights = True
         self._has_resumed = True
         runner.saver.last = path
         infos = runner.message_hub.runtime_info
@@ -244,18 +230,25 @@ class CheckpointIO:
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
 
     def start(self, runner: "Runner", *, whole_model: bool, for_training: bool) -> None:
-        """Loads the checkpoint that the run starts from; see `Runner.load_or_resume`."""
+        """Loads the checkpoint that the run starts from; see `Runner.load_or_resume`.
+
+        If the model already has weights, only the first training may still resume:
+
+        | the script has | `resume="auto"` | the launcher has restarted the run |
+        |---|---|---|
+        | loaded weights | resumes | resumes |
+        | called `resume` | keeps the weights | resumes |
+        """
         plan = runner.resume_plan
-        is_ready = self.weights is Weights.READY
-        # Whether training resumes although the script has loaded weights or, after a restart, has itself resumed a run.
-        overrides = plan.is_restarted or (plan.resume == "auto" and not self._has_resumed)
-        if is_ready and not (for_training and overrides and not self._has_started_training):
+        is_first_training = for_training and not self._has_started_training
+        may_resume = is_first_training and (plan.is_restarted or (plan.resume == "auto" and not self._has_resumed))
+        if self._has_weights and not may_resume:
             return
         load = plan.find(for_training=for_training)
-        if load and (load.resuming or not is_ready):
+        if load and (load.resuming or not self._has_weights):
             with located(runner.cfg), at_key(load.key), runner.folder.buffered_log():
                 self._load_and_check(runner, load, whole_model=whole_model)
-        self.weights = Weights.READY
+        self._has_weights = True
         self._has_started_training |= for_training
 
     def _load_and_check(self, runner: "Runner", load: Load, *, whole_model: bool) -> None:
@@ -267,7 +260,7 @@ class CheckpointIO:
         else:
             checkpoint = runner.load_checkpoint(load.path)
         if whole_model and self.report is not None:
-            self.weights = Weights.UNLOADED  # until the checks have passed: a second attempt repeats them
+            self._has_weights = False  # until the checks have passed: a second attempt repeats them
             self.report.require_whole_model()
             trained = _meta_of(checkpoint).get("dataset_meta")
             check_classes(trained, getattr(runner.built.get("test_loop"), "sets", ()), "test")

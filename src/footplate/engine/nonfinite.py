@@ -20,7 +20,6 @@ from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError, ConfigError, FootplateError, NonFiniteError
 from footplate.messages import list_names
 from footplate.optim.wrappers.gradient_checks import POLICIES, can_skip_on_device
-from footplate.records.history import CAPACITY
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -54,7 +53,7 @@ class NonFiniteHook(Hook):
         check_keys("on_nonfinite", policy, NONFINITE_DEFAULTS, prefix="")
         for key in ("loss", "grad"):
             check_choice(key, settings[key], POLICIES)
-        check_count("interval", settings["interval"], most=CAPACITY)
+        check_count("interval", settings["interval"])
         self.loss_policy = settings["loss"]
         self.grad_policy = settings["grad"]
         self.interval = settings["interval"]

@@ -69,7 +69,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
     @property
     def at_epoch_end(self) -> bool:
-        """Whether an epoch's iterations are complete, but not its hooks."""
+        """Whether an epoch's iterations are done, but not its `after_train_epoch` hooks."""
         iteration, epoch = self.completed
         return iteration == (epoch + 1) * len(self.dataloader)
 

@@ -31,7 +31,7 @@ class ProfilerHook(Hook):
     Args:
         by_epoch: Whether `profile_times` counts epochs rather than iterations. In iteration-based training, set it to
             False, or set a `schedule`. Otherwise, the complete run would be recorded.
-        profile_times: The number of epochs or iterations to profile, at most those of the run.
+        profile_times: The number of epochs or iterations to profile. If the run is shorter, all of it is profiled.
         activity_with_cpu: Whether to profile the CPU.
         activity_with_cuda: Whether to profile the GPU, if there is one.
         schedule: Arguments for `torch.profiler.schedule`: `wait`, `warmup`, `active` and `skip_first`, which are

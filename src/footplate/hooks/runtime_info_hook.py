@@ -69,7 +69,7 @@ class RuntimeInfoHook(Hook):
         if metainfo is not None:
             hub.update_info("dataset_meta", dict(metainfo))
         self._loop = runner.train_loop
-        self._completed_row = runner.history.last_iter  # the iteration of the last row with losses
+        self._row_iter = runner.history.last_iter  # the iteration of the last row with losses
         self._rates = _find_rates(runner.optim_wrapper)
         self._rate_scalars = [(hub.scalar(f"train/{name}"), settings) for name, settings in self._rates.items()]
         self._losses: dict[str, HistoryBuffer] = {}  # keyed by the names that `train_step` returns
@@ -81,7 +81,7 @@ class RuntimeInfoHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Records the epoch, the iteration and the current learning rates."""
         runner.message_hub.runtime_info.update(epoch=self._loop.epoch, iter=runner.iter)
-        starts_row = batch_idx == 0 if self._loop.by_epoch else runner.iter == self._completed_row
+        starts_row = batch_idx == 0 if self._loop.by_epoch else runner.iter == self._row_iter
         if starts_row:
             for scalar in runner.message_hub.scalars_of("train").values():
                 scalar.start_epoch()
@@ -112,10 +112,10 @@ class RuntimeInfoHook(Hook):
         if runner.by_epoch:  # validation in `after_train_iter` may have added the row before the epoch was complete
             self._add_row(runner)
         else:
-            self._complete_row(runner)
+            self._add_row_if_missing(runner)
 
-    def _complete_row(self, runner: Runner) -> None:
-        if runner.completed.iter != self._completed_row:
+    def _add_row_if_missing(self, runner: Runner) -> None:
+        if runner.completed.iter != self._row_iter:
             self._add_row(runner)
 
     def _add_row(self, runner: Runner) -> None:
@@ -126,7 +126,7 @@ class RuntimeInfoHook(Hook):
             if name not in _TIMES and scalar.epoch_weight:
                 row[name] = scalar.current() if name in self._rates else scalar.mean("epoch")
         runner.history.add(epoch, iteration, row)
-        self._completed_row = iteration
+        self._row_iter = iteration
 
     def before_val(self, runner: Runner) -> None:
         """Sets the loop stage to "val", and separates the metrics of this validation run from older ones."""
@@ -140,7 +140,7 @@ class RuntimeInfoHook(Hook):
         """Records the metrics, and adds them to the row of the current iteration in the run's history."""
         self._record(runner, "val", metrics)
         if "train" in runner.phases:
-            self._complete_row(runner)
+            self._add_row_if_missing(runner)
         if runner.records_validation:
             numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
             iteration, epoch = runner.completed

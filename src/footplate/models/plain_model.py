@@ -92,13 +92,13 @@ class PlainModel(ModelWrapper, BaseModel):
     The module receives a dict batch as keyword arguments, a list or tuple as positional arguments, and any other batch
     as its only argument. If there is a `loss`, the module does not receive the target; see `split_target`.
 
-    The table shows what computes the loss:
+    The loss is computed by:
 
     | `training_step` | `loss` | loss in training | loss in validation |
     |---|---|---|---|
     | no | no | the module's output | the module's output |
     | no | yes | `loss(output, target)` | `loss(output, target)` |
-    | yes | no | `training_step(module, batch)` | none |
+    | yes | no | `training_step(module, batch)` | not available |
     | yes | yes | `training_step(module, batch)` | `loss(predictions, target)` |
 
     The result is a scalar tensor, an object with a `loss` attribute, or a dict of losses. In a dict, the entry "loss"

@@ -1,4 +1,4 @@
-"""Checks that depend on the task, and that the core calls for every run."""
+"""Checks that depend on the task and that the core calls for every run."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from footplate.extensions import Extension
 
 
 class Tasks(Extension):
-    """Checks that the parts of a run agree on the classes and the ignored labels."""
+    """Checks that the parts of a run agree on the number of classes and on the ignored label."""
 
     def check_training(self, runner: Any) -> None:
         """Warns about parts of the run with different classes or ignored labels."""

@@ -138,3 +138,13 @@ def test_stop_applies_only_if_a_lower_scale_does_not_help(loss_scale: Any, stops
     else:
         step(model, wrapper, scale=float("inf"))
     assert torch.equal(model.layer.weight, before)
+
+
+def test_step_without_gradients_keeps_the_scale() -> None:
+    """While a FreezeHook freezes all parameters of one of several optimizers, its loss still has a graph."""
+    frozen, other = nn.Linear(2, 1).requires_grad_(False), nn.Linear(1, 1)
+    wrapper = AmpOptimWrapper(SGD(frozen.parameters(), lr=0.01), dtype="float16")
+    wrapper.isolated = True
+    wrapper.backward(other(frozen(torch.ones(1, 2))).sum())
+    wrapper.step()
+    assert wrapper.loss_scaler.get_scale() == 2.0**16

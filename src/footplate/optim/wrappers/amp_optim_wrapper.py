@@ -76,19 +76,21 @@ class AmpOptimWrapper(OptimWrapper):
         if self._scaler_skips:
             if not self._ran_backward:
                 raise foreign_gradients_error()
+            if all(parameter.grad is None for parameter in self.parameters()):
+                return  # all parameters are frozen for now, and torch's scaler needs at least one gradient
             if self._clipper is not None or (self._guard is not None and self._guard.policy != "skip"):
                 self.loss_scaler.unscale_(self.optimizer)
         super().step(**kwargs)
         self.loss_scaler.update(self._fixed_scale)
 
-    def _allows_step(self, norm: Tensor | None) -> bool:
+    def _may_step(self, norm: Tensor | None) -> bool:
         guard = self._guard
         if guard is None or not self._scaler_skips:
-            return super()._allows_step(norm)
+            return super()._may_step(norm)
         # Reads the scale only if necessary, because this copies it from the device.
         if guard.policy == "skip" or (self._fixed_scale is None and self.loss_scaler.get_scale() > 1):
             return True  # the scaler skips the step
-        return super()._allows_step(norm)
+        return super()._may_step(norm)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.loss_scaler.step(self.optimizer, **kwargs)

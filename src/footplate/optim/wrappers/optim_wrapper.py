@@ -95,7 +95,7 @@ class OptimWrapper(Accumulation):
         self.reasons: Mapping[str, tuple[str, ...]] = {}
         self._ran_backward = False  # since the previous step
         self._was_cleared = False  # whether `zero_grad` was called since the previous step
-        self._has_used_gradients = False  # whether no later step needs the gradients
+        self._has_used_gradients = False  # whether a step has used the gradients, and no later step needs them
         self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
@@ -185,7 +185,7 @@ class OptimWrapper(Accumulation):
         if clipper is not None and clipper.gives_norm:
             norm = clipper(self.parameters())
             self.message_hub.scalar("train/grad_norm").append(norm)  # type: ignore[arg-type]  # it gives a norm
-        if not self._allows_step(norm):
+        if not self._may_step(norm):
             return
         if clipper is not None and not clipper.gives_norm:
             clipper(self.parameters())
@@ -196,7 +196,7 @@ class OptimWrapper(Accumulation):
                 raise
             raise _closure_error(self.optimizer) from error
 
-    def _allows_step(self, norm: Tensor | None) -> bool:
+    def _may_step(self, norm: Tensor | None) -> bool:
         """Checks whether the guard allows a step; see `GradientGuard.allows_step`."""
         return self._guard is None or self._guard.allows_step(
             self.optimizer, self._inner_count, norm, message_hub=self.message_hub, scaler_skips=self._scaler_skips
