@@ -14,7 +14,7 @@ from footplate.data.batches import dataset_of, length_of
 from footplate.data.dataset_wrappers import combined_digest
 from footplate.data.loader import SampleLoader
 from footplate.data.rng import mix_seed, preserve_random_state
-from footplate.data.samplers import samplers_of, set_epoch
+from footplate.data.samplers import RANDOM_SAMPLERS, samplers_of, set_epoch
 from footplate.data.waiting import data_wait
 from footplate.distributed import get_data_world_size, get_rank, get_world_size
 from footplate.errors import DataError
@@ -83,20 +83,25 @@ def position_in(loader: Any) -> "DataPosition":
     for owner in owners:
         if hasattr(owner, "state_dict") and hasattr(owner, "load_state_dict"):
             return StatefulPosition(loader, owner)
-    _set_generator(loader)
+    _set_generators(loader)
     return DataPosition(loader)
 
 
-def _set_generator(loader: Any) -> None:
-    """Gives an unconverted torch DataLoader and its samplers a generator, which `DataPosition` seeds in each pass.
+class _OwnGenerator(torch.Generator):
+    """A generator that footplate has given to a loader or sampler."""
+
+
+def _set_generators(loader: Any) -> None:
+    """Gives a torch DataLoader that was not converted, and its samplers, generators that each pass seeds.
 
     With torch's global generator, the order of a pass could not be repeated after a resume.
     """
-    if type(loader) is not SampleLoader and isinstance(loader, DataLoader) and loader.generator is None:
-        loader.generator = torch.Generator().manual_seed(torch.initial_seed())
-        for sampler in samplers_of(loader):
-            if getattr(sampler, "generator", loader) is None:
-                sampler.generator = loader.generator
+    if isinstance(loader, SampleLoader) or not isinstance(loader, DataLoader):
+        return
+    owners: list[Any] = [loader, *(sampler for sampler in samplers_of(loader) if type(sampler) in RANDOM_SAMPLERS)]
+    for owner in owners:
+        if owner.generator is None or type(owner.generator) is _OwnGenerator:  # of an earlier run with this loader
+            owner.generator = _OwnGenerator().manual_seed(torch.initial_seed())
 
 
 class DataPosition:
@@ -135,8 +140,13 @@ class DataPosition:
         # The latest counted pass, and the index of its first iteration: in the example, 2 and 20, after the resume 22.
         self._epoch = 0
         self._first_iteration = 0
-        generator = getattr(loader, "generator", None)  # only torch DataLoaders have one
-        self._generator_seed = generator.initial_seed() if isinstance(generator, torch.Generator) else None
+        owners = [loader, *samplers_of(loader)]
+        generators = [getattr(owner, "generator", None) for owner in owners]
+        self._seeds = {
+            generator: generator.initial_seed()
+            for owner, generator in zip(owners, generators, strict=True)
+            if isinstance(generator, torch.Generator if owner is loader else _OwnGenerator)
+        }
 
     def locate(self, iteration: int) -> tuple[int, int]:
         """Returns the pass that contains an iteration, and the iteration's batch index in that pass.
@@ -274,8 +284,8 @@ class DataPosition:
 
     def _begin_pass(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`."""
-        if self._generator_seed is not None:  # the workers' seeds come from this generator
-            self._loader.generator.manual_seed(mix_seed(self._generator_seed, epoch))
+        for generator, seed in self._seeds.items():  # the workers' seeds come from the loader's generator
+            generator.manual_seed(mix_seed(seed, epoch))
         return batches(self._loader, epoch=epoch, start=start, length=length)
 
     def _own_state(self, epoch: int) -> dict[str, Any]:

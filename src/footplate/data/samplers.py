@@ -222,7 +222,7 @@ class RankSampler(Sampler[Any]):
         )
 
 
-_RANDOM = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+RANDOM_SAMPLERS = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 _DETERMINISTIC = (BatchSampler, SequentialSampler, DistributedSampler, RankSampler)
 
 
@@ -271,10 +271,10 @@ def can_start_anywhere(sampler: Any) -> bool:
 
 def is_custom(sampler: Any) -> bool:
     """Checks whether a sampler's order may depend on more than seed and epoch, or its length may be wrong."""
-    return not can_start_anywhere(sampler) and type(sampler) not in (*_RANDOM, *_DETERMINISTIC)
+    return not can_start_anywhere(sampler) and type(sampler) not in (*RANDOM_SAMPLERS, *_DETERMINISTIC)
 
 
 def generators_of(samplers: Iterable[Any]) -> list[torch.Generator]:
     """Returns the generators that were passed to torch's random samplers."""
-    random = (sampler for sampler in samplers if type(sampler) in _RANDOM)
+    random = (sampler for sampler in samplers if type(sampler) in RANDOM_SAMPLERS)
     return [sampler.generator for sampler in random if sampler.generator is not None]

@@ -184,6 +184,7 @@ class _Requests:
         # None ends the worker, perhaps while this process frees the queue.
         if request is None or len(content) > self._limit or not queue._wlock.acquire(block=False):
             queue.put(request)
+            self._limit = 0  # later requests must not overtake this one
             return
         try:
             queue._sem.acquire()  # the worker releases it for each request that it reads

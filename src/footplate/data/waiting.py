@@ -29,7 +29,10 @@ class DataWait:
     _is_interruptible = False
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """Calls a function that waits for data. If the loop is waiting, a pending stop or death is raised instead."""
+        """Calls a function that waits for data.
+
+        If the training loop is waiting, and a stop or a worker's death is pending, raises its error instead.
+        """
         try:
             self._is_interruptible = True
             if self.stop_requested or self.death:

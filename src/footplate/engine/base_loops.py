@@ -359,7 +359,10 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def at_epoch_end(self) -> bool:
-        """Whether an epoch's iterations are done, but not its `after_train_epoch` hooks. False without epochs."""
+        """Whether an epoch's iterations are done, but not its `after_train_epoch` hooks.
+
+        In iteration-based training, this is always False.
+        """
         return False
 
     @property

@@ -238,6 +238,8 @@ class CheckpointIO:
         |---|---|---|
         | loaded weights | resumes | resumes |
         | called `resume` | keeps the weights | resumes |
+
+        With `resume=True`, the weights are kept unless the launcher has restarted the run.
         """
         plan = runner.resume_plan
         is_first_training = for_training and not self._has_started_training

@@ -84,7 +84,7 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
         ExitError: User code raised SystemExit.
     """
     resources = ExitStack()
-    runner.is_running = True
+    was_running, runner.is_running = runner.is_running, True
     try:
         runner.folder.open(runner, resources, for_training=for_training)
         try:
@@ -103,7 +103,7 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
             raise completed from error
         raise
     finally:
-        runner.is_running = False
+        runner.is_running = was_running
         resources.close()
 
 

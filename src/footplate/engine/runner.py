@@ -532,8 +532,8 @@ class Runner:
             value: A number or a tensor with one element.
 
         Raises:
-            ArgumentError: The method is called in a validation or test step, or before or after an iteration, so the
-                value belongs to a single batch.
+            ArgumentError: The method is called in a training, validation or test step, or before or after an iteration,
+                so the value belongs to a single batch.
 
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
@@ -544,8 +544,9 @@ class Runner:
                 "runner.log cannot be called for a single batch",
                 key=name,
                 notes=[
-                    "For validation, use a metric or, with a plain module, return a dict of numbers from "
-                    "validation_step. In a training hook, call runner.message_hub.update_scalar('train/...', value)."
+                    "In a training_step, use step.log. For validation, use a metric or, with a plain module, return a "
+                    "dict of numbers from validation_step. In a training hook, call "
+                    "runner.message_hub.update_scalar('train/...', value)."
                 ],
             )
         number = float(value.item() if isinstance(value, Tensor) else value)

@@ -92,7 +92,7 @@ class PlainModel(ModelWrapper, BaseModel):
     The module receives a dict batch as keyword arguments, a list or tuple as positional arguments, and any other batch
     as its only argument. If there is a `loss`, the module does not receive the target; see `split_target`.
 
-    The loss is computed by:
+    The loss is computed as follows:
 
     | `training_step` | `loss` | loss in training | loss in validation |
     |---|---|---|---|

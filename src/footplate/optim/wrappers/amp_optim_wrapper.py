@@ -76,7 +76,8 @@ class AmpOptimWrapper(OptimWrapper):
         if self._scaler_skips:
             if not self._ran_backward:
                 raise foreign_gradients_error()
-            if all(parameter.grad is None for parameter in self.parameters()):
+            if not self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
+                self._ran_backward = False
                 return  # all parameters are frozen for now, and torch's scaler needs at least one gradient
             if self._clipper is not None or (self._guard is not None and self._guard.policy != "skip"):
                 self.loss_scaler.unscale_(self.optimizer)

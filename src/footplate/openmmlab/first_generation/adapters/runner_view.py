@@ -127,7 +127,7 @@ def _keep_gradients(wrapper: OptimWrapper) -> None:
         loss: Tensor, step_kwargs: dict[str, Any] | None = None, zero_kwargs: dict[str, Any] | None = None
     ) -> None:
         nonlocal has_stepped
-        if has_stepped:
+        if has_stepped or wrapper.should_update():  # at the start of an accumulation round
             wrapper.zero_grad(**(zero_kwargs or {}))
             has_stepped = False
         wrapper.backward(wrapper.scale_loss(loss))
