@@ -5,15 +5,12 @@ import pytest
 import torch
 
 from tests.cli.conftest import Command
-from tests.inference.models import recipe, save_pictures, save_untrained
+from tests.inference.models import save_untrained_recipe
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cls")
-    runner = save_untrained(recipe("fashion-cls", folder / "work"), folder / "model.pth")
-    save_pictures(runner.test_dataloader.dataset, folder / "images")
-    return folder
+    return save_untrained_recipe("fashion-cls", tmp_path_factory.mktemp("cls"))
 
 
 @pytest.fixture(autouse=True)

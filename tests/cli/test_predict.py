@@ -6,17 +6,14 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import Command
-from tests.inference.models import recipe, save_pictures, save_untrained
+from tests.inference.models import recipe, save_untrained, save_untrained_recipe
 from tests.support import json_lines
 
 
 @pytest.fixture(scope="module")
 def segmentor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a checkpoint of fashion-seg without training, and six pictures."""
-    folder = tmp_path_factory.mktemp("seg")
-    runner = save_untrained(recipe("fashion-seg", folder / "work"), folder / "model.pth")
-    save_pictures(runner.test_dataloader.dataset, folder / "images")
-    return folder
+    return save_untrained_recipe("fashion-seg", tmp_path_factory.mktemp("seg"))
 
 
 @pytest.fixture(autouse=True)

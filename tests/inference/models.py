@@ -41,6 +41,13 @@ def save_untrained(cfg: Config, path: Path, *, recorded: str | None = None) -> R
     return runner
 
 
+def save_untrained_recipe(name: str, folder: Path) -> Path:
+    """Saves the untrained model of a recipe (`model.pth`) and pictures (`images`). Returns the folder."""
+    runner = save_untrained(recipe(name, folder / "work"), folder / "model.pth")
+    save_pictures(runner.test_dataloader.dataset, folder / "images")
+    return folder
+
+
 def save_pictures(dataset: Any, folder: Path) -> list[str]:
     """Saves the images of a dataset of the recipes as PNG files."""
     folder.mkdir()

@@ -20,7 +20,7 @@ from footplate.tasks.selfsup import SelfSupDataSample
 from footplate.tasks.structures import InstanceData
 from footplate.tasks.visualization import distinct_colors
 from footplate.visualization import Visualizer
-from tests.inference.models import recipe, save_pictures, save_untrained
+from tests.inference.models import recipe, save_pictures, save_untrained, save_untrained_recipe
 from tests.support import json_lines
 
 CLASSES = {"classes": ("shoe", "bag")}
@@ -29,10 +29,7 @@ CLASSES = {"classes": ("shoe", "bag")}
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a checkpoint of fashion-cls without training, and pictures."""
-    folder = tmp_path_factory.mktemp("cls")
-    runner = save_untrained(recipe("fashion-cls", folder / "work"), folder / "model.pth")
-    save_pictures(runner.test_dataloader.dataset, folder / "images")
-    return folder
+    return save_untrained_recipe("fashion-cls", tmp_path_factory.mktemp("cls"))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from footplate.data.batches import dataset_of, length_of
 from footplate.data.dataset_wrappers import combined_digest
 from footplate.data.loader import SampleLoader
 from footplate.data.rng import mix_seed, preserve_random_state
-from footplate.data.samplers import RANDOM_SAMPLERS, samplers_of, set_epoch
+from footplate.data.samplers import RANDOM_SAMPLERS, generators_of, samplers_of, set_epoch
 from footplate.data.waiting import data_wait
 from footplate.distributed import get_data_world_size, get_rank, get_world_size
 from footplate.errors import DataError
@@ -140,13 +140,9 @@ class DataPosition:
         # The latest counted pass, and the index of its first iteration: in the example, 2 and 20, after the resume 22.
         self._epoch = 0
         self._first_iteration = 0
-        owners = [loader, *samplers_of(loader)]
-        generators = [getattr(owner, "generator", None) for owner in owners]
-        self._seeds = {
-            generator: generator.initial_seed()
-            for owner, generator in zip(owners, generators, strict=True)
-            if isinstance(generator, torch.Generator if owner is loader else _OwnGenerator)
-        }
+        own = [generator for generator in generators_of(samplers_of(loader)) if type(generator) is _OwnGenerator]
+        generators = [getattr(loader, "generator", None), *own]
+        self._seeds = {each: each.initial_seed() for each in generators if isinstance(each, torch.Generator)}
 
     def locate(self, iteration: int) -> tuple[int, int]:
         """Returns the pass that contains an iteration, and the iteration's batch index in that pass.

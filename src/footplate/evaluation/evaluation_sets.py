@@ -79,7 +79,7 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
 
 
 def classes_in(metainfo: Any) -> Sequence[Any]:
-    """Returns the class names in the metadata of a dataset, or an empty tuple if there are none."""
+    """Returns the class names in a dataset's metadata, or an empty tuple if it contains none."""
     classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
     return classes if isinstance(classes, (list, tuple)) else ()
 

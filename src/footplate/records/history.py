@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from footplate.checks import read_tensor
-from footplate.distributed import gather_objects
+from footplate.distributed import gather_objects, get_world_size
 
 Statistic = Callable[..., float]
 Values = NDArray[np.float64]
@@ -253,6 +253,8 @@ def average_over_ranks(histories: Mapping[str, HistoryBuffer]) -> None:
     Skips histories without `averages_ranks`, and histories with a new value whose count is not 1. On each rank, the
     mean covers only the ranks that have added the same number of values.
     """
+    if get_world_size() == 1:
+        return
     new = {key: history.new_values() for key, history in histories.items() if history.averages_ranks}
     ranks = gather_objects(new)
     for key, values in new.items():
