@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -209,16 +209,20 @@ class TestLoop(_EvaluationLoop):
     mode = "test"
 
 
-@contextmanager
-def predicting(loop: Any, device: torch.device) -> Iterator[None]:
-    """Disables gradients inside the block, and applies the loop's precision and inference mode.
+def predicting(loop: Any, device: torch.device) -> AbstractContextManager[Any]:
+    """Returns a context that disables gradients, and applies the loop's precision and inference mode.
 
     Args:
         loop: The loop. Its attributes `inference_mode` and `fp16` are optional.
         device: The device of the model.
     """
     without_gradients = torch.inference_mode() if getattr(loop, "inference_mode", False) else torch.no_grad()
-    with without_gradients, torch.autocast(device.type) if getattr(loop, "fp16", False) else nullcontext():
+    return _in_mixed_precision(without_gradients, device) if getattr(loop, "fp16", False) else without_gradients
+
+
+@contextmanager
+def _in_mixed_precision(without_gradients: AbstractContextManager[Any], device: torch.device) -> Iterator[None]:
+    with without_gradients, torch.autocast(device.type):
         yield
 
 

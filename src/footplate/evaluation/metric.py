@@ -197,7 +197,7 @@ class BaseMetric(ABC, Generic[_Result]):
         same number of samples. The sum must not include these.
         """
         count = len(self.results) - keep
-        if self._is_sum and count > 0:
+        if count > 0 and self._is_sum:
             self._sum_of_results = [reduce(self.added, [*self._sum_of_results, *self.results[:count]])]
             self._summed_count += count
             del self.results[:count]
