@@ -1,16 +1,18 @@
 """The comparison with other engines: it measures, judges and writes its page."""
 
 import dataclasses
+import importlib.metadata
 import json
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from benchmarks.engines import gpu, page
 from benchmarks.engines.cases import CASES
-from benchmarks.engines.environments import ROOT
+from benchmarks.engines.environments import LISTS, ROOT
 from benchmarks.engines.judge import judge, leads
 from benchmarks.engines.remarks import OPEN_ON_GPU
 from benchmarks.engines.results import Results
@@ -127,3 +129,12 @@ def test_gpu_script_runs_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(float(row[2]) > 0 for row in rows)
     share = float(rows[1][3])  # of the bare loop, rounded
     assert code == int(share < 0.99) or abs(share - 0.99) <= 0.0005
+
+
+def test_environment_of_footplate_has_its_dependencies() -> None:
+    listed = {
+        line.partition("==")[0].lower().replace("_", "-") for line in (LISTS / "footplate.txt").read_text().split()
+    }
+    required = map(Requirement, importlib.metadata.requires("footplate") or ())
+    names = {each.name.lower() for each in required if each.marker is None}
+    assert {name.replace("_", "-") for name in names} <= listed
