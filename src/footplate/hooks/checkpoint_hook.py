@@ -357,7 +357,7 @@ class CheckpointHook(Hook):
             self.best.ranked[metric.name] = ranked_before
             hub.update_info_dict(infos_before)
 
-        self._write(runner, path, AfterSave(on_committed=on_committed, on_failed=on_failed))
+        self._write(runner, path, AfterSave(on_committed=on_committed, on_failed=on_failed, becomes_last=False))
 
     def _publish(self, runner: Runner, last: str) -> None:
         """Publishes the best checkpoints, and the checkpoint `last` if it has been saved."""
