@@ -279,8 +279,11 @@ class Hook:
                 _logger.warning("%s.%s is never called: did you mean %s?", type(self).__name__, name, near)
         return methods
 
-    # The following methods are not events. `run_folder.py` calls the first two before training, `idle_settings.py` and
-    # `preflight.py` call `check_metrics`, and `state.py` calls `state_dict` and `load_state_dict`.
+    # The following methods are not events. `run_folder.py` calls the first three before training, `idle_settings.py`
+    # and `preflight.py` call `check_metrics`, and `state.py` calls `state_dict` and `load_state_dict`.
+
+    def adapt_to_loop(self, runner: "Runner") -> None:
+        """Adapts the hook's settings to the training loop. Called once it is built, before `paths_to_overwrite`."""
 
     def folder_in(self, runner: "Runner") -> str | None:
         """Returns the folder where the hook saves the run's checkpoints, or None if the hook saves no checkpoints."""
