@@ -190,7 +190,7 @@ class BackgroundSaver:
         self.failure: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether ranks write their own shards, to a folder; set by CheckpointHook
-        self.write_pointer: Callable[[str, str], None] = write_pointer  # hooks may replace it
+        self.write_pointer: Callable[[str, str], None] = write_pointer  # hooks may replace it, to also update a link
         self._alarm = alarm
         self._in_progress: _Save | None = None
         self._copier = _HostCopier()

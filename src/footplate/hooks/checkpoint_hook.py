@@ -74,6 +74,7 @@ class CheckpointHook(Hook):
 
     priority = "VERY_LOW"
     acts_last = True
+    _folder: str  # the result of `folder_in`, set by `before_train`
 
     def __init__(
         self,
