@@ -8,7 +8,6 @@ import copy
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from difflib import SequenceMatcher
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -359,9 +358,9 @@ def check_top_level_keys(cfg: Config, known: Collection[str]) -> None:
 def misspelled_key(key: str, known: Collection[str]) -> str | None:
     """Returns the known key that `key` misspells, or None if `key` is not a misspelling.
 
-    This is stricter than `nearest`, which is only used for suggestions. Both keys need the same number of words. Each
-    word has to be similar to its counterpart and start with the same letter. Keys that differ only in case, underscores
-    or hyphens also match.
+    This is stricter than `nearest` for the whole key. Both keys need the same number of words, and each word has to be
+    similar to its counterpart and start with the same letter. Keys that differ only in case, underscores or hyphens
+    also match.
 
     Example:
         >>> misspelled_key("train_dataloder", ["train_dataloader"])
@@ -381,5 +380,4 @@ def misspelled_key(key: str, known: Collection[str]) -> str | None:
 
 
 def _is_similar(word: str, right: str) -> bool:
-    is_near = SequenceMatcher(None, word, right).ratio() >= _MIN_SIMILARITY or sorted(word) == sorted(right)
-    return is_near and word[:1] == right[:1]
+    return word[:1] == right[:1] and nearest(word, [right], similarity=_MIN_SIMILARITY) is not None
