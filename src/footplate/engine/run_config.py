@@ -85,8 +85,8 @@ def translate_config(cfg: Config) -> Config:
 
 
 def arguments_in(cfg: Config) -> dict[str, Any]:
-    """Returns the Runner arguments that a second-generation config contains."""
-    return {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
+    """Returns the Runner arguments in a second-generation config, and the config itself as `cfg`."""
+    return {**{key: cfg[key] for key in RUNNER_KEYS if key in cfg}, "cfg": cfg}
 
 
 @contextmanager
@@ -134,8 +134,8 @@ class ResolvedConfig:
         cfg: The complete config that the arguments come from. For a run built from objects, it contains only the model,
             or nothing if another process cannot rebuild the model.
         has_cfg: Whether the arguments come from a config.
-        sections: All arguments except `cfg`, keyed by name. Unset arguments are None, or {} if they
-            are in `EMPTY_IF_UNSET`.
+        sections: All arguments except `cfg`, keyed by name. Unset arguments are None, or {} if they are in
+            `EMPTY_IF_UNSET`.
         unrecorded: Why a model built by a function cannot be recorded in the config, or "".
 
     Raises:
@@ -177,8 +177,10 @@ class ResolvedConfig:
         arguments = {
             name: value
             for name, value in sections.items()
-            if name not in LENGTHS and value is not None and value is not False
-            if value or name not in EMPTY_IF_UNSET
+            if name not in LENGTHS
+            and value is not None
+            and value is not False
+            and (value or name not in EMPTY_IF_UNSET)
         }
         return Config(as_plain({**arguments, **(self.cfg if is_plain else {})}))
 
@@ -232,9 +234,7 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
         ArgumentError: Two arguments conflict.
     """
     sections = {**arguments, "train_cfg": _with_length(arguments)}
-    for name in EMPTY_IF_UNSET:
-        if sections[name] is None:
-            sections[name] = {}
+    sections |= {name: {} for name in EMPTY_IF_UNSET if sections[name] is None}
     if isinstance(sections["work_dir"], os.PathLike):
         sections["work_dir"] = os.fspath(sections["work_dir"])
     is_from_python = callable(sections["model"]) and not has_cfg

@@ -314,12 +314,12 @@ class Runner:
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
             cfg = runner_config(cfg, overrides)
-            arguments = {**arguments_in(cfg), **added, "cfg": cfg}
+            arguments = {**arguments_in(cfg), **added}
             with located_in(cfg):
                 if check:
                     check_sections(ResolvedConfig(arguments).sections)
                 build = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
-                runner: Runner = build(**arguments)  # resolves them again: a subclass may change them
+                runner: Runner = build(**arguments)  # resolves them again, since a subclass may change them
         runner.folder.records += records
         return runner
 
