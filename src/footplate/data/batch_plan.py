@@ -157,7 +157,7 @@ class BatchPlan:
             start: The index of the first batch.
             length: The maximum number of batches in the pass, including the batches before `start`.
         """
-        end = self._end(length)
+        end = self._end_of_pass(length)
         for number, key in enumerate(self._with_own_generators(self._batches(epoch, start), epoch), start):
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:
@@ -169,8 +169,8 @@ class BatchPlan:
                 return
             yield key
 
-    def _end(self, length: int | None) -> int | None:
-        """Returns the index of the batch before which a pass ends, or None if the samplers themselves end it."""
+    def _end_of_pass(self, length: int | None) -> int | None:
+        """Returns the number of batches after which a pass ends, or None if the samplers themselves end it."""
         # Samplers do not end a pass before the padding that `exact_size` leaves out.
         limit = self.limit if self.exact_size is None else len(self)
         return min((number for number in (length, limit) if number is not None), default=None)

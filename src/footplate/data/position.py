@@ -197,7 +197,7 @@ class DataPosition:
     def state_dict(self, pass_index: int, batch: int) -> dict[str, Any]:
         """Returns the state from which training continues with batch `batch` of a pass.
 
-        If all batches of an epoch are done, but not its hooks, `batch` is the length of the pass.
+        At the end of an epoch, until its hooks have run, `batch` is the length of the pass.
         """
         dataset = dataset_of(self._loader)
         optional = {"dataset": combined_digest(dataset), "samples": length_of(dataset), **self._own_state(pass_index)}

@@ -395,7 +395,7 @@ class BaseTrainLoop(BaseLoop):
         """Returns the current iteration and epoch, the data position, and the validation state."""
         iteration, epoch = self.completed
         data = self._data_position
-        # At the end of an epoch, before its hooks have run, `locate` would return the start of the next pass.
+        # An epoch is a pass that ends after its hooks. Before them, `locate` may return the start of the next pass.
         position = (epoch, iteration - epoch * len(self.dataloader)) if self.by_epoch else data.locate(iteration)
         return {
             "iter": iteration,

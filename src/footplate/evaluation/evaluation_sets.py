@@ -109,9 +109,9 @@ def build_loaders(cfg: Any, build: Callable[[Any], Any]) -> Any:
 
 
 def map_loaders(cfg: Any, function: Callable[[Any], Any]) -> Any:
-    """Returns the result of a function for a dataloader section, or a dict of results for a dict of sections.
+    """Calls a function with a dataloader section, or with each section in a dict that maps names to sections.
 
-    The function gets a section. The other arguments and the errors are those of `build_loaders`.
+    Returns the result, or a dict that maps the names to results. Raises the same errors as `build_loaders`.
     """
     for section in cfg if isinstance(cfg, (list, tuple)) else ():
         if hasattr(section, "dataset") or (isinstance(section, Mapping) and "dataset" in section):
