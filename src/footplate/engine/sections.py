@@ -25,12 +25,7 @@ from footplate.engine.run_folder import folders_of
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator, is_named
-from footplate.evaluation.evaluation_sets import (
-    build_evaluators,
-    build_loaders,
-    check_intervals,
-    has_several_loaders,
-)
+from footplate.evaluation.evaluation_sets import build_evaluators, check_intervals, has_several_loaders, map_loaders
 from footplate.evaluation.validation_schedule import validation_points
 from footplate.models import FUNCTIONS
 from footplate.module_selection import check_selection
@@ -145,7 +140,7 @@ def check_preprocessor(cfg: Any, model: Any) -> None:
 
 def check_loaders(section: Any) -> None:
     """Checks a dataloader config, or a dict of dataloader configs."""
-    build_loaders(section, check_dataloader)
+    map_loaders(section, check_dataloader)
 
 
 def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
