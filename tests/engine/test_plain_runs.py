@@ -595,6 +595,7 @@ class WithStep(nn.Linear):
         ({"max_epochs": None}, "you can pass max_epochs or max_iters instead"),
         ({"train_dataloader": (each for each in [(X[:8], Y[:8])])}, "Set max_iters instead of max_epochs"),
         ({"train_dataloader": TensorDataset(X, Y)}, "a dataset yields individual samples"),
+        ({"default_hooks": [Hook()]}, "'default_hooks' must be a dict"),
     ],
 )
 def test_bad_input_is_a_clear_error(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

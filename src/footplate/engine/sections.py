@@ -289,7 +289,7 @@ def check_optimization(sections: Sections) -> None:
 
 def check_tensor_parallel(sections: Sections) -> None:
     """Checks that all ranks of a tensor-parallel group read the same batches and draw the same random numbers."""
-    if (sections["randomness"] or {}).get("diff_rank_seed"):
+    if sections["randomness"].get("diff_rank_seed"):
         raise ArgumentError("diff_rank_seed cannot be combined with tensor_parallel", key="randomness.diff_rank_seed")
     for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
         if sections[key] is not None and not isinstance(sections[key], Mapping):
@@ -374,5 +374,7 @@ READ_KEYS = frozenset({*RUNNER_KEYS, *OTHER_KEYS})
 LENGTHS = ("max_epochs", "max_iters")
 PYTHON_ARGUMENTS = (*LENGTHS, "hparams", *FUNCTIONS)
 """Runner arguments that are not config keys."""
+EMPTY_IF_UNSET = ("default_hooks", "env_cfg", "hparams", "log_file", "log_processor", "randomness")
+"""Runner arguments that are {} if they are unset. For other dicts, such as `val_cfg`, None and {} differ."""
 RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
 """Arguments that a resumed run leaves out of its recorded config, so that the config still starts the original run."""
