@@ -95,7 +95,8 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
     Args:
         word: The word to correct.
         candidates: The valid words.
-        similarity: The required fraction of matching letters, from 0 to 1. The default depends on the word length.
+        similarity: The required fraction of matching letters, from 0 to 1. The default depends on the word length. A
+            candidate with the same letters in another order always matches.
 
     Example:
         >>> nearest("train_dataloder", ["train_dataloader", "val_dataloader"])
@@ -107,10 +108,11 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
     by_folded: dict[str, str] = {}
     for candidate in candidates:
         by_folded.setdefault(candidate.casefold(), candidate)
-    # In a short word, two swapped letters reduce the similarity a lot: SDG, SGD.
-    least = similarity or (0.6 if len(word) <= _SHORT_WORD else 0.72)
-    matches = difflib.get_close_matches(word.casefold(), by_folded, cutoff=least)
-    matches.sort(key=lambda match: sorted(match) != sorted(word.casefold()))  # swapped letters first
+    folded = word.casefold()
+    # Swapped letters first: in a short word, they reduce the similarity a lot (SDG, SGD).
+    swapped = [candidate for candidate in by_folded if sorted(candidate) == sorted(folded)]
+    least = 0 if swapped else similarity or (0.6 if len(word) <= _SHORT_WORD else 0.72)
+    matches = difflib.get_close_matches(folded, swapped or by_folded, n=1, cutoff=least)
     return by_folded[matches[0]] if matches else None
 
 

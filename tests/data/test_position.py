@@ -163,7 +163,7 @@ def position(monkeypatch: pytest.MonkeyPatch, rank: int, world: int, size: int) 
 def test_another_number_of_processes_continues_at_the_batch_of_the_next_sample(
     world: int, size: int, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = position(monkeypatch, 0, 1, 8).state_dict(4)
+    state = position(monkeypatch, 0, 1, 8).state_dict(0, 4)
     order = list(islice(InfiniteSampler(range(50), seed=0), 100))
     shares = []
     for rank in range(world):
@@ -205,14 +205,14 @@ def test_unknown_batch_sizes_are_inferred_from_the_lengths(is_stream: bool, size
         return position_in(batches)
 
     resumed = positioned(size)
-    resumed.load_state_dict(positioned(8).state_dict(3), 3)
+    resumed.load_state_dict(positioned(8).state_dict(0, 3), 3)
     assert resumed.locate(3) == (0, begin // size)
     assert next(resumed.endless(3))[0] == begin
 
 
 def test_unknown_batch_sizes_are_not_inferred_if_samples_were_added() -> None:
     saved, grown = position_in(DataLoader(Lines(), 8)), position_in(DataLoader(Lines(96), 8))
-    grown.load_state_dict(saved.state_dict(3), 3)
+    grown.load_state_dict(saved.state_dict(0, 3), 3)
     assert grown.locate(3) == (0, 3)
 
 

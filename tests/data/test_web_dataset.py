@@ -242,7 +242,7 @@ def test_a_run_resumes_only_with_the_same_shards(tmp_path: Path) -> None:
         return there.locate(3)
 
     for repeat in (False, True):
-        state = position(paths, repeat).state_dict(3)
+        state = position(paths, repeat).state_dict(0, 3)
         assert resumed(paths) == (0, 3)
         for other in (paths[::-1], paths[1:]):
             with pytest.raises(DataError, match="the training dataset's files have changed"):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, lr_scheduler
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from footplate import Config, Hook, Runner
 from footplate.checkpoint import load_checkpoint
@@ -595,6 +595,7 @@ class WithStep(nn.Linear):
         ({"max_epochs": None}, "you can pass max_epochs or max_iters instead"),
         ({"train_dataloader": (each for each in [(X[:8], Y[:8])])}, "Set max_iters instead of max_epochs"),
         ({"train_dataloader": TensorDataset(X, Y)}, "a dataset yields individual samples"),
+        ({"default_hooks": [Hook()]}, "'default_hooks' must be a dict"),
     ],
 )
 def test_bad_input_is_a_clear_error(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -804,9 +805,11 @@ def test_predictions_have_the_precision_of_the_test(
         assert expected is None or predictor.predict(data)[0].dtype == expected
 
 
-def test_validation_data_is_predicted_with_the_precision_of_validation(tmp_path: Path) -> None:
-    data = loader()
-    changes: dict[str, Any] = {"val_dataloader": {"a": loader(), "b": data}, "val_cfg": {"fp16": True}}
+@pytest.mark.parametrize("is_section", [False, True])
+def test_validation_data_is_predicted_with_the_precision_of_validation(tmp_path: Path, is_section: bool) -> None:
+    data = DataLoader(Subset(loader().dataset, range(8)), 8)
+    section = {"dataset": data.dataset, "batch_size": 8} if is_section else data
+    changes: dict[str, Any] = {"val_dataloader": {"a": loader(), "b": section}, "val_cfg": {"fp16": True}}
     predictor = runner(tmp_path, test_dataloader=loader(), **changes)
     assert predictor.predict(data)[0].dtype == torch.bfloat16  # the loader that the runner converts
 

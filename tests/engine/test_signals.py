@@ -63,7 +63,7 @@ def _hearing() -> Iterator[None]:
 def test_process_group_of_one_process_needs_no_exchange() -> None:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     try:
-        assert Requests(IDLE.device, IDLE.phases).agrees_at_once
+        assert Requests(IDLE.device, IDLE.phases).is_single_process
     finally:
         dist.destroy_process_group()
 
@@ -210,8 +210,9 @@ def test_save_requests_of_ranks_are_neither_lost_nor_withdrawn(monkeypatch: pyte
 
     monkeypatch.setattr("torch.distributed.all_reduce", exchange)
     requests = IDLE.requests
+    monkeypatch.setattr(requests, "is_single_process", False)
+    monkeypatch.setattr(requests, "local", Request())
     with handling_signals(IDLE):
-        requests.local = Request()
         os.kill(os.getpid(), signal.SIGUSR1)
         assert not requests.needs_handling
         for when in ("as requested", "because of the signal during the exchange"):

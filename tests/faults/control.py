@@ -20,9 +20,10 @@ def _random_state() -> None:
 
 
 def _data_position() -> None:
-    one_pass, endless = position.DataPosition.one_pass, position.DataPosition.endless
-    position.DataPosition.one_pass = lambda self, epoch, start: one_pass(self, epoch, 0)  # type: ignore[method-assign]
-    position.DataPosition.endless = lambda self, iteration: endless(self, 0)  # type: ignore[method-assign]
+    cls = position.DataPosition
+    one_pass, endless = cls.one_pass, cls.endless
+    cls.one_pass = lambda self, pass_index, start: one_pass(self, pass_index, 0)  # type: ignore[method-assign]
+    cls.endless = lambda self, iteration: endless(self, 0)  # type: ignore[method-assign]
 
 
 def _optimizer() -> None:

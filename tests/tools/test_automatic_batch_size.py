@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
+from footplate.cli.config_arguments import has_automatic_batch_size
 from footplate.config import Config
 from footplate.engine import Runner
 from footplate.errors import ArgumentError, FootplateError
 from footplate.registry import MODELS
 from footplate.tools import automatic_batch_size
-from footplate.tools.automatic_batch_size import choose_batch_size, has_automatic_batch_size
+from footplate.tools.automatic_batch_size import choose_batch_size
 from tests.support import TINY, PointModel
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate.cli.arguments import Parser, number
+from footplate.cli.config_arguments import has_automatic_batch_size
 from footplate.cli.output import DOCUMENT_FILE, print_error, print_json
 from footplate.errors import ArgumentError
 from footplate.interrupts import RANK_VARIABLES, SIGNALED
@@ -63,7 +64,6 @@ def start_processes(arguments: Namespace) -> int | None:
     """
     from footplate.engine.run_config import check_config
     from footplate.engine.run_folder import folders_of
-    from footplate.tools.automatic_batch_size import with_smallest_size
     from footplate.tools.collected_warnings import collect_warnings
 
     if arguments.local_rank is not None:
@@ -73,7 +73,12 @@ def start_processes(arguments: Namespace) -> int | None:
         return None
     home = folders_of(arguments.cfg["work_dir"])[0] if hasattr(arguments, "resume") else None
     with collect_warnings():  # the first rank logs them
-        check_config(with_smallest_size(arguments.cfg))
+        cfg = arguments.cfg
+        if has_automatic_batch_size(cfg):
+            from footplate.tools.automatic_batch_size import with_smallest_size
+
+            cfg = with_smallest_size(cfg)
+        check_config(cfg)
     arguments.held_warnings = ()
     return run_in_processes(arguments, processes, home)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_command, add_config, add_cpu, add_no_patches, add_trust
-from footplate.cli.config_arguments import read_run_config
+from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_json, print_text
 from footplate.errors import ArgumentError, shown_path
@@ -78,12 +78,15 @@ def run(arguments: Namespace) -> int:
     from footplate.engine import Runner
     from footplate.hooks import ProgressHook, RecordHook
     from footplate.records import surviving_streams
-    from footplate.tools.automatic_batch_size import choose_batch_size
     from footplate.tools.explain_keys import explain_config
     from footplate.tools.model_sections import warn_about_unread_keys
     from footplate.tools.run_curves import CurveHook
 
-    cfg, batch_size = choose_batch_size(cfg, **start)
+    batch_size = ""
+    if has_automatic_batch_size(cfg):
+        from footplate.tools.automatic_batch_size import choose_batch_size
+
+        cfg, batch_size = choose_batch_size(cfg, **start)
     runner = Runner.from_cfg(cfg, check=True, **start)
     with runner.folder.buffered_log():
         if batch_size:

@@ -4,7 +4,7 @@ from argparse import Namespace
 from typing import Any
 
 from footplate.cli.arguments import add_command, add_config, add_no_patches
-from footplate.cli.config_arguments import read_run_config
+from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
 from footplate.cli.launching import add_launcher, is_first_rank, start_processes
 from footplate.cli.output import print_result, print_text, wrap_text
 from footplate.messages import DIM, GREEN, labeled
@@ -60,7 +60,9 @@ def check_run(arguments: Namespace) -> int:
         return code
     with collect_warnings() as warnings:
         try:
-            cfg, note = (with_smallest_size(cfg), "") if arguments.no_run else choose_batch_size(cfg)
+            note = ""
+            if has_automatic_batch_size(cfg):
+                cfg, note = (with_smallest_size(cfg), "") if arguments.no_run else choose_batch_size(cfg)
             stages = "Checking the config" if arguments.no_run else "Training, validating and saving once"
             with Console(stderr=True, quiet=not is_first_rank()).status(stages):
                 checked = check(cfg, run=not arguments.no_run)

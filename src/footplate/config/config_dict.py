@@ -261,52 +261,55 @@ class ConfigDict(TracedDict):
         return error_class(f"the config has no key '{key}'", origin=origin_of(self), suggestion=near, notes=notes)
 
 
-def merge_into(
-    base: ConfigDict, child: ConfigDict, *, override_origin: Origin | None = None, allow_list_keys: bool = False
-) -> ConfigDict:
+class Override(NamedTuple):
+    """Settings for merging an override such as `--set`, which changes the existing dicts in place.
+
+    Attributes:
+        origin: The origin of all values.
+        allow_list_keys: Whether a dict with indices as keys can be merged into a list.
+    """
+
+    origin: Origin
+    allow_list_keys: bool
+
+
+def merge_into(base: ConfigDict, child: ConfigDict, override: Override | None = None) -> ConfigDict:
     """Merges `child` into `base` and returns `base`. Do not use `child` afterwards.
 
     Args:
         base: The config, changed in place.
         child: The keys to merge. As in MMEngine, a dict under a key that `base` lacks keeps its `_delete_`.
-        override_origin: The origin of all values, if they come from an override rather than a file.
-        allow_list_keys: Whether a dict with indices as keys can be merged into a list.
+        override: Set if `child` is an override. By default, it comes from a file, and existing dicts are copied first.
 
     Raises:
         ConfigError: A dict without `_delete_` would be merged into a value that is not a dict.
     """
     for key, value in child.items():
-        origin = override_origin or child._origins.get(key)
-        present = dict.get(base, key)
+        origin = override.origin if override else child._origins.get(key)
         if key in base:
+            present = dict.__getitem__(base, key)
             with at_key(str(key)):
-                value = _merged(
-                    present, value, origin=origin, override_origin=override_origin, allow_list_keys=allow_list_keys
-                )
-        if override_origin is None or key not in base or value is not present:
-            base._set_recording_previous(key, value, origin)
+                value = _merged(present, value, origin, override)
+            if override and value is present:  # changed in place, or not at all, so the key keeps its origin
+                continue
+        base._set_recording_previous(key, value, origin)
     if None not in base._origins and None in child._origins:
         base._origins[None] = child._origins[None]
     return base
 
 
-def _merged(
-    present: Any, value: Any, *, origin: Origin | None, override_origin: Origin | None, allow_list_keys: bool
-) -> Any:
+def _merged(present: Any, value: Any, origin: Origin | None, override: Override | None) -> Any:
     """Returns the value for a key that is `present` in the base and has a new `value`, which was set at `origin`."""
     if not isinstance(value, ConfigDict) or value.pop("_delete_", False):
         return value
     if isinstance(present, ConfigDict):
         # The base may contain the same dict elsewhere, where it must not change.
-        target = present if override_origin else present.copy()
-        return merge_into(target, value, override_origin=override_origin, allow_list_keys=allow_list_keys)
-    is_list = allow_list_keys and isinstance(present, (list, tuple))
+        return merge_into(present if override else present.copy(), value, override)
+    is_list = override is not None and override.allow_list_keys and isinstance(present, (list, tuple))
     if is_list and all(is_index(key) and int(key) < len(present) for key in value):
         items = list(present)
         for key, item in value.items():
-            items[int(key)] = _merged(
-                items[int(key)], item, origin=origin, override_origin=override_origin, allow_list_keys=True
-            )
+            items[int(key)] = _merged(items[int(key)], item, origin, override)
         return present if all(map(operator.is_, items, present)) else type(present)(items)
     raise ConfigError(
         f"a dict cannot be merged into a value of type {type(present).__name__}",

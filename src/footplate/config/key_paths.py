@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from footplate.config.config_dict import ConfigDict, copy_as_config_dict, is_index, merge_into
+from footplate.config.config_dict import ConfigDict, Override, copy_as_config_dict, is_index, merge_into
 from footplate.error_context import join_path
 from footplate.errors import ConfigError, Origin
 from footplate.messages import pluralize
@@ -105,7 +105,7 @@ def merge_options(
             tree = copy_as_config_dict(value)
             for key in reversed(keys):
                 tree = ConfigDict({key: tree})
-            merge_into(config, tree, override_origin=origin, allow_list_keys=allow_list_keys)
+            merge_into(config, tree, Override(origin, allow_list_keys))
     except ConfigError as error:
         error.origin = error.origin or origin
         raise

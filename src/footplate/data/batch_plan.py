@@ -157,9 +157,7 @@ class BatchPlan:
             start: The index of the first batch.
             length: The maximum number of batches in the pass, including the batches before `start`.
         """
-        # The samplers end a pass themselves if there is no limit, or yield padding that `exact_size` leaves out.
-        ends = (length, self.limit if self.exact_size is None else len(self))
-        end = min((number for number in ends if number is not None), default=None)
+        end = self._end_of_pass(length)
         for number, key in enumerate(self._with_own_generators(self._batches(epoch, start), epoch), start):
             if number == end:
                 if self.custom and epoch == 0 and self.limit is None:
@@ -171,13 +169,21 @@ class BatchPlan:
                 return
             yield key
 
+    def _end_of_pass(self, length: int | None) -> int | None:
+        """Returns the number of batches after which a pass ends, or None if the samplers themselves end it."""
+        # Samplers do not end a pass before the padding that `exact_size` leaves out.
+        limit = self.limit if self.exact_size is None else len(self)
+        return min((number for number in (length, limit) if number is not None), default=None)
+
     def _with_own_generators(self, batches: Iterator[BatchKey], epoch: int) -> Iterator[BatchKey]:
         """Yields `batches`, whose samplers draw from separate random generators."""
+        seed = mix_seed(self.seed, epoch)
         seeds = {generator: mix_seed(generator.initial_seed(), epoch) for generator in generators_of(self.samplers)}
-        draws_later = self.custom or seeds  # other samplers draw only before their first index
-        drawing = batches if draws_later else islice(batches, 1)
-        yield from with_separate_generators(drawing, mix_seed(self.seed, epoch), seeds)
-        yield from batches  # the rest, which draws no random numbers
+        if self.custom or seeds:
+            yield from with_separate_generators(batches, seed, seeds)
+        else:  # these samplers draw only before their first index
+            yield from with_separate_generators(islice(batches, 1), seed, seeds)
+            yield from batches
 
     def shares(self, start: int) -> Iterator[float]:
         """Yields the `share` of each batch in a pass from `start` on (see `SampleLoader`), and then 1 forever."""

@@ -107,7 +107,8 @@ def _set_generators(loader: Any) -> None:
 class DataPosition:
     """Tracks the position in a loader that has no state of its own, so that a resumed run can find its next batch.
 
-    A position is the index of a pass (one iteration over the loader) and the index of a batch in that pass.
+    A position is the index of a pass (one iteration over the loader) and the index of a batch in that pass. In
+    epoch-based training, each epoch is a pass.
 
     | kind | loader | how the pass is determined |
     |---|---|---|
@@ -137,9 +138,10 @@ class DataPosition:
             self.kind = "planned"
         elif self._plan is None and self._length is None:
             self.kind = "untracked"
-        # The latest counted pass, and the index of its first iteration: in the example, 2 and 20, after the resume 22.
-        self._epoch = 0
-        self._first_iteration = 0
+        # The latest pass that was counted or resumed, and the iteration at which it began. In the example, 2 and 20;
+        # after the resume, 2 and 22, as if pass 2 had had batches of the new size from the start.
+        self._pass = 0
+        self._pass_began_at = 0
         own = [generator for generator in generators_of(samplers_of(loader)) if type(generator) is _OwnGenerator]
         generators = [getattr(loader, "generator", None), *own]
         self._seeds = {each: each.initial_seed() for each in generators if isinstance(each, torch.Generator)}
@@ -149,64 +151,58 @@ class DataPosition:
 
         In the example, returns (2, 3) for iteration 23.
         """
-        batch = iteration - self._first_iteration
+        batch = iteration - self._pass_began_at
         if self.kind != "planned" or not self._length:  # an endless pass has no length
-            return self._epoch, batch
+            return self._pass, batch
         passes, batch = divmod(batch, self._length)
-        return self._epoch + passes, batch
+        return self._pass + passes, batch
 
     def batches_before(self, iteration: int) -> int:
         """Returns the number of batches before an iteration, all counted in batches of the current size."""
-        epoch, batch = self.locate(iteration)
-        return epoch * (self._length or 0) + batch
+        pass_index, batch = self.locate(iteration)
+        return pass_index * (self._length or 0) + batch
 
-    def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
+    def one_pass(self, pass_index: int, start: int) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`. Stops at the loader's length."""
-        return self._begin_pass(epoch, start, len(self._loader))
+        return self._begin_pass(pass_index, start, len(self._loader))
 
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, starting at an iteration."""
-        epoch, start = self.locate(iteration)
+        pass_index, start = self.locate(iteration)
         if self.kind == "untracked":  # the first batch is the only one that can be found
             return _skip(self._passes(0, 0, 0), start)
-        return self._passes(epoch, start, iteration)
+        return self._passes(pass_index, start, iteration)
 
     def _passes(self, first: int, start: int, iteration: int) -> Iterator[Any]:
         """Yields the batches of pass `first`, starting at batch `start`, and then the batches of all later passes.
 
         `iteration` is the index of the first iteration. Raises a DataError if a later pass has no batches.
         """
-        for epoch in count(first):
+        for pass_index in count(first):
             before = iteration
             if self.kind != "untracked":
-                self._epoch = epoch
-                self._first_iteration = iteration - start
-            for batch in self._begin_pass(epoch, start):
+                self._pass = pass_index
+                self._pass_began_at = iteration - start
+            for batch in self._begin_pass(pass_index, start):
                 iteration += 1
                 yield batch
                 del batch  # freed before the next one is requested (decision 025)
-            if iteration == before and epoch > first:
+            if iteration == before and pass_index > first:
                 raise DataError(
-                    f"pass {epoch + 1} over the data loader has no batches",
+                    f"pass {pass_index + 1} over the data loader has no batches",
                     notes=["Iterating over the loader must yield batches every time, not only the first time."],
                 )
             start = 0
 
-    def state_dict(self, iteration: int, epoch: int | None = None) -> dict[str, Any]:
-        """Returns the position in the data after an iteration.
+    def state_dict(self, pass_index: int, batch: int) -> dict[str, Any]:
+        """Returns the state from which training continues with batch `batch` of a pass.
 
-        Args:
-            iteration: The number of completed iterations.
-            epoch: The number of completed epochs, or None in iteration-based training.
+        At the end of an epoch, until its hooks have run, `batch` is the length of the pass.
         """
-        if epoch is None:
-            epoch, batch = self.locate(iteration)
-        else:
-            batch = iteration - epoch * len(self._loader)
         dataset = dataset_of(self._loader)
-        optional = {"dataset": combined_digest(dataset), "samples": length_of(dataset), **self._own_state(epoch)}
+        optional = {"dataset": combined_digest(dataset), "samples": length_of(dataset), **self._own_state(pass_index)}
         present = {key: state for key, state in optional.items() if state is not None}
-        return {"epoch": epoch, "batch": batch, **self._settings(), **present}
+        return {"epoch": pass_index, "batch": batch, **self._settings(), **present}
 
     def load_state_dict(self, state: Mapping[str, Any], iteration: int) -> None:
         """Restores a position in the data. Logs a warning if the resumed run will not be bit-identical.
@@ -234,15 +230,15 @@ class DataPosition:
                     "Restore the files, or start a new run from the weights with `load_from` to train on the new ones.",
                 ],
             )
-        epoch = read_count(state, "epoch")
+        pass_index = read_count(state, "epoch")
         batch = read_count(state, "batch")
         here = self._settings()
         saved = {key: None if state[key] is None else read_count(state, key) for key in here}
         if saved != here:
             batch = self._adapted_batch(saved, here, state)
-        self._load_own_state(state, epoch)
-        self._epoch = epoch
-        self._first_iteration = iteration - batch
+        self._load_own_state(state, pass_index)
+        self._pass = pass_index
+        self._pass_began_at = iteration - batch
 
     def _adapted_batch(self, saved: _Settings, here: _Settings, state: Mapping[str, Any]) -> int:
         """Returns the batch to continue with after the settings have changed, and logs a warning."""
@@ -278,20 +274,20 @@ class DataPosition:
                 notes=["Use IterBasedTrainLoop if the number of batches varies."],
             )
 
-    def _begin_pass(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
+    def _begin_pass(self, pass_index: int, start: int, length: int | None = None) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`."""
         for generator, seed in self._seeds.items():  # the workers' seeds come from the loader's generator
-            generator.manual_seed(mix_seed(seed, epoch))
-        return batches(self._loader, epoch=epoch, start=start, length=length)
+            generator.manual_seed(mix_seed(seed, pass_index))
+        return batches(self._loader, epoch=pass_index, start=start, length=length)
 
-    def _own_state(self, epoch: int) -> dict[str, Any]:
+    def _own_state(self, pass_index: int) -> dict[str, Any]:
         """Returns the state entries specific to this kind of loader. Missing values are None."""
-        return {} if self._plan is None else {"samplers": self._plan.state_dict(epoch)}
+        return {} if self._plan is None else {"samplers": self._plan.state_dict(pass_index)}
 
-    def _load_own_state(self, state: Mapping[str, Any], epoch: int) -> None:
+    def _load_own_state(self, state: Mapping[str, Any], pass_index: int) -> None:
         """Restores the entries returned by `_own_state`."""
         if self._plan is not None and "samplers" in state:
-            self._plan.load_state_dict(state["samplers"], epoch)
+            self._plan.load_state_dict(state["samplers"], pass_index)
 
     def _settings(self) -> _Settings:
         """Returns the settings that determine which samples a batch contains. Unknown settings are None."""
@@ -318,6 +314,10 @@ def _ratio(saved: _Settings, here: _Settings, has_same_samples: bool) -> Fractio
 class StatefulPosition(DataPosition):
     """Tracks the position in a loader that saves and restores its own state.
 
+    Example: a pass has 6 batches, and the run is saved after 4 of them. When it resumes, the loader itself continues
+    with batch 4, so no batches are discarded. If the run is saved after all 6, the resumed pass yields no batches, and
+    the next pass continues from the state.
+
     Args:
         loader: The training loader.
         stateful: The object with the state: the loader or its dataset.
@@ -327,36 +327,36 @@ class StatefulPosition(DataPosition):
         super().__init__(loader)
         self.kind = "counted"
         self._stateful = stateful
-        self._is_restored = False  # whether the next pass continues from a restored state
+        self._continues_from_state = False  # whether the next pass that reads batches continues from a restored state
 
-    def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
+    def one_pass(self, pass_index: int, start: int) -> Iterator[Any]:
         """Yields the batches of one pass, starting at batch `start`. Raises a DataError if there are extra batches."""
         length = len(self._loader)
-        iterator = self._begin_pass(epoch, start)
+        iterator = self._begin_pass(pass_index, start)
         yield from islice(iterator, length - start)
         for _ in iterator:  # read to the end, so that the loader's state marks the pass as complete
             raise DataError(
-                f"epoch {epoch + 1} has more batches than len(dataloader), which is {length}",
+                f"epoch {pass_index + 1} has more batches than len(dataloader), which is {length}",
                 notes=["Use IterBasedTrainLoop if the number of batches varies."],
             )
 
-    def _begin_pass(self, epoch: int, start: int, length: int | None = None) -> Iterator[Any]:
-        if not self._is_restored:
-            return super()._begin_pass(epoch, start)
-        if start and start == length_of(self._loader):  # the pass was already complete
-            return iter(())
-        self._is_restored = False
-        iterator = super()._begin_pass(epoch, 0)
+    def _begin_pass(self, pass_index: int, start: int, length: int | None = None) -> Iterator[Any]:
+        if not self._continues_from_state:
+            return super()._begin_pass(pass_index, start)
+        if start and start == length_of(self._loader):
+            return iter(())  # the pass was already complete, so the next one continues from the state
+        self._continues_from_state = False
+        iterator = super()._begin_pass(pass_index, 0)
         if start:
             return iterator
         # If the state was saved at the end of a pass, some loaders start the next pass, and others yield nothing.
         first = list(islice(iterator, 1))
-        return chain(first, iterator) if first else super()._begin_pass(epoch, 0)
+        return chain(first, iterator) if first else super()._begin_pass(pass_index, 0)
 
-    def _own_state(self, epoch: int) -> dict[str, Any]:
+    def _own_state(self, pass_index: int) -> dict[str, Any]:
         return {"loader": self._stateful.state_dict()}
 
-    def _load_own_state(self, state: Mapping[str, Any], epoch: int) -> None:
+    def _load_own_state(self, state: Mapping[str, Any], pass_index: int) -> None:
         ranks = state.get("loader_of_ranks", [state.get("loader")])
         if ranks == [None]:
             _logger.warning(
@@ -372,4 +372,4 @@ class StatefulPosition(DataPosition):
                 notes=["Use the same number of processes, or start a new run from the weights with `load_from`."],
             )
         self._stateful.load_state_dict(ranks[get_rank()])
-        self._is_restored = True
+        self._continues_from_state = True

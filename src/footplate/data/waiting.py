@@ -28,6 +28,12 @@ class DataWait:
     death: RuntimeError | None = None
     _is_interruptible = False
 
+    def take_death(self) -> RuntimeError | None:
+        """Returns the error about a worker that has died, if there is one, and clears it."""
+        death = self.death
+        self.death = None
+        return death
+
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
         """Calls a function that waits for data.
 

@@ -400,13 +400,16 @@ class BaseTrainLoop(BaseLoop):
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, and the validation state."""
         iteration, epoch = self.completed
+        data = self._data_position
+        # An epoch is a pass that ends after its hooks. Before them, `locate` may return the start of the next pass.
+        position = (epoch, iteration - epoch * len(self.dataloader)) if self.by_epoch else data.locate(iteration)
         return {
             "iter": iteration,
             "epoch": epoch,
             "validated_at": self._validated_units,
             "validation_requested": self.validation_requested or self.runner.requests.agreed.validation,
             "ended": self.ended,
-            "data": self._data_position.state_dict(iteration, epoch if self.by_epoch else None),
+            "data": data.state_dict(*position),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import torch
 from footplate.data import SampleLoader, batches
 from footplate.engine.evaluation_loops import predicting
 from footplate.errors import ArgumentError
-from footplate.evaluation.evaluation_sets import sets_of
+from footplate.evaluation.evaluation_sets import has_several_loaders, sets_of
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -56,18 +56,23 @@ def predict(runner: "Runner", dataloader: Any) -> list[Any]:
 
 
 def _loop_with_data(runner: "Runner", loader: Any) -> Any:
-    """Returns the test or validation loop that has the data of a loader, or None. Loops with other data are not built.
-
-    The same loader has different objects before and after conversion, so datasets are compared.
-    """
-    data = getattr(loader, "dataset", loader)
+    """Returns the test or validation loop with the data of a loader, or None. Loops with other data are not built."""
+    data = _data_of(loader)
     for mode in ("test", "val"):
         section = runner.sections[f"{mode}_dataloader"]
-        loaders = list(section.values()) if isinstance(section, Mapping) else [section]
+        loaders = list(section.values()) if has_several_loaders(section) else [section]
         loaders += [part.dataloader for part in sets_of(runner.built.get(f"{mode}_loop"))]
-        if any(getattr(part, "dataset", part) is data for part in loaders):
+        if any(_data_of(part) is data for part in loaders):
             return getattr(runner, f"{mode}_loop")
     return None
+
+
+def _data_of(loader: Any) -> Any:
+    """Returns the dataset of a loader or dataloader section, or else the loader itself, which is a plain iterable.
+
+    A loader and its converted copy have the same dataset.
+    """
+    return loader.get("dataset") if isinstance(loader, Mapping) else getattr(loader, "dataset", loader)
 
 
 def _settings(runner: "Runner", loop: Any) -> _Settings:

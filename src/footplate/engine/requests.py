@@ -9,6 +9,10 @@ all ranks. Between iterations, the training loop handles `agreed`:
 | `save` | SIGUSR1 | saves the run | `handle_requests` |
 | `stop` | `stop_training`, `TimeLimitHook` | ends training early; see `Stop` | `stop_training = False` |
 | `validation` | `validation_requested` | validates the model | the next validation run |
+| `data_wait.death` | the death of a worker | saves the run and raises the error | `handle_requests` |
+
+The death of a worker is not exchanged, and does not matter if `signal` is set. Like a stop signal in a single process,
+it also ends the wait for a batch; see `DataWait`.
 
 The loop calls `handle_requests` only if `Requests.needs_handling` is set, and checks `stop` and `validation` itself.
 `Requests.reset` clears all requests except `validation` at the start of a run.
@@ -107,6 +111,7 @@ class Requests:
     Attributes:
         agreed: The requests of all ranks, which the training loop handles after the current iteration.
         local: The requests of this rank that have not been exchanged.
+        is_single_process: Whether this is the only process, so that requests need no exchange.
         needs_handling: Whether `handle_requests` has anything to do. The loop checks this flag after each iteration,
             and `handle_requests` clears it.
         scheduled_saves: Saves that hooks have scheduled for after the current iteration. `handle_requests` runs them.
@@ -124,8 +129,9 @@ class Requests:
     def reset(self) -> None:
         """Drops all requests except a request to validate, which may come from a loaded checkpoint."""
         validation = self.local.validation
+        self.is_single_process = get_world_size() == 1
         self.agreed = Request()
-        self.local = Request() if get_world_size() > 1 else self.agreed
+        self.local = self.agreed if self.is_single_process else Request()
         self.local.validation = validation
         self.needs_handling = False
         self.saved_after_error = False
@@ -139,11 +145,6 @@ class Requests:
         """Schedules `save` to run after the current iteration, epoch or validation run, including its hooks."""
         self.scheduled_saves.append(save)
         self.needs_handling = True
-
-    @property
-    def agrees_at_once(self) -> bool:
-        """Whether requests need no exchange, because this is the only process."""
-        return self.local is self.agreed
 
     def announce_stop(self) -> None:
         """Makes the loop end the run after the current iteration or validation run, and prints a message."""
@@ -171,7 +172,7 @@ class Requests:
         Returns:
             The number of iterations until the next exchange, which is the minimum over all ranks.
         """
-        if self.agrees_at_once:
+        if self.is_single_process:
             return pause
         agreed = self.agreed
         local = self.local
@@ -233,8 +234,7 @@ def handle_requests(runner: "Runner") -> None:
     agreed = requests.agreed
     requests.needs_handling = False
     # If the run is about to stop, it needs no more data, so the death of a worker does not matter.
-    if (death := data_wait.death) and not agreed.signal:
-        data_wait.death = None
+    if not agreed.signal and (death := data_wait.take_death()):
         save_after_data_error(runner, death)
         raise death
     runner.saver.complete()

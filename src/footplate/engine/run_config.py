@@ -4,11 +4,9 @@ In order: rejects misspelled keys, translates a first-generation config, merges 
 arguments, completes them, and checks them.
 """
 
-import copy
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from difflib import SequenceMatcher
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -23,26 +21,24 @@ from footplate.config.key_paths import merge_options
 from footplate.engine.components import build_log_processor
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.model_setup import describe_builder
+from footplate.engine.plain_defaults import set_plain_defaults
 from footplate.engine.sections import (
+    EMPTY_IF_UNSET,
     LENGTHS,
     PYTHON_ARGUMENTS,
     READ_KEYS,
     RUNNER_KEYS,
     check_sections,
     check_structure,
-    counts_epochs,
 )
 from footplate.error_context import located, origin_of, with_origins
 from footplate.errors import ArgumentError, ConfigKeyError, FootplateError, Origin
-from footplate.evaluation.evaluator import returned_numbers
 from footplate.extensions import extensions
 from footplate.messages import nearest
 from footplate.models import FUNCTIONS, is_plain
 from footplate.registry import RUNNERS, set_default_scope
 
 _MIN_SIMILARITY = 0.85
-_ALL_BUT_RATES = r"(?!(.*\.)?(base_)?lr$)"  # like losses, the values that `training_step` logs are averaged
-_SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # in iteration-based runs of plain modules
 
 
 def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -89,8 +85,8 @@ def translate_config(cfg: Config) -> Config:
 
 
 def arguments_in(cfg: Config) -> dict[str, Any]:
-    """Returns the Runner arguments that a second-generation config contains."""
-    return {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
+    """Returns the Runner arguments in a second-generation config, and the config itself as `cfg`."""
+    return {**{key: cfg[key] for key in RUNNER_KEYS if key in cfg}, "cfg": cfg}
 
 
 @contextmanager
@@ -138,7 +134,8 @@ class ResolvedConfig:
         cfg: The complete config that the arguments come from. For a run built from objects, it contains only the model,
             or nothing if another process cannot rebuild the model.
         has_cfg: Whether the arguments come from a config.
-        sections: All arguments except `cfg`, keyed by name. Unset arguments are None.
+        sections: All arguments except `cfg`, keyed by name. Unset arguments are None, or {} if they are in
+            `EMPTY_IF_UNSET`.
         unrecorded: Why a model built by a function cannot be recorded in the config, or "".
 
     Raises:
@@ -180,7 +177,10 @@ class ResolvedConfig:
         arguments = {
             name: value
             for name, value in sections.items()
-            if name not in LENGTHS and value is not None and value is not False
+            if name not in LENGTHS
+            and value is not None
+            and value is not False
+            and (value or name not in EMPTY_IF_UNSET)
         }
         return Config(as_plain({**arguments, **(self.cfg if is_plain else {})}))
 
@@ -224,7 +224,7 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, and for any model object in a run
     without a config, validation and test need only a dataloader. A plain module also gets other defaults; see
-    `_complete_plain`.
+    `set_plain_defaults`.
 
     Args:
         arguments: The Runner's arguments, keyed by name.
@@ -234,6 +234,7 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
         ArgumentError: Two arguments conflict.
     """
     sections = {**arguments, "train_cfg": _with_length(arguments)}
+    sections |= {name: {} for name in EMPTY_IF_UNSET if sections[name] is None}
     if isinstance(sections["work_dir"], os.PathLike):
         sections["work_dir"] = os.fspath(sections["work_dir"])
     is_from_python = callable(sections["model"]) and not has_cfg
@@ -243,53 +244,8 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
             if sections[f"{mode}_dataloader"] is not None and sections[f"{mode}_cfg"] is None:
                 sections[f"{mode}_cfg"] = {}
     if trains_plain:
-        _complete_plain(sections, saves=is_from_python)
+        set_plain_defaults(sections, saves=is_from_python)
     return sections
-
-
-def _complete_plain(sections: dict[str, Any], *, saves: bool) -> None:
-    """Sets the defaults for a plain module.
-
-    Validation and test report the metrics. Without metrics, they report the loss, or the numbers that `validation_step`
-    returns. The preflight is enabled, and log lines average all values except learning rates.
-
-    Args:
-        sections: The Runner's arguments, keyed by name.
-        saves: Whether a run saves after each epoch or validation interval by default, and keeps a few checkpoints.
-    """
-    for mode in ("val", "test"):
-        if sections[f"{mode}_dataloader"] is None:
-            continue
-        if sections[f"{mode}_evaluator"] is None:
-            sections[f"{mode}_evaluator"] = copy.deepcopy(sections["val_evaluator"])
-        reports_loss = _reports_loss(sections, mode)
-        if sections[f"{mode}_evaluator"] is None:
-            sections[f"{mode}_evaluator"] = [] if reports_loss else [returned_numbers]
-        settings = sections[f"{mode}_cfg"]
-        if isinstance(settings, Mapping) and "type" not in settings:
-            sections[f"{mode}_cfg"] = with_origins({"loss": reports_loss, **settings}, settings)
-    if sections["preflight"] is None:
-        sections["preflight"] = True
-    sections["default_hooks"] = _with_checkpoints(sections, saves=saves)
-    processor = sections["log_processor"] or {}
-    if isinstance(processor, Mapping):
-        sections["log_processor"] = with_origins({"mean_pattern": _ALL_BUT_RATES, **processor}, processor)
-
-
-def _reports_loss(sections: Mapping[str, Any], mode: str) -> bool:
-    """Checks whether a plain module's validation or test run reports the loss. The first matching row applies.
-
-    | arguments that are set | reports the loss |
-    |---|---|
-    | `loss` | yes |
-    | metrics | no |
-    | `training_step` and `validation_step` | no: the loss of the predictions is unknown |
-    | others | yes: there is nothing else to report |
-    """
-    if sections["loss"] is not None:
-        return True
-    has_own_steps = sections["training_step"] is not None and sections["validation_step"] is not None
-    return not (sections[f"{mode}_evaluator"] or has_own_steps)
 
 
 def _with_length(sections: Mapping[str, Any]) -> Any:
@@ -305,24 +261,6 @@ def _with_length(sections: Mapping[str, Any]) -> Any:
     if merged.keys() >= set(LENGTHS):
         raise ArgumentError("'max_epochs' and 'max_iters' cannot both be set", key=name, found=length)
     return with_origins(merged, train_cfg)
-
-
-def _with_checkpoints(sections: Mapping[str, Any], *, saves: bool) -> Any:
-    """Returns `default_hooks` with default checkpoint settings for a plain module; see `_complete_plain`."""
-    hooks = sections["default_hooks"] or {}
-    train_cfg = sections["train_cfg"]
-    by_epoch = counts_epochs(train_cfg)
-    checkpoint = hooks.get("checkpoint", {})
-    if not isinstance(checkpoint, Mapping) or "type" in checkpoint:
-        return hooks
-    defaults: dict[str, Any] = {"by_epoch": by_epoch}
-    if saves:
-        defaults["max_keep_ckpts"] = _KEPT_CHECKPOINTS
-        if checkpoint.keys().isdisjoint(("interval", "by_epoch")):
-            settings = train_cfg if isinstance(train_cfg, Mapping) else {}
-            defaults["interval"] = 1 if by_epoch else settings.get("val_interval", _SAVE_INTERVAL)
-    checkpoint = with_origins({**defaults, **checkpoint}, checkpoint)
-    return with_origins({**hooks, "checkpoint": checkpoint}, hooks)
 
 
 @cache
@@ -359,9 +297,9 @@ def check_top_level_keys(cfg: Config, known: Collection[str]) -> None:
 def misspelled_key(key: str, known: Collection[str]) -> str | None:
     """Returns the known key that `key` misspells, or None if `key` is not a misspelling.
 
-    This is stricter than `nearest`, which is only used for suggestions. Both keys need the same number of words. Each
-    word has to be similar to its counterpart and start with the same letter. Keys that differ only in case, underscores
-    or hyphens also match.
+    This is stricter than `nearest` for the whole key. Both keys need the same number of words, and each word has to be
+    similar to its counterpart and start with the same letter. Keys that differ only in case, underscores or hyphens
+    also match.
 
     Example:
         >>> misspelled_key("train_dataloder", ["train_dataloader"])
@@ -381,5 +319,4 @@ def misspelled_key(key: str, known: Collection[str]) -> str | None:
 
 
 def _is_similar(word: str, right: str) -> bool:
-    is_near = SequenceMatcher(None, word, right).ratio() >= _MIN_SIMILARITY or sorted(word) == sorted(right)
-    return is_near and word[:1] == right[:1]
+    return word[:1] == right[:1] and nearest(word, [right], similarity=_MIN_SIMILARITY) is not None

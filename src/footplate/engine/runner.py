@@ -237,7 +237,7 @@ class Runner:
         self.sections = sections
 
         # Process: the launcher determines the rank and device, and the rank determines what is logged.
-        process_setup.prepare(sections["env_cfg"] or {}, launcher=sections["launcher"])
+        process_setup.prepare(sections["env_cfg"], launcher=sections["launcher"])
         self.rank = get_rank()
         self.world_size = get_world_size()
         self.device = process_setup.pick_device()
@@ -246,7 +246,7 @@ class Runner:
 
         # Folder: nothing is written yet, but all ranks agree on a timestamp, which is part of the run's name.
         with at_key("log_file"):
-            check_log_file(sections["log_file"] or {})
+            check_log_file(sections["log_file"])
         self.folder = RunFolder(sections["work_dir"])
         self.work_dir = self.folder.work_dir
         stem = Path(getattr(self.cfg, "filename", None) or "run").stem
@@ -272,7 +272,7 @@ class Runner:
             sections["resume"],
             takes_settings=sections["resume_settings"] == "take",
         )
-        randomness = dict(sections["randomness"] or {})
+        randomness = dict(sections["randomness"])
         process_setup.check_randomness(randomness)
         find_seed = partial(self.resume_plan.seed, randomness.pop("seed", None))
         self.seed = process_setup.seed_everything(randomness, resumed=find_seed)
@@ -314,12 +314,12 @@ class Runner:
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
             cfg = runner_config(cfg, overrides)
-            arguments = arguments_in(cfg)
+            arguments = {**arguments_in(cfg), **added}
             with located_in(cfg):
                 if check:
-                    check_sections(ResolvedConfig({**arguments, **added}).sections)
+                    check_sections(ResolvedConfig(arguments).sections)
                 build = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
-                runner: Runner = build(**{**arguments, **added}, cfg=cfg)
+                runner: Runner = build(**arguments)  # resolves them again, since a subclass may change them
         runner.folder.records += records
         return runner
 

@@ -25,12 +25,7 @@ from footplate.engine.run_folder import folders_of
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator, is_named
-from footplate.evaluation.evaluation_sets import (
-    build_evaluators,
-    build_loaders,
-    check_intervals,
-    has_several_loaders,
-)
+from footplate.evaluation.evaluation_sets import build_evaluators, check_intervals, has_several_loaders, map_loaders
 from footplate.evaluation.validation_schedule import validation_points
 from footplate.models import FUNCTIONS
 from footplate.module_selection import check_selection
@@ -145,7 +140,7 @@ def check_preprocessor(cfg: Any, model: Any) -> None:
 
 def check_loaders(section: Any) -> None:
     """Checks a dataloader config, or a dict of dataloader configs."""
-    build_loaders(section, check_dataloader)
+    map_loaders(section, check_dataloader)
 
 
 def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
@@ -294,7 +289,7 @@ def check_optimization(sections: Sections) -> None:
 
 def check_tensor_parallel(sections: Sections) -> None:
     """Checks that all ranks of a tensor-parallel group read the same batches and draw the same random numbers."""
-    if (sections["randomness"] or {}).get("diff_rank_seed"):
+    if sections["randomness"].get("diff_rank_seed"):
         raise ArgumentError("diff_rank_seed cannot be combined with tensor_parallel", key="randomness.diff_rank_seed")
     for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
         if sections[key] is not None and not isinstance(sections[key], Mapping):
@@ -379,5 +374,7 @@ READ_KEYS = frozenset({*RUNNER_KEYS, *OTHER_KEYS})
 LENGTHS = ("max_epochs", "max_iters")
 PYTHON_ARGUMENTS = (*LENGTHS, "hparams", *FUNCTIONS)
 """Runner arguments that are not config keys."""
+EMPTY_IF_UNSET = ("default_hooks", "env_cfg", "hparams", "log_file", "log_processor", "randomness")
+"""Runner arguments that are {} if they are unset. For other dicts, such as `val_cfg`, None and {} differ."""
 RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
 """Arguments that a resumed run leaves out of its recorded config, so that the config still starts the original run."""

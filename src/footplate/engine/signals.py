@@ -55,7 +55,7 @@ def handling_signals(runner: "Runner") -> Iterator[None]:
         yield
     finally:
         data_wait.stop_requested = False
-        data_wait.death = None
+        data_wait.take_death()
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
@@ -98,7 +98,7 @@ class _Handlers:
         """Requests a save."""
         requests = self._requests
         requests.local.save = True
-        if requests.agrees_at_once:
+        if requests.is_single_process:
             requests.alarm()
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
@@ -117,7 +117,7 @@ class _Handlers:
         if requests.local.signal:
             return
         requests.local.signal = number
-        if requests.agrees_at_once:
+        if requests.is_single_process:
             requests.announce_stop()
             data_wait.stop_requested = True
             data_wait.interrupt()

@@ -157,7 +157,7 @@ def restore(
             "the checkpoint contains averaged weights, but the run has no EMAHook or schedule-free optimizer",
             notes=["Add the hook or optimizer that the original run used.", WEIGHTS_ALONE],
         )
-    _warn_of_changes(part_of(checkpoint, "meta", "hparams"), runner.sections["hparams"] or {})
+    _warn_of_changes(part_of(checkpoint, "meta", "hparams"), runner.sections["hparams"])
     seed = part_of(checkpoint, "meta").get("seed")
     if seed not in (None, runner.seed):  # `Runner.resume` was called directly
         _logger.warning(

@@ -88,6 +88,7 @@ def build_loaders(cfg: Any, build: Callable[[Any], Any]) -> Any:
     """Builds the loader for a section, or a dict of loaders if the section maps names to sections.
 
     Disables padding in the loaders that it builds. With several processes, each sample is then evaluated exactly once.
+    A loader that was passed as an object is not changed, because it may be the training loader.
 
     Args:
         cfg: A dataloader section, or a dict that maps dataset names to such sections.
@@ -97,24 +98,36 @@ def build_loaders(cfg: Any, build: Callable[[Any], Any]) -> Any:
         ArgumentError: A name contains a slash or is not a string, or the sections are a list instead of a dict.
         FootplateError: A loader cannot be built.
     """
+
+    def build_exact(section: Any) -> Any:
+        loader = build(section)
+        if isinstance(loader, SampleLoader) and loader is not section:
+            loader.plan.count_once()
+        return loader
+
+    return map_loaders(cfg, build_exact)
+
+
+def map_loaders(cfg: Any, function: Callable[[Any], Any]) -> Any:
+    """Calls a function with a dataloader section, or with each section in a dict that maps names to sections.
+
+    Returns the result, or a dict that maps the names to results. Raises the same errors as `build_loaders`.
+    """
     for section in cfg if isinstance(cfg, (list, tuple)) else ():
         if hasattr(section, "dataset") or (isinstance(section, Mapping) and "dataset" in section):
             raise ArgumentError(
                 "dataloaders must be passed as a dict, keyed by dataset name, and not as a list",
                 notes=["Write dict(clean=..., noisy=...)."],
             )
-    if has_several_loaders(cfg):
-        loaders = {}
-        for name, section in cfg.items():
-            if not isinstance(name, str) or "/" in name or not name:
-                raise ArgumentError("a dataset name must be a non-empty string without '/'", key=str(name), found=name)
-            with at_key(name):
-                loaders[name] = build_loaders(section, build)
-        return loaders
-    loader = build(cfg)
-    if isinstance(loader, SampleLoader) and loader is not cfg:
-        loader.plan.count_once()
-    return loader
+    if not has_several_loaders(cfg):
+        return function(cfg)
+    results = {}
+    for name, section in cfg.items():
+        if not isinstance(name, str) or "/" in name or not name:
+            raise ArgumentError("a dataset name must be a non-empty string without '/'", key=str(name), found=name)
+        with at_key(name):
+            results[name] = map_loaders(section, function)
+    return results
 
 
 def build_evaluators(cfg: Any, loaders: Any, build: Callable[[Any], Any]) -> Any:

@@ -36,23 +36,9 @@ _MAX_REASON = 110  # characters; PyTorch lists how the memory is used
 _SHARE = 0.85  # of the free memory; the rest is for workers, saves and fragmentation
 
 
-def has_automatic_batch_size(cfg: Config) -> bool:
-    """Checks whether a config of either generation sets the training batch size to "auto"."""
-    data = cfg.get("data")
-    sections = [cfg.get("train_dataloader"), data, data.get("train_dataloader") if isinstance(data, dict) else None]
-    return any(
-        _AUTO in (section.get("batch_size"), section.get("samples_per_gpu"))
-        for section in sections
-        if isinstance(section, dict)
-    )
-
-
 def with_smallest_size(cfg: Config) -> Config:
-    """Returns a config with `batch_size='auto'` in second-generation form, with the smallest size to try, which is 2.
-
-    Returns any other config unchanged.
-    """
-    return _with_size(runner_config(cfg), _SMALLEST) if has_automatic_batch_size(cfg) else cfg
+    """Returns a config in second-generation form with the smallest batch size to try, which is 2."""
+    return _with_size(runner_config(cfg), _SMALLEST)
 
 
 def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
@@ -65,14 +51,12 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
     `cfg` may be of either generation. `start` overrides the config's `resume` and `load_from`.
 
     Returns:
-        The second-generation config and a sentence for the log. For a config with a fixed batch size, `cfg` and "".
+        The second-generation config and a sentence for the log.
 
     Raises:
         ArgumentError: A trial with the smallest batch fails, or the batch size of the run to resume is unknown.
         FootplateError: The run cannot be built.
     """
-    if not has_automatic_batch_size(cfg):
-        return cfg, ""
     cfg = runner_config(cfg)
     with located(cfg):
         recorded = _recorded_size({**cfg, **start})

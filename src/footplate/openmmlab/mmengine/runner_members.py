@@ -44,7 +44,7 @@ class RunnerMembers(Runner):
     @property
     def deterministic(self) -> bool:
         """Whether the run is restricted to deterministic algorithms."""
-        return bool((self.sections["randomness"] or {}).get("deterministic"))
+        return bool(self.sections["randomness"].get("deterministic"))
 
     @property
     def distributed(self) -> bool:

@@ -1,0 +1,75 @@
+"""Sets the defaults for runs of plain torch modules: what they validate, log and save."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from footplate.engine.sections import counts_epochs
+from footplate.error_context import with_origins
+from footplate.evaluation.evaluator import returned_numbers
+
+_ALL_BUT_RATES = r"(?!(.*\.)?(base_)?lr$)"  # like losses, the values that `training_step` logs are averaged
+_SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # in iteration-based runs
+
+
+def set_plain_defaults(sections: dict[str, Any], *, saves: bool) -> None:
+    """Sets the defaults for a plain module.
+
+    Validation and test report the metrics. Without metrics, they report the loss, or the numbers that `validation_step`
+    returns. The preflight is enabled, and log lines average all values except learning rates.
+
+    Args:
+        sections: The Runner's arguments, keyed by name.
+        saves: Whether a run saves after each epoch or validation interval by default, and keeps a few checkpoints.
+    """
+    for mode in ("val", "test"):
+        if sections[f"{mode}_dataloader"] is None:
+            continue
+        if sections[f"{mode}_evaluator"] is None:
+            sections[f"{mode}_evaluator"] = copy.deepcopy(sections["val_evaluator"])
+        reports_loss = _reports_loss(sections, mode)
+        if sections[f"{mode}_evaluator"] is None:
+            sections[f"{mode}_evaluator"] = [] if reports_loss else [returned_numbers]
+        settings = sections[f"{mode}_cfg"]
+        if isinstance(settings, Mapping) and "type" not in settings:
+            sections[f"{mode}_cfg"] = with_origins({"loss": reports_loss, **settings}, settings)
+    if sections["preflight"] is None:
+        sections["preflight"] = True
+    sections["default_hooks"] = _with_checkpoints(sections, saves=saves)
+    processor = sections["log_processor"]
+    if isinstance(processor, Mapping):
+        sections["log_processor"] = with_origins({"mean_pattern": _ALL_BUT_RATES, **processor}, processor)
+
+
+def _reports_loss(sections: Mapping[str, Any], mode: str) -> bool:
+    """Checks whether a plain module's validation or test run reports the loss. The first matching row applies.
+
+    | arguments that are set | reports the loss |
+    |---|---|
+    | `loss` | yes |
+    | metrics | no |
+    | `training_step` and `validation_step` | no: the loss of the predictions is unknown |
+    | others | yes: there is nothing else to report |
+    """
+    if sections["loss"] is not None:
+        return True
+    has_own_steps = sections["training_step"] is not None and sections["validation_step"] is not None
+    return not (sections[f"{mode}_evaluator"] or has_own_steps)
+
+
+def _with_checkpoints(sections: Mapping[str, Any], *, saves: bool) -> Any:
+    """Returns `default_hooks` with default checkpoint settings for a plain module; see `set_plain_defaults`."""
+    hooks = sections["default_hooks"]
+    checkpoint = hooks.get("checkpoint", {}) if isinstance(hooks, Mapping) else None
+    if not isinstance(checkpoint, Mapping) or "type" in checkpoint:
+        return hooks
+    train_cfg = sections["train_cfg"]
+    by_epoch = counts_epochs(train_cfg)
+    defaults: dict[str, Any] = {"by_epoch": by_epoch}
+    if saves:
+        defaults["max_keep_ckpts"] = _KEPT_CHECKPOINTS
+        if checkpoint.keys().isdisjoint(("interval", "by_epoch")):
+            settings = train_cfg if isinstance(train_cfg, Mapping) else {}
+            defaults["interval"] = 1 if by_epoch else settings.get("val_interval", _SAVE_INTERVAL)
+    checkpoint = with_origins({**defaults, **checkpoint}, checkpoint)
+    return with_origins({**hooks, "checkpoint": checkpoint}, hooks)
