@@ -228,15 +228,6 @@ def test_unsavable_state_is_reported_immediately(tmp_path: Path) -> None:
         BackgroundSaver().save({"a": object()}, tmp_path / "a.pth")
 
 
-def test_last_checkpoint_is_one_that_a_resume_considers(tmp_path: Path, make_state: State) -> None:
-    writer = saver.BackgroundSaver()
-    for name in ("model-4.ckpt", "best_mIoU_model-4.ckpt"):
-        writer.save(make_state(1), tmp_path / name)
-        writer.wait()
-        assert (tmp_path / name).exists()
-    assert writer.last == str(tmp_path / "model-4.ckpt")
-
-
 def test_with_several_ranks_a_failed_callback_is_raised_where_all_ranks_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,12 +54,13 @@ def test_non_finite_loss_stops_the_run_with_its_first_iteration(tmp_path: Path) 
     assert sorted(each.name for each in tmp_path.glob("*.pth")) == ["iter_3.pth", "iter_6.pth"]
 
 
-def test_weights_without_optimizer_are_not_the_last_good_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "save_optimizer"), [("weights.pth", False), ("best_mIoU_model-4.ckpt", True)])
+def test_last_good_checkpoint_is_one_that_a_resume_considers(tmp_path: Path, name: str, save_optimizer: bool) -> None:
     runner = Runner(**settings(tmp_path, model=Failing(7, math.nan)))
 
     def save(runner: Runner) -> None:
         if runner.iter == 5:
-            runner.save_checkpoint(str(tmp_path), "weights.pth", save_optimizer=False)
+            runner.save_checkpoint(str(tmp_path), name, save_optimizer=save_optimizer)
 
     runner.on("after_train_iter", save)
     with pytest.raises(NonFiniteError) as caught:

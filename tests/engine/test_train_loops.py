@@ -93,8 +93,9 @@ VALIDATIONS: list[tuple[dict[str, Any], list[int]]] = [
 @pytest.mark.parametrize(("train_cfg", "places"), VALIDATIONS)
 def test_epochs_or_iterations_with_validation(tmp_path: Path, train_cfg: dict[str, Any], places: list[int]) -> None:
     train_cfg = {"by_epoch": "max_epochs" in train_cfg, **train_cfg}
-    _, witness = trained(tmp_path, train_cfg=train_cfg, train_dataloader=loader(4))  # one iteration per epoch
+    runner, witness = trained(tmp_path, train_cfg=train_cfg, train_dataloader=loader(4))  # one iteration per epoch
     assert [iteration for iteration, _ in witness.when("before_val")] == places
+    assert runner.train_loop.validations_left == 0
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])

@@ -26,7 +26,7 @@ from footplate.checkpoint.serializable import (
     to_serializable,
 )
 from footplate.checkpoint.shard_layout import remove_sharded, remove_unfinished
-from footplate.checkpoint_names import BEST, is_sharded_path, sharded_name
+from footplate.checkpoint_names import is_sharded_path, sharded_name
 from footplate.checks import check_choice
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
@@ -45,7 +45,8 @@ class AfterSave:
         home: The folder whose `last_checkpoint` is updated, or None.
         on_committed: Called if the checkpoint was saved and `home` was updated. For example, removes older checkpoints.
         on_failed: Called if the checkpoint was not saved.
-        becomes_last: Whether the checkpoint becomes the saver's `last`.
+        becomes_last: Whether the checkpoint becomes the saver's `last`. False for checkpoints that runs do not resume
+            from by default, such as the best ones.
     """
 
     home: str | None = None
@@ -189,7 +190,7 @@ class BackgroundSaver:
         self.failure: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether ranks write their own shards, to a folder; set by CheckpointHook
-        self.write_pointer: Callable[[str, str], None] = write_pointer  # hooks may replace it
+        self.write_pointer: Callable[[str, str], None] = write_pointer  # hooks may replace it, to also update a link
         self._alarm = alarm
         self._in_progress: _Save | None = None
         self._copier = _HostCopier()
@@ -290,16 +291,24 @@ class BackgroundSaver:
         _logger.error("The checkpoint was %s: %s\n  %s", failure, save.error, last)
 
     def _end(self, save: _Save) -> None:
-        """Records the outcome of a save. Raises its error, if any, unless `on_error` is "warn"."""
+        """Records the outcome of a save. Raises its error, if any, unless `on_error` is "warn".
+
+        | outcome | `last`, if `becomes_last` is set | callback |
+        |---|---|---|
+        | the checkpoint was not saved | unchanged | `on_failed` |
+        | it was saved, but `last_checkpoint` could not be updated | the checkpoint | none |
+        | it was saved | the checkpoint | `on_committed` |
+
+        For a sharded checkpoint, ranks other than 0 keep their `last`, and call only `on_failed`.
+        """
         self.failure = None if save.is_saved else first_line(save.error)
         if not save.is_saved:
             save.after.on_failed()
         elif save.is_committed_here:
             self.seconds = max(self.seconds, save.seconds)
-            is_best = storage.base_name(save.path).startswith(BEST)  # ignored when a run resumes
-            if save.after.becomes_last and not is_best:
+            if save.after.becomes_last:
                 self.last = save.path
-            if save.error is None:  # otherwise, `last_checkpoint` still refers to an older checkpoint
+            if save.error is None:
                 try:
                     save.after.on_committed()
                 except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"

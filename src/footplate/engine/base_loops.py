@@ -142,8 +142,8 @@ class BaseTrainLoop(BaseLoop):
         self._iter = 0
         self._epoch = 0
         self.began_at: int | None = None
-        self._validated_at = 0  # the epoch or iteration of the latest validation
-        self._validated_iter = -1  # the iteration of the latest validation of all datasets in this process
+        self._validated_units = 0  # `units_done` at the latest validation, which may have left out some datasets
+        self._fully_validated_iter = -1  # the iteration of this process's latest validation of all datasets
         self._data_position = position_in(self.dataloader)
         self.batches_read = 0
         self._random_at_epoch_start: dict[str, Any] | None = None
@@ -260,24 +260,28 @@ class BaseTrainLoop(BaseLoop):
         if runner.val_loop is None or not self.validation_is_due():
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
-        self._validated_at = self.units_done
+        self._validated_units = self.units_done
         runner.requests.agreed.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
         if not getattr(runner.val_loop, "left_out", ()):
-            self._validated_iter = self._iter
+            self._fully_validated_iter = self._iter
         runner.model.train()
         self._exchange_requests()
+
+    def _request_final_validation(self) -> None:
+        """Requests validation when training ends within an epoch, unless the current weights have been validated."""
+        self.runner.requests.agreed.validation = self._fully_validated_iter != self._iter
 
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
         if self.runner.requests.agreed.validation:
             return not self.at_epoch_end  # validates after the `after_train_epoch` hooks
         done = self.units_done
-        if done == self._validated_at:
+        if done == self._validated_units:
             return False
         self._decide_current_val_interval()
-        if self.out_of_time and self._validated_iter != self.completed.iter:
+        if self.out_of_time and self._fully_validated_iter != self.completed.iter:
             return True
         return validation_is_due(done, self.units_total, self.val_begin, self.val_interval)
 
@@ -286,9 +290,11 @@ class BaseTrainLoop(BaseLoop):
         """The number of validation runs still to come, except requested ones, if the interval does not change."""
         if self.runner.val_loop is None:
             return 0
-        is_outstanding = self.units_done != self._validated_at
-        done = max(self.units_done - is_outstanding, self.val_begin - 1)
-        return max(math.ceil(self.units_total / self.val_interval) - done // self.val_interval, 0)
+        may_be_due_now = self.units_done != self._validated_units
+        done = max(self.units_done - may_be_due_now, self.val_begin - 1)
+        if done >= self.units_total:
+            return 0
+        return math.ceil(self.units_total / self.val_interval) - done // self.val_interval
 
     def _decide_current_val_interval(self) -> None:
         """Sets `val_interval` to the interval for the current position. Subclasses may override this method."""
@@ -400,7 +406,7 @@ class BaseTrainLoop(BaseLoop):
         return {
             "iter": iteration,
             "epoch": epoch,
-            "validated_at": self._validated_at,
+            "validated_at": self._validated_units,
             "validation_requested": self.validation_requested or self.runner.requests.agreed.validation,
             "ended": self.ended,
             "data": data.state_dict(*position),
@@ -412,7 +418,7 @@ class BaseTrainLoop(BaseLoop):
         self._epoch = read_count(state, "epoch")
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
         state = {"validated_at": self.units_done, "validation_requested": False, "ended": True, **state}
-        self._validated_at = read_count(state, "validated_at")
+        self._validated_units = read_count(state, "validated_at")
         self.validation_requested = read_flag(state, "validation_requested")
         self.ended = read_flag(state, "ended")
         if "data" in state:

@@ -99,7 +99,9 @@ class CheckpointIO:
             after: The actions to take when the save ends. The callbacks run in the main thread: after an iteration,
                 before the next save, or in `saver.wait()`.
         """
-        after = after or AfterSave(becomes_last=save_optimizer and save_param_scheduler)
+        if after is None:  # runs resume neither from incomplete states nor, by default, from best checkpoints
+            is_best = storage.base_name(path).startswith(BEST)
+            after = AfterSave(becomes_last=save_optimizer and save_param_scheduler and not is_best)
         reshard(runner.model)
         try:
             if background or is_sharded(runner.model):

@@ -118,19 +118,26 @@ class Hook:
     stages: ClassVar[tuple[str, ...]] = tuple(EVENTS)
     """The names of all events."""
     priority: int | str = "NORMAL"
-    # Whether the hook runs after all hooks without this flag, regardless of priority. Required for hooks that save the
-    # run.
+    """A name or number that determines when the hook runs on an event; see `Priority`."""
     acts_last = False
-    # Whether the hook swaps the model's weights for validation, test and checkpoints, and restores the training weights
-    # from `ema_state_dict` when a run resumes. A run can have only one such hook.
+    """Whether the hook runs after all hooks without this flag, regardless of priority.
+
+    Required for hooks that save the run.
+    """
     swaps_weights = False
-    # Whether the hook sets `predictor` of a validation or test loop in `before_run`.
+    """Whether the hook swaps the model's weights for validation, test and checkpoints.
+
+    Such a hook restores the training weights from `ema_state_dict` when a run resumes. A run can have only one.
+    """
     sets_predictor = False
-    # Whether `before_train_epoch` may change the mode of modules. In an epoch-based run with such a hook, the loop does
-    # not set the model to training mode again after these hooks.
+    """Whether the hook sets `predictor` of a validation or test loop in `before_run`."""
     sets_mode = False
-    # Whether the hook calls functions of the user, although its class is defined in footplate.
+    """Whether `before_train_epoch` may change the mode of modules.
+
+    In an epoch-based run with such a hook, the loop does not set the model to training mode again after these hooks.
+    """
     is_of_user = False
+    """Whether the hook calls functions of the user, although its class is defined in footplate."""
 
     def before_run(self, runner: "Runner") -> None:
         """Called once, at the start of a run."""
@@ -279,8 +286,11 @@ class Hook:
                 _logger.warning("%s.%s is never called: did you mean %s?", type(self).__name__, name, near)
         return methods
 
-    # The following methods are not events. `run_folder.py` calls the first two before training, `idle_settings.py` and
-    # `preflight.py` call `check_metrics`, and `state.py` calls `state_dict` and `load_state_dict`.
+    # The following methods are not events. `run_folder.py` calls the first three before training, `idle_settings.py`
+    # and `preflight.py` call `check_metrics`, and `state.py` calls `state_dict` and `load_state_dict`.
+
+    def adapt_to_loop(self, runner: "Runner") -> None:
+        """Adapts the hook's settings to the training loop. Called once it is built, before `paths_to_overwrite`."""
 
     def folder_in(self, runner: "Runner") -> str | None:
         """Returns the folder where the hook saves the run's checkpoints, or None if the hook saves no checkpoints."""

@@ -166,10 +166,12 @@ class RunFolder:
         is_main = is_main_process()
         if for_training:
             compute_on_main(lambda: _lock_folders(runner, resources))
-            if not self._is_checked:  # otherwise, `train` is called again
-                with self.buffered_log():
+            with self.buffered_log():
+                for hook in runner.hooks:
+                    hook.adapt_to_loop(runner)
+                if not self._is_checked:  # otherwise, `train` is called again
                     _refuse_overwriting(runner)
-                self._is_checked = True
+            self._is_checked = True
         self.create(runner)
         records = self.records
         self.records = []

@@ -97,8 +97,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 if requests.agreed.validation:
                     self._validate_if_due()
                 if requests.agreed.stop is Stop.TIME_LIMIT and index < length:
-                    # Validation is due only after epochs, but this is the end of training.
-                    requests.agreed.validation = self._validated_iter != self._iter
+                    self._request_final_validation()
                     return
         finally:
             batches.close()  # also stops the workers

@@ -85,6 +85,8 @@ class EMAHook(AveragedWeightsHook):
             model is invalid.
     """
 
+    _model: nn.Module  # the run's unwrapped model, set by `build_average`
+
     def __init__(
         self,
         ema_type: str = "ExponentialMovingAverage",

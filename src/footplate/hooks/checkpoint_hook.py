@@ -74,6 +74,7 @@ class CheckpointHook(Hook):
 
     priority = "VERY_LOW"
     acts_last = True
+    _folder: str  # the result of `folder_in`, set by `before_train`
 
     def __init__(
         self,
@@ -136,12 +137,11 @@ class CheckpointHook(Hook):
         """
         for metric in self.monitored:
             metric.check(runner)
-        self._adapt_to_loop(runner)
         self._folder = self.folder_in(runner)
         self.best.relocate(self._folder)
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
 
-    def _adapt_to_loop(self, runner: Runner) -> None:
+    def adapt_to_loop(self, runner: Runner) -> None:
         """Switches to counting iterations if training is iteration-based."""
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
@@ -158,7 +158,6 @@ class CheckpointHook(Hook):
 
     def paths_to_overwrite(self, runner: Runner) -> list[str]:
         """Returns the paths of existing checkpoints past the starting point, which the run would overwrite."""
-        self._adapt_to_loop(runner)
         folder = self.folder_in(runner)
         last = runner.saver.last
         is_resumed = last and storage.canonical(storage.parent(storage.absolute(last))) == storage.canonical(folder)
@@ -224,19 +223,22 @@ class CheckpointHook(Hook):
         repeats everything that follows the last iteration. The order is therefore:
 
         1. If there is something to publish, save the last checkpoint without the mark, and publish it.
-        2. Save it with the mark. If training ended within an epoch, save on request instead.
+        2. Save it with the mark.
+
+        A run that ends within an epoch has no such checkpoint. It is saved on request instead.
         """
         compute_on_ranks(runner.saver.wait)
+        loop = runner.train_loop
         path = self._path_to_write(runner)
-        is_mid_epoch = self.by_epoch and not runner.train_loop.at_epoch_start  # an epoch number would be wrong
+        is_mid_epoch = self.by_epoch and not loop.at_epoch_start  # `path` has the number of an earlier epoch
         # Only rank 0 knows whether the checkpoint of the last iteration was saved.
-        can_mark_end = not is_mid_epoch and compute_on_main(lambda: self.save_last or runner.saver.last == path)
+        saves_last = not is_mid_epoch and compute_on_main(lambda: self.save_last or runner.saver.last == path)
         if self.published_keys:
-            if can_mark_end:
+            if saves_last:
                 self._save(runner)
             compute_on_main(lambda: self._publish(runner, path))
-        if can_mark_end:
-            runner.train_loop.ended = runner.train_loop.units_done == runner.train_loop.units_total
+        if saves_last:
+            loop.ended = loop.units_done == loop.units_total
             self._save(runner)
         elif self.save_last:
             save_on_request(runner)
@@ -357,7 +359,7 @@ class CheckpointHook(Hook):
             self.best.ranked[metric.name] = ranked_before
             hub.update_info_dict(infos_before)
 
-        self._write(runner, path, AfterSave(on_committed=on_committed, on_failed=on_failed))
+        self._write(runner, path, AfterSave(on_committed=on_committed, on_failed=on_failed, becomes_last=False))
 
     def _publish(self, runner: Runner, last: str) -> None:
         """Publishes the best checkpoints, and the checkpoint `last` if it has been saved."""

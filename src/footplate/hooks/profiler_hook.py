@@ -88,6 +88,7 @@ class ProfilerHook(Hook):
             "with_flops": with_flops,
         }
         self._profiler: Any = None
+        self._left = self.profile_times  # the number of epochs or iterations still to profile
 
     def before_train(self, runner: Runner) -> None:
         """Starts profiling."""
@@ -104,7 +105,7 @@ class ProfilerHook(Hook):
             on_trace_ready=self._trace_handler(runner),
             **self._options,
         )
-        self._left = self.profile_times  # the number of epochs or iterations still to profile
+        self._left = self.profile_times
         self._profiler.start()
         runner.logger.info("Profiling started. Profiled iterations are slower than others.")
 

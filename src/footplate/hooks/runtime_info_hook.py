@@ -11,6 +11,7 @@ from torch import Tensor
 
 from footplate.data import metainfo_of
 from footplate.engine import Hook, Runner
+from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.errors import ArgumentError
 from footplate.records import HistoryBuffer, ScalarNames, average_over_ranks, numbers_in
 from footplate.registry import HOOKS
@@ -33,10 +34,18 @@ class RuntimeInfoHook(Hook):
 
     Adds a row to the runner's `history` after each epoch or, in iteration-based training, after each validation
     interval. A row contains the latest learning rates, and the means of the losses and other training scalars (except
-    times) since the start of the epoch or, in iteration-based training, since the previous row.
+    times) since the start of the epoch or, in iteration-based training, since the previous row. Validation at another
+    time, such as at a hook's request, also adds a row. In epoch-based training, the means in the next row still cover
+    the whole epoch.
     """
 
     priority = "VERY_HIGH"
+    # Set by `before_train`:
+    _loop: BaseTrainLoop
+    _last_row: Progress  # the position of the last row with losses
+    _rates: dict[str, dict[str, Any]]  # see `_find_rates`
+    _rate_scalars: list[tuple[HistoryBuffer, dict[str, Any]]]
+    _losses: dict[str, HistoryBuffer]  # keyed by the names that `train_step` returns
 
     @cached_property  # user-defined subclasses may not call `__init__`
     def _names(self) -> ScalarNames:
@@ -69,10 +78,10 @@ class RuntimeInfoHook(Hook):
         if metainfo is not None:
             hub.update_info("dataset_meta", dict(metainfo))
         self._loop = runner.train_loop
-        self._row_iter = runner.history.last_iter  # the iteration of the last row with losses
+        self._last_row = runner.completed._replace(iter=runner.history.last_iter)
         self._rates = _find_rates(runner.optim_wrapper)
         self._rate_scalars = [(hub.scalar(f"train/{name}"), settings) for name, settings in self._rates.items()]
-        self._losses: dict[str, HistoryBuffer] = {}  # keyed by the names that `train_step` returns
+        self._losses = {}
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Records the epoch."""
@@ -81,7 +90,7 @@ class RuntimeInfoHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Records the epoch, the iteration and the current learning rates."""
         runner.message_hub.runtime_info.update(epoch=self._loop.epoch, iter=runner.iter)
-        starts_row = batch_idx == 0 if self._loop.by_epoch else runner.iter == self._row_iter
+        starts_row = batch_idx == 0 if self._loop.by_epoch else runner.iter == self._last_row.iter
         if starts_row:
             for scalar in runner.message_hub.scalars_of("train").values():
                 scalar.start_epoch()
@@ -103,30 +112,28 @@ class RuntimeInfoHook(Hook):
         iteration = runner.iter + 1
         if iteration % _AVERAGING_INTERVAL == 0:  # in case log lines are less frequent or disabled
             average_over_ranks(runner.message_hub.log_scalars)
-        loop = self._loop
+        loop = self._loop  # in epoch-based training, `after_train_epoch` adds the row
         if not loop.by_epoch and (iteration % loop.val_interval == 0 or iteration == loop.max_iters):
             self._add_row(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Adds the losses to the run's history."""
-        if runner.by_epoch:  # validation in `after_train_iter` may have added the row before the epoch was complete
-            self._add_row(runner)
-        else:
-            self._add_row_if_missing(runner)
-
-    def _add_row_if_missing(self, runner: Runner) -> None:
-        if runner.completed.iter != self._row_iter:
-            self._add_row(runner)
+        self._add_row(runner)
 
     def _add_row(self, runner: Runner) -> None:
-        iteration, epoch = runner.completed
+        """Adds a row for the current position, unless it exists.
+
+        If a row was added after an epoch's last iteration, but before the epoch was complete, updates that row.
+        """
+        if runner.completed == self._last_row:
+            return
+        iteration, epoch = self._last_row = runner.completed
         average_over_ranks(runner.message_hub.log_scalars)
         row = {}
         for name, scalar in runner.message_hub.scalars_of("train").items():
             if name not in _TIMES and scalar.epoch_weight:
                 row[name] = scalar.current() if name in self._rates else scalar.mean("epoch")
         runner.history.add(epoch, iteration, row)
-        self._row_iter = iteration
 
     def before_val(self, runner: Runner) -> None:
         """Sets the loop stage to "val", and separates the metrics of this validation run from older ones."""
@@ -140,7 +147,7 @@ class RuntimeInfoHook(Hook):
         """Records the metrics, and adds them to the row of the current iteration in the run's history."""
         self._record(runner, "val", metrics)
         if "train" in runner.phases:
-            self._add_row_if_missing(runner)
+            self._add_row(runner)
         if runner.records_validation:
             numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
             iteration, epoch = runner.completed
