@@ -61,7 +61,7 @@ class NonFiniteHook(Hook):
         self._has_warned_of_scale = False
 
     def before_train(self, runner: "Runner") -> None:
-        """Enables gradient checks before each step.
+        """Enables gradient checks before each step. What they do is in the table in `GradientGuard`.
 
         On a GPU, gradients are checked only if `on_nonfinite` requires it or the optimizer's kernel can skip the step.
         Otherwise, checking would cost a device-to-host copy in each iteration.
