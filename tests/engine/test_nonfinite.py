@@ -182,6 +182,24 @@ def test_error_states_the_iteration_if_it_has_several_losses(tmp_path: Path) -> 
     assert caught.value.iteration == 3
 
 
+@pytest.mark.parametrize(("interval", "where"), [(10, "one of the iterations 1 to 10"), (1, "iteration 5")])
+def test_iteration_of_a_loss_that_is_not_logged_in_each_is_not_guessed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, interval: int, where: str
+) -> None:
+    def training_step(model: torch.nn.Module, batch: Any, optimizer: Any, step: Any) -> None:
+        optimizer.update_params(model(batch[0]).mean())
+        if step.iter % 5 == 4:
+            step.log("g_loss", torch.nan if step.iter == 4 else 1.0)
+
+    model = torch.nn.Linear(1, 1)
+    batches = [[torch.ones(1, 1)]] * 20
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    arguments: dict[str, Any] = {"training_step": training_step, "optim_wrapper": optimizer, "max_epochs": 1}
+    Runner(model, tmp_path, batches, on_nonfinite={"loss": "warn", "interval": interval}, **arguments).train()
+    lines = [message.splitlines()[0] for message in caplog.messages if "g_loss' was nan" in message]
+    assert lines == [f"the loss 'g_loss' was nan in {where}"]
+
+
 def test_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "nan.py"
     cfg = settings(

@@ -441,7 +441,15 @@ class Runner:
         if loop is None:
             needed = "" if self.is_plain else f" and {mode}_evaluator, and in a config also {mode}_cfg"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
-        return self._evaluate_in_run(mode, loop) if self.is_running else self._evaluate_as_run(mode, loop)
+        if self.is_running:
+            return self._evaluate_in_run(mode, loop)
+        self.load_or_resume(whole_model=mode == "test", for_training=False)
+        with running(self, for_training=False):
+            self.call_hook("before_run")
+            with self.phase(mode):
+                metrics: dict[str, float] = loop.run()
+            self.call_hook("after_run")
+        return metrics
 
     def _evaluate_in_run(self, mode: str, loop: Any) -> dict[str, float]:
         was_training = self.model.training
@@ -450,15 +458,6 @@ class Runner:
                 return loop.run()  # type: ignore[no-any-return]
         finally:
             self.model.train(was_training)
-
-    def _evaluate_as_run(self, mode: str, loop: Any) -> dict[str, float]:
-        self.load_or_resume(whole_model=mode == "test", for_training=False)
-        with running(self, for_training=False):
-            self.call_hook("before_run")
-            with self.phase(mode):
-                metrics: dict[str, float] = loop.run()
-            self.call_hook("after_run")
-        return metrics
 
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
         """Adds a hook, which may be an object or a config dict. `priority` defaults to the hook's own priority."""

@@ -175,14 +175,14 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
     """
     model = unwrap_model(model)
     known = set(map(id, model.parameters()))
-    is_known = [id(parameter) in known for parameter in wrapper.parameters()]
-    if not any(is_known):
+    own = set(map(id, wrapper.parameters()))
+    if own.isdisjoint(known):
         raise ArgumentError(
             "the optimizer does not contain any of the model's parameters, so the model would not be trained",
             key="optimizer",
             notes=["Create the optimizer from model.parameters() of the same model object."],
         )
-    if all(is_known):
+    if own <= known:
         wrapper.name_parameters(model)
     return wrapper
 

@@ -57,7 +57,7 @@ class AmpOptimWrapper(OptimWrapper):
             self._fixed_scale = float(loss_scale)
             scaling = {"init_scale": self._fixed_scale}
         self.loss_scaler = GradScaler(device, enabled=precision is torch.float16, **scaling)
-        self._has_scaler = self.loss_scaler.is_enabled()
+        self.has_scaler = self.loss_scaler.is_enabled()
         self._autocast = torch.autocast(device, precision)
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
@@ -73,7 +73,7 @@ class AmpOptimWrapper(OptimWrapper):
         Raises:
             ArgumentError, NonFiniteError: See `OptimWrapper.step`.
         """
-        if self._has_scaler:
+        if self.has_scaler:
             if not self._ran_backward:
                 raise foreign_gradients_error()
             if not self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
@@ -87,7 +87,7 @@ class AmpOptimWrapper(OptimWrapper):
     def _may_step(self, norm: Tensor | None) -> bool:
         """Checks whether the scaler or the guard decides, and asks the guard; see the table in `GradientGuard`."""
         guard = self._guard
-        if guard is None or not self._has_scaler:
+        if guard is None or not self.has_scaler:
             return super()._may_step(norm)
         # Reads the scale only if necessary, because this copies it from the device.
         if guard.policy == "skip" or (self._fixed_scale is None and self.loss_scaler.get_scale() > 1):

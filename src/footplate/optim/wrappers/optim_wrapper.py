@@ -43,6 +43,7 @@ class OptimWrapper(Accumulation):
             become tensors, so that changing them does not trigger a recompilation.
 
     Attributes:
+        has_scaler: Whether a loss scaler skips steps with non-finite gradients.
         isolated: Whether the backward pass computes gradients only for this optimizer's parameters. Set by
             `PlainModel.train_step`.
         message_hub: The hub that records the gradient norm: the current hub, or the hub of the run, which
@@ -62,6 +63,7 @@ class OptimWrapper(Accumulation):
         >>> wrapper.update_params(layer(torch.ones(4, 1)).sum())
     """
 
+    has_scaler = False
     # Set from outside, like `Accumulation.loss_share`. The class docstrings say by whom.
     isolated = False
     message_hub: MessageHub
@@ -86,7 +88,6 @@ class OptimWrapper(Accumulation):
         self.optimizer = optimizer
         settings = grad_clip if clip_grad is None else clip_grad
         self._clipper = None if settings is None else build_clipper(settings)
-        self._has_scaler = False  # whether a loss scaler skips steps with non-finite gradients
         self._own_policy = on_nonfinite
         self.set_nonfinite_policy(None)
         arguments = compile_arguments(compile)
@@ -201,7 +202,7 @@ class OptimWrapper(Accumulation):
     def _may_step(self, norm: Tensor | None) -> bool:
         """Asks the guard, if there is one, whether to step; see the table in `GradientGuard`."""
         return self._guard is None or self._guard.allows_step(
-            self.optimizer, self._inner_count, norm, message_hub=self.message_hub, has_scaler=self._has_scaler
+            self.optimizer, self._inner_count, norm, message_hub=self.message_hub, has_scaler=self.has_scaler
         )
 
     def _step_optimizer(self, **kwargs: Any) -> None:
