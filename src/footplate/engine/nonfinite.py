@@ -92,18 +92,14 @@ class NonFiniteHook(Hook):
         """Checks the losses of the last, possibly incomplete interval."""
         compute_on_ranks(lambda: self.check(runner))
 
-    def check(self, runner: "Runner", *, stop: bool = False) -> None:
+    def check(self, runner: "Runner") -> None:
         """Checks the losses since the previous check. Of each loss, only the latest 8,192 values are still known.
 
         Also warns about steps that the device has skipped. Warns once if a loss scaler has reduced its scale below 1,
         since overflow then no longer explains the skipped steps.
 
-        Args:
-            runner: The runner.
-            stop: Whether to raise the error even if `loss` is not "stop".
-
         Raises:
-            NonFiniteError: A loss is non-finite, and `loss` is "stop" or `stop` is set.
+            NonFiniteError: A loss is non-finite, and `loss` is "stop".
         """
         iteration = runner.completed.iter
         for wrapper in runner.optim_wrapper.parts.values():
@@ -117,7 +113,7 @@ class NonFiniteHook(Hook):
         for name in ["loss"] if "loss" in new else new:  # a custom train_step may not return a total
             if not math.isfinite(runner.message_hub.scalar(f"train/{name}").mean(new[name])):
                 error = _loss_error(runner, name, new[name], iterations, in_each)
-                if stop or self.loss_policy == "stop":
+                if self.loss_policy == "stop":
                     raise error
                 _logger.warning("%s", error.message)
                 return
@@ -143,10 +139,8 @@ def check_weights(runner: "Runner") -> None:
         NonFiniteError: A weight is non-finite, or a loss was non-finite and `on_nonfinite` requires the run to stop.
     """
     runner.saver.wait()
-    if runner.nonfinite.loss_policy == "stop":
-        runner.nonfinite.check(runner)
+    runner.nonfinite.check(runner)
     if names := nonfinite_weights(unwrap_model(runner.model)):
-        runner.nonfinite.check(runner, stop=True)
         iteration = runner.completed.iter
         raise NonFiniteError(
             f"the weights contain NaN or infinity after iteration {iteration}, so they are not saved",

@@ -116,7 +116,7 @@ class AmpOptimWrapper(OptimWrapper):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Loads the state of the `OptimWrapper` and the loss scaler."""
         saved = state_dict.get("loss_scaler")
-        if saved and self.loss_scaler.is_enabled():
+        if saved and self.has_scaler:
             self.loss_scaler.load_state_dict({**saved, "_growth_tracker": read_count(saved, "_growth_tracker")})
         super().load_state_dict(state_dict)
 

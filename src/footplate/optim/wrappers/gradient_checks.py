@@ -135,7 +135,7 @@ class GradientGuard:
         check_choice("on_nonfinite", policy, POLICIES)
         self.policy = policy
         self.count = 0
-        self._skipped: Tensor | None = None  # how many steps the device has skipped since the last warning
+        self._skipped: Tensor | int = 0  # how many steps the device has skipped since the last warning
         self._cpu_flag = torch.zeros(())  # reused in every step, because creating it takes as long as the check
 
     def allows_step(
@@ -189,14 +189,11 @@ class GradientGuard:
         """Lets the fused kernel skip its next update if `flag` is positive, and counts the skipped update."""
         optimizer.grad_scale = None  # type: ignore[attr-defined]
         optimizer.found_inf = flag  # type: ignore[attr-defined]
-        self._skipped = flag if self._skipped is None else self._skipped + flag
+        self._skipped = self._skipped + flag
 
     def warn_of_skipped(self, iteration: int) -> None:
         """Logs how many steps the optimizer has skipped on the device since the last call. Waits for the device."""
-        if self._skipped is None:
-            return
-        count = int(self._skipped.item())
-        self._skipped = None
+        count, self._skipped = int(self._skipped), 0
         if count:
             self.count += count
             times = pluralize(self.count, "time")
