@@ -1,7 +1,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -108,9 +107,7 @@ def test_second_generation_model(tmp_path: Path) -> None:
     hook = WorkflowHook([("train", 1), ("val", 1)], loader)
     runner = Runner(**{**cfg, "custom_hooks": [hook]})
     runner.train()
-    losses = runner.message_hub.get_scalar("val/loss").data[0]
-    assert losses.shape == (3,)
-    assert np.isfinite(losses).all()
+    assert (runner.message_hub.get_scalar("val/loss").data[0] > 0).tolist() == [True] * 3
 
 
 @pytest.mark.parametrize("workflow", [[("val", 1)], [("val", 1), ("train", 1)]])
