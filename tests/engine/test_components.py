@@ -69,6 +69,7 @@ def test_custom_hooks_come_after_default_hooks_of_equal_priority() -> None:
     ("default_hooks", "custom_hooks", "kind", "key", "near"),
     [
         ({"loger": {"interval": 3}}, None, BuildError, "default_hooks.loger", "logger"),
+        ({"runtime_info": None}, None, BuildError, "default_hooks.runtime_info", None),
         ({"logger": {"interval": -3}}, None, ArgumentError, "default_hooks.logger.interval", None),
         ({"checkpoint": {"priority": "LOWW"}}, None, ArgumentError, "default_hooks.checkpoint.priority", "LOW"),
         (None, [{"type": "Witnes"}], UnknownNameError, "custom_hooks[0].type", "Witness"),

@@ -165,6 +165,14 @@ def test_non_finite_gradients_stop_the_run_with_policy_stop(tmp_path: Path) -> N
         steep(tmp_path, grad="stop")
 
 
+def train_plain(tmp_path: Path, training_step: Any, iterations: int, **policy: Any) -> None:
+    model = torch.nn.Linear(1, 1)
+    batches = [[torch.ones(1, 1)]] * iterations
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    arguments: dict[str, Any] = {"training_step": training_step, "optim_wrapper": optimizer, "max_epochs": 1}
+    Runner(model, tmp_path, batches, on_nonfinite=policy, **arguments).train()
+
+
 def test_error_states_the_iteration_if_it_has_several_losses(tmp_path: Path) -> None:
     def training_step(model: torch.nn.Module, batch: Any, optimizer: Any, step: Any) -> Any:
         factors = (1.0, torch.nan if step.iter == 2 else 1.0)
@@ -173,14 +181,23 @@ def test_error_states_the_iteration_if_it_has_several_losses(tmp_path: Path) -> 
             optimizer.update_params(loss)
         return loss
 
-    model = torch.nn.Linear(1, 1)
-    batches = [[torch.ones(1, 1)]] * 4
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    arguments: dict[str, Any] = {"training_step": training_step, "optim_wrapper": optimizer, "max_epochs": 1}
-    runner = Runner(model, tmp_path, batches, on_nonfinite={"grad": "stop"}, **arguments)
     with pytest.raises(NonFiniteError, match="the gradients in iteration 3 are non-finite") as caught:
-        runner.train()
+        train_plain(tmp_path, training_step, 4, grad="stop")
     assert caught.value.iteration == 3
+
+
+@pytest.mark.parametrize(("interval", "where"), [(10, "one of the iterations 1 to 10"), (1, "iteration 5")])
+def test_iteration_of_a_loss_that_is_not_logged_in_each_is_not_guessed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, interval: int, where: str
+) -> None:
+    def training_step(model: torch.nn.Module, batch: Any, optimizer: Any, step: Any) -> None:
+        optimizer.update_params(model(batch[0]).mean())
+        if step.iter % 5 == 4:
+            step.log("g_loss", torch.nan if step.iter == 4 else 1.0)
+
+    train_plain(tmp_path, training_step, 20, loss="warn", interval=interval)
+    warnings = [message for message in caplog.messages if "g_loss' was nan" in message]
+    assert warnings == [f"the loss 'g_loss' was nan in {where}"]
 
 
 def test_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

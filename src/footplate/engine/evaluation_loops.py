@@ -33,15 +33,15 @@ class MeanLosses:
     def add(self, losses: Mapping[str, Any], count: int) -> None:
         """Adds a batch's mean losses, weighted by "num_samples" or, if the model does not return it, by `count`.
 
-        Ignores other scalars without "loss" in their name.
+        Ignores other scalars without "loss" in their name, and losses with weight 0, which may be NaN.
         """
         if not count:  # the mean loss of an empty batch is NaN
             return
-        weight = losses.get("num_samples", count)
+        weight = float(losses.get("num_samples", count))
         self._sums["num_samples"] += weight
         for name, value in losses.items():
             if "loss" in name:
-                self._sums[name] += value * weight
+                self._sums[name] += value * weight if weight else 0
 
     def result(self) -> dict[str, float]:
         """Returns the means over all processes. Raises a DataError if no batch was added."""

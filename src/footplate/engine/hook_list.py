@@ -117,11 +117,11 @@ class HookList(Sequence[Hook]):
         """
         hook = cfg
         if isinstance(cfg, Mapping):
-            settings = dict(cfg)
+            settings = with_origins(cfg, cfg)
             written = settings.pop("priority", None)
             if priority is None:
                 priority = written
-            hook = HOOKS.build(with_origins(settings, cfg))
+            hook = HOOKS.build(settings)
         if not isinstance(hook, Hook):
             raise BuildError("a hook must be a Hook or a config dict", found=hook)
         arguments = cfg if isinstance(cfg, Mapping) else inspect.signature(type(hook)).parameters
@@ -181,20 +181,23 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
         custom_hooks: Additional hooks: objects, or config dicts with an optional `priority`.
 
     Raises:
-        BuildError: A hook cannot be built, or the name of a hook to remove looks misspelled.
+        BuildError: A hook cannot be built, or the name of a hook to remove looks misspelled. Also raised to remove
+            `runtime_info`, which records the losses that `NonFiniteHook` checks.
     """
     settings: dict[str, Any] = dict(DEFAULT_HOOKS)
     for name, changes in (default_hooks or {}).items():
         key = f"default_hooks.{name}"
-        is_default = name in DEFAULT_HOOKS
-        near = None if is_default else nearest(name, DEFAULT_HOOKS)
+        default = DEFAULT_HOOKS.get(name)
+        near = None if default else nearest(name, DEFAULT_HOOKS)
         if changes is None and near:
             raise BuildError(f"default_hooks has no '{name}' to remove", key=key, suggestion=near)
+        if changes is None and name == "runtime_info":
+            raise BuildError("the hook 'runtime_info' cannot be removed: it records the losses to check", key=key)
         settings[name] = changes
         if isinstance(changes, Mapping) and "type" not in changes:
-            if not is_default:
+            if not default:
                 raise BuildError(f"the hook '{key}' has no 'type' key", key=key, suggestion=near)
-            settings[name] = with_origins({**DEFAULT_HOOKS[name], **changes}, changes)
+            settings[name] = with_origins({**default, **changes}, changes)
     named = [(f"default_hooks.{name}", cfg) for name, cfg in settings.items() if cfg is not None]
     named += [(f"custom_hooks[{index}]", cfg) for index, cfg in enumerate(custom_hooks or ())]
     hooks = HookList()

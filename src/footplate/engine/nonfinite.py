@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,20 +60,22 @@ class NonFiniteHook(Hook):
         self.interval = settings["interval"]
         self._checks_gradients = "grad" in policy or self.loss_policy == "skip"
         self._has_warned_of_scale = False
+        self._checked_at = 0  # the iteration of the last check
+        self._totals_at_check = Counter[str]()
 
     def before_train(self, runner: "Runner") -> None:
-        """Enables gradient checks before each step.
+        """Enables gradient checks before each step. What they do is in the table in `GradientGuard`.
 
         On a GPU, gradients are checked only if `on_nonfinite` requires it or the optimizer's kernel can skip the step.
         Otherwise, checking would cost a device-to-host copy in each iteration.
         """
+        self._checked_at, self._totals_at_check = runner.iter, _totals(runner)
         is_unchecked = False
         for wrapper in runner.optim_wrapper.parts.values():
             if self._checks_gradients or runner.device.type == "cpu" or can_skip_on_device(wrapper.optimizer):
                 wrapper.set_nonfinite_policy("skip" if self.loss_policy == "skip" else self.grad_policy)
             else:
-                scaler = getattr(wrapper, "loss_scaler", None)  # an enabled scaler skips such steps itself
-                is_unchecked |= scaler is None or not scaler.is_enabled()
+                is_unchecked |= not wrapper.has_scaler
         if is_unchecked:
             _logger.info(
                 "Gradients are not checked on this device, so a non-finite gradient shows up only in the next loss. "
@@ -89,43 +92,40 @@ class NonFiniteHook(Hook):
         """Checks the losses of the last, possibly incomplete interval."""
         compute_on_ranks(lambda: self.check(runner))
 
-    def check(self, runner: "Runner", *, stop: bool = False) -> None:
-        """Checks the losses of the last `interval` iterations.
+    def check(self, runner: "Runner") -> None:
+        """Checks the losses since the previous check. Of each loss, only the latest 8,192 values are still known.
 
         Also warns about steps that the device has skipped. Warns once if a loss scaler has reduced its scale below 1,
         since overflow then no longer explains the skipped steps.
 
-        Args:
-            runner: The runner.
-            stop: Whether to raise the error even if `loss` is not "stop".
-
         Raises:
-            NonFiniteError: A loss is non-finite, and `loss` is "stop" or `stop` is set.
+            NonFiniteError: A loss is non-finite, and `loss` is "stop".
         """
         iteration = runner.completed.iter
         for wrapper in runner.optim_wrapper.parts.values():
             wrapper.warn_of_skipped_steps(iteration)
-            self._warn_of_scale(getattr(wrapper, "loss_scaler", None))
-        losses = [key for key in runner.message_hub.log_scalars if key.startswith("train/") and "loss" in key]
-        checked = ["train/loss"] if "train/loss" in losses else losses  # a custom train_step may not return a total
-        for key in checked:
-            scalar = runner.message_hub.log_scalars[key]
-            window = min(self.interval, len(scalar))
-            if window and not math.isfinite(scalar.mean(window)):
-                error = _loss_error(runner, iteration, key, window, losses)
-                if stop or self.loss_policy == "stop":
+            self._warn_of_scale(wrapper)
+        totals = _totals(runner)
+        new = totals - self._totals_at_check  # only positive counts
+        iterations = range(self._checked_at + 1, iteration + 1)
+        self._checked_at, self._totals_at_check = iteration, totals
+        in_each = [name for name, count in new.items() if count == len(iterations)]
+        for name in ["loss"] if "loss" in new else new:  # a custom train_step may not return a total
+            if not math.isfinite(runner.message_hub.scalar(f"train/{name}").mean(new[name])):
+                error = _loss_error(runner, name, new[name], iterations, in_each)
+                if self.loss_policy == "stop":
                     raise error
                 _logger.warning("%s", error.message)
                 return
 
-    def _warn_of_scale(self, scaler: Any) -> None:
-        if self._has_warned_of_scale or scaler is None or not scaler.is_enabled() or scaler.get_scale() >= 1:
+    def _warn_of_scale(self, wrapper: Any) -> None:
+        if self._has_warned_of_scale or not wrapper.has_scaler or (scale := wrapper.loss_scaler.get_scale()) >= 1:
             return
         self._has_warned_of_scale = True
         _logger.warning(
             "The loss scale has dropped to %g, because gradients have often been non-finite. Steps with "
             "non-finite gradients are skipped. To stop at the next one, set on_nonfinite=dict(grad='stop').",
-            scaler.get_scale(),
+            scale,
         )
 
 
@@ -139,10 +139,8 @@ def check_weights(runner: "Runner") -> None:
         NonFiniteError: A weight is non-finite, or a loss was non-finite and `on_nonfinite` requires the run to stop.
     """
     runner.saver.wait()
-    if runner.nonfinite.loss_policy == "stop":
-        runner.nonfinite.check(runner)
+    runner.nonfinite.check(runner)
     if names := nonfinite_weights(unwrap_model(runner.model)):
-        runner.nonfinite.check(runner, stop=True)
         iteration = runner.completed.iter
         raise NonFiniteError(
             f"the weights contain NaN or infinity after iteration {iteration}, so they are not saved",
@@ -172,32 +170,45 @@ def _real_values(tensor: Tensor) -> Tensor:
     return torch.view_as_real(values) if values.is_complex() else values
 
 
-def _loss_error(runner: "Runner", iteration: int, key: str, window: int, keys: Sequence[str]) -> NonFiniteError:
-    """Returns the error for the first non-finite value among the last `window` values of the loss `key`.
+def _totals(runner: "Runner") -> Counter[str]:
+    """Returns how many values of each loss have been recorded so far."""
+    scalars = runner.message_hub.scalars_of("train")
+    return Counter({name: scalar.total for name, scalar in scalars.items() if "loss" in name})
 
-    The message also lists the other losses in `keys` that were non-finite in the same iteration.
+
+def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_each: Sequence[str]) -> NonFiniteError:
+    """Returns the error for the first non-finite value among the last `window` values of the loss `name`.
+
+    Args:
+        runner: The runner.
+        name: The name of the loss.
+        window: The number of its values since the previous check.
+        iterations: The iterations since the previous check.
+        in_each: The losses that have one value for each of these iterations. Only if `name` is one of them does the
+            error state the iteration, its samples, and the others that were non-finite in it.
     """
-    scalars = runner.message_hub.log_scalars
-    losses = scalars[key].data[0]
-    start = len(losses) - window
-    index = start + int(np.isfinite(losses[start:]).argmin())  # of the first non-finite value
-    count = len(losses) - index  # of the iterations since then, including the first one
-    first = iteration - count + 1
-    nonfinite = []
-    for name in keys:
-        values = scalars[name].data[0]
-        if name != key and len(values) >= count and not math.isfinite(values[-count]):
-            nonfinite.append(name.removeprefix("train/"))
-    loss = "loss" if key == "train/loss" else f"loss '{key.removeprefix('train/')}'"
-    which = f" ({', '.join(nonfinite)})" if nonfinite else ""
-    before = f"Before that, the loss was {losses[index - 1]:g}." if index else "No earlier loss was recorded."
+    scalars = runner.message_hub.scalars_of("train")
+    losses = scalars[name].data[0]
+    recent = losses[-window:]
+    first = int(np.isfinite(recent).argmin()) - len(recent)  # of the first non-finite value, counted from the end
+    details = [
+        f"Before that, the loss was {losses[first - 1]:g}." if -first < len(losses) else "No earlier loss was recorded."
+    ]
+    if name in in_each:
+        iteration = iterations[first]
+        others = [other for other in in_each if other != name and not math.isfinite(scalars[other].data[0][first])]
+        where = f"iteration {iteration}" + (f" ({', '.join(others)})" if others else "")
+        details += runner.train_loop.describe_samples(iteration - 1)
+    else:
+        iteration, where = None, f"one of the iterations {iterations[0]} to {iterations[-1]}"
+        details.append("Set on_nonfinite=dict(interval=1) to find the iteration.")
     stops = runner.nonfinite.loss_policy == "stop"
     advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if stops else []
+    loss = "loss" if name == "loss" else f"loss '{name}'"
     return NonFiniteError(
-        f"the {loss} was {losses[index]:g} in iteration {first}{which}",
-        iteration=first,
-        # In one note, because the command shows only a few.
-        notes=[" ".join([before, *runner.train_loop.describe_samples(first - 1)]), _last_good(runner), *advice],
+        f"the {loss} was {losses[first]:g} in {where}",
+        iteration=iteration,
+        notes=[" ".join(details), _last_good(runner), *advice],  # the command shows only a few notes
     )
 
 
@@ -213,11 +224,11 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
 
     A capture contains the last good checkpoint, the config, and all other settings that affect the results, so a replay
     in the same environment is bit-identical up to the failed iteration. Without a checkpoint, the replay starts from
-    the beginning. If the capture cannot be saved, logs a warning. Saves nothing for a run whose model is not in the
-    config, because a replay cannot rebuild it. Captures do not slow down training.
+    the beginning. If the capture cannot be saved, logs a warning. Saves nothing if the failed iteration is unknown, or
+    for a run whose model is not in the config, because a replay cannot rebuild it. Captures do not slow down training.
     """
     has_model = "model" in runner.cfg and not isinstance(runner.sections["model"], nn.Module)
-    if not has_model or not is_main_process():
+    if not has_model or error.iteration is None or not is_main_process():
         return
     try:
         path = _save_capture(runner, error)
@@ -239,7 +250,6 @@ def facts_of(runner: "Runner") -> dict[str, Any]:
 
 def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
     cfg = Config(runner.cfg.to_dict() if hasattr(runner.cfg, "to_dict") else dict(runner.cfg))
-    iteration = error.iteration or runner.iter + 1
     origin = runner.saver.last
     checkpoint: Mapping[str, Any] = {} if origin is None else load_checkpoint(origin, in_place=True)
     if origin is not None and not checkpoint.keys() >= _NEEDED:
@@ -247,13 +257,13 @@ def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
             raise CheckpointError(f"The run cannot be resumed from the last good checkpoint '{origin}'.")
         origin, checkpoint = None, {}  # the replay starts from the beginning
     facts = {
-        "iteration": iteration,
+        "iteration": error.iteration,
         "message": error.message,
         "origin": origin,
         "load_from": None if origin else runner.resume_plan.load_from,
         **facts_of(runner),
     }
-    stem = storage.join(runner.work_dir, f"nonfinite_iter_{iteration}")
+    stem = storage.join(runner.work_dir, f"nonfinite_iter_{error.iteration}")
     text = cfg.dump() or ""  # if this raises an error, nothing has been written yet
     save_checkpoint({CAPTURE: facts, **checkpoint}, stem + SUFFIX)
     storage.commit_bytes(f"{stem}.py", text.encode())

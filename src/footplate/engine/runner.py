@@ -433,6 +433,7 @@ class Runner:
                 restore_rng(self._random)
 
     def _evaluate(self, mode: str) -> dict[str, float]:
+        """Runs the validation or test loop: in the current run if a hook called this method, or else as its own run."""
         refuse_during_evaluation(self, mode)
         self._make_current()
         with located(self.cfg):
@@ -440,13 +441,8 @@ class Runner:
         if loop is None:
             needed = "" if self.is_plain else f" and {mode}_evaluator, and in a config also {mode}_cfg"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
-        if self.is_running:  # called by a hook
-            was_training = self.model.training
-            try:
-                with self.phase(mode):
-                    return loop.run()  # type: ignore[no-any-return]
-            finally:
-                self.model.train(was_training)
+        if self.is_running:
+            return self._evaluate_in_run(mode, loop)
         self.load_or_resume(whole_model=mode == "test", for_training=False)
         with running(self, for_training=False):
             self.call_hook("before_run")
@@ -454,6 +450,14 @@ class Runner:
                 metrics: dict[str, float] = loop.run()
             self.call_hook("after_run")
         return metrics
+
+    def _evaluate_in_run(self, mode: str, loop: Any) -> dict[str, float]:
+        was_training = self.model.training
+        try:
+            with self.phase(mode):
+                return loop.run()  # type: ignore[no-any-return]
+        finally:
+            self.model.train(was_training)
 
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
         """Adds a hook, which may be an object or a config dict. `priority` defaults to the hook's own priority."""
@@ -538,6 +542,7 @@ class Runner:
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
+        # In a step, no hooks are being called.
         in_iteration = self._events[-1].endswith("_iter") if self._events else bool(self.phases)
         if in_iteration:
             raise ArgumentError(

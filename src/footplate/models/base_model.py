@@ -87,7 +87,7 @@ class BaseModel(BaseModule, ABC):
         """Returns the values to log for one validation batch as scalar tensors, with the total loss as "loss".
 
         The losses are averaged over the samples. If only some of a batch's samples contribute to the loss, the model
-        may return their number as "num_samples". If it is 0, the losses must still be finite.
+        may return their number as "num_samples". If it is 0, the losses do not count.
         """
         return self.parse_losses(self._run_forward(self.data_preprocessor(data, False), "loss"))[1]
 

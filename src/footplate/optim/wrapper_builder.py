@@ -72,29 +72,43 @@ def has_several_optimizers(cfg: Any) -> bool:
 
 
 def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module | None = None) -> OptimWrapper:
-    """Builds a wrapper from a section with `optimizer` and, optionally, `constructor`."""
+    """Builds a wrapper from a section with `optimizer` and, optionally, `constructor`.
+
+    | case | the constructor takes, besides `paramwise_cfg` | it returns |
+    |---|---|---|
+    | `optimizer` is an object | there is no constructor | |
+    | first-generation constructor | the `optimizer` section | an optimizer |
+    | second-generation constructor | the whole section | a wrapper |
+    | `MultiOptimWrapperConstructor` | the whole section, with one key for each optimizer | an `OptimWrapperDict` |
+    """
     # A constructor for several optimizers treats every key as an optimizer, so it gets no default type.
     settings = with_origins({**({"type": "OptimWrapper"} if "optimizer" in cfg else {}), **cfg}, cfg)
     if isinstance(cfg.get("optimizer"), Optimizer):
         return _with_parameter_names(OPTIM_WRAPPERS.build(settings), model)
     name = settings.pop("constructor", "DefaultOptimWrapperConstructor")
     paramwise_cfg = settings.pop("paramwise_cfg", None)
-    # First-generation constructors have their own registry.
-    is_older = isinstance(name, str) and name not in OPTIM_WRAPPER_CONSTRUCTORS and name in OPTIMIZER_BUILDERS
-    registry = OPTIMIZER_BUILDERS if is_older else OPTIM_WRAPPER_CONSTRUCTORS
-    constructor_type = registry.resolve(name, cfg, key="constructor")
-    if is_older or "optimizer_cfg" in inspect.signature(constructor_type).parameters:
-        constructor = constructor_type(settings.pop("optimizer", None), paramwise_cfg)
-    else:
-        constructor = constructor_type(settings, paramwise_cfg)
-        settings = {key: value for key, value in settings.items() if key != "optimizer"}
+    constructor_type, takes_optimizer_alone = _resolve_constructor(name, cfg)
+    constructor = constructor_type(cfg.get("optimizer") if takes_optimizer_alone else settings, paramwise_cfg)
     if isinstance(constructor, DefaultOptimWrapperConstructor):
         constructor.whole_model = whole_model
     built = constructor(model)
-    if not isinstance(built, OptimWrapper):  # first-generation constructors return an optimizer
+    if not isinstance(built, OptimWrapper):
+        settings.pop("optimizer", None)
         built = OPTIM_WRAPPERS.build(settings, optimizer=built)
         built.reasons = getattr(constructor, "reasons", {})
     return built if isinstance(built, OptimWrapperDict) else _with_parameter_names(built, model)
+
+
+def _resolve_constructor(name: Any, cfg: Mapping[str, Any]) -> tuple[Any, bool]:
+    """Returns the class of a constructor, and whether it takes only the `optimizer` section.
+
+    First-generation constructors do. They have their own registry. One that is not registered there is recognized by
+    its argument `optimizer_cfg`.
+    """
+    is_older = isinstance(name, str) and name not in OPTIM_WRAPPER_CONSTRUCTORS and name in OPTIMIZER_BUILDERS
+    registry = OPTIMIZER_BUILDERS if is_older else OPTIM_WRAPPER_CONSTRUCTORS
+    constructor_type = registry.resolve(name, cfg, key="constructor")
+    return constructor_type, is_older or "optimizer_cfg" in inspect.signature(constructor_type).parameters
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -161,14 +175,14 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
     """
     model = unwrap_model(model)
     known = set(map(id, model.parameters()))
-    is_known = [id(parameter) in known for parameter in wrapper.parameters()]
-    if not any(is_known):
+    own = set(map(id, wrapper.parameters()))
+    if own.isdisjoint(known):
         raise ArgumentError(
             "the optimizer does not contain any of the model's parameters, so the model would not be trained",
             key="optimizer",
             notes=["Create the optimizer from model.parameters() of the same model object."],
         )
-    if all(is_known):
+    if own <= known:
         wrapper.name_parameters(model)
     return wrapper
 

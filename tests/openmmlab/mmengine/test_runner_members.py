@@ -55,12 +55,13 @@ def test_hooks_are_registered_by_lists(tmp_path: Path) -> None:
     class Last(Hook):
         priority = "LOWEST"
 
-    none = dict.fromkeys(("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint"))
+    none = dict.fromkeys(("timer", "sampler_seed", "logger", "param_scheduler", "checkpoint"))
     runner = build(tmp_path, default_hooks=none, custom_hooks=[])
     before = len(runner.hooks)
-    runner.register_hooks({**none, "timer": {"type": "IterTimerHook"}}, [Last()])
+    runner.register_hooks({**none, "runtime_info": None, "timer": {"type": "IterTimerHook"}}, [Last()])
     runner.register_custom_hooks([{"type": "EmptyCacheHook"}])
     assert [type(hook).__name__ for hook in runner.hooks if type(hook).__name__ != "NonFiniteHook"] == [
+        "RuntimeInfoHook",
         "IterTimerHook",
         "EmptyCacheHook",
         "Last",

@@ -82,10 +82,15 @@ class RunnerMembers(Runner):
     def register_hooks(
         self, default_hooks: Mapping[str, Any] | None = None, custom_hooks: Sequence[Any] | None = None
     ) -> None:
-        """Adds the default hooks, modified by `default_hooks`, and the custom hooks; see `build_hooks`."""
-        built = build_hooks(default_hooks, custom_hooks)
+        """Adds the default hooks, modified by `default_hooks`, and the custom hooks; see `build_hooks`.
+
+        Does not add `runtime_info`, because every runner already has it.
+        """
+        changes = {name: hook for name, hook in (default_hooks or {}).items() if name != "runtime_info"}
+        built = build_hooks(changes, custom_hooks)
         for hook in built:
-            self.hooks.register(hook, key=built.key_of(hook))
+            if (key := built.key_of(hook)) != "default_hooks.runtime_info":
+                self.hooks.register(hook, key=key)
 
     def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
         """Adds the default hooks, modified by `hooks`."""

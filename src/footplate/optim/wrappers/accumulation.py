@@ -27,13 +27,14 @@ class Accumulation:
         has_loaded_gradients: Whether the loaded state contained accumulated gradients for the next step.
     """
 
+    loss_share = 1.0  # set from outside
+
     def __init__(self, accumulative_counts: int) -> None:
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
         self._inner_count = 0  # the number of losses so far
         self._count_before = 0  # the number of losses before this process's first iteration
         self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown, as in MMEngine
         self._losses_per_iteration: int | None = None  # unknown until an iteration of the run is complete
-        self.loss_share = 1.0  # set from outside
         self.has_loaded_gradients = False
 
     def scale_loss(self, loss: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class AmpOptimWrapper(OptimWrapper):
             self._fixed_scale = float(loss_scale)
             scaling = {"init_scale": self._fixed_scale}
         self.loss_scaler = GradScaler(device, enabled=precision is torch.float16, **scaling)
-        self._scaler_skips = self.loss_scaler.is_enabled()
+        self.has_scaler = self.loss_scaler.is_enabled()
         self._autocast = torch.autocast(device, precision)
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
@@ -73,7 +73,7 @@ class AmpOptimWrapper(OptimWrapper):
         Raises:
             ArgumentError, NonFiniteError: See `OptimWrapper.step`.
         """
-        if self._scaler_skips:
+        if self.has_scaler:
             if not self._ran_backward:
                 raise foreign_gradients_error()
             if not self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
@@ -85,8 +85,9 @@ class AmpOptimWrapper(OptimWrapper):
         self.loss_scaler.update(self._fixed_scale)
 
     def _may_step(self, norm: Tensor | None) -> bool:
+        """Checks whether the scaler or the guard decides, and asks the guard; see the table in `GradientGuard`."""
         guard = self._guard
-        if guard is None or not self._scaler_skips:
+        if guard is None or not self.has_scaler:
             return super()._may_step(norm)
         # Reads the scale only if necessary, because this copies it from the device.
         if guard.policy == "skip" or (self._fixed_scale is None and self.loss_scaler.get_scale() > 1):
@@ -115,7 +116,7 @@ class AmpOptimWrapper(OptimWrapper):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Loads the state of the `OptimWrapper` and the loss scaler."""
         saved = state_dict.get("loss_scaler")
-        if saved and self.loss_scaler.is_enabled():
+        if saved and self.has_scaler:
             self.loss_scaler.load_state_dict({**saved, "_growth_tracker": read_count(saved, "_growth_tracker")})
         super().load_state_dict(state_dict)
 

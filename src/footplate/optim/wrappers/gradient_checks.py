@@ -109,6 +109,9 @@ class GradientGuard:
     "skip" avoids this with a fused optimizer (`fused=True`): its kernel receives the result and can skip the update.
     With float16, a loss scaler checks the gradients too, and skips every step with non-finite ones.
 
+    `NonFiniteHook.before_train` chooses the policy. In the rows with a loss scaler, `AmpOptimWrapper` decides whether
+    the scaler or `allows_step` acts.
+
     | non-finite gradients | "stop" | "skip" | "warn" |
     |---|---|---|---|
     | without a loss scaler | `allows_step` raises | `allows_step` skips the step and warns | `allows_step` warns |
@@ -132,7 +135,7 @@ class GradientGuard:
         check_choice("on_nonfinite", policy, POLICIES)
         self.policy = policy
         self.count = 0
-        self._skipped: Tensor | None = None  # how many steps the device has skipped since the last warning
+        self._skipped: Tensor | int = 0  # how many steps the device has skipped since the last warning
         self._cpu_flag = torch.zeros(())  # reused in every step, because creating it takes as long as the check
 
     def allows_step(
@@ -142,12 +145,11 @@ class GradientGuard:
         norm: Tensor | None = None,
         *,
         message_hub: MessageHub | None = None,
-        scaler_skips: bool = False,
+        has_scaler: bool = False,
     ) -> bool:
-        """Checks whether the optimizer's `step` should be called.
+        """Checks whether the optimizer's `step` should be called, according to the table above.
 
-        With the policy "skip" and a fused optimizer on a GPU, always returns True, and the optimizer itself skips the
-        update if gradients are non-finite. This avoids a copy to the host.
+        Also returns True if the optimizer's kernel is to skip the update, which avoids a copy to the host.
 
         Args:
             optimizer: The optimizer.
@@ -155,7 +157,7 @@ class GradientGuard:
             norm: The gradient norm before any clipping, as a scalar tensor, or None if unknown. If the norm is finite,
                 so are the gradients.
             message_hub: The hub that contains the iteration of the run, if any.
-            scaler_skips: Whether a loss scaler skips the step if gradients are non-finite, for messages.
+            has_scaler: Whether a loss scaler skips the step if gradients are non-finite, for messages.
 
         Raises:
             NonFiniteError: The gradients are non-finite and the policy is "stop".
@@ -168,9 +170,7 @@ class GradientGuard:
             return True
         flag = _nonfinite_flag(gradients, self._cpu_flag)
         if not flag.is_cpu and self.policy == "skip" and can_skip_on_device(optimizer):
-            optimizer.grad_scale = None  # type: ignore[attr-defined]
-            optimizer.found_inf = flag  # type: ignore[attr-defined]
-            self._skipped = flag if self._skipped is None else self._skipped + flag
+            self._leave_to_kernel(optimizer, flag)
             return True
         if not flag.item():
             return True
@@ -180,17 +180,20 @@ class GradientGuard:
         if self.policy == "stop":
             raise NonFiniteError(f"the gradients in iteration {iteration} are non-finite", iteration=iteration)
         if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time
-            outcome = "the step is skipped" if scaler_skips or self.policy == "skip" else "the step is taken anyway"
+            outcome = "the step is skipped" if has_scaler or self.policy == "skip" else "the step is taken anyway"
             times = pluralize(self.count, "time")
             _logger.warning("The gradients in iteration %d are non-finite (%s so far): %s.", iteration, times, outcome)
         return self.policy == "warn"
 
+    def _leave_to_kernel(self, optimizer: Optimizer, flag: Tensor) -> None:
+        """Lets the fused kernel skip its next update if `flag` is positive, and counts the skipped update."""
+        optimizer.grad_scale = None  # type: ignore[attr-defined]
+        optimizer.found_inf = flag  # type: ignore[attr-defined]
+        self._skipped = self._skipped + flag
+
     def warn_of_skipped(self, iteration: int) -> None:
         """Logs how many steps the optimizer has skipped on the device since the last call. Waits for the device."""
-        if self._skipped is None:
-            return
-        count = int(self._skipped.item())
-        self._skipped = None
+        count, self._skipped = int(self._skipped), 0
         if count:
             self.count += count
             times = pluralize(self.count, "time")

@@ -43,6 +43,7 @@ class OptimWrapper(Accumulation):
             become tensors, so that changing them does not trigger a recompilation.
 
     Attributes:
+        has_scaler: Whether a loss scaler skips steps with non-finite gradients.
         isolated: Whether the backward pass computes gradients only for this optimizer's parameters. Set by
             `PlainModel.train_step`.
         message_hub: The hub that records the gradient norm: the current hub, or the hub of the run, which
@@ -62,6 +63,13 @@ class OptimWrapper(Accumulation):
         >>> wrapper.update_params(layer(torch.ones(4, 1)).sum())
     """
 
+    has_scaler = False
+    # Set from outside, like `Accumulation.loss_share`. The class docstrings say by whom.
+    isolated = False
+    message_hub: MessageHub
+    data_parallel: ModelDistributedDataParallel | None = None
+    reasons: Mapping[str, tuple[str, ...]] = {}
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -80,7 +88,6 @@ class OptimWrapper(Accumulation):
         self.optimizer = optimizer
         settings = grad_clip if clip_grad is None else clip_grad
         self._clipper = None if settings is None else build_clipper(settings)
-        self._scaler_skips = False  # whether a loss scaler skips steps with non-finite gradients
         self._own_policy = on_nonfinite
         self.set_nonfinite_policy(None)
         arguments = compile_arguments(compile)
@@ -88,11 +95,7 @@ class OptimWrapper(Accumulation):
         if arguments is not None:
             optimizer.step = torch.compile(optimizer.step, **arguments)  # type: ignore[assignment, method-assign]
             self._convert_lr_to_tensors()
-        # The following four are set from outside; see the class docstring.
-        self.isolated = False
         self.message_hub = MessageHub.get_current_instance()
-        self.data_parallel: ModelDistributedDataParallel | None = None
-        self.reasons: Mapping[str, tuple[str, ...]] = {}
         self._ran_backward = False  # since the previous step
         self._was_cleared = False  # whether `zero_grad` was called since the previous step
         self._has_used_gradients = False  # whether a step has used the gradients, and no later step needs them
@@ -197,9 +200,9 @@ class OptimWrapper(Accumulation):
             raise _closure_error(self.optimizer) from error
 
     def _may_step(self, norm: Tensor | None) -> bool:
-        """Checks whether the guard allows a step; see `GradientGuard.allows_step`."""
+        """Asks the guard, if there is one, whether to step; see the table in `GradientGuard`."""
         return self._guard is None or self._guard.allows_step(
-            self.optimizer, self._inner_count, norm, message_hub=self.message_hub, scaler_skips=self._scaler_skips
+            self.optimizer, self._inner_count, norm, message_hub=self.message_hub, has_scaler=self.has_scaler
         )
 
     def _step_optimizer(self, **kwargs: Any) -> None:
