@@ -37,11 +37,13 @@ class MeanLosses:
         """
         if not count:  # the mean loss of an empty batch is NaN
             return
-        weight = float(losses.get("num_samples", count))
+        weight = losses.get("num_samples", count)
         self._sums["num_samples"] += weight
         for name, value in losses.items():
             if "loss" in name:
-                self._sums[name] += value * weight if weight else 0
+                product = torch.as_tensor(value * weight)
+                counts = torch.as_tensor(weight, device=product.device) > 0
+                self._sums[name] += torch.where(counts, product, 0.0)
 
     def result(self) -> dict[str, float]:
         """Returns the means over all processes. Raises a DataError if no batch was added."""
