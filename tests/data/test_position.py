@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from footplate import Hook, Runner
 from footplate.data import InfiniteSampler, SampleLoader
-from footplate.data.position import DataPosition, position_in
+from footplate.data.position import DataPosition, batches, position_in
 from footplate.registry import DATASETS
 from tests.support import loader, settings
 
@@ -214,6 +214,12 @@ def test_unknown_batch_sizes_are_not_inferred_if_samples_were_added() -> None:
     saved, grown = position_in(DataLoader(Lines(), 8)), position_in(DataLoader(Lines(96), 8))
     grown.load_state_dict(saved.state_dict(0, 3), 3)
     assert grown.locate(3) == (0, 3)
+
+
+def test_iterable_dataset_is_told_the_epoch() -> None:
+    dataset = Lines()
+    dataset.set_epoch = lambda epoch: setattr(dataset, "size", epoch)  # type: ignore[attr-defined]
+    assert len(list(batches(DataLoader(dataset, None), epoch=3))) == 3
 
 
 @pytest.mark.parametrize(("by_epoch", "start"), [(True, 5), (False, 8)])

@@ -143,7 +143,10 @@ def test_an_interrupted_run_continues_in_the_same_process(tmp_path: Path) -> Non
     loader = make("nothing", persistent_workers=True)
     runner = Runner(**settings(tmp_path, train_dataloader=loader))
 
+    states = {}
+
     def interrupt(runner: Runner) -> None:
+        states[runner.iter] = torch.get_rng_state()
         if runner.iter == 10:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -151,8 +154,10 @@ def test_an_interrupted_run_continues_in_the_same_process(tmp_path: Path) -> Non
     with pytest.raises(Interrupted):
         runner.train()
     assert runner.iter == 11
+    torch.rand(7)  # in another cell of a notebook
     runner.train()
     assert runner.iter == 24
+    assert torch.equal(states[11], states[10])
 
 
 def test_the_signal_is_read_from_the_cause_of_the_error(monkeypatch: pytest.MonkeyPatch) -> None:

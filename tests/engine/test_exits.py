@@ -109,14 +109,21 @@ class Aborted(BaseException):
 
 @pytest.mark.parametrize("kind", [Aborted, KeyboardInterrupt, StopIteration])
 @pytest.mark.parametrize("event", ["before_train_epoch", "after_train_iter"])
-def test_every_exception_that_leaves_a_run_is_an_error(tmp_path: Path, kind: type[BaseException], event: str) -> None:
+def test_every_exception_that_leaves_a_run_is_an_error(
+    tmp_path: Path, kind: type[BaseException], event: str, caplog: pytest.LogCaptureFixture
+) -> None:
     class Raising(Hook):
         pass
 
     def act(runner: Any, **arguments: Any) -> None:
-        raise kind
+        if hooks:
+            hooks.clear()
+            raise kind
 
-    hook = Raising()
-    setattr(hook, event, act)
+    hooks = [Raising()]
+    setattr(hooks[0], event, act)
+    runner = Runner(**settings(tmp_path, custom_hooks=list(hooks)))
     with pytest.raises((kind, RuntimeError)):
-        Runner(**settings(tmp_path, custom_hooks=[hook])).train()
+        runner.train()
+    runner.train()
+    assert ("its batch is used twice" in caplog.text) == (event == "after_train_iter")

@@ -189,6 +189,13 @@ def test_backward_in_a_training_step_is_explained(tmp_path: Path) -> None:
     )
 
 
+def test_unused_optimizer_and_log_level_of_each_runner(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runner = _runner(tmp_path / "1", training_step=lambda model, batch, optimizers: _training_step(model, batch))
+    _runner(tmp_path / "2", log_level="ERROR")
+    runner.train()
+    assert "training_step did not use its argument `optimizers` in the first iteration." in caplog.text
+
+
 def test_parameters_without_an_optimizer_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
     optimizer = torch.optim.SGD(model[1].parameters(), lr=0.1)

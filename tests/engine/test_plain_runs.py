@@ -580,6 +580,10 @@ class WithStep(nn.Linear):
             {"optim_wrapper": SGD(network().parameters(), lr=0.1)},
             "the optimizer does not contain any of the model's param",
         ),
+        (
+            {"model": (net := network()), "optim_wrapper": SGD([*net.parameters(), nn.Parameter(X[0])], 0.1)},
+            "the optimizer has parameters that are not in the model, so checkpoints would not contain them",
+        ),
         ({"param_scheduler": lr_scheduler.StepLR(SGD(network().parameters(), 0.1), 1)}, "rates of a different opt"),
         ({"val_dataloader": loader(), "val_evaluator": text}, "the value of the metric 'text' is not a single number"),
         ({"val_dataloader": loader(), "val_evaluator": lambda scores, batch: 1}, "needs a name"),

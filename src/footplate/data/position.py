@@ -7,7 +7,7 @@ from itertools import chain, count, islice
 from typing import Any, Literal
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from footplate.checks import read_count
 from footplate.data.batches import dataset_of, length_of
@@ -40,7 +40,8 @@ def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, length: in
     """
     if isinstance(loader, SampleLoader):
         return loader.batches(epoch=epoch, start=start, length=length)
-    set_epoch(samplers_of(loader), epoch)
+    dataset = dataset_of(loader)
+    set_epoch([*samplers_of(loader), dataset if isinstance(dataset, IterableDataset) else None], epoch)
     iterator = iter(loader)
     if getattr(loader, "num_workers", 0):
         iterator = data_wait.over(iterator)
@@ -78,7 +79,7 @@ def position_in(loader: Any) -> "DataPosition":
     """
     dataset = dataset_of(loader)
     owners = [] if isinstance(loader, SampleLoader) else [loader]
-    if isinstance(dataset, torch.utils.data.IterableDataset) and not getattr(loader, "num_workers", 0):
+    if isinstance(dataset, IterableDataset) and not getattr(loader, "num_workers", 0):
         owners.append(dataset)
     for owner in owners:
         if hasattr(owner, "state_dict") and hasattr(owner, "load_state_dict"):
@@ -292,7 +293,7 @@ class DataPosition:
     def _settings(self) -> _Settings:
         """Returns the settings that determine which samples a batch contains. Unknown settings are None."""
         loader = self._loader
-        is_stream = isinstance(dataset_of(loader), torch.utils.data.IterableDataset)
+        is_stream = isinstance(dataset_of(loader), IterableDataset)
         return {
             "batch_size": None if self._plan is None else getattr(loader.batch_sampler, "batch_size", None),
             "world_size": get_data_world_size(),

@@ -145,6 +145,7 @@ class BaseTrainLoop(BaseLoop):
         self._validated_units = 0  # `units_done` at the latest validation, which may have left out some datasets
         self._fully_validated_iter = -1  # the iteration of this process's latest validation of all datasets
         self._data_position = position_in(self.dataloader)
+        self._is_repeated = False  # whether the next iteration repeats one that ended with an error in a hook
         self.batches_read = 0
         self._random_at_epoch_start: dict[str, Any] | None = None
         self._is_overridden = self.overrides("run") or self.overrides("run_epoch")
@@ -177,6 +178,12 @@ class BaseTrainLoop(BaseLoop):
         self.runner.restore_random_state()
         self.began_at = self._iter
         self.ended = False
+        if self._is_repeated:
+            _logger.warning(
+                "A hook failed after the step of iteration %d, so training repeats this iteration: its batch is used "
+                "twice. To continue exactly, create a new Runner with resume=True.",
+                self._iter + 1,
+            )
         self.runner.requests.exchange()  # a `before_train` hook may have requested a stop
 
     def _begin_epoch(self) -> None:
@@ -210,9 +217,16 @@ class BaseTrainLoop(BaseLoop):
                     add_note(error, note)
             raise
         if self._iter == self.began_at:  # one `train_step` may compute any number of losses
-            for wrapper in runner.optim_wrapper.parts.values():
-                wrapper.count_first_losses(self.max_iters - self._iter - 1)
+            left = self.max_iters - self._iter - 1
+            counts = [wrapper.count_first_losses(left) for wrapper in runner.optim_wrapper.parts.values()]
+            if runner.is_plain and not any(counts):
+                _logger.warning(
+                    "training_step did not use its argument `optimizers` in the first iteration. Call "
+                    "`update_params(loss)` of an optimizer in it, not `step()` of a torch optimizer from outside."
+                )
+        self._is_repeated = True  # if a hook fails, the optimizer has stepped, but the iteration is not complete
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._is_repeated = False
         self._iter += 1
 
     def describe_samples(self, iteration: int) -> list[str]:

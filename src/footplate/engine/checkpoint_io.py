@@ -61,7 +61,7 @@ class CheckpointIO:
 
     Attributes:
         report: A report about the most recently loaded weights, or None.
-        random_to_restore: The random state to resume with, or None.
+        random_to_restore: The random state that training continues with, or None for the current one.
         is_resuming: Whether `resume` is running: after the weights, it restores the rest of the run.
     """
 

@@ -194,19 +194,22 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
     details = [
         f"Before that, the loss was {losses[first - 1]:g}." if -first < len(losses) else "No earlier loss was recorded."
     ]
+    loss = "loss" if name == "loss" else f"loss '{name}'"
+    iteration = None
     if name in in_each:
         iteration = iterations[first]
         others = [other for other in in_each if other != name and not math.isfinite(scalars[other].data[0][first])]
-        where = f"iteration {iteration}" + (f" ({', '.join(others)})" if others else "")
+        problem = f"the {loss} was {losses[first]:g} in iteration {iteration}" + (
+            f" ({', '.join(others)})" if others else ""
+        )
         details += runner.train_loop.describe_samples(iteration - 1)
     else:
-        iteration, where = None, f"one of the iterations {iterations[0]} to {iterations[-1]}"
+        problem = f"the {loss} was {losses[first]:g} in one of the iterations {iterations[0]} to {iterations[-1]}"
         details.append("Set on_nonfinite=dict(interval=1) to find the iteration.")
     stops = runner.nonfinite.loss_policy == "stop"
     advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if stops else []
-    loss = "loss" if name == "loss" else f"loss '{name}'"
     return NonFiniteError(
-        f"the {loss} was {losses[first]:g} in {where}",
+        problem,
         iteration=iteration,
         notes=[" ".join(details), _last_good(runner), *advice],  # the command shows only a few notes
     )

@@ -41,7 +41,7 @@ from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.other_engines import ELSEWHERE, MemberElsewhere
 from footplate.engine.prediction import predict
 from footplate.engine.preflight import preflight
-from footplate.engine.requests import Requests
+from footplate.engine.requests import Interrupted, Requests
 from footplate.engine.resume_plan import ResumePlan
 from footplate.engine.run_config import ResolvedConfig, arguments_in, located_in, runner_config
 from footplate.engine.run_errors import refuse_during_evaluation, refuse_during_training, refusing_exits, running
@@ -368,10 +368,13 @@ class Runner:
             if self.sections["preflight"]:
                 preflight(self)
             with handling_signals(self):
-                loop.run()
+                try:
+                    loop.run()
+                except Interrupted:  # another call of `train` continues with this state
+                    self.checkpoints.random_to_restore = capture_rng()
+                    raise
             self.call_hook("after_run")
         loop.ended = True
-        self.checkpoints.random_to_restore = None  # another call of `train` continues with the current random state
         return result
 
     def build_training(self) -> None:
@@ -428,6 +431,7 @@ class Runner:
         """
         if MessageHub.get_current_instance() is not self.message_hub:
             MessageHub.keep_instance(self.message_hub)
+            set_level(self.sections["log_level"], screen=is_main_process())
             set_default_scope(self.sections["default_scope"])
             if not self.phases:
                 restore_rng(self._random)
@@ -670,9 +674,13 @@ class Runner:
         self.checkpoints.start(self, whole_model=whole_model, for_training=for_training)
 
     def restore_random_state(self) -> None:
-        """Restores the resumed checkpoint's random state, if any. Loops call this method before training starts."""
-        if self.checkpoints.random_to_restore is not None:
-            restore_rng(self.checkpoints.random_to_restore)
+        """Restores the random state of the checkpoint or interrupted run that training continues, but only once.
+
+        Loops call this method before training starts.
+        """
+        state, self.checkpoints.random_to_restore = self.checkpoints.random_to_restore, None
+        if state is not None:
+            restore_rng(state)
 
     @Component
     def train_loop(self) -> BaseTrainLoop:

@@ -13,7 +13,7 @@ from footplate.checks import check_count, check_flag, check_keys
 from footplate.distributed import get_data_world_size, unwrap_model
 from footplate.error_context import at_key, origin_of, with_origins
 from footplate.errors import ArgumentError, BuildError
-from footplate.messages import list_names, nearest
+from footplate.messages import list_names, nearest, pluralize
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS
@@ -168,10 +168,10 @@ def _build_one(cfg: Any, model: nn.Module) -> OptimWrapper:
 
 
 def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapper:
-    """Passes parameter names to a wrapper if all of its parameters belong to the model. Returns the wrapper.
+    """Passes parameter names to a wrapper, and returns the wrapper.
 
     Raises:
-        ArgumentError: None of the wrapper's parameters belongs to the model.
+        ArgumentError: One of the wrapper's parameters does not belong to the model.
     """
     model = unwrap_model(model)
     known = set(map(id, model.parameters()))
@@ -182,8 +182,14 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
             key="optimizer",
             notes=["Create the optimizer from model.parameters() of the same model object."],
         )
-    if own <= known:
-        wrapper.name_parameters(model)
+    if outside := own - known:
+        raise ArgumentError(
+            "the optimizer has parameters that are not in the model, so checkpoints would not contain them",
+            found=pluralize(len(outside), "parameter"),
+            key="optimizer",
+            notes=["Make them part of the model, for example with `model.scale = nn.Parameter(...)`."],
+        )
+    wrapper.name_parameters(model)
     return wrapper
 
 

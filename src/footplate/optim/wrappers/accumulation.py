@@ -87,11 +87,11 @@ class Accumulation:
                 count,
             )
 
-    def count_first_losses(self, iterations_left: int) -> None:
-        """Counts the losses of this process's first iteration, and derives the number of losses in the whole run.
+    def count_first_losses(self, iterations_left: int) -> int:
+        """Returns the number of losses in each iteration, and derives the number of losses in the whole run.
 
-        If the checkpoint contains the number of losses per iteration, uses that number instead of counting. If the
-        first iteration has no losses, the number for the whole run remains unknown.
+        Counts the losses of this process's first iteration, unless the checkpoint contains their number. If the first
+        iteration has no losses, the number for the whole run remains unknown.
 
         Args:
             iterations_left: The number of iterations left.
@@ -99,6 +99,7 @@ class Accumulation:
         if self._losses_per_iteration is None:
             self._losses_per_iteration = self._inner_count - self._count_before
         self._expect_losses(iterations_left)
+        return self._losses_per_iteration
 
     def _expect_losses(self, iterations_left: int) -> None:
         factor = 1 if self._losses_per_iteration is None else self._losses_per_iteration
