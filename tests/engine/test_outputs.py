@@ -11,11 +11,7 @@ from footplate.errors import ArgumentError, FootplateError
 from footplate.records import LocalVisBackend
 from tests.support import settings
 
-OUTSIDE = [
-    "/tmp/x.json",
-    "../x.json",
-    "s3://bucket/x",
-]
+OUTSIDE = ["/tmp/x.json", "../x.json", "s3://bucket/x"]
 LOCAL = {"type": "LocalVisBackend"}
 PLACES: dict[str, Any] = {
     "json_trace_path": lambda path: {"custom_hooks": [{"type": "ProfilerHook", "json_trace_path": path}]},
@@ -34,7 +30,7 @@ PLACES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("path", [each for each in OUTSIDE if each and "\0" not in each and each != ".."])
+@pytest.mark.parametrize("path", OUTSIDE)
 @pytest.mark.parametrize("place", PLACES)
 def test_outputs_stay_in_the_work_dir(tmp_path: Path, place: str, path: str) -> None:
     (tmp_path / "x.json").write_text("mine")
