@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from footplate import Hook, Runner
 from footplate.checkpoint.digest import Digest, verify_digest
@@ -187,6 +187,11 @@ def test_backward_in_a_training_step_is_explained(tmp_path: Path) -> None:
     assert "Do not call it yourself, and detach tensors" in str(
         error.value.__notes__ if hasattr(error.value, "__notes__") else error.value
     )
+
+
+def test_stream_without_a_length_is_validated(tmp_path: Path) -> None:
+    stream = type("Stream", (IterableDataset,), {"__iter__": lambda self: iter(_DATA)})()
+    assert "val/loss" in _runner(tmp_path, val_dataloader=DataLoader(stream, 4)).train()[-1]
 
 
 def test_unused_optimizer_and_log_level_of_each_runner(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

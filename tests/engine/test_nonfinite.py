@@ -186,7 +186,13 @@ def test_error_states_the_iteration_if_it_has_several_losses(tmp_path: Path) -> 
     assert caught.value.iteration == 3
 
 
-@pytest.mark.parametrize(("interval", "where"), [(10, "one of the iterations 1 to 10"), (1, "iteration 5")])
+def test_value_that_is_recorded_after_the_check_is_not_checked(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, on_nonfinite={"interval": 1}))
+    runner.on("after_train_epoch", lambda runner: runner.message_hub.update_scalar("train/x_loss", torch.nan))
+    runner.train()
+
+
+@pytest.mark.parametrize(("interval", "where"), [(10, "one of iterations 1 to 10"), (1, "iteration 5")])
 def test_iteration_of_a_loss_that_is_not_logged_in_each_is_not_guessed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, interval: int, where: str
 ) -> None:

@@ -171,7 +171,7 @@ class BatchPlan:
 
     def _end_of_pass(self, length: int | None) -> int | None:
         """Returns the number of batches after which a pass ends, or None if the samplers themselves end it."""
-        # Samplers do not end a pass before the padding that `exact_size` leaves out.
+        # With `exact_size`, the samplers also yield padding, so the pass must end before it.
         limit = self.limit if self.exact_size is None else len(self)
         return min((number for number in (length, limit) if number is not None), default=None)
 

@@ -1,5 +1,6 @@
 """The validation and test loops, which evaluate a single dataset or several named datasets."""
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -41,12 +42,10 @@ class MeanLosses:
         self._sums["num_samples"] += weight
         for name, value in losses.items():
             if "loss" in name:
-                product = torch.as_tensor(value * weight)
-                counts = torch.as_tensor(weight, device=product.device) > 0
-                self._sums[name] += torch.where(counts, product, 0.0)
+                self._sums[name] = self._sums[name] + _weighted(value, weight)
 
     def result(self) -> dict[str, float]:
-        """Returns the means over all processes. Raises a DataError if no batch was added."""
+        """Returns the means over all processes, or NaN if all weights are 0. Raises a DataError without batches."""
         totals: Any = Counter()
         for sums in gather_objects({name: float(value) for name, value in self._sums.items()}):
             totals.update(sums)
@@ -55,8 +54,15 @@ class MeanLosses:
                 "the loader has no batches, so no loss can be computed",
                 notes=["Check the size of the dataset, and drop_last. A generator can be iterated only once."],
             )
-        samples = totals.pop("num_samples") or 1
-        return {name: value / samples for name, value in totals.items()}
+        samples = totals.pop("num_samples")
+        return {name: value / samples if samples else math.nan for name, value in totals.items()}
+
+
+def _weighted(value: Any, weight: Any) -> Any:
+    """Returns a loss times its weight, or 0 if the weight is 0. Does not copy tensors from their device."""
+    if isinstance(weight, torch.Tensor):
+        return torch.where(weight > 0, value * weight, 0.0)
+    return value * weight if weight else 0.0
 
 
 class _EvaluationLoop(BaseLoop):

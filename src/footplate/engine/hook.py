@@ -290,7 +290,7 @@ class Hook:
     # and `preflight.py` call `check_metrics`, and `state.py` calls `state_dict` and `load_state_dict`.
 
     def adapt_to_loop(self, runner: "Runner") -> None:
-        """Adapts the hook's settings to the training loop. Called once it is built, before `paths_to_overwrite`."""
+        """Adapts the hook's settings to the training loop. Called each time training starts, before other methods."""
 
     def folder_in(self, runner: "Runner") -> str | None:
         """Returns the folder where the hook saves the run's checkpoints, or None if the hook saves no checkpoints."""

@@ -181,7 +181,7 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
         custom_hooks: Additional hooks: objects, or config dicts with an optional `priority`.
 
     Raises:
-        BuildError: A hook cannot be built, or the name of a hook to remove looks misspelled. Also raised to remove
+        BuildError: A hook cannot be built, the name of a hook to remove looks misspelled, or `default_hooks` removes
             `runtime_info`, which records the losses that `NonFiniteHook` checks.
     """
     settings: dict[str, Any] = dict(DEFAULT_HOOKS)
@@ -192,7 +192,11 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
         if changes is None and near:
             raise BuildError(f"default_hooks has no '{name}' to remove", key=key, suggestion=near)
         if changes is None and name == "runtime_info":
-            raise BuildError("the hook 'runtime_info' cannot be removed: it records the losses to check", key=key)
+            raise BuildError(
+                "'runtime_info' cannot be removed, because it records the losses that are checked for NaN and infinity",
+                key=key,
+                notes=["Remove this key, or set it to a dict to change the hook."],
+            )
         settings[name] = changes
         if isinstance(changes, Mapping) and "type" not in changes:
             if not default:

@@ -64,7 +64,7 @@ class NonFiniteHook(Hook):
         self._totals_at_check = Counter[str]()
 
     def before_train(self, runner: "Runner") -> None:
-        """Enables gradient checks before each step. What they do is in the table in `GradientGuard`.
+        """Enables gradient checks before each step. The table in `GradientGuard` lists the actions.
 
         On a GPU, gradients are checked only if `on_nonfinite` requires it or the optimizer's kernel can skip the step.
         Otherwise, checking would cost a device-to-host copy in each iteration.
@@ -93,7 +93,7 @@ class NonFiniteHook(Hook):
         compute_on_ranks(lambda: self.check(runner))
 
     def check(self, runner: "Runner") -> None:
-        """Checks the losses since the previous check. Of each loss, only the latest 8,192 values are still known.
+        """Checks the losses since the previous check. Only the latest 8,192 values of each loss are stored.
 
         Also warns about steps that the device has skipped. Warns once if a loss scaler has reduced its scale below 1,
         since overflow then no longer explains the skipped steps.
@@ -105,13 +105,15 @@ class NonFiniteHook(Hook):
         for wrapper in runner.optim_wrapper.parts.values():
             wrapper.warn_of_skipped_steps(iteration)
             self._warn_of_scale(wrapper)
+        iterations = range(self._checked_at + 1, iteration + 1)
+        if not iterations:
+            return
         totals = _totals(runner)
         new = totals - self._totals_at_check  # only positive counts
-        iterations = range(self._checked_at + 1, iteration + 1)
         self._checked_at, self._totals_at_check = iteration, totals
         in_each = [name for name, count in new.items() if count == len(iterations)]
-        for name in ["loss"] if "loss" in new else new:  # a custom train_step may not return a total
-            if not math.isfinite(runner.message_hub.scalar(f"train/{name}").mean(new[name])):
+        for name in ["loss"] if "loss" in totals else new:  # a custom train_step may not return a total
+            if new[name] and not math.isfinite(runner.message_hub.scalar(f"train/{name}").mean(new[name])):
                 error = _loss_error(runner, name, new[name], iterations, in_each)
                 if self.loss_policy == "stop":
                     raise error
@@ -184,8 +186,8 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
         name: The name of the loss.
         window: The number of its values since the previous check.
         iterations: The iterations since the previous check.
-        in_each: The losses that have one value for each of these iterations. Only if `name` is one of them does the
-            error state the iteration, its samples, and the others that were non-finite in it.
+        in_each: The losses that have one value for each of these iterations. If `name` is one of them, or there is only
+            one iteration, the message includes the iteration, its samples, and the other losses that were non-finite.
     """
     scalars = runner.message_hub.scalars_of("train")
     losses = scalars[name].data[0]
@@ -196,15 +198,16 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
     ]
     loss = "loss" if name == "loss" else f"loss '{name}'"
     iteration = None
-    if name in in_each:
-        iteration = iterations[first]
-        others = [other for other in in_each if other != name and not math.isfinite(scalars[other].data[0][first])]
+    if name in in_each or len(iterations) == 1:
+        index = max(first, -len(iterations))  # one iteration may have several values
+        iteration = iterations[index]
+        others = [other for other in in_each if other != name and not math.isfinite(scalars[other].data[0][index])]
         problem = f"the {loss} was {losses[first]:g} in iteration {iteration}" + (
             f" ({', '.join(others)})" if others else ""
         )
         details += runner.train_loop.describe_samples(iteration - 1)
     else:
-        problem = f"the {loss} was {losses[first]:g} in one of the iterations {iterations[0]} to {iterations[-1]}"
+        problem = f"the {loss} was {losses[first]:g} in one of iterations {iterations[0]} to {iterations[-1]}"
         details.append("Set on_nonfinite=dict(interval=1) to find the iteration.")
     stops = runner.nonfinite.loss_policy == "stop"
     advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if stops else []

@@ -180,7 +180,7 @@ class ResolvedConfig:
             if name not in LENGTHS
             and value is not None
             and value is not False
-            and (value or name not in EMPTY_IF_UNSET)
+            and not (name in EMPTY_IF_UNSET and not value)
         }
         return Config(as_plain({**arguments, **(self.cfg if is_plain else {})}))
 

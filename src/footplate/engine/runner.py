@@ -546,7 +546,7 @@ class Runner:
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
-        # In a step, no hooks are being called.
+        # Outside hooks, no events are being handled: the call comes from a step if the run has a phase.
         in_iteration = self._events[-1].endswith("_iter") if self._events else bool(self.phases)
         if in_iteration:
             raise ArgumentError(

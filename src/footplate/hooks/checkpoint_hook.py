@@ -137,6 +137,7 @@ class CheckpointHook(Hook):
         """
         for metric in self.monitored:
             metric.check(runner)
+        self.adapt_to_loop(runner)  # again, in case a `before_run` hook has registered this hook
         self._folder = self.folder_in(runner)
         self.best.relocate(self._folder)
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded

@@ -34,9 +34,9 @@ class RuntimeInfoHook(Hook):
 
     Adds a row to the runner's `history` after each epoch or, in iteration-based training, after each validation
     interval. A row contains the latest learning rates, and the means of the losses and other training scalars (except
-    times) since the start of the epoch or, in iteration-based training, since the previous row. Validation at another
-    time, such as at a hook's request, also adds a row. In epoch-based training, the means in the next row still cover
-    the whole epoch.
+    times) since the start of the epoch or, in iteration-based training, since the previous row. Validation at other
+    times, for example when a hook requests it, also adds a row. In epoch-based training, the means in the next row
+    still cover the whole epoch.
     """
 
     priority = "VERY_HIGH"

@@ -102,8 +102,8 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module 
 def _resolve_constructor(name: Any, cfg: Mapping[str, Any]) -> tuple[Any, bool]:
     """Returns the class of a constructor, and whether it takes only the `optimizer` section.
 
-    First-generation constructors do. They have their own registry. One that is not registered there is recognized by
-    its argument `optimizer_cfg`.
+    The latter is true for first-generation constructors, which have their own registry. Constructors that are not
+    registered there are recognized by their argument `optimizer_cfg`.
     """
     is_older = isinstance(name, str) and name not in OPTIM_WRAPPER_CONSTRUCTORS and name in OPTIMIZER_BUILDERS
     registry = OPTIMIZER_BUILDERS if is_older else OPTIM_WRAPPER_CONSTRUCTORS

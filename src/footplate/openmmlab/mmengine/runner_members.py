@@ -8,6 +8,7 @@ from typing import Any
 from footplate.distributed import active_launcher, is_distributed
 from footplate.engine import Runner, process_setup
 from footplate.engine.hook_list import build_hooks
+from footplate.hooks.runtime_info_hook import RuntimeInfoHook
 from footplate.records import MessageHub, add_log_file, set_level
 
 
@@ -84,13 +85,15 @@ class RunnerMembers(Runner):
     ) -> None:
         """Adds the default hooks, modified by `default_hooks`, and the custom hooks; see `build_hooks`.
 
-        Does not add `runtime_info`, because every runner already has it.
+        Does not add the default `runtime_info`, because every runner already has it.
         """
-        changes = {name: hook for name, hook in (default_hooks or {}).items() if name != "runtime_info"}
+        changes = dict(default_hooks or {})
+        if changes.get("runtime_info", 0) is None:
+            del changes["runtime_info"]
         built = build_hooks(changes, custom_hooks)
         for hook in built:
-            if (key := built.key_of(hook)) != "default_hooks.runtime_info":
-                self.hooks.register(hook, key=key)
+            if type(hook) is not RuntimeInfoHook:
+                self.hooks.register(hook, key=built.key_of(hook))
 
     def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
         """Adds the default hooks, modified by `hooks`."""

@@ -85,7 +85,7 @@ class AmpOptimWrapper(OptimWrapper):
         self.loss_scaler.update(self._fixed_scale)
 
     def _may_step(self, norm: Tensor | None) -> bool:
-        """Checks whether the scaler or the guard decides, and asks the guard; see the table in `GradientGuard`."""
+        """Checks whether to step; see the table in `GradientGuard`. The scaler itself skips some steps."""
         guard = self._guard
         if guard is None or not self.has_scaler:
             return super()._may_step(norm)

@@ -109,8 +109,8 @@ class GradientGuard:
     "skip" avoids this with a fused optimizer (`fused=True`): its kernel receives the result and can skip the update.
     With float16, a loss scaler checks the gradients too, and skips every step with non-finite ones.
 
-    `NonFiniteHook.before_train` chooses the policy. In the rows with a loss scaler, `AmpOptimWrapper` decides whether
-    the scaler or `allows_step` acts.
+    `NonFiniteHook.before_train` chooses the policy. In the last two rows of the table, `AmpOptimWrapper` decides
+    whether the scaler or `allows_step` handles the gradients.
 
     | non-finite gradients | "stop" | "skip" | "warn" |
     |---|---|---|---|

@@ -64,7 +64,7 @@ class OptimWrapper(Accumulation):
     """
 
     has_scaler = False
-    # Set from outside, like `Accumulation.loss_share`. The class docstrings say by whom.
+    # Set from outside, like `Accumulation.loss_share`. The class docstrings document who sets them.
     isolated = False
     message_hub: MessageHub
     data_parallel: ModelDistributedDataParallel | None = None
@@ -200,7 +200,7 @@ class OptimWrapper(Accumulation):
             raise _closure_error(self.optimizer) from error
 
     def _may_step(self, norm: Tensor | None) -> bool:
-        """Asks the guard, if there is one, whether to step; see the table in `GradientGuard`."""
+        """Checks whether to step; see the table in `GradientGuard`. Without a guard, always returns True."""
         return self._guard is None or self._guard.allows_step(
             self.optimizer, self._inner_count, norm, message_hub=self.message_hub, has_scaler=self.has_scaler
         )
