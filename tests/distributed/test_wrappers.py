@@ -182,6 +182,8 @@ def test_registered_user_wrapper_is_model_wrapper(monkeypatch: pytest.MonkeyPatc
     try:
         assert is_model_wrapper(held)
         assert unwrap_model(held) is model
+        monkeypatch.setattr("footplate.distributed.wrappers.is_distributed", lambda: True)
+        assert type(wrap_model(model, {"type": "Holder"})) is Holder
     finally:
         vars(MODEL_WRAPPERS)["_entries"].pop("Holder")
 

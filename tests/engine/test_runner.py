@@ -35,7 +35,7 @@ def test_config_gives_the_same_run_twice(tmp_path: Path, by_epoch: bool) -> None
 
 
 def test_objects_and_dicts_give_the_same_run(tmp_path: Path) -> None:
-    from_dicts = Runner(**settings(tmp_path / "dicts"))
+    from_dicts = Runner(**settings(tmp_path / "dicts"), cfg={"note": "a dict instead of a Config"})
     from_dicts.train()
     torch.manual_seed(7)
     model = ToyModel()

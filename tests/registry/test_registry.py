@@ -62,13 +62,14 @@ def test_duplicate_user_class_needs_force(shapes: Registry) -> None:
     assert shapes.get("Square") is Other
 
 
-def test_a_notebook_cell_may_register_its_class_again(shapes: Registry) -> None:
-    first, second = make_class("Square", "__main__"), make_class("Square", "__main__")
+@pytest.mark.parametrize("module", ["__main__", "own.shapes"])
+def test_cell_or_reloaded_module_may_register_its_class_again(shapes: Registry, module: str) -> None:
+    first, second = make_class("Square", module), make_class("Square", module)
     shapes.register_module(module=first)
     shapes.register_module(module=second)
     assert shapes.get("Square") is second
     with pytest.raises(DuplicateNameError):
-        shapes.register_module(module=make_class("Round", "__main__"), name="Square")
+        shapes.register_module(module=make_class("Round", module), name="Square")
 
 
 @pytest.mark.parametrize(("built_in", "built_in_first"), [("footplate.shapes", True), ("torch.shapes", False)])
@@ -256,7 +257,7 @@ def test_two_code_bases_add_the_same_class_to_a_third(
     assert caplog.messages == ["Using the shape 'Square' from mmpretrain.models, not the one from mmselfsup.models."]
     for package in ("mmpretrain", "mmpose", "own"):  # another class of the same package, and classes of users
         with pytest.raises(DuplicateNameError, match="already registered by mmpretrain.models"):
-            registry.register_module(module=type("Square", (), {"__module__": f"{package}.models"}))
+            registry.register_module(module=type("Square", (), {"__module__": f"{package}.heads"}))
 
 
 @pytest.mark.parametrize(

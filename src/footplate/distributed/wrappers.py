@@ -205,7 +205,8 @@ def wrap_model(
     with at_key("model_wrapper_cfg"):
         cfg = cfg or {}
         name = cfg.get("type", _USUAL_WRAPPER)
-        if MODEL_WRAPPERS.resolve(name, cfg) is FullyShard:
+        wrapper_type = MODEL_WRAPPERS.resolve(name, cfg)
+        if wrapper_type is FullyShard:
             model = MODEL_WRAPPERS.build(cfg, module=model)  # with a single process, this only checks the arguments
         if cfg and not is_distributed():
             _logger.info("Ignoring %s, because there is only one process.", name)
@@ -214,11 +215,13 @@ def wrap_model(
             raise ArgumentError(message, key="tensor_parallel", notes=["Remove `sync_bn` or `tensor_parallel`."])
         if is_sharded(model) or not is_distributed():
             return model
-        settings = with_origins({"type": name, "find_unused_parameters": find_unused_parameters, **cfg}, cfg)
-        device = next(model.parameters()).device
-        if device.type == "cuda":
-            settings.setdefault("device_ids", [device.index])
-        return MODEL_WRAPPERS.build(settings, module=model)  # type: ignore[no-any-return]
+        defaults: dict[str, Any] = {"type": name}
+        if issubclass(wrapper_type, DistributedDataParallel):
+            defaults["find_unused_parameters"] = find_unused_parameters
+            device = next(model.parameters()).device
+            if device.type == "cuda":
+                defaults["device_ids"] = [device.index]
+        return MODEL_WRAPPERS.build(with_origins({**defaults, **cfg}, cfg), module=model)  # type: ignore[no-any-return]
 
 
 def check_model_wrapper(cfg: Mapping[str, Any]) -> None:

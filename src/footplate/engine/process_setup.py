@@ -40,6 +40,7 @@ _MAX_BLOCK = 1 << 25  # in bytes; if larger blocks were on the heap, it would be
 _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
 _OWN_SEED = 0xF007 << 32  # marks seeds of footplate; the CPU's random numbers do not depend on these bits
 _RANDOM_SEED = torch.initial_seed()  # of a new process, unless the script has already called `torch.manual_seed`
+_script_seed: int | None = None  # the seed that the script has last passed to `torch.manual_seed`, as far as known
 _benchmarks = False  # whether the latest run in this process has requested `cudnn_benchmark`
 _is_deterministic = False  # whether it has requested deterministic algorithms
 
@@ -135,15 +136,14 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     """
     global _is_deterministic
     check_randomness(randomness)
+    script_seed = _find_script_seed()
     import rich.style  # noqa: F401 - import before seeding: the import draws random numbers
 
     seed = randomness.get("seed")
     if seed is None:
         seed = compute_on_main(resumed)
     if seed is None:
-        seed = torch.initial_seed()
-        if seed >> 32 == _OWN_SEED >> 32 or seed == _RANDOM_SEED >= 1 << 32:  # not from the script
-            seed = int.from_bytes(os.urandom(4), "little") % (1 << 31)
+        seed = int.from_bytes(os.urandom(4), "little") % (1 << 31) if script_seed is None else script_seed
         seed = broadcast_object(seed % (1 << 32))
     seed = int(seed)  # from a NumPy integer, which `random.seed` rejects
     rank_seed = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
@@ -160,6 +160,17 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     elif was_deterministic:  # otherwise, keep what the user has set
         torch.use_deterministic_algorithms(False)
     return seed
+
+
+def _find_script_seed() -> int | None:
+    """Returns the seed that the script has last passed to `torch.manual_seed`, or None. Earlier runs do not count."""
+    global _script_seed
+    seed = torch.initial_seed()
+    is_own = seed >> 32 == _OWN_SEED >> 32
+    is_random = seed == _RANDOM_SEED >= 1 << 32
+    if not is_own and not is_random:
+        _script_seed = seed
+    return _script_seed
 
 
 def warn_of_nondeterminism(runner: "Runner") -> None:

@@ -159,7 +159,9 @@ class ResolvedConfig:
         self.unrecorded = ""
         cfg = cfg or self._cfg_of_builder(sections["model"])
         # Copied, because some user-defined constructors modify the dicts that they are built from.
-        self.cfg: Any = Config(cfg, cfg.text, cfg.filename, cfg.env_variables) if isinstance(cfg, Config) else cfg
+        self.cfg: Any = (
+            Config(cfg, cfg.text, cfg.filename, cfg.env_variables) if isinstance(cfg, Config) else Config(cfg)
+        )
         check_structure(self.sections)
         # Converted now, because a resumed run records its config after it has restored their states.
         stateful = {name: self.sections[name] for name in ("optim_wrapper", "param_scheduler")}

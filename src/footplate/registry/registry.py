@@ -321,9 +321,9 @@ class Registry:
     def _may_register(self, name: str, entry: Any) -> bool:
         """Checks whether to register a class under a name that may already be in use.
 
-        A user class replaces a built-in class, but not the other way around. A class in `__main__` replaces an earlier
-        definition of itself, because notebook cells run repeatedly. If two code bases use the same name, the first
-        class stays.
+        A user class replaces a built-in class, but not the other way around. A class replaces an earlier definition
+        of itself, because notebook cells run repeatedly, and modules are reloaded. If two code bases use the same name,
+        the first class stays.
 
         Raises:
             DuplicateNameError: The name is already in use, and none of these rules applies.
@@ -331,7 +331,7 @@ class Registry:
         present = self._entries.get(name)
         if present is None or present is entry:
             return True
-        if entry.__module__ == present.__module__ == "__main__" and entry.__qualname__ == present.__qualname__:
+        if (entry.__module__, entry.__qualname__) == (present.__module__, present.__qualname__):
             return True
         if _is_built_in(entry) != _is_built_in(present):
             user = present if _is_built_in(entry) else entry

@@ -41,7 +41,9 @@ def test_forward_pass_runs_in_the_dtype_on_a_cpu(dtype: Any, computed: torch.dty
     model = Net()
     wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), dtype=dtype)
     before = model.layer.weight.detach().clone()
-    step(model, wrapper)
+    with wrapper.optim_context(model):
+        step(model, wrapper)
+    assert not torch.is_autocast_enabled("cpu")
     assert model.seen == [computed]
     assert model.layer.weight.dtype is torch.float32
     assert not torch.equal(model.layer.weight, before)

@@ -58,7 +58,7 @@ class AmpOptimWrapper(OptimWrapper):
             scaling = {"init_scale": self._fixed_scale}
         self.loss_scaler = GradScaler(device, enabled=precision is torch.float16, **scaling)
         self.has_scaler = self.loss_scaler.is_enabled()
-        self._autocast = torch.autocast(device, precision)
+        self._device, self._precision = device, precision
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Scales the loss and runs the backward pass; see `OptimWrapper.backward`."""
@@ -100,11 +100,12 @@ class AmpOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager that enables mixed precision in the forward pass; see also the base class."""
         context = super().optim_context(model)
+        autocast = torch.autocast(self._device, self._precision)  # a new one, because nested contexts cannot share it
         if context is NO_CONTEXT:
-            return self._autocast
+            return autocast
         stack = ExitStack()
         stack.enter_context(context)
-        stack.enter_context(self._autocast)
+        stack.enter_context(autocast)
         return stack
 
     def state_dict(self) -> dict[str, Any]:
