@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import functools
-import os
 import signal
 import socket
 import subprocess
@@ -224,15 +223,6 @@ def test_a_page_instead_of_a_shard_stops_the_run_and_is_not_kept(server: Server,
         WebDataset(server.shards, cache_dir=str(cache), on_error="skip")
     server.handler.answer = None
     assert sorted(sum(numbers(server.shards, cache), [])) == list(range(37))
-
-
-def test_a_shortened_copy_is_downloaded_again(server: Server, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    order = numbers(server.shards, cache)
-    for copy in copies(cache):
-        os.truncate(copy, 3000)
-    assert numbers(server.shards, cache) == order
-    assert len(server.handler.downloads) == 8
 
 
 def test_signed_addresses_are_resumed_with_another_signature(server: Server, tmp_path: Path) -> None:

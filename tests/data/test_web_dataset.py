@@ -10,7 +10,6 @@ import fsspec  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 
-from footplate import storage
 from footplate.data import (
     DefaultSampler,
     InfiniteSampler,
@@ -293,17 +292,6 @@ def test_a_shard_is_indexed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         for _ in range(2):
             assert len(WebDataset(shards, cache_dir=str(tmp_path / "cache"))) == 3
     assert scans == [str(tmp_path / "a.tar"), "memory://index-test/a.tar"]
-
-
-def test_an_index_that_cannot_be_saved_is_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(path: str, data: bytes) -> None:
-        raise PermissionError(path)
-
-    monkeypatch.setattr(storage, "commit_bytes", refuse)
-    assert len(dataset_of(tmp_path, numbered(range(3)))) == 3
-    assert "a.tar' cannot be saved, so every run has to scan the shard: " in caplog.text
 
 
 def test_a_changed_shard_is_indexed_again(tmp_path: Path) -> None:
