@@ -216,18 +216,26 @@ class BaseTrainLoop(BaseLoop):
                 for note in self.describe_samples(self._iter):
                     add_note(error, note)
             raise
-        if self._iter == self.began_at:  # one `train_step` may compute any number of losses
-            left = self.max_iters - self._iter - 1
-            counts = [wrapper.count_first_losses(left) for wrapper in runner.optim_wrapper.parts.values()]
-            if runner.is_plain and not any(counts):
-                _logger.warning(
-                    "training_step did not use its argument `optimizers` in the first iteration. Call "
-                    "`update_params(loss)` of an optimizer in it, not `step()` of a torch optimizer from outside."
-                )
+        if self._iter == self.began_at:
+            self._count_first_losses()
         self._is_repeated = True  # if a hook fails, the optimizer has stepped, but the iteration is not complete
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._is_repeated = False
         self._iter += 1
+
+    def _count_first_losses(self) -> None:
+        """Counts the losses in this process's first iteration, from which each optimizer wrapper derives the total.
+
+        `train_step` may compute any number of losses. Logs a warning if a plain module's `training_step` computes none.
+        """
+        iterations_left = self.max_iters - self._iter - 1
+        wrappers = self.runner.optim_wrapper.parts.values()
+        counts = [wrapper.count_first_losses(iterations_left) for wrapper in wrappers]
+        if self.runner.is_plain and not any(counts):
+            _logger.warning(
+                "training_step did not use its argument `optimizers` in the first iteration. Call "
+                "`update_params(loss)` of an optimizer in it, not `step()` of a torch optimizer from outside."
+            )
 
     def describe_samples(self, iteration: int) -> list[str]:
         """Returns a list with one note on this rank's samples in an iteration (from 0), or [] if they are unknown."""
