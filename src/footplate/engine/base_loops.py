@@ -240,7 +240,7 @@ class BaseTrainLoop(BaseLoop):
     def describe_samples(self, iteration: int) -> list[str]:
         """Returns a list with one note on this rank's samples in an iteration (from 0), or [] if they are unknown."""
         position = self._data_position
-        if position.kind != "planned" or self._is_overridden:
+        if not position.is_planned or self._is_overridden:
             return []
         epoch, batch = divmod(iteration, len(self.dataloader)) if self.by_epoch else position.locate(iteration)
         samples = self.dataloader.describe_samples(epoch, batch)

@@ -236,7 +236,7 @@ def _in_mixed_precision(without_gradients: AbstractContextManager[Any], device: 
 
 def add_sample_note(error: Exception, dataloader: Any, key: str, idx: int) -> None:
     """Adds a note on the samples of batch `idx` to an error, unless it is a FootplateError or they are unknown."""
-    if not isinstance(error, FootplateError) and DataPosition(dataloader).kind == "planned":
+    if not isinstance(error, FootplateError) and DataPosition(dataloader).is_planned:
         samples = dataloader.describe_samples(*divmod(idx, len(dataloader)))
         add_note(error, f"Batch {idx + 1} of {key} contains samples {samples}.")
 
