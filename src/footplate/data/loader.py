@@ -97,7 +97,7 @@ class SampleLoader(DataLoader[Any]):
             seeding = "sample"
         elif self.num_workers or self.plan.world_size > 1:
             seeding = "batch"
-        reader = BatchReader(
+        self._reader = BatchReader(
             dataset, collate=self.collate_fn, seed=seed, seeding=seeding, progress=self.worker_progress
         )
         if self.worker_progress is not None:
@@ -105,9 +105,11 @@ class SampleLoader(DataLoader[Any]):
         generator = torch.Generator().manual_seed(mix_seed(self.seed))
         options |= {"collate_fn": _identity, "generator": generator}
         # A second loader reads whole batches, so that `dataset` and `sampler` of this loader remain the user's.
-        self._reader_keys = _ReaderKeys()
-        self._build_reader = partial(DataLoader, reader, batch_size=None, sampler=self._reader_keys, **options)
-        self._reader: DataLoader[Any] = self._build_reader()
+        self._key_sampler = _KeySampler()
+        self._build_batch_loader = partial(
+            DataLoader, self._reader, batch_size=None, sampler=self._key_sampler, **options
+        )
+        self._batch_loader: DataLoader[Any] = self._build_batch_loader()
         self._epoch = 0  # of the latest pass
         self._next_epoch = 0  # of the next `for batch in loader`
         self.share = 1.0
@@ -115,7 +117,7 @@ class SampleLoader(DataLoader[Any]):
     @property
     def uneven(self) -> bool:
         """Whether the size of the last batch may differ between ranks."""
-        return self.plan.exact_size is not None and self.plan.exact_size % self.plan.world_size > 0
+        return self.plan.exact_count is not None and self.plan.exact_count % self.plan.world_size > 0
 
     @property
     def endless(self) -> bool:
@@ -135,14 +137,14 @@ class SampleLoader(DataLoader[Any]):
         self.plan.begin(epoch, length)
         keys = self.plan.keys(epoch, start, length)
         if self.num_workers or self.pin_memory:
-            self._reader_keys.latest = keys
-            reader: Any = iter(self._reader)
+            self._key_sampler.keys = keys
+            iterator: Any = iter(self._batch_loader)
             if self.num_workers:
-                speed_up_queues(reader, self.prefetch_factor or 2)
-            read = data_wait.over(reader)
+                speed_up_queues(iterator, self.prefetch_factor or 2)
+            read = data_wait.over(iterator)
         else:
             # Bypass torch's iterator: its profiler entry can take as long as reading a sample.
-            read = map(self._reader.dataset.__getitem__, keys)
+            read = map(self._reader.__getitem__, keys)
         # This iterator keeps no reference to a batch, so each batch is freed before the next request (decision 025).
         return map(self._deliver, read, self.plan.shares(start))
 
@@ -154,7 +156,7 @@ class SampleLoader(DataLoader[Any]):
 
     def forget_workers(self) -> None:
         """Makes the next pass start new workers, even with `persistent_workers`."""
-        self._reader = self._build_reader()
+        self._batch_loader = self._build_batch_loader()
 
     def peek(self) -> Any:
         """Reads the first batch of the latest epoch and returns it, or None if there are no batches.
@@ -167,10 +169,10 @@ class SampleLoader(DataLoader[Any]):
             return None
         with preserve_random_state():
             if self.num_workers:
-                reader = self._build_reader(sampler=[key], num_workers=1, persistent_workers=False)
-                batch = data_wait.call(next, iter(reader))
+                loader = self._build_batch_loader(sampler=[key], num_workers=1, persistent_workers=False)
+                batch = data_wait.call(next, iter(loader))
             else:
-                batch = self._reader.dataset[key]
+                batch = self._reader[key]
             return self._deliver(batch, self.share)
 
     def describe_samples(self, epoch: int, batch: int) -> str:
@@ -203,13 +205,13 @@ class SampleLoader(DataLoader[Any]):
         return len(self.plan)
 
 
-class _ReaderKeys(Sampler[BatchKey]):
-    """The sampler of the wrapped torch DataLoader. `latest` is set to the keys to yield before each pass."""
+class _KeySampler(Sampler[BatchKey]):
+    """The sampler of the batch loader. `keys` is set to the keys of a pass before the pass begins."""
 
-    latest: Iterator[BatchKey] = iter(())
+    keys: Iterator[BatchKey] = iter(())
 
     def __iter__(self) -> Iterator[BatchKey]:
-        return self.latest
+        return self.keys
 
 
 class WorkerError(Exception):

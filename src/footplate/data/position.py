@@ -60,7 +60,7 @@ def endless_batches(loader: Iterable[Any], *, start: int = 0) -> Iterator[Any]:
         DataError: During iteration, a sample cannot be read, samples cannot be collated, or a pass has no batches.
     """
     position = DataPosition(loader)
-    return position.endless(start) if position.kind == "planned" else _skip(position.endless(0), start)
+    return position.endless(start) if position.is_planned else _skip(position.endless(0), start)
 
 
 def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
@@ -125,20 +125,17 @@ class DataPosition:
 
     Args:
         loader: The training loader.
-
-    Attributes:
-        kind: How the pass is determined; see the table.
     """
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
         self._plan = loader.plan if isinstance(loader, SampleLoader) else None
         self._length = None if getattr(loader, "endless", False) else length_of(loader)
-        self.kind: Literal["planned", "counted", "untracked"] = "counted"
+        self._kind: Literal["planned", "counted", "untracked"] = "counted"
         if self._plan is not None and not self._plan.custom:
-            self.kind = "planned"
+            self._kind = "planned"
         elif self._plan is None and self._length is None:
-            self.kind = "untracked"
+            self._kind = "untracked"
         # The latest pass that was counted or resumed, and the iteration at which it began. In the example, 2 and 20;
         # after the resume, 2 and 22, as if pass 2 had had batches of the new size from the start.
         self._pass = 0
@@ -147,13 +144,18 @@ class DataPosition:
         generators = [getattr(loader, "generator", None), *own]
         self._seeds = {each: each.initial_seed() for each in generators if isinstance(each, torch.Generator)}
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether the position follows from the number of iterations, so that the loader can describe any batch."""
+        return self._kind == "planned"
+
     def locate(self, iteration: int) -> tuple[int, int]:
         """Returns the pass that contains an iteration, and the iteration's batch index in that pass.
 
         In the example, returns (2, 3) for iteration 23.
         """
         batch = iteration - self._pass_began_at
-        if self.kind != "planned" or not self._length:  # an endless pass has no length
+        if not self.is_planned or not self._length:  # an endless pass has no length
             return self._pass, batch
         passes, batch = divmod(batch, self._length)
         return self._pass + passes, batch
@@ -170,7 +172,7 @@ class DataPosition:
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, starting at an iteration."""
         pass_index, start = self.locate(iteration)
-        if self.kind == "untracked":  # the first batch is the only one that can be found
+        if self._kind == "untracked":  # the first batch is the only one that can be found
             return _skip(self._passes(0, 0, 0), start)
         return self._passes(pass_index, start, iteration)
 
@@ -181,7 +183,7 @@ class DataPosition:
         """
         for pass_index in count(first):
             before = iteration
-            if self.kind != "untracked":
+            if self._kind != "untracked":
                 self._pass = pass_index
                 self._pass_began_at = iteration - start
             for batch in self._begin_pass(pass_index, start):
@@ -326,7 +328,7 @@ class StatefulPosition(DataPosition):
 
     def __init__(self, loader: Any, stateful: Any) -> None:
         super().__init__(loader)
-        self.kind = "counted"
+        self._kind = "counted"
         self._stateful = stateful
         self._continues_from_state = False  # whether the next pass that reads batches continues from a restored state
 
@@ -342,10 +344,19 @@ class StatefulPosition(DataPosition):
             )
 
     def _begin_pass(self, pass_index: int, start: int, length: int | None = None) -> Iterator[Any]:
+        """Returns the batches of one pass, starting at batch `start`.
+
+        | `_continues_from_state` | `start` | batches |
+        |---|---|---|
+        | False | any | those from `start` on; the earlier ones are read and discarded |
+        | True | the length | none: the pass was complete, and the next one continues from the state |
+        | True | mid-pass | those that the restored loader yields |
+        | True | 0 | the same, or the next pass if there are none |
+        """
         if not self._continues_from_state:
             return super()._begin_pass(pass_index, start)
         if start and start == length_of(self._loader):
-            return iter(())  # the pass was already complete, so the next one continues from the state
+            return iter(())
         self._continues_from_state = False
         iterator = super()._begin_pass(pass_index, 0)
         if start:

@@ -16,7 +16,7 @@ from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.requests import Stop, handle_requests, save_after_data_error
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
-from footplate.evaluation.validation_schedule import checked_intervals, interval_at, validation_is_due
+from footplate.evaluation.validation_schedule import checked_intervals, interval_at, is_validation_point
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -142,7 +142,7 @@ class BaseTrainLoop(BaseLoop):
         self._iter = 0
         self._epoch = 0
         self.began_at: int | None = None
-        self._validated_units = 0  # `units_done` at the latest validation, which may have left out some datasets
+        self._validated_at = 0  # `units_done` at the latest validation, which may have left out some datasets
         self._fully_validated_iter = -1  # the iteration of this process's latest validation of all datasets
         self._data_position = position_in(self.dataloader)
         self._is_repeated = False  # whether the next iteration repeats one that ended with an error in a hook
@@ -216,23 +216,31 @@ class BaseTrainLoop(BaseLoop):
                 for note in self.describe_samples(self._iter):
                     add_note(error, note)
             raise
-        if self._iter == self.began_at:  # one `train_step` may compute any number of losses
-            left = self.max_iters - self._iter - 1
-            counts = [wrapper.count_first_losses(left) for wrapper in runner.optim_wrapper.parts.values()]
-            if runner.is_plain and not any(counts):
-                _logger.warning(
-                    "training_step did not use its argument `optimizers` in the first iteration. Call "
-                    "`update_params(loss)` of an optimizer in it, not `step()` of a torch optimizer from outside."
-                )
+        if self._iter == self.began_at:
+            self._count_first_losses()
         self._is_repeated = True  # if a hook fails, the optimizer has stepped, but the iteration is not complete
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._is_repeated = False
         self._iter += 1
 
+    def _count_first_losses(self) -> None:
+        """Counts the losses in this process's first iteration, from which each optimizer wrapper derives the total.
+
+        `train_step` may compute any number of losses. Logs a warning if a plain module's `training_step` computes none.
+        """
+        iterations_left = self.max_iters - self._iter - 1
+        wrappers = self.runner.optim_wrapper.parts.values()
+        counts = [wrapper.count_first_losses(iterations_left) for wrapper in wrappers]
+        if self.runner.is_plain and not any(counts):
+            _logger.warning(
+                "training_step did not use its argument `optimizers` in the first iteration. Call "
+                "`update_params(loss)` of an optimizer in it, not `step()` of a torch optimizer from outside."
+            )
+
     def describe_samples(self, iteration: int) -> list[str]:
         """Returns a list with one note on this rank's samples in an iteration (from 0), or [] if they are unknown."""
         position = self._data_position
-        if position.kind != "planned" or self._is_overridden:
+        if not position.is_planned or self._is_overridden:
             return []
         epoch, batch = divmod(iteration, len(self.dataloader)) if self.by_epoch else position.locate(iteration)
         samples = self.dataloader.describe_samples(epoch, batch)
@@ -274,7 +282,7 @@ class BaseTrainLoop(BaseLoop):
         if runner.val_loop is None or not self.validation_is_due():
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
-        self._validated_units = self.units_done
+        self._validated_at = self.units_done
         runner.requests.agreed.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
@@ -285,26 +293,31 @@ class BaseTrainLoop(BaseLoop):
 
     def _request_final_validation(self) -> None:
         """Requests validation when training ends within an epoch, unless the current weights have been validated."""
-        self.runner.requests.agreed.validation = self._fully_validated_iter != self._iter
+        self.runner.requests.agreed.validation = not self._is_fully_validated
 
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
         if self.runner.requests.agreed.validation:
             return not self.at_epoch_end  # validates after the `after_train_epoch` hooks
         done = self.units_done
-        if done == self._validated_units:
+        if done == self._validated_at:
             return False
         self._decide_current_val_interval()
-        if self.out_of_time and self._fully_validated_iter != self.completed.iter:
+        if self.out_of_time and not self._is_fully_validated:
             return True
-        return validation_is_due(done, self.units_total, self.val_begin, self.val_interval)
+        return is_validation_point(done, self.units_total, self.val_begin, self.val_interval)
+
+    @property
+    def _is_fully_validated(self) -> bool:
+        """Whether this process has validated the current weights on all datasets."""
+        return self._fully_validated_iter == self.completed.iter
 
     @property
     def validations_left(self) -> int:
         """The number of validation runs still to come, except requested ones, if the interval does not change."""
         if self.runner.val_loop is None:
             return 0
-        may_be_due_now = self.units_done != self._validated_units
+        may_be_due_now = self.units_done != self._validated_at
         done = max(self.units_done - may_be_due_now, self.val_begin - 1)
         if done >= self.units_total:
             return 0
@@ -420,7 +433,7 @@ class BaseTrainLoop(BaseLoop):
         return {
             "iter": iteration,
             "epoch": epoch,
-            "validated_at": self._validated_units,
+            "validated_at": self._validated_at,
             "validation_requested": self.validation_requested or self.runner.requests.agreed.validation,
             "ended": self.ended,
             "data": data.state_dict(*position),
@@ -432,7 +445,7 @@ class BaseTrainLoop(BaseLoop):
         self._epoch = read_count(state, "epoch")
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
         state = {"validated_at": self.units_done, "validation_requested": False, "ended": True, **state}
-        self._validated_units = read_count(state, "validated_at")
+        self._validated_at = read_count(state, "validated_at")
         self.validation_requested = read_flag(state, "validation_requested")
         self.ended = read_flag(state, "ended")
         if "data" in state:

@@ -178,7 +178,7 @@ class _EvaluationLoop(BaseLoop):
             except Exception as error:
                 add_sample_note(error, self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx)
                 raise
-        counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.exact_size is not None
+        counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.exact_count is not None
         # A sampler may repeat samples so that all ranks have the same number. The metrics drop the extra results.
         may_be_padded = runner.world_size > 1 and (self.overrides("run_iter") or not counts_once)
         size = length_of(dataset_of(self.dataloader)) if may_be_padded else None
@@ -236,7 +236,7 @@ def _in_mixed_precision(without_gradients: AbstractContextManager[Any], device: 
 
 def add_sample_note(error: Exception, dataloader: Any, key: str, idx: int) -> None:
     """Adds a note on the samples of batch `idx` to an error, unless it is a FootplateError or they are unknown."""
-    if not isinstance(error, FootplateError) and DataPosition(dataloader).kind == "planned":
+    if not isinstance(error, FootplateError) and DataPosition(dataloader).is_planned:
         samples = dataloader.describe_samples(*divmod(idx, len(dataloader)))
         add_note(error, f"Batch {idx + 1} of {key} contains samples {samples}.")
 

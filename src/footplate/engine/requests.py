@@ -101,8 +101,7 @@ class Requests:
     """The requests of this rank and of all ranks.
 
     Signal handlers and hooks set `local`. With several ranks, `exchange` combines these requests, so that all ranks
-    respond in the same iteration. In a single process, `local` and `agreed` are one object, so a request is agreed as
-    soon as it is made.
+    respond in the same iteration. In a single process, `local` and `agreed` are one object.
 
     Args:
         device: The device for exchanging requests between ranks.
@@ -131,6 +130,7 @@ class Requests:
         validation = self.local.validation
         self.is_single_process = get_world_size() == 1
         self.agreed = Request()
+        # In a single process, a request is agreed as soon as it is made.
         self.local = self.agreed if self.is_single_process else Request()
         self.local.validation = validation
         self.needs_handling = False

@@ -29,7 +29,7 @@ def validation_points(
     return [
         done
         for done in range(1, total + 1)
-        if validation_is_due(done, total, val_begin, interval_at(done, milestones, intervals))
+        if is_validation_point(done, total, val_begin, interval_at(done, milestones, intervals))
     ]
 
 
@@ -41,7 +41,7 @@ def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) 
     return intervals[bisect.bisect(milestones, done + 1) - 1]
 
 
-def validation_is_due(done: int, total: int, begin: int, interval: int) -> bool:
+def is_validation_point(done: int, total: int, begin: int, interval: int) -> bool:
     """Checks whether a run of `total` epochs or iterations validates after epoch or iteration `done`.
 
     Validation is due at each multiple of `interval` and at the end, but not before `begin`.

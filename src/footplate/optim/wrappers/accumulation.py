@@ -32,7 +32,7 @@ class Accumulation:
     def __init__(self, accumulative_counts: int) -> None:
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
         self._inner_count = 0  # the number of losses so far
-        self._count_before = 0  # the number of losses before this process's first iteration
+        self._count_at_start = 0  # the number of losses before this process's first iteration
         self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown, as in MMEngine
         self._losses_per_iteration: int | None = None  # unknown until an iteration of the run is complete
         self.has_loaded_gradients = False
@@ -43,9 +43,15 @@ class Accumulation:
             loss = loss * self.loss_share
         if self._accumulative_counts == 1:
             return loss
-        remainder = self._max_counts % self._accumulative_counts if self._max_counts > 0 else 0
-        is_in_last_round = self._max_counts - remainder <= self._inner_count < self._max_counts
-        return loss / (remainder if is_in_last_round else self._accumulative_counts)
+        return loss / self._losses_in_round()
+
+    def _losses_in_round(self) -> int:
+        """Returns the number of losses in the current round: 4, 4 and then 2 for 10 losses with 4 per step."""
+        losses_per_step = self._accumulative_counts
+        if self._inner_count >= self._max_counts:  # the number of losses in the run is unknown or underestimated
+            return losses_per_step
+        round_start = self._inner_count - self._inner_count % losses_per_step
+        return min(losses_per_step, self._max_counts - round_start)
 
     def should_update(self) -> bool:
         """Checks whether to step the optimizer now: the accumulation round is complete, or this was the last loss."""
@@ -71,8 +77,8 @@ class Accumulation:
         count = self._accumulative_counts
         if self._losses_per_iteration is None:
             self._inner_count = init_counts
-            self._count_before = init_counts
-        self._expect_losses(max_counts - init_counts)
+            self._count_at_start = init_counts
+        self._set_max_counts(max_counts - init_counts)
         if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.info(
                 "accumulative_counts=%d does not apply to the statistics of batch normalization layers: "
@@ -97,11 +103,11 @@ class Accumulation:
             iterations_left: The number of iterations left.
         """
         if self._losses_per_iteration is None:
-            self._losses_per_iteration = self._inner_count - self._count_before
-        self._expect_losses(iterations_left)
+            self._losses_per_iteration = self._inner_count - self._count_at_start
+        self._set_max_counts(iterations_left)
         return self._losses_per_iteration
 
-    def _expect_losses(self, iterations_left: int) -> None:
+    def _set_max_counts(self, iterations_left: int) -> None:
         factor = 1 if self._losses_per_iteration is None else self._losses_per_iteration
         self._max_counts = self._inner_count + factor * iterations_left if factor else -1
 

@@ -98,7 +98,7 @@ class OptimWrapper(Accumulation):
         self.message_hub = MessageHub.get_current_instance()
         self._ran_backward = False  # since the previous step
         self._was_cleared = False  # whether `zero_grad` was called since the previous step
-        self._has_used_gradients = False  # whether a step has used the gradients, and no later step needs them
+        self._may_need_gradients = True  # whether a later step may need the current gradients, so that they are saved
         self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
@@ -160,7 +160,7 @@ class OptimWrapper(Accumulation):
             average_gradients(self.parameters() if self.isolated else data_parallel.unreduced)
         self._inner_count += 1
         self._ran_backward = True
-        self._has_used_gradients = False
+        self._may_need_gradients = True
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
@@ -173,7 +173,8 @@ class OptimWrapper(Accumulation):
         """
         if not self._ran_backward and self.data_parallel is not None:
             raise foreign_gradients_error()
-        self._has_used_gradients = self._ran_backward and self._was_cleared
+        # If the gradients are cleared before each backward pass, no later step needs those that this step uses.
+        self._may_need_gradients = not (self._was_cleared and self._ran_backward)
         self._ran_backward = self._was_cleared = False
         if self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
             raise ArgumentError(
@@ -212,7 +213,7 @@ class OptimWrapper(Accumulation):
         """Clears the gradients."""
         self.optimizer.zero_grad(**kwargs)
         self._was_cleared = True
-        self._has_used_gradients = False
+        self._may_need_gradients = True  # those of later losses
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager for the forward pass.
@@ -288,7 +289,7 @@ class OptimWrapper(Accumulation):
                 if index >= self._initial_groups:
                     group["added_with_grad"] = [parameter.requires_grad for parameter in parameters.values()]
         gradients = [parameter.grad for parameter in self.parameters()]
-        if not self._has_used_gradients and any(gradient is not None for gradient in gradients):
+        if self._may_need_gradients and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
         if self._accumulative_counts > 1:
@@ -321,7 +322,7 @@ class OptimWrapper(Accumulation):
             self._convert_lr_to_tensors()
         names = chain.from_iterable(optimizer_state.saved_names(state_dict["param_groups"], layout))
         by_name = dict(zip(names, self._load_accumulation(state_dict), strict=False))
-        self._has_used_gradients = False
+        self._may_need_gradients = True
         for name, parameter in layout.parameters.items():
             gradient = by_name.get(name)
             if gradient is not None:
