@@ -139,25 +139,27 @@ def test_workers_that_hang_are_killed(tmp_path: Path) -> None:
     assert len(list(make("nothing"))) == 8  # other loaders still work
 
 
-def test_an_interrupted_run_continues_in_the_same_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("event", ["before_train_iter", "before_train_epoch"])  # the latter: while it waits for a batch
+def test_an_interrupted_run_continues_in_the_same_process(tmp_path: Path, event: str) -> None:
     loader = make("nothing", persistent_workers=True)
     runner = Runner(**settings(tmp_path, train_dataloader=loader))
 
-    states = {}
+    states, signals = [], [signal.SIGINT]
 
     def interrupt(runner: Runner) -> None:
-        states[runner.iter] = torch.get_rng_state()
-        if runner.iter == 10:
-            os.kill(os.getpid(), signal.SIGINT)
+        states.append(torch.get_rng_state())
+        if runner.iter == 8 and signals:
+            os.kill(os.getpid(), signals.pop())
 
-    runner.on("before_train_iter", interrupt)
-    with pytest.raises(Interrupted):
+    runner.on(event, interrupt)
+    with pytest.raises(Interrupted) as stopped:  # the traceback keeps the workers' iterator alive
         runner.train()
-    assert runner.iter == 11
     torch.rand(7)  # in another cell of a notebook
+    subprocess.run(["true"], check=True)
     runner.train()
     assert runner.iter == 24
-    assert torch.equal(states[11], states[10])
+    assert stopped.value.code == 130
+    assert all(torch.equal(state, states[0]) for state in states)
 
 
 def test_the_signal_is_read_from_the_cause_of_the_error(monkeypatch: pytest.MonkeyPatch) -> None:

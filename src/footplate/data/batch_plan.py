@@ -66,7 +66,7 @@ class BatchPlan:
         # The user may have passed a plain BatchSampler, whose settings the loader lacks. Otherwise, both have the same.
         batching: Any = self.batch_sampler if type(self.batch_sampler) is BatchSampler else loader
         self.sampler: Any = batching.sampler
-        self.batch_size = batching.batch_size or 1  # 1 with own batches: the counts below are then of batches
+        self.batch_size = batching.batch_size or 1  # 1 with a custom batch sampler: counts are then of batches
         self.drop_last = batching.drop_last
         self._has_own_batches = batching is loader and self.batch_sampler is not None
         self.samplers = samplers_of(loader)

@@ -1,12 +1,14 @@
 """A dataloader whose batches depend only on seed, epoch and batch index."""
 
 import traceback
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data._utils import signal_handling
 
 from footplate.data.batch_plan import BatchKey, BatchPlan
 from footplate.data.rng import (
@@ -106,6 +108,7 @@ class SampleLoader(DataLoader[Any]):
         options |= {"collate_fn": _identity, "generator": generator}
         # A second loader reads whole batches, so that `dataset` and `sampler` of this loader remain the user's.
         self._key_sampler = _KeySampler()
+        self._latest_iterator: Callable[[], Any] = lambda: None  # a weak reference to the iterator of the latest pass
         self._build_batch_loader = partial(
             DataLoader, self._reader, batch_size=None, sampler=self._key_sampler, **options
         )
@@ -139,6 +142,7 @@ class SampleLoader(DataLoader[Any]):
         if self.num_workers or self.pin_memory:
             self._key_sampler.keys = keys
             iterator: Any = iter(self._batch_loader)
+            self._latest_iterator = weakref.ref(iterator)
             if self.num_workers:
                 speed_up_queues(iterator, self.prefetch_factor or 2)
             read = data_wait.over(iterator)
@@ -155,8 +159,12 @@ class SampleLoader(DataLoader[Any]):
         return batch
 
     def forget_workers(self) -> None:
-        """Makes the next pass start new workers, even with `persistent_workers`."""
+        """Makes the next pass start new workers, even with `persistent_workers`. Called when they have been killed."""
         self._batch_loader = self._build_batch_loader()
+        iterator = self._latest_iterator()
+        if getattr(iterator, "_worker_pids_set", False):  # otherwise, torch would report their death later
+            signal_handling._remove_worker_pids(id(iterator))  # type: ignore[attr-defined]
+            iterator._worker_pids_set = False
 
     def peek(self) -> Any:
         """Reads the first batch of the latest epoch and returns it, or None if there are no batches.

@@ -155,7 +155,7 @@ class DataPosition:
         In the example, returns (2, 3) for iteration 23.
         """
         batch = iteration - self._pass_began_at
-        if not self.is_planned or not self._length:  # an endless pass has no length
+        if self._kind != "planned" or not self._length:  # an endless pass has no length
             return self._pass, batch
         passes, batch = divmod(batch, self._length)
         return self._pass + passes, batch
@@ -351,7 +351,7 @@ class StatefulPosition(DataPosition):
         | False | any | those from `start` on; the earlier ones are read and discarded |
         | True | the length | none: the pass was complete, and the next one continues from the state |
         | True | mid-pass | those that the restored loader yields |
-        | True | 0 | the same, or the next pass if there are none |
+        | True | 0 | the same or, if there are none, those of the next pass |
         """
         if not self._continues_from_state:
             return super()._begin_pass(pass_index, start)

@@ -216,7 +216,7 @@ def wrap_model(
         if is_sharded(model) or not is_distributed():
             return model
         defaults: dict[str, Any] = {"type": name}
-        if issubclass(wrapper_type, DistributedDataParallel):
+        if isinstance(wrapper_type, type) and issubclass(wrapper_type, DistributedDataParallel):
             defaults["find_unused_parameters"] = find_unused_parameters
             device = next(model.parameters()).device
             if device.type == "cuda":

@@ -39,13 +39,17 @@ class MeanLosses:
         if not count:  # the mean loss of an empty batch is NaN
             return
         weight = losses.get("num_samples", count)
-        self._sums["num_samples"] += weight
+        self._sums["num_samples"] = self._sums["num_samples"] + _as_float(weight)
         for name, value in losses.items():
             if "loss" in name:
                 self._sums[name] = self._sums[name] + _weighted(value, weight)
 
     def result(self) -> dict[str, float]:
-        """Returns the means over all processes, or NaN if all weights are 0. Raises a DataError without batches."""
+        """Returns the means over all processes, or NaN if all weights are 0.
+
+        Raises:
+            DataError: There were no batches.
+        """
         totals: Any = Counter()
         for sums in gather_objects({name: float(value) for name, value in self._sums.items()}):
             totals.update(sums)
@@ -59,10 +63,16 @@ class MeanLosses:
 
 
 def _weighted(value: Any, weight: Any) -> Any:
-    """Returns a loss times its weight, or 0 if the weight is 0. Does not copy tensors from their device."""
+    """Returns a loss times its weight, or 0 if the weight is 0. Requires no device-to-host copy."""
+    product = _as_float(value) * _as_float(weight)
     if isinstance(weight, torch.Tensor):
-        return torch.where(weight > 0, value * weight, 0.0)
-    return value * weight if weight else 0.0
+        return torch.where(weight > 0, product, 0.0)
+    return product if weight else 0.0
+
+
+def _as_float(value: Any) -> Any:
+    """Converts a tensor to float32, because sums in half precision or of small integers would be wrong."""
+    return value.float() if isinstance(value, torch.Tensor) else value
 
 
 class _EvaluationLoop(BaseLoop):

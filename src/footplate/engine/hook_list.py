@@ -195,7 +195,7 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
             raise BuildError(
                 "'runtime_info' cannot be removed, because it records the losses that are checked for NaN and infinity",
                 key=key,
-                notes=["Remove this key, or set it to a dict to change the hook."],
+                notes=["Delete this key from the config, or set it to a dict to change the hook."],
             )
         settings[name] = changes
         if isinstance(changes, Mapping) and "type" not in changes:

@@ -102,6 +102,8 @@ class NonFiniteHook(Hook):
             NonFiniteError: A loss is non-finite, and `loss` is "stop".
         """
         iteration = runner.completed.iter
+        if iteration < self._checked_at:  # a resumed loop has restarted its epoch
+            self._checked_at = runner.train_loop.began_at or 0
         for wrapper in runner.optim_wrapper.parts.values():
             wrapper.warn_of_skipped_steps(iteration)
             self._warn_of_scale(wrapper)
@@ -112,8 +114,8 @@ class NonFiniteHook(Hook):
         new = totals - self._totals_at_check  # only positive counts
         self._checked_at, self._totals_at_check = iteration, totals
         in_each = [name for name, count in new.items() if count == len(iterations)]
-        for name in ["loss"] if "loss" in totals else new:  # a custom train_step may not return a total
-            if new[name] and not math.isfinite(runner.message_hub.scalar(f"train/{name}").mean(new[name])):
+        for name in ["loss"] if "loss" in new else new:  # a custom train_step may not return a total
+            if not math.isfinite(runner.message_hub.scalar(f"train/{name}").mean(new[name])):
                 error = _loss_error(runner, name, new[name], iterations, in_each)
                 if self.loss_policy == "stop":
                     raise error

@@ -40,7 +40,7 @@ _MAX_BLOCK = 1 << 25  # in bytes; if larger blocks were on the heap, it would be
 _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
 _OWN_SEED = 0xF007 << 32  # marks seeds of footplate; the CPU's random numbers do not depend on these bits
 _RANDOM_SEED = torch.initial_seed()  # of a new process, unless the script has already called `torch.manual_seed`
-_script_seed: int | None = None  # the seed that the script has last passed to `torch.manual_seed`, as far as known
+_script_seed: int | None = None  # the latest seed of the script that `find_script_seed` has seen
 _benchmarks = False  # whether the latest run in this process has requested `cudnn_benchmark`
 _is_deterministic = False  # whether it has requested deterministic algorithms
 
@@ -136,7 +136,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     """
     global _is_deterministic
     check_randomness(randomness)
-    script_seed = _find_script_seed()
+    script_seed = find_script_seed()
     import rich.style  # noqa: F401 - import before seeding: the import draws random numbers
 
     seed = randomness.get("seed")
@@ -162,8 +162,8 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     return seed
 
 
-def _find_script_seed() -> int | None:
-    """Returns the seed that the script has last passed to `torch.manual_seed`, or None. Earlier runs do not count."""
+def find_script_seed() -> int | None:
+    """Returns the seed that the script has last passed to `torch.manual_seed`, or None. Ignores the seeds of runs."""
     global _script_seed
     seed = torch.initial_seed()
     is_own = seed >> 32 == _OWN_SEED >> 32

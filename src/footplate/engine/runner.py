@@ -434,6 +434,7 @@ class Runner:
             set_level(self.sections["log_level"], screen=is_main_process())
             set_default_scope(self.sections["default_scope"])
             if not self.phases:
+                process_setup.find_script_seed()  # before it is overwritten
                 restore_rng(self._random)
 
     def _evaluate(self, mode: str) -> dict[str, float]:
@@ -546,7 +547,7 @@ class Runner:
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
-        # Outside hooks, no events are being handled: the call comes from a step if the run has a phase.
+        # If no event is being handled but a phase is active, the call comes from a step.
         in_iteration = self._events[-1].endswith("_iter") if self._events else bool(self.phases)
         if in_iteration:
             raise ArgumentError(
@@ -674,9 +675,9 @@ class Runner:
         self.checkpoints.start(self, whole_model=whole_model, for_training=for_training)
 
     def restore_random_state(self) -> None:
-        """Restores the random state of the checkpoint or interrupted run that training continues, but only once.
+        """Restores the random state of the checkpoint or interrupted run from which training continues.
 
-        Loops call this method before training starts.
+        Loops call this method before training starts. Only the first call has an effect.
         """
         state, self.checkpoints.random_to_restore = self.checkpoints.random_to_restore, None
         if state is not None:

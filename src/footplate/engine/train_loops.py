@@ -7,7 +7,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop, Progress
-from footplate.engine.requests import handle_requests
+from footplate.engine.requests import Stop, handle_requests
 from footplate.errors import ArgumentError
 from footplate.registry import LOOPS
 
@@ -96,7 +96,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                     handle_requests(runner)
                 if requests.agreed.validation:  # within an epoch, only requested validations are due
                     self._validate_if_due()
-                if self.out_of_time and index < length:
+                if requests.agreed.stop is Stop.TIME_LIMIT and index < length:
                     self._request_final_validation()
                     return
         finally:
@@ -172,7 +172,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         batches = self.dataloader_iterator
         validates = runner.val_loop is not None
         try:
-            while self._iter < self._max_iters and not self.stop_training:
+            while self._iter < self._max_iters and requests.agreed.stop is Stop.NO:
                 if not runner.model.training:  # a hook has run validation or set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))

@@ -187,7 +187,10 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
             "the optimizer has parameters that are not in the model, so checkpoints would not contain them",
             found=pluralize(len(outside), "parameter"),
             key="optimizer",
-            notes=["Make them part of the model, for example with `model.scale = nn.Parameter(...)`."],
+            notes=[
+                "Make them part of the model, for example with `model.scale = nn.Parameter(...)`. If the model was "
+                "changed after the optimizer was created, create the optimizer afterwards."
+            ],
         )
     wrapper.name_parameters(model)
     return wrapper

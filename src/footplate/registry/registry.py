@@ -331,7 +331,9 @@ class Registry:
         present = self._entries.get(name)
         if present is None or present is entry:
             return True
-        if (entry.__module__, entry.__qualname__) == (present.__module__, present.__qualname__):
+        name_in_module = getattr(entry, "__qualname__", "<none>")
+        is_redefined = entry.__module__ == present.__module__ and name_in_module == getattr(present, "__qualname__", "")
+        if is_redefined and (entry.__module__ == "__main__" or "<" not in name_in_module):
             return True
         if _is_built_in(entry) != _is_built_in(present):
             user = present if _is_built_in(entry) else entry

@@ -100,7 +100,7 @@ class AmpOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager that enables mixed precision in the forward pass; see also the base class."""
         context = super().optim_context(model)
-        autocast = torch.autocast(self._device, self._precision)  # a new one, because nested contexts cannot share it
+        autocast = torch.autocast(self._device, self._precision)  # a new one, because it cannot be nested in itself
         if context is NO_CONTEXT:
             return autocast
         stack = ExitStack()

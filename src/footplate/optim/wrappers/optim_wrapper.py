@@ -64,7 +64,7 @@ class OptimWrapper(Accumulation):
     """
 
     has_scaler = False
-    # Set from outside, like `Accumulation.loss_share`. The class docstrings document who sets them.
+    # Set by other components, like `Accumulation.loss_share`; see the class docstrings.
     isolated = False
     message_hub: MessageHub
     data_parallel: ModelDistributedDataParallel | None = None
@@ -98,7 +98,7 @@ class OptimWrapper(Accumulation):
         self.message_hub = MessageHub.get_current_instance()
         self._ran_backward = False  # since the previous step
         self._was_cleared = False  # whether `zero_grad` was called since the previous step
-        self._may_need_gradients = True  # whether a later step may need the current gradients, so that they are saved
+        self._may_need_gradients = True  # whether to save the gradients, because a later step may need them
         self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
@@ -213,7 +213,7 @@ class OptimWrapper(Accumulation):
         """Clears the gradients."""
         self.optimizer.zero_grad(**kwargs)
         self._was_cleared = True
-        self._may_need_gradients = True  # those of later losses
+        self._may_need_gradients = True  # the gradients of the next losses
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager for the forward pass.

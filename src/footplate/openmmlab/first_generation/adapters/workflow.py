@@ -102,7 +102,10 @@ class WorkflowHook(Hook):
         self._validated_at = done
 
     def _validate(self, runner: Runner, view: RunnerView, data: Iterable[Any]) -> None:
-        """Runs the model on the validation data, and records the mean of each logged value over all samples."""
+        """Runs the model on the validation data, and records the mean of each logged value over all samples.
+
+        As in `MeanLosses`, a batch whose `num_samples` is 0 does not count.
+        """
         found = defaultdict[str, list[tuple[float, float]]](list)  # values and numbers of samples
         for number, batch in enumerate(_reading(data)):
             view.set_validation_state(self.dataloader, number, batch)
@@ -110,8 +113,9 @@ class WorkflowHook(Hook):
             outputs = _losses(runner.model, batch)
             view.set_validation_state(self.dataloader, number, batch, outputs)
             call_hooks(view, "after_val_iter")
-            count = float(outputs.get("num_samples") or 1)
-            for name, value in outputs.get("log_vars", {}).items():
+            count = outputs.get("num_samples")
+            count = 1.0 if count is None else float(count)
+            for name, value in outputs.get("log_vars", {}).items() if count else ():
                 found[name].append((float(value), count))
         means = {}
         for name, pairs in found.items():
@@ -141,4 +145,4 @@ def _losses(model: Any, batch: Any) -> dict[str, Any]:
     if adapter is not None:
         return dict(adapter.validation_losses(batch))
     losses = dict(loss_of(model, batch))
-    return {"num_samples": int(losses.pop("num_samples", 0)) or batch_size_of(batch), "log_vars": losses}
+    return {"num_samples": losses.pop("num_samples", batch_size_of(batch)), "log_vars": losses}
