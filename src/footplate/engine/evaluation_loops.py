@@ -71,8 +71,10 @@ def _weighted(value: Any, weight: Any) -> Any:
 
 
 def _as_float(value: Any) -> Any:
-    """Converts a tensor to float32, because sums in half precision or of small integers would be wrong."""
-    return value.float() if isinstance(value, torch.Tensor) else value
+    """Converts a tensor to at least float32, because sums in half precision or of small integers would be wrong."""
+    if isinstance(value, torch.Tensor):
+        return value.to(torch.promote_types(value.dtype, torch.float32))
+    return value
 
 
 class _EvaluationLoop(BaseLoop):
