@@ -351,7 +351,7 @@ class StatefulPosition(DataPosition):
         | False | any | those from `start` on; the earlier ones are read and discarded |
         | True | the length | none: the pass was complete, and the next one continues from the state |
         | True | mid-pass | those that the restored loader yields |
-        | True | 0 | the same or, if there are none, those of the next pass |
+        | True | 0 | those that the restored loader yields; if it yields none, those of the next pass |
         """
         if not self._continues_from_state:
             return super()._begin_pass(pass_index, start)

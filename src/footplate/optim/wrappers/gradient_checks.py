@@ -186,7 +186,7 @@ class GradientGuard:
         return self.policy == "warn"
 
     def _leave_to_kernel(self, optimizer: Optimizer, flag: Tensor) -> None:
-        """Lets the fused kernel skip its next update if `flag` is positive, and counts the skipped update."""
+        """Makes the optimizer skip its next update on the device if `flag` is positive, and counts it as skipped."""
         optimizer.grad_scale = None  # type: ignore[attr-defined]
         optimizer.found_inf = flag  # type: ignore[attr-defined]
         self._skipped = self._skipped + flag
