@@ -4,7 +4,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -163,33 +163,40 @@ class _EvaluationLoop(BaseLoop):
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Predicts on one batch and passes the predictions to the evaluator. Subclasses may override this method."""
+        with predicting(self, self.runner.device):
+            self._run_iter(idx, data_batch)
+
+    def _run_iter(self, idx: int, data_batch: Any) -> None:
         runner = self.runner
         mode = self.mode
         is_repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank that runs out of samples repeats a batch
-        with predicting(self, runner.device):
-            runner.call_hook(f"before_{mode}_iter", batch_idx=idx, data_batch=data_batch)
-            model = runner.model if self.predictor is None else self.predictor
-            outputs = getattr(model, f"{mode}_step")(data_batch)
-            if self._losses is not None:
-                # Also for a repeated batch, because the model may call collectives.
-                losses = loss_of(runner.model, data_batch, mode)
-                if not is_repeated:
-                    self._losses.add(losses, count_samples(data_batch, outputs))
+        runner.call_hook(f"before_{mode}_iter", batch_idx=idx, data_batch=data_batch)
+        model = runner.model if self.predictor is None else self.predictor
+        outputs = getattr(model, f"{mode}_step")(data_batch)
+        if self._losses is not None:
+            # Also for a repeated batch, because the model may call collectives.
+            losses = loss_of(runner.model, data_batch, mode)
             if not is_repeated:
-                self.evaluator.process(data_samples=outputs, data_batch=data_batch)
-            runner.call_hook(f"after_{mode}_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+                self._losses.add(losses, count_samples(data_batch, outputs))
+        if not is_repeated:
+            self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        runner.call_hook(f"after_{mode}_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
 
     def _evaluate(self) -> dict[str, Any]:
         """Evaluates the selected dataset and returns its metrics."""
         runner = self.runner
         self._losses = MeanLosses() if self.loss else None
         self.evaluator.reset()
-        for idx, data_batch in enumerate(batches(self.dataloader)):
-            try:
-                self.run_iter(idx, data_batch)
-            except Exception as error:
-                add_sample_note(error, self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx)
-                raise
+        run_iter, context = self.run_iter, nullcontext()
+        if not self.fp16 and not self.overrides("run_iter"):  # enter the context once rather than for each batch
+            run_iter, context = self._run_iter, predicting(self, runner.device)
+        with context:
+            for idx, data_batch in enumerate(batches(self.dataloader)):
+                try:
+                    run_iter(idx, data_batch)
+                except Exception as error:
+                    add_sample_note(error, self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx)
+                    raise
         counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.exact_count is not None
         # A sampler may repeat samples so that all ranks have the same number. The metrics drop the extra results.
         may_be_padded = runner.world_size > 1 and (self.overrides("run_iter") or not counts_once)

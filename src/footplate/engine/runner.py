@@ -500,11 +500,10 @@ class Runner:
         self._events.append(fn_name)
         try:
             for hook, method in listeners:
-                try:
-                    method(self, **kwargs)
-                except FootplateError as error:
-                    self.hooks.locate(error, hook)
-                    raise
+                method(self, **kwargs)
+        except FootplateError as error:
+            self.hooks.locate(error, hook)
+            raise
         finally:
             self._events.pop()
 

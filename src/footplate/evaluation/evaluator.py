@@ -161,7 +161,7 @@ class Evaluator:
 
 def _as_dicts(data_samples: Any) -> list[Any]:
     """Returns the predictions for a batch, with data elements converted to dicts."""
-    if not isinstance(data_samples, Iterable):
+    if not hasattr(data_samples, "__iter__"):
         message = "in mode 'predict', a model must return a list with one prediction per sample"
         raise ArgumentError(message, found=type(data_samples))
     return [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
