@@ -97,10 +97,9 @@ def test_error_describes_the_accepted_values(tmp_path: Path) -> None:
 class Halfway(LinearLR):  # type: ignore[misc]
     """Ends after half of the training."""
 
-    needs_run = True
-
-    def __init__(self, optimizer: Any, max_epochs: int, **lengths: Any) -> None:
-        super().__init__(optimizer, start_factor=0.5, end=max_epochs // 2)
+    @classmethod
+    def from_config(cls, cfg: Any, optimizer: Any, lengths: Any) -> "Halfway":
+        return cls(optimizer, start_factor=0.5, end=lengths["max_epochs"] // 2)
 
 
 def test_schedules_are_checked_against_the_length_of_a_loop_object(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from footplate.models import BaseAveragedModel, ExponentialMovingAverage
 from footplate.module_selection import BATCH_NORMS
 from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer
 from footplate.optim.optimizer_builder import is_schedule_free
+from footplate.optim.schedules import ParamSchedule
 from footplate.registry import HOOKS, MODELS
 
 TRAINING_STATE = "ema_state_dict"  # MMEngine's key; the value contains the training weights
@@ -261,8 +262,11 @@ class ScheduleFreeHook(AveragedWeightsHook):
         schedules = schedules_by_optimizer(runner.param_schedulers)
         free = [name for name in schedules if is_schedule_free(runner.optim_wrapper.parts[name].optimizer)]
         for schedule in chain.from_iterable(schedules[name] for name in free):
-            curve = None if schedule.takes_metrics else schedule.curve  # torch schedulers have no curve
-            if curve is None or schedule.param_name != "lr" or not curve.ends_at_base():
+            if (
+                not isinstance(schedule, ParamSchedule)
+                or schedule.param_name != "lr"
+                or not schedule.curve.ends_at_base()
+            ):
                 raise ArgumentError(
                     "a schedule-free optimizer supports only warm-up schedules",
                     key="param_scheduler",

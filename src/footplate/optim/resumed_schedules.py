@@ -1,11 +1,10 @@
 """Restores the schedules of a resumed run, or fast-forwards them to its position."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from footplate.optim.schedules import collect_steps
-from footplate.optim.schedules.curves import Exponential, MultiStep, Step
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -28,7 +27,9 @@ def restore_schedules(schedules: Sequence[Any], states: Sequence[Any], loop: Any
     is_in_place = loop.iter == saved_iter or has_metrics or all(schedule.by_epoch for schedule in schedules)
     changes = [change for schedule, saved in pairs for change in schedule.changes(saved)]
     if len(schedules) == len(states) and not changes and is_in_place:
-        _load(pairs)
+        # In the order in which a run steps them: a schedule that was saved at its end may step when loaded.
+        for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
+            schedule.load_state_dict(saved)
         return
     current_types = ", ".join(type(schedule).__name__ for schedule in schedules) or "none"
     saved_types = ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none"
@@ -43,22 +44,6 @@ def restore_schedules(schedules: Sequence[Any], states: Sequence[Any], loop: Any
         f" Changed: {', '.join(changes)}." if changes else "",
     )
     fast_forward(schedules, loop, states)
-
-
-def _load(pairs: Iterable[tuple[Any, Any]]) -> None:
-    """Loads the state of each schedule, and warns about schedules whose end has changed."""
-    # In the order in which a run steps them: a schedule that was saved at its end may step when loaded.
-    for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
-        schedule.load_state_dict(saved)
-        is_stepwise = isinstance(schedule.curve, Exponential | MultiStep | Step)  # do not depend on the end
-        if saved.get("end", schedule.end) != schedule.end and not is_stepwise:
-            _logger.warning(
-                "%s was saved with end=%s and now has end=%s, so its values continue on a different curve and may stay "
-                "close to zero. To use the curve of the new length, set resume_settings='take'.",
-                type(schedule).__name__,
-                saved["end"],
-                schedule.end,
-            )
 
 
 def fast_forward(schedules: Sequence[Any], loop: Any, saved: Sequence[Any] = ()) -> None:

@@ -1,16 +1,17 @@
 """The base classes of `mmengine.optim.scheduler` for schedules in code bases."""
 
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any
 
 from footplate.checkpoint.serializable import to_serializable
 from footplate.errors import CheckpointError
 from footplate.optim.schedules import Curve, ParamSchedule
 from footplate.optim.schedules.base_curve import ENDLESS
+from footplate.optim.schedules.schedule import HasParamGroups, Lengths, Schedule
 
 INF = ENDLESS
 _SETTINGS = {"optimizer", "curve", "param_name", "begin", "end", "last_step", "by_epoch", "verbose"}
-_OF_THE_BASE = _SETTINGS | {"_global_step", "_key", "base_values"}
+_OF_THE_BASE = _SETTINGS | {"_global_step", "_initial", "_key", "base_values"}
 
 
 class _UnknownCurve(Curve):
@@ -37,8 +38,6 @@ class _ParamScheduler(ParamSchedule):
         ArgumentError: `begin` is not less than `end`, or the parameter groups do not have the field.
     """
 
-    converts_itself: ClassVar[bool] = True
-
     def __init__(
         self,
         optimizer: Any,
@@ -49,8 +48,24 @@ class _ParamScheduler(ParamSchedule):
         by_epoch: bool = True,
         verbose: bool = False,
     ) -> None:
-        settings = {"begin": begin, "end": end, "last_step": last_step, "by_epoch": by_epoch, "verbose": verbose}
-        super().__init__(optimizer, _UnknownCurve(), param_name=param_name, **settings)  # type: ignore[arg-type]
+        super().__init__(
+            optimizer,
+            _UnknownCurve(),
+            param_name=param_name,
+            begin=begin,
+            end=end,
+            last_step=last_step,
+            by_epoch=by_epoch,
+            verbose=verbose,
+        )
+
+    @classmethod
+    def from_config(cls, cfg: Any, optimizer: HasParamGroups, lengths: Lengths) -> Schedule:
+        """Builds the schedule from its config. `build_iter_from_epoch` converts it from epochs to iterations."""
+        if cfg.get("convert_to_iter_based"):
+            cfg = {"epoch_length": lengths["epoch_length"], **cfg, "type": cls.build_iter_from_epoch}
+            del cfg["convert_to_iter_based"]
+        return super().from_config(cfg, optimizer, lengths)
 
     def _get_value(self) -> list[float]:
         raise NotImplementedError(f"{type(self).__name__} must define _get_value.")

@@ -4,21 +4,16 @@ from typing import Any
 
 from footplate.optim.schedules.base_curve import Curve
 from footplate.optim.schedules.named_schedules import build_param_schedulers, schedule_type
-from footplate.optim.schedules.param_schedule import (
-    ParamSchedule,
-    ScheduleSteps,
-    collect_steps,
-    field_key,
-    read_field,
-)
+from footplate.optim.schedules.param_schedule import ParamSchedule
 from footplate.optim.schedules.plateau import ReduceOnPlateau
+from footplate.optim.schedules.schedule import Schedule, collect_steps, field_key, read_field
 from footplate.registry import PARAM_SCHEDULERS
 
 __all__ = [
     "Curve",
     "ParamSchedule",
     "ReduceOnPlateau",
-    "ScheduleSteps",
+    "Schedule",
     "build_param_schedulers",
     "collect_steps",
     "field_key",

@@ -1,7 +1,6 @@
 """The base class for curves, which compute the values of parameter schedules."""
 
 import dataclasses
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -58,14 +57,6 @@ class Curve:
         for field in dataclasses.fields(self):
             if "check" in field.metadata:
                 field.metadata["check"](field.name, getattr(self, field.name))
-
-    @classmethod
-    def without_checks(cls, settings: Mapping[str, Any]) -> Self:
-        """Creates a curve without checking its settings. Ignores unknown keys."""
-        curve = cls.__new__(cls)
-        names = settings.keys() & {field.name for field in dataclasses.fields(cls)}
-        vars(curve).update({name: settings[name] for name in names})
-        return curve
 
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         """Returns the next value.

@@ -3,20 +3,38 @@
 import inspect
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-from footplate.checks import is_number
+from torch.optim.lr_scheduler import LRScheduler
+
+from footplate.checks import check_keys
 from footplate.error_context import at_key, origin_of
 from footplate.errors import ArgumentError, BuildError
 from footplate.messages import nearest
 from footplate.optim.schedules import curves
 from footplate.optim.schedules.base_curve import ENDLESS, Curve
-from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
-from footplate.optim.schedules.torch_schedule import TorchSchedule, torch_schedule
+from footplate.optim.schedules.param_schedule import ParamSchedule
+from footplate.optim.schedules.schedule import HasParamGroups, Lengths, Schedule, collect_steps
+from footplate.optim.schedules.torch_schedule import TorchSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
 _logger = logging.getLogger("footplate.optim")
+_ELSEWHERE = {"interval": "by_epoch=False for 'step'"}  # Lightning's name
+
+
+class NamedSchedule(ParamSchedule):
+    """Base class for schedules whose class determines the curve. The classes are created by `schedule_type`."""
+
+    curve_type: ClassVar[type[Curve]]
+
+    def __init__(self, optimizer: HasParamGroups, **settings: Any) -> None:
+        # Some code bases skip the constructor of the derived class, which checks the curve's settings, and set them as
+        # attributes instead.
+        curve = object.__new__(self.curve_type)
+        names = inspect.signature(self.curve_type).parameters.keys() & vars(self).keys()
+        vars(curve).update({name: vars(self)[name] for name in names})
+        super().__init__(optimizer, curve, **settings)
 
 
 def schedule_type(name: str, curve_type: type[Curve], field: str | None) -> type[ParamSchedule]:
@@ -48,7 +66,7 @@ def schedule_type(name: str, curve_type: type[Curve], field: str | None) -> type
     summary, _, details = inspect.cleandoc(curve_type.__doc__ or "").partition("\n\n")
     description = f"{summary}\n\nSchedules {field or 'the field `param_name`'}; see `ParamSchedule`.\n\n{details}"
     members = {"__init__": initialize, "__doc__": description, "__module__": __name__, "curve_type": curve_type}
-    created = type(name, (ParamSchedule,), members)
+    created = type(name, (NamedSchedule,), members)
     PARAM_SCHEDULERS.register_module(module=created)
     return created
 
@@ -67,12 +85,11 @@ _CURVES = (
     curves.QuadraticWarmup,
     curves.Step,
 )
-_Lengths = Mapping[str, int | None]  # `epoch_length`, `max_epochs` and `max_iters`, or None if unknown
 _FIELDS = {"LR": "lr", "Momentum": "momentum", "ParamScheduler": None}
 for _curve, (_suffix, _field) in itertools.product(_CURVES, _FIELDS.items()):
     schedule_type(f"{_curve.__name__}{_suffix}", _curve, _field)
 
-Schedules = list[ParamSchedule]
+Schedules = list[Schedule]
 
 
 def build_param_schedulers(
@@ -119,20 +136,18 @@ def build_param_schedulers(
     return built
 
 
-def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: _Lengths, key: str, *, counts_epochs: bool) -> Schedules:
+def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: Lengths, key: str, *, counts_epochs: bool) -> Schedules:
     """Builds the schedules of one optimizer. Warns about schedules that do not match the run."""
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
     entries = cfg if is_list else [cfg]
     if cfg is None:
         entries = []
     built: Schedules = []
-    sources = dict[ParamSchedule, Any]()
+    sources = dict[Schedule, Any]()
     for index, entry in enumerate(entries):
         place = f"{key}[{index}]" if is_list else key
         with at_key(place):
-            schedule: ParamSchedule = torch_schedule(entry, optimizer, counts_epochs=counts_epochs) or _build(
-                entry, optimizer, lengths
-            )
+            schedule = _build(entry, optimizer, lengths, counts_epochs=counts_epochs)
         built.append(schedule)
         sources[schedule] = entry
         if schedule.by_epoch and not counts_epochs and not schedule.takes_metrics:
@@ -145,7 +160,7 @@ def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: _Lengths, key: str
     with at_key(key):
         _check_ends([schedule for schedule in built if counts_epochs or not schedule.by_epoch], lengths, sources)
     count = getattr(optimizer, "_accumulative_counts", 1)
-    if count > 1 and any(not schedule.by_epoch and not schedule.takes_metrics for schedule in built):
+    if count > 1 and collect_steps(built).by_iter:
         _logger.info(
             "accumulative_counts=%d: schedules with by_epoch=False step after each iteration, not each optimizer step.",
             count,
@@ -153,30 +168,22 @@ def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: _Lengths, key: str
     return built
 
 
-def _build(cfg: Any, optimizer: HasParamGroups, lengths: _Lengths) -> ParamSchedule:
-    if isinstance(cfg, ParamSchedule):
+def _build(cfg: Any, optimizer: HasParamGroups, lengths: Lengths, *, counts_epochs: bool) -> Schedule:
+    if isinstance(cfg, Schedule):
         return cfg
+    if isinstance(cfg, LRScheduler):
+        cfg = {"scheduler": cfg}
     if not isinstance(cfg, Mapping):
         raise BuildError("a schedule must be a dict with a 'type' key, or a torch scheduler", found=cfg)
-    schedule_class: Any = PARAM_SCHEDULERS.resolve(cfg["type"], cfg) if "type" in cfg else None
-    build: Callable[..., ParamSchedule] = PARAM_SCHEDULERS.build
-    if getattr(schedule_class, "needs_run", False):
-        return build(cfg, optimizer, **lengths)
-    defaults: dict[str, Any] = {}
-    begin = cfg.get("begin", 0)
-    end = lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]
-    # A schedule with metrics counts validation runs, not epochs or iterations.
-    if end is not None and is_number(begin) and end > begin and not getattr(schedule_class, "takes_metrics", False):
-        defaults["end"] = end
-    if cfg.get("convert_to_iter_based"):
-        defaults["epoch_length"] = lengths["epoch_length"]
-        if getattr(schedule_class, "converts_itself", False):
-            settings = {key: cfg[key] for key in cfg if key not in ("type", "convert_to_iter_based")}
-            return schedule_class.build_iter_from_epoch(optimizer, **{**defaults, **settings})  # type: ignore[no-any-return]
-    return build(cfg, optimizer, **defaults)
+    if isinstance(cfg.get("scheduler"), LRScheduler):
+        check_keys("the schedule", cfg, ("scheduler", "by_epoch", "monitor"), prefix="", elsewhere=_ELSEWHERE)
+        return TorchSchedule(optimizer, counts_epochs=counts_epochs, **cfg)
+    schedule_class = PARAM_SCHEDULERS.resolve(cfg["type"], cfg) if "type" in cfg else None
+    from_config = getattr(schedule_class, "from_config", Schedule.from_config)
+    return from_config(cfg, optimizer, lengths)
 
 
-def _check_ends(schedules: Schedules, lengths: _Lengths, sources: Mapping[ParamSchedule, Any]) -> None:
+def _check_ends(schedules: Schedules, lengths: Lengths, sources: Mapping[Schedule, Any]) -> None:
     """Warns about schedules that do not match the length of the run. `sources` contains their config sections.
 
     Does not warn about a schedule that ends one step after training, which is a common way to avoid the final value.
@@ -187,7 +194,7 @@ def _check_ends(schedules: Schedules, lengths: _Lengths, sources: Mapping[ParamS
     """
     epoch_length = lengths["epoch_length"]
 
-    def end_in_iterations(schedule: ParamSchedule) -> int:
+    def end_in_iterations(schedule: Schedule) -> int:
         return schedule.end * epoch_length if schedule.by_epoch and epoch_length else schedule.end
 
     # The last schedule of each field.
@@ -197,9 +204,9 @@ def _check_ends(schedules: Schedules, lengths: _Lengths, sources: Mapping[ParamS
         if total is None or schedule.takes_metrics or (schedule.by_epoch and epoch_length is None):
             continue
         unit = "epoch" if schedule.by_epoch else "iteration"
-        is_torch = isinstance(schedule, TorchSchedule)
-        name = type(schedule.scheduler if is_torch else schedule).__name__
-        if is_torch and schedule.end < total:
+        scheduler = schedule.scheduler if isinstance(schedule, TorchSchedule) else schedule
+        name = type(scheduler).__name__
+        if scheduler is not schedule and schedule.end < total:
             raise ArgumentError(
                 f"the {name} has {schedule.end} steps, but the run needs {total}: one per {unit}",
                 key="total_steps",
@@ -213,11 +220,11 @@ def _check_ends(schedules: Schedules, lengths: _Lengths, sources: Mapping[ParamS
             _logger.warning("%s%s (by %s) %s", place, name, unit, text)
 
 
-def _problem_of(schedule: ParamSchedule, total: int, *, is_last: bool) -> tuple[str, str] | None:
+def _problem_of(schedule: Schedule, total: int, *, is_last: bool) -> tuple[str, str] | None:
     """Returns the key that does not fit a training run that ends at `total`, and a description, or None."""
     begin = schedule.begin
-    curve = schedule.curve
-    length = None if isinstance(schedule, TorchSchedule) else curve.length()
+    curve = schedule.curve if isinstance(schedule, ParamSchedule) else Curve()
+    length = curve.length()
     end = schedule.end if length is None else begin + length
     training_end = f"the end of training at {total}"
     if begin >= total:

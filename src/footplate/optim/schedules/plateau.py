@@ -1,40 +1,15 @@
 """A schedule that reduces the learning rate or another setting when a metric stops improving."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
-from footplate.checks import check_choice, check_count, check_number, check_score
+from footplate.checks import check_choice, check_count, check_number
 from footplate.errors import ArgumentError
-from footplate.metric_names import MissingMetricError, find_metric
-from footplate.optim.schedules.curves import Constant
-from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule, read_field, write_field
+from footplate.optim.schedules.schedule import HasParamGroups, MetricSchedule, read_field, write_field
 from footplate.registry import PARAM_SCHEDULERS
 
 _COUNTERS = ("best", "num_bad_epochs", "cooldown_counter")
-
-
-class MetricSchedule(ParamSchedule):
-    """Base class for schedules that monitor a validation metric."""
-
-    monitor: str
-    """The name of the monitored metric."""
-    advice: ClassVar[Sequence[str]] = ()
-    """Notes to add to the error about a missing metric."""
-
-    def check_metrics(self, metrics: Collection[str]) -> None:
-        """Checks that the monitored metric is among `metrics`, the names of the validation metrics.
-
-        Raises:
-            MissingMetricError: The metric is missing.
-        """
-        if find_metric(self.monitor, metrics) not in metrics:
-            raise MissingMetricError("monitor", self.monitor, metrics, "param_scheduler.monitor", self.advice)
-
-    def monitored_value(self, metrics: Mapping[str, Any]) -> float:
-        """Returns the value of the monitored metric."""
-        self.check_metrics(metrics)
-        return check_score(self.monitor, metrics[find_metric(self.monitor, metrics)], key="param_scheduler.monitor")
 
 
 @PARAM_SCHEDULERS.register_module(name="ReduceOnPlateauParamScheduler")
@@ -64,8 +39,8 @@ class ReduceOnPlateau(MetricSchedule):
         ArgumentError: An argument is out of range.
     """
 
-    takes_metrics: ClassVar[bool] = True
-    need_val_args: ClassVar[bool] = True
+    takes_metrics = True
+    need_val_args = True
 
     def __init__(
         self,
@@ -104,15 +79,8 @@ class ReduceOnPlateau(MetricSchedule):
         self.best = math.inf if rule == "less" else -math.inf
         self.num_bad_epochs = 0
         self.cooldown_counter = 0
-        super().__init__(
-            optimizer,
-            Constant(1.0),
-            param_name=param_name,
-            begin=begin,
-            end=end,
-            by_epoch=by_epoch,
-            last_step=last_step,
-        )
+        super().__init__(optimizer, param_name, begin=begin, end=end, last_step=last_step, by_epoch=by_epoch)
+        self._global_step = max(self._global_step, 0)  # the first validation run is number 1
         count = len(self.base_values)
         self.min_values = [*min_value] if isinstance(min_value, (list, tuple)) else [min_value] * count
         for minimum in self.min_values:
@@ -123,11 +91,6 @@ class ReduceOnPlateau(MetricSchedule):
                 key="min_value",
                 found=min_value,
             )
-
-    def start(self) -> None:
-        """Prepares the schedule for the first validation run. Does not change the field."""
-        super().start()
-        self._global_step = 0
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
         """Advances by one validation run.
@@ -171,11 +134,11 @@ class ReduceOnPlateau(MetricSchedule):
         return value < self.best - margin if self.rule == "less" else value > self.best + margin
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of `ParamSchedule`, the best value of the metric, and the counters."""
-        return {**super().state_dict(), **{name: getattr(self, name) for name in _COUNTERS}}
+        """Returns the state of `Schedule`, the best value of the metric, and the counters."""
+        return super().state_dict() | {name: getattr(self, name) for name in _COUNTERS}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads a state returned by `state_dict`, but not the settings; see `ParamSchedule`."""
+        """Loads a state returned by `state_dict`, but not the settings; see `Schedule`."""
         super().load_state_dict(state_dict)
         for name in _COUNTERS:
             setattr(self, name, state_dict[name])

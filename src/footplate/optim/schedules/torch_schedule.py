@@ -10,16 +10,13 @@ from typing import Any
 
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
 
-from footplate.checks import check_flag, check_keys
+from footplate.checks import check_flag
 from footplate.errors import ArgumentError
-from footplate.optim.schedules.base_curve import ENDLESS
-from footplate.optim.schedules.param_schedule import HasParamGroups, read_field
-from footplate.optim.schedules.plateau import MetricSchedule
+from footplate.optim.schedules.schedule import HasParamGroups, MetricSchedule
 
 _OWN_RATES = ("torch.CyclicLR", "torch.OneCycleLR")  # they replace `initial_lr` of the optimizer
 _BY_ITERATION = (CyclicLR, OneCycleLR)  # torch requires these to step after each batch
 _logger = logging.getLogger("footplate.optim")
-_ELSEWHERE = {"interval": "by_epoch=False for 'step'"}  # Lightning's name
 
 
 class TorchSchedule(MetricSchedule):
@@ -48,7 +45,14 @@ class TorchSchedule(MetricSchedule):
         counts_epochs: bool = True,
         monitor: str = "loss",
     ) -> None:
-        self.optimizer = getattr(optimizer, "optimizer", optimizer)
+        if by_epoch is None:
+            by_epoch = counts_epochs and not isinstance(scheduler, _BY_ITERATION)
+        super().__init__(
+            optimizer,
+            "lr",
+            end=getattr(scheduler, "total_steps", None),  # OneCycleLR has `total_steps`
+            by_epoch=check_flag("by_epoch", by_epoch),
+        )
         if scheduler.optimizer is not self.optimizer:
             raise ArgumentError(
                 f"the {type(scheduler).__name__} changes the learning rates of a different optimizer",
@@ -58,22 +62,12 @@ class TorchSchedule(MetricSchedule):
                     "with one scheduler per optimizer name."
                 ],
             )
-        usual = counts_epochs and not isinstance(scheduler, _BY_ITERATION)
-        self.by_epoch = usual if by_epoch is None else check_flag("by_epoch", by_epoch)
-        self.takes_metrics = isinstance(scheduler, ReduceLROnPlateau)  # type: ignore[misc]
+        self.takes_metrics = isinstance(scheduler, ReduceLROnPlateau)
         self.scheduler: Any = scheduler
         self.monitor = monitor
-        self.param_name = "lr"
-        self._key = "lr"
-        self.curve: Any = None
-        self.begin = 0
-        self.end = getattr(scheduler, "total_steps", ENDLESS)  # OneCycleLR has `total_steps`
-        self.last_step = -1
         # torch would warn if gradient accumulation delays the optimizer's first step.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-        # ReduceLROnPlateau does not set `initial_lr`, which a resumed run compares with the lr in the config.
-        bases = [group.setdefault("initial_lr", read_field(group, "lr")) for group in self.optimizer.param_groups]
-        self._first = copy.deepcopy(scheduler.state_dict()), self.get_last_value(), bases
+        self._first = copy.deepcopy(scheduler.state_dict()), self.get_last_value()
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
         """Steps the scheduler. Steps ReduceLROnPlateau only if there are metrics."""
@@ -88,11 +82,12 @@ class TorchSchedule(MetricSchedule):
         Scales its learning rates if `initial_lr` in the groups has changed, as it may come from a checkpoint, unless a
         scheduler in `saved` has replaced it.
         """
-        state, rates, bases = self._first
+        state, rates = self._first
         scale = not any(each.get("type") in _OWN_RATES for each in saved)
         groups = self.optimizer.param_groups
         factors = [
-            group["initial_lr"] / base if base and scale else 1.0 for group, base in zip(groups, bases, strict=True)
+            group["initial_lr"] / base if base and scale else 1.0
+            for group, base in zip(groups, self.base_values, strict=True)
         ]
         self.scheduler.load_state_dict(copy.deepcopy(state))
         for part in _parts(self.scheduler):
@@ -100,9 +95,6 @@ class TorchSchedule(MetricSchedule):
                 part.base_lrs = [rate * factor for rate, factor in zip(part.base_lrs, factors, strict=True)]
         for group, rate, factor in zip(groups, rates, factors, strict=True):
             group["lr"] = rate * factor
-
-    def start(self) -> None:
-        """Does nothing, because torch schedulers set the first value in their constructors."""
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the scheduler's state and type.
@@ -150,21 +142,3 @@ def _parts(scheduler: Any) -> Iterator[Any]:
         for part in value if isinstance(value, list | tuple) else ():
             if isinstance(part, LRScheduler):
                 yield from _parts(part)
-
-
-def torch_schedule(cfg: Any, optimizer: HasParamGroups, *, counts_epochs: bool) -> TorchSchedule | None:
-    """Wraps a torch scheduler in a schedule. Returns None if `cfg` does not contain a torch scheduler.
-
-    Args:
-        cfg: The scheduler, or a dict with the key `scheduler` and the optional keys `by_epoch` and `monitor`.
-        optimizer: The run's optimizer or optimizer wrapper.
-        counts_epochs: Whether the run is epoch-based.
-
-    Raises:
-        ArgumentError: The dict has an unknown key, or the scheduler was created for a different optimizer.
-    """
-    settings = dict(cfg) if isinstance(cfg, Mapping) else {"scheduler": cfg}
-    if not isinstance(settings.get("scheduler"), LRScheduler):
-        return None
-    check_keys("the schedule", settings, ("scheduler", "by_epoch", "monitor"), prefix="", elsewhere=_ELSEWHERE)
-    return TorchSchedule(optimizer, counts_epochs=counts_epochs, **settings)

@@ -16,7 +16,7 @@ from footplate.openmmlab.first_generation.optim.policies import (
     policy_settings,
     warm_value,
 )
-from footplate.optim.schedules.param_schedule import field_key, read_field, write_field
+from footplate.optim.schedules.schedule import field_key, read_field, write_field
 from footplate.registry import HOOKS
 
 _Values = dict[str, list[float]]

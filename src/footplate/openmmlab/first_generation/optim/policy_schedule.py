@@ -10,7 +10,8 @@ from footplate.openmmlab.first_generation.optim.policies import (
     check_warmup,
     find_policy,
 )
-from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
+from footplate.optim.schedules import ParamSchedule
+from footplate.optim.schedules.schedule import HasParamGroups, Lengths
 from footplate.registry import PARAM_SCHEDULERS
 
 
@@ -37,7 +38,6 @@ class PolicySchedule(ParamSchedule):
     """
 
     field: ClassVar[str]
-    needs_run = True
 
     def __init__(
         self,
@@ -78,6 +78,11 @@ class PolicySchedule(ParamSchedule):
         )
         curve = build_policy(policy, options, self.field, run)
         super().__init__(optimizer, curve, param_name=self.field, by_epoch=False, last_step=last_step)
+
+    @classmethod
+    def from_config(cls, cfg: Any, optimizer: HasParamGroups, lengths: Lengths) -> ParamSchedule:
+        """Builds the schedule from its config and the lengths of the run."""
+        return PARAM_SCHEDULERS.build(cfg, optimizer, **lengths)  # type: ignore[no-any-return]
 
 
 @PARAM_SCHEDULERS.register_module()
