@@ -132,8 +132,8 @@ class ParamSchedule(Schedule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the position and the base values; see `Schedule`. Warns if the schedule's end has changed.
 
-        If the run was extended after the saved schedule had reached its `end`, repeats the last step: it did not change
-        the value, because it was at `end`, but this schedule has a value for it.
+        A run that is resumed with a later end continues after the last step of the saved schedule. If that step had
+        reached the saved `end`, it did not change the value. This schedule changes it, and therefore repeats the step.
         """
         super().load_state_dict(state_dict)
         saved_end = state_dict.get("end", self.end)

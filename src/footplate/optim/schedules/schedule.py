@@ -53,7 +53,7 @@ def write_field(group: dict[str, Any], key: str, value: float) -> None:
 class Schedule:
     """Base class for schedules. Each call to `step` advances by one epoch, iteration or validation run.
 
-    The initial value of the field in each group is stored in the group as `initial_<field>`.
+    The base value of a group is the initial value of its field, stored in the group as `initial_<field>`.
 
     Args:
         optimizer: An optimizer or optimizer wrapper.
@@ -68,7 +68,7 @@ class Schedule:
         ArgumentError: A position is invalid, `begin` is not before `end`, or a group does not have the field.
     """
 
-    takes_metrics: bool = False
+    takes_metrics = False
     """Whether `step` requires validation metrics."""
 
     def __init__(

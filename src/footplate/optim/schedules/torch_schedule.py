@@ -47,12 +47,8 @@ class TorchSchedule(MetricSchedule):
     ) -> None:
         if by_epoch is None:
             by_epoch = counts_epochs and not isinstance(scheduler, _BY_ITERATION)
-        super().__init__(
-            optimizer,
-            "lr",
-            end=getattr(scheduler, "total_steps", None),  # OneCycleLR has `total_steps`
-            by_epoch=check_flag("by_epoch", by_epoch),
-        )
+        super().__init__(optimizer, "lr", by_epoch=check_flag("by_epoch", by_epoch))
+        self.end = getattr(scheduler, "total_steps", self.end)  # OneCycleLR has `total_steps`
         if scheduler.optimizer is not self.optimizer:
             raise ArgumentError(
                 f"the {type(scheduler).__name__} changes the learning rates of a different optimizer",
