@@ -263,7 +263,7 @@ class Runner:
         self.failed_in = ""
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
-        self.checkpoints = CheckpointIO()
+        self.checkpoints = CheckpointIO(self)
         self.saver = BackgroundSaver(sections["on_save_error"], alarm=self.requests.alarm)
         self.participants: dict[str, Any] = {}
         self.resume_plan = ResumePlan(
@@ -386,7 +386,7 @@ class Runner:
             self.hooks.build(hook)
         for part in self.optim_wrapper.parts.values():
             part.message_hub = self.message_hub
-        self.checkpoints.initialize(self)
+        self.checkpoints.initialize()
         for extension in extensions():
             extension.prepare_training(self.model)
         self._is_training_built = True
@@ -598,12 +598,7 @@ class Runner:
         """
         path = os.path.join(out_dir, filename)
         self.checkpoints.save(
-            self,
-            path,
-            save_optimizer=save_optimizer,
-            save_param_scheduler=save_param_scheduler,
-            meta=meta,
-            **options,
+            path, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, meta=meta, **options
         )
         return path
 
@@ -630,8 +625,8 @@ class Runner:
             ArgumentError: The run has no best or last checkpoint.
             CheckpointError: The checkpoint cannot be loaded, or `strict` is set and it does not match the model.
         """
-        path = self.checkpoints.find(self, filename)
-        return self.checkpoints.load(self, path, map_location, strict=strict, revise_keys=revise_keys)
+        path = self.checkpoints.find(filename)
+        return self.checkpoints.load(path, map_location, strict=strict, revise_keys=revise_keys)
 
     def resume(
         self,
@@ -656,22 +651,19 @@ class Runner:
         """
         refuse_during_training(self, "resume")
         self.build_training()
-        path = self.checkpoints.find(self, filename)
-        self.checkpoints.resume(
-            self, path, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
-        )
+        path = self.checkpoints.find(filename)
+        self.checkpoints.resume(path, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler)
 
     def load_or_resume(self, *, whole_model: bool = False, for_training: bool = True) -> None:
         """Loads the checkpoint selected by `load_from` and `resume`, unless weights are already loaded.
 
-        With `resume="auto"`, training resumes even if the script has loaded weights, so that a job can rerun the
-        script.
+        Training may resume even if weights are loaded; see `Weights` in `checkpoint_io.py`.
 
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
             for_training: Whether the run is about to train.
         """
-        self.checkpoints.start(self, whole_model=whole_model, for_training=for_training)
+        self.checkpoints.start(whole_model=whole_model, for_training=for_training)
 
     def restore_random_state(self) -> None:
         """Restores the random state of the checkpoint or interrupted run from which training continues.
