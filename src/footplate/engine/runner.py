@@ -499,7 +499,7 @@ class Runner:
         listeners = self.hooks.at(fn_name)
         self._events.append(fn_name)
         try:
-            for hook, method in listeners:
+            for hook, method in listeners:  # noqa: B007 - the failing hook is needed below
                 method(self, **kwargs)
         except FootplateError as error:
             self.hooks.locate(error, hook)
