@@ -384,8 +384,10 @@ class Runner:
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
         for hook in implicit_hooks(self):
             self.hooks.build(hook)
-        for part in self.optim_wrapper.parts.values():
+        parts = self.optim_wrapper.parts.values()
+        for part in parts:
             part.message_hub = self.message_hub
+            part.isolated = len(parts) > 1 and self.is_plain
         self.checkpoints.initialize(self)
         for extension in extensions():
             extension.prepare_training(self.model)
