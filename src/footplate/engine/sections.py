@@ -169,7 +169,7 @@ def counts_epochs(train_cfg: Any) -> bool:
     """Checks whether a training loop, or its config dict, counts epochs rather than iterations.
 
     If the config has a `type`, the loop class determines the result. Otherwise, `by_epoch` does or, if it is not set,
-    the presence of `max_iters`. Without a config, returns True.
+    the presence of `max_iters`, which may also come from the Runner's argument. Without a config, returns True.
 
     Raises:
         ArgumentError: `by_epoch` is not a bool.

@@ -106,6 +106,8 @@ class Evaluator:
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes all metrics for a dataset of `size` samples, and returns their values in a single dict.
 
+        Names include the metric's prefix. If there are several datasets, the loop adds the name of the dataset.
+
         Raises:
             ArgumentError: Two metrics return values with the same name.
         """
