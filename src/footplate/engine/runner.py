@@ -812,7 +812,7 @@ class Runner:
     @property
     def completed(self) -> Progress:
         """Like `iter` and `epoch`, but includes the iteration or epoch whose `after_train_...` hooks are running."""
-        return self.progress if isinstance(self.progress, Progress) else self.progress.completed
+        return self.progress.completed
 
     def _refuse_length(self, value: int) -> None:
         raise AttributeError(
@@ -835,7 +835,7 @@ class Runner:
         This is the case during training, and in a run without a training loop. After training, the weights that `val`
         validates may be different ones.
         """
-        return "train" in self.phases or isinstance(self.progress, Progress)
+        return "train" in self.phases or "train_loop" not in self.built
 
     @property
     def should_stop(self) -> bool:

@@ -26,7 +26,7 @@ from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator, is_named
 from footplate.evaluation.evaluation_sets import build_evaluators, check_intervals, has_several_loaders, map_loaders
-from footplate.evaluation.validation_schedule import validation_points
+from footplate.evaluation.validation_schedule import checked_intervals
 from footplate.models import FUNCTIONS
 from footplate.module_selection import check_selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers
@@ -232,7 +232,7 @@ def check_train_loop(cfg: Any) -> None:
     for key, minimum in (("max_epochs", 1), ("max_iters", 1), ("val_begin", 0)):
         if key in cfg:
             check_count(key, cfg[key], least=minimum, most=MAX_RUN_LENGTH)
-    validation_points(1, **{key: cfg[key] for key in ("val_interval", "dynamic_intervals") if key in cfg})
+    checked_intervals(cfg.get("val_interval", 1), cfg.get("dynamic_intervals"))
 
 
 def check_visualizer(cfg: Any) -> None:
