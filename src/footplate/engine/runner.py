@@ -228,7 +228,7 @@ class Runner:
         **unknown: Never,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
-        check_keys("Runner", unknown, arguments, prefix="", elsewhere=ELSEWHERE)
+        check_keys("Runner", unknown, arguments, elsewhere=ELSEWHERE)
         # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
         # completed. The other stages read arguments only from there.
         self.resolved = ResolvedConfig(arguments)
@@ -273,7 +273,8 @@ class Runner:
             takes_settings=sections["resume_settings"] == "take",
         )
         randomness = dict(sections["randomness"])
-        process_setup.check_randomness(randomness)
+        with at_key("randomness"):
+            process_setup.check_randomness(randomness)
         find_seed = partial(self.resume_plan.seed, randomness.pop("seed", None))
         self.seed = process_setup.seed_everything(randomness, resumed=find_seed)
 
@@ -504,7 +505,7 @@ class Runner:
             for hook, method in listeners:  # noqa: B007 - the failing hook is needed below
                 method(self, **kwargs)
         except FootplateError as error:
-            self.hooks.locate(error, hook)
+            self.hooks.prepend_key(error, hook)
             raise
         finally:
             self._events.pop()
