@@ -185,7 +185,7 @@ class CheckpointIO:
                 hook.reset_average(runner)
         if not self.is_resuming:
             self._weights = self._weights or Weights.LOADED
-        if isinstance(runner.progress, Progress):  # a training loop has its own
+        if "train_loop" not in runner.built:  # a training loop has its own
             meta = _meta_of(checkpoint)
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
             runner.progress = Progress(**counts)

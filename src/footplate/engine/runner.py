@@ -228,7 +228,7 @@ class Runner:
         **unknown: Never,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
-        check_keys("Runner", unknown, arguments, prefix="", elsewhere=ELSEWHERE)
+        check_keys("Runner", unknown, arguments, elsewhere=ELSEWHERE)
         # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
         # completed. The other stages read arguments only from there.
         self.resolved = ResolvedConfig(arguments)
@@ -273,7 +273,8 @@ class Runner:
             takes_settings=sections["resume_settings"] == "take",
         )
         randomness = dict(sections["randomness"])
-        process_setup.check_randomness(randomness)
+        with at_key("randomness"):
+            process_setup.check_randomness(randomness)
         find_seed = partial(self.resume_plan.seed, randomness.pop("seed", None))
         self.seed = process_setup.seed_everything(randomness, resumed=find_seed)
 
@@ -384,8 +385,10 @@ class Runner:
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
         for hook in implicit_hooks(self):
             self.hooks.build(hook)
-        for part in self.optim_wrapper.parts.values():
+        parts = self.optim_wrapper.parts.values()
+        for part in parts:
             part.message_hub = self.message_hub
+            part.isolated = len(parts) > 1 and self.is_plain
         self.checkpoints.initialize()
         for extension in extensions():
             extension.prepare_training(self.model)
@@ -499,10 +502,10 @@ class Runner:
         listeners = self.hooks.at(fn_name)
         self._events.append(fn_name)
         try:
-            for hook, method in listeners:
+            for hook, method in listeners:  # noqa: B007 - the failing hook is needed below
                 method(self, **kwargs)
         except FootplateError as error:
-            self.hooks.locate(error, hook)
+            self.hooks.prepend_key(error, hook)
             raise
         finally:
             self._events.pop()
@@ -802,7 +805,7 @@ class Runner:
     @property
     def completed(self) -> Progress:
         """Like `iter` and `epoch`, but includes the iteration or epoch whose `after_train_...` hooks are running."""
-        return self.progress if isinstance(self.progress, Progress) else self.progress.completed
+        return self.progress.completed
 
     def _refuse_length(self, value: int) -> None:
         raise AttributeError(
@@ -825,7 +828,7 @@ class Runner:
         This is the case during training, and in a run without a training loop. After training, the weights that `val`
         validates may be different ones.
         """
-        return "train" in self.phases or isinstance(self.progress, Progress)
+        return "train" in self.phases or "train_loop" not in self.built
 
     @property
     def should_stop(self) -> bool:
