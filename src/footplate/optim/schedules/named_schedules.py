@@ -176,7 +176,7 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Lengths, *, counts_epoc
     if not isinstance(cfg, Mapping):
         raise BuildError("a schedule must be a dict with a 'type' key, or a torch scheduler", found=cfg)
     if isinstance(cfg.get("scheduler"), LRScheduler):
-        check_keys("the schedule", cfg, ("scheduler", "by_epoch", "monitor"), prefix="", elsewhere=_ELSEWHERE)
+        check_keys("the schedule", cfg, ("scheduler", "by_epoch", "monitor"), elsewhere=_ELSEWHERE)
         return TorchSchedule(optimizer, counts_epochs=counts_epochs, **cfg)
     schedule_class = PARAM_SCHEDULERS.resolve(cfg["type"], cfg) if "type" in cfg else None
     from_config = getattr(schedule_class, "from_config", Schedule.from_config)
