@@ -30,7 +30,7 @@ from footplate.engine.nonfinite import check_weights
 from footplate.engine.resume_plan import Load
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, NonFiniteError
-from footplate.evaluation.evaluation_sets import check_classes
+from footplate.evaluation.evaluation_sets import check_classes, sets_of
 from footplate.models import trained_model
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ class CheckpointIO:
             self._has_weights = False  # until the checks have passed: a second attempt repeats them
             self.report.require_whole_model()
             trained = _meta_of(checkpoint).get("dataset_meta")
-            check_classes(trained, getattr(runner.built.get("test_loop"), "sets", ()), "test")
+            check_classes(trained, sets_of(runner.built.get("test_loop")), "test")
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -127,9 +127,6 @@ class _EvaluationLoop(BaseLoop):
             dataset.evaluator.set_context(mode=self.mode, step=lambda: runner.completed.iter)
         self.fp16 = fp16
         self.inference_mode = check_flag("inference_mode", inference_mode)
-        self.predictor: Any = None
-        self.left_out: tuple[str, ...] = ()
-        self.metrics: dict[str, float] = {}
         self._losses: MeanLosses | None = None
         self.loss = loss
         self.choose(self.sets[0])
@@ -240,11 +237,11 @@ def predicting(loop: Any, device: torch.device) -> AbstractContextManager[Any]:
     """Returns a context that disables gradients, and applies the loop's precision and inference mode.
 
     Args:
-        loop: The loop. Its attributes `inference_mode` and `fp16` are optional.
+        loop: The loop, or another object with the attributes `inference_mode` and `fp16`.
         device: The device of the model.
     """
-    without_gradients = torch.inference_mode() if getattr(loop, "inference_mode", False) else torch.no_grad()
-    return _in_mixed_precision(without_gradients, device) if getattr(loop, "fp16", False) else without_gradients
+    without_gradients = torch.inference_mode() if loop.inference_mode else torch.no_grad()
+    return _in_mixed_precision(without_gradients, device) if loop.fp16 else without_gradients
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from footplate.data import SampleLoader, batches
+from footplate.engine.base_loops import BaseLoop
 from footplate.engine.evaluation_loops import predicting
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import has_several_loaders, sets_of
@@ -24,6 +25,7 @@ class _Settings(NamedTuple):
 
     fp16: Any
     predictor: Any
+    inference_mode: bool = True
 
 
 def predict(runner: "Runner", dataloader: Any) -> list[Any]:
@@ -79,8 +81,9 @@ def _settings(runner: "Runner", loop: Any) -> _Settings:
     """Returns the settings of a loop or, if it is None, of the test or validation loop in the config."""
     if loop is None:
         loop = runner.sections["val_cfg"] if runner.sections["test_cfg"] is None else runner.sections["test_cfg"]
-    fp16 = loop.get("fp16") if isinstance(loop, Mapping) else getattr(loop, "fp16", False)
-    return _Settings(fp16, getattr(loop, "predictor", None) or runner.model)
+    if isinstance(loop, BaseLoop):
+        return _Settings(loop.fp16, loop.predictor or runner.model)
+    return _Settings((loop or {}).get("fp16"), runner.model)
 
 
 def _predictions(runner: "Runner", loader: Any, loop: Any) -> Iterator[Any]:

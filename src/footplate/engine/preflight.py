@@ -73,7 +73,7 @@ def preflight(runner: "Runner") -> None:
 
 
 def _validation_sets(runner: "Runner") -> Sequence[EvaluationSet]:
-    return getattr(runner.val_loop, "sets", ())  # a custom loop may not have them
+    return runner.val_loop.sets if runner.val_loop else ()
 
 
 def _check_folders(runner: "Runner", size: int) -> None:
@@ -203,10 +203,10 @@ def evaluate_quietly(evaluator: Evaluator) -> dict[str, Any]:
 
 def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]:
     """Returns the predictions for a batch, and the losses if the validation loop reports them."""
-    loop: Any = runner.val_loop  # a custom loop may not have these attributes
+    loop: Any = runner.val_loop
     with predicting(loop, runner.device):
-        samples = (getattr(loop, "predictor", None) or runner.model).val_step(batch)
-        losses = loss_of(runner.model, batch) if getattr(loop, "loss", False) else {}
+        samples = (loop.predictor or runner.model).val_step(batch)
+        losses = loss_of(runner.model, batch) if loop.loss else {}
     return samples, losses
 
 

@@ -31,6 +31,7 @@ from footplate.engine.run_config import check_config, runner_config
 from footplate.engine.sections import check_visualizer
 from footplate.error_context import at_key, located
 from footplate.errors import CheckpointError, DataError, FootplateError, StorageError, shown_path
+from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks import CheckpointHook, RuntimeInfoHook
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, list_names, pluralize
@@ -215,7 +216,7 @@ def _warn_about_missing_files(runner: Runner) -> None:
     Ignores a dataset if none of its files exist: its paths may be keys in a storage system. If they are local files,
     the trial fails on the first one anyway.
     """
-    loops = (runner.train_loop, *getattr(runner.val_loop, "sets", ()))
+    loops: list[Any] = [runner.train_loop, *sets_of(runner.val_loop)]
     for dataset in [leaf for loop in loops for leaf in innermost_datasets(dataset_of(loop.dataloader))]:
         count = min(len(dataset), _MAX_RECORDS) if isinstance(dataset, BaseDataset) else 0
         paths = dict.fromkeys(
