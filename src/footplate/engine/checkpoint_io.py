@@ -159,9 +159,8 @@ class CheckpointIO:
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
         self._loaded.update(self.report.loaded)
-        for hook in runner.hooks:
-            if hook.swaps_weights:
-                hook.reset_average(runner)
+        if hook := runner.hooks.swapping:
+            hook.reset_average(runner)
         if not self.is_resuming:
             self._has_weights = True
         if isinstance(runner.progress, Progress):  # a training loop has its own

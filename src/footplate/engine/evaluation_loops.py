@@ -160,7 +160,7 @@ class _EvaluationLoop(BaseLoop):
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Predicts on one batch and passes the predictions to the evaluator. Subclasses may override this method."""
-        with predicting(self, self.runner.device):
+        with predicting(self.runner.device, self.fp16, self.inference_mode):
             self._run_iter(idx, data_batch)
 
     def _run_iter(self, idx: int, data_batch: Any) -> None:
@@ -186,7 +186,7 @@ class _EvaluationLoop(BaseLoop):
         self.evaluator.reset()
         run_iter, context = self.run_iter, nullcontext()
         if not self.fp16 and not self.overrides("run_iter"):  # enter the context once rather than for each batch
-            run_iter, context = self._run_iter, predicting(self, runner.device)
+            run_iter, context = self._run_iter, predicting(runner.device, False, self.inference_mode)
         with context:
             for idx, data_batch in enumerate(batches(self.dataloader)):
                 try:
@@ -233,15 +233,10 @@ class TestLoop(_EvaluationLoop):
     mode = "test"
 
 
-def predicting(loop: Any, device: torch.device) -> AbstractContextManager[Any]:
-    """Returns a context that disables gradients, and applies the loop's precision and inference mode.
-
-    Args:
-        loop: The loop, or another object with the attributes `inference_mode` and `fp16`.
-        device: The device of the model.
-    """
-    without_gradients = torch.inference_mode() if loop.inference_mode else torch.no_grad()
-    return _in_mixed_precision(without_gradients, device) if loop.fp16 else without_gradients
+def predicting(device: torch.device, fp16: Any, inference_mode: bool = False) -> AbstractContextManager[Any]:
+    """Returns a context for predictions on a device: without gradients, and with a loop's settings; see `ValLoop`."""
+    without_gradients = torch.inference_mode() if inference_mode else torch.no_grad()
+    return _in_mixed_precision(without_gradients, device) if fp16 else without_gradients
 
 
 @contextmanager

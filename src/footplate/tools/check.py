@@ -257,10 +257,10 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
         batch = largest[f"val {chosen.name}".rstrip()] = largest_batch(chosen.dataloader)
         loop.choose(chosen)
         with trial_evaluator(chosen.evaluator, dataset_of(chosen.dataloader)) as evaluator:
-            begin = perf_counter()  # the preflight has predicted one batch, so this one is not the first
-            samples, losses = predict_batch(runner, batch.batch)
-            seconds = perf_counter() - begin
-            with predicting(loop, runner.device):
+            with predicting(runner.device, loop.fp16, loop.inference_mode):
+                begin = perf_counter()  # the preflight has predicted one batch, so this one is not the first
+                samples, losses = predict_batch(runner, batch.batch)
+                seconds = perf_counter() - begin
                 evaluator.process(data_samples=samples, data_batch=batch.batch)
                 _call_own_hooks(runner, hook, "before_val_iter", batch_idx=0, data_batch=batch.batch)
                 _call_own_hooks(runner, hook, "after_val_iter", batch_idx=0, data_batch=batch.batch, outputs=samples)
