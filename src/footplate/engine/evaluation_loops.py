@@ -184,9 +184,10 @@ class _EvaluationLoop(BaseLoop):
         runner = self.runner
         self._losses = MeanLosses() if self.loss else None
         self.evaluator.reset()
-        run_iter, context = self.run_iter, nullcontext()
-        if not self.fp16 and not self.overrides("run_iter"):  # enter the context once rather than for each batch
-            run_iter, context = self._run_iter, predicting(runner.device, False, self.inference_mode)
+        # If possible, enter the context once rather than for each batch.
+        is_shared = not self.fp16 and not self.overrides("run_iter")
+        context = predicting(runner.device, False, self.inference_mode) if is_shared else nullcontext()
+        run_iter = self._run_iter if is_shared else self.run_iter
         with context:
             for idx, data_batch in enumerate(batches(self.dataloader)):
                 try:
