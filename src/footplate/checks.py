@@ -1,8 +1,13 @@
 """Checks the values of arguments, configs and checkpoints.
 
 Functions that check arguments and configs raise ArgumentError. `name` is the value's name in the message. `key` is its
-key path in the config, and defaults to `name` unless noted otherwise. Functions that check the content of a checkpoint
-(`read_...` and `check_saved_number`) raise KeyError if a key is missing, and ValueError if a value is invalid.
+key in the section that contains it, and defaults to `name` unless noted otherwise.
+
+A function that checks a whole section, such as `check_keys`, reports keys relative to the section. The caller adds the
+section's own key with `at_key`; see `footplate.error_context`.
+
+Functions that check the content of a checkpoint (`read_...` and `check_saved_number`) raise KeyError if a key is
+missing, and ValueError if a value is invalid.
 """
 
 import inspect
@@ -35,9 +40,9 @@ def check_count(name: str, value: Any, *, least: int = 1, most: int | None = Non
     3
     """
     if not is_integer(value) or value < least:
-        raise ArgumentError(f"{name} must be an integer >= {least}", key=key or name, found=value)
+        raise ArgumentError(f"{name} must be an integer >= {least}", key=name if key is None else key, found=value)
     if most is not None and value > most:
-        raise ArgumentError(f"{name} must be at most {most:,}", key=key or name, found=value)
+        raise ArgumentError(f"{name} must be at most {most:,}", key=name if key is None else key, found=value)
     return int(value)
 
 
@@ -75,7 +80,7 @@ def check_number(
     """Checks that `value` is a finite number within the given bounds.
 
     Args:
-        name: The value's name in the message; also its key path.
+        name: The value's name in the message; also its key.
         value: The value to check.
         above: The value must be greater than this.
         least: The value must not be less than this.
@@ -104,7 +109,7 @@ def check_choice(name: str, value: object, choices: Collection[str], *, key: str
     if not isinstance(value, str) or value not in choices:
         raise ArgumentError(
             f"{name} must be one of {', '.join(choices)}",
-            key=key or name,
+            key=name if key is None else key,
             found=value,
             suggestion=nearest(value, choices),
         )
@@ -116,7 +121,6 @@ def check_keys(
     section: Mapping[str, Any],
     known: Collection[str],
     *,
-    prefix: str | None = None,
     elsewhere: Mapping[str, str] | None = None,
 ) -> None:
     """Checks that a section contains only known keys.
@@ -125,7 +129,6 @@ def check_keys(
         name: The name of the section in the message.
         section: The section to check.
         known: The known keys.
-        prefix: The section's key path with a trailing dot; by default, `name` and a dot.
         elsewhere: Maps each key that belongs elsewhere to the setting to use instead.
 
     Raises:
@@ -139,7 +142,7 @@ def check_keys(
             notes = [f"valid keys: {list_names(known, _MAX_LISTED)}"] if known and near is None else []
             raise ArgumentError(
                 f"unknown key '{key}' in {name}",
-                key=f"{name}.{key}" if prefix is None else f"{prefix}{key}",
+                key=key,
                 found=value,
                 origin=origin_of(section, key),
                 suggestion=near,
@@ -154,7 +157,7 @@ def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
         ArgumentError: `value` is not a bool.
     """
     if not isinstance(value, bool):
-        raise ArgumentError(f"{name} must be True or False", key=key or name, found=value)
+        raise ArgumentError(f"{name} must be True or False", key=name if key is None else key, found=value)
     return value
 
 

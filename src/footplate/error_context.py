@@ -1,4 +1,18 @@
-"""Adds config locations and notes to exceptions, and finds the line of user code that raised them."""
+"""Adds config locations and notes to exceptions, and finds the line of user code that raised them.
+
+A check reports keys relative to the value it was given; its caller adds the name of the value with `at_key`. Functions
+that build or apply something from a section add the name of the section themselves.
+
+| to | use |
+|---|---|
+| add the name of a value to the keys of errors raised in a block | `at_key` |
+| do the same in an `except` block | `FootplateError.prepend_key` |
+| do so for the hook or metric that raised an error | `HookList.prepend_key`, `Evaluator._prepend_key` |
+| add the file and line that set the key of errors raised in a block | `located` |
+| do the same in an `except` block | `locate` |
+| get the file and line of a value, to raise an error | `origin_of`, or `origin_at` for a nested value |
+| keep the files and lines of keys if a section is copied or completed | `with_origins`, `with_defaults` |
+"""
 
 import os
 import re
@@ -25,7 +39,7 @@ def at_key(prefix: str) -> Iterator[None]:
     try:
         yield
     except FootplateError as error:
-        error.within(prefix)
+        error.prepend_key(prefix)
         raise
 
 
@@ -200,6 +214,11 @@ def with_origins(settings: Mapping[str, Any], source: object) -> dict[str, Any]:
     copied = _DictWithOrigins(settings)
     copied._origins = getattr(source, "_origins", {})
     return copied
+
+
+def with_defaults(section: Mapping[str, Any] | None, /, **defaults: Any) -> dict[str, Any]:
+    """Adds defaults for missing keys to a config section. Keys keep their origins, for error messages."""
+    return with_origins({**defaults, **(section or {})}, section)
 
 
 def add_note(error: BaseException, note: str) -> None:

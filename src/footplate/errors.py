@@ -114,7 +114,7 @@ class FootplateError(Exception):
         """Whether `found` was passed, even if its value is None."""
         return self.found is not _Missing
 
-    def within(self, prefix: str) -> None:
+    def prepend_key(self, prefix: str) -> None:
         """Prepends `prefix` to the key path."""
         if not self.key or not prefix:
             self.key = self.key or prefix

@@ -25,7 +25,7 @@ def check_selection(selection: Selection) -> dict[str, list[str]]:
         ArgumentError: The selection is malformed, or a pattern is not a valid regular expression.
     """
     section = selection if isinstance(selection, Mapping) else {"names": selection}
-    check_keys("the selection", section, ("classes", "names"), prefix="")
+    check_keys("the selection", section, ("classes", "names"))
     classes, names = (check_names(key, _as_names(section.get(key))) for key in ("classes", "names"))
     return {"classes": classes, "names": [check_pattern(name, key="names").pattern for name in names]}
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.checks import check_choice, check_flag, check_keys
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 
 _BACKENDS = ("inductor", "eager", "aot_eager", "cudagraphs")
@@ -45,31 +46,33 @@ def compile_arguments(setting: bool | Mapping[str, Any] | None) -> dict[str, Any
     """
     if setting is None or setting is False:
         return None
-    if setting is not True and not isinstance(setting, Mapping):
-        raise ArgumentError("`compile` must be True, False or a dict", key="compile", found=setting)
-    arguments = {} if setting is True else dict(setting)
-    check_keys("compile", arguments, ARGUMENTS)
-    for name in _FLAGS:
-        if arguments.get(name) is not None:
-            check_flag(name, arguments[name], key=f"compile.{name}")
-    mode, backend, options = (arguments.get(name) for name in ("mode", "backend", "options"))
-    if mode is not None:
-        check_choice("mode", mode, _MODES, key="compile.mode")
-    if "backend" in arguments and not callable(backend):  # only a Python config, which is trusted, can pass a function
-        check_choice("backend", backend, _BACKENDS, key="compile.backend")
-    if options is not None:
-        arguments["options"] = _checked_options(options)
+    with at_key("compile"):
+        if setting is not True and not isinstance(setting, Mapping):
+            raise ArgumentError("`compile` must be True, False or a dict", found=setting)
+        arguments = {} if setting is True else dict(setting)
+        check_keys("compile", arguments, ARGUMENTS)
+        for name in _FLAGS:
+            if arguments.get(name) is not None:
+                check_flag(name, arguments[name])
+        mode, backend, options = (arguments.get(name) for name in ("mode", "backend", "options"))
+        if mode is not None:
+            check_choice("mode", mode, _MODES)
+        if "backend" in arguments and not callable(backend):  # only a Python config, which is trusted, has functions
+            check_choice("backend", backend, _BACKENDS)
+        if options is not None:
+            with at_key("options"):
+                arguments["options"] = _checked_options(options)
     return arguments
 
 
 def _checked_options(options: object) -> dict[str, Any]:
     if not isinstance(options, Mapping):
-        raise ArgumentError("the options for torch.compile must be a dict", key="compile.options", found=options)
-    check_keys("the compile.options that a config may set", options, _OPTIONS, prefix="compile.options.")
+        raise ArgumentError("the options for torch.compile must be a dict", found=options)
+    check_keys("the compile.options that a config may set", options, _OPTIONS)
     for name, value in options.items():
         if value is not None and not isinstance(value, (bool, int, float)):
             message = "a compiler option must be True, False, a number or None"
-            raise ArgumentError(message, key=f"compile.options.{name}", found=value)
+            raise ArgumentError(message, key=name, found=value)
     return dict(options)
 
 

@@ -15,7 +15,6 @@ import torch
 from footplate import Runner
 from footplate.engine.process_setup import (
     check_environment,
-    check_randomness,
     keep_freed_memory,
     prepare,
     seed_everything,
@@ -84,16 +83,16 @@ def test_deterministic_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("seed", [-1, "7"])
 def test_invalid_seed_raises(seed: Any) -> None:
     with pytest.raises(ArgumentError, match="the seed must be an integer") as caught:
-        check_randomness({"seed": seed})
+        seed_everything({"seed": seed})
     assert (caught.value.key, caught.value.found) == ("randomness.seed", seed)
 
 
 def test_unknown_key_suggests_the_nearest() -> None:
     with pytest.raises(ArgumentError, match="unknown key 'sed' in randomness") as caught:
-        check_randomness({"sed": 1})
+        seed_everything({"sed": 1})
     assert (caught.value.key, caught.value.suggestion) == ("randomness.sed", "seed")
     with pytest.raises(ArgumentError, match="unknown key 'cudnn_benchmrk' in env_cfg") as caught:
-        check_environment({"cudnn_benchmrk": True})
+        prepare({"cudnn_benchmrk": True}, launcher="none")
     assert (caught.value.key, caught.value.suggestion) == ("env_cfg.cudnn_benchmrk", "cudnn_benchmark")
 
 

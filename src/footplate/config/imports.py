@@ -37,8 +37,8 @@ def import_custom(config: "Config") -> None:
             key="custom_imports",
             found=section,
         )
-    check_keys("`custom_imports`", section, _SECTION_KEYS, prefix="custom_imports.")
     with at_key("custom_imports"), located(section):
+        check_keys("`custom_imports`", section, _SECTION_KEYS)
         modules = check_names("imports", section.get("imports"))
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

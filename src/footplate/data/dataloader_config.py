@@ -193,7 +193,7 @@ LOADER_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "p
 def _checked_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Checks the keys and values of a dataloader section, and returns a copy without NumPy integers."""
     settings = dict(cfg)
-    check_keys("a data loader", cfg, LOADER_KEYS, prefix="")
+    check_keys("a data loader", cfg, LOADER_KEYS)
     if cfg.get("dataset") is None:
         raise BuildError("a data loader must have a 'dataset'", origin=origin_of(cfg), key="dataset")
     check_annotations(SampleLoader, cfg, source=cfg, only_flags=True)

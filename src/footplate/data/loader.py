@@ -251,7 +251,7 @@ class BatchReader(Dataset[Any]):
     Args:
         dataset: The dataset of samples.
         collate: Collates a list of samples into a batch.
-        seed: The seed of the run.
+        seed: The seed of the run; see `seed_everything`.
         seeding: When to seed the generators: for each "sample" or each "batch". If None, they are neither seeded nor
             restored.
         progress: Receives the current sample of each worker.

@@ -166,7 +166,10 @@ class DataPosition:
         return pass_index * (self._length or 0) + batch
 
     def one_pass(self, pass_index: int, start: int) -> Iterator[Any]:
-        """Returns the batches of one pass, starting at batch `start`. Stops at the loader's length."""
+        """Returns the batches of one pass, starting at batch `start`. Stops at the loader's length.
+
+        A run that resumes within an epoch passes the number of batches that it has already used.
+        """
         return self._begin_pass(pass_index, start, len(self._loader))
 
     def endless(self, iteration: int) -> Iterator[Any]:

@@ -237,7 +237,10 @@ def samplers_of(loader: object) -> list[Any]:
 
 
 def set_epoch(samplers: Iterable[Any], epoch: int) -> None:
-    """Calls `set_epoch` on all samplers that have this method and implement it."""
+    """Calls `set_epoch` on all samplers that have this method and implement it.
+
+    Called at the start of each pass, by `BatchPlan.begin` or, for loaders without a plan, by `batches`.
+    """
     for sampler in samplers:
         if hasattr(sampler, "set_epoch"):
             with suppress(NotImplementedError):  # endless samplers of MMDetection 2.x have no epochs

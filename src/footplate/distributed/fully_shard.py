@@ -161,7 +161,7 @@ def _device_meshes(device: str, mesh: Sequence[int] | None, tensor_parallel: int
 
 def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Converts `mixed_precision` to arguments for PyTorch's MixedPrecisionPolicy."""
-    check_keys("mixed_precision", cfg, _PRECISION_KEYS, prefix="")
+    check_keys("mixed_precision", cfg, _PRECISION_KEYS)
     policy: dict[str, Any] = {}
     for key, value in cfg.items():
         if key == "cast_forward_inputs":
@@ -178,7 +178,7 @@ def parse_tensor_parallel(value: Any) -> tuple[int, Mapping[str, str] | None]:
         ArgumentError: A key, a number or a style is invalid.
     """
     cfg = value if isinstance(value, Mapping) else {"size": 1 if value is None else value}
-    check_keys("tensor_parallel", cfg, ("size", "plan"), prefix="")
+    check_keys("tensor_parallel", cfg, ("size", "plan"))
     plan = cfg.get("plan")
     if plan is not None and (not isinstance(plan, Mapping) or not plan):
         raise ArgumentError("plan must be a non-empty dict that maps module patterns to styles", key="plan", found=plan)

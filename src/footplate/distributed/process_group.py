@@ -91,7 +91,8 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
         ArgumentError: The launcher is unknown or did not start this process, or a setting is invalid.
         RankError: The ranks could not connect, or the backend is invalid.
     """
-    settings = check_dist_cfg(dist_cfg or {})
+    with at_key("env_cfg.dist_cfg"):
+        settings = check_dist_cfg(dist_cfg or {})
     launcher = active_launcher(launcher)
     info = None if is_distributed() else find_rank_info(launcher, settings.get("port"))
     if info is None:
@@ -128,20 +129,19 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
         ArgumentError: A key is unknown, or a value is invalid.
     """
     if not isinstance(dist_cfg, Mapping):
-        raise ArgumentError("dist_cfg must be a dict", key="env_cfg.dist_cfg", found=dist_cfg)
+        raise ArgumentError("dist_cfg must be a dict", found=dist_cfg)
     settings = dict(dist_cfg)
-    with at_key("env_cfg.dist_cfg"):
-        check_keys("dist_cfg", settings, DIST_KEYS, prefix="")
-        port = settings.get("port")
-        timeout = settings.get("timeout")
-        if settings.get("init_backend", "torch") != "torch":
-            raise ArgumentError("init_backend must be 'torch'", key="init_backend", found=settings["init_backend"])
-        if port is not None:
-            check_count("port", port, most=(1 << 16) - 1)
-        if is_number(timeout) and 0 < timeout < 1e9:
-            settings["timeout"] = datetime.timedelta(seconds=float(timeout))
-        elif timeout is not None and not isinstance(timeout, datetime.timedelta):
-            raise ArgumentError("timeout must be a positive number of seconds below 1e9", key="timeout", found=timeout)
+    check_keys("dist_cfg", settings, DIST_KEYS)
+    port = settings.get("port")
+    timeout = settings.get("timeout")
+    if settings.get("init_backend", "torch") != "torch":
+        raise ArgumentError("init_backend must be 'torch'", key="init_backend", found=settings["init_backend"])
+    if port is not None:
+        check_count("port", port, most=(1 << 16) - 1)
+    if is_number(timeout) and 0 < timeout < 1e9:
+        settings["timeout"] = datetime.timedelta(seconds=float(timeout))
+    elif timeout is not None and not isinstance(timeout, datetime.timedelta):
+        raise ArgumentError("timeout must be a positive number of seconds below 1e9", key="timeout", found=timeout)
     return settings
 
 
@@ -212,7 +212,8 @@ def active_launcher(launcher: str) -> str:
     Raises:
         ArgumentError: The launcher is unknown.
     """
-    check_launcher(launcher)
+    with at_key("launcher"):
+        check_launcher(launcher)
     names = _VARIABLES["pytorch"]
     is_torchrun = all(name in os.environ for name in (*names.ranks, *names.sizes, *names.local_ranks))
     return "pytorch" if launcher == "none" and is_torchrun else launcher
@@ -230,7 +231,7 @@ def ignored_launcher() -> str:
 
 def check_launcher(launcher: str) -> None:
     """Raises an ArgumentError if the launcher is unknown."""
-    check_choice("launcher", launcher, LAUNCHERS)
+    check_choice("launcher", launcher, LAUNCHERS, key="")
 
 
 def rank_from_environment() -> int:

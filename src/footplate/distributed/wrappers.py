@@ -21,7 +21,7 @@ from footplate.distributed.collectives import (
 )
 from footplate.distributed.fully_shard import FullyShard
 from footplate.distributed.sharding import initialize_from_main, is_sharded
-from footplate.error_context import at_key, with_origins
+from footplate.error_context import at_key, with_defaults
 from footplate.errors import ArgumentError
 from footplate.messages import list_names, pluralize
 from footplate.registry import MODEL_WRAPPERS
@@ -221,7 +221,7 @@ def wrap_model(
             device = next(model.parameters()).device
             if device.type == "cuda":
                 defaults["device_ids"] = [device.index]
-        return MODEL_WRAPPERS.build(with_origins({**defaults, **cfg}, cfg), module=model)  # type: ignore[no-any-return]
+        return MODEL_WRAPPERS.build(with_defaults(cfg, **defaults), module=model)  # type: ignore[no-any-return]
 
 
 def check_model_wrapper(cfg: Mapping[str, Any]) -> None:

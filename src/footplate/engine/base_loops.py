@@ -1,7 +1,6 @@
 """Base classes for the training and evaluation loops."""
 
 import logging
-import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -17,7 +16,12 @@ from footplate.engine.requests import Stop, handle_requests, save_after_data_err
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
 from footplate.evaluation.evaluation_sets import EvaluationSet
-from footplate.evaluation.validation_schedule import checked_intervals, interval_at, is_validation_point
+from footplate.evaluation.validation_schedule import (
+    checked_intervals,
+    count_validations,
+    interval_at,
+    is_validation_point,
+)
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -30,6 +34,11 @@ class Progress(NamedTuple):
 
     iter: int = 0
     epoch: int = 0
+
+    @property
+    def completed(self) -> "Progress":
+        """The same numbers; see `BaseTrainLoop.completed`."""
+        return self
 
 
 class BaseLoop:
@@ -140,10 +149,8 @@ class BaseTrainLoop(BaseLoop):
         self.max_hours = max_hours
         self._describe_data(self.dataloader)
         self.val_begin = check_count("val_begin", val_begin, least=0)
-        self.val_interval = check_count("val_interval", val_interval)
-        changes = checked_intervals(dynamic_intervals or ())
-        self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
-        self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
+        self.dynamic_milestones, self.dynamic_intervals = checked_intervals(val_interval, dynamic_intervals)
+        self.val_interval = self.dynamic_intervals[0]  # the current one
         # Whether the final validation and save are complete. Set by `CheckpointHook` and `Runner.train`.
         self.ended = False
         self._iter = 0
@@ -325,10 +332,7 @@ class BaseTrainLoop(BaseLoop):
         if self.runner.val_loop is None:
             return 0
         may_be_due_now = self.units_done != self._validated_at
-        done = max(self.units_done - may_be_due_now, self.val_begin - 1)
-        if done >= self.units_total:
-            return 0
-        return math.ceil(self.units_total / self.val_interval) - done // self.val_interval
+        return count_validations(self.units_done - may_be_due_now, self.units_total, self.val_begin, self.val_interval)
 
     def _decide_current_val_interval(self) -> None:
         """Sets `val_interval` to the interval for the current position. Subclasses may override this method."""

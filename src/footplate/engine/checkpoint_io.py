@@ -1,6 +1,7 @@
 """Saves runs and loads checkpoints."""
 
 import copy
+import enum
 import logging
 from collections.abc import Mapping, Sequence, Set
 from operator import itemgetter
@@ -27,7 +28,6 @@ from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.base_loops import Progress
 from footplate.engine.nonfinite import check_weights
-from footplate.engine.resume_plan import Load
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes, sets_of
@@ -39,17 +39,41 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 
 
+class Weights(enum.IntEnum):
+    """Where the model's weights come from.
+
+    This decides whether training loads the run's checkpoint, resumes from it, or keeps the weights:
+
+    | weights | `resume` is True or False | `resume="auto"` | the launcher has restarted the run |
+    |---|---|---|---|
+    | NONE: not loaded | resumes or loads | resumes or loads | resumes |
+    | LOADED: by the script, or for an evaluation | keeps | resumes | resumes |
+    | RESUMED: by the script, or for an evaluation | keeps | keeps | resumes |
+    | TRAINED: training has started before | keeps | keeps | keeps |
+
+    With "auto" and after a restart, a job can therefore rerun a script that loads weights.
+
+    An evaluation loads the checkpoint only for NONE. An error that leaves the weights incomplete sets NONE, so that the
+    next attempt loads them again.
+    """
+
+    NONE = 0
+    LOADED = 1
+    RESUMED = 2
+    TRAINED = 3
+
+
 class CheckpointIO:
     """Saves a run, and prepares its weights: initializes them, and loads checkpoints into them.
 
     Training initializes the weights first, and then loads the checkpoint. Evaluation only loads the checkpoint, because
-    `init_cfg` may refer to files that only training needs. If training follows, the initialization keeps all tensors
-    that have been loaded by then.
+    `init_cfg` may refer to files that only training needs. Training after an evaluation initializes only the tensors
+    that were not in the checkpoint.
 
     Loading goes through the runner's methods, which subclasses may override:
 
         Runner.load_or_resume       before training and evaluation
-          start                     unless weights are already loaded: finds the checkpoint
+          start                     finds the checkpoint, unless the weights are kept
             Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
               Runner.build_training
                 initialize          unless training has already been built
@@ -59,25 +83,26 @@ class CheckpointIO:
 
     MMEngine fixes the signatures of these methods and hooks, so attributes pass further information to them.
 
+    Args:
+        runner: The runner.
+
     Attributes:
         report: A report about the most recently loaded weights, or None.
         random_to_restore: The random state that training continues with, or None for the current one.
         is_resuming: Whether `resume` is running: after the weights, it restores the rest of the run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, runner: "Runner") -> None:
+        self._runner = runner
         self.report: LoadReport | None = None
         self.random_to_restore: dict[str, Any] | None = None
         self.is_resuming = False
-        self._has_weights = False  # the script has loaded them, or `start` has run
-        self._has_resumed = False
-        self._has_started_training = False  # `start` has run for training
+        self._weights = Weights.NONE
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
         self._contents: dict[str, dict[str, Any] | None] = {}  # of files that `start` has read, keyed by path
 
     def save(
         self,
-        runner: "Runner",
         path: str,
         *,
         save_optimizer: bool = True,
@@ -89,7 +114,6 @@ class CheckpointIO:
         """Saves the current state of the run; see `Runner.save_checkpoint`.
 
         Args:
-            runner: The runner.
             path: The file or folder.
             save_optimizer: Whether to include the optimizer state.
             save_param_scheduler: Whether to include the state of the schedules.
@@ -99,6 +123,7 @@ class CheckpointIO:
             after: The actions to take when the save ends. The callbacks run in the main thread: after an iteration,
                 before the next save, or in `saver.wait()`.
         """
+        runner = self._runner
         if after is None:  # runs resume neither from incomplete states nor, by default, from best checkpoints
             is_best = storage.base_name(path).startswith(BEST)
             after = AfterSave(becomes_last=save_optimizer and save_param_scheduler and not is_best)
@@ -127,8 +152,9 @@ class CheckpointIO:
         if not background:
             runner.saver.wait()
 
-    def initialize(self, runner: "Runner") -> None:
+    def initialize(self) -> None:
         """Initializes the model's weights, except for those that have been loaded. Skips plain torch modules."""
+        runner = self._runner
         if runner.is_plain:  # initialized by the caller
             return
         model = unwrap_model(trained_model(runner.model))
@@ -143,15 +169,10 @@ class CheckpointIO:
             runner.model = runner.wrap_model(runner.sections["model_wrapper_cfg"], runner.model.module)
 
     def load(
-        self,
-        runner: "Runner",
-        path: str,
-        map_location: str = "cpu",
-        *,
-        strict: bool,
-        revise_keys: Sequence[tuple[str, str]],
+        self, path: str, map_location: str, *, strict: bool, revise_keys: Sequence[tuple[str, str]]
     ) -> dict[str, Any]:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
+        runner = self._runner
         model = trained_model(runner.model)
         checkpoint = self._contents.pop(path, None)  # on the CPU
         if checkpoint is None or map_location != "cpu":
@@ -162,21 +183,22 @@ class CheckpointIO:
         if hook := runner.hooks.swapping:
             hook.reset_average(runner)
         if not self.is_resuming:
-            self._has_weights = True
-        if isinstance(runner.progress, Progress):  # a training loop has its own
+            self._weights = self._weights or Weights.LOADED
+        if "train_loop" not in runner.built:  # a training loop has its own
             meta = _meta_of(checkpoint)
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
             runner.progress = Progress(**counts)
         return checkpoint
 
-    def find(self, runner: "Runner", name: str) -> str:
+    def find(self, name: str) -> str:
         """Returns the path of a checkpoint, which may be "last" or "best"; see `Runner.load_checkpoint`."""
-        path = find_latest(runner.folder.home) if name == "last" else name
+        home = self._runner.folder.home
+        path = find_latest(home) if name == "last" else name
         if path is None:
-            raise ArgumentError(f"there is no intact checkpoint of a run in '{runner.folder.home}'", found="last")
-        return self.find_best(runner) if name == "best" else path
+            raise ArgumentError(f"there is no intact checkpoint of a run in '{home}'", found="last")
+        return self.find_best() if name == "best" else path
 
-    def find_best(self, runner: "Runner") -> str:
+    def find_best(self) -> str:
         """Returns the path of the best checkpoint.
 
         If training ran in another process, reads the path from the newest checkpoint. Also checks the best checkpoints,
@@ -186,9 +208,9 @@ class CheckpointIO:
             ArgumentError: There is no best checkpoint.
             CheckpointError: A checkpoint cannot be read.
         """
-        if path := runner.message_hub.get_info("best_ckpt"):
+        if path := self._runner.message_hub.get_info("best_ckpt"):
             return str(path)
-        home = runner.folder.home
+        home = self._runner.folder.home
         candidates = []
         names = storage.list_dir(home) if storage.exists(home) else []
         best = [storage.join(home, name) for name in names if name.startswith(BEST)]
@@ -208,21 +230,19 @@ class CheckpointIO:
         _, path = max(candidates, key=itemgetter(0))
         return path
 
-    def resume(
-        self, runner: "Runner", path: str, map_location: str, *, optimizer: bool, param_schedulers: bool
-    ) -> None:
-        """Restores the state of the run from a checkpoint; see `Runner.resume`."""
+    def resume(self, path: str, map_location: str, *, optimizer: bool, param_schedulers: bool) -> None:
+        """Restores the run; see `Runner.resume`."""
+        runner = self._runner
         self.is_resuming = True
         try:
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
-            self._has_weights = False  # if an error follows: the earlier weights have been replaced
+            weights, self._weights = self._weights, Weights.NONE  # if an error follows: the weights have been replaced
             keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
             state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
             self.random_to_restore = state.random_of(checkpoint, runner.rank)
         finally:
             self.is_resuming = False
-        self._has_weights = True
-        self._has_resumed = True
+        self._weights = max(weights, Weights.RESUMED)
         runner.saver.last = path
         infos = runner.message_hub.runtime_info
         for name, value in infos.items():
@@ -230,43 +250,36 @@ class CheckpointIO:
                 infos[name] = relocate(value, storage.parent(path))
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
 
-    def start(self, runner: "Runner", *, whole_model: bool, for_training: bool) -> None:
-        """Loads the checkpoint that the run starts from; see `Runner.load_or_resume`.
+    def start(self, *, whole_model: bool, for_training: bool) -> None:
+        """Loads the checkpoint that the run starts from, or keeps the weights; see `Weights`.
 
-        If the model already has weights, only the first training may still resume:
-
-        | the script has | `resume="auto"` | the launcher has restarted the run |
-        |---|---|---|
-        | loaded weights | resumes | resumes |
-        | called `resume` | keeps the weights | resumes |
-
-        With `resume=True`, the weights are kept unless the launcher has restarted the run.
+        With `whole_model`, checks that the checkpoint has all tensors of the model.
         """
+        runner = self._runner
         plan = runner.resume_plan
-        is_first_training = for_training and not self._has_started_training
-        may_resume = is_first_training and (plan.is_restarted or (plan.resume == "auto" and not self._has_resumed))
-        if self._has_weights and not may_resume:
+        kept = Weights.LOADED  # the first value for which the weights are kept
+        if for_training and plan.is_restarted:
+            kept = Weights.TRAINED
+        elif for_training and plan.resume == "auto":
+            kept = Weights.RESUMED
+        if self._weights >= kept:
             return
         load = plan.find(for_training=for_training)
-        if load and (load.resuming or not self._has_weights):
+        if load and (load.resuming or not self._weights):
             with located(runner.cfg), at_key(load.key), runner.folder.buffered_log():
-                self._load_and_check(runner, load, whole_model=whole_model)
-        self._has_weights = True
-        self._has_started_training |= for_training
-
-    def _load_and_check(self, runner: "Runner", load: Load, *, whole_model: bool) -> None:
-        """Resumes from a checkpoint or loads its weights. With `whole_model`, checks that no tensor is missing."""
-        self._contents = {load.path: load.content}
-        checkpoint: Mapping[str, Any] = {}
-        if load.resuming:
-            runner.resume(load.path)
-        else:
-            checkpoint = runner.load_checkpoint(load.path)
-        if whole_model and self.report is not None:
-            self._has_weights = False  # until the checks have passed: a second attempt repeats them
-            self.report.require_whole_model()
-            trained = _meta_of(checkpoint).get("dataset_meta")
-            check_classes(trained, sets_of(runner.built.get("test_loop")), "test")
+                self._contents = {load.path: load.content}
+                checkpoint = {}
+                if load.resuming:
+                    runner.resume(load.path)
+                else:
+                    checkpoint = runner.load_checkpoint(load.path)
+                if whole_model and self.report is not None:
+                    weights, self._weights = self._weights, Weights.NONE  # if a check fails: a new attempt repeats it
+                    self.report.require_whole_model()
+                    trained = _meta_of(checkpoint).get("dataset_meta")
+                    check_classes(trained, sets_of(runner.built.get("test_loop")), "test")
+                    self._weights = weights
+        self._weights = max(self._weights, Weights.TRAINED if for_training else Weights.LOADED)
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from footplate.data import check_same_dataset
 from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
 from footplate.engine.sections import builds_data, counts_epochs, loop_settings
-from footplate.error_context import at_key, with_origins
+from footplate.error_context import at_key, with_defaults
 from footplate.evaluation.evaluation_sets import build_evaluators, build_loaders
 from footplate.records import LogProcessor
 from footplate.registry import LOG_PROCESSORS, LOOPS
@@ -61,10 +61,9 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
         check_same_dataset(loader)
         return loader
 
-    settings = loop_settings(cfg, mode)
     parts = ("dataloader",) if mode == "train" else ("dataloader", "evaluator")
     data = {part: runner.sections[f"{mode}_{part}"] for part in parts}
-    if not builds_data(settings, mode):
+    if not builds_data(cfg, mode):
         with at_key(f"{mode}_dataloader"):  # before the loop, so that errors have the key of the data
             if mode == "train":
                 data["dataloader"] = build_loader(data["dataloader"])
@@ -75,6 +74,7 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
             with at_key(f"{mode}_evaluator"):
                 data["evaluator"] = build_evaluators(data["evaluator"], data["dataloader"], runner.build_evaluator)
     with at_key(f"{mode}_cfg"):
+        settings = loop_settings(cfg, mode)
         check_loop_class(LOOPS.resolve(settings["type"], settings), base, "type")
         return LOOPS.build(settings, runner=runner, **data)
 
@@ -83,7 +83,7 @@ def build_log_processor(log_processor: Any, train_cfg: Any) -> LogProcessor:
     """Builds the log processor. By default, it counts epochs or iterations, like the training loop."""
     if isinstance(log_processor, LogProcessor):
         return log_processor
-    settings = {"type": "LogProcessor", "by_epoch": counts_epochs(train_cfg), **(log_processor or {})}
+    settings = with_defaults(log_processor, type="LogProcessor", by_epoch=counts_epochs(train_cfg))
     with at_key("log_processor"):
-        built: LogProcessor = LOG_PROCESSORS.build(with_origins(settings, log_processor))
+        built: LogProcessor = LOG_PROCESSORS.build(settings)
     return built

@@ -92,8 +92,8 @@ class _EvaluationLoop(BaseLoop):
             can pass a dict that maps dataset names to evaluators.
         fp16: Whether to predict in mixed precision: float16 on an accelerator, bfloat16 on a CPU.
         inference_mode: Whether to predict in `torch.inference_mode` rather than `torch.no_grad`. This is faster for
-            models with many small operations. However, if the model, a metric or a hook keeps tensors from validation,
-            they cannot be used in training or modified in place.
+            models with many small operations. However, if the model, the dataset, a metric or a hook keeps tensors from
+            validation, they cannot be used in training or modified in place.
         loss: Whether to also report the model's losses, averaged over the samples.
         intervals: Maps dataset names to the number of training epochs or iterations between their evaluations. Use
             multiples of the training loop's `val_interval`, because datasets are evaluated only during validation runs.
@@ -184,11 +184,10 @@ class _EvaluationLoop(BaseLoop):
         runner = self.runner
         self._losses = MeanLosses() if self.loss else None
         self.evaluator.reset()
-        # If possible, enter the context once rather than for each batch.
-        is_shared = not self.fp16 and not self.overrides("run_iter")
-        context = predicting(runner.device, False, self.inference_mode) if is_shared else nullcontext()
-        run_iter = self._run_iter if is_shared else self.run_iter
-        with context:
+        # Enter the context only once, unless a subclass decides about it, or autocast would also apply to the dataset.
+        enters_once = not self.overrides("run_iter") and not self.fp16
+        run_iter = self._run_iter if enters_once else self.run_iter
+        with predicting(runner.device, False, self.inference_mode) if enters_once else nullcontext():
             for idx, data_batch in enumerate(batches(self.dataloader)):
                 try:
                     run_iter(idx, data_batch)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.engine.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
 from footplate.engine.requests import RequestExchangeHook
-from footplate.error_context import at_key, with_origins
+from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest
 from footplate.optim.optimizer_builder import is_schedule_free
@@ -138,12 +138,12 @@ class HookList(Sequence[Hook]):
         """Returns the config key path of a hook, or its class name if it is not in the config."""
         return next(entry.key for entry in self._entries if entry.hook is hook)
 
-    def locate(self, error: FootplateError, hook: object) -> None:
+    def prepend_key(self, error: FootplateError, hook: object) -> None:
         """If an error's key is an argument of the hook, prepends the hook's key path to the key."""
         argument = error.key.partition(".")[0].partition("[")[0]
         for entry in self._entries:
             if entry.hook is hook and argument in entry.arguments:
-                error.within(entry.key)
+                error.prepend_key(entry.key)
 
     def at(self, event: str) -> list[Listener]:
         """Returns the hooks that handle `event`, with their methods. Custom loops may define their own events.
@@ -207,7 +207,7 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
         if isinstance(changes, Mapping) and "type" not in changes:
             if not default:
                 raise BuildError(f"the hook '{key}' has no 'type' key", key=key, suggestion=near)
-            settings[name] = with_origins({**default, **changes}, changes)
+            settings[name] = with_defaults(changes, **default)
     named = [(f"default_hooks.{name}", cfg) for name, cfg in settings.items() if cfg is not None]
     named += [(f"custom_hooks[{index}]", cfg) for index, cfg in enumerate(custom_hooks or ())]
     hooks = HookList()

@@ -51,7 +51,7 @@ class NonFiniteHook(Hook):
     def __init__(self, policy: Mapping[str, Any] | None = None) -> None:
         policy = policy or {}
         settings = {**NONFINITE_DEFAULTS, **policy}
-        check_keys("on_nonfinite", policy, NONFINITE_DEFAULTS, prefix="")
+        check_keys("on_nonfinite", policy, NONFINITE_DEFAULTS)
         for key in ("loss", "grad"):
             check_choice(key, settings[key], POLICIES)
         check_count("interval", settings["interval"])

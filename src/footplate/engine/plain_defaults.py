@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.engine.sections import counts_epochs
-from footplate.error_context import with_origins
+from footplate.error_context import with_defaults, with_origins
 from footplate.evaluation.evaluator import returned_numbers
 
 _ALL_BUT_RATES = r"(?!(.*\.)?(base_)?lr$)"  # like losses, the values that `training_step` logs are averaged
@@ -32,13 +32,13 @@ def set_plain_defaults(sections: dict[str, Any], *, saves: bool) -> None:
             sections[f"{mode}_evaluator"] = [] if reports_loss else [returned_numbers]
         settings = sections[f"{mode}_cfg"]
         if isinstance(settings, Mapping) and "type" not in settings:
-            sections[f"{mode}_cfg"] = with_origins({"loss": reports_loss, **settings}, settings)
+            sections[f"{mode}_cfg"] = with_defaults(settings, loss=reports_loss)
     if sections["preflight"] is None:
         sections["preflight"] = True
     sections["default_hooks"] = _with_checkpoints(sections, saves=saves)
     processor = sections["log_processor"]
     if isinstance(processor, Mapping):
-        sections["log_processor"] = with_origins({"mean_pattern": _ALL_BUT_RATES, **processor}, processor)
+        sections["log_processor"] = with_defaults(processor, mean_pattern=_ALL_BUT_RATES)
 
 
 def _reports_loss(sections: Mapping[str, Any], mode: str) -> bool:
@@ -71,5 +71,5 @@ def _with_checkpoints(sections: Mapping[str, Any], *, saves: bool) -> Any:
         if checkpoint.keys().isdisjoint(("interval", "by_epoch")):
             settings = train_cfg if isinstance(train_cfg, Mapping) else {}
             defaults["interval"] = 1 if by_epoch else settings.get("val_interval", _SAVE_INTERVAL)
-    checkpoint = with_origins({**defaults, **checkpoint}, checkpoint)
+    checkpoint = with_defaults(checkpoint, **defaults)
     return with_origins({**hooks, "checkpoint": checkpoint}, hooks)

@@ -65,7 +65,7 @@ def preflight(runner: "Runner") -> None:
                 try:
                     part.check_metrics(names)
                 except FootplateError as error:
-                    runner.hooks.locate(error, part)
+                    runner.hooks.prepend_key(error, part)
                     raise
             runner.history.known_metrics.update(names)
     message = "Preflight: a checkpoint saved now would take up %s. Later ones may also contain optimizer state."

@@ -58,7 +58,8 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
         RankError: The ranks could not connect.
     """
     global _benchmarks
-    check_environment(env_cfg)
+    with at_key("env_cfg"):
+        check_environment(env_cfg)
     if initialize(launcher, env_cfg.get("dist_cfg")):
         report_uncaught_errors()
     had_benchmarks = _benchmarks
@@ -91,21 +92,21 @@ def check_environment(env_cfg: Mapping[str, Any]) -> None:
     """
     check_keys("env_cfg", env_cfg, ENVIRONMENT_KEYS)
     settings = {key: value for key, value in env_cfg.items() if value is not None}
-    check_dist_cfg(settings.get("dist_cfg", {}))
+    with at_key("dist_cfg"):
+        check_dist_cfg(settings.get("dist_cfg", {}))
+    check_flag("cudnn_benchmark", settings.get("cudnn_benchmark", False))
+    check_count("resource_limit", settings.get("resource_limit", 1))
     workers = settings.get("mp_cfg", {})
-    with at_key("env_cfg"):
-        check_flag("cudnn_benchmark", settings.get("cudnn_benchmark", False))
-        check_count("resource_limit", settings.get("resource_limit", 1))
+    with at_key("mp_cfg"):
         if not isinstance(workers, Mapping):
-            raise ArgumentError("env_cfg.mp_cfg must be a dict", key="mp_cfg", found=workers)
-        with at_key("mp_cfg"):
-            check_keys("env_cfg.mp_cfg", workers, WORKER_KEYS, prefix="")
-            method = workers.get("mp_start_method")
-            threads = workers.get("opencv_num_threads")
-            if method is not None:
-                check_choice("mp_start_method", method, multiprocessing.get_all_start_methods())
-            if threads is not None:
-                check_count("opencv_num_threads", threads, least=0)
+            raise ArgumentError("env_cfg.mp_cfg must be a dict", found=workers)
+        check_keys("env_cfg.mp_cfg", workers, WORKER_KEYS)
+        method = workers.get("mp_start_method")
+        threads = workers.get("opencv_num_threads")
+        if method is not None:
+            check_choice("mp_start_method", method, multiprocessing.get_all_start_methods())
+        if threads is not None:
+            check_count("opencv_num_threads", threads, least=0)
 
 
 def check_randomness(randomness: Mapping[str, Any]) -> None:
@@ -117,9 +118,9 @@ def check_randomness(randomness: Mapping[str, Any]) -> None:
     check_keys("randomness", randomness, RANDOMNESS_KEYS)
     for key in ("deterministic", "diff_rank_seed"):
         if randomness.get(key) is not None and (key, randomness[key]) != ("deterministic", "warn"):
-            check_flag(key, randomness[key], key=f"randomness.{key}")
+            check_flag(key, randomness[key])
     if randomness.get("seed") is not None:
-        check_count("the seed", randomness["seed"], least=0, most=(1 << 32) - 1, key="randomness.seed")
+        check_count("the seed", randomness["seed"], least=0, most=(1 << 32) - 1, key="seed")
 
 
 def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int | None] = lambda: None) -> int:
@@ -135,7 +136,8 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
         The seed, which is the same in all processes.
     """
     global _is_deterministic
-    check_randomness(randomness)
+    with at_key("randomness"):
+        check_randomness(randomness)
     script_seed = find_script_seed()
     import rich.style  # noqa: F401 - import before seeding: the import draws random numbers
 

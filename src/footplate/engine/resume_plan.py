@@ -39,9 +39,7 @@ class ResumePlan:
     Args:
         home: The run's checkpoint folder.
         load_from: The checkpoint set by the user.
-        resume: True resumes from `load_from` if it is set, otherwise from the newest complete checkpoint in `home`.
-            "auto" resumes from the newest complete checkpoint in `home` or, if there is none, starts with the weights
-            of `load_from`.
+        resume: Whether and from where to resume; see `Runner`.
         takes_settings: Whether a resumed run uses the optimizer settings from the config and not from the checkpoint.
 
     Attributes:
@@ -58,20 +56,18 @@ class ResumePlan:
         self.load_from = load_from
         self.resume = resume
         self.takes_settings = takes_settings
-        self.is_restarted = False
         restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        # `home` contains no checkpoints of other runs, because a run refuses to start in such a folder.
+        self.is_restarted = restarts != "0" and compute_on_main(lambda: read_pointer(home) is not None)
         if restarts != "0":
-            # `home` contains no checkpoints of other runs, because a run refuses to start in such a folder.
-            is_saved = compute_on_main(lambda: read_pointer(home) is not None)
             _logger.warning(
                 "torchrun restarted this process (restart %s of %s). Training %s.",
                 restarts,
                 os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"),
                 "resumes from the run's last checkpoint"
-                if is_saved
+                if self.is_restarted
                 else "starts over, because the run has not saved a checkpoint yet",
             )
-            self.is_restarted = is_saved
 
     def find(self, *, for_training: bool) -> Load | None:
         """Returns the checkpoint that the run starts from, or None to start from scratch. All ranks must call it.

@@ -228,7 +228,7 @@ class Runner:
         **unknown: Never,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
-        check_keys("Runner", unknown, arguments, prefix="", elsewhere=ELSEWHERE)
+        check_keys("Runner", unknown, arguments, elsewhere=ELSEWHERE)
         # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
         # completed. The other stages read arguments only from there.
         self.resolved = ResolvedConfig(arguments)
@@ -263,7 +263,7 @@ class Runner:
         self.failed_in = ""
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
-        self.checkpoints = CheckpointIO()
+        self.checkpoints = CheckpointIO(self)
         self.saver = BackgroundSaver(sections["on_save_error"], alarm=self.requests.alarm)
         self.participants: dict[str, Any] = {}
         self.resume_plan = ResumePlan(
@@ -273,7 +273,8 @@ class Runner:
             takes_settings=sections["resume_settings"] == "take",
         )
         randomness = dict(sections["randomness"])
-        process_setup.check_randomness(randomness)
+        with at_key("randomness"):
+            process_setup.check_randomness(randomness)
         find_seed = partial(self.resume_plan.seed, randomness.pop("seed", None))
         self.seed = process_setup.seed_everything(randomness, resumed=find_seed)
 
@@ -384,9 +385,11 @@ class Runner:
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
         for hook in implicit_hooks(self):
             self.hooks.build(hook)
-        for part in self.optim_wrapper.parts.values():
+        parts = self.optim_wrapper.parts.values()
+        for part in parts:
             part.message_hub = self.message_hub
-        self.checkpoints.initialize(self)
+            part.isolated = len(parts) > 1 and self.is_plain
+        self.checkpoints.initialize()
         for extension in extensions():
             extension.prepare_training(self.model)
         self._is_training_built = True
@@ -499,10 +502,10 @@ class Runner:
         listeners = self.hooks.at(fn_name)
         self._events.append(fn_name)
         try:
-            for hook, method in listeners:
+            for hook, method in listeners:  # noqa: B007 - the failing hook is needed below
                 method(self, **kwargs)
         except FootplateError as error:
-            self.hooks.locate(error, hook)
+            self.hooks.prepend_key(error, hook)
             raise
         finally:
             self._events.pop()
@@ -598,12 +601,7 @@ class Runner:
         """
         path = os.path.join(out_dir, filename)
         self.checkpoints.save(
-            self,
-            path,
-            save_optimizer=save_optimizer,
-            save_param_scheduler=save_param_scheduler,
-            meta=meta,
-            **options,
+            path, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, meta=meta, **options
         )
         return path
 
@@ -630,8 +628,8 @@ class Runner:
             ArgumentError: The run has no best or last checkpoint.
             CheckpointError: The checkpoint cannot be loaded, or `strict` is set and it does not match the model.
         """
-        path = self.checkpoints.find(self, filename)
-        return self.checkpoints.load(self, path, map_location, strict=strict, revise_keys=revise_keys)
+        path = self.checkpoints.find(filename)
+        return self.checkpoints.load(path, map_location, strict=strict, revise_keys=revise_keys)
 
     def resume(
         self,
@@ -656,22 +654,19 @@ class Runner:
         """
         refuse_during_training(self, "resume")
         self.build_training()
-        path = self.checkpoints.find(self, filename)
-        self.checkpoints.resume(
-            self, path, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
-        )
+        path = self.checkpoints.find(filename)
+        self.checkpoints.resume(path, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler)
 
     def load_or_resume(self, *, whole_model: bool = False, for_training: bool = True) -> None:
         """Loads the checkpoint selected by `load_from` and `resume`, unless weights are already loaded.
 
-        With `resume="auto"`, training resumes even if the script has loaded weights, so that a job can rerun the
-        script.
+        Training may resume even if weights are loaded; see `Weights` in `checkpoint_io.py`.
 
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
             for_training: Whether the run is about to train.
         """
-        self.checkpoints.start(self, whole_model=whole_model, for_training=for_training)
+        self.checkpoints.start(whole_model=whole_model, for_training=for_training)
 
     def restore_random_state(self) -> None:
         """Restores the random state of the checkpoint or interrupted run from which training continues.
@@ -810,7 +805,7 @@ class Runner:
     @property
     def completed(self) -> Progress:
         """Like `iter` and `epoch`, but includes the iteration or epoch whose `after_train_...` hooks are running."""
-        return self.progress if isinstance(self.progress, Progress) else self.progress.completed
+        return self.progress.completed
 
     def _refuse_length(self, value: int) -> None:
         raise AttributeError(
@@ -833,7 +828,7 @@ class Runner:
         This is the case during training, and in a run without a training loop. After training, the weights that `val`
         validates may be different ones.
         """
-        return "train" in self.phases or isinstance(self.progress, Progress)
+        return "train" in self.phases or "train_loop" not in self.built
 
     @property
     def should_stop(self) -> bool:

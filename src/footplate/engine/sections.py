@@ -22,11 +22,11 @@ from footplate.engine.base_loops import BaseTrainLoop, check_loop_class
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.process_setup import check_environment, check_randomness
 from footplate.engine.run_folder import folders_of
-from footplate.error_context import at_key, with_origins
+from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator, is_named
 from footplate.evaluation.evaluation_sets import build_evaluators, check_intervals, has_several_loaders, map_loaders
-from footplate.evaluation.validation_schedule import validation_points
+from footplate.evaluation.validation_schedule import checked_intervals
 from footplate.models import FUNCTIONS
 from footplate.module_selection import check_selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers
@@ -61,7 +61,8 @@ class Section(NamedTuple):
         name: The key.
         description: The accepted values, phrased for the key reference and for messages: "'resume' must be ...".
         accepts: The accepted type or types, or a function that checks a value. `object` accepts any value.
-        check: A function that raises an error for an invalid value. It loads neither data nor weights.
+        check: A function that raises an error for an invalid value, with a key relative to the value. It loads neither
+            data nor weights.
     """
 
     name: str
@@ -105,12 +106,8 @@ def check_sections(sections: Sections) -> None:
     check_model(sections)
     for name, _, _, check in SECTIONS:
         if check is not None and sections[name] is not None:
-            try:
+            with at_key(name):
                 check(sections[name])
-            except FootplateError as error:
-                if not error.key.startswith(name):  # some checks already include the name
-                    error.within(name)
-                raise
     for mode in ("val", "test"):
         check_evaluation(mode, sections)
     check_optimization(sections)
@@ -133,7 +130,7 @@ def check_preprocessor(cfg: Any, model: Any) -> None:
         usual = getattr(MODELS.resolve(model["type"], model), "usual_preprocessor", None)
         if usual is None:
             return
-        cfg = with_origins({"type": usual, **cfg}, cfg)
+        cfg = with_defaults(cfg, type=usual)
     with at_key("data_preprocessor"):
         MODELS.check(cfg)
 
@@ -154,14 +151,15 @@ def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
     if mode != "train":
         settings.setdefault("type", "ValLoop" if mode == "val" else "TestLoop")
     elif "type" not in settings:
-        settings["type"] = "EpochBasedTrainLoop" if counts_epochs(cfg) else "IterBasedTrainLoop"
-        settings.pop("by_epoch", None)
+        by_epoch = check_flag("by_epoch", settings.pop("by_epoch", "max_iters" not in cfg))
+        settings["type"] = "EpochBasedTrainLoop" if by_epoch else "IterBasedTrainLoop"
     return with_origins(settings, cfg)
 
 
-def builds_data(settings: Mapping[str, Any], mode: str) -> bool:
-    """Checks whether the loop of a config with a `type` builds its loaders and evaluators from their sections."""
+def builds_data(cfg: Mapping[str, Any], mode: str) -> bool:
+    """Checks whether the loop of a config builds its loaders and evaluators from their sections."""
     with at_key(f"{mode}_cfg"):
+        settings = loop_settings(cfg, mode)
         return bool(getattr(LOOPS.resolve(settings["type"], settings), "builds_data", False))
 
 
@@ -169,19 +167,16 @@ def counts_epochs(train_cfg: Any) -> bool:
     """Checks whether a training loop, or its config dict, counts epochs rather than iterations.
 
     If the config has a `type`, the loop class determines the result. Otherwise, `by_epoch` does or, if it is not set,
-    the presence of `max_iters`. Without a config, returns True.
+    the presence of `max_iters`, which may also come from the Runner's argument. Without a config, returns True.
 
     Raises:
         ArgumentError: `by_epoch` is not a bool.
     """
     if not isinstance(train_cfg, Mapping):
         return bool(getattr(train_cfg, "by_epoch", True))
-    if "type" in train_cfg:
-        with at_key("train_cfg"):
-            return bool(getattr(LOOPS.resolve(train_cfg["type"], train_cfg), "by_epoch", True))
-    if "by_epoch" in train_cfg:
-        return check_flag("by_epoch", train_cfg["by_epoch"], key="train_cfg.by_epoch")
-    return "max_iters" not in train_cfg
+    with at_key("train_cfg"):
+        settings = loop_settings(train_cfg, "train")
+        return bool(getattr(LOOPS.resolve(settings["type"], settings), "by_epoch", True))
 
 
 def check_evaluation(mode: str, sections: Sections) -> None:
@@ -189,7 +184,7 @@ def check_evaluation(mode: str, sections: Sections) -> None:
     evaluator, loaders, cfg = (sections[f"{mode}_{part}"] for part in ("evaluator", "dataloader", "cfg"))
     has_several = has_several_loaders(loaders)
     is_list = isinstance(loaders, (list, tuple))
-    is_left_to_loop = is_list and isinstance(cfg, Mapping) and builds_data(loop_settings(cfg, mode), mode)
+    is_left_to_loop = is_list and isinstance(cfg, Mapping) and builds_data(cfg, mode)
     with at_key(f"{mode}_dataloader"):
         if is_left_to_loop:
             for index, loader in enumerate(loaders):
@@ -232,7 +227,7 @@ def check_train_loop(cfg: Any) -> None:
     for key, minimum in (("max_epochs", 1), ("max_iters", 1), ("val_begin", 0)):
         if key in cfg:
             check_count(key, cfg[key], least=minimum, most=MAX_RUN_LENGTH)
-    validation_points(1, **{key: cfg[key] for key in ("val_interval", "dynamic_intervals") if key in cfg})
+    checked_intervals(cfg.get("val_interval", 1), cfg.get("dynamic_intervals"))
 
 
 def check_visualizer(cfg: Any) -> None:

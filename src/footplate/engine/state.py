@@ -41,7 +41,8 @@ def capture(
 
     Returns:
         The checkpoint, with the keys `meta`, `state_dict`, `optimizer`, `param_schedulers` and `message_hub`. All other
-        state is under `run`.
+        state is under `run`. Hooks may then change it in `before_save_checkpoint`: EMAHook, for example, adds
+        `ema_state_dict`.
     """
     if on_all_ranks:  # until now, each rank has recorded its own losses
         average_over_ranks(runner.message_hub.log_scalars)

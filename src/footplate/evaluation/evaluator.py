@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import zip_longest
 from typing import Any
@@ -100,11 +100,13 @@ class Evaluator:
                 metric.process(data_batch, data_samples if metric.takes_whole_batches else samples)
                 metric.add_up()
             except Exception as error:
-                self._locate(error, index)
+                self._prepend_key(error, index)
                 raise
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes all metrics for a dataset of `size` samples, and returns their values in a single dict.
+
+        Names include the metric's prefix. If there are several datasets, the loop adds the name of the dataset.
 
         Raises:
             ArgumentError: Two metrics return values with the same name.
@@ -116,7 +118,7 @@ class Evaluator:
                 if same := sorted(results.keys() & values.keys()):
                     raise ArgumentError(f"two metrics return values named '{same[0]}'", notes=[metric.rename_advice])
             except Exception as error:
-                self._locate(error, index)
+                self._prepend_key(error, index)
                 raise
             values.update(results)
         return values
@@ -150,11 +152,11 @@ class Evaluator:
             return f"{self.key}[{index}]"
         return ".".join(filter(None, [self.key, *self.names[index : index + 1]]))
 
-    def _locate(self, error: Exception, index: int) -> None:
-        """Adds the config key of the metric at `index` to an error that the metric raised."""
+    def _prepend_key(self, error: Exception, index: int) -> None:
+        """Prepends the config key of the metric at `index` to the key of an error. Other exceptions get a note."""
         key = self.metric_key(index)
         if isinstance(error, FootplateError):
-            error.within(key)
+            error.prepend_key(key)
         else:
             add_note(error, f"raised by the metric {key or self.metrics[index]._label}")
 

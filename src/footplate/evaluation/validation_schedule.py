@@ -1,6 +1,7 @@
 """Determines after which epochs or iterations a training run validates."""
 
 import bisect
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -12,20 +13,14 @@ from footplate.errors import ArgumentError
 def validation_points(
     total: int, val_begin: int = 1, val_interval: int = 1, dynamic_intervals: Sequence[tuple[int, int]] | None = None
 ) -> list[int]:
-    """Returns the epochs or iterations after which a training loop validates.
+    """Returns the epochs or iterations, out of `total`, after which a training loop validates.
 
-    Args:
-        total: The total number of epochs or iterations.
-        val_begin: The loop does not validate before this epoch or iteration. The interval is not counted from it.
-        val_interval: The number of epochs or iterations between validation runs. Validation also follows the last one.
-        dynamic_intervals: `[(milestone, interval), ...]`. An interval applies as soon as `milestone - 1` epochs or
-            iterations are complete.
+    For the other arguments, see `BaseTrainLoop`.
 
     >>> validation_points(5, val_interval=2)
     [2, 4, 5]
     """
-    changes = [(0, check_count("val_interval", val_interval)), *checked_intervals(dynamic_intervals or ())]
-    milestones, intervals = zip(*changes, strict=True)
+    milestones, intervals = checked_intervals(val_interval, dynamic_intervals)
     return [
         done
         for done in range(1, total + 1)
@@ -49,14 +44,20 @@ def is_validation_point(done: int, total: int, begin: int, interval: int) -> boo
     return done > 0 and done >= begin and (done % interval == 0 or done == total)
 
 
-def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
-    """Checks `dynamic_intervals` and returns its (milestone, interval) pairs.
+def count_validations(done: int, total: int, begin: int, interval: int) -> int:
+    """Returns the number of validation points after epoch or iteration `done`, if the interval does not change."""
+    done = max(done, begin - 1)
+    return math.ceil(total / interval) - done // interval if done < total else 0
+
+
+def checked_intervals(val_interval: int, dynamic_intervals: Any) -> tuple[list[int], list[int]]:
+    """Checks both arguments. Returns the milestones, starting with 0, and the interval that applies from each of them.
 
     Raises:
         ArgumentError: A milestone or interval is not a positive integer, or the milestones are not in ascending order.
     """
     try:
-        pairs = [(milestone, interval) for milestone, interval in intervals]
+        pairs = [(milestone, interval) for milestone, interval in dynamic_intervals or ()]
         is_sorted = pairs == sorted(pairs, key=lambda pair: pair[0])
     except (TypeError, ValueError):
         is_sorted = False
@@ -64,7 +65,8 @@ def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
         raise ArgumentError(
             "'dynamic_intervals' must be pairs of a milestone and an interval, in ascending order",
             key="dynamic_intervals",
-            found=intervals,
+            found=dynamic_intervals,
         )
     check = partial(check_count, "each number in dynamic_intervals", key="dynamic_intervals")
-    return [(check(milestone), check(interval)) for milestone, interval in pairs]
+    milestones = [0, *(check(milestone) for milestone, _ in pairs)]
+    return milestones, [check_count("val_interval", val_interval), *(check(interval) for _, interval in pairs)]

@@ -287,7 +287,10 @@ class CheckpointHook(SavingHook):
             runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
 
     def _remove_old(self, newest: int) -> None:
-        """Removes old checkpoints. Keeps the last `max_keep_ckpts` up to number `newest`, and all later ones."""
+        """Removes old checkpoints. Keeps the last `max_keep_ckpts` up to number `newest`, and all later ones.
+
+        Runs on the main process only, after the newest checkpoint has been written.
+        """
         numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
         earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
         for name in sorted(earlier, key=earlier.__getitem__)[: -self.max_keep_ckpts]:

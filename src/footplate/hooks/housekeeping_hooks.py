@@ -13,7 +13,11 @@ from footplate.registry import HOOKS
 
 @HOOKS.register_module()
 class DistSamplerSeedHook(Hook):
-    """Calls the training sampler's `set_epoch` before each epoch, so that each epoch has a different sample order."""
+    """Calls the training sampler's `set_epoch` before each epoch, so that each epoch has a different sample order.
+
+    The engine's loops do the same when they start a pass, so this hook only matters for custom loops that iterate over
+    a loader themselves.
+    """
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Sets the epoch of the samplers and batch samplers."""

@@ -10,7 +10,10 @@ from footplate.registry import HOOKS
 
 @HOOKS.register_module()
 class ParamSchedulerHook(Hook):
-    """Steps schedules after each iteration or epoch, or after each validation run if they monitor a metric."""
+    """Steps schedules after each iteration or epoch, or after each validation run if they monitor a metric.
+
+    In iteration-based training, epoch-based schedules never step.
+    """
 
     priority = "LOW"
 

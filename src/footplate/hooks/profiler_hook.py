@@ -10,6 +10,7 @@ from torch import profiler
 from footplate.checks import check_choice, check_count, check_keys
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, output_path
@@ -71,11 +72,13 @@ class ProfilerHook(Hook):
         self.profile_times = check_count("profile_times", profile_times)
         self.schedule = None
         if schedule is not None:
-            check_keys("schedule", schedule, _SCHEDULE)
+            with at_key("schedule"):
+                check_keys("schedule", schedule, _SCHEDULE)
             self.schedule = profiler.schedule(**schedule)
         if on_trace_ready is not None and not callable(on_trace_ready):
             handler = check_choice("on_trace_ready.type", on_trace_ready.get("type"), _HANDLERS)
-            check_keys("on_trace_ready", on_trace_ready, ("type", *_HANDLERS[handler]))
+            with at_key("on_trace_ready"):
+                check_keys("on_trace_ready", on_trace_ready, ("type", *_HANDLERS[handler]))
         self._handler = on_trace_ready
         self.json_trace_path = json_trace_path and check_output_path(json_trace_path, key="json_trace_path")
         self._activities = [profiler.ProfilerActivity.CPU] if activity_with_cpu else []

@@ -58,7 +58,7 @@ class EarlyStoppingHook(Hook):
         stopping_threshold: float | None = None,
         **unknown: Never,
     ) -> None:
-        check_keys("EarlyStoppingHook", unknown, _SETTINGS, prefix="", elsewhere=_ELSEWHERE)
+        check_keys("EarlyStoppingHook", unknown, _SETTINGS, elsewhere=_ELSEWHERE)
         check_count("patience", patience)
         if not isinstance(monitor, str):
             raise ArgumentError("monitor must be the name of a metric", key="monitor", found=monitor)

@@ -155,7 +155,7 @@ class TransformersModels(PackageSource):
     def build(self, name: str, **settings: Any) -> Any:
         """Builds a model from its only argument, `config`, which is a config object or a dict of settings."""
         model_class = getattr(self.package, name)
-        check_keys("model", settings, ["config"], prefix="")
+        check_keys("model", settings, ["config"])
         config = settings.get("config") or {}
         if isinstance(config, Mapping):
             check_offline(config)

@@ -187,8 +187,6 @@ class PlainModel(ModelWrapper, BaseModel):
         self._current = {name: known[name] for name in self._step_arguments}
         if self._current.keys().isdisjoint(_OPTIMIZERS):
             return {**super().train_step(data, optim_wrapper), **step.values}
-        for part in optim_wrapper.parts.values():
-            part.isolated = len(optim_wrapper.parts) > 1
         with optim_wrapper.optim_context(self):
             (batch,) = self.data_preprocessor(data, True)
             training_step: Any = self._functions["training_step"]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
-from footplate.error_context import at_key, origin_of, with_origins
+from footplate.error_context import at_key, origin_of, with_defaults
 from footplate.errors import ArgumentError
 from footplate.optim.muon import Muon, split_hidden_matrices
 from footplate.optim.optimizer_builder import build_optimizer, default_of, optimizer_class
@@ -114,7 +114,7 @@ class DefaultOptimWrapperConstructor:
             raise ArgumentError(
                 'optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(optim_wrapper_cfg)
             )
-        self.optim_wrapper_cfg = with_origins({"type": "OptimWrapper", **optim_wrapper_cfg}, optim_wrapper_cfg)
+        self.optim_wrapper_cfg = with_defaults(optim_wrapper_cfg, type="OptimWrapper")
         self.optimizer_cfg: Mapping[str, Any] = self.optim_wrapper_cfg.pop("optimizer")
         self.paramwise_cfg: Mapping[str, Any] = {} if paramwise_cfg is None else paramwise_cfg
         self._validate_cfg()

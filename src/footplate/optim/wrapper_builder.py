@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from footplate.checks import check_count, check_flag, check_keys
 from footplate.distributed import get_data_world_size, unwrap_model
-from footplate.error_context import at_key, origin_of, with_origins
+from footplate.error_context import at_key, origin_of, with_defaults
 from footplate.errors import ArgumentError, BuildError
 from footplate.messages import list_names, nearest, pluralize
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
@@ -82,7 +82,7 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module 
     | `MultiOptimWrapperConstructor` | the whole section, with one key for each optimizer | an `OptimWrapperDict` |
     """
     # A constructor for several optimizers treats every key as an optimizer, so it gets no default type.
-    settings = with_origins({**({"type": "OptimWrapper"} if "optimizer" in cfg else {}), **cfg}, cfg)
+    settings = with_defaults(cfg, **({"type": "OptimWrapper"} if "optimizer" in cfg else {}))
     if isinstance(cfg.get("optimizer"), Optimizer):
         return _with_parameter_names(OPTIM_WRAPPERS.build(settings), model)
     name = settings.pop("constructor", "DefaultOptimWrapperConstructor")
@@ -146,7 +146,7 @@ class MultiOptimWrapperConstructor:
             near = nearest(name, [*dict(model.named_children()), "optimizer"])
             message = f"the model has no submodule '{name}'"
             raise BuildError(message, origin=origin_of(section), suggestion=near) from error
-        return _construct(submodule, with_origins({"paramwise_cfg": self.paramwise_cfg, **section}, section), model)
+        return _construct(submodule, with_defaults(section, paramwise_cfg=self.paramwise_cfg), model)
 
 
 def _build_one(cfg: Any, model: nn.Module) -> OptimWrapper:
@@ -269,7 +269,7 @@ def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
     Raises:
         ArgumentError: A key is unknown, or a value is invalid.
     """
-    check_keys("auto_scale_lr", cfg or {}, SCALING_KEYS, prefix="")
+    check_keys("auto_scale_lr", cfg or {}, SCALING_KEYS)
     if cfg is None or not check_flag("enable", cfg.get("enable", False)):
         return None
     return check_count("base_batch_size", cfg.get("base_batch_size"))

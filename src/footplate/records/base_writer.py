@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from footplate.checks import check_keys
+from footplate.error_context import at_key
 from footplate.errors import FootplateError, import_optional
 from footplate.storage import output_path
 
@@ -252,7 +253,8 @@ class InitTracker(Tracker):
         self._init_kwargs = dict(init_kwargs or {})
         known = inspect.signature(attrgetter(self.starter)(self._import_library())).parameters
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-            check_keys("init_kwargs", self._init_kwargs, known)
+            with at_key("init_kwargs"):
+                check_keys("init_kwargs", self._init_kwargs, known)
         self._resolved_kwargs()
 
     def _resolved_kwargs(self) -> dict[str, Any]:

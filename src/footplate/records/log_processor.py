@@ -74,7 +74,7 @@ class LogProcessor:
                     raise ArgumentError("a rule in custom_cfg needs 'data_src' and 'method_name'", found=rule)
                 method = check_choice("method_name", rule["method_name"], known_statistics())
                 if method in BUILTIN_STATISTICS:
-                    check_keys("a rule of custom_cfg", rule, _RULE_KEYS, prefix="")
+                    check_keys("a rule of custom_cfg", rule, _RULE_KEYS)
                 window = rule.get("window_size", "global")
                 if window not in ("epoch", "global"):
                     check_count("window_size", window, most=CAPACITY)

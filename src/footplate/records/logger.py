@@ -12,6 +12,7 @@ from logging.handlers import MemoryHandler, RotatingFileHandler
 from typing import Any
 
 from footplate.checks import check_count, check_keys, check_number
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import (
     BOLD,
@@ -166,12 +167,12 @@ def check_level(level: object) -> None:
     except (ValueError, TypeError):
         near = nearest(str(level), ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
         message = "the log level must be DEBUG, INFO, WARNING, ERROR, CRITICAL or a number"
-        raise ArgumentError(message, key="log_level", found=level, suggestion=near) from None
+        raise ArgumentError(message, found=level, suggestion=near) from None
 
 
 def check_log_file(settings: Mapping[str, Any]) -> None:
     """Raises an ArgumentError if a setting for `logging_to` is unknown or out of range."""
-    check_keys("log_file", settings, LOG_FILE_KEYS, prefix="")
+    check_keys("log_file", settings, LOG_FILE_KEYS)
     check_count("backups", settings.get("backups", 1))
     check_number("max_mb", settings.get("max_mb", 0), least=0)
 
@@ -183,7 +184,8 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
         level: A name such as "INFO" or "WARNING", or a number.
         screen: Whether to show the log on the screen. Ranks other than 0 pass False.
     """
-    check_level(level)
+    with at_key("log_level"):
+        check_level(level)
     logger = logging.getLogger(_NAME)
     logger.setLevel(level)
     shown = [handler for handler in logger.handlers if isinstance(handler, ScreenHandler)]

@@ -187,7 +187,7 @@ class Registry:
             try:
                 return entry(*args, **import_lazy(settings))
             except FootplateError as error:
-                error.within(find_section(cfg, error.section))  # if the constructor was building a section
+                error.prepend_key(find_section(cfg, error.section))  # if the constructor was building a section
                 if error.origin is None:
                     error.origin = origin_at(cfg, error.key or "type")
                     error.notes = (*error.notes, *describe_changes(cfg))

@@ -16,7 +16,7 @@ from footplate.checks import check_choice
 from footplate.data import BaseTransform
 from footplate.data.annotations import explain_read_errors
 from footplate.data.data_element import BaseDataElement
-from footplate.error_context import at_key, with_origins
+from footplate.error_context import at_key, with_defaults
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import list_names
 from footplate.models import BaseDataPreprocessor, BaseModel
@@ -169,11 +169,6 @@ def build_part(name: str, part: Part) -> nn.Module:
         return part
     with at_key(name):
         return MODELS.build(part)  # type: ignore[no-any-return]
-
-
-def with_defaults(section: Mapping[str, Any] | None, **defaults: Any) -> dict[str, Any]:
-    """Adds defaults for missing keys to a config section. Keys keep their origins, for error messages."""
-    return with_origins({**defaults, **(section or {})}, section)
 
 
 def data_field(name: str, kind: type) -> property:

@@ -166,5 +166,5 @@ def torch_schedule(cfg: Any, optimizer: HasParamGroups, *, counts_epochs: bool) 
     settings = dict(cfg) if isinstance(cfg, Mapping) else {"scheduler": cfg}
     if not isinstance(settings.get("scheduler"), LRScheduler):
         return None
-    check_keys("the schedule", settings, ("scheduler", "by_epoch", "monitor"), prefix="", elsewhere=_ELSEWHERE)
+    check_keys("the schedule", settings, ("scheduler", "by_epoch", "monitor"), elsewhere=_ELSEWHERE)
     return TorchSchedule(optimizer, counts_epochs=counts_epochs, **settings)

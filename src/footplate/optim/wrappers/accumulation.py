@@ -2,12 +2,11 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from operator import index
 from typing import Any
 
 from torch import Tensor, nn
 
-from footplate.checks import check_count
+from footplate.checks import check_count, read_count
 from footplate.module_selection import BATCH_NORMS
 
 _logger = logging.getLogger("footplate.optim")
@@ -112,14 +111,14 @@ class Accumulation:
         self._max_counts = self._inner_count + factor * iterations_left if factor else -1
 
     def _load_accumulation(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
-        """Loads the loss counts of a saved state. Returns the saved gradients, and records whether there are any.
+        """Loads the loss counts of a saved state, and returns its accumulated gradients.
 
-        Returns an empty tuple if none exist. If `accumulative_counts` has changed since the state was saved, logs a
-        warning and also returns an empty tuple.
+        The result is empty if the state contains no gradients. If `accumulative_counts` has changed since the state was
+        saved, the gradients are discarded with a warning.
         """
-        counts = state.get("loss_counts", (0, None))
-        self._inner_count = index(counts[0])
-        self._losses_per_iteration = counts[1] and index(counts[1])
+        counts = dict(zip(("losses", "per_iteration"), state.get("loss_counts", (0, None)), strict=True))
+        self._inner_count = read_count(counts, "losses")
+        self._losses_per_iteration = counts["per_iteration"] and read_count(counts, "per_iteration")
         gradients = state.get("accumulated_gradients")
         count = state.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints
         if gradients is not None and count != self._accumulative_counts:

@@ -10,6 +10,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from footplate.checks import check_choice, check_keys, check_number, read_count
+from footplate.error_context import at_key
 from footplate.optim.wrappers.gradient_checks import foreign_gradients_error
 from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
@@ -50,7 +51,8 @@ class AmpOptimWrapper(OptimWrapper):
         self._fixed_scale: float | None = None
         scaling: Mapping[str, Any] = {}
         if isinstance(loss_scale, Mapping):
-            check_keys("loss_scale", loss_scale, _SCALER_KEYS)
+            with at_key("loss_scale"):
+                check_keys("loss_scale", loss_scale, _SCALER_KEYS)
             scaling = loss_scale
         elif loss_scale != "dynamic":
             check_number("loss_scale", loss_scale, above=0)

@@ -91,7 +91,7 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
     with at_key("clip_grad"), located(cfg):
         settings = dict(cfg)
         clip_type = check_choice("type", settings.pop("type", "norm"), CLIPPING_KEYS)
-        check_keys(f"gradient clipping by {clip_type}", settings, CLIPPING_KEYS[clip_type], prefix="")
+        check_keys(f"gradient clipping by {clip_type}", settings, CLIPPING_KEYS[clip_type])
         if settings.get("norm_type") == "inf":
             settings["norm_type"] = math.inf
         limit = CLIPPING_KEYS[clip_type][0]

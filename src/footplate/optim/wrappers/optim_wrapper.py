@@ -44,14 +44,15 @@ class OptimWrapper(Accumulation):
 
     Attributes:
         has_scaler: Whether a loss scaler skips steps with non-finite gradients.
-        isolated: Whether the backward pass computes gradients only for this optimizer's parameters. Set by
-            `PlainModel.train_step`.
-        message_hub: The hub that records the gradient norm: the current hub, or the hub of the run, which
-            `Runner.build_training` sets.
-        data_parallel: The model wrapper that averages gradients over processes, or None. Set by its `train_step`. It
-            skips parameters that were frozen when the model was wrapped. If they are unfrozen later, the optimizer
-            wrapper averages their gradients.
         reasons: The `paramwise_cfg` keys that applied, by parameter name. Set by the optimizer wrapper constructor.
+        message_hub: The hub that records the gradient norm. Initially the current hub; `Runner.build_training` sets the
+            hub of the run.
+        isolated: Whether the backward pass computes gradients only for this optimizer's parameters.
+            `Runner.build_training` sets it if a plain module has several optimizers.
+        data_parallel: The model wrapper that averages gradients over processes, or None. Set by its `train_step`,
+            because a subclass with its own `train_step` may average them by itself. The wrapper skips parameters that
+            were frozen when the model was wrapped. If they are unfrozen later, the optimizer wrapper averages their
+            gradients.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -65,10 +66,10 @@ class OptimWrapper(Accumulation):
 
     has_scaler = False
     # Set by other components, like `Accumulation.loss_share`; see the class docstrings.
-    isolated = False
-    message_hub: MessageHub
-    data_parallel: ModelDistributedDataParallel | None = None
     reasons: Mapping[str, tuple[str, ...]] = {}
+    message_hub: MessageHub
+    isolated = False
+    data_parallel: ModelDistributedDataParallel | None = None
 
     def __init__(
         self,
@@ -96,9 +97,8 @@ class OptimWrapper(Accumulation):
             optimizer.step = torch.compile(optimizer.step, **arguments)  # type: ignore[assignment, method-assign]
             self._convert_lr_to_tensors()
         self.message_hub = MessageHub.get_current_instance()
-        self._ran_backward = False  # since the previous step
-        self._was_cleared = False  # whether `zero_grad` was called since the previous step
-        self._may_need_gradients = True  # whether to save the gradients, because a later step may need them
+        self._ran_backward = self._was_cleared = False  # by `backward` and `zero_grad`, since the previous step
+        self._cleared_before_step = False  # whether both of them were called before the previous step
         self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
@@ -160,7 +160,6 @@ class OptimWrapper(Accumulation):
             average_gradients(self.parameters() if self.isolated else data_parallel.unreduced)
         self._inner_count += 1
         self._ran_backward = True
-        self._may_need_gradients = True
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
@@ -173,8 +172,7 @@ class OptimWrapper(Accumulation):
         """
         if not self._ran_backward and self.data_parallel is not None:
             raise foreign_gradients_error()
-        # If the gradients are cleared before each backward pass, no later step needs those that this step uses.
-        self._may_need_gradients = not (self._was_cleared and self._ran_backward)
+        self._cleared_before_step = self._was_cleared and self._ran_backward
         self._ran_backward = self._was_cleared = False
         if self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
             raise ArgumentError(
@@ -198,7 +196,14 @@ class OptimWrapper(Accumulation):
         except TypeError as error:
             if "'closure'" not in str(error):
                 raise
-            raise _closure_error(self.optimizer) from error
+            raise ArgumentError(
+                f"the optimizer {type(self.optimizer).__name__} needs a closure in each step",
+                key="optim_wrapper.optimizer",
+                notes=[
+                    "Call optimizer.step(closure=...) in training_step(model, batch, optimizer), or "
+                    "optim_wrapper.step(closure=...) in the train_step of your model."
+                ],
+            ) from error
 
     def _may_step(self, norm: Tensor | None) -> bool:
         """Checks whether to step; see the table in `GradientGuard`. Without a guard, always returns True."""
@@ -213,7 +218,6 @@ class OptimWrapper(Accumulation):
         """Clears the gradients."""
         self.optimizer.zero_grad(**kwargs)
         self._was_cleared = True
-        self._may_need_gradients = True  # the gradients of the next losses
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager for the forward pass.
@@ -289,7 +293,9 @@ class OptimWrapper(Accumulation):
                 if index >= self._initial_groups:
                     group["added_with_grad"] = [parameter.requires_grad for parameter in parameters.values()]
         gradients = [parameter.grad for parameter in self.parameters()]
-        if self._may_need_gradients and any(gradient is not None for gradient in gradients):
+        # If a step follows `zero_grad` and `backward`, its gradients are cleared before the next backward pass.
+        is_used = self._cleared_before_step and not (self._ran_backward or self._was_cleared)
+        if not is_used and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
         if self._accumulative_counts > 1:
@@ -322,7 +328,7 @@ class OptimWrapper(Accumulation):
             self._convert_lr_to_tensors()
         names = chain.from_iterable(optimizer_state.saved_names(state_dict["param_groups"], layout))
         by_name = dict(zip(names, self._load_accumulation(state_dict), strict=False))
-        self._may_need_gradients = True
+        self._cleared_before_step = False
         for name, parameter in layout.parameters.items():
             gradient = by_name.get(name)
             if gradient is not None:
@@ -348,15 +354,3 @@ class OptimWrapper(Accumulation):
     def _convert_lr_to_tensors(self) -> None:
         for group in self.param_groups:
             group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float64)  # as precise as a Python float
-
-
-def _closure_error(optimizer: Optimizer) -> ArgumentError:
-    """Returns the error to raise if the optimizer's `step` was called without the closure that it needs."""
-    return ArgumentError(
-        f"the optimizer {type(optimizer).__name__} needs a closure in each step",
-        key="optim_wrapper.optimizer",
-        notes=[
-            "Call optimizer.step(closure=...) in training_step(model, batch, optimizer), or "
-            "optim_wrapper.step(closure=...) in the train_step of your model."
-        ],
-    )

@@ -12,6 +12,7 @@ from footplate.checks import check_keys
 from footplate.data import BaseDataset
 from footplate.data.annotations import join_root
 from footplate.data.data_element import BaseDataElement
+from footplate.error_context import at_key
 from footplate.errors import DataError
 from footplate.messages import pluralize
 from footplate.models import ImgDataPreprocessor
@@ -102,7 +103,8 @@ class CocoDataset(BaseDataset):
     def filter_data(self) -> list[Any]:
         """Returns the records that pass the filters in `filter_cfg`."""
         chosen = self.filter_cfg or {}
-        check_keys("filter_cfg", chosen, ("filter_empty_gt", "min_size"))
+        with at_key("filter_cfg"):
+            check_keys("filter_cfg", chosen, ("filter_empty_gt", "min_size"))
         records = list(self.data_list)
         if not self.test_mode:
             records = [each for each in records if min(each["width"], each["height"]) >= chosen.get("min_size", 0)]

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from footplate.checks import check_choice, check_count, check_fraction
 from footplate.config.config_dict import to_plain
-from footplate.error_context import at_key
+from footplate.error_context import at_key, with_defaults
 from footplate.errors import ArgumentError, import_optional
 from footplate.messages import first_line
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.detection.data import DetDataSample
 from footplate.tasks.structures import InstanceData
-from footplate.tasks.task_base import TaskModel, check_classes, check_truth, with_defaults
+from footplate.tasks.task_base import TaskModel, check_classes, check_truth
 from footplate_operators import nms as operators
 
 _TINY = 1e-7  # in pixels; replaces the area of empty boxes in divisions

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
-from footplate.error_context import at_key
+from footplate.error_context import at_key, with_defaults
 from footplate.registry import DATASETS
 from footplate.tasks.recipes.fashion_items import CLASSES, ITEM_SIZE, ComposedDataset, Items, Split, load_items
-from footplate.tasks.task_base import with_defaults
 
 _Pixels = NDArray[np.float32]
 _CANDIDATE_POSITIONS = 6

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.checks import check_keys
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError, import_optional
 from footplate.models import BaseTTAModel
 from footplate.models.package_models import check_offline
@@ -243,7 +244,8 @@ class SegFormer(BaseSegmentor):
         transformers = import_optional("transformers", extra="transformers", why="SegFormer")
         config = config or {}
         check_offline(config)
-        check_keys("config", config, transformers.SegformerConfig().to_dict())
+        with at_key("config"):
+            check_keys("config", config, transformers.SegformerConfig().to_dict())
         made = transformers.SegformerConfig(**{**config, "num_labels": num_classes})
         self.network: Any = transformers.SegformerForSemanticSegmentation(made)
 
