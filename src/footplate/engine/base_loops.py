@@ -57,7 +57,7 @@ class BaseLoop:
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {"run": ()}
     builds_data: ClassVar[bool] = False
     """Whether a validation or test loop receives the config sections of its loaders and evaluators."""
-    # Read from validation and test loops; `ValLoop` describes them. Loops that do not set them have these values.
+    # What the run reads from a validation or test loop, with the values for custom loops; see `_EvaluationLoop`.
     sets: Sequence[EvaluationSet] = ()
     left_out: Sequence[str] = ()
     metrics: Mapping[str, Any] = {}

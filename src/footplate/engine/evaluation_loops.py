@@ -234,7 +234,7 @@ class TestLoop(_EvaluationLoop):
 
 
 def predicting(device: torch.device, fp16: Any, inference_mode: bool = False) -> AbstractContextManager[Any]:
-    """Returns a context for predictions on a device: without gradients, and with a loop's settings; see `ValLoop`."""
+    """Returns a context for predictions without gradients, with the settings of a loop; see `_EvaluationLoop`."""
     without_gradients = torch.inference_mode() if inference_mode else torch.no_grad()
     return _in_mixed_precision(without_gradients, device) if fp16 else without_gradients
 
