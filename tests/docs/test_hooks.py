@@ -20,7 +20,7 @@ def built_in() -> set[str]:
     modules = {hook.__name__: hook.__module__ for hook in hooks if hook.__module__.startswith("footplate.")}
     registered = {name for name, module in modules.items() if not module.startswith(_ELSEWHERE)}
     added = {name for name in registered if modules[name].startswith("footplate.engine.")} | {CurveHook.__name__}
-    return {name for name in registered if name in HOOKS} | added
+    return registered & HOOKS.module_dict.keys() | added - {"SavingHook", "SwappingHook"}  # base classes
 
 
 @pytest.mark.parametrize("page", ["hooks.md", "hooks.zh.md"])
@@ -28,4 +28,4 @@ def test_tables_list_all_hooks(page: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     section = re.split("^## ", text, flags=re.MULTILINE)[2]
     rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
-    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == built_in()
+    assert {*re.findall(r"`(\w+)`", str(rows))} == built_in()

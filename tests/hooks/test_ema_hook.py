@@ -8,7 +8,7 @@ import torch
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
-from footplate.hooks import EMAHook
+from footplate.hooks import EMAHook, ScheduleFreeHook
 from footplate.inference import export_run
 from footplate.models import BaseModel
 from tests.engine import test_own_loops  # noqa: F401  registers its loops
@@ -195,16 +195,9 @@ def test_missing_key_of_average_is_an_error_if_strict() -> None:
         hook.after_load_checkpoint(runner, checkpoint)
 
 
-class OwnSwap(Hook):
-    """A user-defined hook with a description."""
-
-    swaps_weights = True
-
-
 def test_a_second_hook_that_swaps_weights_is_refused_when_it_is_registered(tmp_path: Path) -> None:
-    hooks = [{"type": "EMAHook"}, OwnSwap()]
-    with pytest.raises(ArgumentError, match="^OwnSwap and EMAHook both swap the model's weights") as caught:
-        Runner(**settings(tmp_path, custom_hooks=hooks))
+    with pytest.raises(ArgumentError, match="^ScheduleFreeHook and EMAHook both swap the model's weights") as caught:
+        Runner(**settings(tmp_path, custom_hooks=[EMAHook(), ScheduleFreeHook()]))
     assert caught.value.key == "custom_hooks[1]"
     assert caught.value.notes == (
         "custom_hooks[0] was added first. Remove one of them (a ScheduleFreeHook belongs to its optimizer).",

@@ -32,6 +32,8 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Any:
         max_iters=1200,
         max_epochs=12,
         train_loop=SimpleNamespace(validations_left=0),
+        val_loop=None,
+        test_loop=None,
         device=torch.device("cpu"),
         train_dataloader=range(100),
         val_dataloader=range(20),

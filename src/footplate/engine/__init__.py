@@ -2,7 +2,7 @@
 
 from footplate.engine.base_loops import BaseLoop, BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
-from footplate.engine.hook import EVENTS, Hook, Priority, get_priority
+from footplate.engine.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
 from footplate.engine.hook_list import HookList
 from footplate.engine.run_history import History
 from footplate.engine.runner import Runner
@@ -19,6 +19,8 @@ __all__ = [
     "IterBasedTrainLoop",
     "Priority",
     "Runner",
+    "SavingHook",
+    "SwappingHook",
     "TestLoop",
     "ValLoop",
     "get_priority",

@@ -1,7 +1,7 @@
 """Base classes for the training and evaluation loops."""
 
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -15,6 +15,7 @@ from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.requests import Stop, handle_requests, save_after_data_error
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
+from footplate.evaluation.evaluation_sets import EvaluationSet
 from footplate.evaluation.validation_schedule import (
     checked_intervals,
     count_validations,
@@ -56,6 +57,12 @@ class BaseLoop:
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {"run": ()}
     builds_data: ClassVar[bool] = False
     """Whether a validation or test loop receives the config sections of its loaders and evaluators."""
+    # What the run reads from a validation or test loop, with the values for custom loops; see `_EvaluationLoop`.
+    sets: Sequence[EvaluationSet] = ()
+    left_out: Sequence[str] = ()
+    metrics: Mapping[str, Any] = {}
+    predictor: Any = None
+    fp16 = inference_mode = loss = False
 
     def __init__(self, runner: "Runner", dataloader: Any) -> None:
         self.runner = runner
@@ -293,7 +300,7 @@ class BaseTrainLoop(BaseLoop):
         runner.requests.agreed.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
-        if not getattr(runner.val_loop, "left_out", ()):
+        if not runner.val_loop.left_out:
             self._fully_validated_iter = self._iter
         runner.model.train()
         self._exchange_requests()

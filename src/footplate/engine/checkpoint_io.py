@@ -30,7 +30,7 @@ from footplate.engine.base_loops import Progress
 from footplate.engine.nonfinite import check_weights
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, NonFiniteError
-from footplate.evaluation.evaluation_sets import check_classes
+from footplate.evaluation.evaluation_sets import check_classes, sets_of
 from footplate.models import trained_model
 
 if TYPE_CHECKING:
@@ -180,9 +180,8 @@ class CheckpointIO:
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
         self._loaded.update(self.report.loaded)
-        for hook in runner.hooks:
-            if hook.swaps_weights:
-                hook.reset_average(runner)
+        if hook := runner.hooks.swapping:
+            hook.reset_average(runner)
         if not self.is_resuming:
             self._weights = self._weights or Weights.LOADED
         if "train_loop" not in runner.built:  # a training loop has its own
@@ -278,7 +277,7 @@ class CheckpointIO:
                     weights, self._weights = self._weights, Weights.NONE  # if a check fails: a new attempt repeats it
                     self.report.require_whole_model()
                     trained = _meta_of(checkpoint).get("dataset_meta")
-                    check_classes(trained, getattr(runner.built.get("test_loop"), "sets", ()), "test")
+                    check_classes(trained, sets_of(runner.built.get("test_loop")), "test")
                     self._weights = weights
         self._weights = max(self._weights, Weights.TRAINED if for_training else Weights.LOADED)
 

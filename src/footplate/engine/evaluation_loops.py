@@ -127,9 +127,6 @@ class _EvaluationLoop(BaseLoop):
             dataset.evaluator.set_context(mode=self.mode, step=lambda: runner.completed.iter)
         self.fp16 = fp16
         self.inference_mode = check_flag("inference_mode", inference_mode)
-        self.predictor: Any = None
-        self.left_out: tuple[str, ...] = ()
-        self.metrics: dict[str, float] = {}
         self._losses: MeanLosses | None = None
         self.loss = loss
         self.choose(self.sets[0])
@@ -163,7 +160,7 @@ class _EvaluationLoop(BaseLoop):
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Predicts on one batch and passes the predictions to the evaluator. Subclasses may override this method."""
-        with predicting(self, self.runner.device):
+        with predicting(self.runner.device, self.fp16, self.inference_mode):
             self._run_iter(idx, data_batch)
 
     def _run_iter(self, idx: int, data_batch: Any) -> None:
@@ -190,7 +187,7 @@ class _EvaluationLoop(BaseLoop):
         # Enter the context only once, unless a subclass decides about it, or autocast would also apply to the dataset.
         enters_once = not self.overrides("run_iter") and not self.fp16
         run_iter = self._run_iter if enters_once else self.run_iter
-        with predicting(self, runner.device) if enters_once else nullcontext():
+        with predicting(runner.device, False, self.inference_mode) if enters_once else nullcontext():
             for idx, data_batch in enumerate(batches(self.dataloader)):
                 try:
                     run_iter(idx, data_batch)
@@ -236,15 +233,10 @@ class TestLoop(_EvaluationLoop):
     mode = "test"
 
 
-def predicting(loop: Any, device: torch.device) -> AbstractContextManager[Any]:
-    """Returns a context that disables gradients, and applies the loop's precision and inference mode.
-
-    Args:
-        loop: The loop. Its attributes `inference_mode` and `fp16` are optional.
-        device: The device of the model.
-    """
-    without_gradients = torch.inference_mode() if getattr(loop, "inference_mode", False) else torch.no_grad()
-    return _in_mixed_precision(without_gradients, device) if getattr(loop, "fp16", False) else without_gradients
+def predicting(device: torch.device, fp16: Any, inference_mode: bool = False) -> AbstractContextManager[Any]:
+    """Returns a context for predictions without gradients, with the settings of a loop; see `_EvaluationLoop`."""
+    without_gradients = torch.inference_mode() if inference_mode else torch.no_grad()
+    return _in_mixed_precision(without_gradients, device) if fp16 else without_gradients
 
 
 @contextmanager

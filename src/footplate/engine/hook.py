@@ -124,11 +124,6 @@ class Hook:
 
     Required for hooks that save the run.
     """
-    swaps_weights = False
-    """Whether the hook swaps the model's weights for validation, test and checkpoints.
-
-    Such a hook restores the training weights from `ema_state_dict` when a run resumes. A run can have only one.
-    """
     sets_predictor = False
     """Whether the hook sets `predictor` of a validation or test loop in `before_run`."""
     sets_mode = False
@@ -286,34 +281,11 @@ class Hook:
                 _logger.warning("%s.%s is never called: did you mean %s?", type(self).__name__, name, near)
         return methods
 
-    # The following methods are not events. `run_folder.py` calls the first three before training, `idle_settings.py`
-    # and `preflight.py` call `check_metrics`, and `state.py` calls `state_dict` and `load_state_dict`.
-
-    def adapt_to_loop(self, runner: "Runner") -> None:
-        """Adapts the hook's settings to the training loop. Called each time training starts, before other methods."""
-
-    def folder_in(self, runner: "Runner") -> str | None:
-        """Returns the folder where the hook saves the run's checkpoints, or None if the hook saves no checkpoints."""
-        return None
-
-    def paths_to_overwrite(self, runner: "Runner") -> list[str]:
-        """Returns the paths of existing checkpoints that the run would overwrite."""
-        return []
+    # The following methods are not events. `idle_settings.py` and `preflight.py` call `check_metrics`, and `state.py`
+    # calls `state_dict` and `load_state_dict`.
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
         """Raises an ArgumentError if the hook needs a metric that validation does not compute."""
-
-    def restore_weights(self, runner: "Runner") -> None:
-        """Restores the training weights in the model if the hook has swapped them out.
-
-        Called at the end of each phase (see `Runner.phase`), even after an error, if `swaps_weights` is set.
-        """
-
-    def reset_average(self, runner: "Runner") -> None:
-        """Resets the averaged weights to the model's weights, unless they were restored because the run resumes.
-
-        Called after weights are loaded, if `swaps_weights` is set.
-        """
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state that a resumed run needs. Most hooks have no state."""
@@ -326,6 +298,39 @@ class Hook:
     def get_triggered_stages(cls) -> list[str]:
         """Returns the events that the hook handles, in the order of `stages`."""
         return [event for event in EVENTS if _handles(cls, event)]
+
+
+class SavingHook(Hook):
+    """Base class for hooks that save the run's checkpoints."""
+
+    acts_last = True
+
+    def folder_in(self, runner: "Runner") -> str:
+        """Returns the folder where the hook saves the run's checkpoints."""
+        raise NotImplementedError
+
+    def paths_to_overwrite(self, runner: "Runner") -> list[str]:
+        """Returns the paths of existing checkpoints that the run would overwrite. Called before training."""
+        raise NotImplementedError
+
+
+class SwappingHook(Hook):
+    """Base class for hooks that swap the model's weights for validation, test and checkpoints. A run can have only one.
+
+    When a run resumes, the hook restores the training weights from `ema_state_dict`.
+    """
+
+    def restore_weights(self, runner: "Runner") -> None:
+        """Restores the training weights in the model if the hook has swapped them out.
+
+        Called at the end of each phase (see `Runner.phase`), even after an error.
+        """
+
+    def reset_average(self, runner: "Runner") -> None:
+        """Resets the averaged weights to the model's weights, unless they were restored because the run resumes.
+
+        Called after weights are loaded.
+        """
 
 
 class FunctionHook(Hook):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from footplate.engine.hook import EVENTS, Hook, Priority, get_priority
+from footplate.engine.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
 from footplate.engine.requests import RequestExchangeHook
 from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
@@ -68,9 +68,14 @@ class HookList(Sequence[Hook]):
         return len(self._entries)
 
     @property
-    def swapping(self) -> Hook | None:
-        """The hook that swaps the model's weights, if the run has one; see `Hook.swaps_weights`."""
-        return next((entry.hook for entry in self._entries if entry.hook.swaps_weights), None)
+    def saving(self) -> list[SavingHook]:
+        """The hooks that save the run's checkpoints."""
+        return [hook for hook in self if isinstance(hook, SavingHook)]
+
+    @property
+    def swapping(self) -> SwappingHook | None:
+        """The hook that swaps the model's weights, if the run has one."""
+        return next((hook for hook in self if isinstance(hook, SwappingHook)), None)
 
     def register(
         self, hook: Hook, priority: int | str | None = None, *, key: str = "", arguments: Collection[str] = ()
@@ -87,7 +92,8 @@ class HookList(Sequence[Hook]):
             ArgumentError: The priority is invalid, the signature of a method does not match its event, or another hook
                 already swaps weights.
         """
-        if hook.swaps_weights and (first := self.swapping):  # both would restore in the same order: wrong weights
+        # Two such hooks would restore in the same order, and so the wrong weights.
+        if isinstance(hook, SwappingHook) and (first := self.swapping):
             raise ArgumentError(
                 f"{type(hook).__name__} and {type(first).__name__} both swap the model's weights for "
                 "validation, but a run may have only one such hook",

@@ -1,29 +1,19 @@
 """Predicts on the batches of data loaders, for `Runner.predict`."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from footplate.data import SampleLoader, batches
+from footplate.engine.base_loops import BaseLoop
 from footplate.engine.evaluation_loops import predicting
+from footplate.engine.hook import SwappingHook
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import has_several_loaders, sets_of
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
-
-
-class _Settings(NamedTuple):
-    """How to predict on the data of a loader.
-
-    Attributes:
-        fp16: Whether to predict in mixed precision; see `predicting`.
-        predictor: The object with the `test_step`: the model, or one that adds test-time augmentation.
-    """
-
-    fp16: Any
-    predictor: Any
 
 
 def predict(runner: "Runner", dataloader: Any) -> list[Any]:
@@ -45,7 +35,7 @@ def predict(runner: "Runner", dataloader: Any) -> list[Any]:
     try:
         with runner.phase("test"):
             for hook in runner.hooks:
-                if hook.swaps_weights or hook.sets_predictor:
+                if isinstance(hook, SwappingHook) or hook.sets_predictor:
                     hook.before_run(runner)
                     hook.before_test_epoch(runner)
             with torch.inference_mode():
@@ -75,18 +65,17 @@ def _data_of(loader: Any) -> Any:
     return loader.get("dataset") if isinstance(loader, Mapping) else getattr(loader, "dataset", loader)
 
 
-def _settings(runner: "Runner", loop: Any) -> _Settings:
-    """Returns the settings of a loop or, if it is None, of the test or validation loop in the config."""
+def _predictions(runner: "Runner", loader: Any, loop: Any) -> Iterator[Any]:
+    """Predicts with the settings of a loop or, if it is None, of the test or validation loop in the config."""
     if loop is None:
         loop = runner.sections["val_cfg"] if runner.sections["test_cfg"] is None else runner.sections["test_cfg"]
-    fp16 = loop.get("fp16") if isinstance(loop, Mapping) else getattr(loop, "fp16", False)
-    return _Settings(fp16, getattr(loop, "predictor", None) or runner.model)
-
-
-def _predictions(runner: "Runner", loader: Any, loop: Any) -> Iterator[Any]:
-    settings = _settings(runner, loop)
+    fp16 = predictor = None
+    if isinstance(loop, BaseLoop):
+        fp16, predictor = loop.fp16, loop.predictor
+    elif loop:
+        fp16 = loop.get("fp16")
     for batch in batches(loader):
-        with predicting(settings, runner.device):
-            output = settings.predictor.test_step(batch)
+        with predicting(runner.device, fp16):
+            output = (predictor or runner.model).test_step(batch)
         if getattr(loader, "share", 1.0):  # a rank out of samples repeats one
             yield output

@@ -73,7 +73,7 @@ def preflight(runner: "Runner") -> None:
 
 
 def _validation_sets(runner: "Runner") -> Sequence[EvaluationSet]:
-    return getattr(runner.val_loop, "sets", ())  # a custom loop may not have them
+    return runner.val_loop.sets if runner.val_loop else ()
 
 
 def _check_folders(runner: "Runner", size: int) -> None:
@@ -83,9 +83,8 @@ def _check_folders(runner: "Runner", size: int) -> None:
         CheckpointError: A folder is not writable or does not have enough space.
     """
     folders = {runner.folder.home: "work_dir"}
-    for hook in runner.hooks:
-        if folder := hook.folder_in(runner):
-            folders.setdefault(folder, "default_hooks.checkpoint.out_dir")
+    for hook in runner.hooks.saving:
+        folders.setdefault(hook.folder_in(runner), "default_hooks.checkpoint.out_dir")
     for folder, key in folders.items():
         try:
             storage.check_writable(folder)
@@ -202,12 +201,10 @@ def evaluate_quietly(evaluator: Evaluator) -> dict[str, Any]:
 
 
 def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]:
-    """Returns the predictions for a batch, and the losses if the validation loop reports them."""
-    loop: Any = runner.val_loop  # a custom loop may not have these attributes
-    with predicting(loop, runner.device):
-        samples = (getattr(loop, "predictor", None) or runner.model).val_step(batch)
-        losses = loss_of(runner.model, batch) if getattr(loop, "loss", False) else {}
-    return samples, losses
+    """Returns the predictions for a batch, and the losses if the validation loop reports them. See `predicting`."""
+    loop: Any = runner.val_loop
+    samples = (loop.predictor or runner.model).val_step(batch)
+    return samples, loss_of(runner.model, batch) if loop.loss else {}
 
 
 def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
@@ -215,6 +212,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
 
     Returns an empty list if any metric cannot be computed from one batch, or if reading a batch has side effects.
     """
+    loop: Any = runner.val_loop
     loader = chosen.dataloader
     if hasattr(loader, "peek"):
         batch = loader.peek()
@@ -225,8 +223,8 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
     runner.model.eval()
     with trial_evaluator(chosen.evaluator, dataset_of(loader)) as evaluator:
         try:
-            samples, losses = predict_batch(runner, batch)
-            with predicting(runner.val_loop, runner.device):
+            with predicting(runner.device, loop.fp16, loop.inference_mode):
+                samples, losses = predict_batch(runner, batch)
                 evaluator.process(data_samples=samples, data_batch=batch)
         except Exception as error:
             add_sample_note(error, loader, f"val_dataloader.{chosen.name}".rstrip("."), 0)

@@ -263,8 +263,7 @@ def save_on_request(runner: "Runner") -> str:
 
     Until the next save, a resume starts from this checkpoint.
     """
-    folders = (hook.folder_in(runner) for hook in runner.hooks)
-    folder = next(filter(None, folders), runner.folder.home)
+    folder = next((hook.folder_in(runner) for hook in runner.hooks.saving), runner.folder.home)
     name = runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
     runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))

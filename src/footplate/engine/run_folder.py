@@ -167,8 +167,6 @@ class RunFolder:
         if for_training:
             compute_on_main(lambda: _lock_folders(runner, resources))
             with self.buffered_log():
-                for hook in runner.hooks:
-                    hook.adapt_to_loop(runner)
                 if not self._is_checked:  # otherwise, `train` is called again
                     _refuse_overwriting(runner)
             self._is_checked = True
@@ -260,8 +258,8 @@ def _lock_folders(runner: "Runner", locks: contextlib.ExitStack) -> None:
         ArgumentError: A folder is locked by another process. The message identifies that process.
     """
     locks.enter_context(locked(runner.work_dir))
-    folders = [folder for hook in runner.hooks if (folder := hook.folder_in(runner)) and storage.is_local(folder)]
-    for folder in {storage.absolute(folder) for folder in folders} - {runner.work_dir}:
+    folders = filter(storage.is_local, (hook.folder_in(runner) for hook in runner.hooks.saving))
+    for folder in {*map(storage.absolute, folders)} - {runner.work_dir}:
         locks.enter_context(locked(folder, "default_hooks.checkpoint.out_dir"))
 
 
@@ -274,12 +272,12 @@ def _refuse_overwriting(runner: "Runner") -> None:
         ArgumentError: The run's folder contains another run's checkpoints.
     """
     start = compute_on_main(lambda: runner.saver.last)  # only rank 0 records the checkpoints that it writes
-    saving = (runner.folder.home, *(hook.folder_in(runner) for hook in runner.hooks))
-    folders = {storage.canonical(folder) for folder in saving if folder}
+    saving = (runner.folder.home, *(hook.folder_in(runner) for hook in runner.hooks.saving))
+    folders = {*map(storage.canonical, saving)}
     is_own = start is not None and storage.canonical(storage.parent(storage.absolute(start))) in folders
 
     def existing() -> list[str]:
-        paths = [path for hook in runner.hooks for path in hook.paths_to_overwrite(runner)]
+        paths = [path for hook in runner.hooks.saving for path in hook.paths_to_overwrite(runner)]
         if is_own:
             return paths
         stopped = [storage.join(runner.folder.home, name) for name in (ON_REQUEST, sharded_name(ON_REQUEST))]

@@ -206,15 +206,14 @@ def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str,
     return sets
 
 
-def sets_of(loop: Any) -> list[EvaluationSet]:
+def sets_of(loop: Any) -> Sequence[EvaluationSet]:
     """Returns the evaluation sets of a loop, or an empty list if `loop` is None.
 
     For a training loop or a custom loop, returns a single set without metrics.
     """
     if loop is None:
         return []
-    sets: list[EvaluationSet] | None = getattr(loop, "sets", None)
-    return [EvaluationSet("", loop.dataloader, Evaluator([]))] if sets is None else sets
+    return loop.sets or [EvaluationSet("", loop.dataloader, Evaluator([]))]
 
 
 def has_several_loaders(cfg: Any) -> bool:

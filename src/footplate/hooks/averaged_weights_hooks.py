@@ -12,7 +12,7 @@ from footplate.checks import check_count
 from footplate.data import length_of
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import Hook, Runner
+from footplate.engine import Runner, SwappingHook
 from footplate.engine.base_loops import check_epochs_end
 from footplate.errors import ArgumentError, CheckpointError, UnknownNameError
 from footplate.models import BaseAveragedModel, ExponentialMovingAverage
@@ -27,13 +27,11 @@ _MAX_REST = 0.2  # warn if the initial weights make up more than this fraction o
 _logger = logging.getLogger("footplate.hooks")
 
 
-class AveragedWeightsHook(Hook):
+class AveragedWeightsHook(SwappingHook):
     """Base class for hooks that use averaged weights for validation, testing and saving.
 
     In checkpoints, `state_dict` contains the averaged weights, and `ema_state_dict` contains the training weights.
     """
-
-    swaps_weights = True
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
         """Switches the model to the averaged or the training weights. Does nothing if the model already has them."""

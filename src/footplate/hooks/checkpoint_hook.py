@@ -22,7 +22,7 @@ from footplate.checkpoint_names import BEST, best_prefix
 from footplate.checks import check_count, check_flag, check_names, is_number
 from footplate.distributed import compute_on_main, compute_on_ranks
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import Hook, Runner
+from footplate.engine import Runner, SavingHook
 from footplate.engine.requests import save_on_request
 from footplate.errors import ArgumentError
 from footplate.hooks.best_checkpoints import BestCheckpoints
@@ -32,7 +32,7 @@ from footplate.registry import HOOKS
 
 
 @HOOKS.register_module()
-class CheckpointHook(Hook):
+class CheckpointHook(SavingHook):
     """Saves checkpoints with names like `epoch_12.pth`, `iter_4000.pth` and `best_mIoU_iter_4000.pth`.
 
     This hook runs after all other hooks, so that checkpoints include the changes that other hooks make. Best
@@ -73,7 +73,6 @@ class CheckpointHook(Hook):
     """
 
     priority = "VERY_LOW"
-    acts_last = True
     _folder: str  # the result of `folder_in`, set by `before_train`
 
     def __init__(
@@ -137,12 +136,12 @@ class CheckpointHook(Hook):
         """
         for metric in self.monitored:
             metric.check(runner)
-        self.adapt_to_loop(runner)  # again, in case a `before_run` hook has registered this hook
+        self._adapt_to_loop(runner)
         self._folder = self.folder_in(runner)
         self.best.relocate(self._folder)
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
 
-    def adapt_to_loop(self, runner: Runner) -> None:
+    def _adapt_to_loop(self, runner: Runner) -> None:
         """Switches to counting iterations if training is iteration-based."""
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
@@ -159,6 +158,7 @@ class CheckpointHook(Hook):
 
     def paths_to_overwrite(self, runner: Runner) -> list[str]:
         """Returns the paths of existing checkpoints past the starting point, which the run would overwrite."""
+        self._adapt_to_loop(runner)  # which may change the names of checkpoints
         folder = self.folder_in(runner)
         last = runner.saver.last
         is_resumed = last and storage.canonical(storage.parent(storage.absolute(last))) == storage.canonical(folder)

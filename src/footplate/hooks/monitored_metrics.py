@@ -49,7 +49,7 @@ def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) ->
     another reason, for example because the model does not predict anything yet, skips it with a warning. Returns False
     if the metric is available, or if no validation run has computed it, in which case the caller raises an error.
     """
-    left_out = getattr(runner.val_loop, "left_out", ())
+    left_out = runner.val_loop.left_out if runner.val_loop else ()
     labels = (name, metric_of_label(name))
     if "train" not in runner.phases or any(is_of_dataset(label, left_out) for label in labels):
         return True

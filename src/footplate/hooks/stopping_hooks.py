@@ -184,7 +184,7 @@ class TimeLimitHook(Hook):
 
     def after_val(self, runner: Runner) -> None:
         """Records how long validation on all datasets takes, and ends training if no time is left to continue."""
-        evaluated = _count_batches(runner, getattr(runner.val_loop, "left_out", ()))
+        evaluated = _count_batches(runner, runner.val_loop.left_out if runner.val_loop else ())
         scale = _count_batches(runner) / evaluated if evaluated else 1.0
         self._validation = max(scale * self._elapsed(), self._validation or 0.0)
         if "train" in runner.phases:

@@ -4,7 +4,6 @@ import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -91,8 +90,7 @@ class Predictor:
             self._preprocessing: Preprocessing | ClipPreprocessing
             self._preprocessing = ClipPreprocessing(cfg) if reads_clips(cfg) else Preprocessing(cfg, trained.metainfo)
             settings = cfg.get(f"{self._preprocessing.mode}_cfg") or {}
-            flags = {name: bool(settings.get(name, False)) for name in ("fp16", "inference_mode")}
-            self._loop = SimpleNamespace(**flags)  # the settings of the test loop that affect predictions
+            self._flags = {name: bool(settings.get(name, False)) for name in ("fp16", "inference_mode")}
         self.model: Any = trained.build(self._device)
         self.metainfo = trained.metainfo
         self.batch_size = (
@@ -139,7 +137,7 @@ class Predictor:
 
     def predict_batch(self, samples: Sequence[Any]) -> list[Any]:
         """Returns the predictions for preprocessed samples. Moves data elements and tensors to the CPU."""
-        with using_scope(self._scope), predicting(self._loop, self._device):
+        with using_scope(self._scope), predicting(self._device, **self._flags):
             step = getattr(self.model, f"{self._preprocessing.mode}_step")
             predictions = step(self._preprocessing.collate(samples))
         if legacy_model_in(self.model) is not None:

@@ -4,7 +4,7 @@ import datetime
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from footplate.records.message_hub import RENAMED_SUFFIX, MessageHub
 from footplate.registry import LOG_PROCESSORS
 
 if TYPE_CHECKING:
-    from footplate.engine import Runner
+    from footplate.engine import BaseLoop, Runner
 
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
 _TIMES = ("time", "data_time")
@@ -126,11 +126,12 @@ class LogProcessor:
             with_non_scalar: Whether to also return metrics that are not scalars.
         """
         hub = runner.message_hub
-        metrics = self._collect(runner, mode, times=False)
+        loop: BaseLoop | None = getattr(runner, f"{mode}_loop")
+        metrics = self._collect(runner, mode, loop.metrics if loop else ())
         if mode == "val":
             metrics = {validation_label(name, hub.log_scalars): value for name, value in metrics.items()}
         # Metrics that are not scalars, except those of datasets that the loop has skipped.
-        skipped = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
+        skipped = loop.left_out if loop else ()
         named = {key.partition("/")[2]: value for key, value in hub.runtime_info.items() if key.startswith(f"{mode}/")}
         others = {self._name(mode, key): value for key, value in named.items() if not is_of_dataset(key, skipped)}
         scalars = _new_scalars(hub, mode)
@@ -151,17 +152,19 @@ class LogProcessor:
         line = one_line(f"{self._head(runner, mode)}{batches}    {values}")
         return {**metrics, **(others if with_non_scalar else {}), **times}, line
 
-    def _collect(self, runner: "Runner", mode: str, *, times: bool = True) -> dict[str, Any]:
-        """Returns the current value, or the mean over the window, of each scalar in a phase that has new values."""
+    def _collect(self, runner: "Runner", mode: str, metrics: Collection[str] | None = None) -> dict[str, Any]:
+        """Returns the current value, or the mean over the window, of each scalar in a phase that has new values.
+
+        After a validation or test run, `metrics` lists its metrics, and the result contains no times.
+        """
         tag: dict[str, Any] = {}
         scalars = _new_scalars(runner.message_hub, mode)
-        metrics = getattr(getattr(runner, f"{mode}_loop", None), "metrics", {})
         for name, scalar in scalars.items():
-            if not times and name in _TIMES:
+            if metrics is not None and name in _TIMES:
                 continue
             # Scalars of validation also contain values from earlier validations and first-generation workflows.
             window = self.window_size if mode == "train" else min(self.window_size, scalar.since_mark)
-            is_metric = not times and name.removesuffix(RENAMED_SUFFIX) in metrics  # a mean over the dataset
+            is_metric = name.removesuffix(RENAMED_SUFFIX) in (metrics or ())  # a mean over the dataset
             is_averaged = self.mean_pattern.match(name) and not is_metric
             tag[self._name(mode, name)] = scalar.mean(window) if is_averaged else scalar.current()
         return tag | self._apply_rules(scalars) if mode == "train" else tag

@@ -15,6 +15,7 @@ from footplate.data.data_element import BaseDataElement
 from footplate.data.transforms import LoadImageFromFile
 from footplate.engine import Hook, Runner
 from footplate.errors import DataError
+from footplate.evaluation.evaluation_sets import sets_of
 from footplate.registry import HOOKS
 from footplate.storage import exists, open_file, read_bytes
 from footplate.tasks.panels import LegendEntry, arrange_panels
@@ -283,7 +284,7 @@ class BaseVisualizationHook(Hook):
                 )
 
     def _check_sizes(self, loop: Any) -> None:
-        for evaluation_set in getattr(loop, "sets", ()) if self.draw else ():  # custom loops may have none
+        for evaluation_set in sets_of(loop) if self.draw else ():
             batches = length_of(evaluation_set.dataloader)
             if batches and batches < self.interval:
                 _logger.warning(

@@ -31,6 +31,7 @@ from footplate.engine.run_config import check_config, runner_config
 from footplate.engine.sections import check_visualizer
 from footplate.error_context import at_key, located
 from footplate.errors import CheckpointError, DataError, FootplateError, StorageError, shown_path
+from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks import CheckpointHook, RuntimeInfoHook
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, list_names, pluralize
@@ -215,7 +216,7 @@ def _warn_about_missing_files(runner: Runner) -> None:
     Ignores a dataset if none of its files exist: its paths may be keys in a storage system. If they are local files,
     the trial fails on the first one anyway.
     """
-    loops = (runner.train_loop, *getattr(runner.val_loop, "sets", ()))
+    loops: list[Any] = [runner.train_loop, *sets_of(runner.val_loop)]
     for dataset in [leaf for loop in loops for leaf in innermost_datasets(dataset_of(loop.dataloader))]:
         count = min(len(dataset), _MAX_RECORDS) if isinstance(dataset, BaseDataset) else 0
         paths = dict.fromkeys(
@@ -256,10 +257,10 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
         batch = largest[f"val {chosen.name}".rstrip()] = largest_batch(chosen.dataloader)
         loop.choose(chosen)
         with trial_evaluator(chosen.evaluator, dataset_of(chosen.dataloader)) as evaluator:
-            begin = perf_counter()  # the preflight has predicted one batch, so this one is not the first
-            samples, losses = predict_batch(runner, batch.batch)
-            seconds = perf_counter() - begin
-            with predicting(loop, runner.device):
+            with predicting(runner.device, loop.fp16, loop.inference_mode):
+                begin = perf_counter()  # the preflight has predicted one batch, so this one is not the first
+                samples, losses = predict_batch(runner, batch.batch)
+                seconds = perf_counter() - begin
                 evaluator.process(data_samples=samples, data_batch=batch.batch)
                 _call_own_hooks(runner, hook, "before_val_iter", batch_idx=0, data_batch=batch.batch)
                 _call_own_hooks(runner, hook, "after_val_iter", batch_idx=0, data_batch=batch.batch, outputs=samples)

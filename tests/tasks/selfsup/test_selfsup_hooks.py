@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from footplate.engine import BaseLoop
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS, MODELS
 from footplate.tasks.selfsup import SelfSupDataSample
@@ -82,7 +83,7 @@ def hook(**arguments: Any) -> Any:
 
 def runner(iteration: int = 0, **parts: Any) -> Any:
     loop = SimpleNamespace(validation_requested=False)
-    return SimpleNamespace(iter=iteration, val_loop=object(), train_loop=loop, **parts)
+    return SimpleNamespace(iter=iteration, val_loop=BaseLoop, train_loop=loop, **parts)
 
 
 @pytest.mark.parametrize(("iteration", "asked"), [(0, True), (7, False)])

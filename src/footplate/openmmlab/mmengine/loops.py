@@ -25,7 +25,7 @@ class BaseLoop(engine.BaseLoop):
         super().__init__(runner, build_loaders(dataloader, lambda cfg: runner.build_dataloader(cfg, runner.seed)))
 
     @property
-    def sets(self) -> list[EvaluationSet]:
+    def sets(self) -> list[EvaluationSet]:  # type: ignore[override]
         """The datasets, without their metrics, which only the subclass computes."""
         loaders = getattr(self, "dataloaders", None) or [self.dataloader]
         return [EvaluationSet("", loader, Evaluator([])) for loader in loaders]

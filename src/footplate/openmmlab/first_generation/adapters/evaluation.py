@@ -436,7 +436,7 @@ class _HookValidation(ValLoop):
         view = self._view
         outer, view.log_buffer = view.log_buffer, LogBuffer(MessageHub("evaluation"), lambda: self.mode)
         try:
-            with predicting(self, self.runner.device):
+            with predicting(self.runner.device, self.fp16, self.inference_mode):
                 self._hook._do_evaluate(view)
             found = dict(view.log_buffer.output)
         finally:
