@@ -3,7 +3,8 @@
 import copy
 import enum
 import logging
-from collections.abc import Mapping, Sequence, Set
+import weakref
+from collections.abc import Callable, Mapping, Sequence, Set
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,8 @@ class CheckpointIO:
     """
 
     def __init__(self, runner: "Runner") -> None:
-        self._runner = runner
+        # A weak reference, so that deleting the runner frees the model at once.
+        self._runner: Callable[[], Runner] = weakref.ref(runner)  # type: ignore[assignment]
         self.report: LoadReport | None = None
         self.random_to_restore: dict[str, Any] | None = None
         self.is_resuming = False
@@ -123,7 +125,7 @@ class CheckpointIO:
             after: The actions to take when the save ends. The callbacks run in the main thread: after an iteration,
                 before the next save, or in `saver.wait()`.
         """
-        runner = self._runner
+        runner = self._runner()
         if after is None:  # runs resume neither from incomplete states nor, by default, from best checkpoints
             is_best = storage.base_name(path).startswith(BEST)
             after = AfterSave(becomes_last=save_optimizer and save_param_scheduler and not is_best)
@@ -154,7 +156,7 @@ class CheckpointIO:
 
     def initialize(self) -> None:
         """Initializes the model's weights, except for those that have been loaded. Skips plain torch modules."""
-        runner = self._runner
+        runner = self._runner()
         if runner.is_plain:  # initialized by the caller
             return
         model = unwrap_model(trained_model(runner.model))
@@ -172,7 +174,7 @@ class CheckpointIO:
         self, path: str, map_location: str, *, strict: bool, revise_keys: Sequence[tuple[str, str]]
     ) -> dict[str, Any]:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
-        runner = self._runner
+        runner = self._runner()
         model = trained_model(runner.model)
         checkpoint = self._contents.pop(path, None)  # on the CPU
         if checkpoint is None or map_location != "cpu":
@@ -192,7 +194,7 @@ class CheckpointIO:
 
     def find(self, name: str) -> str:
         """Returns the path of a checkpoint, which may be "last" or "best"; see `Runner.load_checkpoint`."""
-        home = self._runner.folder.home
+        home = self._runner().folder.home
         path = find_latest(home) if name == "last" else name
         if path is None:
             raise ArgumentError(f"there is no intact checkpoint of a run in '{home}'", found="last")
@@ -208,9 +210,9 @@ class CheckpointIO:
             ArgumentError: There is no best checkpoint.
             CheckpointError: A checkpoint cannot be read.
         """
-        if path := self._runner.message_hub.get_info("best_ckpt"):
+        if path := self._runner().message_hub.get_info("best_ckpt"):
             return str(path)
-        home = self._runner.folder.home
+        home = self._runner().folder.home
         candidates = []
         names = storage.list_dir(home) if storage.exists(home) else []
         best = [storage.join(home, name) for name in names if name.startswith(BEST)]
@@ -232,7 +234,7 @@ class CheckpointIO:
 
     def resume(self, path: str, map_location: str, *, optimizer: bool, param_schedulers: bool) -> None:
         """Restores the run; see `Runner.resume`."""
-        runner = self._runner
+        runner = self._runner()
         self.is_resuming = True
         try:
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
@@ -255,7 +257,7 @@ class CheckpointIO:
 
         With `whole_model`, checks that the checkpoint has all tensors of the model.
         """
-        runner = self._runner
+        runner = self._runner()
         plan = runner.resume_plan
         kept = Weights.LOADED  # the first value for which the weights are kept
         if for_training and plan.is_restarted:
