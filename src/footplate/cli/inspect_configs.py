@@ -216,10 +216,10 @@ def list_models(arguments: Namespace) -> int:
     """
     from footplate import openmmlab
     from footplate.openmmlab.extension import CODE_BASES
-    from footplate.registry.dotted_paths import is_footplate_alias, top_level_spec
+    from footplate.registry.dotted_paths import find_spec, is_footplate_alias
 
     for package in CODE_BASES:  # the registry module of a code base registers its models
-        spec = top_level_spec(package)
+        spec = find_spec(package)
         if spec is not None and not is_footplate_alias(spec):
             openmmlab.install()
             _try_to_import(f"{package}.registry")
@@ -256,7 +256,7 @@ def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
     """
     from footplate.models.package_models import first_doc_line
     from footplate.registry import MODELS
-    from footplate.registry.dotted_paths import top_level_spec
+    from footplate.registry.dotted_paths import find_spec
     from footplate.registry.root import PackageModels
 
     registries = [MODELS, *MODELS.children.values()]
@@ -266,7 +266,7 @@ def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
             yield _ModelLine(prefix + name, str(entry.__module__).partition(".")[0], first_doc_line(entry))
     for registry in registries:
         package = registry.scope
-        if not isinstance(registry, PackageModels) or top_level_spec(package) is None:
+        if not isinstance(registry, PackageModels) or find_spec(package) is None:
             continue
         if not with_packages:
             yield _ModelLine(f"{package}.*", package, f"run `footplate models {package}` to list its models")

@@ -136,8 +136,8 @@ class DataPosition:
             self._kind = "planned"
         elif self._plan is None and self._length is None:
             self._kind = "untracked"
-        # The latest pass that was counted or resumed, and the iteration at which it began. In the example, 2 and 20;
-        # after the resume, 2 and 22, as if pass 2 had had batches of the new size from the start.
+        # The latest pass that was counted or resumed, and the iteration at which it began. In the example, 2 and 20.
+        # After the resume, 2 and 22: where pass 2 would have begun if all its batches had the new size.
         self._pass = 0
         self._pass_began_at = 0
         own = [generator for generator in generators_of(samplers_of(loader)) if type(generator) is _OwnGenerator]

@@ -70,7 +70,7 @@ class BaseLoop:
         for method, arguments in self.overridable_methods.items():
             if self.overrides(method):
                 check_accepts(self, method, arguments)
-        self.dataloader = build_dataloader(dataloader, seed=runner.seed)  # the runner passes a loader
+        self.dataloader = build_dataloader(dataloader, seed=runner.seed)  # if a script passes a config dict
 
     def run(self) -> Any:
         """Runs the loop once."""
@@ -439,7 +439,7 @@ class BaseTrainLoop(BaseLoop):
         """Returns the current iteration and epoch, the data position, and the validation state."""
         iteration, epoch = self.completed
         data = self._data_position
-        # An epoch is a pass that ends after its hooks. Before them, `locate` may return the start of the next pass.
+        # An epoch is complete only after its hooks, whereas `locate` counts a pass as complete after its last batch.
         position = (epoch, iteration - epoch * len(self.dataloader)) if self.by_epoch else data.locate(iteration)
         return {
             "iter": iteration,

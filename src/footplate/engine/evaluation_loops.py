@@ -118,7 +118,7 @@ class _EvaluationLoop(BaseLoop):
         loss: bool = False,
         intervals: Mapping[str, int] | None = None,
     ) -> None:
-        # The runner passes loaders and evaluators, which are not built again.
+        # Only a loop that is created by a script receives config dicts. The runner passes loaders and evaluators.
         loaders = build_loaders(dataloader, partial(build_dataloader, seed=runner.seed))
         self.sets = build_evaluation_sets(loaders, build_evaluators(evaluator, loaders, build_evaluator), intervals)
         super().__init__(runner, self.sets[0].dataloader)

@@ -194,7 +194,7 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
     scalars = runner.message_hub.scalars_of("train")
     losses = scalars[name].data[0]
     recent = losses[-window:]
-    first = int(np.isfinite(recent).argmin()) - len(recent)  # of the first non-finite value, counted from the end
+    first = int(np.isfinite(recent).argmin()) - len(recent)  # negative index of the first non-finite value
     details = [
         f"Before that, the loss was {losses[first - 1]:g}." if -first < len(losses) else "No earlier loss was recorded."
     ]

@@ -30,7 +30,7 @@ from footplate.evaluation.evaluation_sets import has_several_loaders
 from footplate.messages import one_line
 from footplate.openmmlab import import_modules
 from footplate.registry import DATASETS, TRANSFORMS, using_scope
-from footplate.registry.dotted_paths import top_level_spec
+from footplate.registry.dotted_paths import find_spec
 from footplate.registry.scopes import known_scopes
 
 Pixels = NDArray[np.uint8]
@@ -159,7 +159,7 @@ def _check_module(kind: object) -> None:
         ArgumentError: The module does not exist.
     """
     top, dot, _ = kind.partition(".") if isinstance(kind, str) else ("", "", "")
-    if dot and top not in known_scopes and top_level_spec(top) is None:
+    if dot and top not in known_scopes and find_spec(top) is None:
         raise ArgumentError(
             f"the module '{top}', which builds the model, does not exist",
             key="model.type",

@@ -410,7 +410,7 @@ def _further_arguments(training_step: Any) -> tuple[str, ...]:
 
 
 def is_plain(model: Any) -> bool:
-    """Checks whether a model must be wrapped in a PlainModel, i.e. whether it lacks BaseModel's methods.
+    """Checks whether a model lacks BaseModel's methods, so that it must be wrapped in a PlainModel.
 
     Also returns True for functions that build a model, because the model does not exist yet.
     """

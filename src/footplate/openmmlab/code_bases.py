@@ -33,7 +33,7 @@ from footplate.registry import (
     TRANSFORMS,
 )
 from footplate.registry import Registry as FootplateRegistry
-from footplate.registry.dotted_paths import is_footplate_alias, is_user_module, module_exists, top_level_spec
+from footplate.registry.dotted_paths import find_spec, is_footplate_alias, is_user_module, module_exists
 from footplate.registry.scopes import code_base_of
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _import_code_base(scope: str) -> ModuleType:
 
 def _is_for_mmcv_1(scope: str) -> bool:
     """Checks whether a code base is installed and was written for mmcv 1.x."""
-    spec = top_level_spec(scope) if _is_installed(scope) else None
+    spec = find_spec(scope) if _is_installed(scope) else None
     return spec is not None and is_for_mmcv_1(Path(str(spec.origin)).read_text(encoding="utf-8"))
 
 
@@ -207,7 +207,7 @@ def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | No
         return None
     types, fitting = set(_types([model, cfg.get("data")])), dict[str, tuple[bool, int]]()
     for scope in sorted(CODE_BASES):
-        spec = top_level_spec(scope)
+        spec = find_spec(scope)
         if spec is not None and _is_for_mmcv_1(scope):
             folder = Path(str(spec.origin)).parent
             files = (file for part in _REGISTERING for file in (folder / part).rglob("*.py"))
@@ -225,7 +225,7 @@ def _types(value: Any) -> list[str]:
 
 def _is_installed(scope: str) -> bool:
     """Checks whether a code base is installed. Ignores user files and folders with the same name."""
-    spec = top_level_spec(scope)
+    spec = find_spec(scope)
     is_package = spec is not None and spec.origin is not None and spec.submodule_search_locations is not None
     return is_package and not is_footplate_alias(spec)
 

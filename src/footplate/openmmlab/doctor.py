@@ -23,7 +23,7 @@ from footplate.openmmlab.requirements import (
 )
 from footplate.openmmlab.skipped_imports import explain_cause, skipped
 from footplate.registry import MODELS
-from footplate.registry.dotted_paths import is_user_module, top_level_spec
+from footplate.registry.dotted_paths import find_spec, is_user_module
 from footplate.registry.root import PackageModels
 
 
@@ -43,7 +43,7 @@ def check_code_base(name: str) -> dict[str, Any]:
     version = installed_version(CODE_BASES[scope])
     extra = name if scope != name else extra_of(scope)
     problems, remarks = explain_unmet(extra) if version else [], []
-    if (spec := top_level_spec(scope)) and spec.origin and is_user_module(scope):
+    if (spec := find_spec(scope)) and spec.origin and is_user_module(scope):
         remarks = [f"a copy in {os.path.dirname(spec.origin)}"]
     elif not version:
         problems = ["It is not installed.", *explain_installation(scope)]
@@ -66,7 +66,7 @@ def _failed_imports(extra: str) -> list[str]:
     """Returns a line for each installed model package that cannot be imported, and a line for each known cause."""
     lines = []
     for registry in MODELS.children.values():
-        if isinstance(registry, PackageModels) and registry.extra == extra and top_level_spec(registry.scope):
+        if isinstance(registry, PackageModels) and registry.extra == extra and find_spec(registry.scope):
             try:
                 importlib.import_module(registry.scope)
             except Exception as error:

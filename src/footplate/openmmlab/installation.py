@@ -30,7 +30,7 @@ from footplate.openmmlab.patches import forget_applied, patch, uses_removed_name
 from footplate.openmmlab.requirements import installed_version
 from footplate.openmmlab.skipped_imports import skip_failed_imports, skipped
 from footplate.openmmlab.versions import accepted_ranges, is_for_mmcv_1, restore_versions, show_accepted_versions
-from footplate.registry.dotted_paths import is_user_module, top_level_spec
+from footplate.registry.dotted_paths import find_spec, is_user_module
 from footplate_operators import OperatorsFinder
 
 _logger = logging.getLogger("footplate.openmmlab")
@@ -81,7 +81,7 @@ def install(patches: bool = True) -> str:
     ours = [package for package in DISTRIBUTIONS if package not in left]
     others = [package for package in ours if package != "mmengine"]
     # A module without a spec is a stand-in that was put into sys.modules.
-    completed = tuple(each for each in others if sys.modules.get(each) is not None or top_level_spec(each) is not None)
+    completed = tuple(each for each in others if sys.modules.get(each) is not None or find_spec(each) is not None)
     # These finders take precedence over an installed MMEngine and over the files of installed packages.
     finders: list[MetaPathFinder] = [NamesFinder(["mmengine"]), InstalledFinder(completed, patches)]
     sys.meta_path[:0] = finders

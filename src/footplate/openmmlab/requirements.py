@@ -8,7 +8,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from footplate.openmmlab.extension import CODE_BASES
-from footplate.registry.dotted_paths import top_level_spec
+from footplate.registry.dotted_paths import find_spec
 
 # Code bases that an extra cannot install, because one of their own requirements cannot be installed.
 _WITHOUT_DEPENDENCIES = {"mmpose": "mmpose>=1.0,<2", "mmrotate0": "mmrotate<1"}
@@ -88,7 +88,7 @@ def explain_failed_import(scope: str) -> list[str]:
 
     Returns an empty list for a cloned repository, whose requirements are unknown.
     """
-    spec = top_level_spec(scope)
+    spec = find_spec(scope)
     with suppress(importlib.metadata.PackageNotFoundError):
         installed = importlib.metadata.distribution(CODE_BASES[scope]).locate_file(scope)
         if spec is not None and Path(str(installed)).resolve() == Path(str(spec.origin)).resolve().parent:

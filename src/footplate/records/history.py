@@ -82,7 +82,7 @@ class HistoryBuffer:
         self._capacity = max_length
         self._values = array("d")
         self._counts = array("d")
-        self._unread: list[Any] = []  # values that are not in `_values` yet; the first one is a tensor
+        self._unread: list[Any] = []  # a tensor that has not been copied from its device yet, and all later values
         self._num_not_in_totals = 0
         self._run_totals = _Totals()
         self._epoch_totals = _Totals()

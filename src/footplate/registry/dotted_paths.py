@@ -72,7 +72,7 @@ def import_class(path: str, registry: str, registered: Collection[Any], noun: st
         exported = vars(importlib.import_module(home))
         known += [exported[class_name] for class_name in names or importlib.import_module(f"{home}.modules").__all__]
     top = module.partition(".")[0]
-    is_own = top == "footplate" or is_footplate_alias(top_level_spec(top))
+    is_own = top == "footplate" or is_footplate_alias(find_spec(top))
     may_import = trusted or ((is_own or is_user_module(module)) and not module.endswith("__main__"))
     if may_import and module_exists(module):
         entry = getattr(importlib.import_module(module), name, None)
@@ -99,7 +99,7 @@ def import_class(path: str, registry: str, registered: Collection[Any], noun: st
 
 def has_submodule(package: str, name: str) -> bool:
     """Checks whether an installed package has a submodule, without importing the package."""
-    spec = top_level_spec(package)
+    spec = find_spec(package)
     places = spec.submodule_search_locations if spec is not None else None
     full_name = f"{package}.{name}"
     return bool(places) and importlib.machinery.PathFinder.find_spec(full_name, places) is not None
@@ -111,7 +111,7 @@ def is_user_module(module: str) -> bool:
     if not top or top == "footplate" or top in sys.stdlib_module_names:
         return False
     loaded = sys.modules.get(top)
-    spec = getattr(loaded, "__spec__", None) if loaded is not None else top_level_spec(top)
+    spec = getattr(loaded, "__spec__", None) if loaded is not None else find_spec(top)
     if spec is None:
         return loaded is not None  # a module created at runtime
     places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.has_location else ())]
@@ -131,14 +131,14 @@ def is_footplate_alias(spec: importlib.machinery.ModuleSpec | None) -> bool:
     return spec is not None and type(spec.loader).__module__.startswith("footplate.")
 
 
-def top_level_spec(top: str) -> importlib.machinery.ModuleSpec | None:
-    """Returns the spec of a top-level module without importing it, or None if there is no such module."""
+def find_spec(module: str) -> importlib.machinery.ModuleSpec | None:
+    """Returns the spec of a module without importing it, or None if it does not exist. Imports its parent packages."""
     try:
-        return importlib.util.find_spec(top)
+        return importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return None
 
 
 def module_exists(module: str) -> bool:
     """Checks whether a module exists. Imports its parent packages."""
-    return top_level_spec(module) is not None
+    return find_spec(module) is not None

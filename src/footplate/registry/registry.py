@@ -16,7 +16,7 @@ from footplate.error_context import at_key, describe_changes, find_section, orig
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
 from footplate.extensions import known_packages
 from footplate.registry.arguments import Entry, check_arguments
-from footplate.registry.dotted_paths import has_submodule, import_class, is_from_executed_config, top_level_spec
+from footplate.registry.dotted_paths import find_spec, has_submodule, import_class, is_from_executed_config
 from footplate.registry.messages import constructor_error, unknown_name_error, wrong_base_error
 from footplate.registry.scopes import code_base_of, default_scope, is_installed, known_scopes, using_scope
 
@@ -397,7 +397,7 @@ class Registry:
         module = path.rpartition(".")[0]
         if not module or not all(part.isidentifier() for part in path.split(".")):
             return None
-        if top_level_spec(module.partition(".")[0]) is None:
+        if find_spec(module.partition(".")[0]) is None:
             return None
         if self._base is None:
             raise BuildError(f"the registry '{self.name}' accepts only registered names", found=path)

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from footplate.extensions import known_packages
-from footplate.registry.dotted_paths import is_footplate_alias, is_user_module, top_level_spec
+from footplate.registry.dotted_paths import find_spec, is_footplate_alias, is_user_module
 
 _current_scope: ContextVar[str | None] = ContextVar("footplate_default_scope", default=None)
 
@@ -40,7 +40,7 @@ def using_scope(scope: str | None) -> Iterator[None]:
 
 def is_installed(package: str) -> bool:
     """Checks whether a package is installed. A name that footplate provides, such as `mmengine`, does not count."""
-    spec = top_level_spec(package)
+    spec = find_spec(package)
     return spec is not None and not is_footplate_alias(spec)
 
 
