@@ -184,7 +184,7 @@ class _EvaluationLoop(BaseLoop):
         runner = self.runner
         self._losses = MeanLosses() if self.loss else None
         self.evaluator.reset()
-        # Enter the context only once, unless a subclass decides about it, or autocast would also apply to the dataset.
+        # One context for all batches, except if a subclass has its own, or if autocast would also affect the dataset.
         enters_once = not self.overrides("run_iter") and not self.fp16
         run_iter = self._run_iter if enters_once else self.run_iter
         with predicting(runner.device, False, self.inference_mode) if enters_once else nullcontext():

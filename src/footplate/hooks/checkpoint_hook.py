@@ -220,8 +220,8 @@ class CheckpointHook(SavingHook):
     def after_train(self, runner: Runner) -> None:
         """Writes the published files, and saves the last checkpoint again to mark the end of the run.
 
-        All other hooks have already run at this point. If a run is killed before the end is marked, the resumed run
-        repeats everything that follows the last iteration. The order is therefore:
+        All other hooks have already run at this point. The mark comes last, because if a run is killed before it is
+        set, the resumed run repeats everything that follows the last iteration:
 
         1. If there is something to publish, save the last checkpoint without the mark, and publish it.
         2. Save it with the mark.
