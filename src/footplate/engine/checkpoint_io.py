@@ -4,7 +4,8 @@ import copy
 import enum
 import logging
 import weakref
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,8 @@ class CheckpointIO:
                 Runner.load_checkpoint
                   load              reads the file, calls `after_load_checkpoint`, loads the weights, resets the average
 
-    MMEngine fixes the signatures of these methods and hooks, so attributes pass further information to them.
+    MMEngine fixes the signatures of these methods and hooks, so two attributes pass further information to them:
+    `is_resuming`, and `ResumePlan.contents` if the search has already read the file.
 
     Args:
         runner: The runner.
@@ -101,7 +103,6 @@ class CheckpointIO:
         self.is_resuming = False
         self._weights = Weights.NONE
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
-        self._contents: dict[str, dict[str, Any] | None] = {}  # of files that `start` has read, keyed by path
 
     def save(
         self,
@@ -176,7 +177,7 @@ class CheckpointIO:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
         runner = self._runner()
         model = trained_model(runner.model)
-        checkpoint = self._contents.pop(path, None)  # on the CPU
+        checkpoint = runner.resume_plan.contents.pop(path, None)  # on the CPU
         if checkpoint is None or map_location != "cpu":
             checkpoint = load_checkpoint(path, map_location, like=model, in_place=self.is_resuming)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
@@ -238,13 +239,12 @@ class CheckpointIO:
         self.is_resuming = True
         try:
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
-            weights, self._weights = self._weights, Weights.NONE  # if an error follows: the weights have been replaced
-            keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
-            state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
-            self.random_to_restore = state.random_of(checkpoint, runner.rank)
+            with self._incomplete_until(Weights.RESUMED):
+                keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
+                state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
+                self.random_to_restore = state.random_of(checkpoint, runner.rank)
         finally:
             self.is_resuming = False
-        self._weights = max(weights, Weights.RESUMED)
         runner.saver.last = path
         infos = runner.message_hub.runtime_info
         for name, value in infos.items():
@@ -269,19 +269,24 @@ class CheckpointIO:
         load = plan.find(for_training=for_training)
         if load and (load.resuming or not self._weights):
             with located(runner.cfg), at_key(load.key), runner.folder.buffered_log():
-                self._contents = {load.path: load.content}
                 checkpoint = {}
                 if load.resuming:
                     runner.resume(load.path)
                 else:
                     checkpoint = runner.load_checkpoint(load.path)
                 if whole_model and self.report is not None:
-                    weights, self._weights = self._weights, Weights.NONE  # if a check fails: a new attempt repeats it
-                    self.report.require_whole_model()
-                    trained = _meta_of(checkpoint).get("dataset_meta")
-                    check_classes(trained, sets_of(runner.built.get("test_loop")), "test")
-                    self._weights = weights
+                    with self._incomplete_until(Weights.LOADED):
+                        self.report.require_whole_model()
+                        trained = _meta_of(checkpoint).get("dataset_meta")
+                        check_classes(trained, sets_of(runner.built.get("test_loop")), "test")
         self._weights = max(self._weights, Weights.TRAINED if for_training else Weights.LOADED)
+
+    @contextmanager
+    def _incomplete_until(self, reached: Weights) -> Iterator[None]:
+        """Sets the weights to NONE, and to at least `reached` if no error occurs."""
+        before, self._weights = self._weights, Weights.NONE
+        yield
+        self._weights = max(before, reached)
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -20,13 +20,11 @@ class Load(NamedTuple):
     Attributes:
         path: The path or address.
         resuming: Whether the run resumes from the checkpoint, rather than only taking its weights.
-        content: The content, if it has been read already.
         key: The setting that contains the path, for errors, or "" if the path comes from the search.
     """
 
     path: str
     resuming: bool = False
-    content: dict[str, Any] | None = None
     key: str = ""
 
 
@@ -46,6 +44,7 @@ class ResumePlan:
         option: The option that resumes the run, for messages. First-generation runners replace it.
         key: The setting that contains `load_from`, for errors. First-generation runners replace it.
         is_restarted: Whether torchrun has restarted the process after the run's first save.
+        contents: The content of the checkpoint that `find` has read, keyed by path, until it is loaded.
     """
 
     option = "--resume (resume=True)"
@@ -56,6 +55,7 @@ class ResumePlan:
         self.load_from = load_from
         self.resume = resume
         self.takes_settings = takes_settings
+        self.contents: dict[str | None, dict[str, Any] | None] = {}
         restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         # `home` contains no checkpoints of other runs, because a run refuses to start in such a folder.
         self.is_restarted = restarts != "0" and compute_on_main(lambda: read_pointer(home) is not None)
@@ -72,22 +72,21 @@ class ResumePlan:
     def find(self, *, for_training: bool) -> Load | None:
         """Returns the checkpoint that the run starts from, or None to start from scratch. All ranks must call it.
 
-        The search for the newest complete checkpoint has to read files to verify them. On rank 0, the result therefore
-        includes the content (see `load_latest`), so that the file is not read twice.
+        The search for the newest complete checkpoint has to read files to verify them (see `load_latest`). On rank 0,
+        `contents` therefore receives the content, so that the file is not read twice.
         """
         load_from, resume = (None, True) if self.is_restarted and for_training else (self.load_from, self.resume)
         configured = None if load_from is None else Load(load_from, resuming=resume is True, key=self.key)
         if not resume or (configured and configured.resuming):
             return configured
-        content = None
 
         def search() -> str | None:
-            nonlocal content
             path, content = load_latest(self.home) or (None, None)
+            self.contents = {path: content}
             return path
 
         if path := compute_on_main(search):
-            return Load(path, resuming=True, content=content)
+            return Load(path, resuming=True)
         # With "auto", a job can use the same command to start and to restart. With True, an earlier run is expected.
         level = logging.INFO if resume == "auto" else logging.WARNING
         message = "Found no checkpoint to resume from in %s. The run starts from the beginning."

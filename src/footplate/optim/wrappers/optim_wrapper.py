@@ -98,7 +98,7 @@ class OptimWrapper(Accumulation):
             self._convert_lr_to_tensors()
         self.message_hub = MessageHub.get_current_instance()
         self._ran_backward = self._was_cleared = False  # by `backward` and `zero_grad`, since the previous step
-        self._cleared_before_step = False  # whether both of them were called before the previous step
+        self._gradients_are_used = False  # by `step`, and cleared before the next backward pass
         self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
@@ -159,7 +159,7 @@ class OptimWrapper(Accumulation):
         if data_parallel is not None and self.should_sync():
             average_gradients(self.parameters() if self.isolated else data_parallel.unreduced)
         self._inner_count += 1
-        self._ran_backward = True
+        self._ran_backward, self._gradients_are_used = True, False
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
@@ -172,7 +172,7 @@ class OptimWrapper(Accumulation):
         """
         if not self._ran_backward and self.data_parallel is not None:
             raise foreign_gradients_error()
-        self._cleared_before_step = self._was_cleared and self._ran_backward
+        self._gradients_are_used = self._was_cleared and self._ran_backward
         self._ran_backward = self._was_cleared = False
         if self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
             raise ArgumentError(
@@ -211,7 +211,7 @@ class OptimWrapper(Accumulation):
     def zero_grad(self, **kwargs: Any) -> None:
         """Clears the gradients."""
         self.optimizer.zero_grad(**kwargs)
-        self._was_cleared = True
+        self._was_cleared, self._gradients_are_used = True, False
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager for the forward pass.
@@ -287,8 +287,7 @@ class OptimWrapper(Accumulation):
                     group["added_with_grad"] = [parameter.requires_grad for parameter in parameters.values()]
         gradients = [parameter.grad for parameter in self.parameters()]
         # If a step follows `zero_grad` and `backward`, its gradients are cleared before the next backward pass.
-        is_used = self._cleared_before_step and not (self._ran_backward or self._was_cleared)
-        if not is_used and any(gradient is not None for gradient in gradients):
+        if not self._gradients_are_used and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
         if self._accumulative_counts > 1:
@@ -321,7 +320,7 @@ class OptimWrapper(Accumulation):
             self._convert_lr_to_tensors()
         names = chain.from_iterable(optimizer_state.saved_names(state_dict["param_groups"], layout))
         by_name = dict(zip(names, self._load_accumulation(state_dict), strict=False))
-        self._cleared_before_step = False
+        self._gradients_are_used = False
         for name, parameter in layout.parameters.items():
             gradient = by_name.get(name)
             if gradient is not None:
