@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from footplate.data import check_same_dataset
 from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
-from footplate.engine.sections import builds_data, counts_epochs, loop_settings
+from footplate.engine.sections import counts_epochs, resolve_loop
 from footplate.error_context import at_key, with_defaults
 from footplate.evaluation.evaluation_sets import build_evaluators, build_loaders
 from footplate.records import LogProcessor
@@ -51,10 +51,11 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
     """
     if cfg is None:
         return None
-    base = BaseTrainLoop if mode == "train" else BaseLoop
     if not isinstance(cfg, Mapping):
-        check_loop_class(type(cfg), base, f"{mode}_cfg")
+        check_loop_class(type(cfg), BaseTrainLoop if mode == "train" else BaseLoop, f"{mode}_cfg")
         return cfg
+    with at_key(f"{mode}_cfg"):
+        loop_class, settings = resolve_loop(cfg, mode)
 
     def build_loader(section: Any) -> Any:
         loader = runner.build_dataloader(section, runner.seed)
@@ -63,7 +64,7 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
 
     parts = ("dataloader",) if mode == "train" else ("dataloader", "evaluator")
     data = {part: runner.sections[f"{mode}_{part}"] for part in parts}
-    if not builds_data(cfg, mode):
+    if not loop_class.builds_data:
         with at_key(f"{mode}_dataloader"):  # before the loop, so that errors have the key of the data
             if mode == "train":
                 data["dataloader"] = build_loader(data["dataloader"])
@@ -74,8 +75,6 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
             with at_key(f"{mode}_evaluator"):
                 data["evaluator"] = build_evaluators(data["evaluator"], data["dataloader"], runner.build_evaluator)
     with at_key(f"{mode}_cfg"):
-        settings = loop_settings(cfg, mode)
-        check_loop_class(LOOPS.resolve(settings["type"], settings), base, "type")
         return LOOPS.build(settings, runner=runner, **data)
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from footplate.checks import MAX_RUN_LENGTH, check_count, check_flag
 from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper
-from footplate.engine.base_loops import BaseTrainLoop, check_loop_class
+from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_loop_class
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.process_setup import check_environment, check_randomness
 from footplate.engine.run_folder import folders_of
@@ -156,11 +156,16 @@ def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
     return with_origins(settings, cfg)
 
 
-def builds_data(cfg: Mapping[str, Any], mode: str) -> bool:
-    """Checks whether the loop of a config builds its loaders and evaluators from their sections."""
-    with at_key(f"{mode}_cfg"):
-        settings = loop_settings(cfg, mode)
-        return bool(getattr(LOOPS.resolve(settings["type"], settings), "builds_data", False))
+def resolve_loop(cfg: Mapping[str, Any], mode: str) -> tuple[type[BaseLoop], dict[str, Any]]:
+    """Returns a loop config's class and its settings, as returned by `loop_settings`.
+
+    Raises:
+        FootplateError: The type is unknown, or is not a loop for this mode.
+    """
+    settings = loop_settings(cfg, mode)
+    loop_class: Any = LOOPS.resolve(settings["type"], settings)
+    check_loop_class(loop_class, BaseTrainLoop if mode == "train" else BaseLoop, "type")
+    return loop_class, settings
 
 
 def counts_epochs(train_cfg: Any) -> bool:
@@ -172,21 +177,26 @@ def counts_epochs(train_cfg: Any) -> bool:
     Raises:
         ArgumentError: `by_epoch` is not a bool.
     """
-    if not isinstance(train_cfg, Mapping):
-        return bool(getattr(train_cfg, "by_epoch", True))
-    with at_key("train_cfg"):
-        settings = loop_settings(train_cfg, "train")
-        return bool(getattr(LOOPS.resolve(settings["type"], settings), "by_epoch", True))
+    if isinstance(train_cfg, Mapping):
+        with at_key("train_cfg"):
+            train_cfg, _ = resolve_loop(train_cfg, "train")
+    return bool(getattr(train_cfg, "by_epoch", True))
 
 
 def check_evaluation(mode: str, sections: Sections) -> None:
     """Checks the metrics and the loop for validation ("val") or testing ("test")."""
     evaluator, loaders, cfg = (sections[f"{mode}_{part}"] for part in ("evaluator", "dataloader", "cfg"))
     has_several = has_several_loaders(loaders)
-    is_list = isinstance(loaders, (list, tuple))
-    is_left_to_loop = is_list and isinstance(cfg, Mapping) and builds_data(cfg, mode)
+    builds_data = False
+    with at_key(f"{mode}_cfg"):
+        if isinstance(cfg, Mapping):
+            loop_class, settings = resolve_loop(cfg, mode)
+            builds_data = loop_class.builds_data
+            if has_several:
+                check_intervals(cfg.get("intervals"), loaders)
+            LOOPS.check(settings, runner=None, dataloader=None, evaluator=None)
     with at_key(f"{mode}_dataloader"):
-        if is_left_to_loop:
+        if builds_data and isinstance(loaders, (list, tuple)):
             for index, loader in enumerate(loaders):
                 with at_key(f"[{index}]"):
                     check_dataloader(loader)
@@ -194,11 +204,6 @@ def check_evaluation(mode: str, sections: Sections) -> None:
             check_loaders(loaders)
     with at_key(f"{mode}_evaluator"):
         build_evaluators(evaluator, loaders if has_several else None, check_evaluator)
-    with at_key(f"{mode}_cfg"):
-        if isinstance(cfg, Mapping):
-            if has_several:
-                check_intervals(cfg.get("intervals"), loaders)
-            LOOPS.check(loop_settings(cfg, mode), runner=None, dataloader=None, evaluator=None)
 
 
 def check_evaluator(cfg: Any) -> None:
@@ -221,9 +226,8 @@ def check_train_loop(cfg: Any) -> None:
     """Checks the config of the training loop, including its length."""
     if not isinstance(cfg, Mapping):
         return
-    settings = loop_settings(cfg, "train")
+    _, settings = resolve_loop(cfg, "train")
     LOOPS.check(settings, runner=None, dataloader=None)
-    check_loop_class(LOOPS.resolve(settings["type"], settings), BaseTrainLoop, "type")
     for key, minimum in (("max_epochs", 1), ("max_iters", 1), ("val_begin", 0)):
         if key in cfg:
             check_count(key, cfg[key], least=minimum, most=MAX_RUN_LENGTH)
