@@ -7,7 +7,7 @@ that build or apply something from a section add the name of the section themsel
 |---|---|
 | add the name of a value to the keys of errors raised in a block | `at_key` |
 | do the same in an `except` block | `FootplateError.prepend_key` |
-| do so for the hook or metric that raised an error | `HookList.prepend_key`, `Evaluator._prepend_key` |
+| prepend the key of the hook or metric that raised an error | `HookList.prepend_key`, `Evaluator._prepend_key` |
 | add the file and line that set the key of errors raised in a block | `located` |
 | do the same in an `except` block | `locate` |
 | get the file and line of a value, to raise an error | `origin_of`, or `origin_at` for a nested value |

@@ -78,8 +78,8 @@ class FootplateError(Exception):
         found: The invalid value.
         suggestion: The word that the user most likely meant.
         notes: Additional lines of the message.
-        hides_cause: Whether commands print the line that raised `__cause__`, and mention the option that shows the
-            traceback.
+        hides_cause: Whether the message leaves out what `__cause__` says. Commands then print the line that raised it,
+            and mention the option that shows the traceback.
 
     Attributes:
         section: The config section that a registry was building when the error was raised, or None. `key` is relative

@@ -55,7 +55,7 @@ class Config:
     """A config that records the origin of each key. Keys are accessible as attributes and items.
 
     Args:
-        cfg_dict: The keys and values.
+        cfg_dict: The keys and values. The other arguments default to those of a Config that is passed here.
         cfg_text: The source text.
         filename: The source file.
         env_variables: The environment variables used in the files.
@@ -91,7 +91,12 @@ class Config:
         env_variables: Mapping[str, str] | None = None,
         format_python_code: bool = True,
     ) -> None:
-        mapping = cfg_dict._cfg_dict if isinstance(cfg_dict, Config) else (cfg_dict or {})
+        mapping: Any = cfg_dict or {}
+        if isinstance(cfg_dict, Config):
+            mapping = cfg_dict._cfg_dict
+            cfg_text = cfg_text or cfg_dict.text
+            filename = filename or cfg_dict.filename
+            env_variables = env_variables or cfg_dict.env_variables
         if not isinstance(mapping, Mapping):
             raise ConfigError("a Config must be created from a dict", found=cfg_dict)
         for key in _RESERVED:

@@ -204,7 +204,7 @@ class BaseTrainLoop(BaseLoop):
         """Calls the `before_train_epoch` hooks and sets the model to training mode.
 
         A run that resumes mid-epoch calls these hooks again and then restores the random state, so that random numbers
-        drawn by the hooks do not affect the results. Those drawn by an outstanding validation are not discarded.
+        drawn by the hooks do not affect the results. A validation that was still due has already run at this point.
         """
         runner = self.runner
         random_state = capture_rng()

@@ -48,14 +48,14 @@ class Weights(enum.IntEnum):
     | weights | `resume` is True or False | `resume="auto"` | the launcher has restarted the run |
     |---|---|---|---|
     | NONE: not loaded | resumes or loads | resumes or loads | resumes |
-    | LOADED: by the script, or for an evaluation | keeps | resumes | resumes |
-    | RESUMED: by the script, or for an evaluation | keeps | keeps | resumes |
+    | LOADED: by the script, or an evaluation has run | keeps | resumes | resumes |
+    | RESUMED: by the script or an evaluation | keeps | keeps | resumes |
     | TRAINED: training has started before | keeps | keeps | keeps |
 
     With "auto" and after a restart, a job can therefore rerun a script that loads weights.
 
-    An evaluation loads the checkpoint only for NONE. An error that leaves the weights incomplete sets NONE, so that the
-    next attempt loads them again.
+    An evaluation loads the checkpoint, if there is one, only for NONE. If resuming fails, or a check of the loaded
+    weights, the value becomes NONE, so that the next attempt loads them again.
     """
 
     NONE = 0

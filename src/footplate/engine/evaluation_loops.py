@@ -4,7 +4,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -93,8 +93,8 @@ class _EvaluationLoop(BaseLoop):
             can pass a dict that maps dataset names to evaluators.
         fp16: Whether to predict in mixed precision: float16 on an accelerator, bfloat16 on a CPU.
         inference_mode: Whether to predict in `torch.inference_mode` rather than `torch.no_grad`. This is faster for
-            models with many small operations. However, if the model, the dataset, a metric or a hook keeps tensors from
-            validation, they cannot be used in training or modified in place.
+            models with many small operations. However, if the model, a metric or a hook keeps tensors from validation,
+            they cannot be used in training or modified in place.
         loss: Whether to also report the model's losses, averaged over the samples.
         intervals: Maps dataset names to the number of training epochs or iterations between their evaluations. Use
             multiples of the training loop's `val_interval`, because datasets are evaluated only during validation runs.
@@ -128,6 +128,7 @@ class _EvaluationLoop(BaseLoop):
             dataset.evaluator.set_context(mode=self.mode, step=lambda: runner.completed.iter)
         self.fp16 = fp16
         self.inference_mode = check_flag("inference_mode", inference_mode)
+        self.metrics: dict[str, float] = {}
         self._losses: MeanLosses | None = None
         self.loss = loss
         self.choose(self.sets[0])
@@ -161,20 +162,17 @@ class _EvaluationLoop(BaseLoop):
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Predicts on one batch and passes the predictions to the evaluator. Subclasses may override this method."""
-        with predicting(self.runner.device, self.fp16, self.inference_mode):
-            self._run_iter(idx, data_batch)
-
-    def _run_iter(self, idx: int, data_batch: Any) -> None:
         runner = self.runner
         mode = self.mode
         is_repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank that runs out of samples repeats a batch
-        runner.call_hook(f"before_{mode}_iter", batch_idx=idx, data_batch=data_batch)
-        outputs, losses = self.predict_batch(data_batch)  # also if it is repeated: the model may call collectives
-        if not is_repeated:
-            if self._losses is not None:
-                self._losses.add(losses, count_samples(data_batch, outputs))
-            self.evaluator.process(data_samples=outputs, data_batch=data_batch)
-        runner.call_hook(f"after_{mode}_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        with predicting(runner.device, self.fp16, self.inference_mode):
+            runner.call_hook(f"before_{mode}_iter", batch_idx=idx, data_batch=data_batch)
+            outputs, losses = self.predict_batch(data_batch)  # also if it is repeated: the model may call collectives
+            if not is_repeated:
+                if self._losses is not None:
+                    self._losses.add(losses, count_samples(data_batch, outputs))
+                self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+            runner.call_hook(f"after_{mode}_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
 
     def predict_batch(self, data_batch: Any) -> tuple[Any, Mapping[str, Any]]:
         """Returns the predictions for a batch, and the losses if the loop reports them. See `predicting`."""
@@ -191,16 +189,12 @@ class _EvaluationLoop(BaseLoop):
         runner = self.runner
         self._losses = MeanLosses() if self.loss else None
         self.evaluator.reset()
-        # Enter the context only once, unless a subclass decides about it, or autocast would also apply to the dataset.
-        enters_once = not self.overrides("run_iter") and not self.fp16
-        run_iter = self._run_iter if enters_once else self.run_iter
-        with predicting(runner.device, False, self.inference_mode) if enters_once else nullcontext():
-            for idx, data_batch in enumerate(batches(self.dataloader)):
-                try:
-                    run_iter(idx, data_batch)
-                except Exception as error:
-                    add_sample_note(error, self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx)
-                    raise
+        for idx, data_batch in enumerate(batches(self.dataloader)):
+            try:
+                self.run_iter(idx, data_batch)
+            except Exception as error:
+                add_sample_note(error, self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx)
+                raise
         counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.exact_count is not None
         # A sampler may repeat samples so that all ranks have the same number. The metrics drop the extra results.
         may_be_padded = runner.world_size > 1 and (self.overrides("run_iter") or not counts_once)

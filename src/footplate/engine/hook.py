@@ -309,6 +309,9 @@ class SavingHook(Hook):
         """Returns the folder where the hook saves the run's checkpoints."""
         raise NotImplementedError
 
+    def adapt_to_loop(self, runner: "Runner") -> None:
+        """Adapts the hook's settings to the training loop. Called each time training starts, before other methods."""
+
     def paths_to_overwrite(self, runner: "Runner") -> list[str]:
         """Returns the paths of existing checkpoints that the run would overwrite. Called before training."""
         raise NotImplementedError

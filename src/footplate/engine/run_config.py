@@ -58,7 +58,7 @@ def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Co
         extension.check_config(cfg)
     cfg = translate_config(cfg)
     if overrides:
-        cfg = Config(cfg, cfg.text, cfg.filename, cfg.env_variables)  # a copy
+        cfg = Config(cfg)  # a copy
         for name, value in overrides.items():
             if name not in READ_KEYS:
                 near = nearest(name, {*READ_KEYS, *PYTHON_ARGUMENTS})
@@ -159,11 +159,9 @@ class ResolvedConfig:
         self.unrecorded = ""
         cfg = cfg or self._cfg_of_builder(sections["model"])
         # Copied, because some user-defined constructors modify the dicts that they are built from.
-        self.cfg: Any = (
-            Config(cfg, cfg.text, cfg.filename, cfg.env_variables) if isinstance(cfg, Config) else Config(cfg)
-        )
+        self.cfg: Any = Config(cfg)
         check_structure(self.sections)
-        # Converted now, because a resumed run records its config after it has restored their states.
+        # Converted now, because a resumed run records its config only after it has restored their states.
         stateful = {name: self.sections[name] for name in ("optim_wrapper", "param_scheduler")}
         self._stateful = {} if self.has_cfg else as_plain(stateful)
 

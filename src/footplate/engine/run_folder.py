@@ -167,6 +167,8 @@ class RunFolder:
         if for_training:
             compute_on_main(lambda: _lock_folders(runner, resources))
             with self.buffered_log():
+                for hook in runner.hooks.saving:
+                    hook.adapt_to_loop(runner)
                 if not self._is_checked:  # otherwise, `train` is called again
                     _refuse_overwriting(runner)
             self._is_checked = True

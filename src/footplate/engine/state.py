@@ -35,9 +35,9 @@ def capture(
 
     Args:
         runner: The runner.
-        on_all_ranks: Whether all ranks call this function. If so, it collects the random state of each rank.
         save_optimizer: Whether to include the optimizer state, which a bit-identical resume requires.
         save_param_scheduler: Whether to include the state of the schedules.
+        on_all_ranks: Whether all ranks call this function. If so, it collects the random state of each rank.
 
     Returns:
         The checkpoint, with the keys `meta`, `state_dict`, `optimizer`, `param_schedulers` and `message_hub`. All other

@@ -136,12 +136,12 @@ class CheckpointHook(SavingHook):
         """
         for metric in self.monitored:
             metric.check(runner)
-        self._adapt_to_loop(runner)
+        self.adapt_to_loop(runner)  # again, in case a `before_run` hook has registered this hook
         self._folder = self.folder_in(runner)
         self.best.relocate(self._folder)
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
 
-    def _adapt_to_loop(self, runner: Runner) -> None:
+    def adapt_to_loop(self, runner: Runner) -> None:
         """Switches to counting iterations if training is iteration-based."""
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
@@ -158,7 +158,6 @@ class CheckpointHook(SavingHook):
 
     def paths_to_overwrite(self, runner: Runner) -> list[str]:
         """Returns the paths of existing checkpoints past the starting point, which the run would overwrite."""
-        self._adapt_to_loop(runner)  # which may change the names of checkpoints
         folder = self.folder_in(runner)
         last = runner.saver.last
         is_resumed = last and storage.canonical(storage.parent(storage.absolute(last))) == storage.canonical(folder)
@@ -220,8 +219,8 @@ class CheckpointHook(SavingHook):
     def after_train(self, runner: Runner) -> None:
         """Writes the published files, and saves the last checkpoint again to mark the end of the run.
 
-        All other hooks have already run at this point. If a run is killed before the end is marked, the resumed run
-        repeats everything that follows the last iteration. The order is therefore:
+        All other hooks have already run at this point. The mark comes last, because if a run is killed before it is
+        set, the resumed run repeats everything that follows the last iteration:
 
         1. If there is something to publish, save the last checkpoint without the mark, and publish it.
         2. Save it with the mark.

@@ -138,7 +138,7 @@ class LoggerHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
     ) -> None:
         """Logs the progress of a validation or test run, except after the last batch, which the metrics follow."""
-        if (batch_idx + 1) % self.interval:
+        if not self.every_n_inner_iters(batch_idx, self.interval):
             return
         if batch_idx + 1 != length_of(getattr(runner, f"{mode}_dataloader")):
             _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)

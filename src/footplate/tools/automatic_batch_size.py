@@ -71,7 +71,7 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
 
 
 def _with_size(cfg: Config, size: int) -> Config:
-    changed = Config(cfg, cfg.text, cfg.filename, cfg.env_variables)
+    changed = Config(cfg)
     merge_options(changed._cfg_dict, {_SIZE: size}, origin=Origin("batch_size='auto'", 0))
     return changed
 

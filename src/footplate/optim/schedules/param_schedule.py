@@ -133,7 +133,7 @@ class ParamSchedule(Schedule):
         """Loads the position and the base values; see `Schedule`. Warns if the schedule's end has changed.
 
         A run that is resumed with a later end continues after the last step of the saved schedule. If that step had
-        reached the saved `end`, it did not change the value. This schedule changes it, and therefore repeats the step.
+        reached the saved `end`, it did not change the value. With the later end it does, so it is repeated.
         """
         super().load_state_dict(state_dict)
         saved_end = state_dict.get("end", self.end)
