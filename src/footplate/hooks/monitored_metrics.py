@@ -46,30 +46,32 @@ def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) ->
     """Decides whether a hook skips a metric after a validation run, and adds the run's metrics to the known metrics.
 
     Skips the metric outside training, and if this run leaves out the metric's dataset. If the metric is missing for
-    another reason, for example because the model does not predict anything yet, skips it with a warning. Returns False
-    if the metric is available, or if no validation run has computed it, in which case the caller raises an error.
+    another accepted reason, skips it with a warning. Any other missing metric is read, which raises an error.
     """
     left_out = runner.val_loop.left_out if runner.val_loop else ()
-    labels = (name, metric_of_label(name))
-    if "train" not in runner.phases or any(is_of_dataset(label, left_out) for label in labels):
+    if "train" not in runner.phases or any(is_of_dataset(label, left_out) for label in (name, metric_of_label(name))):
         return True
-    known = runner.history.known_metrics
-    known.update(metrics)
-    if find_metric(name, metrics) in metrics:
-        return False
-    if metrics and known.isdisjoint(labels) and not _can_be_missing(runner, metric_of_label(name), metrics):
+    runner.history.known_metrics.update(metrics)
+    if find_metric(name, metrics) in metrics or not _can_be_missing(runner, name, metrics):
         return False
     returned = f"only {list_names(metrics, _MAX_NAMES)}" if metrics else "no metrics"
     runner.logger.warning("Validation returned %s, so no value of '%s' is available.", returned, name)
     return True
 
 
-def _can_be_missing(runner: Runner, label: str, metrics: Mapping[str, Any]) -> bool:
-    """Checks whether a value may be missing, because there are no values with the same prefix."""
+def _can_be_missing(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
+    """Checks whether a metric may be missing, for example because the model does not predict anything yet.
+
+    It may be missing if another validation run has computed it, or if this run computed no metrics or none that have
+    the same optional prefix.
+    """
+    label = metric_of_label(name)
+    if not metrics or runner.history.known_metrics & {name, label}:
+        return True
     for dataset in sets_of(runner.val_loop):
         for metric in dataset.evaluator.metrics:
             for prefix in dataset.named(dict.fromkeys(metric.optional_prefixes)):
-                if label.startswith(prefix) and not any(name.startswith(prefix) for name in metrics):
+                if label.startswith(prefix) and not any(other.startswith(prefix) for other in metrics):
                     return True
     return False
 
