@@ -29,8 +29,8 @@ class NamedSchedule(ParamSchedule):
     curve_type: ClassVar[type[Curve]]
 
     def __init__(self, optimizer: HasParamGroups, **settings: Any) -> None:
-        # Subclasses in code bases may skip the constructor of the named schedule, which checks the settings of its
-        # curve, and set the settings as attributes instead.
+        # Subclasses in code bases may bypass the constructor that `schedule_type` creates, and set the settings of the
+        # curve as attributes, which are not checked.
         curve = object.__new__(self.curve_type)
         names = inspect.signature(self.curve_type).parameters.keys() & vars(self).keys()
         vars(curve).update({name: vars(self)[name] for name in names})

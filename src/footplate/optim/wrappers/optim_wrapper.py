@@ -97,8 +97,9 @@ class OptimWrapper(Accumulation):
             optimizer.step = torch.compile(optimizer.step, **arguments)  # type: ignore[assignment, method-assign]
             self._convert_lr_to_tensors()
         self.message_hub = MessageHub.get_current_instance()
-        self._ran_backward = self._was_cleared = False  # by `backward` and `zero_grad`, since the previous step
-        self._gradients_are_used = False  # by `step`, and cleared before the next backward pass
+        # Whether `backward` and `zero_grad` were called since the previous step.
+        self._ran_backward = self._was_cleared = False
+        self._gradients_are_used = False  # whether `step` has used the gradients, and no later step needs them
         self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
@@ -276,7 +277,8 @@ class OptimWrapper(Accumulation):
         """Returns the optimizer state, the loss counts for gradient accumulation, and any accumulated gradients.
 
         Gradients accumulate during an accumulation round, or if another optimizer's loss depends on the parameters.
-        Gradients that `step` has used are not saved if `zero_grad` had been called before their `backward`.
+        Gradients that `step` has used are not saved if `zero_grad` had been called before their `backward`: the loop is
+        assumed to call it again before the next one.
         """
         state = self.optimizer.state_dict()
         if self._names:
@@ -286,7 +288,6 @@ class OptimWrapper(Accumulation):
                 if index >= self._initial_groups:
                     group["added_with_grad"] = [parameter.requires_grad for parameter in parameters.values()]
         gradients = [parameter.grad for parameter in self.parameters()]
-        # If a step follows `zero_grad` and `backward`, its gradients are cleared before the next backward pass.
         if not self._gradients_are_used and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
