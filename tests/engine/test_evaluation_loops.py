@@ -11,11 +11,7 @@ from footplate.data import build_dataloader
 from footplate.engine import evaluation_loops
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric, build_evaluator
-from footplate.evaluation.evaluation_sets import (
-    build_evaluation_sets,
-    build_evaluators,
-    build_loaders,
-)
+from footplate.evaluation.evaluation_sets import build_evaluation_sets, build_evaluators, build_loaders
 from footplate.records import history
 from footplate.registry import METRICS
 from tests.support import PointAccuracy, json_lines, loader, settings, summation_tolerance
@@ -90,12 +86,13 @@ def test_validation_losses_are_reported(tmp_path: Path, caplog: pytest.LogCaptur
 
 @METRICS.register_module()
 class SeesModes(PointAccuracy):
-    """An accuracy that records whether it receives inference tensors."""
+    """An accuracy that records whether it receives inference tensors. The dataset does not return any."""
 
     seen: ClassVar[list[bool]] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         self.seen.append(data_samples[0][0].is_inference())
+        assert not data_batch["inputs"].is_inference()
         super().process(data_batch, data_samples)
 
 
