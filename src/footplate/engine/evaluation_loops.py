@@ -182,7 +182,7 @@ class _EvaluationLoop(BaseLoop):
         if isinstance(loss_model, PlainModel) and predictor is model:
             return loss_model.val_step_and_loss(data_batch)
         outputs = getattr(predictor, f"{self.mode}_step")(data_batch)
-        return outputs, {} if loss_model is None else loss_model.val_loss(data_batch)
+        return outputs, loss_model.val_loss(data_batch) if self.loss else {}
 
     def _evaluate(self) -> dict[str, Any]:
         """Evaluates the selected dataset and returns its metrics."""
