@@ -19,7 +19,6 @@ from footplate.error_context import add_note
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet, build_evaluation_sets, build_evaluators, build_loaders
-from footplate.models import PlainModel
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
@@ -167,22 +166,16 @@ class _EvaluationLoop(BaseLoop):
         is_repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank that runs out of samples repeats a batch
         with predicting(runner.device, self.fp16, self.inference_mode):
             runner.call_hook(f"before_{mode}_iter", batch_idx=idx, data_batch=data_batch)
-            outputs, losses = self.predict_batch(data_batch)  # also if it is repeated: the model may call collectives
-            if not is_repeated:
-                if self._losses is not None:
+            model = runner.model if self.predictor is None else self.predictor
+            outputs = getattr(model, f"{mode}_step")(data_batch)
+            if self._losses is not None:
+                # Also for a repeated batch, because the model may call collectives.
+                losses = loss_of(runner.model, data_batch, mode)
+                if not is_repeated:
                     self._losses.add(losses, count_samples(data_batch, outputs))
+            if not is_repeated:
                 self.evaluator.process(data_samples=outputs, data_batch=data_batch)
             runner.call_hook(f"after_{mode}_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
-
-    def predict_batch(self, data_batch: Any) -> tuple[Any, Mapping[str, Any]]:
-        """Returns the predictions for a batch, and the losses if the loop reports them. See `predicting`."""
-        model = self.runner.model
-        predictor = model if self.predictor is None else self.predictor
-        loss_model = model_with_val_loss(model, self.mode) if self.loss else None
-        if isinstance(loss_model, PlainModel) and predictor is model:
-            return loss_model.val_step_and_loss(data_batch)
-        outputs = getattr(predictor, f"{self.mode}_step")(data_batch)
-        return outputs, loss_model.val_loss(data_batch) if self.loss else {}
 
     def _evaluate(self) -> dict[str, Any]:
         """Evaluates the selected dataset and returns its metrics."""
@@ -253,8 +246,8 @@ def add_sample_note(error: Exception, dataloader: Any, key: str, idx: int) -> No
         add_note(error, f"Batch {idx + 1} of {key} contains samples {samples}.")
 
 
-def model_with_val_loss(model: Any, mode: str = "val") -> Any:
-    """Returns the object inside the model's wrappers that has a `val_loss` method.
+def loss_of(model: Any, data_batch: Any, mode: str = "val") -> Mapping[str, Any]:
+    """Computes a model's scalar losses on a batch.
 
     Raises:
         ArgumentError: The model has no `val_loss`.
@@ -268,4 +261,5 @@ def model_with_val_loss(model: Any, mode: str = "val") -> Any:
             key=f"{mode}_cfg.loss",
             notes=[f"Derive it from BaseModel, or remove `loss=True` from {mode}_cfg."],
         )
-    return inner
+    losses: Mapping[str, Any] = inner.val_loss(data_batch)
+    return losses

@@ -6,7 +6,7 @@ import io
 import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
-from footplate.engine.evaluation_loops import add_sample_note, predicting
+from footplate.engine.evaluation_loops import add_sample_note, loss_of, predicting
 from footplate.engine.module_state import record_modules
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
@@ -200,6 +200,13 @@ def evaluate_quietly(evaluator: Evaluator) -> dict[str, Any]:
         logging.disable(outer)
 
 
+def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Returns the predictions for a batch, and the losses if the validation loop reports them. See `predicting`."""
+    loop: Any = runner.val_loop
+    samples = (loop.predictor or runner.model).val_step(batch)
+    return samples, loss_of(runner.model, batch) if loop.loss else {}
+
+
 def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
     """Evaluates the first batch of a dataset and returns the names of the metrics.
 
@@ -217,7 +224,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
     with trial_evaluator(chosen.evaluator, dataset_of(loader)) as evaluator:
         try:
             with predicting(runner.device, loop.fp16, loop.inference_mode):
-                samples, losses = loop.predict_batch(batch)
+                samples, losses = predict_batch(runner, batch)
                 evaluator.process(data_samples=samples, data_batch=batch)
         except Exception as error:
             add_sample_note(error, loader, f"val_dataloader.{chosen.name}".rstrip("."), 0)

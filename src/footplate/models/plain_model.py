@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from footplate.checks import check_takes
 from footplate.data import has_target, split_target
@@ -160,6 +161,7 @@ class PlainModel(ModelWrapper, BaseModel):
                 with at_key(name):
                     check_takes(f"{name} must be a function of", function, *arguments)
         self._current: dict[str, Any] = {}  # the values for `_step_arguments` in the current step
+        self._validated: tuple[Any, Any, Any] | None = None  # data, batch and output of the latest val_step
         self.inputs: dict[str, Any] | None = None
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
@@ -212,7 +214,15 @@ class PlainModel(ModelWrapper, BaseModel):
     def val_step(self, data: Any) -> Any:
         """Returns the predictions for one batch, or None if there is only a `training_step`."""
         has_predictions = self._functions["validation_step"] is not None or self._can_validate_loss
-        return super().val_step(data) if has_predictions else None
+        return self.test_step(data) if has_predictions else None
+
+    def test_step(self, data: Any) -> Any:
+        """Returns the predictions for one batch. If there is only a `training_step`, returns the module's output."""
+        (batch,) = self.data_preprocessor(data, False)
+        output = self(batch, mode="predict")
+        if self._loss_mode == "predict":
+            self._validated = data, batch, output  # for `val_loss`
+        return output
 
     def val_loss(self, data: Any) -> dict[str, Tensor]:
         """Returns the values to log for one validation batch as scalar tensors, with the total loss as "loss".
@@ -220,24 +230,18 @@ class PlainModel(ModelWrapper, BaseModel):
         Raises:
             ArgumentError: There is a `training_step` but no `loss`.
         """
-        return self._output_and_loss(data)[1]
-
-    def val_step_and_loss(self, data: Any) -> tuple[Any, dict[str, Tensor]]:
-        """Returns the results of `val_step` and `val_loss`. Computes an output that both use only once."""
-        if self._loss_mode == "predict":
-            return self._output_and_loss(data)
-        return self.val_step(data), self.val_loss(data)
-
-    def _output_and_loss(self, data: Any) -> tuple[Any, dict[str, Tensor]]:
         if not self._can_validate_loss:
             raise ArgumentError(
                 "validation cannot compute a loss, because training_step is only called in training",
                 key="val_cfg.loss",
                 notes=["Remove `loss=True` and pass a metric, or also pass loss=..., a function of (output, target)."],
             )
-        (batch,) = self.data_preprocessor(data, False)
-        output = self(batch, mode=self._loss_mode)
-        return output, self.parse_losses(self._losses_of(output, batch))[1]
+        data_of_output, batch, output = self._validated or (None, None, None)
+        self._validated = None
+        if data_of_output is not data:
+            (batch,) = self.data_preprocessor(data, False)
+            output = self(batch, mode=self._loss_mode)
+        return self.parse_losses(self._losses_of(output, batch))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the total loss and the values to log. If there is a "loss" entry, only that entry is minimized."""
@@ -246,6 +250,11 @@ class PlainModel(ModelWrapper, BaseModel):
         loss, logged = parse_losses({"loss": losses["loss"]})
         others = {name: value for name, value in losses.items() if name != "loss"}
         return loss, {**logged, **{name: value.detach().float().mean() for name, value in others.items()}}
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets training or evaluation mode, and frees the cached output of the latest validation batch."""
+        self._validated = None
+        return super().train(mode)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the state dict of the module."""

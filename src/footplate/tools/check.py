@@ -23,6 +23,7 @@ from footplate.engine.preflight import (
     check_free_space,
     checkpoint_size,
     evaluate_quietly,
+    predict_batch,
     trial_evaluator,
 )
 from footplate.engine.requests import EarlyExitError
@@ -258,7 +259,7 @@ def _validate(runner: Runner, hook: "_TrialHook", largest: dict[str, Largest]) -
         with trial_evaluator(chosen.evaluator, dataset_of(chosen.dataloader)) as evaluator:
             with predicting(runner.device, loop.fp16, loop.inference_mode):
                 begin = perf_counter()  # the preflight has predicted one batch, so this one is not the first
-                samples, losses = loop.predict_batch(batch.batch)
+                samples, losses = predict_batch(runner, batch.batch)
                 seconds = perf_counter() - begin
                 evaluator.process(data_samples=samples, data_batch=batch.batch)
                 _call_own_hooks(runner, hook, "before_val_iter", batch_idx=0, data_batch=batch.batch)

@@ -12,7 +12,7 @@ from footplate.checks import check_count
 from footplate.data import batch_size_of, batches, build_dataloader, endless_batches
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.engine.evaluation_loops import model_with_val_loss
+from footplate.engine.evaluation_loops import loss_of
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.hook import call_hooks
@@ -144,5 +144,5 @@ def _losses(model: Any, batch: Any) -> dict[str, Any]:
     adapter = legacy_model_in(model)
     if adapter is not None:
         return dict(adapter.validation_losses(batch))
-    losses = dict(model_with_val_loss(model).val_loss(batch))
+    losses = dict(loss_of(model, batch))
     return {"num_samples": losses.pop("num_samples", batch_size_of(batch)), "log_vars": losses}
