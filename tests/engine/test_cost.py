@@ -106,7 +106,7 @@ class Frames:
         ({}, 54),
         ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 61),
         ({"optim_wrapper": {"accumulative_counts": 2}}, 52),
-        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 57),
+        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 58),
         ({"custom_hooks": [{"type": "EMAHook"}]}, 61),
     ],
 )

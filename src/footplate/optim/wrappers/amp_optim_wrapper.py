@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from footplate.checks import check_choice, check_keys, check_number, read_count
 from footplate.error_context import at_key
-from footplate.optim.wrappers.gradient_checks import GradientGuard, foreign_gradients_error
+from footplate.optim.wrappers.gradient_checks import foreign_gradients_error
 from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
 
@@ -60,9 +60,6 @@ class AmpOptimWrapper(OptimWrapper):
             scaling = {"init_scale": self._fixed_scale}
         self.loss_scaler = GradScaler(device, enabled=precision is torch.float16, **scaling)
         self.has_scaler = self.loss_scaler.is_enabled()
-        if self.has_scaler:
-            is_fixed = self._fixed_scale is not None
-            self._guard = GradientGuard(self._own_policy, self.loss_scaler, is_fixed=is_fixed)
         self._device, self._precision = device, precision
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
@@ -84,10 +81,20 @@ class AmpOptimWrapper(OptimWrapper):
             if not self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
                 self._ran_backward = False
                 return  # all parameters are frozen for now, and torch's scaler needs at least one gradient
-            if self._clipper is not None or self._guard.reads_gradients:
+            if self._clipper is not None or (self._guard is not None and self._guard.policy != "skip"):
                 self.loss_scaler.unscale_(self.optimizer)
         super().step(**kwargs)
         self.loss_scaler.update(self._fixed_scale)
+
+    def _may_step(self, norm: Tensor | None) -> bool:
+        """Checks whether to step; see the table in `GradientGuard`. The scaler itself skips some steps."""
+        guard = self._guard
+        if guard is None or not self.has_scaler:
+            return super()._may_step(norm)
+        # Reads the scale only if necessary, because this copies it from the device.
+        if guard.policy == "skip" or (self._fixed_scale is None and self.loss_scaler.get_scale() > 1):
+            return True  # the scaler skips the step
+        return super()._may_step(norm)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.loss_scaler.step(self.optimizer, **kwargs)

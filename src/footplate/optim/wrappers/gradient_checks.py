@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.amp import GradScaler
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
@@ -110,7 +109,8 @@ class GradientGuard:
     "skip" avoids this with a fused optimizer (`fused=True`): its kernel receives the result and can skip the update.
     With float16, a loss scaler checks the gradients too, and skips every step with non-finite ones.
 
-    `NonFiniteHook.before_train` chooses the policy, and `allows_step` applies it:
+    `NonFiniteHook.before_train` chooses the policy. In the last two rows of the table, `AmpOptimWrapper` decides
+    whether the scaler or `allows_step` handles the gradients.
 
     | non-finite gradients | "stop" | "skip" | "warn" |
     |---|---|---|---|
@@ -121,40 +121,35 @@ class GradientGuard:
 
     Args:
         policy: What to do about non-finite gradients: "stop" raises an error, "skip" skips the step with a warning, and
-            "warn" only warns. Warnings are logged for the 1st, 2nd, 4th, 8th, ... such step. None disables the check.
-        scaler: The loss scaler, or None.
-        is_fixed: Whether the scale of `scaler` is fixed.
+            "warn" only warns. Warnings are logged for the 1st, 2nd, 4th, 8th, ... such step.
 
     Attributes:
-        policy: The argument `policy`. May be changed.
+        policy: The argument `policy`.
         count: The number of steps with non-finite gradients so far.
 
     Raises:
         ArgumentError: `policy` is unknown.
     """
 
-    def __init__(self, policy: str | None, scaler: GradScaler | None = None, *, is_fixed: bool = False) -> None:
-        if policy is not None:
-            check_choice("on_nonfinite", policy, POLICIES)
+    def __init__(self, policy: str) -> None:
+        check_choice("on_nonfinite", policy, POLICIES)
         self.policy = policy
-        self._scaler = scaler
-        self._is_fixed = is_fixed
         self.count = 0
         self._skipped: Tensor | int = 0  # how many steps the device has skipped since the last warning
         self._cpu_flag = torch.zeros(())  # reused in every step, because creating it takes as long as the check
 
-    @property
-    def reads_gradients(self) -> bool:
-        """Whether `allows_step` may check the gradients. A loss scaler must then unscale them first."""
-        return self.policy is not None and (self._scaler is None or self.policy != "skip")
-
     def allows_step(
-        self, optimizer: Optimizer, losses: int, norm: Tensor | None = None, *, message_hub: MessageHub | None = None
+        self,
+        optimizer: Optimizer,
+        losses: int,
+        norm: Tensor | None = None,
+        *,
+        message_hub: MessageHub | None = None,
+        has_scaler: bool = False,
     ) -> bool:
-        """Checks whether to call `step` of the optimizer or the scaler, according to the table above.
+        """Checks whether the optimizer's `step` should be called, according to the table above.
 
-        Also returns True if the scaler or the optimizer's kernel is to skip the update. The latter avoids a copy to the
-        host.
+        Also returns True if the optimizer's kernel is to skip the update, which avoids a copy to the host.
 
         Args:
             optimizer: The optimizer.
@@ -162,16 +157,11 @@ class GradientGuard:
             norm: The gradient norm before any clipping, as a scalar tensor, or None if unknown. If the norm is finite,
                 so are the gradients.
             message_hub: The hub that contains the iteration of the run, if any.
+            has_scaler: Whether a loss scaler skips the step if gradients are non-finite, for messages.
 
         Raises:
             NonFiniteError: The gradients are non-finite and the policy is "stop".
         """
-        if not self.reads_gradients:
-            return True
-        scaler = self._scaler
-        # Reads the scale only if necessary, because this copies it from the device.
-        if scaler is not None and not self._is_fixed and scaler.get_scale() > 1:
-            return True  # the scaler skips the step
         if norm is not None and norm.device.type == "cpu" and math.isfinite(norm):
             return True
         groups = optimizer.param_groups
@@ -190,8 +180,7 @@ class GradientGuard:
         if self.policy == "stop":
             raise NonFiniteError(f"the gradients in iteration {iteration} are non-finite", iteration=iteration)
         if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time
-            is_skipped = scaler is not None or self.policy == "skip"
-            outcome = "the step is skipped" if is_skipped else "the step is taken anyway"
+            outcome = "the step is skipped" if has_scaler or self.policy == "skip" else "the step is taken anyway"
             times = pluralize(self.count, "time")
             _logger.warning("The gradients in iteration %d are non-finite (%s so far): %s.", iteration, times, outcome)
         return self.policy == "warn"

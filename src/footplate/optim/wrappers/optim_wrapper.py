@@ -90,7 +90,7 @@ class OptimWrapper(Accumulation):
         settings = grad_clip if clip_grad is None else clip_grad
         self._clipper = None if settings is None else build_clipper(settings)
         self._own_policy = on_nonfinite
-        self._guard = GradientGuard(on_nonfinite)
+        self.set_nonfinite_policy(None)
         arguments = compile_arguments(compile)
         self._is_compiled = arguments is not None
         if arguments is not None:
@@ -188,7 +188,7 @@ class OptimWrapper(Accumulation):
         if clipper is not None and clipper.gives_norm:
             norm = clipper(self.parameters())
             self.message_hub.scalar("train/grad_norm").append(norm)  # type: ignore[arg-type]  # it gives a norm
-        if not self._guard.allows_step(self.optimizer, self._inner_count, norm, message_hub=self.message_hub):
+        if not self._may_step(norm):
             return
         if clipper is not None and not clipper.gives_norm:
             clipper(self.parameters())
@@ -205,6 +205,12 @@ class OptimWrapper(Accumulation):
                     "optim_wrapper.step(closure=...) in the train_step of your model."
                 ],
             ) from error
+
+    def _may_step(self, norm: Tensor | None) -> bool:
+        """Checks whether to step; see the table in `GradientGuard`. Without a guard, always returns True."""
+        return self._guard is None or self._guard.allows_step(
+            self.optimizer, self._inner_count, norm, message_hub=self.message_hub, has_scaler=self.has_scaler
+        )
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.optimizer.step(**kwargs)
@@ -233,12 +239,13 @@ class OptimWrapper(Accumulation):
         Args:
             policy: "skip", "stop" or "warn". None disables the check.
         """
-        if self._own_policy is None:
-            self._guard.policy = policy
+        policy = policy if self._own_policy is None else self._own_policy
+        self._guard = None if policy is None else GradientGuard(policy)
 
     def warn_of_skipped_steps(self, iteration: int) -> None:
         """Warns about steps that the optimizer has skipped on the device because of non-finite gradients."""
-        self._guard.warn_of_skipped(iteration)
+        if self._guard is not None:
+            self._guard.warn_of_skipped(iteration)
 
     def get_lr(self) -> dict[str, list[float]]:
         """Returns `{"lr": [...]}` with one value per parameter group."""
