@@ -55,7 +55,8 @@ class Config:
     """A config that records the origin of each key. Keys are accessible as attributes and items.
 
     Args:
-        cfg_dict: The keys and values. The other arguments default to those of a Config that is passed here.
+        cfg_dict: The keys and values. If this is a Config, its source text, source file and environment variables are
+            the defaults for the next three arguments.
         cfg_text: The source text.
         filename: The source file.
         env_variables: The environment variables used in the files.

@@ -55,8 +55,9 @@ class Weights(enum.IntEnum):
 
     With "auto" and after a restart, a job can therefore rerun a script that loads weights.
 
-    An evaluation loads the checkpoint, if there is one, only for NONE. If resuming fails, or a check of the loaded
-    weights, the value becomes NONE, so that the next attempt loads them again.
+    An evaluation loads the checkpoint, if there is one, only for NONE. If an error occurs after weights have been
+    loaded, while they are checked or the rest of the run is restored, the value becomes NONE, so that the next attempt
+    loads them again.
     """
 
     NONE = 0
@@ -283,7 +284,10 @@ class CheckpointIO:
 
     @contextmanager
     def _incomplete_until(self, reached: Weights) -> Iterator[None]:
-        """Sets the weights to NONE, and to at least `reached` if no error occurs."""
+        """Sets `_weights` to NONE. After the block, restores its value or, if that is higher, sets it to `reached`.
+
+        After an error, it remains NONE.
+        """
         before, self._weights = self._weights, Weights.NONE
         yield
         self._weights = max(before, reached)

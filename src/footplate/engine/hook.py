@@ -310,7 +310,7 @@ class SavingHook(Hook):
         raise NotImplementedError
 
     def adapt_to_loop(self, runner: "Runner") -> None:
-        """Adapts the hook's settings to the training loop. Called each time training starts, before other methods."""
+        """Adapts the hook's settings to the training loop. Called each time training starts, before `before_run`."""
 
     def paths_to_overwrite(self, runner: "Runner") -> list[str]:
         """Returns the paths of existing checkpoints that the run would overwrite. Called before training."""

@@ -130,7 +130,7 @@ class Requests:
         validation = self.local.validation
         self.is_single_process = get_world_size() == 1
         self.agreed = Request()
-        # In a single process, both are the same object, so a request is agreed as soon as it is made.
+        # In a single process, `local` and `agreed` are the same object: a request is agreed as soon as it is made.
         self.local = self.agreed if self.is_single_process else Request()
         self.local.validation = validation
         self.needs_handling = False

@@ -285,7 +285,7 @@ class OptimWrapper(Accumulation):
 
         Gradients accumulate during an accumulation round, or if another optimizer's loss depends on the parameters.
         Gradients that `step` has used are not saved if `zero_grad` had been called before their `backward`: the loop is
-        assumed to call it again before the next one.
+        assumed to call `zero_grad` again before the next `backward`.
         """
         state = self.optimizer.state_dict()
         if self._names:
