@@ -92,7 +92,7 @@ class HookList(Sequence[Hook]):
             ArgumentError: The priority is invalid, the signature of a method does not match its event, or another hook
                 already swaps weights.
         """
-        # Two such hooks would restore in the same order, and so the wrong weights.
+        # Two such hooks would restore in the order in which they swapped, which leaves the wrong weights.
         if isinstance(hook, SwappingHook) and (first := self.swapping):
             raise ArgumentError(
                 f"{type(hook).__name__} and {type(first).__name__} both swap the model's weights for "

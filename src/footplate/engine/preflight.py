@@ -201,7 +201,7 @@ def evaluate_quietly(evaluator: Evaluator) -> dict[str, Any]:
 
 
 def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]:
-    """Returns the predictions for a batch, and the losses if the validation loop reports them. See `predicting`."""
+    """Returns the predictions for a batch, and the losses if validation reports them. Call it inside `predicting`."""
     loop: Any = runner.val_loop
     samples = (loop.predictor or runner.model).val_step(batch)
     return samples, loss_of(runner.model, batch) if loop.loss else {}

@@ -141,7 +141,9 @@ def check_loaders(section: Any) -> None:
 
 
 def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    """Returns a loop config with a default `type` if it has none. For training, `counts_epochs` selects the default.
+    """Returns a loop config with a default `type` if it has none.
+
+    For training, the default depends on `by_epoch` or, if it is not set, on the presence of `max_iters`.
 
     Args:
         cfg: `train_cfg`, `val_cfg` or `test_cfg`.
@@ -175,7 +177,7 @@ def counts_epochs(train_cfg: Any) -> bool:
     the presence of `max_iters`, which may also come from the Runner's argument. Without a config, returns True.
 
     Raises:
-        ArgumentError: `by_epoch` is not a bool.
+        FootplateError: `by_epoch` is not a bool, or the type is unknown or not a training loop.
     """
     if isinstance(train_cfg, Mapping):
         with at_key("train_cfg"):

@@ -33,7 +33,7 @@ class ReduceOnPlateau(MetricSchedule):
         begin: The first validation run to take into account, counted from 1. 0 has the same effect as 1.
         end: The first validation run that is no longer taken into account.
         by_epoch: Ignored; the schedule always steps after each validation run.
-        last_step: See `ParamSchedule`.
+        last_step: See `Schedule`.
 
     Raises:
         ArgumentError: An argument is out of range.
@@ -80,7 +80,7 @@ class ReduceOnPlateau(MetricSchedule):
         self.num_bad_epochs = 0
         self.cooldown_counter = 0
         super().__init__(optimizer, param_name, begin=begin, end=end, last_step=last_step, by_epoch=by_epoch)
-        self._global_step = max(self._global_step, 0)  # the first validation run is number 1
+        self.start()
         count = len(self.base_values)
         self.min_values = [*min_value] if isinstance(min_value, (list, tuple)) else [min_value] * count
         for minimum in self.min_values:
@@ -91,6 +91,10 @@ class ReduceOnPlateau(MetricSchedule):
                 key="min_value",
                 found=min_value,
             )
+
+    def start(self) -> None:
+        """Starts counting, so that the first validation run is number 1."""
+        self._global_step = max(self._global_step, 0)
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
         """Advances by one validation run.

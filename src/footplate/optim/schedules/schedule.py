@@ -146,7 +146,7 @@ class Schedule:
             write_field(group, self._key, base)
 
     def start(self) -> None:
-        """Sets the first value, if the constructor did not."""
+        """Performs the first step, if the schedule has one. Also called after `rewind`."""
 
     def step(self) -> None:
         """Advances by one epoch, iteration or validation run."""
