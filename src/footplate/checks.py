@@ -40,9 +40,9 @@ def check_count(name: str, value: Any, *, least: int = 1, most: int | None = Non
     3
     """
     if not is_integer(value) or value < least:
-        raise ArgumentError(f"{name} must be an integer >= {least}", key=name if key is None else key, found=value)
+        raise ArgumentError(f"{name} must be an integer >= {least}", key=key or name, found=value)
     if most is not None and value > most:
-        raise ArgumentError(f"{name} must be at most {most:,}", key=name if key is None else key, found=value)
+        raise ArgumentError(f"{name} must be at most {most:,}", key=key or name, found=value)
     return int(value)
 
 
@@ -101,7 +101,7 @@ def check_number(
 
 
 def check_choice(name: str, value: object, choices: Collection[str], *, key: str | None = None) -> str:
-    """Checks that `value` is one of `choices`, and returns it.
+    """Checks that `value` is one of `choices`, and returns it. Pass `key=""` if the caller adds the whole key.
 
     Raises:
         ArgumentError: `value` is not one of `choices`. The message suggests the most similar choice.
@@ -157,7 +157,7 @@ def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
         ArgumentError: `value` is not a bool.
     """
     if not isinstance(value, bool):
-        raise ArgumentError(f"{name} must be True or False", key=name if key is None else key, found=value)
+        raise ArgumentError(f"{name} must be True or False", key=key or name, found=value)
     return value
 
 

@@ -212,9 +212,10 @@ class CheckpointIO:
             ArgumentError: There is no best checkpoint.
             CheckpointError: A checkpoint cannot be read.
         """
-        if path := self._runner().message_hub.get_info("best_ckpt"):
+        runner = self._runner()
+        if path := runner.message_hub.get_info("best_ckpt"):
             return str(path)
-        home = self._runner().folder.home
+        home = runner.folder.home
         candidates = []
         names = storage.list_dir(home) if storage.exists(home) else []
         best = [storage.join(home, name) for name in names if name.startswith(BEST)]
