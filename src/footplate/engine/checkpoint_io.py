@@ -80,9 +80,11 @@ class CheckpointIO:
             Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
               Runner.build_training
                 initialize          unless training has already been built
-              resume                restores optimizer, schedules, position and random state after the weights
+              resume
                 Runner.load_checkpoint
                   load              reads the file, calls `after_load_checkpoint`, loads the weights, resets the average
+                state.restore       restores position, optimizer, schedules, message hub, history and hooks
+          Runner.restore_random_state   when the training loop begins, from `random_to_restore`
 
     MMEngine fixes the signatures of these methods and hooks, so two attributes pass further information to them:
     `is_resuming`, and `ResumePlan.contents` if the search has already read the file.

@@ -744,6 +744,8 @@ class Runner:
     def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
         """Wraps the model for training with several processes, unless it is already wrapped.
 
+        `find_unused_parameters` in `model_wrapper_cfg` takes precedence over the top-level key.
+
         Raises:
             ArgumentError: With tensor parallelism, `diff_rank_seed` is set, or a loader is not a config dict.
         """

@@ -50,7 +50,7 @@ class CheckpointHook(SavingHook):
         save_best: One or more metrics. The best checkpoints for each metric are kept; see `max_keep_best`. "auto"
             selects the first metric reported by the first validation run.
         rule: "greater" or "less": a single rule for all metrics, or a list with one rule per metric. By default, the
-            rule is derived from the metric name.
+            rule is derived from the metric name; see `metric_names.find_rule`.
         greater_keys: Substrings of metric names for which higher is better.
         less_keys: Substrings of metric names for which lower is better.
         file_client_args: Ignored; the path determines the storage.

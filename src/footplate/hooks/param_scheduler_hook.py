@@ -12,7 +12,8 @@ from footplate.registry import HOOKS
 class ParamSchedulerHook(Hook):
     """Steps schedules after each iteration or epoch, or after each validation run if they monitor a metric.
 
-    In iteration-based training, epoch-based schedules never step, except those that monitor a metric.
+    In iteration-based training, epoch-based schedules never step, except those that monitor a metric. Schedules also
+    step if the optimizer does not, because it accumulates gradients or skips a step.
     """
 
     priority = "LOW"

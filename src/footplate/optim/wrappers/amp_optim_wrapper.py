@@ -69,7 +69,8 @@ class AmpOptimWrapper(OptimWrapper):
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer; see `OptimWrapper.step`.
 
-        With float16, first unscales the gradients. If they overflow, the scaler skips the step and lowers the scale.
+        With float16, the gradients are unscaled first if they are clipped or checked, and otherwise by the scaler as it
+        steps. If they overflow, the scaler skips the step and lowers the scale.
         `on_nonfinite` then applies only if lowering the scale cannot help, i.e. if the scale is fixed or at most 1.
 
         Raises:

@@ -165,6 +165,8 @@ class OptimWrapper(Accumulation):
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
 
+        `AmpOptimWrapper.step` calls this method after unscaling the gradients, if they are clipped or checked.
+
         Raises:
             ArgumentError: The gradients have to be scaled or averaged over processes, but were not computed with
                 `backward`. Also raised if the parameters are sharded and none of them has a gradient, or if the
