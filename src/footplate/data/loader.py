@@ -118,6 +118,11 @@ class SampleLoader(DataLoader[Any]):
         self.share = 1.0
 
     @property
+    def is_planned(self) -> bool:
+        """Whether the samples of a batch depend only on seed, epoch and batch index: no sampler is custom."""
+        return not self.plan.custom
+
+    @property
     def uneven(self) -> bool:
         """Whether the size of the last batch may differ between ranks."""
         return self.plan.exact_count is not None and self.plan.exact_count % self.plan.world_size > 0
