@@ -448,7 +448,12 @@ class Runner:
             needed = "" if self.is_plain else f" and {mode}_evaluator, and in a config also {mode}_cfg"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         if "run" in self.phases:
-            return self._evaluate_in_run(mode, loop)
+            was_training = self.model.training
+            try:
+                with self.phase(mode):
+                    return loop.run()  # type: ignore[no-any-return]
+            finally:
+                self.model.train(was_training)
         self.load_or_resume(whole_model=mode == "test", for_training=False)
         with running(self, for_training=False):
             self.call_hook("before_run")
@@ -456,14 +461,6 @@ class Runner:
                 metrics: dict[str, float] = loop.run()
             self.call_hook("after_run")
         return metrics
-
-    def _evaluate_in_run(self, mode: str, loop: Any) -> dict[str, float]:
-        was_training = self.model.training
-        try:
-            with self.phase(mode):
-                return loop.run()  # type: ignore[no-any-return]
-        finally:
-            self.model.train(was_training)
 
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
         """Adds a hook, which may be an object or a config dict. `priority` defaults to the hook's own priority."""
