@@ -39,8 +39,8 @@ class SaveAt(Hook):
 def test_saved_position_counts_the_completed_step_or_epoch(
     tmp_path: Path, event: str, iteration: int, epoch: int
 ) -> None:
-    checkpoint = {"interval": -1, "save_last": False}
-    Runner(**settings(tmp_path, default_hooks={"checkpoint": checkpoint}, custom_hooks=[SaveAt(event)])).train()
+    hooks = {"checkpoint": {"interval": -1, "save_last": False}}
+    Runner(**settings(tmp_path, default_hooks=hooks, custom_hooks=[SaveAt(event)])).train()
     loop = load_checkpoint(str(tmp_path / "own.pth"))["run"]["loop"]
     assert (loop["iter"], loop["epoch"]) == (iteration, epoch)
 

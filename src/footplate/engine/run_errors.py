@@ -57,7 +57,7 @@ def refuse_during_training(runner: "Runner", method: str, *events: str) -> None:
 def refuse_during_evaluation(runner: "Runner", method: str) -> None:
     """Raises an ArgumentError if the loop is evaluating, and hooks may have replaced the model's weights."""
     ends = ("after_val_epoch", "after_val", "after_test_epoch", "after_test")
-    phase = runner.phases[-1] if runner.phases else ""
+    phase = next((name for name in reversed(runner.phases) if name in ("train", "val", "test")), "")
     if phase == method or (phase in ("val", "test") and not runner.is_calling(*ends)):
         raise ArgumentError(
             f"{method} cannot be called during a {phase} run",
@@ -84,7 +84,7 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
         ExitError: User code raised SystemExit.
     """
     resources = ExitStack()
-    was_running, runner.is_running = runner.is_running, True
+    resources.enter_context(runner.phase("run"))
     try:
         runner.folder.open(runner, resources, for_training=for_training)
         try:
@@ -103,7 +103,6 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
             raise completed from error
         raise
     finally:
-        runner.is_running = was_running
         resources.close()
 
 

@@ -159,8 +159,8 @@ class Runner:
         max_epochs: The number of epochs in the run. Read-only.
         max_iters: The number of iterations in the run. Read-only.
         history: The scalars of the run, with one row per epoch; see `History`.
-        phases: The current phases of the run, outermost first, e.g. `["train", "val"]`.
-        is_running: Whether `train`, `val` or `test` is running, which includes the hooks for `before_run`.
+        phases: What the run is doing, outermost first: its phases (see `phase`), and the events whose hooks are being
+            called, e.g. `["run", "train", "after_train_epoch", "val"]`.
         failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed.
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
@@ -258,8 +258,6 @@ class Runner:
         self.built: dict[str, Any] = {}
         self._is_training_built = False  # by `build_training`
         self.phases: list[str] = []
-        self.is_running = False
-        self._events: list[str] = []  # the events whose hooks are being called, outermost first
         self.failed_in = ""
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
         self.requests = Requests(self.device, self.phases)
@@ -449,8 +447,13 @@ class Runner:
         if loop is None:
             needed = "" if self.is_plain else f" and {mode}_evaluator, and in a config also {mode}_cfg"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
-        if self.is_running:
-            return self._evaluate_in_run(mode, loop)
+        if "run" in self.phases:
+            was_training = self.model.training
+            try:
+                with self.phase(mode):
+                    return loop.run()  # type: ignore[no-any-return]
+            finally:
+                self.model.train(was_training)
         self.load_or_resume(whole_model=mode == "test", for_training=False)
         with running(self, for_training=False):
             self.call_hook("before_run")
@@ -458,14 +461,6 @@ class Runner:
                 metrics: dict[str, float] = loop.run()
             self.call_hook("after_run")
         return metrics
-
-    def _evaluate_in_run(self, mode: str, loop: Any) -> dict[str, float]:
-        was_training = self.model.training
-        try:
-            with self.phase(mode):
-                return loop.run()  # type: ignore[no-any-return]
-        finally:
-            self.model.train(was_training)
 
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
         """Adds a hook, which may be an object or a config dict. `priority` defaults to the hook's own priority."""
@@ -500,7 +495,7 @@ class Runner:
         For events that are defined by a custom loop, calls all hooks that have a method named `fn_name`.
         """
         listeners = self.hooks.at(fn_name)
-        self._events.append(fn_name)
+        self.phases.append(fn_name)
         try:
             for hook, method in listeners:  # noqa: B007 - the failing hook is needed below
                 method(self, **kwargs)
@@ -508,15 +503,15 @@ class Runner:
             self.hooks.prepend_key(error, hook)
             raise
         finally:
-            self._events.pop()
+            self.phases.pop()
 
     def is_calling(self, *events: str) -> bool:
         """Checks whether the hooks for any of these events are being called."""
-        return not set(events).isdisjoint(self._events)
+        return not set(events).isdisjoint(self.phases)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Adds a phase to `phases` for the duration of the block: "train", "val", "test" or "preflight".
+        """Adds a phase to `phases` for the duration of the block: "run", "train", "val", "test" or "preflight".
 
         On exit, even after an error, restores the model's training weights if a hook has swapped them out.
         """
@@ -549,9 +544,9 @@ class Runner:
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
-        # If no event is being handled but a phase is active, the call comes from a step.
-        in_iteration = self._events[-1].endswith("_iter") if self._events else bool(self.phases)
-        if in_iteration:
+        innermost = self.phases[-1] if self.phases else ""
+        # If the innermost phase is not an event, the call comes from a step.
+        if innermost in ("train", "val", "test", "preflight") or innermost.endswith("_iter"):
             raise ArgumentError(
                 "runner.log cannot be called for a single batch",
                 key=name,
