@@ -143,7 +143,7 @@ class ResolvedConfig:
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        sections = {
+        sections: dict[str, Any] = {
             section.name: {} if (value := arguments.get(section.name)) is None and section.empty_if_unset else value
             for section in SECTIONS
         }
@@ -237,13 +237,13 @@ def _complete_sections(sections: dict[str, Any], *, has_cfg: bool) -> None:
     Raises:
         ArgumentError: Two arguments conflict.
     """
-    train_cfg = sections["train_cfg"]
+    train_cfg = sections["train_cfg"] or {}
     lengths = {name: sections[name] for name in LENGTHS if sections[name] is not None}
     if lengths:
         *_, (name, length) = lengths.items()
-        if not isinstance(train_cfg, (Mapping, type(None))):
+        if not isinstance(train_cfg, Mapping):
             raise ArgumentError(f"'{name}' has no effect if 'train_cfg' is a loop object", key=name, found=length)
-        merged = {**(train_cfg or {}), **lengths}
+        merged = {**train_cfg, **lengths}
         if merged.keys() >= set(LENGTHS):
             raise ArgumentError("'max_epochs' and 'max_iters' cannot both be set", key=name, found=length)
         sections["train_cfg"] = with_origins(merged, train_cfg)
