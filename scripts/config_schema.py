@@ -6,6 +6,7 @@
 import inspect
 import re
 from collections.abc import Collection
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def config_schema() -> Schema:
     """
     parameters, meanings = inspect.signature(Runner).parameters, describe_arguments(Runner)
     properties: Schema = {name: {"description": text} for name, text in OTHER_KEYS.items()}
-    for name, accepted, _, _ in SECTIONS:
+    for name, accepted, *_ in filter(attrgetter("in_config"), SECTIONS):
         description = {"description": f"{meanings[name]} Accepts {accepted}."}
         properties[name] = description | _default(parameters[name].default) | _section(name)
     registries = dict.fromkeys((*SECTION_REGISTRIES.values(), *NESTED_REGISTRIES.values()))

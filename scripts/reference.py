@@ -274,7 +274,8 @@ def _sections() -> Iterator[Argument]:
     """Yields the top-level keys: accepted values of the table of sections, defaults and meanings of the Runner."""
     arguments = {each.name: each for each in _arguments(Runner, skip=frozenset({"self", "cfg"}))}
     for section in SECTIONS:
-        yield arguments[section.name]._replace(kind=_cell(section.description))
+        if section.in_config:
+            yield arguments[section.name]._replace(kind=_cell(section.description))
 
 
 def _rule(key: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.engine.run_config import translate_config
-from footplate.engine.sections import SECTIONS
+from footplate.engine.sections import RUNNER_KEYS
 from footplate.registry import HOOKS
 from footplate.tasks.recipes import Recipe, recipes
 from scripts.config_schema import FILE, config_schema, describe_arguments
@@ -41,8 +41,8 @@ def test_the_shipped_schema_is_up_to_date() -> None:
 
 def test_sections_and_classes_are_described() -> None:
     schema = config_schema()
-    for section in SECTIONS:
-        assert len(schema["properties"][section.name]["description"]) > 20
+    for key in RUNNER_KEYS:
+        assert len(schema["properties"][key]["description"]) > 20
     assert schema["properties"]["on_save_error"]["default"] == "warn"
     hook = schema["$defs"]["hook.CheckpointHook"]
     assert hook["properties"]["interval"]["description"].startswith("The ")

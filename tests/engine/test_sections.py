@@ -7,7 +7,7 @@ import pytest
 from footplate import Runner
 from footplate.config import Config
 from footplate.engine.run_config import check_config, known_keys
-from footplate.engine.sections import PYTHON_ARGUMENTS, RUNNER_KEYS
+from footplate.engine.sections import RUNNER_KEYS, SECTIONS
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.hooks import CheckpointHook
 from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS
@@ -51,8 +51,9 @@ def test_each_validation_dataset_is_checked(tmp_path: Path, name: str) -> None:
 
 def test_sections_are_the_arguments_of_the_runner() -> None:
     arguments = list(inspect.signature(Runner.__init__).parameters)
-    separate = ("self", "cfg", "unknown", *PYTHON_ARGUMENTS)
-    assert list(RUNNER_KEYS) == [name for name in arguments if name not in separate]
+    assert [section.name for section in SECTIONS] == [
+        name for name in arguments if name not in ("self", "cfg", "unknown")
+    ]
 
 
 def test_known_keys_of_both_generations() -> None:

@@ -23,11 +23,11 @@ from footplate.engine.hook_list import build_hooks
 from footplate.engine.model_setup import describe_builder
 from footplate.engine.plain_defaults import set_plain_defaults
 from footplate.engine.sections import (
-    EMPTY_IF_UNSET,
     LENGTHS,
     PYTHON_ARGUMENTS,
     READ_KEYS,
     RUNNER_KEYS,
+    SECTIONS,
     check_sections,
     check_structure,
 )
@@ -61,7 +61,7 @@ def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Co
         cfg = Config(cfg)  # a copy
         for name, value in overrides.items():
             if name not in READ_KEYS:
-                near = nearest(name, {*READ_KEYS, *PYTHON_ARGUMENTS})
+                near = nearest(name, READ_KEYS | PYTHON_ARGUMENTS)
                 raise ArgumentError(f"unknown setting '{name}'", key=name, found=value, suggestion=near)
             merge_options(cfg._cfg_dict, {name: value}, origin=Origin("Runner.from_cfg", 0))
     with located_in(cfg):
@@ -134,8 +134,8 @@ class ResolvedConfig:
         cfg: The complete config that the arguments come from. For a run built from objects, it contains only the model,
             or nothing if another process cannot rebuild the model.
         has_cfg: Whether the arguments come from a config.
-        sections: All arguments except `cfg`, keyed by name. Unset arguments are None, or {} if they are in
-            `EMPTY_IF_UNSET`.
+        sections: All arguments except `cfg`, keyed by name. Unset arguments are None or {}; see
+            `Section.empty_if_unset`.
         unrecorded: Why a model built by a function cannot be recorded in the config, or "".
 
     Raises:
@@ -143,26 +143,30 @@ class ResolvedConfig:
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        sections = {**dict.fromkeys((*RUNNER_KEYS, *PYTHON_ARGUMENTS)), **arguments}
-        cfg = sections.pop("cfg", None)
+        sections: dict[str, Any] = {
+            section.name: {} if (value := arguments.get(section.name)) is None and section.empty_if_unset else value
+            for section in SECTIONS
+        }
+        cfg = arguments.get("cfg")
         self.has_cfg = cfg is not None
-        if sections["hparams"] is not None:
-            if self.has_cfg:
-                notes = ["A config records its own settings. Add variables to it instead."]
-                raise ArgumentError("'hparams' cannot be combined with a config", key="hparams", notes=notes)
-            if not isinstance(sections["hparams"], Mapping):
-                notes = ["For arguments parsed by argparse, pass vars(args)."]
-                raise ArgumentError("'hparams' must be a dict", key="hparams", found=sections["hparams"], notes=notes)
-            sections["hparams"] = _plain_hparams(sections["hparams"])
+        hparams = sections["hparams"]
+        if not isinstance(hparams, Mapping):
+            notes = ["For arguments parsed by argparse, pass vars(args)."]
+            raise ArgumentError("'hparams' must be a dict", key="hparams", found=hparams, notes=notes)
+        if hparams and self.has_cfg:
+            notes = ["A config records its own settings. Add variables to it instead."]
+            raise ArgumentError("'hparams' cannot be combined with a config", key="hparams", notes=notes)
+        sections["hparams"] = _plain_hparams(hparams)
         set_default_scope(sections["default_scope"])
-        self.sections = _complete_sections(sections, has_cfg=self.has_cfg)
+        _complete_sections(sections, has_cfg=self.has_cfg)
+        self.sections = sections
         self.unrecorded = ""
-        cfg = cfg or self._cfg_of_builder(sections["model"])
         # Copied, because some user-defined constructors modify the dicts that they are built from.
-        self.cfg: Any = Config(cfg)
-        check_structure(self.sections)
-        # Converted now, because a resumed run records its config only after it has restored their states.
-        stateful = {name: self.sections[name] for name in ("optim_wrapper", "param_scheduler")}
+        self.cfg: Any = Config(cfg or self._cfg_of_builder(sections["model"]))
+        check_structure(sections)
+        # Converted now, because a resumed run records its config only after it has restored the states of the optimizer
+        # and the schedules, and thereby their settings.
+        stateful = {name: sections[name] for name in ("optim_wrapper", "param_scheduler")}
         self._stateful = {} if self.has_cfg else as_plain(stateful)
 
     def recorded(self, *, is_plain: bool) -> Config:
@@ -175,12 +179,12 @@ class ResolvedConfig:
             return self.cfg  # type: ignore[no-any-return]
         sections = {**self.sections, **self._stateful}
         arguments = {
-            name: value
-            for name, value in sections.items()
-            if name not in LENGTHS
-            and value is not None
+            section.name: value
+            for section in SECTIONS
+            if section.name not in LENGTHS
+            and (value := sections[section.name]) is not None
             and value is not False
-            and not (name in EMPTY_IF_UNSET and not value)
+            and not (section.empty_if_unset and not value)
         }
         return Config(as_plain({**arguments, **(self.cfg if is_plain else {})}))
 
@@ -219,22 +223,30 @@ def _plain_hparams(value: Any, key: str = "hparams") -> Any:
     return value
 
 
-def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[str, Any]:
-    """Returns the arguments of a Runner with derived values filled in.
+def _complete_sections(sections: dict[str, Any], *, has_cfg: bool) -> None:
+    """Fills in the derived values of a Runner's arguments.
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, and for any model object in a run
     without a config, validation and test need only a dataloader. A plain module also gets other defaults; see
     `set_plain_defaults`.
 
     Args:
-        arguments: The Runner's arguments, keyed by name.
+        sections: The Runner's arguments, keyed by name.
         has_cfg: Whether the arguments come from a config.
 
     Raises:
         ArgumentError: Two arguments conflict.
     """
-    sections = {**arguments, "train_cfg": _with_length(arguments)}
-    sections |= {name: {} for name in EMPTY_IF_UNSET if sections[name] is None}
+    train_cfg = sections["train_cfg"] or {}
+    lengths = {name: sections[name] for name in LENGTHS if sections[name] is not None}
+    if lengths:
+        *_, (name, length) = lengths.items()
+        if not isinstance(train_cfg, Mapping):
+            raise ArgumentError(f"'{name}' has no effect if 'train_cfg' is a loop object", key=name, found=length)
+        merged = {**train_cfg, **lengths}
+        if merged.keys() >= set(LENGTHS):
+            raise ArgumentError("'max_epochs' and 'max_iters' cannot both be set", key=name, found=length)
+        sections["train_cfg"] = with_origins(merged, train_cfg)
     if isinstance(sections["work_dir"], os.PathLike):
         sections["work_dir"] = os.fspath(sections["work_dir"])
     is_from_python = callable(sections["model"]) and not has_cfg
@@ -245,22 +257,6 @@ def _complete_sections(arguments: Mapping[str, Any], *, has_cfg: bool) -> dict[s
                 sections[f"{mode}_cfg"] = {}
     if trains_plain:
         set_plain_defaults(sections, saves=is_from_python)
-    return sections
-
-
-def _with_length(sections: Mapping[str, Any]) -> Any:
-    """Returns `train_cfg` updated with `max_epochs` or `max_iters`."""
-    train_cfg = sections["train_cfg"]
-    lengths = {name: sections[name] for name in LENGTHS if sections[name] is not None}
-    if not lengths:
-        return train_cfg
-    name, length = list(lengths.items())[-1]
-    if not isinstance(train_cfg, (Mapping, type(None))):
-        raise ArgumentError(f"'{name}' has no effect if 'train_cfg' is a loop object", key=name, found=length)
-    merged = {**(train_cfg or {}), **lengths}
-    if merged.keys() >= set(LENGTHS):
-        raise ArgumentError("'max_epochs' and 'max_iters' cannot both be set", key=name, found=length)
-    return with_origins(merged, train_cfg)
 
 
 @cache

@@ -49,7 +49,6 @@ from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
 from footplate.engine.sections import (
     PYTHON_ARGUMENTS,
-    RESUME_ARGUMENTS,
     check_sections,
     check_tensor_parallel,
     counts_epochs,
@@ -233,8 +232,7 @@ class Runner:
         # completed. The other stages read arguments only from there.
         self.resolved = ResolvedConfig(arguments)
         self.cfg = self.resolved.cfg
-        sections = self.resolved.sections
-        self.sections = sections
+        self.sections = sections = self.resolved.sections
 
         # Process: the launcher determines the rank and device, and the rank determines what is logged.
         process_setup.prepare(sections["env_cfg"], launcher=sections["launcher"])
@@ -307,8 +305,9 @@ class Runner:
             ConfigError: The config mixes optimization keys of both generations.
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
-        separate = [*PYTHON_ARGUMENTS, *(RESUME_ARGUMENTS if overrides.get("resume") is True else ())]
-        added = {name: overrides.pop(name) for name in separate if name in overrides}
+        # Not recorded with resume=True, so that the recorded config still starts the original run.
+        start = ("resume", "load_from", "resume_settings") if overrides.get("resume") is True else ()
+        added = {name: overrides.pop(name) for name in PYTHON_ARGUMENTS.union(start) if name in overrides}
         with buffer_log() as records, refusing_exits():
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)

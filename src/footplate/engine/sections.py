@@ -1,4 +1,4 @@
-"""Defines the top-level keys of a config, with their accepted values and checks, and the Runner's other arguments.
+"""Defines the Runner's arguments, most of which are top-level keys of a config, with their accepted values and checks.
 
 The checks load neither data nor weights. They run in this order:
 
@@ -27,7 +27,6 @@ from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator, is_named
 from footplate.evaluation.evaluation_sets import build_evaluators, check_intervals, has_several_loaders, map_loaders
 from footplate.evaluation.validation_schedule import checked_intervals
-from footplate.models import FUNCTIONS
 from footplate.module_selection import check_selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.optim.wrapper_builder import base_batch_size
@@ -55,20 +54,25 @@ _PHASES = {
 
 
 class Section(NamedTuple):
-    """A top-level key of a config. The `Runner` argument of the same name documents its meaning and default.
+    """An argument of the `Runner`, which documents its meaning and default. Most are also top-level keys of a config.
 
     Attributes:
-        name: The key.
+        name: The name of the argument and of the key.
         description: The accepted values, phrased for the key reference and for messages: "'resume' must be ...".
         accepts: The accepted type or types, or a function that checks a value. `object` accepts any value.
         check: A function that raises an error for an invalid value, with a key relative to the value. It loads neither
             data nor weights.
+        in_config: Whether the argument is a config key. If not, only Python code can set it.
+        empty_if_unset: Whether an unset argument is {} instead of None. For other dicts, such as `val_cfg`, None and {}
+            differ.
     """
 
     name: str
-    description: str
-    accepts: type | tuple[type, ...] | Callable[[Any], bool]
+    description: str = ""
+    accepts: type | tuple[type, ...] | Callable[[Any], bool] = object
     check: Callable[[Any], object] | None = None
+    in_config: bool = True
+    empty_if_unset: bool = False
 
 
 def check_structure(sections: Sections) -> None:
@@ -77,7 +81,7 @@ def check_structure(sections: Sections) -> None:
     Raises:
         ArgumentError: A value is not accepted, or only some sections of a phase are set.
     """
-    for name, description, accepts, _ in SECTIONS:
+    for name, description, accepts, *_ in SECTIONS:
         value = sections[name]
         is_accepted = isinstance(value, accepts) if isinstance(accepts, (type, tuple)) else accepts(value)
         is_unset = value is None and name != "work_dir"  # which has no default
@@ -104,7 +108,7 @@ def check_sections(sections: Sections) -> None:
         FootplateError: The first error found, with its key path.
     """
     check_model(sections)
-    for name, _, _, check in SECTIONS:
+    for name, _, _, check, *_ in SECTIONS:
         if check is not None and sections[name] is not None:
             with at_key(name):
                 check(sections[name])
@@ -317,31 +321,31 @@ _EVALUATOR = "a metric, a list of metrics, or an Evaluator, as objects or config
 _RESUME = "True, False or 'auto'; for a path, set resume=True and load_from=path"
 # In the order of the Runner's arguments.
 SECTIONS: tuple[Section, ...] = (
-    Section("model", "a model or a config dict", object),
+    Section("model", "a model or a config dict"),
     Section("work_dir", "the path to a folder", _is_folder, folders_of),
     Section("train_dataloader", _LOADER, _is_loader, check_loaders),
     Section("val_dataloader", _LOADER, _is_loader),
     Section("test_dataloader", _LOADER, _is_loader),
     Section("train_cfg", "a loop or a config dict", object, check_train_loop),
-    Section("val_cfg", "a loop or a config dict", object),
-    Section("test_cfg", "a loop or a config dict", object),
+    Section("val_cfg", "a loop or a config dict"),
+    Section("test_cfg", "a loop or a config dict"),
     Section("auto_scale_lr", "a dict", Mapping, base_batch_size),
-    Section("optim_wrapper", "an optimizer wrapper or a config dict", object),
-    Section("param_scheduler", "a schedule, a config dict, or a list of these", object),
-    Section("val_evaluator", _EVALUATOR, object),
-    Section("test_evaluator", _EVALUATOR, object),
-    Section("default_hooks", "a dict", Mapping),
+    Section("optim_wrapper", "an optimizer wrapper or a config dict"),
+    Section("param_scheduler", "a schedule, a config dict, or a list of these"),
+    Section("val_evaluator", _EVALUATOR),
+    Section("test_evaluator", _EVALUATOR),
+    Section("default_hooks", "a dict", Mapping, empty_if_unset=True),
     Section("custom_hooks", "a list of hooks", _is_list),
-    Section("data_preprocessor", "a data preprocessor or a config dict", object),
+    Section("data_preprocessor", "a data preprocessor or a config dict"),
     Section("load_from", "a string", str),
     Section("resume", _RESUME, lambda value: value is True or value is False or value == "auto"),
     Section("launcher", "a string", str, check_launcher),
-    Section("env_cfg", "a dict", Mapping, check_environment),
-    Section("log_processor", "a dict or a LogProcessor", (Mapping, LogProcessor)),
+    Section("env_cfg", "a dict", Mapping, check_environment, empty_if_unset=True),
+    Section("log_processor", "a dict or a LogProcessor", (Mapping, LogProcessor), empty_if_unset=True),
     Section("log_level", "a log level", object, check_level),
     Section("visualizer", "a dict or a Visualizer", (Mapping, Visualizer), check_visualizer),
     Section("default_scope", "a string", str),
-    Section("randomness", "a dict", Mapping, check_randomness),
+    Section("randomness", "a dict", Mapping, check_randomness, empty_if_unset=True),
     Section("experiment_name", "a string", str),
     Section("on_save_error", "'warn' or 'stop'", ("warn", "stop").__contains__),
     Section("on_nonfinite", "a dict", Mapping, NonFiniteHook),
@@ -352,7 +356,7 @@ SECTIONS: tuple[Section, ...] = (
     Section("compile", "True, False or a dict", (bool, Mapping)),
     Section("channels_last", "True or False", bool),
     Section("model_adapter", "a dict", Mapping),
-    Section("log_file", "a dict", Mapping, check_log_file),
+    Section("log_file", "a dict", Mapping, check_log_file, empty_if_unset=True),
     Section(
         "activation_checkpointing",
         "a pattern of module names, a list of patterns, or a dict",
@@ -360,8 +364,15 @@ SECTIONS: tuple[Section, ...] = (
         check_selection,
     ),
     Section("resume_settings", "'keep' or 'take'", ("keep", "take").__contains__),
+    Section("max_epochs", in_config=False),
+    Section("max_iters", in_config=False),
+    Section("hparams", in_config=False, empty_if_unset=True),
+    Section("loss", in_config=False),
+    Section("training_step", in_config=False),
+    Section("validation_step", in_config=False),
 )
-RUNNER_KEYS = tuple(section.name for section in SECTIONS)
+RUNNER_KEYS = tuple(section.name for section in SECTIONS if section.in_config)
+PYTHON_ARGUMENTS = frozenset(section.name for section in SECTIONS if not section.in_config)
 # Keys that are not arguments of the Runner, with their meaning for the key reference.
 OTHER_KEYS = {
     "custom_imports": "`dict(imports=['my_module'], allow_failed_imports=False)`: modules to import first, so that "
@@ -373,9 +384,3 @@ OTHER_KEYS = {
 # All keys that are read from a second-generation config. Any other name in it, such as `optimizer`, is a variable.
 READ_KEYS = frozenset({*RUNNER_KEYS, *OTHER_KEYS})
 LENGTHS = ("max_epochs", "max_iters")
-PYTHON_ARGUMENTS = (*LENGTHS, "hparams", *FUNCTIONS)
-"""Runner arguments that are not config keys."""
-EMPTY_IF_UNSET = ("default_hooks", "env_cfg", "hparams", "log_file", "log_processor", "randomness")
-"""Runner arguments that are {} if they are unset. For other dicts, such as `val_cfg`, None and {} differ."""
-RESUME_ARGUMENTS = ("resume", "load_from", "resume_settings")
-"""Arguments that a resumed run leaves out of its recorded config, so that the config still starts the original run."""

@@ -172,7 +172,7 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
     file = candidates[-1]
     cfg = run.settings
     lines = [f"footplate predict {shlex.quote(str(file))} IMAGES"]
-    if cfg.keys() & {*PYTHON_ARGUMENTS} or any(isinstance(cfg.get(key), str) for key in ("model", *_LOADERS)):
+    if cfg.keys() & PYTHON_ARGUMENTS or any(isinstance(cfg.get(key), str) for key in ("model", *_LOADERS)):
         lines = [f"footplate export {shlex.quote(str(file))} --to onnx"]
         if not isinstance(cfg.get("model"), dict):
             lines = code_to_load(str(file))
