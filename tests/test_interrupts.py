@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from footplate.interrupts import RANK_VARIABLES, temporary_folder
+from footplate.interrupts import temporary_folder
+from footplate.launchers import RANK_VARIABLES
 
 SCRIPT = """\
 import os, signal, sys

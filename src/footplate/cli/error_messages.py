@@ -10,6 +10,7 @@ from traceback import FrameSummary, extract_tb
 from typing import TYPE_CHECKING, Any
 
 from footplate.errors import FootplateError, shown_path
+from footplate.interrupts import SIGNALED
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -78,7 +79,7 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
     command's exit code.
     """
     if isinstance(error, KeyboardInterrupt):
-        name = signal.Signals(code - 128).name
+        name = signal.Signals(code - SIGNALED).name
         return {"type": "KeyboardInterrupt", "message": f"interrupted by {name}", "notes": [], "exit_code": code}
     if not isinstance(error, FootplateError):
         lines = (message or _summarize(error)).removeprefix("error: ").splitlines()
