@@ -270,33 +270,34 @@ class PlainModel(ModelWrapper, BaseModel):
         With only a `training_step`, the target is omitted if `forward` does not accept it.
         """
         names = self._mask_inputs(batch)
-        omits_target = self._functions["loss"] is not None or not (self._can_validate_loss or self._accepts(batch))
+        omits_target = self._functions["loss"] is not None or (
+            not self._can_validate_loss and self._mismatch(*_arguments(batch)) is not None
+        )
         args, kwargs = _arguments(split_target(batch, names)[0] if omits_target and has_target(batch, names) else batch)
         if self.training and not self.inputs:
             self.inputs = describe_inputs(tuple(args), kwargs)
         try:
             return self.module(*args, **kwargs)
         except TypeError as error:
-            try:
-                inspect.signature(self.module.forward).bind(*args, **kwargs)
-            except TypeError as mismatch:
-                raise ArgumentError(
-                    f"the forward method of '{type(self.module).__name__}' does not accept the batch: {mismatch}",
-                    found=list(kwargs) or pluralize(len(args), "positional argument"),
-                    notes=[
-                        *([self._advice] if self._functions["training_step"] is None else []),
-                        *([] if self.training else [_VALIDATION_ADVICE]),
-                    ],
-                ) from error
-            raise
+            mismatch = self._mismatch(args, kwargs)
+            if mismatch is None:
+                raise
+            raise ArgumentError(
+                f"the forward method of '{type(self.module).__name__}' does not accept the batch: {mismatch}",
+                found=list(kwargs) or pluralize(len(args), "positional argument"),
+                notes=[
+                    *([self._advice] if self._functions["training_step"] is None else []),
+                    *([] if self.training else [_VALIDATION_ADVICE]),
+                ],
+            ) from error
 
-    def _accepts(self, batch: Any) -> bool:
-        args, kwargs = _arguments(batch)
+    def _mismatch(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+        """Returns how the arguments differ from the signature of `forward`, or None if it accepts them."""
         try:
             inspect.signature(self.module.forward).bind(*args, **kwargs)
-        except TypeError:
-            return False
-        return True
+        except TypeError as error:
+            return str(error)
+        return None
 
     @property
     def _advice(self) -> str:

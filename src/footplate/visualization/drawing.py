@@ -7,15 +7,14 @@ from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from typing_extensions import Self
 
 from footplate.checks import check_choice
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
+from footplate.records import ImageArray
 
-ImageArray = NDArray[np.uint8]
 Color = str | Sequence[int]
 RGB = tuple[int, int, int]
 _load_font = lru_cache(maxsize=32)(ImageFont.truetype)
