@@ -47,10 +47,10 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
         The message and the exit code, or None for a bug in footplate, whose traceback should be printed.
     """
     if isinstance(error, FootplateError):
-        source = error.__cause__ if error.hides_cause else None if error.origin else error
+        source = error.__cause__ if error.shows_cause else None if error.origin else error
         frames = user_frames(source) if source is not None else []
         place = f"raised at {_location(frames[0])}; " if frames else ""
-        hint = f"  {place}{option} shows the traceback\n" if frames or error.hides_cause else ""
+        hint = f"  {place}{option} shows the traceback\n" if frames or error.shows_cause else ""
         return f"error: {error}\n{hint}", error.exit_code
     is_of_system = isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)
     frames = user_frames(error) or ([] if is_of_system else _package_frames(error))

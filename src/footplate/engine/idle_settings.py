@@ -26,7 +26,8 @@ def warn_about_variables(cfg: Config) -> None:
     top = cfg.get("data_preprocessor")
     model = cfg.get("model")
     inner = model.get("data_preprocessor") if isinstance(model, Mapping) else None
-    is_copied = inner is not None and is_variable(cfg, "data_preprocessor")  # as code bases often do
+    # The configs of many code bases define a top-level `data_preprocessor` only to use it in the model.
+    is_copied = inner is not None and is_variable(cfg, "data_preprocessor")
     for change in find_unused_changes(cfg, keys_read(cfg) - {"data_preprocessor"} if is_copied else keys_read(cfg)):
         _logger.warning("%s", change)
     known: dict[str, str] = {}
