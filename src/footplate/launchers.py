@@ -4,15 +4,18 @@ import os
 from typing import NamedTuple
 
 
+Names = tuple[str, ...]
+
+
 class LauncherVariables(NamedTuple):
     """The environment variables set by a launcher. If a field lists several, the first one that is set is used."""
 
     starters: str  # the programs that set the variables
-    ranks: tuple[str, ...]
-    sizes: tuple[str, ...]
-    local_ranks: tuple[str, ...]
-    local_sizes: tuple[str, ...] = ()  # the number of processes on the same machine
-    nodes: tuple[str, ...] = ()  # the list of machines
+    ranks: Names
+    sizes: Names
+    local_ranks: Names
+    local_sizes: Names = ()  # the number of processes on the same machine
+    nodes: Names = ()  # the list of machines
 
 
 VARIABLES = {

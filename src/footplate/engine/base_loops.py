@@ -304,10 +304,6 @@ class BaseTrainLoop(BaseLoop):
         runner.model.train()
         self._exchange_requests()
 
-    def _request_final_validation(self) -> None:
-        """Requests validation when training ends within an epoch, unless the current weights have been validated."""
-        self.runner.requests.agreed.validation = not self._is_fully_validated
-
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
         if self.runner.requests.agreed.validation:

@@ -128,12 +128,10 @@ class Requests:
 
     def reset(self) -> None:
         """Drops all requests except a request to validate, which may come from a loaded checkpoint."""
-        validation = self.local.validation
         self.is_single_process = get_world_size() == 1
-        self.agreed = RequestFlags()
+        self.local = RequestFlags(validation=self.local.validation)
         # In a single process, `local` and `agreed` are the same object: a request is agreed as soon as it is made.
-        self.local = self.agreed if self.is_single_process else RequestFlags()
-        self.local.validation = validation
+        self.agreed = self.local if self.is_single_process else RequestFlags()
         self.needs_handling = False
         self.saved_after_error = False
         self.scheduled_saves: list[Callable[[], None]] = []

@@ -272,7 +272,7 @@ class PlainModel(ModelWrapper, BaseModel):
         """
         names = self._mask_inputs(batch)
         omits_target = self._functions["loss"] is not None or (
-            not self._can_validate_loss and self._mismatch(*_arguments(batch)) is not None
+            not self._can_validate_loss and self._mismatch(*_arguments(batch))
         )
         args, kwargs = _arguments(split_target(batch, names)[0] if omits_target and has_target(batch, names) else batch)
         if self.training and not self.inputs:
@@ -281,7 +281,7 @@ class PlainModel(ModelWrapper, BaseModel):
             return self.module(*args, **kwargs)
         except TypeError as error:
             mismatch = self._mismatch(args, kwargs)
-            if mismatch is None:
+            if not mismatch:
                 raise
             raise ArgumentError(
                 f"the forward method of '{type(self.module).__name__}' does not accept the batch: {mismatch}",
@@ -292,13 +292,13 @@ class PlainModel(ModelWrapper, BaseModel):
                 ],
             ) from error
 
-    def _mismatch(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
-        """Returns how the arguments differ from the signature of `forward`, or None if it accepts them."""
+    def _mismatch(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """Returns how the arguments differ from the signature of `forward`, or "" if it accepts them."""
         try:
             inspect.signature(self.module.forward).bind(*args, **kwargs)
         except TypeError as error:
             return str(error)
-        return None
+        return ""
 
     @property
     def _advice(self) -> str:

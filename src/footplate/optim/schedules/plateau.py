@@ -114,7 +114,11 @@ class ReduceOnPlateau(MetricSchedule):
         if metrics is None:
             return
         value = self.monitored_value(metrics)
-        if self._is_better(value):
+        margin = self.threshold * self.best if self.threshold_rule == "rel" else self.threshold
+        if math.isinf(self.best):  # before the first validation
+            margin = 0.0
+        is_improved = value < self.best - margin if self.rule == "less" else value > self.best + margin
+        if is_improved:
             self.best = value
             self.num_bad_epochs = 0
         else:
@@ -130,12 +134,6 @@ class ReduceOnPlateau(MetricSchedule):
                 reduced = max(old * self.factor, self.min_values[min(index, len(self.min_values) - 1)])
                 if old - reduced > self.eps:
                     write_field(group, self._key, reduced)
-
-    def _is_better(self, value: float) -> bool:
-        margin = self.threshold * self.best if self.threshold_rule == "rel" else self.threshold
-        if math.isinf(self.best):  # before the first validation
-            margin = 0.0
-        return value < self.best - margin if self.rule == "less" else value > self.best + margin
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of `Schedule`, the best value of the metric, and the counters."""
