@@ -27,7 +27,7 @@ from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator, is_named
 from footplate.evaluation.evaluation_sets import build_evaluators, check_intervals, has_several_loaders, map_loaders
 from footplate.evaluation.validation_schedule import checked_intervals
-from footplate.models import FUNCTIONS
+from footplate.models import PLAIN_FUNCTIONS
 from footplate.module_selection import check_selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.optim.wrapper_builder import base_batch_size
@@ -373,7 +373,7 @@ OTHER_KEYS = {
 # All keys that are read from a second-generation config. Any other name in it, such as `optimizer`, is a variable.
 READ_KEYS = frozenset({*RUNNER_KEYS, *OTHER_KEYS})
 LENGTHS = ("max_epochs", "max_iters")
-PYTHON_ARGUMENTS = (*LENGTHS, "hparams", *FUNCTIONS)
+PYTHON_ARGUMENTS = (*LENGTHS, "hparams", *PLAIN_FUNCTIONS)
 """Runner arguments that are not config keys."""
 EMPTY_IF_UNSET = ("default_hooks", "env_cfg", "hparams", "log_file", "log_processor", "randomness")
 """Runner arguments that are {} if they are unset. For other dicts, such as `val_cfg`, None and {} differ."""

@@ -225,8 +225,8 @@ class CheckpointHook(SavingHook):
         2. Saves it with the mark. If the run is killed before, the resumed run repeats everything that follows the last
            iteration.
 
-        If `by_epoch` is True, but training ends within an epoch, the name of this checkpoint would have the number of an
-        earlier epoch. With `save_last`, `save_on_request` then saves the run instead.
+        If `by_epoch` is True, but training ends within an epoch, this checkpoint would have the number of an earlier
+        epoch. With `save_last`, `save_on_request` then saves the run instead.
         """
         compute_on_ranks(runner.saver.wait)
         loop = runner.train_loop

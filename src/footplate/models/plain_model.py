@@ -22,7 +22,7 @@ from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.records import MessageHub
 from footplate.registry import MODEL_WRAPPERS
 
-FUNCTIONS = ("loss", "training_step", "validation_step")
+PLAIN_FUNCTIONS = ("loss", "training_step", "validation_step")
 """The functions of a PlainModel, which are also Runner arguments."""
 _ADVICE = (
     "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch). In a config, "
