@@ -3,7 +3,6 @@
 import os
 from typing import NamedTuple
 
-
 Names = tuple[str, ...]
 
 
