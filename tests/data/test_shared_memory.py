@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from footplate.data import RecordStore, SampleLoader, shared_memory
+from footplate.data import RecordStore, SampleLoader
 from footplate.data.batches import pseudo_collate
-from footplate.data.shared_memory import _LARGE, SentBatch, speed_up_queues
+from footplate.data.shared_memory import _LARGE, SentBatch
 from footplate.errors import DataError
+from footplate.torch_internals import speed_up_queues
 
 
 def test_records_are_read_unchanged() -> None:
@@ -161,7 +162,7 @@ def test_a_worker_writes_a_small_batch_at_once() -> None:
 def test_small_requests_for_batches_are_written_by_the_main_thread(
     monkeypatch: pytest.MonkeyPatch, limit: int, by_thread: int
 ) -> None:
-    monkeypatch.setattr(shared_memory, "_REQUESTS_SIZE", limit)
+    monkeypatch.setattr("footplate.torch_internals._REQUESTS_SIZE", limit)
     put_by_thread: list[Any] = []
     put = Queue.put
 

@@ -159,9 +159,14 @@ def _entries(batch: Any) -> list[Any]:
 def count_samples(batch: Any, predictions: Any) -> int:
     """Returns the number of samples in a validation batch: the most frequent of three lengths, or else the first.
 
-    These are the lengths of the target, the predictions and the batch (see `batch_size_of`). A tensor of predictions
-    that is as long as no entry of the batch comes last: it may have a row for each token or box. Ignores lists of
-    tensors, which may contain one tensor for each output of the model. Returns 0 for an empty batch.
+    | length of | right for | wrong for |
+    |---|---|---|
+    | the target | a label or mask for each sample | the boxes of all images in one tensor |
+    | the predictions | a list or tensor with an entry for each sample | a tensor with a row for each token or box |
+    | the batch (see `batch_size_of`) | a first tensor with a row for each sample | a first tensor such as anchors |
+
+    A tensor of predictions that is as long as no entry of the batch comes last. Ignores lists of tensors, which may
+    contain one tensor for each output of the model. Returns 0 for an empty batch.
 
     Example:
         >>> count_samples({"scale": np.ones(3), "image": np.ones((2, 8)), "label": np.zeros(2)}, {"score": None})

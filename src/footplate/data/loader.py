@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
-from torch.utils.data._utils import signal_handling
 
 from footplate.data.batch_plan import BatchKey, BatchPlan
 from footplate.data.rng import (
@@ -20,12 +19,13 @@ from footplate.data.rng import (
     seed_generators,
 )
 from footplate.data.samplers import DefaultSampler, set_epoch
-from footplate.data.shared_memory import SentBatch, speed_up_queues
+from footplate.data.shared_memory import SentBatch
 from footplate.data.waiting import data_wait
 from footplate.data.workers import WorkerInit, WorkerProgress, WorkerSetup
 from footplate.error_context import explain_missing_path
 from footplate.errors import DataError, FootplateError, StorageError
 from footplate.messages import first_line, list_names
+from footplate.torch_internals import forget_worker_deaths, speed_up_queues
 
 # A dataset that calls sys.exit() counts as unreadable. KeyboardInterrupt in the main process is not caught.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
@@ -118,6 +118,11 @@ class SampleLoader(DataLoader[Any]):
         self.share = 1.0
 
     @property
+    def is_planned(self) -> bool:
+        """Whether the samples of a batch depend only on seed, epoch and batch index: no sampler is custom."""
+        return not self.plan.custom
+
+    @property
     def uneven(self) -> bool:
         """Whether the size of the last batch may differ between ranks."""
         return self.plan.exact_count is not None and self.plan.exact_count % self.plan.world_size > 0
@@ -161,10 +166,7 @@ class SampleLoader(DataLoader[Any]):
     def forget_workers(self) -> None:
         """Makes the next pass start new workers, even with `persistent_workers`. Called when they have been killed."""
         self._batch_loader = self._build_batch_loader()
-        iterator = self._latest_iterator()
-        if getattr(iterator, "_worker_pids_set", False):  # otherwise, torch would report their death later
-            signal_handling._remove_worker_pids(id(iterator))  # type: ignore[attr-defined]
-            iterator._worker_pids_set = False
+        forget_worker_deaths(self._latest_iterator())
 
     def peek(self) -> Any:
         """Reads the first batch of the latest epoch and returns it, or None if there are no batches.

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain, count, islice
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
@@ -120,24 +120,24 @@ class DataPosition:
     Passes are counted as they are read, because a pass may have fewer or more batches than the loader's length.
 
     Example: a `SampleLoader` with 10 batches per pass. After 23 iterations, the position is batch 3 of pass 2. If the
-    run resumes with batches of twice the size, a pass has 5 batches. The run then continues with batch 1 of pass 2, and
-    `batches_before` returns 2 * 5 + 1 = 11.
+    run resumes with batches of twice the size, a pass has 5 batches. The run then continues with batch 1 of pass 2. In
+    epoch-based training, its iteration becomes 2 * 5 + 1 = 11. In iteration-based training, it stays 23.
 
     Args:
         loader: The training loader.
+
+    Attributes:
+        is_planned: Whether the position follows from the number of iterations; see `SampleLoader.is_planned`.
     """
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
         self._plan = loader.plan if isinstance(loader, SampleLoader) else None
         self._length = None if getattr(loader, "endless", False) else length_of(loader)
-        self._kind: Literal["planned", "counted", "untracked"] = "counted"
-        if self._plan is not None and not self._plan.custom:
-            self._kind = "planned"
-        elif self._plan is None and self._length is None:
-            self._kind = "untracked"
+        self.is_planned = isinstance(loader, SampleLoader) and loader.is_planned
         # The latest pass that was counted or resumed, and the iteration at which it began. In the example, 2 and 20.
-        # After the resume, 2 and 22: where pass 2 would have begun if all its batches had the new size.
+        # After the resume, the next batch is batch 1, so pass 2 counts as begun one iteration earlier: 11 - 1 = 10 in
+        # epoch-based training, and 23 - 1 = 22 in iteration-based training.
         self._pass = 0
         self._pass_began_at = 0
         own = [generator for generator in generators_of(samplers_of(loader)) if type(generator) is _OwnGenerator]
@@ -145,9 +145,9 @@ class DataPosition:
         self._seeds = {each: each.initial_seed() for each in generators if isinstance(each, torch.Generator)}
 
     @property
-    def is_planned(self) -> bool:
-        """Whether the position follows from the number of iterations, so that the loader can describe any batch."""
-        return self._kind == "planned"
+    def _is_tracked(self) -> bool:
+        """Whether the pass can be determined, by dividing or by counting."""
+        return self._plan is not None or self._length is not None
 
     def locate(self, iteration: int) -> tuple[int, int]:
         """Returns the pass that contains an iteration, and the iteration's batch index in that pass.
@@ -155,15 +155,10 @@ class DataPosition:
         In the example, returns (2, 3) for iteration 23.
         """
         batch = iteration - self._pass_began_at
-        if self._kind != "planned" or not self._length:  # an endless pass has no length
+        if not self.is_planned or not self._length:  # an endless pass has no length
             return self._pass, batch
         passes, batch = divmod(batch, self._length)
         return self._pass + passes, batch
-
-    def batches_before(self, iteration: int) -> int:
-        """Returns the number of batches before an iteration, all counted in batches of the current size."""
-        pass_index, batch = self.locate(iteration)
-        return pass_index * (self._length or 0) + batch
 
     def one_pass(self, pass_index: int, start: int) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`. Stops at the loader's length.
@@ -175,7 +170,7 @@ class DataPosition:
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, starting at an iteration."""
         pass_index, start = self.locate(iteration)
-        if self._kind == "untracked":  # the first batch is the only one that can be found
+        if not self._is_tracked:  # the first batch is the only one that can be found
             return _skip(self._passes(0, 0, 0), start)
         return self._passes(pass_index, start, iteration)
 
@@ -186,7 +181,7 @@ class DataPosition:
         """
         for pass_index in count(first):
             before = iteration
-            if self._kind != "untracked":
+            if self._is_tracked:
                 self._pass = pass_index
                 self._pass_began_at = iteration - start
             for batch in self._begin_pass(pass_index, start):
@@ -210,7 +205,7 @@ class DataPosition:
         present = {key: state for key, state in optional.items() if state is not None}
         return {"epoch": pass_index, "batch": batch, **self._settings(), **present}
 
-    def load_state_dict(self, state: Mapping[str, Any], iteration: int) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], iteration: int | None) -> int:
         """Restores a position in the data. Logs a warning if the resumed run will not be bit-identical.
 
         If the batch size or the number of processes has changed, continues with the batch that contains the next
@@ -218,7 +213,11 @@ class DataPosition:
 
         Args:
             state: The result of `state_dict`.
-            iteration: The number of completed iterations.
+            iteration: The number of completed iterations. None if it follows from the position, as in epoch-based
+                training.
+
+        Returns:
+            The iteration to continue with.
 
         Raises:
             DataError: The shards of the dataset have changed since the checkpoint was saved, or the loader has its own
@@ -243,8 +242,11 @@ class DataPosition:
         if saved != here:
             batch = self._adapted_batch(saved, here, state)
         self._load_own_state(state, pass_index)
+        if iteration is None:
+            iteration = pass_index * (self._length or 0) + batch
         self._pass = pass_index
         self._pass_began_at = iteration - batch
+        return iteration
 
     def _adapted_batch(self, saved: _Settings, here: _Settings, state: Mapping[str, Any]) -> int:
         """Returns the batch to continue with after the settings have changed, and logs a warning."""
@@ -331,9 +333,12 @@ class StatefulPosition(DataPosition):
 
     def __init__(self, loader: Any, stateful: Any) -> None:
         super().__init__(loader)
-        self._kind = "counted"
         self._stateful = stateful
         self._continues_from_state = False  # whether the next pass that reads batches continues from a restored state
+
+    @property
+    def _is_tracked(self) -> bool:
+        return True
 
     def one_pass(self, pass_index: int, start: int) -> Iterator[Any]:
         """Yields the batches of one pass, starting at batch `start`. Raises a DataError if there are extra batches."""

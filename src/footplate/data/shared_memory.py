@@ -1,6 +1,5 @@
 """Shared memory for dataset records and for batches that workers send to the main process."""
 
-import contextlib
 import io
 import pickle
 import sys
@@ -14,15 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from footplate.torch_internals import allocate_shared
 
 _ALIGNMENT = 64  # bytes; aligns tensors for vector instructions
 _SMALL = 4096  # bytes; smaller tensors, such as labels, are copied, so that they do not keep the block alive
-_PIPE_SIZE = 1 << 20  # bytes; the most that Linux allows without privileges
-_REQUESTS_SIZE = 1 << 15  # bytes; fits into the default pipe
 # Bytes; a pipe is faster than shared memory for smaller batches, in particular if a batch fits into the pipe.
 _LARGE = 900_000 if sys.platform == "linux" else 1 << 19
 
@@ -116,10 +110,7 @@ class SentBatch:
         self._pickled = pickled.getvalue()
         self._sizes = [buffer.nbytes for buffer in buffers]
         size = sum(map(_aligned, self._sizes))
-        self._memory: Any = bytearray(size)
-        if size >= _LARGE:  # `share_memory_` would allocate ordinary memory first and copy it
-            storage = torch.UntypedStorage._new_shared(size, device="cpu")  # type: ignore[no-untyped-call]
-            self._memory = torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage)
+        self._memory: Any = allocate_shared(size) if size >= _LARGE else bytearray(size)
         for part, buffer in zip(_split(self._memory, self._sizes), buffers, strict=True):
             part[:] = buffer
 
@@ -143,57 +134,6 @@ class _Pickler(ForkingPickler):
         if is_sent_by_torch or not array.flags.forc:
             return NotImplemented
         return torch.from_numpy, (array,)
-
-
-def speed_up_queues(reader: Any, prefetch_factor: int) -> None:
-    """Speeds up the exchange of data between the main process and the workers of a DataLoader. Linux only.
-
-    A worker can write a batch below 1 MB at once: through the default pipe of 64 KB, the main process would read it in
-    pieces and wait for each one. Requests for batches are written by the main thread: if the queue's own thread wrote
-    them, it would often be descheduled in favor of a worker while it holds the GIL.
-
-    Args:
-        reader: The iterator of a DataLoader with workers.
-        prefetch_factor: The number of requests that a worker can have at the same time.
-    """
-    if not hasattr(fcntl, "F_SETPIPE_SZ"):
-        return
-    with contextlib.suppress(OSError):  # the user's pipes are already as large as Linux allows
-        fcntl.fcntl(reader._worker_result_queue._reader, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-    if type(reader._index_queues[0]) is not _Requests:  # persistent workers keep their queues
-        limit = _REQUESTS_SIZE // prefetch_factor
-        reader._index_queues = [_Requests(queue, limit) for queue in reader._index_queues]
-
-
-class _Requests:
-    """Wraps the queue through which a worker receives requests for batches, so that the caller's thread writes them.
-
-    Args:
-        queue: The queue.
-        limit: The maximum size of such a request in bytes. The queue's own thread writes larger ones, because a worker
-            that hangs could fill the pipe with them and block the caller.
-    """
-
-    def __init__(self, queue: Any, limit: int) -> None:
-        self._queue = queue
-        self._limit = limit
-
-    def put(self, request: Any) -> None:
-        queue = self._queue
-        content = ForkingPickler.dumps(request)
-        # None ends the worker, perhaps while this process frees the queue.
-        if request is None or len(content) > self._limit or not queue._wlock.acquire(block=False):
-            queue.put(request)
-            self._limit = 0  # later requests must not overtake this one
-            return
-        try:
-            queue._sem.acquire()  # the worker releases it for each request that it reads
-            queue._writer.send_bytes(content)
-        finally:
-            queue._wlock.release()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._queue, name)
 
 
 def _receive(pickled: bytes, sizes: Sequence[int], memory: Any) -> Any:

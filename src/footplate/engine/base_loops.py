@@ -255,8 +255,7 @@ class BaseTrainLoop(BaseLoop):
         position = self._data_position
         if not position.is_planned or self._is_overridden:
             return []
-        epoch, batch = divmod(iteration, len(self.dataloader)) if self.by_epoch else position.locate(iteration)
-        samples = self.dataloader.describe_samples(epoch, batch)
+        samples = self.dataloader.describe_samples(*position.locate(iteration))
         rank = f" of rank {self.runner.rank}" if self.runner.world_size > 1 else ""
         return [f"The batch{rank} in iteration {iteration + 1} contains samples {samples}."]
 
@@ -459,16 +458,15 @@ class BaseTrainLoop(BaseLoop):
                 raise ValueError(
                     f"the data is at epoch {state['data']['epoch']}, but the run is at epoch {self._epoch}"
                 )
-            self._data_position.load_state_dict(state["data"], self._iter)
-            batches_before = self._data_position.batches_before(self._iter)
-            if self.by_epoch and self._iter != batches_before:
+            iteration = self._data_position.load_state_dict(state["data"], None if self.by_epoch else self._iter)
+            if self._iter != iteration:
                 _logger.warning(
                     "The iteration is now %d instead of %d, because the batch size or the epoch length has changed. "
                     "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not.",
-                    batches_before,
+                    iteration,
                     self._iter,
                 )
-                self._iter = batches_before
+                self._iter = iteration
 
 
 def check_has_batches(loader: Any) -> None:

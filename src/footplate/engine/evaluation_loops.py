@@ -12,7 +12,6 @@ import torch
 
 from footplate.checks import check_flag
 from footplate.data import SampleLoader, batches, build_dataloader, count_samples, dataset_of, length_of
-from footplate.data.position import DataPosition
 from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
 from footplate.engine.base_loops import BaseLoop
 from footplate.error_context import add_note
@@ -241,7 +240,7 @@ def _in_mixed_precision(without_gradients: AbstractContextManager[Any], device: 
 
 def add_sample_note(error: Exception, dataloader: Any, key: str, idx: int) -> None:
     """Adds a note on the samples of batch `idx` to an error, unless it is a FootplateError or they are unknown."""
-    if not isinstance(error, FootplateError) and DataPosition(dataloader).is_planned:
+    if not isinstance(error, FootplateError) and isinstance(dataloader, SampleLoader) and dataloader.is_planned:
         samples = dataloader.describe_samples(*divmod(idx, len(dataloader)))
         add_note(error, f"Batch {idx + 1} of {key} contains samples {samples}.")
 

@@ -10,15 +10,13 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler as set_torch_handler
-
 from footplate.data import is_worker_death
 from footplate.data.waiting import data_wait
 from footplate.engine.process_setup import is_notebook
 from footplate.engine.requests import END_SIGNALS
 from footplate.interrupts import REPEAT_INTERVAL, SIGNALED
 from footplate.records.logger import print_urgent
+from footplate.torch_internals import worker_death_handler
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -42,13 +40,11 @@ def handling_signals(runner: "Runner") -> Iterator[None]:
         return
     handlers = _Handlers(runner)
     handled: dict[int, Any] = dict.fromkeys(END_SIGNALS, handlers.on_stop)
-    if hasattr(signal, "SIGUSR1"):  # Windows lacks this signal and the next two
+    if hasattr(signal, "SIGCHLD"):  # Windows lacks these signals
         handled[signal.SIGUSR1] = handlers.on_save
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        handled[signal.SIGHUP] = handlers.on_stop
-    if hasattr(signal, "SIGCHLD"):
-        set_torch_handler()  # otherwise, the first loader with workers would replace the handler
-        handled[signal.SIGCHLD] = partial(handlers.on_end_of_child, signal.getsignal(signal.SIGCHLD))
+        handled[signal.SIGCHLD] = partial(handlers.on_end_of_child, worker_death_handler())
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            handled[signal.SIGHUP] = handlers.on_stop
     before = {number: signal.signal(number, handler) for number, handler in handled.items()}
     try:
         yield
@@ -56,7 +52,7 @@ def handling_signals(runner: "Runner") -> Iterator[None]:
         data_wait.stop_requested = False
         data_wait.take_death()
         for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 _mask = threading.local()  # the forking thread's signal mask before the fork
@@ -67,21 +63,21 @@ def _before_fork() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
-def _after_fork(*, in_child: bool) -> None:
+def _restore_mask() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+
+
+def _after_fork_in_child() -> None:
     try:
-        if in_child and isinstance(getattr(signal.getsignal(signal.SIGTERM), "__self__", None), _Handlers):
+        if isinstance(getattr(signal.getsignal(signal.SIGTERM), "__self__", None), _Handlers):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+        _restore_mask()
 
 
 # multiprocessing.Pool ends its processes with SIGTERM, possibly as soon as they are forked, and waits for them.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=partial(_after_fork, in_child=False),
-        after_in_child=partial(_after_fork, in_child=True),
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_restore_mask, after_in_child=_after_fork_in_child)
 
 
 class _Handlers:
@@ -124,10 +120,7 @@ class _Handlers:
     def on_end_of_child(self, previous: Any, number: int, frame: FrameType | None) -> None:
         """Calls the previous handler. Defers an error about a dead worker unless the loop is waiting for data."""
         try:
-            if callable(previous):
-                previous(number, frame)
-            else:  # torch installs its handler only once per process, and it has since been removed
-                torch._C._error_if_any_worker_fails()
+            previous(number, frame)
         except RuntimeError as error:
             if os.getpid() != self._process or not is_worker_death(error):
                 raise  # in a forked worker, or from a user's handler

@@ -43,31 +43,30 @@ class UnknownRuleError(ArgumentError):
 
 
 def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
-    """Decides whether a hook skips a metric after a validation run, and adds the run's metrics to the known metrics.
+    """Decides whether a hook skips a metric after a validation run.
 
     Skips the metric outside training, and if this run leaves out the metric's dataset. If the metric is missing for
     another accepted reason, skips it with a warning. Any other missing metric is read, which raises an error.
     """
-    left_out = runner.val_loop.left_out if runner.val_loop else ()
-    if "train" not in runner.phases or any(is_of_dataset(label, left_out) for label in (name, metric_of_label(name))):
-        return True
-    runner.history.known_metrics.update(metrics)
-    if find_metric(name, metrics) in metrics or not _can_be_missing(runner, name, metrics):
-        return False
-    returned = f"only {list_names(metrics, _MAX_NAMES)}" if metrics else "no metrics"
-    runner.logger.warning("Validation returned %s, so no value of '%s' is available.", returned, name)
-    return True
-
-
-def _can_be_missing(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
-    """Checks whether a metric may be missing, for example because the model does not predict anything yet.
-
-    It may be missing if another validation run has computed it, or if this run computed no metrics or none that have
-    the same optional prefix.
-    """
     label = metric_of_label(name)
-    if not metrics or runner.history.known_metrics & {name, label}:
+    left_out = runner.val_loop.left_out if runner.val_loop else ()
+    if "train" not in runner.phases or is_of_dataset(name, left_out) or is_of_dataset(label, left_out):
         return True
+    if find_metric(name, metrics) in metrics:
+        return False
+    may_be_missing = (
+        not metrics  # for example, the model does not predict anything yet
+        or not runner.history.known_metrics.isdisjoint((name, label))  # another validation run has computed it
+        or _lacks_optional_prefix(runner, label, metrics)
+    )
+    if may_be_missing:
+        returned = f"only {list_names(metrics, _MAX_NAMES)}" if metrics else "no metrics"
+        runner.logger.warning("Validation returned %s, so no value of '%s' is available.", returned, name)
+    return may_be_missing
+
+
+def _lacks_optional_prefix(runner: Runner, label: str, metrics: Mapping[str, Any]) -> bool:
+    """Checks whether a metric has an optional prefix that none of `metrics` has; see `BaseMetric.optional_prefixes`."""
     for dataset in sets_of(runner.val_loop):
         for metric in dataset.evaluator.metrics:
             for prefix in dataset.named(dict.fromkeys(metric.optional_prefixes)):

@@ -110,7 +110,6 @@ def average_weights(paths: "Sequence[str | os.PathLike[str]]") -> "OrderedDict[s
         found = {key: (value.shape, value.is_floating_point()) for key, value in tensors.items()}
         if not expected:
             expected, dtypes = found, {key: value.dtype for key, value in tensors.items()}
-            versions = weights._metadata  # type: ignore[attr-defined]
         if differing := sorted(key for key in {**expected, **found} if expected.get(key) != found.get(key)):
             message = f"'{path}' and the first checkpoint differ in the names, shapes or types of weights"
             raise CheckpointError(message, found=differing)
@@ -118,10 +117,9 @@ def average_weights(paths: "Sequence[str | os.PathLike[str]]") -> "OrderedDict[s
             if value.is_floating_point() or value.is_complex():
                 wide = torch.complex128 if value.is_complex() else torch.float64
                 sums.setdefault(key, torch.zeros(value.shape, dtype=wide)).add_(value.to(wide), alpha=1 / len(paths))
-    means = ((key, sums.pop(key).to(dtypes[key]) if key in sums else value) for key, value in weights.items())
-    averaged = OrderedDict(means)
-    averaged._metadata = versions  # type: ignore[attr-defined]
-    return averaged
+    for key in tuple(sums):
+        weights[key] = sums.pop(key).to(dtypes[key])
+    return weights
 
 
 def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]") -> int:

@@ -1,0 +1,132 @@
+"""Functions that use private names of torch's DataLoader, and a list of the other private names that footplate uses.
+
+A new version of torch or Python may rename or remove a private name without notice. If so, the functions below raise
+AttributeError when they are called, unless their docstring says otherwise.
+
+The following names stay where they are used, because a function would only rename an attribute, or would add a call to
+each iteration. All of them are names of torch, except the last one, which belongs to multiprocessing.
+
+| name | file | use |
+|---|---|---|
+| `Module._call_impl` | `engine/model_setup.py` | compiles calls of modules |
+| `Module._compiled_call_impl` (1) | `engine/model_setup.py`, `models/plain_model.py` | the same |
+| `_orig_mod` of compiled modules (2) | `distributed/wrappers.py` | returns the original module |
+| `Module._parameters`, `Module._buffers` | `models/averaged_models.py` | finds tensors, which modules may replace |
+| `torch._foreach_lerp_`, `torch._foreach_copy_` | `models/averaged_models.py` | averages all weights at once |
+| `Module._apply` (3) | `models/preprocessor.py` | follows the model to its device |
+| `Tensor._version` | `models/activation_checkpointing.py` | detects changes in place |
+| `torch._amp_foreach_non_finite_check_and_unscale_` | `optim/wrappers/gradient_checks.py` | checks all gradients |
+| `UntypedStorage._cdata` | `checkpoint/serializable.py` | finds tensors that share their memory |
+| `DTensor.__create_chunk_list__` | `checkpoint/serializable.py` | finds the position of a shard |
+| `_start_method` of processes (4) | `data/workers.py` | recognizes workers of a fork server |
+
+Without most of these names, footplate raises AttributeError. Without the numbered ones, there is no error at that
+place: (1) the model is not compiled; (2) the wrapper of `torch.compile` counts as the model; (3) batches stay on the
+CPU; (4) workers of a fork server exit at once.
+
+Other names are in files that torch must still be able to read: `_metadata` in state dicts, `_growth_tracker` in the
+state of a GradScaler, and the names in pickles (`checkpoint/unpickler.py`, `data/annotations.py`).
+"""
+
+import contextlib
+import signal
+import sys
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_PIPE_SIZE = 1 << 20  # bytes; the most that Linux allows without privileges
+_REQUESTS_SIZE = 1 << 15  # bytes; fits into the default pipe
+
+
+def worker_death_handler() -> Any:
+    """Returns the handler of SIGCHLD, which raises a RuntimeError if a worker of a DataLoader has died.
+
+    Private: `_set_SIGCHLD_handler`, which installs torch's handler. Otherwise, the first loader with workers would do
+    so, and replace the caller's handler. `_error_if_any_worker_fails`, which torch's handler calls.
+    """
+    torch.utils.data._utils.signal_handling._set_SIGCHLD_handler()
+    handler = signal.getsignal(signal.SIGCHLD)
+    # Torch installs its handler only once per process, and it may have been removed since.
+    return handler if callable(handler) else lambda *_: torch._C._error_if_any_worker_fails()
+
+
+def forget_worker_deaths(iterator: Any) -> None:
+    """Prevents torch from reporting the deaths of workers that have been killed.
+
+    Private: `_worker_pids_set` and `_remove_worker_pids`, because torch only forgets workers that it has ended itself.
+    Without the first name, this function has no effect.
+
+    Args:
+        iterator: The iterator of a DataLoader, or None.
+    """
+    if getattr(iterator, "_worker_pids_set", False):
+        torch._C._remove_worker_pids(id(iterator))
+        iterator._worker_pids_set = False
+
+
+def allocate_shared(size: int) -> Tensor:
+    """Returns a tensor of `size` uninitialized bytes in shared memory.
+
+    Private: `UntypedStorage._new_shared`, because `share_memory_` would allocate ordinary memory first and copy it.
+    """
+    storage = torch.UntypedStorage._new_shared(size, device="cpu")  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage)
+
+
+def speed_up_queues(reader: Any, prefetch_factor: int) -> None:
+    """Speeds up the exchange of data between the main process and the workers of a DataLoader. Linux only.
+
+    A worker can write a batch below 1 MB at once: through the default pipe of 64 KB, the main process would read it in
+    pieces and wait for each one. Requests for batches are written by the main thread: if the queue's own thread wrote
+    them, it would often be descheduled in favor of a worker while it holds the GIL.
+
+    Private: `_worker_result_queue` and `_index_queues` of the iterator, and `_reader`, `_writer`, `_wlock` and `_sem`
+    of queues, because a DataLoader does not accept other queues.
+
+    Args:
+        reader: The iterator of a DataLoader with workers.
+        prefetch_factor: The number of requests that a worker can have at the same time.
+    """
+    if sys.platform != "linux":
+        return
+    import fcntl  # not available on Windows
+
+    with contextlib.suppress(OSError):  # the user's pipes are already as large as Linux allows
+        fcntl.fcntl(reader._worker_result_queue._reader, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    if type(reader._index_queues[0]) is not _Requests:  # persistent workers keep their queues
+        limit = _REQUESTS_SIZE // prefetch_factor
+        reader._index_queues = [_Requests(queue, limit) for queue in reader._index_queues]
+
+
+class _Requests:
+    """Wraps the queue through which a worker receives requests for batches, so that the caller's thread writes them.
+
+    Args:
+        queue: The queue.
+        limit: The maximum size of such a request in bytes. The queue's own thread writes larger ones, because a worker
+            that hangs could fill the pipe with them and block the caller.
+    """
+
+    def __init__(self, queue: Any, limit: int) -> None:
+        self._queue = queue
+        self._limit = limit
+
+    def put(self, request: Any) -> None:
+        queue = self._queue
+        content = ForkingPickler.dumps(request)
+        # None ends the worker, perhaps while this process frees the queue.
+        if request is None or len(content) > self._limit or not queue._wlock.acquire(block=False):
+            queue.put(request)
+            self._limit = 0  # later requests must not overtake this one
+            return
+        try:
+            queue._sem.acquire()  # the worker releases it for each request that it reads
+            queue._writer.send_bytes(content)
+        finally:
+            queue._wlock.release()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queue, name)
