@@ -92,5 +92,5 @@ def test_control_characters_in_error_are_escaped() -> None:
 
 
 def test_error_of_a_worker_is_complete() -> None:
-    error = pickle.loads(pickle.dumps(FootplateError("cannot be built", notes=["a note"], hides_cause=True)))
-    assert (str(error), error.hides_cause) == ("cannot be built\n  a note", True)
+    error = pickle.loads(pickle.dumps(FootplateError("cannot be built", notes=["a note"], shows_cause=True)))
+    assert (str(error), error.shows_cause) == ("cannot be built\n  a note", True)

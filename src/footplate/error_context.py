@@ -93,7 +93,7 @@ def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
     steps = [name or int(index) for name, index in _STEP.findall(path)] if isinstance(path, str) else path
     for step in steps:
         origins = getattr(here, "_origins", {})
-        # The origin of a merged dict is the base. Its key has the origin of the last change.
+        # For a merged dict, its own `origins[None]` is the base, and its parent's `origins[step]` is the last change.
         origin = origins.get(step) or origin or origins.get(None)
         try:
             here = here[step]  # type: ignore[index]

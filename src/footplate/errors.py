@@ -78,8 +78,8 @@ class FootplateError(Exception):
         found: The invalid value.
         suggestion: The word that the user most likely meant.
         notes: Additional lines of the message.
-        hides_cause: Whether the message leaves out what `__cause__` says. Commands then print the line that raised it,
-            and mention the option that shows the traceback.
+        shows_cause: Whether commands print the line that raised `__cause__`, and mention the option that shows the
+            traceback. For messages that do not explain the cause.
 
     Attributes:
         section: The config section that a registry was building when the error was raised, or None. `key` is relative
@@ -98,7 +98,7 @@ class FootplateError(Exception):
         found: object = _Missing,
         suggestion: str | None = None,
         notes: Sequence[str] = (),
-        hides_cause: bool = False,
+        shows_cause: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -107,7 +107,7 @@ class FootplateError(Exception):
         self.found = found
         self.suggestion = suggestion
         self.notes = tuple(notes)
-        self.hides_cause = hides_cause
+        self.shows_cause = shows_cause
 
     @property
     def has_found(self) -> bool:

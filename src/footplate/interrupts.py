@@ -10,8 +10,10 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from footplate.launchers import is_launched
+
 SIGNALED = 128  # a process that was ended by a signal exits with this code plus the signal number
-RANK_VARIABLES = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
+REPEAT_INTERVAL = 0.5  # seconds; a signal repeated sooner counts once, because `timeout` sends each signal twice
 
 
 class StopSignal(KeyboardInterrupt):
@@ -65,8 +67,3 @@ def temporary_folder(prefix: str) -> Iterator[str]:
 
     with raising_stop_signals(not is_launched()), tempfile.TemporaryDirectory(prefix=prefix) as folder:
         yield folder
-
-
-def is_launched() -> bool:
-    """Checks whether a launcher such as torchrun or srun started this process."""
-    return any(name in os.environ for name in RANK_VARIABLES)

@@ -158,7 +158,7 @@ def test_error_of_a_worker_shows_the_lines_in_its_text() -> None:
 
 
 def test_error_that_hides_its_cause_points_to_the_line_and_the_option() -> None:
-    error = FootplateError("cannot be built", hides_cause=True)
+    error = FootplateError("cannot be built", shows_cause=True)
     with pytest.raises(ZeroDivisionError) as caught:
         exec(compile("1 / 0", "own/loss.py", "exec"), {})
     error.__cause__ = caught.value

@@ -158,7 +158,7 @@ def test_categories_that_cannot_be_read_are_an_error(dataset: Any, name: str, re
     expected = f"needs the categories of sample 0 in the dataset '{name}', but they cannot be read: {reason}"
     with pytest.raises(DataError, match=expected) as caught:
         ClassBalancedDataset(dataset, 0.5)
-    assert (caught.value.key, caught.value.hides_cause) == ("dataset", True)
+    assert (caught.value.key, caught.value.shows_cause) == ("dataset", True)
 
 
 def test_dataset_may_have_an_attribute_datasets_of_its_own() -> None:

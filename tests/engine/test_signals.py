@@ -16,7 +16,7 @@ from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
 from footplate.engine import base_loops
-from footplate.engine.requests import Request, Requests
+from footplate.engine.requests import RequestFlags, Requests
 from footplate.engine.signals import handling_signals
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness
@@ -142,7 +142,7 @@ def test_second_interrupt_of_a_notebook_keeps_the_kernel(
 ) -> None:
     shell = SimpleNamespace(kernel=object())
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-    monkeypatch.setattr("footplate.engine.signals._SAME_REQUEST", 0)  # the signals follow each other immediately
+    monkeypatch.setattr("footplate.engine.signals.REPEAT_INTERVAL", 0)  # the signals follow each other immediately
     with pytest.raises(KeyboardInterrupt):
         run(config(tmp_path, by_epoch=True), Send(signal.SIGINT, "before_val_iter", 4, signal.SIGINT))
     assert not (tmp_path / "on_signal.pth").exists()
@@ -160,7 +160,7 @@ def test_second_interrupt_of_a_notebook_keeps_the_kernel(
 def test_simultaneous_signals_are_one_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: tuple[int, ...], pause: float, code: int
 ) -> None:
-    monkeypatch.setattr("footplate.engine.signals._SAME_REQUEST", 30)  # a busy machine may delay the second signal
+    monkeypatch.setattr("footplate.engine.signals.REPEAT_INTERVAL", 30)  # a busy machine may delay the second signal
     cfg = config(tmp_path, by_epoch=True, workers=1)
     assert in_process(run, cfg, Send(signals[0], "after_train_iter", 5, *signals[1:], pause=pause)) == code
     assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 6
@@ -211,7 +211,7 @@ def test_save_requests_of_ranks_are_neither_lost_nor_withdrawn(monkeypatch: pyte
     monkeypatch.setattr("torch.distributed.all_reduce", exchange)
     requests = IDLE.requests
     monkeypatch.setattr(requests, "is_single_process", False)
-    monkeypatch.setattr(requests, "local", Request())
+    monkeypatch.setattr(requests, "local", RequestFlags())
     with handling_signals(IDLE):
         os.kill(os.getpid(), signal.SIGUSR1)
         assert not requests.needs_handling

@@ -200,7 +200,7 @@ def test_a_second_hook_that_swaps_weights_is_refused_when_it_is_registered(tmp_p
         Runner(**settings(tmp_path, custom_hooks=[EMAHook(), ScheduleFreeHook()]))
     assert caught.value.key == "custom_hooks[1]"
     assert caught.value.notes == (
-        "custom_hooks[0] was added first. Remove one of them (a ScheduleFreeHook belongs to its optimizer).",
+        "custom_hooks[0] was added first. Remove one of them. To remove a ScheduleFreeHook, change the optimizer.",
     )
 
 

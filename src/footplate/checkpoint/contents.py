@@ -95,7 +95,7 @@ def open_shards(folder: str, layout: ShardLayout, name: str) -> Iterator[IO[byte
 class Outline(NamedTuple):
     """The content of a checkpoint, with tensors on the meta device."""
 
-    content: dict[Any, Any]  # an object that is not a dict is stored under the key ""
+    content: dict[Any, Any]  # {"": object} if the checkpoint is not a dict
     digest: Digest  # the recorded digest
 
 

@@ -10,6 +10,7 @@ from traceback import FrameSummary, extract_tb
 from typing import TYPE_CHECKING, Any
 
 from footplate.errors import FootplateError, shown_path
+from footplate.interrupts import SIGNALED
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -46,10 +47,10 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
         The message and the exit code, or None for a bug in footplate, whose traceback should be printed.
     """
     if isinstance(error, FootplateError):
-        source = error.__cause__ if error.hides_cause else None if error.origin else error
+        source = error.__cause__ if error.shows_cause else None if error.origin else error
         frames = user_frames(source) if source is not None else []
         place = f"raised at {_location(frames[0])}; " if frames else ""
-        hint = f"  {place}{option} shows the traceback\n" if frames or error.hides_cause else ""
+        hint = f"  {place}{option} shows the traceback\n" if frames or error.shows_cause else ""
         return f"error: {error}\n{hint}", error.exit_code
     is_of_system = isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)
     frames = user_frames(error) or ([] if is_of_system else _package_frames(error))
@@ -78,7 +79,7 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
     command's exit code.
     """
     if isinstance(error, KeyboardInterrupt):
-        name = signal.Signals(code - 128).name
+        name = signal.Signals(code - SIGNALED).name
         return {"type": "KeyboardInterrupt", "message": f"interrupted by {name}", "notes": [], "exit_code": code}
     if not isinstance(error, FootplateError):
         lines = (message or _summarize(error)).removeprefix("error: ").splitlines()

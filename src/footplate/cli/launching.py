@@ -17,9 +17,9 @@ from footplate.cli.arguments import Parser, number
 from footplate.cli.config_arguments import has_automatic_batch_size
 from footplate.cli.output import DOCUMENT_FILE, print_error, print_json
 from footplate.errors import ArgumentError
-from footplate.interrupts import RANK_VARIABLES, SIGNALED
+from footplate.interrupts import SIGNALED
+from footplate.launchers import LAUNCHERS, RANK_VARIABLES
 
-_LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _WITH_RESULT = (0, 4, 129, 130, 143)  # exit codes of ranks that have finished or were stopped
 
 
@@ -27,7 +27,7 @@ def add_launcher(parser: Parser) -> None:
     """Adds the options for launchers and processes to the parser."""
     parser.add_argument(
         "--launcher",
-        choices=_LAUNCHERS,
+        choices=LAUNCHERS,
         help="the process launcher: pytorch (torchrun, detected automatically), slurm (srun) or mpi (mpirun)",
     )
     add_processes(parser)

@@ -12,7 +12,8 @@ from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
 from footplate.cli.launching import end_rank, is_first_rank
 from footplate.cli.output import open_streams, print_error, print_held_warnings, print_json, reserving_stdout, wrap_text
-from footplate.interrupts import SIGNALED, is_launched, raising_stop_signals
+from footplate.interrupts import SIGNALED, raising_stop_signals
+from footplate.launchers import is_launched
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
 # function that takes the parsed arguments and returns the exit code. Heavy imports are in these functions.

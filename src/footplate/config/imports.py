@@ -81,7 +81,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
             notes = ["Install its package, run from the folder that contains it, or add that folder to PYTHONPATH."]
             if parent:
                 notes = [f"'{parent}' was found, but does not contain this module."]
-        raise ConfigError(message, origin=origin, key=key, notes=notes, hides_cause=not notes) from error
+        raise ConfigError(message, origin=origin, key=key, notes=notes, shows_cause=not notes) from error
 
 
 class LazyObject:

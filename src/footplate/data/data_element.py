@@ -137,12 +137,12 @@ class BaseDataElement:
 
     @property
     def _data_fields(self) -> set[str]:
-        """The names of the data fields. Kept for existing code that reads this attribute."""
+        """The names of the data fields. Kept from MMEngine, for code that reads this attribute."""
         return set(self.keys())
 
     @property
     def _metainfo_fields(self) -> set[str]:
-        """The names of the metainfo fields. Kept for existing code that reads this attribute."""
+        """The names of the metainfo fields. Kept from MMEngine, for code that reads this attribute."""
         return set(self._meta)
 
     def values(self) -> list[Any]:

@@ -218,7 +218,7 @@ class ClassBalancedDataset(_DatasetWrapper):
                 f"be read: {type(error).__name__}: {error}",
                 key="dataset",
                 notes=["Use a labeled dataset that implements get_cat_ids(), or remove ClassBalancedDataset."],
-                hides_cause=True,
+                shows_cause=True,
             ) from error
 
     def __len__(self) -> int:

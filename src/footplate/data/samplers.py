@@ -31,8 +31,8 @@ class _SeededSampler(Sampler[int]):
         shuffle: Whether to shuffle the samples in each pass.
         seed: The seed for shuffling. Defaults to the run's seed in a config, and otherwise to a random seed that all
             ranks share.
-        shard_window: The number of shards whose samples are mixed. Shards are read in random order, about this many at
-            a time, and samples are shuffled only within them. By default, all samples are shuffled.
+        shard_window: The number of shards whose samples are mixed; see `WebDataset`. Shards are read in random order,
+            and samples are shuffled only within about this many shards. By default, all samples are shuffled.
 
     Raises:
         DataError: The dataset is empty.
@@ -87,20 +87,12 @@ class DefaultSampler(_SeededSampler):
 
     The global order depends only on seed and epoch, not on the number of ranks.
 
+    For the arguments that are not listed here, see `_SeededSampler`.
+
     Args:
-        dataset: The dataset. Only its length and, with `shard_window`, its shards are used.
-        shuffle: Whether to shuffle the samples in each epoch.
-        seed: The seed for shuffling. Defaults to the run's seed in a config, and otherwise to a random seed that all
-            ranks share.
         round_up: Whether to repeat the first samples at the end, so that all ranks have the same number of samples. If
             False, each sample is visited exactly once; a `SampleLoader` still gives all ranks the same number of
             batches.
-        shard_window: The number of shards whose samples are mixed; see `WebDataset`. Shards are read in random order,
-            and samples are shuffled only within about this many shards. By default, all samples are shuffled.
-
-    Raises:
-        DataError: The dataset is empty.
-        ArgumentError: `shard_window` is set, but the dataset has no shards or is not shuffled.
 
     Example:
         >>> list(DefaultSampler(range(4), shuffle=False))

@@ -37,7 +37,7 @@ class DataWait:
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
         """Calls a function that waits for data.
 
-        If the training loop is waiting, and a stop or a worker's death is pending, raises its error instead.
+        If a stop or the death of a worker is already pending, calls `interrupt` first.
         """
         try:
             self._is_interruptible = True
@@ -52,10 +52,10 @@ class DataWait:
         return map(self.call, repeat(next), repeat(iterator))
 
     def interrupt(self, *, in_any_wait: bool = False) -> None:
-        """Ends the wait if the training loop is waiting for a batch. If not, the next wait for a batch ends at once.
+        """Raises the pending error if the training loop is waiting for a batch. Otherwise, its next wait raises it.
 
         Args:
-            in_any_wait: Whether the death of a worker also ends a wait that is not the training loop's.
+            in_any_wait: Whether the death of a worker also ends the waits of other code, such as validation.
 
         Raises:
             InterruptedWaitError: A stop has been requested.

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from footplate.data.rng import seed_albumentations
 from footplate.error_context import add_note
 from footplate.errors import DataError
+from footplate.interrupts import REPEAT_INTERVAL
 
 # Parts of error messages from torch.
 _PIDS = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
@@ -26,7 +27,6 @@ _HINTS = {
     "Bus error": "Shared memory (/dev/shm) may be full. Use fewer workers or a lower prefetch_factor.",
 }
 _CRASHED = "To locate a crash in compiled code, read the sample with num_workers=0 and `python -X faulthandler`."
-_REPEAT_INTERVAL = 0.5  # seconds; a signal repeated sooner counts once, since some programs send each signal twice
 
 
 class WorkerProgress:
@@ -130,7 +130,7 @@ class WorkerInit:
     def _ignore_once(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         self._first_term = self._first_term or now
-        if self._progress.is_main_exiting or now - self._first_term > _REPEAT_INTERVAL:
+        if self._progress.is_main_exiting or now - self._first_term > REPEAT_INTERVAL:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 

@@ -19,9 +19,9 @@ from footplate.checks import check_choice, check_count, check_keys, is_number
 from footplate.distributed.collectives import is_distributed
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, RankError
+from footplate.launchers import LAUNCHERS, VARIABLES
 from footplate.messages import first_line
 
-LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 DIST_KEYS = ("backend", "timeout", "port", "init_backend")
 # Gloo on the CPU is needed for Python objects and for background saves of checkpoints.
 _GPU_BACKENDS = "cpu:gloo,cuda:nccl"
@@ -29,36 +29,6 @@ _DEFAULT_PORT = 29500
 _LAST_RELEASES = 0.1  # in seconds
 _RELEASES = 0.002  # in seconds
 _FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral port range of Linux
-
-
-class _Variables(NamedTuple):
-    """The environment variables set by a launcher. If a field lists several, the first one that is set is used."""
-
-    starters: str  # the programs that set the variables
-    ranks: tuple[str, ...]
-    sizes: tuple[str, ...]
-    local_ranks: tuple[str, ...]
-    local_sizes: tuple[str, ...] = ()  # the number of processes on the same machine
-    nodes: tuple[str, ...] = ()  # the list of machines
-
-
-_VARIABLES = {
-    "pytorch": _Variables("torchrun", ("RANK",), ("WORLD_SIZE",), ("LOCAL_RANK",)),
-    "slurm": _Variables(
-        "srun",
-        ("SLURM_PROCID",),
-        ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
-        ("SLURM_LOCALID",),
-        nodes=("SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST"),
-    ),
-    "mpi": _Variables(
-        "mpirun or mpiexec",
-        ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"),
-        ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"),
-        ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PALS_LOCAL_RANKID", "SLURM_LOCALID"),
-        local_sizes=("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"),
-    ),
-}
 
 
 class RankInfo(NamedTuple):
@@ -159,7 +129,7 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
     launcher = active_launcher(launcher)
     if launcher == "none":
         return None
-    names = _VARIABLES[launcher]
+    names = VARIABLES[launcher]
     rank = _number(launcher, names.ranks)
     size = _number(launcher, names.sizes)
     local_rank = _number(launcher, names.local_ranks, rank if launcher == "mpi" else 0)
@@ -214,7 +184,7 @@ def active_launcher(launcher: str) -> str:
     """
     with at_key("launcher"):
         check_launcher(launcher)
-    names = _VARIABLES["pytorch"]
+    names = VARIABLES["pytorch"]
     is_torchrun = all(name in os.environ for name in (*names.ranks, *names.sizes, *names.local_ranks))
     return "pytorch" if launcher == "none" and is_torchrun else launcher
 
@@ -223,7 +193,7 @@ def ignored_launcher() -> str:
     """Returns the launcher if it started several processes but there is no process group, or "" otherwise."""
     if is_distributed():
         return ""
-    for launcher, names in _VARIABLES.items():
+    for launcher, names in VARIABLES.items():
         if _variable(names.ranks) and _variable(names.sizes) not in (None, "", "1"):
             return launcher
     return ""
@@ -236,7 +206,7 @@ def check_launcher(launcher: str) -> None:
 
 def rank_from_environment() -> int:
     """Returns the rank assigned by a launcher, or 0 without a launcher. Does not need a process group."""
-    names = (name for launcher in ("pytorch", "mpi", "slurm") for name in _VARIABLES[launcher].ranks)
+    names = (name for launcher in ("pytorch", "mpi", "slurm") for name in VARIABLES[launcher].ranks)
     return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 0)
 
 
@@ -263,7 +233,7 @@ def _number(launcher: str, names: tuple[str, ...], default: int | None = None) -
     """
     text = _variable(names) or default
     if text is None:
-        message = f"launcher '{launcher}' needs {_VARIABLES[launcher].starters} to start the processes"
+        message = f"launcher '{launcher}' needs {VARIABLES[launcher].starters} to start the processes"
         raise ArgumentError(message, key="launcher", notes=[f"Not set in the environment: {', '.join(names)}."])
     return int(text)
 

@@ -37,7 +37,7 @@ class Progress(NamedTuple):
 
     @property
     def completed(self) -> "Progress":
-        """The same numbers; see `BaseTrainLoop.completed`."""
+        """This object, so that `Runner.completed` need not check whether the training loop has been built."""
         return self
 
 
@@ -56,7 +56,7 @@ class BaseLoop:
 
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {"run": ()}
     builds_data: ClassVar[bool] = False
-    """Whether a validation or test loop receives the config sections of its loaders and evaluators."""
+    """Whether the loop receives the config sections of its loader and evaluator, and builds them itself."""
     # What the run reads from a validation or test loop, with the values for custom loops; see `_EvaluationLoop`.
     sets: Sequence[EvaluationSet] = ()
     left_out: Sequence[str] = ()
@@ -119,8 +119,7 @@ class BaseTrainLoop(BaseLoop):
 
     Attributes:
         began_at: The iteration at which this process started or resumed the run, or None if it has not.
-        batches_read: The number of batches read; in a loop that overrides `run` or `run_epoch`, only since the previous
-            iteration.
+        batches_read: The number of batches read since `adapt_overridden`, its only user, last reset it.
 
     Raises:
         ArgumentError: A number is out of range.
@@ -231,20 +230,20 @@ class BaseTrainLoop(BaseLoop):
                     add_note(error, note)
             raise
         if self._iter == self.began_at:
-            self._count_first_losses()
+            self._update_loss_counts()
         self._is_repeated = True  # if a hook fails, the optimizer has stepped, but the iteration is not complete
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._is_repeated = False
         self._iter += 1
 
-    def _count_first_losses(self) -> None:
+    def _update_loss_counts(self) -> None:
         """Counts the losses in this process's first iteration, from which each optimizer wrapper derives the total.
 
         `train_step` may compute any number of losses. Logs a warning if a plain module's `training_step` computes none.
         """
         iterations_left = self.max_iters - self._iter - 1
         wrappers = self.runner.optim_wrapper.parts.values()
-        counts = [wrapper.count_first_losses(iterations_left) for wrapper in wrappers]
+        counts = [wrapper.update_loss_counts(iterations_left) for wrapper in wrappers]
         if self.runner.is_plain and not any(counts):
             _logger.warning(
                 "training_step did not use its argument `optimizers` in the first iteration. Call "
@@ -303,10 +302,6 @@ class BaseTrainLoop(BaseLoop):
             self._fully_validated_iter = self._iter
         runner.model.train()
         self._exchange_requests()
-
-    def _request_final_validation(self) -> None:
-        """Requests validation when training ends within an epoch, unless the current weights have been validated."""
-        self.runner.requests.agreed.validation = not self._is_fully_validated
 
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""

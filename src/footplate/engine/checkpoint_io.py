@@ -55,9 +55,8 @@ class Weights(enum.IntEnum):
 
     With "auto" and after a restart, a job can therefore rerun a script that loads weights.
 
-    An evaluation loads the checkpoint, if there is one, only for NONE. If an error occurs after weights have been
-    loaded, while they are checked or the rest of the run is restored, the value becomes NONE, so that the next attempt
-    loads them again.
+    An evaluation loads the checkpoint, if there is one, only for NONE. If the weights have been loaded, but a check or
+    restoring the rest of the run fails, the value becomes NONE, so that the next attempt loads them again.
     """
 
     NONE = 0
@@ -99,7 +98,7 @@ class CheckpointIO:
     """
 
     def __init__(self, runner: "Runner") -> None:
-        # A weak reference, so that deleting the runner frees the model at once.
+        # A weak reference, so that deleting a runner without loops frees its model at once. Loops refer to the runner.
         self._runner: Callable[[], Runner] = weakref.ref(runner)  # type: ignore[assignment]
         self.report: LoadReport | None = None
         self.random_to_restore: dict[str, Any] | None = None

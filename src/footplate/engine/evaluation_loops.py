@@ -162,13 +162,13 @@ class _EvaluationLoop(BaseLoop):
         """Predicts on one batch and passes the predictions to the evaluator. Subclasses may override this method."""
         runner = self.runner
         mode = self.mode
-        is_repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank that runs out of samples repeats a batch
+        is_repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank that runs out of samples repeats one
         with predicting(runner.device, self.fp16, self.inference_mode):
             runner.call_hook(f"before_{mode}_iter", batch_idx=idx, data_batch=data_batch)
             model = runner.model if self.predictor is None else self.predictor
             outputs = getattr(model, f"{mode}_step")(data_batch)
             if self._losses is not None:
-                # Also for a repeated batch, because the model may call collectives.
+                # Also for a repeated sample, because the model may call collectives.
                 losses = loss_of(runner.model, data_batch, mode)
                 if not is_repeated:
                     self._losses.add(losses, count_samples(data_batch, outputs))

@@ -253,7 +253,7 @@ class Hook:
         return n > 0 and iteration >= start and (iteration - start) % n == 0
 
     def end_of_epoch(self, dataloader: Any, batch_idx: int) -> bool:
-        """Checks whether `batch_idx` is the index of the loader's last batch."""
+        """Checks whether `batch_idx` is the index of the loader's last batch. Kept from MMEngine."""
         return batch_idx + 1 == len(dataloader)
 
     def is_last_train_epoch(self, runner: "Runner") -> bool:
@@ -296,7 +296,7 @@ class Hook:
 
     @classmethod
     def get_triggered_stages(cls) -> list[str]:
-        """Returns the events that the hook handles, in the order of `stages`."""
+        """Returns the events that the hook handles, in the order of `stages`. Kept from MMEngine."""
         return [event for event in EVENTS if _handles(cls, event)]
 
 

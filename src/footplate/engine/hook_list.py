@@ -98,8 +98,8 @@ class HookList(Sequence[Hook]):
                 f"{type(hook).__name__} and {type(first).__name__} both swap the model's weights for "
                 "validation, but a run may have only one such hook",
                 notes=[
-                    f"{self.key_of(first)} was added first. Remove one of them (a ScheduleFreeHook belongs to its "
-                    "optimizer)."
+                    f"{self.key_of(first)} was added first. Remove one of them. To remove a ScheduleFreeHook, change "
+                    "the optimizer."
                 ],
             )
         if priority is not None:

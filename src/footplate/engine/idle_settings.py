@@ -11,7 +11,7 @@ from footplate.engine.run_config import keys_read
 from footplate.error_context import origin_at
 from footplate.errors import FootplateError
 from footplate.extensions import extensions
-from footplate.models import FUNCTIONS
+from footplate.models import PLAIN_FUNCTIONS
 from footplate.optim.schedules import collect_steps
 
 _logger = logging.getLogger("footplate.engine")
@@ -26,14 +26,15 @@ def warn_about_variables(cfg: Config) -> None:
     top = cfg.get("data_preprocessor")
     model = cfg.get("model")
     inner = model.get("data_preprocessor") if isinstance(model, Mapping) else None
-    is_copied = inner is not None and is_variable(cfg, "data_preprocessor")  # as code bases often do
+    # The configs of many code bases define a top-level `data_preprocessor` only to use it in the model.
+    is_copied = inner is not None and is_variable(cfg, "data_preprocessor")
     for change in find_unused_changes(cfg, keys_read(cfg) - {"data_preprocessor"} if is_copied else keys_read(cfg)):
         _logger.warning("%s", change)
     known: dict[str, str] = {}
     for extension in extensions():
         known |= {key: f" in footplate. {advice}" for key, advice in extension.ignored_keys.items()}
     advice = ": it is an argument of Runner(...). In a config, derive the model from BaseModel, and set val_evaluator."
-    known |= dict.fromkeys(FUNCTIONS, advice)
+    known |= dict.fromkeys(PLAIN_FUNCTIONS, advice)
     reasons = {key: reason for key, reason in known.items() if cfg.get(key) and not is_variable(cfg, key)}
     if top is not None and inner is not None and not is_copied and _without_scope(top) != _without_scope(inner):
         reasons["data_preprocessor"] = ", because the model has its own. Change model.data_preprocessor instead."

@@ -16,7 +16,7 @@ from footplate.config.formats import dotted_name
 from footplate.distributed import check_same_parameters, unwrap_model
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError
-from footplate.models import FUNCTIONS, add_steps, is_plain
+from footplate.models import PLAIN_FUNCTIONS, add_steps, is_plain
 from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.module_selection import select_modules
 from footplate.registry import MODELS
@@ -73,7 +73,7 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
         checkpoint_activations(unwrap_model(model), sections["activation_checkpointing"])
     model = speed_up(model.to(device), compile=sections["compile"], channels_last=sections["channels_last"])
     # Moved again, because `add_steps` adds a data preprocessor.
-    return add_steps(model, **{name: sections[name] for name in FUNCTIONS}).to(device)  # type: ignore[no-any-return]
+    return add_steps(model, **{name: sections[name] for name in PLAIN_FUNCTIONS}).to(device)  # type: ignore[no-any-return]
 
 
 def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:

@@ -128,9 +128,9 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
 
     Args:
         randomness: A dict with `seed`, `deterministic` and `diff_rank_seed`.
-        resumed: Called if `randomness` has no seed. Returns the seed of the run to resume, or None to use the seed
-            that the script has passed to `torch.manual_seed` (modulo 2**32) or, without one, a random seed. A seed of
-            2**32 or more counts only if the script has set it after importing footplate.
+        resumed: Called if `randomness` has no seed. Returns the seed of the run to resume, or None. If it returns None,
+            the seed is the one that the script has passed to `torch.manual_seed`, modulo 2**32, or a random one. A
+            script's seed of 2**32 or more is ignored if it was set before footplate was imported.
 
     Returns:
         The seed, which is the same in all processes.

@@ -38,6 +38,7 @@ from footplate.engine.hook import Hook
 from footplate.engine.process_setup import is_notebook
 from footplate.error_context import add_note
 from footplate.errors import shown_path
+from footplate.interrupts import SIGNALED
 from footplate.messages import first_line
 from footplate.records.logger import print_urgent
 
@@ -64,7 +65,7 @@ class Interrupted(SystemExit):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
+        super().__init__(SIGNALED + number)
         self.name = signal.Signals(number).name
 
 
@@ -81,7 +82,7 @@ class Stop(enum.IntEnum):
 
 
 @dataclass
-class Request:
+class RequestFlags:
     """The requests to handle after the current iteration.
 
     Attributes:
@@ -122,17 +123,15 @@ class Requests:
         self._device = device
         self._phases = phases
         self.can_save_after_error = True
-        self.local = Request()
+        self.local = RequestFlags()
         self.reset()
 
     def reset(self) -> None:
         """Drops all requests except a request to validate, which may come from a loaded checkpoint."""
-        validation = self.local.validation
         self.is_single_process = get_world_size() == 1
-        self.agreed = Request()
+        self.local = RequestFlags(validation=self.local.validation)
         # In a single process, `local` and `agreed` are the same object: a request is agreed as soon as it is made.
-        self.local = self.agreed if self.is_single_process else Request()
-        self.local.validation = validation
+        self.agreed = self.local if self.is_single_process else RequestFlags()
         self.needs_handling = False
         self.saved_after_error = False
         self.scheduled_saves: list[Callable[[], None]] = []

@@ -35,7 +35,7 @@ from footplate.error_context import located, origin_of, with_origins
 from footplate.errors import ArgumentError, ConfigKeyError, FootplateError, Origin
 from footplate.extensions import extensions
 from footplate.messages import nearest
-from footplate.models import FUNCTIONS, is_plain
+from footplate.models import PLAIN_FUNCTIONS, is_plain
 from footplate.registry import RUNNERS, set_default_scope
 
 _MIN_SIMILARITY = 0.85
@@ -250,7 +250,7 @@ def _complete_sections(sections: dict[str, Any], *, has_cfg: bool) -> None:
     if isinstance(sections["work_dir"], os.PathLike):
         sections["work_dir"] = os.fspath(sections["work_dir"])
     is_from_python = callable(sections["model"]) and not has_cfg
-    trains_plain = is_plain(sections["model"]) or any(sections[name] is not None for name in FUNCTIONS)
+    trains_plain = is_plain(sections["model"]) or any(sections[name] is not None for name in PLAIN_FUNCTIONS)
     if trains_plain or is_from_python:
         for mode in ("val", "test"):
             if sections[f"{mode}_dataloader"] is not None and sections[f"{mode}_cfg"] is None:

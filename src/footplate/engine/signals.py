@@ -14,13 +14,12 @@ from footplate.data import is_worker_death
 from footplate.data.waiting import data_wait
 from footplate.engine.process_setup import is_notebook
 from footplate.engine.requests import END_SIGNALS
+from footplate.interrupts import REPEAT_INTERVAL, SIGNALED
 from footplate.records.logger import print_urgent
 from footplate.torch_internals import worker_death_handler
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
-
-_SAME_REQUEST = 0.5  # seconds; a signal repeated within this time is ignored, because `timeout` sends signals twice
 
 
 @contextmanager
@@ -104,11 +103,11 @@ class _Handlers:
         if number in END_SIGNALS:
             now = time.monotonic()
             self._first_end_at = self._first_end_at or now
-            if now - self._first_end_at > _SAME_REQUEST:
+            if now - self._first_end_at > REPEAT_INTERVAL:
                 if number == signal.SIGINT and is_notebook():
                     raise KeyboardInterrupt
                 print_urgent(f"Another stop signal ({signal.Signals(number).name}): exiting at once without saving.")
-                os._exit(128 + number)
+                os._exit(SIGNALED + number)
         requests = self._requests
         if requests.local.signal:
             return

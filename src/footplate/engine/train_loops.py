@@ -97,7 +97,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 if requests.agreed.validation:  # within an epoch, only requested validations are due
                     self._validate_if_due()
                 if requests.agreed.stop is Stop.TIME_LIMIT and index < length:
-                    self._request_final_validation()
+                    requests.agreed.validation = not self._is_fully_validated  # for `_train`, before the run ends
                     return
         finally:
             batches.close()  # also stops the workers

@@ -65,8 +65,6 @@ class AveragedWeightsHook(SwappingHook):
 class EMAHook(AveragedWeightsHook):
     """Averages the model's weights during training, and uses the average for validation, testing and saving.
 
-    In checkpoints, `state_dict` contains the averaged weights, and `ema_state_dict` contains the training weights.
-
     Args:
         ema_type: The averaging method: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
             WarmUpEMA, or another averaged model registered in MODELS. If it is changed when a run resumes, a
@@ -239,8 +237,7 @@ class EMAHook(AveragedWeightsHook):
 class ScheduleFreeHook(AveragedWeightsHook):
     """Switches schedule-free optimizers between their training weights and their averaged weights.
 
-    This hook is added automatically if a run uses a schedule-free optimizer. In checkpoints, `state_dict` contains the
-    averaged weights, and `ema_state_dict` contains the training weights.
+    This hook is added automatically if a run uses a schedule-free optimizer.
 
     Source: The Road Less Scheduled (Defazio et al., 2024).
     """

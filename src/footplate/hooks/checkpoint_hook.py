@@ -219,18 +219,19 @@ class CheckpointHook(SavingHook):
     def after_train(self, runner: Runner) -> None:
         """Writes the published files, and saves the last checkpoint again to mark the end of the run.
 
-        All other hooks have already run at this point. The mark comes last, because if a run is killed before it is
-        set, the resumed run repeats everything that follows the last iteration:
+        All other hooks have already run at this point.
 
-        1. If there is something to publish, save the last checkpoint without the mark, and publish it.
-        2. Save it with the mark.
+        1. If there is something to publish, saves the last checkpoint without the mark, and publishes it.
+        2. Saves it with the mark. If the run is killed before, the resumed run repeats everything that follows the last
+           iteration.
 
-        A run that ends within an epoch has no such checkpoint. It is saved on request instead.
+        If `by_epoch` is True, but training ends within an epoch, this checkpoint would have the number of an earlier
+        epoch. With `save_last`, `save_on_request` then saves the run instead.
         """
         compute_on_ranks(runner.saver.wait)
         loop = runner.train_loop
         path = self._path_to_write(runner)
-        is_mid_epoch = self.by_epoch and not loop.at_epoch_start  # `path` has the number of an earlier epoch
+        is_mid_epoch = self.by_epoch and not loop.at_epoch_start
         # Only rank 0 knows whether the checkpoint of the last iteration was saved.
         saves_last = not is_mid_epoch and compute_on_main(lambda: self.save_last or runner.saver.last == path)
         if self.published_keys:

@@ -149,7 +149,8 @@ class LoggerHook(Hook):
         tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
         _log_metrics(runner, line)
         if is_main_process() and runner.records_validation:
-            # A training scalar with the same name would have different steps, so the metric gets a prefix.
+            # A training scalar with the same name would have different steps, so the metric gets a prefix. The log
+            # processor has added it to the metrics, but not to the times; a custom one may have added none.
             recorded = runner.message_hub.log_scalars
             named = {validation_label(name, recorded): value for name, value in tag.items()}
             self._add_metrics(runner, named, file_path=f"{runner.timestamp}.json")

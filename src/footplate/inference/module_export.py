@@ -355,4 +355,4 @@ def export_error(problem: str, error: Exception, key: str = "") -> ExportError:
     operator = _OPERATOR.search(str(error)) or _OPERATOR.search(str(cause))
     notes = [*([f"operator {operator[0]}"] if operator else []), *lines[:1]]
     reason = one_line(_NODE.sub("", f"{type(cause).__name__}: {cause}"))[:160]
-    return ExportError(f"{problem}: {reason}", key=key, notes=notes, hides_cause=not notes)
+    return ExportError(f"{problem}: {reason}", key=key, notes=notes, shows_cause=not notes)

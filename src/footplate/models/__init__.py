@@ -20,7 +20,7 @@ from footplate.models.initializers import (
     XavierInit,
     bias_from_probability,
 )
-from footplate.models.plain_model import FUNCTIONS, PlainModel, TrainStep, add_steps, is_plain
+from footplate.models.plain_model import PLAIN_FUNCTIONS, PlainModel, TrainStep, add_steps, is_plain
 from footplate.models.preprocessor import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
 
 __all__ = [
@@ -39,7 +39,7 @@ __all__ = [
     "ModuleList",
     "MomentumAnnealingEMA",
     "NormalInit",
-    "FUNCTIONS",
+    "PLAIN_FUNCTIONS",
     "PlainModel",
     "add_steps",
     "PretrainedInit",

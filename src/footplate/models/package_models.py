@@ -68,7 +68,9 @@ def first_doc_line(entry: Any) -> str:
 
 
 class PackageSource:
-    """Base class for the models of an imported package. Subclasses implement `names` and `build`.
+    """Base class for the models of an imported package.
+
+    Subclasses implement `names`, and add `build(name, **settings)`, which returns a model.
 
     Configs can refer only to models for which `has` returns True.
     """

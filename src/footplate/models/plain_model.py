@@ -22,7 +22,7 @@ from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.records import MessageHub
 from footplate.registry import MODEL_WRAPPERS
 
-FUNCTIONS = ("loss", "training_step", "validation_step")
+PLAIN_FUNCTIONS = ("loss", "training_step", "validation_step")
 """The functions of a PlainModel, which are also Runner arguments."""
 _ADVICE = (
     "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch). In a config, "
@@ -151,8 +151,9 @@ class PlainModel(ModelWrapper, BaseModel):
             )
         self.module: Any = module
         self._functions: dict[str, Any] = functions  # a dict, so that a loss module is not registered
-        self._can_validate_loss = training_step is None or loss is not None  # without calling `training_step`
-        # The mode whose output `loss` receives in validation. Without a `validation_step`, both outputs are the same.
+        self._can_validate_loss = training_step is None or loss is not None  # validation never calls `training_step`
+        # In validation, `loss` receives the predictions if there is a `training_step`, or else the module's output.
+        # Without a `validation_step`, these are the same, and `val_loss` can reuse the predictions of `test_step`.
         self._loss_mode = "tensor" if validation_step is not None and training_step is None else "predict"
         self._step_arguments = _further_arguments(training_step)
         for name, arguments in (("loss", ("output", "target")), ("validation_step", ("model", "batch"))):
@@ -270,33 +271,34 @@ class PlainModel(ModelWrapper, BaseModel):
         With only a `training_step`, the target is omitted if `forward` does not accept it.
         """
         names = self._mask_inputs(batch)
-        omits_target = self._functions["loss"] is not None or not (self._can_validate_loss or self._accepts(batch))
+        omits_target = self._functions["loss"] is not None or (
+            not self._can_validate_loss and self._mismatch(*_arguments(batch))
+        )
         args, kwargs = _arguments(split_target(batch, names)[0] if omits_target and has_target(batch, names) else batch)
         if self.training and not self.inputs:
             self.inputs = describe_inputs(tuple(args), kwargs)
         try:
             return self.module(*args, **kwargs)
         except TypeError as error:
-            try:
-                inspect.signature(self.module.forward).bind(*args, **kwargs)
-            except TypeError as mismatch:
-                raise ArgumentError(
-                    f"the forward method of '{type(self.module).__name__}' does not accept the batch: {mismatch}",
-                    found=list(kwargs) or pluralize(len(args), "positional argument"),
-                    notes=[
-                        *([self._advice] if self._functions["training_step"] is None else []),
-                        *([] if self.training else [_VALIDATION_ADVICE]),
-                    ],
-                ) from error
-            raise
+            mismatch = self._mismatch(args, kwargs)
+            if not mismatch:
+                raise
+            raise ArgumentError(
+                f"the forward method of '{type(self.module).__name__}' does not accept the batch: {mismatch}",
+                found=list(kwargs) or pluralize(len(args), "positional argument"),
+                notes=[
+                    *([self._advice] if self._functions["training_step"] is None else []),
+                    *([] if self.training else [_VALIDATION_ADVICE]),
+                ],
+            ) from error
 
-    def _accepts(self, batch: Any) -> bool:
-        args, kwargs = _arguments(batch)
+    def _mismatch(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """Returns how the arguments differ from the signature of `forward`, or "" if it accepts them."""
         try:
             inspect.signature(self.module.forward).bind(*args, **kwargs)
-        except TypeError:
-            return False
-        return True
+        except TypeError as error:
+            return str(error)
+        return ""
 
     @property
     def _advice(self) -> str:

@@ -130,7 +130,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
                 f"the code base '{scope}' cannot be imported: {type(error).__name__}: {error}",
                 key="default_scope" if scope == default else "",
                 notes=notes,
-                hides_cause=not notes,
+                shows_cause=not notes,
             ) from error
         models = getattr(sys.modules.get(f"{scope}.registry"), "MODELS", None)
         if models is not None and not isinstance(models, FootplateRegistry):

@@ -78,8 +78,8 @@ class DefaultOptimWrapperConstructor:
     - `bias_lr_mult` (except in normalization layers) and `dcn_offset_lr_mult` multiply the learning rate.
     - `norm_decay_mult`, `bias_decay_mult`, `dwconv_decay_mult` and `flat_decay_mult` (for one-dimensional parameters)
       multiply the weight decay. If several of them apply to a parameter, the first one in this order that is set is
-      used. `bias_decay_mult` and `flat_decay_mult`, like `bias_lr_mult`, do not apply to submodules of deformable
-      convolutions.
+      used.
+    - Inside deformable convolutions, `bias_lr_mult`, `bias_decay_mult` and `flat_decay_mult` do not apply.
     - `custom_keys` maps parts of parameter paths to dicts with `lr_mult`, `decay_mult` or any other parameter group
       field. The settings of the longest matching key (the first in alphabetical order if there are several) replace all
       of the multipliers above.

@@ -24,9 +24,9 @@ def restore_schedules(schedules: Sequence[Any], states: Sequence[Any], loop: Any
     """
     pairs = list(zip(schedules, states, strict=False))
     has_metrics = any(schedule.takes_metrics for schedule in schedules)
-    is_in_place = loop.iter == saved_iter or has_metrics or all(schedule.by_epoch for schedule in schedules)
+    needs_no_move = loop.iter == saved_iter or has_metrics or all(schedule.by_epoch for schedule in schedules)
     changes = [change for schedule, saved in pairs for change in schedule.changes(saved)]
-    if len(schedules) == len(states) and not changes and is_in_place:
+    if len(schedules) == len(states) and not changes and needs_no_move:
         # In the order in which a run steps them: a schedule that was saved at its end may step when loaded.
         for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
             schedule.load_state_dict(saved)

@@ -1,7 +1,7 @@
 """Records the scalars, logs and environment of a run."""
 
 from footplate.records.artifact_writers import ClearMLVisBackend, DVCLiveVisBackend, MLflowVisBackend
-from footplate.records.base_writer import BaseVisBackend, GuardedWriters, numbers_in
+from footplate.records.base_writer import BaseVisBackend, GuardedWriters, ImageArray, numbers_in
 from footplate.records.environment import describe_environment, memory_in_use
 from footplate.records.history import HistoryBuffer, average_over_ranks
 from footplate.records.local_writers import (
@@ -33,6 +33,7 @@ __all__ = [
     "DVCLiveVisBackend",
     "GuardedWriters",
     "HistoryBuffer",
+    "ImageArray",
     "Instances",
     "LAYOUT_TEXT",
     "LocalVisBackend",

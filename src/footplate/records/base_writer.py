@@ -53,7 +53,7 @@ class BaseVisBackend:
         """Stores the config of the run."""
 
     def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
-        """Stores the model graph."""
+        """Stores the model graph. Kept from MMEngine; only user code calls it."""
 
     def add_image(self, name: str, image: ImageArray, step: int = 0, **kwargs: Any) -> None:
         """Stores an RGB image, a uint8 array of shape `(H, W, 3)`."""

@@ -57,8 +57,9 @@ class HistoryBuffer:
         max_length: The number of most recent values to store.
 
     Attributes:
-        averages_ranks: Whether `average_over_ranks` replaces the values of this rank with means over all ranks. Set by
-            RuntimeInfoHook.
+        averages_ranks: Whether `average_over_ranks` replaces the values of this rank with means over all ranks. Until
+            it is called, all new values are stored, even more than `max_length`. RuntimeInfoHook sets this attribute,
+            and calls the function at least every 1,000 iterations.
         total: The number of values added so far, including values that are no longer stored. After `load_state_dict`,
             starts from the number of restored values.
 
@@ -217,7 +218,7 @@ class HistoryBuffer:
         self._total_at_mark = self.total - state.get("since_mark", 0)
 
     def new_values(self) -> list[float]:
-        """Returns the values added since the last `replace_new`, or an empty list if a count of theirs is not 1."""
+        """Returns the values that the totals do not include yet, or an empty list if any of their counts is not 1."""
         self._read()
         first = len(self._values) - self._num_not_in_totals
         return self._values[first:].tolist() if set(self._counts[first:]) <= {1} else []

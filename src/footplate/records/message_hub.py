@@ -53,7 +53,7 @@ class Instances:
 
     @classmethod
     def check_instance_created(cls, name: str) -> bool:
-        """Checks whether an instance named `name` exists."""
+        """Checks whether an instance named `name` exists. Kept from MMEngine."""
         return name in cls._instance_dict
 
     @classmethod

@@ -118,4 +118,4 @@ def constructor_error(
         message = f"{what} takes no argument '{key}'"
     value = {"found": settings[key]} if key else {}
     origin = origin_at(source, key or "type")
-    return BuildError(message, origin=origin, key=key, suggestion=near, notes=notes, hides_cause=True, **value)
+    return BuildError(message, origin=origin, key=key, suggestion=near, notes=notes, shows_cause=True, **value)

@@ -114,7 +114,7 @@ HOOKS = _root(
     *_TASKS,
     base="footplate.engine.hook:Hook",
 )
-STRATEGIES = _root("strategy")
+STRATEGIES = _root("strategy")  # kept from MMEngine
 
 
 def build_model(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
@@ -167,7 +167,7 @@ VISUALIZERS = _root(
 )
 VISBACKENDS = _root("visualizer backend", "footplate.records", base="footplate.records.base_writer:BaseVisBackend")
 LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records.log_processor:LogProcessor")
-INFERENCERS = _root("inferencer")
+INFERENCERS = _root("inferencer")  # kept from MMEngine
 
 ROOT_REGISTRIES: dict[str, Registry] = {
     name: value for name, value in list(globals().items()) if isinstance(value, Registry)

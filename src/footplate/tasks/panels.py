@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from footplate.errors import ArgumentError
-from footplate.visualization.drawing import RGB, ImageArray, text_font
+from footplate.visualization import ImageArray
+from footplate.visualization.drawing import RGB, text_font
 
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palette of Okabe and Ito
 _INK, _PAPER = (50, 50, 50), (255, 255, 255)

@@ -43,7 +43,7 @@ class ComponentError(FootplateError):
     def __init__(self, stage: str, error: Exception, *, key: str, module: str = "", notes: Sequence[str] = ()) -> None:
         place = f" in {module}" if module else ""
         message = f"{stage} fails{place}: {type(error).__name__}: {first_line(error)}".removesuffix(": ")
-        super().__init__(message, key=key, notes=[*notes, *getattr(error, "__notes__", ())], hides_cause=True)
+        super().__init__(message, key=key, notes=[*notes, *getattr(error, "__notes__", ())], shows_cause=True)
         self.stage = stage
 
 

@@ -1,9 +1,9 @@
 """Draws on images and plots a run's curves. Does not need a display."""
 
+from footplate.records import ImageArray
 from footplate.visualization.drawing import (
     Color,
     Drawing,
-    ImageArray,
     as_array,
     as_rgb,
     canvas_to_image,

@@ -14,8 +14,8 @@ from typing_extensions import Self
 from footplate.checks import check_choice
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
+from footplate.records import ImageArray
 
-ImageArray = NDArray[np.uint8]
 Color = str | Sequence[int]
 RGB = tuple[int, int, int]
 _load_font = lru_cache(maxsize=32)(ImageFont.truetype)

@@ -18,10 +18,10 @@ from torch import Tensor
 from footplate.checks import check_choice, check_count, check_fraction
 from footplate.error_context import at_key, origin_of, with_origins
 from footplate.errors import ArgumentError
-from footplate.records import BaseVisBackend, GuardedWriters, Instances
+from footplate.records import BaseVisBackend, GuardedWriters, ImageArray, Instances
 from footplate.registry import VISBACKENDS, VISUALIZERS
 from footplate.storage import commit_image, output_path
-from footplate.visualization.drawing import Drawing, ImageArray, as_array
+from footplate.visualization.drawing import Drawing, as_array
 
 _logger = logging.getLogger("footplate.visualization")
 Reduction = Literal["squeeze_mean", "select_max"]

@@ -6,6 +6,7 @@ from typing import Any
 
 from footplate.checks import check_choice, check_count, check_number
 from footplate.errors import ArgumentError
+from footplate.metric_names import check_rule
 from footplate.optim.schedules.schedule import HasParamGroups, MetricSchedule, read_field, write_field
 from footplate.registry import PARAM_SCHEDULERS
 
@@ -40,7 +41,7 @@ class ReduceOnPlateau(MetricSchedule):
     """
 
     takes_metrics = True
-    need_val_args = True
+    need_val_args = True  # MMEngine's name for `takes_metrics`
 
     def __init__(
         self,
@@ -61,7 +62,6 @@ class ReduceOnPlateau(MetricSchedule):
         by_epoch: bool = True,
         last_step: int = -1,
     ) -> None:
-        check_choice("rule", rule, ("less", "greater"))
         check_choice("threshold_rule", threshold_rule, ("rel", "abs"))
         check_number("factor", factor, above=0, below=1)
         check_count("patience", patience, least=0)
@@ -69,7 +69,7 @@ class ReduceOnPlateau(MetricSchedule):
         check_number("threshold", threshold, least=0)
         check_number("eps", eps, least=0)
         self.monitor = monitor
-        self.rule = rule
+        self.rule = check_rule(rule)
         self.factor = factor
         self.patience = patience
         self.cooldown = cooldown
@@ -114,7 +114,11 @@ class ReduceOnPlateau(MetricSchedule):
         if metrics is None:
             return
         value = self.monitored_value(metrics)
-        if self._is_better(value):
+        margin = self.threshold * self.best if self.threshold_rule == "rel" else self.threshold
+        if math.isinf(self.best):  # before the first validation
+            margin = 0.0
+        is_improved = value < self.best - margin if self.rule == "less" else value > self.best + margin
+        if is_improved:
             self.best = value
             self.num_bad_epochs = 0
         else:
@@ -130,12 +134,6 @@ class ReduceOnPlateau(MetricSchedule):
                 reduced = max(old * self.factor, self.min_values[min(index, len(self.min_values) - 1)])
                 if old - reduced > self.eps:
                     write_field(group, self._key, reduced)
-
-    def _is_better(self, value: float) -> bool:
-        margin = self.threshold * self.best if self.threshold_rule == "rel" else self.threshold
-        if math.isinf(self.best):  # before the first validation
-            margin = 0.0
-        return value < self.best - margin if self.rule == "less" else value > self.best + margin
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of `Schedule`, the best value of the metric, and the counters."""

@@ -92,11 +92,11 @@ class Accumulation:
                 count,
             )
 
-    def count_first_losses(self, iterations_left: int) -> int:
-        """Returns the number of losses in each iteration, and derives the number of losses in the whole run.
+    def update_loss_counts(self, iterations_left: int) -> int:
+        """Updates the number of losses in the whole run, and returns the number of losses in each iteration.
 
-        Counts the losses of this process's first iteration, unless the checkpoint contains their number. If the first
-        iteration has no losses, the number for the whole run remains unknown.
+        Called after this process's first iteration, whose losses are counted unless the checkpoint contains their
+        number. If the first iteration has no losses, the number for the whole run remains unknown.
 
         Args:
             iterations_left: The number of iterations left.

@@ -260,5 +260,5 @@ def _apply(rule: Rule, draft: Draft) -> None:
             key=key,
             found=draft.original.get(key),
             origin=draft.origin(key) if key else None,
-            hides_cause=True,
+            shows_cause=True,
         ) from error
