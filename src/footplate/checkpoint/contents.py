@@ -15,13 +15,12 @@ from footplate import storage
 from footplate.checkpoint.digest import Digest, read_digest
 from footplate.checkpoint.serializable import join_state, walk
 from footplate.checkpoint.shard_layout import ShardLayout, main_file, parse_layout
-from footplate.checkpoint.torch_file import read_content, verify_content
+from footplate.checkpoint.torch_file import read_content, summarize, verify_content
 from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.checkpoint_names import SAFETENSORS_SUFFIX, STATE, SUFFIXES, is_sharded_path
 from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
 
 _CONFIG_SUFFIXES = (".py", ".yaml", ".yml", ".json", ".toml")
-_MAX_REASON = 200
 _MAX_KEYS = 10
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
 
@@ -174,9 +173,7 @@ def naming_checkpoint(path: str) -> Iterator[None]:
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:_MAX_REASON]
-        message = f"cannot use checkpoint '{path}': {type(error).__name__}: {reason}".rstrip(": ")
-        raise CheckpointError(message) from error
+        raise CheckpointError(f"cannot use checkpoint '{path}': {summarize(error)}") from error
 
 
 def opaque_names(content: Any) -> list[str]:

@@ -54,9 +54,8 @@ def read_content(stream: IO[bytes], *, device: "str | torch.device" = "cpu") -> 
     except OSError:
         raise
     except Exception as error:
-        reason = " ".join(first_line(error).split())[:_MAX_REASON]
         error_class = CheckpointError if is_archive or isinstance(error, MemoryError) else CheckpointDamagedError
-        raise error_class(f"PyTorch cannot read it: {type(error).__name__}: {reason}") from error
+        raise error_class(f"PyTorch cannot read it: {summarize(error)}") from error
 
 
 def verify_content(stream: IO[bytes]) -> Digest:
@@ -72,6 +71,11 @@ def verify_content(stream: IO[bytes]) -> Digest:
     if not digest.length and not _check_archive(stream, digest, is_verified=False):
         read_content(stream)
     return digest
+
+
+def summarize(error: Exception) -> str:
+    """Returns the class and the first line of an error. The line is shortened, because it may quote the file."""
+    return f"{type(error).__name__}: {first_line(error)[:_MAX_REASON]}".rstrip(": ")
 
 
 def _check_archive(stream: IO[bytes], digest: Digest, *, is_verified: bool) -> bool:
