@@ -98,7 +98,7 @@ class RuntimeInfoHook(Hook):
             scalar.append(settings["lr"])
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Records the losses without copying them from the device, also for the checks of `NonFiniteHook`."""
+        """Records the losses without copying them from the device."""
         if outputs is not None and not isinstance(outputs, Mapping):
             raise ArgumentError("train_step must return a dict of values to log", found=outputs)
         for name, value in (outputs or {}).items():
@@ -110,8 +110,6 @@ class RuntimeInfoHook(Hook):
             self._losses[name] = runner.message_hub.scalar(key)
             self._losses[name].averages_ranks = runner.world_size > 1
         iteration = runner.iter + 1
-        totals = {name: self._losses[name].total for name in outputs or () if "loss" in name}
-        runner.nonfinite.recorded.append((iteration, totals))
         if iteration % _AVERAGING_INTERVAL == 0:  # in case log lines are less frequent or disabled
             average_over_ranks(runner.message_hub.log_scalars)
         loop = self._loop  # in epoch-based training, `after_train_epoch` adds the row
