@@ -160,8 +160,8 @@ class Runner:
         history: The scalars of the run, with one row per epoch; see `History`.
         phases: What the run is doing, outermost first: its phases (see `phase`), and the events whose hooks are being
             called, e.g. `["run", "train", "after_train_epoch", "val"]`.
-        failed_in: The innermost of the phases "train", "val", "test" and "preflight" in which the run last failed, or ""
-            if it has not failed.
+        failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed in "train",
+            "val", "test" or "preflight".
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
