@@ -188,7 +188,7 @@ def _loss_error(runner: "Runner", iteration: int, totals: Mapping[str, int]) -> 
     return NonFiniteError(
         f"the {loss} was {scalar.value_at(total):g} in iteration {iteration}{others}",
         iteration=iteration,
-        notes=[" ".join(details), _last_good(runner), *advice],  # the command shows only a few notes
+        notes=[" ".join(details), _last_good(runner), *advice],  # few and in this order: see `errors._MAX_LINES`
     )
 
 
