@@ -1,12 +1,12 @@
 """A dataloader whose batches depend only on seed, epoch and batch index.
 
-Three properties of a `SampleLoader` change how the engine uses it:
+Three properties of a `SampleLoader` determine how the engine uses it:
 
 | property | is True if | consequence |
 |---|---|---|
-| `is_planned` | no sampler is custom (see `is_custom`) | the position in the data follows from the number of iterations |
+| `is_planned` | no sampler is custom (see `is_custom`) | the number of iterations determines the position in the data |
 | `endless` | the sampler is endless and not custom, and the length of a pass is not limited | no epoch ever ends |
-| `uneven` | nothing is padded, and the samples cannot be split evenly among the ranks | `share` weights the losses |
+| `uneven` | nothing is padded, and the ranks have different numbers of samples | `UnevenStepHook` weights the losses |
 """
 
 import traceback
