@@ -102,7 +102,7 @@ class RuntimeInfoHook(Hook):
             scalar.append(settings["lr"])
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Records the losses without copying them from the device, also for the checks of `NonFiniteHook`."""
+        """Records the losses without copying them from the device."""
         if outputs is not None and not isinstance(outputs, Mapping):
             raise ArgumentError("train_step must return a dict of values to log", found=outputs)
         for name, value in (outputs or {}).items():
@@ -114,8 +114,6 @@ class RuntimeInfoHook(Hook):
             self._losses[name] = runner.message_hub.scalar(key)
             self._losses[name].averages_ranks = runner.world_size > 1
         iteration = runner.iter + 1
-        totals = {name: self._losses[name].total for name in outputs or () if "loss" in name}
-        runner.nonfinite.recorded.append((iteration, totals))
         if iteration % _AVERAGING_INTERVAL == 0:  # in case log lines are less frequent or disabled
             average_over_ranks(runner.message_hub.log_scalars)
         loop = self._loop  # in epoch-based training, `after_train_epoch` adds the row
@@ -150,11 +148,10 @@ class RuntimeInfoHook(Hook):
         runner.message_hub.update_info("loop_stage", "train")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Records the metrics, and adds them to the run's history: to the known metrics and the current row."""
+        """Records the metrics, and adds them to the row of the current iteration in the run's history."""
         self._record(runner, "val", metrics)
         if "train" in runner.phases:
             self._add_row(runner)
-            runner.history.known_metrics.update(metrics or {})
         if runner.records_validation:
             numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
             iteration, epoch = runner.completed

@@ -144,11 +144,6 @@ class HistoryBuffer:
         self._read()
         return self._values[-1] if self._values else math.nan
 
-    def value_at(self, total: int) -> float:
-        """Returns the value with which `total` was reached, or the oldest stored value if it is no longer stored."""
-        self._read()
-        return self._values[max(total - self.total - 1, -len(self._values))]
-
     def mean(self, window_size: int | str | None = None) -> float:
         """Returns the mean of the values in a window, or NaN if none exist.
 
