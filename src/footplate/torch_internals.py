@@ -104,7 +104,7 @@ def speed_up_queues(reader: Any, prefetch_factor: int) -> None:
 class _Requests:
     """Wraps the queue through which a worker receives requests for batches, so that the caller's thread writes them.
 
-    Decision 025 has the effect on the time that training waits for batches.
+    Decision 025 says how much less training waits for batches as a result.
 
     Args:
         queue: The queue.
