@@ -216,7 +216,7 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
     return NonFiniteError(
         problem,
         iteration=iteration,
-        notes=[" ".join(details), _last_good(runner), *advice],  # the command shows only a few notes
+        notes=[" ".join(details), _last_good(runner), *advice],  # few and in this order: see `errors._MAX_LINES`
     )
 
 

@@ -32,11 +32,15 @@ class RuntimeInfoHook(Hook):
     With several processes, each process first records only its own losses. Before losses are logged or saved, they are
     replaced with means over all processes.
 
-    Adds a row to the runner's `history` after each epoch or, in iteration-based training, after each validation
-    interval. A row contains the latest learning rates, and the means of the losses and other training scalars (except
-    times) since the start of the epoch or, in iteration-based training, since the previous row. Validation at other
-    times, for example when a hook requests it, also adds a row. In epoch-based training, the means in the next row
-    still cover the whole epoch.
+    Adds rows to the runner's `history`. A row contains the latest learning rates, and the means of the losses and other
+    training scalars (except times):
+
+    | training | adds a row after | means since |
+    |---|---|---|
+    | epoch-based | each epoch | the start of the epoch |
+    | iteration-based | each validation interval | the previous row |
+
+    Validation at other times, for example when a hook requests it, also adds a row.
     """
 
     priority = "VERY_HIGH"

@@ -57,9 +57,9 @@ class HistoryBuffer:
         max_length: The number of most recent values to store.
 
     Attributes:
-        averages_ranks: Whether `average_over_ranks` replaces the values of this rank with means over all ranks. Until
-            it is called, all new values are stored, even more than `max_length`. RuntimeInfoHook sets this attribute,
-            and calls the function at least every 1,000 iterations.
+        averages_ranks: Whether `average_over_ranks` replaces the values of this rank with means over all ranks. If so,
+            all values since the latest call of that function are stored, even more than `max_length`. RuntimeInfoHook
+            sets this attribute, and calls the function at least every 1,000 iterations.
         total: The number of values added so far, including values that are no longer stored. After `load_state_dict`,
             starts from the number of restored values.
 
