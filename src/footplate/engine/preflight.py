@@ -111,7 +111,7 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
     or strings.
     """
     hub = runner.message_hub
-    restore = record_modules(runner.model)
+    restore = record_forward_state(runner.model)
     records: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (mapping, dict(mapping)) for mapping in (hub.runtime_info, hub.log_scalars)
     ]

@@ -56,7 +56,7 @@ def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) ->
         return False
     may_be_missing = (
         not metrics  # for example, the model does not predict anything yet
-        or not runner.history.known_metrics.isdisjoint((name, label))  # another validation run has computed it
+        or not runner.known_metrics.isdisjoint((name, label))  # another validation run has computed it
         or _lacks_optional_prefix(runner, label, metrics)
     )
     if may_be_missing:

@@ -146,11 +146,11 @@ class RuntimeInfoHook(Hook):
         runner.message_hub.update_info("loop_stage", "train")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Records the metrics, and adds them to the run's history: to the known metrics and the current row."""
+        """Records the metrics and their names, and adds them to the current row of the run's history."""
         self._record(runner, "val", metrics)
         if "train" in runner.phases:
             self._add_row(runner)
-            runner.history.known_metrics.update(metrics or {})
+            runner.known_metrics.update(metrics or {})
         if runner.records_validation:
             numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
             iteration, epoch = runner.completed
