@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, dataset_of, length_of, metainfo_of, restore_rng
-from footplate.data.position import position_in
+from footplate.data.position import track_position
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
 from footplate.engine.overridden_loops import adapt_overridden
@@ -157,7 +157,7 @@ class BaseTrainLoop(BaseLoop):
         self.began_at: int | None = None
         self._validated_at = 0  # `units_done` at the latest validation, which may have left out some datasets
         self._fully_validated_iter = -1  # the iteration of this process's latest validation of all datasets
-        self._data_position = position_in(self.dataloader)
+        self._data_position = track_position(self.dataloader)
         self._is_repeated = False  # whether the next iteration repeats one that ended with an error in a hook
         self.batches_read = 0
         self._random_at_epoch_start: dict[str, Any] | None = None
