@@ -96,11 +96,6 @@ def test_run_whose_losses_and_metric_get_worse_diverged() -> None:
     assert found["text"] == "The mIoU went from 40 at iteration 50 to 20, and the training loss rose from 0.9401 to 9."
 
 
-def test_nothing_is_said_about_a_training_loss_that_was_not_logged() -> None:
-    run = run_of(val("mIoU", 10, 40, 30, 20))
-    assert judge_fit(run, (run.series[0], "greater"))["text"] == "The mIoU went from 40 at iteration 50 to 20."
-
-
 def test_validation_loss_decides_about_overfitting() -> None:
     run = run_of(Series("loss", "train", FALLING), val("mIoU", 1, 2, 3, 4), val("loss", 1, 0.5, 0.7, 0.9))
     found = judge_fit(run, (run.series[1], "greater"))

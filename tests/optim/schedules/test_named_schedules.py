@@ -131,10 +131,6 @@ def test_warnings_have_the_locations_of_first_generation_settings(
             "CosineAnnealingLR (by iteration) ends at 110, before the end of training at 120. "
             "After that, it no longer changes lr.",
         ),
-        (
-            entry("OneCycle", eta_max=1.0, total_steps=240),
-            "OneCycleLR (by iteration) ends at 240, after the end of training at 120",
-        ),
     ],
 )
 def test_schedules_with_another_end_are_warned_about(caplog: pytest.LogCaptureFixture, cfg: Any, line: str) -> None:
@@ -147,7 +143,6 @@ def test_schedules_with_another_end_are_warned_about(caplog: pytest.LogCaptureFi
         [entry("Linear", start_factor=0.1, end=20), entry("Poly", begin=20, end=120)],
         [entry("Linear", start_factor=0.1, end=21), entry("Poly", end=121)],
         {"type": "ReduceOnPlateauLR", "end": 300},
-        entry("OneCycle", eta_max=1.0),  # as long as the run
     ],
 )
 def test_no_warning_about_usual_schedules(caplog: pytest.LogCaptureFixture, cfg: Any) -> None:
