@@ -8,7 +8,7 @@ from footplate.config import Config, find_unused_changes
 from footplate.config.config_dict import is_variable
 from footplate.engine.hook_list import HookList
 from footplate.engine.run_config import keys_read
-from footplate.error_context import origin_at
+from footplate.error_context import location_prefix, origin_at
 from footplate.errors import FootplateError
 from footplate.extensions import extensions
 from footplate.models import PLAIN_FUNCTIONS
@@ -63,8 +63,7 @@ def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> 
 
 def _warn_about_keys(cfg: Any, reasons: Mapping[str, str]) -> None:
     for key, reason in reasons.items():
-        origin = origin_at(cfg, key)
-        _logger.warning("%s%s has no effect%s", f"{origin}: " if origin else "", key, reason)
+        _logger.warning("%s%s has no effect%s", location_prefix(origin_at(cfg, key)), key, reason)
 
 
 def _without_scope(section: Any) -> Any:
