@@ -1,7 +1,17 @@
 """Turns a config into the settings of a run.
 
-In order: rejects misspelled keys, translates a first-generation config, merges overrides, selects the Runner's
-arguments, completes them, and checks them.
+A config becomes a run in these steps:
+
+1. `Config.fromfile` in `config/config.py` reads the file and its bases.
+2. `runner_config` rejects misspelled keys, translates a first-generation config, and merges overrides.
+3. `arguments_in` selects the Runner's arguments.
+4. `ResolvedConfig` completes the arguments, and checks them with `check_structure` in `sections.py`.
+5. `check_sections` in `sections.py` checks the contents of each section, if the caller requests it.
+6. `Runner.__init__` in `runner.py` repeats step 4, because a subclass may change the arguments, and builds the model.
+7. The `Component` properties of the runner build everything else on first use; see `components.py`.
+
+`Runner.from_cfg` runs steps 2 to 6; `check_config` runs steps 2 to 5. For the steps of a command before them, see "From
+the command to the runner" in `docs/architecture.md`.
 """
 
 import os
@@ -97,7 +107,7 @@ def located_in(cfg: Config) -> Iterator[None]:
             yield
     except FootplateError as error:
         if error.origin is None and cfg.filename:
-            error.origin = Origin(os.path.relpath(cfg.filename), 0)
+            error.origin = Origin(cfg.filename, 0)
         raise
 
 
