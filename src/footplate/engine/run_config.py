@@ -107,7 +107,7 @@ def located_in(cfg: Config) -> Iterator[None]:
             yield
     except FootplateError as error:
         if error.origin is None and cfg.filename:
-            error.origin = Origin(cfg.filename, 0)
+            error.origin = Origin(os.path.relpath(cfg.filename), 0)
         raise
 
 
