@@ -228,7 +228,10 @@ def with_defaults(section: Mapping[str, Any] | None, /, **defaults: Any) -> dict
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Adds a note to an exception. In a FootplateError, the note comes first, since long messages are truncated."""
+    """Adds a note to an exception.
+
+    In a FootplateError, the note comes first, since its message is cut off after `errors._MAX_LINES` lines.
+    """
     if isinstance(error, FootplateError):
         error.notes = (note, *error.notes)
     else:

@@ -104,6 +104,8 @@ def speed_up_queues(reader: Any, prefetch_factor: int) -> None:
 class _Requests:
     """Wraps the queue through which a worker receives requests for batches, so that the caller's thread writes them.
 
+    Decision 025 says how much less training waits for batches as a result.
+
     Args:
         queue: The queue.
         limit: The maximum size of such a request in bytes. The queue's own thread writes larger ones, because a worker

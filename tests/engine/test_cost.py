@@ -161,11 +161,10 @@ class Kept:
 
 def test_nothing_grows_from_one_iteration_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HistoryBuffer, "append", lambda self, value, count=1: None)  # it grows up to its capacity
-    monkeypatch.setattr(HistoryBuffer, "value_at", lambda self, total: 0.0)
     kept = Kept()
     hook = At(dict.fromkeys((200, 400, 600, 800, 1000), kept.note))
     # Log less, since pytest keeps log records in memory.
-    logs = {"default_hooks": {"logger": {"interval": 50}}, "on_nonfinite": None, "log_level": "ERROR"}
+    logs = {"default_hooks": {"logger": {"interval": 50}}, "log_level": "ERROR"}
     runner = quiet(tmp_path, iters=1001, custom_hooks=[hook], **logs)
     tracemalloc.start()
     try:

@@ -117,7 +117,7 @@ def test_terminal_shows_warnings_errors_and_the_headline_in_color(
     with logging_to(str(tmp_path / "a.log")):
         get_logger().warning("one")
         get_logger().error("two")
-        get_logger().info("Iter(val) [2/2]    aAcc: 90.0  mIoU: 54.3  time: 0.1", extra={"headline": "mIoU"})
+        get_logger().info("Iter(val) [2/2]    wait_time: 90.0  mIoU: 54.3  time: 0.1", extra={"headline": "mIoU"})
         get_logger().info("per-class results:\nclass   IoU    Acc\nbag    0.00   9.00\nboot   9.00   0.00")
     colored = re.findall(
         r"\x1b\[(\d+)m([^\x1b]+)\x1b\[0m", re.sub(r"\d\d:\d\d:\d\d( - \w+ - )?", "", screen.getvalue())

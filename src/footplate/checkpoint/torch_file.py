@@ -128,6 +128,6 @@ def _load(stream: IO[bytes], device: torch.device, *, is_archive: bool) -> Any:
         stream.seek(0)
     try:
         return load(stream, map_location=device, weights_only=True)
-    except Exception:  # noqa: BLE001 - the file contains an object that torch refuses, or the next call fails
+    except Exception:  # noqa: BLE001 - torch refuses objects that `Unpickler` allows; all other errors occur again below
         stream.seek(0)
     return load(stream, map_location=device, weights_only=False, pickle_module=_PICKLE_MODULE, encoding="latin1")

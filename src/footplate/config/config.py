@@ -19,8 +19,8 @@ from footplate.config.config_dict import (
     KeyOrigin,
     Replaced,
     TracedDict,
+    as_config_dict,
     calling_line,
-    copy_as_config_dict,
     mark_read,
     merge_into,
 )
@@ -108,7 +108,7 @@ class Config:
                     key=key,
                 )
         self.__dict__.update(
-            _cfg_dict=copy_as_config_dict(mapping if isinstance(mapping, dict) else dict(mapping)),
+            _cfg_dict=as_config_dict(mapping if isinstance(mapping, dict) else dict(mapping), copies=True),
             filename=os.fspath(filename) if filename is not None else None,
             text=cfg_text or "",
             env_variables=dict(env_variables or {}),
@@ -377,7 +377,7 @@ class FileLoader:
         mapping = self._merge(base, variables_of(namespace, script.is_pure))
         if BASE in script.reads:
             # The code may use a dict from the base in several places, each of which needs its own copy.
-            mapping = copy_as_config_dict(mapping)
+            mapping = as_config_dict(mapping, copies=True)
         mark_read(mapping, script.reads)
         return mapping, {name: namespace[name] for name in namespace.imported}
 
@@ -467,7 +467,7 @@ class FileLoader:
 
     def _merge(self, base: ConfigDict, mapping: Any) -> ConfigDict:
         """Merges the keys of this file into its base, and logs the notice in `_deprecation_`, if any."""
-        keys: ConfigDict = copy_as_config_dict(mapping)
+        keys: ConfigDict = as_config_dict(mapping, copies=True)
         notice = keys.pop("_deprecation_")
         if isinstance(notice, ConfigDict):
             advice = "".join(f"; {name}: {text}" for name, text in notice.items())

@@ -1,4 +1,17 @@
-"""Dicts that record the origins of their keys."""
+"""Dicts that record the origins of their keys.
+
+These functions copy or convert a config. The origins of keys are always copied, except by `to_dict`. Values other than
+dicts, lists and tuples are shared, except by `deepcopy`.
+
+| function | nested dicts | lists and tuples |
+|---|---|---|
+| `TracedDict.copy` | shared | shared |
+| `ConfigDict(...)`, `ConfigDict.copy` | a `ConfigDict` is shared, others are converted | new |
+| `as_config_dict(..., copies=False)` | the same; `value` itself is shared, too, if it is a `ConfigDict` | new |
+| `as_config_dict(..., copies=True)` | new | new |
+| `deepcopy` | new | new |
+| `to_dict` | new, plain dicts | new |
+"""
 
 import copy
 import operator
@@ -142,7 +155,11 @@ class TracedDict(dict[Any, Any]):
         origins = getattr(args[0], "_origins", {}) if args else {}
         line = calling_line()
         for key, value in dict(*args, **kwargs).items():
-            self._update_key(key, value, origins.get(key) or line)
+            present = dict.get(self, key)
+            if isinstance(self, ConfigDict) and isinstance(present, ConfigDict) and isinstance(value, dict):
+                present.update(value)
+            else:
+                self._set_recording_previous(key, value, origins.get(key) or line)
 
     def copy(self) -> "TracedDict":
         """Returns a shallow copy with the same origins."""
@@ -163,10 +180,6 @@ class TracedDict(dict[Any, Any]):
             origin = KeyOrigin(*origin, Replaced(dict.__getitem__(self, key), self._origins.get(key)))
         self._set_with_origin(key, value, origin)
 
-    def _update_key(self, key: Any, value: object, origin: Origin) -> None:
-        """Sets one of the keys passed to `update`."""
-        self._set_recording_previous(key, value, origin)
-
 
 class ConfigDict(TracedDict):
     """A dict with attribute access that records the origins of its keys.
@@ -183,7 +196,7 @@ class ConfigDict(TracedDict):
     def __init__(self, /, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for key, value in self.items():
-            dict.__setitem__(self, key, _convert_dicts(value))
+            dict.__setitem__(self, key, as_config_dict(value, copies=False))
         if args and isinstance(args[0], TracedDict):
             self._origins.update(args[0]._origins)
 
@@ -210,7 +223,7 @@ class ConfigDict(TracedDict):
         super().__delitem__(name)
 
     def __or__(self, other: Mapping[Any, Any]) -> "ConfigDict":
-        result: ConfigDict = copy_as_config_dict(self)
+        result: ConfigDict = as_config_dict(self, copies=True)
         result.update(other)
         return result
 
@@ -234,7 +247,7 @@ class ConfigDict(TracedDict):
         Raises:
             ConfigError: A dict would be merged into a value that is not a dict.
         """
-        child: ConfigDict = copy_as_config_dict(options)
+        child: ConfigDict = as_config_dict(options, copies=True)
         for key in child:
             child._origins.setdefault(key, calling_line())
         merge_into(self, child)
@@ -244,14 +257,7 @@ class ConfigDict(TracedDict):
         return to_plain(self)  # type: ignore[no-any-return]
 
     def _set_recording_previous(self, key: Any, value: object, origin: Origin | None) -> None:
-        super()._set_recording_previous(key, _convert_dicts(value), origin)
-
-    def _update_key(self, key: Any, value: object, origin: Origin) -> None:
-        present = dict.get(self, key)
-        if isinstance(present, ConfigDict) and isinstance(value, dict):
-            present.update(value)
-        else:
-            self._set_recording_previous(key, value, origin)
+        super()._set_recording_previous(key, as_config_dict(value, copies=False), origin)
 
     def _missing(self, key: object, error_class: Callable[..., ConfigError]) -> Exception:
         near = nearest(key, [name for name in self if isinstance(name, str)]) if isinstance(key, str) else None
@@ -328,17 +334,24 @@ def is_index(part: object) -> bool:
     return isinstance(part, int) or (isinstance(part, str) and part.isdigit())
 
 
-def copy_as_config_dict(value: Any) -> Any:
-    """Returns a copy in which every dict is a new `ConfigDict`, and every list and tuple is new."""
+def as_config_dict(value: Any, *, copies: bool) -> Any:
+    """Converts every dict in a value to a `ConfigDict`. Lists and tuples are new.
+
+    Args:
+        value: Any value.
+        copies: Whether to copy each existing `ConfigDict` rather than keep it.
+    """
+    if isinstance(value, ConfigDict) and not copies:
+        return value
     if isinstance(value, dict):
         # Skips the constructor for speed: this runs for every dict of every config.
         result = ConfigDict.__new__(ConfigDict)
         for key, item in value.items():
-            dict.__setitem__(result, key, copy_as_config_dict(item))
+            dict.__setitem__(result, key, as_config_dict(item, copies=copies))
         result._origins = dict(value._origins) if isinstance(value, TracedDict) else {}
         return result
     if type(value) in (list, tuple):
-        return type(value)([copy_as_config_dict(item) for item in value])
+        return type(value)([as_config_dict(item, copies=copies) for item in value])
     return value
 
 
@@ -355,15 +368,4 @@ def replace_values(value: Any, replaced_type: type, function: Callable[[Any], An
         return {key: replace_values(item, replaced_type, function) for key, item in value.items()}
     if type(value) in (list, tuple):
         return type(value)([replace_values(item, replaced_type, function) for item in value])
-    return value
-
-
-def _convert_dicts(value: Any) -> Any:
-    """Converts nested dicts in a value to `ConfigDict`. Keeps existing `ConfigDict` objects."""
-    if isinstance(value, ConfigDict):
-        return value
-    if isinstance(value, dict):
-        return ConfigDict(value)
-    if type(value) in (list, tuple):
-        return type(value)([_convert_dicts(item) for item in value])
     return value

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from footplate.config.config_dict import ConfigDict, Override, copy_as_config_dict, is_index, merge_into
+from footplate.config.config_dict import ConfigDict, Override, as_config_dict, is_index, merge_into
 from footplate.error_context import join_path
 from footplate.errors import ConfigError, Origin
 from footplate.messages import pluralize
@@ -102,7 +102,7 @@ def merge_options(
                 key, parts = next_step(holder, parts, keys)
                 keys.append(key)
                 holder = ConfigDict() if isinstance(holder, ConfigDict) and key not in holder else holder[key]
-            tree = copy_as_config_dict(value)
+            tree = as_config_dict(value, copies=True)
             for key in reversed(keys):
                 tree = ConfigDict({key: tree})
             merge_into(config, tree, Override(origin, allow_list_keys))

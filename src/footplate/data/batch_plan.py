@@ -54,8 +54,10 @@ class BatchPlan:
 
     Attributes:
         custom: The samplers whose order could depend on anything other than seed and epoch.
-        exact_count: The number of samples that all ranks together read in a pass, or None if some may be read twice.
-            With a custom batch sampler, the number of batches. Batches with a share of 0 do not count.
+        batch_size: The number of items in a full batch. An item is what the sampler yields: a sample or, with a custom
+            batch sampler, a whole batch, so that the batch size is 1.
+        exact_count: The number of items that all ranks together read in a pass, or None if some may be read twice.
+            Items in batches with a share of 0 do not count.
         world_size: The number of ranks that the samples are split across.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues where the previous one
             ended.
@@ -66,7 +68,6 @@ class BatchPlan:
         # The user may have passed a plain BatchSampler, whose settings the loader lacks. Otherwise, both have the same.
         batching: Any = self.batch_sampler if type(self.batch_sampler) is BatchSampler else loader
         self.sampler: Any = batching.sampler
-        # With a custom batch sampler, it is 1, so that all counts below are numbers of batches.
         self.batch_size = batching.batch_size or 1
         self.drop_last = batching.drop_last
         self._has_own_batches = batching is loader and self.batch_sampler is not None

@@ -1,4 +1,13 @@
-"""A dataloader whose batches depend only on seed, epoch and batch index."""
+"""A dataloader whose batches depend only on seed, epoch and batch index.
+
+Three properties of a `SampleLoader` determine how the engine uses it:
+
+| property | is True if | consequence |
+|---|---|---|
+| `is_planned` | no sampler is custom (see `is_custom`) | the number of iterations determines the position in the data |
+| `endless` | the sampler is endless and not custom, and the length of a pass is not limited | no epoch ever ends |
+| `uneven` | nothing is padded, and the ranks have different numbers of samples | `UnevenStepHook` weights the losses |
+"""
 
 import traceback
 import weakref

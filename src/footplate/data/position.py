@@ -136,8 +136,9 @@ class DataPosition:
         self._length = None if getattr(loader, "endless", False) else length_of(loader)
         self.is_planned = isinstance(loader, SampleLoader) and loader.is_planned
         # The latest pass that was counted or resumed, and the iteration at which it began. In the example, 2 and 20.
-        # After the resume, the next batch is batch 1, so pass 2 counts as begun one iteration earlier: 11 - 1 = 10 in
-        # epoch-based training, and 23 - 1 = 22 in iteration-based training.
+        # After the resume with larger batches, `locate` must return batch 1 of pass 2 for the next iteration, so the
+        # pass counts as begun one iteration earlier: at 11 - 1 = 10 in epoch-based training, or at 23 - 1 = 22 in
+        # iteration-based training.
         self._pass = 0
         self._pass_began_at = 0
         own = [generator for generator in generators_of(samplers_of(loader)) if type(generator) is _OwnGenerator]

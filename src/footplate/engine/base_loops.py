@@ -155,8 +155,12 @@ class BaseTrainLoop(BaseLoop):
         self._iter = 0
         self._epoch = 0
         self.began_at: int | None = None
-        self._validated_at = 0  # `units_done` at the latest validation, which may have left out some datasets
-        self._fully_validated_iter = -1  # the iteration of this process's latest validation of all datasets
+        # `units_done` at the latest validation, which may have left out some datasets. Prevents a second validation at
+        # the same point, also after a resume.
+        self._validated_at = 0
+        # The iteration of this process's latest validation of all datasets. At the time limit, which may be reached
+        # within an epoch, it shows whether the final validation is still due.
+        self._fully_validated_iter = -1
         self._data_position = position_in(self.dataloader)
         self._is_repeated = False  # whether the next iteration repeats one that ended with an error in a hook
         self.batches_read = 0
@@ -203,7 +207,8 @@ class BaseTrainLoop(BaseLoop):
         """Calls the `before_train_epoch` hooks and sets the model to training mode.
 
         A run that resumes mid-epoch calls these hooks again and then restores the random state, so that random numbers
-        drawn by the hooks do not affect the results. A validation that was still due has already run at this point.
+        drawn by the hooks do not affect the results. If the run was saved just before a validation, `run` has already
+        run this validation.
         """
         runner = self.runner
         random_state = capture_rng()

@@ -286,9 +286,9 @@ class CheckpointIO:
 
     @contextmanager
     def _incomplete_until(self, reached: Weights) -> Iterator[None]:
-        """Sets `_weights` to NONE. After the block, restores its value or, if that is higher, sets it to `reached`.
+        """Sets `_weights` to NONE during the block, and then to its previous value or `reached`, whichever is higher.
 
-        After an error, it remains NONE.
+        After an error, `_weights` remains NONE.
         """
         before, self._weights = self._weights, Weights.NONE
         yield

@@ -320,7 +320,7 @@ class SavingHook(Hook):
 class SwappingHook(Hook):
     """Base class for hooks that swap the model's weights for validation, test and checkpoints. A run can have only one.
 
-    When a run resumes, the hook restores the training weights from `ema_state_dict`.
+    When a run resumes, the hook restores the training weights. Despite its name, `ema_state_dict` contains them.
     """
 
     def restore_weights(self, runner: "Runner") -> None:

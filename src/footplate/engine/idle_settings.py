@@ -32,13 +32,15 @@ def warn_about_variables(cfg: Config) -> None:
         _logger.warning("%s", change)
     known: dict[str, str] = {}
     for extension in extensions():
-        known |= {key: f" in footplate. {advice}" for key, advice in extension.ignored_keys.items()}
-    advice = ": it is an argument of Runner(...). In a config, derive the model from BaseModel, and set val_evaluator."
-    known |= dict.fromkeys(PLAIN_FUNCTIONS, advice)
-    reasons = {key: reason for key, reason in known.items() if cfg.get(key) and not is_variable(cfg, key)}
+        known |= {key: f"{key} has no effect in footplate. {advice}" for key, advice in extension.ignored_keys.items()}
+    advice = "In a config, derive the model from BaseModel, and set val_evaluator."
+    known |= {key: f"{key} has no effect: it is an argument of Runner(...). {advice}" for key in PLAIN_FUNCTIONS}
+    messages = {key: message for key, message in known.items() if cfg.get(key) and not is_variable(cfg, key)}
     if top is not None and inner is not None and not is_copied and _without_scope(top) != _without_scope(inner):
-        reasons["data_preprocessor"] = ", because the model has its own. Change model.data_preprocessor instead."
-    _warn_about_keys(cfg, reasons)
+        messages["data_preprocessor"] = (
+            "data_preprocessor has no effect, because the model has its own. Change model.data_preprocessor instead."
+        )
+    _warn_about_keys(cfg, messages)
 
 
 def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> None:
@@ -49,21 +51,23 @@ def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> 
         hooks: The run's hooks.
         schedules: The run's schedules.
     """
-    idle = []
+    messages = {}
     for hook in hooks:
         try:
             hook.check_metrics(())
         except FootplateError as error:
-            idle.append(f"{hooks.key_of(hook)}.{error.key}")
-    reasons = dict.fromkeys(idle, ": it needs a metric, but the run has no validation")
+            key = f"{hooks.key_of(hook)}.{error.key}"
+            messages[key] = f"{key} has no effect: it needs a metric, but the run has no validation"
     if collect_steps(schedules).by_metrics:
-        reasons["param_scheduler"] = " where a schedule needs a metric: the run has no validation"
-    _warn_about_keys(cfg, reasons)
+        messages["param_scheduler"] = (
+            "param_scheduler has no effect where a schedule needs a metric: the run has no validation"
+        )
+    _warn_about_keys(cfg, messages)
 
 
-def _warn_about_keys(cfg: Any, reasons: Mapping[str, str]) -> None:
-    for key, reason in reasons.items():
-        _logger.warning("%s%s has no effect%s", location_prefix(origin_at(cfg, key)), key, reason)
+def _warn_about_keys(cfg: Any, messages: Mapping[str, str]) -> None:
+    for key, message in messages.items():
+        _logger.warning("%s%s", location_prefix(origin_at(cfg, key)), message)
 
 
 def _without_scope(section: Any) -> Any:

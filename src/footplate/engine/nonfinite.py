@@ -3,10 +3,11 @@
 import contextlib
 import logging
 import math
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +21,6 @@ from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError, ConfigError, FootplateError, NonFiniteError
 from footplate.messages import list_names
 from footplate.optim.wrappers.gradient_checks import POLICIES, can_skip_on_device
-from footplate.records.history import CAPACITY
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -35,7 +35,7 @@ _NEEDED = {"optimizer", "param_schedulers", "run"}
 class NonFiniteHook(Hook):
     """Checks every `interval` iterations that the loss has been finite since the previous check.
 
-    Reads the losses from the message hub only then, so that iterations do not wait for the device.
+    Reads all losses of an interval from the message hub at once, so that iterations do not wait for the device.
 
     Args:
         policy: A dict with `loss`, `grad` and `interval`. `loss` (by default "stop") is the action for a non-finite
@@ -44,10 +44,6 @@ class NonFiniteHook(Hook):
 
     Raises:
         ArgumentError: A key is unknown, or a value is invalid.
-
-    Attributes:
-        recorded: The iterations since the previous check. Each has the `total` of its losses' scalars, keyed by name.
-            RuntimeInfoHook adds them before any other hook may save the run.
     """
 
     priority = "LOW"  # before checkpoints
@@ -64,7 +60,8 @@ class NonFiniteHook(Hook):
         self.interval = settings["interval"]
         self._checks_gradients = "grad" in policy or self.loss_policy == "skip"
         self._has_warned_of_scale = False
-        self.recorded = deque[tuple[int, dict[str, int]]](maxlen=CAPACITY)
+        self._checked_at = 0  # the iteration of the last check
+        self._totals_at_check = Counter[str]()
 
     def before_train(self, runner: "Runner") -> None:
         """Enables gradient checks before each step. The table in `GradientGuard` lists the actions.
@@ -72,7 +69,7 @@ class NonFiniteHook(Hook):
         On a GPU, gradients are checked only if `on_nonfinite` requires it or the optimizer's kernel can skip the step.
         Otherwise, checking would cost a device-to-host copy in each iteration.
         """
-        self.recorded.clear()
+        self._checked_at, self._totals_at_check = runner.iter, _totals(runner)
         is_unchecked = False
         for wrapper in runner.optim_wrapper.parts.values():
             if self._checks_gradients or runner.device.type == "cpu" or can_skip_on_device(wrapper.optimizer):
@@ -104,16 +101,22 @@ class NonFiniteHook(Hook):
         Raises:
             NonFiniteError: A loss is non-finite, and `loss` is "stop".
         """
+        iteration = runner.completed.iter
+        if iteration < self._checked_at:  # a resumed loop has restarted its epoch
+            self._checked_at = runner.train_loop.began_at or 0
         for wrapper in runner.optim_wrapper.parts.values():
-            wrapper.warn_of_skipped_steps(runner.completed.iter)
+            wrapper.warn_of_skipped_steps(iteration)
             self._warn_of_scale(wrapper)
-        scalars = runner.message_hub.scalars_of("train")
-        recorded = list(self.recorded)
-        self.recorded.clear()
-        for iteration, totals in recorded:
-            names = ["loss"] if "loss" in totals else totals  # a custom train_step may not return a total
-            if not all(math.isfinite(scalars[name].value_at(totals[name])) for name in names):
-                error = _loss_error(runner, iteration, totals)
+        iterations = range(self._checked_at + 1, iteration + 1)
+        if not iterations:
+            return
+        totals = _totals(runner)
+        new = totals - self._totals_at_check  # only positive counts
+        self._checked_at, self._totals_at_check = iteration, totals
+        in_each = [name for name, count in new.items() if count == len(iterations)]
+        for name in ["loss"] if "loss" in new else new:  # a custom train_step may not return a total
+            if not math.isfinite(runner.message_hub.scalar(f"train/{name}").mean(new[name])):
+                error = _loss_error(runner, name, new[name], iterations, in_each)
                 if self.loss_policy == "stop":
                     raise error
                 _logger.warning("%s", error.message)
@@ -171,24 +174,49 @@ def _real_values(tensor: Tensor) -> Tensor:
     return torch.view_as_real(values) if values.is_complex() else values
 
 
-def _loss_error(runner: "Runner", iteration: int, totals: Mapping[str, int]) -> NonFiniteError:
-    """Returns the error for an iteration with a non-finite loss; see `NonFiniteHook.recorded` for its `totals`."""
+def _totals(runner: "Runner") -> Counter[str]:
+    """Returns how many values of each loss have been recorded so far."""
     scalars = runner.message_hub.scalars_of("train")
-    bad = [name for name, total in totals.items() if not math.isfinite(scalars[name].value_at(total))]
-    name = "loss" if "loss" in bad else bad[0]
-    scalar, total = scalars[name], totals[name]
-    loss = "loss" if name == "loss" else f"loss '{name}'"
-    others = f" ({', '.join(other for other in bad if other != name)})" if len(bad) > 1 else ""
+    return Counter({name: scalar.total for name, scalar in scalars.items() if "loss" in name})
+
+
+def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_each: Sequence[str]) -> NonFiniteError:
+    """Returns the error for the first non-finite value among the last `window` values of the loss `name`.
+
+    Args:
+        runner: The runner.
+        name: The name of the loss.
+        window: The number of its values since the previous check.
+        iterations: The iterations since the previous check.
+        in_each: The losses that have one value for each of these iterations. If `name` is one of them, or there is only
+            one iteration, the message includes the iteration, its samples, and the other losses that were non-finite.
+    """
+    scalars = runner.message_hub.scalars_of("train")
+    losses = scalars[name].data[0]
+    recent = losses[-window:]
+    first = int(np.isfinite(recent).argmin()) - len(recent)  # negative index of the first non-finite value
     details = [
-        f"Before that, the loss was {scalar.value_at(total - 1):g}." if total > 1 else "No earlier loss was recorded.",
-        *runner.train_loop.describe_samples(iteration - 1),
+        f"Before that, the loss was {losses[first - 1]:g}." if -first < len(losses) else "No earlier loss was recorded."
     ]
+    loss = "loss" if name == "loss" else f"loss '{name}'"
+    iteration = None
+    if name in in_each or len(iterations) == 1:
+        index = max(first, -len(iterations))  # one iteration may have several values
+        iteration = iterations[index]
+        others = [other for other in in_each if other != name and not math.isfinite(scalars[other].data[0][index])]
+        problem = f"the {loss} was {losses[first]:g} in iteration {iteration}" + (
+            f" ({', '.join(others)})" if others else ""
+        )
+        details += runner.train_loop.describe_samples(iteration - 1)
+    else:
+        problem = f"the {loss} was {losses[first]:g} in one of iterations {iterations[0]} to {iterations[-1]}"
+        details.append("Set on_nonfinite=dict(interval=1) to find the iteration.")
     stops = runner.nonfinite.loss_policy == "stop"
     advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if stops else []
     return NonFiniteError(
-        f"the {loss} was {scalar.value_at(total):g} in iteration {iteration}{others}",
+        problem,
         iteration=iteration,
-        notes=[" ".join(details), _last_good(runner), *advice],  # the command shows only a few notes
+        notes=[" ".join(details), _last_good(runner), *advice],  # few and in this order: see `errors._MAX_LINES`
     )
 
 

@@ -251,6 +251,8 @@ def handle_requests(runner: "Runner") -> None:
         kill_workers(runner.built_loaders())  # hung workers would keep the process from exiting
         error = Interrupted(agreed.signal)
         advice = f"Resume to continue from there: {runner.resume_plan.option}."
+        if runner.resume_plan.resume == "auto":
+            advice = "Start the same run again to continue from there."
         if runner.saver.failure is not None:
             advice = f"The run was NOT saved. The last checkpoint: {runner.saver.last or 'none'}."
         _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)

@@ -163,7 +163,7 @@ class ResolvedConfig:
         if not isinstance(hparams, Mapping):
             notes = ["For arguments parsed by argparse, pass vars(args)."]
             raise ArgumentError("'hparams' must be a dict", key="hparams", found=hparams, notes=notes)
-        if hparams and self.has_cfg:
+        if self.has_cfg and arguments.get("hparams") is not None:
             notes = ["A config records its own settings. Add variables to it instead."]
             raise ArgumentError("'hparams' cannot be combined with a config", key="hparams", notes=notes)
         sections["hparams"] = _plain_hparams(hparams)

@@ -158,9 +158,10 @@ class Runner:
         max_epochs: The number of epochs in the run. Read-only.
         max_iters: The number of iterations in the run. Read-only.
         history: The scalars of the run, with one row per epoch; see `History`.
-        phases: What the run is doing, outermost first: its phases (see `phase`), and the events whose hooks are being
-            called, e.g. `["run", "train", "after_train_epoch", "val"]`.
-        failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed.
+        phases: What the run is doing, outermost first: the names of its current phases (see `phase`) and of the events
+            whose hooks are being called, e.g. `["run", "train", "after_train_epoch", "val"]`.
+        failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed in "train",
+            "val", "test" or "preflight".
         built: The components that have been built or assigned, keyed by name.
         resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
@@ -544,7 +545,7 @@ class Runner:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
         innermost = self.phases[-1] if self.phases else ""
-        # If the innermost phase is not an event, the call comes from a step.
+        # Directly in one of these phases, the call comes from a step.
         if innermost in ("train", "val", "test", "preflight") or innermost.endswith("_iter"):
             raise ArgumentError(
                 "runner.log cannot be called for a single batch",
@@ -821,8 +822,8 @@ class Runner:
     def records_validation(self) -> bool:
         """Whether validation results belong to the current iteration, so that they are recorded and not only logged.
 
-        This is the case during training, and in a run without a training loop. After training, the weights that `val`
-        validates may be different ones.
+        This is the case during training, and in a run without a training loop. After training, `val` may validate
+        weights that do not come from the current iteration, such as those of the best checkpoint.
         """
         return "train" in self.phases or "train_loop" not in self.built
 

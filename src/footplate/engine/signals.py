@@ -52,7 +52,7 @@ def handling_signals(runner: "Runner") -> Iterator[None]:
         data_wait.stop_requested = False
         data_wait.take_death()
         for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 _mask = threading.local()  # the forking thread's signal mask before the fork

@@ -22,7 +22,7 @@ from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.optim.schedules import ParamSchedule
 from footplate.registry import HOOKS, MODELS
 
-TRAINING_STATE = "ema_state_dict"  # MMEngine's key; the value contains the training weights
+TRAINING_STATE = "ema_state_dict"  # MMEngine's key; despite its name, the value contains the training weights
 _MAX_REST = 0.2  # warn if the initial weights make up more than this fraction of the final average
 _logger = logging.getLogger("footplate.hooks")
 
@@ -30,7 +30,8 @@ _logger = logging.getLogger("footplate.hooks")
 class AveragedWeightsHook(SwappingHook):
     """Base class for hooks that use averaged weights for validation, testing and saving.
 
-    In checkpoints, `state_dict` contains the averaged weights, and `ema_state_dict` contains the training weights.
+    In checkpoints, `state_dict` contains the averaged weights, and `ema_state_dict`, despite its name, contains the
+    training weights.
     """
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:

@@ -32,11 +32,15 @@ class RuntimeInfoHook(Hook):
     With several processes, each process first records only its own losses. Before losses are logged or saved, they are
     replaced with means over all processes.
 
-    Adds a row to the runner's `history` after each epoch or, in iteration-based training, after each validation
-    interval. A row contains the latest learning rates, and the means of the losses and other training scalars (except
-    times) since the start of the epoch or, in iteration-based training, since the previous row. Validation at other
-    times, for example when a hook requests it, also adds a row. In epoch-based training, the means in the next row
-    still cover the whole epoch.
+    Adds rows to the runner's `history`. A row contains the latest learning rates, and the means of the losses and other
+    training scalars (except times):
+
+    | training | adds a row after | means since |
+    |---|---|---|
+    | epoch-based | each epoch | the start of the epoch |
+    | iteration-based | each validation interval | the previous row |
+
+    Validation at other times, for example when a hook requests it, also adds a row.
     """
 
     priority = "VERY_HIGH"
@@ -98,7 +102,7 @@ class RuntimeInfoHook(Hook):
             scalar.append(settings["lr"])
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Records the losses without copying them from the device, also for the checks of `NonFiniteHook`."""
+        """Records the losses without copying them from the device."""
         if outputs is not None and not isinstance(outputs, Mapping):
             raise ArgumentError("train_step must return a dict of values to log", found=outputs)
         for name, value in (outputs or {}).items():
@@ -110,8 +114,6 @@ class RuntimeInfoHook(Hook):
             self._losses[name] = runner.message_hub.scalar(key)
             self._losses[name].averages_ranks = runner.world_size > 1
         iteration = runner.iter + 1
-        totals = {name: self._losses[name].total for name in outputs or () if "loss" in name}
-        runner.nonfinite.recorded.append((iteration, totals))
         if iteration % _AVERAGING_INTERVAL == 0:  # in case log lines are less frequent or disabled
             average_over_ranks(runner.message_hub.log_scalars)
         loop = self._loop  # in epoch-based training, `after_train_epoch` adds the row
@@ -146,11 +148,10 @@ class RuntimeInfoHook(Hook):
         runner.message_hub.update_info("loop_stage", "train")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Records the metrics, and adds them to the run's history: to the known metrics and the current row."""
+        """Records the metrics, and adds them to the row of the current iteration in the run's history."""
         self._record(runner, "val", metrics)
         if "train" in runner.phases:
             self._add_row(runner)
-            runner.history.known_metrics.update(metrics or {})
         if runner.records_validation:
             numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
             iteration, epoch = runner.completed

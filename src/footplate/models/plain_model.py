@@ -152,8 +152,9 @@ class PlainModel(ModelWrapper, BaseModel):
         self.module: Any = module
         self._functions: dict[str, Any] = functions  # a dict, so that a loss module is not registered
         self._can_validate_loss = training_step is None or loss is not None  # validation never calls `training_step`
-        # In validation, `loss` receives the predictions if there is a `training_step`, or else the module's output.
-        # Without a `validation_step`, these are the same, and `val_loss` can reuse the predictions of `test_step`.
+        # The mode in which `forward` returns what `loss` receives in validation: the predictions if there is a
+        # `training_step`, or else the module's output. Without a `validation_step`, they are the same. "predict" is
+        # preferred, because `val_loss` can then reuse the predictions of `test_step`.
         self._loss_mode = "tensor" if validation_step is not None and training_step is None else "predict"
         self._step_arguments = _further_arguments(training_step)
         for name, arguments in (("loss", ("output", "target")), ("validation_step", ("model", "batch"))):

@@ -57,9 +57,9 @@ class HistoryBuffer:
         max_length: The number of most recent values to store.
 
     Attributes:
-        averages_ranks: Whether `average_over_ranks` replaces the values of this rank with means over all ranks. Until
-            it is called, all new values are stored, even more than `max_length`. RuntimeInfoHook sets this attribute,
-            and calls the function at least every 1,000 iterations.
+        averages_ranks: Whether `average_over_ranks` replaces the values of this rank with means over all ranks. If so,
+            all values since the latest call of that function are stored, even more than `max_length`. RuntimeInfoHook
+            sets this attribute, and calls the function at least every 1,000 iterations.
         total: The number of values added so far, including values that are no longer stored. After `load_state_dict`,
             starts from the number of restored values.
 
@@ -143,11 +143,6 @@ class HistoryBuffer:
         """Returns the latest value, or NaN if there are no values."""
         self._read()
         return self._values[-1] if self._values else math.nan
-
-    def value_at(self, total: int) -> float:
-        """Returns the value with which `total` was reached, or the oldest stored value if it is no longer stored."""
-        self._read()
-        return self._values[max(total - self.total - 1, -len(self._values))]
 
     def mean(self, window_size: int | str | None = None) -> float:
         """Returns the mean of the values in a window, or NaN if none exist.

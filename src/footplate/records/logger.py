@@ -53,7 +53,7 @@ _FORMAT = PrintableFormatter("%(asctime)s - %(name)s - %(levelname)s - %(message
 _SHORT_FORMAT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
 _INFO_FORMAT = PrintableFormatter("%(asctime)s - %(message)s", "%H:%M:%S")
 # Rates and times in a line of progress, which a terminal shows after losses and metrics.
-_TIMES = r"(?:\S*lr|eta|\S*time|memory):"
+_TIMES = r"(?<!\S)(?:\S*lr|eta|(?:\w+/)?(?:data_)?time|memory):"
 _STYLED = re.compile(  # times, classes at zero, and values of losses and metrics
     rf"(\A[\d/: ]+(?= - )|{_TIMES}\xa0(?s:.*))|(^\S+(?: \S+)*  +0\.0+(?: .*)?$)|(?<=:\xa0)[^\s\x1b]+", re.MULTILINE
 )
@@ -80,7 +80,7 @@ class ScreenHandler(logging.Handler):
                     line = (_INFO_FORMAT if record.levelno == logging.INFO else _SHORT_FORMAT).format(record)
                 width = columns - 1  # a line that fills the last column might wrap after a resize
                 if re.search(r" - (Iter|Epoch)\(.*\Z", line):
-                    line = _join_values(_drop_live_values(_move_times_to_end(line), width))
+                    line = _lay_out(line, width)
                 elif "\nclass " in line:
                     line = _cut_table(line, width)
                 line = wrap_log(line, width)
@@ -98,22 +98,16 @@ class ScreenHandler(logging.Handler):
             self.handleError(record)
 
 
-def _move_times_to_end(line: str) -> str:
-    """Moves rates and times in a line of progress after the losses and metrics."""
-    return re.sub(rf"((?:  {_TIMES} (?:\d+ days?, )?\S+)+)(.*)", r"\2\1", line)
+def _lay_out(line: str, width: int) -> str:
+    """Moves rates and times in a line of progress after the losses and metrics.
 
-
-def _drop_live_values(line: str, width: int) -> str:
-    """Drops the values that a live display shows from a line of training progress that is too long."""
+    If a line of training progress is too long, drops values that the live display shows.
+    """
+    line = re.sub(rf"((?:  {_TIMES} (?:\d+ days?, )?\S+)+)(.*)", r"\2\1", line)
     for names in ("eta|time|data_time|memory", "lr") if live_rows and "(train)" in line else ():
         if len(line) > width:
             line = re.sub(rf"  (?:{names}): (?:\d+ days?, )?\S+", "", line)
-    return line
-
-
-def _join_values(line: str) -> str:
-    """Puts a non-breaking space between each name and its value, so that lines wrap only between values."""
-    return re.sub(r"(?<=\S:) +", "\xa0", line)
+    return re.sub(r"(?<=\S:) +", "\xa0", line)  # non-breaking, so that lines wrap only between values
 
 
 def _cut_table(text: str, width: int) -> str:

@@ -110,6 +110,7 @@ def average_weights(paths: "Sequence[str | os.PathLike[str]]") -> "OrderedDict[s
         found = {key: (value.shape, value.is_floating_point()) for key, value in tensors.items()}
         if not expected:
             expected, dtypes = found, {key: value.dtype for key, value in tensors.items()}
+            versions = weights._metadata  # type: ignore[attr-defined]
         if differing := sorted(key for key in {**expected, **found} if expected.get(key) != found.get(key)):
             message = f"'{path}' and the first checkpoint differ in the names, shapes or types of weights"
             raise CheckpointError(message, found=differing)
@@ -119,6 +120,7 @@ def average_weights(paths: "Sequence[str | os.PathLike[str]]") -> "OrderedDict[s
                 sums.setdefault(key, torch.zeros(value.shape, dtype=wide)).add_(value.to(wide), alpha=1 / len(paths))
     for key in tuple(sums):
         weights[key] = sums.pop(key).to(dtypes[key])
+    weights._metadata = versions  # type: ignore[attr-defined]
     return weights
 
 

@@ -231,7 +231,9 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
     if after >= before:
         return _fit("unknown", "unclear", f"{change}.{' The training loss did not fall.' if trained else ''}")
     text = f"{change}, while the training loss fell from {before:.4g} to {after:.4g}."
-    return _fit("warning", f"yes, since {best['iteration']:.0f}", text)
+    if losses:
+        return _fit("warning", f"yes, since {best['iteration']:.0f}", text)
+    return _fit("warning", f"possibly, since {best['iteration']:.0f}", text, note="no validation loss")
 
 
 def _noise(series: Series) -> float:

@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
+    CosineAnnealingLR,
     LambdaLR,
     LinearLR,
     LRScheduler,
@@ -109,7 +110,12 @@ def test_one_cycle_must_have_the_steps_of_the_run(caplog: pytest.LogCaptureFixtu
     for steps in (10, 20):
         optimizer, scheduler = one_cycle(steps)
         build_param_schedulers(scheduler, optimizer, max_iters=10)
-    assert caplog.messages == ["OneCycleLR (by iteration) ends at 20, after the end of training at 10"]
+    build_param_schedulers(CosineAnnealingLR(optimizer, 40), optimizer, epoch_length=20, max_epochs=2)
+    assert caplog.messages == [
+        "OneCycleLR (by iteration) ends at 20, after the end of training at 10",
+        "CosineAnnealingLR (by epoch) ends at 40, after the end of training at 2. If it counts iterations, set "
+        "param_scheduler=dict(scheduler=..., by_epoch=False).",
+    ]
 
 
 def test_schedules_with_accumulation_count_iterations(caplog: pytest.LogCaptureFixture) -> None:
@@ -133,6 +139,10 @@ def test_settings_that_the_state_replaces_are_reported(caplog: pytest.LogCapture
     assert message.startswith("Ignoring the new settings total_steps=8 of OneCycleLR and resuming with the saved ones.")
     with pytest.raises(ArgumentError, match="the OneCycleLR in the checkpoint has 9 steps, but the new one has 10"):
         longer.load_state_dict(saved.state_dict())
+    state = made(SequentialLR)[1].state_dict()
+    state["state"]["_milestones"][0] = state["state"]["_schedulers"][0]["total_iters"] = 2
+    made(SequentialLR)[1].load_state_dict(state)
+    assert "settings milestones=[3], total_iters=3 of SequentialLR" in caplog.messages[1]
 
 
 def test_state_of_the_torch_scheduler_of_the_same_name_does_not_match() -> None:

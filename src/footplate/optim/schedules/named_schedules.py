@@ -206,7 +206,7 @@ def _check_ends(schedules: Schedules, lengths: Lengths, sources: Mapping[Schedul
         unit = "epoch" if schedule.by_epoch else "iteration"
         scheduler = schedule.scheduler if isinstance(schedule, TorchSchedule) else schedule
         name = type(scheduler).__name__
-        if scheduler is not schedule and schedule.end < total:
+        if hasattr(scheduler, "total_steps") and schedule.end < total:
             raise ArgumentError(
                 f"the {name} has {schedule.end} steps, but the run needs {total}: one per {unit}",
                 key="total_steps",
@@ -216,6 +216,8 @@ def _check_ends(schedules: Schedules, lengths: Lengths, sources: Mapping[Schedul
         if problem is not None:
             key, text = problem
             place = location_prefix(origin_of(sources[schedule], key))
+            if scheduler is not schedule and schedule.by_epoch:
+                text += ". If it counts iterations, set param_scheduler=dict(scheduler=..., by_epoch=False)."
             _logger.warning("%s%s (by %s) %s", place, name, unit, text)
 
 
@@ -234,6 +236,6 @@ def _problem_of(schedule: Schedule, total: int, *, is_last: bool) -> tuple[str, 
         for milestone in curve.milestones:
             if begin + milestone >= total:
                 return "milestones", f"has a milestone at {begin + milestone}, at or after {training_end}"
-    if is_last and end < total and not curve.ends_at_base():
+    if is_last and end < total and isinstance(schedule, ParamSchedule) and not curve.ends_at_base():
         return "end", f"ends at {end}, before {training_end}. After that, it no longer changes {schedule.param_name}."
     return None

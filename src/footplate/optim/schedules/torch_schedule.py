@@ -16,6 +16,7 @@ from footplate.optim.schedules.schedule import HasParamGroups, MetricSchedule
 
 _OWN_RATES = ("torch.CyclicLR", "torch.OneCycleLR")  # they replace `initial_lr` of the optimizer
 _BY_ITERATION = (CyclicLR, OneCycleLR)  # torch requires these to step after each batch
+_LENGTHS = ("total_steps", "T_max", "total_iters")  # the attributes that contain a scheduler's number of steps
 _logger = logging.getLogger("footplate.optim")
 
 
@@ -47,8 +48,15 @@ class TorchSchedule(MetricSchedule):
     ) -> None:
         if by_epoch is None:
             by_epoch = counts_epochs and not isinstance(scheduler, _BY_ITERATION)
+            if by_epoch and not isinstance(scheduler, ReduceLROnPlateau):
+                _logger.info(
+                    "The %s steps after each epoch. To step it after each iteration, set "
+                    "param_scheduler=dict(scheduler=..., by_epoch=False).",
+                    type(scheduler).__name__,
+                )
         super().__init__(optimizer, "lr", by_epoch=check_flag("by_epoch", by_epoch))
-        self.end = getattr(scheduler, "total_steps", self.end)  # OneCycleLR has `total_steps`
+        lengths = [getattr(part, name) for part in _parts(scheduler) for name in _LENGTHS if hasattr(part, name)]
+        self.end = max(lengths, default=self.end)
         if scheduler.optimizer is not self.optimizer:
             raise ArgumentError(
                 f"the {type(scheduler).__name__} changes the learning rates of a different optimizer",
@@ -107,7 +115,6 @@ class TorchSchedule(MetricSchedule):
             ArgumentError: The saved scheduler has fewer steps than the new one, so it would fail during training.
         """
         saved = state_dict["state"]
-        new = self.scheduler.state_dict()
         name = type(self.scheduler).__name__
         steps = saved.get("total_steps", self.end)
         if steps < self.end:
@@ -116,9 +123,7 @@ class TorchSchedule(MetricSchedule):
                 key="resume_settings",
                 notes=["To train longer with the new one, set resume_settings='take' (--resume-settings take)."],
             )
-        names = inspect.signature(type(self.scheduler)).parameters.keys() & saved.keys() & new.keys() - {"last_epoch"}
-        changed = [f"{name}={new[name]}" for name in sorted(names) if saved[name] != new[name]]
-        if changed:
+        if changed := list(_changed_settings(self.scheduler, saved)):
             _logger.warning(
                 "Ignoring the new settings %s of %s and resuming with the saved ones. To use the new ones, set "
                 "resume_settings='take' (--resume-settings take).",
@@ -138,3 +143,14 @@ def _parts(scheduler: Any) -> Iterator[Any]:
         for part in value if isinstance(value, list | tuple) else ():
             if isinstance(part, LRScheduler):
                 yield from _parts(part)
+
+
+def _changed_settings(scheduler: Any, saved: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the settings of a scheduler, and of the schedulers in it, that differ from those in its saved state."""
+    new = scheduler.state_dict()
+    for argument in inspect.signature(type(scheduler)).parameters:
+        for name in (argument, f"_{argument}"):  # SequentialLR has `_milestones`
+            if argument not in ("last_epoch", "schedulers") and name in new and new[name] != saved.get(name, new[name]):
+                yield f"{argument}={new[name]}"
+    for part, state in zip(getattr(scheduler, "_schedulers", ()), saved.get("_schedulers", ()), strict=False):
+        yield from _changed_settings(part, state)

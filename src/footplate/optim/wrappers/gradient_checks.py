@@ -109,8 +109,7 @@ class GradientGuard:
     "skip" avoids this with a fused optimizer (`fused=True`): its kernel receives the result and can skip the update.
     With float16, a loss scaler checks the gradients too, and skips every step with non-finite ones.
 
-    `NonFiniteHook.before_train` chooses the policy. In the last two rows of the table, `AmpOptimWrapper` decides
-    whether the scaler or `allows_step` handles the gradients.
+    `NonFiniteHook.before_train` chooses the policy:
 
     | non-finite gradients | "stop" | "skip" | "warn" |
     |---|---|---|---|
@@ -118,6 +117,8 @@ class GradientGuard:
     | the same, on a GPU with a fused optimizer | as above | the kernel skips, `warn_of_skipped` warns | as above |
     | with a loss scaler that can lower its scale | the scaler skips | the scaler skips | the scaler skips |
     | the scale is fixed or <= 1 | `allows_step` raises | the scaler skips | the scaler skips, `allows_step` warns |
+
+    In the last two rows, `AmpOptimWrapper` decides whether the scaler or `allows_step` handles the gradients.
 
     Args:
         policy: What to do about non-finite gradients: "stop" raises an error, "skip" skips the step with a warning, and

@@ -97,8 +97,9 @@ class OptimWrapper(Accumulation):
             optimizer.step = torch.compile(optimizer.step, **arguments)  # type: ignore[assignment, method-assign]
             self._convert_lr_to_tensors()
         self.message_hub = MessageHub.get_current_instance()
-        self._ran_backward = False  # since the previous step
-        self._gradients_are_used = False  # by `step`, so that they need not be saved
+        # Whether `backward` and `zero_grad` were called since the previous step.
+        self._ran_backward = self._was_cleared = False
+        self._gradients_are_used = False  # whether `step` has used the gradients, and no later step needs them
         self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
@@ -174,7 +175,8 @@ class OptimWrapper(Accumulation):
         """
         if not self._ran_backward and self.data_parallel is not None:
             raise foreign_gradients_error()
-        self._gradients_are_used, self._ran_backward = self._ran_backward, False
+        self._gradients_are_used = self._was_cleared and self._ran_backward
+        self._ran_backward = self._was_cleared = False
         if self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
             raise ArgumentError(
                 "there are no gradients, possibly because a part of the sharded model was called outside `forward`",
@@ -218,7 +220,7 @@ class OptimWrapper(Accumulation):
     def zero_grad(self, **kwargs: Any) -> None:
         """Clears the gradients."""
         self.optimizer.zero_grad(**kwargs)
-        self._gradients_are_used = False
+        self._was_cleared, self._gradients_are_used = True, False
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager for the forward pass.
@@ -284,7 +286,8 @@ class OptimWrapper(Accumulation):
         """Returns the optimizer state, the loss counts for gradient accumulation, and any accumulated gradients.
 
         Gradients accumulate during an accumulation round, or if another optimizer's loss depends on the parameters.
-        Gradients that `step` has used are not saved.
+        Gradients that `step` has used are not saved if `zero_grad` had been called before their `backward`: the loop is
+        assumed to call `zero_grad` again before the next `backward`.
         """
         state = self.optimizer.state_dict()
         if self._names:

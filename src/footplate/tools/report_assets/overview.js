@@ -209,7 +209,7 @@ const lossChart = () => {
   }
   const equal = chart.equal.length ? `; same as ${chart.equal.join(", ")}` : "";
   const built = new LineChart({ title: "Loss", subtitle: `${!validated ? "training" : several ? "training, and validation (dashed)" : "training and validation"}${equal}`, curves, height: 250, legend: curves.length > 1 && curves.length <= COLORS });
-  if (!validated) built.element.append(make("p", { class: "note" }, "No validation loss is recorded; ", make("code", {}, "val_cfg = dict(loss=True)"), " adds it."));
+  if (!validated) built.element.append(make("p", { class: "note" }, "No validation loss is recorded. To add it, set ", make("code", {}, "val_cfg = dict(loss=True)"), " or, if the run has a ", make("code", {}, "training_step"), ", pass ", make("code", {}, "loss=..."), " to the Runner."));
   if (curves.every(({ x }) => x.length === 1)) built.element.append(note(`Logged once${several ? ` per ${data.sweep ? "trial" : "run"}` : ""}.`));
   return built.element;
 };
