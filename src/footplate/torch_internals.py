@@ -96,12 +96,12 @@ def speed_up_queues(reader: Any, prefetch_factor: int) -> None:
 
     with contextlib.suppress(OSError):  # the user's pipes are already as large as Linux allows
         fcntl.fcntl(reader._worker_result_queue._reader, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-    if type(reader._index_queues[0]) is not _Requests:  # persistent workers keep their queues
+    if type(reader._index_queues[0]) is not _DirectQueue:  # persistent workers keep their queues
         limit = _REQUESTS_SIZE // prefetch_factor
-        reader._index_queues = [_Requests(queue, limit) for queue in reader._index_queues]
+        reader._index_queues = [_DirectQueue(queue, limit) for queue in reader._index_queues]
 
 
-class _Requests:
+class _DirectQueue:
     """Wraps the queue through which a worker receives requests for batches, so that the caller's thread writes them.
 
     Decision 025 says how much less training waits for batches as a result.

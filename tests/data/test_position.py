@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from footplate import Hook, Runner
 from footplate.data import InfiniteSampler, SampleLoader
-from footplate.data.position import DataPosition, batches, position_in
+from footplate.data.position import DataPosition, batches, track_position
 from footplate.registry import DATASETS
 from tests.support import loader, settings
 
@@ -156,7 +156,7 @@ def position(monkeypatch: pytest.MonkeyPatch, rank: int, world: int, size: int) 
         if module != "position":
             monkeypatch.setattr(f"footplate.data.{module}.get_data_rank", lambda: rank)
     sampler = InfiniteSampler(range(50), seed=0)
-    return position_in(SampleLoader(range(50), sampler=sampler, batch_size=size, collate_fn=list))
+    return track_position(SampleLoader(range(50), sampler=sampler, batch_size=size, collate_fn=list))
 
 
 @pytest.mark.parametrize(("world", "size", "first"), [(1, 8, 32), (4, 2, 32), (7, 2, 28)])
@@ -202,7 +202,7 @@ class Lines(IterableDataset[int]):
 def test_unknown_batch_sizes_are_inferred_from_the_lengths(is_stream: bool, size: int, begin: int) -> None:
     def positioned(size: int) -> DataPosition:
         batches = DataLoader(Lines(), size) if is_stream else SampleLoader(range(48), batch_sampler=FixedBatches(size))
-        return position_in(batches)
+        return track_position(batches)
 
     resumed = positioned(size)
     resumed.load_state_dict(positioned(8).state_dict(0, 3), 3)
@@ -211,7 +211,7 @@ def test_unknown_batch_sizes_are_inferred_from_the_lengths(is_stream: bool, size
 
 
 def test_unknown_batch_sizes_are_not_inferred_if_samples_were_added() -> None:
-    saved, grown = position_in(DataLoader(Lines(), 8)), position_in(DataLoader(Lines(96), 8))
+    saved, grown = track_position(DataLoader(Lines(), 8)), track_position(DataLoader(Lines(96), 8))
     grown.load_state_dict(saved.state_dict(0, 3), 3)
     assert grown.locate(3) == (0, 3)
 

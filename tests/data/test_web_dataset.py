@@ -19,7 +19,7 @@ from footplate.data import (
     check_dataloader,
     web_dataset,
 )
-from footplate.data.position import DataPosition, position_in
+from footplate.data.position import DataPosition, track_position
 from footplate.data.web_dataset import Member, expand_shards
 from footplate.errors import ArgumentError, BuildError, DataError
 from tests.data.shards import Sample, numbered, png, tar, write_shards
@@ -233,7 +233,7 @@ def test_a_run_resumes_only_with_the_same_shards(tmp_path: Path) -> None:
         if repeat:
             dataset = {"type": "RepeatDataset", "dataset": dataset, "times": 2}
         sampler = {"type": "DefaultSampler", "shuffle": True}
-        return position_in(build_dataloader(section(dataset, sampler=sampler), seed=5))
+        return track_position(build_dataloader(section(dataset, sampler=sampler), seed=5))
 
     def resumed(shards: list[str]) -> tuple[int, int]:
         there = position(shards, repeat)

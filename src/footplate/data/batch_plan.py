@@ -38,7 +38,8 @@ class BatchKey(NamedTuple):
 class BatchPlan:
     """Plans which samples each batch of a pass contains, and the batch's loss weight; see `SampleLoader.share`.
 
-    Call `begin` before each pass. Example: 8 samples, 3 ranks, a batch size of 2, and no padding (`exact_count` is 8):
+    Call `begin` before each pass. Example: 8 samples, 3 ranks, a batch size of 2, and no padding, so that
+    `unpadded_count` is 8:
 
     | rank | batch 0: positions | share | batch 1: positions | share |
     |---|---|---|---|---|
@@ -56,7 +57,7 @@ class BatchPlan:
         custom: The samplers whose order could depend on anything other than seed and epoch.
         batch_size: The number of items in a full batch. An item is what the sampler yields: a sample or, with a custom
             batch sampler, a whole batch, so that the batch size is 1.
-        exact_count: The number of items that all ranks together read in a pass, or None if some may be read twice.
+        unpadded_count: The number of items that all ranks together read in a pass, or None if some may be read twice.
             Items in batches with a share of 0 do not count.
         world_size: The number of ranks that the samples are split across.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues where the previous one
@@ -79,25 +80,25 @@ class BatchPlan:
         self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
         self._rank = get_data_rank()
         self.world_size = get_data_world_size()
-        self.exact_count: int | None = None
+        self.unpadded_count: int | None = None
         if getattr(self.sampler, "round_up", True) is False:
-            self.count_once()
+            self.drop_padding()
         # For custom samplers: the number of passes begun so far, and the sampler states at the start of the latest one.
         self._begun_passes = 0
         self._states: list[Any] | None = None
 
-    def count_once(self) -> None:
+    def drop_padding(self) -> None:
         """Drops the samples and batches that known samplers repeat as padding.
 
         A rank that runs out of samples still repeats one, so that all ranks have the same number of batches.
         """
         sampler = self.batch_sampler if self._has_own_batches else self.sampler
         if isinstance(sampler, DefaultSampler) and can_start_anywhere(sampler):
-            self.exact_count = sampler.size
+            self.unpadded_count = sampler.size
         elif isinstance(sampler, RankSampler):
-            self.exact_count = len(sampler.sampler)
+            self.unpadded_count = len(sampler.sampler)
         elif isinstance(sampler, DistributedSampler):
-            self.exact_count = min(len(sampler.dataset), sampler.total_size)  # type: ignore[arg-type]
+            self.unpadded_count = min(len(sampler.dataset), sampler.total_size)  # type: ignore[arg-type]
 
     def begin(self, epoch: int, length: int | None = None) -> None:
         """Prepares the samplers for a pass. Replays earlier passes of custom samplers, without reading data.
@@ -141,12 +142,12 @@ class BatchPlan:
     def __len__(self) -> int:
         if self.passes_continue and self.limit is not None:
             return self.limit
-        if self.exact_count is None:
+        if self.unpadded_count is None:
             length = len(self.sampler if self.batch_sampler is None else self.batch_sampler)
         elif self.drop_last:  # only batches that are full on every rank
-            length = self.exact_count // self.world_size // self.batch_size
+            length = self.unpadded_count // self.world_size // self.batch_size
         else:  # all batches for which any rank has a sample
-            length = -(-self.exact_count // (self.world_size * self.batch_size))
+            length = -(-self.unpadded_count // (self.world_size * self.batch_size))
         return length if self.limit is None else min(length, self.limit)
 
     def keys(self, epoch: int, start: int = 0, length: int | None = None) -> Iterator[BatchKey]:
@@ -173,8 +174,8 @@ class BatchPlan:
 
     def _end_of_pass(self, length: int | None) -> int | None:
         """Returns the number of batches after which a pass ends, or None if the samplers themselves end it."""
-        # With `exact_count`, the samplers also yield padding, so the pass must end before it.
-        limit = self.limit if self.exact_count is None else len(self)
+        # With `unpadded_count`, the samplers also yield padding, so the pass must end before it.
+        limit = self.limit if self.unpadded_count is None else len(self)
         return min((number for number in (length, limit) if number is not None), default=None)
 
     def _with_own_generators(self, batches: Iterator[BatchKey], epoch: int) -> Iterator[BatchKey]:
@@ -189,14 +190,14 @@ class BatchPlan:
 
     def shares(self, start: int) -> Iterator[float]:
         """Yields the `share` of each batch in a pass from `start` on (see `SampleLoader`), and then 1 forever."""
-        return repeat(1.0) if self.exact_count is None else map(self._share, count(start))
+        return repeat(1.0) if self.unpadded_count is None else map(self._share, count(start))
 
     def _share(self, number: int) -> float:
         """Returns the size of this rank's batch relative to the mean batch size over all ranks.
 
         In the example, batch 1 of rank 1 contains 1 of 2 samples, and the mean over the three ranks is 2/3.
         """
-        exact = self.exact_count or 0
+        exact = self.unpadded_count or 0
         begin = number * self.batch_size
         end = (number + 1) * self.batch_size
         total = min(end * self.world_size, exact) - min(begin * self.world_size, exact)
@@ -205,11 +206,11 @@ class BatchPlan:
 
     @property
     def _local_count(self) -> int:
-        """The part of `exact_count` that this rank reads.
+        """The part of `unpadded_count` that this rank reads.
 
         In the example in the class docstring, the three ranks have 3, 3 and 2 samples.
         """
-        return local_sample_count(self.exact_count or 0, self._rank, self.world_size)
+        return local_sample_count(self.unpadded_count or 0, self._rank, self.world_size)
 
     def _sampler_states(self) -> list[Any] | None:
         """Returns the states of the custom samplers, or None if there are no such samplers or they are stateless."""
@@ -235,7 +236,7 @@ class BatchPlan:
         while batch := list(islice(order, self.batch_size)):
             if self.drop_last and len(batch) < self.batch_size:
                 return
-            if self.exact_count is not None:  # without padding, except for one sample in a batch with a share of 0
+            if self.unpadded_count is not None:  # without padding, except for one sample in a batch with a share of 0
                 batch = batch[: max(self._local_count - earlier, 1)]
             yield self._key(epoch, earlier, batch)
             earlier += self.batch_size

@@ -105,7 +105,7 @@ def check_dataloader(cfg: Any) -> None:
         FootplateError: The same errors as `build_dataloader`, except errors that depend on the data.
     """
     if not isinstance(cfg, Mapping):
-        _refuse_sections(cfg)
+        _check_yields_batches(cfg)
         return
     _checked_settings(cfg)
     for key in ("dataset", "sampler", "batch_sampler"):
@@ -136,7 +136,7 @@ def _check_dataset(cfg: Any) -> None:
                 check(entry)
 
 
-def _refuse_sections(loader: Any) -> None:
+def _check_yields_batches(loader: Any) -> None:
     """Rejects a loader that is a dataset or a list of configs, because its items would be mistaken for batches."""
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         raise ArgumentError(
@@ -290,7 +290,7 @@ def _drop(settings: dict[str, Any], keys: Iterable[str], reason: str, *, level: 
 
 def _convert_loader(loader: Any, seed: int) -> Any:
     """Converts a plain DataLoader to a `SampleLoader` for this rank. Other loaders are returned unchanged."""
-    _refuse_sections(loader)
+    _check_yields_batches(loader)
     if type(loader) is not DataLoader or isinstance(loader.dataset, IterableDataset):
         return _check_ranks(loader)
     names = ("collate_fn", "num_workers", "pin_memory", *_WORKER_KEYS)

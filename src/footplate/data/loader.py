@@ -134,7 +134,7 @@ class SampleLoader(DataLoader[Any]):
     @property
     def uneven(self) -> bool:
         """Whether the size of the last batch may differ between ranks."""
-        return self.plan.exact_count is not None and self.plan.exact_count % self.plan.world_size > 0
+        return self.plan.unpadded_count is not None and self.plan.unpadded_count % self.plan.world_size > 0
 
     @property
     def endless(self) -> bool:

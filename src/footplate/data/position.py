@@ -72,7 +72,7 @@ def _skip(iterator: Iterator[Any], number: int) -> Iterator[Any]:
     return iterator
 
 
-def position_in(loader: Any) -> "DataPosition":
+def track_position(loader: Any) -> "DataPosition":
     """Creates the object that tracks the position in a training loader, starting at the beginning.
 
     Uses the state of the loader, or of an iterable dataset that is read without workers, if they can save a state.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, dataset_of, length_of, metainfo_of, restore_rng
-from footplate.data.position import position_in
+from footplate.data.position import track_position
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
 from footplate.engine.overridden_loops import adapt_overridden
@@ -161,7 +161,7 @@ class BaseTrainLoop(BaseLoop):
         # The iteration of this process's latest validation of all datasets. At the time limit, which may be reached
         # within an epoch, it shows whether the final validation is still due.
         self._fully_validated_iter = -1
-        self._data_position = position_in(self.dataloader)
+        self._data_position = track_position(self.dataloader)
         self._is_repeated = False  # whether the next iteration repeats one that ended with an error in a hook
         self.batches_read = 0
         self._random_at_epoch_start: dict[str, Any] | None = None

@@ -187,9 +187,9 @@ class _EvaluationLoop(BaseLoop):
             except Exception as error:
                 add_sample_note(error, self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx)
                 raise
-        counts_once = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.exact_count is not None
+        drops_padding = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.unpadded_count is not None
         # A sampler may repeat samples so that all ranks have the same number. The metrics drop the extra results.
-        may_be_padded = runner.world_size > 1 and (self.overrides("run_iter") or not counts_once)
+        may_be_padded = runner.world_size > 1 and (self.overrides("run_iter") or not drops_padding)
         size = length_of(dataset_of(self.dataloader)) if may_be_padded else None
         # The results may differ between ranks if a metric does its own reduction.
         metrics = broadcast_object(self.evaluator.evaluate(sys.maxsize if size is None else size))

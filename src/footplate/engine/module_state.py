@@ -11,7 +11,7 @@ from footplate.distributed import unwrap_model
 _PLAIN_TYPES = (bool, int, float, complex, str)
 
 
-def record_modules(model: nn.Module) -> Callable[[], None]:
+def record_forward_state(model: nn.Module) -> Callable[[], None]:
     """Records a model's gradients, buffers and plain attributes, and the random state.
 
     Plain attributes are numbers, bools and strings.

@@ -20,7 +20,7 @@ from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.evaluation_loops import add_sample_note, loss_of, predicting
-from footplate.engine.module_state import record_modules
+from footplate.engine.module_state import record_forward_state
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet, check_classes
@@ -67,7 +67,7 @@ def preflight(runner: "Runner") -> None:
                 except FootplateError as error:
                     runner.hooks.prepend_key(error, part)
                     raise
-            runner.history.known_metrics.update(names)
+            runner.known_metrics.update(names)
     message = "Preflight: a checkpoint saved now would take up %s. Later ones may also contain optimizer state."
     _logger.info(message, format_bytes(size))
 
@@ -111,7 +111,7 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
     or strings.
     """
     hub = runner.message_hub
-    restore = record_modules(runner.model)
+    restore = record_forward_state(runner.model)
     records: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (mapping, dict(mapping)) for mapping in (hub.runtime_info, hub.log_scalars)
     ]

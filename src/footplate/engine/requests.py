@@ -102,7 +102,8 @@ class Requests:
     """The requests of this rank and of all ranks.
 
     Signal handlers and hooks set `local`. With several ranks, `exchange` combines these requests, so that all ranks
-    respond in the same iteration. In a single process, `local` and `agreed` are one object.
+    respond in the same iteration. In a single process, `local` and `agreed` are one object, so each request is agreed
+    as soon as it is made.
 
     Args:
         device: The device for exchanging requests between ranks.
@@ -130,7 +131,6 @@ class Requests:
         """Drops all requests except a request to validate, which may come from a loaded checkpoint."""
         self.is_single_process = get_world_size() == 1
         self.local = RequestFlags(validation=self.local.validation)
-        # In a single process, `local` and `agreed` are the same object: a request is agreed as soon as it is made.
         self.agreed = self.local if self.is_single_process else RequestFlags()
         self.needs_handling = False
         self.saved_after_error = False
@@ -143,11 +143,31 @@ class Requests:
     def schedule_save(self, save: Callable[[], None]) -> None:
         """Schedules `save` to run after the current iteration, epoch or validation run, including its hooks."""
         self.scheduled_saves.append(save)
-        self.needs_handling = True
+        self.alarm()
+
+    def request_save(self) -> None:
+        """Requests a save. Called by a signal handler."""
+        self.local.save = True
+        if self.is_single_process:
+            self.alarm()
+
+    def request_stop(self, number: int) -> None:
+        """Requests a save and the end of the process because of a signal. Called by a signal handler.
+
+        Raises:
+            InterruptedWaitError: The loop of a single process is waiting for a batch.
+        """
+        if self.local.signal:
+            return
+        self.local.signal = number
+        if self.is_single_process:
+            self.announce_stop()
+            data_wait.stop_requested = True
+            data_wait.interrupt()
 
     def announce_stop(self) -> None:
         """Makes the loop end the run after the current iteration or validation run, and prints a message."""
-        self.needs_handling = True
+        self.alarm()
         if get_rank() == 0:
             number = self.agreed.signal
             name = signal.Signals(number).name
@@ -191,7 +211,7 @@ class Requests:
             self.announce_stop()
         if save:
             agreed.save = True
-            self.needs_handling = True
+            self.alarm()
         return int(-negative_pause)
 
 

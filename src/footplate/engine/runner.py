@@ -60,7 +60,7 @@ from footplate.evaluation import Evaluator, build_evaluator
 from footplate.extensions import extensions
 from footplate.models import PlainModel, trained_model
 from footplate.module_selection import Selection
-from footplate.optim import build_optim_wrapper, build_param_schedulers, scale_learning_rates
+from footplate.optim import OptimWrapper, build_optim_wrapper, build_param_schedulers, scale_learning_rates
 from footplate.optim.wrapper_builder import has_several_optimizers
 from footplate.records import (
     NOT_SHOWN,
@@ -158,6 +158,7 @@ class Runner:
         max_epochs: The number of epochs in the run. Read-only.
         max_iters: The number of iterations in the run. Read-only.
         history: The scalars of the run, with one row per epoch; see `History`.
+        known_metrics: The names of the metrics that validation has computed, in the preflight check or in the run.
         phases: What the run is doing, outermost first: the names of its current phases (see `phase`) and of the events
             whose hooks are being called, e.g. `["run", "train", "after_train_epoch", "val"]`.
         failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed in "train",
@@ -286,6 +287,7 @@ class Runner:
         # Model: needs the seed and the device. Built last, so that errors in hook settings are reported sooner.
         self.model = self.wrap_model(sections["model_wrapper_cfg"], self.build_model(sections["model"]))
         self.history = History(trained_model(self.model))
+        self.known_metrics: set[str] = set()
         self._random = capture_rng()
 
     @classmethod
@@ -688,7 +690,7 @@ class Runner:
         return self.build_test_loop(self.sections["test_cfg"])  # type: ignore[no-any-return]
 
     @Component
-    def optim_wrapper(self) -> Any:
+    def optim_wrapper(self) -> OptimWrapper:
         """The optimizer wrapper, including the optimizer, with learning rates scaled by `auto_scale_lr`."""
         built = self.build_optim_wrapper(self._required("optim_wrapper"))
         self.scale_lr(built, self.sections["auto_scale_lr"])
@@ -757,7 +759,7 @@ class Runner:
             check_tensor_parallel(self.sections)
         return wrapped
 
-    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+    def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
         """Builds the optimizer wrapper and its optimizer. Returns a wrapper object unchanged."""
         return build_optim_wrapper(self.model, optim_wrapper)
 

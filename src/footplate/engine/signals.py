@@ -41,7 +41,7 @@ def handling_signals(runner: "Runner") -> Iterator[None]:
     handlers = _Handlers(runner)
     handled: dict[int, Any] = dict.fromkeys(END_SIGNALS, handlers.on_stop)
     if hasattr(signal, "SIGCHLD"):  # Windows lacks these signals
-        handled[signal.SIGUSR1] = handlers.on_save
+        handled[signal.SIGUSR1] = lambda *_: runner.requests.request_save()
         handled[signal.SIGCHLD] = partial(handlers.on_end_of_child, worker_death_handler())
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             handled[signal.SIGHUP] = handlers.on_stop
@@ -85,16 +85,8 @@ class _Handlers:
 
     def __init__(self, runner: "Runner") -> None:
         self._runner = runner
-        self._requests = runner.requests
         self._process = os.getpid()
         self._first_end_at = 0.0  # the time of the first SIGINT or SIGTERM
-
-    def on_save(self, number: int, frame: FrameType | None) -> None:
-        """Requests a save."""
-        requests = self._requests
-        requests.local.save = True
-        if requests.is_single_process:
-            requests.alarm()
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
         """Requests a stop, and interrupts the loop if it is waiting for a batch."""
@@ -108,14 +100,7 @@ class _Handlers:
                     raise KeyboardInterrupt
                 print_urgent(f"Another stop signal ({signal.Signals(number).name}): exiting at once without saving.")
                 os._exit(SIGNALED + number)
-        requests = self._requests
-        if requests.local.signal:
-            return
-        requests.local.signal = number
-        if requests.is_single_process:
-            requests.announce_stop()
-            data_wait.stop_requested = True
-            data_wait.interrupt()
+        self._runner.requests.request_stop(number)
 
     def on_end_of_child(self, previous: Any, number: int, frame: FrameType | None) -> None:
         """Calls the previous handler. Defers an error about a dead worker unless the loop is waiting for data."""
@@ -124,6 +109,6 @@ class _Handlers:
         except RuntimeError as error:
             if os.getpid() != self._process or not is_worker_death(error):
                 raise  # in a forked worker, or from a user's handler
-            self._requests.alarm()
+            self._runner.requests.alarm()
             data_wait.death = error.with_traceback(None)
             data_wait.interrupt(in_any_wait="val" in self._runner.phases)

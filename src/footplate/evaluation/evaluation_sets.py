@@ -102,7 +102,7 @@ def build_loaders(cfg: Any, build: Callable[[Any], Any]) -> Any:
     def build_exact(section: Any) -> Any:
         loader = build(section)
         if isinstance(loader, SampleLoader) and loader is not section:
-            loader.plan.count_once()
+            loader.plan.drop_padding()
         return loader
 
     return map_loaders(cfg, build_exact)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from footplate.distributed import is_distributed
-from footplate.engine.module_state import record_modules
+from footplate.engine.module_state import record_forward_state
 
 _ERROR = re.compile(r"modified by an inplace operation: .*output \d+ of Relu(Backward0)?,")
 _RELUS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
@@ -49,7 +49,7 @@ def repair_first_step(model: Any) -> None:
         nonlocal chosen
         if chosen is not None:  # a hook has wrapped this function, so it is called for later steps too
             return chosen(*args, **kwargs)
-        restore, chosen = record_modules(model), step
+        restore, chosen = record_forward_state(model), step
         try:
             try:
                 return step(*args, **kwargs)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from typing_extensions import Self
 
@@ -51,7 +51,12 @@ class Curve:
     """Base class for curves. The fields of a subclass are its settings, and `__call__` computes the values.
 
     A position is a number of epochs or iterations since the schedule's `begin`.
+
+    Attributes:
+        depends_on_end: Whether the values depend on the schedule's `end`.
     """
+
+    depends_on_end: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

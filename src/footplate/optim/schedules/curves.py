@@ -83,6 +83,7 @@ class Exponential(Curve):
     """
 
     gamma: float = number(least=0)
+    depends_on_end = False
 
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         return value * self.gamma if position else value
@@ -99,6 +100,7 @@ class Step(Curve):
 
     step_size: int = positions()
     gamma: float = number(0.1, least=0)
+    depends_on_end = False
 
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         return value * self.gamma if position and position % self.step_size == 0 else value
@@ -116,6 +118,7 @@ class MultiStep(Curve):
 
     milestones: Sequence[int] = positions(least=0, is_list=True)
     gamma: float = number(0.1, least=0)
+    depends_on_end = False
 
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         return value * self.gamma ** self.milestones.count(position)

@@ -32,8 +32,8 @@ class NamedSchedule(ParamSchedule):
         # Subclasses in code bases may bypass the constructor that `schedule_type` creates, and set the settings of the
         # curve as attributes, which are not checked.
         curve = object.__new__(self.curve_type)
-        names = inspect.signature(self.curve_type).parameters.keys() & vars(self).keys()
-        vars(curve).update({name: vars(self)[name] for name in names})
+        names = inspect.signature(self.curve_type).parameters
+        vars(curve).update({name: value for name, value in vars(self).items() if name in names})
         super().__init__(optimizer, curve, **settings)
 
 

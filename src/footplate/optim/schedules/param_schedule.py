@@ -7,7 +7,6 @@ from typing import Any
 
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.base_curve import Curve
-from footplate.optim.schedules.curves import Exponential, MultiStep, Step
 from footplate.optim.schedules.schedule import HasParamGroups, Schedule, read_field, write_field
 
 _logger = logging.getLogger("footplate.optim")
@@ -138,7 +137,7 @@ class ParamSchedule(Schedule):
         """
         super().load_state_dict(state_dict)
         saved_end = state_dict.get("end", self.end)
-        if saved_end != self.end and not isinstance(self.curve, Exponential | MultiStep | Step):  # do not depend on it
+        if saved_end != self.end and self.curve.depends_on_end:
             _logger.warning(
                 "%s was saved with end=%s and now has end=%s, so its values continue on a different curve and may stay "
                 "close to zero. To use the curve of the new length, set resume_settings='take'.",
