@@ -42,8 +42,9 @@ def config_schema() -> Schema:
     """
     parameters, meanings = inspect.signature(Runner).parameters, describe_arguments(Runner)
     properties: Schema = {name: {"description": text} for name, text in OTHER_KEYS.items()}
-    for name, accepted, *_ in filter(attrgetter("in_config"), SECTIONS):
-        description = {"description": f"{meanings[name]} Accepts {accepted}."}
+    for section in filter(attrgetter("in_config"), SECTIONS):
+        name = section.name
+        description = {"description": f"{meanings[name]} Accepts {section.description}."}
         properties[name] = description | _default(parameters[name].default) | _section(name)
     registries = dict.fromkeys((*SECTION_REGISTRIES.values(), *NESTED_REGISTRIES.values()))
     return {

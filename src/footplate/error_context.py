@@ -11,6 +11,7 @@ that build or apply something from a section add the name of the section themsel
 | add the file and line that set the key of errors raised in a block | `located` |
 | do the same in an `except` block | `locate` |
 | get the file and line of a value, to raise an error | `origin_of`, or `origin_at` for a nested value |
+| start a warning with the file and line | `location_prefix` |
 | keep the files and lines of keys if a section is copied or completed | `with_origins`, `with_defaults` |
 """
 
@@ -114,6 +115,11 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
         return None
     origin = origins.get(key) or origins.get(None)
     return origin if isinstance(origin, Origin) else None
+
+
+def location_prefix(origin: Origin | None) -> str:
+    """Returns "file:line: ", with which a warning starts, or "" if the origin is unknown."""
+    return f"{origin}: " if origin else ""
 
 
 def find_section(cfg: object, section: object) -> str:

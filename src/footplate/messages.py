@@ -33,6 +33,15 @@ def first_line(value: object) -> str:
     return str(value).strip().partition("\n")[0]
 
 
+def describe_exception(error: BaseException) -> str:
+    """Returns the type of an exception and, if it has a message, the first line of the message.
+
+    >>> describe_exception(ValueError("too small")), describe_exception(KeyboardInterrupt())
+    ('ValueError: too small', 'KeyboardInterrupt')
+    """
+    return f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
+
+
 def one_line(text: str) -> str:
     r"""Replaces control characters, including newlines and tabs, with visible escapes.
 

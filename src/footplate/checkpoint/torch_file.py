@@ -13,7 +13,7 @@ from torch.serialization import load  # some code bases patch `torch.load`, ofte
 from footplate.checkpoint.digest import END_RECORD, END_RECORD_BYTES, Digest, read_digest, verify_digest
 from footplate.checkpoint.unpickler import Unpickler
 from footplate.errors import CheckpointDamagedError, CheckpointError
-from footplate.messages import first_line
+from footplate.messages import describe_exception
 
 _ZIP_START = b"PK\x03\x04"
 _MAX_REASON = 200
@@ -74,8 +74,8 @@ def verify_content(stream: IO[bytes]) -> Digest:
 
 
 def summarize(error: Exception) -> str:
-    """Returns the class and the first line of an error. The line is shortened, because it may quote the file."""
-    return f"{type(error).__name__}: {first_line(error)[:_MAX_REASON]}".rstrip(": ")
+    """Shortens `describe_exception`, because the error may quote the file."""
+    return describe_exception(error)[:_MAX_REASON]
 
 
 def _check_archive(stream: IO[bytes], digest: Digest, *, is_verified: bool) -> bool:

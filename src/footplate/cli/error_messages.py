@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.errors import FootplateError, shown_path
 from footplate.interrupts import SIGNALED
+from footplate.messages import describe_exception
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -160,7 +161,4 @@ def _summarize(error: BaseException) -> str:
     """Returns an error's class and the first line of its message. For a worker error, describes the original error."""
     text = str(error).strip()
     worker = _WORKER_ERROR.match(text)
-    if worker:
-        return f"{text.splitlines()[-1]}, in {worker[2]}"
-    first = text.partition("\n")[0]
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return f"{text.splitlines()[-1]}, in {worker[2]}" if worker else describe_exception(error)

@@ -43,7 +43,7 @@ from footplate.config.sources import (
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin, shown_path
 from footplate.extensions import extensions
-from footplate.messages import first_line
+from footplate.messages import describe_exception
 from footplate.registry.dotted_paths import mark_executed
 from footplate.storage import commit_bytes
 
@@ -398,7 +398,7 @@ class FileLoader:
                 if error.origin is None or error.origin.file != self._path:
                     error.origin = origin
                 raise
-            message = f"executing the config raised {type(error).__name__}: {first_line(error)}".rstrip(": ")
+            message = f"executing the config raised {describe_exception(error)}"
             raise ConfigError(message, origin=origin) from error
 
     def _inherit(

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from footplate.checks import check_count, check_number
 from footplate.errors import ArgumentError, DataError
+from footplate.messages import describe_exception
 from footplate.registry import DATASETS
 
 _logger = logging.getLogger("footplate.data")
@@ -215,7 +216,7 @@ class ClassBalancedDataset(_DatasetWrapper):
             name = type(self.dataset).__name__
             raise DataError(
                 f"ClassBalancedDataset needs the categories of sample {idx} in the dataset '{name}', but they cannot "
-                f"be read: {type(error).__name__}: {error}",
+                f"be read: {describe_exception(error)}",
                 key="dataset",
                 notes=["Use a labeled dataset that implements get_cat_ids(), or remove ClassBalancedDataset."],
                 shows_cause=True,

@@ -33,7 +33,7 @@ from footplate.data.waiting import data_wait
 from footplate.data.workers import WorkerInit, WorkerProgress, WorkerSetup
 from footplate.error_context import explain_missing_path
 from footplate.errors import DataError, FootplateError, StorageError
-from footplate.messages import first_line, list_names
+from footplate.messages import describe_exception, first_line, list_names
 from footplate.torch_internals import forget_worker_deaths, speed_up_queues
 
 # A dataset that calls sys.exit() counts as unreadable. KeyboardInterrupt in the main process is not caught.
@@ -345,9 +345,7 @@ def _path_of(dataset: Any, index: Any) -> str:
 
 def _summarize(error: BaseException) -> str:
     """Returns the first line of an error message, with the error's type unless it is a FootplateError."""
-    if isinstance(error, FootplateError):
-        return first_line(error.message)
-    return f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
+    return first_line(error.message) if isinstance(error, FootplateError) else describe_exception(error)
 
 
 def _details(error: BaseException) -> list[str]:

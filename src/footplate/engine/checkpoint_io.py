@@ -162,7 +162,7 @@ class CheckpointIO:
         runner = self._runner()
         if runner.is_plain:  # initialized by the caller
             return
-        model = unwrap_model(trained_model(runner.model))
+        model = trained_model(runner.model)
         loaded = copy.deepcopy(model.state_dict()) if self._loaded else {}
         for name in loaded.keys() - self._loaded:
             del loaded[name]

@@ -8,7 +8,7 @@ from footplate.config import Config, find_unused_changes
 from footplate.config.config_dict import is_variable
 from footplate.engine.hook_list import HookList
 from footplate.engine.run_config import keys_read
-from footplate.error_context import origin_at
+from footplate.error_context import location_prefix, origin_at
 from footplate.errors import FootplateError
 from footplate.extensions import extensions
 from footplate.models import PLAIN_FUNCTIONS
@@ -67,8 +67,7 @@ def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> 
 
 def _warn_about_keys(cfg: Any, messages: Mapping[str, str]) -> None:
     for key, message in messages.items():
-        origin = origin_at(cfg, key)
-        _logger.warning("%s%s", f"{origin}: " if origin else "", message)
+        _logger.warning("%s%s", location_prefix(origin_at(cfg, key)), message)
 
 
 def _without_scope(section: Any) -> Any:

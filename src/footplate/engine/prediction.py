@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from footplate.data import SampleLoader, batches
 from footplate.engine.base_loops import BaseLoop
 from footplate.engine.evaluation_loops import predicting
@@ -28,7 +26,7 @@ def predict(runner: "Runner", dataloader: Any) -> list[Any]:
         # A loader that was passed as an object is not changed, because it may be the training loader.
         if isinstance(loader, SampleLoader) and loader is not dataloader:
             loader.plan.drop_padding()
-    loops = [_loop_with_data(runner, loader) for loader in loaders]
+    pairs = [(loader, _loop_with_data(runner, loader)) for loader in loaders]
     runner.load_or_resume(whole_model=True, for_training=False)
     was_training = runner.model.training
     runner.model.eval()
@@ -38,9 +36,7 @@ def predict(runner: "Runner", dataloader: Any) -> list[Any]:
                 if isinstance(hook, SwappingHook) or hook.sets_predictor:
                     hook.before_run(runner)
                     hook.before_test_epoch(runner)
-            with torch.inference_mode():
-                pairs = zip(loaders, loops, strict=True)
-                return [output for loader, loop in pairs for output in _predictions(runner, loader, loop)]
+            return [output for loader, loop in pairs for output in _predictions(runner, loader, loop)]
     finally:
         runner.model.train(was_training)
 
@@ -75,7 +71,7 @@ def _predictions(runner: "Runner", loader: Any, loop: Any) -> Iterator[Any]:
     elif loop:
         fp16 = loop.get("fp16")
     for batch in batches(loader):
-        with predicting(runner.device, fp16):
+        with predicting(runner.device, fp16, inference_mode=True):
             output = (predictor or runner.model).test_step(batch)
         if getattr(loader, "share", 1.0):  # a rank out of samples repeats one
             yield output

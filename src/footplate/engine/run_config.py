@@ -1,7 +1,17 @@
 """Turns a config into the settings of a run.
 
-In order: rejects misspelled keys, translates a first-generation config, merges overrides, selects the Runner's
-arguments, completes them, and checks them.
+A config becomes a run in these steps:
+
+1. `Config.fromfile` in `config/config.py` reads the file and its bases.
+2. `runner_config` rejects misspelled keys, translates a first-generation config, and merges overrides.
+3. `arguments_in` selects the Runner's arguments.
+4. `check_sections` in `sections.py` checks the contents of all sections, if the caller requests it.
+5. `Runner.__init__` in `runner.py` completes the arguments with `ResolvedConfig`, which checks their types with
+   `check_structure` in `sections.py`. Then it builds the model.
+6. The `Component` properties of the runner build everything else on first use; see `components.py`.
+
+`Runner.from_cfg` runs steps 2 to 5; `check_config` runs steps 2 to 4. For the steps of a command before them, see "From
+the command to the runner" in `docs/architecture.md`.
 """
 
 import os

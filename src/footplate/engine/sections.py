@@ -74,6 +74,10 @@ class Section(NamedTuple):
     in_config: bool = True
     empty_if_unset: bool = False
 
+    def allows(self, value: Any) -> bool:
+        """Checks whether `accepts` includes the value."""
+        return isinstance(value, self.accepts) if isinstance(self.accepts, (type, tuple)) else self.accepts(value)
+
 
 def check_structure(sections: Sections) -> None:
     """Checks the type of each section, and that each phase has either all of its sections or none.
@@ -81,12 +85,11 @@ def check_structure(sections: Sections) -> None:
     Raises:
         ArgumentError: A value is not accepted, or only some sections of a phase are set.
     """
-    for name, description, accepts, *_ in SECTIONS:
-        value = sections[name]
-        is_accepted = isinstance(value, accepts) if isinstance(accepts, (type, tuple)) else accepts(value)
-        is_unset = value is None and name != "work_dir"  # which has no default
-        if not is_unset and not is_accepted:
-            raise ArgumentError(f"'{name}' must be {description}", key=name, found=value)
+    for section in SECTIONS:
+        value = sections[section.name]
+        is_unset = value is None and section.name != "work_dir"  # which has no default
+        if not is_unset and not section.allows(value):
+            raise ArgumentError(f"'{section.name}' must be {section.description}", key=section.name, found=value)
     for phase, names in _PHASES.items():
         missing = [name for name in names if sections[name] is None]
         if missing and len(missing) < len(names):
@@ -108,10 +111,10 @@ def check_sections(sections: Sections) -> None:
         FootplateError: The first error found, with its key path.
     """
     check_model(sections)
-    for name, _, _, check, *_ in SECTIONS:
-        if check is not None and sections[name] is not None:
-            with at_key(name):
-                check(sections[name])
+    for section in SECTIONS:
+        if section.check is not None and sections[section.name] is not None:
+            with at_key(section.name):
+                section.check(sections[section.name])
     for mode in ("val", "test"):
         check_evaluation(mode, sections)
     check_optimization(sections)
@@ -306,7 +309,7 @@ def _is_folder(value: Any) -> bool:
     return isinstance(value, str) and value != "" and "\0" not in value
 
 
-def _is_loader(value: Any) -> bool:
+def _is_loader_section(value: Any) -> bool:
     if isinstance(value, (Mapping, list, tuple)):
         return bool(value)
     return not isinstance(value, str) and (hasattr(value, "__iter__") or hasattr(value, "__getitem__"))
@@ -323,9 +326,9 @@ _RESUME = "True, False or 'auto'; for a path, set resume=True and load_from=path
 SECTIONS: tuple[Section, ...] = (
     Section("model", "a model or a config dict"),
     Section("work_dir", "the path to a folder", _is_folder, folders_of),
-    Section("train_dataloader", _LOADER, _is_loader, check_loaders),
-    Section("val_dataloader", _LOADER, _is_loader),
-    Section("test_dataloader", _LOADER, _is_loader),
+    Section("train_dataloader", _LOADER, _is_loader_section, check_loaders),
+    Section("val_dataloader", _LOADER, _is_loader_section),
+    Section("test_dataloader", _LOADER, _is_loader_section),
     Section("train_cfg", "a loop or a config dict", object, check_train_loop),
     Section("val_cfg", "a loop or a config dict"),
     Section("test_cfg", "a loop or a config dict"),

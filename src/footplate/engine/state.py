@@ -126,9 +126,8 @@ def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:
     metainfo = metainfo_of(runner.train_loop.dataloader)
     if metainfo is not None:
         meta["dataset_meta"] = dict(metainfo)
-    plain = next((module for module in runner.model.modules() if isinstance(module, PlainModel)), None)
-    if plain is not None and plain.inputs:
-        meta["inputs"] = plain.inputs
+    if inputs := next((module.inputs for module in runner.model.modules() if isinstance(module, PlainModel)), None):
+        meta["inputs"] = inputs
     if runner.sections["hparams"]:
         meta["hparams"] = runner.sections["hparams"]
     return meta

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from footplate.errors import ConfigError, FootplateError
+from footplate.messages import describe_exception
 from footplate.openmmlab.requirements import explain_failed_import
 
 _logger = logging.getLogger("footplate.openmmlab")
@@ -66,7 +67,7 @@ def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, typ
     is_missing = isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] != top
     if isinstance(error, FootplateError):
         raise error
-    text = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+    text = describe_exception(error).rstrip(".")
     if is_missing or explain_cause(error):
         notes = [*explain_cause(error), *explain_failed_import(top)]
         raise MissingPackageError(f"'{package}' cannot be imported: {text}", notes=notes) from error

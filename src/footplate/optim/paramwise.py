@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from footplate.checks import check_flag, check_number
-from footplate.error_context import NOT_USER_CODE, at_key, located, origin_of
+from footplate.error_context import NOT_USER_CODE, at_key, located, location_prefix, origin_of
 from footplate.errors import ArgumentError, Origin
 from footplate.messages import nearest
 from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS
@@ -176,6 +176,5 @@ def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
 
 
 def _warn(message: str, suggestion: str | None = None, origin: Origin | None = None) -> None:
-    place = f"{origin}: " if origin else ""
     hint = f"; did you mean '{suggestion}'?" if suggestion else ""
-    _logger.warning("%s%s%s", place, message, hint)
+    _logger.warning("%s%s%s", location_prefix(origin), message, hint)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.error_context import describe_changes, explain_missing_path, origin_at
 from footplate.errors import BuildError, UnknownNameError
 from footplate.extensions import extensions
-from footplate.messages import first_line, nearest
+from footplate.messages import describe_exception, nearest
 from footplate.registry.arguments import arguments_of, describe_types, wrong_types
 from footplate.registry.definitions import find_definition
 from footplate.registry.scopes import default_scope, is_installed, known_scopes
@@ -102,7 +102,7 @@ def constructor_error(
     key = ""
     near = None
     notes = describe_changes(source)
-    message = f"{what} cannot be built: {type(error).__name__}: {first_line(error)}".rstrip(": ")
+    message = f"{what} cannot be built: {describe_exception(error)}"
     if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
         path = error.filename
         key = next((name for name, value in settings.items() if value and path.endswith(str(value))), "")

@@ -24,6 +24,7 @@ from footplate.engine.run_config import runner_config
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.interrupts import temporary_folder
+from footplate.messages import describe_exception
 from footplate.records import memory_in_use
 from footplate.tools.memory_use import largest_batch
 from footplate.tools.partial_build import StopHook, build_trial, train_until_stopped
@@ -168,7 +169,7 @@ def _try_sizes(cfg: Config, folder: str, results: Connection) -> None:
     except FootplateError as error:
         results.send((0, "", error))
     except BaseException as error:  # noqa: BLE001 - sent to the parent process
-        reason = f"larger batches fail: {type(error).__name__}: {error}".partition("\n")[0]
+        reason = f"larger batches fail: {describe_exception(error)}"
         results.send((fitting, shorten(reason, _MAX_REASON, placeholder=" ..."), None))
     finally:
         os._exit(0)  # the cleanup of a normal exit would need memory

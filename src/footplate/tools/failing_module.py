@@ -15,7 +15,7 @@ from footplate.data.data_element import BaseDataElement
 from footplate.distributed import unwrap_model
 from footplate.error_context import describe_changes, join_path, origin_at, walk_paths
 from footplate.errors import FootplateError
-from footplate.messages import first_line
+from footplate.messages import describe_exception
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _CALL = nn.Module.__call__.__code__  # identifies the stack frames of module calls
@@ -42,7 +42,7 @@ class ComponentError(FootplateError):
 
     def __init__(self, stage: str, error: Exception, *, key: str, module: str = "", notes: Sequence[str] = ()) -> None:
         place = f" in {module}" if module else ""
-        message = f"{stage} fails{place}: {type(error).__name__}: {first_line(error)}".removesuffix(": ")
+        message = f"{stage} fails{place}: {describe_exception(error)}"
         super().__init__(message, key=key, notes=[*notes, *getattr(error, "__notes__", ())], shows_cause=True)
         self.stage = stage
 

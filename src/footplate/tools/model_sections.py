@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.config import Config
-from footplate.error_context import at_key, origin_of
+from footplate.error_context import at_key, location_prefix, origin_of
 from footplate.errors import BuildError, FootplateError
 from footplate.messages import nearest
 from footplate.registry import MODELS, TASK_UTILS
@@ -107,10 +107,9 @@ def warn_about_unread_keys(cfg: Config) -> None:
         for key in section.cfg:
             near = None if key in names.words else nearest(key, sorted(names.read))
             if near is not None:
-                origin, package = origin_of(section.cfg, key), _package_of(section.owner)
-                place = f"{origin}: " if origin else ""
+                place = location_prefix(origin_of(section.cfg, key))
                 text = "%s%s.%s has no effect: %s does not read it. Did you mean '%s'?"
-                _logger.warning(text, place, section.key, key, package, near)
+                _logger.warning(text, place, section.key, key, _package_of(section.owner), near)
 
 
 def _sections(value: Any, key: str, owner: Any) -> Iterator[_Section]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch.optim.lr_scheduler import LRScheduler
 
 from footplate.checks import check_keys
-from footplate.error_context import at_key, origin_of
+from footplate.error_context import at_key, location_prefix, origin_of
 from footplate.errors import ArgumentError, BuildError
 from footplate.messages import nearest
 from footplate.optim.schedules import curves
@@ -215,8 +215,7 @@ def _check_ends(schedules: Schedules, lengths: Lengths, sources: Mapping[Schedul
         problem = _problem_of(schedule, total, is_last=schedule is last[schedule.param_name])
         if problem is not None:
             key, text = problem
-            origin = origin_of(sources[schedule], key)
-            place = f"{origin}: " if origin else ""
+            place = location_prefix(origin_of(sources[schedule], key))
             if scheduler is not schedule and schedule.by_epoch:
                 text += ". If it counts iterations, set param_scheduler=dict(scheduler=..., by_epoch=False)."
             _logger.warning("%s%s (by %s) %s", place, name, unit, text)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from footplate.checks import check_count
 from footplate.config import ConfigDict, KeyOrigin
-from footplate.error_context import origin_at, origin_of
+from footplate.error_context import location_prefix, origin_at, origin_of
 from footplate.errors import ArgumentError, ConfigError, Origin
 from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.key_map import Path
@@ -43,8 +43,7 @@ class Note(NamedTuple):
     near: str | None = None
 
     def __str__(self) -> str:
-        place = f"{self.origin}: " if self.origin else ""
-        return f"{place}{self.key}: {self.text}"
+        return f"{location_prefix(self.origin)}{self.key}: {self.text}"
 
 
 class Draft:

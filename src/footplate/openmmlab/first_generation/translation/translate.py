@@ -8,7 +8,7 @@ from footplate.config import Config, ConfigDict, KeyOrigin
 from footplate.config.config_dict import is_variable
 from footplate.error_context import origin_at, origin_of
 from footplate.errors import ConfigError, FootplateError
-from footplate.messages import nearest
+from footplate.messages import describe_exception, nearest
 from footplate.openmmlab.first_generation.translation import (
     checkpoint_rules,
     data_rules,
@@ -256,7 +256,7 @@ def _apply(rule: Rule, draft: Draft) -> None:
         # A value has the wrong type, usually a number or a string instead of a dict.
         key = next((each for each in rule.keys if each in draft.original), "")
         raise ConfigError(
-            f"the first-generation key '{key or rule.id}' cannot be translated: {type(error).__name__}: {error}",
+            f"the first-generation key '{key or rule.id}' cannot be translated: {describe_exception(error)}",
             key=key,
             found=draft.original.get(key),
             origin=draft.origin(key) if key else None,
