@@ -34,8 +34,8 @@ class ParamSchedule(Schedule):
         by_epoch: Whether the schedule counts epochs rather than iterations.
         verbose: Whether to log each change.
         convert_to_iter_based: Whether to convert `begin`, `end` and the curve's settings from epochs to iterations.
-        epoch_length: The number of iterations per epoch, for `convert_to_iter_based`. For schedules in a config, the
-            runner passes the number of training batches.
+        epoch_length: The number of iterations per epoch, for `convert_to_iter_based`. For schedules in a config,
+            `Schedule.from_config` passes the number of training batches.
 
     Raises:
         ArgumentError: A position is invalid, `begin` is not before `end`, a group does not have the field, or
