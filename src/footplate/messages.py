@@ -34,7 +34,7 @@ def first_line(value: object) -> str:
 
 
 def describe_exception(error: BaseException) -> str:
-    """Returns the type of an exception and, if it has a message, the first line of the message.
+    """Returns the type of an exception and, if it has a message, the first line of the message, without a final colon.
 
     >>> describe_exception(ValueError("too small")), describe_exception(KeyboardInterrupt())
     ('ValueError: too small', 'KeyboardInterrupt')

@@ -86,6 +86,7 @@ def test_overfitting_is_a_worse_metric_with_a_lower_training_loss(
     run = run_of(Series("loss", "train", FALLING), val("mIoU", *values))
     found = judge_fit(run, (run.series[1], "greater"))
     assert (found["kind"], found["text"]) == (kind, text)
+    assert "yes" not in found["answer"]  # without a validation loss
 
 
 def test_run_whose_losses_and_metric_get_worse_diverged() -> None:

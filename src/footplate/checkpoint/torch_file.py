@@ -74,7 +74,7 @@ def verify_content(stream: IO[bytes]) -> Digest:
 
 
 def summarize(error: Exception) -> str:
-    """Shortens `describe_exception`, because the error may quote the file."""
+    """Returns `describe_exception(error)`, shortened, because the error may quote the file."""
     return describe_exception(error)[:_MAX_REASON]
 
 

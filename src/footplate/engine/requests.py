@@ -311,7 +311,8 @@ def save_after_data_error(runner: "Runner", error: BaseException) -> None:
     if failure is None:
         requests.saved_after_error = True
         option = "resume=True" if runner.is_plain else runner.resume_plan.option
-        note = f"saved after iteration {runner.iter}: {path}. Fix the cause and resume with {option}."
+        how = "start the same run again" if runner.resume_plan.resume == "auto" else f"resume with {option}"
+        note = f"saved after iteration {runner.iter}: {path}. Fix the cause and {how}."
     else:
         note = f"NOT saved after iteration {runner.iter}: {failure}. The last checkpoint: {saver.last or 'none'}."
     add_note(error, f"The run was {note}")

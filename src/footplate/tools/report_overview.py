@@ -184,8 +184,8 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
     """Checks whether a run overfits, has diverged or has failed.
 
     A run overfits if validation gets worse after its best value while the training loss falls. If the training loss
-    also rises, the run has diverged. Uses the validation loss if there is one, and otherwise the headline metric. (A
-    metric may keep improving after the loss has started to get worse.)
+    also rises, the run has diverged. Uses the validation loss if there is one, and otherwise the headline metric, which
+    can only show that a run possibly overfits. (A metric may keep improving after the loss has started to get worse.)
 
     A run has failed if the headline metric ends worse than it started, or if the last value of the headline metric, a
     validation loss or the training loss is non-finite.

@@ -140,7 +140,7 @@ def test_schedules_with_another_end_are_warned_about(caplog: pytest.LogCaptureFi
 @pytest.mark.parametrize(
     "cfg",
     [
-        [entry("Linear", start_factor=0.1, end=20), entry("Poly", begin=20, end=120)],
+        [entry("OneCycle", eta_max=1.0, end=20), entry("Poly", begin=20, end=120)],
         [entry("Linear", start_factor=0.1, end=21), entry("Poly", end=121)],
         {"type": "ReduceOnPlateauLR", "end": 300},
     ],

@@ -195,6 +195,8 @@ def _check_ends(schedules: Schedules, lengths: Lengths, sources: Mapping[Schedul
     epoch_length = lengths["epoch_length"]
 
     def end_in_iterations(schedule: Schedule) -> int:
+        if isinstance(schedule, TorchSchedule):
+            return ENDLESS  # it may change the value at any time
         return schedule.end * epoch_length if schedule.by_epoch and epoch_length else schedule.end
 
     # The last schedule of each field.
@@ -206,7 +208,7 @@ def _check_ends(schedules: Schedules, lengths: Lengths, sources: Mapping[Schedul
         unit = "epoch" if schedule.by_epoch else "iteration"
         scheduler = schedule.scheduler if isinstance(schedule, TorchSchedule) else schedule
         name = type(scheduler).__name__
-        if hasattr(scheduler, "total_steps") and schedule.end < total:
+        if scheduler is not schedule and hasattr(scheduler, "total_steps") and schedule.end < total:
             raise ArgumentError(
                 f"the {name} has {schedule.end} steps, but the run needs {total}: one per {unit}",
                 key="total_steps",
@@ -236,6 +238,6 @@ def _problem_of(schedule: Schedule, total: int, *, is_last: bool) -> tuple[str, 
         for milestone in curve.milestones:
             if begin + milestone >= total:
                 return "milestones", f"has a milestone at {begin + milestone}, at or after {training_end}"
-    if is_last and end < total and isinstance(schedule, ParamSchedule) and not curve.ends_at_base():
+    if is_last and end < total and not isinstance(schedule, TorchSchedule) and not curve.ends_at_base():
         return "end", f"ends at {end}, before {training_end}. After that, it no longer changes {schedule.param_name}."
     return None

@@ -8,9 +8,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from torch.optim.lr_scheduler import CyclicLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CyclicLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 
-from footplate.checks import check_flag
+from footplate.checks import check_flag, is_number
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.schedule import HasParamGroups, MetricSchedule
 
@@ -46,17 +54,19 @@ class TorchSchedule(MetricSchedule):
         counts_epochs: bool = True,
         monitor: str = "loss",
     ) -> None:
+        is_default = by_epoch is None
         if by_epoch is None:
             by_epoch = counts_epochs and not isinstance(scheduler, _BY_ITERATION)
-            if by_epoch and not isinstance(scheduler, ReduceLROnPlateau):
-                _logger.info(
-                    "The %s steps after each epoch. To step it after each iteration, set "
-                    "param_scheduler=dict(scheduler=..., by_epoch=False).",
-                    type(scheduler).__name__,
-                )
         super().__init__(optimizer, "lr", by_epoch=check_flag("by_epoch", by_epoch))
-        lengths = [getattr(part, name) for part in _parts(scheduler) for name in _LENGTHS if hasattr(part, name)]
-        self.end = max(lengths, default=self.end)
+        length = _length_of(scheduler)
+        if length is not None:
+            self.end = length
+        elif is_default and by_epoch and not isinstance(scheduler, ReduceLROnPlateau):
+            _logger.info(
+                "The %s steps after each epoch. To step it after each iteration, set "
+                "param_scheduler=dict(scheduler=..., by_epoch=False).",
+                type(scheduler).__name__,
+            )
         if scheduler.optimizer is not self.optimizer:
             raise ArgumentError(
                 f"the {type(scheduler).__name__} changes the learning rates of a different optimizer",
@@ -145,6 +155,17 @@ def _parts(scheduler: Any) -> Iterator[Any]:
                 yield from _parts(part)
 
 
+def _length_of(scheduler: Any) -> Any:
+    """Returns the number of steps after which a scheduler no longer changes or repeats itself, or None if unknown."""
+    if isinstance(scheduler, ConstantLR):  # may be meant to last for the whole run
+        return None
+    if isinstance(scheduler, SequentialLR):
+        return scheduler._milestones[-1] + (_length_of(scheduler._schedulers[-1]) or 0)
+    parts = getattr(scheduler, "_schedulers", ())
+    lengths = [*(getattr(scheduler, name, None) for name in _LENGTHS), *map(_length_of, parts)]
+    return max(filter(is_number, lengths), default=None)
+
+
 def _changed_settings(scheduler: Any, saved: Mapping[str, Any]) -> Iterator[str]:
     """Yields the settings of a scheduler, and of the schedulers in it, that differ from those in its saved state."""
     new = scheduler.state_dict()
@@ -153,4 +174,5 @@ def _changed_settings(scheduler: Any, saved: Mapping[str, Any]) -> Iterator[str]
             if argument not in ("last_epoch", "schedulers") and name in new and new[name] != saved.get(name, new[name]):
                 yield f"{argument}={new[name]}"
     for part, state in zip(getattr(scheduler, "_schedulers", ()), saved.get("_schedulers", ()), strict=False):
-        yield from _changed_settings(part, state)
+        for change in _changed_settings(part, state):
+            yield f"{change} ({type(part).__name__})"
