@@ -26,6 +26,7 @@ def test_signal_ends_a_script_after_its_folders_are_removed() -> None:
     command = [sys.executable, "-c", SCRIPT, str(int(number))]
     environment = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert ended.returncode
     assert f"StopSignal: {int(number)}" in ended.stderr
     folders = [Path(line) for line in ended.stdout.splitlines()]
     assert [each.name.partition("-")[0] for each in folders] == ["outer", "inner"]

@@ -18,11 +18,12 @@ each iteration. All of them are names of torch, except the last one, which belon
 | `torch._amp_foreach_non_finite_check_and_unscale_` | `optim/wrappers/gradient_checks.py` | checks all gradients |
 | `UntypedStorage._cdata` | `checkpoint/serializable.py` | finds tensors that share their memory |
 | `DTensor.__create_chunk_list__` | `checkpoint/serializable.py` | finds the position of a shard |
-| `_start_method` of processes (4) | `data/workers.py` | recognizes workers of a fork server |
+| `_schedulers`, `_milestones` of schedulers (4) | `optim/schedules/torch_schedule.py` | finds lengths and settings |
+| `_start_method` of processes (5) | `data/workers.py` | recognizes workers of a fork server |
 
 Without most of these names, footplate raises AttributeError. Without the numbered ones, there is no error at that
 place: (1) the model is not compiled; (2) the wrapper of `torch.compile` counts as the model; (3) batches stay on the
-CPU; (4) workers of a fork server exit at once.
+CPU; (4) the schedulers in a ChainedScheduler are not examined; (5) workers of a fork server exit at once.
 
 Other names are in files that torch must still be able to read: `_metadata` in state dicts, `_growth_tracker` in the
 state of a GradScaler, and the names in pickles (`checkpoint/unpickler.py`, `data/annotations.py`).

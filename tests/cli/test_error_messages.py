@@ -157,7 +157,7 @@ def test_error_of_a_worker_shows_the_lines_in_its_text() -> None:
     )
 
 
-def test_error_that_hides_its_cause_points_to_the_line_and_the_option() -> None:
+def test_error_that_shows_its_cause_points_to_the_line_and_the_option() -> None:
     error = FootplateError("cannot be built", shows_cause=True)
     with pytest.raises(ZeroDivisionError) as caught:
         exec(compile("1 / 0", "own/loss.py", "exec"), {})

@@ -97,7 +97,7 @@ class WorkerSetup:
 class WorkerInit:
     """Makes a worker ignore the signals that the main process handles, and calls the loader's `worker_init_fn`.
 
-    Does not seed the worker, because `BatchReader` seeds each sample.
+    Does not seed the worker; see `BatchReader`.
 
     The first SIGTERM is ignored unless the main process is exiting; the second one ends the worker. If the main process
     died before the worker started, the worker exits: torch only detects this in running workers.

@@ -214,9 +214,9 @@ class BaseMetric(ABC, Generic[_Result]):
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes the metric values from the results of all ranks, then clears the results.
 
-        Rank 0 computes the values from the results of all ranks, which are in the order of the dataset. All ranks
-        return the same values. If `compute_metrics` fails, all ranks raise the same error. `size` is the number of
-        samples in the dataset. Results past `size` belong to samples that the sampler has repeated.
+        Rank 0 does this, with the results in the order of the dataset. All ranks return the same values. If
+        `compute_metrics` fails, all ranks raise the same error. `size` is the number of samples in the dataset. Results
+        past `size` belong to samples that the sampler has repeated.
 
         Raises:
             DataError: No rank has any results, or this rank has summed more results than it has samples.

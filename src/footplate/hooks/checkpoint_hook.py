@@ -50,7 +50,7 @@ class CheckpointHook(SavingHook):
         save_best: One or more metrics. The best checkpoints for each metric are kept; see `max_keep_best`. "auto"
             selects the first metric reported by the first validation run.
         rule: "greater" or "less": a single rule for all metrics, or a list with one rule per metric. By default, the
-            rule is derived from the metric name; see `metric_names.find_rule`.
+            rule is derived from the metric name.
         greater_keys: Substrings of metric names for which higher is better.
         less_keys: Substrings of metric names for which lower is better.
         file_client_args: Ignored; the path determines the storage.
@@ -222,8 +222,8 @@ class CheckpointHook(SavingHook):
         All other hooks have already run at this point.
 
         1. If there is something to publish, saves the last checkpoint without the mark, and publishes it.
-        2. Saves it with the mark. If the run is killed before, the resumed run repeats everything that follows the last
-           iteration.
+        2. Saves it with the mark. If the run is killed before this save, the resumed run repeats everything that follows
+           the last iteration.
 
         If `by_epoch` is True, but training ends within an epoch, this checkpoint would have the number of an earlier
         epoch. With `save_last`, `save_on_request` then saves the run instead.

@@ -160,7 +160,7 @@ def _length_of(scheduler: Any) -> Any:
     if isinstance(scheduler, ConstantLR):  # may be meant to last for the whole run
         return None
     if isinstance(scheduler, SequentialLR):
-        return scheduler._milestones[-1] + (_length_of(scheduler._schedulers[-1]) or 0)
+        return max(scheduler._milestones, default=0) + (_length_of(scheduler._schedulers[-1]) or 0)
     parts = getattr(scheduler, "_schedulers", ())
     lengths = [*(getattr(scheduler, name, None) for name in _LENGTHS), *map(_length_of, parts)]
     return max(filter(is_number, lengths), default=None)
