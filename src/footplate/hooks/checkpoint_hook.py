@@ -222,8 +222,8 @@ class CheckpointHook(SavingHook):
         All other hooks have already run at this point.
 
         1. If there is something to publish, saves the last checkpoint without the mark, and publishes it.
-        2. Saves it with the mark. If the run is killed before this save, the resumed run repeats everything that follows
-           the last iteration.
+        2. Saves it with the mark. If the run is killed before this, the resumed run repeats everything that follows the
+           last iteration.
 
         If `by_epoch` is True, but training ends within an epoch, this checkpoint would have the number of an earlier
         epoch. With `save_last`, `save_on_request` then saves the run instead.
