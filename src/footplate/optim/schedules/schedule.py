@@ -61,7 +61,7 @@ class Schedule:
             with betas).
         begin: The position at which the schedule begins.
         end: The position at which the schedule ends (exclusive). None if it never ends.
-        last_step: The last completed position, counted from `begin`, or -1 if there is none.
+        last_step: The last completed position, counted from `begin`. It is -1 before the first one.
         by_epoch: Whether the schedule counts epochs rather than iterations.
 
     Raises:

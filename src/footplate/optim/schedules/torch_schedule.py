@@ -168,11 +168,11 @@ def _length_of(scheduler: Any) -> Any:
 
 def _changed_settings(scheduler: Any, saved: Mapping[str, Any]) -> Iterator[str]:
     """Yields the settings of a scheduler, and of the schedulers in it, that differ from those in its saved state."""
-    new = scheduler.state_dict()
-    for argument in inspect.signature(type(scheduler)).parameters:
-        for name in (argument, f"_{argument}"):  # SequentialLR has `_milestones`
-            if argument not in ("last_epoch", "schedulers") and name in new and new[name] != saved.get(name, new[name]):
-                yield f"{argument}={new[name]}"
+    arguments = inspect.signature(type(scheduler)).parameters.keys() - {"last_epoch", "schedulers"}
+    for name, value in scheduler.state_dict().items():
+        argument = name.removeprefix("_")  # SequentialLR has `_milestones`
+        if argument in arguments and value != saved.get(name, value):
+            yield f"{argument}={value}"
     for part, state in zip(getattr(scheduler, "_schedulers", ()), saved.get("_schedulers", ()), strict=False):
         for change in _changed_settings(part, state):
             yield f"{change} ({type(part).__name__})"
