@@ -59,7 +59,7 @@ def endless_batches(loader: Iterable[Any], *, start: int = 0) -> Iterator[Any]:
     Raises:
         DataError: During iteration, a sample cannot be read, samples cannot be collated, or a pass has no batches.
     """
-    position = DataPosition(loader)
+    position = _find_position(loader)
     return position.endless(start) if position.is_planned else _skip(position.endless(0), start)
 
 
@@ -85,7 +85,19 @@ def track_position(loader: Any) -> "DataPosition":
         if hasattr(owner, "state_dict") and hasattr(owner, "load_state_dict"):
             return StatefulPosition(loader, owner)
     _set_generators(loader)
-    return DataPosition(loader)
+    return _find_position(loader)
+
+
+def _find_position(loader: Any) -> "DataPosition":
+    """Creates the object that tracks the position in a loader that has no state of its own."""
+    if isinstance(loader, SampleLoader):
+        return PlannedPosition(loader) if loader.is_planned else DataPosition(loader)
+    return UntrackedPosition(loader) if _pass_length(loader) is None else DataPosition(loader)
+
+
+def _pass_length(loader: Any) -> int | None:
+    """Returns the number of batches in a pass, or None if it is unknown or the pass never ends."""
+    return None if getattr(loader, "endless", False) else length_of(loader)
 
 
 class _OwnGenerator(torch.Generator):
@@ -106,16 +118,17 @@ def _set_generators(loader: Any) -> None:
 
 
 class DataPosition:
-    """Tracks the position in a loader that has no state of its own, so that a resumed run can find its next batch.
+    """Tracks the position in a training loader, so that a resumed run can find its next batch.
 
     A position is the index of a pass (one iteration over the loader) and the index of a batch in that pass. In
     epoch-based training, each epoch is a pass.
 
-    | kind | loader | how the pass is determined |
+    | class | loader | how the pass is determined |
     |---|---|---|
-    | planned | `SampleLoader` | by dividing the number of iterations by the length of the loader |
-    | counted | `SampleLoader` with custom samplers, or another loader with a length or a state | by counting passes |
-    | untracked | stream without a length | not at all: a resumed run discards the batches from the first one on |
+    | `PlannedPosition` | `SampleLoader` | by dividing the number of iterations by the length of the loader |
+    | `DataPosition` | `SampleLoader` with custom samplers, or another loader with a length | by counting passes |
+    | `StatefulPosition` | loader with its own state | by counting passes; the loader itself finds the batch |
+    | `UntrackedPosition` | stream without a length | not at all: a resumed run reads all earlier batches again |
 
     Passes are counted as they are read, because a pass may have fewer or more batches than the loader's length.
 
@@ -125,16 +138,15 @@ class DataPosition:
 
     Args:
         loader: The training loader.
-
-    Attributes:
-        is_planned: Whether the position follows from the number of iterations; see `SampleLoader.is_planned`.
     """
+
+    is_planned = False
+    """Whether the position follows from the number of iterations; see `SampleLoader.is_planned`."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
         self._plan = loader.plan if isinstance(loader, SampleLoader) else None
-        self._length = None if getattr(loader, "endless", False) else length_of(loader)
-        self.is_planned = isinstance(loader, SampleLoader) and loader.is_planned
+        self._length = _pass_length(loader)
         # The latest pass that was counted or resumed, and the iteration at which it began. In the example, 2 and 20.
         # After the resume with larger batches, `locate` must return batch 1 of pass 2 for the next iteration, so the
         # pass counts as begun one iteration earlier: at 11 - 1 = 10 in epoch-based training, or at 23 - 1 = 22 in
@@ -145,21 +157,12 @@ class DataPosition:
         generators = [getattr(loader, "generator", None), *own]
         self._seeds = {each: each.initial_seed() for each in generators if isinstance(each, torch.Generator)}
 
-    @property
-    def _is_tracked(self) -> bool:
-        """Whether the pass can be determined, by dividing or by counting."""
-        return self._plan is not None or self._length is not None
-
     def locate(self, iteration: int) -> tuple[int, int]:
         """Returns the pass that contains an iteration, and the iteration's batch index in that pass.
 
         In the example, returns (2, 3) for iteration 23.
         """
-        batch = iteration - self._pass_began_at
-        if not self.is_planned or not self._length:  # an endless pass has no length
-            return self._pass, batch
-        passes, batch = divmod(batch, self._length)
-        return self._pass + passes, batch
+        return self._pass, iteration - self._pass_began_at
 
     def one_pass(self, pass_index: int, start: int) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`. Stops at the loader's length.
@@ -170,10 +173,7 @@ class DataPosition:
 
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, starting at an iteration."""
-        pass_index, start = self.locate(iteration)
-        if not self._is_tracked:  # the first batch is the only one that can be found
-            return _skip(self._passes(0, 0, 0), start)
-        return self._passes(pass_index, start, iteration)
+        return self._passes(*self.locate(iteration), iteration)
 
     def _passes(self, first: int, start: int, iteration: int) -> Iterator[Any]:
         """Yields the batches of pass `first`, starting at batch `start`, and then the batches of all later passes.
@@ -182,9 +182,8 @@ class DataPosition:
         """
         for pass_index in count(first):
             before = iteration
-            if self._is_tracked:
-                self._pass = pass_index
-                self._pass_began_at = iteration - start
+            self._pass = pass_index
+            self._pass_began_at = iteration - start
             for batch in self._begin_pass(pass_index, start):
                 iteration += 1
                 yield batch
@@ -320,6 +319,32 @@ def _ratio(saved: _Settings, here: _Settings, has_same_samples: bool) -> Fractio
     return Fraction(1)
 
 
+class PlannedPosition(DataPosition):
+    """Tracks the position in a `SampleLoader` whose batches follow from their index."""
+
+    is_planned = True
+
+    def locate(self, iteration: int) -> tuple[int, int]:
+        """Returns the pass that contains an iteration, and the iteration's batch index in that pass."""
+        pass_index, batch = super().locate(iteration)
+        if not self._length:  # an endless pass has no length
+            return pass_index, batch
+        passes, batch = divmod(batch, self._length)
+        return pass_index + passes, batch
+
+
+class UntrackedPosition(DataPosition):
+    """Tracks the position in a stream without a length by counting all batches, as if they belonged to one pass."""
+
+    def locate(self, iteration: int) -> tuple[int, int]:
+        """Returns 0 and the iteration."""
+        return 0, iteration
+
+    def endless(self, iteration: int) -> Iterator[Any]:
+        """Returns the batches of all passes, after reading and discarding those before an iteration."""
+        return _skip(self._passes(0, 0, 0), iteration)
+
+
 class StatefulPosition(DataPosition):
     """Tracks the position in a loader that saves and restores its own state.
 
@@ -336,10 +361,6 @@ class StatefulPosition(DataPosition):
         super().__init__(loader)
         self._stateful = stateful
         self._continues_from_state = False  # whether the next pass that reads batches continues from a restored state
-
-    @property
-    def _is_tracked(self) -> bool:
-        return True
 
     def one_pass(self, pass_index: int, start: int) -> Iterator[Any]:
         """Yields the batches of one pass, starting at batch `start`. Raises a DataError if there are extra batches."""

@@ -310,14 +310,12 @@ class BaseTrainLoop(BaseLoop):
 
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
-        if self.runner.requests.agreed.validation:
+        if self.runner.requests.agreed.validation or (self.out_of_time and not self._is_fully_validated):
             return not self.at_epoch_end  # validates after the `after_train_epoch` hooks
         done = self.units_done
         if done == self._validated_at:
             return False
         self._decide_current_val_interval()
-        if self.out_of_time and not self._is_fully_validated:
-            return True
         return is_validation_point(done, self.units_total, self.val_begin, self.val_interval)
 
     @property

@@ -97,8 +97,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 if requests.agreed.validation:  # within an epoch, only requested validations are due
                     self._validate_if_due()
                 if requests.agreed.stop is Stop.TIME_LIMIT and index < length:
-                    requests.agreed.validation = not self._is_fully_validated  # for `_train`, before the run ends
-                    return
+                    return  # `_train` then validates
         finally:
             batches.close()  # also stops the workers
         self._data_position.check_pass(self._epoch, index, length)

@@ -43,7 +43,7 @@ class UnknownRuleError(ArgumentError):
 
 
 def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
-    """Decides whether a hook skips a metric after a validation run, and adds the run's metrics to the known metrics.
+    """Decides whether a hook skips a metric after a validation run.
 
     Skips the metric outside training, and if this run leaves out the metric's dataset. If the metric is missing for
     another accepted reason, skips it with a warning. Any other missing metric is read, which raises an error.
@@ -52,12 +52,11 @@ def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) ->
     left_out = runner.val_loop.left_out if runner.val_loop else ()
     if "train" not in runner.phases or is_of_dataset(name, left_out) or is_of_dataset(label, left_out):
         return True
-    runner.known_metrics.update(metrics)
     if find_metric(name, metrics) in metrics:
         return False
     may_be_missing = (
         not metrics  # for example, the model does not predict anything yet
-        or not runner.known_metrics.isdisjoint((name, label))  # another validation run has computed it
+        or not runner.known_metrics.isdisjoint((name, label))  # an earlier validation run has computed it
         or _lacks_optional_prefix(runner, label, metrics)
     )
     if may_be_missing:

@@ -151,6 +151,7 @@ class RuntimeInfoHook(Hook):
         """Records the metrics, and adds them to the row of the current iteration in the run's history."""
         self._record(runner, "val", metrics)
         if "train" in runner.phases:
+            runner.known_metrics.update(metrics or ())
             self._add_row(runner)
         if runner.records_validation:
             numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
