@@ -103,11 +103,6 @@ def test_instances_are_converted_to_arrays() -> None:
     assert found["gt_masks"].sum(axis=(1, 2)).tolist() == [16, 0]
 
 
-def test_boxes_are_scaled_like_an_image_that_was_resized_already() -> None:
-    found = load_annotations({"instances": INSTANCES, "scale_factor": (2.0, 3.0)})["gt_bboxes"]
-    assert (found.tolist(), found.dtype) == ([[2, 6, 10, 18], [1, 0, 16, 21]], np.float32)
-
-
 def test_an_image_without_instances_has_empty_arrays() -> None:
     found = load_annotations({"instances": [], "height": 7, "width": 8}, with_bbox=True, with_mask=True)
     shapes = {key: value.shape for key, value in found.items() if key.startswith("gt_")}

@@ -121,8 +121,7 @@ class LoadAnnotations(BaseTransform):
     the record contains it.
 
     Args:
-        with_bbox: Whether to load boxes as `gt_bboxes` (float32, ``(N, 4)``) and `gt_ignore_flags` (bool, ``(N,)``). If
-            `Resize` precedes, as in MMDetection's validation pipelines, the boxes are scaled like the image.
+        with_bbox: Whether to load boxes as `gt_bboxes` (float32, ``(N, 4)``) and `gt_ignore_flags` (bool, ``(N,)``).
         with_label: Whether to load the classes of the boxes as `gt_bboxes_labels` (int64, ``(N,)``).
         with_mask: Whether to load instance masks as `gt_masks` (bool, ``(N, H, W)``).
         with_seg: Whether to load the label map as `gt_seg_map` (uint8, ``(H, W)``). A `label_map` in the record maps
@@ -169,8 +168,8 @@ class LoadAnnotations(BaseTransform):
                     found=f"{height}x{width}, but the image is {width}x{height}",
                     notes=[_ORIENTATION],
                 )
-            boxes = np.array([instance["bbox"] for instance in instances]).reshape(-1, 4)
-            results["gt_bboxes"] = (boxes * np.resize(results.get("scale_factor", 1), 4)).astype(np.float32)
+            boxes = np.array([instance["bbox"] for instance in instances], dtype=np.float32)
+            results["gt_bboxes"] = boxes.reshape(-1, 4)
             results["gt_ignore_flags"] = np.array(
                 [instance.get("ignore_flag", 0) for instance in instances], dtype=bool
             )
