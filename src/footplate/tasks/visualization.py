@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import numpy as np
 from PIL import Image
 
 from footplate.checks import check_count
@@ -25,7 +26,6 @@ from footplate.visualization import (
     Visualizer,
     as_array,
     as_rgb,
-    planes_to_image,
     skipping_failed_image,
 )
 from footplate.visualization.drawing import RGB
@@ -343,3 +343,9 @@ class NaiveVisualizationHook(Hook):
             runner.visualizer.add_datasample(
                 f"test_{name}", image, output, draw_gt=self.draw_gt, draw_pred=self.draw_pred, step=runner.iter
             )
+
+
+def planes_to_image(planes: Any) -> ImageArray:
+    """Converts values from 0 to 255, an array of shape ``(1 or 3, h, w)``, to a uint8 RGB image, ``(h, w, 3)``."""
+    pixels = np.rint(as_array(planes)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))

@@ -7,7 +7,6 @@ from footplate.visualization.drawing import (
     as_array,
     as_rgb,
     canvas_to_image,
-    planes_to_image,
 )
 from footplate.visualization.visualizer import (
     Visualizer,
@@ -26,6 +25,5 @@ __all__ = [
     "build_visualizer",
     "canvas_to_image",
     "draw_featmap",
-    "planes_to_image",
     "skipping_failed_image",
 ]

@@ -291,12 +291,6 @@ def _has_letters(file: str, letters: Collection[str]) -> bool:
     return all(map(FT2Font(file).get_char_index, map(ord, letters)))
 
 
-def planes_to_image(planes: Any) -> ImageArray:
-    """Converts values from 0 to 255, an array of shape ``(1 or 3, h, w)``, to a uint8 RGB image, ``(h, w, 3)``."""
-    pixels = np.rint(as_array(planes)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
-
-
 def canvas_to_image(canvas: Any) -> ImageArray:
     """Draws a matplotlib canvas and returns its content as a uint8 RGB image of shape ``(H, W, 3)``."""
     canvas.draw()

@@ -9,7 +9,7 @@ from footplate.engine import BaseLoop
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS, MODELS
 from footplate.tasks.selfsup import SelfSupDataSample
-from footplate.visualization import planes_to_image
+from footplate.tasks.visualization import planes_to_image
 from tests.tasks.recording import Recorder
 from tests.tasks.selfsup.test_selfsup_models import MAE_CFG
 

@@ -18,7 +18,8 @@ from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
 from footplate.tasks.panels import BLUE, ORANGE
 from footplate.tasks.selfsup.data import SelfSupDataSample
-from footplate.visualization import ImageArray, Visualizer, planes_to_image, skipping_failed_image
+from footplate.tasks.visualization import planes_to_image
+from footplate.visualization import ImageArray, Visualizer, skipping_failed_image
 
 _GAP = 4
 _MIN_SIZE = 84
