@@ -20,7 +20,7 @@ const panelOf = (name, step, open) => ({ caption, src }) => {
 /** The panels of one image. Panels that are the same in all runs are shown once, and other panels for each run. */
 const panelsOf = (images, step, open = null) => {
   const frames = images.map((image) => frameAt(image.frames, step));
-  const isShared = ({ src }) => frames.length > 1 && frames.every(({ panels }) => panels.some((each) => each.src === src));
+  const isShared = ({ src, caption }) => frames.length > 1 && frames.every(({ panels }) => panels.some((each) => each.src === src && each.caption === caption));
   const row = (panels, label, at) => make("div", { style: `flex-grow:${panels.length}` }, make("p", { class: "quiet" }, ...label),
     make("div", { class: "panels", style: `--columns:${panels.length}` }, ...panels.map(panelOf(images[0].name, at, open))));
   const shared = frames[0].panels.filter(isShared);
