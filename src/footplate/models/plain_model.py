@@ -111,8 +111,8 @@ class PlainModel(ModelWrapper, BaseModel):
     `training_step` may accept two additional arguments, which are recognized by name. `step` is a `TrainStep`.
     `optimizers` (or `optimizer`) is the run's optimizer wrapper, or a mapping from names to wrappers. A function with
     this argument must step the optimizers itself, for example with `optimizers["generator"].update_params(loss)`. It
-    may return a loss or a dict of values to log. With several optimizers, each update computes gradients only for the
-    parameters of the optimizer to step.
+    may return a loss, a number or a dict of values to log. With several optimizers, each update computes gradients only
+    for the parameters of the optimizer to step.
 
     Attributes:
         inputs: A description of the module's inputs in the first training step; see `describe_inputs`. Empty if
