@@ -79,10 +79,11 @@ def test_monitored_metric_must_be_one_number(tmp_path: Path, value: Any, key: st
 
 
 @pytest.mark.parametrize("value", [0.5, torch.tensor(0.5), torch.ones(1)], ids=str)
-def test_tensor_with_one_number_is_accepted(tmp_path: Path, value: Any) -> None:
+def test_tensor_with_one_number_is_accepted(tmp_path: Path, caplog: pytest.LogCaptureFixture, value: Any) -> None:
     changes = {**WATCHING[0][1], **WATCHING[2][1]}
     Runner(**settings(tmp_path, val_evaluator=Given(value), **changes)).train()
     assert list(tmp_path.glob("best_accuracy_*.pth"))
+    assert "A parameter schedule treats lower values of 'accuracy' as better." in caplog.text
 
 
 def test_missing_work_dir_raises() -> None:

@@ -176,10 +176,14 @@ def read_record_file(record: Record, key: str) -> bytes:
 
 
 def read_lines(path: str) -> list[str]:
-    """Returns the lines of a text file without line endings. Raises a DataError if the file cannot be read."""
+    """Returns the lines of a text file without line endings and without blank lines at the end.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
     content = read_file(path)
     try:
-        return content.decode("utf-8-sig").splitlines()  # Windows editors write a byte order mark
+        return content.decode("utf-8-sig").rstrip().splitlines()  # Windows editors write a byte order mark
     except UnicodeDecodeError as error:
         raise DataError(f"the file '{path}' cannot be read: {error}") from error
 

@@ -106,8 +106,12 @@ class BaseDataset(Dataset[Any]):
         known = ("classes", "palette", *cls.METAINFO)
         for key in metainfo or {}:
             near = nearest(key, known, similarity=0.83)  # datasets may have keys such as 'base_classes'
-            if near is not None and str(key).lower() != near.lower():
+            if near is None or key in known:
+                continue
+            if str(key).lower() != near.lower():
                 raise ArgumentError(f"unknown metainfo key '{key}'", key=f"metainfo.{key}", suggestion=near)
+            # Not an error, because MMDetection ignores CLASSES, too, so published configs may contain it.
+            _logger.warning("metainfo has the key '%s', but datasets read '%s'. Rename the key.", key, near)
         values = copy.deepcopy({**cls.METAINFO, **(metainfo or {})})
         for key, value in values.items():
             if isinstance(value, str) and os.path.isfile(value):
@@ -289,5 +293,4 @@ def _select_indices(indices: Indices, size: int) -> Sequence[int]:
     if isinstance(indices, (int, np.integer)):
         return range(size)[:indices] if indices >= 0 else range(size)[indices:]
     chosen = np.asarray(indices, dtype=None if len(indices) else int)
-    selected: list[int] = np.arange(size)[chosen].tolist()  # raises IndexError if out of range
-    return selected
+    return np.arange(size)[chosen].tolist()  # type: ignore[no-any-return]  # raises IndexError if out of range

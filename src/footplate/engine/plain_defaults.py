@@ -1,12 +1,12 @@
 """Sets the defaults for runs of plain torch modules: what they validate, log and save."""
 
-import copy
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from footplate.engine.sections import counts_epochs
 from footplate.error_context import with_defaults, with_origins
-from footplate.evaluation.evaluator import returned_numbers
+from footplate.evaluation.evaluator import copy_section, returned_numbers
 
 _ALL_BUT_RATES = r"(?!(.*\.)?(base_)?lr$)"  # like losses, the values that `training_step` logs are averaged
 _SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # in iteration-based runs
@@ -15,21 +15,24 @@ _SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # in iteration-based runs
 def set_plain_defaults(sections: dict[str, Any], *, saves: bool) -> None:
     """Sets the defaults for a plain module.
 
-    Validation and test report the metrics. Without metrics, they report the loss, or the numbers that `validation_step`
-    returns. The preflight is enabled, and log lines average all values except learning rates.
+    Validation and test report the metrics or, without metrics, the numbers that `validation_step` returns. They also
+    report the loss; see `_reports_loss`. The preflight is enabled, and log lines average all values except learning
+    rates.
 
     Args:
         sections: The Runner's arguments, keyed by name.
         saves: Whether a run saves after each epoch or validation interval by default, and keeps a few checkpoints.
     """
+    metrics = sections["val_evaluator"]
     for mode in ("val", "test"):
         if sections[f"{mode}_dataloader"] is None:
             continue
         if sections[f"{mode}_evaluator"] is None:
-            sections[f"{mode}_evaluator"] = copy.deepcopy(sections["val_evaluator"])
+            sections[f"{mode}_evaluator"] = copy_section(metrics)
         reports_loss = _reports_loss(sections, mode)
         if sections[f"{mode}_evaluator"] is None:
-            sections[f"{mode}_evaluator"] = [] if reports_loss else [returned_numbers]
+            numbers = partial(returned_numbers, required=not reports_loss)
+            sections[f"{mode}_evaluator"] = [] if sections["validation_step"] is None else [numbers]
         settings = sections[f"{mode}_cfg"]
         if isinstance(settings, Mapping) and "type" not in settings:
             sections[f"{mode}_cfg"] = with_defaults(settings, loss=reports_loss)

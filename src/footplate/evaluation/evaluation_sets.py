@@ -1,6 +1,5 @@
 """Groups each dataset of a validation or test run with its evaluator and validation interval."""
 
-import copy
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ from footplate.checks import check_count
 from footplate.data import SampleLoader, dataset_of, metainfo_of
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
-from footplate.evaluation.evaluator import Evaluator, is_named
+from footplate.evaluation.evaluator import Evaluator, copy_section, is_named
 from footplate.messages import nearest
 from footplate.metric_names import dataset_metric
 
@@ -147,7 +146,7 @@ def build_evaluators(cfg: Any, loaders: Any, build: Callable[[Any], Any]) -> Any
         return build(cfg)
     is_section = not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg
     if is_section or (is_named(cfg) and cfg.keys().isdisjoint(loaders)):
-        return {name: build(copy.deepcopy(cfg)) for name in loaders}
+        return {name: build(copy_section(cfg)) for name in loaders}
     _check_sets(cfg, loaders)
     evaluators = {}
     for name in loaders:
@@ -166,7 +165,7 @@ def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) 
     Raises:
         ArgumentError: An interval is not positive, or its dataset does not exist.
     """
-    if not isinstance(intervals, (Mapping, type(None))):
+    if not isinstance(intervals, Mapping | None):
         message = "'intervals' must be a dict that maps dataset names to numbers"
         raise ArgumentError(message, key="intervals", found=intervals)
     with at_key("intervals"):

@@ -1,10 +1,12 @@
 """Defines the evaluator. Converts functions and torchmetrics-style objects to metrics."""
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import zip_longest
+from types import MethodType
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from footplate.checks import check_accepts, check_score, check_takes
 from footplate.data import count_samples, split_target
 from footplate.data.data_element import BaseDataElement
 from footplate.distributed import gather_objects, get_world_size
-from footplate.error_context import add_note, at_key
+from footplate.error_context import add_note, at_key, walk_paths
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation.metric import BaseMetric, to_device
 from footplate.messages import nearest
@@ -38,9 +40,7 @@ class Evaluator:
         self._is_list = isinstance(metrics, Sequence)
         self.names = list(metrics) if is_named(metrics) else []
         """The metric names, if `metrics` is a dict of functions and objects."""
-        parts = metrics if self._is_list else [metrics]
-        if self.names:
-            parts = metrics.values()
+        parts = metrics.values() if self.names else metrics if self._is_list else [metrics]
         self.metrics: list[BaseMetric[Any]] = []
         for index, (part, name) in enumerate(zip_longest(parts, self.names)):
             with at_key(self.metric_key(index)):
@@ -183,8 +183,7 @@ def build_evaluator(cfg: Any) -> Evaluator:
         ArgumentError: `cfg` has an unsupported type.
     """
     if isinstance(cfg, Mapping) and "metrics" in cfg:
-        built: Evaluator = EVALUATOR.build(cfg, default_args={"type": Evaluator})
-        return built
+        return EVALUATOR.build(cfg, default_args={"type": Evaluator})  # type: ignore[no-any-return]
     if isinstance(cfg, Mapping) and "type" not in cfg and not is_named(cfg):
         raise ArgumentError("an evaluator config must contain the 'type' of a metric", found=dict(cfg))
     if isinstance(cfg, Evaluator):
@@ -394,14 +393,16 @@ def rows_of(data: Any) -> list[Any]:
     return [[row] for row in data]
 
 
-def returned_numbers(output: Any, batch: Any) -> dict[str, Any]:
+def returned_numbers(output: Any, batch: Any, *, required: bool) -> dict[str, Any]:
     """Returns the numbers in a `validation_step` output. They serve as metrics if the run has no other metrics.
 
     Raises:
-        ArgumentError: `output` is not a dict of numbers.
+        ArgumentError: `output` is not a dict of numbers, although they are `required`.
     """
     if isinstance(output, Mapping) and all(getattr(value, "shape", ()) in ((), (1,)) for value in output.values()):
         return dict(output)
+    if not required:
+        return {}
     raise ArgumentError(
         "no metric uses the predictions of validation_step",
         notes=[
@@ -434,8 +435,7 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
     if isinstance(metric, BaseMetric) and name is None:
         return metric
     if isinstance(metric, Mapping) and name is None:
-        built: BaseMetric[Any] = METRICS.build(metric)
-        return built
+        return METRICS.build(metric)  # type: ignore[no-any-return]
     if not isinstance(metric, (type, BaseMetric)):
         if all(callable(getattr(metric, method, None)) for method in ("update", "compute", "reset")):
             return TorchMetric(metric, name)
@@ -455,6 +455,14 @@ def is_named(cfg: Any) -> bool:
     if not isinstance(cfg, Mapping) or not cfg or "type" in cfg:
         return False
     return not any(isinstance(value, (str, Mapping)) for value in cfg.values())
+
+
+def copy_section(cfg: Any) -> Any:
+    """Copies an evaluator section, so that its metrics can evaluate another dataset.
+
+    Methods are shared: a copy of a method of the model would belong to a copy of the model.
+    """
+    return copy.deepcopy(cfg, {id(part): part for _, part in walk_paths([cfg]) if isinstance(part, MethodType)})
 
 
 def device_of(data: Any) -> torch.device:

@@ -4,6 +4,7 @@ from typing import Any
 
 from footplate.engine import Hook, Runner
 from footplate.hooks.monitored_metrics import should_skip_metric
+from footplate.metric_names import find_rule
 from footplate.optim.schedules import collect_steps
 from footplate.registry import HOOKS
 
@@ -21,8 +22,15 @@ class ParamSchedulerHook(Hook):
     _steps = collect_steps([])  # used until training starts, and in runs that only validate
 
     def before_train(self, runner: Runner) -> None:
-        """Groups the schedules by the event after which they step."""
+        """Groups the schedules by the event after which they step, and warns about a doubtful `rule`."""
         self._steps = collect_steps(runner.param_schedulers)
+        for schedule in self._steps.by_metrics:
+            if schedule.rule in ("less", "min") and find_rule(schedule.monitor) == "greater":
+                runner.logger.warning(
+                    "A parameter schedule treats lower values of '%s' as better. If higher values are better, set "
+                    "rule='greater', or mode='max' in a torch scheduler.",
+                    schedule.monitor,
+                )
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Steps the iteration-based schedules."""

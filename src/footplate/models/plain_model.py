@@ -60,7 +60,10 @@ class TrainStep:
 
     @property
     def epoch(self) -> int:
-        """The number of completed epochs or, in iteration-based training, passes over the data."""
+        """The number of completed epochs or, in iteration-based training, passes over the data.
+
+        If the data has no length, all of it is one pass, so the number stays 0.
+        """
         return self._info["epoch"]
 
     @property
@@ -108,8 +111,8 @@ class PlainModel(ModelWrapper, BaseModel):
     `training_step` may accept two additional arguments, which are recognized by name. `step` is a `TrainStep`.
     `optimizers` (or `optimizer`) is the run's optimizer wrapper, or a mapping from names to wrappers. A function with
     this argument must step the optimizers itself, for example with `optimizers["generator"].update_params(loss)`. It
-    may return a loss or a dict of values to log. With several optimizers, each update computes gradients only for the
-    parameters of the optimizer to step.
+    may return a loss, a number or a dict of values to log. With several optimizers, each update computes gradients only
+    for the parameters of the optimizer to step.
 
     Attributes:
         inputs: A description of the module's inputs in the first training step; see `describe_inputs`. Empty if
@@ -150,7 +153,8 @@ class PlainModel(ModelWrapper, BaseModel):
                 notes=["Make the loss a submodule of the model, and call it in `training_step`."],
             )
         self.module: Any = module
-        self._functions: dict[str, Any] = functions  # a dict, so that a loss module is not registered
+        self.loss: Any = loss  # a loss module is registered, so that its buffers, such as class weights, are moved
+        self._functions: dict[str, Any] = functions
         self._can_validate_loss = training_step is None or loss is not None  # validation never calls `training_step`
         # The mode in which `forward` returns what `loss` receives in validation: the predictions if there is a
         # `training_step`, or else the module's output. Without a `validation_step`, they are the same. "predict" is
@@ -185,18 +189,19 @@ class PlainModel(ModelWrapper, BaseModel):
         if not self._step_arguments:
             return super().train_step(data, optim_wrapper)
         step = TrainStep(next(iter(optim_wrapper.parts.values())).message_hub)
-        known = {"step": step, **dict.fromkeys(_OPTIMIZERS, optim_wrapper)}
-        self._current = {name: known[name] for name in self._step_arguments}
+        self._current = {name: step if name == "step" else optim_wrapper for name in self._step_arguments}
         if self._current.keys().isdisjoint(_OPTIMIZERS):
             return {**super().train_step(data, optim_wrapper), **step.values}
         with optim_wrapper.optim_context(self):
             (batch,) = self.data_preprocessor(data, True)
-            training_step: Any = self._functions["training_step"]
-            output = training_step(self.module, batch, **self._current)
-        if isinstance(output, Tensor):
+            output = self._functions["training_step"](self.module, batch, **self._current)
+        if isinstance(output, (Tensor, numbers.Real)):
             output = {"loss": output}
-        logged = {**(output or {}), **step.values}
-        return {name: value.detach() if isinstance(value, Tensor) else value for name, value in logged.items()}
+        elif not isinstance(output, Mapping | None):
+            output = self._losses_in(output, "training_step")
+        for name, value in (output or {}).items():
+            step.log(name, value)
+        return step.values
 
     def _first_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
         """Runs the first training step, and records a description of the module's inputs."""
@@ -236,7 +241,10 @@ class PlainModel(ModelWrapper, BaseModel):
             raise ArgumentError(
                 "validation cannot compute a loss, because training_step is only called in training",
                 key="val_cfg.loss",
-                notes=["Remove `loss=True` and pass a metric, or also pass loss=..., a function of (output, target)."],
+                notes=[
+                    "Pass validation_step=..., which returns predictions for val_evaluator or a dict of numbers, or "
+                    "loss=..., a function of (output, target). To train without validation, omit val_dataloader."
+                ],
             )
         data_of_output, batch, output = self._validated or (None, None, None)
         self._validated = None
@@ -250,8 +258,8 @@ class PlainModel(ModelWrapper, BaseModel):
         if "loss" not in losses:
             return parse_losses(losses)
         loss, logged = parse_losses({"loss": losses["loss"]})
-        others = {name: value for name, value in losses.items() if name != "loss"}
-        return loss, {**logged, **{name: value.detach().float().mean() for name, value in others.items()}}
+        others = {name: value.detach().float().mean() for name, value in losses.items() if name != "loss"}
+        return loss, {**logged, **others}
 
     def train(self, mode: bool = True) -> Self:
         """Sets training or evaluation mode, and frees the cached output of the latest validation batch."""
@@ -272,9 +280,7 @@ class PlainModel(ModelWrapper, BaseModel):
         With only a `training_step`, the target is omitted if `forward` does not accept it.
         """
         names = self._mask_inputs(batch)
-        omits_target = self._functions["loss"] is not None or (
-            not self._can_validate_loss and self._mismatch(*_arguments(batch))
-        )
+        omits_target = self.loss is not None or (not self._can_validate_loss and self._mismatch(*_arguments(batch)))
         args, kwargs = _arguments(split_target(batch, names)[0] if omits_target and has_target(batch, names) else batch)
         if self.training and not self.inputs:
             self.inputs = describe_inputs(tuple(args), kwargs)
@@ -307,15 +313,14 @@ class PlainModel(ModelWrapper, BaseModel):
         step = getattr(self.module, "training_step", None)  # for example, in a LightningModule
         if step is not None:
             return _line_for_method(step)
-        return _ADVICE if self._functions["loss"] is None else _ADVICE_WITH_LOSS
+        return _ADVICE if self.loss is None else _ADVICE_WITH_LOSS
 
     def _losses_of(self, output: Any, batch: Any) -> dict[str, Any]:
-        loss = self._functions["loss"]
-        if loss is None:
+        if self.loss is None:
             return self._losses_in(output, f"the model '{type(self.module).__name__}'")
         advice = "Pass training_step=..., a function of (model, batch), instead of `loss`."
         _, target = split_target(batch, self._mask_inputs(batch), advice=advice)
-        return self._losses_in(loss(output, target), "the loss function")
+        return self._losses_in(self.loss(output, target), "the loss function")
 
     def _mask_inputs(self, batch: Any) -> Collection[str]:
         """Returns the masks in a batch that `forward` takes, such as an attention mask. They are not the target."""

@@ -37,8 +37,7 @@ def step_with_losses(schedule: ReduceOnPlateau, optimizer: Optimizer, losses: li
         ({"patience": 0, "threshold": 0.2}, [1, 0.5, 0.25, 0.125, 0.125, 0.0625, 0.03125, 0.015625]),
         ({"patience": 0, "rule": "greater"}, [1] + [0.5**n for n in range(1, 8)]),
         ({"patience": 0, "eps": 0.3}, [1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]),
-        ({"patience": 0, "begin": 3}, [1, 1, 1, 0.5, 0.5, 0.25, 0.125, 0.0625]),
-        ({"patience": 0, "end": 4}, [1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]),
+        ({"patience": 0, "begin": 3, "end": 8}, [1, 1, 1, 0.5, 0.5, 0.25, 0.125, 0.125]),
     ],
 )
 def test_values_after_each_validation(arguments: dict[str, Any], values: list[float]) -> None:

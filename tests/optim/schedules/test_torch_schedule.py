@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import (
     LRScheduler,
     MultiStepLR,
     OneCycleLR,
+    ReduceLROnPlateau,
     SequentialLR,
 )
 from torch.utils.data import DataLoader, TensorDataset
@@ -140,6 +141,11 @@ def test_settings_that_the_state_replaces_are_reported(caplog: pytest.LogCapture
     state["state"]["_milestones"][0] = state["state"]["_schedulers"][0]["total_iters"] = 2
     made(SequentialLR)[1].load_state_dict(state)
     assert "settings milestones=[3], total_iters=3 (LinearLR) of SequentialLR" in caplog.messages[1]
+
+
+def test_rule_is_the_mode_of_a_plateau_scheduler() -> None:
+    optimizer, _ = made(LambdaLR)
+    assert TorchSchedule(optimizer, ReduceLROnPlateau(optimizer)).rule == "min"
 
 
 def test_state_of_the_torch_scheduler_of_the_same_name_does_not_match() -> None:

@@ -194,6 +194,8 @@ class MetricSchedule(Schedule):
 
     monitor: str
     """The name of the monitored metric."""
+    rule = ""
+    """"less" or "min" if lower values of the metric are better, "greater" or "max" if higher values are."""
     advice: Sequence[str] = ()
     """Notes to add to the error about a missing metric."""
 

@@ -58,10 +58,11 @@ class TorchSchedule(MetricSchedule):
         if by_epoch is None:
             by_epoch = counts_epochs and not isinstance(scheduler, _BY_ITERATION)
         super().__init__(optimizer, "lr", by_epoch=check_flag("by_epoch", by_epoch))
+        self.takes_metrics = isinstance(scheduler, ReduceLROnPlateau)
         length = _length_of(scheduler)
         if length is not None:
             self.end = length
-        elif is_default and by_epoch and not isinstance(scheduler, ReduceLROnPlateau):
+        elif is_default and by_epoch and not self.takes_metrics:
             _logger.info(
                 "The %s steps after each epoch. To step it after each iteration, set "
                 "param_scheduler=dict(scheduler=..., by_epoch=False).",
@@ -76,9 +77,9 @@ class TorchSchedule(MetricSchedule):
                     "with one scheduler per optimizer name."
                 ],
             )
-        self.takes_metrics = isinstance(scheduler, ReduceLROnPlateau)
         self.scheduler: Any = scheduler
         self.monitor = monitor
+        self.rule = getattr(scheduler, "mode", "")
         # torch would warn if gradient accumulation delays the optimizer's first step.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         self._first = copy.deepcopy(scheduler.state_dict()), self.get_last_value()

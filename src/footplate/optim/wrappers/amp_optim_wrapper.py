@@ -16,6 +16,7 @@ from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
 
 _SCALER_KEYS = ("init_scale", "growth_factor", "backoff_factor", "growth_interval")
+_DTYPES = ("float16", "bfloat16")
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -36,6 +37,8 @@ class AmpOptimWrapper(OptimWrapper):
         ArgumentError: `dtype` or `loss_scale` is invalid.
     """
 
+    _device = ""
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -46,21 +49,27 @@ class AmpOptimWrapper(OptimWrapper):
         **settings: Any,
     ) -> None:
         super().__init__(optimizer, **settings)
-        device = self.parameters()[0].device.type
-        precision = _dtype(dtype, device)
+        self._dtype = getattr(torch, check_choice("dtype", dtype, _DTYPES)) if isinstance(dtype, str) else dtype
         self._fixed_scale: float | None = None
-        scaling: Mapping[str, Any] = {}
+        self._scaling: Mapping[str, Any] = {}
         if isinstance(loss_scale, Mapping):
             with at_key("loss_scale"):
                 check_keys("loss_scale", loss_scale, _SCALER_KEYS)
-            scaling = loss_scale
+            self._scaling = loss_scale
         elif loss_scale != "dynamic":
             check_number("loss_scale", loss_scale, above=0)
             self._fixed_scale = float(loss_scale)
-            scaling = {"init_scale": self._fixed_scale}
-        self.loss_scaler = GradScaler(device, enabled=precision is torch.float16, **scaling)
-        self.has_scaler = self.loss_scaler.is_enabled()
-        self._device, self._precision = device, precision
+            self._scaling = {"init_scale": self._fixed_scale}
+        self.update_device()
+
+    def update_device(self) -> None:
+        """Selects the precision for the parameters' device; see `OptimWrapper.update_device`."""
+        device = self.parameters()[0].device.type
+        if device != self._device:
+            self._device = device
+            self._precision = self._dtype or (torch.bfloat16 if device == "cpu" else torch.float16)
+            self.loss_scaler = GradScaler(device, enabled=self._precision is torch.float16, **self._scaling)
+            self.has_scaler = self.loss_scaler.is_enabled()
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Scales the loss and runs the backward pass; see `OptimWrapper.backward`."""
@@ -123,11 +132,3 @@ class AmpOptimWrapper(OptimWrapper):
         if saved and self.has_scaler:
             self.loss_scaler.load_state_dict({**saved, "_growth_tracker": read_count(saved, "_growth_tracker")})
         super().load_state_dict(state_dict)
-
-
-def _dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
-    if name is None:
-        return torch.bfloat16 if device == "cpu" else torch.float16
-    if isinstance(name, torch.dtype):
-        return name
-    return getattr(torch, check_choice("dtype", name, ("float16", "bfloat16")))  # type: ignore[no-any-return]

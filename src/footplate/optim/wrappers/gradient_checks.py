@@ -182,8 +182,12 @@ class GradientGuard:
             raise NonFiniteError(f"the gradients in iteration {iteration} are non-finite", iteration=iteration)
         if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time
             outcome = "the step is skipped" if has_scaler or self.policy == "skip" else "the step is taken anyway"
-            times = pluralize(self.count, "time")
-            _logger.warning("The gradients in iteration %d are non-finite (%s so far): %s.", iteration, times, outcome)
+            _logger.warning(
+                "The gradients in iteration %d are non-finite (%s so far): %s.",
+                iteration,
+                pluralize(self.count, "time"),
+                outcome,
+            )
         return self.policy == "warn"
 
     def _leave_to_kernel(self, optimizer: Optimizer, flag: Tensor) -> None:
@@ -197,9 +201,12 @@ class GradientGuard:
         count, self._skipped = int(self._skipped), 0
         if count:
             self.count += count
-            times = pluralize(self.count, "time")
-            steps = pluralize(count, "step")
-            _logger.warning("Skipped %s up to iteration %d: non-finite gradients (%s so far).", steps, iteration, times)
+            _logger.warning(
+                "Skipped %s up to iteration %d: non-finite gradients (%s so far).",
+                pluralize(count, "step"),
+                iteration,
+                pluralize(self.count, "time"),
+            )
 
 
 def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
@@ -207,8 +214,9 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
 
     On a CPU, may return `cpu_flag` itself, which must be 0 before the call.
     """
-    if {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1:
-        device = gradients[0].device
+    device = gradients[0].device
+    is_uniform = {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1
+    if is_uniform and device.type != "mps":
         flag = cpu_flag if device.type == "cpu" else torch.zeros((), device=device)
         try:
             _check_finite(gradients, flag, _one(device))
@@ -217,17 +225,19 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
             flag.zero_()
     kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for gradient in gradients:
-        values = gradient if type(gradient) is Tensor else local_tensor(gradient)
+        values = local_tensor(gradient)
         values = values.coalesce().values() if values.is_sparse else values
         values = torch.view_as_real(values) if values.is_complex() else values
+        # On MPS, torch 2.7 lacks the kernel, and until 2.12 it sets half-precision gradients to zero.
+        values = values.cpu() if values.is_mps else values
         kinds.setdefault((values.device, values.dtype), []).append(values)
     flags: dict[torch.device, Tensor] = {}
     for (device, _), group in kinds.items():
         _check_finite(group, flags.setdefault(device, torch.zeros((), device=device)), _one(device))
     first, *others = flags.values()
     flag = sum((device_flag.to(first.device) for device_flag in others), first)
-    sharded: list[Any] = [gradient for gradient in gradients if type(gradient) is not Tensor and is_dtensor(gradient)]
-    for mesh in dict.fromkeys(gradient.device_mesh for gradient in sharded):  # in the same order on all ranks
+    meshes = [gradient.device_mesh for gradient in gradients if is_dtensor(gradient)]  # type: ignore[attr-defined]
+    for mesh in dict.fromkeys(meshes):  # in the same order on all ranks
         for dimension in range(mesh.ndim):  # each rank has checked only its own shards
             dist.all_reduce(flag, dist.ReduceOp.MAX, group=mesh.get_group(dimension))
     return flag

@@ -249,6 +249,9 @@ class OptimWrapper(Accumulation):
         if self._guard is not None:
             self._guard.warn_of_skipped(iteration)
 
+    def update_device(self) -> None:
+        """Adapts to the device of the parameters. A run calls this method after moving the model to its device."""
+
     def get_lr(self) -> dict[str, list[float]]:
         """Returns `{"lr": [...]}` with one value per parameter group."""
         return {"lr": [group["lr"] for group in self.param_groups]}
