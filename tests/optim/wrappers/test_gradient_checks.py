@@ -103,14 +103,13 @@ class OnMPS(Tensor):
 
     is_mps = True
 
-    def cpu(self) -> Tensor:  # type: ignore[override]
-        return torch.tensor([math.nan])
 
-
-def test_gradients_on_mps_are_checked_on_the_cpu() -> None:
+@pytest.mark.parametrize("value", [0.0, math.inf])
+def test_gradients_on_mps_are_checked_without_the_kernel(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradient_checks, "_check_finite", None)
     params = parameters(1.0)
-    params[0].grad = torch.zeros(3).as_subclass(OnMPS)
-    assert not GradientGuard("skip").allows_step(SGD(params, lr=0.1), 0)
+    params[0].grad = torch.full((3,), value).as_subclass(OnMPS)
+    assert GradientGuard("skip").allows_step(SGD(params, lr=0.1), 0) == math.isfinite(value)
 
 
 def test_warnings_are_logged_at_powers_of_two(

@@ -216,7 +216,7 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
     """
     device = gradients[0].device
     is_uniform = {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1
-    if is_uniform and device.type != "mps":
+    if is_uniform and not gradients[0].is_mps:
         flag = cpu_flag if device.type == "cpu" else torch.zeros((), device=device)
         try:
             _check_finite(gradients, flag, _one(device))
@@ -228,12 +228,14 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
         values = local_tensor(gradient)
         values = values.coalesce().values() if values.is_sparse else values
         values = torch.view_as_real(values) if values.is_complex() else values
-        # On MPS, torch 2.7 lacks the kernel, and until 2.12 it sets half-precision gradients to zero.
-        values = values.cpu() if values.is_mps else values
         kinds.setdefault((values.device, values.dtype), []).append(values)
     flags: dict[torch.device, Tensor] = {}
     for (device, _), group in kinds.items():
-        _check_finite(group, flags.setdefault(device, torch.zeros((), device=device)), _one(device))
+        flag = flags.setdefault(device, torch.zeros((), device=device))
+        if group[0].is_mps:  # torch 2.7 has no kernel for it, and that of 2.12 sets half-precision gradients to 0
+            flag += torch.stack([~values.isfinite().all() for values in group]).any()
+        else:
+            _check_finite(group, flag, _one(device))
     first, *others = flags.values()
     flag = sum((device_flag.to(first.device) for device_flag in others), first)
     meshes = [gradient.device_mesh for gradient in gradients if is_dtensor(gradient)]  # type: ignore[attr-defined]
