@@ -44,6 +44,13 @@ def test_folders_and_patterns_name_pictures_in_order(pictures: Path) -> None:
     ]
 
 
+def test_links_to_folders_are_followed(pictures: Path) -> None:
+    (pictures / "b").mkdir()
+    for name, target in (("cycle", "."), ("images", "../a/b")):
+        (pictures / "b" / name).symlink_to(target)
+    assert find_files(["b"]) == [("images/3", "b/images/3.PNG")]
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

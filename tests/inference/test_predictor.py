@@ -96,6 +96,8 @@ def test_turned_and_deep_pillow_images_are_read_as_their_files(tmp_path: Path) -
         assert torch.equal(predictor(tmp_path / name).pred_score, wanted)
         with Image.open(tmp_path / name) as opened:
             assert torch.equal(predictor(opened).pred_score, wanted)
+    together = predictor([pixels, np.zeros((99, 40), np.uint8), pixels])  # images of other sizes change nothing
+    assert all(torch.equal(together[place].pred_score, predictor(pixels).pred_score) for place in (0, 2))
 
 
 def assert_same_prediction(segmentor: tuple[Path, list[str]], config: Config) -> None:
