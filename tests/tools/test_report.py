@@ -37,7 +37,7 @@ def test_page_contains_everything_about_a_run(make_run: MakeRun, tmp_path: Path)
     assert [(chart["name"], chart["mode"]) for chart in charts["details"]] == [("lr", "train"), ("time", "train")]
     run = data["runs"][0]
     assert run["config"] == "lr = 0.1  # base.py:7\n"
-    assert data["headline"] == {"name": "mIoU", "mode": "val", "small": False}
+    assert data["headline"] == {"name": "mIoU", "mode": "val", "rule": "greater"}
     assert run["metric"]["value"] == 41
     table = {
         "run": 0,

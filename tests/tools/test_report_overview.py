@@ -52,14 +52,14 @@ def test_headline_is_the_first_metric_of_save_best_that_all_runs_have() -> None:
 
 def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
     losses = Series("loss", "train", FALLING)
-    with_metric, without = (
-        choose_headline([run_of(losses, val("loss", 1), val("acc", 1))]),
-        choose_headline([run_of(losses)]),
-    )
-    assert with_metric is not None
-    assert without is not None
-    assert (with_metric[0].name, with_metric[0].mode) == ("acc", "val")
-    assert (without[0].name, without[0].mode, without[1]) == ("loss", "train", "less")
+    metrics = [val("quality", 1), val("loss", 1), val("acc", 1)]
+    found = [choose_headline([run_of(losses, *metrics[:count])]) for count in (3, 2, 1, 0)]
+    assert [each and (each[0].name, each[0].mode, each[1]) for each in found] == [
+        ("acc", "val", "greater"),
+        ("loss", "val", "less"),
+        ("quality", "val", None),
+        ("loss", "train", "less"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,12 @@ def test_validation_loss_decides_about_overfitting() -> None:
         "The validation loss went from 0.5 at iteration 50 to 0.9, while the training loss fell from 0.04413 to "
         "0.02096.",
     )
+
+
+def test_metric_without_a_rule_is_not_judged() -> None:
+    series = val("quality", 20, 10, 5)
+    found = describe_run(run_of(series), (series, None))
+    assert (found["fit"]["kind"], found["metric"]["value"], found["metric"]["highest"]) == ("unknown", 5, 20)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +189,7 @@ def test_command_of_a_run_from_python_needs_no_images(tmp_path: Path, cfg: dict[
     assert used["command"] == command.format(file=files[0])
 
 
-@pytest.mark.parametrize(("rule", "order"), [("greater", [2, 0, 1]), ("less", [0, 2, 1])])
+@pytest.mark.parametrize(("rule", "order"), [("greater", [2, 0, 1]), ("less", [0, 2, 1]), (None, [0, 2, 1])])
 def test_runs_are_ordered_by_their_best_value(rule: Any, order: list[int]) -> None:
     runs = [run_of(val("mIoU", 10, 30)), run_of(val("acc", 99)), run_of(val("mIoU", 20, 40))]
     assert best_first(runs, (runs[0].series[0], rule)) == order
