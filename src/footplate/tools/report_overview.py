@@ -1,7 +1,6 @@
 """Collects the data for the overview sections of a report: runs, sweeps, and differences between configs."""
 
 import math
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
@@ -14,6 +13,7 @@ from footplate.engine.sections import PYTHON_ARGUMENTS
 from footplate.messages import format_bytes, one_line
 from footplate.metric_names import Rule, find_metric, is_better, split_dataset
 from footplate.tools.analysis import (
+    SAVED,
     count_iterations,
     find_best,
     name_in_log,
@@ -29,7 +29,6 @@ from footplate.tools.runs import Run, Series
 if TYPE_CHECKING:
     from footplate.tools.sweep import TrialInfo
 
-_SAVED = re.compile(r"(?P<unit>iter|epoch)_(?P<at>\d{1,12})\.(?:pth|sharded)$")
 _MIN_VALIDATIONS = 3  # needed to judge overfitting
 _NOTABLE = 0.05  # smaller changes, as a share of the metric's range, are noise
 _WINDOW = 10  # the number of training log lines over which the loss is averaged
@@ -140,16 +139,14 @@ def _headline_facts(run: Run, headline: Headline | None) -> Data:
 def run_state(run: Run) -> Data:
     """Returns a dict with the progress of a run.
 
-    The keys are `done`, the number of completed iterations (the highest one among the scalars and checkpoint names);
-    `planned`, the number of planned iterations, or None if unknown; `finished`, whether all planned iterations are
-    done; and `stopped_by`, "a hook" or "the time limit" if training ended early, otherwise "".
+    The keys are `done`, the number of completed iterations (see `count_iterations`); `planned`, the number of planned
+    iterations, or None if unknown; `finished`, whether all planned iterations are done; and `stopped_by`, "a hook" or
+    "the time limit" if training ended early, otherwise "".
     """
-    units = {"iter": 1, "epoch": run.epoch_length or 0}
-    saved = filter(None, (_SAVED.search(file.name) for file in run.checkpoints))
-    done = max([count_iterations(run), *(int(match["at"]) * units[match["unit"]] for match in saved)])
+    done = count_iterations(run)
     cfg, planned = run.settings, None  # of either generation
     for section in (cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}):
-        for key, unit in (("max_iters", 1), ("max_epochs", units["epoch"])):
+        for key, unit in (("max_iters", 1), ("max_epochs", run.epoch_length or 0)):
             total = section.get(key) if isinstance(section, Mapping) else None
             if isinstance(total, int) and total * unit > 0:
                 planned = planned or total * unit
@@ -169,10 +166,10 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
     best = [
         file
         for file in run.checkpoints
-        if any(file.name.startswith(start) and _SAVED.fullmatch(file.name.removeprefix(start)) for start in prefixes)
+        if any(file.name.startswith(start) and SAVED.fullmatch(file.name.removeprefix(start)) for start in prefixes)
     ]
     others = [file for file in run.checkpoints if not file.name.startswith(BEST)]
-    candidates = best or [file for file in others if _SAVED.fullmatch(file.name)] or others  # not an exported `.pt`
+    candidates = best or [file for file in others if SAVED.fullmatch(file.name)] or others  # not an exported `.pt`
     if not candidates:
         return None
     file = candidates[-1]
