@@ -117,7 +117,6 @@ def test_metric_without_a_rule_is_not_judged() -> None:
 @pytest.mark.parametrize(
     ("cfg", "length", "state"),
     [
-        ({"train_cfg": {"max_iters": 100}}, None, (100, 100, True)),
         ({"train_cfg": {"max_epochs": 10}}, 10, (100, 100, True)),
         ({"runner": {"type": "EpochBasedRunner", "max_epochs": 12}}, 10, (100, 120, False)),
         (None, 10, (100, None, False)),
@@ -142,7 +141,7 @@ def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> 
     assert found["state"]["finished"]
 
 
-@pytest.mark.parametrize(("values", "step"), [((5, 6, 9), 0), ((9, 6, 5), 0), ((5, 9, 6), 3), ((10, 30), 0)])
+@pytest.mark.parametrize(("values", "step"), [((5, 6, 9), 0), ((9, 6, 5), 0), ((5, 9, 6), 3)])
 def test_progress_of_a_metric_is_not_noise(values: Sequence[float], step: float) -> None:
     series = val("mIoU", *values)
     assert describe_run(run_of(series), (series, "greater"))["metric"]["step"] == step
@@ -178,7 +177,6 @@ def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path
     [
         ({"model": {"type": "models.build"}, "max_epochs": 2}, "footplate export {file} --to onnx"),
         ({"model": "Sequential()"}, "\n".join(code_to_load("{file}"))),
-        ({"model": {"type": "UNet"}, "train_dataloader": {"batch_size": 2}}, "footplate predict {file} IMAGES"),
     ],
 )
 def test_command_of_a_run_from_python_needs_no_images(tmp_path: Path, cfg: dict[str, Any], command: str) -> None:

@@ -136,13 +136,6 @@ def test_sweep_continues_without_repeating_trials(cfg: Config, tmp_path: Path) -
     assert (len(trials), len(starts(tmp_path))) == (4, 4)
 
 
-def test_trial_with_an_earlier_config_continues_its_run(cfg: Config, tmp_path: Path) -> None:
-    same = parse_parameter("optimizer.lr=0.1,0.1")
-    trials = run(cfg, same, tmp_path, trains(lambda lr: ([lr], "done")))
-    assert [each.state for each in trials] == ["complete", "complete"]
-    assert ["--resume" in words for words in starts(tmp_path)] == [False, True]
-
-
 def test_parallel_trials(cfg: Config, tmp_path: Path) -> None:
     changes: list[Any] = []
     command = trains(lambda lr: ([lr], "done"))
