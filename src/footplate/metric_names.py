@@ -10,7 +10,6 @@ from footplate.messages import nearest
 
 _VALIDATION = "val/"
 _LOGGED_BY_EVERY_TRAINING = ("loss", "time", "data_time")
-_OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 Rule = Literal["greater", "less"]
 GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "mIoU", "mAcc", "aAcc", "mFscore")
 LESS = ("loss",)
@@ -188,14 +187,6 @@ def only_term(values: Mapping[str, Any]) -> str | None:
     if len(names) == 2 and names[0].rpartition("/")[2] == "loss" and values[names[0]] == values[names[1]]:
         return names[1]
     return None
-
-
-def is_undefined(name: str, value: object) -> bool:
-    """Checks whether a COCO metric is undefined.
-
-    COCO reports -1 if the dataset has no objects of the relevant kind, such as large objects.
-    """
-    return value == -1 and _OF_COCO.fullmatch(name) is not None
 
 
 def is_of_class(name: str, names: Container[str]) -> bool:

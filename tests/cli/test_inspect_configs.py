@@ -137,9 +137,9 @@ def test_seeds_of_runs_are_compared_and_their_folders_are_not(
         folder = tmp_path / name / "20260101_000000/vis_data"
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(f'{{"lr": 1, "work_dir": "{name}"}}')
-        (folder.parent / "environment.json").write_text(f'{{"seed": {seed}}}')
+        (folder.parent / "environment.json").write_text(f'{{"seed": {seed}, "processes": {seed - 4}}}')
     assert main(["diff", "a", "b"]) == 1
-    assert capsys.readouterr().out == "randomness.seed\n  - 5\n  + 6\n"
+    assert capsys.readouterr().out == "randomness.seed\n  - 5\n  + 6\n(number of processes)\n  - 1\n  + 2\n"
 
 
 def test_checkpoint_is_not_a_config(

@@ -70,9 +70,9 @@ def test_train_step_calls_the_preprocessor_with_training_true() -> None:
         ({"loss": torch.tensor([1.0, 3.0])}, 2.0, {"loss": 2.0}),
         ({"loss_a": torch.tensor(2.0), "b_loss": torch.tensor(3.0)}, 5.0, {"loss": 5.0, "loss_a": 2.0, "b_loss": 3.0}),
         (
-            {"loss_rpn": [torch.tensor([1.0, 2.0]), torch.tensor(4.0)], "acc": torch.tensor(50.0)},
+            {"loss_rpn": [torch.tensor([1.0, 2.0]), torch.tensor(4.0)], "acc": torch.tensor([True, False])},
             5.5,
-            {"loss": 5.5, "loss_rpn": 5.5, "acc": 50.0},
+            {"loss": 5.5, "loss_rpn": 5.5, "acc": 0.5},
         ),
     ],
 )

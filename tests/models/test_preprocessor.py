@@ -29,12 +29,12 @@ def test_nested_tensors_are_moved() -> None:
 
 @pytest.mark.parametrize("as_list", [True, False])
 def test_images_are_swapped_normalized_and_padded(as_list: bool) -> None:
-    preprocessor = ImgDataPreprocessor([1.0, 2.0, 3.0], [2.0, 4.0, 8.0], 4, pad_value=-1, bgr_to_rgb=True)
+    preprocessor = ImgDataPreprocessor([1.0, 2.0, 3.0], 2.0, 4, pad_value=-1, bgr_to_rgb=True)
     images = [image(2, 3, 10), image(2, 3, 20)]
     batch = preprocessor({"inputs": images if as_list else torch.stack(images), "name": "n"})
     assert (batch["inputs"].shape, batch["inputs"].dtype) == ((2, 3, 4, 4), torch.float32)
-    assert batch["inputs"][0, :, 0, 0].tolist() == [(12 - 1) / 2, (11 - 2) / 4, (10 - 3) / 8]
-    assert batch["inputs"][1, :, 1, 2].tolist() == [(22 - 1) / 2, (21 - 2) / 4, (20 - 3) / 8]
+    assert batch["inputs"][0, :, 0, 0].tolist() == [(12 - 1) / 2, (11 - 2) / 2, (10 - 3) / 2]
+    assert batch["inputs"][1, :, 1, 2].tolist() == [(22 - 1) / 2, (21 - 2) / 2, (20 - 3) / 2]
     assert (batch["inputs"][:, :, 2:] == -1).all()
     assert (batch["inputs"][:, :, :, 3:] == -1).all()
     assert (batch["data_samples"], batch["name"]) == (None, "n")

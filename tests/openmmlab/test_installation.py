@@ -234,17 +234,17 @@ def test_a_migrated_config_still_imports_its_plugin(
     assert sys.modules["migrated.plugin"].imported
 
 
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("../plugin/", "the plugin folder must be a subfolder of the current folder and have a valid package name"),
-        ("not_there/plugin/", "cannot import 'not_there.plugin': ModuleNotFoundError: No module named 'not_there'"),
-    ],
-)
-def test_a_plugin_that_cannot_be_imported(path: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message) as caught:
-        openmmlab.import_modules(Config.fromstring(f"{PLUGIN}plugin_dir = {path!r}\n", ".py"))
+def test_a_plugin_outside_of_the_current_folder_is_not_imported() -> None:
+    with pytest.raises(ConfigError, match="the plugin folder must be a subfolder of the current folder") as caught:
+        openmmlab.import_modules(Config.fromstring(f"{PLUGIN}plugin_dir = '../plugin/'\n", ".py"))
     assert caught.value.key == "plugin_dir"
+
+
+@pytest.mark.usefixtures("package")
+def test_a_config_may_import_from_mmengine_without_custom_imports() -> None:
+    cfg = Config.fromstring("from mmengine.hooks import Hook\nhook = dict(type=Hook)\n", ".py")
+    openmmlab.import_modules(cfg)
+    assert type(HOOKS.build(cfg.hook)) is EngineHook
 
 
 def test_classes_of_a_code_base_hide_those_of_footplate_from_the_first_lookup(package: WritePackage) -> None:

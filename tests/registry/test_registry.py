@@ -202,9 +202,11 @@ def test_registry_of_installed_package_is_found(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delitem(TRANSFORMS.children, package)
 
 
-def test_registry_without_a_base_class_accepts_only_registered_names() -> None:
-    with pytest.raises(BuildError, match="accepts only registered names"):
-        TRANSFORMS.build({"type": "os.system", "command": "true"})
+def test_registry_without_a_base_class_accepts_only_registered_classes() -> None:
+    for path, error in (("os.system", "must not refer to"), (f"{__name__}.Shape", "accepts only registered classes")):
+        with pytest.raises(BuildError, match=error):
+            TRANSFORMS.build({"type": path})
+    assert TRANSFORMS.get("footplate.data.transforms.loading.LoadAnnotations") is TRANSFORMS.get("LoadAnnotations")
 
 
 def test_registry_with_base_rejects_other_classes() -> None:

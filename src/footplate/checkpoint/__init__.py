@@ -21,7 +21,7 @@ from footplate.checkpoint.loading import (
     load_weights,
     trusting,
 )
-from footplate.checkpoint.saver import AfterSave, BackgroundSaver, remove_checkpoint, save_checkpoint, write_safetensors
+from footplate.checkpoint.saver import AfterSave, BackgroundSaver, remove_checkpoint, save_checkpoint
 from footplate.checkpoint.serializable import split_state
 from footplate.checkpoint.unpickler import OpaqueObject
 
@@ -51,5 +51,4 @@ __all__ = [
     "verify",
     "weights_of",
     "write_pointer",
-    "write_safetensors",
 ]

@@ -30,7 +30,6 @@ from footplate.checkpoint_names import is_sharded_path, sharded_name
 from footplate.checks import check_choice
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
-from footplate.errors import import_optional
 from footplate.messages import first_line, format_bytes
 
 _logger = logging.getLogger("footplate.checkpoint")
@@ -90,20 +89,6 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
             written.
     """
     commit_checkpoint(to_serializable(state), os.fspath(path))
-
-
-def write_safetensors(tensors: Mapping[str, torch.Tensor], path: str) -> None:
-    """Writes tensors to a safetensors file.
-
-    Raises:
-        CheckpointError: The file cannot be written.
-        MissingExtraError: The safetensors package is not installed.
-    """
-    package = import_optional("safetensors.torch", extra="export", why=f"writing '{path}'")
-    # The format supports neither shared memory nor strides.
-    separate = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-    with explaining(f"cannot save '{path}'"):
-        storage.commit_bytes(path, package.save(separate, metadata={"format": "pt"}))
 
 
 def commit_checkpoint(state: Mapping[str, Any], path: str) -> None:

@@ -181,14 +181,14 @@ def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
 
 def diff_configs(arguments: Namespace) -> int:
     """Prints the keys that differ, with both values and their locations. Returns 1 if any key differs."""
-    from footplate.tools.diff import START_KEYS, compare, compare_seeds, describe, read_either
+    from footplate.tools.diff import START_KEYS, compare, compare_launches, describe, read_either
 
     configs = [read_either(name) for name in (arguments.first, arguments.second)]
     if len({is_first_generation(cfg) for cfg in configs}) > 1:
         configs = [translate(cfg) if is_first_generation(cfg) else cfg for cfg in configs]
     differences = compare(*configs)
-    if not any(each.path == "randomness.seed" for each in differences):
-        differences += compare_seeds(arguments.first, arguments.second)
+    known = {each.path for each in differences}
+    differences += [each for each in compare_launches(arguments.first, arguments.second) if each.path not in known]
     if any(map(os.path.isdir, (arguments.first, arguments.second))):
         # The location of a run and how it was started do not change its result.
         differences = [each for each in differences if each.path not in START_KEYS]

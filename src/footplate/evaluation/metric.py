@@ -257,6 +257,7 @@ class DumpResults(BaseMetric[Any]):
 
     Args:
         out_file_path: A path that ends in `.pkl` or `.pickle`, relative to the run's log folder `work_dir/<timestamp>`.
+            If there are several datasets, it is relative to the subfolder with the dataset's name.
         settings: Arguments for `BaseMetric`.
     """
 
@@ -274,7 +275,8 @@ class DumpResults(BaseMetric[Any]):
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Writes the pickle file. Returns no metric values."""
-        commit_bytes(output_path(self.context.folder, self.out_file_path), pickle.dumps(results))
+        path = os.path.join(self.context.dataset, self.out_file_path)
+        commit_bytes(output_path(self.context.folder, path), pickle.dumps(results))
         return {}
 
 

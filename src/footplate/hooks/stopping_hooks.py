@@ -71,6 +71,9 @@ class EarlyStoppingHook(Hook):
         self.patience = patience
         self.check_finite = check_finite
         self.stopping_threshold = stopping_threshold
+        self._reset()
+
+    def _reset(self) -> None:
         self.wait_count = 0
         self.best_score = math.inf if self.rule == "less" else -math.inf
         self.last_score: float | None = None
@@ -78,6 +81,8 @@ class EarlyStoppingHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Checks the metric's name and rule. If a resumed run already meets a stopping condition, ends it at once."""
         self._metric.check(runner)
+        if not runner.iter:  # the hook may have been used in another run
+            self._reset()
         if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True
             runner.logger.warning(

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 import footplate
 from footplate import storage
-from footplate.checkpoint import write_safetensors
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner
 from footplate.errors import ArgumentError, FootplateError
@@ -23,6 +22,7 @@ from footplate.inference.example_inputs import Inputs, inputs_of, named_tensors
 from footplate.inference.export_formats import FORMATS, ExportRequest, Run, difference_of, exportable_operators
 from footplate.messages import one_line
 from footplate.models import trained_model
+from footplate.tools.checkpoint_conversion import write_safetensors
 
 SAFETENSORS = "safetensors"
 SUFFIXES = {**{name: format_.suffix for name, format_ in FORMATS.items()}, SAFETENSORS: f".{SAFETENSORS}"}

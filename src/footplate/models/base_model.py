@@ -223,8 +223,8 @@ def _scalar(name: object, value: Tensor | Sequence[Tensor]) -> Tensor:
     if not isinstance(name, str):
         raise ArgumentError("the name of a loss must be a string", found=name)
     if isinstance(value, Tensor):
-        return value if value.dim() == 0 else value.mean()
+        return value if value.dim() == 0 else (value if value.is_floating_point() else value.float()).mean()
     if isinstance(value, (list, tuple)) and value and all(isinstance(part, Tensor) for part in value):
-        means: list[Tensor] = [part.mean() for part in value]
-        return reduce(Tensor.add, means)  # sum() would launch one more kernel to add zero
+        # sum() would launch one more kernel to add zero
+        return reduce(Tensor.add, [_scalar(name, part) for part in value])
     raise ArgumentError(f"the model must return a tensor or a non-empty list of tensors for '{name}'", found=value)

@@ -86,8 +86,8 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
 
     def __init__(
         self,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: Sequence[float] | float | None = None,
+        std: Sequence[float] | float | None = None,
         pad_size_divisor: int = 1,
         pad_value: float = 0,
         bgr_to_rgb: bool = False,
@@ -203,12 +203,13 @@ def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value:
     return torch.stack(padded)
 
 
-def _channel_values(name: str, values: Sequence[float]) -> Tensor:
+def _channel_values(name: str, values: Sequence[float] | float) -> Tensor:
     """Returns `values` as a tensor of shape ``(C, 1, 1)``."""
-    if len(values) not in (1, 3) or (name == "std" and 0 in values):
+    tensor = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+    if len(tensor) not in (1, 3) or (name == "std" and 0 in tensor):
         message = f"{name} must have one value or one per channel (3), and values of std must not be 0"
         raise ArgumentError(message, key=name, found=values)
-    return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+    return tensor
 
 
 def _keys_or_type(value: object) -> object:

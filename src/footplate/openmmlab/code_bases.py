@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from footplate.config import import_custom, import_module
+from footplate.config import LazyObject, import_custom, import_module
 from footplate.error_context import origin_of, walk_paths
 from footplate.errors import ConfigError
 from footplate.openmmlab.extension import CODE_BASES
@@ -70,7 +70,8 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
             a module, plugin or code base cannot be imported.
     """
     has_plugin = cfg.get("plugin") is True
-    if "custom_imports" in cfg or has_plugin or is_first_generation(cfg):
+    has_imports = any(isinstance(value, LazyObject) for _, value in walk_paths(dict(cfg.items())))
+    if has_imports or has_plugin or "custom_imports" in cfg or is_first_generation(cfg):
         install(patches)
     use_code_bases(cfg, patches=patches)
     folder = os.path.dirname(os.path.abspath(str(cfg.filename)))

@@ -38,6 +38,7 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
     Raises:
         FootplateError: The section cannot be built. The error includes the key path in `optim_wrapper`.
     """
+    model = unwrap_model(model)
     with at_key("optim_wrapper"):
         built = _build(cfg, model)
         _warn_about_untrained(built, model)
@@ -57,9 +58,7 @@ def _build(cfg: Any, model: nn.Module) -> OptimWrapper:
 def _warn_about_untrained(wrapper: OptimWrapper, model: nn.Module) -> None:
     """Warns about trainable parameters that no optimizer updates."""
     trained = {id(parameter) for part in wrapper.parts.values() for parameter in part.parameters()}
-    trainable = [
-        (name, parameter) for name, parameter in unwrap_model(model).named_parameters() if parameter.requires_grad
-    ]
+    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     names = [name for name, parameter in trainable if id(parameter) not in trained]
     if names and len(names) < len(trainable):
         _logger.warning("No optimizer updates %s. Set requires_grad=False if this is intended.", list_names(names, 5))
@@ -130,7 +129,6 @@ class MultiOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
         """Builds the wrappers for the submodules of `model`."""
-        model = unwrap_model(model)
         wrappers: dict[str, OptimWrapper] = {}
         for name, section in self.sections.items():
             with at_key(name):
@@ -173,7 +171,6 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
     Raises:
         ArgumentError: One of the wrapper's parameters does not belong to the model.
     """
-    model = unwrap_model(model)
     known = set(map(id, model.parameters()))
     own = set(map(id, wrapper.parameters()))
     if own.isdisjoint(known):

@@ -399,11 +399,11 @@ class Registry:
             return None
         if find_spec(module.partition(".")[0]) is None:
             return None
-        if self._base is None:
-            raise BuildError(f"the registry '{self.name}' accepts only registered names", found=path)
         entries = [entry for registry in self.root._tree() for entry in registry.module_dict.values()]
         entry = import_class(path, self.root.name, entries, self.noun, trusted=trusted)
         if entry is not None and entry not in entries:
+            if self._base is None:
+                raise BuildError(f"the registry '{self.name}' accepts only registered classes", found=path)
             self._check_base(entry, dotted=True)
         return entry  # type: ignore[no-any-return]
 

@@ -69,11 +69,16 @@ class ImageNames:
 
     Names are file names without the suffix. If a name is already taken, the folder name is added and, if needed, a
     number.
+
+    Args:
+        paths: Paths to name in this order, before any other path.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, paths: Iterable[str] = ()) -> None:
         self._names: dict[str, str] = {}  # by path
         self._taken: set[str] = set()
+        for path in paths:
+            _ = self[path]
 
     def __getitem__(self, path: str) -> str:
         if path not in self._names:
@@ -249,7 +254,10 @@ class BaseVisualizationHook(Hook):
         return enumerate(outputs)
 
     def options(self, runner: Runner, mode: str, name: str) -> dict[str, Any]:
-        """Returns additional arguments for the visualizer's `add_datasample` for one image."""
+        """Returns additional arguments for the visualizer's `add_datasample` for one image.
+
+        If there are several datasets, `name` is prefixed with the name of the dataset, as in `night/0001`.
+        """
         return {}
 
     def _after_iter(
@@ -280,7 +288,7 @@ class BaseVisualizationHook(Hook):
                     show=self.show,
                     wait_time=self.wait_time,
                     step=runner.iter,
-                    **self.options(runner, mode, name),
+                    **self.options(runner, mode, os.path.join(current, name)),
                 )
 
     def _check_sizes(self, loop: Any) -> None:

@@ -14,13 +14,12 @@ from footplate.checkpoint import (
     save_checkpoint,
     split_state,
     weights_of,
-    write_safetensors,
 )
-from footplate.checkpoint.contents import read_layout
+from footplate.checkpoint.contents import explaining, read_layout
 from footplate.checkpoint.serializable import cut_evenly, to_serializable
 from footplate.checkpoint_names import SAFETENSORS_SUFFIX, SHARDED_SUFFIX, SUFFIXES
 from footplate.checks import check_choice, check_count
-from footplate.errors import ArgumentError, CheckpointError
+from footplate.errors import ArgumentError, CheckpointError, import_optional
 
 LAYOUTS = ("plain", "mmengine")
 _META_KEYS = ("epoch", "iter", "time", "seed", "experiment_name", "dataset_meta")
@@ -161,3 +160,17 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
     parts = [split_state(content, cut_evenly(number, count)) for number in range(count)]
     save_shards(parts[0][0], [each for _, shards in parts for each in shards.items()], os.fspath(target), files=count)
     return len(parts[0][1])
+
+
+def write_safetensors(tensors: Mapping[str, torch.Tensor], path: str) -> None:
+    """Writes tensors to a safetensors file.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+        MissingExtraError: The safetensors package is not installed.
+    """
+    package = import_optional("safetensors.torch", extra="export", why=f"writing '{path}'")
+    # The format supports neither shared memory nor strides.
+    separate = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
+    with explaining(f"cannot save '{path}'"):
+        storage.commit_bytes(path, package.save(separate, metadata={"format": "pt"}))

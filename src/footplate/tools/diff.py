@@ -69,18 +69,21 @@ def compare(first: Config, second: Config) -> list[Difference]:
     return list(_compare([], Side(first._cfg_dict, None), Side(second._cfg_dict, None)))
 
 
-def compare_seeds(first: str, second: str) -> list[Difference]:
-    """Compares the recorded seeds of two runs, given their work_dirs.
+def compare_launches(first: str, second: str) -> list[Difference]:
+    """Compares the recorded seeds and numbers of processes of two runs, given their work_dirs.
 
-    `compare` finds this difference only if the configs set the seeds.
+    `compare` finds different seeds only if the configs set them.
 
     Returns:
-        The difference, or an empty list if the seeds are equal, or if a path is not a work_dir with a recorded seed.
+        The differences. Values that are not recorded, as in configs, are not compared.
     """
-    one, two = (environment_of(Path(name)).get("seed") for name in (first, second))
-    if not isinstance(one, int) or not isinstance(two, int) or one == two:
-        return []
-    return [Difference("randomness.seed", Side(one, None), Side(two, None))]
+    one, two = (environment_of(Path(name)) for name in (first, second))
+    keys = {"seed": "randomness.seed", "processes": "(number of processes)"}
+    return [
+        Difference(name, Side(one[key], None), Side(two[key], None))
+        for key, name in keys.items()
+        if key in one and key in two and one[key] != two[key]
+    ]
 
 
 def describe(differences: list[Difference]) -> str:

@@ -14,7 +14,7 @@ from footplate.checkpoint_names import SHARDED_SUFFIX, STATE, SUFFIXES
 from footplate.config import Config
 from footplate.errors import DataError
 from footplate.messages import list_names, nearest, one_line, pluralize
-from footplate.metric_names import is_undefined, metric_of_label
+from footplate.metric_names import metric_of_label
 from footplate.tools.run_files import (
     Start,
     config_of,
@@ -31,6 +31,7 @@ from footplate.tools.run_files import (
 _logger = logging.getLogger("footplate.tools")
 _COUNTERS = frozenset({"step", "iter", "epoch", "iteration"})
 _POSITION = _COUNTERS | {"mode", "at"}
+_OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 _TIMES = frozenset({"lr", "time", "data_time", "memory"})  # ignored in validations
 
 _MAX_NAMES = 5  # in a message
@@ -329,7 +330,7 @@ def _series(lines: Sequence[LogLine]) -> list[Series]:
             name = label if label in of_val_set else label.removeprefix(f"{line['mode']}/")
             if name in _POSITION:
                 continue
-            if line["mode"] != "train" and (name in _TIMES or is_undefined(name, value)):
+            if line["mode"] != "train" and (name in _TIMES or _is_undefined(name, value)):
                 continue
             key = "test" if label.startswith("test/") else line["mode"], name
             if math.isfinite(value):
@@ -403,3 +404,11 @@ def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[s
     rounded = {name: tuple((*at, float(f"{value:.9g}")) for *at, value in points) for name, points in varying.items()}
     firsts = {name: originals.setdefault(points, name) for name, points in rounded.items()}
     return {name: first for name, first in firsts.items() if name != first}
+
+
+def _is_undefined(name: str, value: object) -> bool:
+    """Checks whether a COCO metric is undefined.
+
+    COCO reports -1 if the dataset has no objects of the relevant kind, such as large objects.
+    """
+    return value == -1 and _OF_COCO.fullmatch(name) is not None

@@ -243,10 +243,9 @@ def as_rgb(color: Color) -> RGB:
     """
     if isinstance(color, str):
         try:
-            red, green, blue = ImageColor.getrgb(_LETTERS.get(color, color))[:3]
+            return ImageColor.getrgb(_LETTERS.get(color, color))[:3]
         except ValueError as error:
             raise ArgumentError("unknown color", found=color, suggestion=nearest(color, ImageColor.colormap)) from error
-        return red, green, blue
     numbers = [int(value) for value in color]
     if len(numbers) != 3 or not all(0 <= value <= 255 for value in numbers):
         raise ArgumentError("a color must consist of three numbers from 0 to 255", found=color)
@@ -257,6 +256,8 @@ def as_array(values: Any) -> NDArray[Any]:
     """Converts a tensor on any device, or any array-like value, to an array."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":  # NumPy has no such type
+            values = values.float()
     return np.asarray(values)
 
 

@@ -63,20 +63,14 @@ def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
     assert load_image(str(tmp_path / "c.png"), color_type="color_ignore_orientation")["img"].shape == (2, 3, 3)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", None])
-def test_an_unreadable_image_is_reported_with_its_path(content: bytes | None, path: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [0, -30, None])  # None: there is no file
+def test_an_unreadable_image_is_reported_with_its_path(end: int | None, path: str, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
-    if content is not None:
-        broken.write_bytes(content)
-    with pytest.raises(DataError, match=r"broken.png' (cannot be read: its format is unknown|does not exist)"):
+    if end is not None:
+        broken.write_bytes(Path(path).read_bytes()[:end])
+    with pytest.raises(DataError, match=r"broken.png' (cannot be read: (?!.*0x)|does not exist)"):
         load_image(str(broken))
     assert LoadImageFromFile(ignore_empty=True)({"img_path": str(broken)}) is None
-
-
-def test_a_truncated_image_is_reported_with_its_path(path: str, tmp_path: Path) -> None:
-    (tmp_path / "short.png").write_bytes(Path(path).read_bytes()[:-30])
-    with pytest.raises(DataError, match=r"short.png' cannot be read"):
-        load_image(str(tmp_path / "short.png"))
 
 
 @pytest.mark.parametrize(
@@ -192,12 +186,6 @@ def test_boxes_for_an_image_of_another_orientation_are_an_error(height: int | No
     says = r"the image 'a\.jpg' assume a different orientation\n.*20x30, but the image is 30x20'\n.*EXIF"
     with pytest.raises(DataError, match=says):
         load_annotations(record)
-
-
-def test_a_label_map_may_be_loaded_after_its_image_was_resized(tmp_path: Path) -> None:
-    path = save_label_map(tmp_path, np.zeros((30, 20), np.uint8))
-    record = {"seg_map_path": path, "ori_shape": (30, 20), "img": np.zeros((60, 40, 3), np.uint8)}
-    assert load_annotations(record)["gt_seg_map"].shape == (30, 20)
 
 
 @pytest.mark.parametrize(

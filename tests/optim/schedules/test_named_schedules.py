@@ -127,9 +127,9 @@ def test_warnings_have_the_locations_of_first_generation_settings(
             "StepLR (by iteration) begins at 120, at or after the end of training at 120",
         ),
         (
-            [entry("Poly", end=50), entry("CosineAnnealing", begin=50, end=110)],
-            "CosineAnnealingLR (by iteration) ends at 110, before the end of training at 120. "
-            "After that, it no longer changes lr.",
+            [entry("CosineAnnealing", end=50), entry("Poly", begin=50, end=110)],
+            "PolyLR (by iteration) ends at 110, before the end of training at 120. After that, "
+            "lr stays at 0. If you extend a run, extend the schedule, too, and pass --resume-settings take.",
         ),
     ],
 )

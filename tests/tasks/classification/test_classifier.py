@@ -73,13 +73,6 @@ def samples(*labels: Any) -> list[ClsDataSample]:
     return [ClsDataSample(metainfo={"img_path": f"{label}.png"}).set_gt_label(label) for label in labels]
 
 
-def test_the_loss_is_cross_entropy_by_default() -> None:
-    losses = head().loss(FEATURES, samples(0, 2))
-    expected = -(FEATURES.log_softmax(1)[0, 0] + FEATURES.log_softmax(1)[1, 2]) / 2
-    assert losses.keys() == {"loss"}
-    assert losses["loss"].item() == pytest.approx(expected.item())
-
-
 def test_soft_truth_is_preferred() -> None:
     mixed = [each.set_gt_score([0.5, 0.5, 0]) for each in samples(0, 2)]
     losses = head(cal_acc=True, topk=(1, 2)).loss(FEATURES, mixed)
@@ -114,6 +107,8 @@ def test_the_loss_needs_one_class_of_every_image(given: Any, message: str) -> No
 def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(ArgumentError, match="topk must be at most 3"):
         head(topk=(1, 4))
+    with pytest.raises(ArgumentError, match="Set neck=dict"):
+        classifier(neck=None)(torch.zeros(2, 1, 12, 12))
 
 
 def by_hand(scores: torch.Tensor, target: torch.Tensor, smoothing: float) -> float:

@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -7,7 +5,7 @@ import torch
 from footplate.errors import DataError
 from footplate.evaluation import Evaluator
 from footplate.registry import METRICS
-from footplate.tasks.classification import ClsDataSample, ConfusionMatrix
+from footplate.tasks.classification import ConfusionMatrix
 from tests.tasks.classification.test_metric import random_case, samples
 
 MATRIX = np.array([[8, 2], [0, 0]])
@@ -33,12 +31,6 @@ def test_cells_agree_with_a_plain_loop(seed: int) -> None:
 def test_classes_out_of_range_are_reported(predicted: int, truth: int, what: str) -> None:
     with pytest.raises(DataError, match=f"the {what} contains class"):
         ConfusionMatrix.calculate(torch.tensor([predicted]), torch.tensor([truth]), 3)
-
-
-@pytest.mark.parametrize("sample", [ClsDataSample().set_pred_label(1), ClsDataSample().set_gt_label([0, 1])])
-def test_exactly_one_true_class_is_required(sample: Any) -> None:
-    with pytest.raises(DataError, match="this metric needs exactly one"):
-        METRICS.build({"type": "ConfusionMatrix", "num_classes": 2}).process(None, [sample.to_dict()])
 
 
 def test_colors_show_shares_of_rows() -> None:

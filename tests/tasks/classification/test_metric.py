@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
@@ -62,6 +63,14 @@ def test_accuracy_agrees_with_a_plain_loop(seed: int) -> None:
             if threshold != 0.0:
                 expected = accuracy_by_a_loop(case, k, threshold, ignore)
                 assert found[f"accuracy/top{k}{suffix}"] == pytest.approx(expected, nan_ok=True)
+
+
+def test_scores_that_are_not_probabilities_are_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    assert accuracy_of(([[-0.5, -2.0], [-3.0, 1.0]], [0, 0]))["accuracy/top1"] == 0
+    single_label = METRICS.build({"type": "SingleLabelMetric"})
+    single_label.process(None, [{"gt_label": 0, "pred_score": torch.tensor([-1.0, 0.0]).bfloat16()}])
+    assert [message.split()[0] for message in caplog.messages] == ["Accuracy", "SingleLabelMetric"]
+    assert "set thrs=None" in caplog.text
 
 
 def test_labels_alone_are_compared() -> None:

@@ -33,20 +33,16 @@ def test_disabled_panels_are_omitted(draw_gt: bool, draw_pred: bool, panels: int
     assert (pixels_of(picture, BLUE) > 0) == (draw_gt and draw_pred)
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (400, 300), (20, 90, 3)])
-def test_images_of_any_size_fit(shape: tuple[int, ...]) -> None:
-    image = np.full(shape, 120, np.uint8)
-    picture = rendered(ClsDataSample().set_gt_label(0).set_pred_score([1.0, 0.0, 0.0]), image)
-    height, width = shape[:2]
-    shown = 256 * 256 * min(height, width) / max(height, width)
-    assert pixels_of(picture, (120, 120, 120)) == pytest.approx(shown, rel=0.02)
+def test_images_of_any_size_fit() -> None:
+    picture = rendered(ClsDataSample().set_gt_label(0), np.full((20, 80, 3), 120, np.uint8))
+    assert pixels_of(picture, (120, 120, 120)) == pytest.approx(256 * 64, rel=0.01)
 
 
 def labelled(count: int = 3) -> tuple[dict[str, Any], list[ClsDataSample]]:
     """Returns samples with the predicted class 1; the true class of the first is 0."""
     data_batch, outputs = batch(ClsDataSample, count, channels=1)
     for number, output in enumerate(outputs):
-        output.set_gt_label(min(number, 1)).set_pred_label(1)
+        output.set_gt_label(min(number, 1)).set_pred_score([0, 1])
     return data_batch, outputs
 
 
@@ -74,9 +70,9 @@ def test_all_or_the_wrong_ones_are_drawn(event: str, arguments: dict[str, Any], 
 def test_the_confusion_matrix_is_drawn(mode: str) -> None:
     recorder = Recorder()
     recorder.dataset_meta = {"classes": ("a", "b")}
-    metrics = {"accuracy/top1": 50.0, "confusion_matrix/result": torch.eye(2, dtype=torch.int64)}
+    metrics = {"accuracy/top1": 50.0, "day/confusion_matrix/result": torch.eye(2, dtype=torch.int64)}
     getattr(hook(), f"after_{mode}_epoch")(RUNNER, metrics=metrics)
-    assert [(name, kwargs) for name, _, kwargs in recorder.drawn] == [(f"{mode}_confusion_matrix", {"step": 30})]
+    assert [(name, kwargs) for name, _, kwargs in recorder.drawn] == [(f"{mode}_day_confusion_matrix", {"step": 30})]
     assert recorder.drawn[0][1].shape == (280, 280, 3)
     getattr(hook(draw=False), f"after_{mode}_epoch")(RUNNER, metrics=metrics)
     assert len(recorder.drawn) == 1

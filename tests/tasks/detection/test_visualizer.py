@@ -116,8 +116,8 @@ def test_images_of_a_test_may_go_into_a_folder(tmp_path: Path) -> None:
     outputs[0].pred_instances = InstanceData(
         bboxes=torch.ones(1, 4), labels=torch.zeros(1).long(), scores=torch.ones(1)
     )
-    runner: Any = SimpleNamespace(iter=1, log_dir=str(tmp_path))
+    runner: Any = SimpleNamespace(iter=1, log_dir=str(tmp_path), test_loop=SimpleNamespace(current="day"))
     hook = DetVisualizationHook(draw=True, interval=1, test_out_dir="pictures")
     hook.after_test_iter(runner, 0, data_batch, outputs)
     hook.after_val_iter(runner, 0, data_batch, outputs)
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")] == ["pictures/00.png"]
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")] == ["pictures/day/00.png"]

@@ -56,6 +56,13 @@ def test_a_file_names_the_images(root: Path) -> None:
     assert labels(made(root, img_suffix=".png")) == [1]
 
 
+def test_label_maps_may_be_in_the_folder_of_the_images(root: Path) -> None:
+    (root / "masks/a.png").rename(root / "images/a.png")
+    (root / "images/b.png").unlink()
+    (root / "masks/deep/c.png").rename(root / "images/deep/c.png")
+    assert labels(made(root, data_prefix={"img_path": "images", "seg_map_path": "images"})) == [0, 2]
+
+
 def test_images_without_truth(root: Path) -> None:
     dataset = made(root, data_prefix={"img_path": "images"}, test_mode=True)
     assert "gt_sem_seg" not in dataset[0]["data_samples"]
@@ -196,9 +203,9 @@ def test_label_maps_of_bytes_are_padded_with_any_label() -> None:
     assert padded.gt_sem_seg.data[0, -1].tolist() == [-1] * 8
 
 
-@pytest.mark.parametrize(("training", "expected"), [(True, (8, 9)), (False, (4, 6))])
+@pytest.mark.parametrize(("training", "expected"), [(True, (9, 9)), (False, (4, 6))])
 def test_training_and_testing_may_pad_differently(training: bool, expected: tuple[int, int]) -> None:
-    preprocessor = SegDataPreProcessor(size=(8, 9), test_cfg={"size_divisor": 2})
+    preprocessor = SegDataPreProcessor(size=9, test_cfg={"size_divisor": 2})
     assert tuple(preprocessor(batch((3, 6)), training)["inputs"].shape[-2:]) == expected
 
 
@@ -214,6 +221,15 @@ def test_augmentations_act_on_padded_batches_in_training_only() -> None:
     data = preprocessor(batch((3, 6), (3, 6)), True)
     assert seen == [(2, 3, 8, 8)]
     assert (data["inputs"][0, 0, 0, 0], len(data["data_samples"])) == (11, 1)
+
+
+def test_training_refuses_label_maps_that_were_not_resized_with_their_image() -> None:
+    data = batch((3, 6))
+    data["data_samples"][0].set_metainfo({"ori_shape": (3, 6), "img_shape": (6, 12)})
+    data["inputs"] = [torch.zeros(3, 6, 12)]
+    SegDataPreProcessor()(data)
+    with pytest.raises(DataError, match="6x3, but the image is 12x6'\n  .*, put LoadAnnotations before Resize"):
+        SegDataPreProcessor()(data, training=True)
 
 
 def test_size_and_divisor_exclude_each_other() -> None:

@@ -158,6 +158,9 @@ def test_reconstructions_have_the_form_of_images() -> None:
     torch.manual_seed(0)
     assert torch.allclose(patchify(guessed, 3), model.neck(model.backbone.forward_masked(pictures)))
     assert (guessed.shape, mask.sum().item()) == (pictures.shape, 16)
+    model.head.norm_pix, patches = True, patchify(pictures, 3)
+    model.neck.forward = lambda masked: nn.functional.layer_norm(patches, (9,))
+    assert torch.allclose(model.reconstruct(pictures)[0], pictures, atol=1e-3)
 
 
 def test_predictable_patches_are_learned() -> None:

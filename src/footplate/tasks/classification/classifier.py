@@ -173,9 +173,18 @@ class LinearClsHead(BaseModule):
     def forward(self, features: Features) -> Tensor:
         """Returns the class scores for features, or for the last item of a sequence of features.
 
-        The features have shape ``(N, in_channels)``, and the scores have shape ``(N, num_classes)``.
+        The features have shape ``(N, in_channels)``, and the scores have shape ``(N, num_classes)``. Raises an
+        ArgumentError for feature maps.
         """
-        scores: Tensor = self.fc(features if isinstance(features, Tensor) else features[-1])
+        features = features if isinstance(features, Tensor) else features[-1]
+        if features.ndim == 4:
+            raise ArgumentError(
+                "LinearClsHead needs features of shape (N, in_channels)",
+                key="model.neck",
+                found=tuple(features.shape),
+                notes=["Set neck=dict(type='GlobalAveragePooling') in the model."],
+            )
+        scores: Tensor = self.fc(features)
         return scores.float()  # compute losses in float32 even under autocast
 
     def loss(self, features: Features, data_samples: Samples) -> dict[str, Tensor]:

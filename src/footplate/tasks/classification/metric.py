@@ -1,5 +1,6 @@
 """Metrics for classification: accuracy, precision, recall and F1-score."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from footplate.tasks.metric_helpers import check_samples
 from footplate.tasks.task_base import check_classes, image_name
 from footplate.visualization import as_array
 
+_logger = logging.getLogger("footplate.tasks")
 Thresholds = Sequence[float | None] | float | None
 _ITEMS = ("precision", "recall", "f1-score", "support")
 _Counts = NDArray[np.int64]
@@ -97,6 +99,17 @@ def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -
     return "_no-thr" if threshold is None else f"_thr-{threshold:.2f}"
 
 
+def _warn_about_logits(metric: "Accuracy | LabelMetric", scores: NDArray[Any]) -> None:
+    """Logs a warning if the default threshold rejects negative scores. Each metric warns once."""
+    if 0.0 in metric.thrs and scores.min() < 0 and not metric.has_warned:
+        metric.has_warned = True
+        _logger.warning(
+            "%s counts predictions with negative scores as wrong, because thrs=0.0 expects probabilities. If the model "
+            "returns logits, set thrs=None.",
+            type(metric).__name__,
+        )
+
+
 def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
     """Returns how many classes rank above each sample's true class, as an int64 tensor of shape ``(N,)``.
 
@@ -133,6 +146,7 @@ class Accuracy(BaseMetric[tuple[int, float]]):
     """
 
     default_prefix = "accuracy"
+    has_warned = False
 
     def __init__(
         self,
@@ -164,6 +178,7 @@ class Accuracy(BaseMetric[tuple[int, float]]):
                 check_classes("ground truth", np.array([truth]), len(scores))
                 rank = rank_of_truth(torch.from_numpy(scores)[None], torch.tensor([truth]))
                 self.results.append((int(rank), float(scores[truth])))
+                _warn_about_logits(self, scores)
             else:
                 check_count("topk without scores", max(self.topk), most=1, key="topk")
                 self.results.append((int(truth != predicted_label(sample)), np.inf))
@@ -193,6 +208,7 @@ class LabelMetric(BaseMetric[tuple[int, ...]]):
     """
 
     thrs: tuple[float | None, ...] = (None,)
+    has_warned = False
 
     def __init__(self, num_classes: int | None = None, *, ignore_index: int | None = None, **settings: Any) -> None:
         super().__init__(**settings)
@@ -204,6 +220,8 @@ class LabelMetric(BaseMetric[tuple[int, ...]]):
         check_samples(self, data_samples)
         count = class_count(data_samples, self.num_classes, self.dataset_meta)
         for sample in data_samples:
+            if "pred_score" in sample:
+                _warn_about_logits(self, as_array(sample["pred_score"]))
             predicted = (predicted_label(sample, threshold) for threshold in self.thrs)
             self.results.append((count, true_label(sample), *predicted))
 

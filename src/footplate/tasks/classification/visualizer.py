@@ -11,7 +11,7 @@ from footplate.engine import Runner
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.classification.confusion_matrix import ConfusionMatrix
 from footplate.tasks.classification.data import ClsDataSample
-from footplate.tasks.classification.metric import class_names
+from footplate.tasks.classification.metric import class_names, predicted_label
 from footplate.tasks.panels import BLUE, ORANGE, arrange_panels
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
 from footplate.visualization import Drawing, ImageArray, as_array, skipping_failed_image
@@ -100,7 +100,7 @@ class ClsVisualizationHook(BaseVisualizationHook):
         if not self.only_wrong:
             return enumerate(outputs)
         known = ((position, sample) for position, sample in enumerate(outputs) if "gt_label" in sample)
-        return [each for each in known if each[1].pred_label[0].item() not in each[1].gt_label.tolist()]
+        return [each for each in known if predicted_label(each[1].to_dict()) not in each[1].gt_label.tolist()]
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         """Draws the confusion matrix if the metrics contain one and `draw` is set."""
@@ -113,8 +113,9 @@ class ClsVisualizationHook(BaseVisualizationHook):
     def _draw_matrix(self, runner: Runner, metrics: Mapping[str, Any] | None, mode: str) -> None:
         for name, value in (metrics or {}).items():
             if self.draw and name.endswith("confusion_matrix/result"):
-                with skipping_failed_image(f"{mode}_confusion_matrix"):
+                title = "_".join([mode, *name.split("/")[:-2], "confusion_matrix"])  # with the name of the dataset
+                with skipping_failed_image(title):
                     matrix = as_array(value)
                     classes = class_names(self._visualizer.dataset_meta, len(matrix))
                     image = ConfusionMatrix.plot(matrix, classes=classes)
-                    self._visualizer.add_image(f"{mode}_confusion_matrix", image, runner.iter)
+                    self._visualizer.add_image(title, image, runner.iter)

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ from footplate.tasks.detection.coco_format import (
     load_coco_file,
 )
 from footplate.tasks.metric_helpers import check_samples, format_table, required_classes
+from footplate.tasks.task_base import check_classes, image_name
 
 _logger = logging.getLogger("footplate.tasks")
 _Values = NDArray[np.float64]
@@ -41,10 +43,10 @@ class CocoMetric(BaseMetric[ImageResult]):
     """COCO's average precision and recall, from 0 to 1, or -1 if there is no ground truth.
 
     The ground truth is read from `ann_file`. By default, it is read from the dataset's annotation file or, if there is
-    no such file, from the samples.
+    no such file or it is not a JSON file, from the samples.
 
     Args:
-        ann_file: A COCO file with the ground truth.
+        ann_file: A COCO file with the ground truth. Set it to "" to read the ground truth from the samples.
         metric: One or more of "bbox" for boxes, "segm" for masks, and "proposal" for the class-agnostic recall of
             boxes.
         classwise: Whether to also log a table with each class's average precision, and report it as `<class>_precision`
@@ -55,15 +57,16 @@ class CocoMetric(BaseMetric[ImageResult]):
             recalls such as `AR@100` for "proposal".
         format_only: Whether to only write predictions, without computing metrics.
         outfile_prefix: The path prefix of prediction files, relative to the run's folder (`work_dir/<timestamp>`).
-            Writes `<prefix>.bbox.json` or `<prefix>.segm.json`, depending on `metric`. Also writes `<prefix>.gt.json`
-            if the ground truth comes from the samples and `format_only` is not set.
+            If there are several datasets, it is relative to the subfolder with the dataset's name. Writes
+            `<prefix>.bbox.json` or `<prefix>.segm.json`, depending on `metric`. Also writes `<prefix>.gt.json` if the
+            ground truth comes from the samples and `format_only` is not set.
         file_client_args: Ignored; accepted for compatibility.
         backend_args: Ignored; accepted for compatibility.
         settings: Arguments for `BaseMetric`; the default prefix is "coco".
 
     Raises:
         ArgumentError: A metric or an item is unknown, or `format_only` is set without `outfile_prefix`.
-        DataError: The ground truth is missing, or lacks a class or an image.
+        DataError: The ground truth is missing, or lacks a class or an image, or a predicted class is out of range.
         MissingExtraError: The package faster-coco-eval is not installed.
 
     Source: Lin et al., "Microsoft COCO: Common Objects in Context", arXiv:1405.0312.
@@ -90,7 +93,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.metrics = tuple(check_choice("metric", kind, _KINDS) for kind in check_names("metric", metric))
         if format_only and outfile_prefix is None:
             raise ArgumentError("format_only requires outfile_prefix", key="format_only")
-        self.ann_file = ann_file
+        self.ann_file = ann_file or None
         self.classwise = classwise
         self.proposal_nums = tuple(sorted(proposal_nums))
         self.iou_thrs = tuple(np.atleast_1d(np.linspace(0.5, 0.95, 10) if iou_thrs is None else iou_thrs).tolist())
@@ -106,15 +109,21 @@ class CocoMetric(BaseMetric[ImageResult]):
             check_choice("metric_items", name, known)
 
     def attach(self, dataset: Any) -> None:
-        """Uses the dataset's annotation file if `ann_file` is not set."""
-        self.ann_file = self._own_ann_file or getattr(dataset, "ann_file", None) or None
+        """Uses the dataset's annotation file if it is a JSON file and `ann_file` is not set."""
+        file = self._own_ann_file
+        if file is None and str(getattr(dataset, "ann_file", "")).lower().endswith(".json"):
+            file = dataset.ann_file
+        self.ann_file = file or None
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Records the predictions and, if there is no annotation file but metrics are computed, the ground truth."""
         check_samples(self, data_samples)
         truth = self.ann_file is None and not self.format_only
-        masks = "segm" in self.metrics
-        self.results += [image_result(sample, with_truth=truth, with_masks=masks) for sample in data_samples]
+        masks, count = "segm" in self.metrics, len(required_classes(self))
+        for sample in data_samples:
+            self.results.append(image_result(sample, with_truth=truth, with_masks=masks))
+            labels = np.array([entry["category_id"] for entry in self.results[-1].predicted])
+            check_classes(f"prediction for {image_name(sample)}", labels, count)
 
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
         """Writes files if `outfile_prefix` is set. Returns a dict of metrics, empty if `format_only` is set."""
@@ -131,7 +140,8 @@ class CocoMetric(BaseMetric[ImageResult]):
             for entry in result.predicted
         ]
         if self.outfile_prefix is not None:
-            prefix = output_path(self.context.folder, self.outfile_prefix)
+            path = os.path.join(self.context.dataset, self.outfile_prefix)
+            prefix = output_path(self.context.folder, path)
             for kind in {kind.replace("proposal", "bbox") for kind in self.metrics}:
                 other = "bbox" if kind == "segm" else "segmentation"
                 entries = [{key: value for key, value in entry.items() if key != other} for entry in found]

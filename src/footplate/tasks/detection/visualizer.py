@@ -123,7 +123,7 @@ class DetVisualizationHook(BaseVisualizationHook):
         show: Whether to also show the images on screen.
         wait_time: The minimum time to show an image, in seconds.
         test_out_dir: A subfolder of the run's folder for images of a test run. If set, these images are saved there
-            instead of being sent to the visualization backends.
+            instead of being sent to the visualization backends. If there are several datasets, each has a subfolder.
         settings: Additional arguments for `BaseVisualizationHook`.
 
     Raises:

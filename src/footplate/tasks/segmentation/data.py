@@ -29,6 +29,7 @@ from footplate.tasks.task_base import (
     data_field,
     find_files,
     has_suffix,
+    image_name,
     warn_about_missing_classes,
 )
 
@@ -106,6 +107,9 @@ class BaseSegDataset(BaseDataset):
         for name in names:
             stem = name.removesuffix(self.img_suffix) if self.img_suffix else os.path.splitext(name)[0]
             label_maps[name] = stem + self.seg_map_suffix
+        if truth == folder:  # a label map is not an image
+            of_others = {label_map for name, label_map in label_maps.items() if label_map != name}
+            label_maps = {name: label_map for name, label_map in label_maps.items() if name not in of_others}
         if missing := set(label_maps.values()).difference(find_files(truth, (self.seg_map_suffix,))):
             raise DataError(
                 f"{len(missing)} of {len(label_maps)} images have no label map in '{truth}'",
@@ -256,7 +260,7 @@ class SegDataPreProcessor(ImgDataPreprocessor):
     Args:
         mean: The value to subtract from each channel.
         std: The value to divide each channel by.
-        size: The minimum height and width of the padded images in training.
+        size: The minimum height and width of the padded images in training; a single number sets both.
         size_divisor: In training, height and width are padded to multiples of this number.
         pad_val: The padding value of images, applied after normalization.
         seg_pad_val: The padding value of label maps; use the label that the loss ignores.
@@ -265,13 +269,14 @@ class SegDataPreProcessor(ImgDataPreprocessor):
 
     Raises:
         ArgumentError: Both `size` and `size_divisor` are set, or both are set in `test_cfg`.
+        DataError: In training, an image was resized but its label map was not.
     """
 
     def __init__(
         self,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        size: tuple[int, int] | None = None,
+        mean: Sequence[float] | float | None = None,
+        std: Sequence[float] | float | None = None,
+        size: tuple[int, int] | int | None = None,
         size_divisor: int | None = None,
         pad_val: float = 0,
         seg_pad_val: int = 255,
@@ -285,8 +290,8 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         if (size and size_divisor) or (test.get("size") and test.get("size_divisor")):
             key = "size_divisor" if size and size_divisor else "test_cfg.size_divisor"
             raise ArgumentError("size and size_divisor cannot both be set", key=key)
-        self._train_padding = size or (0, 0), size_divisor or 1
-        self._test_padding = test.get("size") or (0, 0), test.get("size_divisor") or 1
+        self._train_padding = _height_and_width(size), size_divisor or 1
+        self._test_padding = _height_and_width(test.get("size")), test.get("size_divisor") or 1
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
         """Pads the inputs according to `size` or `size_divisor`. In training, pads label maps to the same size."""
@@ -301,6 +306,23 @@ class SegDataPreProcessor(ImgDataPreprocessor):
             sample.set_metainfo({"pad_shape": shape})
             # Only the loss needs label maps at the input size; predictions are resized to the original image.
             truth = sample.get("gt_sem_seg") if training else None
+            if truth is not None:
+                _check_is_resized(sample, truth.shape, (height, width))
             if truth is not None and truth.shape != shape:
                 missing = (0, shape[1] - truth.shape[1], 0, shape[0] - truth.shape[0])
                 sample.gt_sem_seg = PixelData(data=F.pad(truth.data.long(), missing, value=self.seg_pad_val))
+
+
+def _height_and_width(size: tuple[int, int] | int | None) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size or (0, 0)
+
+
+def _check_is_resized(sample: Any, shape: tuple[int, int], batch_shape: tuple[int, int]) -> None:
+    """Raises a DataError if a label map of the original size belongs to an image that was resized."""
+    image, original = (tuple(sample.get(key) or ())[:2] for key in ("img_shape", "ori_shape"))
+    if image and shape == original != image and shape != batch_shape:
+        raise DataError(
+            f"the label map of {image_name(sample)} was not resized with its image",
+            found=f"{shape[1]}x{shape[0]}, but the image is {image[1]}x{image[0]}",
+            notes=["In the training pipeline, put LoadAnnotations before Resize."],
+        )

@@ -42,7 +42,8 @@ class IoUMetric(BaseMetric[_Areas]):
             mRecall). aAcc, the pixel accuracy, is always reported.
         nan_to_num: The value that replaces undefined values, as a fraction.
         beta: The weight of recall relative to precision in the F-score.
-        output_dir: The folder, relative to the current folder, for predictions as PNG files named after `img_path`.
+        output_dir: The folder, relative to the current folder, for predictions as PNG files named after `img_path`. If
+            there are several datasets, each has a subfolder.
         format_only: Whether to only write predictions, without computing metrics.
         classwise: Whether to also report the values of each class, such as `IoU.dress`.
         settings: Arguments for `BaseMetric`.
@@ -78,6 +79,13 @@ class IoUMetric(BaseMetric[_Areas]):
         self.format_only = format_only
         self.classwise = classwise
 
+    def attach(self, dataset: Any) -> None:
+        """Names the files in the order of the dataset, so that the names do not depend on the number of processes."""
+        is_listed = hasattr(dataset, "get_data_info") and not hasattr(dataset, "shard_numbers")  # would read all shards
+        if self.output_dir is not None and is_listed:
+            records = map(dataset.get_data_info, range(len(dataset)))
+            self._names = ImageNames(record["img_path"] for record in records if "img_path" in record)
+
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Counts the pixels of each sample per class, and writes the predictions if `output_dir` is set.
 
@@ -92,7 +100,9 @@ class IoUMetric(BaseMetric[_Areas]):
             if self.output_dir is not None:
                 name = f"{self._names[sample['img_path']]}.png"
                 folder = self.context.folder if self.context.is_trial else self.output_dir
-                commit_image(os.path.join(folder, name), Image.fromarray(predicted.astype(np.uint8)))
+                commit_image(
+                    os.path.join(folder, self.context.dataset, name), Image.fromarray(predicted.astype(np.uint8))
+                )
             if self.format_only:
                 continue
             truth = as_array(sample["gt_sem_seg"]["data"]).squeeze(0)

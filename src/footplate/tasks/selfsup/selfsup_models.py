@@ -19,6 +19,7 @@ from footplate.tasks.selfsup.vit import Masked, init_attention, make_layers, pos
 from footplate.tasks.task_base import Part, TaskModel, build_part
 
 Samples = Sequence[SelfSupDataSample] | None
+_EPSILON = 1e-6  # added to the variance of a patch, which may be uniform
 
 
 class BaseSelfSup(TaskModel):
@@ -275,7 +276,7 @@ class MAEPretrainHead(nn.Module):
         """
         truth = patchify(images, self.patch_size)
         if self.norm_pix:
-            truth = F.layer_norm(truth, truth.shape[-1:], eps=1e-6)  # the patch may be uniform
+            truth = F.layer_norm(truth, truth.shape[-1:], eps=_EPSILON)
         errors = (predicted.float() - truth).square().mean(dim=-1)
         return (errors * mask).sum() / mask.sum()
 
@@ -315,12 +316,18 @@ class MAE(BaseSelfSup):
     def reconstruct(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Masks random patches of images of shape ``(N, C, H, W)`` and reconstructs them.
 
+        If the head has `norm_pix` set, each patch gets the mean and standard deviation of the original patch.
+
         Returns:
             The reconstructed images, ``(N, C, H, W)``, and the mask, ``(N, L)``, 1 for masked patches.
         """
         masked: Masked = self.backbone.forward_masked(inputs)
         side = self.backbone.patch_size
-        return F.fold(self.neck(masked).transpose(1, 2), inputs.shape[2:], side, stride=side), masked.mask
+        patches = self.neck(masked)
+        if getattr(self.head, "norm_pix", False):  # the predicted pixels are relative to their patch
+            truth = patchify(inputs, side)
+            patches = patches * (truth.var(-1, correction=0, keepdim=True) + _EPSILON).sqrt() + truth.mean(-1, True)
+        return F.fold(patches.transpose(1, 2), inputs.shape[2:], side, stride=side), masked.mask
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:

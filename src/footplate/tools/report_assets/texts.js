@@ -60,7 +60,7 @@ const facing = (rows, heads) => make("div", { class: "scroll" }, make("table", {
 
 const environments = () => {
   const section = find("environment");
-  const keys = [...new Set(data.runs.flatMap((run) => Object.keys(run.environment).filter((key) => typeof run.environment[key] === "string")))];
+  const keys = [...new Set(data.runs.flatMap((run) => Object.keys(run.environment).filter((key) => key === "processes" || typeof run.environment[key] === "string")))];
   const rows = keys.map((key) => [key, data.runs.map((run) => run.environment[key] ?? "–")]);
   const alike = rows.filter(([, texts]) => new Set(texts).size === 1).map(([key, [text]]) => [key, [text]]);
   const differing = rows.filter(([, texts]) => new Set(texts).size > 1);
