@@ -18,7 +18,7 @@ _GREATER_NAMES = (
     "acc accuracy ap ar auprc auroc bleu cider dice eao f1 fscore hmean hota idf1 iou kappa mcc miou mota mrr ndcg"
     " nds neg pck pckh pcp psnr recall sensitivity specificity ssim success"
 )
-_LESS_NAMES = "cer ece epe error fid kid loss lpips mae mape mpjpe mse niqe nll nme perplexity ppl rmse sad swd wer"
+_LESS_NAMES = "cer ece epe error fid hd kid loss lpips mae mape mpjpe mse niqe nll nme perplexity ppl rmse sad swd wer"
 _GREATER_WORDS = frozenset(_GREATER_NAMES.split())
 _LESS_WORDS = frozenset(_LESS_NAMES.split())
 

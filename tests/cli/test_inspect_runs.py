@@ -115,18 +115,19 @@ def test_replay_with_accumulated_gradients(tiny: Path, footplate: Command) -> No
     assert out.splitlines()[1].startswith("iteration 7: loss nan")
 
 
-@pytest.mark.parametrize(("bad", "shown", "left"), [((20, 40), range(15, 21), 44), ((), range(44, 50), 44)])
-def test_table_ends_with_the_first_non_finite_reading(bad: tuple[int, ...], shown: range, left: int) -> None:
+def test_table_ends_with_the_first_non_finite_reading() -> None:
     record = Replay(
         7,
         [
-            Reading(f"layers.{number}", "Linear", "float32", (2,), "1 of 2 NaN" if number in bad else "", 0.0, 1.0)
+            Reading(f"layers.{number}", "Linear", "float32", (2,), "1 of 2 NaN" if number in (20, 40) else "", 0.0, 1.0)
             for number in range(50)
         ],
     )
     lines = describe_replay(record).splitlines()
-    assert [line.split()[0] for line in lines if line.startswith("layers.")] == [f"layers.{number}" for number in shown]
-    assert f"... {left} more; --all shows them" in lines
+    assert [line.split()[0] for line in lines if line.startswith("layers.")] == [
+        f"layers.{number}" for number in range(15, 21)
+    ]
+    assert "... 44 more; --all shows them" in lines
     assert sum(line.startswith("layers.") for line in describe_replay(record, whole=True).splitlines()) == 50
 
 

@@ -44,6 +44,13 @@ def test_folders_and_patterns_name_pictures_in_order(pictures: Path) -> None:
     ]
 
 
+def test_links_to_folders_are_followed(pictures: Path) -> None:
+    (pictures / "b").mkdir()
+    for name, target in (("cycle", "."), ("images", "../a/b")):
+        (pictures / "b" / name).symlink_to(target)
+    assert find_files(["b"]) == [("images/3", "b/images/3.PNG")]
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [
@@ -67,16 +74,11 @@ def test_video_is_read_frame_by_frame(tmp_path: Path) -> None:
     import cv2  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 5, (32, 16))
-    for blue in (0, 100, 200):
-        writer.write(np.full((16, 32, 3), (blue, 0, 0), np.uint8))
+    writer.write(np.full((16, 32, 3), (200, 0, 0), np.uint8))
     writer.release()
-    frames = list(read_files([("film", path)], []))
-    assert [(each.name, each.frame) for each in frames] == [(f"film/00000{index}", index) for index in range(3)]
-    for frame, blue in zip(frames, (0, 100, 200), strict=True):
-        assert frame.pixels is not None
-        assert frame.pixels.shape == (16, 32, 3)
-        assert abs(int(frame.pixels[8, 16, 2]) - blue) < 8
-        assert frame.pixels[8, 16, 0] < 8
+    (frame,) = read_files([("film", path)], [])
+    assert (frame.name, frame.frame) == ("film/000000", 0)
+    np.testing.assert_allclose(np.asarray(frame.image), np.full((16, 32, 3), (0, 0, 200)), atol=8)
 
 
 @pytest.mark.skipif(not HAS_CV2, reason="OpenCV reads videos")

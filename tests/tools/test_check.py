@@ -12,6 +12,7 @@ from footplate.engine import EpochBasedTrainLoop, Hook
 from footplate.errors import DataError, MissingExtraError
 from footplate.registry import DATASETS, HOOKS, LOOPS, MODELS
 from footplate.tools.check import check
+from footplate.tools.explain_optimizer import GroupInfo
 from footplate.tools.failing_module import ComponentError
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.support import TINY, Points, ToyModel, settings
@@ -59,6 +60,12 @@ def test_check_shows_the_memory_of_each_part(tmp_path: Path) -> None:
     assert weights * 2 < optimizer <= weights * 2 + 64  # two moments, and the number of steps of each tensor
     assert weights < averages <= weights + 64  # and the number of updates
     assert activations > 0
+
+
+def test_check_shows_a_learning_rate_that_the_optimizer_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = GroupInfo("Adafactor", {"lr": None, "weight_decay": 0.5}, {}, ["a"], 1, [])
+    monkeypatch.setattr("footplate.tools.check.groups_in", lambda *_: [group])
+    assert "\ngroup       Adafactor lr None, weight_decay 0.5: 1 tensor\n" in check(written(tmp_path, TINY)).text
 
 
 @HOOKS.register_module()

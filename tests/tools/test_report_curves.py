@@ -42,6 +42,7 @@ def test_training_and_validation_loss_share_a_chart() -> None:
         ("validation: day", [3, 4]),
         ("validation: night", [5]),
     ]
+    assert charts["metrics"] == []
 
 
 def test_charts_have_a_validation_set_and_single_classes_are_left_out() -> None:

@@ -171,17 +171,6 @@ def test_images_are_enlarged_with_arrows_to_the_other_images(show: Show, make_ru
     WebDriverWait(page, 30).until_not(lambda opened: opened.find_elements("css selector", "dialog"))
 
 
-def test_locations_of_config_keys_are_dimmed(show: Show, make_run: MakeRun) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    page = show(make_run())
-    page.find_element("css selector", "#config summary").click()
-    WebDriverWait(page, 30).until(lambda opened: opened.find_elements("css selector", "#config pre"))
-    assert text_of(page, "#config pre span") == "# base.py:7"
-    keys(page, "#config input", "lr")
-    assert text_of(page, "#config pre") == "lr = 0.1 # base.py:7"
-
-
 def test_theme_is_chosen_and_kept(show: Show, make_run: MakeRun) -> None:
     page = show(make_run())
     paper = "return getComputedStyle(document.body).backgroundColor"

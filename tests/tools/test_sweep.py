@@ -1,6 +1,7 @@
 """A sweep with a small program in place of `footplate train`."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -23,6 +24,13 @@ TRAIN = """
 import json, os, signal, sys, time
 scores, end, words = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3:]
 folder = words[words.index("--work-dir") + 1]
+signals = []
+def stop(*_):
+    signals.append(1)
+    if len(signals) == 2:
+        os._exit(143)  # without saving
+if end == "wait":
+    signal.signal(signal.SIGTERM, stop)
 with open(os.path.join(folder, "arguments.jsonl"), "a") as file:
     file.write(json.dumps(words) + "\\n")
 os.makedirs(os.path.join(folder, "1/vis_data"), exist_ok=True)
@@ -32,7 +40,11 @@ with open(os.path.join(folder, "1/vis_data/scalars.json"), "a") as file:
         metrics = score if isinstance(score, dict) else {"mIoU": score}
         file.write(json.dumps({**metrics, "step": step}) + "\\n")
 if end == "wait":
-    time.sleep(60)
+    while not signals:
+        time.sleep(0.01)
+    time.sleep(0.3)  # the rest of the iteration
+    open(os.path.join(folder, "saved"), "w").close()
+    sys.exit(143)
 elif end == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 elif end != "done":
@@ -114,6 +126,7 @@ def test_worse_trials_are_stopped(cfg: Config, tmp_path: Path) -> None:
     run(cfg, RANGE, tmp_path, good, trials=5)
     trials = run(cfg, RANGE, tmp_path, trains(lambda lr: ([0.1, 0.1], "wait")), trials=6)
     assert [each.state for each in trials] == ["complete"] * 5 + ["pruned"]
+    assert len(list(tmp_path.glob("*/saved"))) == 1
 
 
 def test_sweep_continues_without_repeating_trials(cfg: Config, tmp_path: Path) -> None:
@@ -121,13 +134,6 @@ def test_sweep_continues_without_repeating_trials(cfg: Config, tmp_path: Path) -
     run(cfg, LR, tmp_path, command, trials=2)
     trials = run(cfg, LR, tmp_path, command, trials=9)
     assert (len(trials), len(starts(tmp_path))) == (4, 4)
-
-
-def test_trial_with_an_earlier_config_continues_its_run(cfg: Config, tmp_path: Path) -> None:
-    same = parse_parameter("optimizer.lr=0.1,0.1")
-    trials = run(cfg, same, tmp_path, trains(lambda lr: ([lr], "done")))
-    assert [each.state for each in trials] == ["complete", "complete"]
-    assert ["--resume" in words for words in starts(tmp_path)] == [False, True]
 
 
 def test_parallel_trials(cfg: Config, tmp_path: Path) -> None:
@@ -138,18 +144,21 @@ def test_parallel_trials(cfg: Config, tmp_path: Path) -> None:
     assert len(starts(tmp_path)) == 4
 
 
-def test_interrupted_sweep_stops_its_trial_and_resumes_it(
+def test_interrupted_sweep_lets_its_trial_save_and_resumes_it(
     cfg: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(self: Any, folder: str) -> None:
-        raise KeyboardInterrupt
+    interrupts = iter([signal.SIGINT])
 
-    sweep = study.Sweep(cfg, [LR], trains(lambda lr: ([lr], "wait")), str(tmp_path), "mIoU", trials=1)
+    def interrupt(self: Any, folder: str) -> list[Any]:
+        for number in interrupts:
+            os.kill(os.getpid(), number)
+        return []
+
     with monkeypatch.context() as patched:
         patched.setattr(study.Sweep, "_read_scores", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            sweep.run()
-    assert [process.returncode for process in sweep._processes] == [-signal.SIGTERM]
+            run(cfg, LR, tmp_path, trains(lambda lr: ([lr], "wait")), trials=1)
+    assert len(list(tmp_path.glob("*/saved"))) == 1
     trials = run(cfg, LR, tmp_path, trains(lambda lr: ([0.5], "done")), trials=1)
     assert [(each.state, each.score) for each in trials] == [("complete", 0.5)]
     assert ["--resume" in words for words in starts(tmp_path)] == [False, True]
@@ -161,6 +170,12 @@ def test_unknown_metric_stops_the_sweep_at_the_first_validation(cfg: Config, tmp
         run(cfg, LR, tmp_path, command, metric="mAcc")
     assert (caught.value.notes[0], caught.value.key) == ("metrics: mIoU", "--metric")
     assert run(cfg, LR, tmp_path, trains(lambda lr: ([lr], "done")), trials=1)[0].state == "complete"
+
+
+def test_undefined_metric_fails_only_its_trial(cfg: Config, tmp_path: Path) -> None:
+    command = trains(lambda lr: ([{"mIoU": lr, "mAcc": float("nan") if lr == 0.1 else lr}], "done"))
+    trials = run(cfg, LR, tmp_path, command, metric="mAcc", trials=2)
+    assert [(each.state, each.score) for each in trials] == [("complete", 0.2), ("failed", None)]
 
 
 def test_metric_of_a_dataset_with_an_interval_may_be_missing_at_first(cfg: Config, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.support import settings
         ("a.n=1..8", Parameter("a.n", (1, 8), is_range=True)),
         ("a=SGD,AdamW", Parameter("a", ("SGD", "AdamW"))),
         ("a=(1,2),(3,4)", Parameter("a", ((1, 2), (3, 4)))),
-        ("a=None,0.1", Parameter("a", (None, 0.1))),
+        ("a=None,../0.1", Parameter("a", (None, "../0.1"))),
         ("a=true,'1,2'", Parameter("a", (True, "1,2"))),  # as --set reads them
     ],
 )

@@ -139,7 +139,6 @@ def _resume_options(arguments: Namespace) -> dict[str, Any]:
 
 def _apply_options(arguments: Namespace, cfg: "Config") -> None:
     """Applies the command-line options to the config, so that the saved config is complete."""
-
     if arguments.no_preflight or "preflight" not in cfg:
         cfg["preflight"] = not arguments.no_preflight
     if arguments.seed is not None:
@@ -147,9 +146,11 @@ def _apply_options(arguments: Namespace, cfg: "Config") -> None:
     if arguments.amp and is_first_generation(cfg):
         cfg["fp16"] = cfg.get("fp16") or {"loss_scale": "dynamic"}
     elif arguments.amp:
+        from footplate.inference.trained_model import name_of
+
         wrapper = cfg.get("optim_wrapper")
         kind = (wrapper or {}).get("type", "OptimWrapper")
-        if wrapper is None or kind not in ("OptimWrapper", "AmpOptimWrapper"):
+        if wrapper is None or name_of({"type": kind}) not in ("OptimWrapper", "AmpOptimWrapper"):
             message = "--amp needs an optim_wrapper of type OptimWrapper or AmpOptimWrapper"
             raise ArgumentError(message, key="optim_wrapper.type", found=wrapper and kind)
         wrapper["type"] = "AmpOptimWrapper"

@@ -47,10 +47,10 @@ from footplate.inference.module_export import (
     temporary_file,
     write_and_open,
 )
-from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel, name_of
+from footplate.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel, first_view, name_of
 from footplate.messages import format_bytes, labeled
 from footplate.models import PlainModel
-from footplate.openmmlab.first_generation.adapters.model import DataContainer, legacy_model_in
+from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate.registry import using_scope
 
 NAMES = tuple(SUFFIXES)
@@ -257,8 +257,11 @@ def output_path_of(checkpoint: str, to: str) -> str:
 
     Raises:
         ArgumentError: The format is unknown.
+
+    >>> output_path_of("work/iter_4.sharded/", "onnx")
+    'work/iter_4.onnx'
     """
-    return os.path.splitext(checkpoint)[0] + _suffix(to)
+    return os.path.splitext(checkpoint.rstrip("/"))[0] + _suffix(to)
 
 
 def _suffix(to: str) -> str:
@@ -290,15 +293,15 @@ def _run_example(
     """
     source = image or _example_images((*preprocessing.image_size, 3)).to(torch.uint8).numpy()
     samples = [preprocessing(source, index, "example.png") for index in range(2)]
-    images = torch.stack(list(map(_first_view, samples))).float()
+    images = torch.stack(list(map(first_view, samples))).float()
     preprocessor = getattr(module.model, "data_preprocessor", None)
     prepared: Tensor | None = None
     if reference is not None:
-        prepared = torch.stack([_first_view(reference(source, index, "example.png")) for index in range(2)])
+        prepared = torch.stack([first_view(reference(source, index, "example.png")) for index in range(2)])
     elif preprocessor is not None:
         batch = preprocessor(preprocessing.collate(samples), False)
-        is_prepared = isinstance(batch, Mapping) and _first_view(batch).dim() == 4  # else, the model prepares images
-        prepared = _first_view(batch) if is_prepared else None
+        is_prepared = isinstance(batch, Mapping) and first_view(batch).dim() == 4  # else, the model prepares images
+        prepared = first_view(batch) if is_prepared else None
     if prepared is not None and largest_difference([module.preprocess(images)], [prepared]) > LIMIT:
         name = f"'{type(preprocessor).__name__}'" if reference is None else "the pipeline"
         raise ExportError(
@@ -339,7 +342,7 @@ def _channel_order(preprocessing: Preprocessing) -> str:
     """Returns "rgb" or "bgr", the order that the pipeline produces, or "" for images without three channels."""
     red = np.zeros((*preprocessing.image_size, 3), np.uint8)
     red[..., 0] = 255
-    channels = _first_view(preprocessing(red, 0, "example.png")).float()
+    channels = first_view(preprocessing(red, 0, "example.png")).float()
     if len(channels) != 3:
         return ""
     return "rgb" if channels[0].mean() > channels[2].mean() else "bgr"
@@ -352,14 +355,6 @@ def _calls(steps: Sequence[Mapping[str, Any]]) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in step.items() if key != "type")
         calls.append(f"{name_of(step)}({arguments})")
     return ", ".join(calls)
-
-
-def _first_view(sample: Any) -> Tensor:
-    """Returns the image of a sample or the images of a batch. With several views, returns the first view."""
-    key: Any = 0 if not isinstance(sample, Mapping) else "inputs" if "inputs" in sample else "img"
-    inputs: Any = sample[key]
-    inputs = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
-    return inputs.data if isinstance(inputs, DataContainer) else inputs  # type: ignore[no-any-return]
 
 
 def _example_images(shape: Sequence[int], image: Tensor | None = None) -> Tensor:

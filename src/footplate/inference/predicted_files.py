@@ -203,7 +203,7 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
         scores = as_array(prediction.get("pred_score"))
         order = np.argsort(-scores, kind="stable")[:_TOP]
         label = int(order[0])
-        top = {_name(int(at), classes): _plain(scores[at]) for at in order if scores[at] >= (score or 0.0)}
+        top = {_name(int(at), classes): _plain(scores[at]) for at in order if score is None or scores[at] >= score}
         line |= {"label": label, "class": _name(label, classes), "score": _plain(scores[label]), "scores": top}
     known = _KNOWN_FIELDS if restored_image(prediction) is None else {*_KNOWN_FIELDS, "input", "output"}
     for key in sorted(set(prediction.keys()) - known):
@@ -231,7 +231,10 @@ def _predicted(
 
 
 def _name(label: int, classes: Sequence[Any]) -> str:
-    return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"
+    """Returns the name of a class. If several classes have this name, appends the label, as in "crane (134)"."""
+    if not 0 <= label < len(classes):
+        return f"class {label}"
+    return f"{classes[label]} ({label})" if classes.count(classes[label]) > 1 else str(classes[label])
 
 
 def _plain(value: Any) -> Any:
@@ -340,10 +343,12 @@ def _is_inside(path: str, folders: Collection[str]) -> bool:
 
 
 def _walk(folder: str, outputs: Collection[str]) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder):
-        if _is_inside(parent, outputs):
+    visited = set[str]()  # canonical paths, because links to folders may form a cycle
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        if os.path.realpath(parent) in visited or _is_inside(parent, outputs):
             folders.clear()
             continue
+        visited.add(os.path.realpath(parent))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if name.lower().endswith((*PICTURES, *VIDEOS)) and not name.startswith("."):

@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +23,8 @@ from footplate.inference.trained_model import (
     Pixels,
     Preprocessing,
     TrainedModel,
+    first_view,
+    name_of,
     open_trained,
     select_device,
 )
@@ -47,8 +49,8 @@ class Predictor:
     """Predicts on images, or on clips (videos or folders of frames), with a trained model.
 
     Preprocesses images with the config's test pipeline, or with its validation pipeline if there is no test data. Skips
-    transforms that load annotations. The default batch size is also taken from this data, so that the predictions are
-    the same as in `footplate test`.
+    transforms that load annotations. The default batch size is also taken from this data. Images of different sizes are
+    predicted separately, so that a prediction does not depend on other images.
 
     Args:
         checkpoint: The path or address of a checkpoint (see `load_checkpoint`), or the result of `open_trained`.
@@ -136,7 +138,14 @@ class Predictor:
         return self._preprocessing(image, index)
 
     def predict_batch(self, samples: Sequence[Any]) -> list[Any]:
-        """Returns the predictions for preprocessed samples. Moves data elements and tensors to the CPU."""
+        """Returns the predictions for preprocessed samples. Moves data elements and tensors to the CPU.
+
+        Samples of different sizes are not padded to a common size, so a prediction does not depend on other samples.
+        """
+        parts = groupby(samples, lambda sample: getattr(first_view(sample), "shape", None))
+        return list(chain.from_iterable(self._predict(list(part)) for _, part in parts))
+
+    def _predict(self, samples: Sequence[Any]) -> list[Any]:
         with using_scope(self._scope), predicting(self._device, **self._flags):
             step = getattr(self.model, f"{self._preprocessing.mode}_step")
             predictions = step(self._preprocessing.collate(samples))
@@ -165,7 +174,7 @@ class Predictor:
         fields = prediction.keys() if hasattr(prediction, "keys") else ()
         if self._visualizer is None:
             section = self._visualizer_cfg if isinstance(self._visualizer_cfg, Mapping) else {"type": "Visualizer"}
-            if section.get("type", "Visualizer") == "Visualizer":
+            if name_of({"type": "Visualizer", **section}) == "Visualizer":
                 section = {"type": next((_VISUALIZERS[key] for key in _VISUALIZERS if key in fields), "Visualizer")}
             settings = {**section, "vis_backends": None, "save_dir": None, "name": f"predictor-{id(self)}"}
             with using_scope(self._scope), at_key("visualizer"):

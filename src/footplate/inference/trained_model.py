@@ -29,6 +29,7 @@ from footplate.errors import ArgumentError, CheckpointError, ConfigError, DataEr
 from footplate.evaluation.evaluation_sets import has_several_loaders
 from footplate.messages import one_line
 from footplate.openmmlab import import_modules
+from footplate.openmmlab.first_generation.adapters.model import DataContainer
 from footplate.registry import DATASETS, TRANSFORMS, using_scope
 from footplate.registry.dotted_paths import find_spec
 from footplate.registry.scopes import known_scopes
@@ -375,7 +376,15 @@ def _labels_in(dataset: Any) -> dict[str, Any]:
     return {}
 
 
-def name_of(transform: Any) -> str:
-    """Returns a transform's class name, without its scope or module."""
-    kind = transform.get("type") if isinstance(transform, Mapping) else type(transform)
+def first_view(sample: Any) -> Any:
+    """Returns the image of a sample or the images of a batch. With several views, returns the first view."""
+    inputs = sample.get("inputs", sample.get("img")) if isinstance(sample, Mapping) else sample
+    while isinstance(inputs, (list, tuple)):
+        inputs = inputs[0]
+    return inputs.data if isinstance(inputs, DataContainer) else inputs
+
+
+def name_of(component: Any) -> str:
+    """Returns the class name of a component or its config, without its scope or module."""
+    kind = component.get("type") if isinstance(component, Mapping) else type(component)
     return str(kind if isinstance(kind, str) else getattr(kind, "__name__", kind)).rpartition(".")[2]

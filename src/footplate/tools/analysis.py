@@ -1,5 +1,6 @@
 """Summarizes and compares runs: their times, best values and checkpoints."""
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from footplate.metric_names import (
 from footplate.tools.explain_keys import brief
 from footplate.tools.runs import Run, Series
 
+SAVED = re.compile(r"(?P<unit>iter|epoch)_(?P<at>\d{1,12})\.(?:pth|sharded)$")  # the name of a checkpoint
 _MEASURED = ("time", "data_time", "memory")
 
 
@@ -74,12 +76,14 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def count_iterations(run: Run) -> int:
-    """Returns the last iteration with a recorded value.
+    """Returns the number of completed iterations: the highest one among the recorded values and checkpoint names.
 
     Ignores test values unless the run has only test values, because a tested checkpoint may come from a different run.
     """
     trained = [series for series in run.series if series.mode != "test"] or run.series
-    return int(max(series.points[-1][0] for series in trained))
+    units = {"iter": 1, "epoch": run.epoch_length or 0}
+    saved = [int(match["at"]) * units[match["unit"]] for file in run.checkpoints if (match := SAVED.search(file.name))]
+    return max([*saved, *(int(series.points[-1][0]) for series in trained)])
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule | None]]:

@@ -40,7 +40,7 @@ from footplate.records.base_writer import Tracker
 from footplate.registry import VISBACKENDS
 from footplate.tools.collected_warnings import collect_warnings
 from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
-from footplate.tools.explain_optimizer import groups_in
+from footplate.tools.explain_optimizer import format_setting, groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, largest_batch, state_bytes
 from footplate.tools.model_sections import check_nested_sections, warn_about_unread_keys
@@ -337,7 +337,7 @@ def _describe_trial(
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     rows = [("model", f"{type(model).__name__}, {total:,} parameters, {trainable:,} trainable")]
     for group in groups_in(runner.optim_wrapper, model):
-        settings = ", ".join(f"{name} {value:g}" for name, value in group.settings.items() if name != "betas")
+        settings = ", ".join(format_setting(*each) for each in group.settings.items() if each[0] != "betas")
         reasons = f", set by {', '.join(group.reasons)}" if group.reasons else ""
         rows.append(("group", f"{group.optimizer} {settings}: {pluralize(len(group.names), 'tensor')}{reasons}"))
     peak = f"{max(memory)} MiB"

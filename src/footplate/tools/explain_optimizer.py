@@ -1,6 +1,6 @@
 """Explains the optimizer: its parameter groups, and how its settings change over a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import plotille  # type: ignore[import-untyped, unused-ignore]
@@ -12,7 +12,7 @@ from footplate.errors import ArgumentError
 from footplate.messages import list_names, pluralize
 from footplate.optim import build_optim_wrapper
 from footplate.tools.partial_build import building_model, find_epoch_length, prepare
-from footplate.tools.simulation import FIELDS, run_length, simulate
+from footplate.tools.simulation import FIELDS, run_length, simulate_and_list_ignored
 from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
 _GROUP_FIELDS = ("lr", "momentum", "betas", "weight_decay")
@@ -98,6 +98,11 @@ def groups_in(wrapper: Any, model: nn.Module) -> list[GroupInfo]:
     return groups
 
 
+def format_setting(name: str, value: Any) -> str:
+    """Formats a setting of a parameter group, whose value may be None."""
+    return f"{name} {f'{value:g}' if isinstance(value, (int, float)) else value}"
+
+
 def explain_params(groups: Groups) -> str:
     """Formats the settings, the size, the origin and the first parameters of each parameter group as text."""
     total = sum(group.size for group in groups.groups)
@@ -107,8 +112,7 @@ def explain_params(groups: Groups) -> str:
     ]
     for number, group in enumerate(groups.groups):
         settings = ", ".join(
-            f"{name} {f'{value:g}' if isinstance(value, (int, float)) else value}"
-            + (f" (x{group.multipliers[name]:g})" if name in group.multipliers else "")
+            format_setting(name, value) + (f" (x{group.multipliers[name]:g})" if name in group.multipliers else "")
             for name, value in group.settings.items()
         )
         lines += [
@@ -143,7 +147,7 @@ class Schedule(NamedTuple):
     iters: list[int]  # the sampled iterations, counted from 0
     model: str
     tracks: list[Track]  # sorted by field; within a field, tracks with the most parameters come first
-    not_simulated: list[str]  # the types of hooks for first-generation policies, which also change settings
+    not_simulated: list[str]  # the types of first-generation policies and of schedules that monitor a metric
 
     def shown(self, field: str) -> tuple[list[Track], list[Track]]:
         """Returns two lists of tracks for a field: the tracks that change during the run, and the constant tracks."""
@@ -180,16 +184,14 @@ def schedule_of(cfg: Config, *, length_of_epoch: int | None = None) -> Schedule:
             )
         step = max(1, -(-total // _POINTS))
         iters = sorted({*range(0, total, step), *_round_iterations(total)})
-        tracks = _tracks(cfg, model, per_epoch, iters)
+        tracks, ignored = _tracks(cfg, model, per_epoch, iters)
         if step > 1:
             # The exact extremes are close to the extremes of the sampled iterations.
             near = {iters[place] for track in tracks if track.moves for place in _extremes(track)}
             close = (range(max(at - step, 0), min(at + step, total)) for at in near)
             iters = sorted(set(iters).union(*close))
-            tracks = _tracks(cfg, model, per_epoch, iters)
-        types = [str(hook.get("type")) for hook in cfg.get("custom_hooks") or () if isinstance(hook, Mapping)]
-        policies = [kind for kind in types if kind.endswith(("LrUpdaterHook", "MomentumUpdaterHook"))]
-        return Schedule(total, iters, description, tracks, policies)
+            tracks, ignored = _tracks(cfg, model, per_epoch, iters)
+        return Schedule(total, iters, description, tracks, ignored)
 
 
 def explain_schedule(schedule: Schedule) -> str:
@@ -224,9 +226,9 @@ def plot_schedule(schedule: Schedule) -> Image.Image:
     return plot(panels, "iteration")
 
 
-def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int]) -> list[Track]:
+def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int]) -> tuple[list[Track], list[str]]:
     tracks = []
-    trajectories = simulate(cfg, model, per_epoch, iters)
+    trajectories, ignored = simulate_and_list_ignored(cfg, model, per_epoch, iters)
     for field in FIELDS:
         members: dict[tuple[float, ...], list[str]] = {}
         for name, values in trajectories.items():
@@ -234,7 +236,7 @@ def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[in
                 members.setdefault(tuple(values[field]), []).append(name)
         ordered = sorted(members.items(), key=lambda item: -len(item[1]))
         tracks += [Track(field, list(key), names) for key, names in ordered]
-    return tracks
+    return tracks, ignored
 
 
 def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) -> list[str]:

@@ -78,7 +78,7 @@ def write_report(
     data = {
         "title": title,
         "sweep": sweep and sweep_data(sweep),
-        "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "small": headline[1] == "less"},
+        "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "rule": headline[1]},
         "runs": described,
         "charts": arrange_charts(runs, headline[0] if headline else None),
         "classes": class_history(runs, [facts["metric"] and facts["metric"]["iteration"] for facts in described]),

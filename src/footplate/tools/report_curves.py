@@ -33,8 +33,9 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
         A dict with these keys:
 
         - `loss`: the chart of the training loss, which also shows the validation losses, or None.
-        - `headline`: the chart of the headline metric, or None. The same chart also appears as `loss` or in `metrics`.
-        - `metrics`: the charts of all losses and metrics except the training loss.
+        - `headline`: the chart of the headline metric, which also appears as `loss` or in `metrics`. None if there is
+          no headline metric, or if `loss` shows it as a validation loss.
+        - `metrics`: the charts of all other losses and metrics.
         - `details`: the charts of schedules, gradient norms, times and memory.
     """
     curves: dict[ScalarKey, list[ReportCurve]] = {}
@@ -51,6 +52,8 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
         if mode == "val" and metric == "loss" and loss_key in curves:
             label = f"validation: {dataset}" if dataset else "validation"
             curves[loss_key] += [curve._replace(label=label) for curve in validated]
+    if loss_key in curves:  # its chart shows the validation losses
+        curves = {key: drawn for key, drawn in curves.items() if key[0] != "val" or split_dataset(key[1])[1] != "loss"}
     charts = {
         key: _chart(key, drawn, [name for (mode, name), first in repeated.items() if (mode, first) == key])
         for key, drawn in curves.items()

@@ -1,7 +1,6 @@
 """Collects the data for the overview sections of a report: runs, sweeps, and differences between configs."""
 
 import math
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
@@ -14,6 +13,7 @@ from footplate.engine.sections import PYTHON_ARGUMENTS
 from footplate.messages import format_bytes, one_line
 from footplate.metric_names import Rule, find_metric, is_better, split_dataset
 from footplate.tools.analysis import (
+    SAVED,
     count_iterations,
     find_best,
     name_in_log,
@@ -29,7 +29,6 @@ from footplate.tools.runs import Run, Series
 if TYPE_CHECKING:
     from footplate.tools.sweep import TrialInfo
 
-_SAVED = re.compile(r"(?P<unit>iter|epoch)_(?P<at>\d{1,12})\.(?:pth|sharded)$")
 _MIN_VALIDATIONS = 3  # needed to judge overfitting
 _NOTABLE = 0.05  # smaller changes, as a share of the metric's range, are noise
 _WINDOW = 10  # the number of training log lines over which the loss is averaged
@@ -37,35 +36,41 @@ _MAX_WIDTH = 48
 _MISSING = "–"
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 Data = dict[str, Any]  # in the form that the page's script reads
-Headline = tuple[Series, Rule]  # the metric for comparing runs, and its rule
+Headline = tuple[Series, Rule | None]  # the metric for comparing runs, and its rule, or None if it is unknown
 
 
 def choose_headline(runs: Sequence[Run], metric: str = "") -> Headline | None:
-    """Returns the metric for comparing runs, and its rule: "greater" or "less".
+    """Returns the metric for comparing runs, and its rule: "greater" or "less", or None if it is unknown.
 
     Chooses from the metrics that all runs have, or from all metrics if they have none in common. Prefers `metric` or,
-    if it is empty, the `save_best` metrics of the first run, and then metrics that are not losses. Uses the first
-    training loss if no run has validation or test metrics. Returns None if there is no training loss either.
+    if it is empty, the `save_best` metrics of the first run, then metrics with a known rule, and then metrics that are
+    not losses. Uses the first training loss if no run has validation or test metrics. Returns None if there is no
+    training loss either.
     """
     ranked = [ranked_metrics(run) for run in runs]
     shared = set.intersection(*({series.name for series, _ in metrics} for metrics in ranked))
     candidates = [item for item in ranked[0] if item[0].name in shared] or list(chain.from_iterable(ranked))
     if candidates:
         selecting = [find_metric(metric, shared)] if metric else save_best_settings(runs[0])[0]
-        series, rule = min(candidates, key=lambda item: (item[0].name not in selecting, "loss" in item[0].name))
-        return series, rule or "greater"
+        return min(
+            candidates, key=lambda item: (item[0].name not in selecting, item[1] is None, "loss" in item[0].name)
+        )
     loss = next((series for run in runs for series in run.series if "loss" in series.name), None)
     return (loss, "less") if loss else None
 
 
 def best_first(runs: Sequence[Run], headline: Headline | None) -> list[int]:
-    """Returns the indices of runs, sorted from best to worst headline metric. Runs without the metric come last."""
+    """Returns the indices of runs, sorted from best to worst headline metric. Runs without the metric come last.
+
+    If the rule of the metric is unknown, keeps the order of the runs that have it.
+    """
+    sign = {"greater": -1, "less": 1, None: 0}
 
     def rank(place: int) -> float:
         series = _headline_series(runs[place], headline)
         if headline is None or series is None:
             return math.inf
-        return find_best(series, headline[1])["value"] * (1 if headline[1] == "less" else -1)  # type: ignore[no-any-return]
+        return find_best(series, headline[1])["value"] * sign[headline[1]]  # type: ignore[no-any-return]
 
     return sorted(range(len(runs)), key=rank)
 
@@ -81,8 +86,8 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
         A dict with the summary of the run (see `summarize`) and these keys:
 
         - `metric`: the first, best and last value of the headline metric with their iterations, and `step`, the change
-          of the metric between the last two validation runs, or 0 if it has only improved or only got worse. None if
-          the run does not have the metric.
+          of the metric between the last two validation runs, or 0 if it has only risen or only fallen. If the rule of
+          the metric is unknown, see `find_best`. None if the run does not have the metric.
         - `sets`: the headline metric on each validation set at the best iteration. Empty if there is only one set.
         - `state`: the number of completed iterations, the planned number or None, whether the run is finished, and
           what stopped it early; see `run_state`.
@@ -134,16 +139,14 @@ def _headline_facts(run: Run, headline: Headline | None) -> Data:
 def run_state(run: Run) -> Data:
     """Returns a dict with the progress of a run.
 
-    The keys are `done`, the number of completed iterations (the highest one among the scalars and checkpoint names);
-    `planned`, the number of planned iterations, or None if unknown; `finished`, whether all planned iterations are
-    done; and `stopped_by`, "a hook" or "the time limit" if training ended early, otherwise "".
+    The keys are `done`, the number of completed iterations (see `count_iterations`); `planned`, the number of planned
+    iterations, or None if unknown; `finished`, whether all planned iterations are done; and `stopped_by`, "a hook" or
+    "the time limit" if training ended early, otherwise "".
     """
-    units = {"iter": 1, "epoch": run.epoch_length or 0}
-    saved = filter(None, (_SAVED.search(file.name) for file in run.checkpoints))
-    done = max([count_iterations(run), *(int(match["at"]) * units[match["unit"]] for match in saved)])
+    done = count_iterations(run)
     cfg, planned = run.settings, None  # of either generation
     for section in (cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}):
-        for key, unit in (("max_iters", 1), ("max_epochs", units["epoch"])):
+        for key, unit in (("max_iters", 1), ("max_epochs", run.epoch_length or 0)):
             total = section.get(key) if isinstance(section, Mapping) else None
             if isinstance(total, int) and total * unit > 0:
                 planned = planned or total * unit
@@ -163,10 +166,10 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
     best = [
         file
         for file in run.checkpoints
-        if any(file.name.startswith(start) and _SAVED.fullmatch(file.name.removeprefix(start)) for start in prefixes)
+        if any(file.name.startswith(start) and SAVED.fullmatch(file.name.removeprefix(start)) for start in prefixes)
     ]
     others = [file for file in run.checkpoints if not file.name.startswith(BEST)]
-    candidates = best or [file for file in others if _SAVED.fullmatch(file.name)] or others  # not an exported `.pt`
+    candidates = best or [file for file in others if SAVED.fullmatch(file.name)] or others  # not an exported `.pt`
     if not candidates:
         return None
     file = candidates[-1]
@@ -200,17 +203,20 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
         if series.ends_nonfinite:
             at = series.points[-1][0]
             return _fit("bad", "not finite", f"The {_full_name(run, series)} is not finite after iteration {at:.0f}.")
-    if headline is not None and main is not None:
+    rule = headline and headline[1]
+    if rule is not None and main is not None:
         first, last = main.values[0], main.values[-1]
-        if is_better(first, last, headline[1], by=_noise(main)):
+        if is_better(first, last, rule, by=_noise(main)):
             text = f"The {_full_name(run, main)} went from {first:.4g} to {last:.4g}."
             return _fit("bad", "worse than at first", text)
     judged = losses[0] if losses else main
     if judged is None or judged.mode == "train" or len(judged.points) < _MIN_VALIDATIONS:
         return _fit("unknown", "unknown", "At least three validation runs are needed.")
     name = name_in_log(run, judged)
+    if rule is None and not losses:
+        return _fit("unknown", "unknown", f"It is unknown whether a higher or lower {name} is better.")
     label = "validation loss" if losses else name
-    best = find_best(judged, "less" if losses or headline is None else headline[1])
+    best = find_best(judged, "less" if losses else rule)
     values, noise = judged.values, _noise(judged)
     worse = abs(values[-1] - best["value"])
     if worse <= noise:

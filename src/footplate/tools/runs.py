@@ -14,6 +14,7 @@ from footplate.checkpoint_names import SHARDED_SUFFIX, STATE, SUFFIXES
 from footplate.config import Config
 from footplate.errors import DataError
 from footplate.messages import list_names, nearest, one_line, pluralize
+from footplate.metric_names import metric_of_label
 from footplate.tools.run_files import (
     Start,
     config_of,
@@ -92,6 +93,7 @@ class Run(NamedTuple):
     derived: list[str]  # the facts that were derived from the log because the run does not record them
     checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
     stopped_by: str = ""  # "a hook" or "the time limit" if it ended training early
+    nonfinite: frozenset[str] = frozenset()  # the names of validation scalars that were NaN or infinite at least once
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -143,6 +145,12 @@ def read_run(path: str | Path) -> Run:
         derived=derived,
         checkpoints=_checkpoints(folder),
         stopped_by=recorded[-1].stopped_by if recorded else "",
+        nonfinite=frozenset(
+            metric_of_label(label)
+            for line in lines
+            for label, value in line.items()
+            if line["mode"] == "val" and isinstance(value, float) and not math.isfinite(value)
+        ),
     )
 
 

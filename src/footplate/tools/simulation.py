@@ -49,10 +49,17 @@ def simulate(
     Raises:
         FootplateError: The config cannot be built, or does not set the length of the run.
     """
+    trajectories, ignored = simulate_and_list_ignored(cfg, model, epoch_length, iters)
+    for kind in ignored:
+        _logger.warning("The simulation ignores %s, which changes the values during the run.", kind)
+    return trajectories
+
+
+def simulate_and_list_ignored(
+    cfg: Mapping[str, Any] | Config, model: nn.Module, epoch_length: int | None, iters: Iterable[int] | None
+) -> tuple[dict[str, Trajectory], list[str]]:
+    """Returns the result of `simulate`, and the types of policies and schedules that only run during training."""
     sections = translate_config(cfg if isinstance(cfg, Config) else Config(cfg))
-    for hook in sections.get("custom_hooks") or ():
-        if isinstance(hook, Mapping) and str(hook.get("type")).endswith("UpdaterHook"):
-            _logger.warning("The simulation ignores %s, a custom policy that runs only during training.", hook["type"])
     train_cfg = sections.get("train_cfg") or {}
     by_epoch = train_cfg.get("max_iters") is None
     wanted: Sequence[int] = [] if iters is None else list(iters)
@@ -98,7 +105,10 @@ def simulate(
     places = {iteration: place for place, iteration in enumerate(sorted(stops))}
     for values, _, _ in moving:
         values[:] = [values[places[iteration]] for iteration in wanted]
-    return trajectories
+    types = [str(hook.get("type")) for hook in sections.get("custom_hooks") or () if isinstance(hook, Mapping)]
+    ignored = [kind for kind in types if kind.endswith(("LrUpdaterHook", "MomentumUpdaterHook"))]
+    ignored += [type(getattr(schedule, "scheduler", schedule)).__name__ for schedule in steps.by_metrics]
+    return trajectories, ignored
 
 
 def run_length(

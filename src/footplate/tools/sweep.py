@@ -20,6 +20,7 @@ from footplate.config import Config
 from footplate.engine.run_folder import locked
 from footplate.errors import DataError, MissingExtraError
 from footplate.hooks.monitored_metrics import UnknownRuleError
+from footplate.interrupts import SIGNALED
 from footplate.messages import first_line, nearest
 from footplate.metric_names import MissingMetricError, find_metric, find_rule, metric_of_label, split_dataset
 from footplate.records.logger import print_urgent
@@ -39,6 +40,8 @@ except ImportError as error:
 OUTPUT, _RESULT = "output.txt", "result.json"  # the output of a trial, in its folder
 _PROGRAM = [sys.executable, "-m", "footplate"]
 _POLL_INTERVAL = 0.5  # seconds
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+_INTERRUPTED = {code for number in _SIGNALS for code in (-number, SIGNALED + number)}
 _STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
@@ -187,7 +190,7 @@ class Sweep:
         self._processes.append(process)
         self.on_change(TrialInfo(trial.number, values, "running", None, folder, ""))
         scores: dict[int, float] = {}  # by iteration
-        code, size, is_pruned = None, 0, False
+        code, size, is_pruned, is_signaled = None, 0, False, False
         try:
             while code is None:
                 time.sleep(_POLL_INTERVAL)
@@ -199,14 +202,16 @@ class Sweep:
                             trial.report(score, at)
                         scores[at] = score
                     is_pruned = is_pruned or (code is None and trial.should_prune())
-                if is_pruned or self._is_stopping:
-                    process.terminate()
+                if (is_pruned or self._is_stopping) and not is_signaled:
+                    process.terminate()  # only once, because a second signal makes the trial exit without saving
+                    is_signaled = True
         finally:
-            process.terminate()
+            if not is_signaled:
+                process.terminate()
             process.wait()
         state, note = _outcome(code, folder, is_pruned=is_pruned, is_scored=bool(scores))
-        if state is None:
-            return
+        if state is None or (code and self._is_stopping):
+            return  # the next start resumes the trial
         if note:
             trial.set_user_attr("note", note)
         choose = max if self._is_maximized else min
@@ -228,7 +233,8 @@ class Sweep:
         if series is None and validated:
             intervals = (self.cfg.get("val_cfg") or {}).get("intervals") or ()
             pending = set(intervals) - {split_dataset(name)[0] for name in validated}
-            if split_dataset(metric_of_label(self.metric))[0] not in pending:
+            metric = metric_of_label(self.metric)
+            if split_dataset(metric)[0] not in pending and metric not in run.nonfinite:
                 raise MissingMetricError("the sweep", self.metric, validated, "--metric")
         return [(int(at), score) for at, score in series.points] if series else []
 
@@ -268,7 +274,7 @@ def _outcome(code: int, folder: str, *, is_pruned: bool, is_scored: bool) -> tup
         return TrialState.PRUNED, "killed, most likely because it ran out of memory"
     if kind in ("MemoryError", "OutOfMemoryError") or is_out_of_memory(RuntimeError(message)):
         return TrialState.PRUNED, "out of memory"
-    if kind == "KeyboardInterrupt" or code in (-signal.SIGTERM, -signal.SIGINT):
+    if code in _INTERRUPTED:
         return None, ""
     if code:
         return TrialState.FAIL, f"{kind}: {message}" if kind else message

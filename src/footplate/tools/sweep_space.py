@@ -49,7 +49,7 @@ def parse_parameter(text: str) -> Parameter:
     key, _, values = (part.strip() for part in text.partition("="))
     log = values.startswith("log:")
     values = values.removeprefix("log:")
-    if key and ".." in values:
+    if key and ".." in values and "," not in values:  # choices may be paths such as ../a.pth
         low, high = map(parse_value, values.split("..", 1))
         # The bounds exclude infinities, NaN and integers that no float can hold; optuna cannot search those.
         least, most = sys.float_info.min if log else -sys.float_info.max, sys.float_info.max

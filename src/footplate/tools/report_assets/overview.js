@@ -9,7 +9,9 @@ const originOf = ({ config_name: config, launches }) => {
 };
 
 const metricName = headline ? headline.name : "";
-const [leader] = data.runs; // the best run is first
+const [leader] = data.runs; // the best run is first, if `isRanked`
+/** Whether it is known if a higher or lower headline metric is better. Otherwise, the page shows the last values. */
+const isRanked = headline?.rule != null;
 
 const stateOf = ({ done, planned, finished, stopped_by }) => {
   if (finished) return { short: "finished", text: `${whole(done)} iterations` };
@@ -37,6 +39,9 @@ const noiseText = `within the noise of the ${stepName}s`;
 const changeOf = () => {
   const { metric } = leader;
   if (!metric) return null;
+  if (!isRanked)
+    return make("p", { class: "change" }, `lowest ${figure(metric.lowest, metric.value)}, highest ${figure(metric.highest, metric.value)}`,
+      make("small", {}, "It is unknown whether a higher or lower value is better. In the config, set save_best and rule of the checkpoint hook."));
   const second = several ? data.runs[1] : null;
   const other = second ? second.metric?.value : metric.first.value;
   if (other == null || (!second && metric.count < 2)) return null;
@@ -50,13 +55,13 @@ const changeOf = () => {
 };
 
 /** Whether the last of several validations is the best one, which means that longer training may help. */
-const stillImproves = ({ metric, fit }) => headline.mode !== "test" && metric.count > 2 && metric.last.iteration === metric.iteration && !["bad", "warning"].includes(fit.kind);
+const stillImproves = ({ metric, fit }) => isRanked && headline.mode !== "test" && metric.count > 2 && metric.last.iteration === metric.iteration && !["bad", "warning"].includes(fit.kind);
 
 const lead = () => {
   if (!leader.metric) return make("div", { class: "lead" }, make("p", { class: "eyebrow" }, "No metric"), make("p", { class: "note" }, "No validation metric or loss is recorded."));
   const { value, iteration, count } = leader.metric;
   const planned = leader.state.planned ?? leader.state.done;
-  const kind = data.sweep ? `best of ${data.sweep.trials.length} trial${data.sweep.trials.length > 1 ? "s" : ""}` : headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `best of ${count === 1 ? "one validation" : `${count} validations`}`;
+  const kind = data.sweep ? `best of ${data.sweep.trials.length} trial${data.sweep.trials.length > 1 ? "s" : ""}` : headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `${isRanked ? "best" : "last"} of ${count === 1 ? "one validation" : `${count} validations`}`;
   return make("div", { class: "lead" },
     make("p", { class: "eyebrow" }, metricName, " ", make("span", {}, kind)),
     make("p", { class: "big" }, figure(value)),
@@ -102,7 +107,7 @@ const sweepFacts = () => {
 /** A table with one row per run, the best run first. */
 const leaderboard = () => {
   const best = leader.metric?.value;
-  const heads = ["Run", metricName, "vs. best", "Best at", data.runs.some(({ fit }) => fit.kind === "bad") ? "Problem" : "Overfitting", "State", "Training time", "Peak memory"];
+  const heads = ["Run", metricName, isRanked ? "vs. best" : "vs. first run", isRanked ? "Best at" : "Last at", data.runs.some(({ fit }) => fit.kind === "bad") ? "Problem" : "Overfitting", "State", "Training time", "Peak memory"];
   const changeCell = ({ metric }, place) => {
     if (!metric || best == null || !place) return "–";
     const change = differenceOf(metric.value, best), noise = isNoise(change, metric, leader.metric);
@@ -119,7 +124,7 @@ const leaderboard = () => {
       [[metric ? figure(metric.value, best) : "–", zerosCell(place)], "score"], [changeCell(run, place)], [metric ? whole(metric.iteration) : "–"], [fitCell(run, place), "word"],
       [make("span", { title: stateOf(run.state).text }, stateOf(run.state).short), "word"], [timeOf(run)], [run.memory ? mebibytes(run.memory) : "–"],
     ];
-    return make("tr", { class: place ? "" : "best" }, make("th", { scope: "row", title: [run.name, originOf(run)].filter(Boolean).join(" · ") }, swatch(place), run.name),
+    return make("tr", { class: place || !isRanked ? "" : "best" }, make("th", { scope: "row", title: [run.name, originOf(run)].filter(Boolean).join(" · ") }, swatch(place), run.name),
       ...cells.map(([text, kind = ""], column) => make("td", { class: kind, "data-label": heads[column + 1] }, ...[text].flat())));
   };
   return make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
@@ -162,7 +167,7 @@ const styled = (chart) => chart.curves.map((curve, place) => {
   return { ...curve, name, color: colorOf(several ? curve.run : place), dash: several && validates ? "6 4" : null };
 });
 
-const bestMarks = (curves) => curves.filter((curve) => data.runs[curve.run].metric).map((curve) => {
+const bestMarks = (curves) => curves.filter((curve) => isRanked && data.runs[curve.run].metric).map((curve) => {
   const { value, iteration } = data.runs[curve.run].metric;
   const named = curve.run === 0;
   return { x: iteration, y: value, color: curve.color, text: named ? `best ${figure(value)} at ${compact(iteration)}` : "" };

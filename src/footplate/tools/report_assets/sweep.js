@@ -85,7 +85,7 @@ const parallel = (card, trials, best) => {
   };
   const toY = (part) => bottom - part * (bottom - top);
   const pointsOf = (trial) => [...scales.map((scale, place) => [toX(place), toY(scale.place(trial.values[keys[place]]))]), [toX(axes - 1), toY(share(trial))]];
-  const quality = (trial) => (headline?.small ? 1 - share(trial) : share(trial));
+  const quality = (trial) => (headline?.rule === "less" ? 1 - share(trial) : share(trial));
   const lines = [...trials].sort((a, b) => quality(a) - quality(b)).map((trial) =>
     draw("path", { class: `trial-line ${trial === best ? "winner" : trial.state}`, d: `M${pointsOf(trial).map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`, ...hoverOf(trial) }));
   const marks = [...scales.map((scale) => scale.marks), [...new Set([low, high])].map((value) => [figure(value, high), high > low ? Number(value === high) : 0.5])];
