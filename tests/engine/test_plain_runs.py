@@ -129,7 +129,7 @@ class Own(nn.Module):
         loss = nn.functional.cross_entropy(scores, labels)
         return {
             "tensor": loss,
-            "dict": {"loss_a": loss / 2, "loss_b": loss / 2, "scores": scores, "count": 8, "loss_weight": 0.5},
+            "dict": {"loss_a": loss / 2, "loss_b": [loss / 4] * 2, "scores": scores, "count": 8, "loss_weight": 0.5},
             "total": {"loss": loss, "loss_part": loss.detach() / 2, "count": torch.tensor(8), "accuracy": 0.5},
             "object": SimpleNamespace(loss=loss, logits=scores),
             "scores": scores,

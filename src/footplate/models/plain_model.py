@@ -106,7 +106,7 @@ class PlainModel(ModelWrapper, BaseModel):
 
     The result is a scalar tensor, an object with a `loss` attribute, or a dict of losses. In a dict, the entry "loss"
     is minimized and other scalars are only logged. If there is no such entry, all entries with "loss" in their name are
-    summed.
+    summed. A list of losses counts as their sum.
 
     `training_step` may accept two additional arguments, which are recognized by name. `step` is a `TrainStep`.
     `optimizers` (or `optimizer`) is the run's optimizer wrapper, or a mapping from names to wrappers. A function with
@@ -364,7 +364,8 @@ def _arguments(inputs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
 
 def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
     """Returns the losses in `output` and the numbers to log with them, or an empty dict if there is no loss."""
-    losses = {name: value for name, value in output.items() if "loss" in str(name) and isinstance(value, Tensor)}
+    totals = {name: _total(value) for name, value in output.items() if "loss" in str(name)}
+    losses = {name: value for name, value in totals.items() if isinstance(value, Tensor)}
     if not losses:
         return {}
     logged = {}
@@ -374,6 +375,12 @@ def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
         if name not in losses and is_scalar and ("loss" in losses or "loss" not in str(name)):
             logged[name] = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
     return {**losses, **logged}
+
+
+def _total(value: Any) -> Any:
+    """Returns the sum of a list of losses, and any other value unchanged."""
+    is_list = isinstance(value, (list, tuple)) and all(isinstance(part, Tensor) for part in value)
+    return sum(part.mean() for part in value) if is_list else value
 
 
 def _line_for_method(step: Any) -> str:
