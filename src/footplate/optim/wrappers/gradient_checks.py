@@ -228,7 +228,8 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
         values = local_tensor(gradient)
         values = values.coalesce().values() if values.is_sparse else values
         values = torch.view_as_real(values) if values.is_complex() else values
-        # On MPS, torch 2.7 lacks the kernel, and until 2.12 it sets half-precision gradients to zero.
+        # On MPS, some versions of torch lack the kernel, and in others it sets half-precision gradients to zero.
+        # Source: https://github.com/pytorch/pytorch/pull/184286
         values = values.cpu() if values.is_mps else values
         kinds.setdefault((values.device, values.dtype), []).append(values)
     flags: dict[torch.device, Tensor] = {}
