@@ -388,7 +388,7 @@ class Runner:
         parts = self.optim_wrapper.parts.values()
         for part in parts:
             part.message_hub = self.message_hub
-            part.update_device()  # the wrapper may be older than the move to the device
+            part.update_device()  # the wrapper may have been created before the model was moved
             part.isolated = len(parts) > 1 and self.is_plain
         self.checkpoints.initialize()
         for extension in extensions():

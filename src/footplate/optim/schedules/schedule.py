@@ -195,7 +195,7 @@ class MetricSchedule(Schedule):
     monitor: str
     """The name of the monitored metric."""
     rule = ""
-    """"less" or "min" if lower values of the metric are better, "greater" or "max" if higher values are."""
+    """Whether lower ("less" or "min") or higher ("greater" or "max") values of the metric are better."""
     advice: Sequence[str] = ()
     """Notes to add to the error about a missing metric."""
 

@@ -232,7 +232,9 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
     flags: dict[torch.device, Tensor] = {}
     for (device, _), group in kinds.items():
         flag = flags.setdefault(device, torch.zeros((), device=device))
-        if group[0].is_mps:  # torch 2.7 has no kernel for it, and that of 2.12 sets half-precision gradients to 0
+        # On MPS, some versions of torch lack the kernel, and in others it sets half-precision gradients to zero.
+        # Source: https://github.com/pytorch/pytorch/pull/184286
+        if group[0].is_mps:
             flag += torch.stack([~values.isfinite().all() for values in group]).any()
         else:
             _check_finite(group, flag, _one(device))
