@@ -54,6 +54,7 @@ class BaseDataset(Dataset[Any]):
         on_error: "stop" or "skip". "skip" replaces an unreadable sample with another one, logs a warning and updates
             `skipped`. The run still stops if most samples cannot be read, or if storage cannot be reached. "skip" has
             no effect if `test_mode` is set.
+        backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage backend.
 
     Raises:
         DataError: The annotation file cannot be read.
@@ -81,6 +82,7 @@ class BaseDataset(Dataset[Any]):
         max_refetch: int = 1000,
         *,
         on_error: Literal["stop", "skip"] = "stop",
+        backend_args: Mapping[str, Any] | None = None,
     ) -> None:
         check_choice("on_error", on_error, ("stop", "skip"))
         self.data_root = data_root or ""
