@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from footplate import openmmlab
-from footplate.config import Config
+from footplate.config import Config, import_module
 from footplate.data.dataloader_config import check_dataloader
 from footplate.engine import Hook as EngineHook
 from footplate.errors import BuildError, ConfigError
@@ -240,11 +240,13 @@ def test_a_plugin_outside_of_the_current_folder_is_not_imported() -> None:
     assert caught.value.key == "plugin_dir"
 
 
-@pytest.mark.usefixtures("package")
-def test_a_config_may_import_from_mmengine_without_custom_imports() -> None:
+def test_a_config_may_import_from_mmengine_without_custom_imports(package: WritePackage) -> None:
     cfg = Config.fromstring("from mmengine.hooks import Hook\nhook = dict(type=Hook)\n", ".py")
     openmmlab.import_modules(cfg)
     assert type(HOOKS.build(cfg.hook)) is EngineHook
+    package("detector_of_mine", {"__init__": "from mmdet.datasets import CocoDataset"})
+    with pytest.raises(ConfigError, match="doctor mmdet` shows how to install it"):
+        import_module("detector_of_mine")
 
 
 def test_classes_of_a_code_base_hide_those_of_footplate_from_the_first_lookup(package: WritePackage) -> None:

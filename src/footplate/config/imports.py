@@ -13,6 +13,7 @@ from footplate.checks import check_keys, check_names
 from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 from footplate.extensions import known_packages
+from footplate.registry.dotted_paths import find_spec, is_footplate_alias
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
@@ -70,13 +71,14 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
         notes: list[str] = []
         missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
         parent, _, _ = missing.rpartition(".")
+        package = str(getattr(error, "name", "")).partition(".")[0]
         known = known_packages()
         if module in sys.modules and hasattr(sys.modules[module], attribute):  # a mistake in published guides
             notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
-        elif missing in known:
-            notes = [f"`footplate doctor {missing}` shows how to install it."]
-            if not known[missing]:
-                notes = [f"footplate replaces {missing} if you start your script with `footplate run`."]
+        elif package in known and (missing == package or (known[package] and is_footplate_alias(find_spec(package)))):
+            notes = [f"`footplate doctor {package}` shows how to install it."]
+            if not known[package]:
+                notes = [f"footplate replaces {package} if you start your script with `footplate run`."]
         elif missing and f"{name}.".startswith(f"{missing}."):
             notes = ["Install its package, run from the folder that contains it, or add that folder to PYTHONPATH."]
             if parent:
