@@ -184,9 +184,9 @@ def only_term(values: Mapping[str, Any]) -> str | None:
     'loss_ce'
     """
     names = sorted((name for name in values if "loss" in name), key=len)
-    if len(names) == 2 and names[0].rpartition("/")[2] == "loss" and values[names[0]] == values[names[1]]:
-        return names[1]
-    return None
+    ends = [name.rpartition("/")[2] for name in names]
+    is_pair = len(ends) == 2 and ends[0] == "loss" != ends[1]  # not the losses of two datasets
+    return names[1] if is_pair and values[names[0]] == values[names[1]] else None
 
 
 def is_of_class(name: str, names: Container[str]) -> bool:

@@ -165,7 +165,7 @@ def explain_runs(runs: Sequence[Run]) -> str:
 
 
 def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
-    settings = ", ".join(f"{name} {brief(summary['hparams'].get(name))}" for name in hparams)
+    settings = ", ".join(f"{name} {brief(summary['hparams'][name])}" for name in hparams if name in summary["hparams"])
     rows = [("hparams", settings)] if settings else []
     for name, best in summary["best"].items():
         text = f"{name} {best['value']:.6g} at {_position(run, best['iteration'])}"

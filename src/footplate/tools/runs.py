@@ -200,7 +200,10 @@ def _no_run(path: Path) -> DataError:
             f"'{path}' is not a run, but it contains {pluralize(len(runs), 'run')}",
             notes=[f"Pass instead: {list_names(runs, _MAX_NAMES)}"],
         )
-    return DataError(f"there are no run scalars in '{path}'", notes=["Expected */vis_data/scalars.json or *.log.json."])
+    notes = [
+        "Expected */vis_data/scalars.json or *.log.json. If the run sets vis_backends, add dict(type='LocalVisBackend')."
+    ]
+    return DataError(f"there are no run scalars in '{path}'", notes=notes)
 
 
 def _scalar_files(folder: Path) -> list[Path]:
