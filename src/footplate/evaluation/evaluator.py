@@ -358,10 +358,8 @@ class TorchMetric(NamedMetric):
         try:
             self.metric.update(to_device(predictions, self._device), to_device(target, self._device))
         except Exception as error:
-            add_note(
-                error,
-                "To choose what `update` receives, pass footplate.evaluation.TorchMetric(metric, prediction=..., target=...).",
-            )
+            advice = "footplate.evaluation.TorchMetric(metric, prediction=..., target=...)"
+            add_note(error, f"To choose what `update` receives, pass {advice}.")
             raise
 
 

@@ -201,7 +201,7 @@ def _no_run(path: Path) -> DataError:
             notes=[f"Pass instead: {list_names(runs, _MAX_NAMES)}"],
         )
     notes = [
-        "Expected */vis_data/scalars.json or *.log.json. If the run sets vis_backends, add dict(type='LocalVisBackend')."
+        "Expected */vis_data/scalars.json or *.log.json. If vis_backends is set, add dict(type='LocalVisBackend')."
     ]
     return DataError(f"there are no run scalars in '{path}'", notes=notes)
 
