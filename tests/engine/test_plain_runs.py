@@ -130,7 +130,12 @@ class Own(nn.Module):
         return {
             "tensor": loss,
             "dict": {"loss_a": loss / 2, "loss_b": [loss / 4] * 2, "scores": scores, "count": 8, "loss_weight": 0.5},
-            "total": {"loss": loss, "loss_part": loss.detach() / 2, "count": torch.tensor(8), "accuracy": 0.5},
+            "total": {
+                "loss": loss,
+                "loss_part": loss.detach() / 2,
+                "count": torch.tensor(8),
+                "loss_mask": [labels > 0],
+            },
             "object": SimpleNamespace(loss=loss, logits=scores),
             "scores": scores,
         }[self.form]
@@ -145,7 +150,7 @@ def test_forms_of_a_loss_train_alike(tmp_path: Path, form: str) -> None:
     history = runner(tmp_path / "a", model).train()
     runner(tmp_path / "b", other).train()
     assert torch.allclose(weights(model), weights(other), atol=1e-6)
-    logged = {"dict": {"loss_a", "loss_b", "count"}, "total": {"loss_part", "count", "accuracy"}}.get(form, set())
+    logged = {"dict": {"loss_a", "loss_b", "count"}, "total": {"loss_part", "count"}}.get(form, set())
     assert set(history[-1]) == {"epoch", "iter", "lr", "loss", *logged}
 
 
@@ -178,10 +183,30 @@ def test_a_training_step_is_only_called_in_training(tmp_path: Path) -> None:
     assert runner(tmp_path / "c", loss=CROSS_ENTROPY, **steps).val().keys() == {"loss"}
 
 
-def test_numbers_of_a_validation_step_are_reported_next_to_the_loss(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("output", "reported"), [({"error": 0.5, "loss": 9.0}, {"error"}), ({"predicted": torch.ones(1)}, set())]
+)
+def test_numbers_of_a_validation_step_are_reported_next_to_the_loss(
+    tmp_path: Path, output: dict[str, Any], reported: set[str]
+) -> None:
     data: Any = {"val_dataloader": loader(), "test_dataloader": loader()}
-    made = runner(tmp_path, Own("tensor"), validation_step=lambda model, batch: {"error": 0.5}, **data)
-    assert made.val().keys() == made.test().keys() == {"loss", "error"}
+    made = runner(tmp_path, Own("tensor"), validation_step=lambda model, batch: output, **data)
+    assert made.val().keys() == made.test().keys() == {"loss", *reported}
+    assert made.val()["loss"] < 2
+
+
+def test_a_method_as_a_metric_keeps_its_object(tmp_path: Path) -> None:
+    class Trainer:
+        seen = 0
+
+        def error(self, scores: Tensor, batch: Any) -> float:
+            self.seen += len(scores)
+            return 0.5
+
+    trainer = Trainer()
+    data: Any = {"val_dataloader": {"day": loader(16), "night": loader(8)}, "test_dataloader": loader(8)}
+    made = runner(tmp_path, val_evaluator={"error": trainer.error}, **data)
+    assert (made.val()["night/error"], made.test()["error"], trainer.seen) == (0.5, 0.5, 32)
 
 
 def test_model_is_followed_to_its_device(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from footplate.data.data_element import BaseDataElement
 from footplate.errors import ArgumentError, UnknownNameError
 from footplate.evaluation import BaseMetric, Evaluator, TorchMetric, build_evaluator
-from footplate.evaluation.evaluator import FunctionMetric, copy_section, rows_of
+from footplate.evaluation.evaluator import FunctionMetric, rows_of
 from footplate.registry import EVALUATOR, METRICS
 
 
@@ -197,11 +197,6 @@ def test_unclear_target_of_an_object_is_refused(options: Any, batch: Any, words:
 def test_mean_of_a_function_may_be_non_finite(values: list[float], mean: float) -> None:
     metric = FunctionMetric(max, "score")
     assert metric.compute_metrics([{"score": value} for value in values]) == {"score": pytest.approx(mean, nan_ok=True)}
-
-
-def test_model_of_a_metric_is_not_copied() -> None:
-    model = torch.nn.Linear(1, 1)
-    assert copy_section({"a": [model.forward]})["a"][0].__self__ is model
 
 
 def test_rows_of_nested_predictions_are_split_for_metrics_of_several_processes() -> None:

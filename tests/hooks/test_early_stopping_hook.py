@@ -69,8 +69,13 @@ def test_early_stopped_run_stays_ended(tmp_path: Path, values: list[float], epoc
 
 def test_early_stopped_run_continues_with_new_settings(tmp_path: Path) -> None:
     values = [1.0, 1.0, 1.0, 1.0, 1.0]
-    assert run(tmp_path, values, patience=2).epoch == 3
+    first = run(tmp_path, values, patience=2)
+    assert first.epoch == 3
     assert run(tmp_path, values, patience=3, resume=True).epoch == 4
+    evaluator = {"type": "Told", "values": {"acc": values}}
+    new = Runner(**settings(tmp_path / "new", val_evaluator=evaluator, custom_hooks=[stopping_hook(first)]))
+    new.train()
+    assert new.epoch
 
 
 def test_validation_outside_training_changes_no_hook_or_schedule(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import SGD
 
 from footplate.errors import BuildError, FootplateError, UnknownNameError
+from footplate.models.plain_model import PlainModel
 from footplate.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
@@ -36,10 +37,11 @@ def test_registered_constructor_is_used_by_name() -> None:
             section, paramwise = self.given
             assert paramwise == {"any": "thing"}
             assert "constructor" not in section
+            assert type(model) is nn.Linear  # without the wrapper of a plain module
             return OPTIM_WRAPPERS.build({"type": "OptimWrapper"}, SGD(model.parameters(), lr=7.0))  # type: ignore[no-any-return]
 
     section = {"constructor": "ForThisTest", "optimizer": SECTION, "paramwise_cfg": {"any": "thing"}}
-    assert build_optim_wrapper(nn.Linear(1, 1), section).get_lr() == {"lr": [7.0]}
+    assert build_optim_wrapper(PlainModel(nn.Linear(1, 1)), section).get_lr() == {"lr": [7.0]}
 
 
 def test_constructor_for_several_optimizers_receives_only_their_sections() -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from footplate.checkpoint.loading import code_to_load
 from footplate.config import Config
+from footplate.tools.checkpoint_contents import code_to_load
 from footplate.tools.report_overview import (
     best_first,
     choose_headline,

@@ -341,12 +341,3 @@ def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
         yield
     finally:
         _trusted.difference_update(names)
-
-
-def code_to_load(path: str) -> list[str]:
-    """Returns example code that loads a checkpoint's weights into a torch module and runs the module."""
-    return [
-        "from footplate.checkpoint import load_weights",
-        f"load_weights(model, {path!r}, strict=True)",
-        "predictions = model.eval()(inputs)",
-    ]

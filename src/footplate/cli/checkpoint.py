@@ -108,8 +108,8 @@ def average_files(arguments: Namespace) -> int:
     """Averages the weights of several checkpoints and writes the result."""
     from footplate.checkpoint import save_checkpoint, trusting
     from footplate.checkpoint_names import SUFFIXES
-    from footplate.storage import check_output
     from footplate.tools.checkpoint_conversion import average_weights
+    from footplate.tools.output_check import check_output
 
     check_output(arguments.output, suffixes=SUFFIXES, inputs=arguments.files)
     with trusting(arguments.trust):

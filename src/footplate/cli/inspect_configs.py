@@ -15,7 +15,8 @@ from footplate.config import Config
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import BOLD, DIM, labeled, nearest
 from footplate.openmmlab.first_generation.translation import is_first_generation, translate
-from footplate.storage import check_output, commit_bytes, commit_image
+from footplate.storage import commit_bytes, commit_image
+from footplate.tools.output_check import check_output
 
 TOPICS = ("hooks", "schedule", "params", "loops")
 

@@ -9,7 +9,7 @@ from footplate.cli.config_arguments import apply_override_arguments, read_config
 from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
 from footplate.config import read_recorded
 from footplate.messages import format_bytes, one_line
-from footplate.storage import check_output
+from footplate.tools.output_check import check_output
 
 _RUN_HELP = "a work_dir, or a scalars.json or .log.json file"
 

@@ -35,8 +35,9 @@ def run(arguments: Namespace) -> int:
     from footplate.errors import ArgumentError, ConfigError
     from footplate.openmmlab.code_bases import named_code_bases
     from footplate.openmmlab.first_generation.translation import Kind, is_first_generation, translate_sections
-    from footplate.storage import check_output, commit_bytes
+    from footplate.storage import commit_bytes
     from footplate.tools.explain_keys import source_files
+    from footplate.tools.output_check import check_output
 
     path = find_config(arguments.config)
     output = arguments.output or f"{Path(path).stem}_migrated.py"

@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import zip_longest
@@ -397,11 +398,16 @@ def rows_of(data: Any) -> list[Any]:
 def returned_numbers(output: Any, batch: Any, *, required: bool) -> dict[str, Any]:
     """Returns the numbers in a `validation_step` output. They serve as metrics if the run has no other metrics.
 
+    If they are not `required`, because validation reports the loss, ignores predictions and a number named "loss".
+
     Raises:
         ArgumentError: `output` is not a dict of numbers, although they are `required`.
     """
-    if isinstance(output, Mapping) and all(getattr(value, "shape", ()) in ((), (1,)) for value in output.values()):
-        return dict(output)
+    # The prediction for a batch of one sample may have the shape (1,).
+    shapes = ((), (1,)) if required else ((),)
+    values = output.values() if isinstance(output, Mapping) else [None]
+    if all(isinstance(value, numbers.Real) or getattr(value, "shape", None) in shapes for value in values):
+        return {name: value for name, value in output.items() if required or name != "loss"}
     if not required:
         return {}
     raise ArgumentError(

@@ -23,6 +23,7 @@ from footplate.inference.export_formats import FORMATS, ExportRequest, Run, diff
 from footplate.messages import one_line
 from footplate.models import trained_model
 from footplate.tools.checkpoint_conversion import write_safetensors
+from footplate.tools.output_check import check_output
 
 SAFETENSORS = "safetensors"
 SUFFIXES = {**{name: format_.suffix for name, format_ in FORMATS.items()}, SAFETENSORS: f".{SAFETENSORS}"}
@@ -249,7 +250,7 @@ def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] 
         ArgumentError: The target is not a local file with one of the suffixes, is also an input, or has an opset
             although its format is not ONNX.
     """
-    storage.check_output(target, suffixes=suffixes, inputs=inputs)
+    check_output(target, suffixes=suffixes, inputs=inputs)
     if not storage.is_local(target):
         raise ArgumentError("the output must be a local file", found=target)
     if has_opset and not target.endswith(SUFFIXES["onnx"]):

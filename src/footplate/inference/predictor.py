@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from footplate.checkpoint.loading import code_to_load
 from footplate.checks import check_count
 from footplate.config import Config
 from footplate.data import LoadImageFromFile
@@ -32,6 +31,7 @@ from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate.registry import VISUALIZERS, using_scope
 from footplate.tasks.detection.data import above_score
 from footplate.tasks.visualization import colors_of_classes
+from footplate.tools.checkpoint_contents import code_to_load
 from footplate.visualization import Visualizer
 
 _Item = TypeVar("_Item")

@@ -17,7 +17,6 @@ from PIL import Image
 from torch import nn
 
 from footplate.checkpoint import load_checkpoint, load_weights
-from footplate.checkpoint.loading import code_to_load
 from footplate.checks import check_count
 from footplate.config import Config, parse_recorded
 from footplate.data import Compose, LoadImageFromFile, build_collate
@@ -33,6 +32,7 @@ from footplate.openmmlab.first_generation.adapters.model import DataContainer
 from footplate.registry import DATASETS, TRANSFORMS, using_scope
 from footplate.registry.dotted_paths import find_spec
 from footplate.registry.scopes import known_scopes
+from footplate.tools.checkpoint_contents import code_to_load
 
 Pixels = NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Image")

@@ -106,7 +106,7 @@ class PlainModel(ModelWrapper, BaseModel):
 
     The result is a scalar tensor, an object with a `loss` attribute, or a dict of losses. In a dict, the entry "loss"
     is minimized and other scalars are only logged. If there is no such entry, all entries with "loss" in their name are
-    summed. A list of losses counts as their sum.
+    summed. In a dict, a list of losses counts as its sum.
 
     `training_step` may accept two additional arguments, which are recognized by name. `step` is a `TrainStep`.
     `optimizers` (or `optimizer`) is the run's optimizer wrapper, or a mapping from names to wrappers. A function with
@@ -200,7 +200,8 @@ class PlainModel(ModelWrapper, BaseModel):
         elif not isinstance(output, Mapping | None):
             output = self._losses_in(output, "training_step")
         for name, value in (output or {}).items():
-            step.log(name, value)
+            if name not in step.values:
+                step.log(name, value)
         return step.values
 
     def _first_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
@@ -379,7 +380,9 @@ def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _total(value: Any) -> Any:
     """Returns the sum of a list of losses, and any other value unchanged."""
-    is_list = isinstance(value, (list, tuple)) and all(isinstance(part, Tensor) for part in value)
+    is_list = isinstance(value, (list, tuple)) and all(
+        torch.is_tensor(each) and each.is_floating_point() for each in value
+    )
     return sum(part.mean() for part in value) if is_list else value
 
 

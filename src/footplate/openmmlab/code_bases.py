@@ -20,6 +20,7 @@ from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.first_generation.translation import is_first_generation
 from footplate.openmmlab.installation import install
 from footplate.openmmlab.mmengine.registry import Registry as MMEngineRegistry
+from footplate.openmmlab.names import DISTRIBUTIONS
 from footplate.openmmlab.requirements import explain_failed_import
 from footplate.openmmlab.skipped_imports import MissingPackageError, explain_cause
 from footplate.openmmlab.versions import is_for_mmcv_1
@@ -70,8 +71,14 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
             a module, plugin or code base cannot be imported.
     """
     has_plugin = cfg.get("plugin") is True
-    has_imports = any(isinstance(value, LazyObject) for _, value in walk_paths(dict(cfg.items())))
-    if has_imports or has_plugin or "custom_imports" in cfg or is_first_generation(cfg):
+    # The packages of the names that a pure-Python config imports.
+    imported = {
+        value.dotted_path.partition(".")[0]
+        for _, value in walk_paths(dict(cfg.items()))
+        if isinstance(value, LazyObject)
+    }
+    may_import = any(package in DISTRIBUTIONS or is_user_module(package) for package in imported)
+    if may_import or has_plugin or "custom_imports" in cfg or is_first_generation(cfg):
         install(patches)
     use_code_bases(cfg, patches=patches)
     folder = os.path.dirname(os.path.abspath(str(cfg.filename)))

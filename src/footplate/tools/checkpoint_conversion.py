@@ -20,6 +20,7 @@ from footplate.checkpoint.serializable import cut_evenly, to_serializable
 from footplate.checkpoint_names import SAFETENSORS_SUFFIX, SHARDED_SUFFIX, SUFFIXES
 from footplate.checks import check_choice, check_count
 from footplate.errors import ArgumentError, CheckpointError, import_optional
+from footplate.tools.output_check import check_output
 
 LAYOUTS = ("plain", "mmengine")
 _META_KEYS = ("epoch", "iter", "time", "seed", "experiment_name", "dataset_meta")
@@ -58,7 +59,7 @@ def export_weights(
             is unknown or not supported by safetensors.
         MissingExtraError: The target is a safetensors file, and the safetensors package is not installed.
     """
-    storage.check_output(target, suffixes=(*SUFFIXES, SAFETENSORS_SUFFIX), inputs=[source])
+    check_output(target, suffixes=(*SUFFIXES, SAFETENSORS_SUFFIX), inputs=[source])
     origin, name = os.fspath(source), os.fspath(target)
     is_safetensors = name.endswith(SAFETENSORS_SUFFIX)
     check_choice("layout", layout, LAYOUTS)
@@ -133,7 +134,7 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
         CheckpointError: The folder is not an intact checkpoint, or the file cannot be written.
         ArgumentError: `target` has an unsupported suffix, or one path is inside the other.
     """
-    storage.check_output(target, suffixes=SUFFIXES, inputs=[source])
+    check_output(target, suffixes=SUFFIXES, inputs=[source])
     count = len(read_layout(os.fspath(source), "meta").tensors)
     save_checkpoint(load_checkpoint(source), target)
     return count
@@ -155,7 +156,7 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
     from footplate.checkpoint.sharded import save_shards  # slow to import
 
     check_count("parts", count)
-    storage.check_output(target, suffixes=[SHARDED_SUFFIX], inputs=[source])
+    check_output(target, suffixes=[SHARDED_SUFFIX], inputs=[source])
     content = to_serializable(load_checkpoint(source))
     parts = [split_state(content, cut_evenly(number, count)) for number in range(count)]
     save_shards(parts[0][0], [each for _, shards in parts for each in shards.items()], os.fspath(target), files=count)

@@ -7,7 +7,6 @@ from itertools import chain, pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from footplate.checkpoint.loading import code_to_load
 from footplate.checkpoint_names import BEST, best_prefix
 from footplate.engine.sections import PYTHON_ARGUMENTS
 from footplate.messages import format_bytes, one_line
@@ -21,6 +20,7 @@ from footplate.tools.analysis import (
     save_best_settings,
     summarize,
 )
+from footplate.tools.checkpoint_contents import code_to_load
 from footplate.tools.diff import Side, compare
 from footplate.tools.explain_keys import brief
 from footplate.tools.run_files import modification_time, starts_of

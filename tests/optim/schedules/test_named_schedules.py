@@ -129,7 +129,8 @@ def test_warnings_have_the_locations_of_first_generation_settings(
         (
             [entry("CosineAnnealing", end=50), entry("Poly", begin=50, end=110)],
             "PolyLR (by iteration) ends at 110, before the end of training at 120. After that, "
-            "lr stays at 0. If you extend a run, extend the schedule, too, and pass --resume-settings take.",
+            "lr stays at 0. If you extend a run, extend the schedule, too, and set "
+            "resume_settings='take' (--resume-settings take).",
         ),
     ],
 )

@@ -239,8 +239,8 @@ def _problem_of(schedule: Schedule, total: int, *, is_last: bool) -> tuple[str, 
             if begin + milestone >= total:
                 return "milestones", f"has a milestone at {begin + milestone}, at or after {training_end}"
     if is_last and end < total and not isinstance(schedule, TorchSchedule) and not curve.ends_at_base():
-        final = getattr(curve, "eta_min", None)
-        effect = "no longer changes" if final is None else f"stays at {final:g}"
-        after = f"After that, {schedule.param_name} {effect}. If you extend a run, extend the schedule, too,"
-        return "end", f"ends at {end}, before {training_end}. {after} and pass --resume-settings take."
+        effect = f"stays at {curve.eta_min:g}" if isinstance(curve, curves.Poly) else "no longer changes"
+        after = f"After that, {schedule.param_name} {effect}. If you extend a run, extend the schedule, too, and set"
+        option = "resume_settings='take' (--resume-settings take)"
+        return "end", f"ends at {end}, before {training_end}. {after} {option}."
     return None

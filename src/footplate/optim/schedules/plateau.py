@@ -6,7 +6,7 @@ from typing import Any
 
 from footplate.checks import check_choice, check_count, check_number
 from footplate.errors import ArgumentError
-from footplate.metric_names import check_rule, is_better
+from footplate.metric_names import check_rule
 from footplate.optim.schedules.schedule import HasParamGroups, MetricSchedule, read_field, write_field
 from footplate.registry import PARAM_SCHEDULERS
 
@@ -117,7 +117,8 @@ class ReduceOnPlateau(MetricSchedule):
         margin = self.threshold * self.best if self.threshold_rule == "rel" else self.threshold
         if math.isinf(self.best):  # before the first validation
             margin = 0.0
-        if is_better(value, self.best, self.rule, margin):
+        is_improved = value < self.best - margin if self.rule == "less" else value > self.best + margin
+        if is_improved:
             self.best = value
             self.num_bad_epochs = 0
         else:

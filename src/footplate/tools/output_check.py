@@ -1,0 +1,37 @@
+"""Checks the output paths of commands."""
+
+import os
+from collections.abc import Iterable, Sequence
+
+from footplate.errors import ArgumentError
+from footplate.storage.paths import Path, canonical, is_local, local_path
+
+
+def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable[Path] = ()) -> None:
+    """Checks that an output path has a supported suffix and does not overwrite an input.
+
+    Device files such as `/dev/stdout` do not need a supported suffix.
+
+    Args:
+        output: The file or folder to write.
+        suffixes: The supported suffixes, or an empty sequence to allow any name.
+        inputs: The files and folders to read. Symbolic links and relative paths are resolved.
+
+    Raises:
+        ArgumentError: The suffix is not supported, or the output is an input, contains an input or is inside one.
+    """
+    name = os.fspath(output)
+    path = local_path(name)
+    is_device = is_local(name) and os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    if suffixes and not name.endswith(tuple(suffixes)) and not is_device:
+        allowed = suffixes[0] if len(suffixes) == 1 else f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+        raise ArgumentError(f"the output file name must end in {allowed}", found=name)
+    new = canonical(name).rstrip("/")
+    for source in inputs:
+        old = canonical(source).rstrip("/")
+        if new == old or new.startswith(f"{old}/") or old.startswith(f"{new}/"):
+            raise ArgumentError(
+                "the output must not be an input, contain one or be inside one",
+                found=name,
+                notes=["Choose another output path."],
+            )
