@@ -179,8 +179,6 @@ def test_origins_lead_through_bases(write: Write) -> None:
     ("text", "message", "line"),
     [
         ("with read_base():\n    from . import base\n", "may contain only imports such as `from .file import *`", 2),
-        ("with read_base():\n    import base\n", "may contain only imports such as `from .file import *`", 2),
-        ("with read_base():\n    x = 1\n", "may contain only imports such as `from .file import *`", 2),
         ("with read_base():\n    from .nope import *\n", "does not exist", 2),
         ("with read_base():\n    from .base import nope\n", "the base 'base' does not define 'nope'", 2),
         (

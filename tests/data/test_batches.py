@@ -83,7 +83,6 @@ ROWS, ANCHORS = torch.zeros(5, 2), torch.zeros(3)
     [
         ({"anchors": ANCHORS, "image": IMAGES, "label": LABELS}, ROWS, 5),
         ({"anchors": ANCHORS, "image": IMAGES, "label": LABELS}, {"scores": ROWS}, 5),
-        ({"anchors": ANCHORS, "image": IMAGES}, ROWS, 5),
         ({"anchors": ANCHORS, "image": IMAGES}, [{}] * 5, 5),
         ((IMAGES, torch.zeros(7, 6)), ROWS, 5),  # the target contains the boxes of all images
         (IMAGES, [ROWS, ROWS], 5),  # two outputs
@@ -92,7 +91,6 @@ ROWS, ANCHORS = torch.zeros(5, 2), torch.zeros(3)
         ((IMAGES, torch.zeros(0)), (ROWS, ROWS), 5),
         (IMAGES, torch.tensor(0.5), 5),
         ((IMAGES[:0], LABELS[:0]), ROWS[:0], 0),
-        ({"image": IMAGES[:0], "label": LABELS[:0]}, {"scores": ROWS[:0]}, 0),
         ([], [], 0),
     ],
 )

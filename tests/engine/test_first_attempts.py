@@ -69,10 +69,6 @@ _STEP_LR = torch.optim.lr_scheduler.StepLR(_SGD, 1)
 @pytest.mark.parametrize(
     ("changes", "advice"),
     [
-        ({"val_interval": 1}, "Set train_cfg=dict(val_interval=...)."),
-        ({"seed": 1}, "Set randomness=dict(seed=...)."),
-        ({"limit_train_batches": 1}, "Set train_dataloader to a loader of a torch.utils.data.Subset."),
-        ({"enable_progress_bar": 1}, "Set custom_hooks=[dict(type='ProgressHook')]."),
         ({"callbacks": 1}, "Set custom_hooks=[...], or call runner.on(event, function)."),
         ({"default_hooks": {"checkpoint": {"save_top_k": 2}}}, "did you mean 'max_keep_best'?"),
         ({"optim_wrapper": {"optimizer": _SGD, "accumulate_grad_batches": 2}}, "did you mean 'accumulative_counts'?"),
@@ -213,9 +209,7 @@ def test_parameters_without_an_optimizer_are_reported(tmp_path: Path, caplog: py
     ("method", "advice"),
     [
         ("fit", "runner.train()"),
-        ("validate", "runner.val()"),
         ("evaluate", "runner.val()"),
-        ("current_epoch", "runner.epoch"),
         ("export", "footplate.inference.export_run(runner, path, example)"),
         ("global_step", "runner.iter"),
     ],
