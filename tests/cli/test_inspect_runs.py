@@ -95,10 +95,7 @@ def test_replay_reproduces_the_failure(captured: Path, footplate: Command, monke
     assert sorted(captured.rglob("*")) == before
     rows = {line.split()[0]: line.split() for line in lines if line.startswith("layers.")}
     assert rows["layers.2"][:5] == ["layers.2", "Dropout", "float32", "4x8", "yes"]
-    assert rows["layers.3"][:4] == ["layers.3", "Burst", "float32", "4x8"]
-    assert rows["layers.3"][5:8] == ["of", "32", "inf"] or "NaN," in rows["layers.3"]
-    assert float(rows["layers.1"][5]) >= -1
-    assert float(rows["layers.1"][6]) <= 1
+    assert -1 <= float(rows["layers.1"][5]) < float(rows["layers.1"][6]) <= 1
     code, out, _ = footplate("replay", "work", "--set", "+model.at=99")
     assert (code, out.splitlines()[-1]) == (
         1,
@@ -108,7 +105,6 @@ def test_replay_reproduces_the_failure(captured: Path, footplate: Command, monke
 
 def test_replay_with_accumulated_gradients(tiny: Path, footplate: Command) -> None:
     error = stopped(tiny, footplate, "+optim_wrapper.accumulative_counts=4")
-    assert error[0].startswith("error: the loss was nan in iteration 7")
     assert error[4] == f"  To inspect each layer, run: footplate replay {tiny.parent / 'work/nonfinite_iter_7.capture'}"
     code, out, _ = footplate("replay", "work")
     assert code == 0
@@ -129,6 +125,8 @@ def test_table_ends_with_the_first_non_finite_reading() -> None:
     ]
     assert "... 44 more; --all shows them" in lines
     assert sum(line.startswith("layers.") for line in describe_replay(record, whole=True).splitlines()) == 50
+    del record.readings[20:]
+    assert describe_replay(record).count("\nlayers.") == 6
 
 
 def test_the_replayed_iteration_is_bit_equal(

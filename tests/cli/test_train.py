@@ -77,7 +77,8 @@ def test_overrides_reach_the_run_and_its_record(
 
 
 def test_amp_enables_mixed_precision(tiny: Path, footplate: Command) -> None:
-    tiny.write_text(TINY.replace("optim_wrapper = dict(", 'optim_wrapper = dict(type="mmengine.OptimWrapper", '))
+    kind = "from mmengine.optim import OptimWrapper\n" + TINY
+    tiny.write_text(kind.replace("optim_wrapper = dict(", "optim_wrapper = dict(type=OptimWrapper, "))
     assert footplate("train", "tiny.py", "--work-dir", "work", "--amp")[0] == 0
     assert Config.fromfile(str(tiny.parent / "work/tiny.py")).optim_wrapper.type == "AmpOptimWrapper"
     tiny.write_text(TINY.replace("optim_wrapper = dict(", 'optim_wrapper = dict(type="OwnWrapper", '))

@@ -46,9 +46,12 @@ def test_folders_and_patterns_name_pictures_in_order(pictures: Path) -> None:
 
 def test_links_to_folders_are_followed(pictures: Path) -> None:
     (pictures / "b").mkdir()
-    for name, target in (("cycle", "."), ("images", "../a/b")):
+    (pictures / "b" / "real.png").touch()
+    for name, target in (("a", "."), ("images", "../a/b"), ("up", "..")):
         (pictures / "b" / name).symlink_to(target)
-    assert find_files(["b"]) == [("images/3", "b/images/3.PNG")]
+    (pictures / "a" / "link").symlink_to("b")
+    assert find_files(["b"]) == [("real", "b/real.png"), ("images/3", "b/images/3.PNG")]
+    assert find_files(["a"], skipped=["a/out"])[-1] == ("b/3", "a/b/3.PNG")
 
 
 @pytest.mark.parametrize(
@@ -74,10 +77,11 @@ def test_video_is_read_frame_by_frame(tmp_path: Path) -> None:
     import cv2  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 5, (32, 16))
-    writer.write(np.full((16, 32, 3), (200, 0, 0), np.uint8))
+    for _ in range(2):
+        writer.write(np.full((16, 32, 3), (200, 0, 0), np.uint8))
     writer.release()
-    (frame,) = read_files([("film", path)], [])
-    assert (frame.name, frame.frame) == ("film/000000", 0)
+    frame, last = read_files([("film", path)], [])
+    assert (frame.name, last.name, last.frame) == ("film/000000", "film/000001", 1)
     np.testing.assert_allclose(np.asarray(frame.image), np.full((16, 32, 3), (0, 0, 200)), atol=8)
 
 

@@ -133,7 +133,9 @@ def test_images_of_a_dataset_without_a_loader_are_read_by_footplate(segmentor: t
 
 def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, list[str]]) -> None:
     checkpoint, paths = segmentor
-    predictor = Predictor(checkpoint, device="cpu")
+    cfg = recipe("fashion-seg", checkpoint.parent)
+    cfg["visualizer"]["type"] = "footplate.Visualizer"
+    predictor = Predictor(checkpoint, config=cfg, device="cpu")
     prediction = predictor(paths[0])
     prediction.pred_sem_seg.data[:] = 1
     drawn = predictor.draw(paths[0], prediction)
@@ -269,7 +271,7 @@ class GetBBoxCenterScale(BaseTransform):
 class PackPoseInputs(BaseTransform):
     def transform(self, results: Any) -> Any:
         meta = {key: results[key] for key in ("flip_indices", "center", "bbox_score")}
-        return {"inputs": torch.zeros(1), "data_samples": BaseDataElement(metainfo=meta)}
+        return {"inputs": [], "data_samples": BaseDataElement(metainfo=meta)}
 
 
 @DATASETS.register_module()

@@ -45,14 +45,18 @@ def test_differences_agree_with_the_values_that_are_shown(show: Show, make_run: 
     assert page.find_elements("css selector", ".change .good")
     assert text_of(page, "#classes tbody tr") == "shoe 53.01 53.00 +0.01"
     assert page.find_elements("css selector", "#classes td.gain")
-    bars = page.find_elements("css selector", "#classes td.bar:not(.gain, .loss)")
-    assert [each.get_attribute("style") for each in bars] == [
-        f"--share: {share}%;" for share in ("53.0", "53.0", "1.0")
-    ]
     height, plot = page.execute_script(
         "const { bottom, toY } = window.footplate.charts[0].scale; return [toY(8) - toY(10), bottom - 24]"
     )
     assert 0.7 * plot < height < plot  # two points of a percentage fill the chart
+
+
+def test_validation_loss_as_headline(show: Show, make_run: MakeRun) -> None:
+    losses = [Series(f"{name}/loss", "val", [(100.0, 2.0), (200.0, 1.0)]) for name in ("day", "night")]
+    runs = [make_run(name) for name in "ab"]
+    page = show(*(run._replace(series=[*run.series[:2], *losses]) for run in runs))
+    assert len(page.find_elements("css selector", ".main-charts path.line")) == 4
+    assert "best 1.000 at 200" in text_of(page, ".main-charts")
 
 
 def test_sweep_page_shows_trials_parameters_and_the_best_command(show: Show, make_run: MakeRun) -> None:

@@ -379,7 +379,7 @@ def _labels_in(dataset: Any) -> dict[str, Any]:
 def first_view(sample: Any) -> Any:
     """Returns the image of a sample or the images of a batch. With several views, returns the first view."""
     inputs = sample.get("inputs", sample.get("img")) if isinstance(sample, Mapping) else sample
-    while isinstance(inputs, (list, tuple)):
+    while isinstance(inputs, (list, tuple)) and inputs:
         inputs = inputs[0]
     return inputs.data if isinstance(inputs, DataContainer) else inputs
 

@@ -20,7 +20,6 @@ from footplate.config import Config
 from footplate.engine.run_folder import locked
 from footplate.errors import DataError, MissingExtraError
 from footplate.hooks.monitored_metrics import UnknownRuleError
-from footplate.interrupts import SIGNALED
 from footplate.messages import first_line, nearest
 from footplate.metric_names import MissingMetricError, find_metric, find_rule, metric_of_label, split_dataset
 from footplate.records.logger import print_urgent
@@ -40,8 +39,6 @@ except ImportError as error:
 OUTPUT, _RESULT = "output.txt", "result.json"  # the output of a trial, in its folder
 _PROGRAM = [sys.executable, "-m", "footplate"]
 _POLL_INTERVAL = 0.5  # seconds
-_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-_INTERRUPTED = {code for number in _SIGNALS for code in (-number, SIGNALED + number)}
 _STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
@@ -209,9 +206,9 @@ class Sweep:
             if not is_signaled:
                 process.terminate()
             process.wait()
-        state, note = _outcome(code, folder, is_pruned=is_pruned, is_scored=bool(scores))
-        if state is None or (code and self._is_stopping):
+        if code and self._is_stopping:
             return  # the next start resumes the trial
+        state, note = _outcome(code, folder, is_pruned=is_pruned, is_scored=bool(scores))
         if note:
             trial.set_user_attr("note", note)
         choose = max if self._is_maximized else min
@@ -259,11 +256,8 @@ def _hash(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:12]
 
 
-def _outcome(code: int, folder: str, *, is_pruned: bool, is_scored: bool) -> tuple[TrialState | None, str]:
-    """Returns the final state of a trial whose process has ended, and the reason for a failure.
-
-    The state is None if the trial was interrupted. The trial then continues when the sweep is run again.
-    """
+def _outcome(code: int, folder: str, *, is_pruned: bool, is_scored: bool) -> tuple[TrialState, str]:
+    """Returns the final state of a trial whose process has ended, and the reason for a failure."""
     kind, message = "", f"the process ended with exit code {code}"
     with suppress(OSError, ValueError, KeyError, TypeError):  # it succeeded or was killed
         error = json.loads(Path(folder, _RESULT).read_text())["error"]
@@ -274,8 +268,6 @@ def _outcome(code: int, folder: str, *, is_pruned: bool, is_scored: bool) -> tup
         return TrialState.PRUNED, "killed, most likely because it ran out of memory"
     if kind in ("MemoryError", "OutOfMemoryError") or is_out_of_memory(RuntimeError(message)):
         return TrialState.PRUNED, "out of memory"
-    if code in _INTERRUPTED:
-        return None, ""
     if code:
         return TrialState.FAIL, f"{kind}: {message}" if kind else message
     if not is_scored:

@@ -101,7 +101,7 @@ def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -
 
 def _warn_about_logits(metric: "Accuracy | LabelMetric", scores: NDArray[Any]) -> None:
     """Logs a warning if the default threshold rejects negative scores. Each metric warns once."""
-    if 0.0 in metric.thrs and scores.min() < 0 and not metric.has_warned:
+    if not metric.has_warned and 0.0 in metric.thrs and scores.min() < 0:
         metric.has_warned = True
         _logger.warning(
             "%s counts predictions with negative scores as wrong, because thrs=0.0 expects probabilities. If the model "

@@ -197,8 +197,9 @@ const headlineChart = () => {
 const lossChart = () => {
   const chart = data.charts.loss;
   if (!chart) return null;
+  const setOf = (curve) => curve.label.split(": ")[1];
   // Several runs with several validation sets would be too many curves.
-  const isOfHeadline = (curve) => curve.label.endsWith(`: ${data.charts.headline?.set}`);
+  const isOfHeadline = (curve) => headline?.name.startsWith(`${setOf(curve)}/`);
   // The prefix of a metric may also come from its evaluator; losses have no such prefix.
   const filters = several && chart.curves.some(isOfHeadline);
   const curves = styled({ ...chart, curves: chart.curves.filter((curve) => curve.mode === "train" || !filters || isOfHeadline(curve)) });
@@ -209,11 +210,12 @@ const lossChart = () => {
     curves.forEach((curve) => { curve.color = "var(--run-6)"; });
     validations.forEach((curve, place) => {
       curve.color = colorOf(place);
-      curve.lastLabel = curve.label.split(": ")[1];
+      curve.lastLabel = setOf(curve);
     });
   }
+  const marks = bestMarks(validations.filter((curve) => headline?.name === [setOf(curve), "loss"].filter(Boolean).join("/")));
   const equal = chart.equal.length ? `; same as ${chart.equal.join(", ")}` : "";
-  const built = new LineChart({ title: "Loss", subtitle: `${!validated ? "training" : several ? "training, and validation (dashed)" : "training and validation"}${equal}`, curves, height: 250, legend: curves.length > 1 && curves.length <= COLORS });
+  const built = new LineChart({ title: "Loss", subtitle: `${!validated ? "training" : several ? "training, and validation (dashed)" : "training and validation"}${equal}`, curves, marks, height: 250, legend: curves.length > 1 && curves.length <= COLORS });
   if (!validated) built.element.append(make("p", { class: "note" }, "No validation loss is recorded. To add it, set ", make("code", {}, "val_cfg = dict(loss=True)"), " or, if the run has a ", make("code", {}, "training_step"), ", pass ", make("code", {}, "loss=..."), " to the Runner."));
   if (curves.every(({ x }) => x.length === 1)) built.element.append(note(`Logged once${several ? ` per ${data.sweep ? "trial" : "run"}` : ""}.`));
   return built.element;
