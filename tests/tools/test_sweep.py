@@ -1,11 +1,10 @@
 """A sweep with a small program in place of `footplate train`."""
 
 import json
-import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -138,16 +137,16 @@ def test_parallel_trials(cfg: Config, tmp_path: Path) -> None:
 def test_interrupted_sweep_lets_its_trial_save_and_resumes_it(
     cfg: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interrupts = iter([signal.SIGINT])
+    is_training = Event()
     changes: list[Any] = []
 
-    def interrupt(self: Any, folder: str) -> list[Any]:
-        for number in interrupts:
-            os.kill(os.getpid(), number)
-        return []
+    def interrupt(futures: Any) -> None:
+        is_training.wait()
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(study.Sweep, "_read_scores", interrupt)
+        patched.setattr(study.Sweep, "_read_scores", lambda self, folder: is_training.set() or [])
+        patched.setattr(study, "as_completed", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(cfg, LR, tmp_path, trains(lambda lr: ([lr], "wait")), trials=1, on_change=changes.append)
     assert (len(list(tmp_path.glob("*/saved"))), [each.state for each in changes]) == (1, ["running"])
