@@ -140,12 +140,16 @@ def test_interrupted_sweep_lets_its_trial_save_and_resumes_it(
     is_training = Event()
     changes: list[Any] = []
 
+    def read(self: Any, folder: str) -> list[Any]:
+        is_training.set()
+        return []
+
     def interrupt(futures: Any) -> None:
         is_training.wait()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(study.Sweep, "_read_scores", lambda self, folder: is_training.set() or [])
+        patched.setattr(study.Sweep, "_read_scores", read)
         patched.setattr(study, "as_completed", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(cfg, LR, tmp_path, trains(lambda lr: ([lr], "wait")), trials=1, on_change=changes.append)
