@@ -20,7 +20,6 @@ from footplate.errors import OverrideError
         ("", ""),
         ("https://host:80/a?b", "https://host:80/a?b"),
         ("1,2", [1, 2]),
-        ("()", ()),
         ("(1,)", (1,)),
         ("[a, b, (c, d)]", ["a", "b", ("c", "d")]),
         ("{a: 1, 'b': [x, {c: null}]}", {"a": 1, "b": ["x", {"c": None}]}),

@@ -184,12 +184,17 @@ def test_a_training_step_is_only_called_in_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "reported"), [({"error": 0.5, "loss": 9.0}, {"error"}), ({"predicted": torch.ones(1)}, set())]
+    ("output", "size", "reported"),
+    [
+        ({"error": 0.5, "loss": 9.0}, 8, {"error"}),
+        ({"error": torch.ones(1)}, 8, {"error"}),
+        ({"predicted": torch.ones(1)}, 1, set()),
+    ],
 )
 def test_numbers_of_a_validation_step_are_reported_next_to_the_loss(
-    tmp_path: Path, output: dict[str, Any], reported: set[str]
+    tmp_path: Path, output: dict[str, Any], size: int, reported: set[str]
 ) -> None:
-    data: Any = {"val_dataloader": loader(), "test_dataloader": loader()}
+    data: Any = {"val_dataloader": loader(size), "test_dataloader": loader(size)}
     made = runner(tmp_path, Own("tensor"), validation_step=lambda model, batch: output, **data)
     assert made.val().keys() == made.test().keys() == {"loss", *reported}
     assert made.val()["loss"] < 2

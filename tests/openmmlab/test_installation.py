@@ -241,6 +241,9 @@ def test_a_plugin_outside_of_the_current_folder_is_not_imported() -> None:
 
 
 def test_a_config_may_import_from_mmengine_without_custom_imports(package: WritePackage) -> None:
+    openmmlab.uninstall()
+    openmmlab.import_modules(Config.fromstring("from torch.nn import ReLU\nact = dict(type=ReLU)\n", ".py"))
+    assert importlib.util.find_spec("mmengine") is None
     cfg = Config.fromstring("from mmengine.hooks import Hook\nhook = dict(type=Hook)\n", ".py")
     openmmlab.import_modules(cfg)
     assert type(HOOKS.build(cfg.hook)) is EngineHook

@@ -14,7 +14,6 @@ from footplate.tools.config_keys import accepted_keys
     [
         ("", {"randomness", "compile", "custom_imports"}, {"optimizer", "foo"}),
         ("train_cfg", {"type", "by_epoch", "val_begin", "max_iters"}, {"runner", "dataloader", "max_epochs"}),
-        ("env_cfg.dist_cfg", {"backend"}, {"type"}),
         ("val_dataloader.day", {"num_workers"}, {"dataset_meta"}),
         ("train_dataloader.sampler", {"shuffle"}, {"dataset"}),
         ("default_hooks.checkpoint", {"save_best", "priority"}, {"foo"}),

@@ -99,8 +99,8 @@ class Runner:
         auto_scale_lr: `dict(enable=True, base_batch_size=16)` scales learning rates with the global batch size.
         optim_wrapper: The optimizer wrapper, including the optimizer.
         param_scheduler: The schedules for the learning rate and other optimizer settings.
-        val_evaluator: The validation metrics. For a plain torch module, the default is the loss and the numbers
-            that `validation_step` returns.
+        val_evaluator: The validation metrics. For a plain torch module, the default is the numbers that
+            `validation_step` returns and, if it can be computed, the loss.
         test_evaluator: The test metrics. For a plain torch module, `val_evaluator` is the default.
         default_hooks: Changes to the default hooks, keyed by hook name; see `build_hooks`.
         custom_hooks: Additional hooks.

@@ -404,7 +404,7 @@ def returned_numbers(output: Any, batch: Any, *, required: bool) -> dict[str, An
         ArgumentError: `output` is not a dict of numbers, although they are `required`.
     """
     # The prediction for a batch of one sample may have the shape (1,).
-    shapes = ((), (1,)) if required else ((),)
+    shapes = ((), (1,)) if required or count_samples(batch, None) != 1 else ((),)
     values = output.values() if isinstance(output, Mapping) else [None]
     if all(isinstance(value, numbers.Real) or getattr(value, "shape", None) in shapes for value in values):
         return {name: value for name, value in output.items() if required or name != "loss"}

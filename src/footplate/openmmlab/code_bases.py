@@ -20,7 +20,6 @@ from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.first_generation.translation import is_first_generation
 from footplate.openmmlab.installation import install
 from footplate.openmmlab.mmengine.registry import Registry as MMEngineRegistry
-from footplate.openmmlab.names import DISTRIBUTIONS
 from footplate.openmmlab.requirements import explain_failed_import
 from footplate.openmmlab.skipped_imports import MissingPackageError, explain_cause
 from footplate.openmmlab.versions import is_for_mmcv_1
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
 # Subpackages of a first-generation code base that register its classes on import.
 _REGISTERING = ("core", "models", "datasets")
+_INDEPENDENT = {"footplate", "torch", "torchmetrics", "torchvision"}  # packages that do not import OpenMMLab packages
 _CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
 
 _logger = logging.getLogger("footplate.openmmlab")
@@ -77,8 +77,7 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
         for _, value in walk_paths(dict(cfg.items()))
         if isinstance(value, LazyObject)
     }
-    may_import = any(package in DISTRIBUTIONS or is_user_module(package) for package in imported)
-    if may_import or has_plugin or "custom_imports" in cfg or is_first_generation(cfg):
+    if imported - _INDEPENDENT or has_plugin or "custom_imports" in cfg or is_first_generation(cfg):
         install(patches)
     use_code_bases(cfg, patches=patches)
     folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
