@@ -45,7 +45,7 @@ def create_environment(folder: Path, packages: Sequence[str]) -> str:
     """Creates an environment with packages from PyPI, over those of this environment; returns its interpreter."""
     venv.create(folder, with_pip=True, symlinks=True)
     interpreter = str(folder / "bin" / "python")
-    subprocess.run([interpreter, "-m", "pip", "install", "-q", "--no-deps", *packages], check=True)
+    subprocess.run([interpreter, "-m", "pip", "install", "-q", "--no-compile", "--no-deps", *packages], check=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site = folder / "lib" / version / "site-packages"
     (site / "zz_parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
