@@ -71,7 +71,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
         notes: list[str] = []
         missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
         parent, _, _ = missing.rpartition(".")
-        package = str(getattr(error, "name", "")).partition(".")[0]
+        package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
         known = known_packages()
         if module in sys.modules and hasattr(sys.modules[module], attribute):  # a mistake in published guides
             notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]

@@ -41,7 +41,9 @@ class Evaluator:
         self._is_list = isinstance(metrics, Sequence)
         self.names = list(metrics) if is_named(metrics) else []
         """The metric names, if `metrics` is a dict of functions and objects."""
-        parts = metrics.values() if self.names else metrics if self._is_list else [metrics]
+        parts = metrics if self._is_list else [metrics]
+        if self.names:
+            parts = metrics.values()
         self.metrics: list[BaseMetric[Any]] = []
         for index, (part, name) in enumerate(zip_longest(parts, self.names)):
             with at_key(self.metric_key(index)):

@@ -380,10 +380,11 @@ def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _total(value: Any) -> Any:
     """Returns the sum of a list of losses, and any other value unchanged."""
-    is_list = isinstance(value, (list, tuple)) and all(
-        torch.is_tensor(each) and each.is_floating_point() for each in value
-    )
-    return sum(part.mean() for part in value) if is_list else value
+    if isinstance(value, (list, tuple)) and all(
+        isinstance(each, Tensor) and each.is_floating_point() for each in value
+    ):
+        return sum(part.mean() for part in value)
+    return value
 
 
 def _line_for_method(step: Any) -> str:
