@@ -27,7 +27,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         memory.rm("/fileio", recursive=True)
 
 
-def test_files_on_any_storage(folder: str, tmp_path: Path) -> None:
+def test_files_on_any_storage(folder: str) -> None:
     file = fileio.join_path(folder, "sub", "a.txt")
     fileio.put_text("text", file)
     fileio.put(b"bytes", fileio.join_path(folder, "b.bin"))
@@ -37,18 +37,9 @@ def test_files_on_any_storage(folder: str, tmp_path: Path) -> None:
     assert list(fileio.list_dir_or_file(folder, list_dir=False, suffix=".bin")) == ["b.bin"]
     with fileio.get_local_path(file) as local:
         assert Path(local).read_text() == "text"
-    fileio.copyfile(file, fileio.join_path(folder, "c.txt"))
-    fileio.copytree_to_local(folder, str(tmp_path / "copy"))
-    assert (tmp_path / "copy/sub/a.txt").read_text() == "text"
-    fileio.copyfile_from_local(str(tmp_path / "copy/b.bin"), fileio.join_path(folder, "sub"))
-    assert fileio.get(fileio.join_path(folder, "sub", "b.bin")) == b"bytes"
     fileio.remove(file)
     with pytest.raises(FileNotFoundError):
         fileio.remove(file)
-    with pytest.raises(FileExistsError):
-        fileio.copytree(fileio.join_path(folder, "sub"), folder)
-    fileio.rmtree(fileio.join_path(folder, "sub"))
-    assert not fileio.exists(fileio.join_path(folder, "sub"))
 
 
 def test_paths_of_an_object_store_are_mapped(tmp_path: Path) -> None:
@@ -70,8 +61,7 @@ def test_backends_of_code_bases() -> None:
     assert fileio.get_text("own://x") == "own own://x"
     assert fileio.FileClient("own").get("x") == b"own x"
     assert fileio.FileClient.infer_client(uri="own://x").name == "Own"
-    with pytest.raises(KeyError, match="'local' is already registered"):
-        fileio.register_backend("local", Own)
+    assert fileio.FileClient.infer_client(uri="a.txt").allow_symlink
     with pytest.raises(ArgumentError, match="unknown file backend\n  found: 'locl'\n  did you mean 'local'"):
         fileio.get_file_backend(backend_args={"backend": "locl"})
 
@@ -114,7 +104,6 @@ def test_pickles_with_data_are_read_and_others_refused(tmp_path: Path) -> None:
 def test_lines_of_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a 1\nb 2 3\nc 4\n")
     assert fileio.list_from_file(tmp_path / "a.txt", prefix="x/", offset=1, max_num=1) == ["x/b 2 3"]
-    assert fileio.dict_from_file(tmp_path / "a.txt") == {"a": "1", "b": ["2", "3"], "c": "4"}
 
 
 def test_files_at_urls_need_no_further_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

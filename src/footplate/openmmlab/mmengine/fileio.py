@@ -8,10 +8,10 @@ import json
 import os
 import pickle
 import tempfile
-from abc import ABCMeta, abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import partialmethod
+from contextlib import contextmanager
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.request import urlopen
@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from footplate import storage
 from footplate.data.annotations import DataUnpickler
-from footplate.errors import ArgumentError, import_optional
+from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.storage import file_system
 
@@ -30,15 +30,14 @@ PathLike = str | Path
 Options = Mapping[str, Any] | None
 
 
-class BaseStorageBackend(metaclass=ABCMeta):
-    """Base class for storage backends that read files as bytes or as text."""
+class BaseStorageBackend(ABC):
+    """Base class for storage backends that read files as bytes or as text.
 
-    _allow_symlink = False
+    Attributes:
+        allow_symlink: Whether this storage supports symbolic links.
+    """
 
-    @property
-    def allow_symlink(self) -> bool:
-        """Whether this storage supports symbolic links."""
-        return self._allow_symlink
+    allow_symlink = False
 
     @property
     def name(self) -> str:
@@ -97,43 +96,15 @@ class _FileSystemBackend(BaseStorageBackend):
 
     @contextmanager
     def get_local_path(self, filepath: PathLike) -> Iterator[PathLike]:
-        """Yields the path of a temporary local copy of a file, which is deleted at the end of the block."""
+        """Yields a local path of a file; a copy of a remote file is deleted at the end of the block."""
+        path = self._path(filepath)
+        if storage.is_local(path):
+            yield path
+            return
         with tempfile.TemporaryDirectory(prefix="footplate-") as folder:
-            local = os.path.join(folder, storage.base_name(self._path(filepath)))
+            local = os.path.join(folder, storage.base_name(path))
             Path(local).write_bytes(self.get(filepath))
             yield local
-
-    def copyfile(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a file to a path, or into an existing folder, and returns the path of the copy."""
-        path = self.join_path(dst, storage.base_name(os.fspath(src))) if self.isdir(dst) else self._path(dst)
-        self.put(self.get(src), path)
-        return path
-
-    def copytree(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a folder to the path `dst` and returns `dst`. Raises FileExistsError if `dst` already exists."""
-        if self.exists(dst):
-            raise FileExistsError(f"'{dst}' already exists. Pass a path that does not exist yet.")
-        for name in self.list_dir_or_file(src, list_dir=False, recursive=True):
-            self.put(self.get(self.join_path(src, name)), self.join_path(dst, name))
-        return os.fspath(dst)
-
-    # The protocol of each path determines its storage, so these functions are the same.
-    copyfile_from_local = copyfile_to_local = copyfile
-    copytree_from_local = copytree_to_local = copytree
-
-    def rmtree(self, dir_path: PathLike) -> None:
-        """Removes a folder and its contents."""
-        self._call("rm", dir_path, recursive=True)
-
-    def copy_if_symlink_fails(self, src: PathLike, dst: PathLike) -> bool:
-        """Creates a symbolic link `dst` to `src`, or a copy if links are unsupported. Returns True for a link."""
-        if self._allow_symlink:
-            with suppress(OSError):
-                os.symlink(src, dst)
-                return True
-        copy = self.copytree if self.isdir(src) else self.copyfile
-        copy(src, dst)
-        return False
 
     def list_dir_or_file(
         self,
@@ -169,12 +140,7 @@ class _FileSystemBackend(BaseStorageBackend):
 class LocalBackend(_FileSystemBackend):
     """Accesses files on this machine."""
 
-    _allow_symlink = True
-
-    @override
-    @contextmanager
-    def get_local_path(self, filepath: PathLike) -> Iterator[PathLike]:
-        yield filepath
+    allow_symlink = True
 
 
 HardDiskBackend = LocalBackend
@@ -221,13 +187,11 @@ class LmdbBackend(BaseStorageBackend):
         db_path: The path of the database.
         options: Options for `lmdb.open`. By default, the database is opened read-only, with locking and readahead
             disabled.
-
-    Raises:
-        MissingExtraError: The package lmdb is not installed.
     """
 
     def __init__(self, db_path: PathLike, **options: Any) -> None:
-        lmdb = import_optional("lmdb", extra="hosts", why="The file backend 'lmdb'")
+        import lmdb  # type: ignore[import-not-found, unused-ignore]
+
         settings = {"readonly": True, "lock": False, "readahead": False, **options}
         self._database = lmdb.open(os.fspath(db_path), **settings)
 
@@ -265,19 +229,13 @@ def register_backend(
     Args:
         name: The name for use in `backend_args`.
         backend: The backend class. If None, returns a decorator.
-        force: Whether to replace a registered backend.
+        force: Ignored; a registered backend is always replaced.
         prefixes: The prefixes, such as "s3" for `s3://...`.
-
-    Raises:
-        KeyError: The name or a prefix is already registered, and `force` is not set.
     """
 
     def register(found: type[BaseStorageBackend]) -> type[BaseStorageBackend]:
-        starts = [prefixes] if isinstance(prefixes, str) else prefixes or ()
-        for key, table in [(name, _backends), *((start, _prefixes) for start in starts)]:
-            if table.get(key, found) is not found and not force:
-                raise KeyError(f"'{key}' is already registered. Pass force=True to replace it.")
-            table[key] = found
+        _backends[name] = found
+        _prefixes.update(dict.fromkeys([prefixes] if isinstance(prefixes, str) else prefixes or (), found))
         return found
 
     return register if backend is None else register(backend)
@@ -294,10 +252,12 @@ def get_file_backend(
 ) -> Any:
     """Returns the backend specified in `backend_args` or, by default, the backend for the path's prefix.
 
+    Calls with the same arguments return the same object.
+
     Args:
         uri: The path.
         backend_args: A dict with the backend's name under `backend`, and the arguments for the backend's constructor.
-        enable_singleton: Whether to reuse a backend object created earlier with the same arguments.
+        enable_singleton: Ignored.
 
     Raises:
         ArgumentError: `backend_args` contains the name of an unknown backend.
@@ -309,8 +269,6 @@ def get_file_backend(
         raise ArgumentError("unknown file backend", found=name, suggestion=nearest(name, _backends), notes=notes)
     # fsspec may support a prefix even if no backend is registered for it.
     kind = _backends[name] if name is not None else _prefixes.get(prefix_of(uri), _FileSystemBackend)
-    if not enable_singleton:
-        return kind(**options)
     key = f"{kind}{options}"
     if key not in instances:
         instances[key] = kind(**options)
@@ -321,7 +279,7 @@ instances: dict[str, BaseStorageBackend] = {}
 
 
 class FileClient:
-    """Reads and writes files through a backend. This is the predecessor of `get_file_backend`.
+    """The predecessor of `get_file_backend`. Creating a client returns the backend itself.
 
     Args:
         backend: The name of a backend, which takes precedence over `prefix`. With neither, uses the local backend.
@@ -331,18 +289,12 @@ class FileClient:
 
     _instances: ClassVar[dict[str, BaseStorageBackend]] = instances
 
-    def __init__(self, backend: str | None = None, prefix: str | None = None, **options: Any) -> None:
-        backend_args = {"backend": backend, **options}
-        self.client = get_file_backend(f"{prefix}://" if prefix else None, backend_args=backend_args)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "client":
-            raise AttributeError(name)
-        return getattr(self.client, name)
+    def __new__(cls, backend: str | None = None, prefix: str | None = None, **options: Any) -> Any:
+        return get_file_backend(f"{prefix}://" if prefix else None, backend_args={"backend": backend, **options})
 
     @classmethod
-    def infer_client(cls, file_client_args: Options = None, uri: PathLike | None = None) -> "FileClient":
-        """Returns the client for the given arguments, or for the prefix of a path."""
+    def infer_client(cls, file_client_args: Options = None, uri: PathLike | None = None) -> Any:
+        """Returns the backend for the given arguments, or for the prefix of a path."""
         return cls(**file_client_args) if file_client_args else cls(prefix=prefix_of(uri) or None)
 
     @staticmethod
@@ -362,9 +314,8 @@ def _through_backend(method: str, which: int = 0) -> Callable[..., Any]:
     """
 
     def call(*args: Any, backend_args: Options = None, **kwargs: Any) -> Any:
-        names = {"filepath", "dir_path", "src" if which == 0 else "dst"}
-        path = args[which] if len(args) > which else next((kwargs[name] for name in kwargs if name in names), None)
-        backend = get_file_backend(path, backend_args=backend_args, enable_singleton=True)
+        path = args[which] if len(args) > which else kwargs.get("filepath", kwargs.get("dir_path"))
+        backend = get_file_backend(path, backend_args=backend_args)
         return getattr(backend, method)(*args, **kwargs)
 
     call.__name__ = call.__qualname__ = method
@@ -374,34 +325,8 @@ def _through_backend(method: str, which: int = 0) -> Callable[..., Any]:
 
 get, get_text, exists, isdir, isfile = map(_through_backend, ("get", "get_text", "exists", "isdir", "isfile"))
 join_path, list_dir_or_file, get_local_path = map(_through_backend, ("join_path", "list_dir_or_file", "get_local_path"))
-remove, rmtree, copyfile, copytree = map(_through_backend, ("remove", "rmtree", "copyfile", "copytree"))
-copyfile_to_local, copytree_to_local = map(_through_backend, ("copyfile_to_local", "copytree_to_local"))
-put, put_text, copyfile_from_local, copytree_from_local, copy_if_symlink_fails = (
-    _through_backend(method, 1)
-    for method in ("put", "put_text", "copyfile_from_local", "copytree_from_local", "copy_if_symlink_fails")
-)
-
-
-class BaseFileHandler(metaclass=ABCMeta):
-    """Base class for reading and writing objects in a file format.
-
-    Attributes:
-        str_like: Whether the format is text.
-    """
-
-    str_like = True
-
-    @abstractmethod
-    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        """Reads an object from an open file."""
-
-    @abstractmethod
-    def dump_to_str(self, obj: Any, **kwargs: Any) -> Any:
-        """Serializes an object to a string or bytes."""
-
-    def dump_to_fileobj(self, obj: Any, file: Any, **kwargs: Any) -> None:
-        """Writes an object to an open file."""
-        file.write(self.dump_to_str(obj, **kwargs))
+remove = _through_backend("remove")
+put, put_text = (_through_backend(method, 1) for method in ("put", "put_text"))
 
 
 def _as_json(value: Any) -> Any:
@@ -412,76 +337,22 @@ def _as_json(value: Any) -> Any:
     raise TypeError(f"JSON cannot represent the type {type(value).__name__}. Found: {value!r}")
 
 
-class JsonHandler(BaseFileHandler):
-    """Reads and writes JSON. NumPy values become numbers and lists, and sets become lists."""
-
-    @override
-    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        return json.load(file, **kwargs)
-
-    @override
-    def dump_to_str(self, obj: Any, **kwargs: Any) -> str:
-        return json.dumps(obj, **{"default": _as_json, **kwargs})
+def _unpickle(stream: Any, **kwargs: Any) -> Any:
+    return DataUnpickler(stream, **kwargs).load()
 
 
-class YamlHandler(BaseFileHandler):
-    """Reads and writes YAML. By default, tags that construct objects raise an error."""
-
-    @override
-    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        return yaml.load(file, **{"Loader": yaml.SafeLoader, **kwargs})
-
-    @override
-    def dump_to_str(self, obj: Any, **kwargs: Any) -> str:
-        return str(yaml.dump(obj, **{"Dumper": yaml.SafeDumper, **kwargs}))
+_Handler = tuple[Callable[..., Any], Callable[..., Any]]
+_JSON: _Handler = json.load, partial(json.dumps, default=_as_json)
+_YAML: _Handler = partial(yaml.load, Loader=yaml.SafeLoader), partial(yaml.dump, Dumper=yaml.SafeDumper)
+_PICKLE: _Handler = _unpickle, partial(pickle.dumps, protocol=2)
+file_handlers = {"json": _JSON, "yaml": _YAML, "yml": _YAML, "pickle": _PICKLE, "pkl": _PICKLE}
+"""Maps each file format to the functions that read and write it."""
 
 
-class PickleHandler(BaseFileHandler):
-    """Reads and writes pickle files. Only loads files that contain plain data types.
-
-    Raises:
-        DataError: The file refers to a class that is not one of the permitted data types.
-    """
-
-    str_like = False
-
-    @override
-    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        return DataUnpickler(file, **kwargs).load()
-
-    @override
-    def dump_to_str(self, obj: Any, **kwargs: Any) -> bytes:
-        return pickle.dumps(obj, **{"protocol": 2, **kwargs})
-
-
-file_handlers: dict[str, BaseFileHandler] = {
-    "json": JsonHandler(),
-    "yaml": YamlHandler(),
-    "yml": YamlHandler(),
-    "pickle": PickleHandler(),
-    "pkl": PickleHandler(),
-}
-
-
-def register_handler(file_formats: str | list[str], **kwargs: Any) -> Callable[[type], type]:
-    """Returns a decorator that registers an instance of a handler class for one or more file formats.
-
-    `kwargs` are the constructor's arguments.
-    """
-
-    def register(handler: type) -> type:
-        for name in [file_formats] if isinstance(file_formats, str) else file_formats:
-            file_handlers[name] = handler(**kwargs)
-        return handler
-
-    return register
-
-
-def _handler(file: Any, file_format: str | None) -> BaseFileHandler:
+def _handler(file: Any, file_format: str | None) -> _Handler:
     name = file_format or (Path(file).suffix[1:] if isinstance(file, str | Path) else "")
     if name not in file_handlers:
-        problem = f"The file format '{name}' is unknown" if name else "The file format is unknown"
-        raise TypeError(f"{problem}. Set file_format to one of {', '.join(file_handlers)}.")
+        raise TypeError(f"The file format '{name}' is unknown. Set file_format to one of {', '.join(file_handlers)}.")
     return file_handlers[name]
 
 
@@ -505,12 +376,10 @@ def load(
         DataError: A pickle file refers to a class that is not one of the permitted data types.
         TypeError: The format is unknown.
     """
-    handler = _handler(file, file_format)
-    if not isinstance(file, str | Path):
-        return handler.load_from_fileobj(file, **kwargs)
-    backend = get_file_backend(file, backend_args=backend_args or file_client_args)
-    stream = io.StringIO(backend.get_text(file)) if handler.str_like else io.BytesIO(backend.get(file))
-    return handler.load_from_fileobj(stream, **kwargs)
+    read, _ = _handler(file, file_format)
+    if isinstance(file, str | Path):
+        file = io.BytesIO(get_file_backend(file, backend_args=backend_args or file_client_args).get(file))
+    return read(file, **kwargs)
 
 
 def dump(
@@ -534,14 +403,14 @@ def dump(
     Raises:
         TypeError: The format is unknown.
     """
-    handler = _handler(file, file_format)
+    _, write = _handler(file, file_format)
+    content = write(obj, **kwargs)
     if file is None:
-        return handler.dump_to_str(obj, **kwargs)
+        return content
     if not isinstance(file, str | Path):
-        return handler.dump_to_fileobj(obj, file, **kwargs)
-    content = handler.dump_to_str(obj, **kwargs)
+        return file.write(content)
     backend = get_file_backend(file, backend_args=backend_args or file_client_args)
-    return backend.put_text(content, file) if handler.str_like else backend.put(content, file)
+    return (backend.put_text if isinstance(content, str) else backend.put)(content, file)
 
 
 def list_from_file(
@@ -567,24 +436,6 @@ def list_from_file(
     text = get_text(filename, encoding, backend_args=backend_args or file_client_args)
     lines = [prefix + line.rstrip("\n\r") for line in io.StringIO(text)][offset:]
     return lines[:max_num] if max_num > 0 else lines
-
-
-def dict_from_file(
-    filename: PathLike,
-    key_type: Callable[[str], Any] = str,
-    encoding: str = "utf-8",
-    file_client_args: Options = None,
-    backend_args: Options = None,
-) -> dict[Any, Any]:
-    """Reads a dict from a text file. Each line consists of a key and one or more values, separated by single spaces.
-
-    If a line has several values, they become a list. `key_type` converts the keys.
-    """
-    mapping = {}
-    for line in list_from_file(filename, encoding=encoding, backend_args=backend_args or file_client_args):
-        key, *values = line.split(" ")
-        mapping[key_type(key)] = values if len(values) > 1 else values[0]
-    return mapping
 
 
 def is_filepath(x: object) -> bool:
