@@ -54,17 +54,15 @@ def test_packages() -> None:
     assert utils.is_installed("PyYAML")
     assert utils.is_installed("yaml")
     assert not utils.is_installed("no-such-package")
-    assert utils.get_installed_path("PyYAML") == str(Path(sys.modules["yaml"].__file__ or "").parent)
-    with pytest.raises(ConfigError, match="pip install no-such-package"):
+    assert utils.get_installed_path("yaml") == str(Path(sys.modules["yaml"].__file__ or "").parent)
+    with pytest.raises(ConfigError, match="'no-such-package'"):
         utils.get_installed_path("no-such-package")
 
 
 def test_timers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(time, "time", itertools.count(100.0).__next__)
-    with pytest.raises(progress.TimerError, match="not running"):
-        progress.Timer(start=False).since_start()
-    timer = progress.Timer()  # starts at 100, last check at 101
-    assert (timer.since_last_check(), timer.since_start()) == (1.0, 3.0)
+    timer = progress.Timer()  # starts at 100
+    assert (timer.since_last_check(), timer.since_start()) == (1.0, 2.0)
     with progress.Timer(start=False, print_tmpl="{:.1f} s"):
         pass
     assert capsys.readouterr().out == "1.0 s\n"

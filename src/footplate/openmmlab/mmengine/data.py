@@ -46,22 +46,6 @@ def worker_init_fn(
     seed_generators(num_workers * rank + worker_id + seed)
 
 
-def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:
-    """Returns the value of a metric. The name may omit the prefix of the metric class.
-
-    Raises:
-        ValueError: The name matches no metric or more than one.
-    """
-    if indicator in metrics:
-        return metrics[indicator]
-    found = [key for key in metrics if key.rpartition("/")[2] == indicator]
-    if len(found) != 1:
-        names = ", ".join(found or metrics) or "none"
-        problem = "ambiguous. Matching" if found else "unknown. Known"
-        raise ValueError(f"The metric '{indicator}' is {problem} metrics: {names}.")
-    return metrics[found[0]]
-
-
 _to_cpu = partial(to_device, device="cpu")
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from footplate import distributed
 from footplate.distributed import get_rank, get_world_size
 from footplate.distributed.collectives import Group
-from footplate.openmmlab.mmengine.utils import apply_to
 
 _OPERATIONS = {
     "sum": torch_dist.ReduceOp.SUM,
@@ -22,7 +21,6 @@ _OPERATIONS = {
     "min": torch_dist.ReduceOp.MIN,
     "max": torch_dist.ReduceOp.MAX,
 }
-_local_group: Group = None
 
 
 def get_dist_info(group: Group = None) -> tuple[int, int]:
@@ -48,39 +46,6 @@ def get_backend(group: Group = None) -> str | None:
 def get_default_group() -> Group:
     """Returns the default group, which contains all processes, or None if it is not initialized."""
     return torch_dist.group.WORLD if distributed.is_distributed() else None
-
-
-def init_local_group(node_rank: int, num_gpus_per_node: int) -> None:
-    """Creates the process group of this machine, which `get_local_group` returns.
-
-    Args:
-        node_rank: The index of this machine.
-        num_gpus_per_node: The number of processes per machine.
-    """
-    global _local_group  # noqa: PLW0603
-    first = node_rank * num_gpus_per_node
-    _local_group = torch_dist.new_group(list(range(first, first + num_gpus_per_node)))
-
-
-def get_local_group() -> Group:
-    """Returns the process group of this machine, or None if no process group is initialized.
-
-    Raises:
-        ValueError: A process group is initialized, but `init_local_group` was not called.
-    """
-    if distributed.is_distributed() and _local_group is None:
-        raise ValueError("There is no local group. Call init_local_group first.")
-    return _local_group
-
-
-def get_local_size() -> int:
-    """Returns the number of processes on this machine. Requires `init_local_group`; see `get_local_group`."""
-    return get_world_size(get_local_group())
-
-
-def get_local_rank() -> int:
-    """Returns the rank of this process on its machine. Requires `init_local_group`; see `get_local_group`."""
-    return get_rank(get_local_group())
 
 
 def barrier(group: Group = None) -> None:
@@ -112,34 +77,6 @@ def get_comm_device(group: Group = None) -> torch.device:
     kinds = {"nccl": "cuda", "hccl": "npu", "cncl": "mlu", "mccl": "musa"}
     kind = kinds.get(str(backend))
     return torch.device(kind, getattr(torch, kind).current_device()) if kind else torch.device("cpu")
-
-
-def _tensors(data: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    apply_to(data, torch.is_tensor, found.append)
-    return found
-
-
-def get_data_device(data: Any) -> torch.device:
-    """Returns the device of a tensor, or the common device of all tensors in a mapping or list.
-
-    Raises:
-        ValueError: There are no tensors, or they are on different devices.
-    """
-    devices = {tensor.device for tensor in _tensors(data)}
-    if len(devices) != 1:
-        found = ", ".join(sorted(map(str, devices))) or "none"
-        raise ValueError(f"There must be tensors on exactly one device. Found devices: {found}.")
-    return devices.pop()
-
-
-def cast_data_device(data: Any, device: torch.device, out: Any = None) -> Any:
-    """Moves tensors to a device. If `out` is given, copies them into the tensors of `out` and returns `out`."""
-    if out is not None:
-        for source, target in zip(_tensors(data), _tensors(out), strict=True):
-            target.copy_(source)
-        return out
-    return apply_to(data, torch.is_tensor, lambda tensor: tensor.to(device))
 
 
 @torch.no_grad()
@@ -193,24 +130,12 @@ def all_gather(data: Tensor, group: Group = None) -> list[Tensor]:
     return [each.to(data.device) for each in received]
 
 
-def gather(data: Tensor, dst: int = 0, group: Group = None) -> list[Tensor | None]:
-    """Gathers the tensors from all processes on process `dst`. Returns an empty list on other processes."""
-    gathered: list[Tensor | None] = list(all_gather(data, group))
-    return gathered if get_rank(group) == dst else []
-
-
 def broadcast(data: Tensor, src: int = 0, group: Group = None) -> None:
     """Broadcasts the tensor from process `src` to all processes, in place."""
     if get_world_size(group) > 1:
         sent = data.detach().to(get_comm_device(group)).contiguous()
         torch_dist.broadcast(sent, src, group)
         data.detach().copy_(sent)
-
-
-def gather_object(data: Any, dst: int = 0, group: Group = None) -> list[Any] | None:
-    """Gathers the objects from all processes on process `dst`. Returns None on other processes."""
-    found = distributed.gather_objects(data, group)
-    return found if get_rank(group) == dst else None
 
 
 def broadcast_object_list(data: list[Any], src: int = 0, group: Group = None) -> None:
@@ -232,14 +157,9 @@ def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: 
     Args:
         results: One result for each sample of this process.
         size: The number of samples in the dataset.
-        device: "cpu", "gpu" or "npu". The results are always gathered in host memory.
+        device: Ignored; the results are always gathered in host memory.
         tmpdir: Ignored; results are exchanged directly instead of through files.
-
-    Raises:
-        NotImplementedError: The device is invalid.
     """
-    if device not in ("cpu", "gpu", "npu"):
-        raise NotImplementedError(f"'device' must be 'cpu', 'gpu' or 'npu', not '{device}'.")
     return distributed.collect_results(results, size)
 
 

@@ -66,18 +66,9 @@ class MMLogger(logging.Logger, ManagerMixin):
         logging.Logger.__init__(self, logger_name, log_level)
         ManagerMixin.__init__(self, name)
         self.parent = get_logger("footplate.openmmlab")
-        self._log_file = log_file
+        self.log_file = log_file
         if log_file is not None:
             add_log_file(self, log_file, file_mode)
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
-        """Checks whether a level is enabled. Unlike the base class's cached check, respects `logging.disable`."""
-        return level > self.manager.disable and super().isEnabledFor(level)
-
-    @property
-    def log_file(self) -> str | None:
-        """The path of this logger's additional log file, or None."""
-        return self._log_file
 
     @classmethod
     def get_current_instance(cls) -> Self:

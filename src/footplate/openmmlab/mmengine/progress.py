@@ -14,28 +14,16 @@ from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 from typing_extensions import Self
 
 
-class TimerError(Exception):
-    """Raised if the timer is read while it is not running."""
-
-    def __init__(self, message: str) -> None:
-        self.message = message
-        super().__init__(message)
-
-
 class Timer:
     """Measures time in seconds. When used as a context manager, prints the duration of the block.
 
     Args:
         start: Whether to start immediately.
         print_tmpl: A format string for the printed time, such as `"{:.1f} s"`.
-
-    Attributes:
-        is_running: Whether the timer is running.
     """
 
     def __init__(self, start: bool = True, print_tmpl: str | None = None) -> None:
         self.print_tmpl = print_tmpl or "{:.3f}"
-        self.is_running = False
         if start:
             self.start()
 
@@ -45,41 +33,20 @@ class Timer:
 
     def __exit__(self, *_: object) -> None:
         print(self.print_tmpl.format(self.since_last_check()))
-        self.is_running = False
 
     def start(self) -> None:
-        """Starts the timer. If it is already running, only restarts the interval that `since_last_check` measures."""
-        if not self.is_running:
-            self._t_start = time.time()
-            self.is_running = True
-        self._t_last = time.time()
+        """Starts the timer."""
+        self._start = self._last = time.time()
 
     def since_start(self) -> float:
-        """Returns the seconds since the start. Raises the same errors as `since_last_check`."""
-        self.since_last_check()
-        return self._t_last - self._t_start
+        """Returns the seconds since the start."""
+        self._last = time.time()
+        return self._last - self._start
 
     def since_last_check(self) -> float:
-        """Returns the seconds since the last call to a `since_*` method, or since the start.
-
-        Raises:
-            TimerError: The timer is not running.
-        """
-        if not self.is_running:
-            raise TimerError("The timer is not running. Call start() first.")
-        before, self._t_last = self._t_last, time.time()
-        return self._t_last - before
-
-
-_timers: dict[str, Timer] = {}
-
-
-def check_time(timer_id: str) -> float:
-    """Returns the seconds since the last call with this id. The first call returns 0."""
-    if timer_id not in _timers:
-        _timers[timer_id] = Timer()
-        return 0
-    return _timers[timer_id].since_last_check()
+        """Returns the seconds since the last call to a `since_*` method, or since the start."""
+        before, self._last = self._last, time.time()
+        return self._last - before
 
 
 class ProgressBar:

@@ -115,9 +115,3 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: _Registry, default_args: Ma
 def build_model_from_cfg(cfg: Any, registry: _Registry, default_args: Mapping[str, Any] | None = None) -> nn.Module:
     """Builds a module from a config, or an `nn.Sequential` from a list of configs."""
     return build_model(cfg, registry=registry, default_args=default_args)  # type: ignore[no-any-return]
-
-
-def build_runner_from_cfg(cfg: Any, registry: _Registry) -> Any:
-    """Builds a runner from a config. `runner_type` in the config selects a class other than `Runner`."""
-    kind: Any = registry.resolve(cfg.get("runner_type", "Runner"), cfg, key="runner_type")
-    return kind.from_cfg(cfg)

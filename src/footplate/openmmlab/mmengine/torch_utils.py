@@ -3,19 +3,16 @@
 import importlib.util
 import os
 import platform
-import subprocess
-import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from footplate.engine.process_setup import prepare
 from footplate.openmmlab.mmengine.managers import print_log
@@ -30,9 +27,6 @@ def is_rocm_pytorch() -> bool:
 def mmcv_full_available() -> bool:
     """Checks whether mmcv's operators, compiled or provided by footplate, can be imported."""
     return importlib.util.find_spec("mmcv") is not None and importlib.util.find_spec("mmcv._ext") is not None
-
-
-torch_meshgrid = partial(torch.meshgrid, indexing="ij")
 
 
 def set_multi_processing(mp_start_method: str = "fork", opencv_num_threads: int = 0, distributed: bool = False) -> None:
@@ -86,13 +80,11 @@ class TimeCounter(ContextDecorator):
 
     Args:
         log_interval: The number of calls between log lines.
-        warmup_interval: The number of initial calls to exclude from the mean. Below 1, raises an AssertionError.
+        warmup_interval: The number of initial calls to exclude from the mean.
         with_sync: Whether to synchronize with the GPU before each time measurement.
         tag: The name in the log.
         logger: See `print_log`.
     """
-
-    instance_dict: ClassVar[dict[str, "TimeCounter"]] = {}
 
     def __init__(
         self,
@@ -102,13 +94,8 @@ class TimeCounter(ContextDecorator):
         tag: str | None = None,
         logger: Any = None,
     ) -> None:
-        if warmup_interval < 1:
-            raise AssertionError(f"'warmup_interval' must be at least 1, not {warmup_interval}.")
-        self.log_interval, self.warmup_interval, self.with_sync = log_interval, warmup_interval, with_sync
-        self.tag, self.logger = tag, logger
-        self._calls, self._seconds = 0, 0.0
-        if tag is not None:
-            self.instance_dict[tag] = self
+        self.interval, self.with_sync, self.tag, self.logger = log_interval, with_sync, tag, logger
+        self._calls, self._seconds = -warmup_interval, 0.0
 
     def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:  # type: ignore[override]
         """Decorates a function to measure the duration of each call."""
@@ -120,21 +107,16 @@ class TimeCounter(ContextDecorator):
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> None:
         self._start = self._now()
-        return self
 
     def __exit__(self, *_: object) -> None:
         elapsed = self._now() - self._start
         self._calls += 1
-        if self._calls > self.warmup_interval:
+        if self._calls > 0:
             self._seconds += elapsed
-            if self._calls % self.log_interval == 0:
-                self.print_time(self._seconds / (self._calls - self.warmup_interval))
-
-    def print_time(self, elapsed: float) -> None:
-        """Logs the mean duration in milliseconds. `elapsed` is in seconds."""
-        print_log(f"[{self.tag}]-time per run averages {elapsed * 1e3:.2f} ms", self.logger)
+            if self._calls % self.interval == 0:
+                print_log(f"[{self.tag}]-time per run averages {self._seconds / self._calls * 1e3:.2f} ms", self.logger)
 
 
 def assert_allclose(
@@ -151,38 +133,9 @@ def assert_allclose(
     )
 
 
-def assert_dict_contains_subset(dict_obj: Mapping[Any, Any], expected_subset: Mapping[Any, Any]) -> bool:
-    """Checks whether a dict contains all items of `expected_subset`."""
-    return all(key in dict_obj and bool(np.all(dict_obj[key] == value)) for key, value in expected_subset.items())
-
-
-def assert_attrs_equal(obj: Any, expected_attrs: Mapping[str, Any]) -> bool:
-    """Checks whether an object's attributes have the values in `expected_attrs`."""
-    return all(hasattr(obj, name) and getattr(obj, name) == value for name, value in expected_attrs.items())
-
-
-def assert_dict_has_keys(obj: Mapping[str, Any], expected_keys: Sequence[str]) -> bool:
-    """Checks whether a dict contains all `expected_keys`."""
-    return set(expected_keys) <= set(obj)
-
-
-def assert_keys_equal(result_keys: Sequence[str], target_keys: Sequence[str]) -> bool:
-    """Checks whether two sequences contain the same keys, in any order."""
-    return set(result_keys) == set(target_keys)
-
-
 def assert_params_all_zeros(module: nn.Module) -> bool:
     """Checks whether all direct parameters of a module are zero. Ignores submodules."""
     return not any(parameter.detach().any() for parameter in module.parameters(recurse=False))
-
-
-def check_python_script(cmd: str) -> None:
-    """Runs a command of the form `python script.py ...` in a separate process.
-
-    Raises:
-        subprocess.CalledProcessError: The script failed.
-    """
-    subprocess.run([sys.executable, *cmd.split()[1:]], check=True)
 
 
 _KINDS = ("cuda", "npu", "mlu", "musa", "dipu", "mps")
@@ -198,13 +151,7 @@ is_cuda_available = partial(_is_available, "cuda")
 is_npu_available = partial(_is_available, "npu")  # Ascend
 is_mlu_available = partial(_is_available, "mlu")  # Cambricon
 is_musa_available = partial(_is_available, "musa")  # Moore Threads
-is_dipu_available = partial(_is_available, "dipu")
 is_mps_available = partial(_is_available, "mps")
-
-
-def is_npu_support_full_precision() -> bool:
-    """Checks whether there is an Ascend device that supports full precision."""
-    return is_npu_available() and not torch.npu.get_device_name().startswith("Ascend910A")  # type: ignore[attr-defined]
 
 
 def get_device() -> str:
@@ -212,13 +159,8 @@ def get_device() -> str:
     return next((kind for kind in _KINDS if _is_available(kind)), "cpu")
 
 
-def _max_memory(kind: str, device: Any = None) -> int:
-    """Returns the peak memory allocated on a device since the last call, in MiB."""
-    module = getattr(torch, kind)
-    memory = module.max_memory_allocated(device)
-    module.reset_peak_memory_stats(device)
+def get_max_cuda_memory(device: Any = None) -> int:
+    """Returns the peak memory allocated on a GPU since the last call, in MiB."""
+    memory = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
     return int(memory // 2**20)
-
-
-get_max_cuda_memory = partial(_max_memory, "cuda")
-get_max_musa_memory = partial(_max_memory, "musa")

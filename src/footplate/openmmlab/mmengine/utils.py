@@ -8,14 +8,11 @@ import importlib.util
 import re
 import shutil
 import subprocess
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from itertools import chain, islice, repeat
 from pkgutil import resolve_name
 from typing import Any, TypeVar
-
-from typing_extensions import deprecated
 
 from footplate.errors import ConfigError
 from footplate.openmmlab.requirements import installed_version
@@ -72,16 +69,6 @@ def to_ntuple(count: int) -> Callable[[Any], tuple[Any, ...]]:
 
 
 to_1tuple, to_2tuple, to_3tuple, to_4tuple = map(to_ntuple, range(1, 5))
-
-
-def iter_cast(inputs: Iterable[Any], dst_type: type, return_type: type | None = None) -> Any:
-    """Converts each item of an iterable to `dst_type`. Returns an iterator, or an instance of `return_type` if set."""
-    converted = map(dst_type, inputs)
-    return converted if return_type is None else return_type(converted)
-
-
-list_cast = functools.partial(iter_cast, return_type=list)
-tuple_cast = functools.partial(iter_cast, return_type=tuple)
 
 
 def is_seq_of(seq: Any, expected_type: Any, seq_type: type | None = None) -> bool:
@@ -145,18 +132,16 @@ def import_modules_from_strings(imports: str | Sequence[str] | None, allow_faile
     Raises:
         ImportError: A module cannot be imported, and `allow_failed_imports` is not set.
     """
-    if not imports:
-        return None
     modules: list[Any] = []
-    for name in [imports] if isinstance(imports, str) else imports:
+    for name in [imports] if isinstance(imports, str) else imports or ():
         try:
             modules.append(importlib.import_module(name))
         except ImportError as error:
             if not allow_failed_imports:
-                raise ImportError(f"The module '{name}' could not be imported: {error}") from error
-            warnings.warn(f"The module '{name}' could not be imported: {error}", UserWarning, stacklevel=2)
+                raise
+            warnings.warn(str(error), UserWarning, stacklevel=2)
             modules.append(None)
-    return modules[0] if isinstance(imports, str) else modules
+    return modules[0] if isinstance(imports, str) else modules or None
 
 
 def get_object_from_string(obj_name: str) -> Any:
@@ -167,34 +152,19 @@ def get_object_from_string(obj_name: str) -> Any:
         return None
 
 
-def check_prerequisites(
-    prerequisites: str | Sequence[str],
-    checker: Callable[[str], bool],
-    msg_tmpl: str = "'{}' must be installed to use '{}'.",
-) -> Callable[[_Function], _Function]:
-    """Returns a decorator that checks prerequisites before each call.
-
-    The decorated function raises a RuntimeError if `checker` returns False for a prerequisite.
-    """
-    names = [prerequisites] if isinstance(prerequisites, str) else list(prerequisites)
+def requires_executable(prerequisites: str) -> Callable[[_Function], _Function]:
+    """Returns a decorator that makes a function raise a RuntimeError if a program is not installed."""
 
     def decorate(function: _Function) -> _Function:
         @functools.wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
-            missing = [name for name in names if not checker(name)]
-            if missing:
-                raise RuntimeError(msg_tmpl.format(", ".join(missing), function.__name__))
+            if shutil.which(prerequisites) is None:
+                raise RuntimeError(f"'{prerequisites}' must be installed to use '{function.__name__}'.")
             return function(*args, **kwargs)
 
         return checked  # type: ignore[return-value]
 
     return decorate
-
-
-requires_package = functools.partial(
-    check_prerequisites, checker=lambda package: get_object_from_string(package) is not None
-)
-requires_executable = functools.partial(check_prerequisites, checker=lambda name: shutil.which(name) is not None)
 
 
 def deprecated_api_warning(
@@ -216,8 +186,6 @@ def deprecated_api_warning(
             for old, new in name_dict.items():
                 if old not in kwargs:
                     continue
-                if new in kwargs:
-                    raise AssertionError(f"'{where}' got both '{old}' and '{new}'. Pass only '{new}'.")
                 message = f"The argument '{old}' of '{where}' is deprecated. Use '{new}'."
                 warnings.warn(message, DeprecationWarning, stacklevel=2)
                 kwargs[new] = kwargs.pop(old)
@@ -228,27 +196,10 @@ def deprecated_api_warning(
     return decorate
 
 
-def deprecated_function(since: str, removed_in: str, instructions: str) -> Callable[[_Function], _Function]:
-    """Returns a decorator that makes a function emit a deprecation warning on each call."""
-
-    def decorate(function: _Function) -> _Function:
-        name = f"{function.__module__}.{function.__name__}"
-        return deprecated(f"'{name}' was deprecated in {since} and will be removed in {removed_in}. {instructions}")(
-            function
-        )
-
-    return decorate
-
-
 def is_method_overridden(method: str, base_class: type, derived_class: type | object) -> bool:
     """Checks whether a class, or an object's class, overrides a method of a base class."""
     derived = derived_class if isinstance(derived_class, type) else type(derived_class)
     return bool(getattr(derived, method) != getattr(base_class, method))
-
-
-def has_method(obj: object, method: str) -> bool:
-    """Checks whether an object has a method with this name."""
-    return callable(getattr(obj, method, None))
 
 
 def is_installed(package: str) -> bool:
@@ -262,24 +213,10 @@ def get_installed_path(package: str) -> str:
     Raises:
         ConfigError: The package is not installed or has no folder.
     """
-    for name in _import_names(package):
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.submodule_search_locations:
-            return list(spec.submodule_search_locations)[0]
-    raise ConfigError(f"No folder of the package '{package}' was found. If it is not installed: pip install {package}")
-
-
-def _import_names(package: str) -> Iterator[str]:
-    yield package.replace("-", "_")
-    for name, distributions in sorted(importlib.metadata.packages_distributions().items(), reverse=True):  # slow
-        if package in distributions and not name.startswith("_"):
-            yield name
-
-
-def install_package(package: str) -> None:
-    """Installs a package with pip if it is missing."""
-    if not is_installed(package):
-        subprocess.check_call([sys.executable, "-m", "pip", "install", package])
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"No folder of the package '{package}' was found.")
+    return list(spec.submodule_search_locations)[0]
 
 
 def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:

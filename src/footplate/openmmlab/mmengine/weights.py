@@ -53,11 +53,6 @@ def is_norm(layer: nn.Module, exclude: type | tuple[type, ...] | None = None) ->
     return isinstance(layer, norms) and not isinstance(layer, exclude or ())
 
 
-def has_batch_norm(model: nn.Module) -> bool:
-    """Checks whether a model contains a batch norm layer."""
-    return any(isinstance(module, BATCH_NORMS) for module in model.modules())
-
-
 class _BatchNormXd(nn.BatchNorm2d):
     """Batch norm for inputs of any dimensionality, like SyncBN."""
 
@@ -81,18 +76,6 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
         if replaced is not child:
             setattr(module, name, replaced)
     return module
-
-
-def convert_sync_batchnorm(module: nn.Module, implementation: str = "torch") -> nn.Module:
-    """Replaces batch norm layers with SyncBN layers, and returns the model.
-
-    Raises:
-        ValueError: The implementation is not "torch".
-    """
-    if implementation != "torch":
-        raise ValueError(f"footplate supports only PyTorch's SyncBN, not '{implementation}'. Pass 'torch'.")
-    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
-    return converted
 
 
 def detect_anomalous_params(loss: Tensor, model: nn.Module) -> None:
