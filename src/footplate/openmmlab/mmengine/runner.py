@@ -209,41 +209,20 @@ def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[s
     checkpoint_activations(model, [re.escape(name) for name in names])
 
 
-class BaseStrategy:
-    """Base class for strategies. Only the default strategies are supported, and they take no settings.
+class Strategy:
+    """Stands for each of MMEngine's strategies. Creating one raises an error.
 
     Raises:
-        ConfigError: The strategy has settings, or is not supported. The message suggests an alternative.
+        ConfigError: The message suggests an alternative.
     """
 
     def __init__(self, **settings: Any) -> None:
-        refuse_unsupported({"strategy": {"type": type(self).__name__, **settings}})
-
-
-class SingleDeviceStrategy(BaseStrategy):
-    """Does nothing, because the launch command sets the number of devices."""
-
-
-class DDPStrategy(SingleDeviceStrategy):
-    """Does nothing, because runs with several processes use DistributedDataParallel by default."""
-
-
-class FSDPStrategy(DDPStrategy):
-    """Raises an error. To shard parameters, set `model_wrapper_cfg` instead."""
-
-
-class DeepSpeedStrategy(BaseStrategy):
-    """Raises an error, because DeepSpeed is not supported."""
-
-
-class ColossalAIStrategy(BaseStrategy):
-    """Raises an error, because Colossal-AI is not supported."""
+        refuse_unsupported({"strategy": settings or "a strategy object"})
 
 
 class FlexibleRunner(Runner):
-    """A runner that accepts a strategy as an object, a config dict or a name; see `BaseStrategy`."""
+    """A runner that accepts the name or the config dict of a default strategy, which changes nothing."""
 
     def __init__(self, model: Any, *, work_dir: str = "work_dirs", strategy: Any = None, **arguments: Any) -> None:
-        if not isinstance(strategy, BaseStrategy):
-            refuse_unsupported({"strategy": strategy})
+        refuse_unsupported({"strategy": strategy})
         super().__init__(model, work_dir=work_dir, **arguments)

@@ -1,15 +1,11 @@
 """Adds members of MMEngine's Runner to footplate's Runner, for code written for MMEngine."""
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
 from footplate.distributed import active_launcher, is_distributed
 from footplate.engine import Runner, process_setup
-from footplate.engine.hook_list import build_hooks
-from footplate.hooks.runtime_info_hook import RuntimeInfoHook
-from footplate.records import MessageHub, add_log_file, set_level
 
 
 def delegate(path: str) -> Any:
@@ -72,68 +68,15 @@ class RunnerMembers(Runner):
         """The default scope of the registries."""
         return self.sections["default_scope"]  # type: ignore[no-any-return]
 
-    def dump_config(self) -> None:
-        """Writes the config to the work_dir."""
-        self.folder.write_config(self.cfg)
-
     def get_hooks_info(self) -> str:
         """Returns a table of the hooks for each event."""
         return self.hooks.describe()
-
-    def register_hooks(
-        self, default_hooks: Mapping[str, Any] | None = None, custom_hooks: Sequence[Any] | None = None
-    ) -> None:
-        """Adds the default hooks, modified by `default_hooks`, and the custom hooks; see `build_hooks`.
-
-        Does not add the default `runtime_info`, because every runner already has it.
-        """
-        changes = dict(default_hooks or {})
-        if changes.get("runtime_info", 0) is None:
-            del changes["runtime_info"]
-        built = build_hooks(changes, custom_hooks)
-        for hook in built:
-            if type(hook) is not RuntimeInfoHook:
-                self.hooks.register(hook, key=built.key_of(hook))
-
-    def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
-        """Adds the default hooks, modified by `hooks`."""
-        self.register_hooks(hooks)
-
-    def register_custom_hooks(self, hooks: Sequence[Any]) -> None:
-        """Adds hooks, passed as objects or config dicts."""
-        for hook in hooks:
-            self.register_hook(hook)
-
-    def setup_env(self, env_cfg: Mapping[str, Any]) -> None:
-        """Applies `env_cfg` to this process and initializes distributed training."""
-        process_setup.prepare(env_cfg, launcher=self.launcher)
 
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
         """Seeds all random generators. If the seed is None, chooses a random seed."""
         settings = {"seed": seed, "diff_rank_seed": diff_rank_seed, "deterministic": deterministic}
         self.sections["randomness"] = settings
         self.seed = process_setup.seed_everything(settings)
-
-    def build_logger(
-        self, log_level: int | str = "INFO", log_file: str | None = None, **settings: Any
-    ) -> logging.Logger:
-        """Sets the level of the run's logger and returns the logger.
-
-        Args:
-            log_level: The minimum level.
-            log_file: An additional log file.
-            settings: Ignored.
-        """
-        set_level(log_level)
-        if log_file is not None:
-            add_log_file(self.logger, log_file)
-        return self.logger
-
-    def build_message_hub(self, message_hub: Mapping[str, Any] | MessageHub | None = None) -> MessageHub:
-        """Returns the run's message hub, the hub for a dict of `get_instance` arguments, or `message_hub` itself."""
-        if isinstance(message_hub, MessageHub):
-            return message_hub
-        return MessageHub.get_instance(**{"name": self.experiment_name, **(message_hub or {})})
 
     _hooks, _seed, _rank = map(delegate, ("hooks", "seed", "rank"))
     _world_size, _experiment_name = map(delegate, ("world_size", "experiment_name"))
