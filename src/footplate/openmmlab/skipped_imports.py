@@ -79,10 +79,10 @@ def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, typ
     return {name: placeholder(name, package, f"'{name}' could not be imported: {reason}") for name in known}
 
 
-def placeholder(name: str, module: str, message: str) -> type:
-    """Returns a class that raises a ConfigError when an instance is created."""
+def placeholder(name: str, module: str, message: str, base: type = object) -> type:
+    """Returns a subclass of `base` that raises a ConfigError when an instance is created."""
 
     def fail(*args: Any, **kwargs: Any) -> NoReturn:
         raise ConfigError(message)
 
-    return type(name, (), {"__new__": fail, "__doc__": "Raises an error.", "__module__": module})
+    return type(name, (base,), {"__new__": fail, "__doc__": "Raises an error.", "__module__": module})

@@ -38,7 +38,7 @@ LOGGERS: dict[str, dict[str, Any]] = {
         "type": "ClearMLLoggerHook",
         "init_kwargs": {"project_name": "scenes", "task_name": "first"},
     },
-    "DVCLiveVisBackend": {"type": "DvcliveLoggerHook", "model_file": "model.pth", "path": "{store}", "report": None},
+    "DVCLiveVisBackend": {"type": "DvcliveLoggerHook", "model_file": "model.pth"},
 }
 
 

@@ -211,12 +211,14 @@ def test_hooks_are_registered_as_objects_and_configs(tmp_path: Path) -> None:
         optimizer_config=OptimizerHook(grad_clip={"max_norm": 0.5}),
         custom_hooks_config=[{"type": "EmptyCacheHook"}, RunnerRecorder()],
     )
+    runner.register_timer_hook({"type": "IterTimerHook"})
     runner.register_hook_from_cfg({"type": "SyncBuffersHook", "priority": "LOW"})
     runner.register_hook(EvalHook(loader(8), interval=2, metric="accuracy"), priority="LOW")
     runner.register_hook(ClosureHook("after_run", lambda view: view.meta["hook_msgs"].update(note=1)))
     runner.run([loader()], max_epochs=2)
     kinds = [type(each).__name__ for each in runner.hooks]
     assert {"OptimizerHook", "EmptyCacheHook", "SyncBuffersHook", "EvalHook"} <= set(kinds)
+    assert kinds.count("IterTimerHook") == 1
     assert (kinds.count("RunnerRecorder"), runner.epoch, len(recorder.rates)) == (2, 2, 8)
     assert isinstance(recorder.runner, RunnerView)
     assert recorder.runner.meta["exp_name"] == "mine"

@@ -1,23 +1,19 @@
 """First-generation logger hooks."""
 
-import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
-from footplate.distributed import is_main_process
 from footplate.engine import Runner
+from footplate.errors import import_optional
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.adapters.runner_view import view_of
-from footplate.openmmlab.first_generation.translation.log_rules import writer_of
-from footplate.openmmlab.refused import refuse
-from footplate.records import BaseVisBackend, GuardedWriters
-from footplate.registry import HOOKS, VISBACKENDS
-from footplate.storage import check_output_path, output_path
-
-_logger = logging.getLogger("footplate.openmmlab.first_generation")
+from footplate.openmmlab.mmengine.dist import master_only
+from footplate.openmmlab.refused import unsupported_writer
+from footplate.registry import HOOKS
 
 
 class LoggerHook(Hook):
@@ -200,6 +196,12 @@ class TextLoggerHook(LoggerHook):
     def _dump_log(self, log_dict: Mapping[str, Any], runner: Any) -> None:
         """Does nothing, because `scalars.json` already contains the values. Subclasses may override this method."""
 
+    def _round_float(self, items: Any) -> Any:
+        """Rounds a number, or the numbers in a list, to five digits. For subclasses that write their own log."""
+        if isinstance(items, list):
+            return [self._round_float(item) for item in items]
+        return round(items, 5) if isinstance(items, float) else items
+
     def _get_max_memory(self, runner: Any) -> int:
         """Returns the peak GPU memory allocated for tensors, in MiB."""
         return torch.cuda.max_memory_allocated() // 2**20
@@ -211,103 +213,114 @@ def _first_of(name: str, values: Any) -> dict[str, float]:
     return {name: values[0]}
 
 
-class WriterLoggerHook(LoggerHook):
-    """Base class for loggers that send the values to a writer from the registry VISBACKENDS.
-
-    Use its subclasses in `custom_hooks`, or as base classes for your own loggers. Loggers in `log_config` are
-    translated to visualizer backends instead.
+@HOOKS.register_module()
+class TensorboardLoggerHook(LoggerHook):
+    """Writes TensorBoard event files. In `log_config`, it is translated to a visualizer backend instead.
 
     Args:
-        values: The settings listed in `arguments`, as positional arguments.
-        options: Settings of the logger, and arguments for LoggerHook (`interval`, `ignore_last`, `reset_flag`,
-            `by_epoch`). Settings that the writer does not support are ignored with a warning.
+        log_dir: The folder; by default, `tf_logs` in the work_dir.
+        interval: See LoggerHook.
+        ignore_last: See LoggerHook.
+        reset_flag: See LoggerHook.
+        by_epoch: See LoggerHook.
 
     Attributes:
-        logger: The logger's name in `log_config`.
-        arguments: The names of the settings that can be passed as positional arguments.
+        writer: The SummaryWriter. Only rank 0 has one.
     """
 
-    logger = ""
-    arguments: ClassVar[tuple[str, ...]] = ("init_kwargs", "interval")
+    def __init__(
+        self,
+        log_dir: str | None = None,
+        interval: int = 10,
+        ignore_last: bool = True,
+        reset_flag: bool = False,
+        by_epoch: bool = True,
+    ) -> None:
+        super().__init__(interval, ignore_last, reset_flag, by_epoch)
+        self.log_dir = log_dir
 
-    def __init__(self, *values: Any, **options: Any) -> None:
-        settings = {**dict(zip(self.arguments[: len(values)], values, strict=True)), **options}
-        names = ("interval", "ignore_last", "reset_flag", "by_epoch")
-        super().__init__(**{name: settings[name] for name in names if name in settings})
-        self._cfg, unsupported = writer_of(self.logger, settings)
-        if "save_dir" in self._cfg:
-            check_output_path(self._cfg["save_dir"], key="log_dir")
-        if unsupported:
-            _logger.warning("%s: %s", type(self).__name__, unsupported)
-        self._state: dict[str, Any] = {}
-        self._writers: dict[str, BaseVisBackend] = {}
-        self._guard = GuardedWriters(self._writers)
-
+    @master_only
     def before_run(self, runner: Any) -> None:
-        """Builds the writer in the main process and writes the config."""
-        if is_main_process():
-            folder = runner.work_dir if "save_dir" in self._cfg else runner.log_dir
-            cfg = {**self._cfg, "save_dir": output_path(folder, self._cfg.get("save_dir", "vis_data"))}
-            self._writers[cfg["type"]] = VISBACKENDS.build(cfg)
-            self._guard.load_state_dict(self._state)
-            self._guard.call_all("add_config", runner.resolved.recorded(is_plain=runner.is_plain))
+        """Opens the writer."""
+        library = import_optional(
+            "torch.utils.tensorboard", extra="tensorboard", why="TensorboardLoggerHook", package="tensorboard"
+        )
+        self.log_dir = self.log_dir or os.path.join(runner.work_dir, "tf_logs")
+        self.writer = library.SummaryWriter(self.log_dir)
 
+    @master_only
     def log(self, runner: Any) -> None:
-        """Sends the values from `get_loggable_tags` to the writer."""
-        self._guard.call_all("add_scalars", self.get_loggable_tags(runner), self.get_iter(runner))
+        """Writes the values from `get_loggable_tags`."""
+        for name, value in self.get_loggable_tags(runner).items():
+            self.writer.add_scalar(name, value, self.get_iter(runner))
 
+    @master_only
     def after_run(self, runner: Any) -> None:
         """Closes the writer."""
-        self._guard.close()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the writer's state, so that a resumed run continues the same run in the tracking service."""
-        return self._guard.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state returned by `state_dict`."""
-        self._state = state
+        self.writer.close()
 
 
 @HOOKS.register_module()
-class TensorboardLoggerHook(WriterLoggerHook):
-    """Writes TensorBoard event files to `log_dir` in the work_dir, or by default to `vis_data` in the run's folder."""
+class WandbLoggerHook(LoggerHook):
+    """Writes to a Weights & Biases run. In `log_config`, it is translated to a visualizer backend instead.
 
-    logger = "TensorboardLoggerHook"
-    arguments = ("log_dir", "interval")
+    Args:
+        init_kwargs: Arguments for `wandb.init`.
+        interval: See LoggerHook.
+        ignore_last: See LoggerHook.
+        reset_flag: See LoggerHook.
+        commit: Whether to send the values at once.
+        by_epoch: See LoggerHook.
+        with_step: Whether to log the iteration as W&B's step instead of as the value `global_step`.
+        log_artifact: Ignored; log files are not uploaded.
+        out_suffix: Ignored.
+        define_metric_cfg: Maps names of metrics to the summaries that W&B computes, such as "max".
+
+    Attributes:
+        wandb: The module wandb.
+    """
+
+    def __init__(
+        self,
+        init_kwargs: Mapping[str, Any] | None = None,
+        interval: int = 10,
+        ignore_last: bool = True,
+        reset_flag: bool = False,
+        commit: bool = True,
+        by_epoch: bool = True,
+        with_step: bool = True,
+        log_artifact: bool = False,
+        out_suffix: Any = None,
+        define_metric_cfg: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(interval, ignore_last, reset_flag, by_epoch)
+        self.wandb = import_optional("wandb", extra="wandb", why="WandbLoggerHook")
+        self.init_kwargs, self.commit, self.with_step = init_kwargs, commit, with_step
+        self.define_metric_cfg = define_metric_cfg
+
+    @master_only
+    def before_run(self, runner: Any) -> None:
+        """Starts the W&B run."""
+        self.wandb.init(**(self.init_kwargs or {}))
+        for name, summary in (self.define_metric_cfg or {}).items():
+            self.wandb.define_metric(name, summary=summary)
+
+    @master_only
+    def log(self, runner: Any) -> None:
+        """Sends the values from `get_loggable_tags`."""
+        tags, step = self.get_loggable_tags(runner), self.get_iter(runner)
+        if self.with_step:
+            self.wandb.log(tags, step=step, commit=self.commit)
+        else:
+            self.wandb.log({**tags, "global_step": step}, commit=self.commit)
+
+    @master_only
+    def after_run(self, runner: Any) -> None:
+        """Ends the W&B run."""
+        self.wandb.finish()
 
 
-@HOOKS.register_module()
-class WandbLoggerHook(WriterLoggerHook):
-    """Writes to a Weights & Biases run. Accepts the settings `init_kwargs`, `commit` and `define_metric_cfg`."""
-
-    logger = "WandbLoggerHook"
-
-
-@HOOKS.register_module()
-class MlflowLoggerHook(WriterLoggerHook):
-    """Writes to an MLflow run. Accepts the settings `exp_name`, `tags` and `params`."""
-
-    logger = "MlflowLoggerHook"
-    arguments = ("exp_name", "tags", "params", "log_model", "interval")
-
-
-@HOOKS.register_module()
-class ClearMLLoggerHook(WriterLoggerHook):
-    """Writes to a ClearML task. Passes the setting `init_kwargs` to `Task.init`."""
-
-    logger = "ClearMLLoggerHook"
-
-
-@HOOKS.register_module()
-class DvcliveLoggerHook(WriterLoggerHook):
-    """Writes DVCLive files. Accepts the settings of DVCLive's `Live`; `path` is an alias for `dir`."""
-
-    logger = "DvcliveLoggerHook"
-    arguments = ("model_file", "interval")
-
-
-NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = (
-    refuse(service, LoggerHook, HOOKS, module=__name__, noun="logger", advice="derive from LoggerHook")
-    for service in ("Neptune", "Pavi", "Segmind")
+_NAMES = [f"{service}LoggerHook" for service in ("ClearML", "Dvclive", "Mlflow", "Neptune", "Pavi", "Segmind")]
+ClearMLLoggerHook, DvcliveLoggerHook, MlflowLoggerHook, NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = (
+    HOOKS.register_module(module=unsupported_writer(name, LoggerHook, __name__)) for name in _NAMES
 )

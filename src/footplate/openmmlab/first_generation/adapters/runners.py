@@ -127,6 +127,9 @@ class BaseRunner(metaclass=_RunnerClass):
     register_checkpoint_hook = partialmethod(_register, "checkpoint_config", "NORMAL")
     register_logger_hooks = partialmethod(_register, "log_config", "VERY_LOW")
 
+    def register_timer_hook(self, timer_config: Any) -> None:
+        """Does nothing, because the engine has its own timer."""
+
     def register_custom_hooks(self, custom_config: Any) -> None:
         """Adds one or more hooks, passed as configs or objects."""
         for each in custom_config if isinstance(custom_config, (list, tuple)) else [custom_config]:
@@ -145,7 +148,7 @@ class BaseRunner(metaclass=_RunnerClass):
         timer_config: Any = None,
         custom_hooks_config: Any = None,
     ) -> None:
-        """Calls the other register methods. Ignores `timer_config`, because the engine has its own timer."""
+        """Calls the other register methods. Ignores `timer_config`."""
         self.register_lr_hook(lr_config)
         self.register_momentum_hook(momentum_config)
         self.register_optimizer_hook(optimizer_config)

@@ -77,29 +77,13 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
         own = {"by_epoch": draft.by_epoch, "interval": interval, **hook, "priority": "VERY_LOW"}
         draft.append("custom_hooks", with_origins(own, hook))
         return []
-    made, left = writer_of(kind, hook)
-    if left:
+    backend, renamed = WRITERS[kind]
+    made = {"type": backend, **{new: hook[old] for old, new in renamed.items() if hook.get(old) is not None}}
+    if left := _describe_unsupported(hook, (*renamed, *_IGNORED_SETTINGS)):
         draft.warn(key, left)
     if hook.get("interval", interval) != interval:
         draft.warn(f"{key}.interval", "ignored; all writers use the interval of the text log")
     return [with_origins(made, hook)]
-
-
-def writer_of(logger: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Returns the config of the visualizer backend for a logger, and a message about unsupported settings.
-
-    The message is "" if all settings are supported.
-    """
-    backend, renamed = WRITERS[logger]
-    made = {"type": backend, **{new: settings[old] for old, new in renamed.items() if settings.get(old) is not None}}
-    supported = {*renamed, *_IGNORED_SETTINGS}
-    if logger == "DvcliveLoggerHook":
-        # This logger passes all other settings to DVCLive, which has renamed `path` to `dir`.
-        live = {name: value for name, value in settings.items() if name not in (*_IGNORED_SETTINGS, "model_file")}
-        supported |= live.keys()
-        if live:
-            made["init_kwargs"] = {"dir" if name == "path" else name: value for name, value in live.items()}
-    return made, _describe_unsupported(settings, supported)
 
 
 def logger_of_writer(cfg: Any, key: str) -> str | None:
