@@ -235,7 +235,7 @@ def test_a_migrated_config_still_imports_its_plugin(
 
 
 def test_a_plugin_outside_of_the_current_folder_is_not_imported() -> None:
-    with pytest.raises(ConfigError, match="the plugin folder must be a subfolder of the current folder") as caught:
+    with pytest.raises(ConfigError, match=r"cannot import '\.\.\.plugin'") as caught:
         openmmlab.import_modules(Config.fromstring(f"{PLUGIN}plugin_dir = '../plugin/'\n", ".py"))
     assert caught.value.key == "plugin_dir"
 

@@ -87,14 +87,6 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
         key = "plugin_dir" if "plugin_dir" in cfg else "plugin"
         path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.dirname(os.path.relpath(str(cfg.filename)))
         parts = os.path.normpath(str(path)).split(os.sep)
-        if not all(part.isidentifier() for part in parts):
-            raise ConfigError(
-                "the plugin folder must be a subfolder of the current folder and have a valid package name",
-                key=key,
-                origin=origin_of(cfg, key),
-                found=path,
-                notes=["For example, write plugin_dir = 'projects/my_plugin/'."],
-            )
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
         name = ".".join(parts)
@@ -212,17 +204,14 @@ def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | No
     kind = model.get("type") if isinstance(model, Mapping) else None
     if not isinstance(kind, str):
         return None
-    types, fitting = set(_types([model, cfg.get("data")])), dict[str, tuple[bool, int]]()
-    for scope in sorted(CODE_BASES):
-        spec = find_spec(scope)
-        if spec is not None and _is_for_mmcv_1(scope):
-            folder = Path(str(spec.origin)).parent
-            files = (file for part in _REGISTERING for file in (folder / part).rglob("*.py"))
-            texts = (file.read_text(encoding="utf-8", errors="replace") for file in files)  # not imported
-            defined = types.intersection(name for text in texts for name in _CLASS.findall(text))
-            if kind in defined or (defined and kind not in MODELS):
-                fitting[scope] = kind in defined, len(defined)
-    return max(fitting, key=fitting.__getitem__, default=None)
+    types, counts = set(_types([model, cfg.get("data")])), dict[str, tuple[bool, int]]()
+    for scope in filter(_is_for_mmcv_1, sorted(CODE_BASES)):
+        folder = Path(str(getattr(find_spec(scope), "origin", ""))).parent
+        files = (file for part in _REGISTERING for file in (folder / part).rglob("*.py"))
+        defined = {name for file in files for name in _CLASS.findall(file.read_text("utf-8", "replace"))} & types
+        if kind in defined or (defined and kind not in MODELS):
+            counts[scope] = kind in defined, len(defined)
+    return max(counts, key=counts.__getitem__, default=None)
 
 
 def _types(value: Any) -> list[str]:

@@ -1,6 +1,5 @@
 """The API of mmpycocotools, a fork of pycocotools that MMDetection 2.3 to 2.10 imports."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from pycocotools.coco import COCO as _COCO  # type: ignore[import-untyped,unused-ignore]
@@ -21,16 +20,14 @@ class COCO(_COCO):  # type: ignore[misc,unused-ignore]
         super().__init__(annotation_file)
         self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
-    def get_ann_ids(
-        self, img_ids: Any = (), cat_ids: Any = (), area_rng: Sequence[float] = (), iscrowd: bool | None = None
-    ) -> list[int]:
+    def get_ann_ids(self, img_ids: Any = (), cat_ids: Any = (), area_rng: Any = (), iscrowd: Any = None) -> Any:
         """Returns annotation ids; see `getAnnIds` in pycocotools."""
-        return list(self.getAnnIds(img_ids, cat_ids, area_rng, iscrowd))
+        return self.getAnnIds(img_ids, cat_ids, area_rng, iscrowd)
 
-    def get_cat_ids(self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()) -> list[int]:
+    def get_cat_ids(self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()) -> Any:
         """Returns category ids; see `getCatIds` in pycocotools."""
-        return list(self.getCatIds(cat_names, sup_names, cat_ids))
+        return self.getCatIds(cat_names, sup_names, cat_ids)
 
-    def get_img_ids(self, img_ids: Any = (), cat_ids: Any = ()) -> list[int]:
+    def get_img_ids(self, img_ids: Any = (), cat_ids: Any = ()) -> Any:
         """Returns image ids; see `getImgIds` in pycocotools."""
-        return list(self.getImgIds(img_ids, cat_ids))
+        return self.getImgIds(img_ids, cat_ids)

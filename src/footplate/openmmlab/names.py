@@ -58,20 +58,13 @@ def names_of(module: str) -> Names | None:
 
 
 def describe_unknown_name(module: str, name: str) -> str:
-    """Returns the error message for a name that footplate does not provide.
-
-    The message suggests a module that provides the name or, if there is no such module, a similar name.
+    """Returns the error message for a name that footplate does not provide, with a similar name if there is one.
 
     Args:
         module: The module that the name was imported from, such as `mmengine.hooks`.
         name: The unknown name or submodule.
     """
     message = f"footplate does not provide '{name}' in '{module}'."
-    package = module.partition(".")[0]
-    titles = [title for title in NAMES if title.partition(".")[0] == package]
-    homes = {known: title for title in sorted(titles, key=len, reverse=True) for known in NAMES[title]}
-    if name in homes:
-        return f"{message} Import it from '{homes[name]}'."
-    submodules = {title.removeprefix(f"{module}.") for title in titles if title.startswith(f"{module}.")}
-    near = nearest(name, [*NAMES.get(module, ()), *submodules])
+    titles = [title for title in NAMES if title.startswith(f"{module}.")]
+    near = nearest(name, [*NAMES.get(module, ()), *(title.removeprefix(f"{module}.") for title in titles)])
     return f"{message} Did you mean '{near}'?" if near else message

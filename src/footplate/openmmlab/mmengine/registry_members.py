@@ -1,6 +1,5 @@
 """Adds members of MMEngine's Registry to footplate's Registry, for code written for MMEngine."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,11 +16,6 @@ class RegistryMembers(Registry):
     def build_func(self) -> Callable[..., Any]:
         """The function that `build` calls."""
         return self._build_func or self.build_entry
-
-    @staticmethod
-    def infer_scope() -> str:
-        """Returns the top-level package of the caller's caller."""
-        return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
 
     @staticmethod
     def split_scope_key(key: str) -> tuple[str | None, str]:
@@ -47,12 +41,3 @@ class RegistryMembers(Registry):
         self, module: Any, module_name: str | Sequence[str] | None = None, force: bool = False
     ) -> None:
         self.register_module(module_name, force, module=module)
-
-    def _get_root_registry(self) -> "Registry":
-        return self.root
-
-    def _search_child(self, scope: str) -> "Registry | None":
-        return self._member(scope)
-
-    def _add_child(self, registry: "Registry") -> None:
-        self.children[registry.scope] = registry

@@ -161,11 +161,6 @@ class Hook(EngineHook):
             found |= _with_saved_averages(self, found["before_run"])
         return found
 
-    @classmethod
-    def get_triggered_stages(cls) -> list[str]:
-        """Returns the first-generation events that the hook handles, in the order in which they occur."""
-        return [event for event in GENERAL if _overrides(cls, event) or _overrides(cls, GENERAL[event])]
-
 
 @HOOKS.register_module()
 class ClosureHook(Hook):

@@ -46,19 +46,6 @@ class DataContainer:
         """The value. After collation, this is a list whose only item is the batch."""
         return self._data
 
-    @property
-    def datatype(self) -> Any:
-        """The tensor type, or the class if the value is not a tensor."""
-        return self._data.type() if isinstance(self._data, Tensor) else type(self._data)
-
-    def size(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns the tensor's size. Takes the same arguments as `Tensor.size`."""
-        return self._data.size(*args, **kwargs)
-
-    def dim(self) -> int:
-        """Returns the tensor's number of dimensions."""
-        return int(self._data.dim())
-
 
 @FUNCTIONS.register_module("legacy_collate")
 def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:

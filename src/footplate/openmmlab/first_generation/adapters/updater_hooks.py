@@ -198,27 +198,14 @@ class _PolicyHook(UpdaterHook):
         return build_policy(self.policy, self._settings, self.field, RunInfo(full))
 
 
-def _hook(policy: str, base: type[UpdaterHook]) -> Any:
-    """Creates and registers the hook class for a policy, such as `StepLrUpdaterHook`."""
-    name = f"{policy[0].upper()}{policy[1:]}{base.__name__}"
-    document = f"The '{policy}' policy of `{base.field}_config`."
-    made = type(name, (_PolicyHook, base), {"policy": policy, "__doc__": document, "__module__": __name__})
-    return HOOKS.register_module(module=made)
-
-
-FixedLrUpdaterHook = _hook("fixed", LrUpdaterHook)
-StepLrUpdaterHook = _hook("step", LrUpdaterHook)
-ExpLrUpdaterHook = _hook("exp", LrUpdaterHook)
-PolyLrUpdaterHook = _hook("poly", LrUpdaterHook)
-InvLrUpdaterHook = _hook("inv", LrUpdaterHook)
-CosineAnnealingLrUpdaterHook = _hook("CosineAnnealing", LrUpdaterHook)
-FlatCosineAnnealingLrUpdaterHook = _hook("FlatCosineAnnealing", LrUpdaterHook)
-CosineRestartLrUpdaterHook = _hook("CosineRestart", LrUpdaterHook)
-CyclicLrUpdaterHook = _hook("cyclic", LrUpdaterHook)
-OneCycleLrUpdaterHook = _hook("OneCycle", LrUpdaterHook)
-LinearAnnealingLrUpdaterHook = _hook("LinearAnnealing", LrUpdaterHook)
-StepMomentumUpdaterHook = _hook("step", MomentumUpdaterHook)
-CosineAnnealingMomentumUpdaterHook = _hook("CosineAnnealing", MomentumUpdaterHook)
-LinearAnnealingMomentumUpdaterHook = _hook("LinearAnnealing", MomentumUpdaterHook)
-CyclicMomentumUpdaterHook = _hook("cyclic", MomentumUpdaterHook)
-OneCycleMomentumUpdaterHook = _hook("OneCycle", MomentumUpdaterHook)
+_POLICIES: dict[type[UpdaterHook], str] = {
+    LrUpdaterHook: "fixed step exp poly inv CosineAnnealing FlatCosineAnnealing CosineRestart cyclic OneCycle "
+    "LinearAnnealing",
+    MomentumUpdaterHook: "step CosineAnnealing LinearAnnealing cyclic OneCycle",
+}
+for base, policies in _POLICIES.items():
+    for policy in policies.split():
+        name = f"{policy[0].upper()}{policy[1:]}{base.__name__}"  # such as StepLrUpdaterHook
+        members = {"policy": policy, "__doc__": f"The '{policy}' policy of `{base.field}_config`."}
+        made = type(name, (_PolicyHook, base), members | {"__module__": __name__})
+        globals()[name] = HOOKS.register_module(module=made)
