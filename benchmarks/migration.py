@@ -27,8 +27,8 @@ from footplate.config import Config
 from footplate.engine.hook_list import build_hooks
 from footplate.errors import BuildError, FootplateError
 from footplate.openmmlab.first_generation.adapters import Hook
-from footplate.openmmlab.first_generation.translation import translate
 from footplate.openmmlab.first_generation.translation.schedule_rules import KNOWN_POLICIES
+from footplate.openmmlab.first_generation.translation.translate import translate
 from footplate.optim import OptimWrapperDict, build_optim_wrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, OPTIMIZERS
 from footplate.tools.simulation import simulate

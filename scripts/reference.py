@@ -19,7 +19,8 @@ from footplate.cli.main import build_parser
 from footplate.data import SampleLoader
 from footplate.engine import Runner
 from footplate.engine.sections import OTHER_KEYS, SECTIONS
-from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS, RULES, Rule
+from footplate.openmmlab.first_generation.translation.draft import Rule
+from footplate.openmmlab.first_generation.translation.translate import FIRST_GENERATION_KEYS, RULES
 from footplate.registry import (
     DATA_SAMPLERS,
     DATASETS,

@@ -10,7 +10,7 @@ from footplate.engine.run_config import check_config, known_keys
 from footplate.engine.sections import RUNNER_KEYS, SECTIONS
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.hooks import CheckpointHook
-from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS
+from footplate.openmmlab.first_generation.translation.translate import FIRST_GENERATION_KEYS
 from footplate.optim.schedules import LinearLR
 from footplate.registry import PARAM_SCHEDULERS
 from tests.support import Points, ToyModel, loader, settings

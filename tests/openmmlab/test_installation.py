@@ -15,7 +15,7 @@ from footplate.data.dataloader_config import check_dataloader
 from footplate.engine import Hook as EngineHook
 from footplate.errors import BuildError, ConfigError
 from footplate.openmmlab.first_generation.adapters import Hook
-from footplate.openmmlab.first_generation.translation import translate
+from footplate.openmmlab.first_generation.translation.translate import translate
 from footplate.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS, using_scope
 from tests.openmmlab.conftest import WritePackage
 from tests.openmmlab.first_generation.translation.support import sections

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from footplate.openmmlab.first_generation.optim import DefaultOptimizerConstructor
+from footplate.openmmlab.first_generation.optim.constructors import DefaultOptimizerConstructor
 from footplate.optim import build_optim_wrapper
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
 

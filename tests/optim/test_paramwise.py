@@ -7,7 +7,7 @@ from torch import nn
 
 from footplate.config import Config
 from footplate.errors import ArgumentError
-from footplate.openmmlab.first_generation.optim import FirstGenerationRules
+from footplate.openmmlab.first_generation.optim.constructors import FirstGenerationRules
 from footplate.optim import build_optim_wrapper, paramwise
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
 from footplate.optim.paramwise import ParamLocation, ParamwiseRules

@@ -14,7 +14,7 @@ from footplate.cli.output import print_error, print_json, print_result, print_te
 from footplate.config import Config
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import BOLD, DIM, labeled, nearest
-from footplate.openmmlab.first_generation.translation import is_first_generation, translate
+from footplate.openmmlab.first_generation.translation.translate import is_first_generation, translate
 from footplate.storage import commit_bytes, commit_image
 from footplate.tools.output_check import check_output
 

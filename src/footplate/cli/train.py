@@ -13,7 +13,7 @@ from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_json, print_text
 from footplate.errors import ArgumentError, shown_path
 from footplate.messages import list_names
-from footplate.openmmlab.first_generation.translation import is_first_generation
+from footplate.openmmlab.first_generation.translation.translate import is_first_generation
 
 if TYPE_CHECKING:
     from footplate.config import Config

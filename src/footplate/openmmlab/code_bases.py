@@ -17,7 +17,7 @@ from footplate.config import LazyObject, import_custom, import_module
 from footplate.error_context import origin_of, walk_paths
 from footplate.errors import ConfigError
 from footplate.openmmlab.extension import CODE_BASES
-from footplate.openmmlab.first_generation.translation import is_first_generation
+from footplate.openmmlab.first_generation.translation.translate import is_first_generation
 from footplate.openmmlab.installation import install
 from footplate.openmmlab.mmengine.registry import Registry as MMEngineRegistry
 from footplate.openmmlab.requirements import explain_failed_import

@@ -15,7 +15,7 @@ CODE_BASES |= {name: name for name in f"{_NAMES} mmselfsup mmtrack mmyolo".split
 _PACKAGE = "footplate.openmmlab.first_generation"
 _PARTS = "checkpoint_hook evaluation hook logger_hooks model optimizer_hooks updater_hooks warm_up_ema workflow"
 _ADAPTERS = tuple(f"{_PACKAGE}.adapters.{part}" for part in _PARTS.split())
-_OPTIM = (f"{_PACKAGE}.optim",)
+_OPTIM = (f"{_PACKAGE}.optim.constructors", f"{_PACKAGE}.optim.policy_schedule")
 _PACKING = "End the pipeline with PackSegInputs, PackDetInputs or PackInputs instead."
 _REPLACED_TRANSFORMS = {  # of first-generation pipelines
     "Normalize": "Set mean and std in model.data_preprocessor instead, for example in a SegDataPreProcessor.",
@@ -60,7 +60,7 @@ class OpenMMLab(Extension):
     @property
     def config_keys(self) -> frozenset[str]:
         """The top-level keys that are specific to first-generation configs."""
-        from footplate.openmmlab.first_generation.translation import FIRST_GENERATION_KEYS
+        from footplate.openmmlab.first_generation.translation.translate import FIRST_GENERATION_KEYS
 
         return frozenset(FIRST_GENERATION_KEYS)
 
@@ -70,7 +70,7 @@ class OpenMMLab(Extension):
 
     def translates(self, cfg: Any) -> bool:
         """Checks whether a config is a first-generation config."""
-        from footplate.openmmlab.first_generation.translation import is_first_generation
+        from footplate.openmmlab.first_generation.translation.translate import is_first_generation
 
         return is_first_generation(cfg)
 

@@ -8,9 +8,9 @@ from footplate.config import Config, ConfigDict
 from footplate.config.key_paths import split_path
 from footplate.error_context import join_path, origin_at, origin_of
 from footplate.errors import ConfigError, FootplateError
-from footplate.openmmlab.first_generation.translation import is_first_generation, translate
 from footplate.openmmlab.first_generation.translation.key_map import KEY_PAIRS, RENAMED, SPLITS, counterparts
 from footplate.openmmlab.first_generation.translation.log_rules import logger_of_writer
+from footplate.openmmlab.first_generation.translation.translate import is_first_generation, translate
 from footplate.tools.key_lookup import find_value, paths_ending
 
 _KEY = re.compile(r"\b(?:(?:train|val|test)_dataloader|[a-z_]+(?=\.))(?:\.\w+|\[\d+\])*")

@@ -9,7 +9,7 @@ from torch.optim import SGD
 
 from footplate.config import Config
 from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError
-from footplate.openmmlab.first_generation.translation import translate
+from footplate.openmmlab.first_generation.translation.translate import translate
 from footplate.optim import schedules
 from footplate.optim.schedules import (
     LinearLR,

@@ -1,7 +1,5 @@
 """Loops from `mmengine.runner` for the loops of code bases."""
 
-from collections.abc import Iterator
-from itertools import count
 from typing import Any
 
 from footplate import engine
@@ -29,13 +27,3 @@ class BaseLoop(engine.BaseLoop):
         """The datasets, without their metrics, which only the subclass computes."""
         loaders = getattr(self, "dataloaders", None) or [self.dataloader]
         return [EvaluationSet("", loader, Evaluator([])) for loader in loaders]
-
-
-def restart_forever(dataloader: Any) -> Iterator[Any]:
-    """Yields the batches of a loader, and starts it again with a new order whenever it ends."""
-    for epoch in count():
-        for sampler in (dataloader.sampler, getattr(dataloader.batch_sampler, "sampler", None)):
-            set_epoch = getattr(sampler, "set_epoch", None)
-            if set_epoch is not None:
-                set_epoch(epoch)
-        yield from dataloader

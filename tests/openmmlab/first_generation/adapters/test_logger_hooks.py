@@ -16,7 +16,8 @@ from footplate.openmmlab.first_generation.adapters.logger_hooks import (
     TextLoggerHook,
     WandbLoggerHook,
 )
-from footplate.openmmlab.first_generation.translation import Kind, translate, translate_sections
+from footplate.openmmlab.first_generation.translation.draft import Kind
+from footplate.openmmlab.first_generation.translation.translate import translate, translate_sections
 from footplate.registry import HOOKS, VISBACKENDS
 from tests.openmmlab.first_generation.adapters.support import old_config
 from tests.support import json_lines

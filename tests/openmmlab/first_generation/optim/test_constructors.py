@@ -3,7 +3,10 @@
 from torch import nn
 from torch.optim import Optimizer
 
-from footplate.openmmlab.first_generation.optim import DefaultOptimizerConstructor, PatternOptimWrapperConstructor
+from footplate.openmmlab.first_generation.optim.constructors import (
+    DefaultOptimizerConstructor,
+    PatternOptimWrapperConstructor,
+)
 
 SGD = {"type": "SGD", "lr": 1.0, "weight_decay": 0.5}
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from footplate.openmmlab.first_generation.translation import Kind, Note, translate_sections
+from footplate.openmmlab.first_generation.translation.draft import Kind, Note
+from footplate.openmmlab.first_generation.translation.translate import translate_sections
 
 EPOCHS = {"runner": {"type": "EpochBasedRunner", "max_epochs": 12}}
 

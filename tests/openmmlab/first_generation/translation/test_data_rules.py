@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from footplate.openmmlab.first_generation.translation import translate_sections
+from footplate.openmmlab.first_generation.translation.translate import translate_sections
 from tests.openmmlab.first_generation.translation.support import DATA, EPOCHS, ITERS, sections
 
 LOADERS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [

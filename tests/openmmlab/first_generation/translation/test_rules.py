@@ -6,8 +6,8 @@ import pytest
 
 from footplate.cli.main import main
 from footplate.config import Config
-from footplate.openmmlab.first_generation.translation import RULES, Rule
-from footplate.openmmlab.first_generation.translation.draft import Draft
+from footplate.openmmlab.first_generation.translation.draft import Draft, Rule
+from footplate.openmmlab.first_generation.translation.translate import RULES
 
 
 def read(text: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from footplate.openmmlab.first_generation.translation import Kind
+from footplate.openmmlab.first_generation.translation.draft import Kind
 from tests.openmmlab.first_generation.translation.support import EPOCHS, notes, sections
 
 

@@ -7,7 +7,12 @@ from footplate import Config
 from footplate.engine.run_config import translate_config
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, FootplateError
-from footplate.openmmlab.first_generation.translation import Kind, is_first_generation, translate, warn_about_leftovers
+from footplate.openmmlab.first_generation.translation.draft import Kind
+from footplate.openmmlab.first_generation.translation.translate import (
+    is_first_generation,
+    translate,
+    warn_about_leftovers,
+)
 from tests.openmmlab.first_generation.translation.support import DATA, EPOCHS, notes, sections
 
 SGD = {"type": "SGD", "lr": 0.1}

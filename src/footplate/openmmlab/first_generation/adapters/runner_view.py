@@ -221,11 +221,6 @@ class RunnerView:
         return self._model
 
     @property
-    def model_name(self) -> str:
-        """The class name of the model."""
-        return type(self._runner.unwrapped_model).__name__
-
-    @property
     def meta(self) -> dict[str, Any]:
         """The run's metadata. `hook_msgs` contains `best_score`, `best_ckpt` and messages from hooks."""
         infos = self._runner.message_hub.runtime_info

@@ -21,7 +21,7 @@ from footplate.openmmlab.first_generation.adapters.model import adapt_model
 from footplate.openmmlab.first_generation.adapters.optimizer_hooks import OptimizerHook
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.openmmlab.first_generation.adapters.workflow import WorkflowHook
-from footplate.openmmlab.first_generation.translation import translate
+from footplate.openmmlab.first_generation.translation.translate import translate
 from footplate.openmmlab.mmengine.runner import load_checkpoint as load_weights_from
 from footplate.optim import OptimWrapper, OptimWrapperDict
 from footplate.registry import HOOKS, OPTIM_WRAPPERS, RUNNER_CONSTRUCTORS, Registry

@@ -1,7 +1,5 @@
 """Translates `runner`, which sets the type and the length of the training loop."""
 
-from footplate.errors import ConfigError
-from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule
 
 _LOOPS = {True: ("EpochBasedTrainLoop", "max_epochs"), False: ("IterBasedTrainLoop", "max_iters")}
@@ -29,9 +27,6 @@ def runner(draft: Draft) -> None:
     draft.write_all("train_cfg", {"type": loop, **length})
     kind = settings.pop("type", "Runner")
     if kind not in _RUNNERS:
-        near = nearest(kind, _RUNNERS, similarity=0.9)
-        if near is not None and near not in str(kind):  # EpochBasedRunnerV2 is not a typo
-            raise ConfigError(f"unknown runner '{kind}'", key="runner.type", found=kind, suggestion=near)
         draft.ask("runner.type", f"'{kind}' is not a built-in runner; only its length is kept, not its methods")
     for key, value in settings.items():
         if key not in _KEYS:

@@ -6,9 +6,7 @@ from typing import Any
 from footplate.checks import check_flag
 from footplate.config import ConfigDict
 from footplate.errors import ConfigError
-from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
-from footplate.registry import HOOKS
 
 Entry = dict[str, Any]
 
@@ -88,7 +86,6 @@ def _schedule(draft: Draft, field: str) -> None:
         hook = {**by_iter, "type": _hook_of(cfg["policy"], field), **settings, "priority": priority}
         draft.append("custom_hooks", with_origins(hook, cfg, _OLD_NAMES))
     else:
-        draft.check_runner()
         made = [with_origins(entry, cfg, _OLD_NAMES) for entry in translate_policy(draft, cfg, field)]
     draft.write("param_scheduler", [*draft.translated.get("param_scheduler", []), *made])
 
@@ -97,17 +94,12 @@ def policy_name(cfg: Mapping[str, Any], field: str) -> str | None:
     """Returns the name of the built-in policy in a config section, or None for a user-defined policy.
 
     Raises:
-        ConfigError: The policy is missing or not a string, or its name looks like a misspelled built-in policy.
+        ConfigError: The policy is missing or not a string.
     """
     given, key = cfg.get("policy"), f"{field}_config.policy"
     if not isinstance(given, str):
         raise ConfigError(f'"policy" in {field}_config must be a string', key=key, found=given)
-    known, near = known_policy(given), nearest(given, KNOWN_POLICIES)
-    # A name such as "MyPoly" is longer, and its hook may not have been imported yet.
-    is_misspelled = near is not None and abs(len(given) - len(near)) <= 1 and _hook_of(given, field) not in HOOKS
-    if known is None and is_misspelled:
-        raise ConfigError(f'unknown policy "{given}"', key=key, found=given, suggestion=near)
-    return known
+    return known_policy(given)
 
 
 def _hook_of(policy: str, field: str) -> str:
