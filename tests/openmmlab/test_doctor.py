@@ -80,7 +80,7 @@ def test_a_module_that_cannot_be_imported_does_not_stop_a_code_base(
     assert main(["doctor", "mmtrack", "--json"]) == 0
     row = json.loads(capsys.readouterr().out)[0]
     assert row["remarks"] == [
-        "installed, but 1 class cannot be imported",
+        "installed, but incomplete",
         "Cannot import Lost: ModuleNotFoundError: No module named 'mmtrack.heads.lost'.",
     ]
     assert MODELS.get("Good").__name__ == "Good"

@@ -9,13 +9,13 @@ from footplate.config import Config
 from footplate.data import BaseDataset, Compose
 from footplate.data.dataloader_config import build_dataloader
 from footplate.error_context import at_key, located
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import DataError
 from footplate.registry import DATASETS, TRANSFORMS
 
 
 @TRANSFORMS.register_module()
 class LoadMaps:
-    """As MMSegmentation's LoadAnnotations: it keeps all channels, and checks `reduce_zero_label` for each sample."""
+    """As MMSegmentation's LoadAnnotations: it keeps all channels."""
 
     __module__ = "mmseg.datasets.transforms"
 
@@ -48,7 +48,7 @@ class MapFiles(BaseDataset):
 
 CONFIG = """\
 pipeline = [
-    dict(type="LoadMaps", reduce_zero_label=True),
+    dict(type="LoadMaps"),
 ]
 train_dataloader = dict(
     dataset=dict(
@@ -73,35 +73,21 @@ def masks(current_folder: Path) -> Path:
     return Path("masks")
 
 
-def test_different_settings_of_reduce_zero_label_are_reported_with_their_line(tmp_path: Path, masks: Path) -> None:
-    Image.new("L", (2, 2)).save(masks / "a.png")
-    with pytest.raises(ArgumentError) as caught:
-        build(tmp_path, CONFIG)
-    assert str(caught.value).splitlines() == [
-        "reduce_zero_label is True in LoadMaps, but False in the dataset",
-        "  at config.py:2, key train_dataloader.dataset.pipeline[0].reduce_zero_label",
-        "  Set reduce_zero_label to the same value in the dataset and in LoadAnnotations.",
-    ]
-    build(tmp_path, CONFIG.replace(", reduce_zero_label=True", ""))
-    build(tmp_path, CONFIG.replace("True", "False"))
-
-
 def test_color_masks_are_reported_with_their_file(tmp_path: Path, masks: Path) -> None:
     Image.new("RGB", (2, 2)).save(masks / "a.png")
-    text = CONFIG.replace(", reduce_zero_label=True", "")
     with pytest.raises(DataError) as caught:
-        build(tmp_path, text)
+        build(tmp_path, CONFIG)
     assert str(caught.value).splitlines() == [
         f"the label map '{masks}/a.png' must have two dimensions, not the shape (2, 2, 3)",
         "  at config.py:7, key train_dataloader.dataset.data_prefix.seg_map_path",
         "  Convert its colors to class indices, in one channel.",
     ]
-    build(tmp_path, text.replace("\n]", '\n    dict(type="ColorsToIndices"),\n]'))
+    build(tmp_path, CONFIG.replace("\n]", '\n    dict(type="ColorsToIndices"),\n]'))
 
 
 def test_a_label_map_that_cannot_be_read_is_left_to_the_run(tmp_path: Path, masks: Path) -> None:
     (masks / "a.png").write_bytes(b"broken")
-    assert build(tmp_path, CONFIG.replace(", reduce_zero_label=True", "")).dataset
+    assert build(tmp_path, CONFIG).dataset
 
 
 def test_datasets_of_the_first_generation_are_not_checked() -> None:

@@ -36,7 +36,7 @@ def check_code_base(name: str) -> dict[str, Any]:
     Returns:
         A dict with the keys `name`, `version`, `problems` and `remarks`. `problems` is a list of lines that describe
         problems and how to fix them. `remarks` is a list of lines. Without problems, the first remark is "complete" or
-        the number of classes that cannot be imported. The others are the folder of a user's copy of the code base, and
+        "installed, but incomplete". The others are the folder of a user's copy of the code base, and
         the errors of skipped imports, including those skipped earlier in this process for other code bases.
     """
     scope = scope_of(name)
@@ -57,8 +57,7 @@ def check_code_base(name: str) -> dict[str, Any]:
     reasons = {reason: [each for each in skipped if skipped[each] == reason] for reason in skipped.values()}
     remarks += [f"Cannot import {', '.join(names)}: {reason}" for reason, names in reasons.items()]
     if not problems:
-        classes = f"{len(skipped)} {'class' if len(skipped) == 1 else 'classes'}"
-        remarks.insert(0, f"installed, but {classes} cannot be imported" if skipped else "complete")
+        remarks.insert(0, "installed, but incomplete" if skipped else "complete")
     return {"name": name, "version": version, "problems": problems, "remarks": remarks}
 
 

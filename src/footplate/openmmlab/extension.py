@@ -15,7 +15,6 @@ CODE_BASES |= {name: name for name in f"{_NAMES} mmselfsup mmtrack mmyolo".split
 _PACKAGE = "footplate.openmmlab.first_generation"
 _PARTS = "checkpoint_hook evaluation hook logger_hooks model optimizer_hooks updater_hooks warm_up_ema workflow"
 _ADAPTERS = tuple(f"{_PACKAGE}.adapters.{part}" for part in _PARTS.split())
-_OPTIM = (f"{_PACKAGE}.optim.constructors", f"{_PACKAGE}.optim.policy_schedule")
 _PACKING = "End the pipeline with PackSegInputs, PackDetInputs or PackInputs instead."
 _REPLACED_TRANSFORMS = {  # of first-generation pipelines
     "Normalize": "Set mean and std in model.data_preprocessor instead, for example in a SegDataPreProcessor.",
@@ -50,8 +49,9 @@ class OpenMMLab(Extension):
         **dict.fromkeys(("hook", "dataset", "function", "model", "optimizer wrapper", "metric"), _ADAPTERS),
         "data sampler": (f"{_PACKAGE}.adapters.group_batches",),
         "model wrapper": ("footplate.openmmlab.mmengine.model_wrappers",),
-        "optimizer constructor": _OPTIM,
-        "parameter scheduler": _OPTIM,
+        "optimizer constructor": (f"{_PACKAGE}.optim.constructors",),
+        "optimizer wrapper constructor": (f"{_PACKAGE}.optim.constructors",),
+        "parameter scheduler": (f"{_PACKAGE}.optim.policy_schedule",),
         "visualizer backend": ("footplate.openmmlab.refused",),
     }
 

@@ -19,8 +19,6 @@ from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import torch
-
 from footplate.data.workers import WorkerSetup
 from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.mmengine.registry_members import RegistryMembers
@@ -37,8 +35,6 @@ _logger = logging.getLogger("footplate.openmmlab")
 _get_preparation_data = spawn.get_preparation_data
 # The first major version of mmcv without the training code.
 _MMCV_WITHOUT_RUNNER = 2
-# Modules that need a GPU, and the modules of footplate that replace them on a machine without one.
-_WITHOUT_GPU = {"mmdet3d.evaluation.functional.kitti_utils.rotate_iou": "footplate.openmmlab.kitti_overlaps"}
 
 
 class _Installed(NamedTuple):
@@ -259,9 +255,6 @@ class InstalledFinder(MetaPathFinder):
             module: The module.
         """
         name = module.__name__
-        if name in _WITHOUT_GPU and not torch.cuda.is_available():
-            sys.modules[name] = importlib.import_module(_WITHOUT_GPU[name])  # becomes the result of the import
-            return
         top = name.partition(".")[0]
         is_guarded = top in self._code_bases and loader.is_package(name) and not is_user_module(top)
         source = _source_of(loader) if top in self._code_bases | self._patched else ""

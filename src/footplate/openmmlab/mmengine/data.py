@@ -82,21 +82,10 @@ def convert_overlay_heatmap(feat_map: Any, img: Any = None, alpha: float = 0.5) 
 
 
 def color_val_matplotlib(colors: str | tuple[int, ...] | Sequence[Any]) -> Any:
-    """Converts colors to matplotlib's format. Color names are unchanged; RGB values from 0 to 255 are scaled to 0 to 1.
-
-    Raises:
-        AssertionError: A tuple does not consist of three numbers from 0 to 255.
-        TypeError: `colors` is neither a color nor a list of colors.
-    """
-    if isinstance(colors, str):
-        return colors
-    if isinstance(colors, tuple):
-        if len(colors) != 3 or not all(0 <= channel <= 255 for channel in colors):
-            raise AssertionError(f"A color must be three numbers from 0 to 255, not {colors}.")
-        return tuple(channel / 255 for channel in colors)
+    """Converts colors to matplotlib's format: keeps names, and scales RGB values from 0 to 255 to 0 to 1."""
     if isinstance(colors, list):
         return [color_val_matplotlib(color) for color in colors]
-    raise TypeError(f"A color must be a name or a tuple, not {type(colors).__name__}.")
+    return colors if isinstance(colors, str) else tuple(channel / 255 for channel in colors)
 
 
 class LabelData(BaseDataElement):

@@ -19,7 +19,7 @@ from footplate.checkpoint_names import is_sharded_path
 from footplate.checks import check_flag
 from footplate.data import dataset_of
 from footplate.engine import Hook, Runner
-from footplate.errors import ArgumentError, CheckpointError
+from footplate.errors import CheckpointError
 from footplate.hooks.averaged_weights_hooks import TRAINING_STATE, EMAHook
 from footplate.openmmlab.first_generation.adapters.evaluation import METAINFO_KEYS
 from footplate.openmmlab.first_generation.adapters.runner_view import existing_view_of, view_of
@@ -48,8 +48,6 @@ class LegacyCheckpointHook(Hook):
     """
 
     def __init__(self, meta: Mapping[str, Any] | None = None, create_symlink: bool = True) -> None:
-        if not isinstance(meta, Mapping | None):
-            raise ArgumentError("meta must be a dict", key="meta", found=meta)
         self.meta = dict(meta or {})
         self.create_symlink = check_flag("create_symlink", create_symlink)
         self._modules: dict[str, nn.Module] = {}

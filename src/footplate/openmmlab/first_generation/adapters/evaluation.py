@@ -12,7 +12,7 @@ import numpy as np
 
 from footplate.checks import check_count, check_names
 from footplate.config import ConfigDict
-from footplate.distributed import broadcast_object, collect_results, get_data_rank, get_data_world_size
+from footplate.distributed import broadcast_object, get_data_rank, get_data_world_size
 from footplate.engine import Runner, ValLoop
 from footplate.engine.evaluation_loops import predicting
 from footplate.error_context import at_key
@@ -22,6 +22,7 @@ from footplate.messages import nearest
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.adapters.model import BatchResult
 from footplate.openmmlab.first_generation.adapters.runner_view import LogBuffer, view_of
+from footplate.openmmlab.mmcv_functions import multi_gpu_test
 from footplate.openmmlab.mmengine.registry_members import RegistryMembers
 from footplate.records import MessageHub
 from footplate.registry import DATASETS, HOOKS, METRICS
@@ -322,7 +323,7 @@ class EvalHook(Hook):
     ) -> None:
         check_count("interval", interval)
         check_count("start", start or 0, least=0)
-        self.dataloader, self.test_fn, self.eval_kwargs = dataloader, test_fn or _predict, eval_kwargs
+        self.dataloader, self.test_fn, self.eval_kwargs = dataloader, test_fn or multi_gpu_test, eval_kwargs
         self.start, self.interval, self.by_epoch = start, interval, by_epoch
         self.save_best, self.rule, self.out_dir = save_best, rule, out_dir
         self.greater_keys, self.less_keys = greater_keys, less_keys
@@ -370,7 +371,7 @@ class EvalHook(Hook):
                 kind = type(self)
                 overrides = (kind._do_evaluate, kind.evaluate) != (EvalHook._do_evaluate, EvalHook.evaluate)
                 metric = LegacyMetric(collect_device="gpu" if self.gpu_collect else "cpu", **self.eval_kwargs)
-                if overrides or self.test_fn is not _predict:
+                if overrides or self.test_fn is not multi_gpu_test:
                     runner.val_loop = _HookValidation(runner, self, metric)
                 else:
                     runner.val_loop = ValLoop(runner, self.dataloader, metric)
@@ -405,13 +406,6 @@ class EvalHook(Hook):
 
     def _save_ckpt(self, runner: Any, key_score: Any) -> None:
         """Does nothing, because CheckpointHook saves the best checkpoint after validation."""
-
-
-def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any] | None:
-    """Runs the model on a dataloader. Returns all predictions in dataset order on rank 0, and None on other ranks."""
-    model.eval()
-    found = [each for batch in dataloader for each in model(return_loss=False, **batch)]
-    return collect_results(found, len(dataloader.dataset))
 
 
 @HOOKS.register_module()
