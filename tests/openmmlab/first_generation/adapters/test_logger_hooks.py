@@ -167,14 +167,14 @@ class ImageTensorboardHook(TensorboardLoggerHook):
 
     def log(self, runner: Any) -> None:
         super().log(runner)
-        self.writer.add_text("name", runner.model_name, runner.iter)
+        self.writer.add_text("mode", runner.mode, runner.iter)
 
 
 def test_a_subclass_writes_to_tensorboard(tmp_path: Path) -> None:
     Runner.from_cfg(old_config(tmp_path, custom_hooks=[ImageTensorboardHook(None, 4)])).train()
     found = EventAccumulator(str(tmp_path / "tf_logs")).Reload()
     assert [event.step for event in found.Scalars("train/loss")] == [4, 8, 12]
-    assert "name/text_summary" in found.Tags()["tensors"]
+    assert "mode/text_summary" in found.Tags()["tensors"]
 
 
 class DetectionWandbHook(WandbLoggerHook):
@@ -185,7 +185,7 @@ class DetectionWandbHook(WandbLoggerHook):
 
     def before_run(self, runner: Any) -> None:
         super().before_run(runner)
-        self.wandb.config.update({"model": runner.model_name})
+        self.wandb.config.update({"length": runner.max_iters})
 
 
 def test_a_subclass_writes_to_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_a_subclass_writes_to_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     Runner.from_cfg(old_config(tmp_path, custom_hooks=[DetectionWandbHook({"project": "p"}, 4)])).train()
     wandb.init.assert_called_once_with(project="p")
-    wandb.config.update.assert_called_once_with({"model": "OldModelWithSteps"})
+    wandb.config.update.assert_called_once_with({"length": 12})
     assert [call.kwargs for call in wandb.log.call_args_list] == [
         {"step": step, "commit": False} for step in (4, 8, 12)
     ]
