@@ -81,11 +81,13 @@ def convert_overlay_heatmap(feat_map: Any, img: Any = None, alpha: float = 0.5) 
     return draw_featmap(channel if channel.ndim == 3 else channel[None], img, alpha=alpha)
 
 
-def color_val_matplotlib(colors: str | tuple[int, ...] | Sequence[Any]) -> Any:
+def color_val_matplotlib(colors: Any) -> Any:
     """Converts colors to matplotlib's format: keeps names, and scales RGB values from 0 to 255 to 0 to 1."""
+    if isinstance(colors, str):
+        return colors
     if isinstance(colors, list):
         return [color_val_matplotlib(color) for color in colors]
-    return colors if isinstance(colors, str) else tuple(channel / 255 for channel in colors)
+    return tuple(channel / 255 for channel in colors)
 
 
 class LabelData(BaseDataElement):
