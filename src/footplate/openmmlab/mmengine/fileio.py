@@ -269,13 +269,13 @@ def get_file_backend(
         raise ArgumentError("unknown file backend", found=name, suggestion=nearest(name, _backends), notes=notes)
     # fsspec may support a prefix even if no backend is registered for it.
     kind = _backends[name] if name is not None else _prefixes.get(prefix_of(uri), _FileSystemBackend)
-    key = f"{kind}{options}"
+    key = kind, str(options)
     if key not in instances:
         instances[key] = kind(**options)
     return instances[key]
 
 
-instances: dict[str, BaseStorageBackend] = {}
+instances: dict[tuple[type, str], BaseStorageBackend] = {}
 
 
 class FileClient:
@@ -287,7 +287,7 @@ class FileClient:
         options: Arguments for the backend.
     """
 
-    _instances: ClassVar[dict[str, BaseStorageBackend]] = instances
+    _instances: ClassVar[dict[tuple[type, str], BaseStorageBackend]] = instances
 
     def __new__(cls, backend: str | None = None, prefix: str | None = None, **options: Any) -> Any:
         return get_file_backend(f"{prefix}://" if prefix else None, backend_args={"backend": backend, **options})
