@@ -301,10 +301,11 @@ def check_accepts(
         inspect.signature(function).bind(*arguments, **dict.fromkeys(keywords))
     except TypeError as error:
         declared = expected or (*arguments, *keywords)
+        by_name = ["All but the first argument are passed by name."] if len(declared) > len(arguments) else []
         declared = ("self", *declared) if inspect.ismethod(function) else declared  # not for functions of `runner.on`
         raise ArgumentError(
             f"{type(owner).__name__}.{method} does not accept the arguments that the engine passes",
-            notes=[f"expected: {method}({', '.join(declared)})"],
+            notes=[f"expected: {method}({', '.join(declared)})", *by_name],
         ) from error
 
 

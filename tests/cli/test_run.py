@@ -33,6 +33,13 @@ def test_several_processes_run_the_script(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+def test_option_after_the_script_is_reported(tmp_path: Path, footplate: Command) -> None:
+    (tmp_path / "script.py").write_text("import sys\nprint(sys.argv[1:])\n")
+    code, out, errors = footplate("run", str(tmp_path / "script.py"), "--nproc=2")
+    assert (code, out) == (0, "['--nproc=2']\n")
+    assert "write it before SCRIPT" in errors
+
+
 def test_a_script_sees_what_python_would_give_it(tmp_path: Path) -> None:
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools/neighbor.py").write_text("value = 3\n")

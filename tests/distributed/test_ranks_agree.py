@@ -181,14 +181,16 @@ class ModelWithNanOnRank1(ToyModel):
         return outputs
 
 
-def iteration_of_nan(folder: Path) -> int | None:
+def iteration_of_nan(folder: Path) -> tuple[int | None, str]:
     with pytest.raises(NonFiniteError) as caught:
         build(folder, model={"type": "ModelWithNanOnRank1"}, train_cfg=LENGTH, **NO_VALIDATION).train()
-    return caught.value.iteration
+    return caught.value.iteration, caught.value.notes[0]
 
 
 def test_nan_loss_of_one_rank_ends_all_ranks_at_the_next_save(tmp_path: Path, on_ranks: OnRanks) -> None:
-    assert on_ranks(2, iteration_of_nan, tmp_path) == [3, 3]
+    results = on_ranks(2, iteration_of_nan, tmp_path)
+    assert [iteration for iteration, _ in results] == [3, 3]
+    assert all("the cause may be in the batch of another rank" in note for _, note in results)
 
 
 def error_of_locked_folder(folder: Path) -> str:

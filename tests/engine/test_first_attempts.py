@@ -47,6 +47,13 @@ def test_weights_that_are_loaded_after_training_are_tested_rather_than_the_avera
     assert runner.test()["loss"] == pytest.approx((1 - _DATA.tensors[1]).square().mean().item())
 
 
+def test_wrapped_module_is_unwrapped(tmp_path: Path) -> None:
+    module = nn.Linear(4, 1)
+    made = _runner(tmp_path, nn.DataParallel(module))
+    assert not any(isinstance(each, nn.DataParallel) for each in made.model.modules())
+    assert made.unwrapped_model is module
+
+
 def test_numbers_of_a_validation_step_are_metrics(tmp_path: Path) -> None:
     def validation_step(model: nn.Module, batch: Any) -> dict[str, Tensor]:
         return {"val_loss": _training_step(model, batch)}

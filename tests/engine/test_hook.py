@@ -137,7 +137,7 @@ def test_method_with_wrong_signature_raises(method: str, function: Any, expected
         ArgumentError, match=f"Own.{method} does not accept the arguments that the engine passes"
     ) as caught:
         HookList().register(kind())
-    assert caught.value.notes == (f"expected: {method}(self, {expected})",)
+    assert caught.value.notes[0] == f"expected: {method}(self, {expected})"
 
 
 def test_misspelled_event_logs_a_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -100,7 +100,8 @@ def count_processes(arguments: Namespace) -> int | None:
     if arguments.nproc.isdigit() and int(arguments.nproc):
         return int(arguments.nproc)
     raise ArgumentError(
-        "--nproc must be a positive integer, or 'gpu' on a machine with an accelerator",
+        "--nproc must be a positive integer"
+        + (", because torch finds no accelerator here" if arguments.nproc == "gpu" else " or 'gpu'"),
         key="--nproc",
         found=arguments.nproc,
     )

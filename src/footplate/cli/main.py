@@ -137,7 +137,7 @@ def _report(arguments: Namespace, error: Exception) -> int:
 
     restore_key(error, arguments.cfg)
     if isinstance(error, FootplateError) and has_script_as_config(arguments):
-        error.notes = (*error.notes, "To run a script that builds a Runner, use `footplate run`.")
+        error.notes = ("To run a script that builds a Runner, use `footplate run`.", *error.notes)
     described = describe_error(error, arguments.progress, option=arguments.debug_option)
     message, code = described or ("", 1)
     _print_document(arguments, error, code, message)

@@ -9,7 +9,9 @@ from typing import Any
 
 from footplate.cli.arguments import add_command, add_cpu, add_no_patches
 from footplate.cli.launching import add_processes, count_processes, run_in_processes
+from footplate.cli.output import print_error
 from footplate.errors import ArgumentError, FootplateError
+from footplate.messages import labeled
 
 
 def add_commands(subparsers: Any) -> None:
@@ -56,6 +58,9 @@ def run(arguments: Namespace) -> int:
     if not os.path.isfile(file):
         raise ArgumentError(f"there is no script file '{arguments.script}'", notes=missing_path_notes(file))
     processes = count_processes(arguments)
+    if any(argument.partition("=")[0] == "--nproc" for argument in arguments.rest):
+        text = "--nproc after SCRIPT is an argument of the script. To start several processes, write it before SCRIPT."
+        print_error(labeled("warning", text) + "\n")
     if processes is not None:
         return run_in_processes(arguments, processes)
     openmmlab.install(not arguments.no_patches)

@@ -266,7 +266,7 @@ def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
     best = [path for hook in runner.hooks if isinstance(hook, CheckpointHook) for path in hook.best.paths()]
     paths = [
         ("log", existing(f"{os.path.join(runner.log_dir, runner.timestamp)}.log")),
-        ("last checkpoint", existing(info("last_ckpt"))),
+        ("last checkpoint", existing(runner.saver.last)),
         *(("best checkpoint", existing(path)) for path in best or [info("best_ckpt")]),
         ("curves", existing(os.path.join(runner.log_dir, "curves.png"))),
         ("images", existing(os.path.join(runner.log_dir, "vis_data", "vis_image"))),
@@ -285,7 +285,7 @@ def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
         "work_dir": runner.work_dir,
         "metrics": {name: scalars[f"val/{name}"].current() for name in validated if name not in RESERVED_NAMES},
         "log": dict(paths)["log"],
-        "last_checkpoint": existing(runner.saver.last),
+        "last_checkpoint": dict(paths)["last checkpoint"],
         "best_checkpoints": [path for name, path in paths if name == "best checkpoint" and path],
         "save_error": runner.saver.failure,
     }

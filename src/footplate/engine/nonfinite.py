@@ -208,6 +208,8 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
             f" ({', '.join(others)})" if others else ""
         )
         details += runner.train_loop.describe_samples(iteration - 1)
+        if runner.world_size > 1:
+            details.append("Losses are averaged over all ranks, so the cause may be in the batch of another rank.")
     else:
         problem = f"the {loss} was {losses[first]:g} in one of iterations {iterations[0]} to {iterations[-1]}"
         details.append("Set on_nonfinite=dict(interval=1) to find the iteration.")
@@ -240,7 +242,8 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
         return
     try:
         path = _save_capture(runner, error)
-        error.notes = (*error.notes, f"To inspect each layer, run: footplate replay {path}")
+        start = f"torchrun --standalone --nproc-per-node {runner.world_size} -m " if runner.world_size > 1 else ""
+        error.notes = (*error.notes, f"To inspect each layer, run: {start}footplate replay {path}")
     except (CheckpointError, ConfigError, OSError) as save_error:
         _logger.warning("Could not save a capture of the failure: %s", str(save_error).replace("\n", ";"))
 

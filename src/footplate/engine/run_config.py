@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from footplate.config import Config, as_plain
 from footplate.config.config_dict import is_variable
@@ -259,6 +260,8 @@ def _complete_sections(sections: dict[str, Any], *, has_cfg: bool) -> None:
         sections["train_cfg"] = with_origins(merged, train_cfg)
     if isinstance(sections["work_dir"], os.PathLike):
         sections["work_dir"] = os.fspath(sections["work_dir"])
+    if isinstance(sections["model"], (DistributedDataParallel, DataParallel)):  # two wrappers would average at once
+        sections["model"] = sections["model"].module
     is_from_python = callable(sections["model"]) and not has_cfg
     trains_plain = is_plain(sections["model"]) or any(sections[name] is not None for name in PLAIN_FUNCTIONS)
     if trains_plain or is_from_python:
