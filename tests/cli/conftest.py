@@ -9,6 +9,7 @@ from footplate.cli.main import main
 from tests.modules import ROOT
 from tests.support import TINY
 
+FIRST_GENERATION = ROOT / "tests/tasks/recipes/configs/fashion-seg-v0.py"
 Command = Callable[..., tuple[int, str, str]]
 
 

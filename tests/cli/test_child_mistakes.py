@@ -4,16 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import FIRST_GENERATION, Command
 
-_BASES = {".py": '_base_ = "footplate::{}.py"\n', ".yaml": "_base_: footplate::{}.py\n"}
+_BASES = {".py": '_base_ = "{}.py"\n', ".yaml": "_base_: {}.py\n"}
 _CHANGED = "changed from the base: model."
 
 pytestmark = pytest.mark.usefixtures("current_folder")
 
 
 def write_child(recipe: str, lines: str, suffix: str = ".py") -> str:
-    Path(f"child{suffix}").write_text(_BASES[suffix].format(recipe) + lines)
+    base = recipe if "/" in recipe else f"footplate::{recipe}"
+    Path(f"child{suffix}").write_text(_BASES[suffix].format(base) + lines)
     return f"child{suffix}"
 
 
@@ -83,7 +84,7 @@ def test_data_preprocessor_without_type_is_that_of_the_task(footplate: Command, 
         ),
         ("fashion-seg", ".yaml", 'model:\n  num_classes: "11"', [], "child.yaml:3, key model.num_classes"),
         (
-            "fashion-seg-v0",
+            str(FIRST_GENERATION.with_suffix("")),
             ".py",
             "\nlr_config = dict(warmup='linaer')",
             [],

@@ -18,7 +18,7 @@ import torch
 from footplate.cli.main import build_parser, main
 from footplate.config import LazyObject
 from footplate.tools.json_values import as_json
-from tests.cli.conftest import Command, environment
+from tests.cli.conftest import FIRST_GENERATION, Command, environment
 
 
 def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -43,7 +43,7 @@ def test_every_command_except_run_takes_json() -> None:
         ["models", "no such model"],
         ["explain", "tiny.py"],
         ["diff", "tiny.py", "fashion-seg"],
-        ["migrate", "fashion-seg-v0", "-o", "new.py"],
+        ["migrate", str(FIRST_GENERATION), "-o", "new.py"],
         ["train", "tiny.py", "--set", "train_cfg.val_begn=3"],
         ["checkpoint", "verify", "missing.pth"],
     ],

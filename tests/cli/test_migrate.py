@@ -5,7 +5,7 @@ import pytest
 from footplate import Config
 from footplate.cli.main import main
 from footplate.openmmlab.first_generation.translation.translate import translate
-from tests.cli.conftest import Command
+from tests.cli.conftest import FIRST_GENERATION, Command
 
 OLD = """\
 _base_ = 'base.py'
@@ -74,8 +74,8 @@ def test_mistakes_are_reported_in_a_few_lines(
     assert {path: path.is_file() and path.read_bytes() for path in old.parent.rglob("*")} == before
 
 
-def test_recipe_is_migrated_to_the_current_folder(old: Path) -> None:
-    assert main(["migrate", "fashion-seg-v0"]) == 0
+def test_config_is_migrated_to_the_current_folder(old: Path) -> None:
+    assert main(["migrate", str(FIRST_GENERATION)]) == 0
     assert (old.parent / "fashion-seg-v0_migrated.py").is_file()
 
 

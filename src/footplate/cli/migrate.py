@@ -19,7 +19,7 @@ def add_commands(subparsers: Any) -> None:
         "Print the new form of each key, and what you need to check.",
         "footplate migrate old.py --output new.py",
     )
-    parser.add_value("config", "OLD.py", "a config file or the name of a recipe")
+    parser.add_value("config", "OLD.py", "a config file")
     parser.add_argument(
         "-o", "--output", metavar="NEW.py", help="the new file (default: OLD_migrated.py in the current folder)"
     )

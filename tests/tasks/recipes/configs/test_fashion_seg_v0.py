@@ -11,6 +11,7 @@ from footplate.engine import Runner
 from footplate.tools.overrides import apply_overrides
 from tests.support import json_lines
 
+OLD = Path(__file__).with_name("fashion-seg-v0.py")
 # Overrides for a short run with a small network and few scenes, for each generation.
 SMALL = ["model.widths=[8,12]", "model.depths=[1,1]"]
 SECOND = [
@@ -72,12 +73,12 @@ def same(first: Any, second: Any) -> bool:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Trains fashion-seg, fashion-seg-v0 and the migrated fashion-seg-v0; returns their folders."""
     folder = tmp_path_factory.mktemp("runs")
-    assert main(["migrate", "fashion-seg-v0", "-o", str(folder / "migrated.py")]) == 0
+    assert main(["migrate", str(OLD), "-o", str(folder / "migrated.py")]) == 0
     migrated = ["log_processor.window_size=2", "log_level=WARNING"]
     again = [each for each in SECOND if "log_processor" not in each and "+val" not in each] + migrated
     return {
         "second": trained(folder / "second", Config.fromfile(find_config("fashion-seg")), SECOND),
-        "first": trained(folder / "first", Config.fromfile(find_config("fashion-seg-v0")), FIRST),
+        "first": trained(folder / "first", Config.fromfile(OLD), FIRST),
         "migrated": trained(
             folder / "migrated",
             Config.fromfile(folder / "migrated.py"),

@@ -132,7 +132,7 @@ def test_recipe_trains_and_resumes_bit_for_bit(name: str, tmp_path: Path) -> Non
     assert list((tmp_path / "whole").glob(checkpoint))
 
 
-@pytest.mark.parametrize("name", [found.name for found in recipes() if found.name != "fashion-seg-v0"])
+@pytest.mark.parametrize("name", [found.name for found in recipes()])
 def test_settings_of_a_recipe_are_consistent(name: str) -> None:
     cfg = recipe(name)
     warmup, decay = cfg.param_scheduler

@@ -38,7 +38,7 @@ model = dict(
     data_preprocessor=dict(type="SegDataPreProcessor", mean=[127.5] * 3, std=[64.0] * 3),
 )
 
-# Training: 150 iterations of warm-up, and linear decay to zero. The schedules overlap, as in fashion-seg-v0.
+# Training: 150 iterations of warm-up, and linear decay to zero. The schedules overlap.
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=1600, val_interval=400)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
