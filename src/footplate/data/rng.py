@@ -2,7 +2,6 @@
 
 import logging
 import random
-import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,13 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from footplate.checks import read_count, read_entry, read_number
+from footplate.checks import read_count
 from footplate.error_context import restoring
 
 _logger = logging.getLogger("footplate.data")
 _WORDS = 624  # the size of a Mersenne Twister's state
-# The start of torch's CPU generator state: seed, words left, seeded flag, next word.
-_CPU_STATE = struct.Struct("<QiiQ")
 _MASK = (1 << 64) - 1  # seeds have 64 bits
 _END = object()
 _Item = TypeVar("_Item")
@@ -190,50 +187,19 @@ def restore_rng(state: Mapping[str, Any]) -> None:
 def check_rng(state: Any, part: str = "random") -> tuple[tuple[Any, ...], dict[str, list[torch.Tensor]]]:
     """Checks that `restore_rng` can restore a state. Returns the states for `set_random_states`, and of all devices.
 
-    The native generators of numpy and torch do not validate the position in their state: an invalid position would
-    crash the process.
-
     Raises:
-        CheckpointError: The state of a generator is missing or invalid. The message states which generator.
+        CheckpointError: The state of a generator is missing or invalid.
     """
     with restoring(part):
-        python, numpy, cpu, accelerators = (read_entry(state, key) for key in ("python", "numpy", "torch", "devices"))
-    with restoring(f"{part}.python"):
-        words = _check_tensor(read_entry(python, "words"), torch.int64).tolist()
-        python_state = (python["version"], tuple(words), python["spare"])
+        python, numpy = state["python"], state["numpy"]
+        python_state = (python["version"], tuple(python["words"].tolist()), python["spare"])
         random.Random().setstate(python_state)
-    with restoring(f"{part}.numpy"):
-        position, has_spare = (read_count(numpy, key, most=_WORDS) for key in ("position", "has_spare"))
-        keys = _check_tensor(numpy["keys"], torch.int64).numpy().astype(np.uint32).reshape(_WORDS)
-        numpy_state = (numpy["name"], keys, position, has_spare, read_number(numpy, "spare"))
+        position = read_count(numpy, "position", most=_WORDS)  # numpy would read out of bounds
+        keys = numpy["keys"].numpy().reshape(_WORDS)
+        numpy_state = (numpy["name"], keys, position, numpy["has_spare"], numpy["spare"])
         np.random.RandomState().set_state(numpy_state)
-    with restoring(f"{part}.torch"):
-        cpu_state = _check_generator(cpu, "cpu")
-        _, left, _, position = _CPU_STATE.unpack_from(cpu_state.numpy().tobytes())
-        # torch stores both numbers and reads out of bounds if they do not match.
-        is_begun = 1 <= left <= _WORDS and left + position == _WORDS + 1
-        if not is_begun and (left, position) != (1, 0):
-            raise ValueError(f"{left} remaining words do not match the generator position {position}")
-    with restoring(f"{part}.devices"):
-        devices = {device_type: list(states) for device_type, states in accelerators.items()}
-        for device_type, states in devices.items():
-            for index, _ in zip(_indices_of(device_type), states, strict=False):
-                states[index] = _check_generator(states[index], f"{device_type}:{index}")
-    return (python_state, numpy_state, cpu_state), devices
-
-
-def _check_generator(state: Any, device: str) -> torch.Tensor:
-    """Validates and returns the state of a device's torch generator."""
-    checked = _check_tensor(state, torch.uint8).cpu().contiguous()
-    torch.Generator(device).set_state(checked)
-    return checked
-
-
-def _check_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
-    # Converting other values would print a warning before the error.
-    if isinstance(value, torch.Tensor) and value.dtype == dtype and value.layout == torch.strided:
-        return value
-    raise ValueError(f"the state must be a dense tensor of type {dtype}")
+        torch.Generator().set_state(state["torch"])
+        return (python_state, numpy_state, state["torch"]), dict(state["devices"])
 
 
 def _accelerator() -> str | None:

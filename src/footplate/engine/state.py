@@ -250,7 +250,7 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
     """Returns the random state of a rank, or None if the checkpoint has none.
 
     Raises:
-        CheckpointError: The state of a random generator is invalid. The message states which one.
+        CheckpointError: The state of a random generator is invalid.
     """
     run = part_of(checkpoint, "run")
     name = "run.random"
