@@ -28,7 +28,6 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "channels_last": ({"channels_last": True}, {}),
     "compile": ({"compile": {"target": "network"}}, {}),
     "fused": ({"optim_wrapper.optimizer.fused": True}, {}),
-    "compiled optimizer": ({"optim_wrapper.compile": True}, {}),
     "one tensor at a time": ({"optim_wrapper.optimizer.foreach": False}, {}),
     "1 worker": ({"loader.num_workers": 1}, {}),
     "2 workers": ({"loader.num_workers": 2}, {}),

@@ -1,11 +1,9 @@
 from typing import Any
 
 import pytest
-import torch
 from torch._inductor import config as inductor
 
 from footplate.errors import ArgumentError
-from footplate.optim.wrappers import OptimWrapper
 from footplate.torch_compile import _OPTIONS, compile_arguments
 
 # What the compiler knows by a name of its own, and what torch.compile takes.
@@ -47,9 +45,6 @@ def test_nothing_is_compiled_by_default() -> None:
 def test_other_values_of_compile_are_refused(given: Any, key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         compile_arguments(given)
-    assert caught.value.key == key
-    with pytest.raises(ArgumentError) as caught:
-        OptimWrapper(torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1), compile=given)
     assert caught.value.key == key
 
 

@@ -129,11 +129,6 @@ def test_wrong_custom_keys_are_reported_with_their_line_unless_they_are_in_a_pac
             "the custom key \"backbon.\" in paramwise_cfg matches no parameter; did you mean 'backbone'?",
         ),
         (
-            {"norm_decay_mult": 0.0},
-            RPROP,
-            'paramwise_cfg sets "norm_decay_mult" without effect: the optimizer has no "weight_decay"',
-        ),
-        (
             {"norm_decay_mul": 0.0},
             SGD,
             "unknown key \"norm_decay_mul\" in paramwise_cfg; did you mean 'norm_decay_mult'?",

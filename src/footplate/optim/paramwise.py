@@ -154,19 +154,11 @@ def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWIS
 
 
 def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
-    """Warns about custom keys that match no parameter, and multipliers for fields that the optimizer does not have.
+    """Warns about custom keys that match no parameter.
 
     Ignores unmatched keys in the configs of installed packages, which apply to several models and cannot be edited.
     """
     custom_keys = rules.cfg.get("custom_keys") or {}
-    used = [key for section in (rules.cfg, *custom_keys.values()) for key in section if section[key] is not None]
-    for field, base, multipliers in (
-        ("weight_decay", rules.base_wd, (*_DECAY_MULTIPLIERS, "decay_mult")),
-        ("lr", rules.base_lr, (*_LR_MULTIPLIERS, "lr_mult")),
-    ):
-        idle = [f'"{key}"' for key in multipliers if key in used]
-        if base is None and idle:
-            _warn(f'paramwise_cfg sets {", ".join(idle)} without effect: the optimizer has no "{field}"')
     paths = [name if "." in name else f".{name}" for name, _ in model.named_parameters(remove_duplicate=False)]
     for key in custom_keys:
         origin = origin_of(custom_keys, key)

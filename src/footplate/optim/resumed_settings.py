@@ -77,7 +77,4 @@ def _replace(group: dict[str, Any], saved: Settings, new: Settings) -> None:
     for key in saved.keys() - new.keys():  # initial values for schedules that the config does not have
         del group[key]
     for key, value in new.items():
-        if isinstance(group.get(key), torch.Tensor):  # in a compiled optimizer
-            group[key].fill_(value)
-        else:
-            group[key] = value
+        group[key] = value

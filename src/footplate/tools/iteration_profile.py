@@ -178,7 +178,7 @@ def _advice(runner: Runner, parts: Seconds, hooks: Seconds) -> Iterator[str]:
             advice = "Move its computations to the dataset, whose workers run in parallel."
         yield f"{spent['transfer']} in the data preprocessor. {advice}"
     if shares["optimizer"] >= _PART:
-        advice = "Use `optim_wrapper.compile=True` or an optimizer with a fused kernel."
+        advice = "Use an optimizer with a fused kernel."
         if any(wrapper.optimizer.defaults.get("fused", True) in (None, False) for wrapper in wrappers):
             advice = "Set `optim_wrapper.optimizer.fused=True`."
         yield f"{spent['optimizer']} in the optimizer. {advice}"

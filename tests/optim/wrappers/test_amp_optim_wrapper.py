@@ -50,23 +50,6 @@ def test_forward_pass_runs_in_the_dtype_on_a_cpu(dtype: Any, computed: torch.dty
     assert wrapper.loss_scaler.is_enabled() is scales
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_compiled_step_is_used_with_a_loss_scale() -> None:
-    compiled_graphs = 0
-
-    def backend(graph: Any, inputs: Any) -> Any:
-        nonlocal compiled_graphs
-        compiled_graphs += 1
-        return graph.forward
-
-    models = Net(), Net()
-    for model, compile in zip(models, (False, {"backend": backend}), strict=True):
-        wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), dtype="float16", compile=compile)
-        step(model, wrapper)
-    assert compiled_graphs == 1
-    torch.testing.assert_close(models[0].layer.weight, models[1].layer.weight)
-
-
 @pytest.mark.parametrize(
     ("loss_scale", "first", "after_overflow"),
     [("dynamic", 65536.0, 32768.0), (512, 512.0, 512.0), ({"init_scale": 64.0}, 64.0, 32.0)],

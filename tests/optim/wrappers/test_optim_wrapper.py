@@ -210,21 +210,6 @@ def test_gradients_are_synchronized_once_per_accumulation() -> None:
     assert is_off == [True, True, False, True, True, False, True, False]
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_schedule_changes_the_lr_of_a_compiled_step() -> None:
-    model, reference = net(), net()
-    compiled = OptimWrapper(SGD(model.parameters(), lr=0.1), compile={"backend": "eager"})
-    plain = OptimWrapper(SGD(reference.parameters(), lr=0.1))
-    schedules = [StepLR(wrapper, step_size=1, gamma=0.5) for wrapper in (compiled, plain)]
-    for batch in split(data(6), 2):
-        for each, wrapper in ((model, compiled), (reference, plain)):
-            wrapper.update_params(each(batch).pow(2).mean())
-        for schedule in schedules:
-            schedule.step()
-    torch.testing.assert_close(weights(model), weights(reference), rtol=1e-6, atol=1e-9)
-    assert float(compiled.get_lr()["lr"][0]) == pytest.approx(0.0125)
-
-
 @pytest.mark.parametrize(("policy", "moves"), [("skip", False), ("warn", True), (None, True)])
 def test_policy_for_non_finite_gradients(policy: str | None, moves: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "footplate")
@@ -254,9 +239,3 @@ def test_loss_without_trainable_parameters_is_refused() -> None:
     model = net()
     with pytest.raises(ArgumentError, match="the loss does not depend on any trainable parameter"):
         OptimWrapper(SGD(model.parameters(), lr=0.1)).update_params(model(data(2)).detach().mean())
-
-
-def test_optimizer_that_needs_a_closure_is_refused() -> None:
-    model = net()
-    with pytest.raises(ArgumentError, match="the optimizer LBFGS needs a closure in each step"):
-        OptimWrapper(torch.optim.LBFGS(model.parameters())).update_params(model(data(2)).mean())

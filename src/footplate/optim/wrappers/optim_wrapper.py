@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -19,7 +18,6 @@ from footplate.optim.wrappers.accumulation import Accumulation
 from footplate.optim.wrappers.gradient_checks import GradientGuard, build_clipper, foreign_gradients_error
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
-from footplate.torch_compile import compile_arguments
 
 Context = AbstractContextManager[Any]
 NO_CONTEXT: Context = nullcontext()
@@ -39,8 +37,6 @@ class OptimWrapper(Accumulation):
         grad_clip: An alias for `clip_grad`.
         on_nonfinite: What to do about non-finite gradients: "skip", "stop" or "warn". By default, the run's policy
             applies, and gradients are not checked outside a run.
-        compile: Whether to compile the optimizer's step, or a dict of arguments for `torch.compile`. Learning rates
-            become tensors, so that changing them does not trigger a recompilation.
 
     Attributes:
         has_scaler: Whether a loss scaler skips steps with non-finite gradients.
@@ -79,7 +75,6 @@ class OptimWrapper(Accumulation):
         *,
         grad_clip: Mapping[str, Any] | None = None,
         on_nonfinite: str | None = None,
-        compile: bool | Mapping[str, Any] = False,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError("an optimizer wrapper requires a torch optimizer", key="optimizer", found=optimizer)
@@ -91,11 +86,6 @@ class OptimWrapper(Accumulation):
         self._clipper = None if settings is None else build_clipper(settings)
         self._own_policy = on_nonfinite
         self.set_nonfinite_policy(None)
-        arguments = compile_arguments(compile)
-        self._is_compiled = arguments is not None
-        if arguments is not None:
-            optimizer.step = torch.compile(optimizer.step, **arguments)  # type: ignore[assignment, method-assign]
-            self._convert_lr_to_tensors()
         self.message_hub = MessageHub.get_current_instance()
         # Whether `backward` and `zero_grad` were called since the previous step.
         self._ran_backward = self._was_cleared = False
@@ -194,19 +184,7 @@ class OptimWrapper(Accumulation):
             return
         if clipper is not None and not clipper.gives_norm:
             clipper(self.parameters())
-        try:
-            self._step_optimizer(**kwargs)
-        except TypeError as error:
-            if "'closure'" not in str(error):
-                raise
-            raise ArgumentError(
-                f"the optimizer {type(self.optimizer).__name__} needs a closure in each step",
-                key="optim_wrapper.optimizer",
-                notes=[
-                    "Call optimizer.step(closure=...) in training_step(model, batch, optimizer), or "
-                    "optim_wrapper.step(closure=...) in the train_step of your model."
-                ],
-            ) from error
+        self._step_optimizer(**kwargs)
 
     def _may_step(self, norm: Tensor | None) -> bool:
         """Checks whether to step; see the table in `GradientGuard`. Without a guard, always returns True."""
@@ -329,8 +307,6 @@ class OptimWrapper(Accumulation):
         self._add_groups_of(state_dict)
         layout = optimizer_state.layout_of(self.optimizer, self._names)
         self.optimizer.load_state_dict(optimizer_state.regroup(state_dict, self.optimizer, layout))
-        if self._is_compiled:
-            self._convert_lr_to_tensors()
         names = chain.from_iterable(optimizer_state.saved_names(state_dict["param_groups"], layout))
         by_name = dict(zip(names, self._load_accumulation(state_dict), strict=False))
         self._gradients_are_used = False
@@ -355,7 +331,3 @@ class OptimWrapper(Accumulation):
             for name, requires_grad in zip(names, group["added_with_grad"], strict=True):
                 self._named[name].requires_grad_(requires_grad)
             self.optimizer.add_param_group({"params": [self._named[name] for name in names]})
-
-    def _convert_lr_to_tensors(self) -> None:
-        for group in self.param_groups:
-            group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float64)  # as precise as a Python float
