@@ -16,7 +16,7 @@ from footplate.data import (
     WebDataset,
 )
 from footplate.data.dataset_wrappers import combined_digest, innermost_datasets
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
 from tests.data.shards import write_shards
 
@@ -138,27 +138,6 @@ def test_wrappers_know_the_shards_of_their_samples(tmp_path: Path) -> None:
 def test_a_window_without_shards_is_an_error_that_names_the_inner_dataset() -> None:
     with pytest.raises(ArgumentError, match="requires a dataset with shards, but 'CategoriesForTest' has none"):
         DefaultSampler(ConcatDataset([RepeatDataset(build([1], [2]), 2)]), shard_window=2)
-
-
-class Unlabeled(BaseDataset):
-    """Samples without categories."""
-
-    def load_data_list(self) -> list[Any]:
-        return [{"name": "x"}, {"name": "y"}]
-
-
-@pytest.mark.parametrize(
-    ("dataset", "name", "reason"),
-    [
-        (Unlabeled(), "Unlabeled", "NotImplementedError: Unlabeled does not override get_cat_ids"),
-        (RepeatDataset([1, 2], 2), "RepeatDataset", "AttributeError: 'list' object has no attribute 'get_cat_ids'"),
-    ],
-)
-def test_categories_that_cannot_be_read_are_an_error(dataset: Any, name: str, reason: str) -> None:
-    expected = f"needs the categories of sample 0 in the dataset '{name}', but they cannot be read: {reason}"
-    with pytest.raises(DataError, match=expected) as caught:
-        ClassBalancedDataset(dataset, 0.5)
-    assert (caught.value.key, caught.value.shows_cause) == ("dataset", True)
 
 
 def test_dataset_may_have_an_attribute_datasets_of_its_own() -> None:

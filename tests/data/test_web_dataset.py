@@ -21,7 +21,7 @@ from footplate.data import (
 )
 from footplate.data.position import DataPosition, track_position
 from footplate.data.web_dataset import Member, expand_shards
-from footplate.errors import ArgumentError, BuildError, DataError
+from footplate.errors import BuildError, DataError
 from tests.data.shards import Sample, numbered, png, tar, write_shards
 
 LOAD = {"type": "LoadImageFromFile", "color_type": "grayscale"}
@@ -209,11 +209,6 @@ def test_the_window_mixes_only_neighboring_shards() -> None:
     assert list(sampler) != order
     endless = InfiniteSampler(Shards(range(1000)), seed=3, shard_window=4).iterate_from(0)
     assert [next(endless) for _ in range(1000)] == order
-
-
-def test_a_window_without_shuffle_is_an_error() -> None:
-    with pytest.raises(ArgumentError, match="shard_window has no effect without shuffle"):
-        DefaultSampler(range(4), shard_window=2, shuffle=False)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -128,10 +128,6 @@ class BaseDataset(Dataset[Any]):
         if self.ann_file:
             self.ann_file = join_root(self.data_root, self.ann_file)
         for key, prefix in self.data_prefix.items():
-            if prefix is not None and not isinstance(prefix, str):
-                raise ArgumentError(
-                    "the values of data_prefix must be strings or None", key=f"data_prefix.{key}", found=prefix
-                )
             self.data_prefix[key] = join_root(self.data_root, prefix or "")
 
     @property

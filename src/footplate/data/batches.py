@@ -76,8 +76,7 @@ def _stack(values: Sequence[Any]) -> Any:
                 found=list(shapes),
                 notes=["Set collate_fn=dict(type='pseudo_collate') to keep them in a list."],
             ) from error
-        types = " and ".join(dict.fromkeys(type(value).__name__ for value in values))
-        raise DataError(f"values of type {types} cannot be stacked: {error}") from error
+        raise DataError(f"values cannot be stacked: {error}") from error
 
 
 def has_target(batch: Any, inputs: Container[str] = ()) -> bool:

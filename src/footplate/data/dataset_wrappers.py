@@ -1,6 +1,5 @@
 """Datasets that wrap other datasets."""
 
-import logging
 import math
 import operator
 from bisect import bisect_right
@@ -15,11 +14,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from footplate.checks import check_count, check_number
-from footplate.errors import ArgumentError, DataError
-from footplate.messages import describe_exception
+from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
 
-_logger = logging.getLogger("footplate.data")
 ShardNumbers = NDArray[np.int32]  # the shard index of each sample, (N,)
 
 
@@ -180,7 +177,6 @@ class ClassBalancedDataset(_DatasetWrapper):
 
     Raises:
         ArgumentError: `oversample_thr` is not in (0, 1].
-        DataError: The categories of a sample are unknown.
 
     Source: Gupta, Dollar, Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019, section
     5.2.
@@ -199,28 +195,13 @@ class ClassBalancedDataset(_DatasetWrapper):
             return
         if hasattr(self.dataset, "full_init"):
             self.dataset.full_init()
-        name = type(self.dataset).__name__
-        _logger.info("Reading the categories of the %d samples in '%s'.", len(self.dataset), name)
-        categories = [self._read_categories(idx) for idx in range(len(self.dataset))]
+        categories = [set(self.dataset.get_cat_ids(idx)) for idx in range(len(self.dataset))]
         counts = Counter(chain.from_iterable(categories))
         for idx, of_sample in enumerate(categories):
             rarest = min((counts[category] for category in of_sample), default=len(categories))
             factor = math.sqrt(self.oversample_thr * len(categories) / rarest)
             self._indices += [idx] * math.ceil(max(1.0, factor))
         self._fully_initialized = True
-
-    def _read_categories(self, idx: int) -> set[int]:
-        try:
-            return set(self.dataset.get_cat_ids(idx))
-        except (AttributeError, KeyError, NotImplementedError) as error:
-            name = type(self.dataset).__name__
-            raise DataError(
-                f"ClassBalancedDataset needs the categories of sample {idx} in the dataset '{name}', but they cannot "
-                f"be read: {describe_exception(error)}",
-                key="dataset",
-                notes=["Use a labeled dataset that implements get_cat_ids(), or remove ClassBalancedDataset."],
-                shows_cause=True,
-            ) from error
 
     def __len__(self) -> int:
         self.full_init()

@@ -238,7 +238,7 @@ class DataPosition:
         pass_index = read_count(state, "epoch")
         batch = read_count(state, "batch")
         here = self._settings()
-        saved = {key: None if state[key] is None else read_count(state, key) for key in here}
+        saved = {key: state[key] for key in here}
         if saved != here:
             batch = self._adapted_batch(saved, here, state)
         self._load_own_state(state, pass_index)

@@ -15,10 +15,9 @@ from footplate.checks import check_count
 from footplate.data.batches import dataset_of
 from footplate.data.dataset_wrappers import shard_numbers
 from footplate.distributed import broadcast_object, compare_with_main, get_data_rank, get_data_world_size
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import DataError
 from footplate.registry import DATA_SAMPLERS
 
-_MOST_SHARDS = 1_000_000
 _CHUNK = 4096  # indices to convert at a time; Python integers take five times the memory of a tensor
 _RANK_NAMES = ("rank", "num_replicas", "distributed_env")  # LitData uses the last one
 
@@ -36,7 +35,7 @@ class _SeededSampler(Sampler[int]):
 
     Raises:
         DataError: The dataset is empty.
-        ArgumentError: `shard_window` is set, but the dataset has no shards or is not shuffled.
+        ArgumentError: `shard_window` is set, but the dataset has no shards.
     """
 
     def __init__(
@@ -55,10 +54,7 @@ class _SeededSampler(Sampler[int]):
         self.shard_window = shard_window
         self._shard_numbers: torch.Tensor | None = None  # the shard index of each sample, (N,)
         if shard_window is not None:
-            check_count("shard_window", shard_window, most=_MOST_SHARDS)
-            if not shuffle:
-                message = "shard_window has no effect without shuffle=True"
-                raise ArgumentError(message, key="shard_window", found=shard_window)
+            check_count("shard_window", shard_window)
             self._shard_numbers = torch.from_numpy(shard_numbers(dataset)).long()
 
     def iterate_from(self, start: int) -> Iterator[int]:

@@ -4,7 +4,6 @@ import io
 import pickle
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from multiprocessing import context
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -42,45 +41,30 @@ class RecordStore(Sequence[Any]):
         for record in records:
             content += pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL)
             ends.append(len(content))
-        self._content: NDArray[np.uint8] = np.frombuffer(content, dtype=np.uint8)
-        self._ends: NDArray[np.int64] = np.asarray(ends, dtype=np.int64)
-        self._shared: tuple[Tensor, ...] = ()
+        # Tensors, because torch moves them to shared memory when they are sent to a spawned worker.
+        self._content = torch.from_numpy(np.frombuffer(content, dtype=np.uint8))
+        self._ends = torch.tensor(ends)
 
     @property
     def arrays(self) -> tuple["NDArray[np.uint8]", "NDArray[np.int64]"]:
         """The bytes of all records, and the end offset of each record."""
-        return self._content, self._ends[1:]
+        return self._content.numpy(), self._ends.numpy()[1:]
 
     def subset(self, indices: Sequence[int]) -> "RecordStore":
         """Returns a store with the records at `indices`, in the given order."""
         parts = [self._content[self._ends[index] : self._ends[index + 1]] for index in indices]
         subset = RecordStore()
-        subset._content = np.concatenate([subset._content, *parts])
-        subset._ends = np.cumsum([0, *(len(part) for part in parts)])
+        subset._content = torch.cat([subset._content, *parts])
+        subset._ends = torch.tensor([0, *map(len, parts)]).cumsum(0)
         return subset
 
     def __getitem__(self, index: Any) -> Any:
         index = range(len(self))[index]  # raises IndexError if out of range
         # Safe: this class has pickled the bytes, and never unpickles data from files.
-        return pickle.loads(self._content[self._ends[index] : self._ends[index + 1]].data)
+        return pickle.loads(self._content.numpy()[self._ends[index] : self._ends[index + 1]].data)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
-
-    def __getstate__(self) -> dict[str, Any]:
-        if context.get_spawning_popen() is None:
-            return {**vars(self), "_shared": ()}
-        if not self._shared:  # share the memory with spawned workers, too
-            self._shared = tuple(torch.from_numpy(array.copy()) for array in (self._content, self._ends))
-            for tensor in self._shared:
-                tensor.share_memory_()  # type: ignore[no-untyped-call]
-            self._content, self._ends = (tensor.numpy() for tensor in self._shared)
-        return {"_shared": self._shared}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        if "_content" not in state:
-            self._content, self._ends = (tensor.numpy() for tensor in self._shared)
 
 
 class SentBatch:

@@ -265,10 +265,8 @@ def _expand_ranges(path: str) -> list[str]:
     if match is None:
         return [path]
     first, last = match.groups()
-    width = len(first) if first.startswith("0") else 0
-    numbers = [f"{number:0{width}d}" for number in range(int(first), int(last) + 1)]
-    paths = [path[: match.start()] + number + path[match.end() :] for number in numbers]
-    return list(chain.from_iterable(map(_expand_ranges, paths)))
+    numbers = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
+    return [each for number in numbers for each in _expand_ranges(_RANGE.sub(number, path, count=1))]
 
 
 def _split_fields(fields: Mapping[str, str]) -> _Fields:
