@@ -37,13 +37,13 @@ from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, list_names, pluralize
 from footplate.records import memory_in_use
 from footplate.records.base_writer import Tracker
-from footplate.registry import VISBACKENDS
+from footplate.registry import MODELS, VISBACKENDS
 from footplate.tools.collected_warnings import collect_warnings
 from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
 from footplate.tools.explain_optimizer import format_setting, groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, largest_batch, state_bytes
-from footplate.tools.model_sections import check_nested_sections, warn_about_unread_keys
+from footplate.tools.model_sections import warn_about_unread_keys
 from footplate.tools.partial_build import build_trial, train_until_stopped
 
 _logger = logging.getLogger("footplate.tools")
@@ -78,7 +78,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
 
     Args:
         cfg: A config of either generation, with its `work_dir`.
-        run: Whether to run the trial. If False, only the config is checked.
+        run: Whether to run the trial. If False, only the config is checked, and the model is built.
 
     Raises:
         FootplateError: The run would fail. The error message contains the key. Warnings collected before the error are
@@ -106,8 +106,8 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     loops = loops_as_data(checked, hooks=hooks, length_of_epoch=epoch_length)
                     lines = _describe_trial(runner, largest, measured, loops)
             else:
-                with located(checked):
-                    check_nested_sections(checked)
+                with located(checked), at_key("model"):
+                    MODELS.build(checked["model"])  # checks the sections that the model builds itself
                 hooks, _ = order_of_hooks(checked)
                 if checked.get("val_cfg") is None:
                     warn_about_idle_settings(checked, hooks)
