@@ -55,24 +55,6 @@ def test_key_of_a_translated_section_is_that_of_the_first_generation_config(
     assert error.key == restored
 
 
-def test_notes_contain_the_keys_of_the_first_generation_config() -> None:
-    cfg = Config({"optimizer": {"type": "SGD", "lr": 0.1}, "data": {"workers_per_gpu": 2, "train": {"type": "A"}}})
-    notes = [
-        "The dataset is defined in train_dataloader.dataset.",
-        "Batch 1 of train_dataloader contains samples 0, 1.",
-        "Set `train_dataloader.num_workers=4`, or randomness.deterministic='warn'.",
-        "changed from the base: optim_wrapper.optimizer.lr (run.py:2), see train.json, v1.5 and model.head",
-    ]
-    error = BuildError("wrong", notes=notes)
-    restore_key(error, cfg)
-    assert list(error.notes) == [
-        "The dataset is defined in data.train.",
-        "Batch 1 of data.train contains samples 0, 1.",
-        "Set `data.workers_per_gpu=4`, or deterministic='warn'.",
-        "changed from the base: optimizer.lr (run.py:2), see train.json, v1.5 and model.head",
-    ]
-
-
 def test_changes_of_a_translated_config_have_the_keys_that_the_user_wrote() -> None:
     schedule = {"policy": "step", "warmup": "linear", "warmup_iters": 500, "step": [8]}
     old = Config({"lr_config": schedule, "runner": {"type": "EpochBasedRunner", "max_epochs": 12}})

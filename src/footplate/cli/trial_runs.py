@@ -25,7 +25,7 @@ def add_commands(subparsers: Any) -> None:
     )
     add_config(check)
     check.add_value("--work-dir", "DIR", "the work_dir of the run (default: the config's, or work_dirs/<config name>)")
-    check.add_flag("--no-run", "check only the config, without reading data or weights")
+    check.add_flag("--no-run", "check only the config and build the model, without reading data")
     add_launcher(check)
     add_no_patches(check)
     profile = add_command(
@@ -85,7 +85,6 @@ def profile_run(arguments: Namespace) -> int:
     """Trains for a few iterations and prints how long each part of an iteration takes."""
     from footplate.engine.run_config import runner_config
     from footplate.tools.iteration_profile import profile_iterations
-    from footplate.tools.key_equivalents import with_original_keys
 
     cfg = read_run_config(arguments)
     code = start_processes(arguments)
@@ -93,7 +92,6 @@ def profile_run(arguments: Namespace) -> int:
         return code
     cfg["log_level"] = "WARNING"
     profile = profile_iterations(runner_config(cfg), iterations=arguments.iters)
-    profile = profile._replace(advice=[with_original_keys(text, cfg) for text in profile.advice])
     if is_first_rank():
         print_result(arguments, {**profile._asdict(), "seconds": profile.seconds}, wrap_text(str(profile)))
     return 0

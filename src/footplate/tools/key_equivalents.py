@@ -13,8 +13,6 @@ from footplate.openmmlab.first_generation.translation.log_rules import logger_of
 from footplate.openmmlab.first_generation.translation.translate import is_first_generation, translate
 from footplate.tools.key_lookup import find_value, paths_ending
 
-_KEY = re.compile(r"\b(?:(?:train|val|test)_dataloader|[a-z_]+(?=\.))(?:\.\w+|\[\d+\])*")
-
 
 def suggest_equivalent(error: FootplateError, cfg: Config, path: str) -> None:
     """Rewrites an error about the unknown key `path` to suggest the equivalent key in the config's generation.
@@ -56,14 +54,6 @@ def original_key(cfg: Config, path: str) -> str:
     return (renamed | {new: old for old, new in RENAMED.items()}).get(path, path)
 
 
-def with_original_keys(text: str, cfg: Config) -> str:
-    """Replaces the key paths in a text with the first-generation keys that they were translated from.
-
-    `cfg` is the config before translation.
-    """
-    return _KEY.sub(lambda key: key[0] if _has_key(cfg, key[0]) else original_key(cfg, key[0]), text)
-
-
 def config_with_key(cfg: Config, path: str) -> Config:
     """Returns the second-generation translation of a first-generation config if only the translation has a key `path`.
 
@@ -102,8 +92,6 @@ def accepted_in_either_generation(mapping: ConfigDict, parts: Sequence[str]) -> 
 def restore_key(error: Exception, cfg: Config | None) -> None:
     """Replaces an error's key with the key that the user wrote, unless `cfg` has the error's key at the same location.
 
-    Also replaces keys in the error's notes.
-
     The error's key may come from a translated config, or may be relative to a section that a code base's constructor
     builds. `cfg` is the config before translation. The user's key is the key in `cfg` that has the same last part and
     the same location. If there is no such key or more than one, it is the equivalent first-generation key, if any.
@@ -111,7 +99,6 @@ def restore_key(error: Exception, cfg: Config | None) -> None:
     if not isinstance(error, FootplateError) or cfg is None:
         return
     with suppress(ConfigError):  # not a key path, or the config mixes both generations
-        error.notes = tuple(with_original_keys(note, cfg) for note in error.notes)
         if _has_key(cfg, error.key) and error.origin in (None, origin_at(cfg._cfg_dict, error.key)):
             return
         equivalent = logger_of_writer(cfg._cfg_dict, error.key)
