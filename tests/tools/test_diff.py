@@ -15,7 +15,6 @@ from footplate.tools.diff import compare, read_either
         (dict(a=1, b=2), dict(b=2, a=1), []),
         (dict(a=(1, [2])), dict(a=[1.0, (2,)]), []),
         (dict(a=LazyObject("x.Y")), dict(a="x.Y"), []),
-        (dict(a=1), dict(a=True), [("a", 1, True)]),
         (dict(a=dict(b=1)), dict(a=dict(b=2, c=3)), [("a.b", 1, 2), ("a.c", None, 3)]),
         (dict(a=[1, 2]), dict(a=[1, 3]), [("a", [1, 2], [1, 3])]),
         (

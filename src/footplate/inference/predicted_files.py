@@ -27,6 +27,7 @@ from footplate.storage import missing_path_notes
 from footplate.tasks.detection.coco_format import encode_mask
 from footplate.tasks.detection.data import above_score
 from footplate.tasks.visualization import unique_name
+from footplate.tools.json_values import as_json
 from footplate.visualization import as_array, skipping_failed_image
 
 LINES = "predictions.jsonl"
@@ -34,6 +35,7 @@ _PARTIAL = f"{LINES}.partial"
 _PICTURES, _LABELS = "pictures", "labels"
 _TOP = 5  # the number of classes to list for a classified image
 _DIGITS = 6
+_plain = partial(as_json, digits=_DIGITS)
 _KNOWN_FIELDS = {"pred_sem_seg", "pred_instances", "pred_score", "pred_label", "seg_logits"}
 _COLUMNS = {"bboxes": "box", "scores": "score", "labels": "label"}  # of instances
 _COMPLETE = 0.9  # the minimum fraction of the declared frames in a complete video
@@ -235,23 +237,6 @@ def _name(label: int, classes: Sequence[Any]) -> str:
     if not 0 <= label < len(classes):
         return f"class {label}"
     return f"{classes[label]} ({label})" if classes.count(classes[label]) > 1 else str(classes[label])
-
-
-def _plain(value: Any) -> Any:
-    """Makes a value JSON-serializable.
-
-    Arrays and tensors become lists of rounded numbers, data elements become dicts, and any other objects become
-    strings.
-    """
-    if isinstance(value, Mapping) or hasattr(value, "metainfo"):  # a dict or a nested data element
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, (float, np.floating)):
-        return round(float(value), _DIGITS)
-    return _plain(as_array(value).tolist()) if hasattr(value, "tolist") else repr(value)
 
 
 def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[_NamedPath]:

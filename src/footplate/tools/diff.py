@@ -2,14 +2,13 @@
 
 import difflib
 import itertools
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.checkpoint_names import is_sharded_path
-from footplate.config import Config, LazyObject, read_recorded
+from footplate.config import Config, as_plain, read_recorded
 from footplate.config.sources import find_config
 from footplate.error_context import join_path, origin_of
 from footplate.errors import ConfigError, Origin
@@ -99,23 +98,6 @@ def describe(differences: list[Difference]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def same(first: Any, second: Any) -> bool:
-    """Checks whether two values have the same meaning in a config."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
-    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
-        return len(first) == len(second) and all(map(same, first, second))
-    if isinstance(first, bool) != isinstance(second, bool):
-        return False
-    if isinstance(first, float) and isinstance(second, float) and math.isnan(first):
-        return math.isnan(second)
-    return bool(_named(first) == _named(second))
-
-
-def _named(value: Any) -> Any:
-    return value.dotted_path if isinstance(value, LazyObject) else value
-
-
 def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
     one, two = first.value, second.value
     if isinstance(one, dict) and isinstance(two, dict):
@@ -134,7 +116,7 @@ def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference
                     yield from _compare([*place, other], old, new)
                 else:
                     yield Difference(join_path([*place, index if other is None else other]), old, new)
-    elif not same(one, two):
+    elif as_plain(one) != as_plain(two):  # lists equal tuples, and imported names their text
         yield Difference(join_path(place), first, second)
 
 
@@ -162,5 +144,5 @@ def _holds_dicts(value: Any) -> bool:
 
 def _label(item: Any) -> str:
     if isinstance(item, dict):
-        return str(_named(item.get("type", "")))
+        return str(as_plain(item.get("type", "")))
     return repr(item)
