@@ -1,6 +1,7 @@
 """Handles example inputs for a module: names them, and changes their sizes."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from torch.nn import functional
 from footplate.config.config_dict import replace_values
 from footplate.errors import ArgumentError
 from footplate.messages import pluralize
+from footplate.tools.memory_use import tensors_in
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -89,17 +91,7 @@ def inputs_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
 def named_tensors(name: str, value: Any) -> dict[str, Tensor]:
     """Returns the tensors in a nested value. Each key is `name` followed by the path in the value, e.g. "boxes_0".
 
-    `name` is omitted for named tuples, and for mappings if it is "output". Skips values that are not tensors.
+    `name` is omitted for mappings if it is "output". Skips values that are not tensors.
     """
-    if isinstance(value, Tensor):
-        return {name: value}
-    if isinstance(value, Mapping):
-        prefix = "" if name == "output" else f"{name}_"
-        parts = {f"{prefix}{key}": item for key, item in value.items()}
-    elif hasattr(value, "_asdict"):  # a named tuple
-        parts = value._asdict()
-    elif isinstance(value, (list, tuple)):
-        parts = {f"{name}_{index}": item for index, item in enumerate(value)}
-    else:
-        return {}
-    return {key: tensor for part, item in parts.items() for key, tensor in named_tensors(part, item).items()}
+    prefix = "" if name == "output" and isinstance(value, Mapping) else name
+    return {re.sub(r"\W+", "_", prefix + path).strip("_"): tensor for path, tensor in tensors_in(value)}
