@@ -38,7 +38,7 @@ def test_every_command_has_help(footplate: Command) -> None:
         ("explain", "footplate explain CONFIG [KEY|TOPIC] [options]"),
         ("sweep", "footplate sweep CONFIG --param KEY=RANGE [KEY=RANGE ...] [options]"),
         ("checkpoint export", "footplate checkpoint export FILE --output FILE [options]"),
-        ("checkpoint", "footplate checkpoint [-h] [--json] [--debug] COMMAND ..."),
+        ("checkpoint", "footplate checkpoint COMMAND ... [options]"),
     ],
 )
 def test_usage_shows_positional_and_required_arguments(footplate: Command, words: str, usage: str) -> None:

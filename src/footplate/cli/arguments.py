@@ -4,7 +4,7 @@ import json
 import math
 import re
 import sys
-from argparse import REMAINDER, Action, ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
+from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -82,17 +82,11 @@ class Parser(ArgumentParser):
 
     def shorten_usage(self) -> None:
         """Shortens the usage to positional arguments and required options. The help still lists the other options."""
-        formatter = self._get_formatter()
-        placed = [action for action in self._actions if not action.option_strings]
-        if any(isinstance(action, _SubParsersAction) for action in placed):
-            return
-        words = [formatter._format_args(each, "") for each in placed]  # all have a metavar
-        required = [each for each in self._actions if each.option_strings and each.required]
-        words += [f"{each.option_strings[-1]} {formatter._format_args(each, '')}" for each in required]
-        parts = [*words, "[options]"]
-        if placed and placed[-1].nargs == REMAINDER:  # contains all options that follow
-            parts = ["[options]", *words[:-1], f"[{placed[-1].metavar}...]"]
-        self.usage = " ".join(["%(prog)s", *parts])
+        needed = [action for action in self._actions if not action.option_strings or action.required]
+        needed.sort(key=lambda action: bool(action.option_strings))  # an option may take all that follow
+        values = self._get_formatter()._format_args
+        words = [" ".join([*action.option_strings[-1:], values(action, "")]) for action in needed]
+        self.usage = self.usage or " ".join(["%(prog)s", *words, "[options]"])
 
 
 def number(convert: Callable[[str], float], least: float, most: float = math.inf) -> Callable[[str], Any]:

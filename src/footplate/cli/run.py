@@ -26,6 +26,7 @@ def add_commands(subparsers: Any) -> None:
         "such as a code base's tools/train.py therefore run unchanged. Modules in the current folder can be imported.",
         "footplate run tools/train.py configs/my_config.py --work-dir work_dirs/my_run",
     )
+    parser.usage = "%(prog)s [options] SCRIPT [ARGS...]"
     add_processes(parser)
     add_cpu(parser)
     add_no_patches(parser)
