@@ -129,7 +129,7 @@ def test_invalid_writers_are_refused(backends: list[Any], message: str) -> None:
         Visualizer(vis_backends=backends)
 
 
-BLUE, GREEN, RED = [0, 0, 128], [128, 255, 128], [128, 0, 0]
+BLUE, GREEN, RED = [0, 0, 127], [124, 255, 121], [127, 0, 0]
 
 
 def ramp() -> Any:

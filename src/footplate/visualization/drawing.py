@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 from typing_extensions import Self
 
-from footplate.checks import check_choice
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
 from footplate.records import ImageArray
 
 Color = str | Sequence[int]
@@ -23,7 +21,6 @@ _load_font = lru_cache(maxsize=32)(ImageFont.truetype)
 # Pillow's text anchors, by alignment.
 _COLUMNS = {"left": "l", "center": "m", "right": "r"}
 _ROWS = {"top": "a", "center": "m", "center_baseline": "m", "baseline": "s", "bottom": "d"}
-_LETTERS = {"k": "black", **{name[0]: name for name in ("blue", "green", "red", "cyan", "magenta", "yellow", "white")}}
 
 
 class Drawing:
@@ -167,8 +164,7 @@ class Drawing:
             *(_each(value, count) for value in settings),
         )
         for text, place, color, size, horizontal, vertical, box in zip(texts, *columns, strict=True):
-            anchor = _COLUMNS[check_choice("horizontal_alignments", horizontal, _COLUMNS)]
-            anchor += _ROWS[check_choice("vertical_alignments", vertical, _ROWS)]
+            anchor = _COLUMNS[horizontal] + _ROWS[vertical]
             if not np.isfinite(place).all():
                 continue
             font = text_font(round(size or usual), text)
@@ -241,15 +237,14 @@ def as_rgb(color: Color) -> RGB:
     Raises:
         ArgumentError: The color is invalid.
     """
-    if isinstance(color, str):
-        try:
-            return ImageColor.getrgb(_LETTERS.get(color, color))[:3]
-        except ValueError as error:
-            raise ArgumentError("unknown color", found=color, suggestion=nearest(color, ImageColor.colormap)) from error
-    numbers = [int(value) for value in color]
-    if len(numbers) != 3 or not all(0 <= value <= 255 for value in numbers):
-        raise ArgumentError("a color must consist of three numbers from 0 to 255", found=color)
-    return tuple(numbers)  # type: ignore[return-value]  # three of them
+    from matplotlib.colors import to_rgb  # slow to import
+
+    try:
+        rgb: Any = color if isinstance(color, str) else tuple(value / 255 for value in color)
+        red, green, blue = to_rgb(rgb)
+    except ValueError as error:
+        raise ArgumentError("a color must be a name or three numbers from 0 to 255", found=color) from error
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def as_array(values: Any) -> NDArray[Any]:

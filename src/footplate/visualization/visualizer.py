@@ -82,22 +82,17 @@ def draw_featmap(
     return np.concatenate([np.concatenate(tiles[row * columns :][:columns], axis=1) for row in range(rows)])
 
 
-def heat_colors(values: NDArray[np.float64]) -> ImageArray:
-    """Maps values from 0 to 1 to uint8 RGB colors from blue through green to red, as an array of shape ``(..., 3)``."""
-    centers = np.array([3.0, 2.0, 1.0])
-    channels = np.clip(1.5 - np.abs(4 * values[..., None] - centers), 0, 1)
-    return np.rint(255 * channels).astype(np.uint8)  # type: ignore[no-any-return]
-
-
 def _render_plane(plane: NDArray[np.float64], image: Any, shape: tuple[int, int] | None, alpha: float) -> ImageArray:
     """Returns the colors of one channel, blended with `image`."""
+    from matplotlib import colormaps  # slow to import
+
     below = None if image is None else Image.fromarray(as_array(image)).convert("RGB")
     height, width = shape or (plane.shape if below is None else (below.height, below.width))
     finite = np.nan_to_num(plane)
     low, high = finite.min(), finite.max()
     relative = (finite - low) / (high - low) if high > low else np.zeros_like(finite)
     enlarged = Image.fromarray(relative.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
-    colors = heat_colors(np.asarray(enlarged, dtype=np.float64))
+    colors: ImageArray = colormaps["jet"](np.asarray(enlarged), bytes=True)[..., :3]
     if below is None:
         return colors
     return np.asarray(Image.blend(below.resize((width, height)), Image.fromarray(colors), alpha))
