@@ -31,8 +31,7 @@ def test_print_errors_are_suppressed_and_logged_once(
         sys.stdout.writelines(["two\n", "three\n"])
     assert sys.stdout is stream
     assert caplog.messages == [
-        f"Cannot write to standard output ({os.strerror(number)}). All further output to it is discarded, but the run "
-        "continues."
+        f"Cannot write to stdout ({os.strerror(number)}). All further output to it is discarded, but the run continues."
     ]
     with pytest.raises(OSError, match=os.strerror(number)):
         print("behind it")

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from footplate.data import metainfo_of
 from footplate.engine import Hook, Runner
 from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.errors import ArgumentError
-from footplate.records import HistoryBuffer, ScalarNames, average_over_ranks, numbers_in
+from footplate.records import HistoryBuffer, average_over_ranks, numbers_in, recorded_name
 from footplate.registry import HOOKS
 
 _AVERAGING_INTERVAL = 1000  # in iterations; limits how many values ranks exchange at once
@@ -50,10 +49,6 @@ class RuntimeInfoHook(Hook):
     _rates: dict[str, dict[str, Any]]  # see `_find_rates`
     _rate_scalars: list[tuple[HistoryBuffer, dict[str, Any]]]
     _losses: dict[str, HistoryBuffer]  # keyed by the names that `train_step` returns
-
-    @cached_property  # user-defined subclasses may not call `__init__`
-    def _names(self) -> ScalarNames:
-        return ScalarNames()
 
     def before_run(self, runner: Runner) -> None:
         """Records the config, the seed and the experiment name."""
@@ -109,7 +104,7 @@ class RuntimeInfoHook(Hook):
             if name in self._losses:
                 self._losses[name].append(value)
                 continue
-            key = f"train/{self._names.name_of('train', name, self._rates)}"
+            key = f"train/{recorded_name(name, frozenset(self._rates))}"
             runner.message_hub.update_scalar(key, value)  # checks that it is a number
             self._losses[name] = runner.message_hub.scalar(key)
             self._losses[name].averages_ranks = runner.world_size > 1
@@ -168,7 +163,7 @@ class RuntimeInfoHook(Hook):
 
     def _record(self, runner: Runner, mode: str, metrics: Mapping[str, Any] | None) -> None:
         for name, value in (metrics or {}).items():
-            key = f"{mode}/{self._names.name_of(mode, name)}"
+            key = f"{mode}/{recorded_name(name)}"
             is_number = isinstance(value, (int, float, np.number, np.ndarray, Tensor))
             if is_number and math.prod(getattr(value, "shape", ())) == 1:
                 runner.message_hub.update_scalar(key, value)

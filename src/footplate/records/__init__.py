@@ -24,7 +24,7 @@ from footplate.records.logger import (
     set_level,
     surviving_streams,
 )
-from footplate.records.message_hub import Instances, MessageHub, ScalarNames
+from footplate.records.message_hub import Instances, MessageHub, recorded_name
 from footplate.records.wandb_writers import SwanlabVisBackend, TrackioVisBackend, WandbVisBackend
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "MessageHub",
     "MetricStep",
     "NOT_SHOWN",
-    "ScalarNames",
     "SwanlabVisBackend",
     "TensorboardVisBackend",
     "TrackioVisBackend",
@@ -56,6 +55,7 @@ __all__ = [
     "logging_to",
     "memory_in_use",
     "numbers_in",
+    "recorded_name",
     "buffer_log",
     "check_level",
     "set_level",

@@ -19,8 +19,6 @@ except ImportError:  # not available on Windows
     resource = None  # type: ignore[assignment]
 
 _GIT_TIMEOUT = 5  # seconds, enough to check many files
-_NO_COMMIT = "(initial)"
-_FIELDS_BEFORE_PATH = {"1": 8, "2": 9, "u": 10}  # in git's output for changed, renamed and conflicting files
 _PACKAGES = ("footplate", "torch", "numpy", "Pillow", "rich", "fsspec")
 _OF_CODE_BASES = ("mmcv", "mmcv-lite", "opencv-python", "opencv-python-headless")
 
@@ -79,21 +77,19 @@ def installed_packages() -> dict[str, str]:
 def _read_git() -> dict[str, Any] | None:
     """Returns the commit, the branch and the changed files of the git repository that contains the current folder.
 
-    Returns None if there is no repository or commit, or if git fails or takes too long.
+    The branch is "HEAD" if none is checked out. Returns None if there is no repository or commit, or if git fails or
+    takes too long.
     """
-    # Disable core.fsmonitor: a repository's config could set it to any program, which git would run.
-    git = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false"]
-    command = [*git, "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        status = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=_GIT_TIMEOUT)
-    except (OSError, subprocess.TimeoutExpired):
+        commit, branch = _git("rev-parse", "HEAD", "--abbrev-ref", "HEAD")
+        return {"commit": commit, "branch": branch, "changed": _git("diff", "--name-only", "HEAD")}
+    except (OSError, subprocess.SubprocessError):
         return None
-    lines = status.stdout.splitlines()
-    head = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# "))
-    commit = head.get("branch.oid", _NO_COMMIT)
-    if status.returncode or commit == _NO_COMMIT:
-        return None
-    changed = [line for line in lines if line[:1] in _FIELDS_BEFORE_PATH]
-    # For a renamed file, git prints the new path, a tab and the old path.
-    paths = [line.split(" ", _FIELDS_BEFORE_PATH[line[0]])[-1].partition("\t")[0] for line in changed]
-    return {"commit": commit, "branch": head.get("branch.head", ""), "changed": paths}
+
+
+def _git(*arguments: str) -> list[str]:
+    # Disable core.fsmonitor: a repository's config could set it to any program, which git would run.
+    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
+    return subprocess.check_output(
+        command, stderr=subprocess.DEVNULL, encoding="utf-8", errors="replace", timeout=_GIT_TIMEOUT
+    ).splitlines()

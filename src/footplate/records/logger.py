@@ -305,21 +305,14 @@ def surviving_streams() -> Iterator[None]:
 
     After the first failure of stdout or stderr, logs a warning and discards all further output to that stream.
     """
-    replaced = {}
-    for name, title in (("stdout", "standard output"), ("stderr", "standard error")):
-        stream = getattr(sys, name)
-        if stream is not None and not isinstance(stream, _SurvivingStream):
-            surviving = _SurvivingStream(title, stream)
-            replaced[name] = stream, surviving
-            setattr(sys, name, surviving)
-    try:
+    with contextlib.ExitStack() as stack:
+        for name, redirect in (("stdout", contextlib.redirect_stdout), ("stderr", contextlib.redirect_stderr)):
+            stream = getattr(sys, name)
+            if stream is not None and not isinstance(stream, _SurvivingStream):
+                surviving: Any = _SurvivingStream(name, stream)
+                stack.enter_context(redirect(surviving))
+                stack.callback(surviving.flush)
         yield
-    finally:
-        for name, (stream, surviving) in replaced.items():
-            with contextlib.suppress(ValueError):  # the stream is closed
-                surviving.flush()
-            if getattr(sys, name) is surviving:
-                setattr(sys, name, stream)
 
 
 def print_urgent(line: str) -> None:

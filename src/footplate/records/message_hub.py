@@ -1,7 +1,8 @@
 """Collects the scalars and runtime info that the components of a run record."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -196,28 +197,14 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str, Tensor))
 
 
-class ScalarNames:
-    """Renames losses and metrics that use a reserved name, and warns once for each."""
+@cache  # warns once for each name
+def recorded_name(name: str, further: frozenset[str] = frozenset()) -> str:
+    """Returns the name to record a loss or metric under: `name`, or `<name>_of_model` if it is reserved.
 
-    def __init__(self) -> None:
-        self._names: dict[tuple[str, str], str] = {}
-
-    def name_of(self, mode: str, name: str, further: Collection[str] = ()) -> str:
-        """Returns the name to record a value under: `name`, or `<name>_of_model` if it is reserved.
-
-        Args:
-            mode: "train", "val" or "test".
-            name: The name of the loss or metric.
-            further: Additional reserved names in this run.
-        """
-        if (mode, name) not in self._names:
-            is_reserved = name in RESERVED_NAMES or name in further
-            self._names[mode, name] = name + RENAMED_SUFFIX if is_reserved else name
-            if is_reserved:
-                _logger.warning(
-                    "The name '%s' is reserved in the log, so the %s is recorded as '%s'. Use a different name.",
-                    name,
-                    "value" if mode == "train" else "metric",
-                    self._names[mode, name],
-                )
-        return self._names[mode, name]
+    `further` contains additional reserved names in this run.
+    """
+    if name not in RESERVED_NAMES | further:
+        return name
+    message = "The name '%s' is reserved in the log, so the value is recorded as '%s'. Use a different name."
+    _logger.warning(message, name, name + RENAMED_SUFFIX)
+    return name + RENAMED_SUFFIX

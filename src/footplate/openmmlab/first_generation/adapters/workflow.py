@@ -18,7 +18,7 @@ from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.hook import call_hooks
 from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
-from footplate.records import MetricStep, ScalarNames
+from footplate.records import MetricStep, recorded_name
 from footplate.registry import HOOKS
 
 Phase = tuple[str, int]
@@ -51,7 +51,6 @@ class WorkflowHook(Hook):
             check_count("the length of a phase", count, key="workflow") for _, count in workflow
         )
         self._cfg = dataloader
-        self._scalar_names = ScalarNames()
         self._validated_at = -1  # the completed epochs or iterations at the latest validation
 
     def before_train(self, runner: Runner) -> None:
@@ -121,7 +120,7 @@ class WorkflowHook(Hook):
         for name, pairs in found.items():
             # An evaluation metric may have the same name, such as accuracy, but a different definition.
             is_distinct = "loss" in name or name.endswith("_val")
-            title = self._scalar_names.name_of("val", name if is_distinct else f"{name}_of_workflow")
+            title = recorded_name(name if is_distinct else f"{name}_of_workflow")
             values, counts = zip(*pairs, strict=True)
             means[f"val/{title}"] = float(np.average(values, weights=counts))
         runner.message_hub.update_scalars(means)
