@@ -38,14 +38,7 @@ def test_export_prints_the_largest_difference(footplate: Command) -> None:
     assert shown["outputs"] == {"probabilities": ["N", 10], "labels": ["N"]}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--to", "pt2"], "did you mean 'torch-export'?"),
-        (["--to", "onnx", "-o", "a.pth"], "the output file name must end in .onnx"),
-    ],
-)
-def test_wrong_arguments_are_one_error(footplate: Command, arguments: list[str], message: str) -> None:
-    code, said, errors = footplate("export", "model.pth", *arguments)
+def test_wrong_suffix_is_an_error(footplate: Command) -> None:
+    code, said, errors = footplate("export", "model.pth", "--to", "onnx", "-o", "a.pth")
     assert (code, said) == (2, "")
-    assert message in errors
+    assert "the output file name must end in .onnx" in errors

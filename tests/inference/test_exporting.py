@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import json
-import logging
 import re
 import sys
 from pathlib import Path
@@ -345,9 +344,7 @@ def test_model_whose_sizes_are_long_formulas_is_exported_for_one_size(tmp_path: 
 
 
 @pytest.mark.slow
-def test_the_multiple_that_sizes_must_have_or_must_not_have_is_reported(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_multiple_that_sizes_must_have_is_reported(tmp_path: Path) -> None:
     cfg = recipe("fashion-seg", tmp_path / "work")
     cfg["model"].update(widths=(8, 16), depths=(1, 1))
     save_untrained(cfg, tmp_path / "model.pth")
@@ -355,18 +352,8 @@ def test_the_multiple_that_sizes_must_have_or_must_not_have_is_reported(
     run = torch.export.load(tmp_path / "a.pt2").module()
     (multiple,) = map(int, re.findall(r"height and width must be multiples of (\d+)\n", describe_export(exported)))
     run(torch.zeros(1, 3, 5 * multiple, 7 * multiple))
-    guard = "Guard failed|must be|divisible|Runtime assertion"
-    with pytest.raises(Exception, match=guard):
+    with pytest.raises(Exception, match="Guard failed|must be|divisible|Runtime assertion"):
         run(torch.zeros(1, 3, 97, 131))
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-
-    export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "b.pt2"), "torch-export", size=(33, 51))
-    (message,) = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-    assert message.startswith(f"The file rejects heights and widths that are multiples of {multiple}. ")
-    run = torch.export.load(tmp_path / "b.pt2").module()
-    run(torch.zeros(1, 3, 97, 131))
-    with pytest.raises(Exception, match=guard):
-        run(torch.zeros(1, 3, 5 * multiple, 7 * multiple))
 
 
 def test_differences_are_found() -> None:

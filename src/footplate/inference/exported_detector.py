@@ -5,8 +5,6 @@ This module ensures that these operations suit every input, not only the example
 """
 
 import builtins
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -337,7 +335,7 @@ def write_traced(request: ExportRequest) -> None:
         axes[name] = {0: "K"} if is_detector else {}
         if request.dims and output.dim() > 2:
             axes[name] |= {output.dim() - 2: "H", output.dim() - 1: "W"}
-    with traceable(), _no_stdout():
+    with traceable():
         torch.onnx.export(
             request.module,
             request.inputs.args,
@@ -353,20 +351,6 @@ def write_traced(request: ExportRequest) -> None:
         model.graph.output[outputs.index("boxes")].type.tensor_type.shape.dim[1].dim_value = 4
     onnx.helper.set_model_props(model, request.metainfo)
     onnx.save(model, request.path)
-
-
-@contextmanager
-def _no_stdout() -> Iterator[None]:
-    """Discards output to stdout, because torch prints the whole graph from C++ if an export fails."""
-    sys.stdout.flush()
-    stdout, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 1)
-        yield
-    finally:
-        os.dup2(stdout, 1)
-        os.close(stdout)
-        os.close(null)
 
 
 _len = len

@@ -1,7 +1,6 @@
 """Exports the trained model in a checkpoint to other formats."""
 
 import json
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -56,7 +55,6 @@ from footplate.registry import using_scope
 NAMES = tuple(SUFFIXES)
 _INPUT = "images"
 _LEFT_OUT = ("Load", "Pack", "ImageToTensor", "DefaultFormatBundle", "Collect")
-_logger = logging.getLogger("footplate.inference")
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 _Shape = tuple[int, ...]
 _Examples = Callable[[Sequence[int]], Tensor]
@@ -265,12 +263,7 @@ def output_path_of(checkpoint: str, to: str) -> str:
 
 
 def _suffix(to: str) -> str:
-    try:
-        return SUFFIXES[check_choice("--to", to, NAMES)]
-    except ArgumentError as error:
-        by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
-        error.suggestion = error.suggestion or by_suffix.get(f".{to.lstrip('.')}")
-        raise
+    return SUFFIXES[check_choice("--to", to, NAMES)]
 
 
 def _run_example(
@@ -423,16 +416,7 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[_
     for multiple in _MULTIPLES if 2 in dims else ():
         passed = len(tested)
         if all(map(supports, sizes(multiple))):
-            passed, difference = len(tested), max(differences)
-            higher = [each for each in _MULTIPLES if each > multiple and to == "torch-export"]
-            if rejected := next((each for each in higher if not supports(sizes(each)[0])), None):
-                _logger.warning(
-                    "The file rejects heights and widths that are multiples of %d. For a file that accepts them, set "
-                    "--size to such a height and width.",
-                    rejected,
-                )
-            del tested[passed:]
-            return tested, difference, multiple
+            return tested, max(differences), multiple
         del tested[passed:]
     if 2 in dims and (request.write or is_wrong):  # the file might accept other sizes but give wrong results
         return _write(to, replace(request, dims=dims[:-2]), examples)
