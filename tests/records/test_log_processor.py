@@ -140,7 +140,6 @@ def test_eta_covers_the_whole_run(runner: Any) -> None:
             "window_size must be an integer >= 1",
         ),
         ([{"log_name": "loss", "method_name": "mean"}], "custom_cfg[0]", "a rule in custom_cfg needs 'data_src'"),
-        ([{"data_src": "loss", "method_name": "mean"}] * 2, "custom_cfg[1]", "two rules in custom_cfg set 'loss'"),
     ],
 )
 def test_malformed_rule_is_refused(rules: Any, key: str, says: str) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from footplate.config import Config, as_python
-from footplate.errors import ArgumentError, ConfigError
+from footplate.errors import ConfigError
 from footplate.records.base_writer import BaseVisBackend, ImageArray, Scalars, Tracker
 from footplate.registry import VISBACKENDS
 from footplate.storage import append_line, check_output_path, commit_bytes, commit_image, output_path
@@ -59,16 +59,9 @@ class LocalVisBackend(BaseVisBackend):
         scalar_save_file: str = "scalars.json",
     ) -> None:
         super().__init__(save_dir)
-        check_output_path(img_save_dir, key="img_save_dir")
-        for key, name, suffix in (
-            ("config_save_file", config_save_file, ".py"),
-            ("scalar_save_file", scalar_save_file, ".json"),
-        ):
-            if not check_output_path(name, key=key).endswith(suffix):
-                raise ArgumentError(f"{key} must end with '{suffix}'", key=key, found=name)
-        self._images = img_save_dir
-        self._config = config_save_file
-        self._scalars = scalar_save_file
+        self._images = check_output_path(img_save_dir, key="img_save_dir")
+        self._config = check_output_path(config_save_file, key="config_save_file")
+        self._scalars = check_output_path(scalar_save_file, key="scalar_save_file")
 
     @cached_property
     def folder(self) -> Path:

@@ -67,7 +67,6 @@ class LogProcessor:
         self.log_with_hierarchy = log_with_hierarchy
         self.mean_pattern = re.compile(mean_pattern)
         self._rules_are_matched = False
-        names: list[Any] = []
         for index, rule in enumerate(self.custom_cfg):
             with at_key(f"custom_cfg[{index}]"):
                 if "data_src" not in rule or "method_name" not in rule:
@@ -80,10 +79,7 @@ class LogProcessor:
                     check_count("window_size", window, most=CAPACITY)
                 if window == "epoch" and not self.by_epoch:
                     raise ArgumentError("window_size 'epoch' needs by_epoch=True", key="window_size", found=window)
-                name = rule.setdefault("log_name", rule["data_src"])
-                if name in names:
-                    raise ArgumentError(f"two rules in custom_cfg set '{name}'")
-                names.append(name)
+                rule.setdefault("log_name", rule["data_src"])
 
     def get_log_after_iter(self, runner: "Runner", batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
         """Returns the scalars, keyed by name, and the log line for an iteration that has just ended.

@@ -185,13 +185,11 @@ def explain_loops(data: Mapping[str, Any]) -> str:
 
 def _metric_names(evaluator: Any) -> list[str]:
     """Returns the types of an evaluator's metrics. With several datasets, the types have dataset names as prefixes."""
-    if evaluator is None or isinstance(evaluator, (list, tuple)):
-        return [_name_of(metric) for metric in evaluator or ()]
     if isinstance(evaluator, Mapping) and "type" not in evaluator:
         if "metrics" in evaluator:
             return _metric_names(evaluator["metrics"])
         return [f"{name} {metric}" for name, each in evaluator.items() for metric in _metric_names(each)]
-    return [_name_of(evaluator)]
+    return [_name_of(each) for each in (evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]) if each]
 
 
 def _name_of(section: Any) -> str:

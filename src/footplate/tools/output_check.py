@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from footplate.errors import ArgumentError
-from footplate.storage.paths import Path, canonical, is_local, local_path
+from footplate.storage.paths import Path, canonical
 
 
 def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable[Path] = ()) -> None:
@@ -21,9 +21,7 @@ def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable
         ArgumentError: The suffix is not supported, or the output is an input, contains an input or is inside one.
     """
     name = os.fspath(output)
-    path = local_path(name)
-    is_device = is_local(name) and os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
-    if suffixes and not name.endswith(tuple(suffixes)) and not is_device:
+    if suffixes and not name.endswith(tuple(suffixes)):
         allowed = suffixes[0] if len(suffixes) == 1 else f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
         raise ArgumentError(f"the output file name must end in {allowed}", found=name)
     new = canonical(name).rstrip("/")

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import torch
 from torch import nn
 
 from footplate.checks import MAX_RUN_LENGTH
@@ -94,7 +93,7 @@ def building_model(cfg: Config) -> Iterator[tuple[nn.Module, str]]:
         except UnknownNameError as error:
             if error.suggestion is not None:
                 raise
-            model = StandIn(section)
+            model = StandIn()
             description = f"model class '{name}' not found; using a placeholder with common parameter names"
             logger.setLevel(logging.ERROR)
         try:
@@ -127,38 +126,10 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
         return None, first_line(error)
 
 
-class _Part(nn.Module):
-    """Small layers with the parameter names that `custom_keys` usually match."""
+class StandIn(nn.Module):
+    """A small placeholder model: a backbone and a head, whose parameters `custom_keys` usually match."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        self.norm = nn.LayerNorm(4)
-        for name in ("layers", "stages"):
-            blocks = [{"norm1": nn.LayerNorm(4), "attn": nn.Linear(4, 4), "mlp": nn.Linear(4, 4)} for _ in range(4)]
-            self.add_module(name, nn.ModuleList(map(nn.ModuleDict, blocks)))
-        for name in ("fc", "patch_embed", "query_embed", "query_feat", "level_embed"):
-            self.add_module(name, nn.Linear(4, 4))
-        for name in ("cls_token", "pos_embed", "absolute_pos_embed", "relative_position_bias_table", "gamma"):
-            self.register_parameter(name, nn.Parameter(torch.zeros(4)))
-
-
-class StandIn(nn.Module):
-    """A small placeholder model with one submodule for each component in a model config, except `data_preprocessor`.
-
-    Each submodule has the name of its config section. If there are no components, the model has a `backbone` and a
-    `head`.
-
-    Args:
-        model: The `model` section of a config.
-    """
-
-    def __init__(self, model: Mapping[str, Any]) -> None:
-        super().__init__()
-        for name, section in model.items():
-            if isinstance(section, (list, tuple)) and all(isinstance(item, Mapping) for item in section):
-                self.add_module(name, nn.ModuleList(_Part() for _ in section))
-            elif isinstance(section, Mapping) and "type" in section and name != "data_preprocessor":
-                self.add_module(name, _Part())
-        if not list(self.parameters()):
-            self.backbone, self.head = _Part(), _Part()
+        for name in ("backbone", "head"):
+            self.add_module(name, nn.ModuleDict({"conv": nn.Conv2d(3, 4, 3), "norm": nn.LayerNorm(4)}))

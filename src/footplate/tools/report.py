@@ -33,11 +33,9 @@ _logger = logging.getLogger("footplate.tools")
 _MAX_IMAGES = 160
 _SCRIPTS = ("basics", "chart", "overview", "sections", "classes", "texts", "sweep", "page")
 _MAX_FRAMES = 24
-_MAX_PANELS = 16
 _MAX_SIDE = 1024  # pixels of an image with one panel; several panels share the width
 _MIN_SIDE = 320  # pixels of a panel
 _QUALITY = 80
-_MAX_PIXELS = 50_000_000
 
 
 def write_report(
@@ -158,10 +156,6 @@ def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
     """Returns the panels and the legend of an image, and adds its data URIs to `sources`."""
     # Open only PNG, because Pillow passes some formats to external programs, such as PostScript to Ghostscript.
     with Image.open(image.path, formats=("PNG",)) as opened:
-        if opened.width * opened.height > _MAX_PIXELS:
-            raise ValueError(
-                f"the image has {opened.width} x {opened.height} pixels, more than the limit of {_MAX_PIXELS:,}"
-            )
         pixels, layout = opened.convert("RGB"), opened.info.get(LAYOUT_TEXT)
     boxes: list[Any] = [["", 0, 0, *pixels.size]]
     legend: list[Any] = []
@@ -171,9 +165,7 @@ def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
             {"label": str(label), "color": f"rgb({int(red)} {int(green)} {int(blue)})"}
             for label, red, green, blue in recorded["legend"]
         ]
-        inside = [0 <= a < c <= pixels.width and 0 <= b < d <= pixels.height for _, a, b, c, d in recorded["panels"]]
-        if all(inside) and 0 < len(inside) <= _MAX_PANELS:
-            boxes, legend = recorded["panels"], colors
+        boxes, legend = recorded["panels"], colors
     panels, side = [], max(_MAX_SIDE // len(boxes), _MIN_SIDE)
     for caption, *box in boxes:
         panel, out = pixels.crop(box), io.BytesIO()
