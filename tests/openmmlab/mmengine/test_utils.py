@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from footplate import Runner
 from footplate.errors import ArgumentError, ConfigError
 from footplate.openmmlab.mmengine import managers, progress, utils
 from footplate.openmmlab.mmengine.data import LabelData, convert_overlay_heatmap
 from footplate.openmmlab.mmengine.runner import turn_on_activation_checkpointing
 from footplate.openmmlab.mmengine.weights import constant_init
 from footplate.records.logger import get_logger, logging_to, set_level
+from tests.support import PointAccuracy, settings
 
 
 def test_versions_compare_as_versions() -> None:
@@ -57,6 +59,19 @@ def test_packages() -> None:
     assert utils.get_installed_path("yaml") == str(Path(sys.modules["yaml"].__file__ or "").parent)
     with pytest.raises(ConfigError, match="'no-such-package'"):
         utils.get_installed_path("no-such-package")
+
+
+class LoggingAccuracy(PointAccuracy):
+    def compute_metrics(self, results: list[float]) -> dict[str, float]:
+        managers.MMLogger.get_current_instance().info("a table")
+        return super().compute_metrics(results)
+
+
+def test_a_metric_that_was_silent_in_the_preflight_logs_afterwards(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Runner(**{**settings(tmp_path, preflight=True), "val_evaluator": LoggingAccuracy()}).train()
+    assert caplog.messages.count("a table") == 3
 
 
 def test_timers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

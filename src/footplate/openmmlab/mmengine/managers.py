@@ -70,6 +70,10 @@ class MMLogger(logging.Logger, ManagerMixin):
         if log_file is not None:
             add_log_file(self, log_file, file_mode)
 
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
+        """Checks whether a level is enabled, without the cache, which `logging.disable` does not clear here."""
+        return level > self.manager.disable and level >= self.getEffectiveLevel()
+
     @classmethod
     def get_current_instance(cls) -> Self:
         """Returns the most recently created instance. Creates one named "mmengine" if there are no instances."""
