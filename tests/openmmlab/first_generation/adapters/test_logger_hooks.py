@@ -181,21 +181,27 @@ class DetectionWandbHook(WandbLoggerHook):
     """Passes its arguments by position, as published subclasses do."""
 
     def __init__(self, init_kwargs: Any = None, interval: int = 50) -> None:
-        super().__init__(init_kwargs, interval, True, False, False, True, True)
+        super().__init__(init_kwargs, interval, True, False, True, True, True)
 
     def before_run(self, runner: Any) -> None:
         super().before_run(runner)
         self.wandb.config.update({"length": runner.max_iters})
 
+    def import_wandb(self) -> None:
+        super().import_wandb()
+        self.wandb.setup()
+
 
 def test_a_subclass_writes_to_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = MagicMock()
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    Runner.from_cfg(old_config(tmp_path, custom_hooks=[DetectionWandbHook({"project": "p"}, 4)])).train()
+    hook = DetectionWandbHook({"project": "p"}, 4)
+    Runner.from_cfg(old_config(tmp_path, custom_hooks=[hook], evaluation={"interval": 1})).train()
+    wandb.setup.assert_called_once_with()
     wandb.init.assert_called_once_with(project="p")
     wandb.config.update.assert_called_once_with({"length": 12})
-    assert [call.kwargs for call in wandb.log.call_args_list] == [
-        {"step": step, "commit": False} for step in (4, 8, 12)
-    ]
-    assert "train/loss" in wandb.log.call_args.args[0]
+    logged = [(call.kwargs, call.args[0].keys()) for call in wandb.log.call_args_list]
+    assert [kwargs for kwargs, _ in logged] == [{"step": step} for step in (4, 4, 8, 8, 12, 12)]
+    assert ["val/accuracy" in names for _, names in logged] == [False, True] * 3
+    assert "train/loss" in logged[0][1]
     wandb.finish.assert_called_once_with()

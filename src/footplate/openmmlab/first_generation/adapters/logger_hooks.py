@@ -269,7 +269,7 @@ class WandbLoggerHook(LoggerHook):
         interval: See LoggerHook.
         ignore_last: See LoggerHook.
         reset_flag: See LoggerHook.
-        commit: Whether to send the values at once.
+        commit: Whether to send the values at once. With `with_step`, they are sent when a later step is logged.
         by_epoch: See LoggerHook.
         with_step: Whether to log the iteration as W&B's step instead of as the value `global_step`.
         log_artifact: Ignored; log files are not uploaded.
@@ -294,9 +294,13 @@ class WandbLoggerHook(LoggerHook):
         define_metric_cfg: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(interval, ignore_last, reset_flag, by_epoch)
-        self.wandb = import_optional("wandb", extra="wandb", why="WandbLoggerHook")
+        self.import_wandb()
         self.init_kwargs, self.commit, self.with_step = init_kwargs, commit, with_step
         self.define_metric_cfg = define_metric_cfg
+
+    def import_wandb(self) -> None:
+        """Imports wandb. Subclasses may override this method."""
+        self.wandb = import_optional("wandb", extra="wandb", why="WandbLoggerHook")
 
     @master_only
     def before_run(self, runner: Any) -> None:
@@ -310,7 +314,8 @@ class WandbLoggerHook(LoggerHook):
         """Sends the values from `get_loggable_tags`."""
         tags, step = self.get_loggable_tags(runner), self.get_iter(runner)
         if self.with_step:
-            self.wandb.log(tags, step=step, commit=self.commit)
+            # If this committed the step, W&B would reject validation values, which have the same step.
+            self.wandb.log(tags, step=step)
         else:
             self.wandb.log({**tags, "global_step": step}, commit=self.commit)
 
