@@ -31,6 +31,8 @@ def test_collate_containers() -> None:
         }
         for width in (2, 3)
     ]
+    image: Any = samples[0]["img"]
+    assert (image.size(), image.size(-1), image.dim()) == ((3, 2, 2), 2, 3)
     batch = collate(samples)
     (whole,) = scatter(batch)
     assert whole["img"].shape == (2, 3, 2, 3)

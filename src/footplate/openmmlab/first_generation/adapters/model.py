@@ -46,6 +46,14 @@ class DataContainer:
         """The value. After collation, this is a list whose only item is the batch."""
         return self._data
 
+    def size(self, *args: Any) -> Any:
+        """Returns the tensor's size. Takes the same arguments as `Tensor.size`."""
+        return self._data.size(*args)
+
+    def dim(self) -> int:
+        """Returns the tensor's number of dimensions."""
+        return int(self._data.dim())
+
 
 @FUNCTIONS.register_module("legacy_collate")
 def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
