@@ -65,9 +65,14 @@ def test_user_errors_are_raised() -> None:
     [(VISBACKENDS, "NeptuneVisBackend", "BaseVisBackend"), (HOOKS, "PaviLoggerHook", "LoggerHook")],
 )
 def test_unsupported_service_is_refused_with_advice(registry: object, name: str, base: str) -> None:
-    advice = f"footplate has no '{name}'. Use another writer listed in docs/records.md, or your own {base}."
+    advice = f"footplate does not support '{name}'. Use another writer listed in docs/records.md, or your own {base}."
     with pytest.raises(ConfigError, match=advice):
         registry.build({"type": name, "init_kwargs": {"a": 1}})  # type: ignore[attr-defined]
+
+
+def test_a_logger_that_only_log_config_supports_is_refused_elsewhere() -> None:
+    with pytest.raises(ConfigError, match="supports 'MlflowLoggerHook' only in `log_config`. Move it there."):
+        HOOKS.build({"type": "MlflowLoggerHook", "exp_name": "a"})
 
 
 class Kept(Tracker):

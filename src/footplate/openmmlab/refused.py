@@ -7,8 +7,8 @@ from footplate.registry import VISBACKENDS
 
 def unsupported_writer(name: str, base: type, module: str) -> type:
     """Returns a subclass of `base` that raises an error, which lists the alternatives, when an instance is created."""
-    message = f"footplate has no '{name}'. Use another writer listed in docs/records.md, or your own {base.__name__}."
-    return placeholder(name, module, message, base)
+    advice = f"Use another writer listed in docs/records.md, or your own {base.__name__}."
+    return placeholder(name, module, f"footplate does not support '{name}'. {advice}", base)
 
 
 AimVisBackend, NeptuneVisBackend = (

@@ -85,4 +85,4 @@ def placeholder(name: str, module: str, message: str, base: type = object) -> ty
     def fail(*args: Any, **kwargs: Any) -> NoReturn:
         raise ConfigError(message)
 
-    return type(name, (base,), {"__new__": fail, "__doc__": "Raises an error.", "__module__": module})
+    return type(name, (base,), {"__new__": fail, "__doc__": f"Raises an error. {message}", "__module__": module})

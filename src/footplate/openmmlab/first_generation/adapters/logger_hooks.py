@@ -13,6 +13,7 @@ from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.adapters.runner_view import view_of
 from footplate.openmmlab.mmengine.dist import master_only
 from footplate.openmmlab.refused import unsupported_writer
+from footplate.openmmlab.skipped_imports import placeholder
 from footplate.registry import HOOKS
 
 
@@ -147,9 +148,9 @@ class TextLoggerHook(LoggerHook):
 
     Args:
         by_epoch: Whether the run is epoch-based.
-        interval: See LoggerHook.
-        ignore_last: See LoggerHook.
-        reset_flag: See LoggerHook.
+        interval: The number of iterations between log entries.
+        ignore_last: Whether to skip an epoch's last entry if fewer than `interval` iterations have passed.
+        reset_flag: Whether to clear the averages after each entry.
         interval_exp_name: The number of iterations between log lines that include the experiment name. Only used by
             subclasses.
         options: Ignored; the log is written to the work_dir.
@@ -219,10 +220,10 @@ class TensorboardLoggerHook(LoggerHook):
 
     Args:
         log_dir: The folder; by default, `tf_logs` in the work_dir.
-        interval: See LoggerHook.
-        ignore_last: See LoggerHook.
-        reset_flag: See LoggerHook.
-        by_epoch: See LoggerHook.
+        interval: The number of iterations between log entries.
+        ignore_last: Whether to skip an epoch's last entry if fewer than `interval` iterations have passed.
+        reset_flag: Whether to clear the averages after each entry.
+        by_epoch: Whether the run is epoch-based.
 
     Attributes:
         writer: The SummaryWriter. Only rank 0 has one.
@@ -266,11 +267,11 @@ class WandbLoggerHook(LoggerHook):
 
     Args:
         init_kwargs: Arguments for `wandb.init`.
-        interval: See LoggerHook.
-        ignore_last: See LoggerHook.
-        reset_flag: See LoggerHook.
+        interval: The number of iterations between log entries.
+        ignore_last: Whether to skip an epoch's last entry if fewer than `interval` iterations have passed.
+        reset_flag: Whether to clear the averages after each entry.
         commit: Whether to send the values at once. With `with_step`, they are sent when a later step is logged.
-        by_epoch: See LoggerHook.
+        by_epoch: Whether the run is epoch-based.
         with_step: Whether to log the iteration as W&B's step instead of as the value `global_step`.
         log_artifact: Ignored; log files are not uploaded.
         out_suffix: Ignored.
@@ -325,7 +326,12 @@ class WandbLoggerHook(LoggerHook):
         self.wandb.finish()
 
 
-_NAMES = [f"{service}LoggerHook" for service in ("ClearML", "Dvclive", "Mlflow", "Neptune", "Pavi", "Segmind")]
-ClearMLLoggerHook, DvcliveLoggerHook, MlflowLoggerHook, NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = (
-    HOOKS.register_module(module=unsupported_writer(name, LoggerHook, __name__)) for name in _NAMES
+NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = (
+    HOOKS.register_module(module=unsupported_writer(name, LoggerHook, __name__))
+    for name in ("NeptuneLoggerHook", "PaviLoggerHook", "SegmindLoggerHook")
+)
+_ADVICE = "footplate supports '{}' only in `log_config`. Move it there."
+ClearMLLoggerHook, DvcliveLoggerHook, MlflowLoggerHook = (
+    HOOKS.register_module(module=placeholder(name, __name__, _ADVICE.format(name), LoggerHook))
+    for name in ("ClearMLLoggerHook", "DvcliveLoggerHook", "MlflowLoggerHook")
 )
