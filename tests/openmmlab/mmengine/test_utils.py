@@ -17,7 +17,7 @@ from footplate.errors import ArgumentError, ConfigError
 from footplate.openmmlab.mmengine import managers, progress, utils
 from footplate.openmmlab.mmengine.data import LabelData, convert_overlay_heatmap
 from footplate.openmmlab.mmengine.runner import turn_on_activation_checkpointing
-from footplate.openmmlab.mmengine.weights import constant_init
+from footplate.openmmlab.mmengine.weights import constant_init, convert_sync_batchnorm
 from footplate.records.logger import get_logger, logging_to, set_level
 from tests.support import PointAccuracy, settings
 
@@ -50,6 +50,11 @@ def test_an_initializer_drops_no_argument() -> None:
     assert (layer.weight[0, 0].item(), layer.bias[0].item()) == (3.0, 1.0)
     with pytest.raises(ValueError, match="longer"):
         constant_init(layer, 3.0, 1.0, 2.0)
+
+
+def test_the_second_argument_of_convert_sync_batchnorm_is_not_the_process_group() -> None:
+    layer = convert_sync_batchnorm(nn.BatchNorm1d(2), "torch")
+    assert (type(layer), layer.process_group) == (nn.SyncBatchNorm, None)
 
 
 def test_packages() -> None:

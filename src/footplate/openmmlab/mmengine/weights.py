@@ -78,6 +78,11 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
     return module
 
 
+def convert_sync_batchnorm(module: nn.Module, implementation: str = "torch") -> Any:
+    """Replaces batch norm layers with PyTorch's SyncBN layers, and returns the model. `implementation` is ignored."""
+    return nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+
+
 def detect_anomalous_params(loss: Tensor, model: nn.Module) -> None:
     """Warns about parameters that the loss does not depend on."""
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
