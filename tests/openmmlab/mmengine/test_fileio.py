@@ -75,6 +75,26 @@ def test_objects_in_files(folder: str, name: str) -> None:
     assert fileio.load(Path(file) if "://" not in file else file) == value
 
 
+@pytest.mark.parametrize("is_text", [True, False])
+def test_handlers_of_code_bases(folder: str, is_text: bool) -> None:
+    @fileio.register_handler(["own"], mark="#")
+    class Handler(fileio.BaseFileHandler):
+        str_like = is_text
+
+        def __init__(self, mark: str) -> None:
+            self.mark = mark if is_text else mark.encode()
+
+        def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+            return file.read().removeprefix(self.mark)
+
+        def dump_to_str(self, obj: Any, **kwargs: Any) -> Any:
+            return self.mark + obj
+
+    content, file = "\u00e9" if is_text else b"\xe9", fileio.join_path(folder, "a.own")
+    fileio.dump(content, file)
+    assert (fileio.load(file), fileio.dump(content, file_format="own")[1:]) == (content, content)
+
+
 def test_objects_in_open_files() -> None:
     stream = io.StringIO()
     fileio.dump({"a": np.arange(3)}, stream, file_format="json")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, partialmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.request import urlopen
 
 import numpy as np
@@ -26,6 +26,7 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.storage import file_system
 
+_Kind = TypeVar("_Kind", bound="type[BaseFileHandler]")
 PathLike = str | Path
 Options = Mapping[str, Any] | None
 
@@ -347,6 +348,50 @@ _YAML: _Handler = partial(yaml.load, Loader=yaml.SafeLoader), partial(yaml.dump,
 _PICKLE: _Handler = _unpickle, partial(pickle.dumps, protocol=2)
 file_handlers = {"json": _JSON, "yaml": _YAML, "yml": _YAML, "pickle": _PICKLE, "pkl": _PICKLE}
 """Maps each file format to the functions that read and write it."""
+
+
+class BaseFileHandler(ABC):
+    """Base class for a file format.
+
+    Attributes:
+        str_like: Whether files of this format are text.
+    """
+
+    str_like = True
+
+    @abstractmethod
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        """Reads an object from an open file."""
+
+    @abstractmethod
+    def dump_to_str(self, obj: Any, **kwargs: Any) -> Any:
+        """Returns an object as text or bytes."""
+
+    def dump_to_fileobj(self, obj: Any, file: Any, **kwargs: Any) -> None:
+        """Writes an object to an open file."""
+        file.write(self.dump_to_str(obj, **kwargs))
+
+
+def register_handler(file_formats: str | list[str], **kwargs: Any) -> Callable[[_Kind], _Kind]:
+    """Returns a decorator that adds a handler class for one or more formats. Its constructor receives `kwargs`."""
+
+    def register(kind: _Kind) -> _Kind:
+        handler = kind(**kwargs)
+
+        def read(file: Any, **options: Any) -> Any:
+            is_text = handler.str_like and isinstance(file, io.BytesIO)
+            return handler.load_from_fileobj(io.TextIOWrapper(file, "utf-8") if is_text else file, **options)
+
+        def write(obj: Any, **options: Any) -> Any:
+            stream = io.StringIO() if handler.str_like else io.BytesIO()
+            handler.dump_to_fileobj(obj, stream, **options)
+            return stream.getvalue()
+
+        names = [file_formats] if isinstance(file_formats, str) else file_formats
+        file_handlers.update(dict.fromkeys(names, (read, write)))
+        return kind
+
+    return register
 
 
 def _handler(file: Any, file_format: str | None) -> _Handler:
