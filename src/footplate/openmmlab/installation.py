@@ -167,6 +167,9 @@ class NamesFinder(MetaPathFinder, Loader):
         if names_of(fullname) is None:
             if not parent.startswith("mmengine") or name in (names_of(parent) or {}) or name.startswith("__"):
                 return None
+            # `importlib.util.find_spec` returns None for a missing module; only imports need the message.
+            if sys._getframe(2).f_code is importlib.util.find_spec.__code__:
+                return None
             # With the name of the missing module, Python would replace this error with one that lacks the message.
             raise ModuleNotFoundError(describe_unknown_name(parent, name), name=parent)
         spec = ModuleSpec(fullname, self, is_package=True)

@@ -1,6 +1,6 @@
 """Every name that 60 public packages import from `mmengine`, read from their sources on 2026-11-21."""
 
-import importlib
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,7 @@ def test_importing_an_unknown_name(statement: str, message: str) -> None:
 
 def test_reading_an_unknown_name() -> None:
     openmmlab.install()
+    assert importlib.util.find_spec("mmengine.nosuch") is None
     with pytest.raises(AttributeError, match=r"'CheckpontHook' in 'mmengine.hooks'. Did you mean 'CheckpointHook'\?"):
         importlib.import_module("mmengine.hooks").CheckpontHook  # noqa: B018
     assert not hasattr(importlib.import_module("mmengine.hooks"), "__file__")
