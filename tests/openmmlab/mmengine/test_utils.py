@@ -66,6 +66,14 @@ def test_packages() -> None:
         utils.get_installed_path("no-such-package")
 
 
+def test_programs_and_methods() -> None:
+    with pytest.raises(RuntimeError, match="'no-such-program, no-such' must be installed to use 'double'"):
+        utils.requires_executable(["no-such-program", "python", "no-such"])(double)(2)
+    assert utils.requires_executable("python")(double)(2) == 4
+    assert utils.has_method(obj=[], method="append")
+    assert not utils.has_method(nn.BatchNorm1d(2), "eps")
+
+
 class LoggingAccuracy(PointAccuracy):
     def compute_metrics(self, results: list[float]) -> dict[str, float]:
         managers.MMLogger.get_current_instance().info("a table")

@@ -152,14 +152,15 @@ def get_object_from_string(obj_name: str) -> Any:
         return None
 
 
-def requires_executable(prerequisites: str) -> Callable[[_Function], _Function]:
+def requires_executable(prerequisites: str | Sequence[str]) -> Callable[[_Function], _Function]:
     """Returns a decorator that makes a function raise a RuntimeError if a program is not installed."""
+    programs = [prerequisites] if isinstance(prerequisites, str) else prerequisites
 
     def decorate(function: _Function) -> _Function:
         @functools.wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
-            if shutil.which(prerequisites) is None:
-                raise RuntimeError(f"'{prerequisites}' must be installed to use '{function.__name__}'.")
+            if missing := [program for program in programs if shutil.which(program) is None]:
+                raise RuntimeError(f"'{', '.join(missing)}' must be installed to use '{function.__name__}'.")
             return function(*args, **kwargs)
 
         return checked  # type: ignore[return-value]
@@ -200,6 +201,11 @@ def is_method_overridden(method: str, base_class: type, derived_class: type | ob
     """Checks whether a class, or an object's class, overrides a method of a base class."""
     derived = derived_class if isinstance(derived_class, type) else type(derived_class)
     return bool(getattr(derived, method) != getattr(base_class, method))
+
+
+def has_method(obj: object, method: str) -> bool:
+    """Checks whether an object has a method with this name."""
+    return callable(getattr(obj, method, None))
 
 
 def is_installed(package: str) -> bool:
