@@ -31,3 +31,11 @@ def test_properties_and_private_names(tmp_path: Path) -> None:
     runner._load_from = "weights.pth"
     assert runner.resume_plan.load_from == "weights.pth"
     assert runner.get_hooks_info() == runner.hooks.describe()
+
+
+def test_default_hooks_may_be_registered_later(tmp_path: Path) -> None:
+    changes = dict.fromkeys(("timer", "sampler_seed", "logger", "param_scheduler", "checkpoint"))
+    runner = build(tmp_path, default_hooks=changes)
+    before = list(runner.hooks)
+    runner.register_default_hooks({**changes, "timer": {"type": "IterTimerHook"}})
+    assert [type(hook).__name__ for hook in runner.hooks if hook not in before] == ["IterTimerHook"]

@@ -6,6 +6,8 @@ from typing import Any
 
 from footplate.distributed import active_launcher, is_distributed
 from footplate.engine import Runner, process_setup
+from footplate.engine.hook_list import build_hooks
+from footplate.hooks.runtime_info_hook import RuntimeInfoHook
 
 
 def delegate(path: str) -> Any:
@@ -71,6 +73,12 @@ class RunnerMembers(Runner):
     def get_hooks_info(self) -> str:
         """Returns a table of the hooks for each event."""
         return self.hooks.describe()
+
+    def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
+        """Adds the default hooks, modified by `hooks`, except `runtime_info`, which every runner already has."""
+        for hook in build_hooks(hooks, None):
+            if type(hook) is not RuntimeInfoHook:
+                self.hooks.register(hook)
 
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
         """Seeds all random generators. If the seed is None, chooses a random seed."""
