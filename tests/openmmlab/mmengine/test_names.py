@@ -2,10 +2,12 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from footplate import openmmlab
+from footplate.errors import ConfigError
 from tests.openmmlab.test_names import imported
 
 IMPORTED = (Path(__file__).parents[2] / "data" / "vectors" / "mmengine_names.txt").read_text().split()
@@ -41,6 +43,13 @@ def test_importing_an_unknown_name(statement: str, message: str) -> None:
     with pytest.raises(ModuleNotFoundError) as error:
         exec(statement, {})
     assert str(error.value) == message
+
+
+def test_the_error_about_a_strategy_object_contains_its_class_name() -> None:
+    openmmlab.install()
+    strategy: Any = importlib.import_module("mmengine._strategy")
+    with pytest.raises(ConfigError, match=r"found: 'DDPStrategy\(...\)'"):
+        strategy.DDPStrategy()
 
 
 def test_reading_an_unknown_name() -> None:

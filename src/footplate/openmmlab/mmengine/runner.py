@@ -210,14 +210,20 @@ def turn_on_activation_checkpointing(model: nn.Module, modules: str | Sequence[s
 
 
 class Strategy:
-    """Stands for each of MMEngine's strategies. Creating one raises an error.
+    """Base class of the stand-ins for MMEngine's strategies. Creating one raises an error.
 
     Raises:
         ConfigError: The message suggests an alternative.
     """
 
     def __init__(self, **settings: Any) -> None:
-        refuse_unsupported({"strategy": settings or "a strategy object"})
+        refuse_unsupported({"strategy": f"{type(self).__name__}(...)"})
+
+
+BaseStrategy, ColossalAIStrategy, DDPStrategy, DeepSpeedStrategy, FSDPStrategy, SingleDeviceStrategy = (
+    type(f"{name}Strategy", (Strategy,), {"__module__": __name__})
+    for name in ("Base", "ColossalAI", "DDP", "DeepSpeed", "FSDP", "SingleDevice")
+)
 
 
 class FlexibleRunner(Runner):
