@@ -81,6 +81,31 @@ def test_log_has_means_of_all_values_except_rates(tmp_path: Path) -> None:
     assert [(line["count"], line["lr"]) for line in logged[:2]] == [(0.5, 0.05), (2.5, 0.0125)]
 
 
+class OwnEvalHook(Hook):
+    """Stores a metric that has the name of a training value, as evaluation hooks in scripts do."""
+
+    def after_train_epoch(self, runner: Any) -> None:
+        runner.log_buffer.output["acc"] = float(runner.iter)
+        runner.log_buffer.ready = True
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        if runner.max_epochs is None and self.every_n_iters(runner, 6):
+            self.after_train_epoch(runner)
+
+
+@pytest.mark.parametrize(
+    ("by_epoch", "expected"), [(True, [(1, 4.0), (2, 8.0), (3, 12.0)]), (False, [(6, 5.0), (12, 11.0)])]
+)
+def test_metrics_of_own_evaluation_hook_are_logged_at_once(tmp_path: Path, by_epoch: bool, expected: Any) -> None:
+    logger = RecordingLoggerHook(interval=4, by_epoch=by_epoch)
+    hooks = [{"type": OwnEvalHook, "priority": "LOW"}, logger]
+    runner = Runner.from_cfg(old_config(tmp_path, by_epoch=by_epoch, custom_hooks=hooks))
+    runner.train()
+    lines = json_lines(f"{runner.log_dir}/vis_data/scalars.json")
+    assert [(line["step"], line["val/acc"]) for line in lines if "val/acc" in line] == expected
+    assert [(step, tags["val/acc"]) for step, tags in logger.kept if "val/acc" in tags] == expected
+
+
 TWINS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (
         {

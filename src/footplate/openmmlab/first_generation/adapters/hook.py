@@ -14,6 +14,7 @@ from footplate.engine import Hook as EngineHook
 from footplate.engine import Runner
 from footplate.engine.hook import Priority, get_priority
 from footplate.errors import CheckpointError
+from footplate.hooks import LoggerHook
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.openmmlab.mmengine.dist import all_reduce_params
 from footplate.optim import OptimWrapper
@@ -196,11 +197,35 @@ def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
     def call(runner: Runner, **arguments: Any) -> None:
         view = view_of(runner)
         view.set_training_event(event, arguments)
-        (general if is_epoch and not runner.train_loop.by_epoch else method)(view)
+        _run(general if is_epoch and not runner.train_loop.by_epoch else method, view, event)
         if event == "before_train_iter":
             view.save_rates()
 
     return call
+
+
+def _run(method: Callable[[RunnerView], Any], view: RunnerView, event: str) -> None:
+    """Calls a hook's method for an event, and records the values that it assigns to `log_buffer.output`.
+
+    Values assigned after an epoch are validation metrics. After an iteration, they are if the hook marks the buffer as
+    ready and it does not contain training averages, which include the time. Metrics are logged at once.
+    """
+    method(view)
+    runner, buffer = view.train_loop.runner, view.log_buffer
+    values, buffer.output.assigned = buffer.output.assigned, {}
+    is_ready = buffer.ready and "time" not in buffer.output
+    has_metrics = values and (event == "after_train_epoch" or (event == "after_train_iter" and is_ready))
+    if has_metrics:
+        view.mode = "val"
+        for scalar in runner.message_hub.scalars_of("val").values():
+            scalar.mark()  # the log line contains only new values
+    for name, value in values.items():
+        buffer.record(name, value)
+    if has_metrics:
+        for hook, log in runner.hooks.at("after_val_epoch"):
+            if isinstance(hook, (LoggerHook, Hook)):  # of the first-generation hooks, only loggers handle this event
+                log(runner, metrics=values)
+        view.mode, buffer.ready = "train", False
 
 
 def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
@@ -231,7 +256,8 @@ def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -
         view = view_of(runner)
         if (event := view.awaiting_validation) in ends:
             # The best checkpoint is saved first, because that was scheduled earlier.
-            runner.requests.schedule_save(lambda: view.call_after_validation(event, getattr(hook, event)))
+            call = partial(_run, getattr(hook, event), event=event)
+            runner.requests.schedule_save(lambda: view.call_after_validation(event, call))
 
     return {"before_train": before_train, "after_val": after_val, **{end: partial(call_or_wait, end) for end in ends}}
 
@@ -268,7 +294,7 @@ def call_hooks(view: RunnerView, event: str) -> None:
     """Calls the run's first-generation hooks for an event, in order of priority."""
     for hook in view.hooks:
         if isinstance(hook, Hook):
-            getattr(hook, event)(view)
+            _run(getattr(hook, event), view, event)
 
 
 @OPTIM_WRAPPERS.register_module()

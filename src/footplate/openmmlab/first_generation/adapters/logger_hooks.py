@@ -24,7 +24,7 @@ class LoggerHook(Hook):
         interval: The number of iterations between calls to `log`.
         ignore_last: Whether to skip the last call in an epoch if fewer than `interval` iterations have passed since the
             previous call.
-        reset_flag: Whether to clear the averages after each call to `log`.
+        reset_flag: Ignored; the averages are cleared after each call to `log`, as mmcv's last logger does.
         by_epoch: Whether the run is epoch-based.
     """
 
@@ -56,8 +56,7 @@ class LoggerHook(Hook):
         if is_time(runner, self.interval) or (self.by_epoch and self.end_of_epoch(runner) and not self.ignore_last):
             runner.log_buffer.average(self.interval)
             self.log(runner)
-            if self.reset_flag:
-                runner.log_buffer.clear_output()
+            runner.log_buffer.clear_output()
 
     def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
         """Computes and logs the averages of a workflow's validation phase."""
@@ -88,7 +87,7 @@ class LoggerHook(Hook):
 
     def get_epoch(self, runner: Any) -> int:
         """Returns the epoch number, counted from 1."""
-        return int(runner.epoch + 1 if runner.mode == "train" else runner.epoch)
+        return int(runner.epoch + 1 if runner.mode == "train" else runner.completed.epoch)
 
     def get_iter(self, runner: Any, inner_iter: bool = False) -> int:
         """Returns the iteration number, counted from 1.
@@ -97,7 +96,7 @@ class LoggerHook(Hook):
         """
         if self.by_epoch and inner_iter:
             return int(runner.inner_iter + 1)
-        return int(runner.iter + (runner.mode == "train"))  # incremented before a validation
+        return int(runner.iter + 1 if runner.mode == "train" else runner.completed.iter)
 
     def get_step(self, runner: Any) -> int:
         """Returns the step number for logging scalars.

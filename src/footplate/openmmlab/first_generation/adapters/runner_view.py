@@ -28,15 +28,15 @@ _NOT_REPLACEABLE = {
 
 
 class _Output(OrderedDict[str, Any]):
-    """The values for the next log line. Assigning a value also records it in the message hub."""
+    """The values for the next log line. Values that a hook assigns are also stored in `assigned`."""
 
-    def __init__(self, record: Callable[[str, Any], None]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._record = record
+        self.assigned: dict[str, Any] = {}
 
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, value)
-        self._record(name, value)
+        self.assigned[name] = value
 
 
 class LogBuffer:
@@ -55,7 +55,7 @@ class LogBuffer:
         self._hub = hub
         self._mode = mode
         self.ready = False
-        self.output = _Output(self._record)
+        self.output = _Output()
         self._counts: dict[str, deque[float]] = {}
         self._begin: dict[str, int] = {}
 
@@ -72,7 +72,7 @@ class LogBuffer:
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:
         """Records values, each of which is a mean over `count` samples."""
         for name, value in values.items():
-            self._record(name, value)
+            self.record(name, value)
             self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
 
     def average(self, n: int = 0) -> None:
@@ -101,7 +101,8 @@ class LogBuffer:
         self.output.clear()
         self.ready = False
 
-    def _record(self, name: str, value: Any) -> None:
+    def record(self, name: str, value: Any) -> None:
+        """Records a value in the message hub."""
         key = f"{self._mode()}/{name}"
         is_single = isinstance(value, (int, float)) or (hasattr(value, "ndim") and np.prod(value.shape) == 1)
         (self._hub.update_scalar if is_single else self._hub.update_info)(key, value)
