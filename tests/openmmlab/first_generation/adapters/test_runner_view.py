@@ -101,10 +101,11 @@ def test_outputs_of_second_generation_model(tmp_path: Path) -> None:
 
 
 def test_counters_cannot_be_set(tmp_path: Path) -> None:
-    view = view_of(Runner.from_cfg(old_config(tmp_path)))
+    view = view_of(runner := Runner.from_cfg(old_config(tmp_path)))  # the view does not keep the runner alive
     for name in ("_epoch", "_max_epochs", "max_epochs", "max_iters"):
         with pytest.raises(AttributeError, match=rf"runner.{name}, .* runner.train_loop.stop_training = True"):
             setattr(view, name, 3)
+    del runner
 
 
 @pytest.mark.parametrize("name", ["model", "optimizer", "data_loader"])

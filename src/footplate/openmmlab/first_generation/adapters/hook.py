@@ -213,19 +213,18 @@ def _run(method: Callable[[RunnerView], Any], view: RunnerView, event: str) -> N
     method(view)
     runner, buffer = view.train_loop.runner, view.log_buffer
     values, buffer.output.assigned = buffer.output.assigned, {}
-    is_ready = buffer.ready and "time" not in buffer.output
-    has_metrics = values and (event == "after_train_epoch" or (event == "after_train_iter" and is_ready))
-    if has_metrics:
-        view.mode = "val"
-        for scalar in runner.message_hub.scalars_of("val").values():
-            scalar.mark()  # the log line contains only new values
-    for name, value in values.items():
-        buffer.record(name, value)
-    if has_metrics:
-        for hook, log in runner.hooks.at("after_val_epoch"):
-            if isinstance(hook, (LoggerHook, Hook)):  # of the first-generation hooks, only loggers handle this event
-                log(runner, metrics=values)
-        view.mode, buffer.ready = "train", False
+    ends_iter = event == "after_train_iter" and buffer.ready and "time" not in buffer.output
+    if not values or not (ends_iter or event == "after_train_epoch"):
+        buffer.update(values)
+        return
+    view.mode = "val"
+    for scalar in runner.message_hub.scalars_of("val").values():
+        scalar.mark()  # the log line contains only new values
+    buffer.update(values)
+    for hook, log in runner.hooks.at("after_val_epoch"):
+        if isinstance(hook, (LoggerHook, Hook)):  # of the first-generation hooks, only loggers handle this event
+            log(runner, metrics=values)
+    view.mode, buffer.ready = "train", False
 
 
 def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:

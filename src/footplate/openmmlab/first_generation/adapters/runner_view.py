@@ -72,7 +72,7 @@ class LogBuffer:
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:
         """Records values, each of which is a mean over `count` samples."""
         for name, value in values.items():
-            self.record(name, value)
+            self._record(name, value)
             self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
 
     def average(self, n: int = 0) -> None:
@@ -101,8 +101,7 @@ class LogBuffer:
         self.output.clear()
         self.ready = False
 
-    def record(self, name: str, value: Any) -> None:
-        """Records a value in the message hub."""
+    def _record(self, name: str, value: Any) -> None:
         key = f"{self._mode()}/{name}"
         is_single = isinstance(value, (int, float)) or (hasattr(value, "ndim") and np.prod(value.shape) == 1)
         (self._hub.update_scalar if is_single else self._hub.update_info)(key, value)
