@@ -140,10 +140,13 @@ def test_lines_of_mmlogger_are_in_the_log_once(tmp_path: Path, capsys: pytest.Ca
     with logging_to(str(tmp_path / "run.log")):
         managers.print_log("a table", logger=managers.MMLogger.get_instance("detector"))
         managers.print_log("its legend", logger="detector")
+        managers.print_log("a note", logger="unknown")
     text = (tmp_path / "run.log").read_text()
     assert text == capsys.readouterr().out
     assert re.fullmatch(
-        r"\S+ \S+ - mmengine - INFO - a table\n\S+ \S+ - footplate.detector - INFO - its legend\n", text
+        r"\S+ \S+ - mmengine - INFO - a table\n\S+ \S+ - mmengine - INFO - its legend\n"
+        r"\S+ \S+ - footplate.unknown - INFO - a note\n",
+        text,
     )
 
 

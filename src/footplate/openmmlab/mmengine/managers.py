@@ -87,14 +87,16 @@ def print_log(message: object, logger: Any = None, level: int = logging.INFO) ->
 
     Args:
         message: The message.
-        logger: A logger, or the name of a child of footplate's logger. None prints to stdout, "silent" does nothing,
-            and "current" uses footplate's logger.
+        logger: A logger, the name of an MMLogger, or the name of a child of footplate's logger. None prints to stdout,
+            "silent" does nothing, and "current" uses footplate's logger.
         level: A level of the `logging` module.
     """
     if logger is None:
         sys.stdout.write(printable(f"{message}\n"))
     elif isinstance(logger, logging.Logger):
         logger.log(level, message)
+    elif MMLogger.check_instance_created(logger):
+        MMLogger.get_instance(logger).log(level, message)
     elif logger != "silent":
         child = "" if logger == "current" else str(logger).removeprefix("footplate.")
         logging.getLogger(f"footplate.{child}".rstrip(".")).log(level, message)
