@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader
 from footplate.checkpoint import save_checkpoint as _save_checkpoint
 from footplate.distributed import get_rank, rank_from_environment, unwrap_model
 from footplate.openmmlab.first_generation.adapters.model import unpack_containers
+from footplate.openmmlab.first_generation.adapters.warm_up_ema import EMAHook
 from footplate.openmmlab.mmengine.dist import all_reduce_params, collect_results
 from footplate.openmmlab.mmengine.progress import ProgressBar
-from footplate.openmmlab.mmengine.registry import build_from_cfg
+from footplate.openmmlab.mmengine.registry import build_from_cfg as _build_from_cfg
 from footplate.openmmlab.mmengine.runner import set_random_seed as _seed
 from footplate.openmmlab.mmengine.torch_utils import get_device, is_mlu_available
 from footplate.openmmlab.mmengine.utils import apply_to
@@ -32,6 +33,13 @@ CUDA_HOME = cpp_extension.CUDA_HOME
 IS_IPU_AVAILABLE = False
 IS_MLU_AVAILABLE = is_mlu_available()
 logger_initialized: dict[str, bool] = {}
+
+
+def build_from_cfg(cfg: Any, registry: Any, default_args: Any = None) -> Any:
+    """Calls MMEngine's `build_from_cfg`, but builds mmcv's EMAHook instead of MMEngine's hook of that name."""
+    if cfg.get("type") == "EMAHook":
+        cfg = {**cfg, "type": EMAHook}
+    return _build_from_cfg(cfg, registry, default_args)
 
 
 build_optimizer_constructor = functools.partial(build_from_cfg, registry=OPTIMIZER_BUILDERS)

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
+from footplate.checkpoint import load_checkpoint
 from footplate.config import Config
 from footplate.errors import ArgumentError, BuildError, CheckpointError
 from footplate.inference.trained_model import open_trained
@@ -19,8 +21,9 @@ from footplate.openmmlab.first_generation.adapters.model import MMDataParallel
 from footplate.openmmlab.first_generation.adapters.optimizer_hooks import OptimizerHook
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView
 from footplate.openmmlab.first_generation.adapters.runners import RUNNERS, EpochBasedRunner, build_runner
-from footplate.openmmlab.mmcv_functions import build_optimizer
-from footplate.registry import RUNNER_CONSTRUCTORS
+from footplate.openmmlab.first_generation.adapters.warm_up_ema import EMAHook
+from footplate.openmmlab.mmcv_functions import build_from_cfg, build_optimizer
+from footplate.registry import HOOKS, RUNNER_CONSTRUCTORS
 from footplate.tools.run_files import config_of
 from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, OldPoints
 from tests.support import summation_tolerance
@@ -85,6 +88,38 @@ def test_script_reproduces_the_weights_of_mmcv(tmp_path: Path) -> None:
     names = ["epoch_1.pth", "epoch_2.pth", "epoch_3.pth", "latest.pth"]
     assert sorted(path.name for path in tmp_path.glob("*.pth")) == names
     assert (runner.epoch, runner.iter, runner.max_iters, runner.experiment_name) == (3, 12, 12, "mine")
+
+
+@pytest.mark.parametrize("build", [EMAHook, lambda **settings: build_from_cfg({"type": "EMAHook", **settings}, HOOKS)])
+def test_ema_hook_of_a_script_warms_up(tmp_path: Path, build: Any) -> None:
+    runner, _ = script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 3})
+    runner.register_hook(build(momentum=0.9, warm_up=2))
+    biases = [runner.model.module.head.bias.detach().clone()]
+    runner.register_hook(
+        ClosureHook("after_train_iter", lambda _: biases.append(runner.model.module.head.bias.clone()))
+    )
+    runner.run([loader()])
+    average = biases[0]
+    for steps, bias in enumerate(biases[1:]):
+        average = average.lerp(bias, min(0.9, (1 + steps) / (2 + steps)))
+    torch.testing.assert_close(load_checkpoint(tmp_path / "epoch_3.pth")["state_dict"]["head.bias"], average)
+    with pytest.raises((BuildError, TypeError), match="EMAHook.* argument 'warmup'"):
+        build(warmup=2)
+
+
+def test_batches_may_be_tensors(tmp_path: Path) -> None:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def train_step(self, data: torch.Tensor, optimizer: Any) -> dict[str, Any]:
+            loss = (self.scale * data).square().mean()
+            return {"loss": loss, "log_vars": {"loss": loss.item()}, "num_samples": len(data)}
+
+    runner, _ = script(tmp_path, BY_EPOCH, Scale())
+    runner.run([DataLoader(torch.ones(8, 2), 4)])  # type: ignore[arg-type]
+    assert runner.outputs["num_samples"] == 4
 
 
 def test_resume_is_bit_equal(tmp_path: Path) -> None:

@@ -180,9 +180,13 @@ class LegacyModel(BaseModel):
     def forward(self, *args: Any, mode: str = "tensor", **kwargs: Any) -> Any:
         """Returns the losses, the predictions or, in mode "tensor", the output of the model's `forward`."""
         if mode == "loss":
-            return self._losses(list(args) if args else kwargs)
+            return self._losses(*args)
         flags = self._flags if mode == "predict" else {}
         return self.module(*args, **flags, **kwargs)
+
+    def _run_forward(self, data: Any, mode: Any) -> Any:
+        """Passes a training batch to `forward` as a whole, because the model's `train_step` may take any type."""
+        return self(data, mode=mode) if mode == "loss" else super()._run_forward(data, mode)
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
         """Trains on one batch and returns the values to log. Passes the optimizer to the wrapped model."""

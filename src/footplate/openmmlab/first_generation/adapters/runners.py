@@ -22,6 +22,7 @@ from footplate.openmmlab.first_generation.adapters.optimizer_hooks import Optimi
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.openmmlab.first_generation.adapters.workflow import WorkflowHook
 from footplate.openmmlab.first_generation.translation.translate import translate
+from footplate.openmmlab.mmcv_functions import build_from_cfg
 from footplate.openmmlab.mmengine.runner import load_checkpoint as load_weights_from
 from footplate.optim import OptimWrapper, OptimWrapperDict
 from footplate.registry import HOOKS, OPTIM_WRAPPERS, RUNNER_CONSTRUCTORS, Registry
@@ -112,7 +113,7 @@ class BaseRunner(metaclass=_RunnerClass):
         """Adds a hook from its config, which may set a `priority`."""
         settings = dict(hook_cfg)
         priority = settings.pop("priority", "NORMAL")
-        self.register_hook(HOOKS.build(settings), priority)
+        self.register_hook(build_from_cfg(settings, HOOKS), priority)
 
     def _register(self, key: str, priority: str, value: Any) -> None:
         """Sets the config section `key`, or adds a hook with `priority` if the value is a hook. Ignores None."""

@@ -1,10 +1,12 @@
-"""The averaged model that first-generation EMA hooks use."""
+"""The first-generation EMA hook, and its averaged model."""
 
+import logging
 from typing import Any
 
 import torch
 from torch import nn
 
+from footplate import hooks
 from footplate.checks import check_count
 from footplate.models import ExponentialMovingAverage
 from footplate.registry import MODELS
@@ -39,3 +41,23 @@ class WarmUpEMA(ExponentialMovingAverage):
         """Updates the averages with the weights of `model`. The first update also averages instead of copying."""
         self._update(model)
         self.count += 1
+
+
+class EMAHook(hooks.EMAHook):
+    """The EMA hook that scripts import from mmcv. Its average is a `WarmUpEMA`.
+
+    Args:
+        momentum: See WarmUpEMA.
+        interval: The number of iterations between updates.
+        warm_up: See WarmUpEMA.
+        resume_from: Ignored, with a warning; the averages are restored when the run resumes.
+    """
+
+    def __init__(
+        self, momentum: float = 0.0002, interval: int = 1, warm_up: int = 100, resume_from: str | None = None
+    ) -> None:
+        if resume_from:
+            logging.getLogger("footplate").warning(
+                "EMAHook ignores resume_from. Call runner.resume('%s') instead.", resume_from
+            )
+        super().__init__("WarmUpEMA", momentum=momentum, interval=interval, warm_up=warm_up)
