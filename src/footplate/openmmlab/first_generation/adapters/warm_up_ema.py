@@ -54,7 +54,7 @@ class EMAHook(hooks.EMAHook):
     """
 
     def __init__(
-        self, momentum: float = 0.0002, interval: int = 1, warm_up: int = 100, resume_from: str | None = None
+        self, momentum: float = 0.0002, interval: int = 1, warm_up: int = 100, resume_from: Any = None
     ) -> None:
         if resume_from:
             logging.getLogger("footplate").warning(
