@@ -77,24 +77,25 @@ def test_objects_in_files(folder: str, name: str) -> None:
     assert fileio.load(Path(file) if "://" not in file else file) == value
 
 
-@pytest.mark.parametrize("is_text", [True, False])
-def test_handlers_of_code_bases(folder: str, is_text: bool) -> None:
-    @fileio.register_handler(["own"], mark="#")
+@pytest.mark.parametrize("content", ["\u00e9", b"\xe9"])
+def test_handlers_of_code_bases(folder: str, content: Any) -> None:
+    @fileio.register_handler(["own"], end=content)
     class Handler(fileio.BaseFileHandler):
-        str_like = is_text
+        str_like = isinstance(content, str)
 
-        def __init__(self, mark: str) -> None:
-            self.mark = mark if is_text else mark.encode()
+        def __init__(self, end: Any) -> None:
+            self.end = end
 
-        def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-            return file.read().removeprefix(self.mark)
+        def load_from_fileobj(self, file: Any) -> Any:
+            return file.read().removesuffix(self.end)
 
-        def dump_to_str(self, obj: Any, **kwargs: Any) -> Any:
-            return self.mark + obj
+        def dump_to_fileobj(self, obj: Any, file: Any) -> None:
+            file.write(obj + self.end)
 
-    content, file = "\u00e9" if is_text else b"\xe9", fileio.join_path(folder, "a.own")
+    file = fileio.join_path(folder, "a.own")
     fileio.dump(content, file)
-    assert (fileio.load(file), fileio.dump(content, file_format="own")[1:]) == (content, content)
+    assert fileio.load(file) == content
+    assert fileio.dump(content, file_format="own") == 2 * content
 
 
 def test_objects_in_open_files() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, partialmethod
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 from urllib.request import urlopen
 
 import numpy as np
@@ -31,7 +31,6 @@ from footplate.errors import ArgumentError, DataError
 from footplate.messages import nearest
 from footplate.storage import file_system
 
-_Kind = TypeVar("_Kind", bound="type[BaseFileHandler]")
 PathLike = str | Path
 Options = Mapping[str, Any] | None
 
@@ -379,8 +378,8 @@ file_handlers = {"json": _JSON, "yaml": _YAML, "yml": _YAML, "pickle": _PICKLE, 
 """Maps each file format to the functions that read and write it."""
 
 
-class BaseFileHandler(ABC):
-    """Base class for a file format.
+class BaseFileHandler:
+    """Base class for a file format. Subclasses define `load_from_fileobj(file)` and `dump_to_fileobj(obj, file)`.
 
     Attributes:
         str_like: Whether files of this format are text.
@@ -388,23 +387,11 @@ class BaseFileHandler(ABC):
 
     str_like = True
 
-    @abstractmethod
-    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        """Reads an object from an open file."""
 
-    @abstractmethod
-    def dump_to_str(self, obj: Any, **kwargs: Any) -> Any:
-        """Returns an object as text or bytes."""
-
-    def dump_to_fileobj(self, obj: Any, file: Any, **kwargs: Any) -> None:
-        """Writes an object to an open file."""
-        file.write(self.dump_to_str(obj, **kwargs))
-
-
-def register_handler(file_formats: str | list[str], **kwargs: Any) -> Callable[[_Kind], _Kind]:
+def register_handler(file_formats: str | list[str], **kwargs: Any) -> Callable[[Any], Any]:
     """Returns a decorator that adds a handler class for one or more formats. Its constructor receives `kwargs`."""
 
-    def register(kind: _Kind) -> _Kind:
+    def register(kind: Any) -> Any:
         handler = kind(**kwargs)
 
         def read(file: Any, **options: Any) -> Any:

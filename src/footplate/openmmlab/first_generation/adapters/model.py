@@ -50,9 +50,9 @@ class DataContainer:
         """Returns the tensor's size. Takes the same arguments as `Tensor.size`."""
         return self._data.size(*args)
 
-    def dim(self) -> int:
+    def dim(self) -> Any:
         """Returns the tensor's number of dimensions."""
-        return int(self._data.dim())
+        return self._data.dim()
 
 
 @FUNCTIONS.register_module("legacy_collate")
