@@ -68,10 +68,16 @@ def test_details_have_units_and_at_least_two_labels_per_axis(show: Show, make_ru
 def test_classes_at_zero_are_marked(show: Show, make_run: MakeRun) -> None:
     run = make_run()
     (table,) = run.per_class
-    page = show(run._replace(per_class=[table._replace(rows=[["bag", 0.0, 10.0], ["boot", 57.39, 79.45]])]))
+    rows: list[list[Any]] = [["bag", 0.0, 10.0], ["boot", 57.39, 79.45]]
+    columns = ["class", "bag", "boot"]
+    matrix = table._replace(metric="confusion_matrix", columns=columns, rows=[["bag", 0, 9], ["boot", 0, 9]])
+    page = show(run._replace(per_class=[table._replace(rows=rows), matrix]))
     (marked,) = page.find_elements("css selector", "td.zero")
     assert marked.text == "0.00"
-    assert text_of(page, "#classes h3") == "IoU at iteration 400, 1 of 2 classes at zero"
+    assert texts_of(page, "#classes h3") == [
+        "IoU at iteration 400, 1 of 2 classes at zero",
+        "confusion_matrix at iteration 400",
+    ]
     assert text_of(page, ".title .bad") == "1 of 2 classes at zero"  # on the first screen, without praise
     assert page.find_elements("css selector", ".hero .good") == []
     assert marked.value_of_css_property("color") == "rgba(185, 28, 28, 1)"

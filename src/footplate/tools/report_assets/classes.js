@@ -58,11 +58,14 @@ const columnFormat = (rows) => {
   };
 };
 
+/** Checks whether results are a confusion matrix, where zeros are not bad. */
+const isMatrix = ({ columns, classes }) => String(columns) === String(classes);
+
 /** The table of one run, with all columns. Equal columns, such as Dice and Fscore, are merged. */
 const tableOfRun = (results, place) => {
   const columns = [...Map.groupBy(results.columns.keys(), (column) => JSON.stringify(results.values[column][place])).values()];
   const rows = results.classes.map((name, number) => [name, ...columns.map(([column]) => results.values[column][place][number])]);
-  const shown = data.classes.length === 1 ? columns : columns.slice(0, 1); // if there are several tables, they are narrow
+  const shown = isMatrix(results) ? [] : data.classes.length === 1 ? columns : columns.slice(0, 1); // if there are several tables, they are narrow
   const bars = new Map(shown.map(([column], number) => [number + 1, fullBar(results.columns[column], results.values[column][place])]));
   return sortable(["class", ...columns.map((equal) => equal.map((column) => results.columns[column]).join(" = "))], rows, { format: columnFormat(rows), bars });
 };
@@ -82,11 +85,11 @@ const tableOfRuns = (table, column, where) => {
   });
   const heads = runs.map(({ run }) => data.runs[run].name);
   const format = (value, column) => (typeof value === "string" ? value : (differ && column === 3 && value > 0 ? "+" : "") + fixed(value, digits));
-  return sortable(["class", ...heads, ...(differ ? [`${heads[0]} ${MINUS} ${heads[1]}`] : [])], rows, { format, bars: new Map(runs.map((_, number) => [number + 1, full])), differences: differ ? 3 : -1 });
+  return sortable(["class", ...heads, ...(differ ? [`${heads[0]} ${MINUS} ${heads[1]}`] : [])], rows, { format, bars: new Map(isMatrix(runs[0]) ? [] : runs.map((_, number) => [number + 1, full])), differences: differ ? 3 : -1 });
 };
 
 /** Counts the classes at zero in a run's best (or else last) validation, and all classes. */
-const zerosOf = (results, where = results.best ?? results.last) => ({ zeros: results.values[0][where].filter((value) => value === 0).length, count: results.classes.length });
+const zerosOf = (results, where = results.best ?? results.last) => ({ zeros: isMatrix(results) ? 0 : results.values[0][where].filter((value) => value === 0).length, count: results.classes.length });
 /** The table of a run with the most classes at zero, or no classes. */
 const mostZeros = (run) => data.classes.flatMap((table) => table.runs.filter((results) => results.run === run)).map((results) => zerosOf(results))
   .reduce((most, each) => (each.zeros > most.zeros ? each : most), { zeros: 0, count: 0 });
