@@ -149,14 +149,21 @@ def test_pointer_shows_the_values_of_the_nearest_iteration(show: Show, make_run:
     assert text_of(page, "#tip") == "iteration 200 b 22 a 21"
 
 
-def test_the_slider_shows_images_over_time_by_keyboard(show: Show, make_run: MakeRun) -> None:
-    page = show(make_run())
+def test_the_slider_shows_the_images_of_one_validation_by_keyboard(show: Show, make_run: MakeRun) -> None:
+    run = make_run()
+    (folder,) = run.folder.glob("*/vis_data/vis_image")
+    for name in ("val_5_100", "train_1_150"):
+        Image.new("RGB", (90, 30)).save(folder / f"{name}.png")
+    page = show(read_run(run.folder))
     shown = page.find_element("css selector", "#pictures .controls output")
-    before = page.find_element("css selector", "#gallery img").get_attribute("src")
+    before = page.find_elements("css selector", "#gallery img")[1].get_attribute("src")
     assert shown.text == "iteration 200"
-    keys(page, "#pictures input", "\ue012")  # the left arrow
+    captions = "#gallery .card > :is(figcaption, div)"
+    assert texts_of(page, captions) == ["train_1", "iteration 150", "val_3", "iteration 200"]
+    keys(page, "#pictures input", *"\ue012\ue012")  # the left arrow
     assert shown.text == "iteration 100"
-    assert page.find_element("css selector", "#gallery img").get_attribute("src") != before
+    assert texts_of(page, captions)[2:] == ["val_3", "iteration 100", "val_5", "iteration 100"]
+    assert page.find_elements("css selector", "#gallery img")[1].get_attribute("src") != before
 
 
 def test_images_are_enlarged_with_arrows_to_the_other_images(show: Show, make_run: MakeRun) -> None:

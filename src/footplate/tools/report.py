@@ -116,8 +116,8 @@ def _asset(name: str) -> str:
 class Embedded(NamedTuple):
     """The images embedded in a page."""
 
-    # One `{"run": number, "name": ..., "frames": [...]}` per run and name. A frame contains its `step`, a `legend` with
-    # labels and CSS colors, and `panels`. Each panel has a caption and an index into `sources`.
+    # One `{"run": number, "kind": ..., "name": ..., "frames": [...]}` per run and name. A frame contains its `step`, a
+    # `legend` with labels and CSS colors, and `panels`. Each panel has a caption and an index into `sources`.
     found: list[dict[str, Any]]
     sources: list[str]  # data URIs; identical panels share one
     left_out: int  # the number of images omitted to limit the size of the page
@@ -127,29 +127,34 @@ class Embedded(NamedTuple):
 def embed_images(runs: Sequence[Run], maximum: int) -> Embedded:
     """Returns at most `maximum` images of runs as data URIs, grouped by run and image name.
 
-    Each image name gets the same maximum number of evenly spaced steps, including the last one, so that a report can
-    show all images at the same step.
+    Each kind of image, such as `val`, gets the same maximum number of evenly spaced steps, including the last one. All
+    images of a step are embedded, so that a report can show what a validation drew.
     """
-    groups: dict[tuple[int, str], list[RunImage]] = {}
-    for number, run in enumerate(runs):
-        for image in run.images:
-            groups.setdefault((number, image.name), []).append(image)
-    shown = list(groups.items())[:maximum]
-    count = min(_MAX_FRAMES, maximum // max(len(shown), 1))
-    entries, unread, left_out = [], list[list[str]]([] for _ in runs), sum(len(run.images) for run in runs)
+    images = [
+        ((number, image.name.partition("_")[0]), image) for number, run in enumerate(runs) for image in run.images
+    ]
+    steps: dict[tuple[int, str], list[int]] = {}
+    for group, step in sorted({(group, image.step) for group, image in images}):
+        steps.setdefault(group, []).append(step)
+    shown = images
+    for count in range(_MAX_FRAMES, 0, -1):
+        parts = [part / max(count - 1, 1) for part in range(count)]
+        chosen = {(group, own[-1 - int(part * (len(own) - 1))]) for group, own in steps.items() for part in parts}
+        shown = [(group, image) for group, image in images if (group, image.step) in chosen]
+        if len(shown) <= maximum:
+            break
+    entries: dict[tuple[int, str], dict[str, Any]] = {}
+    unread = list[list[str]]([] for _ in runs)
     sources: dict[str, int] = {}  # maps each data URI to its index
-    for (number, name), images in shown:
-        last, frames = len(images) - 1, []
-        chosen = sorted({last - part * last // max(count - 1, 1) for part in range(count)})
-        left_out -= len(chosen)
-        for image in (images[place] for place in chosen):
-            try:
-                frames.append({"step": image.step, **_read(image, sources)})
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # raised by Pillow
-                unread[number].append(f"the image {image.path} cannot be read: {error}")
-        if frames:
-            entries.append({"run": number, "name": name, "frames": frames})
-    return Embedded(entries, list(sources), left_out, unread)
+    for (number, kind), image in shown[:maximum]:
+        try:
+            frame = {"step": image.step, **_read(image, sources)}
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # raised by Pillow
+            unread[number].append(f"the image {image.path} cannot be read: {error}")
+            continue
+        entry = {"run": number, "kind": kind, "name": image.name, "frames": []}
+        entries.setdefault((number, image.name), entry)["frames"].append(frame)
+    return Embedded(list(entries.values()), list(sources), len(images) - len(shown[:maximum]), unread)
 
 
 def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:

@@ -4,8 +4,12 @@ const byRunName = (run) => (several ? make("span", { class: "who" }, swatch(run)
 
 const MOST_PICTURED = 2; // runs whose images are shown at first
 
-/** Returns the frame of an image at a step, or the latest frame before it. */
-const frameAt = (frames, step) => frames.findLast((frame) => frame.step <= step) ?? frames[0];
+/** Returns the images that each run drew at a step, or at the latest step before it, with their frames. Kinds of images, such as val and test, may be drawn at different steps. */
+const imagesAt = (all, step) => [...Map.groupBy(all, ({ run, kind }) => `${run} ${kind}`).values()].flatMap((images) => {
+  const steps = images.flatMap(({ frames }) => frames.map((frame) => frame.step)).sort((a, b) => a - b);
+  const at = steps.findLast((each) => each <= step) ?? steps[0];
+  return images.map((image) => ({ ...image, frame: image.frames.findLast((frame) => frame.step === at) })).filter(({ frame }) => frame);
+});
 
 const LEAST_SIDE = 320; // pixels; smaller images were not scaled down for the page
 
@@ -19,7 +23,7 @@ const panelOf = (name, step, open) => ({ caption, src }) => {
 
 /** The panels of one image. Panels that are the same in all runs are shown once, and other panels for each run. */
 const panelsOf = (images, step, open = null) => {
-  const frames = images.map((image) => frameAt(image.frames, step));
+  const frames = images.map(({ frame }) => frame);
   const isShared = ({ src, caption }) => frames.length > 1 && frames.every(({ panels }) => panels.some((each) => each.src === src && each.caption === caption));
   const row = (panels, label, at) => make("div", { style: `flex-grow:${panels.length}` }, make("p", { class: "quiet" }, ...label),
     make("div", { class: "panels", style: `--columns:${panels.length}` }, ...panels.map(panelOf(images[0].name, at, open))));
@@ -36,8 +40,9 @@ const enlarge = (cards, place, step) => {
   const title = make("h3"), holder = make("div");
   const show = (next) => {
     place = (next + cards.length) % cards.length;
-    title.textContent = cards[place].name;
-    holder.replaceChildren(...panelsOf(cards[place].images, step).filter(Boolean));
+    const [name, images] = cards[place];
+    title.textContent = name;
+    holder.replaceChildren(...panelsOf(images, step).filter(Boolean));
   };
   const button = (text, label, onclick) => make("button", { type: "button", "aria-label": label, onclick }, text);
   const arrows = [button("←", "Previous image", () => show(place - 1)), button("→", "Next image", () => show(place + 1))];
@@ -53,18 +58,16 @@ const enlarge = (cards, place, step) => {
 /** The images of some runs, with one slider for all of them. */
 const gallery = (all) => {
   const steps = [...new Set(all.flatMap(({ frames }) => frames.map((frame) => frame.step)))].sort((a, b) => a - b);
-  const cards = [...Map.groupBy(all, (image) => image.name)].map(([name, images]) => {
-    const holder = make("div");
-    return { name, images, holder, element: make("figure", { class: "card picture" }, make("figcaption", {}, name), holder) };
-  });
-  const output = make("output");
+  const output = make("output"), holder = make("div", { id: "gallery" });
   const show = (place) => {
-    output.value = `iteration ${whole(steps[place])}`;
-    cards.forEach(({ images, holder }, card) => holder.replaceChildren(...panelsOf(images, steps[place], () => enlarge(cards, card, steps[place])).filter(Boolean)));
+    const step = steps[place], cards = [...Map.groupBy(imagesAt(all, step), (image) => image.name)];
+    output.value = `iteration ${whole(step)}`;
+    holder.replaceChildren(...cards.map(([name, images], card) =>
+      make("figure", { class: "card picture" }, make("figcaption", {}, name), make("div", {}, ...panelsOf(images, step, () => enlarge(cards, card, step))))));
   };
   const slider = make("input", { type: "range", min: 0, max: steps.length - 1, value: steps.length - 1, "aria-label": "Iteration of the images", oninput: () => show(Number(slider.value)) });
   show(steps.length - 1);
-  return [steps.length > 1 ? make("div", { class: "controls" }, slider, output) : "", make("div", { id: "gallery" }, ...cards.map(({ element }) => element))];
+  return [steps.length > 1 ? make("div", { class: "controls" }, slider, output) : "", holder];
 };
 
 /** The images. If there are many runs, only the images of the best runs are shown at first. */
