@@ -66,6 +66,14 @@ def test_all_or_the_wrong_ones_are_drawn(event: str, arguments: dict[str, Any], 
     assert recorder.names == expected
 
 
+def test_the_wrong_ones_are_of_different_classes() -> None:
+    recorder, (data_batch, outputs) = Recorder(), labelled(5)
+    for output, label in zip(outputs, (0, 0, 0, 2, 2), strict=True):
+        output.set_gt_label(label)
+    hook(interval=1, only_wrong=True, max_samples=3).after_val_iter(RUNNER, 0, data_batch, outputs)
+    assert recorder.names == ["val_00", "val_03", "val_01"]
+
+
 @pytest.mark.parametrize("mode", ["val", "test"])
 def test_the_confusion_matrix_is_drawn(mode: str) -> None:
     recorder = Recorder()

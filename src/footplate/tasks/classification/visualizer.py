@@ -1,5 +1,6 @@
 """Draws an image and its most probable classes."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -84,7 +85,8 @@ class ClsVisualizationHook(BaseVisualizationHook):
 
     Args:
         draw: Whether to enable drawing.
-        only_wrong: Whether to draw only misclassified images. Images without ground truth are then not drawn.
+        only_wrong: Whether to draw only misclassified images. Images without ground truth are then not drawn. If
+            `max_samples` limits their number, they are spread over the true classes in the batch.
         settings: Additional arguments for `BaseVisualizationHook`, such as `interval` (50 by default).
 
     Raises:
@@ -96,11 +98,17 @@ class ClsVisualizationHook(BaseVisualizationHook):
         self.only_wrong = only_wrong
 
     def choose(self, outputs: Sequence[ClsDataSample]) -> Iterable[tuple[int, ClsDataSample]]:
-        """Returns (index, prediction) pairs for the images to draw: all, or only wrong ones if `only_wrong` is set."""
+        """Returns (index, prediction) pairs for the images to draw: all, or wrong ones with their classes in turn."""
         if not self.only_wrong:
             return enumerate(outputs)
-        known = ((position, sample) for position, sample in enumerate(outputs) if "gt_label" in sample)
-        return [each for each in known if predicted_label(each[1].to_dict()) not in each[1].gt_label.tolist()]
+        counts = Counter[tuple[int, ...]]()  # of the wrong samples, by their true classes
+        wrong = []
+        for position, sample in enumerate(outputs):
+            truth = tuple(sample.gt_label.tolist()) if "gt_label" in sample else None
+            if truth is not None and predicted_label(sample.to_dict()) not in truth:
+                wrong.append((counts[truth], position, sample))
+                counts[truth] += 1
+        return [(position, sample) for _, position, sample in sorted(wrong)]
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         """Draws the confusion matrix if the metrics contain one and `draw` is set."""
