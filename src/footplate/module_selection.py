@@ -1,7 +1,8 @@
 """Selects modules of a model by class name, or by patterns that match module names."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from torch import nn
@@ -77,16 +78,20 @@ def nearest_prefix(pattern: str, names: Iterable[str]) -> str | None:
         pattern: A regular expression that does not match the start of any name.
         names: Dotted names. Prefixes, such as "backbone" in "backbone.conv.weight", are candidates too.
     """
-    prefixes = set()
-    for name in names:
-        while name:
-            prefixes.add(name)
-            name = name.rpartition(".")[0]
-    return nearest(pattern.replace("\\", ""), sorted(prefixes))
+    prefixes = sorted(
+        {prefix for name in names for prefix in _prefixes(name)}, key=lambda prefix: (len(prefix), prefix)
+    )
+    word = pattern.replace("\\", "")
+    return next((prefix for prefix in prefixes if prefix.endswith(f".{word}")), None) or nearest(word, prefixes)
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """Yields the prefixes of a dotted name: "a", "a.b" and "a.b.c" for "a.b.c"."""
+    return accumulate(name.split("."), "{}.{}".format)
 
 
 def matching_names(pattern: str, names: Collection[str], key: str) -> list[str]:
-    """Returns the parameter names that a regular expression matches at the start.
+    """Returns the parameter names that a regular expression matches, or whose first parts it matches.
 
     Args:
         pattern: The regular expression.
@@ -96,7 +101,7 @@ def matching_names(pattern: str, names: Collection[str], key: str) -> list[str]:
     Raises:
         ArgumentError: No name matches.
     """
-    matching = [name for name in names if re.match(pattern, name)]
+    matching = [name for name in names if any(re.fullmatch(pattern, prefix) for prefix in _prefixes(name))]
     if not matching:
         near = nearest_prefix(pattern, names)
         raise ArgumentError(f"no parameter name begins with a match of '{pattern}'", key=key, suggestion=near)

@@ -105,7 +105,9 @@ def test_resumed_run_freezes_as_before(tmp_path: Path) -> None:
     ("pattern", "message", "suggestion"),
     [
         (r"layres\.0\.w", r"no parameter name begins with a match of 'layres\\.0\\.w'", "layers.0"),
-        (".", "no trainable parameters would be left", None),
+        (r"layers\.0\.w", "no parameter name begins", "layers.0"),
+        ("1", "no parameter name begins", "layers.1"),
+        (".*", "no trainable parameters would be left", None),
     ],
 )
 def test_patterns_are_checked_before_training(

@@ -23,8 +23,8 @@ class FreezeHook(Hook):
     Frozen parameters receive no gradients, so optimizers do not change them, not even through weight decay.
 
     Args:
-        patterns: Regular expressions, such as "backbone" or r"backbone\\.layer[12]", which are matched against the
-            start of parameter names.
+        patterns: Regular expressions, such as "backbone" or r"backbone\\.layer[12]". Each must match a parameter name
+            or its first parts: r"layers\\.1" matches "layers.1.weight", but not "layers.10.weight".
         until_iter: The number of iterations to keep the parameters frozen, counted from the start of the run.
         until_epoch: The number of epochs to keep the parameters frozen. If neither `until_iter` nor `until_epoch` is
             set, they stay frozen for the whole run.
