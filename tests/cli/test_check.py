@@ -89,7 +89,7 @@ def test_error_of_a_library_is_reported_with_its_section(tiny: Path, footplate: 
         [
             "  at tiny.py:2, key model",
             "  Check that shapes and dtypes match, for example the numbers of channels and classes",
-            "  Batch 1 of val_dataloader contains samples 0, 1, 2, 3.",
+            "  Batch 1 of val_dataloader contains samples 0, 1, 2 and 1 more.",
             "  --debug shows the traceback",
         ],
     )

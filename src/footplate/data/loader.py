@@ -44,7 +44,8 @@ _SENDING = (
 )
 Seeding = Literal["sample", "batch"] | None
 _MAX_INDICES = 8  # in a message
-_MAX_SAMPLES = 32  # in a message about a batch in which a single sample may be invalid
+_MAX_SAMPLES = 3  # in a message about a batch
+_MAX_SUSPECTS = 32  # if a single sample may be invalid
 _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 
 
@@ -194,12 +195,13 @@ class SampleLoader(DataLoader[Any]):
                 batch = self._reader[key]
             return self._deliver(batch, self.share)
 
-    def describe_samples(self, epoch: int, batch: int) -> str:
+    def describe_samples(self, epoch: int, batch: int, error: Exception | None = None) -> str:
         """Returns a text that lists the sample indices of a batch, with file paths if the dataset provides them.
 
         Args:
             epoch: The index of the pass.
             batch: The index of the batch.
+            error: The batch's error. Fewer samples are listed if it is not likely to depend on a single sample.
         """
         self.plan.begin(epoch)
         key = next(self.plan.keys(epoch, batch))
@@ -207,7 +209,8 @@ class SampleLoader(DataLoader[Any]):
         for index in key.indices:
             path = _path_of(self.dataset, index)
             names.append(f"{index} ({path})" if path else index)
-        return list_names(names, _MAX_SAMPLES)
+        is_suspect = error is None or isinstance(error, (IndexError, FootplateError))  # such as a label out of range
+        return list_names(names, _MAX_SUSPECTS if is_suspect else _MAX_SAMPLES)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yields the batches of one pass: the epoch that a sampler is set to, or else the next epoch (at first 0)."""

@@ -231,7 +231,7 @@ class BaseTrainLoop(BaseLoop):
             outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         except Exception as error:
             if not isinstance(error, FootplateError) or isinstance(error, NonFiniteError):
-                for note in self.describe_samples(self._iter):
+                for note in self.describe_samples(self._iter, error):
                     add_note(error, note)
             raise
         if self._iter == self.began_at:
@@ -255,12 +255,12 @@ class BaseTrainLoop(BaseLoop):
                 "`update_params(loss)` of an optimizer in it, not `step()` of a torch optimizer from outside."
             )
 
-    def describe_samples(self, iteration: int) -> list[str]:
+    def describe_samples(self, iteration: int, error: Exception | None = None) -> list[str]:
         """Returns a list with one note on this rank's samples in an iteration (from 0), or [] if they are unknown."""
         position = self._data_position
         if not position.is_planned or self._is_overridden:
             return []
-        samples = self.dataloader.describe_samples(*position.locate(iteration))
+        samples = self.dataloader.describe_samples(*position.locate(iteration), error)
         rank = f" of rank {self.runner.rank}" if self.runner.world_size > 1 else ""
         return [f"The batch{rank} in iteration {iteration + 1} contains samples {samples}."]
 

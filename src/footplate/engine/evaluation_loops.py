@@ -241,7 +241,7 @@ def _in_mixed_precision(without_gradients: AbstractContextManager[Any], device: 
 def add_sample_note(error: Exception, dataloader: Any, key: str, idx: int) -> None:
     """Adds a note on the samples of batch `idx` to an error, unless it is a FootplateError or they are unknown."""
     if not isinstance(error, FootplateError) and isinstance(dataloader, SampleLoader) and dataloader.is_planned:
-        samples = dataloader.describe_samples(*divmod(idx, len(dataloader)))
+        samples = dataloader.describe_samples(*divmod(idx, len(dataloader)), error)
         add_note(error, f"Batch {idx + 1} of {key} contains samples {samples}.")
 
 
