@@ -162,6 +162,7 @@ def test_longer_schedule_of_a_resumed_run_is_a_warning(tmp_path: Path, caplog: p
     with caplog.at_level(logging.WARNING, "footplate"):
         _runner(tmp_path, param_scheduler=schedule, max_epochs=3, resume="auto").train()
     assert "OneCycleLR was saved with end=4 and now has end=6, so its values continue on a different" in caplog.text
+    assert "set resume_settings='take' (--resume-settings take)." in caplog.text
 
 
 def test_longer_run_with_steps_causes_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

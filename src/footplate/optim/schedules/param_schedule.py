@@ -140,7 +140,8 @@ class ParamSchedule(Schedule):
         if saved_end != self.end and self.curve.depends_on_end:
             _logger.warning(
                 "%s was saved with end=%s and now has end=%s, so its values continue on a different curve and may stay "
-                "close to zero. To use the curve of the new length, set resume_settings='take'.",
+                "close to zero. To use the curve of the new length, set resume_settings='take' "
+                "(--resume-settings take).",
                 type(self).__name__,
                 saved_end,
                 self.end,
