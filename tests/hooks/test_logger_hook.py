@@ -58,7 +58,7 @@ def test_skipped_samples_are_reported_at_the_end(caplog: pytest.LogCaptureFixtur
     )
     LoggerHook().after_train(runner)
     (record,) = caplog.records
-    assert record.levelname == "ERROR"
+    assert record.levelname == "WARNING"
     assert record.getMessage().startswith("Unreadable samples were skipped and replaced with others: 3 (25% of the")
 
 

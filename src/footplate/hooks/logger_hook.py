@@ -183,7 +183,7 @@ class LoggerHook(Hook):
         if skipped := count_skipped(dataset):
             share = f" ({skipped / len(dataset):.0%} of the training data)" if hasattr(dataset, "__len__") else ""
             text = "Unreadable samples were skipped and replaced with others: %d%s. See the warnings above."
-            runner.logger.error(text, skipped, share)
+            runner.logger.warning(text, skipped, share)
 
     def after_run(self, runner: Runner) -> None:
         """Copies the logs to `out_dir` and closes the visualization backends."""
