@@ -150,6 +150,7 @@ NOT_INSTALLED = [
     "  'mmseg' is not installed; only the names that footplate also provides are available",
     *(f"  {line}" for line in explain_installation("mmseg")),
 ]
+CROSS_ENTROPY = "For classification, use dict(type='LabelSmoothLoss', label_smooth_val=0), which takes class_weight."
 OWN = "  Register your own classes with custom_imports = dict(imports=['my_module'])."
 
 
@@ -162,6 +163,7 @@ OWN = "  Register your own classes with custom_imports = dict(imports=['my_modul
         ("nosuch", "EncoderDecoder", ["  no registry or package has the scope 'nosuch'", OWN]),
         (None, "mmsge.Thing", ["  no registry or package has the scope 'mmsge'; did you mean 'mmseg'?", OWN]),
         ("json", "EncoderDecoder", [OWN]),
+        (None, "CrossEntropyLoss", [f"  {CROSS_ENTROPY}"]),
     ],
 )
 @pytest.mark.parametrize("over_footplate", [False, True])
