@@ -28,6 +28,12 @@ def batch(count: int = 4) -> dict[str, Any]:
 def test_without_a_head_there_are_features() -> None:
     model = classifier(head=None)
     assert [each.shape for each in model(torch.zeros(2, 1, 12, 12))] == [(2, 4), (2, 8)]
+    for mode in ("loss", "predict"):
+        with pytest.raises(ArgumentError, match="has none") as caught:
+            model(torch.zeros(2, 1, 12, 12), mode=mode)
+        assert caught.value.key == "model.head"
+    with pytest.raises(ArgumentError, match="set neck=None"):
+        model.neck(torch.zeros(2, 4))
 
 
 def test_flipped_images_can_be_averaged() -> None:

@@ -163,6 +163,16 @@ def test_reconstructions_have_the_form_of_images() -> None:
     assert torch.allclose(model.reconstruct(pictures)[0], pictures, atol=1e-3)
 
 
+def test_sizes_must_match() -> None:
+    for size, decoder, message in (
+        (12, 4, "makes 16 patches, but num_patches is 4"),
+        (9, 16, "9x9, but img_size is 12"),
+    ):
+        model = MODELS.build({**MAE_CFG, "neck": {**MAE_CFG["neck"], "num_patches": decoder}})
+        with pytest.raises(ArgumentError, match=message):
+            model([torch.zeros(1, 1, size, size)], mode="loss")
+
+
 def test_predictable_patches_are_learned() -> None:
     torch.manual_seed(0)
     model = MODELS.build(MAE_CFG)

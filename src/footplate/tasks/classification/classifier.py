@@ -69,11 +69,19 @@ class ImageClassifier(TaskModel):
 
     def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
         """Returns the losses for images of shape ``(N, C, H, W)``. Each sample needs `gt_label` or `gt_score`."""
-        return self.head.loss(self.extract_feat(inputs), data_samples)  # type: ignore[no-any-return]
+        return self._required_head().loss(self.extract_feat(inputs), data_samples)  # type: ignore[no-any-return]
 
     def predict(self, inputs: Tensor, data_samples: Samples) -> list[ClsDataSample]:
         """Adds the prediction to each image's sample and returns the samples. Creates samples if none are passed."""
-        return self.head.predict(self._features_for_test(inputs), data_samples)  # type: ignore[no-any-return]
+        head = self._required_head()
+        return head.predict(self._features_for_test(inputs), data_samples)  # type: ignore[no-any-return]
+
+    def _required_head(self) -> Any:
+        if self.head is None:
+            raise ArgumentError(
+                "training and predicting need a head, but the ImageClassifier has none", key="model.head"
+            )
+        return self.head
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
         """Returns `probabilities` and `labels`, or `features` if there is no head.
@@ -109,6 +117,13 @@ class GlobalAveragePooling(nn.Module):
     def forward(self, features: Features) -> Tensor | tuple[Tensor, ...]:
         """Averages feature maps of shape ``(N, C, H, W)`` to shape ``(N, C)``. For a sequence, returns a tuple."""
         if isinstance(features, Tensor):
+            if features.ndim != 4:
+                raise ArgumentError(
+                    "GlobalAveragePooling needs feature maps of shape (N, C, H, W)",
+                    key="model.neck",
+                    found=tuple(features.shape),
+                    notes=["If the backbone returns vectors, set neck=None in the model."],
+                )
             return features.mean(dim=(2, 3))
         return tuple(each.mean(dim=(2, 3)) for each in features)
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.checks import check_count, check_number
-from footplate.errors import DataError
+from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModule
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
@@ -222,6 +222,7 @@ class MAEPretrainDecoder(BaseModule):
         super().__init__(init_cfg or {"type": "Xavier", "layer": "Linear", "distribution": "uniform"})
         check_count("decoder_depth", decoder_depth)
         side = math.isqrt(num_patches)
+        self.num_patches = num_patches
         self.decoder_embed = nn.Linear(embed_dim, decoder_embed_dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, decoder_embed_dim))
         self.decoder_pos_embed = nn.Parameter(position_codes(decoder_embed_dim, side), requires_grad=False)
@@ -235,6 +236,11 @@ class MAEPretrainDecoder(BaseModule):
         """Returns the predicted pixels of all L patches as a tensor of shape ``(N, L, C * patch_size ** 2)``."""
         tokens = self.decoder_embed(masked.tokens)
         count, width = masked.mask.shape[1], tokens.shape[2]
+        if count != self.num_patches:
+            raise ArgumentError(
+                f"the backbone makes {count} patches, but num_patches is {self.num_patches}",
+                key="model.neck.num_patches",
+            )
         places = masked.seen[..., None].expand(-1, -1, width)
         patches = self.mask_token.expand(len(tokens), count, -1).scatter(1, places, tokens[:, 1:])
         tokens = torch.cat([tokens[:, :1], patches + self.decoder_pos_embed], dim=1)

@@ -73,6 +73,7 @@ class MAEViT(BaseModule):
         super().__init__(init_cfg or {"type": "Xavier", "layer": "Linear", "distribution": "uniform"})
         if img_size % patch_size:
             raise ArgumentError(f"img_size {img_size} is not divisible by patch_size {patch_size}", key="patch_size")
+        self.img_size = img_size
         self.patch_size = patch_size
         self.num_patches = (img_size // patch_size) ** 2
         self.num_seen = int(self.num_patches * (1 - mask_ratio))
@@ -102,6 +103,11 @@ class MAEViT(BaseModule):
         return Masked(tokens, seen, torch.ones_like(noise).scatter(1, seen, 0.0))
 
     def _embed(self, inputs: Tensor) -> Tensor:
+        height, width = inputs.shape[2:]
+        if (height, width) != (self.img_size, self.img_size):
+            raise ArgumentError(
+                f"the images are {height}x{width}, but img_size is {self.img_size}", key="model.backbone.img_size"
+            )
         return self.patch_embed(inputs).flatten(2).transpose(1, 2) + self.pos_embed  # type: ignore[no-any-return]
 
     def _encode(self, patches: Tensor) -> Tensor:
