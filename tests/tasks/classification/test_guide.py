@@ -17,7 +17,7 @@ def titles(current_folder: Path) -> list[str]:
 
 
 def test_config_of_the_guide_trains(titles: list[str]) -> None:
-    title, _ = titles
+    title = titles[0]
     runner = trained(title, TWO_EPOCHS)
     assert list(runner.train_dataloader.dataset.metainfo["classes"]) == ["boot", "sandal", "sneaker"]
     assert (len(runner.train_dataloader.dataset), len(runner.val_dataloader.dataset)) == (12, 6)
@@ -36,10 +36,20 @@ def test_config_of_the_guide_trains(titles: list[str]) -> None:
 
 
 def test_subset_of_the_classes_trains(titles: list[str]) -> None:
-    _, title = titles
+    title = titles[1]
     runner = trained(title, TWO_EPOCHS)
     dataset: Any = runner.train_dataloader.dataset
     labels = {Path(info["img_path"]).parent.name: info["gt_label"] for info in map(dataset.get_data_info, range(8))}
     assert (len(dataset), labels) == (8, {"boot": 1, "sandal": 0})
     loop: Any = runner.val_loop
     assert loop.metrics["confusion_matrix/result"].sum(dim=1).tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(("index", "count", "weights"), [(2, 9, [0.56, 1.11, 3.33]), (3, 10, None)])
+def test_imbalanced_classes_train(titles: list[str], index: int, count: int, weights: list[float] | None) -> None:
+    for number in range(1, 4):
+        Path(f"data/train/boot/{number}.png").unlink()
+    runner = trained(titles[index], TWO_EPOCHS)
+    assert len(runner.train_dataloader.dataset) == count
+    found = runner.model.head.loss_module.class_weight
+    assert (found if found is None else found.tolist()) == (weights and pytest.approx(weights))

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from footplate.config import Config
+from footplate.inference import Predictor
 from footplate.registry import MODELS
-from tests.tasks.guides import SHORT, guide, trained, write_classes, write_configs
+from tests.tasks.guides import SHORT, TWO_EPOCHS, trained, write_classes, write_configs
 
 TWO_ITERATIONS = [
     *SHORT,
@@ -33,12 +35,20 @@ def test_configs_of_the_guide_train(name: str, pictures: set[str], current_folde
     assert pictures <= drawn
 
 
-def test_a_checkpoint_initializes_a_classifier(tmp_path: Path) -> None:
-    backbone = {"type": "SmallResNet", "in_channels": 1, "widths": (4,), "depths": (1,)}
-    before = MODELS.build(backbone)
-    torch.save({"state_dict": {f"backbone.{k}": v for k, v in before.state_dict().items()}}, tmp_path / "it.pth")
-    init = {"type": "Pretrained", "checkpoint": str(tmp_path / "it.pth"), "prefix": "backbone."}
-    assert f"prefix='{init['prefix']}'" in guide("selfsup")
-    begun = MODELS.build({**backbone, "init_cfg": init})
-    begun.init_weights()
-    assert torch.equal(begun.stem[0].weight, before.stem[0].weight)
+def test_a_checkpoint_initializes_a_classifier(current_folder: Path) -> None:
+    write_classes(current_folder / "data", train=2, val=1)
+    write_configs("classification", current_folder)
+    write_configs("selfsup", current_folder)
+    backbone = MODELS.build(Config.fromfile("my-mae.py").model.backbone)
+    torch.save({"state_dict": {f"backbone.{k}": v for k, v in backbone.state_dict().items()}}, "it.pth")
+    changes = ["model.backbone.init_cfg.checkpoint=it.pth", "optim_wrapper.optimizer.lr=0"]
+    runner = trained("my-classifier.py", [*TWO_EPOCHS, *changes])
+    assert torch.equal(runner.model.backbone.patch_embed.weight, backbone.patch_embed.weight)
+
+
+def test_unlabeled_images_suffice(current_folder: Path) -> None:
+    write_classes(current_folder / "data", train=2, val=0, unlabeled=True)
+    write_configs("selfsup", current_folder)
+    trained("my-unlabeled.py", [line for line in TWO_ITERATIONS if not line.startswith("val_")])
+    result = Predictor("out/iter_2.pth")("data/train/boot/0.png")
+    assert result.features.shape == (256,)
