@@ -93,5 +93,6 @@ def named_tensors(name: str, value: Any) -> dict[str, Tensor]:
 
     `name` is omitted for mappings if it is "output". Skips values that are not tensors.
     """
-    prefix = "" if name == "output" and isinstance(value, Mapping) else name
-    return {re.sub(r"\W+", "_", prefix + path).strip("_"): tensor for path, tensor in tensors_in(value)}
+    paths = {re.sub(r"[.\[]", "_", path.replace("]", "")): tensor for path, tensor in tensors_in(value)}
+    is_flat = name == "output" and isinstance(value, Mapping)
+    return {path[1:] if is_flat else name + path: tensor for path, tensor in paths.items()}

@@ -47,8 +47,8 @@ class LocalVisBackend(BaseVisBackend):
     Args:
         save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.
         img_save_dir: The folder for images inside `save_dir`.
-        config_save_file: The name of the file with the config, which must end with `.py`.
-        scalar_save_file: The name of the file for scalars, which must end with `.json`.
+        config_save_file: The name of the file with the config.
+        scalar_save_file: The name of the file for scalars.
     """
 
     def __init__(

@@ -106,8 +106,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     loops = loops_as_data(checked, hooks=hooks, length_of_epoch=epoch_length)
                     lines = _describe_trial(runner, largest, measured, loops)
             else:
-                with located(checked), at_key("model"):
-                    MODELS.build(checked["model"])  # checks the sections that the model builds itself
+                _build_model(checked)
                 hooks, _ = order_of_hooks(checked)
                 if checked.get("val_cfg") is None:
                     warn_about_idle_settings(checked, hooks)
@@ -120,10 +119,20 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
     warnings = list(dict.fromkeys(messages))
     lines += ["", *explain_loops(loops).splitlines(), labeled("hooks", names)]
     lines += [labeled("warning", warning) for warning in warnings]
-    result = "no problems found" if run else "no problems found in the config; data and weights were not read"
+    result = "no problems found" if run else "no problems found in the config; the data was not read"
     count = f", {pluralize(len(warnings), 'warning')}" if warnings else ""
     text = "\n".join([f"{shown_path(str(cfg.filename or 'config'))}: {result}{count}", *lines]) + "\n"
     return Checked(text, warnings, loops, measured)
+
+
+def _build_model(cfg: Config) -> None:
+    """Builds a copy of the model's config, to check the sections that the model builds itself."""
+    model = copy.deepcopy(cfg["model"])  # a constructor may change it
+    if isinstance(model, Mapping):
+        preprocessor = cfg.get("data_preprocessor")
+        defaults = {} if preprocessor is None else {"data_preprocessor": copy.deepcopy(preprocessor)}
+        with located(cfg), at_key("model"):
+            MODELS.build(with_defaults(model, **defaults))
 
 
 def _check_packages_of_writers(visualizer: Any) -> None:

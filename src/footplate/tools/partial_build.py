@@ -94,7 +94,7 @@ def building_model(cfg: Config) -> Iterator[tuple[nn.Module, str]]:
             if error.suggestion is not None:
                 raise
             model = StandIn()
-            description = f"model class '{name}' not found; using a placeholder with common parameter names"
+            description = f"model class '{name}' not found; using a small placeholder, whose groups may lack your custom_keys"
             logger.setLevel(logging.ERROR)
         try:
             yield model, description
@@ -127,7 +127,7 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
 
 
 class StandIn(nn.Module):
-    """A small placeholder model: a backbone and a head, whose parameters `custom_keys` usually match."""
+    """A small placeholder model: a backbone and a head."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -92,7 +92,7 @@ def _render_plane(plane: NDArray[np.float64], image: Any, shape: tuple[int, int]
     low, high = finite.min(), finite.max()
     relative = (finite - low) / (high - low) if high > low else np.zeros_like(finite)
     enlarged = Image.fromarray(relative.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
-    colors: ImageArray = colormaps["jet"](np.asarray(enlarged), bytes=True)[..., :3]
+    colors: ImageArray = np.ascontiguousarray(colormaps["jet"](np.asarray(enlarged), bytes=True)[..., :3])
     if below is None:
         return colors
     return np.asarray(Image.blend(below.resize((width, height)), Image.fromarray(colors), alpha))
