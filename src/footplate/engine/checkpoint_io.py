@@ -105,16 +105,6 @@ class CheckpointIO:
         self.is_resuming = False
         self._weights = Weights.NONE
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
-        self._after: AfterSave | None = None  # the actions after the save that `save_in_background` requests
-
-    def save_in_background(self, after: AfterSave, *args: Any, **settings: Any) -> None:
-        """Calls `Runner.save_checkpoint`, which subclasses may override with MMEngine's arguments only.
-
-        If the override saves several checkpoints, the first one is written in the background and followed by `after`.
-        """
-        self._after = after
-        self._runner().save_checkpoint(*args, **settings)
-        self._after = None  # if the override has not saved
 
     def save(
         self,
@@ -139,8 +129,6 @@ class CheckpointIO:
                 before the next save, or in `saver.wait()`.
         """
         runner = self._runner()
-        if self._after:
-            background, after, self._after = True, self._after, None
         if after is None:  # runs resume neither from incomplete states nor, by default, from best checkpoints
             is_best = storage.base_name(path).startswith(BEST)
             after = AfterSave(becomes_last=save_optimizer and save_param_scheduler and not is_best)

@@ -287,7 +287,7 @@ def save_on_request(runner: "Runner") -> str:
     folder = next((hook.folder_in(runner) for hook in runner.hooks.saving), runner.folder.home)
     name = runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
-    runner.checkpoints.save_in_background(AfterSave(runner.folder.home), folder, name)
+    runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))
     _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, shown_path(path))
     return path
 

@@ -302,8 +302,13 @@ class CheckpointHook(SavingHook):
 
     def _write(self, runner: Runner, path: str, after: AfterSave) -> None:
         folder, name = os.path.split(path)
-        runner.checkpoints.save_in_background(
-            after, folder, name, save_optimizer=self.save_optimizer, save_param_scheduler=self.save_param_scheduler
+        runner.save_checkpoint(
+            folder,
+            name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            background=True,
+            after=after,
         )
 
     def _save_bests(self, runner: Runner, scores: Sequence[tuple[MonitoredMetric, float]]) -> None:
