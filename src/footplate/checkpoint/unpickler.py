@@ -156,19 +156,13 @@ _Base: Any = pickle._Unpickler  # the C implementation cannot restrict which obj
 class Unpickler(_Base):  # type: ignore[misc]
     """Reads a pickle without executing code from it."""
 
-    stateful: Any = ()  # additional classes whose instances receive their state
-
     def find_class(self, module: str, name: str) -> Any:
         """Returns the constructor, constant or placeholder class for a name."""
         for old, new in _MODULES.items():
             if module == old or module.startswith(f"{old}."):
                 module = new + module[len(old) :]
         full = f"{module}.{name}"
-        return _NAMES[full] if full in _NAMES else self.find_unlisted(module, name)
-
-    def find_unlisted(self, module: str, name: str) -> Any:
-        """Returns the placeholder class for a name that is not in `_NAMES`."""
-        return opaque_class(f"{module}.{name}")
+        return _NAMES[full] if full in _NAMES else opaque_class(full)
 
     def _set_state(self) -> None:
         """Sets the state of supported objects only. The inherited method would set attributes of any object."""
@@ -180,8 +174,6 @@ class Unpickler(_Base):  # type: ignore[misc]
             self.memo.update({key: built for key, value in self.memo.items() if value is target})
         elif isinstance(target, OpaqueObject):
             target.state = state
-        elif isinstance(target, self.stateful):
-            target.__setstate__(state)
         elif type(target) is OrderedDict:
             target.__dict__.update(state)
         else:

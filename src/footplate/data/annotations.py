@@ -119,8 +119,8 @@ class DataUnpickler(pickle.Unpickler):
         raise DataError(
             f"the file refers to '{module}.{name}', which may execute code",
             notes=[
-                "Pickle files may contain only plain data. If you trust the file, read it with pickle.load; in a "
-                "dataset, override load_data_list()."
+                "Pickle files may contain only plain data. If you trust the file, override load_data_list() and use "
+                "pickle.load."
             ],
         )
 

@@ -275,9 +275,8 @@ class DumpResults(BaseMetric[Any]):
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Writes the pickle file. Returns no metric values."""
-        path = output_path(self.context.folder, os.path.join(self.context.dataset, self.out_file_path))
-        commit_bytes(path, pickle.dumps(results))
-        _logger.info("Saved the predictions to %s", path)
+        path = os.path.join(self.context.dataset, self.out_file_path)
+        commit_bytes(output_path(self.context.folder, path), pickle.dumps(results))
         return {}
 
 

@@ -11,11 +11,9 @@ from typing import Any
 import fsspec  # type: ignore[import-untyped]
 import numpy as np
 import pytest
-import torch
 
 from footplate.errors import ArgumentError, DataError
 from footplate.openmmlab.mmengine import fileio
-from footplate.tasks.structures import PixelData
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -111,15 +109,6 @@ def test_objects_in_open_files() -> None:
 class Command:
     def __reduce__(self) -> Any:
         return eval, ("1 + 1",)
-
-
-def test_dumped_tensors_and_data_elements_are_read() -> None:
-    element = PixelData(metainfo={"a": 1}, data=torch.ones(1, 2, 2))
-    content = [{"scores": torch.arange(3.0)[1:], "element": element, "path": Path("a")}]
-    found = fileio.load(io.BytesIO(fileio.dump(content, file_format="pkl")), "pkl")
-    assert repr(found) == repr(content)
-    with pytest.raises(DataError, match="'builtins.eval'"):
-        fileio.load(io.BytesIO(pickle.dumps([torch.ones(1), Command()])), "pkl")
 
 
 def test_pickles_with_data_are_read_and_others_refused(tmp_path: Path) -> None:

@@ -7,9 +7,7 @@ import io
 import json
 import os
 import pickle
-import sys
 import tempfile
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,11 +21,8 @@ import yaml
 from typing_extensions import override
 
 from footplate import storage
-from footplate.checkpoint.torch_file import read_content
-from footplate.checkpoint.unpickler import Unpickler
 from footplate.data.annotations import DataUnpickler
-from footplate.data.data_element import BaseDataElement
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.storage import file_system
 
@@ -342,32 +337,8 @@ def _as_json(value: Any) -> Any:
     raise TypeError(f"JSON cannot represent the type {type(value).__name__}. Found: {value!r}")
 
 
-class _ElementUnpickler(Unpickler):
-    """Reads plain data, tensors, and data elements whose classes have been imported."""
-
-    stateful = (BaseDataElement,)
-
-    def find_unlisted(self, module: str, name: str) -> Any:
-        """Returns a function that reads a tensor's storage, a data element class, or a name for plain data.
-
-        Raises:
-            DataError: The name is not allowed.
-        """
-        if name == "_load_from_bytes":  # in torch.storage
-            return lambda content: read_content(io.BytesIO(content)).value
-        kind = vars(sys.modules.get(module, sys)).get(name)
-        is_element = isinstance(kind, type) and issubclass(kind, BaseDataElement)
-        return kind if is_element else DataUnpickler(io.BytesIO()).find_class(module, name)
-
-
 def _unpickle(stream: Any, **kwargs: Any) -> Any:
-    content = stream.read()
-    try:
-        return DataUnpickler(io.BytesIO(content), **kwargs).load()
-    except DataError:  # only the slower class reads tensors
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about typed storages
-            return _ElementUnpickler(io.BytesIO(content), **kwargs).load()
+    return DataUnpickler(stream, **kwargs).load()
 
 
 _Handler = tuple[Callable[..., Any], Callable[..., Any]]
@@ -434,7 +405,7 @@ def load(
         kwargs: Additional arguments for the reader.
 
     Raises:
-        DataError: A pickle file refers to a class other than plain data, tensors and imported data elements.
+        DataError: A pickle file refers to a class that is not one of the permitted data types.
         TypeError: The format is unknown.
     """
     read, _ = _handler(file, file_format)
