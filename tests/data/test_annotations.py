@@ -2,9 +2,11 @@ import json
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy._core.numeric import _frombuffer  # type: ignore[attr-defined]
 
 from footplate.data import BaseDataset, annotations
 from footplate.data.annotations import join_root, load_annotations, load_data_file, read_file
@@ -111,3 +113,48 @@ def test_references_are_resolved(tmp_path: Path) -> None:
     text = "base: &base {width: 4}\nmetainfo: {}\ndata_list:\n- {<<: *base, img_path: 1.png}\n- *base\n"
     (tmp_path / "a.yaml").write_text(text)
     assert load_annotations(str(tmp_path / "a.yaml")) == ({}, [{"width": 4, "img_path": "1.png"}, {"width": 4}])
+
+
+class _Reduced:
+    def __init__(self, *reduced: Any) -> None:
+        self.reduced = reduced
+
+    def __reduce__(self) -> Any:
+        return self.reduced
+
+
+_OBJECTS = {"a": (np.dtype("O"), 0)}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        _Reduced(np.ndarray, ((1,), "O", b"A" * 8)),
+        *(
+            _Reduced(_frombuffer, (b"A" * 8, _Reduced(np.dtype, (kind, False, True), state), (1,), "C"))
+            for kind, state in (
+                ("O8", (3, "|", None, None, None, -1, -1, 0)),
+                ("V8", (3, "|", None, ("a",), _OBJECTS, 8, 1, 0)),
+            )
+        ),
+    ],
+)
+def test_arrays_cannot_refer_to_memory_of_the_process(tmp_path: Path, value: Any) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(value))
+    with pytest.raises(DataError, match="cannot be parsed"):
+        load_data_file(str(tmp_path / "a.pkl"))
+
+
+def test_arrays_of_all_kinds_are_read(tmp_path: Path) -> None:
+    arrays = [
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.array([(1, 2.5)], [("a", "i4"), ("b", ">f8", (1,))]),
+        np.array(["2020"], "M8[5D]"),
+        np.array(["x", None], object),
+        np.float32(3),
+    ]
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps(arrays, protocol))
+        for read, array in zip(load_data_file(str(tmp_path / "a.pkl")), arrays, strict=True):
+            assert (type(read), read.dtype) == (type(array), array.dtype)
+            assert np.array_equal(read, array)

@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
+import numpy as np
 import yaml
 
 from footplate.errors import DataError, StorageError
@@ -43,7 +45,7 @@ _DATA_NAMES = {
     "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
     "_codecs": {"encode"},
     "pathlib": {"PurePath", "PurePosixPath", "PosixPath", "Path"},
-    "numpy": {"dtype", "ndarray"},
+    "numpy": {"dtype"},
     "numpy._core.multiarray": {"_reconstruct", "scalar"},
     "numpy._core.numeric": {"_frombuffer"},
 }
@@ -104,25 +106,96 @@ def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
     return dict(content["metainfo"]), list(content["data_list"])
 
 
-class DataUnpickler(pickle.Unpickler):
+class _ContainsArrayError(Exception):
+    """A pickle contains an array, which only the slower `_ArrayUnpickler` reads safely."""
+
+
+class _DataUnpickler(pickle.Unpickler):
+    """Unpickles plain data without arrays: numbers, strings, dates, paths and containers."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] == "numpy":
+            raise _ContainsArrayError
+        found = _find_plain(module, name, super().find_class)
+        # A file could set attributes of a Python class, but not of a built-in class.
+        return partial(found) if module in ("collections", "pathlib") else found
+
+
+_Base: Any = pickle._Unpickler  # the C implementation cannot restrict which objects receive a state
+
+
+class _ArrayUnpickler(_Base):  # type: ignore[misc]
+    """Unpickles plain data and NumPy arrays.
+
+    A state can make a data type claim that it holds no objects. Its arrays could then refer to any memory, so data
+    types are built from their descriptions instead.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("numpy", "ndarray"):
+            return name  # an argument of `_reconstruct`, which ignores it; calling the class could read any memory
+        if module.startswith("numpy") and name == "_reconstruct":
+            return lambda *_: np.empty(0, np.int8)
+        return _find_plain(module, name, super().find_class)
+
+    def _set_state(self) -> None:
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if isinstance(target, np.ndarray):
+            target.__setstate__(state)
+        elif isinstance(target, np.dtype):
+            built = _described_dtype(target, *state)
+            self.stack[-1] = built
+            self.memo.update({key: built for key, value in self.memo.items() if value is target})
+        else:
+            raise DataError("the file sets attributes, which may execute code", found=type(target))
+
+    dispatch = {**_Base.dispatch, pickle.BUILD[0]: _set_state}  # noqa: RUF012
+
+
+def _described_dtype(
+    kind: Any, version: Any, order: str, subarray: Any, names: Any, fields: Any, size: int, *rest: Any
+) -> Any:
+    """Returns the data type that a pickled state describes."""
+    if fields:
+        formats, offsets = zip(*(fields[name][:2] for name in names), strict=True)
+        return np.dtype({"names": list(names), "formats": formats, "offsets": offsets, "itemsize": size})
+    if subarray:
+        return np.dtype(tuple(subarray))
+    if kind.kind in "mM" and len(rest) > 2:
+        unit, count = rest[2][1][:2]
+        kind = np.dtype(f"{kind.kind}8[{count}{unit.decode()}]")
+    return kind.newbyteorder(order)
+
+
+def _find_plain(module: str, name: str, find: Callable[[str, str], Any]) -> Any:
+    new_module = module.replace("numpy.core.", "numpy._core.")  # its name since NumPy 2
+    is_dtype = module == "numpy.dtypes" and name.isidentifier() and name.endswith("DType")
+    if is_dtype or name in _DATA_NAMES.get(new_module, ()):
+        return find(module, name)
+    raise DataError(
+        f"the file refers to '{module}.{name}', which may execute code",
+        notes=[
+            "Pickle files may contain only plain data. If you trust the file, read it with pickle.load; in a dataset, "
+            "override load_data_list()."
+        ],
+    )
+
+
+def read_plain_pickle(content: bytes, **options: Any) -> Any:
     """Unpickles plain data only: numbers, strings, containers and NumPy arrays.
+
+    Args:
+        content: The content of the file.
+        options: Arguments for the unpickler, such as `encoding`.
 
     Raises:
         DataError: The file refers to any other class or function, which is not called.
     """
-
-    def find_class(self, module: str, name: str) -> Any:
-        new_module = module.replace("numpy.core.", "numpy._core.")  # its name since NumPy 2
-        is_dtype = module == "numpy.dtypes" and name.isidentifier() and name.endswith("DType")
-        if is_dtype or name in _DATA_NAMES.get(new_module, ()):
-            return super().find_class(module, name)
-        raise DataError(
-            f"the file refers to '{module}.{name}', which may execute code",
-            notes=[
-                "Pickle files may contain only plain data. If you trust the file, override load_data_list() and use "
-                "pickle.load."
-            ],
-        )
+    try:
+        return _DataUnpickler(io.BytesIO(content), **options).load()
+    except _ContainsArrayError:
+        return _ArrayUnpickler(io.BytesIO(content), **options).load()
 
 
 def load_data_file(path: str) -> Any:
@@ -144,7 +217,7 @@ def load_data_file(path: str) -> Any:
             return json.loads(content)
         if suffix in (".yaml", ".yml"):
             return yaml.safe_load(content)
-        return DataUnpickler(io.BytesIO(content)).load()
+        return read_plain_pickle(content)
     except DataError:
         raise
     except Exception as error:  # a damaged pickle file may raise any exception

@@ -275,8 +275,9 @@ class DumpResults(BaseMetric[Any]):
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Writes the pickle file. Returns no metric values."""
-        path = os.path.join(self.context.dataset, self.out_file_path)
-        commit_bytes(output_path(self.context.folder, path), pickle.dumps(results))
+        path = output_path(self.context.folder, os.path.join(self.context.dataset, self.out_file_path))
+        commit_bytes(path, pickle.dumps(results))
+        _logger.info("Saved the predictions to %s", path)
         return {}
 
 

@@ -82,7 +82,11 @@ def _read_git() -> dict[str, Any] | None:
     """
     try:
         commit, branch = _git("rev-parse", "HEAD", "--abbrev-ref", "HEAD")
-        return {"commit": commit, "branch": branch, "changed": _git("diff", "--no-relative", "--name-only", "HEAD", "--")}
+        return {
+            "commit": commit,
+            "branch": branch,
+            "changed": _git("diff", "--no-relative", "--name-only", "HEAD", "--"),
+        }
     except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: a branch is named HEAD
         return None
 

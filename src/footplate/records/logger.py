@@ -276,7 +276,8 @@ class _SurvivingStream:
         self._try(self._stream.writelines, lines)
 
     def flush(self) -> None:
-        self._try(self._stream.flush)
+        if not self._stream.closed:
+            self._try(self._stream.flush)
 
     def _try(self, function: Callable[..., Any], *arguments: Any) -> None:
         try:

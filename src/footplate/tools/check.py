@@ -1,5 +1,6 @@
 """Checks a config with a short trial run that trains, validates, saves and loads."""
 
+import copy
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ from footplate.engine.preflight import (
 from footplate.engine.requests import EarlyExitError
 from footplate.engine.run_config import check_config, runner_config
 from footplate.engine.sections import check_visualizer
-from footplate.error_context import at_key, located
+from footplate.error_context import at_key, located, with_defaults
 from footplate.errors import CheckpointError, DataError, FootplateError, StorageError, shown_path
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks import CheckpointHook, RuntimeInfoHook

@@ -94,7 +94,7 @@ def building_model(cfg: Config) -> Iterator[tuple[nn.Module, str]]:
             if error.suggestion is not None:
                 raise
             model = StandIn()
-            description = f"model class '{name}' not found; using a small placeholder, whose groups may lack your custom_keys"
+            description = f"model class '{name}' not found; using a placeholder, which may lack your custom_keys"
             logger.setLevel(logging.ERROR)
         try:
             yield model, description

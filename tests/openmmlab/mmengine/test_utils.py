@@ -129,7 +129,7 @@ def test_activation_checkpointing_is_turned_on_by_name(names: str | list[str]) -
 def test_a_heat_map_is_blended_with_the_image() -> None:
     channel = np.array([[0.0, 1.0]])
     colors = convert_overlay_heatmap(torch.tensor(channel)[None])
-    assert colors.tolist() == [[[0, 0, 128], [128, 0, 0]]]
+    assert colors.tolist() == [[[0, 0, 127], [127, 0, 0]]]
     white = np.full((1, 2, 3), 255, np.uint8)
     assert convert_overlay_heatmap(channel, white, alpha=1.0).tolist() == colors.tolist()
     assert convert_overlay_heatmap(channel, white, alpha=0.0).tolist() == white.tolist()

@@ -21,7 +21,7 @@ import yaml
 from typing_extensions import override
 
 from footplate import storage
-from footplate.data.annotations import DataUnpickler
+from footplate.data.annotations import read_plain_pickle
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.storage import file_system
@@ -338,7 +338,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _unpickle(stream: Any, **kwargs: Any) -> Any:
-    return DataUnpickler(stream, **kwargs).load()
+    return read_plain_pickle(stream.read(), **kwargs)
 
 
 _Handler = tuple[Callable[..., Any], Callable[..., Any]]

@@ -184,7 +184,7 @@ class RunnerView:
         self.awaiting_validation = ""
         self._meta: dict[str, Any] = {"exp_name": runner.experiment_name, "seed": runner.seed, "hook_msgs": {}}
         self._event = ""
-        self._late_event = ""  # the event that hooks handle after the validation run
+        self.late_event = ""  # the event that hooks handle after the validation run
         self._saved_rates: dict[str, Any] = {}
         self._validation_loader: Any = None
         self._model: MMDataParallel | None = None
@@ -235,14 +235,14 @@ class RunnerView:
     @property
     def iter(self) -> int:
         """The number of completed iterations, not counting the current iteration while its hooks run."""
-        return int(self._runner.iter - (self._late_event == "after_train_iter"))
+        return int(self._runner.iter - (self.late_event == "after_train_iter"))
 
     @property
     def epoch(self) -> int:
         """The number of completed epochs. In an iteration-based run, each pass over the training data is an epoch."""
         if not self._runner.by_epoch:
             return self.iter // self._epoch_length
-        return int(self._runner.epoch - (self._late_event == "after_train_epoch"))
+        return int(self._runner.epoch - (self.late_event == "after_train_epoch"))
 
     @property
     def max_epochs(self) -> int | None:
@@ -331,12 +331,12 @@ class RunnerView:
         """
         self.awaiting_validation = ""
         self.set_training_event(event, {})
-        self._late_event = event
+        self.late_event = event
         self.log_buffer.replace_output(self._runner.val_loop.metrics)
         try:
             method(self)
         finally:
-            self._late_event = ""
+            self.late_event = ""
             self.log_buffer.clear()
         self._runner.requests.exchange()  # the hook may have requested a stop
 
