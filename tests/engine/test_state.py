@@ -226,6 +226,7 @@ def test_schedules_missing_in_a_checkpoint_are_moved_to_its_position(tmp_path: P
         ("optimizer", 3),
         ("message_hub", None),
         ("run.loop.data.batch_size", "x"),
+        ("optimizer.state", {0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(3, 3)}}),
     ],
 )
 def test_invalid_checkpoint_part_is_named(tmp_path: Path, part: str, value: Any) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from footplate.cli.main import main
 from footplate.errors import ArgumentError, FootplateError, MissingExtraError, UnknownNameError
-from footplate.models.package_models import SegmentationModels, TimmModels, check_offline
+from footplate.models.package_models import SegmentationModels, TimmModels, TransformersModels, check_offline
 from footplate.registry import MODELS
 from footplate.registry.root import PackageModels
 
@@ -92,6 +92,30 @@ def test_config_of_transformers_may_not_choose_files_of_timm(config: dict[str, A
 def test_foreign_attention_kernel_is_refused() -> None:
     with pytest.raises(ArgumentError, match="may download kernels.*(\n.*)*Use 'sdpa' or 'eager'"):
         check_offline({"attn_implementation": "kernels-community/flash-attn"})
+
+
+def test_transformers_do_not_download_backbones_by_default() -> None:
+    class Config:
+        model_type = "outer"
+
+        def __init__(self) -> None:
+            self.use_pretrained_backbone = True
+            self.part = Part()
+
+    class Part:
+        model_type = "inner"
+        use_pretrained_backbone = True
+
+    class DetectorModel:
+        config_class = Config
+
+        def __init__(self, config: Config) -> None:
+            self.config = config
+
+    package: Any = ModuleType("transformers")
+    package.DetectorModel = DetectorModel
+    config = TransformersModels(package).build("DetectorModel").config
+    assert (config.use_pretrained_backbone, config.part.use_pretrained_backbone) == (False, False)
 
 
 def test_encoders_of_timm_may_not_choose_files() -> None:

@@ -48,6 +48,8 @@ def test_fields_must_have_the_same_length() -> None:
     found = instances()
     with pytest.raises(ArgumentError, match="but 'scores' has 2 and 'bboxes' has 3"):
         found.scores = torch.zeros(2)
+    with pytest.raises(ArgumentError, match="InstanceData field 'scores' must have a length"):
+        found.scores = 3
     only = InstanceData(scores=torch.zeros(2))
     only.scores = torch.zeros(5)
     assert len(only) == 5

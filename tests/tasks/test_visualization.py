@@ -99,10 +99,9 @@ def test_test_images_are_drawn_at_the_interval(tmp_path: Path) -> None:
     runner = Runner(**cfg)
     pictures = {"inputs": torch.zeros(2, 3, 4, 5)}
     for batch_idx in range(4):
-        runner.call_hook("after_test_iter", batch_idx=batch_idx, data_batch=pictures, outputs=[{}, {}])
+        runner.call_hook("after_test_iter", batch_idx=batch_idx, data_batch=pictures, outputs=[None, None])
     assert recorder.names == ["test_1_0", "test_1_1", "test_3_0", "test_3_1"]
-    options = recorder.drawn[0][2]
-    assert (options["draw_gt"], options["draw_pred"], options["step"]) == (False, True, 0)
+    assert recorder.drawn[0][2] == {"draw_gt": False, "draw_pred": True, "step": 0}
     assert recorder.drawn[0][1].shape == (4, 5, 3)
 
 

@@ -1,6 +1,7 @@
-"""Decodes masks in COCO format."""
+"""Checks and decodes masks in COCO format."""
 
 import importlib
+import math
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +12,7 @@ from footplate.errors import DataError, MissingExtraError, import_optional
 from footplate.messages import first_line
 
 _MIN_NUMBERS = 6  # three corners of a polygon
+_MAX_DISTANCE = 10  # from the origin to a polygon corner, as a multiple of the longer image side
 
 
 def coco_package(why: str) -> Any:
@@ -52,17 +54,39 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """
     tools = mask_tools("reading masks")
     try:
+        check_segmentation(segmentation, shape)
         runs = segmentation  # compressed run lengths, unless converted below
         if isinstance(segmentation, list):
             polygons = [polygon for polygon in segmentation if len(polygon) >= _MIN_NUMBERS]
             if not polygons:
                 return np.zeros(shape, dtype=bool)
             runs = tools.merge(tools.frPyObjects(polygons, *shape))
-        elif tuple(segmentation["size"]) != tuple(shape):
-            raise ValueError(f"its size is {segmentation['size']}, but the size of the image is {list(shape)}")
         elif isinstance(segmentation["counts"], list):
             runs = tools.frPyObjects(segmentation, *shape)
         return tools.decode(runs).astype(bool)  # type: ignore[no-any-return]
-    except (TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError, MemoryError) as error:
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError) as error:
         message = f"a segmentation cannot be decoded: {first_line(error)}"
         raise DataError(message, found=str(segmentation)[:60]) from error
+
+
+def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
+    """Checks that a segmentation matches its image, so that decoding it cannot take excessive time or memory.
+
+    Raises:
+        DataError: The run lengths do not match the image size, or a corner is non-finite or far outside the image.
+        TypeError, KeyError: The value is not a segmentation.
+    """
+    if not isinstance(segmentation, list):
+        size = tuple(segmentation["size"])
+        if size != tuple(shape) or any(type(side) is not int for side in size):
+            raise DataError(f"the size of a segmentation must be the image size {tuple(shape)} in integers, not {size}")
+        counts = segmentation["counts"]
+        if isinstance(counts, list) and not (
+            all(type(count) is int and count >= 0 for count in counts) and sum(counts) == math.prod(shape)
+        ):
+            raise DataError(f"run lengths must be non-negative integers that add up to {math.prod(shape)} pixels")
+        return
+    limit = _MAX_DISTANCE * max(shape)
+    for polygon in segmentation:
+        if len(polygon) and not np.abs(polygon).max() <= limit:  # also true for NaN
+            raise DataError(f"a polygon has a point that is non-finite or far outside its image of size {tuple(shape)}")

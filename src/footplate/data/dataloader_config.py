@@ -41,8 +41,6 @@ from footplate.registry import (
     using_scope,
 )
 
-# The settings of a dataset that choose its samples.
-_SELECTING = ("ann_file", "extensions", "img_suffix", "seg_map_suffix", "filter_cfg")
 _logger = logging.getLogger("footplate.data")
 _TORCH_KEYS = [key for key in inspect.signature(DataLoader).parameters if key != "generator"]  # the run's seed decides
 LOADER_KEYS = (*_TORCH_KEYS, "num_batch_per_epoch", "diff_rank_seed")
@@ -208,7 +206,7 @@ def _checked_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _build_dataset(cfg: Any) -> Any:
-    """Builds and initializes a dataset. Raises a DataError if it, or a dataset inside its wrappers, is empty."""
+    """Builds and initializes a dataset. Raises a DataError if the dataset is empty."""
     dataset = DATASETS.build_nested(cfg, "dataset")
     with at_key("dataset"):
         if hasattr(dataset, "full_init"):
@@ -219,16 +217,15 @@ def _build_dataset(cfg: Any) -> Any:
                 extension.check_dataset(inner)
     if isinstance(dataset, IterableDataset):
         return dataset
-    for part in (dataset, *innermost_datasets(dataset)):
-        if len(part) == 0:
-            notes = [*_describe_folders(part), *describe_changes(cfg, "dataset")]
-            message = f"the dataset '{type(part).__name__}' is empty"
-            raise DataError(message, key="dataset", origin=origin_of(cfg), notes=notes)
+    if len(dataset) == 0:
+        notes = [*_describe_folders(dataset), *describe_changes(cfg, "dataset")]
+        message = f"the dataset '{type(dataset).__name__}' is empty"
+        raise DataError(message, key="dataset", origin=origin_of(cfg), notes=notes)
     return dataset
 
 
 def _describe_folders(dataset: Any) -> list[str]:
-    """Returns notes about an empty dataset: the files in its folders, and the settings that choose its samples."""
+    """Returns a note about an empty dataset: the files in its folders, and the suffixes that it expects."""
     lines = []
     prefix = getattr(dataset, "data_prefix", None)
     for folder in prefix.values() if isinstance(prefix, Mapping) else ():
@@ -236,9 +233,8 @@ def _describe_folders(dataset: Any) -> list[str]:
             endings = Counter(os.path.splitext(name)[1] for name in os.listdir(folder)).most_common(3)
             counts = [f"{count} {ending or 'without a suffix'}" for ending, count in endings]
             lines.append(f"{folder} contains: {', '.join(counts) or 'nothing'}")
-    settings = {name: getattr(dataset, name, None) for name in _SELECTING}
-    chosen = ", ".join(f"{name} is {value!r}" for name, value in settings.items() if value)
-    return [*lines, chosen] if chosen else lines
+    suffixes = [name for name in ("img_suffix", "seg_map_suffix") if hasattr(dataset, name)]
+    return [*lines, *(f"{name} is {getattr(dataset, name)!r}" for name in suffixes)]
 
 
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:

@@ -43,7 +43,7 @@ class RecordStore(Sequence[Any]):
             ends.append(len(content))
         # Tensors, because torch moves them to shared memory when they are sent to a spawned worker.
         self._content = torch.from_numpy(np.frombuffer(content, dtype=np.uint8))
-        self._ends = torch.tensor(ends)
+        self._ends = torch.from_numpy(np.asarray(ends))
 
     @property
     def arrays(self) -> tuple["NDArray[np.uint8]", "NDArray[np.int64]"]:

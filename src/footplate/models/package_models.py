@@ -43,6 +43,15 @@ def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
                 check_offline(nested, place)
 
 
+def _keep_offline(config: Any) -> None:
+    """Disables pretrained backbones, which transformers 4 downloads by default, for example for `DetrModel`."""
+    if getattr(config, "use_pretrained_backbone", False):
+        config.use_pretrained_backbone = False
+    for nested in vars(config).values():
+        if hasattr(nested, "model_type"):
+            _keep_offline(nested)
+
+
 def _refuse(settings: Mapping[str, Any], *names: str) -> None:
     for name in names:
         if settings.get(name) is not None:
@@ -153,6 +162,7 @@ class TransformersModels(PackageSource):
         if isinstance(config, Mapping):
             check_offline(config)
             config = model_class.config_class(**config)
+            _keep_offline(config)
         return model_class(config)
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,6 +36,8 @@ class InstanceData(BaseDataElement):
             ArgumentError: The value has no length, or its length differs from the length of the existing fields.
         """
         if field_type == "data":
+            if not isinstance(value, Sized):
+                raise ArgumentError(f"the InstanceData field '{name}' must have a length", found=value)
             _check_same(self, name, value, "length", len)
         super().set_field(value, name, dtype, field_type)
 

@@ -273,6 +273,15 @@ def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection
         _logger.warning("These classes have no samples in '%s': %s.", where, list_names(missing, 20))
 
 
+def check_images(images: Collection[Any], ann_file: str, folder: str, suffixes: Iterable[str]) -> None:
+    """Raises a DataError if `images` is empty. The message names `ann_file` if it is set, otherwise `folder`."""
+    if not images:
+        if ann_file:
+            raise DataError(f"the file '{ann_file}' lists no images", key="ann_file")
+        notes = [f"Image files must end in {', '.join(suffixes)}."]
+        raise DataError(f"there are no images in '{folder}'", key="data_prefix", notes=notes)
+
+
 def find_files(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     """Yields the paths of all files in a folder and its subfolders that end with one of the suffixes.
 

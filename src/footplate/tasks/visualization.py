@@ -1,5 +1,6 @@
 """Base classes for task visualizers, and for hooks that draw predictions during validation and testing."""
 
+import colorsys
 import logging
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -7,10 +8,11 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import Image, ImageColor
+from PIL import Image
 
 from footplate.checks import check_count
 from footplate.data import length_of
+from footplate.data.data_element import BaseDataElement
 from footplate.data.transforms import LoadImageFromFile
 from footplate.engine import Hook, Runner
 from footplate.errors import DataError
@@ -39,8 +41,10 @@ def distinct_colors(count: int) -> list[RGB]:
     """
     colors = []
     for position in range(count):
-        hue = 25 + 299 * ((0.6 + position * 0.618034) % 1)
-        colors.append(as_rgb(ImageColor.getrgb(f"hsl({hue:.1f},75%,{(50, 65, 38)[position % 3]}%)")))
+        lightness = (0.5, 0.65, 0.38)[position % 3]
+        channels = colorsys.hls_to_rgb(0.07 + 0.83 * ((0.6 + position * 0.618034) % 1), lightness, 0.75)
+        red, green, blue = (round(255 * channel) for channel in channels)
+        colors.append((red, green, blue))
     return colors
 
 
@@ -204,7 +208,6 @@ class BaseVisualizationHook(Hook):
         ArgumentError: `interval` or `max_samples` is not positive.
     """
 
-    modes: tuple[str, ...] = ("val", "test")
     _set_visualizer: Visualizer | None = None
 
     def __init__(
@@ -265,12 +268,12 @@ class BaseVisualizationHook(Hook):
         outputs: Sequence[Any] | None = None,
         mode: str = "val",
     ) -> None:
-        if not self.draw or mode not in self.modes or not self.every_n_inner_iters(batch_idx, self.interval):
+        if not self.draw or mode == "train" or not self.every_n_inner_iters(batch_idx, self.interval):
             return
         current = getattr(getattr(runner, f"{mode}_loop", None), "current", "")  # the name of one of several datasets
         prefix = f"{mode}_{current}" if current else mode
         for position, output in list(self.choose(outputs or ()))[: self.max_samples]:
-            path = output.get("img_path") if hasattr(output, "get") else None
+            path = output.get("img_path")
             name = self._names.setdefault(prefix, ImageNames())[str(path or f"{batch_idx}_{position}")]
             with skipping_failed_image(name):
                 image = sample_image(path, data_batch, position)
@@ -302,7 +305,7 @@ class BaseVisualizationHook(Hook):
 
 
 @HOOKS.register_module()
-class NaiveVisualizationHook(BaseVisualizationHook):
+class NaiveVisualizationHook(Hook):
     """Draws every `interval`-th batch of a test run with the visualizer's `add_datasample`.
 
     Reads the image from the sample's `img_path`, or uses the input from the dataloader if there is no such file.
@@ -317,15 +320,29 @@ class NaiveVisualizationHook(BaseVisualizationHook):
     """
 
     priority = "LOWEST"
-    modes = ("test",)
 
     def __init__(self, interval: int = 1, draw_gt: bool = True, draw_pred: bool = True) -> None:
-        super().__init__(True, interval)
-        self._parts = {"draw_gt": draw_gt, "draw_pred": draw_pred}
+        self.interval = check_count("interval", interval)
+        self.draw_gt, self.draw_pred = draw_gt, draw_pred
+        self._names = ImageNames()
 
-    def options(self, runner: Runner, mode: str, name: str) -> dict[str, Any]:
-        """Returns which parts to draw."""
-        return self._parts
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Draws each sample of every `interval`-th batch."""
+        if not self.every_n_inner_iters(batch_idx, self.interval):
+            return
+        for position, output in enumerate(outputs or ()):
+            path = output.metainfo.get("img_path") if isinstance(output, BaseDataElement) else None
+            image = sample_image(path, data_batch, position)
+            if image is None:
+                runner.logger.warning(
+                    "NaiveVisualizationHook could not find an image to draw in a batch of type %s.",
+                    type(data_batch).__name__,
+                )
+                return
+            name = self._names[path or f"{batch_idx}_{position}"]
+            runner.visualizer.add_datasample(
+                f"test_{name}", image, output, draw_gt=self.draw_gt, draw_pred=self.draw_pred, step=runner.iter
+            )
 
 
 def planes_to_image(planes: Any) -> ImageArray:

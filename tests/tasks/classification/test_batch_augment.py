@@ -63,7 +63,7 @@ def test_at_most_one_augmentation_is_applied(probs: Any, expected: tuple[float, 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: RandomBatchAugment([]), "one non-negative probability per augmentation"),
+        (lambda: RandomBatchAugment([]), "augments must not be empty"),
         (lambda: RandomBatchAugment([Mixup(1.0)], [0.5, 0.5]), "one non-negative probability per augmentation"),
         (lambda: RandomBatchAugment([Mixup(1.0), CutMix(1.0)], [0.7, 0.7]), "sum of at most 1"),
     ],

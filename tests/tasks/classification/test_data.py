@@ -106,6 +106,7 @@ def test_classes_without_samples_are_reported(folder: Path, caplog: pytest.LogCa
     [
         ({"data_prefix": "nowhere"}, "nowhere' does not exist\n  key data_prefix\n  '.*' has no 'nowhere'"),
         ({"data_prefix": "pictures/bag/deep/er"}, "no class folders"),
+        ({"data_prefix": "pictures", "extensions": [".gif"]}, "there are no images in"),
         # By the order of the folders the pictures of a bag would be called shoes.
         (
             {"data_prefix": "pictures", "classes": ["shoe", "coat", "bagg"]},
@@ -125,6 +126,7 @@ def test_missing_input_is_reported(folder: Path, arguments: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("", "the file '.*list.txt' lists no images"),
         ("a.png 1\nb.png x\n", "line 2 of"),
         ("a.png 3\n", "line 1 of .* a class index below 3"),
         ("\udcff 1\n", "cannot be read"),

@@ -124,8 +124,9 @@ def test_invalid_arguments_are_refused(kind: str, arguments: dict[str, Any], mes
 @pytest.mark.parametrize(
     ("samples", "given", "words"),
     [
-        ([{"pred_score": [0.1] * 4}], 5, "num_classes must be .*\n.*\n.*found: 5"),
-        ([{"pred_label": [1]}], None, "num_classes must be the number of classes"),
+        ([{"pred_score": [0.1] * 4}], 5, r"found: \[4, 5\]"),
+        ([{"pred_score": [0.1] * 4}, {"pred_score": [0.1] * 3}], None, r"found: \[3, 4\]"),
+        ([{"pred_label": [1]}], None, "the number of classes is unknown"),
     ],
 )
 def test_an_unknown_number_of_classes_is_refused(samples: Any, given: int | None, words: str) -> None:

@@ -106,6 +106,7 @@ def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
         (changed("images", 1, id=1), "two images with the same id"),
         (changed("categories", 1, name="cat"), "two categories with the same name or the same id"),
         ({"images": [], "annotations": []}, "is not a COCO file: it must have the lists images, categories, anno"),
+        ({**content(), "images": [], "annotations": []}, "is empty: the file contains no images"),
     ],
 )
 def test_a_file_that_is_not_coco_is_refused(tmp_path: Path, given: Any, message: str) -> None:
@@ -118,6 +119,7 @@ def test_a_file_that_is_not_coco_is_refused(tmp_path: Path, given: Any, message:
     [
         ({"metainfo": {"classes": ["cat", "dgo"]}}, DataError, "no category 'dgo'\n(.*\n)*.*did you mean 'dog'"),
         ({"filter_cfg": {"min_sise": 3}}, ArgumentError, "did you mean 'min_size'"),
+        ({"filter_cfg": {"min_size": 90}}, DataError, r"filter_cfg removes all images \(3\)"),
         ({"ann_file": ""}, DataError, "has no ann_file"),
         ({"ann_file": "annotations/val.json"}, DataError, "does not exist\n  key ann_file\n  .* has no 'val.json'"),
     ],
@@ -229,3 +231,9 @@ def test_images_are_padded_where_boxes_need_no_change() -> None:
     assert (first.pad_shape, first.batch_input_shape, first.img_shape) == ((8, 12), (8, 12), (5, 6))
     assert first.gt_instances.bboxes.tolist() == [[0, 0, 3, 2]]
     assert first.gt_instances.masks.shape == (1, 5, 6)
+
+
+def test_masks_are_padded_with_pad_mask() -> None:
+    found = MODELS.build({"type": "DetDataPreprocessor", "pad_size_divisor": 4, "pad_mask": True})(batch())
+    masks = found["data_samples"][0].gt_instances.masks
+    assert (masks.shape, int(masks.sum()), masks.dtype) == ((1, 8, 12), 30, torch.bool)

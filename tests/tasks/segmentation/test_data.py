@@ -101,6 +101,7 @@ def test_a_label_out_of_range_is_reported(root: Path) -> None:
         ),
         ({"ann_file": "train.txt"}, DataError, "train.txt' does not exist\n  key ann_file\n  '.*' has no 'train.txt'"),
         ({"data_prefix": {**FOLDERS, "seg_map_path": "images"}}, DataError, "2 of 3 images have no label map"),
+        ({"img_suffix": ".bmp"}, DataError, "there are no images in '.*images'"),
         ({"metainfo": {"classes": ("rode",)}}, ArgumentError, "metainfo.classes must be one of road, car, tree"),
     ],
 )
@@ -229,3 +230,8 @@ def test_training_refuses_label_maps_that_were_not_resized_with_their_image() ->
     SegDataPreProcessor()(data)
     with pytest.raises(DataError, match="6x3, but the image is 12x6'\n  .*, put LoadAnnotations before Resize"):
         SegDataPreProcessor()(data, training=True)
+
+
+def test_size_and_divisor_exclude_each_other() -> None:
+    with pytest.raises(ArgumentError, match="size and size_divisor cannot both be set"):
+        SegDataPreProcessor(size=(8, 8), size_divisor=4)

@@ -74,6 +74,9 @@ def test_class_weights_make_a_weighted_mean_and_match_the_classes() -> None:
     segmentor, inputs = model(class_weight=weights.tolist()), pictures()
     loss = segmentor(inputs, samples(truth), mode="loss")["loss_ce"]
     assert loss.item() == pytest.approx(F.cross_entropy(segmentor(inputs), truth, weights).item())
+    with pytest.raises(ArgumentError, match="must contain one weight for each of the 3 classes") as caught:
+        model(class_weight=[1.0, 2.0])
+    assert caught.value.key == "class_weight"
 
 
 def test_losses_are_in_full_precision_under_autocast() -> None:

@@ -10,7 +10,7 @@ from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 
 
-class OptimWrapperDict(OptimWrapper, Mapping[str, OptimWrapper]):
+class OptimWrapperDict(OptimWrapper):
     """A mapping from names to optimizer wrappers, for models with several optimizers (GANs, for example).
 
     The model's `train_step` selects a wrapper by name and calls its `update_params`.
@@ -36,13 +36,24 @@ class OptimWrapperDict(OptimWrapper, Mapping[str, OptimWrapper]):
     def __getitem__(self, name: str) -> OptimWrapper:
         return self.optim_wrappers[name]
 
-    __hash__ = object.__hash__
+    def __contains__(self, name: object) -> bool:
+        return name in self.optim_wrappers
 
     def __len__(self) -> int:
         return len(self.optim_wrappers)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.optim_wrappers)
+
+    keys = __iter__
+
+    def values(self) -> Iterator[OptimWrapper]:
+        """Returns an iterator over the wrappers."""
+        return iter(self.optim_wrappers.values())
+
+    def items(self) -> Iterator[tuple[str, OptimWrapper]]:
+        """Returns an iterator over (name, wrapper) pairs."""
+        return iter(self.optim_wrappers.items())
 
     def update_params(self, *_: Any, **__: Any) -> NoReturn:
         """Raises an error, because it is unclear which optimizer to step.

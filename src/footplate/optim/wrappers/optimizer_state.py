@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, RAdam, RMSprop
 
 from footplate.distributed.sharding import distribute_like
 from footplate.errors import CheckpointError
 from footplate.messages import pluralize
+from footplate.optim.lars import LARS
+from footplate.optim.muon import Muon
 
 State = dict[str, Any]
+_SUPPORTED = (SGD, Adam, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta, LARS, Muon)
 _OWN_KEYS = ("params", "param_names", "added_with_grad")  # keys of a saved group that are not settings
 
 
@@ -75,6 +78,10 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
             values = saved_parameters[name].values if name in saved_parameters else {}
             for field, value in values.items():
                 if isinstance(value, Tensor) and value.dim():
+                    if isinstance(optimizer, _SUPPORTED) and value.shape != parameter.shape:
+                        shape = list(parameter.shape)
+                        message = f"the saved optimizer state of '{name}' does not match the parameter's shape {shape}"
+                        raise CheckpointError(message, found=list(value.shape))
                     value = distribute_like(value, parameter)
                 state.setdefault(key, {})[field] = value
         groups.append({**group, **settings, "params": [*range(first, first + len(parameters))]})

@@ -106,9 +106,11 @@ class RandomBatchAugment:
         self.probs = [1 / len(parts) for _ in parts] if probs is None else np.atleast_1d(probs).tolist()
         if len(self.probs) != len(parts) or min(self.probs, default=-1) < 0 or sum(self.probs) > 1 + 1e-9:
             raise ArgumentError(
-                "probs needs one non-negative probability per augmentation, with a sum of at most 1",
-                key="probs",
-                found=probs,
+                "probs needs one non-negative probability per augmentation, with a sum of at most 1"
+                if parts
+                else "augments must not be empty",
+                key="probs" if parts else "augments",
+                found=probs if parts else augments,
             )
 
     def __call__(self, inputs: Tensor, scores: Tensor) -> Batch:

@@ -22,6 +22,7 @@ from footplate.tasks.classification.batch_augment import RandomBatchAugment
 from footplate.tasks.task_base import (
     PackSamples,
     check_classes,
+    check_images,
     find_files,
     has_suffix,
     image_name,
@@ -58,7 +59,7 @@ class CustomDataset(BaseDataset):
         settings: Arguments for `BaseDataset`, such as `pipeline`, `indices`, `test_mode`, `lazy_init` and `on_error`.
 
     Raises:
-        DataError: A folder is missing, a line is malformed, a label is out of range, or classes
+        DataError: A folder is missing, there are no images, a line is malformed, a label is out of range, or classes
             and folders do not match.
     """
 
@@ -99,9 +100,11 @@ class CustomDataset(BaseDataset):
                 for name, label in self._labels(folder).items()
                 for path in find_files(join(folder, name), self.extensions)
             ]
+        where = self.ann_file or folder
+        check_images(records, self.ann_file, folder, self.extensions)
         if self.with_label:
             labels = {record["gt_label"] for record in records}
-            warn_about_missing_classes(self._metainfo.get("classes"), labels, self.ann_file or folder)
+            warn_about_missing_classes(self._metainfo.get("classes"), labels, where)
         return records
 
     def get_cat_ids(self, idx: int) -> list[int]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from footplate.data.annotations import load_data_file
-from footplate.data.coco_masks import coco_package, mask_tools
+from footplate.data.coco_masks import check_segmentation, coco_package, mask_tools
 from footplate.error_context import at_key
 from footplate.errors import DataError
 from footplate.messages import nearest
@@ -54,6 +54,15 @@ def load_coco_file(path: str, *, optional: Collection[str] = ()) -> dict[str, An
 
 def _is_box(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(math.isfinite(number) for number in value)
+
+
+def check_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file: str) -> None:
+    """Raises a DataError if an annotation's mask is malformed or would need far more memory than its image."""
+    try:
+        check_segmentation(annotation["segmentation"], (image["height"], image["width"]))
+    except (DataError, TypeError, KeyError, ValueError) as error:
+        reason = f"the mask of annotation {annotation.get('id', '?')} in '{ann_file}' cannot be used: {error}"
+        raise DataError(reason, key="segmentation") from error
 
 
 class ImageResult(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from footplate.checks import check_keys
 from footplate.data import BaseDataset
@@ -16,7 +17,7 @@ from footplate.errors import DataError
 from footplate.messages import pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
-from footplate.tasks.detection.coco_format import category_ids, load_coco_file
+from footplate.tasks.detection.coco_format import category_ids, check_mask, load_coco_file
 from footplate.tasks.structures import InstanceData
 from footplate.tasks.task_base import PackSamples, data_field, warn_about_missing_classes
 
@@ -84,6 +85,7 @@ class CocoDataset(BaseDataset):
                 label, is_crowd = labels[annotation["category_id"]], int(bool(annotation.get("iscrowd")))
                 instances.append({"bbox": box, "bbox_label": label, "ignore_flag": is_crowd})
                 if annotation.get("segmentation"):
+                    check_mask(annotation, image, self.ann_file)
                     instances[-1]["mask"] = annotation["segmentation"]
             size = {key: int(image[key]) for key in ("width", "height")}
             path = join_root(prefix, image["file_name"])
@@ -108,6 +110,12 @@ class CocoDataset(BaseDataset):
             records = [each for each in records if min(each["width"], each["height"]) >= chosen.get("min_size", 0)]
             if chosen.get("filter_empty_gt"):
                 records = [each for each in records if each["instances"]]
+        if not records:
+            count = len(self.data_list)
+            reason = f"filter_cfg removes all images ({count})" if count else "the file contains no images"
+            raise DataError(
+                f"the dataset '{self.ann_file}' is empty: {reason}", key="filter_cfg" if count else "ann_file"
+            )
         return records
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -195,10 +203,25 @@ class DetDataPreprocessor(ImgDataPreprocessor):
     """Normalizes images and pads them to the same size on the right and at the bottom, so that boxes stay valid.
 
     Sets `batch_input_shape` (the padded image size of the batch) and `pad_shape` in each sample.
+
+    Args:
+        args: Positional arguments for `ImgDataPreprocessor`, such as `mean` and `std`.
+        pad_mask: Whether to pad the ground-truth masks to the size of the images.
+        mask_pad_value: The padding value of masks.
+        settings: Arguments for `ImgDataPreprocessor`.
     """
 
+    def __init__(self, *args: Any, pad_mask: bool = False, mask_pad_value: int = 0, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.pad_mask = pad_mask
+        self.mask_pad_value = mask_pad_value
+
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
-        """Stores the padded image size in each sample."""
+        """Stores the padded image size in each sample. Pads ground-truth masks to this size if `pad_mask` is set."""
         shape = tuple(batch["inputs"].shape[-2:])
         for sample in batch["data_samples"] or ():
             sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})
+            if self.pad_mask and "masks" in sample.get("gt_instances", ()):
+                masks = sample.gt_instances.masks
+                missing = (0, shape[1] - masks.shape[-1], 0, shape[0] - masks.shape[-2])
+                sample.gt_instances.masks = F.pad(masks, missing, value=self.mask_pad_value)

@@ -226,7 +226,9 @@ def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
     `boxes` have shape ``(..., N, 4)``, `others` have shape ``(..., M, 4)``, and the result has shape ``(..., N, M)``.
     """
-    return _iou_and_union(boxes[..., :, None, :], others[..., None, :, :])[0]
+    inner = _intersection(boxes[..., :, None, :], others[..., None, :, :])
+    union = box_areas(boxes)[..., :, None] + box_areas(others)[..., None, :] - inner
+    return inner / union.clamp(min=_TINY)
 
 
 def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
@@ -236,10 +238,11 @@ def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
 
     Source: Rezatofighi et al., "Generalized Intersection over Union", arXiv:1902.09630.
     """
-    iou, union = _iou_and_union(boxes, others)
+    inner = _intersection(boxes, others)
+    union = box_areas(boxes) + box_areas(others) - inner
     hull = torch.cat([torch.minimum(boxes, others)[..., :2], torch.maximum(boxes, others)[..., 2:]], dim=-1)
     around = box_areas(hull)
-    return iou - (around - union) / around.clamp(min=_TINY)
+    return inner / union.clamp(min=_TINY) - (around - union) / around.clamp(min=_TINY)
 
 
 def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
@@ -274,7 +277,7 @@ def from_centers(boxes: Tensor) -> Tensor:
     return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
 
 
-def _iou_and_union(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    inner = box_areas(torch.cat([torch.maximum(boxes, others)[..., :2], torch.minimum(boxes, others)[..., 2:]], dim=-1))
-    union = box_areas(boxes) + box_areas(others) - inner
-    return inner / union.clamp(min=_TINY), union
+def _intersection(boxes: Tensor, others: Tensor) -> Tensor:
+    begin = torch.maximum(boxes[..., :2], others[..., :2])
+    sides = (torch.minimum(boxes[..., 2:], others[..., 2:]) - begin).clamp(min=0)
+    return sides[..., 0] * sides[..., 1]

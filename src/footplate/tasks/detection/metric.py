@@ -5,7 +5,7 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from footplate.tasks.detection.coco_format import (
     area,
     as_truth,
     category_ids,
+    check_mask,
     image_result,
     load_coco_file,
 )
@@ -185,12 +186,8 @@ class CocoMetric(BaseMetric[ImageResult]):
             raise DataError(f"the file '{self.ann_file}' has no image with the id {unknown[0]}", key="img_id")
         annotations = []
         for annotation in content["annotations"]:
-            image: Any = images.get(annotation["image_id"])
-            mask = annotation.get("segmentation")
-            is_encoded = "segm" in self.metrics and image and isinstance(mask, Mapping)
-            if is_encoded and list(mask["size"]) != [image["height"], image["width"]]:  # its IoU would always be 0
-                where = f"annotation {annotation.get('id', '?')} in '{self.ann_file}'"
-                raise DataError(f"the mask of {where} does not have the size of its image", found=mask["size"])
+            if "segm" in self.metrics and annotation.get("segmentation") and annotation["image_id"] in images:
+                check_mask(annotation, images[annotation["image_id"]], self.ann_file)
             size = {} if "area" in annotation else {"area": area(annotation, of_mask=False)}
             annotations.append({"iscrowd": 0, **size, **annotation})
         truth = {**content, "images": [images[number] for number in numbers], "annotations": annotations}

@@ -16,7 +16,7 @@ from footplate.data.annotations import read_lines
 from footplate.data.data_element import BaseDataElement
 from footplate.data.transforms import LoadAnnotations
 from footplate.error_context import at_key
-from footplate.errors import DataError, FootplateError
+from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.messages import pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
@@ -25,6 +25,7 @@ from footplate.tasks.structures import PixelData
 from footplate.tasks.task_base import (
     PackSamples,
     check_classes,
+    check_images,
     data_field,
     find_files,
     has_suffix,
@@ -60,7 +61,7 @@ class BaseSegDataset(BaseDataset):
         settings: Arguments for `BaseDataset`, such as `pipeline`, `indices`, `test_mode` and `on_error`.
 
     Raises:
-        DataError: A folder does not exist, or an image has no label map.
+        DataError: A folder does not exist, there are no images, or an image has no label map.
         ArgumentError: A class is missing from a subclass's `METAINFO`.
     """
 
@@ -98,6 +99,7 @@ class BaseSegDataset(BaseDataset):
             names = [line if has_suffix(line, suffixes) else line + suffixes[0] for line in lines]
         else:
             names = list(find_files(folder, suffixes))
+        check_images(names, self.ann_file, folder, suffixes)
         if not self._has_truth:
             return [{"img_path": join(folder, name)} for name in names]
         truth = self.data_prefix["seg_map_path"]
@@ -266,6 +268,7 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         settings: `bgr_to_rgb`, `rgb_to_bgr` and `batch_augments`; see `ImgDataPreprocessor`.
 
     Raises:
+        ArgumentError: Both `size` and `size_divisor` are set, or both are set in `test_cfg`.
         DataError: In training, an image was resized but its label map was not.
     """
 
@@ -284,6 +287,9 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         super().__init__(mean, std, pad_value=pad_val, **settings)
         self.seg_pad_val = seg_pad_val
         test = test_cfg or {}
+        if (size and size_divisor) or (test.get("size") and test.get("size_divisor")):
+            key = "size_divisor" if size and size_divisor else "test_cfg.size_divisor"
+            raise ArgumentError("size and size_divisor cannot both be set", key=key)
         self._train_padding = _height_and_width(size), size_divisor or 1
         self._test_padding = _height_and_width(test.get("size")), test.get("size_divisor") or 1
 

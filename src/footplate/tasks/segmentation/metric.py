@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from footplate.checks import check_choice, check_names
+from footplate.checks import check_choice
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
@@ -66,11 +66,12 @@ class IoUMetric(BaseMetric[_Areas]):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        if isinstance(iou_metrics, str):
+            raise ArgumentError("iou_metrics must be a list of names", key="iou_metrics", found=iou_metrics)
         if format_only and output_dir is None:
             raise ArgumentError("format_only requires output_dir", key="format_only")
         self.ignore_index = ignore_index
-        names = check_names("iou_metrics", iou_metrics)
-        self.iou_metrics = tuple(check_choice("iou_metrics", name, _KINDS) for name in names)
+        self.iou_metrics = tuple(check_choice("iou_metrics", name, _KINDS) for name in iou_metrics)
         self.nan_to_num = nan_to_num
         self.beta = beta
         self.output_dir = output_dir

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from footplate.checks import check_keys
 from footplate.error_context import at_key
-from footplate.errors import import_optional
+from footplate.errors import ArgumentError, import_optional
 from footplate.models import BaseTTAModel
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
@@ -32,6 +32,9 @@ class BaseSegmentor(TaskModel):
         class_weight: The weight of each class in the loss, ``(num_classes,)``; equal by default.
         flip_test: Whether to average the predictions for the image and its flipped copy.
         settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
+
+    Raises:
+        ArgumentError: `class_weight` does not have one weight per class.
     """
 
     usual_preprocessor = "SegDataPreProcessor"
@@ -46,6 +49,9 @@ class BaseSegmentor(TaskModel):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        if class_weight is not None and len(class_weight) != num_classes:
+            problem = f"class_weight must contain one weight for each of the {num_classes} classes"
+            raise ArgumentError(problem, key="class_weight", found=class_weight)
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.flip_test = flip_test

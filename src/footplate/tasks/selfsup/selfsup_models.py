@@ -139,8 +139,16 @@ class ContrastiveHead(nn.Module):
         Args:
             first: Projections of the first views, ``(N, D)``, not necessarily normalized.
             second: Projections of the second views, in the same order.
+
+        Raises:
+            DataError: The views differ in shape, or have fewer than two images.
         """
-        views = F.normalize(torch.stack([first, second]).flatten(0, 1).float(), dim=1)
+        if first.shape != second.shape or len(first) < 2:
+            raise DataError(
+                "the contrastive loss needs two views of the same shape, with at least two images",
+                found=(tuple(first.shape), tuple(second.shape)),
+            )
+        views = F.normalize(torch.cat([first, second]).float(), dim=1)
         cosines = views @ views.T / self.temperature
         itself = torch.eye(len(views), dtype=torch.bool, device=views.device)
         partners = torch.arange(len(views), device=views.device).roll(len(first))
