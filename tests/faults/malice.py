@@ -77,9 +77,10 @@ _OF_FILES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.sy
 
 
 # Processes that runs start themselves, to record the state of the code and to locate libraries.
-_GIT_STATUS = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch"]
+_GIT = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false"]
 _OWN_PROCESSES = (
-    [*_GIT_STATUS, "--untracked-files=no"],
+    [*_GIT, "rev-parse", "HEAD", "--abbrev-ref", "HEAD"],
+    [*_GIT, "diff", "--no-relative", "--name-only", "HEAD", "--"],
     ["/sbin/ldconfig", "-p"],
 )
 _OWN_LIBRARIES = ("libpthread.so.0",)
