@@ -301,7 +301,7 @@ def check_accepts(
         inspect.signature(function).bind(*arguments, **dict.fromkeys(keywords))
     except TypeError as error:
         declared = expected or (*arguments, *keywords)
-        by_name = ["All but the first argument are passed by name."] if len(declared) > len(arguments) else []
+        by_name = ["Arguments after the first are passed by name."] if len(declared) > len(arguments) else []
         declared = ("self", *declared) if inspect.ismethod(function) else declared  # not for functions of `runner.on`
         raise ArgumentError(
             f"{type(owner).__name__}.{method} does not accept the arguments that the engine passes",

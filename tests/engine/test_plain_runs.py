@@ -531,7 +531,7 @@ def test_functions_as_hooks(tmp_path: Path) -> None:
     for event, function, words in (
         ("after_train_epok", note, "did you mean 'after_train_epoch'"),
         ("after_train_epoch", lambda: None, r"expected: after_train_epoch\(runner\)"),
-        ("after_val_epoch", lambda runner, values: None, "argument are passed by name"),
+        ("after_val_epoch", lambda runner, values: None, "Arguments after the first are passed by name"),
     ):
         with pytest.raises(ArgumentError, match=words):
             made.on(event, function)

@@ -46,7 +46,7 @@ _DATA_NAMES = {
     "_codecs": {"encode"},
     "pathlib": {"PurePath", "PurePosixPath", "PosixPath", "Path"},
     "numpy": {"dtype"},
-    "numpy._core.multiarray": {"_reconstruct", "scalar"},
+    "numpy._core.multiarray": {"scalar"},
     "numpy._core.numeric": {"_frombuffer"},
 }
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils import cpp_extension
 from torch.utils.data import DataLoader
 
+from footplate import hooks
 from footplate.checkpoint import save_checkpoint as _save_checkpoint
 from footplate.distributed import get_rank, rank_from_environment, unwrap_model
 from footplate.openmmlab.first_generation.adapters.model import unpack_containers
@@ -37,8 +38,8 @@ logger_initialized: dict[str, bool] = {}
 
 def build_from_cfg(cfg: Any, registry: Any, default_args: Any = None) -> Any:
     """Calls MMEngine's `build_from_cfg`, but builds mmcv's EMAHook instead of MMEngine's hook of that name."""
-    if cfg.get("type") == "EMAHook":
-        cfg = {**cfg, "type": EMAHook}
+    if isinstance(cfg, Mapping) and cfg.get("type") == "EMAHook" and registry.get("EMAHook") is hooks.EMAHook:
+        cfg = {**cfg, "type": EMAHook}  # unless a code base has registered its own
     return _build_from_cfg(cfg, registry, default_args)
 
 

@@ -276,7 +276,7 @@ class _SurvivingStream:
         self._try(self._stream.writelines, lines)
 
     def flush(self) -> None:
-        if not self._stream.closed:
+        if not getattr(self._stream, "closed", False):  # a user's stream may lack this attribute
             self._try(self._stream.flush)
 
     def _try(self, function: Callable[..., Any], *arguments: Any) -> None:

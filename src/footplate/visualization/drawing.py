@@ -240,9 +240,10 @@ def as_rgb(color: Color) -> RGB:
     from matplotlib.colors import to_rgb  # slow to import
 
     try:
-        rgb: Any = color if isinstance(color, str) else tuple(int(value) / 255 for value in color)
-        if len(color) != 3 and rgb is not color:
-            raise ValueError
+        rgb: Any = color
+        if not isinstance(color, str):
+            red, green, blue = (int(value) / 255 for value in color)
+            rgb = red, green, blue
         red, green, blue = to_rgb(rgb)
     except ValueError as error:
         raise ArgumentError("a color must be a name or three numbers from 0 to 255", found=color) from error

@@ -212,9 +212,11 @@ def _run(method: Callable[[RunnerView], Any], view: RunnerView, event: str) -> N
     """
     method(view)
     runner, buffer = view.train_loop.runner, view.log_buffer
+    if not buffer.output.assigned:
+        return
     values, buffer.output.assigned = buffer.output.assigned, {}
     ends_iter = event == "after_train_iter" and buffer.ready and "time" not in buffer.output
-    if not values or view.late_event or not (ends_iter or event == "after_train_epoch"):
+    if view.late_event or not (ends_iter or event == "after_train_epoch"):
         buffer.update(values)
         return
     view.mode = "val"
