@@ -110,7 +110,7 @@ def test_a_killed_worker_is_reported_with_its_signal_and_sample(tmp_path: Path, 
     killed = f": killed by a signal: {signal.strsignal(signal.Signals[name])}"
     # On a busy machine, torch may notice the death before the kernel reports its signal.
     assert killed in second or "exited without an exception, for example through os._exit() or a crash" in second
-    assert hints[0].strip().startswith(hint)
+    assert hints[0].strip().startswith(hint if killed in second else "To locate a crash in compiled code")
 
 
 def test_a_worker_that_exits_silently_is_reported() -> None:
