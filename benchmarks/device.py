@@ -268,7 +268,7 @@ def measure_ranks(names: list[str], device: str, rounds: int) -> Iterator[tuple[
     command = [sys.executable, "-m", *launch, "--device", device, "--rounds", str(rounds), "--rows", *names]
     output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     for name, pairs in json.loads(output.splitlines()[-1]).items():
-        yield f"{name}, {ranks} ranks", [(Result(*ours), Result(*theirs)) for ours, theirs in pairs]
+        yield f"{name}, {ranks} rank{'s' * (ranks > 1)}", [(Result(*ours), Result(*theirs)) for ours, theirs in pairs]
 
 
 def compare_operators(device: str, rounds: int) -> Iterator[tuple[str, list[tuple[Result, Result]]]]:

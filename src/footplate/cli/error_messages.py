@@ -55,7 +55,7 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
         return f"error: {error}\n{hint}", error.exit_code
     is_of_system = isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)
     frames = user_frames(error) or ([] if is_of_system else _package_frames(error))
-    if frames:
+    if frames or _is_of_device(error):
         lines = [f"error: {_summarize(error)}"]
         for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
             lines.append(f"  {'called at' if number else 'at'} {_location(frame)}, in {frame.name}: {frame.line}")
@@ -71,6 +71,16 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
         action = "read or write" if error.filename is None else f"use '{error.filename}'"
         return f"error: cannot {action}: {error.strerror}\n", 2
     return None
+
+
+def _is_of_device(error: Exception) -> bool:
+    if type(error).__name__ == "AcceleratorError":  # torch has it since version 2.8
+        return True
+    if not isinstance(error, (RuntimeError, MemoryError)):
+        return False
+    from footplate.tools.failing_module import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def error_as_data(error: BaseException, message: str, code: int) -> dict[str, Any]:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+import torch
+
 from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
 from footplate.engine.nonfinite import capture_failure
 from footplate.engine.requests import EarlyExitError, Interrupted
-from footplate.error_context import NOT_USER_CODE, innermost_user_line, locate
+from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
 from footplate.errors import ArgumentError, ExitError, FootplateError, NonFiniteError
 from footplate.records import NOT_SHOWN
 
@@ -114,10 +116,23 @@ def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
         if isinstance(error, NonFiniteError):
             capture_failure(runner, error)
         return error
+    if advice := _device_advice(error):
+        add_note(error, advice)
     explained = explain_worker_death(error, runner.built_loaders())
     if explained is None and runner.is_plain:
         _omit_engine_frames(error)
     return explained or error
+
+
+def _device_advice(error: Exception) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "Use a smaller batch size; for other ways to save memory, see docs/memory.md."
+    if "device-side assert" in str(error):
+        return (
+            "Usually, a label is not between 0 and the number of classes - 1. The GPU reports such an error late: to see "
+            "the line and the batch that caused it, set CUDA_LAUNCH_BLOCKING=1, or CUDA_VISIBLE_DEVICES='' for the CPU."
+        )
+    return ""
 
 
 def _omit_engine_frames(error: Exception) -> None:

@@ -155,6 +155,7 @@ class Runner:
             checkpoint.
         epoch: The number of completed epochs or, in iteration-based training, passes over the training data. In a run
             without training, it comes from the loaded checkpoint.
+        device: The device that this process trains on.
         max_epochs: The number of epochs in the run. Read-only.
         max_iters: The number of iterations in the run. Read-only.
         history: The scalars of the run, with one row per epoch; see `History`.
