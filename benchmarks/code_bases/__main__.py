@@ -26,6 +26,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+# Without this, `torch.cuda.is_available()`, which code bases call on import, makes CUDA fail in forked processes.
+os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+
 import torch
 
 from benchmarks.code_bases import configs, mmaction, mmdet, mmdet3d, mmocr, mmrotate, mmyolo, timing
