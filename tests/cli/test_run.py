@@ -152,9 +152,6 @@ def test_names_removed_from_python_are_restored_in_the_script(tmp_path: Path, fo
     code, output, errors = footplate("run", "script.py")
     assert (code, output) == (1, "collections.abc\n")
     assert f'File "{tmp_path / "script.py"}", line 5, in <module>\n    1 / 0\n' in errors
-    code, output, errors = footplate("run", "--no-patches", "script.py")
-    assert (code, output) == (1, "")
-    assert "ImportError: cannot import name 'Sequence' from 'collections'" in errors
 
 
 def test_functions_that_still_exist_are_unchanged_in_a_script_with_removed_names(

@@ -163,12 +163,6 @@ def test_modules_below_the_current_folder_are_patched_after_a_first_generation_c
         importlib.import_module("installed_there")
 
 
-def test_patches_can_be_turned_off(mmcls: None) -> None:
-    openmmlab.install(patches=False)
-    with pytest.raises(AttributeError):
-        importlib.import_module("mmcls.data")
-
-
 def test_code_for_mmpycocotools_reads_annotations_with_pycocotools(tmp_path: Path) -> None:
     pytest.importorskip("pycocotools")
     content = {

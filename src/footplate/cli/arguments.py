@@ -160,13 +160,6 @@ def add_cpu(parser: Parser) -> None:
     parser.add_flag("--cpu", "run on the CPU, even code that calls .cuda() or passes device='cuda'")
 
 
-def add_no_patches(parser: Parser) -> None:
-    """Adds `--no-patches`, which disables the patches for first-generation code."""
-    parser.add_flag(
-        "--no-patches", "do not patch first-generation code that uses names removed from PyTorch, NumPy or Python"
-    )
-
-
 def refuse_unknown(command: Parser, arguments: Namespace, unknown: Sequence[str]) -> NoReturn:
     """Exits with an error about unknown arguments. Suggests an option or config key."""
     flag, _, value = unknown[0].partition("=")

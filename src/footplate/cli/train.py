@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_command, add_config, add_cpu, add_no_patches, add_trust
+from footplate.cli.arguments import add_command, add_config, add_cpu, add_trust
 from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_json, print_text
@@ -60,7 +60,6 @@ def add_commands(subparsers: Any) -> None:
     add_cpu(parser)
     parser.add_flag("--no-preflight", "skip the check that saves, loads and validates once before training")
     add_trust(parser)
-    add_no_patches(parser)
 
 
 def run(arguments: Namespace) -> int:

@@ -4,7 +4,7 @@ import os
 from argparse import Namespace
 from typing import Any
 
-from footplate.cli.arguments import add_command, add_config, add_cpu, add_no_patches, add_trained, add_trust, number
+from footplate.cli.arguments import add_command, add_config, add_cpu, add_trained, add_trust, number
 from footplate.cli.config_arguments import apply_override_arguments, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result
@@ -32,7 +32,6 @@ def add_commands(subparsers: Any) -> None:
     add_launcher(test)
     add_cpu(test)
     add_trust(test)
-    add_no_patches(test)
     predict = add_command(
         subparsers,
         "predict",

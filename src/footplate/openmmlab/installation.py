@@ -40,23 +40,18 @@ _MMCV_WITHOUT_RUNNER = 2
 class _Installed(NamedTuple):
     finders: list[MetaPathFinder]
     report: str
-    setup: Callable[[], str]
 
 
 _installed: list[_Installed] = []
 _completed: dict[str, tuple[ModuleType, set[str]]] = {}
 
 
-def install(patches: bool = True) -> str:
+def install() -> str:
     """Makes imports from `mmengine`, and from OpenMMLab packages that are not installed, resolve to footplate.
 
     `mmengine` always resolves to footplate, so that footplate can build the classes that other packages register. If
     mmcv 2.x is installed, missing names are added, such as `mmcv.runner` and the operators in `mmcv._ext`. Other
     installed packages get no additional names. Repeated calls have no effect.
-
-    Args:
-        patches: Whether to patch first-generation code and mmcv where they use names removed from PyTorch, NumPy or
-            Python.
 
     Returns:
         A report that lists the packages that resolve to footplate, those with added names, and other
@@ -79,7 +74,7 @@ def install(patches: bool = True) -> str:
     # A module without a spec is a stand-in that was put into sys.modules.
     completed = tuple(each for each in others if sys.modules.get(each) is not None or find_spec(each) is not None)
     # These finders take precedence over an installed MMEngine and over the files of installed packages.
-    finders: list[MetaPathFinder] = [NamesFinder(["mmengine"]), InstalledFinder(completed, patches)]
+    finders: list[MetaPathFinder] = [NamesFinder(["mmengine"]), InstalledFinder(completed)]
     sys.meta_path[:0] = finders
     finders += [NamesFinder(others), OperatorsFinder()]
     sys.meta_path += finders[2:]
@@ -90,10 +85,9 @@ def install(patches: bool = True) -> str:
     report = f"imports from {', '.join(each for each in ours if each not in completed)} resolve to footplate"
     report += f"; missing names are added to {', '.join(completed)}" if completed else ""
     report += f"; no names are added to {', '.join(left)}" if left else ""
-    setup = partial(install, patches)
-    WorkerSetup.functions.append(setup)
+    WorkerSetup.functions.append(install)
     spawn.get_preparation_data = _prepare_process
-    _installed.append(_Installed(finders, report, setup))
+    _installed.append(_Installed(finders, report))
     _logger.info("%s", report)
     return report
 
@@ -105,7 +99,7 @@ def uninstall() -> None:
     installed = _installed.pop()
     for finder in installed.finders:
         sys.meta_path.remove(finder)
-    WorkerSetup.functions.remove(installed.setup)
+    WorkerSetup.functions.remove(install)
     spawn.get_preparation_data = _get_preparation_data
     revert()
     forget_applied()
@@ -209,14 +203,12 @@ class InstalledFinder(MetaPathFinder):
 
     Args:
         completed: The packages that receive missing names.
-        patches: Whether to replace removed names.
     """
 
-    def __init__(self, completed: Sequence[str], patches: bool = True) -> None:
+    def __init__(self, completed: Sequence[str]) -> None:
         self.completed = frozenset(completed)
-        self.patches = patches
         self._code_bases = set(CODE_BASES)
-        self._patched = {*completed, "imgaug", "timm"} if patches else set()  # imported by MMOCR and by research code
+        self._patched = {*completed, "imgaug", "timm"}  # imported by MMOCR and by research code
         self._patches_current_folder = False
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -263,10 +255,10 @@ class InstalledFinder(MetaPathFinder):
         source = _source_of(loader) if top in self._code_bases | self._patched else ""
         if name in self._code_bases:
             show_accepted_versions(source)
-            if self.patches and is_for_mmcv_1(source):
+            if is_for_mmcv_1(source):
                 self._patched.add(top)
                 self._patches_current_folder = True
-        is_outdated = self.patches and top in self._code_bases and uses_removed_names(source)
+        is_outdated = top in self._code_bases and uses_removed_names(source)
         patched = patch(source, name) if top in self._patched or is_outdated else None
         if patched is None and not is_guarded:
             execute(module)
