@@ -1,6 +1,5 @@
 """Translates loggers."""
 
-import re
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ from footplate.openmmlab.first_generation.translation.draft import Draft, rule, 
 
 _TEXT_LOGGER = "TextLoggerHook"
 _WANDB = ("WandbVisBackend", {key: key for key in ("init_kwargs", "define_metric_cfg", "commit")})
-WRITERS: dict[str, tuple[str, dict[str, str]]] = {
+_WRITERS: dict[str, tuple[str, dict[str, str]]] = {
     "TensorboardLoggerHook": ("TensorboardVisBackend", {"log_dir": "save_dir"}),
     **dict.fromkeys(("WandbLoggerHook", "MMClsWandbHook", "MMDetWandbHook", "MMSegWandbHook"), _WANDB),
     "MlflowLoggerHook": ("MLflowVisBackend", {key: key for key in ("exp_name", "tags", "params")}),
@@ -73,33 +72,17 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
     if kind in _REMOVED:
         draft.warn(key, f"{kind} has no counterpart and was removed: {dict(hook)}")
         return []
-    if kind not in WRITERS:
+    if kind not in _WRITERS:
         own = {"by_epoch": draft.by_epoch, "interval": interval, **hook, "priority": "VERY_LOW"}
         draft.append("custom_hooks", with_origins(own, hook))
         return []
-    backend, renamed = WRITERS[kind]
+    backend, renamed = _WRITERS[kind]
     made = {"type": backend, **{new: hook[old] for old, new in renamed.items() if hook.get(old) is not None}}
     if left := _describe_unsupported(hook, (*renamed, *_IGNORED_SETTINGS)):
         draft.warn(key, left)
     if hook.get("interval", interval) != interval:
         draft.warn(f"{key}.interval", "ignored; all writers use the interval of the text log")
     return [with_origins(made, hook)]
-
-
-def logger_of_writer(cfg: Any, key: str) -> str | None:
-    """Returns the first-generation key of the logger that was translated to a visualizer backend.
-
-    Returns None if `key` does not refer to such a backend.
-
-    Args:
-        cfg: The first-generation config.
-        key: The key path of the backend, such as `visualizer.vis_backends[1]`, or of one of its settings.
-    """
-    place = re.match(r"visualizer\.vis_backends\[(\d+)\]", key)
-    hooks = cfg["log_config"].get("hooks") if isinstance(cfg.get("log_config"), Mapping) else None
-    loggers = [index for index, hook in enumerate(hooks or ()) if hook.get("type") in WRITERS]
-    number = int(place[1]) - 1 if place else -1  # after LocalVisBackend
-    return f"log_config.hooks[{loggers[number]}]" if 0 <= number < len(loggers) else None
 
 
 def _describe_unsupported(settings: Mapping[str, Any], supported: Container[str]) -> str:
