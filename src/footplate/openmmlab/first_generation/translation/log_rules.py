@@ -21,22 +21,24 @@ _TEXT_SETTINGS = ("ignore_last", "interval_exp_name", "out_dir", "out_suffix", "
 _IGNORED_SETTINGS = ("type", "interval", "by_epoch", "reset_flag", "ignore_last", "file_client_args", "with_step")
 
 
-@rule(
-    "log_config",
-    before="""
-log_config = dict(interval=50, hooks=[dict(type='TextLoggerHook'), dict(type='TensorboardLoggerHook')])
-""",
-    after="""
-default_hooks = dict(logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=True))
-log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True, mean_pattern='.*(?<!lr)$')
-visualizer = dict(
-    type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
-""",
-)
+@rule("log_config")
 def log_config(draft: Draft) -> None:
     """Moves the text logger into the default `logger` hook, and replaces other loggers with visualizer backends.
 
     User-defined loggers become custom hooks. Loggers of unsupported services are removed.
+
+    ```python
+    log_config = dict(interval=50, hooks=[dict(type='TextLoggerHook'), dict(type='TensorboardLoggerHook')])
+    ```
+
+    becomes
+
+    ```python
+    default_hooks = dict(logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=True))
+    log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True, mean_pattern='.*(?<!lr)$')
+    visualizer = dict(
+        type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+    ```
     """
     cfg = draft.take("log_config")
     if cfg is None:
