@@ -52,7 +52,6 @@ class OpenMMLab(Extension):
         "optimizer constructor": (f"{_PACKAGE}.optim.constructors",),
         "optimizer wrapper constructor": (f"{_PACKAGE}.optim.constructors",),
         "parameter scheduler": (f"{_PACKAGE}.optim.policy_schedule",),
-        "visualizer backend": ("footplate.openmmlab.refused",),
     }
 
     ignored_keys = _IGNORED
