@@ -87,7 +87,7 @@ _PUBLIC = {
     "footplate.tools.checkpoint_conversion": ("average_weights", "export_weights"),
     "footplate.inference": ("Predictor", "export_run", "export_module", "export_model", "describe_export"),
     "footplate.visualization": ("Visualizer",),
-    "footplate.openmmlab": ("install", "uninstall"),
+    "footplate.openmmlab": ("install",),
 }
 # What the engine passes to the entries of a section by itself.
 _PASSED = {

@@ -1,23 +1,19 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from footplate import openmmlab
 from tests.cli.conftest import Command, environment
 from tests.support import TINY
 
 
 @pytest.fixture(autouse=True)
-def _restored(current_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _restored(current_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["footplate"])
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-    yield
-    openmmlab.uninstall()
 
 
 def python(*words: str) -> "subprocess.CompletedProcess[str]":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from footplate import openmmlab
-from footplate.openmmlab.patches import PATCHES, applied_patches, forget_applied, patch
+from footplate.openmmlab.patches import PATCHES, applied_patches, patch
 from tests.openmmlab.conftest import WritePackage
 
 CODE = """
@@ -42,13 +42,6 @@ def run(code: str) -> dict[str, Any]:
     namespace: dict[str, Any] = dict(patched[1])
     exec(compile(patched[0], "example.py", "exec"), namespace)
     return namespace
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Any:
-    forget_applied()
-    yield
-    forget_applied()
 
 
 def test_removed_names_are_replaced() -> None:

@@ -152,11 +152,6 @@ def describe_patches() -> str:
     return "; ".join(f"{name} in {count} module{'s' * (count > 1)} ({PATCHES[name].reason})" for name, count in counts)
 
 
-def forget_applied() -> None:
-    """Clears the record of applied patches."""
-    _applied.clear()
-
-
 def uses_removed_names(source: str) -> bool:
     """Checks whether code uses a name that was removed from NumPy or collections, such as `np.Inf`."""
     return _REMOVED.search(source) is not None
