@@ -64,11 +64,11 @@ def test_an_unknown_part_is_refused() -> None:
 
 
 def views(*, seed: int, workers: int = 0) -> torch.Tensor:
-    """Returns both views of ten items, ``(2, 10, 1, 28, 28)``."""
+    """Returns both views of the test items, ``(2, 200, 1, 28, 28)``."""
     pipeline = [{"type": "MultiView", "transforms": [[WARP]]}, {"type": "PackSelfSupInputs"}]
     cfg = {
-        "dataset": {"type": "FashionItems", "per_class": (0, 1), "pipeline": pipeline},
-        "batch_size": 5,
+        "dataset": {"type": "FashionItems", "split": "test", "pipeline": pipeline},
+        "batch_size": 50,
         "num_workers": workers,
         "sampler": {"type": "DefaultSampler", "shuffle": False},
     }
@@ -78,7 +78,7 @@ def views(*, seed: int, workers: int = 0) -> torch.Tensor:
 
 def test_views_are_a_function_of_seed_epoch_and_index() -> None:
     first = views(seed=0)
-    assert first.shape == (2, 10, 1, 28, 28)
+    assert first.shape == (2, 200, 1, 28, 28)
     assert torch.equal(first, views(seed=0))
     assert torch.equal(first, views(seed=0, workers=2))
     assert not torch.equal(first, views(seed=1))
