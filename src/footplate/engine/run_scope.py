@@ -1,4 +1,4 @@
-"""Opens the folder of a run, and handles errors that end the run."""
+"""Opens the folder of a run, handles errors that end the run, and refuses calls at the wrong point of a run."""
 
 import logging
 import traceback
