@@ -55,8 +55,8 @@ class Weights(enum.IntEnum):
 
     With "auto" and after a restart, a job can therefore rerun a script that loads weights.
 
-    If the weights have been loaded, but a check or
-    restoring the rest of the run fails, the value becomes NONE, so that the next attempt loads them again.
+    If the weights have been loaded, but a check or restoring the rest of the run fails, the value becomes NONE, so that
+    the next attempt loads them again.
     """
 
     NONE = 0

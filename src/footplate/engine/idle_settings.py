@@ -28,9 +28,8 @@ def warn_about_variables(cfg: Config) -> None:
     inner = model.get("data_preprocessor") if isinstance(model, Mapping) else None
     # The configs of many code bases define a top-level `data_preprocessor` only to use it in the model.
     is_copied = inner is not None and is_variable(cfg, "data_preprocessor")
-    for change in find_unused_changes(
-        cfg, keys_with_effect(cfg) - {"data_preprocessor"} if is_copied else keys_with_effect(cfg)
-    ):
+    keys = keys_with_effect(cfg)
+    for change in find_unused_changes(cfg, keys - {"data_preprocessor"} if is_copied else keys):
         _logger.warning("%s", change)
     known: dict[str, str] = {}
     for extension in extensions():

@@ -24,13 +24,13 @@ A stop signal leads to these calls:
         Requests.announce_stop        prints a message, and sets `needs_handling`
         DataWait.interrupt            raises InterruptedWaitError if the loop is waiting for a batch
 
-    BaseTrainLoop._read               if InterruptedWaitError was raised, otherwise the loop after the iteration:
-      RequestExchangeHook             with several ranks
-        Requests.exchange             sets `agreed.signal`
-          Requests.announce_stop
-      handle_requests                 if `needs_handling` is set
-        save_on_request
-        raise Interrupted
+    RequestExchangeHook               after an iteration, with several ranks
+      Requests.exchange               sets `agreed.signal`
+        Requests.announce_stop
+
+    handle_requests                   after an iteration, or from `BaseTrainLoop._read` after InterruptedWaitError
+      save_on_request
+      raise Interrupted
 """
 
 import enum

@@ -281,11 +281,8 @@ def keys_of_both_generations() -> frozenset[str]:
 
 def keys_with_effect(cfg: Config) -> frozenset[str]:
     """Returns the top-level keys that have an effect in this config. All other top-level keys are variables."""
-    return (
-        keys_of_both_generations()
-        if any(extension.translates(cfg) for extension in extensions())
-        else SECOND_GENERATION_KEYS
-    )
+    is_translated = any(extension.translates(cfg) for extension in extensions())
+    return keys_of_both_generations() if is_translated else SECOND_GENERATION_KEYS
 
 
 def check_top_level_keys(cfg: Config) -> None:

@@ -276,7 +276,8 @@ class OptimWrapper(Accumulation):
         """Returns the optimizer state, the loss counts for gradient accumulation, and any accumulated gradients.
 
         Gradients accumulate during an accumulation round, or if another optimizer's loss depends on the parameters.
-        Gradients that `step` has used are not saved if the loop calls `zero_grad`, as it will call it again.
+        Gradients that `step` has used are not saved if the loop calls `zero_grad`, because it then clears them before
+        they would be used again.
         """
         state = self.optimizer.state_dict()
         if self._names:
