@@ -30,7 +30,7 @@ from footplate.evaluation.validation_schedule import checked_intervals
 from footplate.module_selection import check_selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.optim.wrapper_builder import base_batch_size
-from footplate.records import BaseVisBackend, LogProcessor, check_level, check_log_file
+from footplate.records import BaseVisBackend, LogProcessor, check_level
 from footplate.registry import (
     EVALUATOR,
     LOOPS,
@@ -359,7 +359,6 @@ SECTIONS: tuple[Section, ...] = (
     Section("compile", "True, False or a dict", (bool, Mapping)),
     Section("channels_last", "True or False", bool),
     Section("model_adapter", "a dict", Mapping),
-    Section("log_file", "a dict", Mapping, check_log_file, empty_if_unset=True),
     Section(
         "activation_checkpointing",
         "a pattern of module names, a list of patterns, or a dict",
