@@ -139,13 +139,10 @@ def test_buffers_are_broadcast_before_each_evaluation(tmp_path: Path, monkeypatc
 
 
 class Seen(BaseMetric[int]):
-    """Counts samples, like `Counter`, but adds up the results during the evaluation."""
+    """Counts samples, like `Counter`."""
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
         self.results += [1] * len(data_samples)
-
-    def added(self, one: int, other: int) -> int:
-        return one + other
 
     def compute_metrics(self, results: list[int]) -> dict[str, int]:
         return {"seen": sum(results)}
