@@ -2,7 +2,6 @@
 
 import json
 import os
-import sqlite3
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -174,27 +173,6 @@ def read_dvclive(folder: Path) -> Found:
     return found
 
 
-def read_trackio(folder: Path) -> Found:
-    """Reads Trackio's database in the TRACKIO_DIR of the first import."""
-    import trackio  # type: ignore[import-not-found, unused-ignore]
-
-    base = Path(trackio.utils.TRACKIO_DIR)
-    found = Found()
-    with sqlite3.connect(base / f"{folder.name}.db") as store:
-        rows = store.execute("select run_id, step, metrics from metrics order by id").fetchall()
-        found.config = json.loads(store.execute("select config from configs order by id").fetchall()[-1][0])
-    store.close()
-    for run, step, metrics in rows:
-        found.runs.add(run)
-        for name, value in json.loads(metrics).items():
-            if isinstance(value, dict):
-                # Trackio adds an opaque alpha channel.
-                found.pictures[name, step] = _pixels(base / "media" / value["file_path"])[..., :3]
-            else:
-                found.add(name, step, value)
-    return found
-
-
 READERS: dict[str, Callable[[Path], Found]] = {
     "LocalVisBackend": read_local,
     "TensorboardVisBackend": read_tensorboard,
@@ -203,7 +181,6 @@ READERS: dict[str, Callable[[Path], Found]] = {
     "ClearMLVisBackend": read_clearml,
     "SwanlabVisBackend": read_swanlab,
     "DVCLiveVisBackend": read_dvclive,
-    "TrackioVisBackend": read_trackio,
 }
 
 

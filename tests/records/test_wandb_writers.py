@@ -107,24 +107,3 @@ def test_a_resumed_run_names_the_one_it_continues(swanlab: Library, tmp_path: Pa
     writer.add_scalar("loss", 1.0, 1)
     assert swanlab.calls[0] == ("init", {"id": "old", "resume": "allow", "mode": "local", "logdir": f"{tmp_path}/mine"})
     assert writer.state_dict() == {"id": "abc"}
-
-
-def test_calls_of_trackio(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = Library()
-    put_in_place(library, "trackio", monkeypatch)
-    writer = VISBACKENDS.build({"type": "TrackioVisBackend", "init_kwargs": {"space_id": "s"}})
-    writer.add_config(Config({"lr": 0.5}))
-    writer.add_scalar("loss", 1.5, 3)
-    writer.add_image("scene", PICTURE, 9)
-    writer.close()
-    writer.add_scalar("loss", 1.0, 4)
-    assert library.calls == [
-        ("init", {"project": "footplate", "embed": False, "space_id": "s"}),
-        ("config", {"lr": 0.5}),
-        ("log", ({"loss": 1.5}, 3)),
-        ("log", ({"scene": ((4, 6, 3), True)}, 9)),
-        ("finish", None),
-        # Later values resume the run by its name.
-        ("init", {"resume": "allow", "project": "footplate", "embed": False, "space_id": "s", "name": "abc"}),
-        ("log", ({"loss": 1.0}, 4)),
-    ]

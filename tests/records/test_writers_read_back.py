@@ -32,10 +32,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 def settings_of(kind: str, folder: Path) -> dict[str, Any]:
     """Returns the config of a writer."""
-    cfg: dict[str, Any] = {"type": kind, "save_dir": str(folder)}
-    if kind == "TrackioVisBackend":
-        cfg["init_kwargs"] = {"project": folder.name}
-    return cfg
+    return {"type": kind, "save_dir": str(folder)}
 
 
 def check_config(kind: str, found: Found) -> None:

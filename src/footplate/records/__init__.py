@@ -24,7 +24,7 @@ from footplate.records.logger import (
     surviving_streams,
 )
 from footplate.records.message_hub import Instances, MessageHub, recorded_name
-from footplate.records.wandb_writers import SwanlabVisBackend, TrackioVisBackend, WandbVisBackend
+from footplate.records.wandb_writers import SwanlabVisBackend, WandbVisBackend
 
 __all__ = [
     "BaseVisBackend",
@@ -43,7 +43,6 @@ __all__ = [
     "NOT_SHOWN",
     "SwanlabVisBackend",
     "TensorboardVisBackend",
-    "TrackioVisBackend",
     "WandbVisBackend",
     "add_log_file",
     "average_over_ranks",

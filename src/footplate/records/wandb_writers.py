@@ -1,4 +1,4 @@
-"""Writers for Weights & Biases, and for SwanLab and Trackio, which have the same API."""
+"""Writers for Weights & Biases, and for SwanLab, which has the same API."""
 
 import logging
 import os
@@ -161,29 +161,3 @@ class SwanlabVisBackend(LoggingTracker):
         if Path(os.environ.get("SWANLAB_SAVE_DIR") or Path.home() / ".swanlab", ".netrc").exists():
             return {}
         return self._offline("SwanLab")
-
-
-@VISBACKENDS.register_module()
-class TrackioVisBackend(LoggingTracker):
-    """Writes scalars, images and the config to a Trackio run.
-
-    Trackio stores all projects in the folder `TRACKIO_DIR`. Run `trackio show` to view them.
-
-    Args:
-        save_dir: Ignored.
-        init_kwargs: Arguments for `trackio.init`, such as `project` ("footplate" by default), `name` and `space_id`.
-
-    Raises:
-        MissingExtraError: The package trackio is not installed.
-        ArgumentError: `init_kwargs` has an argument that `trackio.init` does not accept.
-    """
-
-    package = "trackio"
-
-    def _start(self) -> Any:
-        settings = {"project": "footplate", "embed": False, **self._resolved_kwargs()}
-        if "name" in self.identity:
-            settings = {"resume": "allow", **settings, "name": self.identity["name"]}
-        run = self._import_library().init(**settings)
-        self.identity = {"name": run.name}
-        return run
