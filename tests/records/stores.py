@@ -139,7 +139,7 @@ def read_clearml(folder: Path) -> Found:
 
 
 def read_swanlab(folder: Path) -> Found:
-    """Reads the records of the offline runs, which `swanlab sync` would send."""
+    """Reads the records of the offline runs of SwanLab's own writer, which `swanlab sync` would send."""
     from swanlab.proto.swanlab.record.v1 import record_pb2  # type: ignore[import-not-found, unused-ignore]
 
     found = Found()
@@ -179,7 +179,6 @@ READERS: dict[str, Callable[[Path], Found]] = {
     "WandbVisBackend": read_wandb,
     "MLflowVisBackend": read_mlflow,
     "ClearMLVisBackend": read_clearml,
-    "SwanlabVisBackend": read_swanlab,
     "DVCLiveVisBackend": read_dvclive,
 }
 

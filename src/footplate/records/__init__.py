@@ -24,7 +24,7 @@ from footplate.records.logger import (
     surviving_streams,
 )
 from footplate.records.message_hub import Instances, MessageHub, recorded_name
-from footplate.records.wandb_writers import SwanlabVisBackend, WandbVisBackend
+from footplate.records.wandb_writers import WandbVisBackend
 
 __all__ = [
     "BaseVisBackend",
@@ -41,7 +41,6 @@ __all__ = [
     "MessageHub",
     "MetricStep",
     "NOT_SHOWN",
-    "SwanlabVisBackend",
     "TensorboardVisBackend",
     "WandbVisBackend",
     "add_log_file",
