@@ -72,10 +72,10 @@ def test_average_writes_the_mean(files: list[str], tmp_path: Path, capsys: pytes
 def test_export_maps_keys(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = str(tmp_path / "w.pth")
     assert (
-        run("export", files[0], "-o", target, "--prefix", "layer3", "--revise", "w=weight", "--add-prefix", "x.") == 0
+        run("export", files[0], "-o", target, "--prefix", "x.layer3", "--revise", "w=weight", "--revise", "^=x.") == 0
     )
     assert capsys.readouterr().out == f"1 weight: {target}\n"
-    assert list(load_checkpoint(target)) == ["x.weight"]
+    assert list(load_checkpoint(target)) == ["weight"]
     with pytest.raises(ArgumentError, match="PATTERN=TEXT"):
         run("export", files[0], "-o", target, "--revise", "w")
     for text in ("(=x", "^=\\9"):

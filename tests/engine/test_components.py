@@ -126,7 +126,6 @@ def test_visualizer_writes_to_the_log_folder(tmp_path: Path) -> None:
         ("train_dataloader", {**loader(), "batch_sze": 3}, "train_dataloader.batch_sze"),
         ("train_dataloader", {**loader(), "sampler": {"type": "DefaultSampler", "s": 1}}, "train_dataloader.sampler.s"),
         ("auto_scale_lr", {"enable": True}, "auto_scale_lr.base_batch_size"),
-        ("log_file", {"max_bm": 3}, "log_file.max_bm"),
         ("resume", "yes", "resume"),
         ("custom_hooks", [{"type": "EMAHook", "ema_type": "Swa"}], "custom_hooks[0].ema_type"),
     ],

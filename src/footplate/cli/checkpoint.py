@@ -41,12 +41,11 @@ def add_commands(subparsers: Any) -> None:
     export.add_value(
         "--revise",
         "PATTERN=TEXT",
-        "replace matches of a regular expression in every key; can be repeated",
+        "replace matches of a regular expression in every key; can be repeated; ^=x. adds the prefix x.",
         action="append",
         default=[],
     )
     export.add_value("--prefix", "TEXT", "export only keys with this prefix, and strip the prefix")
-    export.add_value("--add-prefix", "TEXT", "add this prefix to every key", default="")
     export.add_argument(
         "--layout",
         choices=("plain", "mmengine"),
@@ -139,7 +138,6 @@ def export_file(arguments: Namespace) -> int:
                 section=arguments.section,
                 revise_keys=revise_keys,
                 prefix=arguments.prefix,
-                add_prefix=arguments.add_prefix,
                 layout=arguments.layout,
             )
     except re.error as error:

@@ -21,7 +21,7 @@ from footplate.data.samplers import (
     samplers_of,
     set_epoch,
 )
-from footplate.distributed import get_data_rank, get_data_world_size, local_sample_count
+from footplate.distributed import get_data_rank, get_data_world_size
 
 _logger = logging.getLogger("footplate.data")
 
@@ -215,7 +215,7 @@ class BatchPlan:
 
         In the example in the class docstring, the three ranks have 3, 3 and 2 samples.
         """
-        return local_sample_count(self.unpadded_count or 0, self._rank, self.world_size)
+        return len(range(self._rank, self.unpadded_count or 0, self.world_size))
 
     def _sampler_states(self) -> list[Any] | None:
         """Returns the states of the custom samplers, or None if there are no such samplers or they are stateless."""
