@@ -42,7 +42,7 @@ def parse_recorded(text: str, file: str) -> Config:
     """Parses the text of a recorded config; see `read_recorded`.
 
     Args:
-        text: The text of a Python, JSON, YAML or TOML config.
+        text: The text of a Python, JSON or YAML config.
         file: The name of the file, for error messages. Its suffix determines the format.
 
     Raises:
