@@ -83,17 +83,6 @@ def test_export_maps_keys(files: list[str], tmp_path: Path, capsys: pytest.Captu
             run("export", files[0], "-o", target, "--revise", text)
 
 
-@pytest.mark.parametrize("command", [["average"], ["export", "--layout", "mmengine"]])
-def test_trust_is_a_flag_for_one_file(tmp_path: Path, command: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    theirs, target = str(tmp_path / "theirs.pth"), str(tmp_path / "target.pth")
-    torch.save({"meta": {"iter": 1}, "state_dict": {"w": torch.ones(2)}}, theirs)
-    run(command[0], theirs, "-o", target, *command[1:], "--trust", theirs)
-    assert f"Trusting checkpoint '{theirs}'" in caplog.text
-    caplog.clear()
-    run(command[0], theirs, "-o", target, *command[1:])
-    assert "Trusting" not in caplog.text
-
-
 def test_checkpoint_is_sharded_and_consolidated(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

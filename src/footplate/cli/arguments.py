@@ -137,21 +137,13 @@ def add_overrides(parser: Parser) -> None:
         parser.add_value(flag, "KEY=VALUE", text, nargs="+", action="extend", default=[])
 
 
-def add_trust(parser: Parser) -> None:
-    """Adds `--trust`, which allows a checkpoint to execute code."""
-    parser.add_value(
-        "--trust", "FILE", "allow this checkpoint to execute code while it is loaded; trust only files that you created"
-    )
-
-
 def add_trained(parser: Parser) -> None:
-    """Adds the arguments for a trained model: the checkpoint, its config, overrides, `--trust` and `--cpu`."""
+    """Adds the arguments for a trained model: the checkpoint, its config, overrides and `--cpu`."""
     parser.add_value("checkpoint", "CHECKPOINT", "a checkpoint of the model")
     parser.add_value(
         "--config", "CONFIG", "a config file or the name of a recipe (default: the config in the checkpoint)"
     )
     add_overrides(parser)
-    add_trust(parser)
     add_cpu(parser)
 
 

@@ -58,7 +58,7 @@ def add_commands(subparsers: Any) -> None:
         "has the same name as a topic, prefix it with a dot: .hooks",
         nargs="?",
     )
-    explain.add_value("--dump", "FILE", "write the resolved config to a single .py, .json, .yaml or .toml file instead")
+    explain.add_value("--dump", "FILE", "write the resolved config to a single .py, .json or .yaml file instead")
     explain.add_value("--plot", "FILE", "with the topic `schedule`: also write a plot to FILE")
     explain.add_value(
         "--epoch-length",

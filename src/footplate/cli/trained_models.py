@@ -4,7 +4,7 @@ import os
 from argparse import Namespace
 from typing import Any
 
-from footplate.cli.arguments import add_command, add_config, add_cpu, add_trained, add_trust, number
+from footplate.cli.arguments import add_command, add_config, add_cpu, add_trained, number
 from footplate.cli.config_arguments import apply_override_arguments, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result
@@ -31,7 +31,6 @@ def add_commands(subparsers: Any) -> None:
     )
     add_launcher(test)
     add_cpu(test)
-    add_trust(test)
     predict = add_command(
         subparsers,
         "predict",
@@ -100,13 +99,11 @@ def test_checkpoint(arguments: Namespace) -> int:
     code = start_processes(arguments)
     if code is not None:
         return code
-    from footplate.checkpoint import trusting
     from footplate.engine import Runner
 
     runner = Runner.from_cfg(cfg)
     try:
-        with trusting(arguments.trust):
-            metrics = runner.test()
+        metrics = runner.test()
     except Exception as error:
         from footplate.cli.error_messages import raise_module_error
 
@@ -120,12 +117,10 @@ def test_checkpoint(arguments: Namespace) -> int:
 
 def predict_inputs(arguments: Namespace) -> int:
     """Runs inference on the inputs and prints the path of the output file. Returns 2 if an input cannot be read."""
-    from footplate.checkpoint import trusting
     from footplate.inference import Predictor, open_trained, predict_files
     from footplate.inference.predictor import DEFAULT_SCORE
 
-    with trusting(arguments.trust):
-        trained = open_trained(arguments.checkpoint, arguments.config)
+    trained = open_trained(arguments.checkpoint, arguments.config)
     arguments.cfg = trained.cfg
     apply_override_arguments(trained.cfg, arguments, import_custom_modules=False)
     predictor = Predictor(trained, device=arguments.device, batch_size=arguments.batch_size)
@@ -158,20 +153,18 @@ def export_checkpoint(arguments: Namespace) -> int:
 
     Prints the inputs and outputs of the exported file, and how much these outputs differ from the model's outputs.
     """
-    from footplate.checkpoint import trusting
     from footplate.config import as_plain
     from footplate.inference import describe_export, export_model, open_trained, output_path_of
 
     target = arguments.output or output_path_of(arguments.checkpoint, arguments.to)
-    with trusting(arguments.trust):
-        trained = open_trained(arguments.checkpoint, arguments.config)
-        arguments.cfg = trained.cfg
-        apply_override_arguments(trained.cfg, arguments, import_custom_modules=False)
-        if set(trained.cfg) == {"model"}:  # recorded by a run from Python
-            model = as_plain(trained.cfg["model"])
-            print_error(f"Building the model with {one_line(str(model))}\n")
-        exported = export_model(
-            trained, target, arguments.to, opset=arguments.opset, size=arguments.size, image=arguments.image
-        )
+    trained = open_trained(arguments.checkpoint, arguments.config)
+    arguments.cfg = trained.cfg
+    apply_override_arguments(trained.cfg, arguments, import_custom_modules=False)
+    if set(trained.cfg) == {"model"}:  # recorded by a run from Python
+        model = as_plain(trained.cfg["model"])
+        print_error(f"Building the model with {one_line(str(model))}\n")
+    exported = export_model(
+        trained, target, arguments.to, opset=arguments.opset, size=arguments.size, image=arguments.image
+    )
     print_result(arguments, exported, describe_export(exported))
     return 0

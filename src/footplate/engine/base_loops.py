@@ -153,6 +153,11 @@ class BaseTrainLoop(BaseLoop):
         check_number("max_hours", max_hours, above=0, optional=True)
         self.max_hours = max_hours
         self._describe_data(self.dataloader)
+        if getattr(self.dataloader, "uneven", False):
+            _logger.warning(
+                "With round_up=False, the last batches of an epoch may differ in size between ranks, but their losses "
+                "have the same weight, and a rank without samples repeats one. Use round_up=True for equal batches."
+            )
         self.val_begin = check_count("val_begin", val_begin, least=0)
         self.dynamic_milestones, self.dynamic_intervals = checked_intervals(val_interval, dynamic_intervals)
         self.val_interval = self.dynamic_intervals[0]  # the current one

@@ -140,8 +140,8 @@ class Runner:
             to the current iteration.
         max_epochs: The number of epochs. Overrides the value in `train_cfg`.
         max_iters: The number of iterations. Overrides the value in `train_cfg`.
-        hparams: The hyperparameters of a run without a config, such as `vars(args)`: a dict of plain values. They are
-            recorded with the run's settings, and as `meta["hparams"]` in checkpoints.
+        hparams: The hyperparameters of a run without a config, such as `vars(args)`. They are recorded with
+            the run's settings, and as `meta["hparams"]` in checkpoints. Objects such as paths are recorded as text.
         loss: For a plain torch module: a function of the output and the target, such as `nn.CrossEntropyLoss()`.
         training_step: For a plain torch module: a function that takes the model and the batch and returns the loss.
         validation_step: For a plain torch module: a function that takes the model and the batch and returns
