@@ -22,6 +22,7 @@ from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateE
 
 _CONFIG_SUFFIXES = (".py", ".yaml", ".yml", ".json")
 _MAX_KEYS = 10
+WHOLE_MODEL = "For a whole model, run torch.save(model.state_dict(), path) in the code that created the model."
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
 
 
@@ -211,11 +212,10 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
             weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
             return weights
     description = ", ".join(map(str, list(mapping)[:_MAX_KEYS])) if mapping else type(content).__name__
-    raise CheckpointError(
-        f"no weights were found in '{source}'",
-        found=description,
-        notes=[f"Weights must be at the top level or under one of the keys {', '.join(_WEIGHT_KEYS)}."],
-    )
+    notes = [f"Weights must be at the top level or under one of the keys {', '.join(_WEIGHT_KEYS)}."]
+    if any(isinstance(mapping.get(key), OpaqueObject) for key in _WEIGHT_KEYS):
+        notes = [WHOLE_MODEL]
+    raise CheckpointError(f"no weights were found in '{source}'", found=description, notes=notes)
 
 
 def rename_keys(

@@ -12,6 +12,7 @@ import torch
 from footplate import storage
 from footplate.checkpoint.addresses import local_file
 from footplate.checkpoint.contents import (
+    WHOLE_MODEL,
     naming_checkpoint,
     opaque_names,
     open_checkpoint,
@@ -112,7 +113,7 @@ def _load(name: str, device: torch.device, *, like: torch.nn.Module | None = Non
         raise CheckpointError(
             f"'{name}' does not contain a dict",
             found=loaded.name if isinstance(loaded, OpaqueObject) else type(loaded).__name__,
-            notes=["For a whole model, run torch.save(model.state_dict(), path) in the code that created the model."],
+            notes=[WHOLE_MODEL],
         )
     return loaded if isinstance(loaded, dict) else dict(loaded)  # a state dict keeps its `_metadata`
 

@@ -40,7 +40,7 @@ def add_commands(subparsers: Any) -> None:
     export.add_value(
         "--revise",
         "PATTERN=TEXT",
-        "replace matches of a regular expression in every key; can be repeated; ^=x. adds the prefix x.",
+        "replace matches of a regular expression in every key, such as ^=x. to add a prefix; can be repeated",
         action="append",
         default=[],
     )

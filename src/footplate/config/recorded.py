@@ -61,8 +61,8 @@ def parse_recorded(text: str, file: str) -> Config:
 def as_plain(value: Any) -> Any:
     """Converts a value to types that JSON supports: dicts, lists, strings, numbers, booleans and None.
 
-    Classes and functions become dotted names, optimizers and their wrappers become dicts of their settings, tuples
-    become lists, NumPy numbers become plain numbers, dataloaders and schedulers become dicts of their public
+    Classes and functions become dotted names, optimizers and their wrappers become dicts of their settings, tuples and
+    sets become lists, NumPy numbers become plain numbers, dataloaders and schedulers become dicts of their public
     attributes, and other objects become text.
 
     Example:
@@ -73,6 +73,8 @@ def as_plain(value: Any) -> Any:
         return {key if isinstance(key, SCALARS) else _as_text(key): as_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [as_plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):  # their order differs between processes
+        return [as_plain(item) for item in sorted(value, key=str)]
     value = plain_scalar(value)
     if value is None or type(value) in SCALARS:
         return value

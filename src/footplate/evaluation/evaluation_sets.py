@@ -1,4 +1,4 @@
-"""Groups each dataset of a validation or test run with its evaluator and validation interval."""
+"""Groups each dataset of a validation or test run with its evaluator."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
