@@ -1,7 +1,7 @@
 """Selects modules of a model by class name, or by patterns that match module names."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from footplate.checks import check_keys, check_names, check_pattern
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
+from footplate.messages import list_names, nearest
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -71,40 +71,31 @@ def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> di
     return {name: modules[name] for name in reversed(list(modules)) if name in selected}  # the same order on every rank
 
 
-def nearest_prefix(pattern: str, names: Iterable[str]) -> str | None:
-    """Returns the module or parameter name that a pattern was most likely meant to match, or None if none is similar.
-
-    Args:
-        pattern: A regular expression that does not match the start of any name.
-        names: Dotted names. Prefixes, such as "backbone" in "backbone.conv.weight", are candidates too.
-    """
-    prefixes = sorted(
-        {prefix for name in names for prefix in _prefixes(name)}, key=lambda prefix: (len(prefix), prefix)
-    )
-    word = pattern.replace("\\", "")
-    return next((prefix for prefix in prefixes if prefix.endswith(f".{word}")), None) or nearest(word, prefixes)
-
-
 def _prefixes(name: str) -> Iterator[str]:
     """Yields the prefixes of a dotted name: "a", "a.b" and "a.b.c" for "a.b.c"."""
     return accumulate(name.split("."), "{}.{}".format)
 
 
-def matching_names(pattern: str, names: Collection[str], key: str) -> list[str]:
+def matching_names(pattern: str, names: Collection[str]) -> list[str]:
     """Returns the parameter names that a regular expression matches, or whose first parts it matches.
 
-    Args:
-        pattern: The regular expression.
-        names: The names of all parameters.
-        key: The setting that contains the pattern.
-
     Raises:
-        ArgumentError: No name matches.
+        ArgumentError: No name matches. The message lists the first two parts of the names.
     """
     matching = [name for name in names if any(re.fullmatch(pattern, prefix) for prefix in _prefixes(name))]
     if not matching:
-        near = nearest_prefix(pattern, names)
-        raise ArgumentError(f"no parameter name begins with a match of '{pattern}'", key=key, suggestion=near)
+        prefixes = sorted(
+            {prefix for name in names for prefix in _prefixes(name)}, key=lambda prefix: (len(prefix), prefix)
+        )
+        word = pattern.replace("\\", "")
+        starts = dict.fromkeys(".".join(name.split(".")[:2]) for name in names)
+        raise ArgumentError(
+            f"no parameter name begins with a match of '{pattern}'",
+            key="patterns",
+            suggestion=next((prefix for prefix in prefixes if prefix.endswith(f".{word}")), None)
+            or nearest(word, prefixes),
+            notes=[f"The names begin with {list_names(starts, 12)}."],
+        )
     return matching
 
 

@@ -13,6 +13,7 @@ from footplate.tools.label_counts import Labels
 from footplate.tools.memory_use import largest_batch
 
 CLASSES = ("ground", "leaf", "stem")
+CROWD = 9  # the label of crowds, which are not counted
 PACK = {"type": "PackSegInputs"}
 
 
@@ -27,8 +28,10 @@ class Samples(Dataset[Any]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Any:
-        boxes = {"gt_bboxes": np.zeros((len(self.labels[index]), 4))} if self.key == "gt_bboxes_labels" else {}
         labels = np.array(self.labels[index])
+        boxes = {}
+        if self.key == "gt_bboxes_labels":
+            boxes = {"gt_bboxes": np.zeros((len(labels), 4)), "gt_ignore_flags": labels == CROWD}
         image = {"img": np.zeros((2, 2, 3), np.uint8), "img_path": f"{index}.png"}
         return self.pipeline({**image, self.key: labels, **boxes})
 
@@ -94,7 +97,7 @@ def test_label_maps_are_counted_before_a_crop() -> None:
 @pytest.mark.parametrize(
     ("settings", "labels"),
     [
-        ({"key": "gt_bboxes_labels", "pack": "PackDetInputs"}, [[0, 0, 4], [1], []]),
+        ({"key": "gt_bboxes_labels", "pack": "PackDetInputs"}, [[0, 0, 4], [1], [CROWD]]),
         ({"key": "gt_label", "pack": "PackInputs"}, [0, 0, 4, 1]),
     ],
 )

@@ -70,7 +70,7 @@ class FreezeHook(Hook):
             return
         model = unwrap_model(runner.model)
         named = dict(model.named_parameters())
-        matching = {name for pattern in self.patterns for name in matching_names(pattern, named, "patterns")}
+        matching = {name for pattern in self.patterns for name in matching_names(pattern, named)}
         held = self._held_by_others(runner)
         trainable = {name: each for name, each in named.items() if each.requires_grad or id(each) in held}
         self._frozen = [parameter for name, parameter in trainable.items() if name in matching]

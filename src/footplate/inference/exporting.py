@@ -174,7 +174,7 @@ def export_model(
                     detections=len(outputs["scores"]),
                     compared=int((outputs["scores"] > MINIMUM_SCORE).sum()),
                 )
-            return keep_file(export, path, to)
+            return keep_file(export, path, to, module, _inputs(examples(tested[0])))
 
 
 def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -19,7 +19,14 @@ from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner
 from footplate.errors import ArgumentError, FootplateError
 from footplate.inference.example_inputs import Inputs, inputs_of, named_tensors
-from footplate.inference.export_formats import FORMATS, ExportRequest, Run, difference_of, exportable_operators
+from footplate.inference.export_formats import (
+    FORMATS,
+    ExportRequest,
+    Run,
+    difference_of,
+    exportable_operators,
+    largest_difference,
+)
 from footplate.messages import one_line
 from footplate.models import trained_model
 from footplate.tools.output_check import check_output
@@ -195,7 +202,7 @@ def export_call(
                     for name, tensor in first.tensors().items()
                 },
             )
-            return keep_file(export, path, to)
+            return keep_file(export, path, to, module, first)
 
 
 def _compare(
@@ -277,13 +284,15 @@ def temporary_file(target: str) -> Iterator[str]:
         yield os.path.join(temporary, os.path.basename(target))
 
 
-def keep_file(export: Export, path: str, to: str) -> Export:
+def keep_file(export: Export, path: str, to: str, module: nn.Module, inputs: Inputs) -> Export:
     """Moves an exported file and its data files from a temporary folder to the target folder.
 
     Args:
         export: The export to move.
         path: The temporary file.
         to: The format.
+        module: The exported module.
+        inputs: A tested input, to report which outputs differ.
 
     Returns:
         The export with its size and data files.
@@ -292,10 +301,22 @@ def keep_file(export: Export, path: str, to: str) -> Export:
         ExportError: The file computes different outputs than the model.
     """
     if not export.difference <= LIMIT:
+        run = FORMATS[to].open(path)
+        parts = [
+            difference_of(
+                run, module, inputs, lambda *both, at=at: largest_difference(*(each[at : at + 1] for each in both))
+            )
+            for at in range(len(export.outputs))
+        ]
+        named = ", ".join(f"{name} {part:.2g}" for name, part in zip(export.outputs, parts, strict=True))
         raise ExportError(
             f"the {to} file was discarded: its outputs differ from the model's by {export.difference:.2g}, "
             f"more than {LIMIT:g}",
-            notes=[f"Inputs: {format_shapes(export.tested)}."],
+            notes=[
+                f"Inputs: {format_shapes(export.tested)}. Difference of each output: {named}.",
+                "Models that select candidates by score, such as DETR, may select others if scores are equal, as they "
+                "often are before training. Export a trained model, or pass another example: --image FILE",
+            ],
         )
     temporary, name = os.path.split(path)
     written = sorted(os.listdir(temporary), key=name.__eq__)  # the file itself comes last

@@ -358,6 +358,8 @@ def _describe_trial(
         rows.append(("processes", f"{runner.world_size}, {kind} over {dist.get_backend()}{samples}"))
         peak = f"{peak} on each rank" if min(memory) == max(memory) else f"{min(memory)} to {peak} across the ranks"
     rows += [(f"{mode} data", f"{data.samples} samples, {data.description}") for mode, data in largest.items()]
+    leaves = innermost_datasets(dataset_of(runner.train_dataloader))
+    rows += [("filter", leaf.left_out) for leaf in leaves if getattr(leaf, "left_out", "")]
     if "train" in largest and largest["train"].labels is not None:
         rows.append(("labels", str(largest["train"].labels)))
     step, waiting = measured["seconds_per_iteration"], measured["seconds_of_waiting"]

@@ -74,6 +74,28 @@ def test_classes_may_be_chosen_and_ordered(tmp_path: Path) -> None:
 def test_images_are_filtered_in_training(tmp_path: Path, filter_cfg: Any, test_mode: bool, expected: Any) -> None:
     found = dataset(tmp_path, filter_cfg=filter_cfg, test_mode=test_mode)
     assert [each["img_id"] for each in map(found.get_data_info, range(len(found)))] == expected
+    small, empty = sum(id_ not in expected for id_ in (1, 5)), int(2 not in expected)
+    left_out = f"1 of 3 images in '{found.ann_file}' are left out by filter_cfg: "
+    reasons = f"{empty} without boxes, {small} smaller than min_size"
+    assert found.left_out == (left_out + reasons if small or empty else "")
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([20, 10, 30, 25], "3 of 3 boxes in '{}' extend beyond their image. `bbox` must be x and y"),  # x1 y1 x2 y2
+        ([0.5, 0.2, 0.3, 1], "3 of 3 boxes in '{}' are at most one pixel wide and high."),
+    ],
+)
+def test_boxes_in_another_format_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, box: Any, message: str
+) -> None:
+    given = content()
+    for annotation in given["annotations"]:
+        annotation["bbox"] = box
+    dataset(tmp_path, given)
+    (warning,) = caplog.messages
+    assert warning.startswith(message.format(tmp_path / "annotations/train.json"))
 
 
 def test_boxes_that_cannot_be_used_are_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

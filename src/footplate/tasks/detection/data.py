@@ -40,8 +40,8 @@ class CocoDataset(BaseDataset):
     - `ann_file`: The COCO JSON file.
     - `data_prefix`: `dict(img=...)`, the folder that `file_name` is relative to; by default, `data_root`.
     - `metainfo`: `dict(classes=[...])` selects and orders the categories; by default, all categories in file order.
-    - `filter_cfg`: `filter_empty_gt=True` removes images without instances, and `min_size=32` removes images whose
-      shorter side has fewer than 32 pixels. Ignored if `test_mode` is set.
+    - `filter_cfg`: `filter_empty_gt=True` removes images without instances (crowds count as instances), and
+      `min_size=32` removes images whose shorter side has fewer than 32 pixels. Ignored if `test_mode` is set.
     - `test_mode`: Whether to keep all images, and to accept a file without annotations.
 
     Raises:
@@ -49,6 +49,8 @@ class CocoDataset(BaseDataset):
             a category in the file, or no image remains after filtering.
         ArgumentError: `filter_cfg` has an unknown key.
     """
+
+    left_out = ""  # how many images `filter_cfg` removed and why, for the log and `check`
 
     def load_data_list(self) -> list[Any]:
         """Returns a record for each image in the file."""
@@ -73,11 +75,14 @@ class CocoDataset(BaseDataset):
                 annotations[image_id].append(annotation)
         prefix = self.data_prefix.get("img", self.data_prefix.get("img_path", self.data_root))
         skipped: list[str] = []
+        num_beyond = num_tiny = 0
         records = []
         for image in content["images"]:
             instances = []
             for annotation in annotations[image["id"]]:
                 x, y, width, height = annotation["bbox"]
+                num_beyond += x + width > image["width"] + 1 or y + height > image["height"] + 1
+                num_tiny += max(width, height) <= 1
                 box = [max(x, 0.0), max(y, 0.0), min(x + width, image["width"]), min(y + height, image["height"])]
                 if box[2] <= box[0] or box[3] <= box[1]:
                     skipped.append(f"annotation {annotation.get('id', '?')} in '{image['file_name']}'")
@@ -95,7 +100,18 @@ class CocoDataset(BaseDataset):
             if self.test_mode:  # as published results do
                 reason += " With `ann_file`, CocoMetric still counts them as undetected instances."
             _logger.warning(reason, pluralize(len(skipped), "annotation"), self.ann_file, skipped[0])
-        labels_in_use = {instance["bbox_label"] for record in records for instance in record["instances"]}
+        total = sum(map(len, annotations.values()))
+        # Boxes at the edge often extend a little beyond their image. In a wrong format, most boxes do.
+        for count, share, problem in (
+            (num_beyond, 0.5, "extend beyond their image"),
+            (num_tiny, 0.9, "are at most one pixel wide and high"),
+        ):
+            if count > share * total:
+                advice = "`bbox` must be x and y of the top left corner, width and height, in pixels."
+                _logger.warning("%d of %d boxes in '%s' %s. %s", count, total, self.ann_file, problem, advice)
+        labels_in_use = {
+            each["bbox_label"] for record in records for each in record["instances"] if not each["ignore_flag"]
+        }
         if labels_in_use:  # a test file may have no annotations
             warn_about_missing_classes(classes, labels_in_use, self.ann_file)
         return records
@@ -105,13 +121,17 @@ class CocoDataset(BaseDataset):
         chosen = self.filter_cfg or {}
         with at_key("filter_cfg"):
             check_keys("filter_cfg", chosen, ("filter_empty_gt", "min_size"))
-        records = list(self.data_list)
+        records, count = list(self.data_list), len(self.data_list)
         if not self.test_mode:
-            records = [each for each in records if min(each["width"], each["height"]) >= chosen.get("min_size", 0)]
-            if chosen.get("filter_empty_gt"):
-                records = [each for each in records if each["instances"]]
+            smallest = chosen.get("min_size", 0)
+            large = [each for each in records if min(each["width"], each["height"]) >= smallest]
+            records = [each for each in large if each["instances"] or not chosen.get("filter_empty_gt")]
+            if len(records) < count:
+                reasons = f"{len(large) - len(records)} without boxes, {count - len(large)} smaller than min_size"
+                amount = f"{count - len(records)} of {pluralize(count, 'image')}"
+                self.left_out = f"{amount} in '{self.ann_file}' are left out by filter_cfg: {reasons}"
+                _logger.info("%s", self.left_out)
         if not records:
-            count = len(self.data_list)
             reason = f"filter_cfg removes all images ({count})" if count else "the file contains no images"
             raise DataError(
                 f"the dataset '{self.ann_file}' is empty: {reason}", key="filter_cfg" if count else "ann_file"
