@@ -19,9 +19,9 @@ def test_work_dir_in_place_of_a_checkpoint_suggests_its_checkpoints(tmp_path: Pa
     for at, name in enumerate(("best_acc_iter_2.pth", "iter_2.pth", "iter_4.pth", "notes.txt")):
         (tmp_path / name).write_bytes(b"1")
         os.utime(tmp_path / name, (at, at))
-    assert told() == (message, str(tmp_path / "best_acc_iter_2.pth"))
-    os.remove(tmp_path / "best_acc_iter_2.pth")
     assert told() == (message, str(tmp_path / "iter_4.pth"))
+    with pytest.raises(CheckpointError, match=r"One of the best checkpoints: '.*best_acc_iter_2.pth'"):
+        verify(tmp_path)
 
 
 def test_safetensors_file_is_not_reported_as_damaged(tmp_path: Path) -> None:

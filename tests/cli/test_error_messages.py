@@ -124,11 +124,10 @@ def test_check_reports_the_error_of_a_hook_and_its_warnings(own: Command, footpl
         footplate("check", "tiny.py", "--debug")
 
 
-def test_memory_errors_in_modules_of_torch_have_no_traceback() -> None:
-    assert describe_error(torch.OutOfMemoryError("CUDA out of memory.")) == (
-        "error: OutOfMemoryError: CUDA out of memory.\n  --debug shows the whole traceback\n",
-        1,
-    )
+def test_device_errors_in_modules_of_torch_have_no_traceback() -> None:
+    for error in (torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("CUDA error: device-side assert")):
+        text = f"error: {type(error).__name__}: {error}\n  --debug shows the whole traceback\n"
+        assert describe_error(error) == (text, 1)
 
 
 def test_missing_file_of_a_constructor_is_an_error_of_the_config(tiny: Path, own: Command, footplate: Command) -> None:

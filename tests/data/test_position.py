@@ -283,20 +283,23 @@ class NextPass(OwnState):
 def test_a_loader_with_a_state_continues_from_it(
     tmp_path: Path, kind: type[Any], train_cfg: dict[str, Any], save_at: Any
 ) -> None:
-    def train(**changes: Any) -> tuple[list[int], Any]:
+    def train(**changes: Any) -> tuple[list[int], Any, torch.Tensor]:
         stateful = kind()
         seen = Seen(0 if save_at == "epoch" else save_at)
         checkpoint = {"by_epoch": train_cfg["by_epoch"], "interval": 1 if train_cfg["by_epoch"] else 6}
         hooks = {"checkpoint": checkpoint if save_at == "epoch" else None, "logger": None}
         data = DataLoader(stateful, batch_size=None) if isinstance(stateful, IterableDataset) else stateful
         changes |= {"train_dataloader": data, "train_cfg": train_cfg, "default_hooks": hooks, "custom_hooks": [seen]}
-        Runner(**settings(tmp_path, param_scheduler=None, **changes)).train()
-        return seen.samples, stateful
+        changes["model"] = {"type": "ToyModel", "dropout": 0.3}
+        runner = Runner(**settings(tmp_path, param_scheduler=None, **changes))
+        runner.train()
+        return seen.samples, stateful, runner.model.layers[0].weight
 
-    whole, _ = train()
+    whole, _, weight = train()
     (name,) = [path for path in tmp_path.glob("*_*.pth") if path.stem in ("epoch_1", f"iter_{save_at}", "iter_6")]
-    resumed, stateful = train(load_from=str(name), resume=True)
+    resumed, stateful, resumed_weight = train(load_from=str(name), resume=True)
     done = 6 if save_at == "epoch" else save_at
     assert len(whole) > len(resumed) > 0
     assert resumed == whole[done * len(whole) // 18 :]
     assert stateful.passes == 3
+    assert torch.equal(weight, resumed_weight)

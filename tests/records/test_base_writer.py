@@ -61,7 +61,7 @@ def test_user_errors_are_raised() -> None:
 
 
 def test_a_logger_that_only_log_config_supports_is_refused_elsewhere() -> None:
-    with pytest.raises(ConfigError, match="'MlflowLoggerHook' outside of `log_config`. Move it there."):
+    with pytest.raises(ConfigError, match="'MlflowLoggerHook' can only be used in the `log_config`"):
         HOOKS.build({"type": "MlflowLoggerHook", "exp_name": "a"})
 
 

@@ -65,6 +65,9 @@ def test_a_hook_filters_predictions_and_passes_options() -> None:
     assert recorder.names == ["val_01", "val_02"]
     own = {"data_sample": outputs[1], "show": True, "wait_time": 0.5, "step": 30, "thickness": 3}
     assert recorder.drawn[0][2] == own
+    of_a_set: Any = SimpleNamespace(iter=30, test_loop=SimpleNamespace(current="day"))
+    hook.after_test_iter(of_a_set, 0, data_batch, outputs)
+    assert recorder.names[2:] == ["test_day_01", "test_day_02"]
 
 
 def test_images_of_the_same_name_in_several_folders_have_different_names() -> None:

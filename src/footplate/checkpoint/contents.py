@@ -169,9 +169,11 @@ def naming_checkpoint(path: str) -> Iterator[None]:
         raise CheckpointError(f"checkpoint '{path}' does not exist", notes=storage.missing_path_notes(path)) from error
     except IsADirectoryError as error:
         files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]
-        best = [file for file in files if os.path.basename(file).startswith("best_")]
-        newest = max(best or files, key=lambda file: storage.status(file).modified, default=None)
-        raise CheckpointError(f"'{path}' is a folder, not a checkpoint", suggestion=newest) from error
+        newest = max(files, key=lambda file: storage.status(file).modified, default=None)
+        best = [
+            f"One of the best checkpoints: '{file}'" for file in files if os.path.basename(file).startswith("best_")
+        ]
+        raise CheckpointError(f"'{path}' is a folder, not a checkpoint", suggestion=newest, notes=best[:1]) from error
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
     except Exception as error:

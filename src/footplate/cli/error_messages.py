@@ -74,7 +74,7 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
 
 
 def _is_of_device(error: Exception) -> bool:
-    if type(error).__name__ == "AcceleratorError":  # torch has it since version 2.8
+    if str(error).startswith("CUDA error:"):
         return True
     if not isinstance(error, (RuntimeError, MemoryError)):
         return False

@@ -99,7 +99,7 @@ def find_config(name: str | os.PathLike[str]) -> str:
         return locate(package, file)
     path = absolute(name)
     recipe = os.path.join(_RECIPES, f"{name}.py")
-    return recipe if os.path.isfile(recipe) and not os.path.isfile(path) else path
+    return recipe if is_recipe(recipe) and os.path.isfile(recipe) and not os.path.isfile(path) else path
 
 
 def locate(package: str, file: str, referrer: Origin | None = None) -> str:

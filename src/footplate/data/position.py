@@ -83,6 +83,8 @@ def track_position(loader: Any) -> "DataPosition":
         owners.append(dataset)
     for owner in owners:
         if hasattr(owner, "state_dict") and hasattr(owner, "load_state_dict"):
+            if owner is dataset:
+                _set_generators(loader)
             return StatefulPosition(loader, owner)
     _set_generators(loader)
     return _find_position(loader)

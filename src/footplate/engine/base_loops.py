@@ -100,7 +100,7 @@ class BaseTrainLoop(BaseLoop):
     |---|---|---|---|---|---|
     | `before_train_iter` | i | i | e | e | e |
     | `after_train_iter`, and validation hooks if one of them calls `runner.val()` | i | i + 1 | e | e | e |
-    | validation hooks after the iteration, if a hook has requested it | i + 1 | i + 1 | e | e | e |
+    | validation hooks after an earlier iteration, if a hook has requested it | i + 1 | i + 1 | e | e | e |
     | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 | e + 1 |
     | validation hooks after the epoch | i + 1 | i + 1 | e + 1 | e + 1 | e + 1 |
 

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _MAX_LINES = 5  # the maximum number of lines of an error message in the log
+_SAVE_MEMORY = "Use a smaller batch size; for other ways to save memory, see docs/memory.md."
 _ADVICE = {  # for texts in frequent errors of torch
-    "out of memory": "Use a smaller batch size; for other ways to save memory, see docs/memory.md.",
+    "out of memory": _SAVE_MEMORY,
+    "you tried to allocate": _SAVE_MEMORY,  # on a CPU
     "device-side assert": (
         "Usually, a label is not between 0 and the number of classes - 1. The GPU reports such an error late: to see "
         "the line and the batch that caused it, set CUDA_LAUNCH_BLOCKING=1, or CUDA_VISIBLE_DEVICES='' for the CPU."

@@ -43,7 +43,8 @@ class MultiView(BaseTransform):
     """Replaces `img` with a list of views, each created by a pipeline of random transforms.
 
     Args:
-        transforms: The pipeline, or as in MMSelfSup, a list with one pipeline.
+        transforms: The pipeline, or as in MMSelfSup, a list with one pipeline. For several pipelines, use the
+            `MultiView` of MMSelfSup or MMPretrain.
         num_views: The number of views.
 
     Raises:
@@ -58,7 +59,9 @@ class MultiView(BaseTransform):
 
     def __init__(self, transforms: Sequence[Any], num_views: int = 2) -> None:
         self.num_views = check_count("num_views", num_views)
-        is_nested = len(transforms) == 1 and isinstance(transforms[0], (list, tuple))
+        is_nested = (
+            not isinstance(transforms, dict) and len(transforms) == 1 and isinstance(transforms[0], (list, tuple))
+        )
         with at_key("transforms[0]" if is_nested else "transforms"):
             self.pipeline = Compose(transforms[0] if is_nested else transforms)
 

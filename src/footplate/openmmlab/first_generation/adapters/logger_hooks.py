@@ -325,7 +325,9 @@ class WandbLoggerHook(LoggerHook):
 
 
 _SERVICES = "ClearMLLoggerHook DvcliveLoggerHook MlflowLoggerHook NeptuneLoggerHook PaviLoggerHook SegmindLoggerHook"
-_ADVICE = "footplate does not support '{}' outside of `log_config`. Move it there."
+_ADVICE = (
+    "'{}' can only be used in the `log_config` of a first-generation config. For other configs, see docs/records.md."
+)
 ClearMLLoggerHook, DvcliveLoggerHook, MlflowLoggerHook, NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = (
     HOOKS.register_module(module=placeholder(name, __name__, _ADVICE.format(name), LoggerHook))
     for name in _SERVICES.split()
