@@ -12,8 +12,8 @@ from PIL import Image
 from tests.openmmlab.environment import ENVIRONMENT, run, same, train
 from tests.support import summation_tolerance
 
-# They share an environment. Each starts several processes that import a code base.
-pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(1800)]
+# Each starts several processes that import a code base.
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.slow]
 
 SEGMENTATION = """
 _base_ = 'mmseg::fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py'
@@ -65,7 +65,6 @@ randomness = dict(seed=3)
 """
 
 
-@pytest.mark.slow
 def test_scripts_of_code_bases_train_and_test(python: str, run_folder: Path) -> None:
     (run_folder / "config.py").write_text(DETECTION)
     tools = next(Path(python).parents[1].glob("lib/*/site-packages/mmdet/.mim/tools"))
@@ -77,7 +76,6 @@ def test_scripts_of_code_bases_train_and_test(python: str, run_folder: Path) -> 
     assert any(key.endswith("bbox_mAP") for key in json.loads(metrics.read_text()))
 
 
-@pytest.mark.slow
 def test_label_maps_that_do_not_fit_are_reported(python: str, run_folder: Path) -> None:
     config = SEGMENTATION.replace("['a', 'b', 'c']", "['a', 'b']").replace(", [0, 90, 0]]", "]")
     (run_folder / "config.py").write_text(config)
@@ -105,7 +103,6 @@ class Killer(Hook):
 """
 
 
-@pytest.mark.slow
 def test_a_run_killed_in_the_middle_of_an_epoch_resumes_bit_for_bit(
     python: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +129,6 @@ def losses(work_dir: Path) -> list[float]:
     return [row["loss"] for row in rows if "loss" in row]
 
 
-@pytest.mark.slow
 def test_replicated_and_sharded_models_have_equal_losses(python: str, run_folder: Path) -> None:
     (run_folder / "config.py").write_text(SEGMENTATION.replace("num_workers=2", "num_workers=0"))
     command = ["train", "config.py", "--nproc", "2", "--no-preflight"]
@@ -145,7 +141,6 @@ def test_replicated_and_sharded_models_have_equal_losses(python: str, run_folder
     assert losses(run_folder / "sharded") == pytest.approx(replicated, rel=summation_tolerance(9 * 64))  # a convolution
 
 
-@pytest.mark.slow
 def test_augmented_tests_by_the_script_and_by_the_hook_agree(python: str, run_folder: Path) -> None:
     dumped = "test_evaluator = [val_evaluator, dict(type='DumpResults', out_file_path='results.pkl')]\n"
     config = SEGMENTATION + "val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])\n" + dumped
