@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.openmmlab.environment import ENVIRONMENT, run, same, train
-from tests.support import summation_tolerance
+from tests.openmmlab.environment import ENVIRONMENT, python_runs, run, same, train
+from tests.support import free_port, summation_tolerance
 
 # Each starts several processes that import a code base.
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.slow]
@@ -129,13 +129,27 @@ def losses(work_dir: Path) -> list[float]:
     return [row["loss"] for row in rows if "loss" in row]
 
 
+# Starts two ranks as torchrun does; `test_memory_keys.py` starts them with --nproc.
+RANKS = """
+import os, runpy, sys
+os.environ.update(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=sys.argv.pop(1))
+other = os.fork()
+os.environ['RANK'] = os.environ['LOCAL_RANK'] = str(int(not other))
+try:
+    runpy.run_module('footplate', run_name='__main__', alter_sys=True)
+finally:
+    assert not other or os.waitpid(other, 0)[1] == 0
+"""
+
+
 def test_replicated_and_sharded_models_have_equal_losses(python: str, run_folder: Path) -> None:
     (run_folder / "config.py").write_text(SEGMENTATION.replace("num_workers=2", "num_workers=0"))
-    command = ["train", "config.py", "--nproc", "2", "--no-preflight"]
-    command += ["--set", "+train_dataloader.persistent_workers=False", "train_cfg.max_iters=4"]
+    (run_folder / "ranks.py").write_text(RANKS)
+    settings = ["--set", "+train_dataloader.persistent_workers=False", "train_cfg.max_iters=4"]
     sharded = "+model_wrapper_cfg={type: FullyShard, shard: {classes: [ConvModule]}}"
     for name, options in (("replicated", []), ("sharded", [sharded])):
-        run(python, run_folder, *command, *options, "--work-dir", name)
+        words = ["train", "config.py", "--launcher", "pytorch", "--no-preflight", *settings, *options]
+        python_runs(python, run_folder, "ranks.py", str(free_port()), *words, "--work-dir", name)
     replicated = losses(run_folder / "replicated")
     assert len(replicated) == 4
     assert losses(run_folder / "sharded") == pytest.approx(replicated, rel=summation_tolerance(9 * 64))  # a convolution
