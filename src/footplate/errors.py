@@ -82,12 +82,12 @@ class FootplateError(Exception):
             traceback. For messages that do not explain the cause.
 
     Attributes:
-        section: The config section that a registry was building when the error was raised, or None. `key` is relative
-            to the section.
+        failed_section: The config section that a registry was building when the error was raised, or None. `key` is
+            relative to the section.
     """
 
     exit_code = 2
-    section: object = None
+    failed_section: object = None
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class FootplateError(Exception):
             self.key = prefix + self.key
         else:
             self.key = f"{prefix}.{self.key}"
-        self.section = None
+        self.failed_section = None
 
     def __str__(self) -> str:
         lines = [self.message]

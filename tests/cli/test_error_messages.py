@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import footplate as package
 from footplate.cli.error_messages import describe_error, user_frames
@@ -121,6 +122,13 @@ def test_check_reports_the_error_of_a_hook_and_its_warnings(own: Command, footpl
     assert told == ("warning     Misspelt.after_train_itr is never called: did you mean after_train_iter?\n")
     with pytest.raises(KeyError, match="los"):
         footplate("check", "tiny.py", "--debug")
+
+
+def test_memory_errors_in_modules_of_torch_have_no_traceback() -> None:
+    assert describe_error(torch.OutOfMemoryError("CUDA out of memory.")) == (
+        "error: OutOfMemoryError: CUDA out of memory.\n  --debug shows the whole traceback\n",
+        1,
+    )
 
 
 def test_missing_file_of_a_constructor_is_an_error_of_the_config(tiny: Path, own: Command, footplate: Command) -> None:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from footplate.engine.run_config import known_keys
+from footplate.engine.run_config import keys_of_both_generations
 
 # Titles of code blocks for other engines, which tests/docs/test_coming_from.py runs in their own environments.
 OTHER_ENGINES = ("Lightning", "Trainer")
@@ -37,7 +37,7 @@ class Block(NamedTuple):
             return "config" if "_base_" in self.text or "read_base" in self.text else ("module" if is_file else "code")
         if is_file:
             return "config"
-        return "fragment" if known_keys() & _assigned(self.text) else "code"
+        return "fragment" if keys_of_both_generations() & _assigned(self.text) else "code"
 
 
 def pages(language: str = "en") -> list[Path]:

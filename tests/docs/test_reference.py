@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from footplate.engine.run_config import known_keys
+from footplate.engine.run_config import keys_of_both_generations
 from footplate.openmmlab.first_generation.translation.translate import RULES
 from tests.docs.pages import ROOT
 
@@ -46,4 +46,4 @@ def test_every_name_has_a_description() -> None:
 def test_top_level_keys_are_complete() -> None:
     top = PAGES["config.md"].partition("## Data loaders")[0]
     first = PAGES["first-generation.md"].partition("## Rules")[0]
-    assert set(re.findall(r"^\| `(\w+)`", top + first, re.MULTILINE)) == known_keys()
+    assert set(re.findall(r"^\| `(\w+)`", top + first, re.MULTILINE)) == keys_of_both_generations()

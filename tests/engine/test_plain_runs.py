@@ -735,6 +735,23 @@ def test_traceback_of_an_error_in_a_training_step_omits_the_engine(tmp_path: Pat
     assert [each.name for each in caught.traceback][1:] == ["train", "step"]
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), "smaller batch size"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "a label is not between 0"),
+        (ValueError("Expected more than 1 value per channel when training"), "drop_last=True"),
+    ],
+)
+def test_frequent_errors_of_torch_have_advice(tmp_path: Path, error: Exception, words: str) -> None:
+    def step(model: nn.Module, batch: Any) -> Any:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        runner(tmp_path, training_step=step).train()
+    assert words in vars(caught.value)["__notes__"][-1]
+
+
 class Files(TensorDataset):
     def get_data_info(self, index: int) -> dict[str, str]:
         return {"path": f"{index}.png"}

@@ -6,7 +6,7 @@ import pytest
 
 from footplate import Runner
 from footplate.config import Config
-from footplate.engine.run_config import check_config, known_keys
+from footplate.engine.run_config import check_config, keys_of_both_generations
 from footplate.engine.sections import RUNNER_KEYS, SECTIONS
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.hooks import CheckpointHook
@@ -57,8 +57,8 @@ def test_sections_are_the_arguments_of_the_runner() -> None:
 
 
 def test_known_keys_of_both_generations() -> None:
-    assert {*RUNNER_KEYS, *FIRST_GENERATION_KEYS, "custom_imports", "runner_type"} <= known_keys()
-    assert not {"models", "gallery_dataloader", "val_evaluator_dice", "train_dataloder"} & known_keys()
+    assert {*RUNNER_KEYS, *FIRST_GENERATION_KEYS, "custom_imports", "runner_type"} <= keys_of_both_generations()
+    assert not {"models", "gallery_dataloader", "val_evaluator_dice", "train_dataloder"} & keys_of_both_generations()
 
 
 def test_each_hook_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,8 +132,7 @@ def test_stop_on_a_terminal_refers_to_the_key(
 ) -> None:
     monkeypatch.setattr(os, "isatty", lambda descriptor: True)
     requests = Requests(torch.device("cpu"), [])
-    requests.local.signal = signal.SIGINT
-    requests.announce_stop()
+    requests.announce_stop(signal.SIGINT)
     assert capfd.readouterr().err.endswith(" Press Ctrl-C again to exit now.\n")
 
 

@@ -191,7 +191,7 @@ def _key_ending_in(name: str, arguments: Namespace) -> str:
     """Returns the path of a config key called `name`, or "" if none exists. Prefers keys that footplate reads."""
     from footplate.config import Config
     from footplate.config.key_paths import split_path
-    from footplate.engine.run_config import keys_read
+    from footplate.engine.run_config import keys_with_effect
     from footplate.tools.key_lookup import paths_ending
 
     try:
@@ -199,6 +199,6 @@ def _key_ending_in(name: str, arguments: Namespace) -> str:
         paths = paths_ending(cfg._cfg_dict, name)
     except (AttributeError, FootplateError, OSError):  # reported once the arguments are valid
         return ""
-    read = keys_read(cfg)
+    read = keys_with_effect(cfg)
     used = [path for path in paths if split_path(path)[0] in read]  # the others are variables
     return [*used, *paths, ""][0]

@@ -57,7 +57,7 @@ class KeyOrigin(Origin):
         self.replaced = replaced
         earlier = replaced.origin if replaced else None
         if isinstance(earlier, KeyOrigin):
-            self.is_read = earlier.is_read
+            self.is_read = earlier.is_read  # the key remains a variable, but no line has read the new value yet
             if earlier == (file, line):  # the key is set in a loop
                 self.replaced = earlier.replaced
         return self

@@ -58,7 +58,7 @@ class BatchPlan:
         batch_size: The number of items in a full batch. An item is what the sampler yields: a sample or, with a custom
             batch sampler, a whole batch, so that the batch size is 1.
         unpadded_count: The number of items that all ranks together read in a pass, or None if some may be read twice.
-            Items in batches with a share of 0 do not count.
+            Items in batches with a share of 0 do not count. Set by `drop_padding`.
         world_size: The number of ranks that the samples are split across.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues where the previous one
             ended.
@@ -87,8 +87,13 @@ class BatchPlan:
         self._begun_passes = 0
         self._states: list[Any] | None = None
 
+    @property
+    def repeats_samples(self) -> bool:
+        """Whether ranks may read samples twice, so that all ranks read the same number; see `drop_padding`."""
+        return self.unpadded_count is None
+
     def drop_padding(self) -> None:
-        """Drops the samples and batches that known samplers repeat as padding.
+        """Drops the samples and batches that known samplers repeat as padding. Called for evaluation and prediction.
 
         A rank that runs out of samples still repeats one, so that all ranks have the same number of batches.
         """
@@ -174,8 +179,8 @@ class BatchPlan:
 
     def _end_of_pass(self, length: int | None) -> int | None:
         """Returns the number of batches after which a pass ends, or None if the samplers themselves end it."""
-        # With `unpadded_count`, the samplers also yield padding, so the pass must end before it.
-        limit = self.limit if self.unpadded_count is None else len(self)
+        # Without repeated samples, the pass must end before the padding that the samplers yield.
+        limit = self.limit if self.repeats_samples else len(self)
         return min((number for number in (length, limit) if number is not None), default=None)
 
     def _with_own_generators(self, batches: Iterator[BatchKey], epoch: int) -> Iterator[BatchKey]:
@@ -190,7 +195,7 @@ class BatchPlan:
 
     def shares(self, start: int) -> Iterator[float]:
         """Yields the `share` of each batch in a pass from `start` on (see `SampleLoader`), and then 1 forever."""
-        return repeat(1.0) if self.unpadded_count is None else map(self._share, count(start))
+        return repeat(1.0) if self.repeats_samples else map(self._share, count(start))
 
     def _share(self, number: int) -> float:
         """Returns the size of this rank's batch relative to the mean batch size over all ranks.
@@ -236,7 +241,7 @@ class BatchPlan:
         while batch := list(islice(order, self.batch_size)):
             if self.drop_last and len(batch) < self.batch_size:
                 return
-            if self.unpadded_count is not None:  # without padding, except for one sample in a batch with a share of 0
+            if not self.repeats_samples:  # except for one sample in a batch with a share of 0
                 batch = batch[: max(self._local_count - earlier, 1)]
             yield self._key(epoch, earlier, batch)
             earlier += self.batch_size

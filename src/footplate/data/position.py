@@ -147,12 +147,10 @@ class DataPosition:
         self._loader = loader
         self._plan = loader.plan if isinstance(loader, SampleLoader) else None
         self._length = _pass_length(loader)
-        # The latest pass that was counted or resumed, and the iteration at which it began. In the example, 2 and 20.
-        # After the resume with larger batches, `locate` must return batch 1 of pass 2 for the next iteration, so the
-        # pass counts as begun one iteration earlier: at 11 - 1 = 10 in epoch-based training, or at 23 - 1 = 22 in
+        # A position from which `locate` counts: an iteration, its pass, and its batch in that pass. It is where the
+        # latest pass or the resumed run began. After the resume in the example: (11, 2, 1), or (23, 2, 1) in
         # iteration-based training.
-        self._pass = 0
-        self._pass_began_at = 0
+        self._known_position = (0, 0, 0)
         own = [generator for generator in generators_of(samplers_of(loader)) if type(generator) is _OwnGenerator]
         generators = [getattr(loader, "generator", None), *own]
         self._seeds = {each: each.initial_seed() for each in generators if isinstance(each, torch.Generator)}
@@ -162,7 +160,8 @@ class DataPosition:
 
         In the example, returns (2, 3) for iteration 23.
         """
-        return self._pass, iteration - self._pass_began_at
+        known_iteration, pass_index, batch = self._known_position
+        return pass_index, batch + iteration - known_iteration
 
     def one_pass(self, pass_index: int, start: int) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`. Stops at the loader's length.
@@ -182,8 +181,7 @@ class DataPosition:
         """
         for pass_index in count(first):
             before = iteration
-            self._pass = pass_index
-            self._pass_began_at = iteration - start
+            self._known_position = (iteration, pass_index, start)
             for batch in self._begin_pass(pass_index, start):
                 iteration += 1
                 yield batch
@@ -244,8 +242,7 @@ class DataPosition:
         self._load_own_state(state, pass_index)
         if iteration is None:
             iteration = pass_index * (self._length or 0) + batch
-        self._pass = pass_index
-        self._pass_began_at = iteration - batch
+        self._known_position = (iteration, pass_index, batch)
         return iteration
 
     def _adapted_batch(self, saved: _Settings, here: _Settings, state: Mapping[str, Any]) -> int:
@@ -360,14 +357,14 @@ class StatefulPosition(DataPosition):
     def __init__(self, loader: Any, stateful: Any) -> None:
         super().__init__(loader)
         self._stateful = stateful
-        self._continues_from_state = False  # whether the next pass that reads batches continues from a restored state
+        self._has_unused_state = False  # whether a state has been restored from which no pass has continued yet
 
     def one_pass(self, pass_index: int, start: int) -> Iterator[Any]:
         """Yields the batches of one pass, starting at batch `start`. Raises a DataError if there are extra batches."""
         length = len(self._loader)
         iterator = self._begin_pass(pass_index, start)
         yield from islice(iterator, length - start)
-        for _ in iterator:  # read to the end, so that the loader's state marks the pass as complete
+        for _ in iterator:  # reads to the end, so that the loader's state marks the pass as complete
             raise DataError(
                 f"epoch {pass_index + 1} has more batches than len(dataloader), which is {length}",
                 notes=["Use IterBasedTrainLoop if the number of batches varies."],
@@ -376,24 +373,27 @@ class StatefulPosition(DataPosition):
     def _begin_pass(self, pass_index: int, start: int, length: int | None = None) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`.
 
-        | `_continues_from_state` | `start` | batches |
+        `length` is always None, because `one_pass` must read to the end of the pass.
+
+        | `_has_unused_state` | `start` | batches |
         |---|---|---|
         | False | any | those from `start` on; the earlier ones are read and discarded |
         | True | the length | none: the pass was complete, and the next one continues from the state |
         | True | mid-pass | those that the restored loader yields |
         | True | 0 | those that the restored loader yields; if it yields none, those of the next pass |
         """
-        if not self._continues_from_state:
-            return super()._begin_pass(pass_index, start)
-        if start and start == length_of(self._loader):
-            return iter(())
-        self._continues_from_state = False
-        iterator = super()._begin_pass(pass_index, 0)
-        if start:
-            return iterator
-        # If the state was saved at the end of a pass, some loaders start the next pass, and others yield nothing.
-        first = list(islice(iterator, 1))
-        return chain(first, iterator) if first else super()._begin_pass(pass_index, 0)
+        if self._has_unused_state:
+            if start and start == length_of(self._loader):
+                return iter(())
+            self._has_unused_state = False
+            iterator = super()._begin_pass(pass_index, 0)
+            if start:
+                return iterator
+            # If the state was saved at the end of a pass, some loaders start the next pass. Others yield nothing, and
+            # start it when they are iterated again.
+            if first := list(islice(iterator, 1)):
+                return chain(first, iterator)
+        return super()._begin_pass(pass_index, start)
 
     def _own_state(self, pass_index: int) -> dict[str, Any]:
         return {"loader": self._stateful.state_dict()}
@@ -414,4 +414,4 @@ class StatefulPosition(DataPosition):
                 notes=["Use the same number of processes, or start a new run from the weights with `load_from`."],
             )
         self._stateful.load_state_dict(ranks[get_rank()])
-        self._continues_from_state = True
+        self._has_unused_state = True

@@ -15,7 +15,7 @@ class DataWait:
     - Code that reads a sample or waits for a worker runs through `call` or `over`. Only this code can be interrupted.
       Code that swaps the run's random generators must run outside these methods.
     - The training loop sets `for_batch` and handles the error.
-    - Signal handlers set `stop_requested` or `death`, and call `interrupt`.
+    - Signal handlers set `stop_requested` or `death`, and call `interrupt`. For a run, see `footplate.engine.requests`.
 
     Attributes:
         for_batch: Whether the training loop is waiting for a batch, with no iteration in progress.
@@ -28,11 +28,10 @@ class DataWait:
     death: RuntimeError | None = None
     _is_interruptible = False
 
-    def take_death(self) -> RuntimeError | None:
-        """Returns the error about a worker that has died, if there is one, and clears it."""
-        death = self.death
+    def reset(self) -> None:
+        """Clears a stop request and the death of a worker when a run ends."""
+        self.stop_requested = False
         self.death = None
-        return death
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
         """Calls a function that waits for data.

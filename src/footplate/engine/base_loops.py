@@ -100,11 +100,18 @@ class BaseTrainLoop(BaseLoop):
     | hooks | `iter` | `completed.iter` | `epoch` | `completed.epoch` | `units_done` |
     |---|---|---|---|---|---|
     | `before_train_iter` | i | i | e | e | e |
-    | `after_train_iter` | i | i + 1 | e | e | e |
+    | `after_train_iter`, and validation hooks if one of them calls `runner.val()` | i | i + 1 | e | e | e |
+    | validation hooks after the iteration, if a hook has requested it | i + 1 | i + 1 | e | e | e |
     | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 | e + 1 |
     | validation hooks after the epoch | i + 1 | i + 1 | e + 1 | e + 1 | e + 1 |
 
-    In iteration-based training, `units_done` is `completed.iter`, and passes over the data count as epochs.
+    In iteration-based training, `units_done` is `completed.iter`, and "epoch" means:
+
+    | name | an epoch is |
+    |---|---|
+    | `epoch`, `completed.epoch` | a pass over the data |
+    | `before_train_epoch`, `after_train_epoch`, `max_epochs`, `at_epoch_start` | the whole run |
+    | the "epoch" window of a `HistoryBuffer` | the iterations since the last row of the run's `History` |
 
     Args:
         runner: The runner that owns the loop.
@@ -309,9 +316,13 @@ class BaseTrainLoop(BaseLoop):
         self._exchange_requests()
 
     def validation_is_due(self) -> bool:
-        """Checks whether validation is due now or, in a hook, at the end of the current iteration or epoch."""
+        """Checks whether validation is due now or, in a hook, after the hooks of the current iteration or epoch.
+
+        First-generation hooks call this method, because they run after the validation.
+        """
         if self.runner.requests.agreed.validation or (self.out_of_time and not self._is_fully_validated):
-            return not self.at_epoch_end  # validates after the `after_train_epoch` hooks
+            # After an epoch's last iteration, or in a run that resumes there, the `after_train_epoch` hooks come first.
+            return not self.at_epoch_end
         done = self.units_done
         if done == self._validated_at:
             return False

@@ -44,23 +44,23 @@ _logger = logging.getLogger("footplate.engine")
 class Weights(enum.IntEnum):
     """Where the model's weights come from.
 
-    This decides whether training loads the run's checkpoint, resumes from it, or keeps the weights:
+    This decides whether training or an evaluation loads the run's checkpoint, resumes from it, or keeps the weights:
 
-    | weights | `resume` is True or False | `resume="auto"` | the launcher has restarted the run |
+    | weights | evaluation; training with `resume=True` or `False` | with `resume="auto"` | restarted by the launcher |
     |---|---|---|---|
-    | NONE: not loaded | resumes or loads | resumes or loads | resumes |
-    | LOADED: by the script, or an evaluation has run | keeps | resumes | resumes |
+    | NONE: neither loaded nor used | resumes or loads | resumes or loads | resumes |
+    | SET: loaded by the script, or used by an evaluation | keeps | resumes | resumes |
     | RESUMED: by the script or an evaluation | keeps | keeps | resumes |
     | TRAINED: training has started before | keeps | keeps | keeps |
 
     With "auto" and after a restart, a job can therefore rerun a script that loads weights.
 
-    An evaluation loads the checkpoint, if there is one, only for NONE. If the weights have been loaded, but a check or
-    restoring the rest of the run fails, the value becomes NONE, so that the next attempt loads them again.
+    If the weights have been loaded, but a check or restoring the rest of the run fails, the value becomes NONE, so that
+    the next attempt loads them again.
     """
 
     NONE = 0
-    LOADED = 1
+    SET = 1
     RESUMED = 2
     TRAINED = 3
 
@@ -188,7 +188,7 @@ class CheckpointIO:
         if hook := runner.hooks.swapping:
             hook.reset_average(runner)
         if not self.is_resuming:
-            self._weights = self._weights or Weights.LOADED
+            self._weights = self._weights or Weights.SET
         if "train_loop" not in runner.built:  # a training loop has its own
             meta = _meta_of(checkpoint)
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
@@ -262,15 +262,16 @@ class CheckpointIO:
         """
         runner = self._runner()
         plan = runner.resume_plan
-        kept = Weights.LOADED  # the first value for which the weights are kept
+        # Select a column of the table in `Weights`, and the first row in which it says "keeps".
+        first_kept = Weights.SET
         if for_training and plan.is_restarted:
-            kept = Weights.TRAINED
+            first_kept = Weights.TRAINED
         elif for_training and plan.resume == "auto":
-            kept = Weights.RESUMED
-        if self._weights >= kept:
+            first_kept = Weights.RESUMED
+        if self._weights >= first_kept:
             return
         load = plan.find(for_training=for_training)
-        if load and (load.resuming or not self._weights):
+        if load and (load.resuming or not self._weights):  # SET weights are only replaced if the run resumes
             with located(runner.cfg), at_key(load.key), runner.folder.buffered_log():
                 checkpoint = {}
                 if load.resuming:
@@ -278,11 +279,11 @@ class CheckpointIO:
                 else:
                     checkpoint = runner.load_checkpoint(load.path)
                 if whole_model and self.report is not None:
-                    with self._incomplete_until(Weights.LOADED):
+                    with self._incomplete_until(Weights.SET):
                         self.report.require_whole_model()
                         trained = _meta_of(checkpoint).get("dataset_meta")
                         check_classes(trained, sets_of(runner.built.get("test_loop")), "test")
-        self._weights = max(self._weights, Weights.TRAINED if for_training else Weights.LOADED)
+        self._weights = max(self._weights, Weights.TRAINED if for_training else Weights.SET)
 
     @contextmanager
     def _incomplete_until(self, reached: Weights) -> Iterator[None]:

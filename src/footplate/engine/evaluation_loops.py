@@ -187,10 +187,11 @@ class _EvaluationLoop(BaseLoop):
             except Exception as error:
                 add_sample_note(error, self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx)
                 raise
-        drops_padding = isinstance(self.dataloader, SampleLoader) and self.dataloader.plan.unpadded_count is not None
-        # A sampler may repeat samples so that all ranks have the same number. The metrics drop the extra results.
-        may_be_padded = runner.world_size > 1 and (self.overrides("run_iter") or not drops_padding)
-        size = length_of(dataset_of(self.dataloader)) if may_be_padded else None
+        # If ranks repeat samples, the metrics drop the results beyond the size of the dataset. An overridden `run_iter`
+        # may also evaluate the sample in a batch with a share of 0.
+        repeats_samples = not isinstance(self.dataloader, SampleLoader) or self.dataloader.plan.repeats_samples
+        has_extra_results = runner.world_size > 1 and (repeats_samples or self.overrides("run_iter"))
+        size = length_of(dataset_of(self.dataloader)) if has_extra_results else None
         # The results may differ between ranks if a metric does its own reduction.
         metrics = broadcast_object(self.evaluator.evaluate(sys.maxsize if size is None else size))
         losses = self._losses.result() if self._losses else {}

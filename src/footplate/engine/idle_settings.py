@@ -7,7 +7,7 @@ from typing import Any
 from footplate.config import Config, find_unused_changes
 from footplate.config.config_dict import is_variable
 from footplate.engine.hook_list import HookList
-from footplate.engine.run_config import keys_read
+from footplate.engine.run_config import keys_with_effect
 from footplate.error_context import location_prefix, origin_at
 from footplate.errors import FootplateError
 from footplate.extensions import extensions
@@ -28,7 +28,8 @@ def warn_about_variables(cfg: Config) -> None:
     inner = model.get("data_preprocessor") if isinstance(model, Mapping) else None
     # The configs of many code bases define a top-level `data_preprocessor` only to use it in the model.
     is_copied = inner is not None and is_variable(cfg, "data_preprocessor")
-    for change in find_unused_changes(cfg, keys_read(cfg) - {"data_preprocessor"} if is_copied else keys_read(cfg)):
+    keys = keys_with_effect(cfg)
+    for change in find_unused_changes(cfg, keys - {"data_preprocessor"} if is_copied else keys):
         _logger.warning("%s", change)
     known: dict[str, str] = {}
     for extension in extensions():

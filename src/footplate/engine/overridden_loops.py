@@ -17,29 +17,29 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
 
     Wraps the loop's `run_iter` and, if it is overridden, `run`. The loop must call `run_iter` for each iteration.
     """
-    run = loop.run
-    run_iter = loop.run_iter
+    original_run = loop.run
+    original_run_iter = loop.run_iter
 
-    def train() -> Any:
-        """Runs the loop. Leaves the setup to the first `step`, because it must follow the `before_train` hooks."""
+    def run() -> Any:
+        """Runs the loop. Leaves the setup to the first `run_iter`, because it must follow the `before_train` hooks."""
         loop.began_at = None
         with loop.runner.phase("train"):
-            return run()
+            return original_run()
 
-    def step(*args: Any, **kwargs: Any) -> None:
+    def run_iter(*args: Any, **kwargs: Any) -> None:
         """Trains on one batch, then handles stop and save requests."""
         if loop.began_at is None:
             loop.begin()
         if loop.iter == loop.began_at:
             _check_resumed_data(loop)
-        run_iter(*args, **kwargs)
+        original_run_iter(*args, **kwargs)
         loop.batches_read = 0
         if loop.runner.requests.needs_handling:
             handle_requests(loop.runner)
 
-    loop.run_iter = step  # type: ignore[method-assign]
+    loop.run_iter = run_iter  # type: ignore[method-assign]
     if loop.overrides("run"):
-        loop.run = train  # type: ignore[method-assign]
+        loop.run = run  # type: ignore[method-assign]
 
 
 def _check_resumed_data(loop: "BaseTrainLoop") -> None:

@@ -16,6 +16,21 @@ it also ends the wait for a batch; see `DataWait`.
 
 The loop calls `handle_requests` only if `Requests.needs_handling` is set, and checks `stop` and `validation` itself.
 `Requests.reset` clears all requests except `validation` at the start of a run.
+
+A stop signal leads to these calls:
+
+    _Handlers.on_stop                 when the signal arrives
+      Requests.request_stop           sets `local.signal`, and in a single process:
+        Requests.announce_stop        prints a message, and sets `needs_handling`
+        DataWait.interrupt            raises InterruptedWaitError if the loop is waiting for a batch
+
+    RequestExchangeHook               after an iteration, with several ranks
+      Requests.exchange               sets `agreed.signal`
+        Requests.announce_stop
+
+    handle_requests                   after an iteration, or from `BaseTrainLoop._read` after InterruptedWaitError
+      save_on_request
+      raise Interrupted
 """
 
 import enum
@@ -161,15 +176,14 @@ class Requests:
             return
         self.local.signal = number
         if self.is_single_process:
-            self.announce_stop()
+            self.announce_stop(number)
             data_wait.stop_requested = True
             data_wait.interrupt()
 
-    def announce_stop(self) -> None:
+    def announce_stop(self, number: int) -> None:
         """Makes the loop end the run after the current iteration or validation run, and prints a message."""
         self.alarm()
         if get_rank() == 0:
-            number = self.agreed.signal
             name = signal.Signals(number).name
             again = f"{name} again" if number in END_SIGNALS else "SIGTERM twice"
             advice = f"Send {again} to exit at once."
@@ -208,7 +222,7 @@ class Requests:
             agreed.validation = True
         if number and not agreed.signal:
             agreed.signal = number
-            self.announce_stop()
+            self.announce_stop(number)
         if save:
             agreed.save = True
             self.alarm()
@@ -253,7 +267,8 @@ def handle_requests(runner: "Runner") -> None:
     agreed = requests.agreed
     requests.needs_handling = False
     # If the run is about to stop, it needs no more data, so the death of a worker does not matter.
-    if not agreed.signal and (death := data_wait.take_death()):
+    if not agreed.signal and (death := data_wait.death):
+        data_wait.death = None
         save_after_data_error(runner, death)
         raise death
     runner.saver.complete()

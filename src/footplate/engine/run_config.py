@@ -36,8 +36,8 @@ from footplate.engine.plain_defaults import set_plain_defaults
 from footplate.engine.sections import (
     LENGTHS,
     PYTHON_ARGUMENTS,
-    READ_KEYS,
     RUNNER_KEYS,
+    SECOND_GENERATION_KEYS,
     SECTIONS,
     check_sections,
     check_structure,
@@ -64,15 +64,15 @@ def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Co
         ArgumentError: An override is not a config key, or a required key is missing.
         ConfigError: A key is not supported or cannot be translated, or keys of both generations conflict.
     """
-    check_top_level_keys(cfg, known_keys())
+    check_top_level_keys(cfg)
     for extension in extensions():
         extension.check_config(cfg)
     cfg = translate_config(cfg)
     if overrides:
         cfg = Config(cfg)  # a copy
         for name, value in overrides.items():
-            if name not in READ_KEYS:
-                near = nearest(name, READ_KEYS | PYTHON_ARGUMENTS)
+            if name not in SECOND_GENERATION_KEYS:
+                near = nearest(name, SECOND_GENERATION_KEYS | PYTHON_ARGUMENTS)
                 raise ArgumentError(f"unknown setting '{name}'", key=name, found=value, suggestion=near)
             merge_options(cfg._cfg_dict, {name: value}, origin=Origin("Runner.from_cfg", 0))
     with located_in(cfg):
@@ -273,18 +273,20 @@ def _complete_sections(sections: dict[str, Any], *, has_cfg: bool) -> None:
 
 
 @cache
-def known_keys() -> frozenset[str]:
-    """Returns all top-level keys that either config generation defines."""
-    return READ_KEYS.union({"vis_backends"}, *(extension.config_keys for extension in extensions()))
+def keys_of_both_generations() -> frozenset[str]:
+    """Returns all top-level keys that either config generation defines, whether or not they have an effect."""
+    # `vis_backends` is a variable that many second-generation configs define, to use it in `visualizer`.
+    return SECOND_GENERATION_KEYS.union({"vis_backends"}, *(extension.config_keys for extension in extensions()))
 
 
-def keys_read(cfg: Config) -> frozenset[str]:
+def keys_with_effect(cfg: Config) -> frozenset[str]:
     """Returns the top-level keys that have an effect in this config. All other top-level keys are variables."""
-    return known_keys() if any(extension.translates(cfg) for extension in extensions()) else READ_KEYS
+    is_translated = any(extension.translates(cfg) for extension in extensions())
+    return keys_of_both_generations() if is_translated else SECOND_GENERATION_KEYS
 
 
-def check_top_level_keys(cfg: Config, known: Collection[str]) -> None:
-    """Raises an error if a top-level key looks like a misspelled known key.
+def check_top_level_keys(cfg: Config) -> None:
+    """Raises an error if a top-level key looks like a misspelled key of either generation.
 
     Unknown keys that do not resemble a known key are allowed, since configs may contain variables and custom keys; see
     `misspelled_key`. Skips variables (keys that other lines of the config use), keys that start with an underscore, and
@@ -293,6 +295,7 @@ def check_top_level_keys(cfg: Config, known: Collection[str]) -> None:
     Raises:
         ConfigKeyError: A key looks misspelled.
     """
+    known = keys_of_both_generations()
     for key in cfg:
         if not isinstance(key, str) or key.startswith("_") or key in known:
             continue

@@ -44,9 +44,9 @@ from footplate.engine.preflight import preflight
 from footplate.engine.requests import Interrupted, Requests
 from footplate.engine.resume_plan import ResumePlan
 from footplate.engine.run_config import ResolvedConfig, arguments_in, located_in, runner_config
-from footplate.engine.run_errors import refuse_during_evaluation, refuse_during_training, refusing_exits, running
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
+from footplate.engine.run_scope import refuse_during_evaluation, refuse_during_training, refusing_exits, running
 from footplate.engine.sections import (
     PYTHON_ARGUMENTS,
     check_sections,

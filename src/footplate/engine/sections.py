@@ -374,6 +374,7 @@ SECTIONS: tuple[Section, ...] = (
     Section("training_step", in_config=False),
     Section("validation_step", in_config=False),
 )
+# The runner's arguments that a config can set, and those that only a script can pass.
 RUNNER_KEYS = tuple(section.name for section in SECTIONS if section.in_config)
 PYTHON_ARGUMENTS = frozenset(section.name for section in SECTIONS if not section.in_config)
 # Keys that are not arguments of the Runner, with their meaning for the key reference.
@@ -385,5 +386,5 @@ OTHER_KEYS = {
     "tta_pipeline": "For `PrepareTTAHook`: the transforms that create these views.",
 }
 # All keys that are read from a second-generation config. Any other name in it, such as `optimizer`, is a variable.
-READ_KEYS = frozenset({*RUNNER_KEYS, *OTHER_KEYS})
+SECOND_GENERATION_KEYS = frozenset({*RUNNER_KEYS, *OTHER_KEYS})
 LENGTHS = ("max_epochs", "max_iters")

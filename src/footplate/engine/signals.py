@@ -49,8 +49,7 @@ def handling_signals(runner: "Runner") -> Iterator[None]:
     try:
         yield
     finally:
-        data_wait.stop_requested = False
-        data_wait.take_death()
+        data_wait.reset()
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 

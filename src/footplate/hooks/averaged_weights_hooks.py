@@ -47,6 +47,7 @@ class AveragedWeightsHook(SwappingHook):
         self._swap(runner, to_average=False)
 
     before_test_epoch = before_val_epoch
+    # A subclass that overrides `after_val_epoch` does not change these two.
     after_test_epoch = restore_weights = after_val_epoch
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:

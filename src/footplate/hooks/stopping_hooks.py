@@ -86,8 +86,8 @@ class EarlyStoppingHook(Hook):
         if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True
             runner.logger.warning(
-                "Early stopping ended this run at iteration %d: %s. To continue training, change or remove "
-                "EarlyStoppingHook.",
+                "Early stopping ended this run at iteration %d: %s. To continue training, remove EarlyStoppingHook, "
+                "increase its patience, or change its threshold.",
                 runner.iter,
                 reason,
             )

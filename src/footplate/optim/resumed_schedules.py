@@ -4,12 +4,12 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from footplate.optim.schedules import collect_steps
+from footplate.optim.schedules import Schedule, collect_steps
 
 _logger = logging.getLogger("footplate.optim")
 
 
-def restore_schedules(schedules: Sequence[Any], states: Sequence[Any], loop: Any, saved_iter: int) -> None:
+def restore_schedules(schedules: Sequence[Schedule], states: Sequence[Any], loop: Any, saved_iter: int) -> None:
     """Restores an optimizer's schedules, or fast-forwards them if they differ from the saved ones.
 
     If the batch size has changed, the loop's iteration differs from `saved_iter`, so schedules that count iterations
@@ -46,7 +46,7 @@ def restore_schedules(schedules: Sequence[Any], states: Sequence[Any], loop: Any
     fast_forward(schedules, loop, states)
 
 
-def fast_forward(schedules: Sequence[Any], loop: Any, saved: Sequence[Any] = ()) -> None:
+def fast_forward(schedules: Sequence[Schedule], loop: Any, saved: Sequence[Any] = ()) -> None:
     """Fast-forwards an optimizer's schedules to the position of the training loop, except those that monitor a metric.
 
     If a checkpoint contains schedules, `saved` contains their states.

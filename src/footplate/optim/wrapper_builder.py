@@ -193,7 +193,7 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
     return wrapper
 
 
-def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any] | None) -> None:
+def scale_learning_rates(optim_wrapper: OptimWrapper, loader: Any, cfg: Mapping[str, Any] | None) -> None:
     """Scales learning rates by the global batch size, relative to the batch size that the config assumes.
 
     Does nothing if scaling is disabled. Skips optimizers that compute their own step size.

@@ -129,7 +129,7 @@ class HistoryBuffer:
         self.append(log_val, count)
 
     def start_epoch(self) -> None:
-        """Starts a new `"epoch"` window for statistics."""
+        """Starts a new `"epoch"` window for statistics: in each epoch or, in iteration-based training, at each row."""
         self._add_to_totals()
         self._epoch_totals = _Totals()
 

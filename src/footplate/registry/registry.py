@@ -187,7 +187,8 @@ class Registry:
             try:
                 return entry(*args, **import_lazy(settings))
             except FootplateError as error:
-                error.prepend_key(find_section(cfg, error.section))  # if the constructor was building a section
+                # If a nested `build` failed, its `_resolving` has set `failed_section`. Find that section in `cfg`.
+                error.prepend_key(find_section(cfg, error.failed_section))
                 if error.origin is None:
                     error.origin = origin_at(cfg, error.key or "type")
                     error.notes = (*error.notes, *describe_changes(cfg))
@@ -228,7 +229,8 @@ class Registry:
     ) -> Iterator[tuple[Entry, dict[str, Any]]]:
         """Yields the class and the checked arguments of a config. The config's `_scope_` applies inside the block.
 
-        Errors in the block get the config as their `section`.
+        Errors in the block get the config as their `failed_section`, which the caller that is building the surrounding
+        section reads.
         """
         settings = {**defaults, **cfg} if isinstance(cfg, Mapping) else {}
         try:
@@ -240,7 +242,7 @@ class Registry:
                 check_arguments(entry, self._describe(entry), settings, args=args, source=cfg)
                 yield entry, settings
         except FootplateError as error:
-            error.section = cfg
+            error.failed_section = cfg
             raise
 
     def _describe(self, entry: Any) -> str:

@@ -11,7 +11,7 @@ from footplate.distributed.process_group import DIST_KEYS
 from footplate.engine.hook_list import DEFAULT_HOOKS
 from footplate.engine.nonfinite import NONFINITE_DEFAULTS
 from footplate.engine.process_setup import ENVIRONMENT_KEYS, RANDOMNESS_KEYS, WORKER_KEYS
-from footplate.engine.sections import READ_KEYS, loop_settings
+from footplate.engine.sections import SECOND_GENERATION_KEYS, loop_settings
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import has_several_loaders
 from footplate.optim.paramwise import PARAMWISE_KEYS
@@ -122,7 +122,7 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
         at: The key path of the section in `cfg`, if it differs from `parts`, as for a first-generation config.
     """
     if not parts:
-        return READ_KEYS
+        return SECOND_GENERATION_KEYS
     section: Any = cfg
     for part in at or parts:
         section = _child(section, part)

@@ -70,7 +70,7 @@ def accepted_in_either_generation(mapping: ConfigDict, parts: Sequence[str]) -> 
 
     `parts` is the key path of the section. If it is empty, returns the top-level keys.
     """
-    from footplate.engine.run_config import keys_read  # imports torch
+    from footplate.engine.run_config import keys_with_effect  # imports torch
     from footplate.tools import config_keys
 
     cfg = Config(mapping)
@@ -82,7 +82,7 @@ def accepted_in_either_generation(mapping: ConfigDict, parts: Sequence[str]) -> 
         return config_keys.accepted_keys(mapping, parts)
     here = tuple(parts)
     if not parts:
-        return keys_read(cfg)
+        return keys_with_effect(cfg)
     keys = {old[len(here)] for _, old in KEY_PAIRS if old[: len(here)] == here and len(old) > len(here)}
     for there in counterparts((*here, "*"), of_first=False):
         keys.update(config_keys.accepted_keys(mapping, there[:-1], at=here))

@@ -71,9 +71,9 @@ def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
         ArgumentError: A key is varied twice or has no effect.
         OverrideError: A key is not in the config, or a choice has the wrong type.
     """
-    from footplate.engine.run_config import keys_read  # imports torch
+    from footplate.engine.run_config import keys_with_effect  # imports torch
 
-    keys, read = set[str](), keys_read(cfg)
+    keys, read = set[str](), keys_with_effect(cfg)
     for parameter in parameters:
         if parameter.key in keys:
             raise ArgumentError("a key is listed more than once", key="--param", found=parameter.key)

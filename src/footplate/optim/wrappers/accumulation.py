@@ -73,23 +73,23 @@ class Accumulation:
             init_counts: The number of iterations so far, each of which is assumed to have one loss.
             max_counts: The number of iterations in the whole run, or -1 if unknown.
         """
-        count = self._accumulative_counts
+        losses_per_step = self._accumulative_counts
         if self._losses_per_iteration is None:
             self._inner_count = init_counts
             self._count_at_start = init_counts
         self._set_max_counts(max_counts - init_counts)
-        if count > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
+        if losses_per_step > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.info(
                 "accumulative_counts=%d does not apply to the statistics of batch normalization layers: "
                 "they are computed from each batch separately.",
-                count,
+                losses_per_step,
             )
-        if self._inner_count % count and not self.has_loaded_gradients:
+        if self._inner_count % losses_per_step and not self.has_loaded_gradients:
             _logger.warning(
                 "Resumed at iteration %d during gradient accumulation (accumulative_counts=%d) without accumulated "
                 "gradients, so the first optimizer step will use fewer gradients.",
                 init_counts,
-                count,
+                losses_per_step,
             )
 
     def update_loss_counts(self, iterations_left: int) -> int:
@@ -107,8 +107,10 @@ class Accumulation:
         return self._losses_per_iteration
 
     def _set_max_counts(self, iterations_left: int) -> None:
+        """Sets the number of losses in the whole run, which is unknown if `iterations_left` is negative."""
         factor = 1 if self._losses_per_iteration is None else self._losses_per_iteration
-        self._max_counts = self._inner_count + factor * iterations_left if factor else -1
+        is_known = factor and iterations_left >= 0
+        self._max_counts = self._inner_count + factor * iterations_left if is_known else -1
 
     def _load_accumulation(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
         """Loads the loss counts of a saved state, and returns its accumulated gradients.
@@ -120,12 +122,13 @@ class Accumulation:
         self._inner_count = read_count(counts, "losses")
         self._losses_per_iteration = counts["per_iteration"] and read_count(counts, "per_iteration")
         gradients = state.get("accumulated_gradients")
-        count = state.get("accumulative_counts", self._accumulative_counts)  # missing in older checkpoints
-        if gradients is not None and count != self._accumulative_counts:
+        # Missing in older checkpoints.
+        losses_per_step = state.get("accumulative_counts", self._accumulative_counts)
+        if gradients is not None and losses_per_step != self._accumulative_counts:
             _logger.warning(
                 "The checkpoint was saved during gradient accumulation with accumulative_counts=%s, but the run "
                 "continues with %d. The accumulated gradients are discarded.",
-                count,
+                losses_per_step,
                 self._accumulative_counts,
             )
             gradients = None

@@ -87,9 +87,18 @@ class OptimWrapper(Accumulation):
         self._own_policy = on_nonfinite
         self.set_nonfinite_policy(None)
         self.message_hub = MessageHub.get_current_instance()
-        # Whether `backward` and `zero_grad` were called since the previous step.
-        self._ran_backward = self._was_cleared = False
-        self._gradients_are_used = False  # whether `step` has used the gradients, and no later step needs them
+        # Whether `backward` and `zero_grad` were called since the previous step, and whether that step has used the
+        # gradients, so that no later step needs them. Unless they are used, a checkpoint contains them.
+        #
+        # | after | `_called_backward` | `_called_zero_grad` | `_gradients_are_used` |
+        # |---|---|---|---|
+        # | `backward` | True | unchanged | False |
+        # | `step` | False | False | whether both others were True |
+        # | `zero_grad` | unchanged | True | False |
+        #
+        # If the loop has called `zero_grad` since the previous step, it is assumed to do so again before the next
+        # `backward`. Without `backward`, the gradients come from another optimizer's loss.
+        self._called_backward = self._called_zero_grad = self._gradients_are_used = False
         self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
@@ -150,7 +159,7 @@ class OptimWrapper(Accumulation):
         if data_parallel is not None and self.should_sync():
             average_gradients(self.parameters() if self.isolated else data_parallel.unreduced)
         self._inner_count += 1
-        self._ran_backward, self._gradients_are_used = True, False
+        self._called_backward, self._gradients_are_used = True, False
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
@@ -163,10 +172,10 @@ class OptimWrapper(Accumulation):
                 optimizer needs a closure.
             NonFiniteError: The gradients are non-finite and the policy is "stop".
         """
-        if not self._ran_backward and self.data_parallel is not None:
+        if not self._called_backward and self.data_parallel is not None:
             raise foreign_gradients_error()
-        self._gradients_are_used = self._was_cleared and self._ran_backward
-        self._ran_backward = self._was_cleared = False
+        self._gradients_are_used = self._called_zero_grad and self._called_backward
+        self._called_backward = self._called_zero_grad = False
         if self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
             raise ArgumentError(
                 "there are no gradients, possibly because a part of the sharded model was called outside `forward`",
@@ -198,7 +207,7 @@ class OptimWrapper(Accumulation):
     def zero_grad(self, **kwargs: Any) -> None:
         """Clears the gradients."""
         self.optimizer.zero_grad(**kwargs)
-        self._was_cleared, self._gradients_are_used = True, False
+        self._called_zero_grad, self._gradients_are_used = True, False
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager for the forward pass.
@@ -267,8 +276,8 @@ class OptimWrapper(Accumulation):
         """Returns the optimizer state, the loss counts for gradient accumulation, and any accumulated gradients.
 
         Gradients accumulate during an accumulation round, or if another optimizer's loss depends on the parameters.
-        Gradients that `step` has used are not saved if `zero_grad` had been called before their `backward`: the loop is
-        assumed to call `zero_grad` again before the next `backward`.
+        Gradients that `step` has used are not saved if the loop calls `zero_grad`, because it then clears them before
+        they would be used again.
         """
         state = self.optimizer.state_dict()
         if self._names:

@@ -1,12 +1,10 @@
-"""Opens the folder of a run, and handles errors that end the run."""
+"""Opens the folder of a run, handles errors that end the run, and refuses calls at the wrong point of a run."""
 
 import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
-
-import torch
 
 from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
@@ -22,6 +20,17 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _MAX_LINES = 5  # the maximum number of lines of an error message in the log
+_ADVICE = {  # for texts in frequent errors of torch
+    "out of memory": "Use a smaller batch size; for other ways to save memory, see docs/memory.md.",
+    "device-side assert": (
+        "Usually, a label is not between 0 and the number of classes - 1. The GPU reports such an error late: to see "
+        "the line and the batch that caused it, set CUDA_LAUNCH_BLOCKING=1, or CUDA_VISIBLE_DEVICES='' for the CPU."
+    ),
+    "Expected more than 1 value per channel": (
+        "A batch of one sample is too small for batch normalization. If it is the last batch of an epoch, set "
+        "drop_last=True for the dataloader."
+    ),
+}
 
 
 @contextmanager
@@ -116,23 +125,13 @@ def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
         if isinstance(error, NonFiniteError):
             capture_failure(runner, error)
         return error
-    if advice := _device_advice(error):
-        add_note(error, advice)
+    for text, advice in _ADVICE.items():
+        if text in str(error):
+            add_note(error, advice)
     explained = explain_worker_death(error, runner.built_loaders())
     if explained is None and runner.is_plain:
         _omit_engine_frames(error)
     return explained or error
-
-
-def _device_advice(error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError):
-        return "Use a smaller batch size; for other ways to save memory, see docs/memory.md."
-    if "device-side assert" in str(error):
-        return (
-            "Usually, a label is not between 0 and the number of classes - 1. The GPU reports such an error late: to see "
-            "the line and the batch that caused it, set CUDA_LAUNCH_BLOCKING=1, or CUDA_VISIBLE_DEVICES='' for the CPU."
-        )
-    return ""
 
 
 def _omit_engine_frames(error: Exception) -> None:
