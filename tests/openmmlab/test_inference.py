@@ -68,39 +68,6 @@ def test_onnx_files_compute_what_the_models_do(python: str, folder: Path, name: 
     assert (folder / f"{name}.onnx").stat().st_size > 1e6
 
 
-BOXES = """
-import json
-import numpy, onnxruntime
-from PIL import Image
-image = numpy.asarray(Image.open('data/images/0.png').convert('RGB'))[..., ::-1]
-images = numpy.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=numpy.float32)
-names = ['boxes', 'scores', 'labels']
-outputs = onnxruntime.InferenceSession('detector.onnx').run(names, {'images': images})
-with open('boxes.json', 'w') as file:
-    json.dump([values.tolist() for values in outputs], file)
-"""
-
-
-def test_exported_detector_and_predict_find_the_same_boxes(python: str, folder: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    words = ["mmdet/epoch_1.pth", "--to", "onnx", "-o", "detector.onnx", "--image", "data/images/0.png"]
-    output = run(python, folder, "export", *words)
-    assert "output      boxes (K, 4)\noutput      scores (K)\n" in output
-    (folder / "boxes.py").write_text(BOXES)
-    python_runs(python, folder, "boxes.py")
-    boxes, scores, labels = json.loads((folder / "boxes.json").read_text())
-    words = ["mmdet/epoch_1.pth", "data/images/0.png", "--out", "boxes", "--device", "cpu", "--score", "0"]
-    unchanged = [f"test_dataloader.dataset.pipeline.{setting}" for setting in ("2.scale=(64,64)", "3.prob=0.0")]
-    run(python, folder, "predict", *words, "--no-pictures", "--set", *unchanged)
-    (line,) = json_lines(folder / "boxes/predictions.jsonl")
-    instances = line["instances"]
-    assert len(instances) == len(scores) > 10
-    for found, box, score, label in zip(instances, boxes, scores, labels, strict=True):
-        assert found["label"] == label
-        assert found["score"] == pytest.approx(score, abs=1e-5)
-        assert found["box"] == pytest.approx(box, abs=0.01)
-
-
 MASKS = (
     DETECTION.replace("faster_rcnn/faster", "mask_rcnn/mask")
     .replace("scale=(96, 96)", "scale=(96, 64)")
