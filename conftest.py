@@ -1,4 +1,5 @@
 import logging
+import multiprocessing.spawn
 import os
 import shutil
 import sys
@@ -64,7 +65,27 @@ def _reset_process() -> None:
     if "footplate.records" in sys.modules:
         sys.modules["footplate.records"].MessageHub._instance_dict.clear()
     if "footplate.openmmlab" in sys.modules:
-        sys.modules["footplate.openmmlab"].uninstall()
+        _take_back_import_names()
+
+
+def _take_back_import_names() -> None:
+    """Undoes `openmmlab.install` and forgets what was imported after it. Only tests need that."""
+    from footplate.openmmlab import installation, patches, skipped_imports, versions
+
+    for records in (patches._applied, skipped_imports.skipped, versions._originals, versions._ranges):
+        records.clear()
+    if not installation._reports:
+        return
+    installation._reports.clear()
+    installation.WorkerSetup.functions.remove(installation.install)
+    multiprocessing.spawn.get_preparation_data = installation._get_preparation_data
+    finders = (installation.NamesFinder, installation.InstalledFinder, installation.OperatorsFinder)
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, finders)]
+    for title, module in list(sys.modules.items()):
+        if isinstance(getattr(getattr(module, "__spec__", None), "loader", None), finders):
+            parent, _, child = title.rpartition(".")
+            del sys.modules[title]
+            vars(sys.modules.get(parent, module)).pop(child, None)
 
 
 @pytest.fixture

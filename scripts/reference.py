@@ -19,7 +19,6 @@ from footplate.cli.main import build_parser
 from footplate.data import SampleLoader
 from footplate.engine import Runner
 from footplate.engine.sections import OTHER_KEYS, SECTIONS
-from footplate.openmmlab.first_generation.translation.draft import Rule
 from footplate.openmmlab.first_generation.translation.translate import FIRST_GENERATION_KEYS, RULES
 from footplate.registry import (
     DATA_SAMPLERS,
@@ -84,11 +83,11 @@ _PUBLIC = {
     "footplate.engine": ("EpochBasedTrainLoop", "IterBasedTrainLoop", "ValLoop", "TestLoop", "History"),
     "footplate.data": ("BaseDataset", "BaseTransform", "WebDataset"),
     "footplate.evaluation": ("BaseMetric", "Evaluator", "TorchMetric"),
-    "footplate.checkpoint": ("load_weights", "load_checkpoint", "find_latest", "verify", "trusting"),
+    "footplate.checkpoint": ("load_weights", "load_checkpoint", "find_latest", "verify"),
     "footplate.tools.checkpoint_conversion": ("average_weights", "export_weights"),
     "footplate.inference": ("Predictor", "export_run", "export_module", "export_model", "describe_export"),
     "footplate.visualization": ("Visualizer",),
-    "footplate.openmmlab": ("install", "uninstall"),
+    "footplate.openmmlab": ("install",),
 }
 # What the engine passes to the entries of a section by itself.
 _PASSED = {
@@ -212,21 +211,11 @@ def _first_generation() -> list[str]:
         "Each rule has a tested example.",
     ]
     for rule in RULES:
-        lines += ["", _rule_section(rule).strip()]
+        lines += ["", f"### {rule.id}", "", rule.description]
     everything = [section for _, sections in _PAGES.values() for section in sections]
     for section in everything:
         lines += _section(section, is_first=True)
     return lines
-
-
-def _rule_section(rule: Rule) -> str:
-    parts = [f"### {rule.id}", rule.summary]
-    if rule.before.strip():
-        parts += [f"```python\n{rule.before.strip()}\n```", "becomes"]
-    parts.append(f"```python\n{rule.after.strip()}\n```" if rule.after.strip() else "nothing.")
-    if rule.given.strip():
-        parts += ["in a config with", f"```python\n{rule.given.strip()}\n```"]
-    return "\n\n".join(parts) + "\n"
 
 
 def _section(section: _Section, *, is_first: bool) -> list[str]:
@@ -281,7 +270,7 @@ def _sections() -> Iterator[Argument]:
 
 def _rule(key: str) -> str:
     rule = next(each for each in RULES if key in each.keys)
-    return f"[{rule.id}](#{rule.id}) | {_cell(rule.summary)}"
+    return f"[{rule.id}](#{rule.id}) | {_cell(rule.description.partition('```')[0].strip())}"
 
 
 def _entries(registry: Registry) -> Iterator[tuple[str, Callable[..., Any]]]:

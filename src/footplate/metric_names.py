@@ -129,11 +129,6 @@ def dataset_metric(dataset: str, metric: str) -> str:
     return f"{dataset}/{metric}" if dataset else metric
 
 
-def is_of_dataset(metric: str, datasets: Container[str]) -> bool:
-    """Checks whether a metric belongs to one of the named datasets."""
-    return metric.partition("/")[0] in datasets
-
-
 def validation_label(name: str, recorded: Container[str]) -> str:
     """Returns the label of a validation scalar in logs: `val/<name>` if training logs the same name, otherwise `name`.
 
@@ -145,7 +140,7 @@ def validation_label(name: str, recorded: Container[str]) -> str:
             prefix even if this is empty, because every training run logs them.
     """
     is_trained = name in _LOGGED_BY_EVERY_TRAINING or f"train/{name}" in recorded
-    return _VALIDATION + name if is_trained or is_of_dataset(name, ("test",)) else name
+    return _VALIDATION + name if is_trained or name.startswith("test/") else name
 
 
 def metric_of_label(label: str) -> str:

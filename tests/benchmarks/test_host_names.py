@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks import host_names
-from footplate import openmmlab
 
 NAMES = Path(__file__).parents[1] / "data" / "vectors" / "mmengine_names.txt"
 
@@ -13,7 +12,6 @@ NAMES = Path(__file__).parents[1] / "data" / "vectors" / "mmengine_names.txt"
 @pytest.fixture(autouse=True)
 def _uninstalled() -> Iterator[None]:
     yield
-    openmmlab.uninstall()
     for title in [title for title in sys.modules if title.partition(".")[0] == "mmcv"]:
         del sys.modules[title]
 

@@ -1,4 +1,3 @@
-import hashlib
 import logging
 import os
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from footplate.checkpoint import (
     OpaqueObject,
     load_checkpoint,
     save_checkpoint,
-    trusting,
 )
 from footplate.errors import CheckpointDamagedError, CheckpointError
 from tests.checkpoint.conftest import State
@@ -66,7 +64,7 @@ def test_file_that_is_not_a_checkpoint_is_rejected(tmp_path: Path, content: byte
         load_checkpoint(tmp_path / "a.pth")
 
 
-def test_trust_is_a_decision_that_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_objects_are_placeholders_that_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trap, path = tmp_path / "sprung", str(tmp_path / "a.pth")
     torch.save({"trap": Opener(trap)}, path)
     with caplog.at_level(logging.INFO):
@@ -77,13 +75,6 @@ def test_trust_is_a_decision_that_is_logged(tmp_path: Path, caplog: pytest.LogCa
         f"Checkpoint '{path}' contains objects of these classes, which were not instantiated: "
         f"{os.mkdir.__module__}.mkdir."
     ]
-    with trusting(path):
-        load_checkpoint(path)
-    assert trap.exists()
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    assert caplog.messages[1:] == [f"Trusting checkpoint '{path}' (sha256 {digest}): code in it may be executed."]
-    with pytest.raises(CheckpointError, match="PyTorch cannot load it: FileExistsError"), trusting(path):
-        load_checkpoint(path)
 
 
 class Opener:
@@ -94,22 +85,6 @@ class Opener:
 
     def __reduce__(self) -> Any:
         return os.mkdir, (self.folder,)
-
-
-def written(path: Path) -> str:
-    """Writes a checkpoint that creates the folder `path`.d when unpickled; returns its name."""
-    torch.save({"state_dict": {"w": torch.ones(2)}, "meta": {"iter": 3}, "own": Opener(path.with_suffix(".d"))}, path)
-    return str(path)
-
-
-def test_only_the_trusted_file_is_executed(tmp_path: Path) -> None:
-    chosen, other = written(tmp_path / "a.pth"), written(tmp_path / "b.pth")
-    with trusting(os.path.relpath(chosen)):
-        load_checkpoint(chosen)
-        assert isinstance(load_checkpoint(other)["own"], OpaqueObject)
-    assert (tmp_path / "a.d").exists()
-    assert not (tmp_path / "b.d").exists()
-    assert isinstance(load_checkpoint(chosen)["own"], OpaqueObject)  # after the block nothing is trusted
 
 
 def test_error_about_a_missing_safetensors_file(tmp_path: Path) -> None:

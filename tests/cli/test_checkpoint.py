@@ -72,26 +72,15 @@ def test_average_writes_the_mean(files: list[str], tmp_path: Path, capsys: pytes
 def test_export_maps_keys(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = str(tmp_path / "w.pth")
     assert (
-        run("export", files[0], "-o", target, "--prefix", "layer3", "--revise", "w=weight", "--add-prefix", "x.") == 0
+        run("export", files[0], "-o", target, "--prefix", "x.layer3", "--revise", "w=weight", "--revise", "^=x.") == 0
     )
     assert capsys.readouterr().out == f"1 weight: {target}\n"
-    assert list(load_checkpoint(target)) == ["x.weight"]
+    assert list(load_checkpoint(target)) == ["weight"]
     with pytest.raises(ArgumentError, match="PATTERN=TEXT"):
         run("export", files[0], "-o", target, "--revise", "w")
     for text in ("(=x", "^=\\9"):
         with pytest.raises(ArgumentError, match="invalid regular expression in --revise"):
             run("export", files[0], "-o", target, "--revise", text)
-
-
-@pytest.mark.parametrize("command", [["average"], ["export", "--layout", "mmengine"]])
-def test_trust_is_a_flag_for_one_file(tmp_path: Path, command: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    theirs, target = str(tmp_path / "theirs.pth"), str(tmp_path / "target.pth")
-    torch.save({"meta": {"iter": 1}, "state_dict": {"w": torch.ones(2)}}, theirs)
-    run(command[0], theirs, "-o", target, *command[1:], "--trust", theirs)
-    assert f"Trusting checkpoint '{theirs}'" in caplog.text
-    caplog.clear()
-    run(command[0], theirs, "-o", target, *command[1:])
-    assert "Trusting" not in caplog.text
 
 
 def test_checkpoint_is_sharded_and_consolidated(

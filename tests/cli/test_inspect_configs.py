@@ -45,7 +45,7 @@ def test_unknown_key_suggests_a_key_or_topic(config: str, footplate: Command, wo
     )
 
 
-@pytest.mark.parametrize("suffix", [".py", ".yaml", ".json", ".toml"])
+@pytest.mark.parametrize("suffix", [".py", ".yaml", ".json"])
 def test_the_config_is_converted(config: str, tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"out{suffix}"
     assert main(["explain", config, "--dump", str(target)]) == 0

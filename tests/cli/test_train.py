@@ -1,5 +1,4 @@
 import argparse
-import hashlib
 import os
 import shlex
 import signal
@@ -161,29 +160,6 @@ def test_config_in_the_folder_starts_the_training_anew(tiny: Path, footplate: Co
     assert footplate("train", "tiny.py", *resume)[0] == 0
     first, resumed = (Config.fromstring(text, ".py").to_dict() for text in (before, recorded.read_text()))
     assert resumed == {**first, "train_cfg": {**first["train_cfg"], "max_iters": 12}}
-
-
-class Opener:
-    """Creates a folder when unpickled."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (self.folder,)
-
-
-def test_trust_in_one_checkpoint_is_logged(tiny: Path, trained: Path, footplate: Command) -> None:
-    theirs, made = str(tiny.parent / "theirs.pth"), tiny.parent / "made"
-    torch.save({**torch.load(trained / "run/iter_8.pth"), "own": Opener(str(made))}, theirs)
-    words = ["train", "tiny.py", "--cfg-options", f"load_from={theirs}", "--work-dir"]
-    assert footplate(*words, "without")[0] == 0
-    assert not made.exists()
-    assert footplate(*words, "with", "--trust", "theirs.pth")[0] == 0
-    assert made.exists()
-    sha256 = hashlib.sha256(Path(theirs).read_bytes()).hexdigest()
-    log = next(iter(sorted((tiny.parent / "with").glob("*/*.log")))).read_text()
-    assert f"Trusting checkpoint '{theirs}' (sha256 {sha256}): code in it may be executed." in log
 
 
 def test_override_missing_at_resume_is_reported(tiny: Path, footplate: Command) -> None:

@@ -17,7 +17,6 @@ from footplate.errors import ConfigSyntaxError, Origin
         (".yaml", "a: 1\n---\nb: 2", "expected a single document", 2),
         (".json", '{\n"a": 1,\n"a": 2}', "the key 'a' occurs twice in one object", 0),
         (".json", '{"a": 1\n"b": 2}', "expecting ',' delimiter", 2),
-        (".toml", "a = 1\na = 2", "Cannot overwrite a value", 0),
     ],
 )
 def test_invalid_data_reports_the_line(suffix: str, text: str, message: str, line: int) -> None:
@@ -43,10 +42,3 @@ def test_yaml_numbers_dates_tuples_and_merges() -> None:
     }
     assert origin_of(cfg["c"], "y") == Origin("main.yaml", 6)
     assert read_data("", "main.yaml", ".yaml") == {}
-
-
-def test_toml_dates_become_strings() -> None:
-    assert read_data("a = 2024-01-02\nb = [2024-01-02T03:04:05]", "main.toml", ".toml") == {
-        "a": "2024-01-02",
-        "b": ["2024-01-02T03:04:05"],
-    }

@@ -109,7 +109,6 @@ def test_read_variables_are_marked(write: Write) -> None:
 FORMS = {
     ".yaml": "_base_: {base}\na: 1\n",
     ".json": '{{"_base_": "{base}", "a": 1}}',
-    ".toml": '_base_ = "{base}"\na = 1\n',
 }
 READERS: dict[str, Callable[[str], Any]] = {
     "fromfile": Config.fromfile,

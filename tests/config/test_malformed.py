@@ -49,11 +49,10 @@ def test_invalid_python_configs(write: Write) -> None:
         assert (caught.value.origin.line, Path(caught.value.origin.file).parent) == (line, main.parent)
 
 
-@pytest.mark.parametrize("name", ["child.yaml", "child.toml", "child.json"])
+@pytest.mark.parametrize("name", ["child.yaml", "child.json"])
 def test_reference_to_a_python_attribute_is_refused(write: Write, name: str) -> None:
     texts = {
         ".yaml": "_base_: ./base.json\nvalue: '{{ _base_.model.__class__ }}'\n",
-        ".toml": "_base_ = './base.json'\nvalue = '{{ _base_.model.__class__ }}'\n",
         ".json": '{"_base_": "./base.json",\n"value": "{{ _base_.model.__class__ }}"}\n',
     }
     main = write({name: texts[Path(name).suffix], **FILES})

@@ -38,12 +38,10 @@ any_keys = names | texts | st.integers() | st.none() | st.booleans()
 values = trees(scalars | st.binary(max_size=4), tuples=True, keys=any_keys)
 configs = st.dictionaries(names, values, max_size=5)
 plain_texts = trees(scalars, tuples=False, keys=names | texts)
-toml_trees = trees(st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | texts, tuples=False, keys=texts)
 FORMS = {
     ".py": configs,
     ".yaml": st.dictionaries(names, values, max_size=5),
     ".json": st.dictionaries(names, plain_texts, max_size=5),
-    ".toml": st.dictionaries(names, toml_trees, max_size=5),
 }
 
 

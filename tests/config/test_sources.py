@@ -16,7 +16,7 @@ from tests.config.conftest import Write
         ("nope.py", "there is no config file or recipe"),
         ("folder.py", "is not a file"),
         ("pipe.py", "is not a file"),
-        ("main.ini", "is not a config: the suffix must be one of .py, .json, .yaml, .yml, .toml"),
+        ("main.ini", "is not a config: the suffix must be one of .py, .json, .yaml, .yml"),
     ],
 )
 def test_invalid_config_files_are_refused(tmp_path: Path, name: str, message: str) -> None:

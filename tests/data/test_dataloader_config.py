@@ -2,7 +2,6 @@ import json
 import logging
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -193,18 +192,6 @@ def test_classes_are_compared_with_the_categories_of_the_file(tmp_path: Path, ca
         DataError, match="no category 'person'\n.*\n  found: .'person', 'car'.\n  categories: bolt, nut"
     ):
         build_dataloader({"dataset": NumberedByFile(file, ("person", "car"))})
-
-
-@pytest.mark.parametrize("test_mode", [False, True])
-def test_unlabeled_classes_of_first_generation_training_data_are_warned_about(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, test_mode: bool
-) -> None:
-    dataset: Any = NumberedByFile(tmp_path / "train.json", ("nut", "bolt"))
-    dataset.CLASSES, dataset.test_mode = ("nut", "bolt"), test_mode
-    dataset.coco = SimpleNamespace(catToImgs={7: [0]})
-    build_dataloader({"dataset": dataset})
-    warning = f"These classes have no samples in '{dataset.ann_file}': nut."
-    assert caplog.messages == ([] if test_mode else [warning])
 
 
 def test_settings_without_effect_are_logged_and_dropped(caplog: pytest.LogCaptureFixture) -> None:

@@ -29,7 +29,6 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/models/test_package_models.py::test_dotted_path_into_the_package_stays_forbidden",
     ),
     "`predict` and `export` read": ("tests/inference/test_predictor.py::test_recorded_config_executes_nothing",),
-    "`--trust FILE` allows": ("tests/checkpoint/test_loading.py::test_only_the_trusted_file_is_executed",),
     "Paths on the command line": (
         "tests/config/test_literals.py::test_invalid_values_are_refused",
         "tests/faults/malice.py::_overridden",

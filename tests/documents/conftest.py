@@ -13,7 +13,6 @@ def _as_before() -> Iterator[None]:
     entries = {name: dict(registry.module_dict) for name, registry in ROOT_REGISTRIES.items()}
     openmmlab.install()
     yield
-    openmmlab.uninstall()
     for name in [name for name in sys.modules if name.partition(".")[0] in ("mmseg", "mmdet", "mmselfsup")]:
         del sys.modules[name]
     for name, registry in ROOT_REGISTRIES.items():

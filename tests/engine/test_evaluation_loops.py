@@ -11,7 +11,7 @@ from footplate.data import build_dataloader
 from footplate.engine import evaluation_loops
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric, build_evaluator
-from footplate.evaluation.evaluation_sets import build_evaluation_sets, build_evaluators, build_loaders
+from footplate.evaluation.evaluation_sets import build_evaluators, build_loaders
 from footplate.records import history
 from footplate.registry import METRICS
 from tests.support import PointAccuracy, json_lines, loader, settings, summation_tolerance
@@ -45,21 +45,15 @@ def two(**changes: Any) -> dict[str, Any]:
     return {"val_dataloader": {"clean": loader(8, shuffle=False), "noisy": loader(12, shuffle=False)}, **changes}
 
 
-def test_each_dataset_has_its_own_interval(tmp_path: Path) -> None:
+def test_each_dataset_has_its_own_metrics(tmp_path: Path) -> None:
     scalars = {
-        "clean": {"type": "Told", "values": {"score": [1.0] * 4}},
+        "clean": {"type": "Told", "values": {"score": [1.0] * 2}},
         "noisy": {"type": "Told", "values": {"score": [2.0, 3.0]}},
     }
-    changes = two(val_cfg={"intervals": {"noisy": 2}}, val_evaluator=scalars)
-    runner, look = run(tmp_path, **changes, train_cfg={"by_epoch": True, "max_epochs": 3})
-    assert look.metrics == [
-        {"clean/score": 1.0},
-        {"clean/score": 1.0, "noisy/score": 2.0},
-        {"clean/score": 1.0, "noisy/score": 3.0},  # all datasets are validated at the end
-    ]
+    runner, look = run(tmp_path, **two(val_evaluator=scalars), train_cfg={"by_epoch": True, "max_epochs": 2})
+    assert look.metrics == [{"clean/score": 1.0, "noisy/score": 2.0}, {"clean/score": 1.0, "noisy/score": 3.0}]
     lines = json_lines(f"{runner.log_dir}/vis_data/scalars.json")
-    written = [(line["step"], line.get("noisy/score")) for line in lines if "clean/score" in line]
-    assert written == [(1, None), (2, 2.0), (3, 3.0)]
+    assert [(line["step"], line["noisy/score"]) for line in lines if "clean/score" in line] == [(1, 2.0), (2, 3.0)]
 
 
 def test_validation_losses_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -139,13 +133,10 @@ def test_buffers_are_broadcast_before_each_evaluation(tmp_path: Path, monkeypatc
 
 
 class Seen(BaseMetric[int]):
-    """Counts samples, like `Counter`, but adds up the results during the evaluation."""
+    """Counts samples, like `Counter`."""
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
         self.results += [1] * len(data_samples)
-
-    def added(self, one: int, other: int) -> int:
-        return one + other
 
     def compute_metrics(self, results: list[int]) -> dict[str, int]:
         return {"seen": sum(results)}
@@ -214,12 +205,7 @@ def test_evaluator_names_must_match_datasets(evaluators: Any, key: str, suggesti
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
 
 
-def test_invalid_intervals_and_names_raise() -> None:
-    loaders = {"clean": [1], "noisy": [2]}
-    for intervals, key in (({"noisi": 2}, "intervals.noisi"), ({"noisy": 0}, "intervals.noisy")):
-        with pytest.raises(ArgumentError) as caught:
-            build_evaluation_sets(loaders, build_evaluators(ACCURACY, loaders, build_evaluator), intervals)
-        assert caught.value.key == key
+def test_invalid_names_raise() -> None:
     with pytest.raises(ArgumentError, match="must be a non-empty string without '/'"):
         build_loaders({1: [1]}, build_dataloader)
     with pytest.raises(

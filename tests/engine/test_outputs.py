@@ -19,7 +19,6 @@ PLACES: dict[str, Any] = {
         "custom_hooks": [{"type": "ProfilerHook", "on_trace_ready": {"type": "tb_trace", "dir_name": path}}]
     },
     "record": lambda path: {"custom_hooks": [{"type": "RecordHook", "filename": path, "text": "x"}]},
-    "test pictures": lambda path: {"custom_hooks": [{"type": "DetVisualizationHook", "test_out_dir": path}]},
     "predictions": lambda path: {"val_evaluator": {"type": "DumpResults", "out_file_path": f"{path}.pkl"}},
     "coco": lambda path: {"val_evaluator": {"type": "CocoMetric", "outfile_prefix": path}},
     "visualizer": lambda path: {"visualizer": {"save_dir": path, "vis_backends": [LOCAL]}},

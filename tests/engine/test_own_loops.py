@@ -341,7 +341,6 @@ def test_loop_can_be_created_with_the_sections_of_its_data(tmp_path: Path) -> No
     [
         ({"val_dataloader": {"dataset": {"type": "Missing"}}}, "val_dataloader.dataset.type"),
         ({"val_evaluator": [{"type": "Missing"}]}, "val_evaluator[0].type"),
-        ({"val_cfg": {"intervals": {"clean": 2}}}, "val_cfg.intervals.clean"),
     ],
 )
 def test_error_in_the_data_of_a_loop_has_the_key_of_its_section(

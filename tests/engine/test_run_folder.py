@@ -167,9 +167,3 @@ def test_other_rank_writes_only_its_errors(tmp_path: Path, monkeypatch: pytest.M
     text = Path(runner.log_dir, "rank_3.log").read_text()
     assert "ValueError: a label is out of range" in text
     assert not [word for word in ("said before", "within", "no error", "behind") if word in text]
-    runner.sections["log_file"] = {"max_mb": 0.001, "backups": 1}
-    with running(runner, for_training=False):
-        for number in range(20):
-            logging.getLogger("footplate.engine").error("error %d of a rank that fails again and again", number)
-    names = {"rank_3.log", "rank_3.1.log", "rank_3.warnings.jsonl", "rank_3.warnings.1.jsonl"}
-    assert {each.name for each in Path(runner.log_dir).iterdir()} == names

@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch.utils.data import default_collate
 
 from footplate.data import SampleLoader
@@ -15,34 +13,6 @@ from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, DumpResults, EvaluationContext, Evaluator
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.support import json_lines
-
-
-class Sum(BaseMetric[int]):
-    def process(self, data_batch: Any, data_samples: Sequence[int]) -> None:
-        self.results += data_samples
-
-    def compute_metrics(self, results: list[int]) -> dict[str, Any]:
-        return {"sum": sum(results), "entries": len(results)}
-
-    def added(self, one: int, other: int) -> int:
-        return one + other
-
-
-@given(st.lists(st.integers(), min_size=30, max_size=300), st.integers(0, 20))
-def test_results_of_repeated_samples_are_not_in_a_sum(values: list[int], beyond: int) -> None:
-    size = len(values) - beyond
-    found = Evaluator(Sum())
-    for start in range(0, len(values), 7):
-        found.process(values[start : start + 7])
-    assert len(found.metrics[0].results) <= 64
-    assert found.evaluate(size) == {"sum": sum(values[:size]), "entries": 1}
-
-
-def test_many_samples_beyond_the_share_of_a_rank_are_refused() -> None:
-    found = Evaluator(Sum())
-    found.process([1] * 200)
-    with pytest.raises(DataError, match="a rank has evaluated 200 samples instead of 100"):
-        found.evaluate(100)
 
 
 class Seen(BaseMetric[Any]):

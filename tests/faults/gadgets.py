@@ -46,7 +46,7 @@ def _case(seed: int, inside: Path, mark: Path) -> tuple[str, Callable[[], list[s
 def _try(seed: int, place: str, inside: Path, mark: Path) -> Iterator[str]:
     """Yields what goes wrong with a config that has the name at one key."""
     number = seed + _BUILT.index(place)
-    suffix = FORMS[number % len(FORMS)]
+    suffix = FORMS[number // len(_ARGUMENTS) % len(FORMS)]
     arguments = _ARGUMENTS[number % len(_ARGUMENTS)]
     given = {key: value for key, value in fill(arguments, mark).items() if suffix == ".yaml" or key != "datapipe"}
     named = place in ("runner_type", "optim_wrapper.constructor")

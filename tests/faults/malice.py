@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 import torch
 import yaml
 
@@ -71,7 +70,7 @@ _VALUES = (
     'f\'{{open("{mark}", "w")}}\'',
 )
 _MEMBERS = ("../../mark", "{mark}", "a/../../mark")
-FORMS = (".yaml", ".json", ".toml")
+FORMS = (".yaml", ".json")
 _ALWAYS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "pty.spawn", "urllib.Request", "pickle.find_class")
 _OF_FILES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.truncate")
 
@@ -256,10 +255,7 @@ def _run(path: Path, cfg: dict[str, Any], options: tuple[str, ...] = ()) -> None
 
 def write_config(path: Path, cfg: dict[str, Any]) -> None:
     """Writes a config as data, in the format of the path's suffix."""
-    if path.suffix == ".toml":
-        path.write_text(tomli_w.dumps(cfg))
-    else:
-        path.write_text(json.dumps(cfg) if path.suffix == ".json" else yaml.safe_dump(cfg))
+    path.write_text(json.dumps(cfg) if path.suffix == ".json" else yaml.safe_dump(cfg))
 
 
 def _begin(path: Path, options: tuple[str, ...] = ()) -> None:

@@ -193,7 +193,7 @@ _ALL = (
     ),
     Row(
         "reference",
-        "checkpoints of the reference engines of both generations, without trust",
+        "checkpoints of the reference engines of both generations",
         "loaded with every tensor equal",
         reference.begin_reference,
         long=range(reference.COUNT),

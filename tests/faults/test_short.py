@@ -14,7 +14,7 @@ _LINE = re.compile(r"^(\w+) +(control|.*): (\d+) of (\d+) ")
 
 
 @pytest.mark.parametrize("number", range(reference.COUNT), ids=[name for name, _ in reference.FILES])
-def test_checkpoints_of_the_reference_engines_load_without_trust(number: int) -> None:
+def test_checkpoints_of_the_reference_engines_load(number: int) -> None:
     found = reference.compare(number)
     assert found.wrong == ""
     assert found.figures["compared"] == (24, 24, 75)[number]

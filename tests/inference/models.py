@@ -12,7 +12,7 @@ from footplate.config import Config
 from footplate.config.sources import find_config
 from footplate.engine import Runner
 
-SHORT = {"FashionScenes": {"length": 6}, "FashionInstances": {"length": 6}, "FashionItems": {"per_class": (0, 1)}}
+SHORT = {"FashionScenes": {"length": 6}, "FashionInstances": {"length": 6}, "FashionItems": {}}
 
 
 def recipe(name: str, work_dir: Path) -> Config:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from footplate import openmmlab
 from footplate.registry import DATASETS, METRICS, MODELS
 from tests.openmmlab.environment import COMMON, MMPRETRAIN, create_environment, write_scenes
 
@@ -52,7 +51,6 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WritePa
         return tmp_path / name
 
     yield write
-    openmmlab.uninstall()
     for title in [title for title in sys.modules if title.partition(".")[0] in names]:
         del sys.modules[title]
     for registry in (DATASETS, METRICS, MODELS):

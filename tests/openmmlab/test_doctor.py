@@ -6,7 +6,7 @@ import pytest
 
 from footplate.cli.main import main
 from footplate.errors import ConfigError, UnknownNameError
-from footplate.openmmlab import uninstall, use_code_bases
+from footplate.openmmlab import use_code_bases
 from footplate.openmmlab.requirements import explain_installation, explain_unmet, extra_of
 from footplate.registry import MODELS
 from tests.openmmlab.conftest import WritePackage
@@ -86,7 +86,6 @@ def test_a_module_that_cannot_be_imported_does_not_stop_a_code_base(
     assert MODELS.get("Good").__name__ == "Good"
     with pytest.raises(UnknownNameError, match="could not be imported. ModuleNotFoundError"):
         MODELS.get("Lost")
-    uninstall()
 
 
 def test_a_model_package_that_cannot_be_imported_is_a_problem(

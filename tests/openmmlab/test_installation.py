@@ -28,11 +28,10 @@ def imported(title: str, name: str) -> object:
     return getattr(importlib.import_module(title), name)
 
 
-def test_names_resolve_only_while_installed(caplog: pytest.LogCaptureFixture) -> None:
+def test_names_resolve_after_installation(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "footplate")
     with pytest.raises(ImportError):
         importlib.import_module("mmcv.runner")
-    before = len(sys.meta_path)
     report = openmmlab.install()
     assert imported("mmcv.runner", "Hook") is imported("mmcv", "runner").hooks.Hook is Hook  # type: ignore[attr-defined]
     assert imported("mmengine.hooks", "Hook") is EngineHook
@@ -43,10 +42,6 @@ def test_names_resolve_only_while_installed(caplog: pytest.LogCaptureFixture) ->
     assert openmmlab.install() is report
     assert report == "imports from mmcv, mmengine, mmseg, mmdet, mmselfsup resolve to footplate"
     assert caplog.messages == [report]
-    openmmlab.uninstall()
-    assert len(sys.meta_path) == before
-    with pytest.raises(ImportError):
-        importlib.import_module("mmcv.runner")
 
 
 def test_missing_names_are_added_to_installed_mmcv_2(package: WritePackage) -> None:
@@ -59,9 +54,6 @@ def test_missing_names_are_added_to_installed_mmcv_2(package: WritePackage) -> N
     assert imported("mmcv.runner", "HOOKS") is HOOKS
     assert hasattr(importlib.import_module("mmcv.utils"), "build_from_cfg")
     assert "missing names are added to mmcv" in report
-    openmmlab.uninstall()
-    assert not hasattr(importlib.import_module("mmcv.utils"), "build_from_cfg")
-    assert imported("mmcv", "imread") == "its own"
 
 
 def test_an_mmcv_that_is_imported_first_gets_its_names(package: WritePackage) -> None:
@@ -117,9 +109,6 @@ def test_a_code_base_sees_a_version_of_mmcv_that_it_accepts(package: WritePackag
     package(name, {"__init__": code, "part": "import numpy as np\nkind = np.int\n"})
     openmmlab.install()
     assert (imported(name, "seen"), imported(f"{name}.part", "kind")) == ("1.7.2", int)
-    mmcv: Any = importlib.import_module("mmcv")
-    openmmlab.uninstall()
-    assert mmcv.__version__ == "2.1.0"
 
 
 def test_a_code_base_whose_registries_have_no_locations(package: WritePackage) -> None:
@@ -241,7 +230,6 @@ def test_a_plugin_outside_of_the_current_folder_is_not_imported() -> None:
 
 
 def test_a_config_may_import_from_mmengine_without_custom_imports(package: WritePackage) -> None:
-    openmmlab.uninstall()
     openmmlab.import_modules(Config.fromstring("from torch.nn import ReLU\nact = dict(type=ReLU)\n", ".py"))
     assert importlib.util.find_spec("mmengine") is None
     cfg = Config.fromstring("from mmengine.hooks import Hook\nhook = dict(type=Hook)\n", ".py")

@@ -1,7 +1,6 @@
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -32,10 +31,8 @@ def test_parent_modules_of_known_modules_exist() -> None:
 
 
 @pytest.fixture
-def installed() -> Iterator[None]:
+def installed() -> None:
     openmmlab.install()
-    yield
-    openmmlab.uninstall()
 
 
 def imported(name: str) -> tuple[Any, str, str]:

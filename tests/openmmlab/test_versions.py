@@ -3,7 +3,7 @@ from types import ModuleType
 
 import pytest
 
-from footplate.openmmlab.versions import accepted_ranges, is_for_mmcv_1, restore_versions, show_accepted_versions
+from footplate.openmmlab.versions import accepted_ranges, is_for_mmcv_1, show_accepted_versions
 
 CLASSIFICATION = """
 mmcv_minimum_version = '1.4.2'
@@ -43,10 +43,7 @@ def test_ranges_are_read_from_the_source() -> None:
 )
 def test_a_code_base_sees_a_version_that_it_accepts(mmcv: ModuleType, limits: tuple[str, str], shown: str) -> None:
     show_accepted_versions(f"mmcv_minimum_version, x = 0, 0\nmmcv_min = '{limits[0]}'\nmmcv_max = '{limits[1]}'\n")
-    assert mmcv.__version__ == shown
-    restore_versions()
-    assert mmcv.__version__ == "2.2.0"
-    assert mmcv.version_info == (2, 2, 0, 0, 0, 0)
+    assert (mmcv.__version__, mmcv.version_info[:2]) == (shown, (2, int(shown[2])))
 
 
 @pytest.mark.parametrize(("limits", "shown"), [(("2.16.0", "2.23.0"), "2.16.0"), (("2.16.0", "3.0.0"), "2.28.2")])
@@ -63,8 +60,6 @@ def test_a_code_base_sees_an_accepted_version_of_another_code_base(
         "mmdet 2.28.2 is installed, but a code base accepts versions up to 2.23.0. footplate reports 2.16.0 to it."
     ]
     assert caplog.messages == (warned if shown == "2.16.0" else [])
-    restore_versions()
-    assert mmdet.__version__ == "2.28.2"
 
 
 def test_a_code_base_that_imports_another_one_sees_a_version_that_both_accept(mmcv: ModuleType) -> None:
@@ -73,7 +68,3 @@ def test_a_code_base_that_imports_another_one_sees_a_version_that_both_accept(mm
     assert mmcv.__version__ == "1.6.2"
     show_accepted_versions("mmcv_minimum_version = '1.0.0'\nmmcv_maximum_version = '1.4.0'\n")
     assert mmcv.__version__ == "1.3.18"  # no version fits all three
-    restore_versions()
-    show_accepted_versions("mmcv_minimum_version = '1.3.17'\nmmcv_maximum_version = '1.8.0'\n")
-    assert mmcv.__version__ == "1.7.2"
-    restore_versions()

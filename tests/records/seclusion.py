@@ -18,9 +18,8 @@ LIBRARIES = {
     "ClearMLVisBackend": "clearml",
     "SwanlabVisBackend": "swanlab",
     "DVCLiveVisBackend": "dvclive",
-    "TrackioVisBackend": "trackio",
 }
-_OF_LIBRARIES = ("WANDB_", "MLFLOW_", "CLEARML_", "SWANLAB_", "TRACKIO_", "DVCLIVE_")
+_OF_LIBRARIES = ("WANDB_", "MLFLOW_", "CLEARML_", "SWANLAB_", "DVCLIVE_")
 
 
 def needed(kind: str) -> str:
@@ -41,7 +40,6 @@ def seclusion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CLEARML_CACHE_DIR", str(tmp_path / "clearml"))
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     asked: list[str] = []
 
     def refuse(host: Any, *args: Any, **kwargs: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sqlite3
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -140,7 +139,7 @@ def read_clearml(folder: Path) -> Found:
 
 
 def read_swanlab(folder: Path) -> Found:
-    """Reads the records of the offline runs, which `swanlab sync` would send."""
+    """Reads the records of the offline runs of SwanLab's own writer, which `swanlab sync` would send."""
     from swanlab.proto.swanlab.record.v1 import record_pb2  # type: ignore[import-not-found, unused-ignore]
 
     found = Found()
@@ -174,36 +173,13 @@ def read_dvclive(folder: Path) -> Found:
     return found
 
 
-def read_trackio(folder: Path) -> Found:
-    """Reads Trackio's database in the TRACKIO_DIR of the first import."""
-    import trackio  # type: ignore[import-not-found, unused-ignore]
-
-    base = Path(trackio.utils.TRACKIO_DIR)
-    found = Found()
-    with sqlite3.connect(base / f"{folder.name}.db") as store:
-        rows = store.execute("select run_id, step, metrics from metrics order by id").fetchall()
-        found.config = json.loads(store.execute("select config from configs order by id").fetchall()[-1][0])
-    store.close()
-    for run, step, metrics in rows:
-        found.runs.add(run)
-        for name, value in json.loads(metrics).items():
-            if isinstance(value, dict):
-                # Trackio adds an opaque alpha channel.
-                found.pictures[name, step] = _pixels(base / "media" / value["file_path"])[..., :3]
-            else:
-                found.add(name, step, value)
-    return found
-
-
 READERS: dict[str, Callable[[Path], Found]] = {
     "LocalVisBackend": read_local,
     "TensorboardVisBackend": read_tensorboard,
     "WandbVisBackend": read_wandb,
     "MLflowVisBackend": read_mlflow,
     "ClearMLVisBackend": read_clearml,
-    "SwanlabVisBackend": read_swanlab,
     "DVCLiveVisBackend": read_dvclive,
-    "TrackioVisBackend": read_trackio,
 }
 
 

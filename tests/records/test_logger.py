@@ -4,14 +4,11 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from footplate.errors import ArgumentError
 from footplate.records import (
     buffer_log,
-    check_log_file,
     get_logger,
     logging_to,
     set_level,
@@ -163,33 +160,6 @@ def test_warnings_are_also_written_as_data(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d", each["time"]) for each in lines)
 
 
-def test_log_file_is_rotated(tmp_path: Path) -> None:
-    logger = logging.getLogger("footplate")
-    logger.setLevel(logging.INFO)
-    with logging_to(str(tmp_path / "run.log"), max_mb=0.001, backups=2):
-        for number in range(100):
-            logger.info("line %d", number)
-    files = {each.name: each.read_text().splitlines() for each in tmp_path.iterdir()}
-    assert sorted(files) == ["run.1.log", "run.2.log", "run.log"]
-    assert files["run.log"][-1].endswith("line 99")
-    kept = [line.split()[-1] for name in ("run.2.log", "run.1.log", "run.log") for line in files[name]]
-    assert kept == [str(number) for number in range(100 - len(kept), 100)]
-    assert all(each.stat().st_size <= 1000 for each in tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"max_mb": -1},
-        {"max_bm": 1},
-    ],
-)
-def test_invalid_log_file_settings(settings: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        check_log_file(settings)
-    assert caught.value.key in settings
-
-
 def test_control_characters_and_surrogates_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     set_level("INFO")
     with logging_to(str(tmp_path / "run.log")):
@@ -210,7 +180,8 @@ def test_a_full_disk_is_reported_once_and_without_traceback(
     monkeypatch.setattr(logging, "raiseExceptions", True)
     logger = get_logger()
     path = str(tmp_path / "run.log")
-    with logging_to(path, max_mb=0):
+    (tmp_path / "run.warnings.jsonl").mkdir()  # so that this file cannot be created
+    with logging_to(path):
         handler = next(each for each in logger.handlers if getattr(each, "baseFilename", None) == path)
         assert isinstance(handler, logging.FileHandler)
         handler.close()

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from footplate import Config, Runner
+from footplate import Config, Runner, openmmlab
 from footplate.errors import ArgumentError
 from footplate.records import BaseVisBackend
 from footplate.registry import VISBACKENDS
 from tests.records.seclusion import needed
-from tests.records.stores import READERS, Found
+from tests.records.stores import READERS, Found, read_swanlab
 from tests.support import settings
 
 # Ignores warnings of libraries about their own dependencies and unclosed files.
@@ -32,10 +32,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 def settings_of(kind: str, folder: Path) -> dict[str, Any]:
     """Returns the config of a writer."""
-    cfg: dict[str, Any] = {"type": kind, "save_dir": str(folder)}
-    if kind == "TrackioVisBackend":
-        cfg["init_kwargs"] = {"project": folder.name}
-    return cfg
+    return {"type": kind, "save_dir": str(folder)}
 
 
 def check_config(kind: str, found: Found) -> None:
@@ -113,11 +110,29 @@ def test_a_resumed_run_continues_the_same_run(kind: str, tmp_path: Path) -> None
         assert found.scalars[name][: len(values)] == values
 
 
+@pytest.mark.parametrize("kind", ["SwanlabVisBackend"], indirect=True)
+def test_swanlabs_own_writer_needs_one_import_in_the_config(kind: str, tmp_path: Path) -> None:
+    import swanlab  # type: ignore[import-not-found, unused-ignore]
+
+    openmmlab.install()
+    (tmp_path / "swan.py").write_text("custom_imports = dict(imports=['swanlab.integration.mmengine'])\n")
+    store = tmp_path / "work/store"
+    writer = {"type": kind, "save_dir": "store", "init_kwargs": {"mode": "offline"}}
+    visualizer = {"vis_backends": [writer]}
+    runner = run_to(8, kind, tmp_path / "work", store, **Config.fromfile(tmp_path / "swan.py"), visualizer=visualizer)
+    runner.visualizer.add_image("scene", PICTURE, step=20)
+    swanlab.finish()
+    found = read_swanlab(store)
+    steps = {name: [step for step, _ in values] for name, values in found.scalars.items()}
+    assert (steps["loss"], steps["accuracy"]) == ([2, 4, 6, 8], [4, 8])
+    assert found.config["train_cfg/max_iters"] == 8
+    check_picture(found)
+
+
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
         ("WandbVisBackend", "Not logged in to Weights & Biases, so the run is stored offline"),
-        ("SwanlabVisBackend", "Not logged in to SwanLab, so the run is stored offline"),
         ("ClearMLVisBackend", "No ClearML server is configured. Storing the task offline."),
     ],
     indirect=["kind"],

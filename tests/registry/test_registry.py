@@ -176,11 +176,8 @@ def test_name_from_missing_package(
 ) -> None:
     if over_footplate:
         openmmlab.install()
-    try:
-        with using_scope(scope), pytest.raises(UnknownNameError) as caught:
-            MODELS.get(name)
-    finally:
-        openmmlab.uninstall()
+    with using_scope(scope), pytest.raises(UnknownNameError) as caught:
+        MODELS.get(name)
     assert str(caught.value).split("\n") == [f"unknown model '{name}'", *lines]
 
 

@@ -53,8 +53,8 @@ class Choosy(BaseVisualizationHook):
     def choose(self, outputs: Sequence[Any]) -> Iterable[tuple[int, Any]]:
         return list(enumerate(outputs))[1:]
 
-    def options(self, runner: Any, mode: str, name: str) -> dict[str, Any]:
-        return {"thickness": 3, "title": f"{mode} {name}"}
+    def options(self) -> dict[str, Any]:
+        return {"thickness": 3}
 
 
 def test_a_hook_filters_predictions_and_passes_options() -> None:
@@ -63,8 +63,8 @@ def test_a_hook_filters_predictions_and_passes_options() -> None:
     hook = Choosy(draw=True, interval=1, max_samples=2, show=True, wait_time=0.5)
     hook.after_val_iter(RUNNER, 0, data_batch, outputs)
     assert recorder.names == ["val_01", "val_02"]
-    own = {"thickness": 3, "title": "val 01"}
-    assert recorder.drawn[0][2] == {"data_sample": outputs[1], "show": True, "wait_time": 0.5, "step": 30, **own}
+    own = {"data_sample": outputs[1], "show": True, "wait_time": 0.5, "step": 30, "thickness": 3}
+    assert recorder.drawn[0][2] == own
 
 
 def test_images_of_the_same_name_in_several_folders_have_different_names() -> None:

@@ -26,16 +26,6 @@ def test_key_of_a_logger_is_not_that_of_the_custom_hook_at_the_same_index(tmp_pa
     assert error.key == "log_config.hooks[0].type"
 
 
-def test_key_of_a_writer_is_that_of_the_logger(tmp_path: Path) -> None:
-    path = tmp_path / "run.py"
-    path.write_text(
-        "log_config = dict(hooks=[dict(type='TextLoggerHook'), dict(type='Own'), dict(type='TensorboardLoggerHook')])\n"
-    )
-    error = BuildError("missing", key="visualizer.vis_backends[1]", origin=Origin(str(path), 1))
-    restore_key(error, Config.fromfile(path))
-    assert error.key == "log_config.hooks[2]"
-
-
 @pytest.mark.parametrize(
     ("key", "line", "restored"),
     [

@@ -173,16 +173,6 @@ def test_undefined_metric_fails_only_its_trial(cfg: Config, tmp_path: Path) -> N
     assert [(each.state, each.score) for each in trials] == [("complete", 0.2), ("failed", None)]
 
 
-def test_metric_of_a_dataset_with_an_interval_may_be_missing_at_first(cfg: Config, tmp_path: Path) -> None:
-    cfg["val_cfg"] = {"intervals": {"night": 2}}
-    scores: list[Any] = [{"day/mIoU": 0.1}, {"day/mIoU": 0.1, "night/mIoU": 0.2}]
-    command = trains(lambda lr: (scores[: 1 if lr == 0.1 else 2], "done"))
-    trials = run(cfg, LR, tmp_path, command, metric="night/mIoU", trials=2)
-    assert [(each.state, each.score) for each in trials] == [("complete", 0.2), ("failed", None)]
-    with pytest.raises(MissingMetricError):
-        run(cfg, LR, tmp_path, command, metric="night/mAcc")
-
-
 def test_another_metric_config_or_choices_start_another_sweep_in_the_folder(cfg: Config, tmp_path: Path) -> None:
     command = trains(lambda lr: ([lr], "done"))
     run(cfg, LR, tmp_path, command, trials=1)

@@ -1,4 +1,4 @@
-"""Saves checkpoints atomically. Verifies and loads checkpoints, and executes code only from trusted files."""
+"""Saves checkpoints atomically. Verifies and loads checkpoints, and executes no code from them."""
 
 from footplate.checkpoint.contents import rename_keys, verify, weights_of
 from footplate.checkpoint.digest import Digest
@@ -19,7 +19,6 @@ from footplate.checkpoint.loading import (
     load_checkpoint,
     load_latest,
     load_weights,
-    trusting,
 )
 from footplate.checkpoint.saver import AfterSave, BackgroundSaver, remove_checkpoint, save_checkpoint
 from footplate.checkpoint.serializable import split_state
@@ -47,7 +46,6 @@ __all__ = [
     "rename_keys",
     "save_checkpoint",
     "split_state",
-    "trusting",
     "verify",
     "weights_of",
     "write_pointer",

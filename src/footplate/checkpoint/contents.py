@@ -20,7 +20,7 @@ from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.checkpoint_names import SAFETENSORS_SUFFIX, STATE, SUFFIXES, is_sharded_path
 from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
 
-_CONFIG_SUFFIXES = (".py", ".yaml", ".yml", ".json", ".toml")
+_CONFIG_SUFFIXES = (".py", ".yaml", ".yml", ".json")
 _MAX_KEYS = 10
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
 

@@ -1,10 +1,9 @@
-"""Verifies and loads checkpoints, and loads weights into models. Executes code only from trusted files."""
+"""Verifies and loads checkpoints, and loads weights into models. Executes no code from files."""
 
 import copy
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,7 +19,6 @@ from footplate.checkpoint.contents import (
     rename_keys,
     weights_of,
 )
-from footplate.checkpoint.digest import sha256_of, verify_digest
 from footplate.checkpoint.latest import find_first_resumable, read_verified_outline
 from footplate.checkpoint.torch_file import read_content
 from footplate.checkpoint.unpickler import OpaqueObject
@@ -34,7 +32,6 @@ _logger = logging.getLogger("footplate.checkpoint")
 _MAX_NAMES = 10
 STRIP_WRAPPER = ((r"^module\.", ""),)  # removes the prefix that distributed wrappers add
 _COUNTER = "num_batches_tracked"  # missing in files from early torch versions, which is harmless
-_trusted: set[str] = set()  # absolute paths from active `trusting` blocks
 
 
 def load_checkpoint(
@@ -46,8 +43,8 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Verifies a checkpoint and returns its content.
 
-    Does not import or call anything that the file refers to, unless the file is trusted; see `trusting`. Objects saved
-    by other engines become `OpaqueObject` placeholders. NumPy arrays remain arrays, and NumPy scalars become numbers.
+    Does not import or call anything that the file refers to. Objects saved by other engines become `OpaqueObject`
+    placeholders. NumPy arrays remain arrays, and NumPy scalars become numbers.
 
     Args:
         path: A path on any storage backend that fsspec supports, or the address of weights, such as
@@ -69,7 +66,7 @@ def load_checkpoint(
     if file.endswith(SAFETENSORS_SUFFIX):
         return _load_safetensors(file, device)
     try:
-        return _load(file, device, like=like, is_trusted=storage.absolute(name) in _trusted)
+        return _load(file, device, like=like)
     except CheckpointDamagedError as error:
         if file != name:
             error.notes = (*error.notes, "Remove the file to download it again.")
@@ -80,29 +77,24 @@ def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] |
     """Loads the newest intact checkpoint of a run; see `find_latest`. Reads the file only once.
 
     Returns:
-        The path and the content on the CPU, or None if the run has no checkpoint to resume from. For a trusted file or
-        a sharded checkpoint, the content is None, because each rank must load such a checkpoint itself.
+        The path and the content on the CPU, or None if the run has no checkpoint to resume from. For a sharded
+        checkpoint, the content is None, because each rank must load such a checkpoint itself.
 
     Raises:
         CheckpointError: See `find_latest`.
     """
 
-    def is_loaded_here(path: str) -> bool:
-        return not is_sharded_path(path) and storage.absolute(path) not in _trusted
-
     def read(path: str) -> Mapping[Any, Any]:
-        return _load(path, torch.device("cpu")) if is_loaded_here(path) else read_verified_outline(path)
+        return read_verified_outline(path) if is_sharded_path(path) else _load(path, torch.device("cpu"))
 
     newest = find_first_resumable(folder, read)
     if newest is None:
         return None
     path, content = newest
-    return path, dict(content) if is_loaded_here(path) else None
+    return path, None if is_sharded_path(path) else dict(content)
 
 
-def _load(
-    name: str, device: torch.device, *, like: torch.nn.Module | None = None, is_trusted: bool = False
-) -> dict[str, Any]:
+def _load(name: str, device: torch.device, *, like: torch.nn.Module | None = None) -> dict[str, Any]:
     if is_sharded_path(name) and device.type == "meta":
         loaded: Any = read_outline(name).content
     elif is_sharded_path(name):
@@ -110,8 +102,6 @@ def _load(
 
         with naming_checkpoint(name):
             loaded = load_sharded(name, device, like)
-    elif is_trusted:
-        loaded = _load_trusted(name, device)
     else:
         with open_checkpoint(name) as stream:
             loaded = read_content(stream, device=device).value
@@ -125,18 +115,6 @@ def _load(
             notes=["For a whole model, run torch.save(model.state_dict(), path) in the code that created the model."],
         )
     return loaded if isinstance(loaded, dict) else dict(loaded)  # a state dict keeps its `_metadata`
-
-
-def _load_trusted(name: str, device: torch.device) -> Any:
-    with open_checkpoint(name) as stream:
-        verify_digest(stream)
-        sha256 = sha256_of(stream)
-        _logger.warning("Trusting checkpoint '%s' (sha256 %s): code in it may be executed.", name, sha256)
-        stream.seek(0)
-        try:
-            return torch.load(stream, map_location=device, weights_only=False)
-        except Exception as error:
-            raise CheckpointError(f"PyTorch cannot load it: {type(error).__name__}: {error}") from error
 
 
 def _load_safetensors(path: str, device: torch.device) -> dict[str, torch.Tensor]:
@@ -326,18 +304,3 @@ def _list_keys(title: str, entries: Sequence[object]) -> list[str]:
     if not entries:
         return []
     return [f"  {title} ({len(entries)}): {list_names(entries, _MAX_NAMES)}"]
-
-
-@contextmanager
-def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
-    """Allows one checkpoint file to execute code when it is loaded inside the block. Loading it logs a warning.
-
-    Args:
-        path: The checkpoint, or None to trust no file.
-    """
-    names = set() if path is None else {storage.absolute(path)}
-    _trusted.update(names)
-    try:
-        yield
-    finally:
-        _trusted.difference_update(names)

@@ -137,34 +137,19 @@ def add_overrides(parser: Parser) -> None:
         parser.add_value(flag, "KEY=VALUE", text, nargs="+", action="extend", default=[])
 
 
-def add_trust(parser: Parser) -> None:
-    """Adds `--trust`, which allows a checkpoint to execute code."""
-    parser.add_value(
-        "--trust", "FILE", "allow this checkpoint to execute code while it is loaded; trust only files that you created"
-    )
-
-
 def add_trained(parser: Parser) -> None:
-    """Adds the arguments for a trained model: the checkpoint, its config, overrides, `--trust` and `--cpu`."""
+    """Adds the arguments for a trained model: the checkpoint, its config, overrides and `--cpu`."""
     parser.add_value("checkpoint", "CHECKPOINT", "a checkpoint of the model")
     parser.add_value(
         "--config", "CONFIG", "a config file or the name of a recipe (default: the config in the checkpoint)"
     )
     add_overrides(parser)
-    add_trust(parser)
     add_cpu(parser)
 
 
 def add_cpu(parser: Parser) -> None:
     """Adds `--cpu`, which runs GPU code on the CPU."""
     parser.add_flag("--cpu", "run on the CPU, even code that calls .cuda() or passes device='cuda'")
-
-
-def add_no_patches(parser: Parser) -> None:
-    """Adds `--no-patches`, which disables the patches for first-generation code."""
-    parser.add_flag(
-        "--no-patches", "do not patch first-generation code that uses names removed from PyTorch, NumPy or Python"
-    )
 
 
 def refuse_unknown(command: Parser, arguments: Namespace, unknown: Sequence[str]) -> NoReturn:

@@ -5,7 +5,7 @@ from argparse import Namespace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import Parser, add_command, add_trust
+from footplate.cli.arguments import Parser, add_command
 from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.messages import format_bytes, pluralize
@@ -34,26 +34,23 @@ def add_commands(subparsers: Any) -> None:
     for action in (show, verify, average):
         action.add_value("files", "FILE", "a checkpoint file or the folder of a sharded checkpoint", nargs="+")
     show.add_flag("--all", f"list every weight, not only the first {_MAX_ROWS}")
-    add_trust(average)
     export = add("export", export_file, "write only the weights", "the .pth or .safetensors file to write")
     export.add_value("file", "FILE", "a checkpoint")
     export.add_value("--section", "KEY", "the entry that contains the weights, such as ema_state_dict")
     export.add_value(
         "--revise",
         "PATTERN=TEXT",
-        "replace matches of a regular expression in every key; can be repeated",
+        "replace matches of a regular expression in every key; can be repeated; ^=x. adds the prefix x.",
         action="append",
         default=[],
     )
     export.add_value("--prefix", "TEXT", "export only keys with this prefix, and strip the prefix")
-    export.add_value("--add-prefix", "TEXT", "add this prefix to every key", default="")
     export.add_argument(
         "--layout",
         choices=("plain", "mmengine"),
         default="plain",
         help="a plain state dict, or a dict with meta and state_dict (default: plain)",
     )
-    add_trust(export)
     consolidate = add(
         "consolidate", consolidate_folder, "convert a sharded checkpoint to a single file", "the file to write"
     )
@@ -106,14 +103,13 @@ def verify_files(arguments: Namespace) -> int:
 
 def average_files(arguments: Namespace) -> int:
     """Averages the weights of several checkpoints and writes the result."""
-    from footplate.checkpoint import save_checkpoint, trusting
+    from footplate.checkpoint import save_checkpoint
     from footplate.checkpoint_names import SUFFIXES
     from footplate.tools.checkpoint_conversion import average_weights
     from footplate.tools.output_check import check_output
 
     check_output(arguments.output, suffixes=SUFFIXES, inputs=arguments.files)
-    with trusting(arguments.trust):
-        weights = average_weights(arguments.files)
+    weights = average_weights(arguments.files)
     save_checkpoint({"meta": {"averaged": arguments.files}, "state_dict": weights}, arguments.output)
     text = f"averaged {pluralize(len(weights), 'weight')} from {pluralize(len(arguments.files), 'checkpoint')}"
     print_result(arguments, {"weights": len(weights), "file": arguments.output}, f"{text}: {arguments.output}\n")
@@ -122,7 +118,6 @@ def average_files(arguments: Namespace) -> int:
 
 def export_file(arguments: Namespace) -> int:
     """Writes the weights of a checkpoint to a file."""
-    from footplate.checkpoint import trusting
     from footplate.tools.checkpoint_conversion import export_weights
 
     revise_keys = []
@@ -132,16 +127,14 @@ def export_file(arguments: Namespace) -> int:
             raise ArgumentError("--revise must have the form PATTERN=TEXT", found=text)
         revise_keys.append((pattern, replacement))
     try:
-        with trusting(arguments.trust):
-            count = export_weights(
-                arguments.file,
-                arguments.output,
-                section=arguments.section,
-                revise_keys=revise_keys,
-                prefix=arguments.prefix,
-                add_prefix=arguments.add_prefix,
-                layout=arguments.layout,
-            )
+        count = export_weights(
+            arguments.file,
+            arguments.output,
+            section=arguments.section,
+            revise_keys=revise_keys,
+            prefix=arguments.prefix,
+            layout=arguments.layout,
+        )
     except re.error as error:
         raise ArgumentError(f"invalid regular expression in --revise: {error}", found=arguments.revise) from error
     text = f"{pluralize(count, 'weight')}: {arguments.output}\n"

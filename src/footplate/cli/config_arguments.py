@@ -64,7 +64,7 @@ def apply_override_arguments(cfg: Config, arguments: Namespace, *, import_custom
         from footplate import openmmlab
 
         if import_custom_modules:
-            openmmlab.import_modules(cfg, patches=not getattr(arguments, "no_patches", False))
+            openmmlab.import_modules(cfg)
 
     if arguments.cfg_options or arguments.set:
         _apply_overrides(cfg, arguments, import_modules)

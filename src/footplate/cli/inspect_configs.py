@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Any, NamedTuple
 
-from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_config, add_no_patches, number
+from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_config, number
 from footplate.cli.config_arguments import read_config
 from footplate.cli.output import print_error, print_json, print_result, print_text, wrap_for_screen
 from footplate.config import Config
@@ -58,7 +58,7 @@ def add_commands(subparsers: Any) -> None:
         "has the same name as a topic, prefix it with a dot: .hooks",
         nargs="?",
     )
-    explain.add_value("--dump", "FILE", "write the resolved config to a single .py, .json, .yaml or .toml file instead")
+    explain.add_value("--dump", "FILE", "write the resolved config to a single .py, .json or .yaml file instead")
     explain.add_value("--plot", "FILE", "with the topic `schedule`: also write a plot to FILE")
     explain.add_value(
         "--epoch-length",
@@ -66,7 +66,6 @@ def add_commands(subparsers: Any) -> None:
         "the number of iterations per epoch, if the training data is not available",
         type=number(int, 1),
     )
-    add_no_patches(explain)
     diff = add_command(
         subparsers,
         "diff",

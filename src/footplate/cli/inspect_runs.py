@@ -4,7 +4,7 @@ import os
 from argparse import Namespace
 from typing import Any
 
-from footplate.cli.arguments import add_command, add_no_patches, add_overrides
+from footplate.cli.arguments import add_command, add_overrides
 from footplate.cli.config_arguments import apply_override_arguments, read_config
 from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
 from footplate.config import read_recorded
@@ -55,7 +55,6 @@ def add_commands(subparsers: Any) -> None:
     replay.add_value("--config", "CONFIG", "the config of the run (default: the config saved with the capture)")
     replay.add_flag("--all", "show every layer, not only the layers up to the first non-finite one")
     add_overrides(replay)
-    add_no_patches(replay)
     add_command(
         subparsers,
         "env",

@@ -7,7 +7,7 @@ import sys
 from argparse import REMAINDER, Namespace
 from typing import Any
 
-from footplate.cli.arguments import add_command, add_cpu, add_no_patches
+from footplate.cli.arguments import add_command, add_cpu
 from footplate.cli.launching import add_processes, count_processes, run_in_processes
 from footplate.cli.output import print_error
 from footplate.errors import ArgumentError, FootplateError
@@ -29,7 +29,6 @@ def add_commands(subparsers: Any) -> None:
     parser.usage = "%(prog)s [options] SCRIPT [ARGS...]"
     add_processes(parser)
     add_cpu(parser)
-    add_no_patches(parser)
     parser.add_value("script", "SCRIPT", "a Python file")
     rest = parser.add_value("rest", "ARGS", "arguments for the script", nargs=REMAINDER)
     rest.required = False  # argparse would report that ARGS are missing as well
@@ -64,7 +63,7 @@ def run(arguments: Namespace) -> int:
         print_error(labeled("warning", text) + "\n")
     if processes is not None:
         return run_in_processes(arguments, processes)
-    openmmlab.install(not arguments.no_patches)
+    openmmlab.install()
     multiprocessing.set_forkserver_preload([])  # by default, the server itself would import the script
     # As with `python SCRIPT`, the folder of the script comes first. The current folder, which contains the project's
     # package, comes before installed packages only if it also contains a copy of a code base.
@@ -75,7 +74,7 @@ def run(arguments: Namespace) -> int:
     sys.path.insert(0, os.path.dirname(os.path.realpath(file)))
     sys.argv = [arguments.script, *arguments.rest]
     try:
-        if arguments.no_patches or not run_patched(file):
+        if not run_patched(file):
             runpy.run_path(file, run_name="__main__")
     except SystemExit as end:
         if end.code:

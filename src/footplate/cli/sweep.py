@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_command, add_config, add_no_patches, number
+from footplate.cli.arguments import add_command, add_config, number
 from footplate.cli.config_arguments import read_run_config
 from footplate.cli.output import print_held_warnings, print_result, print_text
 from footplate.errors import ArgumentError, DataError
@@ -54,7 +54,6 @@ def add_commands(subparsers: Any) -> None:
         parser.add_value(flag, "N", f"{text} (default: {default})", type=number(int, least), default=default)
     parser.add_value("--out", "DIR", "the sweep folder (default: sweeps/<config name>)")
     parser.add_flag("--no-prune", "run every trial to the end")
-    add_no_patches(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -119,7 +118,7 @@ def _train_command(arguments: Namespace, cfg: "Config", values: "Mapping[str, An
     """
     from footplate.tools.sweep_space import overrides_of
 
-    command = ["train", arguments.config, *(["--no-patches"] if arguments.no_patches else [])]
+    command = ["train", arguments.config]
     if arguments.cfg_options:
         command += ["--cfg-options", *arguments.cfg_options]
     if cfg.get("seed") is None and (cfg.get("randomness") or {}).get("seed") is None:

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_command, add_config, add_cpu, add_no_patches, add_trust
+from footplate.cli.arguments import add_command, add_config, add_cpu
 from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_json, print_text
@@ -59,8 +59,6 @@ def add_commands(subparsers: Any) -> None:
     add_launcher(parser)
     add_cpu(parser)
     parser.add_flag("--no-preflight", "skip the check that saves, loads and validates once before training")
-    add_trust(parser)
-    add_no_patches(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -74,7 +72,6 @@ def run(arguments: Namespace) -> int:
     if code is not None:
         return code
     from footplate import openmmlab
-    from footplate.checkpoint import trusting
     from footplate.engine import Runner
     from footplate.hooks import ProgressHook, RecordHook
     from footplate.records import surviving_streams
@@ -107,8 +104,7 @@ def run(arguments: Namespace) -> int:
     for hook in (explain, progress, CurveHook()):
         runner.register_hook(hook)
     try:
-        with trusting(arguments.trust):
-            runner.train()
+        runner.train()
     except BaseException as error:
         _end_failed(runner, arguments, progress, error)
         raise

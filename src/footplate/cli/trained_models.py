@@ -4,11 +4,11 @@ import os
 from argparse import Namespace
 from typing import Any
 
-from footplate.cli.arguments import add_command, add_config, add_cpu, add_no_patches, add_trained, add_trust, number
+from footplate.cli.arguments import add_command, add_config, add_cpu, add_trained, number
 from footplate.cli.config_arguments import apply_override_arguments, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import DataError
 from footplate.messages import one_line, pluralize
 
 
@@ -31,8 +31,6 @@ def add_commands(subparsers: Any) -> None:
     )
     add_launcher(test)
     add_cpu(test)
-    add_trust(test)
-    add_no_patches(test)
     predict = add_command(
         subparsers,
         "predict",
@@ -67,16 +65,14 @@ def add_commands(subparsers: Any) -> None:
         subparsers,
         "export",
         export_checkpoint,
-        "export a trained model to ONNX, torch.export, TorchScript or safetensors",
+        "export a trained model to ONNX, torch.export or TorchScript",
         "Export a trained model. An image model is exported with its normalization and, for most "
         "tasks, its postprocessing. The exported file is run, and its outputs are compared with the model's outputs. "
-        "For safetensors, any checkpoint can be exported. To rename weights, use `footplate checkpoint export`.",
+        "To write only the weights to a safetensors file, use `footplate checkpoint export`.",
         "footplate export work_dirs/config/iter_4000.pth --to onnx",
     )
     add_trained(export)
-    export.add_value(
-        "--to", "FORMAT", "the format: onnx, torch-export, torchscript, or safetensors (weights only)", required=True
-    )
+    export.add_value("--to", "FORMAT", "the format: onnx, torch-export or torchscript", required=True)
     export.add_argument(
         "-o", "--output", metavar="FILE", help="the file to write (default: the checkpoint name with a new suffix)"
     )
@@ -103,13 +99,11 @@ def test_checkpoint(arguments: Namespace) -> int:
     code = start_processes(arguments)
     if code is not None:
         return code
-    from footplate.checkpoint import trusting
     from footplate.engine import Runner
 
     runner = Runner.from_cfg(cfg)
     try:
-        with trusting(arguments.trust):
-            metrics = runner.test()
+        metrics = runner.test()
     except Exception as error:
         from footplate.cli.error_messages import raise_module_error
 
@@ -123,12 +117,10 @@ def test_checkpoint(arguments: Namespace) -> int:
 
 def predict_inputs(arguments: Namespace) -> int:
     """Runs inference on the inputs and prints the path of the output file. Returns 2 if an input cannot be read."""
-    from footplate.checkpoint import trusting
     from footplate.inference import Predictor, open_trained, predict_files
     from footplate.inference.predictor import DEFAULT_SCORE
 
-    with trusting(arguments.trust):
-        trained = open_trained(arguments.checkpoint, arguments.config)
+    trained = open_trained(arguments.checkpoint, arguments.config)
     arguments.cfg = trained.cfg
     apply_override_arguments(trained.cfg, arguments, import_custom_modules=False)
     predictor = Predictor(trained, device=arguments.device, batch_size=arguments.batch_size)
@@ -161,25 +153,18 @@ def export_checkpoint(arguments: Namespace) -> int:
 
     Prints the inputs and outputs of the exported file, and how much these outputs differ from the model's outputs.
     """
-    from footplate.checkpoint import trusting
-    from footplate.config import Config, as_plain
+    from footplate.config import as_plain
     from footplate.inference import describe_export, export_model, open_trained, output_path_of
 
     target = arguments.output or output_path_of(arguments.checkpoint, arguments.to)
-    with trusting(arguments.trust):
-        has_only_weights = arguments.to == "safetensors"  # no model is built, so no config is needed
-        ignored = [name for name in ("config", "set", "opset", "size", "image") if getattr(arguments, name)]
-        if has_only_weights and ignored:
-            raise ArgumentError(f"--{ignored[0]} has no effect on safetensors files, which contain only weights")
-        trained = open_trained(arguments.checkpoint, Config() if has_only_weights else arguments.config)
-        arguments.cfg = trained.cfg
-        if not has_only_weights:
-            apply_override_arguments(trained.cfg, arguments, import_custom_modules=False)
-            if set(trained.cfg) == {"model"}:  # recorded by a run from Python
-                model = as_plain(trained.cfg["model"])
-                print_error(f"Building the model with {one_line(str(model))}\n")
-        exported = export_model(
-            trained, target, arguments.to, opset=arguments.opset, size=arguments.size, image=arguments.image
-        )
+    trained = open_trained(arguments.checkpoint, arguments.config)
+    arguments.cfg = trained.cfg
+    apply_override_arguments(trained.cfg, arguments, import_custom_modules=False)
+    if set(trained.cfg) == {"model"}:  # recorded by a run from Python
+        model = as_plain(trained.cfg["model"])
+        print_error(f"Building the model with {one_line(str(model))}\n")
+    exported = export_model(
+        trained, target, arguments.to, opset=arguments.opset, size=arguments.size, image=arguments.image
+    )
     print_result(arguments, exported, describe_export(exported))
     return 0

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from typing import Any
 
-from footplate.cli.arguments import add_command, add_config, add_no_patches
+from footplate.cli.arguments import add_command, add_config
 from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
 from footplate.cli.launching import add_launcher, is_first_rank, start_processes
 from footplate.cli.output import print_result, print_text, wrap_text
@@ -27,7 +27,6 @@ def add_commands(subparsers: Any) -> None:
     check.add_value("--work-dir", "DIR", "the work_dir of the run (default: the config's, or work_dirs/<config name>)")
     check.add_flag("--no-run", "check only the config and build the model, without reading data")
     add_launcher(check)
-    add_no_patches(check)
     profile = add_command(
         subparsers,
         "profile",
@@ -41,7 +40,6 @@ def add_commands(subparsers: Any) -> None:
     add_config(profile)
     profile.add_value("--iters", "N", "the number of iterations to measure (default: 20)", type=int, default=20)
     add_launcher(profile)
-    add_no_patches(profile)
 
 
 def check_run(arguments: Namespace) -> int:

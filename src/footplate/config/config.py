@@ -124,7 +124,7 @@ class Config:
         lazy_import: bool | None = None,
         format_python_code: bool = True,
     ) -> "Config":
-        """Loads a .py, .json, .yaml or .toml config with its bases.
+        """Loads a .py, .json or .yaml config with its bases.
 
         Args:
             filename: A path, `package::file` for a config in an installed package, or the name of a recipe.
@@ -155,7 +155,7 @@ class Config:
 
         Args:
             cfg_str: The text.
-            file_format: `.py`, `.json`, `.yaml` or `.toml`.
+            file_format: `.py`, `.json` or `.yaml`.
 
         Raises:
             ConfigError: The text is invalid.

@@ -1,12 +1,10 @@
-"""Reads JSON, YAML and TOML without executing code, and writes YAML.
+"""Reads JSON and YAML without executing code, and writes YAML.
 
-The origin of a YAML key is its file and line. For JSON and TOML, the line is unknown.
+The origin of a YAML key is its file and line. For JSON, the line is unknown.
 """
 
-import datetime
 import json
 import re
-import sys
 from typing import Any
 
 import yaml
@@ -16,26 +14,17 @@ from footplate.config.sources import PLACEHOLDER_BRACE
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 _TUPLE = "tag:yaml.org,2002:python/tuple"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _FLOAT = "tag:yaml.org,2002:float"
 _PLAIN_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+\Z")
 _LINE = re.compile(r"line (\d+)")
-# The group `bare` matches references to the base that need quotes, i.e. those outside of strings and comments.
-_REFERENCE = re.compile(
-    r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\]|\\.)*"|\'[^\'\n]*\'|#[^\n]*'
-    r"|(?P<bare>__base__[\w·]+)(?!\s*[:=])",
-    re.DOTALL,
-)
+# The group `bare` matches references to the base that need quotes, i.e. those outside of strings.
+_REFERENCE = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<bare>__base__[\w·]+)(?!\s*:)', re.DOTALL)
 
 
 def read_data(text: str, path: str, suffix: str) -> TracedDict:
-    """Parses JSON, YAML or TOML text without executing any code. Empty YAML text yields an empty dict.
+    """Parses JSON or YAML text without executing any code. Empty YAML text yields an empty dict.
 
     Args:
         text: The text.
@@ -50,8 +39,6 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
     try:
         if suffix == ".json":
             value = _traced(json.loads(_quoted(text), object_pairs_hook=_build_object), origin)
-        elif suffix == ".toml":
-            value = _traced(tomllib.loads(_quoted(text)), origin)
         else:
             loader = _Loader(text)
             loader.path = path
@@ -91,7 +78,7 @@ def _quoted(text: str) -> str:
 
 
 def _traced(value: Any, origin: Origin) -> Any:
-    """Converts dicts to TracedDicts with `origin` as the origin of all keys. Converts dates and times to strings."""
+    """Converts dicts to TracedDicts with `origin` as the origin of all keys."""
     if isinstance(value, dict):
         result = TracedDict()
         result._origins[None] = origin
@@ -100,7 +87,7 @@ def _traced(value: Any, origin: Origin) -> Any:
         return result
     if isinstance(value, list):
         return [_traced(item, origin) for item in value]
-    return value.isoformat() if isinstance(value, (datetime.date, datetime.time)) else value
+    return value
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Writes configs as Python, JSON, YAML and TOML."""
+"""Writes configs as Python, JSON and YAML."""
 
 import json
 import keyword
@@ -23,7 +23,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
     ".yaml": (type(None), tuple, set, bytes),
     ".yml": (type(None), tuple, set, bytes),
     ".json": (type(None),),
-    ".toml": (),
 }
 
 
@@ -49,10 +48,6 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
         return write_python(value)
     if suffix == ".json":
         text = json.dumps(value, indent=4, ensure_ascii=False) + "\n"
-    elif suffix == ".toml":
-        import tomli_w
-
-        text = tomli_w.dumps(value)
     else:
         from footplate.config.data_formats import write_yaml
 

@@ -42,7 +42,7 @@ def parse_recorded(text: str, file: str) -> Config:
     """Parses the text of a recorded config; see `read_recorded`.
 
     Args:
-        text: The text of a Python, JSON, YAML or TOML config.
+        text: The text of a Python, JSON or YAML config.
         file: The name of the file, for error messages. Its suffix determines the format.
 
     Raises:
@@ -119,7 +119,7 @@ def _as_text(value: Any) -> str:
     name = dotted_name(value)
     if name is not None:
         return name
-    text = repr(value)[:_MAX_OBJECT]
+    text = str(value)[:_MAX_OBJECT]
     # Memory addresses differ between runs.
     return f"<{type(value).__module__}.{type(value).__qualname__}>" if " at 0x" in text else text
 

@@ -18,7 +18,7 @@ from footplate.errors import RECIPES, ConfigError, ConfigKeyError, ConfigSyntaxE
 from footplate.extensions import extensions
 from footplate.messages import nearest
 
-SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
+SUFFIXES = (".py", ".json", ".yaml", ".yml")
 _RECIPES = os.path.realpath(RECIPES)
 _CONFIG_FOLDERS = ((".mim", "configs"), ("configs",), ("tasks", "recipes", "configs"), (os.pardir, "configs"))
 _FILE_NAMES = "fileDirname|fileBasename|fileBasenameNoExtension|fileExtname"

@@ -21,7 +21,7 @@ from footplate.data.samplers import (
     samplers_of,
     set_epoch,
 )
-from footplate.distributed import get_data_rank, get_data_world_size, local_sample_count
+from footplate.distributed import get_data_rank, get_data_world_size
 
 _logger = logging.getLogger("footplate.data")
 
@@ -36,15 +36,15 @@ class BatchKey(NamedTuple):
 
 
 class BatchPlan:
-    """Plans which samples each batch of a pass contains, and the batch's loss weight; see `SampleLoader.share`.
+    """Plans which samples each batch of a pass contains, and whether they count; see `SampleLoader.share`.
 
     Call `begin` before each pass. Example: 8 samples, 3 ranks, a batch size of 2, and no padding, so that
     `unpadded_count` is 8:
 
     | rank | batch 0: positions | share | batch 1: positions | share |
     |---|---|---|---|---|
-    | 0 | 0, 3 | 1 | 6 | 1.5 |
-    | 1 | 1, 4 | 1 | 7 | 1.5 |
+    | 0 | 0, 3 | 1 | 6 | 1 |
+    | 1 | 1, 4 | 1 | 7 | 1 |
     | 2 | 2, 5 | 1 | 8: a repeated sample | 0 |
 
     Args:
@@ -194,20 +194,10 @@ class BatchPlan:
             yield from batches
 
     def shares(self, start: int) -> Iterator[float]:
-        """Yields the `share` of each batch in a pass from `start` on (see `SampleLoader`), and then 1 forever."""
-        return repeat(1.0) if self.repeats_samples else map(self._share, count(start))
-
-    def _share(self, number: int) -> float:
-        """Returns the size of this rank's batch relative to the mean batch size over all ranks.
-
-        In the example, batch 1 of rank 1 contains 1 of 2 samples, and the mean over the three ranks is 2/3.
-        """
-        exact = self.unpadded_count or 0
-        begin = number * self.batch_size
-        end = (number + 1) * self.batch_size
-        total = min(end * self.world_size, exact) - min(begin * self.world_size, exact)
-        local = max(min(end, self._local_count) - begin, 0)
-        return local * self.world_size / total if total > 0 else 1.0
+        """Yields the `share` of each batch in a pass from `start` on; see `SampleLoader`."""
+        if self.repeats_samples:
+            return repeat(1.0)
+        return (float(number * self.batch_size < self._local_count) for number in count(start))
 
     @property
     def _local_count(self) -> int:
@@ -215,7 +205,7 @@ class BatchPlan:
 
         In the example in the class docstring, the three ranks have 3, 3 and 2 samples.
         """
-        return local_sample_count(self.unpadded_count or 0, self._rank, self.world_size)
+        return len(range(self._rank, self.unpadded_count or 0, self.world_size))
 
     def _sampler_states(self) -> list[Any] | None:
         """Returns the states of the custom samplers, or None if there are no such samplers or they are stateless."""

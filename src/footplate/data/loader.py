@@ -6,7 +6,7 @@ Three properties of a `SampleLoader` determine how the engine uses it:
 |---|---|---|
 | `is_planned` | no sampler is custom (see `is_custom`) | the number of iterations determines the position in the data |
 | `endless` | the sampler is endless and not custom, and the length of a pass is not limited | no epoch ever ends |
-| `uneven` | nothing is padded, and the ranks have different numbers of samples | `UnevenStepHook` weights the losses |
+| `uneven` | nothing is padded, and the ranks' last batches may differ in size | a training run warns |
 """
 
 import traceback
@@ -75,9 +75,7 @@ class SampleLoader(DataLoader[Any]):
 
     Attributes:
         plan: The plan that assigns samples to batches.
-        share: The loss weight of the latest batch. It is 1 unless the ranks' batches differ in size, which happens only
-            at the end of a pass. Then it is this rank's batch size divided by the mean over all ranks, or 0 if the rank
-            has no samples left, so that the weighted mean over ranks equals the mean over samples.
+        share: 0 if this rank had no samples left for the latest batch, which then repeats a sample, and otherwise 1.
 
     Raises:
         DataError: During iteration, a sample cannot be read or samples cannot be collated.
@@ -135,7 +133,8 @@ class SampleLoader(DataLoader[Any]):
     @property
     def uneven(self) -> bool:
         """Whether the size of the last batch may differ between ranks."""
-        return self.plan.unpadded_count is not None and self.plan.unpadded_count % self.plan.world_size > 0
+        unpadded = self.plan.unpadded_count
+        return unpadded is not None and not self.drop_last and unpadded % self.plan.world_size > 0
 
     @property
     def endless(self) -> bool:

@@ -15,7 +15,6 @@ from footplate.distributed.collectives import (
     get_world_size,
     is_distributed,
     is_main_process,
-    local_sample_count,
     tensor_parallel_size,
 )
 from footplate.distributed.failures import await_cause, record_error, report_uncaught_errors
@@ -59,7 +58,6 @@ __all__ = [
     "is_distributed",
     "is_main_process",
     "is_model_wrapper",
-    "local_sample_count",
     "rank_from_environment",
     "record_error",
     "report_uncaught_errors",

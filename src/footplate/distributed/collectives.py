@@ -168,16 +168,6 @@ def collect_results(results: Sequence[_T], size: int) -> list[_T] | None:
     return [entry for entry in chain.from_iterable(rows) if entry is not _PADDING][:size]
 
 
-def local_sample_count(size: int, rank: int, world: int) -> int:
-    """Returns the number of samples on a rank if `size` samples are assigned to ranks round-robin.
-
-    Example:
-        >>> [local_sample_count(7, rank, 3) for rank in range(3)]
-        [3, 2, 2]
-    """
-    return len(range(rank, size, world))
-
-
 def check_same_parameters(model: nn.Module) -> None:
     """Checks that all ranks have the same parameters: names, shapes, dtypes, and which ones are frozen.
 

@@ -59,7 +59,6 @@ class BaseLoop:
     """Whether the loop receives the config sections of its loader and evaluator, and builds them itself."""
     # What the run reads from a validation or test loop, with the values for custom loops; see `_EvaluationLoop`.
     sets: Sequence[EvaluationSet] = ()
-    left_out: Sequence[str] = ()
     metrics: Mapping[str, Any] = {}
     predictor: Any = None
     fp16 = inference_mode = loss = False
@@ -154,6 +153,11 @@ class BaseTrainLoop(BaseLoop):
         check_number("max_hours", max_hours, above=0, optional=True)
         self.max_hours = max_hours
         self._describe_data(self.dataloader)
+        if getattr(self.dataloader, "uneven", False):
+            _logger.warning(
+                "With round_up=False, the last batches of an epoch may differ in size between ranks, but their losses "
+                "have the same weight, and a rank without samples repeats one. Use round_up=True for equal batches."
+            )
         self.val_begin = check_count("val_begin", val_begin, least=0)
         self.dynamic_milestones, self.dynamic_intervals = checked_intervals(val_interval, dynamic_intervals)
         self.val_interval = self.dynamic_intervals[0]  # the current one
@@ -162,12 +166,11 @@ class BaseTrainLoop(BaseLoop):
         self._iter = 0
         self._epoch = 0
         self.began_at: int | None = None
-        # `units_done` at the latest validation, which may have left out some datasets. Prevents a second validation at
-        # the same point, also after a resume.
+        # `units_done` at the latest validation. Prevents a second validation at the same point, also after a resume.
         self._validated_at = 0
-        # The iteration of this process's latest validation of all datasets. At the time limit, which may be reached
-        # within an epoch, it shows whether the final validation is still due.
-        self._fully_validated_iter = -1
+        # The iteration of this process's latest validation. At the time limit, which may be reached within an epoch, it
+        # shows whether the final validation is still due.
+        self._validated_iter = -1
         self._data_position = track_position(self.dataloader)
         self._is_repeated = False  # whether the next iteration repeats one that ended with an error in a hook
         self.batches_read = 0
@@ -310,8 +313,7 @@ class BaseTrainLoop(BaseLoop):
         runner.requests.agreed.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
-        if not runner.val_loop.left_out:
-            self._fully_validated_iter = self._iter
+        self._validated_iter = self._iter
         runner.model.train()
         self._exchange_requests()
 
@@ -320,7 +322,7 @@ class BaseTrainLoop(BaseLoop):
 
         First-generation hooks call this method, because they run after the validation.
         """
-        if self.runner.requests.agreed.validation or (self.out_of_time and not self._is_fully_validated):
+        if self.runner.requests.agreed.validation or (self.out_of_time and self._validated_iter != self.completed.iter):
             # After an epoch's last iteration, or in a run that resumes there, the `after_train_epoch` hooks come first.
             return not self.at_epoch_end
         done = self.units_done
@@ -328,11 +330,6 @@ class BaseTrainLoop(BaseLoop):
             return False
         self._decide_current_val_interval()
         return is_validation_point(done, self.units_total, self.val_begin, self.val_interval)
-
-    @property
-    def _is_fully_validated(self) -> bool:
-        """Whether this process has validated the current weights on all datasets."""
-        return self._fully_validated_iter == self.completed.iter
 
     @property
     def validations_left(self) -> int:

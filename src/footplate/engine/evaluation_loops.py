@@ -79,9 +79,9 @@ def _as_float(value: Any) -> Any:
 class _EvaluationLoop(BaseLoop):
     """Runs the model on one or more datasets without gradients, and evaluates its predictions.
 
-    After a run, `metrics` contains the results, and `left_out` lists the skipped datasets by name. `dataloader`,
-    `evaluator` and `current` belong to the dataset that is being evaluated or, between evaluations, to the first
-    dataset. If a hook sets `predictor`, the loop calls its `val_step` or `test_step` instead of the model's.
+    After a run, `metrics` contains the results. `dataloader`, `evaluator` and `current` belong to the dataset that is
+    being evaluated or, between evaluations, to the first dataset. If a hook sets `predictor`, the loop calls its
+    `val_step` or `test_step` instead of the model's.
 
     Args:
         runner: The runner that owns the loop.
@@ -94,13 +94,9 @@ class _EvaluationLoop(BaseLoop):
             models with many small operations. However, if the model, a metric or a hook keeps tensors from validation,
             they cannot be used in training or modified in place.
         loss: Whether to also report the model's losses, averaged over the samples.
-        intervals: Maps dataset names to the number of training epochs or iterations between their evaluations. Use
-            multiples of the training loop's `val_interval`, because datasets are evaluated only during validation runs.
-            Datasets that are not listed are evaluated in every validation run. The final validation run includes all
-            datasets.
 
     Raises:
-        ArgumentError: The dataset names do not match, or an interval is invalid.
+        ArgumentError: The dataset names do not match.
     """
 
     mode = ""
@@ -115,11 +111,10 @@ class _EvaluationLoop(BaseLoop):
         *,
         inference_mode: bool = False,
         loss: bool = False,
-        intervals: Mapping[str, int] | None = None,
     ) -> None:
         # Only a loop that is created by a script receives config dicts. The runner passes loaders and evaluators.
         loaders = build_loaders(dataloader, partial(build_dataloader, seed=runner.seed))
-        self.sets = build_evaluation_sets(loaders, build_evaluators(evaluator, loaders, build_evaluator), intervals)
+        self.sets = build_evaluation_sets(loaders, build_evaluators(evaluator, loaders, build_evaluator))
         super().__init__(runner, self.sets[0].dataloader)
         for dataset in self.sets:
             dataset.evaluator.key = f"{self.mode}_evaluator.{dataset.name}".rstrip(".")
@@ -132,24 +127,19 @@ class _EvaluationLoop(BaseLoop):
         self.choose(self.sets[0])
 
     def run(self) -> dict[str, float]:
-        """Evaluates all datasets that are due.
+        """Evaluates all datasets.
 
         Returns:
             A dict that maps metric names to values.
         """
         runner = self.runner
         mode = self.mode
-        due = self.sets
-        if "train" in runner.phases and not runner.train_loop.out_of_time:
-            training = runner.train_loop
-            due = [dataset for dataset in self.sets if dataset.is_due(training.units_done, training.units_total)]
-        self.left_out = tuple(dataset.name for dataset in self.sets if dataset not in due)
         runner.call_hook(f"before_{mode}")
         runner.call_hook(f"before_{mode}_epoch")
         runner.model.eval()
         broadcast_tensors(runner.model.buffers())  # so that all ranks evaluate the same model, namely the saved one
         metrics: dict[str, float] = {}
-        for dataset in due:
+        for dataset in self.sets:
             self.choose(dataset)
             metrics.update(dataset.named(self._evaluate()))
         self.metrics = metrics

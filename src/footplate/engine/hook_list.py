@@ -223,8 +223,6 @@ def implicit_hooks(runner: "Runner") -> list[Any]:
     hooks: list[Any] = []
     if loop.max_hours is not None:
         hooks.append({"type": "TimeLimitHook", "max_hours": loop.max_hours})
-    if getattr(loop.dataloader, "uneven", False):
-        hooks.append({"type": "UnevenStepHook"})
     if any(is_schedule_free(part.optimizer) for part in runner.optim_wrapper.parts.values()):
         hooks.append({"type": "ScheduleFreeHook"})
     if runner.world_size > 1:

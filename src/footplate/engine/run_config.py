@@ -17,17 +17,14 @@ the command to the runner" in `docs/architecture.md`.
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from enum import Enum
 from functools import cache
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from footplate.config import Config, as_plain
 from footplate.config.config_dict import is_variable
-from footplate.config.formats import SCALARS, plain_scalar
 from footplate.config.key_paths import merge_options
 from footplate.engine.components import build_log_processor
 from footplate.engine.hook_list import build_hooks
@@ -167,7 +164,7 @@ class ResolvedConfig:
         if self.has_cfg and arguments.get("hparams") is not None:
             notes = ["A config records its own settings. Add variables to it instead."]
             raise ArgumentError("'hparams' cannot be combined with a config", key="hparams", notes=notes)
-        sections["hparams"] = _plain_hparams(hparams)
+        sections["hparams"] = as_plain(hparams)
         set_default_scope(sections["default_scope"])
         _complete_sections(sections, has_cfg=self.has_cfg)
         self.sections = sections
@@ -207,31 +204,6 @@ class ResolvedConfig:
             except FootplateError as error:
                 self.unrecorded = str(error)
         return Config()
-
-
-def _plain_hparams(value: Any, key: str = "hparams") -> Any:
-    """Returns hyperparameters as values that a config can contain.
-
-    Paths, devices, dtypes and enum members become strings, and tuples become lists.
-
-    Raises:
-        ArgumentError: A value has another type.
-    """
-    if isinstance(value, Mapping):
-        return {name: _plain_hparams(item, f"{key}.{name}") for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain_hparams(item, key) for item in value]
-    if isinstance(value, (os.PathLike, torch.device, torch.dtype, Enum)):
-        return str(value)
-    value = plain_scalar(value)
-    if value is not None and type(value) not in SCALARS:
-        raise ArgumentError(
-            "'hparams' may contain only numbers, strings, booleans, None, lists and dicts",
-            key=key,
-            found=value,
-            notes=["Convert the value, for example with str(value), or leave it out."],
-        )
-    return value
 
 
 def _complete_sections(sections: dict[str, Any], *, has_cfg: bool) -> None:

@@ -182,8 +182,7 @@ class RunFolder:
             name = f"rank_{runner.rank}.log"
             records = []  # only rank 0 logs them
         path = os.path.join(self.log_dir, name)
-        limits = runner.sections["log_file"]
-        resources.enter_context(logging_to(path, records, errors_only=not is_main, **limits))
+        resources.enter_context(logging_to(path, records, errors_only=not is_main))
         resources.enter_context(surviving_streams())
         if is_main:
             _log_start(runner)

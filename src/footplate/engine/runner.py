@@ -67,7 +67,6 @@ from footplate.records import (
     LogProcessor,
     MessageHub,
     buffer_log,
-    check_log_file,
     set_level,
 )
 from footplate.registry import RUNNERS
@@ -134,8 +133,6 @@ class Runner:
             code.
         channels_last: Whether to store convolution weights in the channels-last memory format.
         model_adapter: An adapter for a model whose interface differs from BaseModel's.
-        log_file: The maximum size of the log file in MB, and the number of full log files to keep:
-            `dict(max_mb=50, backups=3)`.
         activation_checkpointing: The modules that recompute their activations in the backward pass to save memory: one
             or more patterns for their full names, or `dict(classes=[...], names=[...])`.
         resume_settings: Where a resumed run gets its optimizer settings from, such as the learning rate. "keep" (the
@@ -143,8 +140,8 @@ class Runner:
             to the current iteration.
         max_epochs: The number of epochs. Overrides the value in `train_cfg`.
         max_iters: The number of iterations. Overrides the value in `train_cfg`.
-        hparams: The hyperparameters of a run without a config, such as `vars(args)`: a dict of plain values. They are
-            recorded with the run's settings, and as `meta["hparams"]` in checkpoints.
+        hparams: The hyperparameters of a run without a config, such as `vars(args)`. They are recorded with
+            the run's settings, and as `meta["hparams"]` in checkpoints. Objects such as paths are recorded as text.
         loss: For a plain torch module: a function of the output and the target, such as `nn.CrossEntropyLoss()`.
         training_step: For a plain torch module: a function that takes the model and the batch and returns the loss.
         validation_step: For a plain torch module: a function that takes the model and the batch and returns
@@ -218,7 +215,6 @@ class Runner:
         compile: bool | Mapping[str, Any] = False,
         channels_last: bool = False,
         model_adapter: Mapping[str, Any] | None = None,
-        log_file: Mapping[str, Any] | None = None,
         activation_checkpointing: Selection | None = None,
         resume_settings: str | None = None,
         max_epochs: int | None = None,
@@ -246,8 +242,6 @@ class Runner:
         set_level(sections["log_level"], screen=is_main_process())
 
         # Folder: nothing is written yet, but all ranks agree on a timestamp, which is part of the run's name.
-        with at_key("log_file"):
-            check_log_file(sections["log_file"])
         self.folder = RunFolder(sections["work_dir"])
         self.work_dir = self.folder.work_dir
         stem = Path(getattr(self.cfg, "filename", None) or "run").stem

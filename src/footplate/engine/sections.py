@@ -25,12 +25,12 @@ from footplate.engine.run_folder import folders_of
 from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator, is_named
-from footplate.evaluation.evaluation_sets import build_evaluators, check_intervals, has_several_loaders, map_loaders
+from footplate.evaluation.evaluation_sets import build_evaluators, has_several_loaders, map_loaders
 from footplate.evaluation.validation_schedule import checked_intervals
 from footplate.module_selection import check_selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.optim.wrapper_builder import base_batch_size
-from footplate.records import BaseVisBackend, LogProcessor, check_level, check_log_file
+from footplate.records import BaseVisBackend, LogProcessor, check_level
 from footplate.registry import (
     EVALUATOR,
     LOOPS,
@@ -201,8 +201,6 @@ def check_evaluation(mode: str, sections: Sections) -> None:
         if isinstance(cfg, Mapping):
             loop_class, settings = resolve_loop(cfg, mode)
             builds_data = loop_class.builds_data
-            if has_several:
-                check_intervals(cfg.get("intervals"), loaders)
             LOOPS.check(settings, runner=None, dataloader=None, evaluator=None)
     with at_key(f"{mode}_dataloader"):
         if builds_data and isinstance(loaders, (list, tuple)):
@@ -359,7 +357,6 @@ SECTIONS: tuple[Section, ...] = (
     Section("compile", "True, False or a dict", (bool, Mapping)),
     Section("channels_last", "True or False", bool),
     Section("model_adapter", "a dict", Mapping),
-    Section("log_file", "a dict", Mapping, check_log_file, empty_if_unset=True),
     Section(
         "activation_checkpointing",
         "a pattern of module names, a list of patterns, or a dict",

@@ -1,10 +1,9 @@
 """Groups each dataset of a validation or test run with its evaluator and validation interval."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from footplate.checks import check_count
 from footplate.data import SampleLoader, dataset_of, metainfo_of
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
@@ -22,23 +21,16 @@ class EvaluationSet(NamedTuple):
         name: The name, which is also the prefix for metric names, as in `name/mIoU`. Empty if this is the only dataset.
         dataloader: The dataset's dataloader.
         evaluator: The evaluator, which contains the metrics.
-        interval: The number of epochs or iterations between evaluations of this dataset. If None, every validation run
-            includes it.
     """
 
     name: str
     dataloader: Any
     evaluator: Evaluator
-    interval: int | None = None
 
     @property
     def dataset(self) -> Any:
         """The dataset, or None if the dataloader is a plain iterable of batches."""
         return dataset_of(self.dataloader)
-
-    def is_due(self, done: int, total: int) -> bool:
-        """Checks whether validation after epoch or iteration `done` of `total` includes the dataset."""
-        return self.interval is None or done % self.interval == 0 or done >= total
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a copy of `metrics` with the dataset's prefix added to the names."""
@@ -147,7 +139,9 @@ def build_evaluators(cfg: Any, loaders: Any, build: Callable[[Any], Any]) -> Any
     is_section = not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg
     if is_section or (is_named(cfg) and cfg.keys().isdisjoint(loaders)):
         return {name: build(copy_section(cfg)) for name in loaders}
-    _check_sets(cfg, loaders)
+    for name in cfg:
+        if name not in loaders:
+            raise ArgumentError(f"there is no dataset '{name}'", key=name, suggestion=nearest(name, loaders))
     evaluators = {}
     for name in loaders:
         if name not in cfg:
@@ -159,46 +153,19 @@ def build_evaluators(cfg: Any, loaders: Any, build: Callable[[Any], Any]) -> Any
     return evaluators
 
 
-def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) -> None:
-    """Checks that all intervals are positive integers and belong to existing datasets.
-
-    Raises:
-        ArgumentError: An interval is not positive, or its dataset does not exist.
-    """
-    if not isinstance(intervals, Mapping | None):
-        message = "'intervals' must be a dict that maps dataset names to numbers"
-        raise ArgumentError(message, key="intervals", found=intervals)
-    with at_key("intervals"):
-        intervals = intervals or {}
-        _check_sets(intervals, sets)
-        for name, value in intervals.items():
-            check_count(f"the interval of '{name}'", value, key=name)
-
-
-def _check_sets(names: Iterable[str], sets: Collection[str]) -> None:
-    for name in names:
-        if name not in sets:
-            raise ArgumentError(f"there is no dataset '{name}'", key=name, suggestion=nearest(name, sets))
-
-
-def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | None) -> list[EvaluationSet]:
-    """Groups each loader with its evaluator and interval, and passes the dataset to the evaluator.
+def build_evaluation_sets(loaders: Any, evaluators: Any) -> list[EvaluationSet]:
+    """Groups each loader with its evaluator, and passes the dataset to the evaluator.
 
     Args:
         loaders: A loader, or a dict that maps names to loaders.
         evaluators: An evaluator, or a dict that maps the same names to evaluators.
-        intervals: A dict that maps dataset names to intervals.
-
-    Raises:
-        ArgumentError: An interval is not positive, or its dataset does not exist.
     """
     if not isinstance(loaders, Mapping):
         loaders = {"": loaders}
         evaluators = {"": evaluators}
-    check_intervals(intervals, loaders)
     sets = []
     for name, loader in loaders.items():
-        evaluation_set = EvaluationSet(name, loader, evaluators[name], (intervals or {}).get(name))
+        evaluation_set = EvaluationSet(name, loader, evaluators[name])
         evaluation_set.evaluator.attach(evaluation_set.dataset)
         evaluation_set.evaluator.set_context(dataset=name)
         sets.append(evaluation_set)

@@ -101,7 +101,6 @@ class Evaluator:
                 samples = _as_dicts(data_samples)
             try:
                 metric.process(data_batch, data_samples if metric.takes_whole_batches else samples)
-                metric.add_up()
             except Exception as error:
                 self._prepend_key(error, index)
                 raise

@@ -6,10 +6,8 @@ import logging
 import math
 import os
 import pickle
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -18,19 +16,12 @@ from torch import Tensor
 
 from footplate.checks import check_choice
 from footplate.data import map_tensors
-from footplate.distributed import (
-    collect_results,
-    compute_on_main,
-    get_data_rank,
-    get_data_world_size,
-    local_sample_count,
-)
+from footplate.distributed import collect_results, compute_on_main
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import METRICS
 from footplate.storage import append_line, check_output_path, commit_bytes, output_path
 
 _logger = logging.getLogger("footplate")
-_UNSUMMED = 64  # the number of recent results to leave unsummed, because they may belong to repeated samples
 _Result = TypeVar("_Result")
 
 
@@ -58,9 +49,6 @@ class BaseMetric(ABC, Generic[_Result]):
 
     Subclasses override `process`, which appends one entry per sample to `self.results`, and `compute_metrics`. In a
     distributed run, the results of all ranks are gathered in dataset order, without repeated samples.
-
-    Metrics that need only the sum of their results also override `added`. Memory use is then independent of the dataset
-    size, and `compute_metrics` receives one entry per rank.
 
     Args:
         collect_device: Ignored; accepted for compatibility. Results are gathered in CPU memory.
@@ -98,8 +86,6 @@ class BaseMetric(ABC, Generic[_Result]):
         self.collect_dir = collect_dir
         self.prefix = prefix or self.default_prefix
         self.results: list[_Result] = []
-        self._sum_of_results: list[_Result] = []  # the sum of earlier results, if `added` is overridden
-        self._summed_count = 0
         self._dataset_meta: Mapping[str, Any] | None = None
 
     @property
@@ -178,38 +164,12 @@ class BaseMetric(ABC, Generic[_Result]):
         except OSError as error:
             _logger.warning("Could not write the per-class results of iteration %d: %s", line["step"], error)
 
-    def added(self, one: _Result, other: _Result) -> _Result:
-        """Returns the sum of two results.
-
-        Override this method if `compute_metrics` needs only the sum. Use integers if the sum must not depend on the
-        number of ranks.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not override `added`")
-
-    @property
-    def _is_sum(self) -> bool:
-        return type(self).added is not BaseMetric.added
-
-    def add_up(self, keep: int = _UNSUMMED) -> None:
-        """Replaces all results except the last `keep` with their sum, if the metric overrides `added`.
-
-        The last results are kept because they may belong to samples that the sampler has repeated to give all ranks the
-        same number of samples. The sum must not include these.
-        """
-        count = len(self.results) - keep
-        if count > 0 and self._is_sum:
-            self._sum_of_results = [reduce(self.added, [*self._sum_of_results, *self.results[:count]])]
-            self._summed_count += count
-            del self.results[:count]
-
     def reset(self) -> None:
         """Discards all results. Called at the start of each evaluation, because the previous one may have been aborted.
 
         Override this method in metrics that store values outside `self.results`, and call `super().reset()`.
         """
         self.results.clear()
-        self._sum_of_results = []
-        self._summed_count = 0
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes the metric values from the results of all ranks, then clears the results.
@@ -219,22 +179,10 @@ class BaseMetric(ABC, Generic[_Result]):
         past `size` belong to samples that the sampler has repeated.
 
         Raises:
-            DataError: No rank has any results, or this rank has summed more results than it has samples.
+            DataError: No rank has any results.
             ArgumentError: `compute_metrics` does not return a dict that maps names to values.
         """
-        local: list[Any] = self.results
-        if self._is_sum:
-            share = local_sample_count(size, get_data_rank(), get_data_world_size())
-            seen = self._summed_count + len(self.results)
-            if self._summed_count > share:
-                raise DataError(
-                    f"a rank has evaluated {seen} samples instead of {share}",
-                    notes=["Append one result per sample. Use DefaultSampler, which splits the dataset across ranks."],
-                )
-            self.add_up(keep=max(seen - share, 0))
-            local = self._sum_of_results
-            size = sys.maxsize
-        results = collect_results(to_device(local, "cpu"), size)
+        results = collect_results(to_device(self.results, "cpu"), size)
         BaseMetric.reset(self)  # an override may discard values that `compute_metrics` needs
         return compute_on_main(lambda: self._compute(results or []))
 

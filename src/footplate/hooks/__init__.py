@@ -3,12 +3,7 @@
 from footplate.hooks.averaged_weights_hooks import EMAHook, ScheduleFreeHook
 from footplate.hooks.checkpoint_hook import CheckpointHook
 from footplate.hooks.freeze_hook import FreezeHook
-from footplate.hooks.housekeeping_hooks import (
-    DistSamplerSeedHook,
-    EmptyCacheHook,
-    SyncBuffersHook,
-    UnevenStepHook,
-)
+from footplate.hooks.housekeeping_hooks import DistSamplerSeedHook, EmptyCacheHook, SyncBuffersHook
 from footplate.hooks.logger_hook import LoggerHook, RecordHook
 from footplate.hooks.param_scheduler_hook import ParamSchedulerHook
 from footplate.hooks.prepare_tta_hook import PrepareTTAHook
@@ -35,5 +30,4 @@ __all__ = [
     "ScheduleFreeHook",
     "SyncBuffersHook",
     "TimeLimitHook",
-    "UnevenStepHook",
 ]

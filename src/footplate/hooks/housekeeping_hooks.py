@@ -25,23 +25,6 @@ class DistSamplerSeedHook(Hook):
 
 
 @HOOKS.register_module()
-class UnevenStepHook(Hook):
-    """Weights each rank's loss by its sample count, so that gradients are the same as with a single process.
-
-    This hook is added automatically if batch sizes differ between ranks. A rank that runs out of samples repeats a
-    sample with weight 0. Otherwise, the other ranks would wait for its gradients forever.
-    """
-
-    priority = "HIGHEST"
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Passes the weight of this batch's loss to the optimizer wrapper."""
-        share = runner.train_dataloader.share
-        for part in runner.optim_wrapper.parts.values():
-            part.loss_share = share
-
-
-@HOOKS.register_module()
 class SyncBuffersHook(Hook):
     """Averages floating-point buffers, such as running means and variances, over all ranks after each epoch.
 

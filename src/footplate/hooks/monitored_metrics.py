@@ -16,7 +16,6 @@ from footplate.metric_names import (
     find_metric,
     find_rule,
     is_better,
-    is_of_dataset,
     metric_of_label,
 )
 
@@ -45,15 +44,14 @@ class UnknownRuleError(ArgumentError):
 def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
     """Decides whether a hook skips a metric after a validation run.
 
-    Skips the metric outside training, and if this run leaves out the metric's dataset. If the metric is missing for
-    another accepted reason, skips it with a warning. Any other missing metric is read, which raises an error.
+    Skips the metric outside training. If the metric is missing for another accepted reason, skips it with a warning.
+    Any other missing metric is read, which raises an error.
     """
-    label = metric_of_label(name)
-    left_out = runner.val_loop.left_out if runner.val_loop else ()
-    if "train" not in runner.phases or is_of_dataset(name, left_out) or is_of_dataset(label, left_out):
+    if "train" not in runner.phases:
         return True
     if find_metric(name, metrics) in metrics:
         return False
+    label = metric_of_label(name)
     may_be_missing = (
         not metrics  # for example, the model does not predict anything yet
         or not runner.known_metrics.isdisjoint((name, label))  # an earlier validation run has computed it

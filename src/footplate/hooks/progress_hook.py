@@ -85,8 +85,7 @@ class ProgressHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Adds a line for validation to the display."""
-        skipped = runner.val_loop.left_out if runner.val_loop else ()
-        lengths = [length_of(data.dataloader) for data in sets_of(runner.val_loop) if data.name not in skipped]
+        lengths = [length_of(data.dataloader) for data in sets_of(runner.val_loop)]
         known = [length for length in lengths if length is not None]
         self._validation = (0, sum(known) if len(known) == len(lengths) else None)
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from typing_extensions import Never
@@ -189,9 +189,7 @@ class TimeLimitHook(Hook):
 
     def after_val(self, runner: Runner) -> None:
         """Records how long validation on all datasets takes, and ends training if no time is left to continue."""
-        evaluated = _count_batches(runner, runner.val_loop.left_out if runner.val_loop else ())
-        scale = _count_batches(runner) / evaluated if evaluated else 1.0
-        self._validation = max(scale * self._elapsed(), self._validation or 0.0)
+        self._validation = max(self._elapsed(), self._validation or 0.0)
         if "train" in runner.phases:
             self._end_in_time(runner)
 
@@ -207,7 +205,8 @@ class TimeLimitHook(Hook):
         self._saving = max(self._saving, runner.saver.seconds)
         validation = self._validation
         if validation is None or runner.val_loop is None:
-            validation = _count_batches(runner) * self._iteration
+            batches = sum(length_of(data.dataloader) or 0 for data in sets_of(runner.val_loop))
+            validation = batches * self._iteration
         exchange = SECONDS_BETWEEN_EXCHANGES if runner.world_size > 1 else 0.0
         needed = self._iteration + exchange + _MARGIN * (validation + 2 * self._saving)
         local = runner.requests.local
@@ -229,8 +228,3 @@ class TimeLimitHook(Hook):
         """Restores the durations that `state_dict` returned."""
         self._validation = None if state["validation"] is None else read_number(state, "validation")
         self._saving = read_number(state, "saving")
-
-
-def _count_batches(runner: Runner, left_out: Collection[str] = ()) -> int:
-    """Returns the number of validation batches, excluding the datasets in `left_out`."""
-    return sum(length_of(data.dataloader) or 0 for data in sets_of(runner.val_loop) if data.name not in left_out)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from footplate.checkpoint import weights_of
 from footplate.checks import check_choice, check_count
 from footplate.config import as_plain
 from footplate.config.config_dict import replace_values
@@ -32,14 +31,12 @@ from footplate.inference.exported_model import ExportedModel, resizing_any_size,
 from footplate.inference.first_generation_export import FirstGenerationModel, flattened, split_normalization
 from footplate.inference.module_export import (
     LIMIT,
-    SAFETENSORS,
     SUFFIXES,
     Export,
     ExportError,
     check_target,
     export_call,
     export_error,
-    export_weights_only,
     format_shapes,
     keep_file,
     name_dims,
@@ -77,8 +74,6 @@ def export_model(
     shape ``(N, C, H, W)`` with values from 0 to 255, in the channel order and size that the pipeline produces. A plain
     torch module trained with the Python API is exported without additions.
 
-    A safetensors file contains only the weights, so the config in `trained` may be empty.
-
     Args:
         trained: The model.
         target: The file to write.
@@ -98,8 +93,6 @@ def export_model(
         MissingExtraError: A package that the format needs is not installed.
     """
     check_target(target, [_suffix(to)], inputs=[trained.path], has_opset=opset is not None)
-    if to == SAFETENSORS:
-        return export_weights_only(weights_of(trained.content, trained.path), target)
     if not trained.cfg:
         raise CheckpointError(
             f"the checkpoint '{trained.path}' does not specify how to build its model",
@@ -220,8 +213,6 @@ def describe_export(export: Export) -> str:
         export: The result of `export_model`, `export_module` or `export_run`.
     """
     lines = [f"{' and '.join([export.path, *export.data_files])}: {format_bytes(export.size)}"]
-    if not export.tested:
-        return lines[0] + "\n"
 
     def line(label: str, name: str, shape: tuple[int | str, ...], values: str = "") -> str:
         return labeled(label, f"{name} ({', '.join(map(str, shape))}){values}")

@@ -37,7 +37,6 @@ class FirstGenerationModel(nn.Module):
                 f"of the first-generation models, only segmentors and classifiers can be exported to {to}",
                 key="model",
                 found=type(module),
-                notes=["Use --to safetensors."],
             )
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:

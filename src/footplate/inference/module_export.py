@@ -11,7 +11,7 @@ from traceback import extract_tb
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import footplate
 from footplate import storage
@@ -22,11 +22,9 @@ from footplate.inference.example_inputs import Inputs, inputs_of, named_tensors
 from footplate.inference.export_formats import FORMATS, ExportRequest, Run, difference_of, exportable_operators
 from footplate.messages import one_line
 from footplate.models import trained_model
-from footplate.tools.checkpoint_conversion import write_safetensors
 from footplate.tools.output_check import check_output
 
-SAFETENSORS = "safetensors"
-SUFFIXES = {**{name: format_.suffix for name, format_ in FORMATS.items()}, SAFETENSORS: f".{SAFETENSORS}"}
+SUFFIXES = {name: format_.suffix for name, format_ in FORMATS.items()}
 """The file suffix of each export format."""
 LIMIT = 1e-3
 _OPERATOR = re.compile(r"\b(?:(?:aten|torchvision|prims|torch_nms|\w+_ops?)(?:::|\.)|mmcv::)[A-Za-z_]\w*(?:\.\w+)?")
@@ -42,9 +40,9 @@ class Export(NamedTuple):
     Attributes:
         path: The path of the file.
         outputs: The shape of each output, keyed by output name. Dimensions that may vary are letters, such as "N", "H",
-            "W" and "K". Empty if the file contains only weights.
+            "W" and "K".
         tested: The input shapes that the file was tested with. If the model has several inputs, these are the shapes of
-            the first one. Empty if the file contains only weights.
+            the first one.
         difference: The largest difference between the file's outputs and the model's.
         multiple: If the height and width of an input may vary, they must be multiples of this number.
         size: The size in bytes, including `data_files`.
@@ -78,7 +76,7 @@ class ExportError(FootplateError):
 def export_module(
     module: nn.Module,
     path: "str | os.PathLike[str]",
-    example: Any = None,
+    example: Any,
     *,
     opset: int | None = None,
     weights: Mapping[str, Any] | None = None,
@@ -90,10 +88,8 @@ def export_module(
 
     Args:
         module: Any torch module.
-        path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export), `.pt` (TorchScript) or
-            `.safetensors` (only the weights).
-        example: An example input: a tensor, a tuple of positional arguments or a dict of keyword arguments. Not needed
-            for `.safetensors`.
+        path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export) or `.pt` (TorchScript).
+        example: An example input: a tensor, a tuple of positional arguments or a dict of keyword arguments.
         opset: The ONNX opset version; only for `.onnx`.
         weights: A state dict to export instead of the module's.
 
@@ -105,8 +101,6 @@ def export_module(
     """
     target = os.fspath(path)
     check_target(target, tuple(SUFFIXES.values()))
-    if target.endswith(SUFFIXES[SAFETENSORS]):
-        return export_weights_only(weights or module.state_dict(), target)
     kwargs = example if isinstance(example, Mapping) else {}
     args = () if kwargs else tuple(example) if isinstance(example, (list, tuple)) else (example,)
     to = next(name for name, suffix in SUFFIXES.items() if target.endswith(suffix))
@@ -116,9 +110,7 @@ def export_module(
     return export_call(module, target, args, kwargs, to=to, opset=opset)
 
 
-def export_run(
-    runner: Runner, path: "str | os.PathLike[str]", example: Any = None, *, opset: int | None = None
-) -> Export:
+def export_run(runner: Runner, path: "str | os.PathLike[str]", example: Any, *, opset: int | None = None) -> Export:
     """Exports the model of a run like `export_module`, with the weights that a checkpoint would contain.
 
     For example, these are the averaged weights if the run has an EMAHook.
@@ -235,12 +227,6 @@ def _compare(
         if tried is inputs or (tried is batch and to != "torchscript") or difference <= LIMIT:  # tracing may fix sizes
             tested.append((tried, difference))
     return tested
-
-
-def export_weights_only(weights: Mapping[str, Any], target: str) -> Export:
-    """Writes the tensors of a state dict to a safetensors file. Omits all other values."""
-    write_safetensors({name: value for name, value in weights.items() if isinstance(value, Tensor)}, target)
-    return Export(target, {}, [], 0.0, size=os.path.getsize(target))
 
 
 def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] = (), has_opset: bool = False) -> None:

@@ -126,8 +126,8 @@ def open_trained(
 ) -> TrainedModel:
     """Opens a checkpoint with its config.
 
-    No code from the checkpoint is executed unless it is trusted (see `footplate.checkpoint.trusting`), and its config
-    is read as data. If `config` is None and the checkpoint contains no config, the result has an empty config.
+    No code from the checkpoint is executed, and its config is read as data. If `config` is None and the checkpoint
+    contains no config, the result has an empty config.
 
     Args:
         checkpoint: The path or address of the checkpoint; see `load_checkpoint`.

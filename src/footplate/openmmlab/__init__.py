@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from footplate.openmmlab.code_bases import import_modules, use_code_bases, used_code_bases
-    from footplate.openmmlab.installation import install, uninstall
+    from footplate.openmmlab.installation import install
     from footplate.openmmlab.patches import describe_patches
 
-__all__ = ["describe_patches", "import_modules", "install", "uninstall", "use_code_bases", "used_code_bases"]
-_HOMES = {"describe_patches": "patches", "install": "installation", "uninstall": "installation"}
+__all__ = ["describe_patches", "import_modules", "install", "use_code_bases", "used_code_bases"]
+_HOMES = {"describe_patches": "patches", "install": "installation"}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,6 @@ from typing import Any
 
 from footplate.storage import is_local, read_bytes
 from footplate.tasks.detection.coco_format import category_ids
-from footplate.tasks.task_base import warn_about_missing_classes
 
 _logger = logging.getLogger("footplate.data")
 
@@ -43,11 +42,3 @@ def check_categories(dataset: Any) -> None:
             path,
             f"classes={tuple(numbered)}" if is_first_generation else f"metainfo=dict(classes={tuple(numbered)})",
         )
-
-
-def warn_about_unlabeled_classes(dataset: Any) -> None:
-    """Warns about classes without annotations in a training dataset of MMDetection 2.x."""
-    images_by_category = getattr(getattr(dataset, "coco", None), "catToImgs", None)
-    if images_by_category and not getattr(dataset, "test_mode", True):
-        labels = {dataset.cat2label[number] for number in images_by_category if number in dataset.cat2label}
-        warn_about_missing_classes(getattr(dataset, "CLASSES", None), labels, dataset.ann_file)

@@ -53,7 +53,7 @@ def used_code_bases() -> tuple[str, ...]:
     return tuple(_used.values())
 
 
-def import_modules(cfg: "Config", *, patches: bool = True) -> None:
+def import_modules(cfg: "Config") -> None:
     """Imports a config's code bases, its plugin and the modules in its `custom_imports`.
 
     If the config sets `plugin = True`, as in first-generation code for MMDetection3D, the plugin is the package at
@@ -64,7 +64,6 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
 
     Args:
         cfg: The config.
-        patches: See `use_code_bases`.
 
     Raises:
         ConfigError: A module or the plugin does not exist, the plugin is not in a subfolder of the current folder, or
@@ -78,8 +77,8 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
         if isinstance(value, LazyObject)
     }
     if imported - _INDEPENDENT or has_plugin or "custom_imports" in cfg or is_first_generation(cfg):
-        install(patches)
-    use_code_bases(cfg, patches=patches)
+        install()
+    use_code_bases(cfg)
     folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
     if cfg.filename and folder not in sys.path:
         sys.path.append(folder)  # the current folder takes precedence
@@ -95,7 +94,7 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     import_custom(cfg)
 
 
-def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = True) -> tuple[str, ...]:
+def use_code_bases(cfg: "Config | MutableMapping[str, Any]") -> tuple[str, ...]:
     """Imports the installed code bases that a config refers to, in `default_scope` or in types such as `mmdet.Resize`.
 
     Their registries become children of footplate's registries, so their classes can be looked up by name. Their imports
@@ -106,7 +105,6 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
 
     Args:
         cfg: The config.
-        patches: Whether to patch first-generation code that uses names removed from PyTorch, NumPy or Python.
 
     Returns:
         The names and versions of the code bases, such as "mmdet 3.3.0".
@@ -117,7 +115,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
     used = [scope for scope in named_code_bases(cfg) if _is_installed(scope)]
     default = cfg.get("default_scope")
     if used:
-        install(patches)
+        install()
     for scope in used:
         try:
             module = _import_code_base(scope)

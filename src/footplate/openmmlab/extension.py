@@ -52,7 +52,6 @@ class OpenMMLab(Extension):
         "optimizer constructor": (f"{_PACKAGE}.optim.constructors",),
         "optimizer wrapper constructor": (f"{_PACKAGE}.optim.constructors",),
         "parameter scheduler": (f"{_PACKAGE}.optim.policy_schedule",),
-        "visualizer backend": ("footplate.openmmlab.refused",),
     }
 
     ignored_keys = _IGNORED
@@ -99,10 +98,9 @@ class OpenMMLab(Extension):
     def check_dataset(self, dataset: Any) -> None:
         """Checks the labels of MMDetection's CocoDataset, and the label maps of MMSegmentation's datasets."""
         if hasattr(dataset, "cat2label"):
-            from footplate.openmmlab.coco_labels import check_categories, warn_about_unlabeled_classes
+            from footplate.openmmlab.coco_labels import check_categories
 
             check_categories(dataset)
-            warn_about_unlabeled_classes(dataset)
         if hasattr(dataset, "reduce_zero_label"):
             from footplate.openmmlab.label_maps import check_label_maps
 

@@ -17,17 +17,17 @@ from importlib.util import decode_source
 from multiprocessing import spawn
 from pkgutil import resolve_name
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from footplate.data.workers import WorkerSetup
 from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.mmengine.registry_members import RegistryMembers
 from footplate.openmmlab.mmengine.runner_members import RunnerMembers, add_members
 from footplate.openmmlab.names import DISTRIBUTIONS, Names, describe_unknown_name, names_of
-from footplate.openmmlab.patches import forget_applied, patch, uses_removed_names
+from footplate.openmmlab.patches import patch, uses_removed_names
 from footplate.openmmlab.requirements import installed_version
-from footplate.openmmlab.skipped_imports import skip_failed_imports, skipped
-from footplate.openmmlab.versions import accepted_ranges, is_for_mmcv_1, restore_versions, show_accepted_versions
+from footplate.openmmlab.skipped_imports import skip_failed_imports
+from footplate.openmmlab.versions import accepted_ranges, is_for_mmcv_1, show_accepted_versions
 from footplate.registry.dotted_paths import find_spec, is_user_module
 from footplate_operators import OperatorsFinder
 
@@ -37,26 +37,15 @@ _get_preparation_data = spawn.get_preparation_data
 _MMCV_WITHOUT_RUNNER = 2
 
 
-class _Installed(NamedTuple):
-    finders: list[MetaPathFinder]
-    report: str
-    setup: Callable[[], str]
+_reports: list[str] = []  # the report of `install`, once it was called
 
 
-_installed: list[_Installed] = []
-_completed: dict[str, tuple[ModuleType, set[str]]] = {}
-
-
-def install(patches: bool = True) -> str:
+def install() -> str:
     """Makes imports from `mmengine`, and from OpenMMLab packages that are not installed, resolve to footplate.
 
     `mmengine` always resolves to footplate, so that footplate can build the classes that other packages register. If
     mmcv 2.x is installed, missing names are added, such as `mmcv.runner` and the operators in `mmcv._ext`. Other
     installed packages get no additional names. Repeated calls have no effect.
-
-    Args:
-        patches: Whether to patch first-generation code and mmcv where they use names removed from PyTorch, NumPy or
-            Python.
 
     Returns:
         A report that lists the packages that resolve to footplate, those with added names, and other
@@ -65,10 +54,9 @@ def install(patches: bool = True) -> str:
     Example:
         >>> report = install()
         >>> from mmengine.hooks import Hook
-        >>> uninstall()
     """
-    if _installed:
-        return _installed[0].report
+    if _reports:
+        return _reports[0]
     if "mmengine" in sys.modules:
         _logger.warning("MMEngine was imported before footplate. Code that already imported MMEngine keeps using it.")
         for title in [title for title in sys.modules if title.partition(".")[0] == "mmengine"]:
@@ -79,10 +67,8 @@ def install(patches: bool = True) -> str:
     # A module without a spec is a stand-in that was put into sys.modules.
     completed = tuple(each for each in others if sys.modules.get(each) is not None or find_spec(each) is not None)
     # These finders take precedence over an installed MMEngine and over the files of installed packages.
-    finders: list[MetaPathFinder] = [NamesFinder(["mmengine"]), InstalledFinder(completed, patches)]
-    sys.meta_path[:0] = finders
-    finders += [NamesFinder(others), OperatorsFinder()]
-    sys.meta_path += finders[2:]
+    sys.meta_path[:0] = [NamesFinder(["mmengine"]), InstalledFinder(completed)]
+    sys.meta_path += [NamesFinder(others), OperatorsFinder()]
     for module in [each for title, each in sys.modules.items() if each and title.partition(".")[0] in completed]:
         complete(module)
     add_members(RunnerMembers)
@@ -90,35 +76,11 @@ def install(patches: bool = True) -> str:
     report = f"imports from {', '.join(each for each in ours if each not in completed)} resolve to footplate"
     report += f"; missing names are added to {', '.join(completed)}" if completed else ""
     report += f"; no names are added to {', '.join(left)}" if left else ""
-    setup = partial(install, patches)
-    WorkerSetup.functions.append(setup)
+    WorkerSetup.functions.append(install)
     spawn.get_preparation_data = _prepare_process
-    _installed.append(_Installed(finders, report, setup))
+    _reports.append(report)
     _logger.info("%s", report)
     return report
-
-
-def uninstall() -> None:
-    """Reverts `install` and removes the modules imported through it from `sys.modules`."""
-    if not _installed:
-        return
-    installed = _installed.pop()
-    for finder in installed.finders:
-        sys.meta_path.remove(finder)
-    WorkerSetup.functions.remove(installed.setup)
-    spawn.get_preparation_data = _get_preparation_data
-    revert()
-    forget_applied()
-    skipped.clear()
-    restore_versions()
-    for title, module in list(sys.modules.items()):
-        loader = getattr(getattr(module, "__spec__", None), "loader", None)
-        if isinstance(loader, (NamesFinder, OperatorsFinder)):
-            del sys.modules[title]
-            parent, _, child = title.rpartition(".")
-            if parent in sys.modules:
-                vars(sys.modules[parent]).pop(child, None)
-    _logger.info("Imports from `mmengine` no longer resolve to footplate.")
 
 
 def _prepare_process(name: str) -> dict[str, Any]:
@@ -192,7 +154,7 @@ class NamesFinder(MetaPathFinder, Loader):
         names = names_of(title) or {}
         module.__doc__ = f"The names of '{title}' that footplate provides."
         module.__dict__["__all__"] = sorted(names)
-        module.__dict__["__getattr__"] = _lookup(module, names, module.__dict__.__setitem__)
+        module.__dict__["__getattr__"] = _lookup(module, names)
         module.__dict__["__dir__"] = lambda: sorted({*module.__dict__, *names})
 
 
@@ -209,14 +171,12 @@ class InstalledFinder(MetaPathFinder):
 
     Args:
         completed: The packages that receive missing names.
-        patches: Whether to replace removed names.
     """
 
-    def __init__(self, completed: Sequence[str], patches: bool = True) -> None:
+    def __init__(self, completed: Sequence[str]) -> None:
         self.completed = frozenset(completed)
-        self.patches = patches
         self._code_bases = set(CODE_BASES)
-        self._patched = {*completed, "imgaug", "timm"} if patches else set()  # imported by MMOCR and by research code
+        self._patched = {*completed, "imgaug", "timm"}  # imported by MMOCR and by research code
         self._patches_current_folder = False
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -263,10 +223,10 @@ class InstalledFinder(MetaPathFinder):
         source = _source_of(loader) if top in self._code_bases | self._patched else ""
         if name in self._code_bases:
             show_accepted_versions(source)
-            if self.patches and is_for_mmcv_1(source):
+            if is_for_mmcv_1(source):
                 self._patched.add(top)
                 self._patches_current_folder = True
-        is_outdated = self.patches and top in self._code_bases and uses_removed_names(source)
+        is_outdated = top in self._code_bases and uses_removed_names(source)
         patched = patch(source, name) if top in self._patched or is_outdated else None
         if patched is None and not is_guarded:
             execute(module)
@@ -294,30 +254,15 @@ def _limits_versions(loader: SourceFileLoader) -> bool:
 def complete(module: ModuleType) -> None:
     """Adds missing names to a module of an installed package. Each name is imported on first access."""
     names = names_of(module.__name__)
-    if names is None or _completed.get(module.__name__, (None,))[0] is module:
+    if names is None:
         return
-    added: set[str] = {"__getattr__"}
-
-    def keep(name: str, value: Any) -> None:
-        added.add(name)
-        setattr(module, name, value)
-
     if getattr(module, "__spec__", None) is None:  # otherwise its submodules cannot be imported
-        keep("__path__", [])
-    module.__dict__["__getattr__"] = _lookup(module, names, keep)
-    _completed[module.__name__] = module, added
+        module.__dict__["__path__"] = []
+    module.__dict__["__getattr__"] = _lookup(module, names)
 
 
-def revert() -> None:
-    """Removes the names that `complete` added."""
-    for module, added in _completed.values():
-        for name in added:
-            vars(module).pop(name, None)
-    _completed.clear()
-
-
-def _lookup(module: ModuleType, names: Names, keep: Callable[[str, Any], None]) -> Callable[[str], Any]:
-    """Returns a module-level `__getattr__` that imports a name or submodule and passes it to `keep`."""
+def _lookup(module: ModuleType, names: Names) -> Callable[[str], Any]:
+    """Returns a module-level `__getattr__` that imports a name or submodule and adds it to the module."""
     title = module.__name__
 
     def look_up(name: str) -> Any:
@@ -328,7 +273,7 @@ def _lookup(module: ModuleType, names: Names, keep: Callable[[str, Any], None]) 
         else:
             is_special = name.startswith("__")
             raise AttributeError(f"'{title}' has no '{name}'" if is_special else describe_unknown_name(title, name))
-        keep(name, found)
+        module.__dict__[name] = found
         return found
 
     return look_up

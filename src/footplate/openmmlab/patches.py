@@ -7,27 +7,13 @@ import ast
 import re
 import sys
 import warnings
-from collections import defaultdict
 from importlib.util import decode_source
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from footplate.openmmlab.mmengine.utils import get_object_from_string
 from footplate.registry.dotted_paths import module_exists
-
-
-class Patch(NamedTuple):
-    """The replacement for a name that was removed or changed.
-
-    Attributes:
-        new: The dotted path of the replacement.
-        reason: The change that broke the old code.
-    """
-
-    new: str
-    reason: str
-
 
 _TABLE = """
 NumPy 1.24 removed the aliases for Python's types:
@@ -117,19 +103,12 @@ Pillow 10 removed it:
 """The old and new names, grouped by reason. If a name ends with `()`, only calls are replaced."""
 
 
-def _read_table() -> dict[str, Patch]:
-    patches, reason = dict[str, Patch](), ""
-    for line in _TABLE.strip().splitlines():
-        old, arrow, new = line.strip().partition(" -> ")
-        if arrow:
-            patches[old] = Patch(new.replace("removed.", "footplate.openmmlab.removed."), reason)
-        else:
-            reason = old.rstrip(":")
-    return patches
-
-
-PATCHES = _read_table()
-"""Maps the dotted path of each old name to its patch."""
+PATCHES = {
+    old.strip(): new.replace("removed.", "footplate.openmmlab.removed.")
+    for old, arrow, new in (line.partition(" -> ") for line in _TABLE.splitlines())
+    if arrow
+}
+"""Maps the dotted path of each old name to the path of its replacement."""
 _CHANGED = ("torch.load", "pycocotools.coco.COCO", "numpy.ndarray.__setitem__")  # these still exist, but differ
 _FLAT_VALUE = re.compile(r"\] = .*\.reshape\(-1\)")
 _WORDS = re.compile(rf"\b(?:{'|'.join(sorted({each.rpartition('.')[2].rstrip('()') for each in PATCHES}))})\b")
@@ -138,23 +117,12 @@ _COLLECTIONS_NAMES = "|".join(path[12:] for path in PATCHES if path.startswith("
 _REMOVED = re.compile(
     rf"\b(?:np|numpy)\.(?:{_NUMPY_NAMES})\b|\bcollections(?:\.| import (?:.*\W)?)(?:{_COLLECTIONS_NAMES})\b"
 )
-_applied: defaultdict[str, set[str]] = defaultdict(set)
-
-
-def applied_patches() -> dict[str, int]:
-    """Returns a dict with the number of patched modules for each replaced name."""
-    return {name: len(modules) for name, modules in sorted(_applied.items())}
+_applied: set[str] = set()
 
 
 def describe_patches() -> str:
-    """Returns a description of the applied patches and their reasons, or "" if no patch was applied."""
-    counts = applied_patches().items()
-    return "; ".join(f"{name} in {count} module{'s' * (count > 1)} ({PATCHES[name].reason})" for name, count in counts)
-
-
-def forget_applied() -> None:
-    """Clears the record of applied patches."""
-    _applied.clear()
+    """Returns the names that were replaced so far, or "" if there are none."""
+    return ", ".join(sorted(_applied))
 
 
 def uses_removed_names(source: str) -> bool:
@@ -301,12 +269,12 @@ class _Replacer(ast.NodeTransformer):
             return None
         if found is None or (path not in _CHANGED and _find(path) is not None):
             return None
-        value = _find(found.new)
+        value = _find(found)
         if value is None:  # the replacement's package is missing; the code itself will raise the error
             return None
         name = f"_footplate_{path.replace('.', '_').rstrip('()')}"
         self.values[name] = value
-        _applied[path].add(self._module)
+        _applied.add(path)
         return name
 
 

@@ -22,7 +22,7 @@ _LIMIT = re.compile(
 )
 _COMPARISON = re.compile(r"(mm[a-z0-9]+)\.__version__\)? ([<>])=? (?:[\w.]+\()?'([^']+)'", re.IGNORECASE)
 _WITHOUT_RUNNER = digit_version("2.0.0rc0"), digit_version("2.0.0")
-_originals: dict[str, tuple[Any, Any]] = {}
+_originals: dict[str, Any] = {}
 _ranges: dict[str, list[tuple[str, str]]] = {}  # maps packages to the version ranges of the code bases imported so far
 
 
@@ -94,8 +94,7 @@ def show_accepted_versions(source: str) -> None:
         ranges = _ranges.setdefault(package, [])
         ranges.append(accepted)
         lowest = digit_version(accepted[0])
-        present = vars(module).get("__version__"), vars(module).get("version_info")
-        original = _originals.setdefault(package, present)[0]
+        original = _originals.setdefault(package, vars(module).get("__version__"))
         shown = [*([original] if original else []), *_RELEASES.get(package, "").split(), accepted[0]]
         # For some code bases, the maximum version is inclusive; for others, it is exclusive.
         fits = [each for each in shown if _is_within(each, accepted)] or [accepted[1]]
@@ -105,22 +104,9 @@ def show_accepted_versions(source: str) -> None:
         elif original and fits[0] != original:
             message = "%s %s is installed, but a code base accepts versions up to %s. footplate reports %s to it."
             _logger.info(message, package, original, accepted[1], fits[0])
-        _set_version(package, fits[0], parse_version_info(fits[0]))
-
-
-def restore_versions() -> None:
-    """Reverts `show_accepted_versions`."""
-    for package, (version, info) in _originals.items():
-        _set_version(package, version, info)
-    _originals.clear()
-    _ranges.clear()
+        for title in {package, f"{package}.version"} & sys.modules.keys():
+            vars(sys.modules[title]).update(__version__=fits[0], version_info=parse_version_info(fits[0]))
 
 
 def _is_within(version: str, limits: tuple[str, str]) -> bool:
     return digit_version(limits[0]) <= digit_version(version) < digit_version(limits[1])
-
-
-def _set_version(package: str, version: str | None, info: Any) -> None:
-    for title in (package, f"{package}.version"):
-        if title in sys.modules:
-            vars(sys.modules[title]).update(__version__=version, version_info=info)

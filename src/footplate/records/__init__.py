@@ -18,14 +18,13 @@ from footplate.records.logger import (
     add_log_file,
     buffer_log,
     check_level,
-    check_log_file,
     get_logger,
     logging_to,
     set_level,
     surviving_streams,
 )
 from footplate.records.message_hub import Instances, MessageHub, recorded_name
-from footplate.records.wandb_writers import SwanlabVisBackend, TrackioVisBackend, WandbVisBackend
+from footplate.records.wandb_writers import WandbVisBackend
 
 __all__ = [
     "BaseVisBackend",
@@ -42,13 +41,10 @@ __all__ = [
     "MessageHub",
     "MetricStep",
     "NOT_SHOWN",
-    "SwanlabVisBackend",
     "TensorboardVisBackend",
-    "TrackioVisBackend",
     "WandbVisBackend",
     "add_log_file",
     "average_over_ranks",
-    "check_log_file",
     "describe_environment",
     "format_eta",
     "get_logger",

@@ -23,7 +23,6 @@ ImageArray = NDArray[np.uint8]
 Scalars = Mapping[str, float]
 _logger = logging.getLogger("footplate.records")
 _MAX_FAILURES = 3
-FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})
 _START = re.compile(r"\d{8}_\d{6}(?:_\d+)?")  # the name of `work_dir/<timestamp>`
 
 
@@ -238,11 +237,11 @@ class InitTracker(Tracker):
 
     Args:
         save_dir: The folder for the library's files.
-        init_kwargs: Arguments for the call. Folders (`dir`, `log_dir`) are relative to `save_dir`.
+        init_kwargs: Arguments for the call. The folder `dir` is relative to `save_dir`.
 
     Raises:
         MissingExtraError: The library is not installed.
-        ArgumentError: `init_kwargs` has an argument that the call does not accept, or a folder outside `save_dir`.
+        ArgumentError: `init_kwargs` has an argument that the call does not accept, or a `dir` outside `save_dir`.
     """
 
     starter: ClassVar[str] = "init"
@@ -258,9 +257,9 @@ class InitTracker(Tracker):
         self._resolved_kwargs()
 
     def _resolved_kwargs(self) -> dict[str, Any]:
-        """Returns `init_kwargs` with absolute folder paths, after checking that they are inside `save_dir`."""
+        """Returns `init_kwargs` with an absolute `dir`, after checking that it is inside `save_dir`."""
         return {
-            key: output_path(self._path, value, key=f"init_kwargs.{key}") if key in FOLDER_KEYS else value
+            key: output_path(self._path, value, key=f"init_kwargs.{key}") if key == "dir" else value
             for key, value in self._init_kwargs.items()
         }
 

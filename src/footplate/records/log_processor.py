@@ -12,7 +12,7 @@ from footplate.checks import check_choice, check_count, check_flag, check_keys
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import nearest, one_line
-from footplate.metric_names import is_of_class, is_of_dataset, only_term, validation_label
+from footplate.metric_names import is_of_class, only_term, validation_label
 from footplate.records.environment import memory_in_use
 from footplate.records.history import BUILTIN_STATISTICS, CAPACITY, HistoryBuffer, known_statistics
 from footplate.records.message_hub import RENAMED_SUFFIX, MessageHub
@@ -126,10 +126,12 @@ class LogProcessor:
         metrics = self._collect(runner, mode, loop.metrics if loop else ())
         if mode == "val":
             metrics = {validation_label(name, hub.log_scalars): value for name, value in metrics.items()}
-        # Metrics that are not scalars, except those of datasets that the loop has skipped.
-        skipped = loop.left_out if loop else ()
-        named = {key.partition("/")[2]: value for key, value in hub.runtime_info.items() if key.startswith(f"{mode}/")}
-        others = {self._name(mode, key): value for key, value in named.items() if not is_of_dataset(key, skipped)}
+        # Metrics that are not scalars.
+        others = {
+            self._name(mode, key.partition("/")[2]): value
+            for key, value in hub.runtime_info.items()
+            if key.startswith(f"{mode}/")
+        }
         scalars = _new_scalars(hub, mode)
         times = {
             self._name(mode, key): scalars[key].mean(scalars[key].since_mark)

@@ -6,12 +6,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from logging.handlers import MemoryHandler, RotatingFileHandler
+from logging.handlers import MemoryHandler
 from typing import Any
 
-from footplate.checks import check_count, check_keys, check_number
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import (
@@ -32,7 +31,6 @@ _NAME = "footplate"
 _logger = logging.getLogger("footplate.records")
 # `logger.info(..., extra=NOT_SHOWN)` writes a record only to the log file, so that it does not clutter the screen.
 NOT_SHOWN = {"shown": False}
-LOG_FILE_KEYS = ("max_mb", "backups")  # the keys of log_file
 _WIDE_TERMINAL = 160  # the minimum number of columns for showing the date and the name of the logger
 # The number of lines of the live display at the bottom of the terminal, or 0. Set by LiveTerminal.
 live_rows = 0
@@ -115,10 +113,9 @@ def _cut_table(text: str, width: int) -> str:
     return re.sub(rf"(?m)^(.{{,{width}}})(?<=\S)(?!\S).*", r"\1", text)
 
 
-class _FileHandler(RotatingFileHandler):
-    """Writes the log to a file, and starts a new file when it is full. `maxBytes=0` means no limit.
+class _FileHandler(logging.FileHandler):
+    """Writes the log to a file. With `delay=True`, the first record creates the file and its folder.
 
-    Full files keep the suffix of the log file. With `delay=True`, the first record creates the file and its folder.
     Reports only the first failed write, in one line, whereas the standard library would print a traceback for each
     failure.
     """
@@ -130,10 +127,11 @@ class _FileHandler(RotatingFileHandler):
             os.makedirs(os.path.dirname(self.baseFilename), exist_ok=True)
         return super()._open()
 
-    def rotation_filename(self, default_name: str) -> str:
-        path, _, number = default_name.rpartition(".")
-        stem, suffix = os.path.splitext(path)
-        return f"{stem}.{number}{suffix}"
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # the file cannot be created
+            self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         error = sys.exc_info()[1]
@@ -162,13 +160,6 @@ def check_level(level: object) -> None:
         near = nearest(str(level), ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
         message = "the log level must be DEBUG, INFO, WARNING, ERROR, CRITICAL or a number"
         raise ArgumentError(message, found=level, suggestion=near) from None
-
-
-def check_log_file(settings: Mapping[str, Any]) -> None:
-    """Raises an ArgumentError if a setting for `logging_to` is unknown or out of range."""
-    check_keys("log_file", settings, LOG_FILE_KEYS)
-    check_count("backups", settings.get("backups", 1))
-    check_number("max_mb", settings.get("max_mb", 0), least=0)
 
 
 def set_level(level: int | str, *, screen: bool = True) -> None:
@@ -222,8 +213,6 @@ def logging_to(
     path: str,
     before: Sequence[logging.LogRecord] = (),
     *,
-    max_mb: float = 50,
-    backups: int = 3,
     errors_only: bool = False,
 ) -> Iterator[None]:
     """Writes the log to the file `path` for the duration of a block, in addition to the screen.
@@ -231,17 +220,13 @@ def logging_to(
     Also writes warnings and errors as JSON lines to `<name>.warnings.jsonl` in the same folder.
 
     Args:
-        path: The log file. A full file is renamed to `name.1.log`, and `name.1.log` to `name.2.log`, so that `path` is
-            always the newest file.
+        path: The log file.
         before: Records that were logged before the file was opened.
-        max_mb: The maximum size of a file in megabytes, or 0 for no limit.
-        backups: The number of full files to keep.
         errors_only: Whether to write only errors. The first error creates the files.
     """
-    limits: dict[str, Any] = {"maxBytes": round(max_mb * 1e6), "backupCount": backups, "encoding": "utf-8"}
-    log = _FileHandler(path, delay=errors_only, **limits)
+    log = _FileHandler(path, delay=errors_only, encoding="utf-8")
     log.setFormatter(_FORMAT)
-    warnings = _FileHandler(f"{os.path.splitext(path)[0]}.warnings.jsonl", delay=True, **limits)
+    warnings = _FileHandler(f"{os.path.splitext(path)[0]}.warnings.jsonl", delay=True, encoding="utf-8")
     warnings.setFormatter(_JSONFormatter())
     warnings.has_reported = True  # failed writes are reported by the other handler
     for handler, level in ((log, logging.NOTSET), (warnings, logging.WARNING)):

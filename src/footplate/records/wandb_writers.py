@@ -1,53 +1,19 @@
-"""Writers for Weights & Biases, and for SwanLab and Trackio, which have the same API."""
+"""The writer for Weights & Biases."""
 
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from footplate.errors import ArgumentError, import_optional
-from footplate.records.base_writer import FOLDER_KEYS, ImageArray, InitTracker
+from footplate.errors import ArgumentError
+from footplate.records.base_writer import ImageArray, InitTracker
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
 
 
-class LoggingTracker(InitTracker):
-    """Base class for writers that use the Weights & Biases API: `run.config`, `run.log`, `run.finish` and `Image`."""
-
-    def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Adds the config to the tracker's run (`run.config`)."""
-        self.experiment.config.update(config.to_dict())
-
-    def _start_with(self, settings: Mapping[str, Any]) -> Any:
-        """Starts a run, or continues the run with the id in `identity`."""
-        if "id" in self.identity:
-            settings = {"id": self.identity["id"], "resume": "allow", **settings}
-        run = self._import_library().init(**settings)
-        self.identity = {"id": run.id}
-        return run
-
-    def _offline(self, service: str) -> dict[str, str]:
-        """Logs a warning, and returns the setting for an offline run, to avoid a login prompt."""
-        message = "Not logged in to %s, so the run is stored offline in %s. Run `%s sync` to upload it."
-        settings = self._resolved_kwargs()
-        folder = next((settings[key] for key in FOLDER_KEYS if key in settings), self.folder)
-        _logger.warning(message, service, folder, self.package)
-        return {"mode": "offline"}
-
-    def _write(self, values: Mapping[str, Any], step: int) -> None:
-        self.experiment.log(dict(values), step=step)
-
-    def _write_image(self, name: str, image: ImageArray, step: int) -> None:
-        self._write({name: self._import_library().Image(image)}, step)
-
-    def _finish(self) -> None:
-        self._run.finish()
-
-
 @VISBACKENDS.register_module()
-class WandbVisBackend(LoggingTracker):
+class WandbVisBackend(InitTracker):
     """Writes scalars, images and the config to a Weights & Biases run.
 
     Logs the step as a value, so that a run can have metrics per epoch and losses per iteration. If no mode is set and
@@ -99,7 +65,11 @@ class WandbVisBackend(LoggingTracker):
         self.experiment.watch(model, **self._watch_kwargs)
 
     def _start(self) -> Any:
-        run = self._start_with({"dir": self.folder, **self._mode(), **self._resolved_kwargs()})
+        settings = {"dir": self.folder, **self._mode(), **self._resolved_kwargs()}
+        if "id" in self.identity:
+            settings = {"id": self.identity["id"], "resume": "allow", **settings}
+        run = self._import_library().init(**settings)
+        self.identity = {"id": run.id}
         run.define_metric("*", step_metric="step")
         if isinstance(self._metrics, Mapping):
             for name, summary in self._metrics.items():
@@ -124,66 +94,14 @@ class WandbVisBackend(LoggingTracker):
                 "Weights & Biases requires a login in mode 'online'",
                 notes=["Run `wandb login`, set WANDB_API_KEY, or set mode='offline'."],
             )
-        return self._offline("Weights & Biases")
+        message = (
+            "Not logged in to Weights & Biases, so the run is stored offline in %s. Run `wandb sync` to upload it."
+        )
+        _logger.warning(message, self._resolved_kwargs().get("dir", self.folder))
+        return {"mode": "offline"}
 
+    def _write_image(self, name: str, image: ImageArray, step: int) -> None:
+        self._write({name: self._import_library().Image(image)}, step)
 
-@VISBACKENDS.register_module()
-class SwanlabVisBackend(LoggingTracker):
-    """Writes scalars, images and the config to a SwanLab run.
-
-    If no mode is set and the user is not logged in, stores the run offline instead of prompting for input.
-
-    Args:
-        save_dir: The folder for SwanLab's files.
-        init_kwargs: Arguments for `swanlab.init`, such as `project`, `name` and `mode="local"`.
-
-    Raises:
-        MissingExtraError: The package swanlab is not installed, or mode "local" is set and SwanLab's dashboard is not
-            installed.
-    """
-
-    package = "swanlab"
-
-    def __init__(self, save_dir: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
-        super().__init__(save_dir, init_kwargs)
-        if (self._init_kwargs.get("mode") or os.environ.get("SWANLAB_MODE")) == "local":
-            import_optional("swanboard", extra=self.package, why=f"{type(self).__name__} in mode 'local'")
-
-    def _start(self) -> Any:
-        settings = {**self._mode(), **self._resolved_kwargs()}
-        if not {"log_dir", "logdir"} & settings.keys():
-            settings["log_dir"] = self.folder
-        return self._start_with(settings)
-
-    def _mode(self) -> dict[str, str]:
-        if "mode" in self._init_kwargs or os.environ.get("SWANLAB_MODE") or os.environ.get("SWANLAB_API_KEY"):
-            return {}
-        if Path(os.environ.get("SWANLAB_SAVE_DIR") or Path.home() / ".swanlab", ".netrc").exists():
-            return {}
-        return self._offline("SwanLab")
-
-
-@VISBACKENDS.register_module()
-class TrackioVisBackend(LoggingTracker):
-    """Writes scalars, images and the config to a Trackio run.
-
-    Trackio stores all projects in the folder `TRACKIO_DIR`. Run `trackio show` to view them.
-
-    Args:
-        save_dir: Ignored.
-        init_kwargs: Arguments for `trackio.init`, such as `project` ("footplate" by default), `name` and `space_id`.
-
-    Raises:
-        MissingExtraError: The package trackio is not installed.
-        ArgumentError: `init_kwargs` has an argument that `trackio.init` does not accept.
-    """
-
-    package = "trackio"
-
-    def _start(self) -> Any:
-        settings = {"project": "footplate", "embed": False, **self._resolved_kwargs()}
-        if "name" in self.identity:
-            settings = {"resume": "allow", **settings, "name": self.identity["name"]}
-        run = self._import_library().init(**settings)
-        self.identity = {"name": run.name}
-        return run
+    def _finish(self) -> None:
+        self._run.finish()

@@ -1,6 +1,6 @@
 """Restricts which classes a dotted path in a config may refer to.
 
-Data configs (YAML, JSON, TOML) are untrusted, and constructors in libraries may unpickle files or run programs. Dotted
+Data configs (YAML, JSON) are untrusted, and constructors in libraries may unpickle files or run programs. Dotted
 paths in data configs may therefore refer only to registered classes, classes in the user's own modules, and the classes
 in `TORCH_CLASSES`. To find these classes, modules of footplate and torch, the user's own modules, `<package>.registry`
 and the packages of `PackageModels` (such as timm) may be imported. Nothing else is imported or called. A Python config

@@ -253,11 +253,8 @@ class BaseVisualizationHook(Hook):
         """Yields (index, prediction) pairs to draw from a batch. Subclasses may filter them."""
         return enumerate(outputs)
 
-    def options(self, runner: Runner, mode: str, name: str) -> dict[str, Any]:
-        """Returns additional arguments for the visualizer's `add_datasample` for one image.
-
-        If there are several datasets, `name` is prefixed with the name of the dataset, as in `night/0001`.
-        """
+    def options(self) -> dict[str, Any]:
+        """Returns additional arguments for the visualizer's `add_datasample`."""
         return {}
 
     def _after_iter(
@@ -288,7 +285,7 @@ class BaseVisualizationHook(Hook):
                     show=self.show,
                     wait_time=self.wait_time,
                     step=runner.iter,
-                    **self.options(runner, mode, os.path.join(current, name)),
+                    **self.options(),
                 )
 
     def _check_sizes(self, loop: Any) -> None:

@@ -33,7 +33,6 @@ def export_weights(
     section: str | None = None,
     revise_keys: Iterable[tuple[str, str]] = (),
     prefix: str | None = None,
-    add_prefix: str = "",
     layout: str = "plain",
 ) -> int:
     """Writes only the weights of a checkpoint to a file.
@@ -45,7 +44,6 @@ def export_weights(
         section: The entry that contains the weights, such as `ema_state_dict`. Detected by default.
         revise_keys: Pairs (regular expression, replacement), applied to each key in the given order, before `prefix`.
         prefix: Exports only the keys that start with this prefix, and removes the prefix from them.
-        add_prefix: A prefix to add to every key.
         layout: "plain" writes a bare state dict. "mmengine" writes the entries `meta` and `state_dict`, which the
             engines of both generations expect.
 
@@ -73,7 +71,7 @@ def export_weights(
     else:
         raise CheckpointError(f"'{origin}' has no entry '{section}'", found=list(content))
     chosen = rename_keys(weights, revise_keys, prefix=prefix, source=origin)
-    tensors = {add_prefix + key: value for key, value in chosen.items() if isinstance(value, torch.Tensor)}
+    tensors = {key: value for key, value in chosen.items() if isinstance(value, torch.Tensor)}
     if is_safetensors:
         write_safetensors(tensors, name)
     elif layout == "mmengine":

@@ -17,7 +17,6 @@ from footplate.evaluation.evaluation_sets import has_several_loaders
 from footplate.optim.paramwise import PARAMWISE_KEYS
 from footplate.optim.wrapper_builder import SCALING_KEYS
 from footplate.optim.wrappers.gradient_checks import CLIPPING_KEYS
-from footplate.records.logger import LOG_FILE_KEYS
 from footplate.registry import (
     DATA_SAMPLERS,
     DATASETS,
@@ -95,7 +94,6 @@ FIXED_KEYS: Mapping[str, Collection[str]] = {
     "env_cfg.dist_cfg": DIST_KEYS,
     "randomness": RANDOMNESS_KEYS,
     "on_nonfinite": NONFINITE_DEFAULTS,
-    "log_file": LOG_FILE_KEYS,
     "auto_scale_lr": SCALING_KEYS,
     "compile": (*COMPILE_KEYS, "target", "regions"),
 }

@@ -9,7 +9,6 @@ from footplate.config.key_paths import split_path
 from footplate.error_context import join_path, origin_at, origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.openmmlab.first_generation.translation.key_map import KEY_PAIRS, RENAMED, SPLITS, counterparts
-from footplate.openmmlab.first_generation.translation.log_rules import logger_of_writer
 from footplate.openmmlab.first_generation.translation.translate import is_first_generation, translate
 from footplate.tools.key_lookup import find_value, paths_ending
 
@@ -101,15 +100,10 @@ def restore_key(error: Exception, cfg: Config | None) -> None:
     with suppress(ConfigError):  # not a key path, or the config mixes both generations
         if _has_key(cfg, error.key) and error.origin in (None, origin_at(cfg._cfg_dict, error.key)):
             return
-        equivalent = logger_of_writer(cfg._cfg_dict, error.key)
-        if equivalent is None:
-            last = join_path(split_path(error.key)[-1:])
-            equivalent = original_key(cfg, error.key)
-            paths = paths_ending(cfg._cfg_dict, last) if error.origin else []
-            matches = [path for path in paths if origin_of(*find_value(cfg._cfg_dict, path)[:2]) == error.origin]
-            if len(matches) == 1:
-                equivalent = matches[0]
-        error.key = equivalent
+        last = join_path(split_path(error.key)[-1:])
+        paths = paths_ending(cfg._cfg_dict, last) if error.origin else []
+        matches = [path for path in paths if origin_of(*find_value(cfg._cfg_dict, path)[:2]) == error.origin]
+        error.key = matches[0] if len(matches) == 1 else original_key(cfg, error.key)
 
 
 def _is_accepted(cfg: Config, path: str) -> bool:

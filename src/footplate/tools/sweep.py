@@ -21,7 +21,7 @@ from footplate.engine.run_folder import locked
 from footplate.errors import DataError, MissingExtraError
 from footplate.hooks.monitored_metrics import UnknownRuleError
 from footplate.messages import first_line, nearest
-from footplate.metric_names import MissingMetricError, find_metric, find_rule, metric_of_label, split_dataset
+from footplate.metric_names import MissingMetricError, find_metric, find_rule, metric_of_label
 from footplate.records.logger import print_urgent
 from footplate.tools.analysis import best_metrics
 from footplate.tools.diff import START_KEYS
@@ -227,12 +227,8 @@ class Sweep:
             return []
         validated = run.scalars("val")
         series = validated.get(find_metric(self.metric, validated))
-        if series is None and validated:
-            intervals = (self.cfg.get("val_cfg") or {}).get("intervals") or ()
-            pending = set(intervals) - {split_dataset(name)[0] for name in validated}
-            metric = metric_of_label(self.metric)
-            if split_dataset(metric)[0] not in pending and metric not in run.nonfinite:
-                raise MissingMetricError("the sweep", self.metric, validated, "--metric")
+        if series is None and validated and metric_of_label(self.metric) not in run.nonfinite:
+            raise MissingMetricError("the sweep", self.metric, validated, "--metric")
         return [(int(at), score) for at, score in series.points] if series else []
 
     def _describe_trials(self) -> list[TrialInfo]:

@@ -1,6 +1,5 @@
 """The members of MMEngine's Runner that footplate adds to its own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,8 @@ from tests.support import settings
 
 
 @pytest.fixture(autouse=True)
-def installed() -> Iterator[None]:
+def installed() -> None:
     openmmlab.install()
-    yield
-    openmmlab.uninstall()
 
 
 def build(tmp_path: Path, **changes: Any) -> Any:

@@ -1,5 +1,4 @@
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 from PIL import Image
 
 from footplate.registry import HOOKS, VISUALIZERS
-from footplate.tasks.detection import DetDataSample, DetLocalVisualizer, DetVisualizationHook
+from footplate.tasks.detection import DetDataSample, DetLocalVisualizer
 from footplate.tasks.structures import InstanceData
 from tests.tasks.recording import RUNNER, Recorder, batch
 
@@ -108,16 +107,3 @@ def test_the_visualizer_receives_the_threshold() -> None:
     cfg = {"type": "DetVisualizationHook", "draw": True, "interval": 1, "score_thr": 0.4}
     HOOKS.build(cfg).after_val_iter(RUNNER, 0, data_batch, outputs)
     assert recorder.drawn[1][2]["pred_score_thr"] == 0.4
-
-
-def test_images_of_a_test_may_go_into_a_folder(tmp_path: Path) -> None:
-    DetLocalVisualizer("files")
-    data_batch, outputs = batch(DetDataSample, 1)
-    outputs[0].pred_instances = InstanceData(
-        bboxes=torch.ones(1, 4), labels=torch.zeros(1).long(), scores=torch.ones(1)
-    )
-    runner: Any = SimpleNamespace(iter=1, log_dir=str(tmp_path), test_loop=SimpleNamespace(current="day"))
-    hook = DetVisualizationHook(draw=True, interval=1, test_out_dir="pictures")
-    hook.after_test_iter(runner, 0, data_batch, outputs)
-    hook.after_val_iter(runner, 0, data_batch, outputs)
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")] == ["pictures/day/00.png"]

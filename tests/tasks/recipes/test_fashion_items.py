@@ -4,7 +4,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
 from footplate.tasks.recipes.fashion_items import CLASSES, load_items
 
@@ -46,21 +45,7 @@ def test_items_of_each_split(split: str, count: int) -> None:
     assert found.metainfo == {"classes": CLASSES}
 
 
-def test_per_class() -> None:
-    first, last = items(per_class=(0, 50)), items(per_class=[50, 70])
-    assert (len(first), len(last)) == (500, 200)
-    paths = [{each[at]["img_path"] for at in range(len(each))} for each in (first, last)]
-    assert not paths[0] & paths[1]
-    assert [last[at]["gt_label"] for at in range(0, 200, 20)] == list(range(10))
-
-
 def test_pipeline_is_applied() -> None:
     sample = items(pipeline=[{"type": "RandomWarp", "flip": 1.0}, {"type": "PackInputs"}])[3]
     assert np.array_equal(sample["inputs"][0].numpy(), load_items("train").grey[3][:, ::-1])
     assert load_items("train").grey.flags.writeable is True
-
-
-@pytest.mark.parametrize("part", [(0, 71), (5, 5)])
-def test_invalid_per_class_raises(part: tuple[int, int]) -> None:
-    with pytest.raises(ArgumentError, match="0 <= first < end <= 70"):
-        items(per_class=part)

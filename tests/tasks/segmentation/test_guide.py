@@ -36,7 +36,7 @@ val_dataloader = dict(
             type='BaseSegDataset', data_root='night', data_prefix=dict(img_path='images', seg_map_path='masks'),
             metainfo=dict(classes=_base_.classes), pipeline=_base_.val_pipeline, test_mode=True)))
 test_dataloader = val_dataloader
-val_cfg = dict(type='ValLoop', loss=True, intervals=dict(night=1000))
+val_cfg = dict(type='ValLoop', loss=True)
 default_hooks = dict(checkpoint=dict(save_best=['day/mIoU', 'night/mIoU'], max_keep_best=2))
 """
 SMALL = {"my-segformer.py": ["model.config.hidden_sizes=[8,8,16,16]", "model.config.depths=[1,1,1,1]"]}
@@ -74,8 +74,6 @@ def prepared(name: str) -> Runner:
     for key in ("val_dataloader", "test_dataloader"):
         for each in [cfg[key]] if "dataset" in cfg[key] else cfg[key].values():
             each.update(num_workers=0, persistent_workers=False, batch_size=3)
-    if "intervals" in cfg.val_cfg:
-        cfg.val_cfg.intervals = {"night": 2}
     return Runner.from_cfg(cfg)
 
 

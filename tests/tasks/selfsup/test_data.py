@@ -16,14 +16,12 @@ def picture() -> Any:
     return np.random.default_rng(0).integers(0, 256, (12, 12)).astype(np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("transforms", "num_views", "count"), [([[WARP]], 2, 2), ([WARP], [3], 3), ([[WARP], []], [2, 1], 3)]
-)
-def test_pipelines_make_views(transforms: Any, num_views: Any, count: int) -> None:
+@pytest.mark.parametrize(("transforms", "num_views"), [([[WARP]], 2), ([WARP], 3)])
+def test_a_pipeline_makes_views(transforms: Any, num_views: int) -> None:
     seed_generators(0)
     views = TRANSFORMS.build({"type": "MultiView", "transforms": transforms, "num_views": num_views})
     found = views({"img": picture(), "gt_label": 1})
-    assert len(found["img"]) == count
+    assert len(found["img"]) == num_views
     assert not np.array_equal(found["img"][0], found["img"][1])
     assert found["gt_label"] == 1
 
@@ -35,8 +33,8 @@ def test_a_dropped_view_drops_the_sample() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"transforms": [[WARP], [WARP]], "num_views": 2}, "one pipeline for each"),
-        ({"transforms": [[WARP]], "num_views": [0]}, "num_views must be"),
+        ({"transforms": [[WARP], [WARP]]}, "a transform must be a function or a dict"),
+        ({"transforms": [[WARP]], "num_views": 0}, "num_views must be"),
     ],
 )
 def test_invalid_views_are_refused(arguments: dict[str, Any], message: str) -> None:
@@ -66,11 +64,11 @@ def test_an_unknown_part_is_refused() -> None:
 
 
 def views(*, seed: int, workers: int = 0) -> torch.Tensor:
-    """Returns both views of ten items, ``(2, 10, 1, 28, 28)``."""
+    """Returns both views of the test items, ``(2, 200, 1, 28, 28)``."""
     pipeline = [{"type": "MultiView", "transforms": [[WARP]]}, {"type": "PackSelfSupInputs"}]
     cfg = {
-        "dataset": {"type": "FashionItems", "per_class": (0, 1), "pipeline": pipeline},
-        "batch_size": 5,
+        "dataset": {"type": "FashionItems", "split": "test", "pipeline": pipeline},
+        "batch_size": 50,
         "num_workers": workers,
         "sampler": {"type": "DefaultSampler", "shuffle": False},
     }
@@ -80,7 +78,7 @@ def views(*, seed: int, workers: int = 0) -> torch.Tensor:
 
 def test_views_are_a_function_of_seed_epoch_and_index() -> None:
     first = views(seed=0)
-    assert first.shape == (2, 10, 1, 28, 28)
+    assert first.shape == (2, 200, 1, 28, 28)
     assert torch.equal(first, views(seed=0))
     assert torch.equal(first, views(seed=0, workers=2))
     assert not torch.equal(first, views(seed=1))

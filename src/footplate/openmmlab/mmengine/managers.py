@@ -50,7 +50,7 @@ class MMLogger(logging.Logger, ManagerMixin):
         log_level: The minimum level.
         file_mode: The mode for opening the file.
         distributed: Ignored; footplate's log determines which processes write.
-        file_handler_cfg: Ignored; footplate rotates its log file.
+        file_handler_cfg: Ignored.
     """
 
     def __init__(

@@ -22,11 +22,8 @@ class Accumulation:
         accumulative_counts: The number of losses per optimizer step.
 
     Attributes:
-        loss_share: The weight of the next loss relative to the other ranks' losses. Set by `UnevenStepHook`.
         has_loaded_gradients: Whether the loaded state contained accumulated gradients for the next step.
     """
-
-    loss_share = 1.0  # set from outside
 
     def __init__(self, accumulative_counts: int) -> None:
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
@@ -37,9 +34,7 @@ class Accumulation:
         self.has_loaded_gradients = False
 
     def scale_loss(self, loss: Tensor) -> Tensor:
-        """Returns `loss * loss_share`, divided by the number of losses in the current accumulation round."""
-        if self.loss_share != 1:
-            loss = loss * self.loss_share
+        """Returns the loss divided by the number of losses in the current accumulation round."""
         if self._accumulative_counts == 1:
             return loss
         return loss / self._losses_in_round()

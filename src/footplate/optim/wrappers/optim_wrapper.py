@@ -61,7 +61,7 @@ class OptimWrapper(Accumulation):
     """
 
     has_scaler = False
-    # Set by other components, like `Accumulation.loss_share`; see the class docstrings.
+    # Set by other components; see the class docstrings.
     reasons: Mapping[str, tuple[str, ...]] = {}
     message_hub: MessageHub
     isolated = False

@@ -1,6 +1,5 @@
 """Draws an image with its ground-truth and predicted instances side by side, with a legend."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +8,7 @@ import torch
 from PIL import Image
 
 from footplate.checks import check_fraction
-from footplate.engine import Runner
 from footplate.registry import HOOKS, VISUALIZERS
-from footplate.storage import check_output_path, output_path
 from footplate.tasks.detection.data import DetDataSample, above_score
 from footplate.tasks.structures import InstanceData
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
@@ -122,8 +119,6 @@ class DetVisualizationHook(BaseVisualizationHook):
         score_thr: The minimum score of predictions to draw.
         show: Whether to also show the images on screen.
         wait_time: The minimum time to show an image, in seconds.
-        test_out_dir: A subfolder of the run's folder for images of a test run. If set, these images are saved there
-            instead of being sent to the visualization backends. If there are several datasets, each has a subfolder.
         settings: Additional arguments for `BaseVisualizationHook`.
 
     Raises:
@@ -137,20 +132,11 @@ class DetVisualizationHook(BaseVisualizationHook):
         score_thr: float = 0.3,
         show: bool = False,
         wait_time: float = 0.0,
-        test_out_dir: str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(draw, interval, show, wait_time, **settings)
         self.score_thr = check_fraction("score_thr", score_thr)
-        if test_out_dir is not None:
-            check_output_path(test_out_dir, key="test_out_dir")
-        self.test_out_dir = test_out_dir
 
-    def options(self, runner: Runner, mode: str, name: str) -> dict[str, Any]:
-        """Returns the score threshold for a DetLocalVisualizer, and the output file if `test_out_dir` applies."""
-        options: dict[str, Any] = {}
-        if self.test_out_dir is not None and mode == "test":
-            options["out_file"] = os.path.join(output_path(runner.log_dir, self.test_out_dir), f"{name}.png")
-        if isinstance(self._visualizer, DetLocalVisualizer):
-            options["pred_score_thr"] = self.score_thr
-        return options
+    def options(self) -> dict[str, Any]:
+        """Returns the score threshold for a DetLocalVisualizer."""
+        return {"pred_score_thr": self.score_thr} if isinstance(self._visualizer, DetLocalVisualizer) else {}

@@ -12,7 +12,6 @@ from PIL import Image
 from footplate.checks import check_choice, check_count
 from footplate.data import Compose
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
 
 CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -100,12 +99,10 @@ class FashionItems(ComposedDataset):
 
     Args:
         split: "train" or "test".
-        per_class: The range of items to use from each class, as a pair (first, end) with an exclusive end. For example,
-            `(50, 70)` selects training items that can serve as validation data.
         pipeline: Transforms that convert the dict to the input of a model.
 
     Raises:
-        ArgumentError: The split is unknown, or `per_class` is empty or out of range.
+        ArgumentError: The split is unknown.
 
     Example:
         >>> items = FashionItems("test")
@@ -117,21 +114,10 @@ class FashionItems(ComposedDataset):
     image_loader = {"type": "LoadImageFromFile", "color_type": "grayscale"}
     image_size = (ITEM_SIZE, ITEM_SIZE)
 
-    def __init__(
-        self, split: Split = "train", *, per_class: tuple[int, int] | None = None, pipeline: Sequence[Any] = ()
-    ) -> None:
+    def __init__(self, split: Split = "train", *, pipeline: Sequence[Any] = ()) -> None:
         self._items = load_items(split)
         self._split = split
-        count = len(self._items.classes) // len(CLASSES)
-        first, end = per_class if per_class is not None else (0, count)
-        if not 0 <= first < end <= count:
-            raise ArgumentError(
-                f"per_class must be a pair (first, end) with 0 <= first < end <= {count}",
-                key="per_class",
-                found=per_class,
-            )
-        self._indices = [label * count + index for label in range(len(CLASSES)) for index in range(first, end)]
-        super().__init__(len(self._indices), pipeline)
+        super().__init__(len(self._items.classes), pipeline)
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -140,16 +126,15 @@ class FashionItems(ComposedDataset):
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Returns the class of an item, as a list with one item."""
-        return [int(self._items.classes[self._indices[idx]])]
+        return [int(self._items.classes[idx])]
 
     def sample(self, index: int) -> dict[str, Any]:
         """Returns the sample of an item without applying the pipeline."""
-        item = self._indices[index]
-        image = self._items.grey[item]
+        image = self._items.grey[index]
         return {
             "img": image,
-            "gt_label": int(self._items.classes[item]),
-            "img_path": f"fashion-items-{self._split}/{item:03d}.png",
+            "gt_label": int(self._items.classes[index]),
+            "img_path": f"fashion-items-{self._split}/{index:03d}.png",
             "img_shape": image.shape,
             "ori_shape": image.shape,
             "sample_idx": index,

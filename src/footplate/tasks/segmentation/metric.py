@@ -122,10 +122,6 @@ class IoUMetric(BaseMetric[_Areas]):
         """Returns a dict of metrics, which is empty if `format_only` is set."""
         return {} if self.format_only else super().evaluate(size)
 
-    def added(self, one: _Areas, other: _Areas) -> _Areas:
-        """Adds two sets of pixel counts, class by class."""
-        return one + other
-
     def compute_metrics(self, results: list[_Areas]) -> dict[str, float]:
         """Logs and records the per-class results, and returns a dict of metrics in percent.
 

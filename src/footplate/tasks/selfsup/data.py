@@ -10,7 +10,7 @@ from footplate.checks import check_choice, check_count
 from footplate.data import BaseTransform, Compose
 from footplate.data.data_element import BaseDataElement
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS, TRANSFORMS
 from footplate.tasks.task_base import PackSamples, select_keys, to_labels
@@ -43,11 +43,11 @@ class MultiView(BaseTransform):
     """Replaces `img` with a list of views, each created by a pipeline of random transforms.
 
     Args:
-        transforms: One pipeline, or one for each entry of `num_views`.
-        num_views: The number of views that each pipeline creates.
+        transforms: The pipeline, or as in MMSelfSup, a list with one pipeline.
+        num_views: The number of views.
 
     Raises:
-        ArgumentError: A number of views is not positive, or `transforms` and `num_views` differ in length.
+        ArgumentError: `num_views` is not positive, or there are several pipelines.
 
     Example:
         >>> import numpy as np
@@ -56,25 +56,15 @@ class MultiView(BaseTransform):
         2
     """
 
-    def __init__(self, transforms: Sequence[Any], num_views: int | Sequence[int] = 2) -> None:
-        numbers = [num_views] if isinstance(num_views, int) else list(num_views)
-        pipelines = list(transforms) if all(isinstance(each, (list, tuple)) for each in transforms) else [transforms]
-        if not numbers or len(pipelines) != len(numbers):
-            raise ArgumentError(
-                f"transforms must have one pipeline for each entry of num_views, but has {len(pipelines)}",
-                key="num_views",
-                found=num_views,
-            )
-        self.num_views = [check_count("num_views", number) for number in numbers]
-        self.pipelines = []
-        for place, pipeline in enumerate(pipelines):
-            with at_key(f"transforms[{place}]"):
-                self.pipelines.append(Compose(pipeline))
+    def __init__(self, transforms: Sequence[Any], num_views: int = 2) -> None:
+        self.num_views = check_count("num_views", num_views)
+        is_nested = len(transforms) == 1 and isinstance(transforms[0], (list, tuple))
+        with at_key("transforms[0]" if is_nested else "transforms"):
+            self.pipeline = Compose(transforms[0] if is_nested else transforms)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        """Replaces `img` with its views. Returns None if a pipeline returns None."""
-        pairs = zip(self.pipelines, self.num_views, strict=True)
-        views = [pipeline(dict(results)) for pipeline, number in pairs for _ in range(number)]
+        """Replaces `img` with its views. Returns None if the pipeline returns None."""
+        views = [self.pipeline(dict(results)) for _ in range(self.num_views)]
         if None in views:
             return None
         results["img"] = [view["img"] for view in views]

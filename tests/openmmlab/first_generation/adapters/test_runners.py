@@ -16,7 +16,6 @@ from footplate.errors import ArgumentError, BuildError, CheckpointError
 from footplate.inference.trained_model import open_trained
 from footplate.openmmlab.first_generation.adapters import Hook
 from footplate.openmmlab.first_generation.adapters.evaluation import EvalHook
-from footplate.openmmlab.first_generation.adapters.hook import ClosureHook
 from footplate.openmmlab.first_generation.adapters.model import MMDataParallel
 from footplate.openmmlab.first_generation.adapters.optimizer_hooks import OptimizerHook
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView
@@ -52,6 +51,13 @@ class RunnerRecorder(Hook):
         self.rates += runner.current_lr()
         self.counters.append((runner.epoch, runner.iter, runner.inner_iter, runner.max_epochs, runner.max_iters))
         self.runner = runner
+
+
+def calling(event: str, function: Any) -> Hook:
+    """Returns a hook that calls a function when an event occurs."""
+    hook = Hook()
+    setattr(hook, event, function)
+    return hook
 
 
 def loader(size: int = 16) -> DataLoader[Any]:
@@ -95,9 +101,7 @@ def test_ema_hook_of_a_script_warms_up(tmp_path: Path, build: Any) -> None:
     runner, _ = script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 3})
     runner.register_hook(build(momentum=0.9, warm_up=2))
     biases = [runner.model.module.head.bias.detach().clone()]
-    runner.register_hook(
-        ClosureHook("after_train_iter", lambda _: biases.append(runner.model.module.head.bias.clone()))
-    )
+    runner.register_hook(calling("after_train_iter", lambda _: biases.append(runner.model.module.head.bias.clone())))
     runner.run([loader()])
     average = biases[0]
     for steps, bias in enumerate(biases[1:]):
@@ -232,7 +236,7 @@ def test_run_does_not_reinitialize_the_weights(tmp_path: Path) -> None:
     runner, _ = script(tmp_path / "next", BY_EPOCH, model)
     assert "state_dict" in runner.load_checkpoint(str(tmp_path / "epoch_1.pth"))
     initial: list[list[float]] = []
-    runner.register_hook(ClosureHook("before_run", lambda each: initial.append(sums(each.model))))
+    runner.register_hook(calling("before_run", lambda each: initial.append(sums(each.model))))
     runner.run([loader()])
     assert initial == [sums(saved.model)]
     model.init_weights()
@@ -249,7 +253,7 @@ def test_hooks_are_registered_as_objects_and_configs(tmp_path: Path) -> None:
     runner.register_timer_hook({"type": "IterTimerHook"})
     runner.register_hook_from_cfg({"type": "SyncBuffersHook", "priority": "LOW"})
     runner.register_hook(EvalHook(loader(8), interval=2, metric="accuracy"), priority="LOW")
-    runner.register_hook(ClosureHook("after_run", lambda view: view.meta["hook_msgs"].update(note=1)))
+    runner.register_hook(calling("after_run", lambda view: view.meta["hook_msgs"].update(note=1)))
     runner.run([loader()], max_epochs=2)
     kinds = [type(each).__name__ for each in runner.hooks]
     assert {"OptimizerHook", "EmptyCacheHook", "SyncBuffersHook", "EvalHook"} <= set(kinds)

@@ -14,18 +14,22 @@ def read(text: str) -> dict[str, Any]:
     return dict(Config.fromstring(text, ".py").to_dict())
 
 
-def translated_example(rule: Rule) -> dict[str, Any]:
-    """Applies a rule to its example, and returns what it wrote and changed."""
-    given = read(rule.given)
-    draft = Draft(read(f"{rule.given}\n{rule.before}"))
-    rule.apply(draft)
-    left = {key: value for key, value in draft.remaining.items() if given.get(key) != value}
-    return dict(Config({**left, **draft.translated}).to_dict())
+BLOCK = r"```python\n(.*?)\n```"
+EXAMPLE = re.compile(
+    rf"\n\n(?:{BLOCK}\n\nbecomes\n\n)?(?:{BLOCK}|nothing\.)(?:\n\nin a config with\n\n{BLOCK})?$", re.S
+)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_rule_translates_its_example(rule: Rule) -> None:
-    assert translated_example(rule) == read(rule.after)
+    """What a rule writes and changes is the new config of its example."""
+    example = EXAMPLE.search(rule.description)
+    assert example is not None
+    before, after, given = example.groups("")
+    draft = Draft(read(f"{given}\n{before}"))
+    rule.apply(draft)
+    left = {key: value for key, value in draft.remaining.items() if read(given).get(key) != value}
+    assert dict(Config({**left, **draft.translated}).to_dict()) == read(after)
 
 
 PAGE = (Path(__file__).parents[4] / "docs/migration.md").read_text(encoding="utf-8")

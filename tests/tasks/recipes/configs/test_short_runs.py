@@ -31,8 +31,6 @@ SCENES = [
 PROBES = [
     *FOUR_ITERATIONS,
     "val_dataloader.batch_size=25",
-    "+val_dataloader.dataset.datasets.0.per_class=[0,2]",
-    "+val_dataloader.dataset.datasets.1.per_class=[0,4]",
     "param_scheduler.0.end=2",
     "param_scheduler.1.begin=2",
     "param_scheduler.1.end=4",
@@ -41,7 +39,6 @@ SHORT = {
     "fashion-cls": [
         *FOUR_ITERATIONS,
         "val_dataloader.batch_size=10",
-        "+val_dataloader.dataset.per_class=[0,2]",
         "model.backbone.widths=[4,8]",
         "model.backbone.depths=[1,1]",
         "model.head.in_channels=8",
@@ -146,7 +143,7 @@ def test_settings_of_a_recipe_are_consistent(name: str) -> None:
     assert cfg.train_dataloader.dataset.split == "train"
     for dataset in datasets:
         assert dataset.split == (dataset.pipeline[-1].part if len(datasets) > 1 else "test")
-        assert not {"per_class", "style", "length"} & dataset.keys()
+        assert not {"style", "length"} & dataset.keys()
 
 
 def test_lars_excludes_norms_and_biases() -> None:

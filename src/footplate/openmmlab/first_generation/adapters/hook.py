@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from footplate.checks import check_choice
 from footplate.engine import Hook as EngineHook
 from footplate.engine import Runner
 from footplate.engine.hook import Priority, get_priority
@@ -18,7 +17,7 @@ from footplate.hooks import LoggerHook
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.openmmlab.mmengine.dist import all_reduce_params
 from footplate.optim import OptimWrapper
-from footplate.registry import HOOKS, OPTIM_WRAPPERS
+from footplate.registry import OPTIM_WRAPPERS
 
 _logger = logging.getLogger("footplate.openmmlab.first_generation")
 
@@ -35,7 +34,6 @@ GENERAL = {
     "after_val_epoch": "after_epoch",
     "after_run": None,
 }
-_GENERAL_EVENTS = ("before_epoch", "after_epoch", "before_iter", "after_iter")
 # WorkflowHook triggers the validation events, and the engine triggers the others.
 _ENGINE_EVENTS = tuple(event for event in GENERAL if "val" not in event)
 
@@ -161,23 +159,6 @@ class Hook(EngineHook):
         if "EMA" in type(self).__name__ and "before_run" in found:
             found |= _with_saved_averages(self, found["before_run"])
         return found
-
-
-@HOOKS.register_module()
-class ClosureHook(Hook):
-    """Calls a function whenever a given event occurs.
-
-    Args:
-        fn_name: The event, such as `after_train_iter`.
-        fn: A function that takes the runner.
-
-    Raises:
-        ArgumentError: The event is unknown.
-    """
-
-    def __init__(self, fn_name: str, fn: Callable[[Any], Any]) -> None:
-        check_choice("fn_name", fn_name, (*GENERAL, *_GENERAL_EVENTS))
-        setattr(self, fn_name, fn)
 
 
 def _overrides(kind: "type[Hook]", name: str | None) -> bool:

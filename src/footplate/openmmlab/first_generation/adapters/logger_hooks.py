@@ -12,7 +12,6 @@ from footplate.errors import import_optional
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.adapters.runner_view import view_of
 from footplate.openmmlab.mmengine.dist import master_only
-from footplate.openmmlab.refused import unsupported_writer
 from footplate.openmmlab.skipped_imports import placeholder
 from footplate.registry import HOOKS
 
@@ -325,12 +324,9 @@ class WandbLoggerHook(LoggerHook):
         self.wandb.finish()
 
 
-NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = (
-    HOOKS.register_module(module=unsupported_writer(name, LoggerHook, __name__))
-    for name in ("NeptuneLoggerHook", "PaviLoggerHook", "SegmindLoggerHook")
-)
-_ADVICE = "footplate supports '{}' only in `log_config`. Move it there."
-ClearMLLoggerHook, DvcliveLoggerHook, MlflowLoggerHook = (
+_SERVICES = "ClearMLLoggerHook DvcliveLoggerHook MlflowLoggerHook NeptuneLoggerHook PaviLoggerHook SegmindLoggerHook"
+_ADVICE = "footplate does not support '{}' outside of `log_config`. Move it there."
+ClearMLLoggerHook, DvcliveLoggerHook, MlflowLoggerHook, NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = (
     HOOKS.register_module(module=placeholder(name, __name__, _ADVICE.format(name), LoggerHook))
-    for name in ("ClearMLLoggerHook", "DvcliveLoggerHook", "MlflowLoggerHook")
+    for name in _SERVICES.split()
 )

@@ -4,16 +4,26 @@ from footplate.checks import check_flag
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule
 
 
-@rule(
-    "checkpoint_config",
-    given="runner = dict(type='IterBasedRunner', max_iters=80000)",
-    before="checkpoint_config = dict(interval=8000, max_keep_ckpts=2)",
-    after="""
-default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=8000, by_epoch=False, max_keep_ckpts=2))
-""",
-)
+@rule("checkpoint_config")
 def checkpoint_config(draft: Draft) -> None:
-    """Moves `checkpoint_config` into the default `checkpoint` hook. None disables regular checkpoints."""
+    """Moves `checkpoint_config` into the default `checkpoint` hook. None disables regular checkpoints.
+
+    ```python
+    checkpoint_config = dict(interval=8000, max_keep_ckpts=2)
+    ```
+
+    becomes
+
+    ```python
+    default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=8000, by_epoch=False, max_keep_ckpts=2))
+    ```
+
+    in a config with
+
+    ```python
+    runner = dict(type='IterBasedRunner', max_iters=80000)
+    ```
+    """
     cfg = draft.take("checkpoint_config")
     if cfg is None:
         if not draft.translated.get("default_hooks", {}).get("checkpoint"):
@@ -34,16 +44,24 @@ def checkpoint_config(draft: Draft) -> None:
     draft.write_all("default_hooks.checkpoint", made)
 
 
-@rule(
-    "resume_from",
-    "auto_resume",
-    before="resume_from = 'work_dirs/run/epoch_3.pth'\nauto_resume = False",
-    after="load_from = 'work_dirs/run/epoch_3.pth'\nresume = True",
-)
+@rule("resume_from", "auto_resume")
 def resume(draft: Draft) -> None:
     """Translates `resume_from` to `load_from` and `resume=True`, or else `auto_resume` to `resume='auto'`.
 
-    If `resume` is already set, removes both."""
+    If `resume` is already set, removes both.
+
+    ```python
+    resume_from = 'work_dirs/run/epoch_3.pth'
+    auto_resume = False
+    ```
+
+    becomes
+
+    ```python
+    load_from = 'work_dirs/run/epoch_3.pth'
+    resume = True
+    ```
+    """
     path, auto = draft.take("resume_from"), draft.take("auto_resume")
     if auto is not None:
         check_flag("auto_resume", auto)

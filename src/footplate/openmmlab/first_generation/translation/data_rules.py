@@ -24,41 +24,45 @@ _LAUNCHER_KEYS = ("dist", "num_gpus")
 _KNOWN = (*SPLITS, *_LOADERS, *LOADER_KEYS, *_SAMPLER_KEYS, *_LAUNCHER_KEYS)
 
 
-@rule(
-    "data",
-    "persistent_workers",
-    given="""
-default_scope = 'mmseg'
-runner = dict(type='IterBasedRunner', max_iters=80000)
-evaluation = dict(interval=8000, metric='mIoU')
-""",
-    before="""
-data = dict(
-    samples_per_gpu=4,
-    workers_per_gpu=2,
-    train=dict(type='ADE20KDataset', split='train'),
-    val=dict(type='ADE20KDataset', split='val'))
-""",
-    after="""
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=2,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    collate_fn=dict(type='legacy_collate'),
-    dataset=dict(type='LegacyDataset', dataset=dict(type='ADE20KDataset', split='train')))
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='legacy_collate'),
-    dataset=dict(type='LegacyDataset', dataset=dict(type='ADE20KDataset', split='val'), test_mode=True))
-""",
-)
+@rule("data", "persistent_workers")
 def data(draft: Draft) -> None:
     """Replaces each split with a dataloader whose dataset is wrapped in an adapter.
 
     Without an `evaluation` section, keeps `data.val` as `val_dataset`, unless the workflow has a validation phase; see
     `workflow`.
+
+    ```python
+    data = dict(
+        samples_per_gpu=4,
+        workers_per_gpu=2,
+        train=dict(type='ADE20KDataset', split='train'),
+        val=dict(type='ADE20KDataset', split='val'))
+    ```
+
+    becomes
+
+    ```python
+    train_dataloader = dict(
+        batch_size=4,
+        num_workers=2,
+        sampler=dict(type='InfiniteSampler', shuffle=True),
+        collate_fn=dict(type='legacy_collate'),
+        dataset=dict(type='LegacyDataset', dataset=dict(type='ADE20KDataset', split='train')))
+    val_dataloader = dict(
+        batch_size=1,
+        num_workers=2,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='legacy_collate'),
+        dataset=dict(type='LegacyDataset', dataset=dict(type='ADE20KDataset', split='val'), test_mode=True))
+    ```
+
+    in a config with
+
+    ```python
+    default_scope = 'mmseg'
+    runner = dict(type='IterBasedRunner', max_iters=80000)
+    evaluation = dict(interval=8000, metric='mIoU')
+    ```
     """
     data = draft.take("data")
     if data is None:

@@ -187,32 +187,25 @@ def with_origins(values: Mapping[str, Any], source: object, old_names: Mapping[s
 
 
 class Rule(NamedTuple):
-    """A rule for translating one or more first-generation keys, with an example for docs and tests.
+    """A rule for translating one or more first-generation keys.
 
     Attributes:
         id: The rule's name in the docs.
-        summary: A description.
+        description: A description, and an example in Markdown for docs and tests: the old keys, "becomes", the new keys
+            or "nothing.", and after "in a config with", the keys that the rule reads but does not translate.
         keys: The top-level keys that trigger the rule. A rule without keys always applies.
         apply: Applies the rule to a draft.
-        before: The source of the example config.
-        after: The source of the translated example config.
-        given: The source of additional keys in the example, which the rule reads but does not translate.
     """
 
     id: str
-    summary: str
+    description: str
     keys: tuple[str, ...]
     apply: Callable[[Draft], None]
-    before: str
-    after: str
-    given: str
 
 
-def rule(*keys: str, before: str = "", after: str = "", given: str = "") -> Callable[[Callable[[Draft], None]], Rule]:
-    """Returns a decorator that converts a function into a rule. See `Rule` for the arguments.
+def rule(*keys: str) -> Callable[[Callable[[Draft], None]], Rule]:
+    """Returns a decorator that converts a function into a rule for `keys`.
 
-    The function's name and docstring become the rule's id and summary.
+    The function's name and docstring become the rule's id and description.
     """
-    return lambda apply: Rule(
-        apply.__name__.replace("_", "-"), inspect.getdoc(apply) or "", keys, apply, before, after, given
-    )
+    return lambda apply: Rule(apply.__name__.replace("_", "-"), inspect.getdoc(apply) or "", keys, apply)

@@ -13,38 +13,45 @@ _HOOK_KEYS = ("interval", "by_epoch", "start", "dynamic_intervals", "out_dir", *
 _OBSOLETE_KEYS = ("gpu_collect", "tmpdir", "broadcast_bn_buffer", "file_client_args", "efficient_test", "use_ema")
 
 
-@rule(
-    "workflow",
-    given="""
-runner = dict(type='EpochBasedRunner', max_epochs=12)
-pipeline = [dict(type='LoadImageFromFile')]
-data = dict(
-    samples_per_gpu=2,
-    train=dict(type='ConcatDataset', datasets=[dict(type='CocoDataset', pipeline=pipeline)]),
-    val=dict(type='CocoDataset', ann_file='val.json'))
-""",
-    before="workflow = [('train', 1), ('val', 1)]",
-    after="""
-custom_hooks = [
-    dict(
-        type='WorkflowHook',
-        workflow=[('train', 1), ('val', 1)],
-        dataloader=dict(
-            batch_size=2,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            collate_fn=dict(type='legacy_collate'),
-            dataset=dict(
-                type='LegacyDataset',
-                dataset=dict(
-                    type='CocoDataset', ann_file='val.json', pipeline=[dict(type='LoadImageFromFile')]))),
-        priority='HIGHEST'),
-]
-""",
-)
+@rule("workflow")
 def workflow(draft: Draft) -> None:
     """Replaces validation phases with a hook that computes losses on `data.val`, loaded with the training pipeline.
 
     Removes a workflow that only trains. Raises a ConfigError if a validation phase has no `data.val`.
+
+    ```python
+    workflow = [('train', 1), ('val', 1)]
+    ```
+
+    becomes
+
+    ```python
+    custom_hooks = [
+        dict(
+            type='WorkflowHook',
+            workflow=[('train', 1), ('val', 1)],
+            dataloader=dict(
+                batch_size=2,
+                sampler=dict(type='DefaultSampler', shuffle=False),
+                collate_fn=dict(type='legacy_collate'),
+                dataset=dict(
+                    type='LegacyDataset',
+                    dataset=dict(
+                        type='CocoDataset', ann_file='val.json', pipeline=[dict(type='LoadImageFromFile')]))),
+            priority='HIGHEST'),
+    ]
+    ```
+
+    in a config with
+
+    ```python
+    runner = dict(type='EpochBasedRunner', max_epochs=12)
+    pipeline = [dict(type='LoadImageFromFile')]
+    data = dict(
+        samples_per_gpu=2,
+        train=dict(type='ConcatDataset', datasets=[dict(type='CocoDataset', pipeline=pipeline)]),
+        val=dict(type='CocoDataset', ann_file='val.json'))
+    ```
     """
     phases = [(mode, count) for mode, count in draft.take("workflow") or ()]
     if all(mode == "train" for mode, _ in phases):
@@ -66,24 +73,32 @@ def workflow(draft: Draft) -> None:
     draft.append("custom_hooks", hook)
 
 
-@rule(
-    "evaluation",
-    given="""
-runner = dict(type='IterBasedRunner', max_iters=80000)
-data = dict(val=dict(type='ADE20KDataset'), test=dict(type='ADE20KDataset'))
-""",
-    before="evaluation = dict(interval=8000, metric='mIoU', pre_eval=True, save_best='mIoU')",
-    after="""
-train_cfg = dict(val_interval=8000)
-val_cfg = dict(type='ValLoop')
-val_evaluator = dict(type='LegacyMetric', metric='mIoU', pre_eval=True)
-test_cfg = dict(type='TestLoop')
-test_evaluator = dict(type='LegacyMetric', metric='mIoU', pre_eval=True)
-default_hooks = dict(checkpoint=dict(save_best='mIoU'))
-""",
-)
+@rule("evaluation")
 def evaluation(draft: Draft) -> None:
-    """Translates the validation schedule and `save_best`, and passes other settings to the dataset's `evaluate`."""
+    """Translates the validation schedule and `save_best`, and passes other settings to the dataset's `evaluate`.
+
+    ```python
+    evaluation = dict(interval=8000, metric='mIoU', pre_eval=True, save_best='mIoU')
+    ```
+
+    becomes
+
+    ```python
+    train_cfg = dict(val_interval=8000)
+    val_cfg = dict(type='ValLoop')
+    val_evaluator = dict(type='LegacyMetric', metric='mIoU', pre_eval=True)
+    test_cfg = dict(type='TestLoop')
+    test_evaluator = dict(type='LegacyMetric', metric='mIoU', pre_eval=True)
+    default_hooks = dict(checkpoint=dict(save_best='mIoU'))
+    ```
+
+    in a config with
+
+    ```python
+    runner = dict(type='IterBasedRunner', max_iters=80000)
+    data = dict(val=dict(type='ADE20KDataset'), test=dict(type='ADE20KDataset'))
+    ```
+    """
     cfg = draft.take("evaluation")
     if cfg is None:
         return

@@ -5,17 +5,21 @@ from collections.abc import Mapping
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
 
 
-@rule(
-    "custom_hooks",
-    before="custom_hooks = [dict(type='NumClassCheckHook'), dict(type='MyHook', a=1, priority='LOW')]",
-    after="""
-custom_hooks = [dict(type='NumClassCheckHook', priority='NORMAL'), dict(type='MyHook', a=1, priority='LOW')]
-""",
-)
+@rule("custom_hooks")
 def custom_hooks(draft: Draft) -> None:
     """Keeps the order of custom hooks, and adds the default priority to hooks without one.
 
     Sets `ema_type="WarmUpEMA"` in an EMAHook that sets neither `ema_type` nor when to begin.
+
+    ```python
+    custom_hooks = [dict(type='NumClassCheckHook'), dict(type='MyHook', a=1, priority='LOW')]
+    ```
+
+    becomes
+
+    ```python
+    custom_hooks = [dict(type='NumClassCheckHook', priority='NORMAL'), dict(type='MyHook', a=1, priority='LOW')]
+    ```
     """
     hooks = draft.take("custom_hooks")
     for index, hook in enumerate(hooks or ()):
@@ -33,18 +37,19 @@ def custom_hooks(draft: Draft) -> None:
         draft.append("custom_hooks", made)
 
 
-@rule(
-    after="""
-default_hooks = dict(
-    timer=dict(priority='LOW'),
-    logger=dict(priority='VERY_LOW'),
-    param_scheduler=dict(priority='VERY_HIGH'),
-    checkpoint=dict(priority='NORMAL'),
-    legacy_checkpoint=dict(type='LegacyCheckpointHook'))
-"""
-)
+@rule()
 def priorities(draft: Draft) -> None:
-    """Sets first-generation priorities for the default hooks, and adds the hook for first-generation checkpoints."""
+    """Sets first-generation priorities for the default hooks, and adds the hook for first-generation checkpoints.
+
+    ```python
+    default_hooks = dict(
+        timer=dict(priority='LOW'),
+        logger=dict(priority='VERY_LOW'),
+        param_scheduler=dict(priority='VERY_HIGH'),
+        checkpoint=dict(priority='NORMAL'),
+        legacy_checkpoint=dict(type='LegacyCheckpointHook'))
+    ```
+    """
     for name, priority in (("timer", "LOW"), ("logger", "VERY_LOW"), ("param_scheduler", "VERY_HIGH")):
         draft.write(f"default_hooks.{name}.priority", priority)
     if draft.translated["default_hooks"].get("checkpoint", {}) is not None:

@@ -1,6 +1,5 @@
 """Translates loggers."""
 
-import re
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ from footplate.openmmlab.first_generation.translation.draft import Draft, rule, 
 
 _TEXT_LOGGER = "TextLoggerHook"
 _WANDB = ("WandbVisBackend", {key: key for key in ("init_kwargs", "define_metric_cfg", "commit")})
-WRITERS: dict[str, tuple[str, dict[str, str]]] = {
+_WRITERS: dict[str, tuple[str, dict[str, str]]] = {
     "TensorboardLoggerHook": ("TensorboardVisBackend", {"log_dir": "save_dir"}),
     **dict.fromkeys(("WandbLoggerHook", "MMClsWandbHook", "MMDetWandbHook", "MMSegWandbHook"), _WANDB),
     "MlflowLoggerHook": ("MLflowVisBackend", {key: key for key in ("exp_name", "tags", "params")}),
@@ -22,22 +21,24 @@ _TEXT_SETTINGS = ("ignore_last", "interval_exp_name", "out_dir", "out_suffix", "
 _IGNORED_SETTINGS = ("type", "interval", "by_epoch", "reset_flag", "ignore_last", "file_client_args", "with_step")
 
 
-@rule(
-    "log_config",
-    before="""
-log_config = dict(interval=50, hooks=[dict(type='TextLoggerHook'), dict(type='TensorboardLoggerHook')])
-""",
-    after="""
-default_hooks = dict(logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=True))
-log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True, mean_pattern='.*(?<!lr)$')
-visualizer = dict(
-    type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
-""",
-)
+@rule("log_config")
 def log_config(draft: Draft) -> None:
     """Moves the text logger into the default `logger` hook, and replaces other loggers with visualizer backends.
 
     User-defined loggers become custom hooks. Loggers of unsupported services are removed.
+
+    ```python
+    log_config = dict(interval=50, hooks=[dict(type='TextLoggerHook'), dict(type='TensorboardLoggerHook')])
+    ```
+
+    becomes
+
+    ```python
+    default_hooks = dict(logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=True))
+    log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True, mean_pattern='.*(?<!lr)$')
+    visualizer = dict(
+        type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+    ```
     """
     cfg = draft.take("log_config")
     if cfg is None:
@@ -73,33 +74,17 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
     if kind in _REMOVED:
         draft.warn(key, f"{kind} has no counterpart and was removed: {dict(hook)}")
         return []
-    if kind not in WRITERS:
+    if kind not in _WRITERS:
         own = {"by_epoch": draft.by_epoch, "interval": interval, **hook, "priority": "VERY_LOW"}
         draft.append("custom_hooks", with_origins(own, hook))
         return []
-    backend, renamed = WRITERS[kind]
+    backend, renamed = _WRITERS[kind]
     made = {"type": backend, **{new: hook[old] for old, new in renamed.items() if hook.get(old) is not None}}
     if left := _describe_unsupported(hook, (*renamed, *_IGNORED_SETTINGS)):
         draft.warn(key, left)
     if hook.get("interval", interval) != interval:
         draft.warn(f"{key}.interval", "ignored; all writers use the interval of the text log")
     return [with_origins(made, hook)]
-
-
-def logger_of_writer(cfg: Any, key: str) -> str | None:
-    """Returns the first-generation key of the logger that was translated to a visualizer backend.
-
-    Returns None if `key` does not refer to such a backend.
-
-    Args:
-        cfg: The first-generation config.
-        key: The key path of the backend, such as `visualizer.vis_backends[1]`, or of one of its settings.
-    """
-    place = re.match(r"visualizer\.vis_backends\[(\d+)\]", key)
-    hooks = cfg["log_config"].get("hooks") if isinstance(cfg.get("log_config"), Mapping) else None
-    loggers = [index for index, hook in enumerate(hooks or ()) if hook.get("type") in WRITERS]
-    number = int(place[1]) - 1 if place else -1  # after LocalVisBackend
-    return f"log_config.hooks[{loggers[number]}]" if 0 <= number < len(loggers) else None
 
 
 def _describe_unsupported(settings: Mapping[str, Any], supported: Container[str]) -> str:

@@ -23,19 +23,23 @@ _PARAMWISE_KEYS = {
 }
 
 
-@rule(
-    "optimizer",
-    "optimizers",
-    before="optimizer = dict(type='SGD', lr=0.01, paramwise_cfg=dict(norm_decay_mult=0.0))",
-    after="""
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.01),
-    paramwise_cfg=dict(norm_decay_mult=0.0))
-""",
-)
+@rule("optimizer", "optimizers")
 def optimizer(draft: Draft) -> None:
-    """Moves the optimizer, its constructor and its parameter-wise settings into `optim_wrapper`."""
+    """Moves the optimizer, its constructor and its parameter-wise settings into `optim_wrapper`.
+
+    ```python
+    optimizer = dict(type='SGD', lr=0.01, paramwise_cfg=dict(norm_decay_mult=0.0))
+    ```
+
+    becomes
+
+    ```python
+    optim_wrapper = dict(
+        type='OptimWrapper',
+        optimizer=dict(type='SGD', lr=0.01),
+        paramwise_cfg=dict(norm_decay_mult=0.0))
+    ```
+    """
     source = "optimizer" if draft.remaining.get("optimizer") is not None else "optimizers"
     cfg = draft.take(source)
     if cfg is None:
@@ -72,18 +76,22 @@ def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return wrapper
 
 
-@rule(
-    "optimizer_config",
-    before="""
-optimizer_config = dict(
-    type='GradientCumulativeOptimizerHook', cumulative_iters=4, grad_clip=dict(max_norm=35, norm_type=2))
-""",
-    after="optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2), accumulative_counts=4)",
-)
+@rule("optimizer_config")
 def optimizer_config(draft: Draft) -> None:
     """Moves gradient clipping, accumulation and mixed precision into `optim_wrapper`.
 
     A user-defined hook becomes a custom hook that steps the optimizer.
+
+    ```python
+    optimizer_config = dict(
+        type='GradientCumulativeOptimizerHook', cumulative_iters=4, grad_clip=dict(max_norm=35, norm_type=2))
+    ```
+
+    becomes
+
+    ```python
+    optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2), accumulative_counts=4)
+    ```
     """
     given = draft.take("optimizer_config")
     if given is None:
@@ -106,13 +114,20 @@ def optimizer_config(draft: Draft) -> None:
     _update_wrappers(draft, step, "optimizer_config", unused=given)
 
 
-@rule(
-    "fp16",
-    before="fp16 = dict(loss_scale=512.0)",
-    after="optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16')",
-)
+@rule("fp16")
 def fp16(draft: Draft) -> None:
-    """Replaces `fp16` with an `AmpOptimWrapper`, unless a user-defined hook steps the optimizer."""
+    """Replaces `fp16` with an `AmpOptimWrapper`, unless a user-defined hook steps the optimizer.
+
+    ```python
+    fp16 = dict(loss_scale=512.0)
+    ```
+
+    becomes
+
+    ```python
+    optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16')
+    ```
+    """
     given = draft.take("fp16")
     if given is None:
         return

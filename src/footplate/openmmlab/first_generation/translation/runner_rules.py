@@ -7,15 +7,20 @@ _KEYS = ("type", "max_epochs", "max_iters", "max_hours")
 _RUNNERS = ("EpochBasedRunner", "IterBasedRunner", "Runner")
 
 
-@rule(
-    "runner",
-    "total_epochs",
-    "total_iters",
-    before="runner = dict(type='IterBasedRunner', max_iters=80000)",
-    after="train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000)",
-)
+@rule("runner", "total_epochs", "total_iters")
 def runner(draft: Draft) -> None:
-    """Derives the type and length of the training loop from `runner`, `total_epochs` or `total_iters`."""
+    """Derives the type and length of the training loop from `runner`, `total_epochs` or `total_iters`.
+
+    ```python
+    runner = dict(type='IterBasedRunner', max_iters=80000)
+    ```
+
+    becomes
+
+    ```python
+    train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000)
+    ```
+    """
     given = draft.take("runner")
     totals = {key: draft.take(key) for key in ("total_epochs", "total_iters") if draft.remaining.get(key) is not None}
     source = "runner" if given is not None else next(iter(totals), "runner")

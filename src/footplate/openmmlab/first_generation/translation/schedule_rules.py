@@ -32,42 +32,58 @@ _BY_ITERATION = ("cyclic", "OneCycle")
 _WARMUP = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
 
 
-@rule(
-    "lr_config",
-    given="runner = dict(type='EpochBasedRunner', max_epochs=12)",
-    before="lr_config = dict(policy='step', warmup='linear', warmup_iters=500, warmup_ratio=0.001, step=[8, 11])",
-    after="""
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=501),
-    dict(type='MultiStepLR', milestones=[8, 11], by_epoch=True, begin=0, end=12),
-]
-""",
-)
+@rule("lr_config")
 def lr_config(draft: Draft) -> None:
     """Replaces a learning rate policy and its warm-up with equivalent schedules, or with `PolicyLR` if none exist.
 
     A user-defined policy becomes a custom hook.
+
+    ```python
+    lr_config = dict(policy='step', warmup='linear', warmup_iters=500, warmup_ratio=0.001, step=[8, 11])
+    ```
+
+    becomes
+
+    ```python
+    param_scheduler = [
+        dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=501),
+        dict(type='MultiStepLR', milestones=[8, 11], by_epoch=True, begin=0, end=12),
+    ]
+    ```
+
+    in a config with
+
+    ```python
+    runner = dict(type='EpochBasedRunner', max_epochs=12)
+    ```
     """
     _schedule(draft, "lr")
 
 
-@rule(
-    "momentum_config",
-    given="runner = dict(type='EpochBasedRunner', max_epochs=12)",
-    before="""
-momentum_config = dict(policy='cyclic', target_ratio=(0.85 / 0.95, 1), cyclic_times=1, step_ratio_up=0.4)
-""",
-    after="""
-param_scheduler = [
-    dict(type='PolicyMomentum', policy='cyclic', target_ratio=(0.85 / 0.95, 1), cyclic_times=1, step_ratio_up=0.4,
-         by_epoch=False),
-]
-""",
-)
+@rule("momentum_config")
 def momentum_config(draft: Draft) -> None:
     """Replaces a momentum policy with `PolicyMomentum`, which is added after the learning rate schedules.
 
     A user-defined policy becomes a custom hook.
+
+    ```python
+    momentum_config = dict(policy='cyclic', target_ratio=(0.85 / 0.95, 1), cyclic_times=1, step_ratio_up=0.4)
+    ```
+
+    becomes
+
+    ```python
+    param_scheduler = [
+        dict(type='PolicyMomentum', policy='cyclic', target_ratio=(0.85 / 0.95, 1), cyclic_times=1, step_ratio_up=0.4,
+             by_epoch=False),
+    ]
+    ```
+
+    in a config with
+
+    ```python
+    runner = dict(type='EpochBasedRunner', max_epochs=12)
+    ```
     """
     _schedule(draft, "momentum")
 
