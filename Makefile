@@ -2,6 +2,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Without --no-compile, pip would compile all modules of torch and other packages, of which few are imported.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
+# Images of containers often forbid to write bytecode. Each of the many processes of the tests would compile torch again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup train bench docs tasks test isa slow faults writers clean
 

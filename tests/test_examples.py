@@ -1,17 +1,15 @@
 """Tests of the examples: each is killed and resumed, and gives the same metrics on one and on two processes."""
 
 import importlib.util
-import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHORT: dict[str, dict[str, int]] = {
@@ -67,22 +65,12 @@ def test_killed_example_resumes_exactly(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT)
-def test_two_processes_give_the_metrics_of_one(tmp_path: Path, name: str) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        f"import json, os, sys\nfrom {name} import main\nprocesses = int(os.environ.get('WORLD_SIZE', 1))\n"
-        f"history = main(sys.argv[1], batch_size=32 // processes, **{SHORT[name]})\n"
-        "json.dump(history.rows, open(sys.argv[2], 'w'))\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLES), *sys.path]), "OMP_NUM_THREADS": "1"}
-    rows = []
-    for processes in (1, 2):
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes == 2 else []
-        output = tmp_path / f"{processes}.json"
-        command = [sys.executable, *launcher, str(script), str(tmp_path / str(processes)), str(output)]
-        subprocess.run(command, env=environment, check=True, timeout=300)
-        rows.append(json.loads(output.read_text()))
-    for one, two in zip(*rows, strict=True):
+def test_two_processes_give_the_metrics_of_one(tmp_path: Path, on_ranks: OnRanks, name: str) -> None:  # noqa: F811
+    def rows(processes: int) -> Any:
+        settings = {**SHORT[name], "batch_size": 32 // processes, "log_level": "ERROR"}
+        return load(name).main(str(tmp_path / f"work_{processes}"), **settings).rows
+
+    for one, two in zip(rows(1), on_ranks(2, rows, 2)[0], strict=True):
         assert two == pytest.approx(one, rel=1e-3, abs=1e-5)
 
 

@@ -18,7 +18,7 @@ import pytest
 from tests.browser import open_browser
 from tests.docs.pages import ROOT
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]
 pytest.importorskip("mkdocs", reason="the extra docs needs Python 3.11")
 
 

@@ -1,10 +1,12 @@
 """Packages that tests write and import, and the environment that the tests of second-generation code bases share."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from footplate.registry import DATASETS, METRICS, MODELS
 from tests.openmmlab.environment import COMMON, MMPRETRAIN, create_environment, write_scenes
@@ -16,8 +18,15 @@ WritePackage = Callable[[str, Mapping[str, str]], Path]
 
 @pytest.fixture(scope="session")
 def python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The interpreter of an environment with MMSegmentation, MMDetection and MMPretrain."""
-    return create_environment(tmp_path_factory.mktemp("environment"), [*PACKAGES, *MMPRETRAIN, *COMMON])
+    """The interpreter of an environment with MMSegmentation, MMDetection and MMPretrain, for all processes of xdist."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with FileLock(folder / "environment.lock"):
+        if not (folder / "complete").exists():
+            create_environment(folder / "environment", [*PACKAGES, *MMPRETRAIN, *COMMON])
+            (folder / "complete").touch()
+    return str(folder / "environment/bin/python")
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """Environments with code bases, small data, and commands in them, for the slow tests."""
 
+import atexit
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,9 +46,10 @@ sys.meta_path.insert(0, Declaration())
 
 def create_environment(folder: Path, packages: Sequence[str]) -> str:
     """Creates an environment with packages from PyPI, over those of this environment; returns its interpreter."""
-    venv.create(folder, with_pip=True, symlinks=True)
+    venv.create(folder, symlinks=True)
     interpreter = str(folder / "bin" / "python")
-    subprocess.run([interpreter, "-m", "pip", "install", "-q", "--no-compile", "--no-deps", *packages], check=True)
+    install = [sys.executable, "-m", "pip", "--python", interpreter, "install", "-q", "--no-compile", "--no-deps"]
+    subprocess.run([*install, *packages], check=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site = folder / "lib" / version / "site-packages"
     (site / "zz_parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -82,12 +86,31 @@ _ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{_ROOT / 'src'}{os.pathsep}{_ROOT / 'operators'}", "OMP_NUM_THREADS": "1"}
 
 
+@functools.cache
+def _host(python: str) -> subprocess.Popen[str]:
+    command = [python, str(Path(__file__).with_name("host.py"))]
+    host = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(host.communicate)
+    return host
+
+
+def python_runs(python: str, folder: Path, *words: str, code: int = 0) -> str:
+    """Runs a program in a process forked from the host of an environment, and returns its output."""
+    host = _host(python)
+    assert host.stdin
+    assert host.stdout
+    with tempfile.TemporaryDirectory() as place:
+        outputs = [f"{place}/stdout", f"{place}/stderr"]
+        print(json.dumps([words, str(folder), ENVIRONMENT, *outputs]), file=host.stdin, flush=True)
+        found = int(host.stdout.readline())
+        output = "".join(Path(path).read_text() for path in outputs)
+    assert found == code, output
+    return output
+
+
 def run(python: str, folder: Path, *words: str, code: int = 0) -> str:
     """Runs a command of footplate and returns its output."""
-    command = [python, "-m", "footplate", *words]
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return python_runs(python, folder, "-m", "footplate", *words, code=code)
 
 
 def train(python: str, folder: Path, config: str, *arguments: str) -> str:

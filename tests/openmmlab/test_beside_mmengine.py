@@ -1,28 +1,35 @@
-"""Trains a published config of MMPretrain on footplate and on MMEngine, in an environment of their own."""
+"""Trains a published config of MMPretrain on footplate and on MMEngine, which is installed beside it."""
 
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.openmmlab.environment import COMMON, MMPRETRAIN, create_environment
-
-PACKAGES = ["mmcv-lite==2.1.0", "mmengine==0.10.7", *MMPRETRAIN]
+from tests.modules import ROOT
+from tests.openmmlab.environment import ENVIRONMENT
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_losses_of_mmpretrain_equal_those_on_mmengine_bit_for_bit(tmp_path: Path) -> None:
-    python = create_environment(tmp_path / "environment", [*PACKAGES, *COMMON])
-    root = Path(__file__).parents[2]
-    env = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(str, (root, root / "src", root / "operators"))),
-        "OMP_NUM_THREADS": "1",
-    }
+def test_losses_of_mmpretrain_equal_those_on_mmengine_bit_for_bit(python: str, tmp_path: Path) -> None:
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "-q",
+        "--no-compile",
+        "--no-deps",
+        "--target",
+    ]
+    subprocess.run([*install, "mmengine", "mmengine==0.10.7"], cwd=tmp_path, check=True)
+    env = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([f"{tmp_path}/mmengine", str(ROOT), ENVIRONMENT["PYTHONPATH"]])}
 
     def train(engine: str) -> dict[str, Any]:
         words = ["mmpretrain", "data", "work", "--only", "resnet", "--iterations", "12", "--engine", engine]

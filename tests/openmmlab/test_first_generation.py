@@ -6,7 +6,7 @@ import pytest
 
 from tests.openmmlab.environment import COMMON, create_environment, resume_bit_for_bit, run, train
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.xdist_group("first generation"), pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CONFIG = """
 _base_ = '{configs}/resnet/resnet18_8xb32_in1k.py'

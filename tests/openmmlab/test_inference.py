@@ -3,7 +3,6 @@
 import importlib
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,12 @@ import pytest
 from PIL import Image
 
 from tests.modules import ROOT
-from tests.openmmlab.environment import ENVIRONMENT, run, write_scenes
+from tests.openmmlab.environment import python_runs, run, write_scenes
 from tests.openmmlab.test_code_bases import DETECTION, SEGMENTATION
 from tests.support import json_lines
 
-# They share an environment and checkpoints. Each starts several processes that import a code base.
-pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(1800), pytest.mark.slow]
+# They share checkpoints. Each starts several processes that import a code base.
+pytestmark = [pytest.mark.xdist_group("predictions"), pytest.mark.timeout(1800), pytest.mark.slow]
 
 CLASSIFICATION = """
 _base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
@@ -67,39 +66,6 @@ def test_onnx_files_compute_what_the_models_do(python: str, folder: Path, name: 
     assert float(found[1]) <= 1e-4
     assert len(found[2].split(", ")) >= 2  # also with another batch size or image size
     assert (folder / f"{name}.onnx").stat().st_size > 1e6
-
-
-BOXES = """
-import json
-import numpy, onnxruntime
-from PIL import Image
-image = numpy.asarray(Image.open('data/images/0.png').convert('RGB'))[..., ::-1]
-images = numpy.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=numpy.float32)
-names = ['boxes', 'scores', 'labels']
-outputs = onnxruntime.InferenceSession('detector.onnx').run(names, {'images': images})
-with open('boxes.json', 'w') as file:
-    json.dump([values.tolist() for values in outputs], file)
-"""
-
-
-def test_exported_detector_and_predict_find_the_same_boxes(python: str, folder: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    words = ["mmdet/epoch_1.pth", "--to", "onnx", "-o", "detector.onnx", "--image", "data/images/0.png"]
-    output = run(python, folder, "export", *words)
-    assert "output      boxes (K, 4)\noutput      scores (K)\n" in output
-    (folder / "boxes.py").write_text(BOXES)
-    subprocess.run([python, "boxes.py"], cwd=folder, env=ENVIRONMENT, capture_output=True, check=True)
-    boxes, scores, labels = json.loads((folder / "boxes.json").read_text())
-    words = ["mmdet/epoch_1.pth", "data/images/0.png", "--out", "boxes", "--device", "cpu", "--score", "0"]
-    unchanged = [f"test_dataloader.dataset.pipeline.{setting}" for setting in ("2.scale=(64,64)", "3.prob=0.0")]
-    run(python, folder, "predict", *words, "--no-pictures", "--set", *unchanged)
-    (line,) = json_lines(folder / "boxes/predictions.jsonl")
-    instances = line["instances"]
-    assert len(instances) == len(scores) > 10
-    for found, box, score, label in zip(instances, boxes, scores, labels, strict=True):
-        assert found["label"] == label
-        assert found["score"] == pytest.approx(score, abs=1e-5)
-        assert found["box"] == pytest.approx(box, abs=0.01)
 
 
 MASKS = (
@@ -159,20 +125,14 @@ def test_code_of_the_page_and_predict_find_the_same_instances(python: str, tmp_p
     codes = {"masks": MASKS, "detector": DETECTOR, "results": RESULTS, "snippet": code}
     for name, text in codes.items():
         (tmp_path / f"{name}.py").write_text(text)
-
-    def script(name: str) -> str:
-        done = subprocess.run([python, name], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    script("detector.py")
+    python_runs(python, tmp_path, "detector.py")
     (target,) = re.findall(r"InferenceSession\('(.*)'\)", code)
     words = ["masks.pth", "--to", "onnx", "-o", target, "--image", "pair/landscape.png"]
     output = run(python, tmp_path, "export", *words)
     values = "float32, 0 to 255, BGR, after Resize(scale=[96, 64], keep_ratio=True)"
     assert f"input       images (1, 3, H, W), {values}\n" in output
     run(python, tmp_path, "predict", "masks.pth", "pair", "--out", "masks", "--device", "cpu", "--batch-size", "1")
-    overlaps = [float(line) for line in script("results.py").split()]
+    overlaps = [float(line) for line in python_runs(python, tmp_path, "results.py").split()]
     assert sum(overlaps) / len(overlaps) > 0.9
     session: Any = importlib.import_module("onnxruntime").InferenceSession(tmp_path / target)
     shapes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
@@ -213,7 +173,7 @@ with open('inferencer.json', 'w') as file:
 
 def test_an_inferencer_and_predict_agree(python: str, folder: Path) -> None:
     (folder / "inferencer.py").write_text(INFERENCER)
-    subprocess.run([python, "inferencer.py"], cwd=folder, env=ENVIRONMENT, capture_output=True, check=True)
+    python_runs(python, folder, "inferencer.py")
     found = json.loads((folder / "inferencer.json").read_text())
     run(python, folder, "predict", "mmpretrain/epoch_1.pth", "data/images", "--out", "single", "--batch-size", "1")
     lines = json_lines(folder / "single/predictions.jsonl")
@@ -223,7 +183,5 @@ def test_an_inferencer_and_predict_agree(python: str, folder: Path) -> None:
 
 def test_videos_are_read_with_opencv(python: str) -> None:
     """The environment of the other tests has no OpenCV, so these tests run here."""
-    command = [python, "-m", "pytest", "-q", "-p", "no:xdist", "tests/inference/test_image_files.py"]
-    command += ["-k", "test_video"]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
-    assert re.search(r"^2 passed", done.stdout, re.MULTILINE), done.stdout + done.stderr
+    words = ["pytest", "-q", "-p", "no:xdist", "tests/inference/test_image_files.py", "-k", "test_video"]
+    assert re.search(r"^2 passed", python_runs(python, ROOT, "-m", *words), re.MULTILINE)

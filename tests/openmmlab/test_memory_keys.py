@@ -7,8 +7,8 @@ import torch
 
 from tests.openmmlab.environment import resume_bit_for_bit, train, weights
 
-# They share an environment. Each starts several processes that import a code base.
-pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(1800), pytest.mark.slow]
+# Each starts several processes that import a code base.
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.slow]
 
 TRANSFORMER = """
 _base_ = 'mmpretrain::vision_transformer/vit-base-p16_32xb128-mae_in1k.py'

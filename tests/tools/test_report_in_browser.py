@@ -13,7 +13,7 @@ from footplate.metric_names import split_dataset
 from footplate.tools.runs import Run, read_run
 from tests.tools.conftest import MakeRun, Show, text_of, texts_of, with_values
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 
 def range_of(page: Any, chart: int = 0) -> tuple[float, float]:

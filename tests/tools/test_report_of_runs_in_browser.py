@@ -8,7 +8,7 @@ from footplate.tools.report_overview import SweepSummary
 from footplate.tools.runs import Run, Series
 from tests.tools.conftest import MakeRun, Show, text_of, texts_of, with_values
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 
 def test_runs_are_compared(show: Show, make_run: MakeRun) -> None:

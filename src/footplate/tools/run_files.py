@@ -56,7 +56,7 @@ def read_logs(files: Iterable[Path]) -> list[str]:
 def read_record(file: Path, folder: Path) -> dict[str, Any]:
     """Returns the JSON object in a run's file, or {} if the file is missing, damaged or outside `folder`."""
     for safe in safe_files([file], folder):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             record = json.loads(read_text(safe))
             return record if isinstance(record, dict) else {}
     return {}
