@@ -70,16 +70,18 @@ def _reset_process() -> None:
 
 def _take_back_import_names() -> None:
     """Undoes `openmmlab.install` and forgets what was imported after it. Only tests need that."""
+    from footplate.data.workers import WorkerSetup
     from footplate.openmmlab import installation, patches, skipped_imports, versions
+    from footplate_operators import OperatorsFinder
 
     for records in (patches._applied, skipped_imports.skipped, versions._originals, versions._ranges):
         records.clear()
     if not installation._reports:
         return
     installation._reports.clear()
-    installation.WorkerSetup.functions.remove(installation.install)
+    WorkerSetup.functions.remove(installation.install)
     multiprocessing.spawn.get_preparation_data = installation._get_preparation_data
-    finders = (installation.NamesFinder, installation.InstalledFinder, installation.OperatorsFinder)
+    finders = (installation.NamesFinder, installation.InstalledFinder, OperatorsFinder)
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, finders)]
     for title, module in list(sys.modules.items()):
         if isinstance(getattr(getattr(module, "__spec__", None), "loader", None), finders):
