@@ -313,9 +313,9 @@ def keep_file(export: Export, path: str, to: str, module: nn.Module, inputs: Inp
             f"the {to} file was discarded: its outputs differ from the model's by {export.difference:.2g}, "
             f"more than {LIMIT:g}",
             notes=[
-                f"Inputs: {format_shapes(export.tested)}. Difference of each output: {named}.",
+                f"Inputs: {format_shapes(export.tested)}. Difference of each output, for the first input: {named}.",
                 "Models that select candidates by score, such as DETR, may select others if scores are equal, as they "
-                "often are before training. Export a trained model, or pass another example: --image FILE",
+                "often are before training. Export a trained model, or use another example (--image FILE).",
             ],
         )
     temporary, name = os.path.split(path)

@@ -134,8 +134,9 @@ class LabelCounter:
                 values = np.array(values)
             is_integer = isinstance(values, np.ndarray) and values.dtype.kind in "iu"
             if is_integer and (key not in _MAPS or values.ndim == 2):
-                if key == "gt_bboxes_labels" and "gt_ignore_flags" in results:  # crowds are not used in training
-                    values = values[~np.asarray(results["gt_ignore_flags"], dtype=bool)]
+                crowds = np.asarray(results.get("gt_ignore_flags", ()), dtype=bool)  # not used in training
+                if key == "gt_bboxes_labels" and crowds.shape == values.shape:
+                    values = values[~crowds]
                 labels, amounts = np.unique(values.astype(np.int64), return_counts=True)  # faster than uint8
                 file = next((str(results[name]) for name in _PATHS if results.get(name)), "?")
                 self._samples[key].append(_Sample(file, dict(zip(labels.tolist(), amounts.tolist(), strict=True))))
