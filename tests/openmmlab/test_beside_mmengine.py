@@ -1,4 +1,4 @@
-"""Trains a published config of MMPretrain on footplate and on MMEngine, which is installed beside it."""
+"""Trains a published MMPretrain config on footplate and on the real MMEngine, and compares the losses."""
 
 import json
 import os

@@ -121,7 +121,7 @@ _applied: set[str] = set()
 
 
 def describe_patches() -> str:
-    """Returns the names that were replaced so far, or "" if there are none."""
+    """Lists the names that have been replaced so far. Returns "" if there are none."""
     return ", ".join(sorted(_applied))
 
 
