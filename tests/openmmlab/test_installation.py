@@ -11,7 +11,7 @@ import torch
 
 from footplate import openmmlab
 from footplate.config import Config, import_module
-from footplate.data.dataloader_config import check_dataloader
+from footplate.data.dataloader_checks import check_dataloader
 from footplate.engine import Hook as EngineHook
 from footplate.errors import BuildError, ConfigError
 from footplate.openmmlab.first_generation.adapters import Hook

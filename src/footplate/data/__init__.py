@@ -14,15 +14,11 @@ from footplate.data.batches import (
     pseudo_collate,
     split_target,
 )
-from footplate.data.dataloader_config import (
-    LOADER_KEYS,
-    build_collate,
-    build_dataloader,
-    check_dataloader,
-    check_same_dataset,
-)
+from footplate.data.dataloader_checks import LOADER_KEYS, check_dataloader, check_same_dataset
+from footplate.data.dataloader_config import build_dataloader
 from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from footplate.data.loader import SampleLoader
+from footplate.data.loader_functions import build_collate
 from footplate.data.position import batches, endless_batches
 from footplate.data.rng import capture_rng, check_rng, mix_seed, preserve_random_state, restore_rng, seed_generators
 from footplate.data.samplers import DefaultSampler, InfiniteSampler, samplers_of, set_epoch

@@ -1,0 +1,55 @@
+"""Converts a torch DataLoader that a script passes, so that each rank reads its share and runs resume exactly."""
+
+from typing import Any
+
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+)
+
+from footplate.data.dataloader_checks import check_ranks, check_yields_batches
+from footplate.data.loader import SampleLoader
+from footplate.data.samplers import DefaultSampler, RankSampler, knows_ranks
+from footplate.distributed import broadcast_object, get_data_world_size
+from footplate.errors import ArgumentError
+
+WORKER_SETTINGS = ("persistent_workers", "prefetch_factor", "timeout", "worker_init_fn", "multiprocessing_context")
+"""The dataloader settings that only matter with workers."""
+
+
+def convert_loader(loader: Any, seed: int) -> Any:
+    """Converts a plain DataLoader to a `SampleLoader` for this rank. Other loaders are returned unchanged."""
+    check_yields_batches(loader)
+    if type(loader) is not DataLoader or isinstance(loader.dataset, IterableDataset):
+        return check_ranks(loader)
+    names = ("collate_fn", "num_workers", "pin_memory", *WORKER_SETTINGS)
+    settings = {name: getattr(loader, name) for name in names}
+    batching: Any = loader if loader.batch_sampler is None else loader.batch_sampler
+    if type(batching) in (DataLoader, BatchSampler):  # a BatchSampler may have been passed by the user
+        sampler = _convert_sampler(loader, batching.sampler, seed)
+        settings |= {"batch_size": batching.batch_size, "drop_last": batching.drop_last, "sampler": sampler}
+    else:
+        settings["batch_sampler"] = _convert_sampler(loader, batching, seed)
+    return SampleLoader(loader.dataset, seed=seed, seeds_samples=False, **settings)
+
+
+def _convert_sampler(loader: Any, sampler: Any, seed: int) -> Any:
+    """Converts torch's default samplers to DefaultSampler, and splits other samplers across the ranks."""
+    cls = type(sampler)
+    is_random = cls is RandomSampler and not sampler.replacement and sampler.num_samples == len(loader.dataset)
+    if (is_random or cls is SequentialSampler) and sampler.data_source is loader.dataset:
+        if is_random and sampler.generator is not None:
+            seed = broadcast_object(sampler.generator.initial_seed() % 2**32)
+        return DefaultSampler(sampler.data_source, shuffle=is_random, seed=seed)
+    size = get_data_world_size()
+    if isinstance(sampler, DistributedSampler) and size not in (1, sampler.num_replicas):
+        raise ArgumentError(
+            f"the {cls.__name__} splits the samples across {sampler.num_replicas} processes, but the run has {size}",
+            key="sampler",
+            notes=["Remove the sampler. Without it, each process reads its share of the samples."],
+        )
+    return sampler if size == 1 or knows_ranks(loader) else RankSampler(sampler)
