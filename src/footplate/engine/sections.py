@@ -29,7 +29,7 @@ from footplate.evaluation.evaluation_sets import build_evaluators, has_several_l
 from footplate.evaluation.validation_schedule import checked_intervals
 from footplate.module_selection import check_selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers
-from footplate.optim.wrapper_builder import base_batch_size
+from footplate.optim.learning_rate_scaling import base_batch_size
 from footplate.records import BaseVisBackend, LogProcessor, check_level
 from footplate.registry import (
     EVALUATOR,

@@ -20,8 +20,9 @@ from footplate.models.initializers import (
     XavierInit,
     bias_from_probability,
 )
-from footplate.models.plain_model import PLAIN_FUNCTIONS, PlainModel, TrainStep, add_steps, is_plain
+from footplate.models.plain_model import PLAIN_FUNCTIONS, PlainModel, add_steps, is_plain
 from footplate.models.preprocessor import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
+from footplate.models.training_step import TrainStep
 
 __all__ = [
     "BaseAveragedModel",

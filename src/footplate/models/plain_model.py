@@ -18,8 +18,9 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import pluralize
 from footplate.models.base_model import BaseModel, parse_losses
+from footplate.models.input_description import describe_inputs
 from footplate.models.preprocessor import BaseDataPreprocessor
-from footplate.records import MessageHub
+from footplate.models.training_step import OPTIMIZERS, TrainStep, further_arguments, line_for_method
 from footplate.registry import MODEL_WRAPPERS
 
 PLAIN_FUNCTIONS = ("loss", "training_step", "validation_step")
@@ -33,7 +34,6 @@ _ADVICE_WITH_LOSS = (
     f"key named {', '.join(TARGET_KEYS[:-1])} or {TARGET_KEYS[-1]}. For other batches, pass training_step=..., a "
     "function of (model, batch)."
 )
-_OPTIMIZERS = ("optimizer", "optimizers")
 _VALIDATION_ADVICE = "Pass validation_step=..., a function of (model, batch) that returns the predictions."
 
 
@@ -42,48 +42,6 @@ class _WholeBatch(BaseDataPreprocessor):
 
     def forward(self, data: Any, training: bool = False) -> Any:
         return (self.cast_data(data),)
-
-
-class TrainStep:
-    """The `step` argument of a `training_step`, which provides the current iteration and epoch, and logs values.
-
-    Example:
-        >>> def training_step(model, batch, step):
-        ...     loss = model(batch).square().mean()
-        ...     step.log("noise", 0.9**step.epoch)
-        ...     return loss
-    """
-
-    def __init__(self, message_hub: MessageHub) -> None:
-        self.values: dict[str, Any] = {}
-        self._info: dict[str, int] = message_hub.runtime_info
-
-    @property
-    def epoch(self) -> int:
-        """The number of completed epochs or, in iteration-based training, passes over the data.
-
-        If the data has no length, all of it is one pass, so the number stays 0.
-        """
-        return self._info["epoch"]
-
-    @property
-    def iter(self) -> int:
-        """The number of completed iterations."""
-        return self._info["iter"]
-
-    @property
-    def max_epochs(self) -> int:
-        """The number of epochs in the run, or 1 in iteration-based training."""
-        return self._info["max_epochs"]
-
-    @property
-    def max_iters(self) -> int:
-        """The number of iterations in the run."""
-        return self._info["max_iters"]
-
-    def log(self, name: str, value: Any) -> None:
-        """Logs a number or a tensor with one element, as if `training_step` had returned it in a dict."""
-        self.values[name] = value.detach() if isinstance(value, Tensor) else value
 
 
 @MODEL_WRAPPERS.register_module()
@@ -160,7 +118,7 @@ class PlainModel(ModelWrapper, BaseModel):
         # `training_step`, or else the module's output. Without a `validation_step`, they are the same. "predict" is
         # preferred, because `val_loss` can then reuse the predictions of `test_step`.
         self._loss_mode = "tensor" if validation_step is not None and training_step is None else "predict"
-        self._step_arguments = _further_arguments(training_step)
+        self._step_arguments = further_arguments(training_step)
         for name, arguments in (("loss", ("output", "target")), ("validation_step", ("model", "batch"))):
             function = functions[name]
             if function is not None:
@@ -190,7 +148,7 @@ class PlainModel(ModelWrapper, BaseModel):
             return super().train_step(data, optim_wrapper)
         step = TrainStep(next(iter(optim_wrapper.parts.values())).message_hub)
         self._current = {name: step if name == "step" else optim_wrapper for name in self._step_arguments}
-        if self._current.keys().isdisjoint(_OPTIMIZERS):
+        if self._current.keys().isdisjoint(OPTIMIZERS):
             return {**super().train_step(data, optim_wrapper), **step.values}
         with optim_wrapper.optim_context(self):
             (batch,) = self.data_preprocessor(data, True)
@@ -313,7 +271,7 @@ class PlainModel(ModelWrapper, BaseModel):
         """Advice for users whose module does not compute a loss in `forward`."""
         step = getattr(self.module, "training_step", None)  # for example, in a LightningModule
         if step is not None:
-            return _line_for_method(step)
+            return line_for_method(step)
         return _ADVICE if self.loss is None else _ADVICE_WITH_LOSS
 
     def _losses_of(self, output: Any, batch: Any) -> dict[str, Any]:
@@ -387,47 +345,6 @@ def _total(value: Any) -> Any:
     return value
 
 
-def _line_for_method(step: Any) -> str:
-    """Returns the advice to pass `step`, a method of the model, as `training_step`.
-
-    As in Lightning, the method takes a batch and possibly the batch index.
-    """
-    further = list(inspect.signature(step).parameters.values())[1:2]
-    arguments = "batch, 0" if further and further[0].default is inspect.Parameter.empty else "batch"
-    return f"Pass training_step=lambda model, batch: model.{step.__name__}({arguments})."
-
-
-def _further_arguments(training_step: Any) -> tuple[str, ...]:
-    """Returns which of `optimizer`, `optimizers` and `step` a `training_step` takes after the module and the batch.
-
-    Raises:
-        ArgumentError: The function cannot be called with these arguments, or is a method that takes a batch as its
-            first argument.
-    """
-    if training_step is None:
-        return ()
-    known = (*_OPTIMIZERS, "step")
-    signature = inspect.signature(training_step)
-    owner = getattr(training_step, "__self__", None)
-    if isinstance(owner, nn.Module) and next(iter(signature.parameters), "model") in ("batch", "train_batch", "data"):
-        raise ArgumentError(
-            "training_step takes the model as its first argument, but this method takes a batch",
-            key="training_step",
-            found=training_step.__qualname__,
-            notes=[_line_for_method(training_step)],
-        )
-    names = tuple(name for name in [*signature.parameters][2:] if name in known)
-    try:
-        signature.bind(None, None, **dict.fromkeys(names))
-    except TypeError as error:
-        notes = [
-            "Write training_step(model, batch, optimizer, step). The last two arguments are optional.",
-            "The iteration number is step.iter.",
-        ]
-        raise ArgumentError(f"training_step cannot be called: {error}", key="training_step", notes=notes) from error
-    return names
-
-
 def is_plain(model: Any) -> bool:
     """Checks whether a model lacks BaseModel's methods, so that it must be wrapped in a PlainModel.
 
@@ -451,30 +368,3 @@ def add_steps(model: Any, **functions: Any) -> Any:
                 f"'{name}' has no effect: the model '{type(model).__name__}' has its own train_step", key=name
             )
     return model
-
-
-def describe_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Describes inputs as plain data, with a string for each tensor's dtype and shape, e.g. "float32[16, 8]".
-
-    Returns an empty dict if the inputs contain anything other than tensors, numbers, bools and None.
-
-    Example:
-        >>> describe_inputs((torch.zeros(2, 3),), {"scale": 2})
-        {'args': ('float32[2, 3]',), 'kwargs': {'scale': 2}}
-    """
-    try:
-        return {"args": _described(args), "kwargs": _described(dict(kwargs))}
-    except TypeError:
-        return {}
-
-
-def _described(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-    if isinstance(value, Mapping):
-        return {str(key): _described(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(_described, value))
-    if value is None or type(value) in (bool, int, float):
-        return value
-    raise TypeError

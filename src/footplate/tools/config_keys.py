@@ -14,8 +14,8 @@ from footplate.engine.process_setup import ENVIRONMENT_KEYS, RANDOMNESS_KEYS, WO
 from footplate.engine.sections import SECOND_GENERATION_KEYS, loop_settings
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import has_several_loaders
+from footplate.optim.learning_rate_scaling import SCALING_KEYS
 from footplate.optim.paramwise import PARAMWISE_KEYS
-from footplate.optim.wrapper_builder import SCALING_KEYS
 from footplate.optim.wrappers.gradient_checks import CLIPPING_KEYS
 from footplate.registry import (
     DATA_SAMPLERS,
