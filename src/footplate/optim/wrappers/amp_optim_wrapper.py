@@ -108,6 +108,8 @@ class AmpOptimWrapper(OptimWrapper):
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.loss_scaler.step(self.optimizer, **kwargs)
+        # Within a `training_step` that steps several times, autocast would go on using the weights before the step.
+        torch.clear_autocast_cache()
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager that enables mixed precision in the forward pass; see also the base class."""
