@@ -167,8 +167,7 @@ class CheckpointHook(SavingHook):
         with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or saving will report the error
             for name in storage.list_dir(folder):
                 # The name of a best checkpoint ends with a regular name. A resumed run may overwrite best checkpoints.
-                counts_as_regular = name.startswith(BEST) and not is_resumed
-                regular_name = name[name.rfind(begin) :] if counts_as_regular else name
+                regular_name = name[name.rfind(begin) :] if name.startswith(BEST) and not is_resumed else name
                 number = number_in(self.filename_tmpl, regular_name)
                 if number is not None and number > resumed_at:
                     paths.append(storage.join(folder, name))
