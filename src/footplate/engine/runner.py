@@ -255,7 +255,7 @@ class Runner:
         self.phases: list[str] = []
         self.failed_in = ""
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
-        self.requests = Requests(self.device, lambda: self.is_validating)
+        self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(self)
         self.saver = BackgroundSaver(sections["on_save_error"], alarm=self.requests.alarm)
         self.participants: dict[str, Any] = {}
