@@ -256,7 +256,7 @@ class Runner:
         self.phases: list[str] = []
         self.failed_in = ""
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
-        self.requests = Requests(self.device, lambda: self.is_validating)
+        self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(self)
         self.saver = BackgroundSaver(sections["on_save_error"], alarm=self.requests.alarm)
         self.participants: dict[str, Any] = {}
@@ -368,7 +368,7 @@ class Runner:
                 try:
                     loop.run()
                 except Interrupted:  # another call of `train` continues with this state
-                    self.checkpoints.random_to_restore = capture_rng()
+                    self.checkpoints.keep_random_state()
                     raise
             self.call_hook("after_run")
         loop.ended = True
@@ -674,16 +674,14 @@ class Runner:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
             for_training: Whether the run is about to train.
         """
-        self.checkpoints.start(whole_model=whole_model, for_training=for_training)
+        self.checkpoints.load_or_resume(whole_model=whole_model, for_training=for_training)
 
     def restore_random_state(self) -> None:
         """Restores the random state of the checkpoint or interrupted run from which training continues.
 
         Loops call this method before training starts. Only the first call has an effect.
         """
-        state, self.checkpoints.random_to_restore = self.checkpoints.random_to_restore, None
-        if state is not None:
-            restore_rng(state)
+        self.checkpoints.restore_random_state()
 
     @Component
     def train_loop(self) -> BaseTrainLoop:
