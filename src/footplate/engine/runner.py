@@ -151,8 +151,8 @@ class Runner:
         iter: The number of completed training iterations. In a run without training, it comes from the loaded
             checkpoint.
         epoch: The number of completed epochs or, in iteration-based training, passes over the training data.
-            For a stream with neither a length nor its own state, it stays 0. In a run without training, it comes from the
-            loaded checkpoint.
+            For a stream with neither a length nor its own state, it stays 0. In a run without training, it comes from
+            the loaded checkpoint.
         device: The device that this process trains on.
         max_epochs: The number of epochs in the run. Read-only.
         max_iters: The number of iterations in the run. Read-only.
