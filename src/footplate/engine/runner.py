@@ -427,7 +427,7 @@ class Runner:
             set_level(self.sections["log_level"], screen=is_main_process())
             set_default_scope(self.sections["default_scope"])
             if not self.phases:
-                process_setup.find_script_seed()  # before it is overwritten
+                process_setup.remember_script_seed()  # before it is overwritten
                 restore_rng(self._random)
 
     def _evaluate(self, mode: str) -> dict[str, float]:
