@@ -7,7 +7,7 @@ from typing import Any
 
 from footplate.checkpoint import saver, unpickler
 from footplate.data import position
-from footplate.engine import requests, runner, signals
+from footplate.engine import request_handling, runner, signals
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.hooks import CheckpointHook
 from footplate.optim import AmpOptimWrapper, OptimWrapper, ParamSchedule
@@ -81,7 +81,7 @@ def _deaf() -> None:
 
 
 def _forgetful() -> None:
-    replace_in(requests, "save_on_request", lambda runner: "")
+    replace_in(request_handling, "save_on_request", lambda runner: "")
 
 
 def _without_rename() -> None:

@@ -11,7 +11,8 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, saver
-from footplate.engine.requests import Stop, save_on_request
+from footplate.engine.request_handling import save_on_request
+from footplate.engine.requests import Stop
 from footplate.errors import ArgumentError
 from footplate.hooks import CheckpointHook
 from tests.support import Witness, settings

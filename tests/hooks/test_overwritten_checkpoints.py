@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from footplate import Runner
-from footplate.engine.requests import save_on_request
+from footplate.engine.request_handling import save_on_request
 from footplate.errors import ArgumentError
 from tests.support import settings
 

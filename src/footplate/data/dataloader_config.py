@@ -28,7 +28,8 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
     Args:
         cfg: A dict with `dataset` and `sampler` (objects or dicts), `batch_sampler`, `collate_fn`, and any other
             arguments of torch's DataLoader. Alternatively, a loader: a plain DataLoader is converted to a
-            `SampleLoader`, and any other loader is returned unchanged.
+            `SampleLoader`, and any other loader is returned unchanged. The runner and the loops can therefore pass a
+            loader that has already been built.
         seed: The seed for sample order and augmentation.
 
     Returns:

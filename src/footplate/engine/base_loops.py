@@ -12,7 +12,8 @@ from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
 from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
-from footplate.engine.requests import Stop, handle_requests, save_after_data_error
+from footplate.engine.request_handling import handle_requests, save_after_data_error
+from footplate.engine.requests import Stop
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
 from footplate.evaluation.evaluation_sets import EvaluationSet
@@ -166,13 +167,10 @@ class BaseTrainLoop(BaseLoop):
         self._iter = 0
         self._epoch = 0
         self.began_at: int | None = None
-        # `units_done` at the latest validation. Prevents a second validation at the same point, also after a resume.
-        self._validated_at = 0
-        # The iteration of this process's latest validation. At the time limit, which may be reached within an epoch, it
-        # shows whether the final validation is still due.
-        self._validated_iter = -1
+        # The position of the latest validation, at which the run does not validate again, also after a resume.
+        self._validated = Progress()
         self._data_position = track_position(self.dataloader)
-        self._is_repeated = False  # whether the next iteration repeats one that ended with an error in a hook
+        self._hooks_unfinished = False  # whether `after_train_iter` hooks are running or have failed
         self.batches_read = 0
         self._random_at_epoch_start: dict[str, Any] | None = None
         self._is_overridden = self.overrides("run") or self.overrides("run_epoch")
@@ -205,7 +203,7 @@ class BaseTrainLoop(BaseLoop):
         self.runner.restore_random_state()
         self.began_at = self._iter
         self.ended = False
-        if self._is_repeated:
+        if self._hooks_unfinished:
             _logger.warning(
                 "A hook failed after the step of iteration %d, so training repeats this iteration: its batch is used "
                 "twice. To continue exactly, create a new Runner with resume=True.",
@@ -246,9 +244,9 @@ class BaseTrainLoop(BaseLoop):
             raise
         if self._iter == self.began_at:
             self._update_loss_counts()
-        self._is_repeated = True  # if a hook fails, the optimizer has stepped, but the iteration is not complete
+        self._hooks_unfinished = True  # if a hook fails, the optimizer has stepped, but the iteration is not complete
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
-        self._is_repeated = False
+        self._hooks_unfinished = False
         self._iter += 1
 
     def _update_loss_counts(self) -> None:
@@ -261,8 +259,8 @@ class BaseTrainLoop(BaseLoop):
         counts = [wrapper.update_loss_counts(iterations_left) for wrapper in wrappers]
         if self.runner.is_plain and not any(counts):
             _logger.warning(
-                "training_step did not use its argument `optimizers` in the first iteration. Call "
-                "`update_params(loss)` of an optimizer in it, not `step()` of a torch optimizer from outside."
+                "training_step did not step an optimizer in the first iteration, which is fine if it skips the batch. "
+                "To step, call `update_params(loss)` of its optimizer argument, not `step()` of a torch optimizer."
             )
 
     def describe_samples(self, iteration: int, error: Exception | None = None) -> list[str]:
@@ -304,16 +302,19 @@ class BaseTrainLoop(BaseLoop):
             restore_rng(self._random_at_epoch_start)
 
     def _validate_if_due(self) -> None:
-        """Runs validation if it is due, then handles any requests that arrived in the meantime."""
+        """Runs validation if it is due, then handles any requests that arrived in the meantime.
+
+        Called at the start of training, after each epoch or, in iteration-based training, each iteration, and after an
+        iteration within an epoch if a validation has been requested.
+        """
         runner = self.runner
         if runner.val_loop is None or not self.validation_is_due():
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
-        self._validated_at = self.units_done
+        self._validated = self.completed
         runner.requests.agreed.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
-        self._validated_iter = self._iter
         runner.model.train()
         self._exchange_requests()
 
@@ -322,11 +323,12 @@ class BaseTrainLoop(BaseLoop):
 
         First-generation hooks call this method, because they run after the validation.
         """
-        if self.runner.requests.agreed.validation or (self.out_of_time and self._validated_iter != self.completed.iter):
+        is_last = self.out_of_time and self._validated.iter != self.completed.iter
+        if is_last or self.runner.requests.agreed.validation:
             # After an epoch's last iteration, or in a run that resumes there, the `after_train_epoch` hooks come first.
             return not self.at_epoch_end
         done = self.units_done
-        if done == self._validated_at:
+        if done == self._units_in(self._validated):
             return False
         self._decide_current_val_interval()
         return is_validation_point(done, self.units_total, self.val_begin, self.val_interval)
@@ -336,7 +338,7 @@ class BaseTrainLoop(BaseLoop):
         """The number of validation runs still to come, except requested ones, if the interval does not change."""
         if self.runner.val_loop is None:
             return 0
-        may_be_due_now = self.units_done != self._validated_at
+        may_be_due_now = self.units_done != self._units_in(self._validated)
         return count_validations(self.units_done - may_be_due_now, self.units_total, self.val_begin, self.val_interval)
 
     def _decide_current_val_interval(self) -> None:
@@ -417,8 +419,10 @@ class BaseTrainLoop(BaseLoop):
     @property
     def units_done(self) -> int:
         """The number of completed epochs or, in iteration-based training, iterations; see `BaseTrainLoop`."""
-        iteration, epoch = self.completed
-        return epoch if self.by_epoch else iteration
+        return self._units_in(self.completed)
+
+    def _units_in(self, progress: Progress) -> int:
+        return progress.epoch if self.by_epoch else progress.iter
 
     @property
     def units_total(self) -> int:
@@ -449,7 +453,7 @@ class BaseTrainLoop(BaseLoop):
         return {
             "iter": iteration,
             "epoch": epoch,
-            "validated_at": self._validated_at,
+            "validated_at": self._units_in(self._validated),
             "validation_requested": self.validation_requested or self.runner.requests.agreed.validation,
             "ended": self.ended,
             "data": data.state_dict(*position),
@@ -461,7 +465,8 @@ class BaseTrainLoop(BaseLoop):
         self._epoch = read_count(state, "epoch")
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
         state = {"validated_at": self.units_done, "validation_requested": False, "ended": True, **state}
-        self._validated_at = read_count(state, "validated_at")
+        units = read_count(state, "validated_at")
+        self._validated = Progress(-1, units) if self.by_epoch else Progress(units)  # -1: unknown
         self.validation_requested = read_flag(state, "validation_requested")
         self.ended = read_flag(state, "ended")
         if "data" in state:

@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
-from footplate.engine.requests import handle_requests
+from footplate.engine.request_handling import handle_requests
 from footplate.errors import ArgumentError
 
 if TYPE_CHECKING:

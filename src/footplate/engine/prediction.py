@@ -32,6 +32,7 @@ def predict(runner: "Runner", dataloader: Any) -> list[Any]:
     runner.model.eval()
     try:
         with runner.phase("test"):
+            # Only hooks that affect predictions. `phase` then restores the weights; a predictor stays in its loop.
             for hook in runner.hooks:
                 if isinstance(hook, SwappingHook) or hook.sets_predictor:
                     hook.before_run(runner)

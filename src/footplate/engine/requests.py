@@ -1,4 +1,4 @@
-"""Handles requests to save, stop or validate a run, and saves the run if reading data fails.
+"""Collects requests to save, stop or validate a run, and exchanges them between ranks.
 
 A signal handler or hook writes its request to `Requests.local`. `Requests.exchange` copies it to `Requests.agreed` on
 all ranks. Between iterations, the training loop handles `agreed`:
@@ -38,23 +38,18 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 
-from footplate.checkpoint import AfterSave
-from footplate.data import kill_workers
 from footplate.data.waiting import data_wait
-from footplate.distributed import compute_on_ranks, get_rank, get_world_size
+from footplate.distributed import get_rank, get_world_size
 from footplate.engine.hook import Hook
 from footplate.engine.process_setup import is_notebook
-from footplate.error_context import add_note
-from footplate.errors import shown_path
 from footplate.interrupts import SIGNALED
-from footplate.messages import first_line
 from footplate.records.logger import print_urgent
 
 if TYPE_CHECKING:
@@ -122,7 +117,7 @@ class Requests:
 
     Args:
         device: The device for exchanging requests between ranks.
-        phases: The current phases of the run; see `Runner`.
+        is_validating: Returns whether the run is validating.
 
     Attributes:
         agreed: The requests of all ranks, which the training loop handles after the current iteration.
@@ -135,9 +130,9 @@ class Requests:
         can_save_after_error: Whether to save the run if reading data fails. Trial runs set it to False.
     """
 
-    def __init__(self, device: torch.device, phases: Sequence[str]) -> None:
+    def __init__(self, device: torch.device, is_validating: Callable[[], bool]) -> None:
         self._device = device
-        self._phases = phases
+        self._is_validating = is_validating
         self.can_save_after_error = True
         self.local = RequestFlags()
         self.reset()
@@ -191,7 +186,7 @@ class Requests:
                 advice = "Interrupt again to raise KeyboardInterrupt at once."
             elif number == signal.SIGINT and os.isatty(2):  # the descriptor of stderr
                 advice = "Press Ctrl-C again to exit now."  # fits into 80 columns
-            work = "validation" if "val" in self._phases else "iteration"
+            work = "validation" if self._is_validating() else "iteration"
             print_urgent(f"{name}: finishing the {work}, then saving. {advice}")
 
     def exchange(self, pause: int = 1) -> int:
@@ -253,81 +248,3 @@ class RequestExchangeHook(Hook):
             self._pause = runner.requests.exchange(min(max(pause, 1), 10))
             self._left = self._pause
             self._since = now
-
-
-def handle_requests(runner: "Runner") -> None:
-    """Handles the requests that arrived during an iteration or validation run by saving or stopping the run.
-
-    Raises:
-        Interrupted: A signal requested a stop. The run has been saved, unless saving failed (see the log).
-        CheckpointError: A save failed, and `on_save_error` is "stop".
-        RuntimeError: A worker died.
-    """
-    requests = runner.requests
-    agreed = requests.agreed
-    requests.needs_handling = False
-    # If the run is about to stop, it needs no more data, so the death of a worker does not matter.
-    if not agreed.signal and (death := data_wait.death):
-        data_wait.death = None
-        save_after_data_error(runner, death)
-        raise death
-    runner.saver.complete()
-    saves = requests.scheduled_saves
-    requests.scheduled_saves = []
-    for save in saves:
-        save()
-    if not agreed.save and not agreed.signal:
-        return
-    agreed.save = False
-    save_on_request(runner)
-    if agreed.signal:
-        compute_on_ranks(runner.saver.wait)  # the launcher may kill all ranks as soon as one has exited
-        runner.visualizer.close()
-        kill_workers(runner.built_loaders())  # hung workers would keep the process from exiting
-        error = Interrupted(agreed.signal)
-        advice = f"Resume to continue from there: {runner.resume_plan.option}."
-        if runner.resume_plan.resume == "auto":
-            advice = "Start the same run again to continue from there."
-        if runner.saver.failure is not None:
-            advice = f"The run was NOT saved. The last checkpoint: {runner.saver.last or 'none'}."
-        _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)
-        raise error
-
-
-def save_on_request(runner: "Runner") -> str:
-    """Starts a background save and returns the checkpoint path. Called between two iterations.
-
-    Until the next save, a resume starts from this checkpoint.
-    """
-    folder = next((hook.folder_in(runner) for hook in runner.hooks.saving), runner.folder.home)
-    name = runner.saver.name_of(ON_REQUEST)
-    path = os.path.join(folder, name)
-    runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))
-    _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, shown_path(path))
-    return path
-
-
-def save_after_data_error(runner: "Runner", error: BaseException) -> None:
-    """Saves the run after a data error, and adds a note with the checkpoint path to the error.
-
-    Does nothing in a trial run, or if the run has already been saved. Also does nothing in multi-process runs, because
-    other ranks may already be in the next iteration.
-    """
-    requests = runner.requests
-    saver = runner.saver
-    if not requests.can_save_after_error or requests.saved_after_error or runner.world_size > 1:
-        return
-    try:
-        path = save_on_request(runner)
-        saver.wait()
-        failure = saver.failure
-    except Exception as second:  # the first error is the one to fix
-        failure = first_line(second)
-    if failure is None:
-        requests.saved_after_error = True
-        option = "resume=True" if runner.is_plain else runner.resume_plan.option
-        how = "start the same run again" if runner.resume_plan.resume == "auto" else f"resume with {option}"
-        note = f"saved after iteration {runner.iter}: {path}. Fix the cause and {how}."
-    else:
-        note = f"NOT saved after iteration {runner.iter}: {failure}. The last checkpoint: {saver.last or 'none'}."
-    add_note(error, f"The run was {note}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
-from footplate.engine.nonfinite import capture_failure
+from footplate.engine.captures import capture_failure
 from footplate.engine.requests import EarlyExitError, Interrupted
 from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
 from footplate.errors import ArgumentError, ExitError, FootplateError, NonFiniteError
@@ -62,13 +62,17 @@ def _exit_error(error: SystemExit) -> ExitError:
 
 def refuse_during_training(runner: "Runner", method: str, *events: str) -> None:
     """Raises an ArgumentError if `method` is called during training or in a hook for one of `events`."""
-    if "train" in runner.phases or runner.is_calling("before_train", *events):
+    if runner.is_training or runner.is_calling("before_train", *events):
         notes = ["Call it before or after runner.train()."]
         raise ArgumentError(f"{method} cannot be called during training or in this hook", notes=notes)
 
 
 def refuse_during_evaluation(runner: "Runner", method: str) -> None:
-    """Raises an ArgumentError if the loop is evaluating, and hooks may have replaced the model's weights."""
+    """Raises an ArgumentError if the loop is evaluating, and hooks may have replaced the model's weights.
+
+    Example: in `after_val_iter`, neither `val` nor `test` can be called. In `after_val`, the hooks have restored the
+    weights, so `test` can be called, but not `val`, whose loop is still running.
+    """
     ends = ("after_val_epoch", "after_val", "after_test_epoch", "after_test")
     phase = next((name for name in reversed(runner.phases) if name in ("train", "val", "test")), "")
     if phase == method or (phase in ("val", "test") and not runner.is_calling(*ends)):

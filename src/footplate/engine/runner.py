@@ -251,7 +251,7 @@ class Runner:
         self.phases: list[str] = []
         self.failed_in = ""
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
-        self.requests = Requests(self.device, self.phases)
+        self.requests = Requests(self.device, lambda: self.is_validating)
         self.checkpoints = CheckpointIO(self)
         self.saver = BackgroundSaver(sections["on_save_error"], alarm=self.requests.alarm)
         self.participants: dict[str, Any] = {}
@@ -361,7 +361,7 @@ class Runner:
                 try:
                     loop.run()
                 except Interrupted:  # another call of `train` continues with this state
-                    self.checkpoints.random_to_restore = capture_rng()
+                    self.checkpoints.keep_random_state()
                     raise
             self.call_hook("after_run")
         loop.ended = True
@@ -501,6 +501,22 @@ class Runner:
         """Checks whether the hooks for any of these events are being called."""
         return not set(events).isdisjoint(self.phases)
 
+    @property
+    def is_training(self) -> bool:
+        """Whether training has started and not ended, including validation runs in between."""
+        return "train" in self.phases
+
+    @property
+    def is_validating(self) -> bool:
+        """Whether a validation run has started and not ended."""
+        return "val" in self.phases
+
+    @property
+    def _is_in_step(self) -> bool:
+        """Whether a training, validation or test step, or a hook before or after an iteration, is running."""
+        innermost = self.phases[-1] if self.phases else ""
+        return innermost in ("train", "val", "test", "preflight") or innermost.endswith("_iter")
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Adds a phase to `phases` for the duration of the block: "run", "train", "val", "test" or "preflight".
@@ -536,9 +552,7 @@ class Runner:
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
-        innermost = self.phases[-1] if self.phases else ""
-        # Directly in one of these phases, the call comes from a step.
-        if innermost in ("train", "val", "test", "preflight") or innermost.endswith("_iter"):
+        if self._is_in_step:
             raise ArgumentError(
                 "runner.log cannot be called for a single batch",
                 key=name,
@@ -653,16 +667,14 @@ class Runner:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
             for_training: Whether the run is about to train.
         """
-        self.checkpoints.start(whole_model=whole_model, for_training=for_training)
+        self.checkpoints.load_or_resume(whole_model=whole_model, for_training=for_training)
 
     def restore_random_state(self) -> None:
         """Restores the random state of the checkpoint or interrupted run from which training continues.
 
         Loops call this method before training starts. Only the first call has an effect.
         """
-        state, self.checkpoints.random_to_restore = self.checkpoints.random_to_restore, None
-        if state is not None:
-            restore_rng(state)
+        self.checkpoints.restore_random_state()
 
     @Component
     def train_loop(self) -> BaseTrainLoop:
@@ -817,7 +829,7 @@ class Runner:
         This is the case during training, and in a run without a training loop. After training, `val` may validate
         weights that do not come from the current iteration, such as those of the best checkpoint.
         """
-        return "train" in self.phases or "train_loop" not in self.built
+        return self.is_training or "train_loop" not in self.built
 
     @property
     def should_stop(self) -> bool:

@@ -7,7 +7,8 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop, Progress
-from footplate.engine.requests import Stop, handle_requests
+from footplate.engine.request_handling import handle_requests
+from footplate.engine.requests import Stop
 from footplate.errors import ArgumentError
 from footplate.registry import LOOPS
 

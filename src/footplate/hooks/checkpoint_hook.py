@@ -23,7 +23,7 @@ from footplate.checks import check_count, check_flag, check_names, is_number
 from footplate.distributed import compute_on_main, compute_on_ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner, SavingHook
-from footplate.engine.requests import save_on_request
+from footplate.engine.request_handling import save_on_request
 from footplate.errors import ArgumentError
 from footplate.hooks.best_checkpoints import BestCheckpoints
 from footplate.hooks.monitored_metrics import MonitoredMetric
@@ -166,10 +166,9 @@ class CheckpointHook(SavingHook):
         paths = []
         with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or saving will report the error
             for name in storage.list_dir(folder):
-                # The name of a best checkpoint ends with a regular checkpoint name.
-                is_best = name.startswith(BEST) and not is_resumed
-                ordinary_name = name[name.rfind(begin) :] if is_best else name
-                number = number_in(self.filename_tmpl, ordinary_name)
+                # The name of a best checkpoint ends with a regular name. A resumed run may overwrite best checkpoints.
+                regular_name = name[name.rfind(begin) :] if name.startswith(BEST) and not is_resumed else name
+                number = number_in(self.filename_tmpl, regular_name)
                 if number is not None and number > resumed_at:
                     paths.append(storage.join(folder, name))
         return paths
@@ -195,7 +194,7 @@ class CheckpointHook(SavingHook):
 
         The save is scheduled for after all hooks of the validation run, or of the iteration or epoch that includes it.
         """
-        if not self.save_best or "train" not in runner.phases:
+        if not self.save_best or not runner.is_training:
             return
         if not metrics:  # some metrics are missing while the model does not predict anything
             runner.logger.warning("Validation returned no metrics, so no best checkpoint is saved.")
@@ -204,7 +203,7 @@ class CheckpointHook(SavingHook):
             self.monitored = self._monitor([next(iter(metrics))])
             self.monitored[0].check_rule()
         scores = [(metric, score) for metric in self.monitored if (score := metric.read(runner, metrics)) is not None]
-        if "val" in runner.phases or runner.is_calling("after_train_iter", "after_train_epoch"):
+        if runner.is_validating or runner.is_calling("after_train_iter", "after_train_epoch"):
             runner.requests.schedule_save(lambda: self._save_bests(runner, scores))
         else:  # a custom loop, which may train before it handles requests
             self._save_bests(runner, scores)

@@ -1,0 +1,100 @@
+"""Handles the requests of a run between iterations, and saves the run if reading data fails."""
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from footplate.checkpoint import AfterSave
+from footplate.data import kill_workers
+from footplate.data.waiting import data_wait
+from footplate.distributed import compute_on_ranks
+from footplate.engine.requests import ON_REQUEST, Interrupted
+from footplate.error_context import add_note
+from footplate.errors import shown_path
+from footplate.messages import first_line
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+
+
+def handle_requests(runner: "Runner") -> None:
+    """Finishes and runs saves, and handles the requests that arrived during an iteration or validation run.
+
+    In this order: raises the error of a dead worker, completes background saves, runs the scheduled saves, and saves or
+    stops the run if a signal requested it. The loops themselves handle requests to validate or to end training early.
+
+    Raises:
+        Interrupted: A signal requested a stop. The run has been saved, unless saving failed (see the log).
+        CheckpointError: A save failed, and `on_save_error` is "stop".
+        RuntimeError: A worker died.
+    """
+    requests = runner.requests
+    agreed = requests.agreed
+    requests.needs_handling = False
+    # If the run is about to stop, it needs no more data, so the death of a worker does not matter.
+    if not agreed.signal and (death := data_wait.death):
+        data_wait.death = None
+        save_after_data_error(runner, death)
+        raise death
+    runner.saver.complete()
+    saves = requests.scheduled_saves
+    requests.scheduled_saves = []
+    for save in saves:
+        save()
+    if not agreed.save and not agreed.signal:
+        return
+    agreed.save = False
+    save_on_request(runner)
+    if agreed.signal:
+        compute_on_ranks(runner.saver.wait)  # the launcher may kill all ranks as soon as one has exited
+        runner.visualizer.close()
+        kill_workers(runner.built_loaders())  # hung workers would keep the process from exiting
+        error = Interrupted(agreed.signal)
+        advice = f"Resume to continue from there: {runner.resume_plan.option}."
+        if runner.resume_plan.resume == "auto":
+            advice = "Start the same run again to continue from there."
+        if runner.saver.failure is not None:
+            advice = f"The run was NOT saved. The last checkpoint: {runner.saver.last or 'none'}."
+        _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)
+        raise error
+
+
+def save_on_request(runner: "Runner") -> str:
+    """Starts a background save and returns the checkpoint path. Called between two iterations.
+
+    Until the next save, a resume starts from this checkpoint.
+    """
+    folder = next((hook.folder_in(runner) for hook in runner.hooks.saving), runner.folder.home)
+    name = runner.saver.name_of(ON_REQUEST)
+    path = os.path.join(folder, name)
+    runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))
+    _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, shown_path(path))
+    return path
+
+
+def save_after_data_error(runner: "Runner", error: BaseException) -> None:
+    """Saves the run after a data error, and adds a note with the checkpoint path to the error.
+
+    Does nothing in a trial run, or if the run has already been saved. Also does nothing in multi-process runs, because
+    other ranks may already be in the next iteration.
+    """
+    requests = runner.requests
+    saver = runner.saver
+    if not requests.can_save_after_error or requests.saved_after_error or runner.world_size > 1:
+        return
+    try:
+        path = save_on_request(runner)
+        saver.wait()
+        failure = saver.failure
+    except Exception as second:  # the first error is the one to fix
+        failure = first_line(second)
+    if failure is None:
+        requests.saved_after_error = True
+        option = "resume=True" if runner.is_plain else runner.resume_plan.option
+        how = "start the same run again" if runner.resume_plan.resume == "auto" else f"resume with {option}"
+        note = f"saved after iteration {runner.iter}: {path}. Fix the cause and {how}."
+    else:
+        note = f"NOT saved after iteration {runner.iter}: {failure}. The last checkpoint: {saver.last or 'none'}."
+    add_note(error, f"The run was {note}")
