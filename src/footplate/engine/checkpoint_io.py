@@ -30,7 +30,7 @@ from footplate.distributed import compute_on_ranks, initialize_weights, is_main_
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.base_loops import Progress
-from footplate.engine.nonfinite import check_weights
+from footplate.engine.nonfinite import check_before_save
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes, sets_of
@@ -136,15 +136,15 @@ class CheckpointIO:
         reshard(runner.model)
         try:
             if background or is_sharded(runner.model):
-                compute_on_ranks(lambda: check_weights(runner))
+                compute_on_ranks(lambda: check_before_save(runner))
             else:
-                check_weights(runner)
+                check_before_save(runner)
         except NonFiniteError as error:
             if runner.nonfinite.loss_policy == "stop":
                 raise
             runner.saver.refuse(error, after)
             return
-        checkpoint = state.capture(
+        checkpoint = state.collect(
             runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, on_all_ranks=background
         )
         checkpoint["meta"].update(meta or {})

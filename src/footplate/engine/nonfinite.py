@@ -124,7 +124,7 @@ class NonFiniteHook(Hook):
         )
 
 
-def check_weights(runner: "Runner") -> None:
+def check_before_save(runner: "Runner") -> None:
     """Checks this rank's losses and weights before a save, so that non-finite weights are not saved.
 
     First waits for the previous save, whose outcome is part of the state to save.

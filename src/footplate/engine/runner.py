@@ -43,16 +43,11 @@ from footplate.engine.prediction import predict
 from footplate.engine.preflight import preflight
 from footplate.engine.requests import Interrupted, Requests
 from footplate.engine.resume_plan import ResumePlan
-from footplate.engine.run_config import ResolvedConfig, arguments_in, located_in, runner_config
+from footplate.engine.run_config import CompletedArguments, arguments_in, located_in, runner_config, split_overrides
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
 from footplate.engine.run_scope import refuse_during_evaluation, refuse_during_training, refusing_exits, running
-from footplate.engine.sections import (
-    PYTHON_ARGUMENTS,
-    check_sections,
-    check_tensor_parallel,
-    counts_epochs,
-)
+from footplate.engine.sections import check_sections, check_tensor_parallel, counts_epochs
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
@@ -163,7 +158,8 @@ class Runner:
         failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed in "train",
             "val", "test" or "preflight".
         built: The components that have been built or assigned, keyed by name.
-        resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
+        sections: All arguments except `cfg`, keyed by name, with derived values; see `CompletedArguments`.
+        completed_arguments: The config, and the sections; see `CompletedArguments`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
         saver: Writes the checkpoint files; see `BackgroundSaver`.
         participants: Additional objects to save, keyed by their key path in the checkpoint.
@@ -230,9 +226,9 @@ class Runner:
         check_keys("Runner", unknown, arguments, elsewhere=ELSEWHERE)
         # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
         # completed. The other stages read arguments only from there.
-        self.resolved = ResolvedConfig(arguments)
-        self.cfg = self.resolved.cfg
-        self.sections = sections = self.resolved.sections
+        self.completed_arguments = CompletedArguments(arguments)
+        self.cfg = self.completed_arguments.cfg
+        self.sections = sections = self.completed_arguments.sections
 
         # Process: the launcher determines the rank and device, and the rank determines what is logged.
         process_setup.prepare(sections["env_cfg"], launcher=sections["launcher"])
@@ -304,19 +300,17 @@ class Runner:
             ConfigError: The config mixes optimization keys of both generations.
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
-        # Not recorded with resume=True, so that the recorded config still starts the original run.
-        start = ("resume", "load_from", "resume_settings") if overrides.get("resume") is True else ()
-        added = {name: overrides.pop(name) for name in PYTHON_ARGUMENTS.union(start) if name in overrides}
+        merged, passed = split_overrides(overrides)
         with buffer_log() as records, refusing_exits():
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
-            cfg = runner_config(cfg, overrides)
-            arguments = {**arguments_in(cfg), **added}
+            cfg = runner_config(cfg, merged)
+            arguments = {**arguments_in(cfg), **passed}
             with located_in(cfg):
                 if check:
-                    check_sections(ResolvedConfig(arguments).sections)
+                    check_sections(CompletedArguments(arguments).sections)
                 build = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
-                runner: Runner = build(**arguments)  # resolves them again, since a subclass may change them
+                runner: Runner = build(**arguments)  # completes them again, since a subclass may change them
         runner.folder.records += records
         return runner
 
@@ -335,8 +329,8 @@ class Runner:
         self._make_current()
         with located(self.cfg), self.folder.buffered_log(), refusing_exits():
             warn_about_variables(self.cfg)
-            if self.resolved.unrecorded:
-                _logger.info("`footplate export` cannot rebuild the model of this run: %s", self.resolved.unrecorded)
+            if reason := self.completed_arguments.unrecorded:
+                _logger.info("`footplate export` cannot rebuild the model of this run: %s", reason)
             self.build_training()
             for extension in extensions():
                 extension.check_training(self)
@@ -434,7 +428,7 @@ class Runner:
             set_level(self.sections["log_level"], screen=is_main_process())
             set_default_scope(self.sections["default_scope"])
             if not self.phases:
-                process_setup.find_script_seed()  # before it is overwritten
+                process_setup.remember_script_seed()  # before it is overwritten
                 restore_rng(self._random)
 
     def _evaluate(self, mode: str) -> dict[str, float]:
