@@ -221,6 +221,8 @@ def test_mistake_of_a_metric_is_found_before_the_first_step_but_one_batch_may_no
 
 def test_labels_of_different_classes_stop_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Named(Points):
+        classes_are_folders = False
+
         def __init__(self, *classes: str) -> None:
             super().__init__(8)
             self.metainfo = {"classes": classes}
@@ -237,3 +239,6 @@ def test_labels_of_different_classes_stop_the_run(tmp_path: Path, caplog: pytest
     assert message not in caplog.text.partition("The run failed")[0]
     train("dog", "cat", "bird")  # as an open-vocabulary model is validated
     assert f"{message}. Set the same classes" in caplog.text
+    Named.classes_are_folders = True
+    with pytest.raises(ArgumentError, match="create an empty folder"):
+        train("dog", "cat", "bird", "fox")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.data import SampleLoader, dataset_of, metainfo_of
+from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluator import Evaluator, copy_section, is_named
@@ -12,6 +13,7 @@ from footplate.messages import nearest
 from footplate.metric_names import dataset_metric
 
 _logger = logging.getLogger("footplate.evaluation")
+_FOLDER_ADVICE = "The classes are the folder names: instead, you can create an empty folder for each missing class."
 
 
 class EvaluationSet(NamedTuple):
@@ -41,7 +43,9 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
     """Checks that labels refer to the same classes in the training data and in the validation or test datasets.
 
     A mismatch only causes a warning if the number of classes differs (an open-vocabulary model may be validated on
-    additional classes) or if the data is test data (which may come from another project).
+    additional classes) or if the data is test data (which may come from another project). If the classes are the names
+    of the dataset's folders, a missing folder shifts the labels, so a mismatch is an error if the datasets share
+    classes.
 
     Args:
         trained: The metainfo of the training data, or None.
@@ -49,8 +53,8 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
         mode: "validation" or "test", for the message.
 
     Raises:
-        ArgumentError: A label in the validation data refers to a different class, although the number of classes is
-            the same.
+        ArgumentError: A label refers to a different class, although the number of classes in the validation data is
+            the same, or the classes are folder names.
     """
     expected = classes_in(trained)
     for evaluation_set in sets:
@@ -63,9 +67,11 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
         data = f"{mode} data '{evaluation_set.name}'" if evaluation_set.name else f"{mode} data"
         problem = f"Label {label} is '{expected[label]}' in the training data, but '{classes[label]}' in the {data}"
         advice = "Set the same classes, in the same order, in all datasets."
-        if mode == "validation" and len(expected) == len(classes):
-            key = ".".join(filter(None, ("val_dataloader", evaluation_set.name, "dataset")))
-            raise ArgumentError(problem, key=key, notes=[advice])
+        leaves = innermost_datasets(evaluation_set.dataset)
+        is_shifted = any(getattr(leaf, "classes_are_folders", False) for leaf in leaves) and set(expected) & set(classes)
+        if is_shifted or (mode == "validation" and len(expected) == len(classes)):
+            key = ".".join(filter(None, ("test_dataloader" if mode == "test" else "val_dataloader", evaluation_set.name, "dataset")))
+            raise ArgumentError(problem, key=key, notes=[advice, *([_FOLDER_ADVICE] if is_shifted else [])])
         _logger.warning("%s. %s", problem, advice)
 
 

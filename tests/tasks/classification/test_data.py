@@ -35,7 +35,7 @@ def read(found: Any, root: Path) -> list[tuple[str, int | None]]:
 def test_folders_are_classes_in_the_order_of_their_names(folder: Path) -> None:
     found = dataset(data_root=str(folder), data_prefix="pictures")
     assert read(found, folder) == [("bag/1.png", 0), ("bag/deep/er/2.PNG", 0), ("coat/3.jpg", 1), ("shoe/4.png", 2)]
-    assert found.metainfo == {"classes": ("bag", "coat", "shoe")}
+    assert (found.metainfo, found.classes_are_folders) == ({"classes": ("bag", "coat", "shoe")}, True)
     assert found.get_cat_ids(3) == [2]
 
 

@@ -63,6 +63,9 @@ class CustomDataset(BaseDataset):
             and folders do not match.
     """
 
+    classes_are_folders = False
+    """Whether the classes are the names of the folders. A missing folder then shifts the labels."""
+
     def __init__(
         self,
         data_root: str | None = "",
@@ -129,6 +132,7 @@ class CustomDataset(BaseDataset):
         if not folders:
             notes = ["Sort the images into one folder per class, or set ann_file or with_label=False."]
             raise DataError(f"there are no class folders in '{folder}'", key="data_prefix", notes=notes)
+        self.classes_are_folders = not self._metainfo.get("classes")
         classes = self._metainfo["classes"] = tuple(self._metainfo.get("classes") or folders)
         if set(folders) <= set(classes) or set(classes) <= set(folders):
             if ignored := [name for name in folders if name not in classes]:
