@@ -99,7 +99,7 @@ HELP = "Run `footplate train --help` for usage.\n"
         (["--auto-resume"], "; use --resume"),
         (["--eval", "bbox"], "; for this option, run the code base's own script: `footplate run tools/test.py`"),
         (["--quality", "x"], ""),
-        (["train_cfg.max_iters=4"], ""),
+        (["train_cfg.max_iters=4"], "; to set a config key, write --set train_cfg.max_iters=4"),
     ],
 )
 def test_unknown_option_has_a_hint(tiny: Path, footplate: Command, words: list[str], hint: str) -> None:

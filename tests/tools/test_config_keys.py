@@ -21,6 +21,7 @@ from footplate.tools.config_keys import accepted_keys
         ("optim_wrapper.optimizer", {"nesterov"}, {"params", "amsgrad"}),
         ("param_scheduler.1", {"power", "eta_min"}, {"optimizer"}),
         ("model", {"widths"}, {"self"}),
+        ("model.init_cfg", {"prefix", "override"}, {"layer"}),
         ("unknown.section", set(), {"type"}),
     ],
 )
@@ -31,7 +32,7 @@ def test_section_accepts_the_arguments_of_its_class(path: str, known: set[str], 
         "val_dataloader": {"day": {"dataset": {"type": "X"}}, "night": {"dataset": {"type": "X"}}},
         "optim_wrapper": {"optimizer": {"type": "SGD"}},
         "param_scheduler": [{}, {"type": "PolyLR"}],
-        "model": {"type": "SmallSegmentor", "train_cfg": {}},
+        "model": {"type": "SmallSegmentor", "train_cfg": {}, "init_cfg": {"type": "Pretrained"}},
     }
     found = set(accepted_keys(cfg, path.split(".") if path else []))
     assert known <= found

@@ -70,6 +70,12 @@ def test_strict_overrides_refuse_unknown_keys_and_types(override: str, message: 
     assert cfg.to_dict() == config().to_dict()
 
 
+def test_advice_for_an_index_into_a_missing_list_sets_the_list() -> None:
+    with pytest.raises(OverrideError) as caught:
+        apply_overrides(config(), ["hooks.0.type=X"])
+    assert """  Write +hooks="[dict(type='X')]" to add the list.""" in str(caught.value).splitlines()
+
+
 def accept(_: Any, parts: Sequence[str]) -> list[str]:
     """The known keys of a section."""
     return {(): ["new"], ("new",): ["inner"], ("optimizer",): ["lr", "nesterov"]}.get(tuple(parts), [])

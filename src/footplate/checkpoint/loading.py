@@ -3,6 +3,8 @@
 import copy
 import logging
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -289,11 +291,16 @@ def _check_fit(report: LoadReport, *, strict: bool) -> None:
     if not report.loaded and (report.missing or report.mismatched):
         notes = _list_keys("with a different shape", report.mismatched)
         if report.unexpected and not report.mismatched:
-            first = report.unexpected[0]
+            first, missing = report.unexpected[0], set(report.missing)
+            dots = ((key, match.end()) for key in report.unexpected for match in re.finditer(r"\.", key))
+            prefixes = Counter(key[:end] for key, end in dots if key[end:] in missing).most_common(1)
+            advice = "To convert one to the other, pass `revise_keys` and `prefix` to load_weights or PretrainedInit."
+            if prefixes:
+                advice = f"Pass `prefix={prefixes[0][0]!r}` to load_weights or PretrainedInit (in `init_cfg`)."
             notes = [
                 f"a key in the file: {first}",
                 f"a key in the model: {nearest(first, report.missing) or report.missing[0]}",
-                "To convert one to the other, pass `revise_keys` and `prefix` to load_weights or PretrainedInit.",
+                advice,
             ]
         raise CheckpointError(f"no weights in '{report.source}' match the model", notes=notes)
     if strict and not report.is_complete:

@@ -167,6 +167,8 @@ def refuse_unknown(command: Parser, arguments: Namespace, unknown: Sequence[str]
         hint = f"; {_REPLACED[flag]}"
     elif key:
         hint = f"; set it in the config: --set {key}={value or '...'}"
+    elif "=" in unknown[0] and not flag.startswith("-") and hasattr(arguments, "set"):
+        hint = f"; to set a config key, write --set {' '.join(word for word in unknown if '=' in word)}"
     elif near:
         hint = f"; did you mean {options[near]}?" if options[near] != flag else f"; write it after '{command.prog}'"
     command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")

@@ -56,11 +56,13 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
     is_of_system = isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)
     frames = user_frames(error) or ([] if is_of_system else _package_frames(error))
     if frames or _is_of_device(error):
+        from footplate.openmmlab.skipped_imports import explain_cause
+
         lines = [f"error: {_summarize(error)}"]
         for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
             lines.append(f"  {'called at' if number else 'at'} {_location(frame)}, in {frame.name}: {frame.line}")
         details = [progress, *getattr(error, "__notes__", ())]
-        details += [advice for text, advice in _ADVICE.items() if text in str(error)]
+        details += explain_cause(error, _ADVICE) + explain_cause(error)
         if isinstance(error, (IndexError, RuntimeError)):
             from footplate.tools.failing_module import label_advice
 

@@ -287,15 +287,17 @@ class CheckpointIO:
             return
         load = plan.find(for_training=for_training)
         if load and (load.resuming or not self._weights):  # SET weights are only replaced if the run resumes
-            with located(runner.cfg), at_key(load.key), runner.folder.buffered_log():
+            with located(runner.cfg), runner.folder.buffered_log():
                 checkpoint = {}
-                if load.resuming:
-                    runner.resume(load.path)
-                else:
-                    checkpoint = runner.load_checkpoint(load.path)
+                with at_key(load.key):
+                    if load.resuming:
+                        runner.resume(load.path)
+                    else:
+                        checkpoint = runner.load_checkpoint(load.path)
                 if whole_model and self.report is not None:
                     with self._incomplete_until(Weights.SET):
-                        self.report.require_whole_model()
+                        with at_key(load.key):
+                            self.report.require_whole_model()
                         trained = _meta_of(checkpoint).get("dataset_meta")
                         check_classes(trained, sets_of(runner.built.get("test_loop")), "test")
         self._weights = max(self._weights, Weights.TRAINED if for_training else Weights.SET)

@@ -32,6 +32,7 @@ from footplate.registry import (
     TRANSFORMS,
     VISBACKENDS,
     VISUALIZERS,
+    WEIGHT_INITIALIZERS,
     Registry,
 )
 from footplate.registry.arguments import arguments_of
@@ -65,6 +66,7 @@ NESTED_REGISTRIES: Mapping[str, Registry] = {
     "batch_sampler": DATA_SAMPLERS,
     "optimizer": OPTIMIZERS,
     "vis_backends": VISBACKENDS,
+    "init_cfg": WEIGHT_INITIALIZERS,
 }
 """Maps a key within a section to the registry that contains its classes. Other keys use their section's registry."""
 
@@ -81,6 +83,7 @@ EXTRA_ARGUMENTS: Mapping[Registry, Collection[str]] = {
     LOOPS: ("by_epoch",),
     HOOKS: ("priority",),
     OPTIM_WRAPPERS: ("constructor", "paramwise_cfg"),
+    WEIGHT_INITIALIZERS: ("override",),
 }
 """Maps each registry to the keys that a config may set in addition to a class's arguments."""
 
