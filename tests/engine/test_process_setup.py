@@ -108,6 +108,18 @@ def test_prepare_applies_env_cfg(monkeypatch: pytest.MonkeyPatch) -> None:
         check_environment({"mp_cfg": {"mp_start_method": "spoon"}})
 
 
+def test_unused_launcher_causes_a_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    for name, value in (("PROCID", "0"), ("NTASKS", "2"), ("STEP_NUM_TASKS", "1")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    prepare({}, launcher="none")
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS")  # as in a job script without srun
+    prepare({}, launcher="none")
+    assert caplog.messages == []
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    prepare({}, launcher="none")
+    assert "(--launcher slurm)" in caplog.text
+
+
 def test_unset_number_of_opencv_threads_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(setNumThreads=calls.append))

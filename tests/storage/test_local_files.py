@@ -57,11 +57,12 @@ def test_clean_stale_keeps_other_hidden_files(tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == kept
 
 
-def test_descriptor_errors_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+def test_errors_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def refuse(target: Any, *_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", *([] if name == "fsync" else [target]))
 
-    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.setattr(os, name, refuse)
     with pytest.raises(OSError, match="No space left") as caught:
         write_one(str(tmp_path / "a"))
     assert caught.value.filename == str(tmp_path / "a")

@@ -134,9 +134,12 @@ class HalfFrozen(nn.Sequential):
 def test_frozen_parameters_are_listed(write: Write) -> None:
     cfg = write()
     cfg["model"] = {"type": HalfFrozen}
+    cfg["custom_hooks"] = [{"type": "FreezeHook", "patterns": "1", "until_iter": 2}]
     found = groups_of(cfg)
     assert found.frozen == ["0.weight", "0.bias"]
-    assert "frozen: 2 tensors: 0.weight, 0.bias" in explain_params(found)
+    text = explain_params(found)
+    assert "frozen: 2 tensors: 0.weight, 0.bias" in text
+    assert text.endswith("\nFreezeHook also freezes parameters during training: patterns='1', until_iter=2\n")
 
 
 def test_stand_in_replaces_a_model_that_is_not_installed(write: Write) -> None:

@@ -1,5 +1,6 @@
 """Defines the entry point of the `footplate` command."""
 
+import errno
 import importlib
 import os
 import signal
@@ -140,6 +141,9 @@ def _report(arguments: Namespace, error: Exception) -> int:
         error.notes = ("To run a script that builds a Runner, use `footplate run`.", *error.notes)
     described = describe_error(error, arguments.progress, option=arguments.debug_option)
     message, code = described or ("", 1)
+    outputs = [option for option in ("--output", "--out") if option in arguments.command._option_string_actions]
+    if outputs and isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS):
+        message += f"  To write to another location, use {outputs[0]}.\n"
     _print_document(arguments, error, code, message)
     if described is None or (arguments.debug and not arguments.json):
         raise error

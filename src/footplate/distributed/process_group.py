@@ -194,7 +194,8 @@ def ignored_launcher() -> str:
     if is_distributed():
         return ""
     for launcher, names in VARIABLES.items():
-        if _variable(names.ranks) and _variable(names.sizes) not in (None, "", "1"):
+        sizes = tuple(name for name in names.sizes if name != "SLURM_NTASKS")  # also set in a job script without srun
+        if _variable(names.ranks) and _variable(sizes) not in (None, "", "1"):
             return launcher
     return ""
 

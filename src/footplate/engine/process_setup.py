@@ -20,6 +20,7 @@ from footplate.distributed import (
     check_dist_cfg,
     compute_on_main,
     get_rank,
+    ignored_launcher,
     initialize,
     report_uncaught_errors,
 )
@@ -62,6 +63,13 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
         check_environment(env_cfg)
     if initialize(launcher, env_cfg.get("dist_cfg")):
         report_uncaught_errors()
+    elif started := ignored_launcher():
+        _logger.warning(
+            "Several processes were started, and each is a separate run. If they belong to the same run, set "
+            "launcher='%s' (--launcher %s).",
+            started,
+            started,
+        )
     had_benchmarks = _benchmarks
     _benchmarks = bool(env_cfg.get("cudnn_benchmark"))
     if _benchmarks or had_benchmarks:  # otherwise, keep what the user has set

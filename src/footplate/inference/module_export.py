@@ -280,7 +280,12 @@ def temporary_file(target: str) -> Iterator[str]:
     """Creates a temporary folder next to `target`, and yields a path inside it with the same file name."""
     folder = os.path.dirname(os.path.abspath(target))
     os.makedirs(folder, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
+    try:
+        folder_next_to_it = tempfile.TemporaryDirectory(prefix=".export-", dir=folder)
+    except OSError as error:
+        error.filename = target
+        raise
+    with folder_next_to_it as temporary:
         yield os.path.join(temporary, os.path.basename(target))
 
 

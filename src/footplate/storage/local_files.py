@@ -44,8 +44,8 @@ def atomic_local_file(path: str) -> Iterator[IO[bytes]]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno is not None:  # errors from writing do not contain the file name
-            error.filename = error.filename or path
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, temporary):
+            error.filename = path  # errors from writing do not contain the file name
         raise
     sync_folder(folder)
 

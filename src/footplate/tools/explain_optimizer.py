@@ -1,6 +1,6 @@
 """Explains the optimizer: its parameter groups, and how its settings change over a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import plotille  # type: ignore[import-untyped, unused-ignore]
@@ -43,6 +43,7 @@ class Groups(NamedTuple):
     model: str  # a description of the model
     groups: list[GroupInfo]
     frozen: list[str]  # the names of parameters that are not trained
+    freezing: list[str]  # the settings of each FreezeHook, which freezes parameters during training
 
 
 def groups_of(cfg: Config) -> Groups:
@@ -58,7 +59,13 @@ def groups_of(cfg: Config) -> Groups:
     with building_model(cfg) as (model, description):
         groups = groups_in(build_optim_wrapper(model, cfg.get("optim_wrapper")), model)
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    return Groups(description, groups, frozen)
+    hooks = [hook for hook in cfg.get("custom_hooks") or () if isinstance(hook, Mapping)]
+    freezing = [
+        ", ".join(f"{key}={value!r}" for key, value in hook.items() if key != "type")
+        for hook in hooks
+        if str(hook.get("type")).rpartition(".")[2] == "FreezeHook"
+    ]
+    return Groups(description, groups, frozen, freezing)
 
 
 def groups_in(wrapper: Any, model: nn.Module) -> list[GroupInfo]:
@@ -124,6 +131,7 @@ def explain_params(groups: Groups) -> str:
         ]
     if groups.frozen:
         lines += ["", f"frozen: {pluralize(len(groups.frozen), 'tensor')}: {list_names(groups.frozen, _MAX_NAMES)}"]
+    lines += [f"\nFreezeHook also freezes parameters during training: {settings}" for settings in groups.freezing]
     return "\n".join(lines) + "\n"
 
 

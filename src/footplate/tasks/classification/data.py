@@ -119,9 +119,11 @@ class CustomDataset(BaseDataset):
             return {"img_path": join(folder, line.strip())}
         path, _, label = line.strip().rpartition(" ")
         classes = self._metainfo.get("classes")
-        if not path or not label.isdecimal() or (classes and int(label) >= len(classes)):
+        image = path.rstrip(" 0123456789")
+        has_several = image != path.rstrip() and has_suffix(image, self.extensions)
+        if not path or has_several or not label.isdecimal() or (classes and int(label) >= len(classes)):
             below = f" below {len(classes)}" if classes else ""
-            reason = f"line {number} of '{self.ann_file}' must be an image path followed by a class index{below}"
+            reason = f"line {number} of '{self.ann_file}' must be an image path followed by one class index{below}"
             raise DataError(reason, found=line)
         return {"img_path": join(folder, path.strip()), "gt_label": int(label)}
 
