@@ -233,5 +233,8 @@ def test_known_cause_has_advice(text: str, advice: str) -> None:
     try:
         raise AssertionError(text)
     except AssertionError as error:
-        message, _ = describe_error(error) or ("", 0)
-    assert advice in message
+        wrapped = FootplateError("cannot be built", shows_cause=True)
+        wrapped.__cause__ = error
+        for each in (error, wrapped):
+            message, _ = describe_error(each) or ("", 0)
+            assert advice in message

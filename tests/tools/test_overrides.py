@@ -74,6 +74,8 @@ def test_advice_for_an_index_into_a_missing_list_sets_the_list() -> None:
     with pytest.raises(OverrideError) as caught:
         apply_overrides(config(), ["hooks.0.type=X"])
     assert """  Write +hooks="[dict(type='X')]" to add the list.""" in str(caught.value).splitlines()
+    with pytest.raises(OverrideError, match=r"Write \+optimizer="):  # the missing key is in the value
+        apply_overrides(config(), ["optimizer=dict(a=1)"])
 
 
 def accept(_: Any, parts: Sequence[str]) -> list[str]:

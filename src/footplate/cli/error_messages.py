@@ -52,17 +52,16 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
         frames = user_frames(source) if source is not None else []
         place = f"raised at {_location(frames[0])}; " if frames else ""
         hint = f"  {place}{option} shows the traceback\n" if frames or error.shows_cause else ""
-        return f"error: {error}\n{hint}", error.exit_code
+        advice = _advice_for(error.__cause__) if error.shows_cause and error.__cause__ else []
+        return "\n".join([f"error: {error}", *(f"  {line}" for line in advice), hint]), error.exit_code
     is_of_system = isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)
     frames = user_frames(error) or ([] if is_of_system else _package_frames(error))
     if frames or _is_of_device(error):
-        from footplate.openmmlab.skipped_imports import explain_cause
-
         lines = [f"error: {_summarize(error)}"]
         for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
             lines.append(f"  {'called at' if number else 'at'} {_location(frame)}, in {frame.name}: {frame.line}")
         details = [progress, *getattr(error, "__notes__", ())]
-        details += explain_cause(error, _ADVICE) + explain_cause(error)
+        details += _advice_for(error)
         if isinstance(error, (IndexError, RuntimeError)):
             from footplate.tools.failing_module import label_advice
 
@@ -73,6 +72,12 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
         action = "read or write" if error.filename is None else f"use '{error.filename}'"
         return f"error: cannot {action}: {error.strerror}\n", 2
     return None
+
+
+def _advice_for(error: BaseException) -> list[str]:
+    from footplate.openmmlab.skipped_imports import explain_cause
+
+    return explain_cause(error, _ADVICE) + explain_cause(error)
 
 
 def _is_of_device(error: Exception) -> bool:

@@ -48,7 +48,7 @@ def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
     return {"_footplate_skip": _skip}
 
 
-def explain_cause(error: Exception, causes: Mapping[str, str] = _RAISED) -> list[str]:
+def explain_cause(error: BaseException, causes: Mapping[str, str] = _RAISED) -> list[str]:
     """Returns a description of each known cause of an error.
 
     `causes` maps phrases in the error message to descriptions.

@@ -70,8 +70,9 @@ def apply_overrides(
 
 def _advice_to_add(path: str, value: Any, missing: str) -> str:
     """Returns how to add a key. An index into a missing list would create a dict, so the advice sets the list."""
-    parts, start = split_path(path), len(split_path(missing))
-    if len(parts) == start or not is_index(parts[start]):
+    parts = split_path(path)
+    start = len(split_path(missing)) if missing else len(parts)
+    if not any(map(is_index, parts[start : start + 1])):
         return f"Write +{path}=... to add the key."
     for part in reversed(parts[start + 1 :]):
         value = {part: value}
