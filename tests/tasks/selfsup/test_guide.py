@@ -35,14 +35,16 @@ def test_configs_of_the_guide_train(name: str, pictures: set[str], current_folde
     assert pictures <= drawn
 
 
-def test_a_checkpoint_initializes_a_classifier(current_folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "changes"), [("my-classifier.py", ["optim_wrapper.optimizer.lr=0"]), ("my-probe.py", [])]
+)
+def test_a_checkpoint_initializes_a_classifier(current_folder: Path, name: str, changes: list[str]) -> None:
     write_classes(current_folder / "data", train=2, val=1)
     write_configs("classification", current_folder)
     write_configs("selfsup", current_folder)
     backbone = MODELS.build(Config.fromfile("my-mae.py").model.backbone)
     torch.save({"state_dict": {f"backbone.{k}": v for k, v in backbone.state_dict().items()}}, "it.pth")
-    changes = ["model.backbone.init_cfg.checkpoint=it.pth", "optim_wrapper.optimizer.lr=0"]
-    runner = trained("my-classifier.py", [*TWO_EPOCHS, *changes])
+    runner = trained(name, [*TWO_EPOCHS, "model.backbone.init_cfg.checkpoint=it.pth", *changes])
     assert torch.equal(runner.model.backbone.patch_embed.weight, backbone.patch_embed.weight)
 
 
