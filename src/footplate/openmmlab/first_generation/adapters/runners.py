@@ -122,7 +122,7 @@ class BaseRunner(metaclass=_RunnerClass):
         elif value is not None:
             self.register_hook(value, priority)
 
-    register_lr_hook = partialmethod(_register, "lr_config", "VERY_HIGH")
+    register_lr_hook = partialmethod(_register, "lr_config", "HIGHEST")
     register_momentum_hook = partialmethod(_register, "momentum_config", "HIGH")
     register_optimizer_hook = partialmethod(_register, "optimizer_config", "ABOVE_NORMAL")
     register_checkpoint_hook = partialmethod(_register, "checkpoint_config", "NORMAL")
