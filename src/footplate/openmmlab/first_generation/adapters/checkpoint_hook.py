@@ -89,7 +89,7 @@ class LegacyCheckpointHook(Hook):
                 _logger.warning("The checkpoint is saved without meta['%s']: %s", key, error.message)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Restores `hook_msgs` in `runner.meta`, and the best score and averages saved by mmcv, if the run is resuming."""
+        """If the run is resuming, restores `hook_msgs` in `runner.meta`, and the best score and averages of mmcv."""
         if not runner.checkpoints.is_resuming:
             return
         if messages := checkpoint.get("meta", {}).get("hook_msgs"):
