@@ -167,8 +167,7 @@ class CheckpointHook(SavingHook):
         with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or saving will report the error
             for name in storage.list_dir(folder):
                 # The name of a best checkpoint ends with a regular checkpoint name.
-                is_best = name.startswith(BEST) and not is_resumed
-                ordinary_name = name[name.rfind(begin) :] if is_best else name
+                ordinary_name = name[name.rfind(begin) :] if name.startswith(BEST) else name
                 number = number_in(self.filename_tmpl, ordinary_name)
                 if number is not None and number > resumed_at:
                     paths.append(storage.join(folder, name))
