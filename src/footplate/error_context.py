@@ -7,6 +7,7 @@ that build or apply something from a section add the name of the section themsel
 |---|---|
 | add the name of a value to the keys of errors raised in a block | `at_key` |
 | do the same in an `except` block | `FootplateError.prepend_key` |
+| prepend the key of the nested section that a constructor could not build | `_add_location` in `registry.py` |
 | prepend the key of the hook or metric that raised an error | `HookList.prepend_key`, `Evaluator._prepend_key` |
 | add the file and line that set the key of errors raised in a block | `located` |
 | do the same in an `except` block | `locate` |

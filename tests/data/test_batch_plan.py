@@ -25,13 +25,13 @@ def on_rank(rank: int, world: int, size: int, batch_size: int | None, **section:
         return built
 
 
-def passes(size: int, world: int, batch_size: int, **where: Any) -> list[list[tuple[list[int], float]]]:
-    """Returns the batches and their shares on every rank."""
+def passes(size: int, world: int, batch_size: int, **where: Any) -> list[list[tuple[list[int], bool]]]:
+    """Returns the batches on every rank, and whether they are padding."""
     section = {key: where.pop(key) for key in ("drop_last",) if key in where}
     found = []
     for rank in range(world):
         made = on_rank(rank, world, size, batch_size, **section)
-        found.append([(batch, made.share) for batch in made.batches(**where)])
+        found.append([(batch, made.is_padding) for batch in made.batches(**where)])
         assert len(found[-1]) == len(made)
     return found
 
@@ -41,18 +41,18 @@ def passes(size: int, world: int, batch_size: int, **where: Any) -> list[list[tu
 def test_every_sample_counts_once_and_ranks_have_equally_many_batches(size: int, world: int, batch_size: int) -> None:
     found = passes(size, world, batch_size, epoch=2)
     assert len({len(each) for each in found}) == 1
-    seen = [index for each in found for batch, share in each if share for index in batch]
+    seen = [index for each in found for batch, is_padding in each if not is_padding for index in batch]
     assert sorted(seen) == list(range(size))
     (whole,) = passes(size, 1, batch_size * world, epoch=2)
     assert len(found[0]) == len(whole)
     for number, (together, _) in enumerate(whole):
         parts = [each[number] for each in found]
-        counted = [batch for batch, share in parts if share]
+        counted = [batch for batch, is_padding in parts if not is_padding]
         longest = max(map(len, counted))
         order = [batch[at] for at in range(longest) for batch in counted if at < len(batch)]
         assert order == together
-        for batch, share in parts:
-            assert share == 1 or (share, len(batch)) == (0, 1)
+        for batch, is_padding in parts:
+            assert not is_padding or len(batch) == 1
 
 
 @few
@@ -60,7 +60,7 @@ def test_every_sample_counts_once_and_ranks_have_equally_many_batches(size: int,
 def test_drop_last_drops_batches_that_are_not_full_on_every_rank(size: int, world: int, batch_size: int) -> None:
     found = passes(size, world, batch_size, drop_last=True)
     assert {len(each) for each in found} == {size // world // batch_size}
-    assert all(len(batch) == batch_size and share == 1 for each in found for batch, share in each)
+    assert all(len(batch) == batch_size and not is_padding for each in found for batch, is_padding in each)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def read_together(world: int, size: int, *, round_up: bool, epoch: int) -> list[
     shares = []
     for rank in range(world):
         made = on_rank(rank, world, size, 3, **section)
-        shares.append([sample for batch in made.batches(epoch=epoch) if made.share or round_up for sample in batch])
+        shares.append([sample for batch in made.batches(epoch=epoch) if not made.is_padding for sample in batch])
     longest = max(map(len, shares))
     return [share[at] for at in range(longest) for share in shares if at < len(share)]
 

@@ -74,9 +74,9 @@ def read(kind: str, is_evaluated: bool) -> list[list[int]]:
     built = build_loaders(loader, build) if is_evaluated else build(loader)
     epochs = []
     for epoch in range(2):
-        batches = [(batch[1].int().tolist(), built.share) for batch in built.batches(epoch=epoch)]
+        batches = [(batch[1].int().tolist(), built.is_padding) for batch in built.batches(epoch=epoch)]
         assert len(batches) == len(built)
-        epochs.append([sample for batch, share in batches if share for sample in batch])
+        epochs.append([sample for batch, is_padding in batches if not is_padding for sample in batch])
     return epochs
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from footplate import Runner
 from tests.distributed.conftest import OnRanks
+from tests.docs.pages import DOCS, blocks_of
 from tests.support import ToyModel, loader, settings
 
 
@@ -67,11 +68,14 @@ def test_validation_losses_equal_single_process(
     check(tmp_path, on_ranks, world, [(1, 3), (5, 1), (7, 3), (8, 3), (9, 4), (13, 4)], wrapper, round_up)
 
 
-def predicted(folder: Path) -> list[int]:
+def predicted(folder: Path) -> list[int] | None:
     data = DataLoader(TensorDataset(torch.arange(21)), 4)
-    outputs = Runner(nn.Linear(1, 1), folder, validation_step=lambda _, batch: batch[0]).predict(data)
-    return [number for output in outputs for number in output.tolist()]
+    runner = Runner(nn.Linear(1, 1), folder, validation_step=lambda _, batch: nn.functional.one_hot(batch[0], 21))
+    blocks = blocks_of((DOCS / "several-processes.md").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    exec(next(block.text for block in blocks if "collect_results" in block.text), names)
+    return names["predict_classes"](runner, data)  # type: ignore[no-any-return]
 
 
-def test_each_sample_is_predicted_once(tmp_path: Path, on_ranks: OnRanks) -> None:
-    assert sorted(sum(on_ranks(2, predicted, tmp_path), [])) == [*range(21)]
+def test_predictions_are_collected_in_order(tmp_path: Path, on_ranks: OnRanks) -> None:
+    assert on_ranks(2, predicted, tmp_path) == [[*range(21)], None]

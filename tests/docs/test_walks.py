@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from footplate.checkpoint import load_checkpoint
 from footplate.cli.main import main
 from tests.docs.pages import DOCS, blocks_of
 from tests.support import TINY
@@ -104,6 +106,19 @@ def test_check_prints_the_output_in_the_guide(place: Path, capsys: pytest.Captur
     Path("my_config.py").write_text(f'_base_ = "footplate::fashion-seg.py"\n\nmodel = dict(num_classes=10)\n{looks}\n')
     assert main(["check", "my_config.py"]) == 2
     assert capsys.readouterr().err == mistake
+
+
+def test_state_that_is_carried_over_batches_survives_a_resume(place: Path) -> None:
+    (code,) = [
+        block.text for block in blocks_of((DOCS / "python.md").read_text(encoding="utf-8")) if "GRU" in block.text
+    ]
+    saving = "max_epochs=2, default_hooks=dict(checkpoint=dict(by_epoch=False, interval=1, max_keep_ckpts=-1))"
+    finals = []
+    for changes in ("", ", resume=True, load_from='work_dirs/series/iter_15.pth'"):
+        torch.manual_seed(0)
+        exec("import torch\nfrom footplate import Runner\n" + code.replace("max_epochs=2", saving + changes), {})
+        finals.append(load_checkpoint("work_dirs/series/iter_20.pth")["state_dict"])
+    torch.testing.assert_close(*finals, rtol=0, atol=0)
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from footplate import Config, Runner
 from footplate.checkpoint import find_latest, load_checkpoint
 from footplate.cli.main import main
-from footplate.engine.nonfinite import facts_of, nonfinite_weights
+from footplate.engine.captures import facts_of
+from footplate.engine.nonfinite import nonfinite_weights
 from footplate.errors import NonFiniteError
 from footplate.messages import pluralize
 from tests.support import ToyModel, settings
@@ -129,7 +130,7 @@ def test_weights_are_checked_with_one_copy_to_the_cpu_and_without_doubles() -> N
 
 
 def steep(tmp_path: Path, **policy: Any) -> Runner:
-    wrapper = {"optimizer": {"type": "SGD", "lr": 0.1}, **(policy.pop("wrapper", None) or {})}
+    wrapper = {"optimizer": {"type": "SGD", "lr": 0.1}, **policy.pop("wrapper", {})}
     runner = Runner(
         **settings(
             tmp_path, by_epoch=False, model=SteepModel(3, 5, 6), on_nonfinite=policy or None, optim_wrapper=wrapper

@@ -47,7 +47,7 @@ class Draw(Hook):
 
 
 IDLE: Any = SimpleNamespace(is_validating=False, device=torch.device("cpu"))
-IDLE.requests = Requests(IDLE.device, lambda: False)
+IDLE.requests = Requests(IDLE.device, [])
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def _hearing() -> Iterator[None]:
 def test_process_group_of_one_process_needs_no_exchange() -> None:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     try:
-        assert Requests(IDLE.device, lambda: False).is_single_process
+        assert Requests(IDLE.device, []).is_single_process
     finally:
         dist.destroy_process_group()
 
@@ -131,7 +131,7 @@ def test_stop_on_a_terminal_refers_to_the_key(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "isatty", lambda descriptor: True)
-    requests = Requests(torch.device("cpu"), lambda: False)
+    requests = Requests(torch.device("cpu"), [])
     requests.announce_stop(signal.SIGINT)
     assert capfd.readouterr().err.endswith(" Press Ctrl-C again to exit now.\n")
 

@@ -86,6 +86,14 @@ def test_tensor_with_one_number_is_accepted(tmp_path: Path, caplog: pytest.LogCa
     assert "A parameter schedule treats lower values of 'accuracy' as better." in caplog.text
 
 
+def test_plateau_scheduler_for_another_metric_than_it_is_meant_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    schedule = {"type": "ReduceOnPlateauLR", "rule": "greater", "by_epoch": True}  # `monitor` was forgotten
+    Runner(**settings(tmp_path, val_cfg={"loss": True}, param_scheduler=schedule)).train()
+    assert "A parameter schedule treats higher values of 'loss' as better." in caplog.text
+
+
 def test_missing_work_dir_raises() -> None:
     with pytest.raises(ArgumentError, match="'work_dir' must be the path to a folder"):
         Runner(torch.nn.Linear(2, 2), None)  # type: ignore[arg-type]

@@ -203,3 +203,5 @@ def test_rows_of_nested_predictions_are_split_for_metrics_of_several_processes()
     scores, boxes = torch.tensor([[1.0], [2.0]]), torch.tensor([[3], [4]])
     assert rows_of((scores, boxes)) == [(scores[:1], boxes[:1]), (scores[1:], boxes[1:])]
     assert rows_of({"scores": scores}) == [{"scores": scores[:1]}, {"scores": scores[1:]}]
+    with pytest.raises(ArgumentError, match="needs one row per sample"):
+        rows_of({"scores": scores, "temperature": torch.tensor(1.0)})

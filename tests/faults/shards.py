@@ -51,8 +51,8 @@ class NoteSamples(Hook):
         self.path = path
 
     def after_train_iter(self, runner: Runner, data_batch: Any) -> None:  # type: ignore[override]
-        """Writes a line, unless the batch has no weight."""
-        if runner.train_dataloader.share == 0.0:
+        """Writes a line, unless the batch is padding."""
+        if runner.train_dataloader.is_padding:
             return
         numbers = (1024 * data_batch["inputs"][:, 0]).round().int().tolist()
         line = f"{runner.iter} {runner.epoch} {' '.join(map(str, numbers))}\n"

@@ -36,16 +36,16 @@ class BatchKey(NamedTuple):
 
 
 class BatchPlan:
-    """Plans which samples each batch of a pass contains, and whether they count; see `SampleLoader.share`.
+    """Plans which samples each batch of a pass contains, and which batches are padding; see `SampleLoader.is_padding`.
 
-    Call `begin` before each pass. Example: 8 samples, 3 ranks, a batch size of 2, and no padding, so that
+    Call `begin` before each pass. Example: 8 samples, 3 ranks and a batch size of 2, after `drop_padding`, so that
     `unpadded_count` is 8:
 
-    | rank | batch 0: positions | share | batch 1: positions | share |
-    |---|---|---|---|---|
-    | 0 | 0, 3 | 1 | 6 | 1 |
-    | 1 | 1, 4 | 1 | 7 | 1 |
-    | 2 | 2, 5 | 1 | 8: a repeated sample | 0 |
+    | rank | positions in batch 0 | positions in batch 1 | is batch 1 padding? |
+    |---|---|---|---|
+    | 0 | 0, 3 | 6 | no |
+    | 1 | 1, 4 | 7 | no |
+    | 2 | 2, 5 | 8: a repeated sample | yes |
 
     Args:
         loader: The loader that provides the samplers and batch size. The plan keeps no reference to it: a reference
@@ -58,7 +58,7 @@ class BatchPlan:
         batch_size: The number of items in a full batch. An item is what the sampler yields: a sample or, with a custom
             batch sampler, a whole batch, so that the batch size is 1.
         unpadded_count: The number of items that all ranks together read in a pass, or None if some may be read twice.
-            Items in batches with a share of 0 do not count. Set by `drop_padding`.
+            Items in batches that are padding do not count. Set by `drop_padding`.
         world_size: The number of ranks that the samples are split across.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues where the previous one
             ended.
@@ -193,11 +193,11 @@ class BatchPlan:
             yield from with_separate_generators(islice(batches, 1), seed, seeds)
             yield from batches
 
-    def shares(self, start: int) -> Iterator[float]:
-        """Yields the `share` of each batch in a pass from `start` on; see `SampleLoader`."""
+    def padding_flags(self, start: int) -> Iterator[bool]:
+        """Yields whether each batch in a pass from `start` on is padding; see `SampleLoader.is_padding`."""
         if self.repeats_samples:
-            return repeat(1.0)
-        return (float(number * self.batch_size < self._local_count) for number in count(start))
+            return repeat(False)
+        return (number * self.batch_size >= self._local_count for number in count(start))
 
     @property
     def _local_count(self) -> int:
@@ -231,7 +231,7 @@ class BatchPlan:
         while batch := list(islice(order, self.batch_size)):
             if self.drop_last and len(batch) < self.batch_size:
                 return
-            if not self.repeats_samples:  # except for one sample in a batch with a share of 0
+            if not self.repeats_samples:  # except for one sample in a batch that is padding
                 batch = batch[: max(self._local_count - earlier, 1)]
             yield self._key(epoch, earlier, batch)
             earlier += self.batch_size

@@ -63,7 +63,7 @@ class SampleLoader(DataLoader[Any]):
         batch_size: The number of samples per batch, or None to yield individual samples.
         shuffle: Whether the default sampler shuffles the samples. None means False, as in torch.
         sampler: Yields indices. Defaults to a DefaultSampler. With `round_up=False`, a rank that has no samples left
-            for the last batch repeats one sample, so that all ranks have the same number of batches; see `share`.
+            for the last batch repeats one sample, so that all ranks have the same number of batches; see `is_padding`.
         batch_sampler: Yields lists of indices. Replaces batch_size, shuffle, sampler and drop_last.
         drop_last: Whether to drop an incomplete last batch.
         num_batch_per_epoch: The maximum number of batches per pass. With an endless sampler, each pass continues where
@@ -75,7 +75,7 @@ class SampleLoader(DataLoader[Any]):
 
     Attributes:
         plan: The plan that assigns samples to batches.
-        share: 0 if this rank had no samples left for the latest batch, which then repeats a sample, and otherwise 1.
+        is_padding: Whether this rank had no samples left for the latest batch, which then repeats a sample.
 
     Raises:
         DataError: During iteration, a sample cannot be read or samples cannot be collated.
@@ -123,7 +123,7 @@ class SampleLoader(DataLoader[Any]):
         self._batch_loader: DataLoader[Any] = self._build_batch_loader()
         self._epoch = 0  # of the latest pass
         self._next_epoch = 0  # of the next `for batch in loader`
-        self.share = 1.0
+        self.is_padding = False
 
     @property
     def is_planned(self) -> bool:
@@ -164,10 +164,10 @@ class SampleLoader(DataLoader[Any]):
             # Bypass torch's iterator: its profiler entry can take as long as reading a sample.
             read = map(self._reader.__getitem__, keys)
         # This iterator keeps no reference to a batch, so each batch is freed before the next request (decision 025).
-        return map(self._deliver, read, self.plan.shares(start))
+        return map(self._deliver, read, self.plan.padding_flags(start))
 
-    def _deliver(self, batch: Any, share: float) -> Any:
-        self.share = share
+    def _deliver(self, batch: Any, is_padding: bool) -> Any:
+        self.is_padding = is_padding
         if type(batch) is ReadFailure:
             raise batch.error from batch.cause
         return batch
@@ -192,7 +192,7 @@ class SampleLoader(DataLoader[Any]):
                 batch = data_wait.call(next, iter(loader))
             else:
                 batch = self._reader[key]
-            return self._deliver(batch, self.share)
+            return self._deliver(batch, self.is_padding)
 
     def describe_samples(self, epoch: int, batch: int, error: Exception | None = None) -> str:
         """Returns a text that lists the sample indices of a batch, with file paths if the dataset provides them.

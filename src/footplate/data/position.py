@@ -132,7 +132,8 @@ class DataPosition:
     | `StatefulPosition` | loader with its own state | by counting passes; the loader itself finds the batch |
     | `UntrackedPosition` | stream without a length | not at all: a resumed run reads all earlier batches again |
 
-    Passes are counted as they are read, because a pass may have fewer or more batches than the loader's length.
+    Passes are counted as they are read, because a pass may have fewer or more batches than the loader's length. In
+    epoch-based training, the loop counts them instead and passes the index to `one_pass`.
 
     Example: a `SampleLoader` with 10 batches per pass. After 23 iterations, the position is batch 3 of pass 2. If the
     run resumes with batches of twice the size, a pass has 5 batches. The run then continues with batch 1 of pass 2. In
@@ -150,8 +151,8 @@ class DataPosition:
         self._plan = loader.plan if isinstance(loader, SampleLoader) else None
         self._length = _pass_length(loader)
         # A position from which `locate` counts: an iteration, its pass, and its batch in that pass. It is where the
-        # latest pass or the resumed run began. After the resume in the example: (11, 2, 1), or (23, 2, 1) in
-        # iteration-based training.
+        # resumed run or, in iteration-based training, the latest pass began. After the resume in the example:
+        # (11, 2, 1), or (23, 2, 1) in iteration-based training.
         self._known_position = (0, 0, 0)
         own = [generator for generator in generators_of(samplers_of(loader)) if type(generator) is _OwnGenerator]
         generators = [getattr(loader, "generator", None), *own]
@@ -160,7 +161,8 @@ class DataPosition:
     def locate(self, iteration: int) -> tuple[int, int]:
         """Returns the pass that contains an iteration, and the iteration's batch index in that pass.
 
-        In the example, returns (2, 3) for iteration 23.
+        In the example, returns (2, 3) for iteration 23. In epoch-based training, only `PlannedPosition` can do this,
+        because `one_pass` does not record where a pass begins.
         """
         known_iteration, pass_index, batch = self._known_position
         return pass_index, batch + iteration - known_iteration

@@ -259,8 +259,8 @@ class BaseTrainLoop(BaseLoop):
         counts = [wrapper.update_loss_counts(iterations_left) for wrapper in wrappers]
         if self.runner.is_plain and not any(counts):
             _logger.warning(
-                "training_step did not use its argument `optimizers` in the first iteration. Call "
-                "`update_params(loss)` of an optimizer in it, not `step()` of a torch optimizer from outside."
+                "training_step did not step an optimizer in the first iteration, which is fine if it skips the batch. "
+                "To step, call `update_params(loss)` of its optimizer argument, not `step()` of a torch optimizer."
             )
 
     def describe_samples(self, iteration: int, error: Exception | None = None) -> list[str]:

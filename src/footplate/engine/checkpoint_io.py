@@ -25,11 +25,12 @@ from footplate.checkpoint import (
 from footplate.checkpoint.latest import find_latest
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
+from footplate.data import capture_rng, restore_rng
 from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.base_loops import Progress
-from footplate.engine.nonfinite import check_weights
+from footplate.engine.nonfinite import check_before_save
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes, sets_of
@@ -75,7 +76,7 @@ class CheckpointIO:
     Loading goes through the runner's methods, which subclasses may override:
 
         Runner.load_or_resume       before training and evaluation
-          start                     finds the checkpoint, unless the weights are kept
+          load_or_resume            finds the checkpoint, unless the weights are kept
             Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
               Runner.build_training
                 initialize          unless training has already been built
@@ -83,17 +84,17 @@ class CheckpointIO:
                 Runner.load_checkpoint
                   load              reads the file, calls `after_load_checkpoint`, loads the weights, resets the average
                 state.restore       restores position, optimizer, schedules, message hub, history and hooks
-          Runner.restore_random_state   when the training loop begins, from `random_to_restore`
+        Runner.restore_random_state   when the training loop begins
+          restore_random_state      restores the state that `resume` has read, or `keep_random_state` has captured
 
-    MMEngine fixes the signatures of these methods and hooks, so two attributes pass further information to them:
-    `is_resuming`, and `ResumePlan.contents` if the search has already read the file.
+    MMEngine fixes the signatures of these methods and hooks, so two facts do not pass through arguments: `load` and the
+    hooks read `is_resuming`, and `load` takes the content of the file from the `ResumePlan` if its search has read it.
 
     Args:
         runner: The runner.
 
     Attributes:
         report: A report about the most recently loaded weights, or None.
-        random_to_restore: The random state that training continues with, or None for the current one.
         is_resuming: Whether `resume` is running: after the weights, it restores the rest of the run.
     """
 
@@ -101,8 +102,8 @@ class CheckpointIO:
         # A weak reference, so that deleting a runner without loops frees its model at once. Loops refer to the runner.
         self._runner: Callable[[], Runner] = weakref.ref(runner)  # type: ignore[assignment]
         self.report: LoadReport | None = None
-        self.random_to_restore: dict[str, Any] | None = None
         self.is_resuming = False
+        self._random_to_restore: dict[str, Any] | None = None  # None: training continues with the current state
         self._weights = Weights.NONE
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
 
@@ -135,15 +136,15 @@ class CheckpointIO:
         reshard(runner.model)
         try:
             if background or is_sharded(runner.model):
-                compute_on_ranks(lambda: check_weights(runner))
+                compute_on_ranks(lambda: check_before_save(runner))
             else:
-                check_weights(runner)
+                check_before_save(runner)
         except NonFiniteError as error:
             if runner.nonfinite.loss_policy == "stop":
                 raise
             runner.saver.refuse(error, after)
             return
-        checkpoint = state.capture(
+        checkpoint = state.collect(
             runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, on_all_ranks=background
         )
         checkpoint["meta"].update(meta or {})
@@ -179,7 +180,7 @@ class CheckpointIO:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
         runner = self._runner()
         model = trained_model(runner.model)
-        checkpoint = runner.resume_plan.contents.pop(path, None)  # on the CPU
+        checkpoint = runner.resume_plan.take_content(path)  # on the CPU
         if checkpoint is None or map_location != "cpu":
             checkpoint = load_checkpoint(path, map_location, like=model, in_place=self.is_resuming)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
@@ -189,11 +190,15 @@ class CheckpointIO:
             hook.reset_average(runner)
         if not self.is_resuming:
             self._weights = self._weights or Weights.SET
-        if "train_loop" not in runner.built:  # a training loop has its own
-            meta = _meta_of(checkpoint)
-            counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
-            runner.progress = Progress(**counts)
+        if "train_loop" not in runner.built:
+            self._set_progress_without_training(checkpoint)
         return checkpoint
+
+    def _set_progress_without_training(self, checkpoint: Mapping[str, Any]) -> None:
+        """Sets the runner's iteration and epoch to those of a checkpoint. With training, its loop counts them."""
+        meta = _meta_of(checkpoint)
+        counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
+        self._runner().progress = Progress(**counts)
 
     def find(self, name: str) -> str:
         """Returns the path of a checkpoint, which may be "last" or "best"; see `Runner.load_checkpoint`."""
@@ -245,17 +250,27 @@ class CheckpointIO:
             with self._incomplete_until(Weights.RESUMED):
                 keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
                 state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
-                self.random_to_restore = state.random_of(checkpoint, runner.rank)
+                self._random_to_restore = state.random_of(checkpoint, runner.rank)
         finally:
             self.is_resuming = False
-        runner.saver.last = path
+        runner.saver.resume_from(path)
         infos = runner.message_hub.runtime_info
         for name, value in infos.items():
             if name.startswith(("best_ckpt", "last_ckpt")) and isinstance(value, str):
                 infos[name] = relocate(value, storage.parent(path))
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
 
-    def start(self, *, whole_model: bool, for_training: bool) -> None:
+    def keep_random_state(self) -> None:
+        """Captures the random state when training is interrupted. The next call of `Runner.train` continues with it."""
+        self._random_to_restore = capture_rng()
+
+    def restore_random_state(self) -> None:
+        """Restores the random state that training continues with; see `Runner.restore_random_state`."""
+        random_state, self._random_to_restore = self._random_to_restore, None
+        if random_state is not None:
+            restore_rng(random_state)
+
+    def load_or_resume(self, *, whole_model: bool, for_training: bool) -> None:
         """Loads the checkpoint that the run starts from, or keeps the weights; see `Weights`.
 
         With `whole_model`, checks that the checkpoint has all tensors of the model.

@@ -20,7 +20,8 @@ _T = TypeVar("_T")
 class Component(Generic[_T]):
     """An attribute that is built on first access and stored in the object's `built` dict. It can also be assigned.
 
-    If the value is a training loop, it also becomes the object's `progress`.
+    A training loop also becomes the object's `progress`, whether it is built or assigned. A property that looks it up
+    would be slower, and hooks read `progress` several times per iteration.
     """
 
     def __init__(self, build: Callable[[Any], _T]) -> None:

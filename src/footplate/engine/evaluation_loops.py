@@ -152,7 +152,7 @@ class _EvaluationLoop(BaseLoop):
         """Predicts on one batch and passes the predictions to the evaluator. Subclasses may override this method."""
         runner = self.runner
         mode = self.mode
-        is_repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank that runs out of samples repeats one
+        is_padding = getattr(self.dataloader, "is_padding", False)  # a rank that runs out of samples repeats one
         with predicting(runner.device, self.fp16, self.inference_mode):
             runner.call_hook(f"before_{mode}_iter", batch_idx=idx, data_batch=data_batch)
             model = runner.model if self.predictor is None else self.predictor
@@ -160,9 +160,9 @@ class _EvaluationLoop(BaseLoop):
             if self._losses is not None:
                 # Also for a repeated sample, because the model may call collectives.
                 losses = loss_of(runner.model, data_batch, mode)
-                if not is_repeated:
+                if not is_padding:
                     self._losses.add(losses, count_samples(data_batch, outputs))
-            if not is_repeated:
+            if not is_padding:
                 self.evaluator.process(data_samples=outputs, data_batch=data_batch)
             runner.call_hook(f"after_{mode}_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
 

@@ -1,4 +1,4 @@
-"""Handles non-finite losses, gradients and weights, and saves captures for replaying failures."""
+"""Checks losses and weights for non-finite values, and sets the policy for non-finite gradients."""
 
 import contextlib
 import logging
@@ -11,14 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from footplate import storage
-from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.checks import check_choice, check_count, check_keys
-from footplate.config import Config
-from footplate.distributed import compute_on_ranks, is_main_process, unwrap_model
+from footplate.distributed import compute_on_ranks, unwrap_model
 from footplate.distributed.sharding import local_tensor
 from footplate.engine.hook import Hook
-from footplate.errors import CheckpointError, ConfigError, FootplateError, NonFiniteError
+from footplate.errors import FootplateError, NonFiniteError
 from footplate.messages import list_names
 from footplate.optim.wrappers.gradient_checks import POLICIES, can_skip_on_device
 
@@ -27,9 +24,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 NONFINITE_DEFAULTS: dict[str, Any] = {"loss": "stop", "grad": "skip", "interval": 50}
-CAPTURE = "capture"
-SUFFIX = ".capture"
-_NEEDED = {"optimizer", "param_schedulers", "run"}
 
 
 class NonFiniteHook(Hook):
@@ -52,12 +46,9 @@ class NonFiniteHook(Hook):
         policy = policy or {}
         settings = {**NONFINITE_DEFAULTS, **policy}
         check_keys("on_nonfinite", policy, NONFINITE_DEFAULTS)
-        for key in ("loss", "grad"):
-            check_choice(key, settings[key], POLICIES)
-        check_count("interval", settings["interval"])
-        self.loss_policy = settings["loss"]
-        self.grad_policy = settings["grad"]
-        self.interval = settings["interval"]
+        self.loss_policy = check_choice("loss", settings["loss"], POLICIES)
+        self.grad_policy = check_choice("grad", settings["grad"], POLICIES)
+        self.interval = check_count("interval", settings["interval"])
         self._checks_gradients = "grad" in policy or self.loss_policy == "skip"
         self._has_warned_of_scale = False
         self._checked_at = 0  # the iteration of the last check
@@ -133,7 +124,7 @@ class NonFiniteHook(Hook):
         )
 
 
-def check_weights(runner: "Runner") -> None:
+def check_before_save(runner: "Runner") -> None:
     """Checks this rank's losses and weights before a save, so that non-finite weights are not saved.
 
     First waits for the previous save, whose outcome is part of the state to save.
@@ -149,7 +140,7 @@ def check_weights(runner: "Runner") -> None:
         raise NonFiniteError(
             f"the weights contain NaN or infinity after iteration {iteration}, so they are not saved",
             iteration=iteration,
-            notes=[f"Non-finite weights: {list_names([repr(name) for name in names], 1)}", _last_good(runner)],
+            notes=[f"Non-finite weights: {list_names(map(repr, names), 1)}", _last_good(runner)],
         )
 
 
@@ -227,55 +218,3 @@ def _last_good(runner: "Runner") -> str:
         runner.saver.wait()
     last = runner.saver.last or runner.message_hub.get_info("last_ckpt")
     return f"The last good checkpoint is {last}" if last else "This run has not saved a checkpoint yet."
-
-
-def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
-    """Saves a capture of the failed iteration, and adds replay instructions to the error.
-
-    A capture contains the last good checkpoint, the config, and all other settings that affect the results, so a replay
-    in the same environment is bit-identical up to the failed iteration. Without a checkpoint, the replay starts from
-    the beginning. If the capture cannot be saved, logs a warning. Saves nothing if the failed iteration is unknown, or
-    for a run whose model is not in the config, because a replay cannot rebuild it. Captures do not slow down training.
-    """
-    has_model = "model" in runner.cfg and not isinstance(runner.sections["model"], nn.Module)
-    if not has_model or error.iteration is None or not is_main_process():
-        return
-    try:
-        path = _save_capture(runner, error)
-        start = f"torchrun --standalone --nproc-per-node {runner.world_size} -m " if runner.world_size > 1 else ""
-        error.notes = (*error.notes, f"To inspect each layer, run: {start}footplate replay {path}")
-    except (CheckpointError, ConfigError, OSError) as save_error:
-        _logger.warning("Could not save a capture of the failure: %s", str(save_error).replace("\n", ";"))
-
-
-def facts_of(runner: "Runner") -> dict[str, Any]:
-    """Returns the values that must match for a bit-identical replay, in addition to the config and the checkpoint."""
-    return {
-        "seed": runner.seed,
-        "world_size": runner.world_size,
-        "device": runner.device.type,
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-    }
-
-
-def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
-    cfg = Config(runner.cfg.to_dict() if hasattr(runner.cfg, "to_dict") else dict(runner.cfg))
-    origin = runner.saver.last
-    checkpoint: Mapping[str, Any] = {} if origin is None else load_checkpoint(origin, in_place=True)
-    if origin is not None and not checkpoint.keys() >= _NEEDED:
-        if runner.train_loop.began_at:
-            raise CheckpointError(f"The run cannot be resumed from the last good checkpoint '{origin}'.")
-        origin, checkpoint = None, {}  # the replay starts from the beginning
-    facts = {
-        "iteration": error.iteration,
-        "message": error.message,
-        "origin": origin,
-        "load_from": None if origin else runner.resume_plan.load_from,
-        **facts_of(runner),
-    }
-    stem = storage.join(runner.work_dir, f"nonfinite_iter_{error.iteration}")
-    text = cfg.dump() or ""  # if this raises an error, nothing has been written yet
-    save_checkpoint({CAPTURE: facts, **checkpoint}, stem + SUFFIX)
-    storage.commit_bytes(f"{stem}.py", text.encode())
-    return stem + SUFFIX

@@ -32,6 +32,7 @@ def predict(runner: "Runner", dataloader: Any) -> list[Any]:
     runner.model.eval()
     try:
         with runner.phase("test"):
+            # Only hooks that affect predictions. `phase` then restores the weights; a predictor stays in its loop.
             for hook in runner.hooks:
                 if isinstance(hook, SwappingHook) or hook.sets_predictor:
                     hook.before_run(runner)
@@ -73,5 +74,5 @@ def _predictions(runner: "Runner", loader: Any, loop: Any) -> Iterator[Any]:
     for batch in batches(loader):
         with predicting(runner.device, fp16, inference_mode=True):
             output = (predictor or runner.model).test_step(batch)
-        if getattr(loader, "share", 1.0):  # a rank out of samples repeats one
+        if not getattr(loader, "is_padding", False):  # a rank out of samples repeats one
             yield output

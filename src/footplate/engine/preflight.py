@@ -145,7 +145,7 @@ def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param
     """
     if not is_main_process() and not is_sharded(runner.model):
         return 0
-    checkpoint = state.capture(runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler)
+    checkpoint = state.collect(runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler)
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
     checkpoint, parts = split_state(checkpoint)
     path = _IN_MEMORY.format(f"{runner.timestamp}-{runner.rank}")

@@ -40,7 +40,7 @@ _MAX_BLOCK = 1 << 25  # in bytes; if larger blocks were on the heap, it would be
 _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
 _OWN_SEED = 0xF007 << 32  # marks seeds of footplate; the CPU's random numbers do not depend on these bits
 _RANDOM_SEED = torch.initial_seed()  # of a new process, unless the script has already called `torch.manual_seed`
-_script_seed: int | None = None  # the latest seed of the script that `find_script_seed` has seen
+_script_seed: int | None = None  # the latest seed of the script that `remember_script_seed` has seen
 _benchmarks = False  # whether the latest run in this process has requested `cudnn_benchmark`
 _is_deterministic = False  # whether it has requested deterministic algorithms
 
@@ -138,14 +138,14 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     global _is_deterministic
     with at_key("randomness"):
         check_randomness(randomness)
-    script_seed = find_script_seed()
+    remember_script_seed()
     import rich.style  # noqa: F401 - import before seeding: the import draws random numbers
 
     seed = randomness.get("seed")
     if seed is None:
         seed = compute_on_main(resumed)
     if seed is None:
-        seed = int.from_bytes(os.urandom(4), "little") % (1 << 31) if script_seed is None else script_seed
+        seed = int.from_bytes(os.urandom(4), "little") % (1 << 31) if _script_seed is None else _script_seed
         seed = broadcast_object(seed % (1 << 32))
     seed = int(seed)  # from a NumPy integer, which `random.seed` rejects
     rank_seed = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
@@ -164,15 +164,14 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     return seed
 
 
-def find_script_seed() -> int | None:
-    """Returns the seed that the script has last passed to `torch.manual_seed`, or None. Ignores the seeds of runs."""
+def remember_script_seed() -> None:
+    """Sets `_script_seed` to the seed that the script has last passed to `torch.manual_seed`. Ignores seeds of runs."""
     global _script_seed
     seed = torch.initial_seed()
     is_own = seed >> 32 == _OWN_SEED >> 32
     is_random = seed == _RANDOM_SEED >= 1 << 32
     if not is_own and not is_random:
         _script_seed = seed
-    return _script_seed
 
 
 def warn_of_nondeterminism(runner: "Runner") -> None:

@@ -38,7 +38,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +117,7 @@ class Requests:
 
     Args:
         device: The device for exchanging requests between ranks.
-        is_validating: Returns whether the run is validating.
+        phases: The list `Runner.phases`. (A reference to the runner would keep it in memory.)
 
     Attributes:
         agreed: The requests of all ranks, which the training loop handles after the current iteration.
@@ -130,9 +130,9 @@ class Requests:
         can_save_after_error: Whether to save the run if reading data fails. Trial runs set it to False.
     """
 
-    def __init__(self, device: torch.device, is_validating: Callable[[], bool]) -> None:
+    def __init__(self, device: torch.device, phases: Sequence[str]) -> None:
         self._device = device
-        self._is_validating = is_validating
+        self._phases = phases
         self.can_save_after_error = True
         self.local = RequestFlags()
         self.reset()
@@ -186,7 +186,7 @@ class Requests:
                 advice = "Interrupt again to raise KeyboardInterrupt at once."
             elif number == signal.SIGINT and os.isatty(2):  # the descriptor of stderr
                 advice = "Press Ctrl-C again to exit now."  # fits into 80 columns
-            work = "validation" if self._is_validating() else "iteration"
+            work = "validation" if "val" in self._phases else "iteration"
             print_urgent(f"{name}: finishing the {work}, then saving. {advice}")
 
     def exchange(self, pause: int = 1) -> int:

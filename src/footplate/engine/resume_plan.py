@@ -44,7 +44,6 @@ class ResumePlan:
         option: The option that resumes the run, for messages. First-generation runners replace it.
         key: The setting that contains `load_from`, for errors. First-generation runners replace it.
         is_restarted: Whether torchrun has restarted the process after the run's first save.
-        contents: The content of the checkpoint that `find` has read, keyed by path, until it is loaded.
     """
 
     option = "--resume (resume=True)"
@@ -55,7 +54,7 @@ class ResumePlan:
         self.load_from = load_from
         self.resume = resume
         self.takes_settings = takes_settings
-        self.contents: dict[str | None, dict[str, Any] | None] = {}
+        self._contents: dict[str | None, dict[str, Any] | None] = {}  # what `find` has read, keyed by path
         restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         # `home` contains no checkpoints of other runs, because a run refuses to start in such a folder.
         self.is_restarted = restarts != "0" and compute_on_main(lambda: read_pointer(home) is not None)
@@ -73,7 +72,7 @@ class ResumePlan:
         """Returns the checkpoint that the run starts from, or None to start from scratch. All ranks must call it.
 
         The search for the newest complete checkpoint has to read files to verify them (see `load_latest`). On rank 0,
-        `contents` therefore receives the content, so that the file is not read twice.
+        the plan therefore keeps the content for `take_content`, so that the file is not read twice.
         """
         load_from, resume = (None, True) if self.is_restarted and for_training else (self.load_from, self.resume)
         configured = None if load_from is None else Load(load_from, resuming=resume is True, key=self.key)
@@ -82,7 +81,7 @@ class ResumePlan:
 
         def search() -> str | None:
             path, content = load_latest(self.home) or (None, None)
-            self.contents = {path: content}
+            self._contents = {path: content}
             return path
 
         if path := compute_on_main(search):
@@ -92,6 +91,10 @@ class ResumePlan:
         message = "Found no checkpoint to resume from in %s. The run starts from the beginning."
         _logger.log(level, message, self.home)
         return configured
+
+    def take_content(self, path: str) -> dict[str, Any] | None:
+        """Returns the content of a checkpoint if `find` has read it, or else None. Later calls return None."""
+        return self._contents.pop(path, None)
 
     def seed(self, configured: int | None) -> int | None:
         """Returns the seed of the run to resume, or `configured` if no run is resumed or its checkpoint has no seed.

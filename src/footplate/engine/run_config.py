@@ -1,17 +1,22 @@
-"""Turns a config into the settings of a run.
+"""Turns a config into the Runner's arguments, and checks and completes them.
 
-A config becomes a run in these steps:
+| name | type | contents | created by |
+|---|---|---|---|
+| config | `Config` | the keys of a file and its bases, in either generation | `Config.fromfile` |
+| `cfg` | `Config` | the same in the second generation, with overrides, variables and custom keys | `runner_config` |
+| `arguments` | dict | `cfg`, and its keys that are arguments of the Runner | `arguments_in` |
+| `sections` | dict | all arguments except `cfg`, set or not, with derived values | `CompletedArguments` |
 
-1. `Config.fromfile` in `config/config.py` reads the file and its bases.
-2. `runner_config` rejects misspelled keys, translates a first-generation config, and merges overrides.
-3. `arguments_in` selects the Runner's arguments.
-4. `check_sections` in `sections.py` checks the contents of all sections, if the caller requests it.
-5. `Runner.__init__` in `runner.py` completes the arguments with `ResolvedConfig`, which checks their types with
-   `check_structure` in `sections.py`. Then it builds the model.
-6. The `Component` properties of the runner build everything else on first use; see `components.py`.
+A script that calls `Runner(...)` passes the arguments itself, with or without `cfg`. The rest of the engine reads only
+`cfg` and `sections`.
 
-`Runner.from_cfg` runs steps 2 to 5; `check_config` runs steps 2 to 4. For the steps of a command before them, see "From
-the command to the runner" in `docs/architecture.md`.
+A config is checked at each step: `runner_config` rejects misspelled keys, `CompletedArguments` checks types with
+`check_structure` and, if the caller requests it, `check_sections` checks the contents of all sections. Both of these
+functions are in `sections.py`.
+
+`Runner.__init__` completes the arguments and builds the model. The `Component` properties of the runner build
+everything else on first use; see `components.py`. For the steps of a command before them, see "From the command to the
+runner" in `docs/architecture.md`.
 """
 
 import os
@@ -97,6 +102,21 @@ def arguments_in(cfg: Config) -> dict[str, Any]:
     return {**{key: cfg[key] for key in RUNNER_KEYS if key in cfg}, "cfg": cfg}
 
 
+def split_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the overrides to merge into the config, and those to pass as arguments, which are not recorded.
+
+    With `resume=True`, the checkpoint is not recorded, so that the recorded config still starts the original run.
+    """
+    names = PYTHON_ARGUMENTS
+    if overrides.get("resume") is True:
+        names |= {"resume", "load_from", "resume_settings"}
+    merged: dict[str, Any] = {}
+    passed: dict[str, Any] = {}
+    for name, value in overrides.items():
+        (passed if name in names else merged)[name] = value
+    return merged, passed
+
+
 @contextmanager
 def located_in(cfg: Config) -> Iterator[None]:
     """Adds the location of the offending value to errors, or only the config file if the line is unknown."""
@@ -110,7 +130,7 @@ def located_in(cfg: Config) -> Iterator[None]:
 
 
 def check_config(cfg: Config) -> Config:
-    """Resolves and checks a config. Also builds the hooks and the log processor to validate their arguments.
+    """Translates and checks a config. Also builds the hooks and the log processor to validate their arguments.
 
     Args:
         cfg: A config of either generation.
@@ -125,18 +145,18 @@ def check_config(cfg: Config) -> Config:
     with located_in(cfg):
         if "runner_type" in cfg:
             RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type")
-        sections = ResolvedConfig(arguments_in(cfg)).sections
+        sections = CompletedArguments(arguments_in(cfg)).sections
         check_sections(sections)
         build_hooks(sections["default_hooks"], sections["custom_hooks"])
         build_log_processor(sections["log_processor"], sections["train_cfg"])
     return cfg
 
 
-class ResolvedConfig:
-    """The settings of a run, with derived values filled in. Sets the default scope before resolving them.
+class CompletedArguments:
+    """The Runner's arguments, with their types checked and derived values filled in. Sets the default scope first.
 
     Args:
-        arguments: The Runner's arguments, keyed by name. They may be objects or config dicts.
+        arguments: The arguments that are set, keyed by name. They may be objects or config dicts.
 
     Attributes:
         cfg: The complete config that the arguments come from. For a run built from objects, it contains only the model,

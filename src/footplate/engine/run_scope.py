@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
-from footplate.engine.nonfinite import capture_failure
+from footplate.engine.captures import capture_failure
 from footplate.engine.requests import EarlyExitError, Interrupted
 from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
 from footplate.errors import ArgumentError, ExitError, FootplateError, NonFiniteError

@@ -43,16 +43,11 @@ from footplate.engine.prediction import predict
 from footplate.engine.preflight import preflight
 from footplate.engine.requests import Interrupted, Requests
 from footplate.engine.resume_plan import ResumePlan
-from footplate.engine.run_config import ResolvedConfig, arguments_in, located_in, runner_config
+from footplate.engine.run_config import CompletedArguments, arguments_in, located_in, runner_config, split_overrides
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
 from footplate.engine.run_scope import refuse_during_evaluation, refuse_during_training, refusing_exits, running
-from footplate.engine.sections import (
-    PYTHON_ARGUMENTS,
-    check_sections,
-    check_tensor_parallel,
-    counts_epochs,
-)
+from footplate.engine.sections import check_sections, check_tensor_parallel, counts_epochs
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
@@ -150,8 +145,9 @@ class Runner:
     Attributes:
         iter: The number of completed training iterations. In a run without training, it comes from the loaded
             checkpoint.
-        epoch: The number of completed epochs or, in iteration-based training, passes over the training data. In a run
-            without training, it comes from the loaded checkpoint.
+        epoch: The number of completed epochs or, in iteration-based training, passes over the training data.
+            For a stream with neither a length nor its own state, it stays 0. In a run without training, it comes from
+            the loaded checkpoint.
         device: The device that this process trains on.
         max_epochs: The number of epochs in the run. Read-only.
         max_iters: The number of iterations in the run. Read-only.
@@ -162,7 +158,8 @@ class Runner:
         failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed in "train",
             "val", "test" or "preflight".
         built: The components that have been built or assigned, keyed by name.
-        resolved: The config and its sections, translated and completed; see `ResolvedConfig`.
+        sections: All arguments except `cfg`, keyed by name, with derived values; see `CompletedArguments`.
+        completed_arguments: The config, and the sections; see `CompletedArguments`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
         saver: Writes the checkpoint files; see `BackgroundSaver`.
         participants: Additional objects to save, keyed by their key path in the checkpoint.
@@ -229,9 +226,9 @@ class Runner:
         check_keys("Runner", unknown, arguments, elsewhere=ELSEWHERE)
         # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
         # completed. The other stages read arguments only from there.
-        self.resolved = ResolvedConfig(arguments)
-        self.cfg = self.resolved.cfg
-        self.sections = sections = self.resolved.sections
+        self.completed_arguments = CompletedArguments(arguments)
+        self.cfg = self.completed_arguments.cfg
+        self.sections = sections = self.completed_arguments.sections
 
         # Process: the launcher determines the rank and device, and the rank determines what is logged.
         process_setup.prepare(sections["env_cfg"], launcher=sections["launcher"])
@@ -255,7 +252,7 @@ class Runner:
         self.phases: list[str] = []
         self.failed_in = ""
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
-        self.requests = Requests(self.device, lambda: self.is_validating)
+        self.requests = Requests(self.device, self.phases)
         self.checkpoints = CheckpointIO(self)
         self.saver = BackgroundSaver(sections["on_save_error"], alarm=self.requests.alarm)
         self.participants: dict[str, Any] = {}
@@ -303,19 +300,17 @@ class Runner:
             ConfigError: The config mixes optimization keys of both generations.
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
-        # Not recorded with resume=True, so that the recorded config still starts the original run.
-        start = ("resume", "load_from", "resume_settings") if overrides.get("resume") is True else ()
-        added = {name: overrides.pop(name) for name in PYTHON_ARGUMENTS.union(start) if name in overrides}
+        merged, passed = split_overrides(overrides)
         with buffer_log() as records, refusing_exits():
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
-            cfg = runner_config(cfg, overrides)
-            arguments = {**arguments_in(cfg), **added}
+            cfg = runner_config(cfg, merged)
+            arguments = {**arguments_in(cfg), **passed}
             with located_in(cfg):
                 if check:
-                    check_sections(ResolvedConfig(arguments).sections)
+                    check_sections(CompletedArguments(arguments).sections)
                 build = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
-                runner: Runner = build(**arguments)  # resolves them again, since a subclass may change them
+                runner: Runner = build(**arguments)  # completes them again, since a subclass may change them
         runner.folder.records += records
         return runner
 
@@ -334,8 +329,8 @@ class Runner:
         self._make_current()
         with located(self.cfg), self.folder.buffered_log(), refusing_exits():
             warn_about_variables(self.cfg)
-            if self.resolved.unrecorded:
-                _logger.info("`footplate export` cannot rebuild the model of this run: %s", self.resolved.unrecorded)
+            if reason := self.completed_arguments.unrecorded:
+                _logger.info("`footplate export` cannot rebuild the model of this run: %s", reason)
             self.build_training()
             for extension in extensions():
                 extension.check_training(self)
@@ -367,7 +362,7 @@ class Runner:
                 try:
                     loop.run()
                 except Interrupted:  # another call of `train` continues with this state
-                    self.checkpoints.random_to_restore = capture_rng()
+                    self.checkpoints.keep_random_state()
                     raise
             self.call_hook("after_run")
         loop.ended = True
@@ -433,7 +428,7 @@ class Runner:
             set_level(self.sections["log_level"], screen=is_main_process())
             set_default_scope(self.sections["default_scope"])
             if not self.phases:
-                process_setup.find_script_seed()  # before it is overwritten
+                process_setup.remember_script_seed()  # before it is overwritten
                 restore_rng(self._random)
 
     def _evaluate(self, mode: str) -> dict[str, float]:
@@ -673,16 +668,14 @@ class Runner:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
             for_training: Whether the run is about to train.
         """
-        self.checkpoints.start(whole_model=whole_model, for_training=for_training)
+        self.checkpoints.load_or_resume(whole_model=whole_model, for_training=for_training)
 
     def restore_random_state(self) -> None:
         """Restores the random state of the checkpoint or interrupted run from which training continues.
 
         Loops call this method before training starts. Only the first call has an effect.
         """
-        state, self.checkpoints.random_to_restore = self.checkpoints.random_to_restore, None
-        if state is not None:
-            restore_rng(state)
+        self.checkpoints.restore_random_state()
 
     @Component
     def train_loop(self) -> BaseTrainLoop:
@@ -808,7 +801,10 @@ class Runner:
 
     @property
     def epoch(self) -> int:
-        """The number of completed epochs or, in iteration-based training, passes over the training data."""
+        """The number of completed epochs or, in iteration-based training, passes over the training data.
+
+        For a stream with neither a length nor its own state, the number stays 0.
+        """
         return self.progress.epoch
 
     @property

@@ -1,4 +1,4 @@
-"""Captures and restores the state of a run."""
+"""Collects and restores the state of a run."""
 
 import datetime
 import logging
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 
 
-def capture(
+def collect(
     runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True, on_all_ranks: bool = False
 ) -> dict[str, Any]:
     """Returns the complete state of a run.
@@ -136,7 +136,7 @@ def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:
 def restore(
     runner: "Runner", checkpoint: Mapping[str, Any], *, optimizer: bool = True, param_schedulers: bool = True
 ) -> None:
-    """Restores the state that `capture` returned, except for the weights and the random state.
+    """Restores the state that `collect` returned, except for the weights and the random state.
 
     From another engine's checkpoint, restores the epoch, the iteration and, if present, the optimizer and the
     schedules.

@@ -386,11 +386,20 @@ def rows_of(data: Any) -> list[Any]:
     """Splits a batch into batches of one sample on the CPU.
 
     The batch is a tensor of shape ``(N, ...)`` or a list of N items, or a tuple or dict of these.
+
+    Raises:
+        ArgumentError: A part of the batch is a single value.
     """
     if isinstance(data, Mapping):
         return [dict(zip(data, row, strict=True)) for row in zip(*map(rows_of, data.values()), strict=True)]
     if isinstance(data, tuple):
         return list(zip(*map(rows_of, data), strict=True))
+    if getattr(data, "ndim", 1) == 0 or not hasattr(data, "__len__"):
+        raise ArgumentError(
+            "with several processes, this metric needs one row per sample, not a single value",
+            found=data,
+            notes=["Choose the rows: footplate.evaluation.TorchMetric(metric, prediction='key', target='key')."],
+        )
     if isinstance(data, Tensor):
         return [row[None].clone() for row in data.detach().cpu()]  # sending a view would send the whole batch
     return [[row] for row in data]

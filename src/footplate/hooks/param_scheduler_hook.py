@@ -25,11 +25,16 @@ class ParamSchedulerHook(Hook):
         """Groups the schedules by the event after which they step, and warns about a doubtful `rule`."""
         self._steps = collect_steps(runner.param_schedulers)
         for schedule in self._steps.by_metrics:
-            if schedule.rule in ("less", "min") and find_rule(schedule.monitor) == "greater":
+            is_lower_better = schedule.rule in ("less", "min")
+            usual = find_rule(schedule.monitor)
+            if usual is not None and is_lower_better != (usual == "less"):
                 runner.logger.warning(
-                    "A parameter schedule treats lower values of '%s' as better. If higher values are better, set "
-                    "rule='greater', or mode='max' in a torch scheduler.",
+                    "A parameter schedule treats %s values of '%s' as better. If this is wrong, set rule='%s', or "
+                    "mode='%s' in a torch scheduler, or set `monitor` to another metric.",
+                    "lower" if is_lower_better else "higher",
                     schedule.monitor,
+                    usual,
+                    "max" if is_lower_better else "min",
                 )
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

@@ -29,7 +29,7 @@ class TrainStep:
     def epoch(self) -> int:
         """The number of completed epochs or, in iteration-based training, passes over the data.
 
-        If the data has no length, all of it is one pass, so the number stays 0.
+        For a stream with neither a length nor its own state, the number stays 0.
         """
         return self._info["epoch"]
 

@@ -41,11 +41,11 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
 def _build(cfg: Any, model: nn.Module) -> OptimWrapper:
     if isinstance(cfg, OptimWrapper) or not has_several_optimizers(cfg):
         return _build_one(cfg, model)
-    constructor = MultiOptimWrapperConstructor(cfg)
-    sections = constructor.sections.values()
-    if not sections or not all(isinstance(section, (Mapping, Optimizer, OptimWrapper)) for section in sections):
+    sections = {name: section for name, section in cfg.items() if name != "type"}
+    kinds = (Mapping, Optimizer, OptimWrapper)
+    if not sections or not all(isinstance(section, kinds) for section in sections.values()):
         raise BuildError('optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(cfg))
-    return constructor(model)
+    return MultiOptimWrapperConstructor(sections)(model)
 
 
 def _warn_about_untrained(wrapper: OptimWrapper, model: nn.Module) -> None:

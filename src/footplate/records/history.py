@@ -212,14 +212,17 @@ class HistoryBuffer:
         self._num_not_in_totals = 0
         self._total_at_mark = self.total - state.get("since_mark", 0)
 
-    def new_values(self) -> list[float]:
-        """Returns the values that the totals do not include yet, or an empty list if any of their counts is not 1."""
+    def unaveraged_values(self) -> list[float]:
+        """Returns the values that are not averaged over the ranks and therefore not in the totals yet.
+
+        Returns an empty list if any of their counts is not 1.
+        """
         self._read()
         first = len(self._values) - self._num_not_in_totals
         return self._values[first:].tolist() if set(self._counts[first:]) <= {1} else []
 
-    def replace_new(self, values: Sequence[float]) -> None:
-        """Replaces the values that `new_values` returned."""
+    def replace_unaveraged(self, values: Sequence[float]) -> None:
+        """Replaces the values that `unaveraged_values` returned, and adds them to the totals."""
         self._values[len(self._values) - len(values) :] = array("d", values)
         self._add_to_totals()
 
@@ -251,16 +254,16 @@ class HistoryBuffer:
 def average_over_ranks(histories: Mapping[str, HistoryBuffer]) -> None:
     """Replaces the values added since the last call with means over the ranks. All ranks must call this function.
 
-    Skips histories without `averages_ranks`, and histories with a new value whose count is not 1. On each rank, the
-    mean covers only the ranks that have added the same number of values.
+    Skips histories without `averages_ranks`, and histories with an unaveraged value whose count is not 1. On each
+    rank, the mean covers only the ranks that have added the same number of values.
     """
     if get_world_size() == 1:
         return
-    new = {key: history.new_values() for key, history in histories.items() if history.averages_ranks}
-    ranks = gather_objects(new)
-    for key, values in new.items():
+    own = {key: history.unaveraged_values() for key, history in histories.items() if history.averages_ranks}
+    ranks = gather_objects(own)
+    for key, values in own.items():
         alike = [rank[key] for rank in ranks if key in rank and len(rank[key]) == len(values)]
-        histories[key].replace_new([sum(numbers) / len(numbers) for numbers in zip(*alike, strict=True)])
+        histories[key].replace_unaveraged([sum(numbers) / len(numbers) for numbers in zip(*alike, strict=True)])
 
 
 def known_statistics() -> list[str]:

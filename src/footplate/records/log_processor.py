@@ -211,7 +211,7 @@ class LogProcessor:
 
 
 def _new_scalars(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
-    """Returns the scalars of a phase that have new values, keyed by name."""
+    """Returns the scalars of a phase that have values since the last `mark`, keyed by name."""
     return {name: scalar for name, scalar in hub.scalars_of(mode).items() if scalar.since_mark}
 
 

@@ -187,11 +187,7 @@ class Registry:
             try:
                 return entry(*args, **import_lazy(settings))
             except FootplateError as error:
-                # If a nested `build` failed, its `_resolving` has set `failed_section`. Find that section in `cfg`.
-                error.prepend_key(find_section(cfg, error.failed_section))
-                if error.origin is None:
-                    error.origin = origin_at(cfg, error.key or "type")
-                    error.notes = (*error.notes, *describe_changes(cfg))
+                _add_location(error, cfg)
                 raise
             except _CONSTRUCTOR_ERRORS as error:
                 if origin_of(cfg, "type") is None:
@@ -229,8 +225,8 @@ class Registry:
     ) -> Iterator[tuple[Entry, dict[str, Any]]]:
         """Yields the class and the checked arguments of a config. The config's `_scope_` applies inside the block.
 
-        Errors in the block get the config as their `failed_section`, which the caller that is building the surrounding
-        section reads.
+        Errors in the block get the config as their `failed_section`, for the `build_entry` of the surrounding section;
+        see `_add_location`.
         """
         settings = {**defaults, **cfg} if isinstance(cfg, Mapping) else {}
         try:
@@ -435,6 +431,26 @@ def import_lazy(value: Any) -> Any:
         items = [import_lazy(item) for item in value]
         return value if all(map(operator.is_, items, value)) else type(value)(items)
     return value
+
+
+def _add_location(error: FootplateError, cfg: Any) -> None:
+    """Adds the key path, file and line to an error that was raised while the object described by `cfg` was built.
+
+    If it was raised while a nested section was built, its key is relative to this `failed_section`. Example: in
+    `model = dict(type="A", neck=dict(type="B", dept=4))`, A builds its neck, and B has no argument `dept`.
+
+    | after | `error.key` | `error.failed_section` |
+    |---|---|---|
+    | `check_arguments` for B | `dept` | None |
+    | `_resolving` for B | `dept` | the neck |
+    | this function for A, which finds the neck in the model section | `neck.dept` | None |
+    | `_resolving` for A | `neck.dept` | the model section |
+    | `at_key("model")` in `build_model` | `model.neck.dept` | None |
+    """
+    error.prepend_key(find_section(cfg, error.failed_section))
+    if error.origin is None:
+        error.origin = origin_at(cfg, error.key or "type")
+        error.notes = (*error.notes, *describe_changes(cfg))
 
 
 def _returned_class(function: Any) -> Any:

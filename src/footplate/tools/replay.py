@@ -14,7 +14,7 @@ from footplate.checkpoint import load_checkpoint
 from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
-from footplate.engine.nonfinite import CAPTURE, SUFFIX, facts_of
+from footplate.engine.captures import CAPTURE, SUFFIX, facts_of
 from footplate.engine.requests import EarlyExitError
 from footplate.engine.run_config import runner_config
 from footplate.errors import ArgumentError, NonFiniteError

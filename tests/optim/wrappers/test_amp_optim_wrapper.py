@@ -50,6 +50,18 @@ def test_forward_pass_runs_in_the_dtype_on_a_cpu(dtype: Any, computed: torch.dty
     assert wrapper.loss_scaler.is_enabled() is scales
 
 
+def test_each_update_of_a_step_computes_with_the_new_weights() -> None:
+    model = Net()
+    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.05), dtype="bfloat16")
+    losses = []
+    with wrapper.optim_context(model):
+        for _ in range(3):
+            loss = model(torch.ones(2, 8))
+            losses.append(loss.item())
+            wrapper.update_params(loss)
+    assert losses[0] > losses[1] > losses[2]
+
+
 @pytest.mark.parametrize(
     ("loss_scale", "first", "after_overflow"),
     [("dynamic", 65536.0, 32768.0), (512, 512.0, 512.0), ({"init_scale": 64.0}, 64.0, 32.0)],

@@ -89,8 +89,8 @@ class AmpOptimWrapper(OptimWrapper):
             if not self._called_backward:
                 raise foreign_gradients_error()
             if not self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
-                self._called_backward = False
-                return  # all parameters are frozen for now, and torch's scaler needs at least one gradient
+                self._omit_step()
+                return  # torch's scaler needs at least one gradient
             if self._clipper is not None or (self._guard is not None and self._guard.policy != "skip"):
                 self.loss_scaler.unscale_(self.optimizer)
         super().step(**kwargs)
@@ -108,6 +108,8 @@ class AmpOptimWrapper(OptimWrapper):
 
     def _step_optimizer(self, **kwargs: Any) -> None:
         self.loss_scaler.step(self.optimizer, **kwargs)
+        # Within a `training_step` that steps several times, autocast would go on using the weights before the step.
+        torch.clear_autocast_cache()
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager that enables mixed precision in the forward pass; see also the base class."""

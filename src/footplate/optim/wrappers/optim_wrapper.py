@@ -87,18 +87,9 @@ class OptimWrapper(Accumulation):
         self._own_policy = on_nonfinite
         self.set_nonfinite_policy(None)
         self.message_hub = MessageHub.get_current_instance()
-        # Whether `backward` and `zero_grad` were called since the previous step, and whether that step has used the
-        # gradients, so that no later step needs them. Unless they are used, a checkpoint contains them.
-        #
-        # | after | `_called_backward` | `_called_zero_grad` | `_gradients_are_used` |
-        # |---|---|---|---|
-        # | `backward` | True | unchanged | False |
-        # | `step` | False | False | whether both others were True |
-        # | `zero_grad` | unchanged | True | False |
-        #
-        # If the loop has called `zero_grad` since the previous step, it is assumed to do so again before the next
-        # `backward`. Without `backward`, the gradients come from another optimizer's loss.
-        self._called_backward = self._called_zero_grad = self._gradients_are_used = False
+        # Whether each method was called since the latest step, and whether both were called between the two latest
+        # steps; see `_gradients_are_used`.
+        self._called_backward = self._called_zero_grad = self._called_both_before_step = False
         self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
@@ -139,27 +130,27 @@ class OptimWrapper(Accumulation):
                 notes=["Check for detached tensors, torch.no_grad() and frozen parameters in the model."],
             )
         data_parallel = self.data_parallel
+        inputs = None
         if self.isolated:
             inputs = [parameter for parameter in self.parameters() if parameter.requires_grad]
-            if inputs:  # all of them may be frozen for now
+        elif data_parallel is not None:
+            loss = data_parallel.prepare_backward(loss, self.should_sync())
+        try:
+            if inputs != []:  # all of them may be frozen for now
                 loss.backward(inputs=inputs, **kwargs)  # type: ignore[no-untyped-call]
-        else:
-            if data_parallel is not None:
-                loss = data_parallel.prepare_backward(loss, self.should_sync())
-            try:
-                loss.backward(**kwargs)  # type: ignore[no-untyped-call]
-            except RuntimeError as error:
-                if "backward through the graph a second time" in str(error):
-                    add_note(
-                        error,
-                        "footplate calls backward on the returned loss. Do not call it yourself, and detach tensors "
-                        "that you keep from earlier iterations.",
-                    )
-                raise
+        except RuntimeError as error:
+            if "backward through the graph a second time" in str(error):
+                add_note(
+                    error,
+                    "footplate calls backward on the returned loss, and `update_params` on its argument. Do not call "
+                    "it yourself, and detach tensors that you keep from earlier iterations. If several losses share "
+                    "a forward pass, pass their sum, or call `backward(loss, retain_graph=True)` of the optimizer.",
+                )
+            raise
         if data_parallel is not None and self.should_sync():
             average_gradients(self.parameters() if self.isolated else data_parallel.unreduced)
         self._inner_count += 1
-        self._called_backward, self._gradients_are_used = True, False
+        self._called_backward = True
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
@@ -174,7 +165,7 @@ class OptimWrapper(Accumulation):
         """
         if not self._called_backward and self.data_parallel is not None:
             raise foreign_gradients_error()
-        self._gradients_are_used = self._called_zero_grad and self._called_backward
+        self._called_both_before_step = self._called_zero_grad and self._called_backward
         self._called_backward = self._called_zero_grad = False
         if self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
             raise ArgumentError(
@@ -207,7 +198,28 @@ class OptimWrapper(Accumulation):
     def zero_grad(self, **kwargs: Any) -> None:
         """Clears the gradients."""
         self.optimizer.zero_grad(**kwargs)
-        self._called_zero_grad, self._gradients_are_used = True, False
+        self._called_zero_grad = True
+
+    def _omit_step(self) -> None:
+        """Replaces a step if all parameters are frozen for now, so that there are no gradients."""
+        self._called_backward = self._called_both_before_step = False
+
+    @property
+    def _gradients_are_used(self) -> bool:
+        """Whether the latest step has used the gradients, so that no later step needs them.
+
+        If the loop has called both `zero_grad` and `backward` before the latest step, it is assumed to call `zero_grad`
+        before the next `backward` too. Otherwise, a checkpoint contains the gradients:
+
+        | calls in each iteration | example | gradients in a checkpoint |
+        |---|---|---|
+        | `backward`, `step`, `zero_grad` | `update_params` | any from another optimizer's loss since `zero_grad` |
+        | `zero_grad`, `backward`, `step` | many GANs, first-generation hooks | none |
+        | `backward`, `step` | a loop that never clears the gradients | all |
+        | `backward` | an unfinished accumulation round | all |
+        | `backward`, `_omit_step` | `AmpOptimWrapper` with frozen parameters | any from another optimizer's loss |
+        """
+        return self._called_both_before_step and not (self._called_backward or self._called_zero_grad)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager for the forward pass.
@@ -275,9 +287,8 @@ class OptimWrapper(Accumulation):
     def state_dict(self) -> dict[str, Any]:
         """Returns the optimizer state, the loss counts for gradient accumulation, and any accumulated gradients.
 
-        Gradients accumulate during an accumulation round, or if another optimizer's loss depends on the parameters.
-        Gradients that `step` has used are not saved if the loop calls `zero_grad`, because it then clears them before
-        they would be used again.
+        Gradients accumulate during an accumulation round, or if another optimizer's loss depends on the parameters; see
+        the table in `_gradients_are_used`.
         """
         state = self.optimizer.state_dict()
         if self._names:
@@ -318,7 +329,7 @@ class OptimWrapper(Accumulation):
         self.optimizer.load_state_dict(optimizer_state.regroup(state_dict, self.optimizer, layout))
         names = chain.from_iterable(optimizer_state.saved_names(state_dict["param_groups"], layout))
         by_name = dict(zip(names, self._load_accumulation(state_dict), strict=False))
-        self._gradients_are_used = False
+        self._called_both_before_step = False
         for name, parameter in layout.parameters.items():
             gradient = by_name.get(name)
             if gradient is not None:
