@@ -36,7 +36,8 @@ class MissingMetricError(ArgumentError):
 
     def __init__(self, what: str, name: str, metrics: Collection[str], key: str, notes: Sequence[str] = ()) -> None:
         metric = metric_of_label(name).removeprefix("val_")
-        suggestion = nearest(name, metrics) or nearest(metric, metrics)
+        whole = [each for each in metrics if each.endswith(f"/{metric}")]
+        suggestion = whole[0] if whole else nearest(name, metrics) or nearest(metric, metrics)
         advice = (
             "Set val_cfg=dict(loss=True). With training_step=..., also pass loss=..., a function of (output, target)."
             if metric == "loss"

@@ -34,6 +34,12 @@ def test_one_key_is_shown_with_its_override(config: str, capsys: pytest.CaptureF
     assert "did you mean 'model.type'?" in capsys.readouterr().err
 
 
+def test_an_override_without_effect_is_reported(tmp_path: Path, footplate: Command) -> None:
+    (tmp_path / "a.py").write_text("size = 4\nmodel = dict(type='fp.Net', size=size)\n")
+    warning = "warning     --set: 'size' has no effect, because other keys already use the previous value"
+    assert warning in footplate("explain", tmp_path / "a.py", "model", "--set", "size=5")[1]
+
+
 @pytest.mark.parametrize(
     ("word", "meant"),
     [("schedle", "schedule"), ("modle", "model"), ("sizes", "model.sizes")],

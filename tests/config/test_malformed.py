@@ -17,6 +17,8 @@ SCRIPTS = [
     ("a = " + "(" * 10_000, 1, "too many nested parentheses"),
     ("def f():\n    return f()\na = f()\n", 2, "RecursionError"),
     ("a = 1\nb = 1 / 0\n", 2, "raised ZeroDivisionError: division by zero"),
+    ("_base_ = 'base.py'\nc = l\n", 2, "A base defines 'l'. Write `_base_.l`."),
+    ("with read_base():\n    from .base import b\nc = l\n", 3, "Import 'l' in `with read_base():`."),
     ("import sys\nsys.exit(3)\n", 2, "raised SystemExit: 3"),
     ("a = 1\n_base_ = ['base.py',\n  'nope.py']\n", 3, "does not exist"),
     ("_base_ = dict(a='base.py')\n", 1, "`_base_` must be a path"),

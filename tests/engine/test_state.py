@@ -333,14 +333,18 @@ def test_run_extended_past_its_end_equals_an_uninterrupted_run(tmp_path: Path, s
     assert_same(state(tmp_path / "run/epoch_3.pth"), state(tmp_path / "whole/epoch_3.pth"))
 
 
-def test_checkpoint_of_another_engine_is_partially_resumed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("iteration", "first"), [(8, 8), (10, 10), (6, 8), (20, 8)])
+def test_checkpoint_of_another_engine_is_partially_resumed(tmp_path: Path, iteration: int, first: int) -> None:
+    """If its epochs have another length, the run continues at the start of an epoch."""
     whole = run(config(tmp_path / "whole", by_epoch=True))
     read = torch.load(tmp_path / "whole/epoch_2.pth", weights_only=True)
     (tmp_path / "other").mkdir()
     foreign = {key: read[key] for key in ("state_dict", "optimizer", "param_schedulers")}
-    torch.save({**foreign, "meta": {"epoch": 2, "iter": 8}, "message_hub": {}}, tmp_path / "other/epoch_2.pth")
+    torch.save({**foreign, "meta": {"epoch": 2, "iter": iteration}, "message_hub": {}}, tmp_path / "other/epoch_2.pth")
     path = str(tmp_path / "other/epoch_2.pth")
-    resumed = run(config(tmp_path / "other", by_epoch=True), resume=True, load_from=path)
+    witness = Witness()
+    resumed = run(config(tmp_path / "other", by_epoch=True), witness, resume=True, load_from=path)
+    assert [at for at, _ in witness.when("before_train_iter")] == [*range(first, 12)]
     assert (resumed.iter, resumed.epoch) == (12, 3)
     names = set(dict(whole.model.named_parameters()))
     assert set(torch.load(tmp_path / "other/epoch_3.pth", weights_only=True)["state_dict"]) == names

@@ -12,6 +12,7 @@ def test_missing_metric_lists_all_metrics() -> None:
     error = MissingMetricError("monitor", "mIuO", ["mIoU", "aAcc"], "x")
     assert (error.suggestion, error.notes) == ("mIoU", ("metrics: mIoU, aAcc",))
     assert MissingMetricError("monitor", "val_a/iuo", ["val_a/iou", "val_b/iou"], "x").suggestion == "val_a/iou"
+    assert MissingMetricError("monitor", "acc", ["mAcc", "edge/acc"], "x").suggestion == "edge/acc"
     assert "val_cfg=dict(loss=True)" in str(MissingMetricError("monitor", "val/loss", ["mIoU"], "x"))
 
 

@@ -63,10 +63,11 @@ def test_stop_position_of_an_earlier_run_is_not_overwritten(tmp_path: Path) -> N
 
 
 def test_resume_from_an_earlier_checkpoint_lists_later_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    _run(tmp_path, 3)
+    _run(tmp_path, 3, values=(1, 2, 0, 0, 0))
     caplog.clear()
     _run(tmp_path, 3, resume=True, load_from=str(tmp_path / "epoch_1.pth"))
-    assert f"This run will replace later checkpoints in '{tmp_path}': epoch_2.pth, epoch_3.pth." in caplog.messages
+    names = "best_acc_epoch_2.pth, epoch_2.pth, epoch_3.pth"
+    assert f"This run will replace later checkpoints in '{tmp_path}': {names}." in caplog.messages
 
 
 @pytest.mark.parametrize("by_setting", [True, False])

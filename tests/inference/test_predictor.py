@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ from PIL import Image
 from footplate import BaseModel
 from footplate.checkpoint import save_checkpoint
 from footplate.config import Config
-from footplate.data import BaseDataset
+from footplate.data import BaseDataset, LoadImageFromFile
 from footplate.data.data_element import BaseDataElement
 from footplate.data.transforms import BaseTransform
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, CheckpointError, DataError
 from footplate.inference import Predictor
 from footplate.inference.predictor import load_rgb
-from footplate.registry import DATASETS, MODELS, TRANSFORMS, Registry
+from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.tasks.segmentation.data import PackSegInputs
 from tests.inference.models import recipe, save_pictures, save_untrained
 from tests.support import settings
@@ -100,18 +101,23 @@ def test_turned_and_deep_pillow_images_are_read_as_their_files(tmp_path: Path) -
     assert all(torch.equal(together[place].pred_score, predictor(pixels).pred_score) for place in (0, 2))
 
 
-def assert_same_prediction(segmentor: tuple[Path, list[str]], config: Config) -> None:
+def assert_same_prediction(
+    segmentor: tuple[Path, list[str]], config: Config, prepare: Callable[[], None] = lambda: None
+) -> None:
     """Asserts that a file and its pixels have the same prediction with a config as with the recorded one."""
     checkpoint, paths = segmentor
     wanted = Predictor(checkpoint, device="cpu")(paths[0]).seg_logits.data
+    prepare()
     predictor = Predictor(checkpoint, config=config, device="cpu")
     for image in (paths[0], load_rgb(paths[0])):
         assert torch.equal(predictor(image).seg_logits.data, wanted)
 
 
-def test_pipeline_of_files_is_used_without_its_annotations(segmentor: tuple[Path, list[str]]) -> None:
+@pytest.mark.parametrize("loader", ["LoadImageFromFile", "LoadImg"])
+def test_pipeline_of_files_is_used_without_its_annotations(segmentor: tuple[Path, list[str]], loader: str) -> None:
+    TRANSFORMS.register_module(name="LoadImg", module=LoadImageFromFile)
     config = recipe("fashion-seg", segmentor[0].parent)
-    pipeline = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations", "with_seg": True}, {"type": "PackSegInputs"}]
+    pipeline = [{"type": loader}, {"type": "LoadAnnotations", "with_seg": True}, {"type": "PackSegInputs"}]
     config["test_dataloader"]["dataset"] = {
         "type": "RepeatDataset",
         "times": 2,
@@ -121,14 +127,15 @@ def test_pipeline_of_files_is_used_without_its_annotations(segmentor: tuple[Path
     assert_same_prediction(segmentor, config)
 
 
-def test_images_of_a_dataset_without_a_loader_are_read_by_footplate(segmentor: tuple[Path, list[str]]) -> None:
-    transforms = Registry("transform", parent=TRANSFORMS, scope="withoutloader")
-    transforms.register_module(name="LoadImageFromFile", module=PackSegInputs)  # takes other arguments
+def test_images_of_a_dataset_without_a_loader_are_read_by_footplate(
+    segmentor: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = recipe("fashion-seg", segmentor[0].parent)
     dataset = {"type": "BaseSegDataset", "pipeline": [{"type": "PackSegInputs"}]}
-    config.merge_from_dict({"default_scope": "withoutloader"})
     config["test_dataloader"]["dataset"] = dataset
-    assert_same_prediction(segmentor, config)
+    entries: Any = TRANSFORMS.module_dict
+    replace = partial(monkeypatch.setitem, entries, "LoadImageFromFile", PackSegInputs)  # as mmcv does
+    assert_same_prediction(segmentor, config, replace)
 
 
 def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, list[str]]) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from footplate.errors import ArgumentError
-from footplate.optim import OptimWrapper, build_optim_wrapper, scale_learning_rates, wrapper_builder
+from footplate.optim import OptimWrapper, build_optim_wrapper, learning_rate_scaling, scale_learning_rates
 
 
 def rates(wrapper: Any) -> list[float]:
@@ -18,7 +18,7 @@ def rates(wrapper: Any) -> list[float]:
 def test_rates_scale_with_the_batch_size(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, world: int, base: int, factor: float
 ) -> None:
-    monkeypatch.setattr(wrapper_builder, "get_data_world_size", lambda: world)
+    monkeypatch.setattr(learning_rate_scaling, "get_data_world_size", lambda: world)
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     cfg = {"optimizer": {"type": "AdamW", "lr": 0.1}, "paramwise_cfg": {"custom_keys": {"0": {"lr_mult": 0.1}}}}
     wrapper = build_optim_wrapper(model, cfg)

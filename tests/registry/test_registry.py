@@ -123,7 +123,10 @@ def test_default_scope_is_searched_first() -> None:
     assert root.get("Square") is in_root
 
 
-@pytest.mark.parametrize(("asked", "near"), [("Squar", "Square"), ("left.Cirle", "Circle"), ("Zebra", None)])
+@pytest.mark.parametrize(
+    ("asked", "near"),
+    [("Squar", "Square"), ("left.Cirle", "Circle"), ("Zebra", None), ("Circle", "left.Circle")],
+)
 def test_unknown_name_suggests_nearest_name_in_tree(asked: str, near: str | None) -> None:
     root = Registry("shape", scope="main")
     left = Registry("shape", parent=root, scope="left")
@@ -134,6 +137,7 @@ def test_unknown_name_suggests_nearest_name_in_tree(asked: str, near: str | None
     assert isinstance(caught.value, UnknownNameError)
     assert caught.value.suggestion == near
     assert str(caught.value).startswith(f"unknown shape '{asked}'")
+    assert ("Or set default_scope = 'left'" in str(caught.value)) == (near == "left.Circle")
 
 
 def test_unknown_name_without_suggestion_hints_at_custom_imports() -> None:

@@ -61,6 +61,7 @@ def test_key_is_shown_with_its_history(cfg: Config) -> None:
     assert explain_key(cfg, "optimizer.lr") == (
         "optimizer.lr = 0.3\n     0.1  # base.py:1\n  -> 0.2  # middle.py:2\n  -> 0.3  # main.py:4\n"
     )
+    assert explain_key(cfg, "hook").endswith("  # set at base.py:3\n  # items changed by --set\n")
 
 
 def test_history_of_a_long_value_fits_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -145,6 +146,9 @@ def explain_config(arguments: Namespace) -> int:
         else:
             text = explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg)
             print_text(text, ("(^|  )# .*", DIM))
+        if arguments.set or arguments.cfg_options:  # torch has already been imported to check them
+            with _showing_warnings(cfg):
+                pass
     except ConfigKeyError as error:
         near = nearest(arguments.key, [*cfg, *TOPICS])
         suggestion = near if near in TOPICS else equivalent_key(cfg, arguments.key)
@@ -157,10 +161,9 @@ def explain_config(arguments: Namespace) -> int:
 def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
     """Prints the explanation of a topic, and any warnings. With `--json`, warnings go to standard error."""
     from footplate.tools import explain_loops, explain_optimizer
-    from footplate.tools.collected_warnings import collect_warnings
 
     data: Any
-    with collect_warnings() as warnings:
+    with _showing_warnings(cfg):
         if topic == "hooks":
             hooks = explain_loops.order_of_hooks(cfg)
             data, text = explain_loops.hooks_as_data(*hooks), explain_loops.explain_hooks(*hooks)
@@ -175,7 +178,18 @@ def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
             data, text = schedule, explain_optimizer.explain_schedule(schedule)
             if arguments.plot:
                 commit_image(arguments.plot, explain_optimizer.plot_schedule(schedule))
-    print_result(arguments, data, wrap_for_screen(text))
+        print_result(arguments, data, wrap_for_screen(text))
+
+
+@contextmanager
+def _showing_warnings(cfg: Config) -> Iterator[None]:
+    """Prints the warnings of the block, and warnings about variables of the config, after the block."""
+    from footplate.engine.idle_settings import warn_about_variables
+    from footplate.tools.collected_warnings import collect_warnings
+
+    with collect_warnings() as warnings:
+        warn_about_variables(cfg)
+        yield
     print_text("".join(labeled("warning", each) + "\n" for each in dict.fromkeys(warnings)))
 
 

@@ -399,7 +399,13 @@ class FileLoader:
                     error.origin = origin
                 raise
             message = f"executing the config raised {describe_exception(error)}"
-            raise ConfigError(message, origin=origin) from error
+            name = error.name if isinstance(error, NameError) else None
+            notes = []
+            if any(name in base.mapping for base in self._bases):
+                is_text = BASE in namespace
+                advice = f"Write `{BASE}.{name}`" if is_text else f"Import '{name}' in `with read_base():`"
+                notes = [f"A base defines '{name}'. {advice}."]
+            raise ConfigError(message, origin=origin, notes=notes) from error
 
     def _inherit(
         self, namespace: "Namespace", level: int, module: str, names: list[tuple[str, str]], line: int

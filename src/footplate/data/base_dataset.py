@@ -247,13 +247,25 @@ class BaseDataset(Dataset[Any]):
             if sample is not None:
                 return sample
             if self.test_mode:
-                raise DataError(f"the pipeline dropped sample {idx}, but test_mode needs every sample")
+                message = f"the pipeline dropped sample {idx}, but test_mode needs every sample"
+                raise DataError(message + self._reason_for_dropping())
             idx = int(np.random.randint(len(self)))
         if errors:
             raise DataError(
                 f"no usable sample was found with max_refetch={self.max_refetch}. The first error is: {errors[0]}"
             )
-        raise DataError(f"the pipeline dropped every sample that was tried with max_refetch={self.max_refetch}")
+        message = f"the pipeline dropped every sample that was tried with max_refetch={self.max_refetch}"
+        raise DataError(message + self._reason_for_dropping())
+
+    def _reason_for_dropping(self) -> str:
+        """Describes the transform that dropped the last sample. Subclasses may have another kind of pipeline."""
+        index = getattr(self.pipeline, "dropped_at", None)
+        if index is None:
+            return ""
+        transform = self.pipeline.transforms[index]
+        name = getattr(transform, "__name__", type(transform).__name__)
+        place = f"the transform '{name}' (pipeline[{index}])"
+        return f": {place} returned None. If it should keep the sample, end it with `return results`"
 
     def _read_or_skip(self, idx: int, errors: list[Exception]) -> Any:
         """Returns a sample. If reading fails and `on_error` is "skip", adds the error to `errors` and returns None."""

@@ -469,20 +469,24 @@ class BaseTrainLoop(BaseLoop):
         self._validated = Progress(-1, units) if self.by_epoch else Progress(units)  # -1: unknown
         self.validation_requested = read_flag(state, "validation_requested")
         self.ended = read_flag(state, "ended")
+        iteration = self._iter
         if "data" in state:
             if self.by_epoch and state["data"]["epoch"] != self._epoch:
                 raise ValueError(
                     f"the data is at epoch {state['data']['epoch']}, but the run is at epoch {self._epoch}"
                 )
             iteration = self._data_position.load_state_dict(state["data"], None if self.by_epoch else self._iter)
-            if self._iter != iteration:
-                _logger.warning(
-                    "The iteration is now %d instead of %d, because the batch size or the epoch length has changed. "
-                    "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not.",
-                    iteration,
-                    self._iter,
-                )
-                self._iter = iteration
+        elif self.by_epoch and iteration // len(self.dataloader) != self._epoch:
+            # The other engine's epochs had another length, which is unknown: start with the next epoch.
+            iteration = self._epoch * len(self.dataloader)
+        if self._iter != iteration:
+            _logger.warning(
+                "The iteration is now %d instead of %d, because the batch size or the epoch length has changed. "
+                "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not.",
+                iteration,
+                self._iter,
+            )
+            self._iter = iteration
 
 
 def check_has_batches(loader: Any) -> None:

@@ -166,8 +166,8 @@ class CheckpointHook(SavingHook):
         paths = []
         with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or saving will report the error
             for name in storage.list_dir(folder):
-                # The name of a best checkpoint ends with a regular name. A resumed run may overwrite best checkpoints.
-                regular_name = name[name.rfind(begin) :] if name.startswith(BEST) and not is_resumed else name
+                # The name of a best checkpoint ends with a regular name.
+                regular_name = name[name.rfind(begin) :] if name.startswith(BEST) else name
                 number = number_in(self.filename_tmpl, regular_name)
                 if number is not None and number > resumed_at:
                     paths.append(storage.join(folder, name))

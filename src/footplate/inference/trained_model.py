@@ -35,7 +35,7 @@ from footplate.registry.scopes import known_scopes
 from footplate.tools.checkpoint_contents import code_to_load
 
 Pixels = NDArray[np.uint8]
-_LOADS_IMAGE = re.compile(r"Load\w*Image")
+_LOADS_IMAGE = re.compile(r"Load\w*Im(age|g)")
 _LOADS_POINTS = re.compile(r"Load\w*Points")
 _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
 NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
@@ -45,7 +45,7 @@ _WITHOUT_PIPELINE = (
 )
 CONFIG_ADVICE = "Pass the training run's config: --config FILE, or config=FILE in Python."
 _DEFAULT_SIZE = (224, 224)
-_DEFAULT_LOADER = {"type": "footplate.LoadImageFromFile", "channel_order": "rgb"}
+_DEFAULT_LOADER = {"type": LoadImageFromFile, "channel_order": "rgb"}  # mmcv registers a class of this name
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ def describe_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[st
     Returns an empty dict if the inputs contain anything other than tensors, numbers, bools and None.
 
     Example:
+        >>> import torch
         >>> describe_inputs((torch.zeros(2, 3),), {"scale": 2})
         {'args': ('float32[2, 3]',), 'kwargs': {'scale': 2}}
     """

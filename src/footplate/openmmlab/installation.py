@@ -68,7 +68,7 @@ def install() -> str:
     completed = tuple(each for each in others if sys.modules.get(each) is not None or find_spec(each) is not None)
     # These finders take precedence over an installed MMEngine and over the files of installed packages.
     sys.meta_path[:0] = [NamesFinder(["mmengine"]), InstalledFinder(completed)]
-    sys.meta_path += [NamesFinder(others), OperatorsFinder()]
+    sys.meta_path += [OperatorsFinder(), NamesFinder(others)]
     for module in [each for title, each in sys.modules.items() if each and title.partition(".")[0] in completed]:
         complete(module)
     add_members(RunnerMembers)
@@ -106,6 +106,19 @@ class _ProvidedModule(ModuleType):
             super().__setattr__(name, value)
 
 
+def _is_provided(module: str) -> bool:
+    """Checks whether a module belongs to `mmengine`, or to `mmcv` if it is not installed."""
+    top = module.partition(".")[0]
+    return top in ("mmengine", "mmcv") and isinstance(sys.modules.get(top), _ProvidedModule)
+
+
+def _describe(module: str, name: str) -> str:
+    """Returns the error message for a name that footplate does not provide."""
+    message = describe_unknown_name(module, name)
+    is_missing = module.startswith("mmcv") and _is_provided(module)
+    return f"{message} mmcv is not installed. To install it, run: pip install mmcv-lite" if is_missing else message
+
+
 class NamesFinder(MetaPathFinder, Loader):
     """Finds and creates the modules that footplate provides in place of OpenMMLab packages.
 
@@ -120,20 +133,21 @@ class NamesFinder(MetaPathFinder, Loader):
         """Returns the spec of a module that footplate provides, or None.
 
         Raises:
-            ModuleNotFoundError: An import requests an unknown submodule or name from `mmengine`. (For `from
-                mmengine.hooks import name`, Python looks for a submodule if the module has no such name.)
+            ModuleNotFoundError: An import requests an unknown submodule or name from `mmengine`, or from `mmcv` if it
+                is not installed. (For `from mmengine.hooks import name`, Python looks for a submodule if the module has
+                no such name.)
         """
         if fullname.partition(".")[0] not in self.packages:
             return None
         parent, _, name = fullname.rpartition(".")
         if names_of(fullname) is None:
-            if not parent.startswith("mmengine") or name in (names_of(parent) or {}) or name.startswith("__"):
+            if not _is_provided(parent) or name in (names_of(parent) or {}) or name.startswith("__"):
                 return None
             # `importlib.util.find_spec` returns None for a missing module; only imports need the message.
             if sys._getframe(2).f_code is importlib.util.find_spec.__code__:
                 return None
             # With the name of the missing module, Python would replace this error with one that lacks the message.
-            raise ModuleNotFoundError(describe_unknown_name(parent, name), name=parent)
+            raise ModuleNotFoundError(_describe(parent, name), name=parent)
         spec = ModuleSpec(fullname, self, is_package=True)
         # Folders of the same name on the path may contain user modules. Modules of an installed MMEngine are not used,
         # because they would use its own registries.
@@ -272,7 +286,7 @@ def _lookup(module: ModuleType, names: Names) -> Callable[[str], Any]:
             found = importlib.import_module(f"{title}.{name}")
         else:
             is_special = name.startswith("__")
-            raise AttributeError(f"'{title}' has no '{name}'" if is_special else describe_unknown_name(title, name))
+            raise AttributeError(f"'{title}' has no '{name}'" if is_special else _describe(title, name))
         module.__dict__[name] = found
         return found
 

@@ -37,6 +37,9 @@ def unknown_name_error(name: str, registry: "Registry", tree: Sequence["Registry
     names = {entry for member in tree for entry in member.module_dict}
     near = next((candidate for candidate in qualified if candidate != name), None) or nearest(last, sorted(names))
     notes = _explain_missing_scope(scope) if scope and scope not in {member.scope for member in tree} else []
+    if qualified and not scope:
+        home = str(near).rpartition(".")[0]
+        notes.append(f"Or set default_scope = '{home}' to find all names that '{home}' registers.")
     if near is None:
         notes.append("Register your own classes with custom_imports = dict(imports=['my_module']).")
         if not scope:

@@ -67,6 +67,8 @@ def explain_config(cfg: Config) -> str:
 def explain_key(cfg: Config, path: str) -> str:
     """Formats the value of a key and its history, from the first base config to the last override.
 
+    For a dict or list, also lists the overrides that changed its items.
+
     Raises:
         ConfigKeyError: There is no such key.
     """
@@ -82,6 +84,9 @@ def explain_key(cfg: Config, path: str) -> str:
         width = max(map(len, texts))
         arrows = ["     ", *["  -> "] * (len(steps) - 1)]
         lines = [f"{arrow}{text:<{width}}{note}\n" for arrow, text, note in zip(arrows, texts, notes, strict=True)]
+    nested = [line.origin for line in _lines(value, "", "", None)]
+    if overrides := {origin.file for origin in nested if isinstance(origin, KeyOrigin) and origin.is_override}:
+        lines.append(f"  # items changed by {' and '.join(sorted(overrides))}\n")
     return f"{path} = {written}" + "".join(lines)
 
 

@@ -118,6 +118,14 @@ def test_smaller_scores_are_resized_for_loss_predictions_and_export() -> None:
     assert torch.equal(segmentor(inputs[:1], [padded], mode="predict")[0].seg_logits.data, full[0, :, :12, :10])
 
 
+def test_resized_scores_do_not_depend_on_the_padding() -> None:
+    segmentor, inputs = HalfSize(3), pictures()
+    assert torch.equal(segmentor(inputs[..., :15, :13])[..., :13, :11], segmentor(inputs)[..., :13, :11])
+    sizes = {"inputs": dict.fromkeys((2, 3), torch.export.Dim.AUTO)}
+    exported = torch.export.export(segmentor, (inputs,), dynamic_shapes=sizes).module()
+    assert torch.equal(exported(inputs[..., :15, :13]), segmentor(inputs[..., :15, :13]))
+
+
 def test_mirrored_images_have_mirrored_predictions_with_a_flip_test() -> None:
     segmentor, inputs = model(flip_test=True), pictures(1)
     straight = segmentor(inputs, mode="predict")[0].seg_logits.data

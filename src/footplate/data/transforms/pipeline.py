@@ -46,10 +46,15 @@ class Compose:
     Raises:
         ArgumentError: A transform is neither a callable nor a config.
 
+    Attributes:
+        dropped_at: The index of the last transform that returned None, or None.
+
     Example:
         >>> Compose([lambda data: data + 1, lambda data: data * 2])(3)
         8
     """
+
+    dropped_at: int | None = None
 
     def __init__(self, transforms: Sequence[Transform | Mapping[str, Any]] | Transform | None) -> None:
         if not isinstance(transforms, Sequence):
@@ -64,9 +69,10 @@ class Compose:
 
     def __call__(self, data: Any) -> Any:
         """Returns the transformed sample, or None if a transform dropped it."""
-        for transform in self.transforms:
+        for index, transform in enumerate(self.transforms):
             data = transform(data)
             if data is None:
+                self.dropped_at = index
                 return None
         return data
 

@@ -13,6 +13,7 @@ from PIL import Image
 from footplate.checks import check_choice
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric
+from footplate.messages import list_names
 from footplate.registry import METRICS
 from footplate.storage import commit_image
 from footplate.tasks.metric_helpers import check_samples, format_table, required_classes
@@ -24,6 +25,7 @@ _logger = logging.getLogger("footplate.tasks")
 _Values = NDArray[np.float64]
 # The pixel counts of each class, (3, C): correct predictions, all predictions and the ground truth.
 _Areas = NDArray[np.int64]
+_MAX_NAMES = 10
 _KINDS = ("mIoU", "mDice", "mFscore")
 
 
@@ -78,6 +80,7 @@ class IoUMetric(BaseMetric[_Areas]):
         self._names = ImageNames()
         self.format_only = format_only
         self.classwise = classwise
+        self._missing: list[str] = []  # the classes that the last mFscore excluded
 
     def attach(self, dataset: Any) -> None:
         """Names the files in the order of the dataset, so that the names do not depend on the number of processes."""
@@ -138,10 +141,26 @@ class IoUMetric(BaseMetric[_Areas]):
         for name, column in columns.items():
             known = column[~np.isnan(column)]
             values[f"m{name}"] = float(known.mean()) if known.size else math.nan
+        if "Fscore" in columns and not self.context.is_trial:
+            self._warn_about_undefined(columns["Fscore"], areas[2] > 0)
         if self.classwise:
             for name, column in columns.items():
                 values |= {f"{name}.{label}": float(v) for label, v in zip(classes, column, strict=True)}
         return values
+
+    def _warn_about_undefined(self, fscores: _Values, occurs: NDArray[np.bool_]) -> None:
+        """Warns about classes in the ground truth that mFscore excludes, whenever other classes are excluded."""
+        missing = [required_classes(self)[label] for label in np.flatnonzero(np.isnan(fscores) & occurs)]
+        if missing and missing != self._missing:
+            _logger.warning(
+                "%smFscore is the mean of %d of %d classes, because no pixel of these was predicted correctly: %s. "
+                "To count undefined values as 0, set nan_to_num=0.",
+                self.dataset_prefix,
+                occurs.sum() - len(missing),
+                occurs.sum(),
+                list_names(missing, _MAX_NAMES),
+            )
+        self._missing = missing
 
     def _columns(self, areas: _Areas) -> dict[str, _Values]:
         """Returns the per-class values of each metric in percent, keyed by metric name without the leading "m"."""

@@ -20,6 +20,7 @@ from footplate.tasks.task_base import Pyramid, TaskModel, check_truth
 
 Samples = Sequence[SegDataSample] | None
 
+_STRIDES = (2, 4, 8, 16, 32, 64)
 _FLIPPED_DIMS = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
 
 
@@ -63,15 +64,12 @@ class BaseSegmentor(TaskModel):
     def score(self, inputs: Tensor) -> Tensor:
         """Returns float32 scores of shape ``(N, num_classes, h, w)`` for images of shape ``(N, 3, H, W)``.
 
-        If h and w differ from H and W, the caller resizes the scores.
+        If h and w differ from H and W, the caller resizes the scores; see `enlarge`.
         """
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """Returns scores of shape ``(N, C, H, W)``, at the size of the inputs."""
-        scores = self.score(inputs)
-        if scores.shape[-2:] != inputs.shape[-2:]:
-            scores = F.interpolate(scores, inputs.shape[-2:], mode="bilinear", align_corners=False)
-        return scores
+        return enlarge(self.score(inputs), inputs.shape[-2:])
 
     def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
         """Returns `loss_ce` and `acc_seg` (the pixel accuracy in percent); each sample needs `gt_sem_seg`.
@@ -116,6 +114,27 @@ class BaseSegmentor(TaskModel):
     def _score_for_test(self, inputs: Tensor) -> Tensor:
         scores = self.outputs(inputs)
         return (scores + self.outputs(inputs.flip(-1)).flip(-1)) / 2 if self.flip_test else scores
+
+
+def enlarge(scores: Tensor, size: Sequence[int]) -> Tensor:
+    """Resizes scores of shape ``(N, C, h, w)`` to the size ``(H, W)`` of the inputs.
+
+    If h and w are H and W divided by a stride of 2, 4, 8, ..., rounded up, enlarges the scores by exactly this stride,
+    and crops them. Otherwise, the positions of the scores depend on H and W, and thus on the other images of the batch.
+    """
+    height, width = size
+    if scores.shape[-2:] == (height, width):
+        return scores
+    h, w = scores.shape[-2:]
+    whole = (height, width)
+    for stride in _STRIDES:
+        if stride * (h - 1) < height <= stride * h and stride * (w - 1) < width <= stride * w:
+            whole = (stride * h, stride * w)
+            break
+    enlarged = F.interpolate(scores, whole, mode="bilinear", align_corners=False)
+    if torch.compiler.is_compiling():  # with slices, an exported .pt2 file would only accept multiples of the stride
+        return F.pad(enlarged, (0, width - whole[1], 0, height - whole[0]))
+    return enlarged[..., :height, :width]
 
 
 def stack_label_maps(data_samples: Samples, shape: Sequence[int], ignore_index: int) -> Tensor:

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +44,18 @@ def test_messages_of_hooks_are_saved_and_restored(tmp_path: Path) -> None:
     other = MessageHook()
     train(tmp_path / "other", other, load_from=str(tmp_path / "epoch_2.pth"))
     assert other.found == {}
+
+
+@pytest.mark.parametrize(("score", "is_best"), [(2.0, False), (-1.0, True)])
+def test_best_score_of_mmcv_counts(tmp_path: Path, score: float, is_best: bool) -> None:
+    train(tmp_path, checkpoint_config={"interval": 1})
+    saved = load_checkpoint(tmp_path / "epoch_2.pth")
+    messages = {"best_score": np.float64(score), "best_ckpt": "work/best_accuracy_epoch_1.pth"}
+    meta = {"epoch": 2, "iter": 8, "hook_msgs": messages}
+    torch.save({"meta": meta, "state_dict": saved["state_dict"]}, tmp_path / "mmcv.pth")
+    evaluation = {"interval": 1, "save_best": "accuracy"}
+    train(tmp_path / "resumed", resume_from=str(tmp_path / "mmcv.pth"), evaluation=evaluation)
+    assert (tmp_path / "resumed/best_accuracy_epoch_3.pth").exists() == is_best
 
 
 @MODELS.register_module()

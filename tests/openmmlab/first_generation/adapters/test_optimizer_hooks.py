@@ -92,6 +92,7 @@ def test_hook_is_called_once_per_iteration_and_records_the_norm(tmp_path: Path) 
     runner = Runner.from_cfg(old_config(tmp_path, optimizer_config={"type": "MyStep", "grad_clip": CLIP}))
     runner.train()
     assert MyStep.calls == 12
+    assert "accumulated_gradients" not in runner.optim_wrapper.state_dict()  # the step has used them
     assert runner.message_hub.get_scalar("train/grad_norm").data[0].shape == (12,)
     line = next(line for line in runner.hooks.describe().splitlines() if line.strip().startswith("after_train_iter"))
     assert "MyStep (ABOVE_NORMAL), CheckpointHook" in line or "MyStep (ABOVE_NORMAL), IterTimerHook" in line

@@ -1,5 +1,6 @@
 """First-generation scripts that build their runner themselves."""
 
+import logging
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -220,7 +221,7 @@ def test_config_of_the_script_is_recorded(in_hook: bool, tmp_path: Path) -> None
     assert runner.resume_plan.takes_settings
 
 
-def test_run_does_not_reinitialize_the_weights(tmp_path: Path) -> None:
+def test_run_does_not_reinitialize_the_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class ConstantInit(OldModelWithSteps):
         def init_weights(self) -> None:
             for each in self.parameters():
@@ -230,7 +231,10 @@ def test_run_does_not_reinitialize_the_weights(tmp_path: Path) -> None:
     saved.run([loader()])
     model = ConstantInit()
     runner, _ = script(tmp_path / "next", BY_EPOCH, model)
+    runner.logger = logging.getLogger("script")
+    runner.logger.setLevel("INFO")
     assert "state_dict" in runner.load_checkpoint(str(tmp_path / "epoch_1.pth"))
+    assert f"Loading the weights in '{tmp_path}/epoch_1.pth'." in caplog.messages
     initial: list[list[float]] = []
     runner.register_hook(ClosureHook("before_run", lambda each: initial.append(sums(each.model))))
     runner.run([loader()])

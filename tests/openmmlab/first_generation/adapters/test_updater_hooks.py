@@ -33,10 +33,12 @@ class Rates(Hook):
     def __init__(self) -> None:
         self.seen: list[float] = []
         self.momenta: list[float] = []
+        self.logged: list[float] = []
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         self.seen.append(runner.current_lr()[0])
         self.momenta.append(runner.current_momentum()[0])
+        self.logged.append(runner.message_hub.get_scalar("train/lr").current())
 
 
 def rates(tmp_path: Path, **changes: Any) -> Rates:
@@ -56,6 +58,7 @@ def test_user_defined_policy_equals_the_built_in_policy(tmp_path: Path, warmup: 
     own = rates(tmp_path / "own", lr_config={"policy": "fall", "by_epoch": by_epoch, **warmup})
     poly = rates(tmp_path / "poly", lr_config={"policy": "poly", "power": 1.0, "by_epoch": by_epoch, **warmup})
     assert own.seen == pytest.approx(poly.seen, rel=1e-9)
+    assert own.logged == own.seen
     assert len(set(own.seen)) > 2
 
 

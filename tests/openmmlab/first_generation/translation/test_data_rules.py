@@ -25,6 +25,13 @@ def test_each_split_becomes_a_dataloader(settings: dict[str, Any], name: str, ex
     assert loader["sampler"] == {"type": "DefaultSampler", "shuffle": name == "train_dataloader"}
 
 
+@pytest.mark.parametrize(("scope", "drops"), [("mmseg", True), ("mmcls", False)])
+def test_incomplete_batches_are_dropped_as_by_the_scripts_of_mmsegmentation(scope: str, drops: bool) -> None:
+    data = {"samples_per_gpu": 4, "train": {"type": "A"}}
+    loader = sections({**EPOCHS, "data": data, "default_scope": scope})["train_dataloader"]
+    assert loader.get("drop_last", False) is drops
+
+
 @pytest.mark.parametrize(("scope", "size"), [("mmcls", 4), ("mmseg", 1)])
 def test_batch_size_of_validation_is_that_of_the_code_base(scope: str, size: int) -> None:
     data = {"samples_per_gpu": 4, "val": {"type": "B"}, "test": {"type": "C"}}

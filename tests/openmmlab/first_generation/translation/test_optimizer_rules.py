@@ -20,7 +20,7 @@ def test_user_defined_hooks_become_custom_hooks() -> None:
     assert found["optim_wrapper"]["type"] == "SteppedByHook"
     assert found["custom_hooks"] == [
         {"type": "MyStep", "grad_clip": None, "priority": "ABOVE_NORMAL"},
-        {"by_epoch": False, "type": "MyPolyLrUpdaterHook", "height": 2, "priority": "VERY_HIGH"},
+        {"by_epoch": False, "type": "MyPolyLrUpdaterHook", "height": 2, "priority": "HIGHEST"},
         {"by_epoch": False, "interval": 5, "type": "MyLoggerHook", "a": 1, "priority": "VERY_LOW"},
     ]
 

@@ -22,7 +22,7 @@ from footplate.engine import Hook, Runner
 from footplate.errors import CheckpointError
 from footplate.hooks.averaged_weights_hooks import TRAINING_STATE, EMAHook
 from footplate.openmmlab.first_generation.adapters.evaluation import METAINFO_KEYS
-from footplate.openmmlab.first_generation.adapters.runner_view import existing_view_of, view_of
+from footplate.openmmlab.first_generation.adapters.runner_view import BEST_MESSAGES, existing_view_of, view_of
 from footplate.registry import HOOKS
 from footplate.storage.paths import local_path
 
@@ -89,11 +89,13 @@ class LegacyCheckpointHook(Hook):
                 _logger.warning("The checkpoint is saved without meta['%s']: %s", key, error.message)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Restores `hook_msgs` in `runner.meta`, and averages saved by mmcv, if the run is resuming."""
+        """If the run is resuming, restores `hook_msgs` in `runner.meta`, and the best score and averages of mmcv."""
         if not runner.checkpoints.is_resuming:
             return
         if messages := checkpoint.get("meta", {}).get("hook_msgs"):
             view_of(runner).meta["hook_msgs"].update(messages)
+            best = {name: messages[name] for name in BEST_MESSAGES if name in messages}
+            runner.message_hub.update_info_dict(best)  # where CheckpointHook looks for them
         if TRAINING_STATE not in checkpoint and any(isinstance(hook, EMAHook) for hook in runner.hooks):
             _move_averages(checkpoint, by_epoch=runner.by_epoch)
 

@@ -19,6 +19,8 @@ _ENGINE_SCALARS = ("lr", "base_lr", "momentum")
 _KEPT_COUNTS = 1 << 13
 _PRIVATE_COUNTERS = ("_epoch", "_iter", "_inner_iter", "_max_epochs", "_max_iters")
 _COUNTERS = (*_PRIVATE_COUNTERS, "epoch", "iter", "max_epochs", "max_iters")
+BEST_MESSAGES = ("best_score", "best_ckpt")
+"""The keys of `hook_msgs` that the message hub also contains."""
 # Attributes that mmcv's hooks may assign, and what to do instead.
 _NOT_REPLACEABLE = {
     "model": "Modify runner.model.module in place.",
@@ -224,7 +226,7 @@ class RunnerView:
     def meta(self) -> dict[str, Any]:
         """The run's metadata. `hook_msgs` contains `best_score`, `best_ckpt` and messages from hooks."""
         infos = self._runner.message_hub.runtime_info
-        best = {name: infos[name] for name in ("best_score", "best_ckpt") if name in infos}
+        best = {name: infos[name] for name in BEST_MESSAGES if name in infos}
         self._meta.setdefault("hook_msgs", {}).update(best)
         return self._meta
 

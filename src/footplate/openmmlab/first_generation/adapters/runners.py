@@ -58,7 +58,7 @@ class BaseRunner(metaclass=_RunnerClass):
         batch_processor: Not supported; implement `train_step` in the model instead.
         optimizer: An optimizer, or a dict of optimizers keyed by name. If it is a dict, the model steps the optimizers.
         work_dir: The folder for the run's files.
-        logger: Ignored; the run uses footplate's logger.
+        logger: The logger for `load_checkpoint`. The run uses footplate's logger.
         meta: The run's `seed` and `exp_name`, and additional metadata for checkpoints.
         max_iters: The length of an iteration-based run.
         max_epochs: The length of an epoch-based run.
@@ -122,7 +122,7 @@ class BaseRunner(metaclass=_RunnerClass):
         elif value is not None:
             self.register_hook(value, priority)
 
-    register_lr_hook = partialmethod(_register, "lr_config", "VERY_HIGH")
+    register_lr_hook = partialmethod(_register, "lr_config", "HIGHEST")
     register_momentum_hook = partialmethod(_register, "momentum_config", "HIGH")
     register_optimizer_hook = partialmethod(_register, "optimizer_config", "ABOVE_NORMAL")
     register_checkpoint_hook = partialmethod(_register, "checkpoint_config", "NORMAL")
@@ -159,6 +159,8 @@ class BaseRunner(metaclass=_RunnerClass):
 
     def load_checkpoint(self, filename: str, map_location: str = "cpu", strict: bool = False, **settings: Any) -> Any:
         """Loads weights into the model and returns the checkpoint."""
+        if self.logger is not None:  # footplate's own log of it has no outputs before `run`
+            self.logger.info("Loading the weights in '%s'.", filename)
         return load_weights_from(unwrap_model(self.model), filename, map_location, strict, **settings)
 
     def resume(self, checkpoint: str, resume_optimizer: bool = True, map_location: Any = "cpu") -> None:

@@ -125,7 +125,7 @@ class LrUpdaterHook(UpdaterHook):
     Takes the same arguments as UpdaterHook. During warm-up, the learning rate is multiplied by the warm-up factor.
     """
 
-    priority = "VERY_HIGH"
+    priority = "HIGHEST"  # before RuntimeInfoHook records the learning rate
     field = "lr"
     base_lr = UpdaterHook.base_values
     regular_lr = UpdaterHook.regular_values

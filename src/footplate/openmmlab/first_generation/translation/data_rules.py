@@ -113,6 +113,8 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
         settings["samples_per_gpu"] = 2
         text = "is not set; using 2, but the original code base may have a different default"
         draft.ask("data.samples_per_gpu", text)
+    if split == "train" and draft.by_epoch and draft.original.get("default_scope") == "mmseg":
+        settings = {"drop_last": True, **settings}  # as MMSegmentation's scripts do
     _keep(draft, name, {key: own[key] for key in own if key not in LOADER_KEYS and key not in _SAMPLER_KEYS})
     loader = make_loader(draft, settings, cfg, test_mode=split != "train")
     old_names = {new: old for old, new in LOADER_KEYS.items() if old in data}

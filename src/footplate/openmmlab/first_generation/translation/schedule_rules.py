@@ -95,7 +95,7 @@ def _schedule(draft: Draft, field: str) -> None:
         return
     made: list[ConfigDict] = []
     if policy_name(cfg, field) is None:  # a user-defined hook implements the policy
-        priority = "VERY_HIGH" if field == "lr" else "HIGH"
+        priority = "HIGHEST" if field == "lr" else "HIGH"
         settings = {name: value for name, value in cfg.items() if name != "policy"}
         # In an iteration-based run, MMCV changes this default only for the learning rate.
         by_iter = {"by_epoch": False} if field == "lr" and not draft.by_epoch else {}
