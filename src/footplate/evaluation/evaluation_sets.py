@@ -13,7 +13,6 @@ from footplate.messages import nearest
 from footplate.metric_names import dataset_metric
 
 _logger = logging.getLogger("footplate.evaluation")
-_FOLDER_ADVICE = "The classes are the folder names: instead, you can create an empty folder for each missing class."
 
 
 class EvaluationSet(NamedTuple):
@@ -68,11 +67,20 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
         problem = f"Label {label} is '{expected[label]}' in the training data, but '{classes[label]}' in the {data}"
         advice = "Set the same classes, in the same order, in all datasets."
         leaves = innermost_datasets(evaluation_set.dataset)
-        is_shifted = any(getattr(leaf, "classes_are_folders", False) for leaf in leaves) and set(expected) & set(classes)
-        if is_shifted or (mode == "validation" and len(expected) == len(classes)):
-            key = ".".join(filter(None, ("test_dataloader" if mode == "test" else "val_dataloader", evaluation_set.name, "dataset")))
-            raise ArgumentError(problem, key=key, notes=[advice, *([_FOLDER_ADVICE] if is_shifted else [])])
-        _logger.warning("%s. %s", problem, advice)
+        are_folders = any(getattr(leaf, "classes_are_folders", False) for leaf in leaves)
+        if are_folders and any(name in expected for name in classes):
+            notes = [
+                advice,
+                "The classes are the folder names: you can also create an empty folder for a missing class.",
+            ]
+        elif mode == "validation" and len(expected) == len(classes):
+            notes = [advice]
+        else:
+            _logger.warning("%s. %s", problem, advice)
+            continue
+        loader = "test_dataloader" if mode == "test" else "val_dataloader"
+        key = ".".join(filter(None, (loader, evaluation_set.name, "dataset")))
+        raise ArgumentError(problem, key=key, notes=notes)
 
 
 def classes_in(metainfo: Any) -> Sequence[Any]:
