@@ -333,9 +333,9 @@ def test_run_extended_past_its_end_equals_an_uninterrupted_run(tmp_path: Path, s
     assert_same(state(tmp_path / "run/epoch_3.pth"), state(tmp_path / "whole/epoch_3.pth"))
 
 
-@pytest.mark.parametrize(("iteration", "first"), [(8, 8), (10, 10), (6, 8), (20, 8)])
+@pytest.mark.parametrize(("iteration", "first"), [(8, 8), (10, 10), (12, 12), (6, 8), (20, 8)])
 def test_checkpoint_of_another_engine_is_partially_resumed(tmp_path: Path, iteration: int, first: int) -> None:
-    """If its epochs have another length, the run continues at the start of an epoch."""
+    """If its epochs must have another length, the run continues at the start of an epoch."""
     whole = run(config(tmp_path / "whole", by_epoch=True))
     read = torch.load(tmp_path / "whole/epoch_2.pth", weights_only=True)
     (tmp_path / "other").mkdir()

@@ -37,7 +37,7 @@ def test_names_resolve_after_installation(caplog: pytest.LogCaptureFixture) -> N
     assert imported("mmengine.hooks", "Hook") is EngineHook
     assert imported("mmdet.models", "DETECTORS") is MODELS
     assert imported("mmseg.datasets.builder", "PIPELINES") is TRANSFORMS
-    with pytest.raises(AttributeError, match=r"Did you mean 'OptimizerHook'\? mmcv is not installed."):
+    with pytest.raises(AttributeError, match=r"Did you mean 'OptimizerHook'\?$"):
         imported("mmcv.runner", "OptimiserHook")
     with pytest.raises(ModuleNotFoundError, match=r"not provide 'ConvModule' in 'mmcv.cnn'.* pip install mmcv-lite"):
         exec("from mmcv.cnn import ConvModule", {})

@@ -186,7 +186,7 @@ class BackgroundSaver:
         return sharded_name(name) if self.is_sharded else name
 
     def resume_from(self, path: str) -> None:
-        """Makes the checkpoint that the run resumes from its `last` one."""
+        """Sets `last` to the checkpoint that the run resumes from."""
         self.last = path
 
     def save(

@@ -391,7 +391,7 @@ class FileLoader:
         try:
             exec(code, namespace)
         except (Exception, SystemExit) as error:
-            frames = traceback.walk_tb(error.__traceback__)
+            frames = list(traceback.walk_tb(error.__traceback__))
             lines = [line for frame, line in frames if frame.f_code.co_filename == self._path]
             origin = Origin(self._path, lines[-1] if lines else 0)
             if isinstance(error, FootplateError):
@@ -399,7 +399,8 @@ class FileLoader:
                     error.origin = origin
                 raise
             message = f"executing the config raised {describe_exception(error)}"
-            name = error.name if isinstance(error, NameError) else None
+            is_here = frames[-1][0].f_code.co_filename == self._path
+            name = error.name if is_here and isinstance(error, NameError) else None
             notes = []
             if any(name in base.mapping for base in self._bases):
                 is_text = BASE in namespace

@@ -258,8 +258,8 @@ class BaseDataset(Dataset[Any]):
         raise DataError(message + self._reason_for_dropping())
 
     def _reason_for_dropping(self) -> str:
-        """Describes the transform that dropped the last sample. Subclasses may have another kind of pipeline."""
-        index = getattr(self.pipeline, "dropped_at", None)
+        """Describes the transform that dropped the last sample, or returns "" if it is unknown."""
+        index = getattr(self.pipeline, "dropped_at", None)  # subclasses may have another kind of pipeline
         if index is None:
             return ""
         transform = self.pipeline.transforms[index]

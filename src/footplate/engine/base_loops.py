@@ -476,9 +476,18 @@ class BaseTrainLoop(BaseLoop):
                     f"the data is at epoch {state['data']['epoch']}, but the run is at epoch {self._epoch}"
                 )
             iteration = self._data_position.load_state_dict(state["data"], None if self.by_epoch else self._iter)
-        elif self.by_epoch and iteration // len(self.dataloader) != self._epoch:
-            # The other engine's epochs had another length, which is unknown: start with the next epoch.
-            iteration = self._epoch * len(self.dataloader)
+        elif self.by_epoch:  # a checkpoint from another engine, which does not contain the length of an epoch
+            start = self._epoch * len(self.dataloader)
+            batches = iteration - start
+            if not 0 <= batches <= len(self.dataloader):
+                iteration = start
+            elif batches:
+                _logger.warning(
+                    "The checkpoint is from another engine, so training continues after batch %d of epoch %d, as its "
+                    "iteration number says. This is wrong if the epochs of the saved run had a different length.",
+                    batches,
+                    self._epoch + 1,
+                )
         if self._iter != iteration:
             _logger.warning(
                 "The iteration is now %d instead of %d, because the batch size or the epoch length has changed. "

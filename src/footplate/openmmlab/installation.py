@@ -35,6 +35,8 @@ _logger = logging.getLogger("footplate.openmmlab")
 _get_preparation_data = spawn.get_preparation_data
 # The first major version of mmcv without the training code.
 _MMCV_WITHOUT_RUNNER = 2
+_SUBMODULES = ("cnn", "image", "ops", "transforms", "video", "visualization")
+_MODULES_OF_MMCV_2 = ("mmcv", *(f"mmcv.{name}" for name in _SUBMODULES))
 
 
 _reports: list[str] = []  # the report of `install`, once it was called
@@ -106,17 +108,15 @@ class _ProvidedModule(ModuleType):
             super().__setattr__(name, value)
 
 
-def _is_provided(module: str) -> bool:
-    """Checks whether a module belongs to `mmengine`, or to `mmcv` if it is not installed."""
-    top = module.partition(".")[0]
-    return top in ("mmengine", "mmcv") and isinstance(sys.modules.get(top), _ProvidedModule)
+def _needs_mmcv(module: str) -> bool:
+    """Checks whether names of a module are missing because mmcv 2, which has this module, is not installed."""
+    return module in _MODULES_OF_MMCV_2 and isinstance(sys.modules.get("mmcv"), _ProvidedModule)
 
 
 def _describe(module: str, name: str) -> str:
     """Returns the error message for a name that footplate does not provide."""
-    message = describe_unknown_name(module, name)
-    is_missing = module.startswith("mmcv") and _is_provided(module)
-    return f"{message} mmcv is not installed. To install it, run: pip install mmcv-lite" if is_missing else message
+    advice = " mmcv is not installed. To install it, run: pip install mmcv-lite" if _needs_mmcv(module) else ""
+    return describe_unknown_name(module, name) + advice
 
 
 class NamesFinder(MetaPathFinder, Loader):
@@ -133,15 +133,16 @@ class NamesFinder(MetaPathFinder, Loader):
         """Returns the spec of a module that footplate provides, or None.
 
         Raises:
-            ModuleNotFoundError: An import requests an unknown submodule or name from `mmengine`, or from `mmcv` if it
-                is not installed. (For `from mmengine.hooks import name`, Python looks for a submodule if the module has
-                no such name.)
+            ModuleNotFoundError: An import requests an unknown submodule or name from `mmengine`, or a name from `mmcv`
+                that needs mmcv 2. (For `from mmengine.hooks import name`, Python looks for a submodule if the module
+                has no such name.)
         """
         if fullname.partition(".")[0] not in self.packages:
             return None
         parent, _, name = fullname.rpartition(".")
         if names_of(fullname) is None:
-            if not _is_provided(parent) or name in (names_of(parent) or {}) or name.startswith("__"):
+            is_known = parent.partition(".")[0] == "mmengine" or _needs_mmcv(parent)
+            if not is_known or name in (names_of(parent) or {}) or name.startswith("__"):
                 return None
             # `importlib.util.find_spec` returns None for a missing module; only imports need the message.
             if sys._getframe(2).f_code is importlib.util.find_spec.__code__:

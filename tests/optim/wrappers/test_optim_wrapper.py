@@ -239,3 +239,11 @@ def test_loss_without_trainable_parameters_is_refused() -> None:
     model = net()
     with pytest.raises(ArgumentError, match="the loss does not depend on any trainable parameter"):
         OptimWrapper(SGD(model.parameters(), lr=0.1)).update_params(model(data(2)).detach().mean())
+
+
+def test_backward_forwards_the_arguments_of_torch() -> None:
+    model = net()
+    first, *_, last = model.parameters()
+    OptimWrapper(SGD(model.parameters(), lr=0.1)).backward(model(data(2)).sum(), inputs=[last])
+    assert first.grad is None
+    assert last.grad is not None

@@ -47,7 +47,7 @@ class Compose:
         ArgumentError: A transform is neither a callable nor a config.
 
     Attributes:
-        dropped_at: The index of the last transform that returned None, or None.
+        dropped_at: The index of the transform that dropped the latest sample, or None.
 
     Example:
         >>> Compose([lambda data: data + 1, lambda data: data * 2])(3)
@@ -69,6 +69,7 @@ class Compose:
 
     def __call__(self, data: Any) -> Any:
         """Returns the transformed sample, or None if a transform dropped it."""
+        self.dropped_at = None
         for index, transform in enumerate(self.transforms):
             data = transform(data)
             if data is None:

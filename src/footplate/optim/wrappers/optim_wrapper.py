@@ -130,21 +130,23 @@ class OptimWrapper(Accumulation):
                 notes=["Check for detached tensors, torch.no_grad() and frozen parameters in the model."],
             )
         data_parallel = self.data_parallel
-        inputs = None
+        is_frozen = False
         if self.isolated:
-            inputs = [parameter for parameter in self.parameters() if parameter.requires_grad]
+            kwargs["inputs"] = [parameter for parameter in self.parameters() if parameter.requires_grad]
+            is_frozen = not kwargs["inputs"]  # for now
         elif data_parallel is not None:
             loss = data_parallel.prepare_backward(loss, self.should_sync())
         try:
-            if inputs != []:  # all of them may be frozen for now
-                loss.backward(inputs=inputs, **kwargs)  # type: ignore[no-untyped-call]
+            if not is_frozen:
+                loss.backward(**kwargs)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             if "backward through the graph a second time" in str(error):
                 add_note(
                     error,
-                    "footplate calls backward on the returned loss, and `update_params` on its argument. Do not call "
-                    "it yourself, and detach tensors that you keep from earlier iterations. If several losses share "
-                    "a forward pass, pass their sum, or call `backward(loss, retain_graph=True)` of the optimizer.",
+                    "footplate calls backward on the returned loss, and `update_params(loss)` calls it on `loss`. "
+                    "Do not call it yourself, and detach tensors that you keep from earlier iterations. If several "
+                    "losses share a forward pass, pass their sum, or call the optimizer's `backward` with "
+                    "`retain_graph=True`.",
                 )
             raise
         if data_parallel is not None and self.should_sync():

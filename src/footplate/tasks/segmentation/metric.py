@@ -153,10 +153,10 @@ class IoUMetric(BaseMetric[_Areas]):
         missing = [required_classes(self)[label] for label in np.flatnonzero(np.isnan(fscores) & occurs)]
         if missing and missing != self._missing:
             _logger.warning(
-                "%smFscore is the mean of %d of %d classes, because no pixel of these was predicted correctly: %s. "
-                "To count undefined values as 0, set nan_to_num=0.",
+                "%smFscore excludes %d of %d classes, because none of their pixels was predicted correctly: %s. To "
+                "count undefined values of all metrics as 0, set nan_to_num=0.",
                 self.dataset_prefix,
-                occurs.sum() - len(missing),
+                len(missing),
                 occurs.sum(),
                 list_names(missing, _MAX_NAMES),
             )

@@ -121,13 +121,14 @@ def enlarge(scores: Tensor, size: Sequence[int]) -> Tensor:
 
     If h and w are H and W divided by a stride of 2, 4, 8, ..., rounded up, enlarges the scores by exactly this stride,
     and crops them. Otherwise, the positions of the scores depend on H and W, and thus on the other images of the batch.
+    This is also the case if h or w is at most 2, because the stride is then ambiguous.
     """
     height, width = size
     if scores.shape[-2:] == (height, width):
         return scores
     h, w = scores.shape[-2:]
     whole = (height, width)
-    for stride in _STRIDES:
+    for stride in _STRIDES if min(h, w) > 2 else ():
         if stride * (h - 1) < height <= stride * h and stride * (w - 1) < width <= stride * w:
             whole = (stride * h, stride * w)
             break

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -315,7 +315,8 @@ class SteppedByHook(OptimWrapper):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.optimizer.register_step_post_hook(self._record_step)
+        with suppress(AttributeError):  # an optimizer that does not call `Optimizer.__init__`, as many Lookaheads
+            self.optimizer.register_step_post_hook(self._record_step)
 
     def _record_step(self, *_: Any) -> None:
         self._has_stepped = True
