@@ -215,7 +215,7 @@ class EvaluationData:
         self.key = f"{self.mode}_dataloader.dataset"
         dataset = section.get("dataset")
         while isinstance(dataset, Mapping) and "pipeline" not in dataset:  # a wrapper; continue with its first dataset
-            dataset = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
+            dataset = _first_dataset(dataset)
         if dataset is None:
             message = f"the {self.mode} data in the config has no pipeline that preprocesses images"
             notes = [f"Use a config whose {self.mode} data has a `pipeline`.", _WITHOUT_PIPELINE]
@@ -372,8 +372,13 @@ def _labels_in(dataset: Any) -> dict[str, Any]:
         for source in (dataset.get("metainfo") or {}, dataset, of_class):
             if source.get("classes") is not None:  # may also be the path of a file, which is not read
                 return {key: source[key] for key in ("classes", "palette") if isinstance(source.get(key), list | tuple)}
-        dataset = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
+        dataset = _first_dataset(dataset)
     return {}
+
+
+def _first_dataset(wrapper: Mapping[str, Any]) -> Any:
+    """Returns the config of the first dataset in a dataset wrapper's config, or None if it contains none."""
+    return wrapper.get("dataset") or next(iter(wrapper.get("datasets") or ()), None)
 
 
 def first_view(sample: Any) -> Any:

@@ -10,8 +10,6 @@ from footplate.storage.paths import Path, canonical
 def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable[Path] = ()) -> None:
     """Checks that an output path has a supported suffix and does not overwrite an input.
 
-    Device files such as `/dev/stdout` do not need a supported suffix.
-
     Args:
         output: The file to write.
         suffixes: The supported suffixes, or an empty sequence to allow any name.
