@@ -65,7 +65,8 @@ class TrainedModel:
     @property
     def meta(self) -> Mapping[str, Any]:
         """The metadata in the checkpoint."""
-        return _meta(self.content)
+        meta = self.content.get("meta")
+        return meta if isinstance(meta, Mapping) else {}
 
     @property
     def has_data(self) -> bool:
@@ -138,19 +139,17 @@ def open_trained(
         ConfigError: The config cannot be read.
         CheckpointError: The checkpoint cannot be read.
     """
-    path = os.fspath(checkpoint)
-    content = load_checkpoint(path)
+    trained = TrainedModel(os.fspath(checkpoint), load_checkpoint(checkpoint), Config())
     if config is None:
-        meta = _meta(content)
-        text = meta.get("cfg") or meta.get("config")  # `config` in checkpoints of MMCV 1.x
+        text = trained.meta.get("cfg") or trained.meta.get("config")  # `config` in checkpoints of MMCV 1.x
         try:
-            config = parse_recorded(text, f"{path}.py") if isinstance(text, str) else Config()
+            config = parse_recorded(text, f"{trained.path}.py") if isinstance(text, str) else Config()
         except ConfigError as error:
             error.notes = (*error.notes, CONFIG_ADVICE)
             raise
     elif not isinstance(config, Config):
         config = Config.fromfile(config, import_custom_modules=False)
-    return TrainedModel(path, content, config)
+    return replace(trained, cfg=config)
 
 
 def _check_module(kind: object) -> None:
@@ -185,11 +184,6 @@ def select_device(name: str | None) -> torch.device:
             f"the device '{name}' cannot be used", notes=[one_line(str(error)).partition(". ")[0]]
         ) from error
     return device
-
-
-def _meta(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    meta = content.get("meta")
-    return meta if isinstance(meta, Mapping) else {}
 
 
 class EvaluationData:
