@@ -1,17 +1,18 @@
 """A sharded checkpoint for tests."""
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
-from footplate.checkpoint import split_state
+from footplate.checkpoint import sharded, split_state
 from footplate.checkpoint.digest import DigestSink, read_digest
 from footplate.checkpoint.saver import write_file
 from footplate.checkpoint.serializable import cut_evenly
-from footplate.checkpoint.sharded import save_shards
 from tests.checkpoint.packing import pack
 
 
@@ -41,9 +42,23 @@ def save(folder: Path, state: Any = None, count: int = 3) -> Path:
 
 
 def shard_state(state: Any, folder: str, count: int) -> None:
-    """Saves a state with a number of files."""
+    """Saves a state as several ranks do, each of which writes a file."""
     parts = [split_state(state, cut_evenly(number, count)) for number in range(count)]
-    save_shards(parts[0][0], [each for _, shards in parts for each in shards.items()], folder, files=count)
+    write: Any = sharded._FolderWriter.write_data
+
+    def write_each(self: Any, plan: Any, planner: Any) -> Any:
+        results = []
+        for number in range(count):
+            items = [item for item in plan.items if item.index.index % count == number]
+            place = (number, plan.storage_data[1])
+            part = dataclasses.replace(plan, items=items, storage_data=place)
+            results += write(self, part, planner).value()
+        future: Any = torch.futures.Future()
+        future.set_result(results)
+        return future
+
+    with patch.object(sharded._FolderWriter, "write_data", write_each):
+        sharded.save_shards(parts[0][0], [each for _, shards in parts for each in shards.items()], folder)
 
 
 def change(folder: Path, change: Callable[[Any], None]) -> None:

@@ -27,9 +27,9 @@ from footplate.checkpoint.sharded import load_sharded, save_shards
 from footplate.checkpoint_names import sharded_name
 from footplate.distributed import get_rank, wrap_model
 from footplate.distributed.sharding import is_dtensor, local_tensor
-from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
+from footplate.errors import CheckpointDamagedError, CheckpointError
 from footplate.tools.checkpoint_contents import read_contents
-from footplate.tools.checkpoint_conversion import consolidate, shard
+from footplate.tools.checkpoint_conversion import consolidate
 from tests.checkpoint.sharded_examples import change, example, save, shard_state
 from tests.distributed.conftest import (
     OnRanks,
@@ -303,42 +303,24 @@ def test_damage_found_by_one_process_is_reported_to_all(
     assert said == [f"checkpoint '{path}' is damaged: the file content does not match its checksum"] * 2
 
 
-def test_shards_become_a_file_and_shards_again(folder: Path, tmp_path: Path) -> None:
-    path, again = tmp_path / "iter_8.pth", tmp_path / "again.sharded"
+def test_shards_become_a_file(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "iter_8.pth"
     assert consolidate(folder, path) == 3
     assert same(load_checkpoint(path), example())
     assert verify(path).sha256
     held = torch.load(path, weights_only=True)
     assert held["state_dict"]["tied"].data_ptr() == held["state_dict"]["weight"].data_ptr()
-    assert shard(path, again, 4) == 3
-    assert same(load_checkpoint(again), example())
-    assert len(list(again.glob("rank_*"))) == 4
-    assert shard(again, tmp_path / "fewer.sharded", 2) == 3
-    assert same(load_checkpoint(tmp_path / "fewer.sharded"), example())
-    assert {each.name for each in tmp_path.iterdir()} == {
-        "iter_8.pth",
-        "iter_8.sharded",
-        "again.sharded",
-        "fewer.sharded",
-    }
+    assert {each.name for each in tmp_path.iterdir()} == {"iter_8.pth", "iter_8.sharded"}
 
 
 def test_damage_is_not_passed_on(folder: Path, tmp_path: Path) -> None:
     next(folder.glob("rank_0-*.pth")).write_bytes(b"")
     with pytest.raises(CheckpointDamagedError, match="rank_0"):
         consolidate(folder, tmp_path / "a.pth")
-    save_checkpoint(example(), tmp_path / "b.pth")
-    flip(tmp_path / "b.pth")
-    with pytest.raises(CheckpointDamagedError, match="does not match its checksum"):
-        shard(tmp_path / "b.pth", tmp_path / "b.sharded", 2)
-    assert {each.name for each in tmp_path.iterdir()} == {"iter_8.sharded", "b.pth"}
+    assert {each.name for each in tmp_path.iterdir()} == {"iter_8.sharded"}
 
 
 def test_file_is_not_accepted_as_a_folder(folder: Path, tmp_path: Path) -> None:
     save_checkpoint(example(), tmp_path / "c.pth")
     with pytest.raises(CheckpointError, match="does not have the format"):
         consolidate(tmp_path / "c.pth", tmp_path / "b.pth")
-    with pytest.raises(ArgumentError, match=r"must end in \.sharded"):
-        shard(tmp_path / "c.pth", tmp_path / "b.pth", 2)
-    with pytest.raises(ArgumentError):
-        shard(tmp_path / "a.pth", tmp_path / "b.sharded", 0)

@@ -10,6 +10,7 @@ from footplate.cli import checkpoint
 from footplate.cli.arguments import Parser
 from footplate.errors import ArgumentError
 from footplate.messages import format_bytes
+from tests.checkpoint.sharded_examples import save
 
 
 def run(*words: str) -> int:
@@ -83,12 +84,11 @@ def test_export_maps_keys(files: list[str], tmp_path: Path, capsys: pytest.Captu
             run("export", files[0], "-o", target, "--revise", text)
 
 
-def test_checkpoint_is_sharded_and_consolidated(
+def test_sharded_checkpoint_is_shown_and_consolidated(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, again = str(tmp_path / "iter_1.sharded"), str(tmp_path / "again.pth")
-    assert run("shard", files[0], "-o", folder, "--parts", "2") == 0
-    assert capsys.readouterr().out == f"split 22 tensors into 2 shards: {folder}\n"
+    save(Path(folder), load_checkpoint(files[0]), count=2)
     assert run("verify", folder) == 0
     assert capsys.readouterr().out == f"{folder}: intact, sha256 {verify(folder).sha256}\n"
     assert run("show", folder) == 0
@@ -111,16 +111,12 @@ def test_output_cannot_replace_an_input(files: list[str], tmp_path: Path) -> Non
 
 
 def test_files_within_a_sharded_input_are_inputs(files: list[str], tmp_path: Path) -> None:
-    folder = tmp_path / "iter_8.sharded"
-    run("shard", files[0], "-o", str(folder), "--parts", "2")
+    folder = save(tmp_path / "iter_8.sharded", load_checkpoint(files[0]), count=2)
     before = {each.name: each.read_bytes() for each in folder.iterdir()}
     (state,) = folder.glob("state.pth")
     for arguments in (("consolidate", folder), ("average", folder), ("export", folder)):
         with pytest.raises(ArgumentError, match="must not be an input"):
             run(*map(str, arguments), "-o", str(state))
-    (tmp_path / "way.pth").symlink_to(state)
-    with pytest.raises(ArgumentError, match="must not be an input"):
-        run("shard", str(tmp_path / "way.pth"), "-o", str(folder))
     assert {each.name: each.read_bytes() for each in folder.iterdir()} == before
 
 

@@ -84,7 +84,7 @@ def test_the_version(footplate: Command) -> None:
         ),
         (
             ["checkpoint", "list"],
-            "error: invalid choice 'list'; choose from show, verify, average, export, consolidate, shard",
+            "error: invalid choice 'list'; choose from show, verify, average, export, consolidate",
         ),
         (
             ["train", "--set", "a=1", "a.py"],

@@ -197,23 +197,30 @@ class Lines(IterableDataset[int]):
         return iter(range(self.size))
 
 
-@pytest.mark.parametrize("is_stream", [False, True])
 @pytest.mark.parametrize(("size", "begin"), [(4, 24), (16, 16), (48, 0)])
-def test_unknown_batch_sizes_are_inferred_from_the_lengths(is_stream: bool, size: int, begin: int) -> None:
-    def positioned(size: int) -> DataPosition:
-        batches = DataLoader(Lines(), size) if is_stream else SampleLoader(range(48), batch_sampler=FixedBatches(size))
-        return track_position(batches)
-
-    resumed = positioned(size)
-    resumed.load_state_dict(positioned(8).state_dict(0, 3), 3)
+def test_streams_resume_at_the_batch_of_the_next_sample(size: int, begin: int) -> None:
+    resumed = track_position(DataLoader(Lines(), size))
+    resumed.load_state_dict(track_position(DataLoader(Lines(), 8)).state_dict(0, 3), 3)
     assert resumed.locate(3) == (0, begin // size)
     assert next(resumed.endless(3))[0] == begin
 
 
-def test_unknown_batch_sizes_are_not_inferred_if_samples_were_added() -> None:
-    saved, grown = track_position(DataLoader(Lines(), 8)), track_position(DataLoader(Lines(96), 8))
-    grown.load_state_dict(saved.state_dict(0, 3), 3)
-    assert grown.locate(3) == (0, 3)
+@pytest.mark.parametrize(
+    ("saved", "resumed"),
+    [
+        (DataLoader(Lines(), 8), DataLoader(Lines(96), 8)),
+        (
+            SampleLoader(range(48), batch_sampler=FixedBatches(8)),
+            SampleLoader(range(48), batch_sampler=FixedBatches(4)),
+        ),
+    ],
+    ids=["more samples", "unknown batch sizes"],
+)
+def test_other_changes_keep_the_number_of_batches(saved: Any, resumed: Any, caplog: pytest.LogCaptureFixture) -> None:
+    position = track_position(resumed)
+    position.load_state_dict(track_position(saved).state_dict(0, 3), 3)
+    assert position.locate(3) == (0, 3)
+    assert "no longer bit-identical" in caplog.text
 
 
 def test_iterable_dataset_is_told_the_epoch() -> None:

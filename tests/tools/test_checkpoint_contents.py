@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.checkpoint import save_checkpoint
+from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.tools.checkpoint_contents import read_contents
-from footplate.tools.checkpoint_conversion import shard
+from tests.checkpoint.sharded_examples import save
 
 
 class History:
@@ -25,8 +25,7 @@ def saved(tmp_path: Path) -> str:
 
 
 def test_files_of_a_sharded_checkpoint_are_listed(tmp_path: Path, saved: str) -> None:
-    folder = tmp_path / "a.sharded"
-    assert shard(saved, folder, 11) == 2
+    folder = save(tmp_path / "a.sharded", load_checkpoint(saved), count=11)
     found = read_contents(folder)
     assert found.size == sum(each.stat().st_size for each in folder.glob("[rs]*"))
 

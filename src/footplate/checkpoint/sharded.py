@@ -54,8 +54,6 @@ def save_shards(
     folder: str,
     group: Any = None,
     error: BaseException | None = None,
-    *,
-    files: int = 1,
 ) -> None:
     """Writes a sharded checkpoint. All ranks in the group must call this function.
 
@@ -69,14 +67,13 @@ def save_shards(
         group: The process group, or None if a single process has all shards.
         error: An error from preparing this rank's shards. If it is set, no checkpoint is written, and all ranks raise
             the error.
-        files: The number of files for this rank. The shards of a tensor are written to different files.
 
     Raises:
         CheckpointError: A process failed. The message states its rank and the reason.
     """
     indexed: Any = {MetadataIndex(name, shard.offsets): shard for name, shard in shards}
     planner = _Planner(flatten_state_dict=False, flatten_sharded_tensors=False)
-    writer = _FolderWriter(storage.absolute(folder), state, error, files)
+    writer = _FolderWriter(storage.absolute(folder), state, error)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about saving in a single process
@@ -111,14 +108,13 @@ class _Planner(DefaultSavePlanner):
 
 
 class _FolderWriter(FileSystemWriter):
-    """Writes each rank's shards to files. The coordinator also writes the state, which commits the checkpoint."""
+    """Writes each rank's shards to a file. The coordinator also writes the state, which commits the checkpoint."""
 
-    def __init__(self, folder: str, state: Mapping[str, Any], error: BaseException | None, files: int) -> None:
+    def __init__(self, folder: str, state: Mapping[str, Any], error: BaseException | None) -> None:
         super().__init__(folder)
         self._folder = folder
         self._state = state
         self._error = error
-        self._files = files
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
         if self._error is not None:
@@ -139,15 +135,12 @@ class _FolderWriter(FileSystemWriter):
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> "Future[list[WriteResult]]":
         rank, save_id = cast(Any, plan.storage_data)
-        parts: dict[int, list[planning.WriteItem]] = defaultdict(list)
-        for item in plan.items:
-            parts[cast(int, item.index.index) % self._files].append(item)  # DCP numbers the shards of each tensor
         results = []
-        for number, items in parts.items():
-            name = f"rank_{rank + number}-{save_id}.pth"
-            tensors = to_serializable({item.index.fqn: planner.resolve_data(item) for item in items})
+        if plan.items:
+            name = f"rank_{rank}-{save_id}.pth"
+            tensors = to_serializable({item.index.fqn: planner.resolve_data(item) for item in plan.items})
             digest = write_file(tensors, storage.join(self._folder, name))
-            results += [WriteResult(item.index, 0, (name, digest.sha256)) for item in items]
+            results = [WriteResult(item.index, 0, (name, digest.sha256)) for item in plan.items]
         future: Future[list[WriteResult]] = Future()
         future.set_result(results)
         return future

@@ -1,4 +1,4 @@
-"""Implements the commands `footplate checkpoint show|verify|average|export|consolidate|shard`."""
+"""Implements the commands `footplate checkpoint show|verify|average|export|consolidate`."""
 
 import re
 from argparse import Namespace
@@ -22,10 +22,10 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser("checkpoint", help=text, description=f"{text.capitalize()}.")
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(name: str, run: Any, text: str, output: str = "", metavar: str = "FILE") -> Parser:
+    def add(name: str, run: Any, text: str, output: str = "") -> Parser:
         action = add_command(actions, name, run, text, f"{text[0].upper()}{text[1:]}.")
         if output:
-            action.add_argument("-o", "--output", metavar=metavar, required=True, help=output)
+            action.add_argument("-o", "--output", metavar="FILE", required=True, help=output)
         return action
 
     show = add("show", show_contents, "show the contents of checkpoints")
@@ -55,15 +55,6 @@ def add_commands(subparsers: Any) -> None:
         "consolidate", consolidate_folder, "convert a sharded checkpoint to a single file", "the file to write"
     )
     consolidate.add_value("folder", "FOLDER", "a sharded checkpoint, such as iter_4000.sharded")
-    shard = add(
-        "shard",
-        shard_file,
-        "convert a single file to a sharded checkpoint that any number of processes can load",
-        "the folder to write; its name must end with .sharded",
-        "FOLDER",
-    )
-    shard.add_value("file", "FILE", "a checkpoint")
-    shard.add_value("--parts", "N", "the number of shards (default: 8)", type=int, default=8)
 
 
 def show_contents(arguments: Namespace) -> int:
@@ -149,16 +140,6 @@ def consolidate_folder(arguments: Namespace) -> int:
     count = consolidate(arguments.folder, arguments.output)
     text = f"joined {pluralize(count, 'sharded tensor')}: {arguments.output}\n"
     print_result(arguments, {"tensors": count, "file": arguments.output}, text)
-    return 0
-
-
-def shard_file(arguments: Namespace) -> int:
-    """Converts a single file to a sharded checkpoint."""
-    from footplate.tools.checkpoint_conversion import shard
-
-    count = shard(arguments.file, arguments.output, arguments.parts)
-    text = f"split {pluralize(count, 'tensor')} into {pluralize(arguments.parts, 'shard')}: {arguments.output}\n"
-    print_result(arguments, {"tensors": count, "shards": arguments.parts, "folder": arguments.output}, text)
     return 0
 
 

@@ -115,14 +115,22 @@ def test_checkpoint(arguments: Namespace) -> int:
     return 0
 
 
-def predict_inputs(arguments: Namespace) -> int:
-    """Runs inference on the inputs and prints the path of the output file. Returns 2 if an input cannot be read."""
-    from footplate.inference import Predictor, open_trained, predict_files
-    from footplate.inference.predictor import DEFAULT_SCORE
+def _open_trained(arguments: Namespace) -> Any:
+    """Opens the checkpoint of a command, and applies the overrides to its config."""
+    from footplate.inference import open_trained
 
     trained = open_trained(arguments.checkpoint, arguments.config)
     arguments.cfg = trained.cfg
     apply_override_arguments(trained.cfg, arguments, import_custom_modules=False)
+    return trained
+
+
+def predict_inputs(arguments: Namespace) -> int:
+    """Runs inference on the inputs and prints the path of the output file. Returns 2 if an input cannot be read."""
+    from footplate.inference import Predictor, predict_files
+    from footplate.inference.predictor import DEFAULT_SCORE
+
+    trained = _open_trained(arguments)
     predictor = Predictor(trained, device=arguments.device, batch_size=arguments.batch_size)
     found = predict_files(
         predictor, arguments.paths, arguments.out, score=arguments.score, draw=not arguments.no_pictures
@@ -154,12 +162,10 @@ def export_checkpoint(arguments: Namespace) -> int:
     Prints the inputs and outputs of the exported file, and how much these outputs differ from the model's outputs.
     """
     from footplate.config import as_plain
-    from footplate.inference import describe_export, export_model, open_trained, output_path_of
+    from footplate.inference import describe_export, export_model, output_path_of
 
     target = arguments.output or output_path_of(arguments.checkpoint, arguments.to)
-    trained = open_trained(arguments.checkpoint, arguments.config)
-    arguments.cfg = trained.cfg
-    apply_override_arguments(trained.cfg, arguments, import_custom_modules=False)
+    trained = _open_trained(arguments)
     if set(trained.cfg) == {"model"}:  # recorded by a run from Python
         model = as_plain(trained.cfg["model"])
         print_error(f"Building the model with {one_line(str(model))}\n")

@@ -23,6 +23,7 @@ _RETRY_SECONDS = (1.0, 5.0)  # delays before retries of a failed storage request
 Record = dict[str, Any]
 _Result = TypeVar("_Result")
 _SUFFIXES = (".json", ".yaml", ".yml", ".pkl", ".pickle")
+_ADVICE = "If you trust the file, read it with pickle.load; in a dataset, override load_data_list()."
 _BUILTINS = {
     "set",
     "frozenset",
@@ -127,8 +128,8 @@ _Base: Any = pickle._Unpickler  # the C implementation cannot restrict which obj
 class _ArrayUnpickler(_Base):  # type: ignore[misc]
     """Unpickles plain data and NumPy arrays.
 
-    A state can make a data type claim that it holds no objects. Its arrays could then refer to any memory, so data
-    types are built from their descriptions instead.
+    A state can make a data type claim that it holds no objects. Its arrays could then refer to any memory, so only the
+    byte order is read from a state. The types of records and dates, which need more of it, are refused.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -144,28 +145,16 @@ class _ArrayUnpickler(_Base):  # type: ignore[misc]
         if isinstance(target, np.ndarray):
             target.__setstate__(state)
         elif isinstance(target, np.dtype):
-            built = _described_dtype(target, *state)
-            self.stack[-1] = built
+            _, order, *description = state
+            if any(description[:3]) or target.kind in "mM":  # a subarray, names and fields
+                message = "arrays of records, dates or time differences in pickle files are not supported"
+                raise DataError(message, notes=[_ADVICE])
+            self.stack[-1] = built = target.newbyteorder(order)
             self.memo.update({key: built for key, value in self.memo.items() if value is target})
         else:
             raise DataError("the file sets attributes, which may execute code", found=type(target))
 
     dispatch = {**_Base.dispatch, pickle.BUILD[0]: _set_state}  # noqa: RUF012
-
-
-def _described_dtype(
-    kind: Any, version: Any, order: str, subarray: Any, names: Any, fields: Any, size: int, *rest: Any
-) -> Any:
-    """Returns the data type that a pickled state describes."""
-    if fields:
-        formats, offsets = zip(*(fields[name][:2] for name in names), strict=True)
-        return np.dtype({"names": list(names), "formats": formats, "offsets": offsets, "itemsize": size})
-    if subarray:
-        return np.dtype(tuple(subarray))
-    if kind.kind in "mM" and len(rest) > 2:
-        unit, count = rest[2][1][:2]
-        kind = np.dtype(f"{kind.kind}8[{count}{unit.decode()}]")
-    return kind.newbyteorder(order)
 
 
 def _find_plain(module: str, name: str, find: Callable[[str, str], Any]) -> Any:
@@ -175,10 +164,7 @@ def _find_plain(module: str, name: str, find: Callable[[str, str], Any]) -> Any:
         return find(module, name)
     raise DataError(
         f"the file refers to '{module}.{name}', which may execute code",
-        notes=[
-            "Pickle files may contain only plain data. If you trust the file, read it with pickle.load; in a dataset, "
-            "override load_data_list()."
-        ],
+        notes=[f"Pickle files may contain only plain data. {_ADVICE}"],
     )
 
 

@@ -202,8 +202,7 @@ class DataPosition:
 
         At the end of an epoch, until its hooks have run, `batch` is the length of the pass.
         """
-        dataset = dataset_of(self._loader)
-        optional = {"dataset": combined_digest(dataset), "samples": length_of(dataset), **self._own_state(pass_index)}
+        optional = {"dataset": combined_digest(dataset_of(self._loader)), **self._own_state(pass_index)}
         present = {key: state for key, state in optional.items() if state is not None}
         return {"epoch": pass_index, "batch": batch, **self._settings(), **present}
 
@@ -252,9 +251,8 @@ class DataPosition:
     def _adapted_batch(self, saved: _Settings, here: _Settings, state: Mapping[str, Any]) -> int:
         """Returns the batch to continue with after the settings have changed, and logs a warning."""
         batch: int = state["batch"]
-        samples = length_of(dataset_of(self._loader))
         if self._plan is None or not self._plan.passes_continue:
-            batch = int(batch * _ratio(saved, here, state.get("samples", samples) == samples))
+            batch = int(batch * _ratio(saved, here))
         if self._length is not None:
             batch = min(batch, self._length)
         changes = [
@@ -303,21 +301,17 @@ class DataPosition:
         loader = self._loader
         is_stream = isinstance(dataset_of(loader), IterableDataset)
         return {
-            "batch_size": None if self._plan is None else getattr(loader.batch_sampler, "batch_size", None),
+            "batch_size": getattr(getattr(loader, "batch_sampler", None), "batch_size", None),
             "world_size": get_data_world_size(),
             "length": length_of(loader),
             "num_workers": getattr(loader, "num_workers", None) if is_stream else None,
         }
 
 
-def _ratio(saved: _Settings, here: _Settings, has_same_samples: bool) -> Fraction:
+def _ratio(saved: _Settings, here: _Settings) -> Fraction:
     """Returns the number of batches here per saved batch, e.g. 1/2 for twice the batch size, or 1 if it is unknown."""
     before, now = ((settings["batch_size"] or 0) * (settings["world_size"] or 0) for settings in (saved, here))
-    if before and now:
-        return Fraction(before, now)
-    if has_same_samples and here["length"] and saved["length"]:  # half the length means twice the batch size
-        return Fraction(here["length"], saved["length"])
-    return Fraction(1)
+    return Fraction(before, now) if before and now else Fraction(1)
 
 
 class PlannedPosition(DataPosition):

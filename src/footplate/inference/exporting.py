@@ -284,8 +284,8 @@ def _run_example(
         prepared = torch.stack([first_view(reference(source, index, "example.png")) for index in range(2)])
     elif preprocessor is not None:
         batch = preprocessor(preprocessing.collate(samples), False)
-        is_prepared = isinstance(batch, Mapping) and first_view(batch).dim() == 4  # else, the model prepares images
-        prepared = first_view(batch) if is_prepared else None
+        if isinstance(batch, Mapping) and first_view(batch).dim() == 4:  # otherwise, the model prepares images
+            prepared = first_view(batch)
     if prepared is not None and largest_difference([module.preprocess(images)], [prepared]) > LIMIT:
         name = f"'{type(preprocessor).__name__}'" if reference is None else "the pipeline"
         raise ExportError(

@@ -255,16 +255,11 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[_Na
         if os.path.isdir(path):
             matches = [(os.path.relpath(file, path), file) for file in _walk(path, outputs)]
             problem = f"the folder '{path}' contains no images or videos"
-        elif os.path.isfile(path) or not glob.has_magic(path):
-            matches = [(os.path.basename(path), path)] if os.path.isfile(path) else []
-            problem = f"the file '{path}' does not exist"
         else:
-            matches = [
-                (os.path.basename(file), file)
-                for file in sorted(glob.glob(path, recursive=True))
-                if os.path.isfile(file) and not _is_inside(file, outputs)
-            ]
-            problem = f"no file matches '{path}'"
+            files = [path] if os.path.isfile(path) else sorted(glob.glob(path, recursive=True))
+            files = [file for file in files if file == path or not _is_inside(file, outputs)]
+            matches = [(os.path.basename(file), file) for file in files if os.path.isfile(file)]
+            problem = f"no file matches '{path}'" if glob.has_magic(path) else f"the file '{path}' does not exist"
         if not matches:
             raise ArgumentError(problem, notes=missing_path_notes(path))
         found += matches

@@ -65,7 +65,8 @@ class TrainedModel:
     @property
     def meta(self) -> Mapping[str, Any]:
         """The metadata in the checkpoint."""
-        return _meta(self.content)
+        meta = self.content.get("meta")
+        return meta if isinstance(meta, Mapping) else {}
 
     @property
     def has_data(self) -> bool:
@@ -138,19 +139,17 @@ def open_trained(
         ConfigError: The config cannot be read.
         CheckpointError: The checkpoint cannot be read.
     """
-    path = os.fspath(checkpoint)
-    content = load_checkpoint(path)
+    trained = TrainedModel(os.fspath(checkpoint), load_checkpoint(checkpoint), Config())
     if config is None:
-        meta = _meta(content)
-        text = meta.get("cfg") or meta.get("config")  # `config` in checkpoints of MMCV 1.x
+        text = trained.meta.get("cfg") or trained.meta.get("config")  # `config` in checkpoints of MMCV 1.x
         try:
-            config = parse_recorded(text, f"{path}.py") if isinstance(text, str) else Config()
+            config = parse_recorded(text, f"{trained.path}.py") if isinstance(text, str) else Config()
         except ConfigError as error:
             error.notes = (*error.notes, CONFIG_ADVICE)
             raise
     elif not isinstance(config, Config):
         config = Config.fromfile(config, import_custom_modules=False)
-    return TrainedModel(path, content, config)
+    return replace(trained, cfg=config)
 
 
 def _check_module(kind: object) -> None:
@@ -187,11 +186,6 @@ def select_device(name: str | None) -> torch.device:
     return device
 
 
-def _meta(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    meta = content.get("meta")
-    return meta if isinstance(meta, Mapping) else {}
-
-
 class EvaluationData:
     """The test data of a config, or the validation data if there is no test data.
 
@@ -215,7 +209,7 @@ class EvaluationData:
         self.key = f"{self.mode}_dataloader.dataset"
         dataset = section.get("dataset")
         while isinstance(dataset, Mapping) and "pipeline" not in dataset:  # a wrapper; continue with its first dataset
-            dataset = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
+            dataset = _first_dataset(dataset)
         if dataset is None:
             message = f"the {self.mode} data in the config has no pipeline that preprocesses images"
             notes = [f"Use a config whose {self.mode} data has a `pipeline`.", _WITHOUT_PIPELINE]
@@ -372,8 +366,13 @@ def _labels_in(dataset: Any) -> dict[str, Any]:
         for source in (dataset.get("metainfo") or {}, dataset, of_class):
             if source.get("classes") is not None:  # may also be the path of a file, which is not read
                 return {key: source[key] for key in ("classes", "palette") if isinstance(source.get(key), list | tuple)}
-        dataset = dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
+        dataset = _first_dataset(dataset)
     return {}
+
+
+def _first_dataset(wrapper: Mapping[str, Any]) -> Any:
+    """Returns the config of the first dataset in a dataset wrapper's config, or None if it contains none."""
+    return wrapper.get("dataset") or next(iter(wrapper.get("datasets") or ()), None)
 
 
 def first_view(sample: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Converts checkpoints: exports and averages weights, and joins and splits sharded checkpoints."""
+"""Converts checkpoints: exports and averages weights, and joins sharded checkpoints."""
 
 import os
 from collections import OrderedDict
@@ -8,17 +8,10 @@ from typing import Any
 import torch
 
 from footplate import storage
-from footplate.checkpoint import (
-    load_checkpoint,
-    rename_keys,
-    save_checkpoint,
-    split_state,
-    weights_of,
-)
+from footplate.checkpoint import load_checkpoint, rename_keys, save_checkpoint, weights_of
 from footplate.checkpoint.contents import explaining, read_layout
-from footplate.checkpoint.serializable import cut_evenly, to_serializable
-from footplate.checkpoint_names import SAFETENSORS_SUFFIX, SHARDED_SUFFIX, SUFFIXES
-from footplate.checks import check_choice, check_count
+from footplate.checkpoint_names import SAFETENSORS_SUFFIX, SUFFIXES
+from footplate.checks import check_choice
 from footplate.errors import ArgumentError, CheckpointError, import_optional
 from footplate.tools.output_check import check_output
 
@@ -130,35 +123,12 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
 
     Raises:
         CheckpointError: The folder is not an intact checkpoint, or the file cannot be written.
-        ArgumentError: `target` has an unsupported suffix, or one path is inside the other.
+        ArgumentError: `target` has an unsupported suffix, or is inside the folder.
     """
     check_output(target, suffixes=SUFFIXES, inputs=[source])
     count = len(read_layout(os.fspath(source), "meta").tensors)
     save_checkpoint(load_checkpoint(source), target)
     return count
-
-
-def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", count: int) -> int:
-    """Verifies a checkpoint and writes it as a sharded checkpoint. All its tensors must fit into memory.
-
-    Weights, optimizer state and averaged weights are split along their first dimension into `count` shards. A run with
-    any number of ranks can load the result.
-
-    Returns:
-        The number of tensors that were split.
-
-    Raises:
-        CheckpointError: The file is not an intact checkpoint, or the folder cannot be written or contains other files.
-        ArgumentError: `count` is not positive, a path has the wrong suffix, or one path is inside the other.
-    """
-    from footplate.checkpoint.sharded import save_shards  # slow to import
-
-    check_count("parts", count)
-    check_output(target, suffixes=[SHARDED_SUFFIX], inputs=[source])
-    content = to_serializable(load_checkpoint(source))
-    parts = [split_state(content, cut_evenly(number, count)) for number in range(count)]
-    save_shards(parts[0][0], [each for _, shards in parts for each in shards.items()], os.fspath(target), files=count)
-    return len(parts[0][1])
 
 
 def write_safetensors(tensors: Mapping[str, torch.Tensor], path: str) -> None:

@@ -179,10 +179,10 @@ def _advice(runner: Runner, parts: Seconds, hooks: Seconds) -> Iterator[str]:
         yield f"{spent['transfer']} in the data preprocessor. {advice}"
     if shares["optimizer"] >= _PART:
         advice = "Use an optimizer with a fused kernel."
-        if any(wrapper.optimizer.defaults.get("fused", True) in (None, False) for wrapper in wrappers):
+        if not all(wrapper.optimizer.defaults.get("fused", True) for wrapper in wrappers):
             advice = "Set `optim_wrapper.optimizer.fused=True`."
         yield f"{spent['optimizer']} in the optimizer. {advice}"
-    if shares["hooks"] >= _HOOKS and hooks:
+    if shares["hooks"] >= _HOOKS:
         yield f"{spent['hooks']} in hooks, above all in {next(iter(hooks))}. Increase its interval, or remove it."
     if shares["model"] >= _COMPUTATION:
         is_mixed = any(isinstance(wrapper, AmpOptimWrapper) for wrapper in wrappers)

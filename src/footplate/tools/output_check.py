@@ -10,15 +10,13 @@ from footplate.storage.paths import Path, canonical
 def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable[Path] = ()) -> None:
     """Checks that an output path has a supported suffix and does not overwrite an input.
 
-    Device files such as `/dev/stdout` do not need a supported suffix.
-
     Args:
-        output: The file or folder to write.
+        output: The file to write.
         suffixes: The supported suffixes, or an empty sequence to allow any name.
         inputs: The files and folders to read. Symbolic links and relative paths are resolved.
 
     Raises:
-        ArgumentError: The suffix is not supported, or the output is an input, contains an input or is inside one.
+        ArgumentError: The suffix is not supported, or the output is an input or inside one.
     """
     name = os.fspath(output)
     if suffixes and not name.endswith(tuple(suffixes)):
@@ -27,9 +25,6 @@ def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable
     new = canonical(name).rstrip("/")
     for source in inputs:
         old = canonical(source).rstrip("/")
-        if new == old or new.startswith(f"{old}/") or old.startswith(f"{new}/"):
-            raise ArgumentError(
-                "the output must not be an input, contain one or be inside one",
-                found=name,
-                notes=["Choose another output path."],
-            )
+        if f"{new}/".startswith(f"{old}/"):
+            notes = ["Choose another output path."]
+            raise ArgumentError("the output must not be an input or inside one", found=name, notes=notes)

@@ -215,15 +215,13 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
     name = name_in_log(run, judged)
     if rule is None and not losses:
         return _fit("unknown", "unknown", f"It is unknown whether a higher or lower {name} is better.")
-    label = "validation loss" if losses else name
+    label, note = ("validation loss", "") if losses else (name, "no validation loss")
     best = find_best(judged, "less" if losses else rule)
     values, noise = judged.values, _noise(judged)
     worse = abs(values[-1] - best["value"])
     if worse <= noise:
         text = f"At the end, the {label} is {'at' if not worse else 'close to'} its best."
-        if losses:
-            return _fit("good", "no sign", text)
-        return _fit("unknown", "no sign", text, note="no validation loss")
+        return _fit("good" if losses else "unknown", "no sign", text, note)
     change = f"the {label} went from {best['value']:.4g} at iteration {best['iteration']:.0f} to {values[-1]:.4g}"
     if abs(values[-2] - best["value"]) <= noise:
         return _fit("unknown", "unclear", f"Only the last validation run is worse: {change}.")
@@ -237,9 +235,7 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
     if after >= before:
         return _fit("unknown", "unclear", f"{change}.{' The training loss did not fall.' if trained else ''}")
     text = f"{change}, while the training loss fell from {before:.4g} to {after:.4g}."
-    if losses:
-        return _fit("warning", f"yes, since {best['iteration']:.0f}", text)
-    return _fit("warning", f"possibly, since {best['iteration']:.0f}", text, note="no validation loss")
+    return _fit("warning", f"{'yes' if losses else 'possibly'}, since {best['iteration']:.0f}", text, note)
 
 
 def _noise(series: Series) -> float:
