@@ -327,15 +327,7 @@ class Runner:
         """
         refuse_during_training(self, "train", "before_run")
         self._make_current()
-        with located(self.cfg), self.folder.buffered_log(), refusing_exits():
-            warn_about_variables(self.cfg)
-            if reason := self.completed_arguments.unrecorded:
-                _logger.info("`footplate export` cannot rebuild the model of this run: %s", reason)
-            self.build_training()
-            for extension in extensions():
-                extension.check_training(self)
-            if self.val_loop is None:
-                warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
+        self._build_and_check()
         loop = self.train_loop
         result = self.history if self.is_plain else self.model
         self.load_or_resume()
@@ -350,14 +342,7 @@ class Runner:
             )
             return result
         with running(self, for_training=True):
-            broadcast_tensors(self.model.parameters())  # user code may have loaded different weights on each rank
-            _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
-            self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
-            process_setup.warn_of_nondeterminism(self)
-            self.requests.reset()
-            self.call_hook("before_run")
-            if self.sections["preflight"]:
-                preflight(self)
+            self._begin_training()
             with handling_signals(self):
                 try:
                     loop.run()
@@ -367,6 +352,29 @@ class Runner:
             self.call_hook("after_run")
         loop.ended = True
         return result
+
+    def _build_and_check(self) -> None:
+        """Builds the training components, and checks them against each other and the config."""
+        with located(self.cfg), self.folder.buffered_log(), refusing_exits():
+            warn_about_variables(self.cfg)
+            if reason := self.completed_arguments.unrecorded:
+                _logger.info("`footplate export` cannot rebuild the model of this run: %s", reason)
+            self.build_training()
+            for extension in extensions():
+                extension.check_training(self)
+            if self.val_loop is None:
+                warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
+
+    def _begin_training(self) -> None:
+        """Prepares the loaded or resumed components for the training loop, and runs the preflight check."""
+        broadcast_tensors(self.model.parameters())  # user code may have loaded different weights on each rank
+        _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
+        self.optim_wrapper.initialize_count_status(self.model, self.train_loop.iter, self.train_loop.max_iters)
+        process_setup.warn_of_nondeterminism(self)
+        self.requests.reset()
+        self.call_hook("before_run")
+        if self.sections["preflight"]:
+            preflight(self)
 
     def build_training(self) -> None:
         """Builds the training components. Initializes weights unless the model is plain. Later calls do nothing."""
