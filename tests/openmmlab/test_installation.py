@@ -39,6 +39,8 @@ def test_names_resolve_after_installation(caplog: pytest.LogCaptureFixture) -> N
     assert imported("mmseg.datasets.builder", "PIPELINES") is TRANSFORMS
     with pytest.raises(AttributeError, match=r"Did you mean 'OptimizerHook'\?$"):
         imported("mmcv.runner", "OptimiserHook")
+    with pytest.raises(ImportError, match=r"Did you mean 'OptimizerHook'\?$"):
+        exec("from mmcv.runner import OptimiserHook", {})
     with pytest.raises(ModuleNotFoundError, match=r"not provide 'ConvModule' in 'mmcv.cnn'.* pip install mmcv-lite"):
         exec("from mmcv.cnn import ConvModule", {})
     assert openmmlab.install() is report

@@ -295,7 +295,7 @@ def _check_fit(report: LoadReport, *, strict: bool) -> None:
             dots = ((key, match.end()) for key in report.unexpected for match in re.finditer(r"\.", key))
             prefixes = Counter(key[:end] for key, end in dots if key[end:] in missing).most_common(1)
             advice = "To convert one to the other, pass `revise_keys` and `prefix` to load_weights or PretrainedInit."
-            if prefixes:
+            if prefixes and 2 * prefixes[0][1] > len(missing):
                 advice = f"Pass `prefix={prefixes[0][0]!r}` to load_weights or PretrainedInit (in `init_cfg`)."
             notes = [
                 f"a key in the file: {first}",

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
@@ -168,7 +169,8 @@ def refuse_unknown(command: Parser, arguments: Namespace, unknown: Sequence[str]
     elif key:
         hint = f"; set it in the config: --set {key}={value or '...'}"
     elif "=" in unknown[0] and not flag.startswith("-") and hasattr(arguments, "set"):
-        hint = f"; to set a config key, write --set {' '.join(word for word in unknown if '=' in word)}"
+        settings = shlex.join(word for word in unknown if "=" in word and not word.startswith("-"))
+        hint = f"; to set a config key, write --set {settings}"
     elif near:
         hint = f"; did you mean {options[near]}?" if options[near] != flag else f"; write it after '{command.prog}'"
     command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")

@@ -142,7 +142,8 @@ def _report(arguments: Namespace, error: Exception) -> int:
     described = describe_error(error, arguments.progress, option=arguments.debug_option)
     message, code = described or ("", 1)
     outputs = [option for option in ("--output", "--out") if option in arguments.command._option_string_actions]
-    if outputs and isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS):
+    is_refused = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS)
+    if outputs and is_refused and not os.path.isfile(getattr(error, "filename", None) or ""):  # it may be an input
         message += f"  To write to another location, use {outputs[0]}.\n"
     _print_document(arguments, error, code, message)
     if described is None or (arguments.debug and not arguments.json):

@@ -100,7 +100,8 @@ def _check_labels(runner: "Runner") -> None:
         for dataset in innermost_datasets(dataset_of(loader)):
             if hasattr(dataset, "warn_about_labels"):
                 dataset.warn_about_labels()
-    check_classes(metainfo_of(runner.train_dataloader), _validation_sets(runner), "validation")
+    trained = runner.train_dataloader
+    check_classes(metainfo_of(trained), _validation_sets(runner), "validation", train_dataset=dataset_of(trained))
 
 
 @contextmanager

@@ -38,18 +38,19 @@ class EvaluationSet(NamedTuple):
         return {dataset_metric(self.name, key): value for key, value in metrics.items()}
 
 
-def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> None:
+def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str, *, train_dataset: Any = None) -> None:
     """Checks that labels refer to the same classes in the training data and in the validation or test datasets.
 
     A mismatch only causes a warning if the number of classes differs (an open-vocabulary model may be validated on
-    additional classes) or if the data is test data (which may come from another project). If the classes are the names
-    of the dataset's folders, a missing folder shifts the labels, so a mismatch is an error if the datasets share
+    additional classes) or if the data is test data (which may come from another project). If the classes of a dataset
+    are the names of its folders, a missing folder shifts the labels, so a mismatch is an error if the datasets share
     classes.
 
     Args:
         trained: The metainfo of the training data, or None.
         sets: The validation or test datasets.
         mode: "validation" or "test", for the message.
+        train_dataset: The training dataset, if it has been built.
 
     Raises:
         ArgumentError: A label refers to a different class, although the number of classes in the validation data is
@@ -66,7 +67,7 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str) -> Non
         data = f"{mode} data '{evaluation_set.name}'" if evaluation_set.name else f"{mode} data"
         problem = f"Label {label} is '{expected[label]}' in the training data, but '{classes[label]}' in the {data}"
         advice = "Set the same classes, in the same order, in all datasets."
-        leaves = innermost_datasets(evaluation_set.dataset)
+        leaves = [*innermost_datasets(train_dataset), *innermost_datasets(evaluation_set.dataset)]
         are_folders = any(getattr(leaf, "classes_are_folders", False) for leaf in leaves)
         if are_folders and any(name in expected for name in classes):
             notes = [

@@ -133,22 +133,25 @@ class NamesFinder(MetaPathFinder, Loader):
         """Returns the spec of a module that footplate provides, or None.
 
         Raises:
-            ModuleNotFoundError: An import requests an unknown submodule or name from `mmengine`, or a name from `mmcv`
-                that needs mmcv 2. (For `from mmengine.hooks import name`, Python looks for a submodule if the module
-                has no such name.)
+            ImportError: An import requests an unknown submodule or name from `mmengine`, or from `mmcv` if it is not
+                installed. (For `from mmengine.hooks import name`, Python looks for a submodule if the module has no
+                such name.) It is a ModuleNotFoundError unless the name cannot come from another package.
         """
         if fullname.partition(".")[0] not in self.packages:
             return None
         parent, _, name = fullname.rpartition(".")
         if names_of(fullname) is None:
-            is_known = parent.partition(".")[0] == "mmengine" or _needs_mmcv(parent)
-            if not is_known or name in (names_of(parent) or {}) or name.startswith("__"):
+            top = parent.partition(".")[0]
+            is_provided = top in ("mmengine", "mmcv") and isinstance(sys.modules.get(top), _ProvidedModule)
+            if not is_provided or name in (names_of(parent) or {}) or name.startswith("__"):
                 return None
             # `importlib.util.find_spec` returns None for a missing module; only imports need the message.
             if sys._getframe(2).f_code is importlib.util.find_spec.__code__:
                 return None
+            is_of_mmcv_1 = parent.startswith("mmcv.") and not _needs_mmcv(parent)
+            kind = ImportError if is_of_mmcv_1 else ModuleNotFoundError
             # With the name of the missing module, Python would replace this error with one that lacks the message.
-            raise ModuleNotFoundError(_describe(parent, name), name=parent)
+            raise kind(_describe(parent, name), name=parent)
         spec = ModuleSpec(fullname, self, is_package=True)
         # Folders of the same name on the path may contain user modules. Modules of an installed MMEngine are not used,
         # because they would use its own registries.

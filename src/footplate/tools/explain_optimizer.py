@@ -63,7 +63,7 @@ def groups_of(cfg: Config) -> Groups:
     freezing = [
         ", ".join(f"{key}={value!r}" for key, value in hook.items() if key != "type")
         for hook in hooks
-        if str(hook.get("type")).rpartition(".")[2] == "FreezeHook"
+        if getattr(hook.get("type"), "__name__", str(hook.get("type"))).rpartition(".")[2] == "FreezeHook"
     ]
     return Groups(description, groups, frozen, freezing)
 
