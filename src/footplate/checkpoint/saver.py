@@ -185,10 +185,6 @@ class BackgroundSaver:
         """Returns `name` with the suffix `.sharded` if the run saves sharded checkpoints, and unchanged otherwise."""
         return sharded_name(name) if self.is_sharded else name
 
-    def resume_from(self, path: str) -> None:
-        """Sets `last` to the checkpoint that the run resumes from."""
-        self.last = path
-
     def save(
         self,
         state: Mapping[str, Any],

@@ -5,7 +5,7 @@ import json
 import os
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -141,14 +141,13 @@ def explain_config(arguments: Namespace) -> int:
     key = (arguments.key or "").removeprefix(".")
     try:
         cfg = config_with_key(cfg, key)
-        if arguments.json:
-            print_json(arguments, explain_keys.keys_as_data(cfg, key))
-        else:
-            text = explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg)
-            print_text(text, ("(^|  )# .*", DIM))
-        if arguments.set or arguments.cfg_options:  # torch has already been imported to check them
-            with _showing_warnings(cfg):
-                pass
+        is_changed = arguments.set or arguments.cfg_options  # checking the changes has already imported torch
+        with _showing_warnings(cfg) if is_changed else nullcontext():
+            if arguments.json:
+                print_json(arguments, explain_keys.keys_as_data(cfg, key))
+            else:
+                text = explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg)
+                print_text(text, ("(^|  )# .*", DIM))
     except ConfigKeyError as error:
         near = nearest(arguments.key, [*cfg, *TOPICS])
         suggestion = near if near in TOPICS else equivalent_key(cfg, arguments.key)

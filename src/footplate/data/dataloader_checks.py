@@ -23,6 +23,8 @@ from footplate.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS, check_annota
 
 _TORCH_KEYS = [key for key in inspect.signature(DataLoader).parameters if key != "generator"]  # the run's seed decides
 LOADER_KEYS = (*_TORCH_KEYS, "num_batch_per_epoch", "diff_rank_seed")
+WORKER_SETTINGS = ("persistent_workers", "prefetch_factor", "timeout", "worker_init_fn", "multiprocessing_context")
+"""The dataloader settings that only matter with workers."""
 _MINIMA = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}
 """The minimum values of the integer dataloader settings."""
 

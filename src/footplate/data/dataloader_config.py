@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from footplate.data.dataloader_checks import check_not_empty, check_ranks, checked_settings
+from footplate.data.dataloader_checks import WORKER_SETTINGS, check_not_empty, check_ranks, checked_settings
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.data.loader import SampleLoader
 from footplate.data.loader_functions import build_collate, build_worker_init
-from footplate.data.plain_loaders import WORKER_SETTINGS, convert_loader
+from footplate.data.plain_loaders import convert_loader
 from footplate.distributed import get_data_rank
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError

@@ -11,14 +11,11 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
-from footplate.data.dataloader_checks import check_ranks, check_yields_batches
+from footplate.data.dataloader_checks import WORKER_SETTINGS, check_ranks, check_yields_batches
 from footplate.data.loader import SampleLoader
 from footplate.data.samplers import DefaultSampler, RankSampler, knows_ranks
 from footplate.distributed import broadcast_object, get_data_world_size
 from footplate.errors import ArgumentError
-
-WORKER_SETTINGS = ("persistent_workers", "prefetch_factor", "timeout", "worker_init_fn", "multiprocessing_context")
-"""The dataloader settings that only matter with workers."""
 
 
 def convert_loader(loader: Any, seed: int) -> Any:

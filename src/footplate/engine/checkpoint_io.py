@@ -253,7 +253,7 @@ class CheckpointIO:
                 self._random_to_restore = state.random_of(checkpoint, runner.rank)
         finally:
             self.is_resuming = False
-        runner.saver.resume_from(path)
+        runner.saver.last = path
         infos = runner.message_hub.runtime_info
         for name, value in infos.items():
             if name.startswith(("best_ckpt", "last_ckpt")) and isinstance(value, str):

@@ -281,11 +281,11 @@ def temporary_file(target: str) -> Iterator[str]:
     folder = os.path.dirname(os.path.abspath(target))
     os.makedirs(folder, exist_ok=True)
     try:
-        folder_next_to_it = tempfile.TemporaryDirectory(prefix=".export-", dir=folder)
+        temporary_folder = tempfile.TemporaryDirectory(prefix=".export-", dir=folder)
     except OSError as error:
         error.filename = target
         raise
-    with folder_next_to_it as temporary:
+    with temporary_folder as temporary:
         yield os.path.join(temporary, os.path.basename(target))
 
 

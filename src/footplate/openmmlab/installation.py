@@ -137,11 +137,11 @@ class NamesFinder(MetaPathFinder, Loader):
                 installed. (For `from mmengine.hooks import name`, Python looks for a submodule if the module has no
                 such name.) It is a ModuleNotFoundError unless the name cannot come from another package.
         """
-        if fullname.partition(".")[0] not in self.packages:
+        top = fullname.partition(".")[0]
+        if top not in self.packages:
             return None
         parent, _, name = fullname.rpartition(".")
         if names_of(fullname) is None:
-            top = parent.partition(".")[0]
             is_provided = top in ("mmengine", "mmcv") and isinstance(sys.modules.get(top), _ProvidedModule)
             if not is_provided or name in (names_of(parent) or {}) or name.startswith("__"):
                 return None

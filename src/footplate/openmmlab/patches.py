@@ -121,7 +121,7 @@ _applied: set[str] = set()
 
 
 def describe_patches() -> str:
-    """Lists the names that have been replaced so far. Returns "" if there are none."""
+    """Returns the names that patches have replaced, as text. Returns "" if there are none."""
     return ", ".join(sorted(_applied))
 
 
