@@ -301,11 +301,21 @@ class BaseTrainLoop(BaseLoop):
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 
+    def _between_iterations(self) -> None:
+        """Handles requests, and then validates if due. Both loops call this method after each iteration.
+
+        Loops that override `run` or `run_epoch` validate by themselves; `adapt_overridden` handles their requests.
+        """
+        requests = self.runner.requests
+        if requests.needs_handling:
+            handle_requests(self.runner)
+        if requests.agreed.validation or not self.by_epoch:  # within an epoch, only requested validations are due
+            self._validate_if_due()
+
     def _validate_if_due(self) -> None:
         """Runs validation if it is due, then handles any requests that arrived in the meantime.
 
-        Called at the start of training, after each epoch or, in iteration-based training, each iteration, and after an
-        iteration within an epoch if a validation has been requested.
+        Called at the start of training, between iterations, and after each epoch of epoch-based training.
         """
         runner = self.runner
         if runner.val_loop is None or not self.validation_is_due():

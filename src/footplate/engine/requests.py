@@ -14,8 +14,8 @@ all ranks. Between iterations, the training loop handles `agreed`:
 The death of a worker is not exchanged, and does not matter if `signal` is set. Like a stop signal in a single process,
 it also ends the wait for a batch; see `DataWait`.
 
-The loop calls `handle_requests` only if `Requests.needs_handling` is set, and checks `stop` and `validation` itself.
-`Requests.reset` clears all requests except `validation` at the start of a run.
+`BaseTrainLoop._between_iterations` calls `handle_requests` only if `Requests.needs_handling` is set, and then checks
+`validation`. The loops check `stop`. `Requests.reset` clears all requests except `validation` at the start of a run.
 
 A stop signal leads to these calls:
 

@@ -7,8 +7,6 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop, Progress
-from footplate.engine.request_handling import handle_requests
-from footplate.engine.requests import Stop
 from footplate.errors import ArgumentError
 from footplate.registry import LOOPS
 
@@ -81,8 +79,6 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
     def run_epoch(self) -> None:
         """Trains for one epoch, or for the rest of the epoch after a resume. Subclasses may override this method."""
-        runner = self.runner
-        requests = runner.requests
         length = len(self.dataloader)
         self.remember_random_state()
         self._begin_epoch()
@@ -93,16 +89,13 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 self.run_iter(index, batch)
                 del batch
                 index += 1
-                if requests.needs_handling:
-                    handle_requests(runner)
-                if requests.agreed.validation:  # within an epoch, only requested validations are due
-                    self._validate_if_due()
-                if requests.agreed.stop is Stop.TIME_LIMIT and index < length:
+                self._between_iterations()
+                if self.out_of_time and index < length:
                     return  # `_train` then validates
         finally:
             batches.close()  # also stops the workers
         self._data_position.check_pass(self._epoch, index, length)
-        runner.call_hook("after_train_epoch")
+        self.runner.call_hook("after_train_epoch")
         self._epoch += 1
         self._exchange_requests()  # before validation, which may take a long time
 
@@ -167,19 +160,14 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     def _train(self) -> None:
         runner = self.runner
-        requests = runner.requests
         self._begin_epoch()
         batches = self.dataloader_iterator
-        validates = runner.val_loop is not None
         try:
-            while self._iter < self._max_iters and requests.agreed.stop is Stop.NO:
+            while self._iter < self._max_iters and not self.stop_training:
                 if not runner.model.training:  # a hook has run validation or set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))
-                if requests.needs_handling:
-                    handle_requests(runner)
-                if validates:
-                    self._validate_if_due()
+                self._between_iterations()
         finally:
             del batches
             self._batches = None  # drops the last reference, which also stops the workers
