@@ -89,8 +89,8 @@ class AmpOptimWrapper(OptimWrapper):
             if not self._called_backward:
                 raise foreign_gradients_error()
             if not self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
-                self._omit_step()
-                return  # torch's scaler needs at least one gradient
+                self._called_backward = False
+                return  # all parameters are frozen for now, but torch's scaler needs at least one gradient
             if self._clipper is not None or (self._guard is not None and self._guard.policy != "skip"):
                 self.loss_scaler.unscale_(self.optimizer)
         super().step(**kwargs)

@@ -49,6 +49,9 @@ class OptimWrapper(Accumulation):
             because a subclass with its own `train_step` may average them by itself. The wrapper skips parameters that
             were frozen when the model was wrapped. If they are unfrozen later, the optimizer wrapper averages their
             gradients.
+        gradients_are_used: Whether the latest step has used the gradients, so that no later step needs them, and
+            checkpoints do not contain them; see the table in `state_dict`. `SteppedByHook` sets it too, because its
+            hook calls the torch optimizer directly.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -87,9 +90,8 @@ class OptimWrapper(Accumulation):
         self._own_policy = on_nonfinite
         self.set_nonfinite_policy(None)
         self.message_hub = MessageHub.get_current_instance()
-        # Whether each method was called since the latest step, and whether both were called between the two latest
-        # steps; see `_gradients_are_used`.
-        self._called_backward = self._called_zero_grad = self._called_both_before_step = False
+        self.gradients_are_used = False
+        self._called_backward = self._called_zero_grad = False  # since the latest step
         self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
@@ -153,6 +155,7 @@ class OptimWrapper(Accumulation):
             average_gradients(self.parameters() if self.isolated else data_parallel.unreduced)
         self._inner_count += 1
         self._called_backward = True
+        self.gradients_are_used = False
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
@@ -167,7 +170,8 @@ class OptimWrapper(Accumulation):
         """
         if not self._called_backward and self.data_parallel is not None:
             raise foreign_gradients_error()
-        self._called_both_before_step = self._called_zero_grad and self._called_backward
+        # A loop that has called `zero_grad` before this step is assumed to call it again before the next `backward`.
+        self.gradients_are_used = self._called_zero_grad and self._called_backward
         self._called_backward = self._called_zero_grad = False
         if self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
             raise ArgumentError(
@@ -201,27 +205,7 @@ class OptimWrapper(Accumulation):
         """Clears the gradients."""
         self.optimizer.zero_grad(**kwargs)
         self._called_zero_grad = True
-
-    def _omit_step(self) -> None:
-        """Replaces a step if all parameters are frozen for now, so that there are no gradients."""
-        self._called_backward = self._called_both_before_step = False
-
-    @property
-    def _gradients_are_used(self) -> bool:
-        """Whether the latest step has used the gradients, so that no later step needs them.
-
-        If the loop has called both `zero_grad` and `backward` before the latest step, it is assumed to call `zero_grad`
-        before the next `backward` too. Otherwise, a checkpoint contains the gradients:
-
-        | calls in each iteration | example | gradients in a checkpoint |
-        |---|---|---|
-        | `backward`, `step`, `zero_grad` | `update_params` | any from another optimizer's loss since `zero_grad` |
-        | `zero_grad`, `backward`, `step` | many GANs, first-generation hooks | none |
-        | `backward`, `step` | a loop that never clears the gradients | all |
-        | `backward` | an unfinished accumulation round | all |
-        | `backward`, `_omit_step` | `AmpOptimWrapper` with frozen parameters | any from another optimizer's loss |
-        """
-        return self._called_both_before_step and not (self._called_backward or self._called_zero_grad)
+        self.gradients_are_used = False
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager for the forward pass.
@@ -289,8 +273,15 @@ class OptimWrapper(Accumulation):
     def state_dict(self) -> dict[str, Any]:
         """Returns the optimizer state, the loss counts for gradient accumulation, and any accumulated gradients.
 
-        Gradients accumulate during an accumulation round, or if another optimizer's loss depends on the parameters; see
-        the table in `_gradients_are_used`.
+        These are the gradients that a later step may use, unless `gradients_are_used`:
+
+        | calls in each iteration | example | gradients in a checkpoint |
+        |---|---|---|
+        | `backward`, `step`, `zero_grad` | `update_params` | any from another optimizer's loss since `zero_grad` |
+        | `zero_grad`, `backward`, `step` | many GANs, first-generation hooks | none |
+        | `backward`, `step` | a loop that never clears the gradients | all |
+        | `backward` | an unfinished accumulation round | all |
+        | `backward`, a step that is left out | `AmpOptimWrapper` with frozen parameters | as in the first row |
         """
         state = self.optimizer.state_dict()
         if self._names:
@@ -300,7 +291,7 @@ class OptimWrapper(Accumulation):
                 if index >= self._initial_groups:
                     group["added_with_grad"] = [parameter.requires_grad for parameter in parameters.values()]
         gradients = [parameter.grad for parameter in self.parameters()]
-        if not self._gradients_are_used and any(gradient is not None for gradient in gradients):
+        if not self.gradients_are_used and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
         if self._accumulative_counts > 1:
@@ -331,7 +322,7 @@ class OptimWrapper(Accumulation):
         self.optimizer.load_state_dict(optimizer_state.regroup(state_dict, self.optimizer, layout))
         names = chain.from_iterable(optimizer_state.saved_names(state_dict["param_groups"], layout))
         by_name = dict(zip(names, self._load_accumulation(state_dict), strict=False))
-        self._called_both_before_step = False
+        self.gradients_are_used = False
         for name, parameter in layout.parameters.items():
             gradient = by_name.get(name)
             if gradient is not None:

@@ -311,7 +311,6 @@ class SteppedByHook(OptimWrapper):
     pending_loss: Tensor | None = None
     precision: torch.dtype | None = None
     _iteration_groups: Sequence[dict[str, Any]] = ()
-    _has_stepped = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -319,18 +318,13 @@ class SteppedByHook(OptimWrapper):
             self.optimizer.register_step_post_hook(self._record_step)
 
     def _record_step(self, *_: Any) -> None:
-        self._has_stepped = True
-
-    @property
-    def _gradients_are_used(self) -> bool:
-        """Whether the hook has stepped since the latest loss. Hooks clear the gradients before the next one."""
-        return self._has_stepped
+        self.gradients_are_used = True  # hooks clear the gradients before the next loss
 
     def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
         """Stores the loss and the current parameter group settings for the hook."""
         data_parallel = self.data_parallel
         self.pending_loss = loss if data_parallel is None else data_parallel.prepare_backward(loss, True)
-        self._has_stepped = False
+        self.gradients_are_used = False
         self._iteration_groups = [dict(group) for group in self.param_groups]
 
     @contextmanager
