@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain, count, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
@@ -93,8 +93,8 @@ def track_position(loader: Any) -> "DataPosition":
 def _find_position(loader: Any) -> "DataPosition":
     """Creates the object that tracks the position in a loader that has no state of its own."""
     if isinstance(loader, SampleLoader):
-        return PlannedPosition(loader) if loader.is_planned else DataPosition(loader)
-    return UntrackedPosition(loader) if _pass_length(loader) is None else DataPosition(loader)
+        return PlannedPosition(loader) if loader.is_planned else CountedPosition(loader)
+    return UntrackedPosition(loader) if _pass_length(loader) is None else CountedPosition(loader)
 
 
 def _pass_length(loader: Any) -> int | None:
@@ -119,8 +119,16 @@ def _set_generators(loader: Any) -> None:
             owner.generator = _OwnGenerator().manual_seed(torch.initial_seed())
 
 
+class _Anchor(NamedTuple):
+    """An iteration, its pass, and its batch in that pass, from which `DataPosition.locate` counts."""
+
+    iteration: int = 0
+    pass_index: int = 0
+    batch: int = 0
+
+
 class DataPosition:
-    """Tracks the position in a training loader, so that a resumed run can find its next batch.
+    """Base class: tracks the position in a training loader, so that a resumed run can find its next batch.
 
     A position is the index of a pass (one iteration over the loader) and the index of a batch in that pass. In
     epoch-based training, each epoch is a pass.
@@ -128,7 +136,7 @@ class DataPosition:
     | class | loader | how the pass is determined |
     |---|---|---|
     | `PlannedPosition` | `SampleLoader` | by dividing the number of iterations by the length of the loader |
-    | `DataPosition` | `SampleLoader` with custom samplers, or another loader with a length | by counting passes |
+    | `CountedPosition` | `SampleLoader` with custom samplers, or another loader with a length | by counting passes |
     | `StatefulPosition` | loader with its own state | by counting passes; the loader itself finds the batch |
     | `UntrackedPosition` | stream without a length | not at all: a resumed run reads all earlier batches again |
 
@@ -150,10 +158,9 @@ class DataPosition:
         self._loader = loader
         self._plan = loader.plan if isinstance(loader, SampleLoader) else None
         self._length = _pass_length(loader)
-        # A position from which `locate` counts: an iteration, its pass, and its batch in that pass. It is where the
-        # resumed run or, in iteration-based training, the latest pass began. After the resume in the example:
+        # Where the resumed run or, in iteration-based training, the latest pass began. After the resume in the example:
         # (11, 2, 1), or (23, 2, 1) in iteration-based training.
-        self._known_position = (0, 0, 0)
+        self._anchor = _Anchor()
         own = [generator for generator in generators_of(samplers_of(loader)) if type(generator) is _OwnGenerator]
         generators = [getattr(loader, "generator", None), *own]
         self._seeds = {each: each.initial_seed() for each in generators if isinstance(each, torch.Generator)}
@@ -161,11 +168,11 @@ class DataPosition:
     def locate(self, iteration: int) -> tuple[int, int]:
         """Returns the pass that contains an iteration, and the iteration's batch index in that pass.
 
-        In the example, returns (2, 3) for iteration 23. In epoch-based training, only `PlannedPosition` can do this,
-        because `one_pass` does not record where a pass begins.
+        In the example, returns (2, 3) for iteration 23. Call this method only in iteration-based training or if
+        `is_planned`, because `one_pass` does not move the anchor.
         """
-        known_iteration, pass_index, batch = self._known_position
-        return pass_index, batch + iteration - known_iteration
+        anchor = self._anchor
+        return anchor.pass_index, anchor.batch + iteration - anchor.iteration
 
     def one_pass(self, pass_index: int, start: int) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`. Stops at the loader's length.
@@ -185,7 +192,7 @@ class DataPosition:
         """
         for pass_index in count(first):
             before = iteration
-            self._known_position = (iteration, pass_index, start)
+            self._anchor = _Anchor(iteration, pass_index, start)
             for batch in self._begin_pass(pass_index, start):
                 iteration += 1
                 yield batch
@@ -245,7 +252,7 @@ class DataPosition:
         self._load_own_state(state, pass_index)
         if iteration is None:
             iteration = pass_index * (self._length or 0) + batch
-        self._known_position = (iteration, pass_index, batch)
+        self._anchor = _Anchor(iteration, pass_index, batch)
         return iteration
 
     def _adapted_batch(self, saved: _Settings, here: _Settings, state: Mapping[str, Any]) -> int:
@@ -328,6 +335,10 @@ class PlannedPosition(DataPosition):
         return pass_index + passes, batch
 
 
+class CountedPosition(DataPosition):
+    """Tracks the position in a loader with a length by counting passes."""
+
+
 class UntrackedPosition(DataPosition):
     """Tracks the position in a stream without a length by counting all batches, as if they belonged to one pass."""
 
@@ -340,7 +351,7 @@ class UntrackedPosition(DataPosition):
         return _skip(self._passes(0, 0, 0), iteration)
 
 
-class StatefulPosition(DataPosition):
+class StatefulPosition(CountedPosition):
     """Tracks the position in a loader that saves and restores its own state.
 
     Example: a pass has 6 batches, and the run is saved after 4 of them. When it resumes, the loader itself continues
