@@ -248,11 +248,12 @@ class Slow(Points):
         return self.reads.stat().st_size
 
 
-def test_stop_does_not_wait_for_data(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("by_epoch", "at"), [(True, 7), (False, 1)])
+def test_stop_does_not_wait_for_data(tmp_path: Path, by_epoch: bool, at: int) -> None:
     def cfg(name: str) -> dict[str, Any]:
-        found = config(tmp_path / name, by_epoch=True, by_iteration=3)
+        found = config(tmp_path / name, by_epoch=by_epoch, by_iteration=3)
         found["train_dataloader"]["num_workers"] = 1
-        found["train_dataloader"]["dataset"].update(type="Slow", reads=str(tmp_path / "reads"), at=7)
+        found["train_dataloader"]["dataset"].update(type="Slow", reads=str(tmp_path / "reads"), at=at)
         return found
 
     whole = run(cfg("whole"), Draw())
@@ -281,10 +282,10 @@ def told_within(cfg: dict[str, Any], place: Any, name: str, call: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "call"), [(base_loops, "capture_rng", 3), (np.random, "set_bit_generator", 6)]
+    ("place", "name", "call"), [(base_loops, "capture_rng", 2), (np.random, "set_bit_generator", 6)]
 )
 def test_stop_does_not_change_random_states(tmp_path: Path, place: Any, name: str, call: int) -> None:
-    """The third state is captured at the start of the second epoch; the sixth exchange follows the third batch."""
+    """The second state is captured at the start of the second epoch; the sixth exchange follows the third batch."""
     whole = run(config(tmp_path / "whole", by_epoch=True, by_iteration=3))
     cfg = config(tmp_path / "part", by_epoch=True, by_iteration=3)
     assert in_process(told_within, cfg, place, name, call) == 143

@@ -214,12 +214,13 @@ class BaseTrainLoop(BaseLoop):
     def _begin_epoch(self) -> None:
         """Calls the `before_train_epoch` hooks and sets the model to training mode.
 
-        A run that resumes mid-epoch calls these hooks again and then restores the random state, so that random numbers
-        drawn by the hooks do not affect the results. If the run was saved just before a validation, `run` has already
-        run this validation.
+        A resumed run calls these hooks again. If it resumes mid-epoch, it then restores the random state, so that
+        random numbers drawn by the hooks do not affect the results. If it was stopped before the epoch's first batch,
+        it starts with the random state from before the hooks; see `_return_to_last_iteration`. If it was saved just
+        before a validation, `run` has already run this validation.
         """
         runner = self.runner
-        random_state = capture_rng()
+        random_state = self._random_at_epoch_start = capture_rng()
         runner.model.train()
         runner.call_hook("before_train_epoch")
         if not (self.by_epoch and any(hook.sets_mode for hook in runner.hooks)):
@@ -287,7 +288,7 @@ class BaseTrainLoop(BaseLoop):
                 data_wait.for_batch = True
         except InterruptedWaitError:
             self._return_to_last_iteration()
-            handle_requests(self.runner)
+            handle_requests(self.runner)  # raises Interrupted, because a stop request ended the wait
         except Exception as error:
             self._return_to_last_iteration()
             if self.began_at is not None and self._iter > self.began_at:
@@ -297,7 +298,7 @@ class BaseTrainLoop(BaseLoop):
             data_wait.for_batch = False
 
     def _return_to_last_iteration(self) -> None:
-        """If no batch of the epoch has been trained on, restores the random state from the epoch's start."""
+        """If the epoch has no completed iteration, restores the random state from before its `before_train_epoch` hooks."""
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 
@@ -440,9 +441,10 @@ class BaseTrainLoop(BaseLoop):
         return self.max_epochs if self.by_epoch else self.max_iters
 
     def remember_random_state(self) -> None:
-        """Records the random state at the start of an epoch.
+        """Records the random state again, in a `before_train_epoch` hook.
 
-        If the run stops before the epoch's first batch, this state is restored, so that the resumed run starts from it.
+        `_begin_epoch` records it before these hooks, because a resumed run calls them again. A hook that does not
+        repeat its work then, like `WorkflowHook`, records the state after this work.
         """
         self._random_at_epoch_start = capture_rng()
 
@@ -457,17 +459,22 @@ class BaseTrainLoop(BaseLoop):
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, and the validation state."""
         iteration, epoch = self.completed
-        data = self._data_position
-        # An epoch is complete only after its hooks, whereas `locate` counts a pass as complete after its last batch.
-        position = (epoch, iteration - epoch * len(self.dataloader)) if self.by_epoch else data.locate(iteration)
         return {
             "iter": iteration,
             "epoch": epoch,
             "validated_at": self._units_in(self._validated),
             "validation_requested": self.validation_requested or self.runner.requests.agreed.validation,
             "ended": self.ended,
-            "data": data.state_dict(*position),
+            "data": self._data_position.state_dict(*self._next_batch()),
         }
+
+    def _next_batch(self) -> tuple[int, int]:
+        """Returns the index of the next batch to train on, and before it the index of its pass over the data.
+
+        An epoch is complete only after its hooks. Until then, the index of the batch is the length of the epoch.
+        """
+        iteration, epoch = self.completed
+        return epoch, iteration - epoch * len(self.dataloader)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned. Training then continues from that position."""

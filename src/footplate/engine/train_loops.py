@@ -80,7 +80,6 @@ class EpochBasedTrainLoop(BaseTrainLoop):
     def run_epoch(self) -> None:
         """Trains for one epoch, or for the rest of the epoch after a resume. Subclasses may override this method."""
         length = len(self.dataloader)
-        self.remember_random_state()
         self._begin_epoch()
         index = self._iter - self._epoch * length
         batches = self._read(self._data_position.one_pass(self._epoch, index))
@@ -141,6 +140,9 @@ class IterBasedTrainLoop(BaseTrainLoop):
         """The numbers of completed iterations and passes over the loader, as saved in checkpoints."""
         iteration = super().completed.iter
         return Progress(iteration, self._data_position.locate(iteration)[0])
+
+    def _next_batch(self) -> tuple[int, int]:
+        return self._data_position.locate(self.completed.iter)
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:
