@@ -51,9 +51,11 @@ class ModelWrapper(nn.Module):
 class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
     """A DistributedDataParallel wrapper that provides the model's `train_step`, `val_step` and `test_step`.
 
-    These methods call the model directly. The forward method of DistributedDataParallel returns its input unchanged.
-    It is called before the model's `train_step` to broadcast the buffers, and on each loss before the backward pass to
-    prepare the reducer.
+    These methods call the model directly. A `train_step` may run any number of forward and backward passes, also of
+    submodules, so it cannot run inside one forward pass of DistributedDataParallel. But this forward pass also prepares
+    the reducer, from the graph of its output. Therefore, each loss passes through it before the backward pass, with
+    `_Bypass` in place of the model; see `_ddp_forward`. An empty tensor passes through it before `train_step`, which
+    broadcasts the buffers (decision 038).
 
     Args:
         module: A BaseModel.
@@ -91,7 +93,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         for part in optim_wrapper.parts.values():
             part.data_parallel = self
         with torch.no_grad():
-            self._pass_through(torch.empty(0))  # this broadcasts the buffers
+            self._ddp_forward(torch.empty(0))  # this broadcasts the buffers
         try:
             return self.module.train_step(data, optim_wrapper)  # type: ignore[no-any-return]
         except RuntimeError as error:
@@ -115,11 +117,11 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         """
         self.require_forward_param_sync = False  # the buffers are in use until the backward pass has ended
         with nullcontext() if should_sync else self.no_sync():
-            loss = self._pass_through(loss)
+            loss = self._ddp_forward(loss)
         self.require_forward_param_sync = True
         return loss
 
-    def _pass_through(self, value: Tensor) -> Tensor:
+    def _ddp_forward(self, value: Tensor) -> Tensor:
         """Passes a value through the forward method of DistributedDataParallel, and returns the value."""
         model = self.module
         self.module = _Bypass(model)
@@ -156,7 +158,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         if self.find_unused_parameters or self.static_graph:
             return  # no rebuild takes place, or the first pass must be a real one
         total: Any = sum(0 * weight.sum() for weight in self.module.parameters() if weight.requires_grad)
-        self._pass_through(total).backward()  # type: ignore[no-untyped-call]
+        self._ddp_forward(total).backward()  # type: ignore[no-untyped-call]
         self.zero_grad()
 
 

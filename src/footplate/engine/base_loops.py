@@ -298,7 +298,7 @@ class BaseTrainLoop(BaseLoop):
             data_wait.for_batch = False
 
     def _return_to_last_iteration(self) -> None:
-        """If the epoch has no completed iteration, restores the random state from before its `before_train_epoch` hooks."""
+        """If the epoch has no completed iteration, restores the random state from before the hooks of its start."""
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 

@@ -56,8 +56,10 @@ class Weights(enum.IntEnum):
 
     With "auto" and after a restart, a job can therefore rerun a script that loads weights.
 
-    If the weights have been loaded, but a check or restoring the rest of the run fails, the value becomes NONE, so that
-    the next attempt loads them again.
+    The methods of `CheckpointIO` set these values: `load_starting_checkpoint` sets SET or TRAINED at its end,
+    `restore_run` sets RESUMED, and `read_weights` sets SET if the script loads weights. If the weights have been
+    loaded, but a check or restoring the rest of the run fails, the value becomes NONE, so that the next attempt loads
+    them again.
     """
 
     NONE = 0
@@ -76,26 +78,28 @@ class CheckpointIO:
     Loading goes through the runner's methods, which subclasses may override:
 
         Runner.load_or_resume       before training and evaluation
-          load_or_resume            finds the checkpoint, unless the weights are kept
+          load_starting_checkpoint  finds the checkpoint, unless the weights are kept
             Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
               Runner.build_training
                 initialize          unless training has already been built
-              resume
+              restore_run
                 Runner.load_checkpoint
-                  load              reads the file, calls `after_load_checkpoint`, loads the weights, resets the average
+                  read_weights      reads the file, calls `after_load_checkpoint`, loads the weights, resets the average
                 state.restore       restores position, optimizer, schedules, message hub, history and hooks
         Runner.restore_random_state   when the training loop begins
-          restore_random_state      restores the state that `resume` has read, or `keep_random_state` has captured
+          restore_pending_random_state
+                                    restores the state that `restore_run` read or `keep_random_state` captured
 
-    MMEngine fixes the signatures of these methods and hooks, so two facts do not pass through arguments: `load` and the
-    hooks read `is_resuming`, and `load` takes the content of the file from the `ResumePlan` if its search has read it.
+    MMEngine fixes the signatures of the runner's methods and the hooks, so two facts do not pass through arguments:
+    `read_weights` and the hooks read `is_resuming`, and `read_weights` takes the content of the file from the
+    `ResumePlan` if its search has read it.
 
     Args:
         runner: The runner.
 
     Attributes:
         report: A report about the most recently loaded weights, or None.
-        is_resuming: Whether `resume` is running: after the weights, it restores the rest of the run.
+        is_resuming: Whether `restore_run` is running: after the weights, it restores the rest of the run.
     """
 
     def __init__(self, runner: "Runner") -> None:
@@ -174,7 +178,7 @@ class CheckpointIO:
         if changes_trainable and isinstance(runner.model, DataParallel | DistributedDataParallel):
             runner.model = runner.wrap_model(runner.sections["model_wrapper_cfg"], runner.model.module)
 
-    def load(
+    def read_weights(
         self, path: str, map_location: str, *, strict: bool, revise_keys: Sequence[tuple[str, str]]
     ) -> dict[str, Any]:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
@@ -241,13 +245,13 @@ class CheckpointIO:
         _, path = max(candidates, key=itemgetter(0))
         return path
 
-    def resume(self, path: str, map_location: str, *, optimizer: bool, param_schedulers: bool) -> None:
+    def restore_run(self, path: str, map_location: str, *, optimizer: bool, param_schedulers: bool) -> None:
         """Restores the run; see `Runner.resume`."""
         runner = self._runner()
         self.is_resuming = True
         try:
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
-            with self._incomplete_until(Weights.RESUMED):
+            with self._reload_unless_complete(Weights.RESUMED):
                 keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
                 state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
                 self._random_to_restore = state.random_of(checkpoint, runner.rank)
@@ -264,13 +268,13 @@ class CheckpointIO:
         """Captures the random state when training is interrupted. The next call of `Runner.train` continues with it."""
         self._random_to_restore = capture_rng()
 
-    def restore_random_state(self) -> None:
+    def restore_pending_random_state(self) -> None:
         """Restores the random state that training continues with; see `Runner.restore_random_state`."""
         random_state, self._random_to_restore = self._random_to_restore, None
         if random_state is not None:
             restore_rng(random_state)
 
-    def load_or_resume(self, *, whole_model: bool, for_training: bool) -> None:
+    def load_starting_checkpoint(self, *, whole_model: bool, for_training: bool) -> None:
         """Loads the checkpoint that the run starts from, or keeps the weights; see `Weights`.
 
         With `whole_model`, checks that the checkpoint has all tensors of the model.
@@ -295,7 +299,7 @@ class CheckpointIO:
                     else:
                         checkpoint = runner.load_checkpoint(load.path)
                 if whole_model and self.report is not None:
-                    with self._incomplete_until(Weights.SET):
+                    with self._reload_unless_complete(Weights.SET):
                         with at_key(load.key):
                             self.report.require_whole_model()
                         trained = _meta_of(checkpoint).get("dataset_meta")
@@ -303,7 +307,7 @@ class CheckpointIO:
         self._weights = max(self._weights, Weights.TRAINED if for_training else Weights.SET)
 
     @contextmanager
-    def _incomplete_until(self, reached: Weights) -> Iterator[None]:
+    def _reload_unless_complete(self, reached: Weights) -> Iterator[None]:
         """Sets `_weights` to NONE during the block, and then to its previous value or `reached`, whichever is higher.
 
         After an error, `_weights` remains NONE.
