@@ -42,8 +42,8 @@ def _is_defined(name: str, source: str) -> bool:
 
 
 def test_files_and_functions_in_the_table_of_questions_exist() -> None:
-    places = _places("architecture.md")
-    assert len(places) > 60
+    places = [*_places("architecture.md"), *_places("exact-resume.md")]
+    assert len(places) > 90
     missing = [
         f"{path}: {name}"
         for path, names in places
@@ -51,6 +51,12 @@ def test_files_and_functions_in_the_table_of_questions_exist() -> None:
         if not _is_defined(name, (PACKAGE / path).read_text(encoding="utf-8"))
     ]
     assert not missing
+
+
+def test_tests_of_exact_resume_exist() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS / "exact-resume.md").read_text(encoding="utf-8"))
+    assert len(named) > 35
+    assert [name for path, name in named if f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8")] == []
 
 
 def test_core_does_not_name_the_package_for_openmmlab() -> None:

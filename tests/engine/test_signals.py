@@ -37,10 +37,12 @@ class Send(Hook):
 
 
 class Draw(Hook):
-    """Draws random numbers in each validation and at the start of each epoch."""
+    """Draws random numbers in each validation, before training and at the start of each epoch."""
 
     def before_train_epoch(self, runner: Any) -> None:
         torch.rand(1)
+
+    before_train = before_train_epoch
 
     def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
         torch.rand(1)
