@@ -298,7 +298,7 @@ class BaseTrainLoop(BaseLoop):
             data_wait.for_batch = False
 
     def _return_to_last_iteration(self) -> None:
-        """If the epoch has no completed iteration, restores the random state from before the hooks of its start."""
+        """If no iteration of the epoch is complete, restores the random state from before `before_train_epoch`."""
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 
@@ -469,7 +469,7 @@ class BaseTrainLoop(BaseLoop):
         }
 
     def _next_batch(self) -> tuple[int, int]:
-        """Returns the index of the next batch to train on, and before it the index of its pass over the data.
+        """Returns the index of the pass from which training continues, and the index of the next batch in it.
 
         An epoch is complete only after its hooks. Until then, the index of the batch is the length of the epoch.
         """
