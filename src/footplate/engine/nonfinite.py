@@ -168,7 +168,7 @@ def _real_values(tensor: Tensor) -> Tensor:
 def _totals(runner: "Runner") -> Counter[str]:
     """Returns how many values of each loss have been recorded so far."""
     scalars = runner.message_hub.scalars_of("train")
-    return Counter({name: scalar.total for name, scalar in scalars.items() if "loss" in name})
+    return Counter({name: scalar.num_added for name, scalar in scalars.items() if "loss" in name})
 
 
 def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_each: Sequence[str]) -> NonFiniteError:
