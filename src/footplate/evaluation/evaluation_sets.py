@@ -108,7 +108,7 @@ def build_loaders(cfg: Any, build: Callable[[Any], Any]) -> Any:
     def build_exact(section: Any) -> Any:
         loader = build(section)
         if isinstance(loader, SampleLoader) and loader is not section:
-            loader.plan.drop_padding()
+            loader.drop_padding()
         return loader
 
     return map_loaders(cfg, build_exact)
