@@ -270,7 +270,7 @@ def is_custom(sampler: Any) -> bool:
     | sampler | can start anywhere | custom | order depends on |
     |---|---|---|---|
     | DefaultSampler, InfiniteSampler, and other classes with `iterate_from` | yes | no | its seed and the epoch |
-    | the classes in `_DETERMINISTIC` | no | no | the epoch at most, and the sampler that it wraps |
+    | the classes in `_DETERMINISTIC` | no | no | the epoch at most, or a wrapped sampler |
     | the classes in `RANDOM_SAMPLERS` | no | no | random numbers that the plan seeds for each pass |
     | all other classes, and those that override only `__iter__` of the first row | no | yes | anything |
     """
