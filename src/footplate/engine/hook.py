@@ -101,9 +101,13 @@ class Hook:
           after_train
         after_run
 
-    During training iteration i, counted from 0, `runner.iter` is i both before and after the iteration. To handle
-    training, validation and test in the same way, override `_before_epoch`, `_after_epoch`, `_before_iter` or
+    To handle training, validation and test in the same way, override `_before_epoch`, `_after_epoch`, `_before_iter` or
     `_after_iter`, which receive the `mode`. Only overridden methods are called.
+
+    In `before_train_iter` and `after_train_iter`, the current iteration, counted from 1, is `runner.iter + 1`. In these
+    methods, `before_train_epoch` and `after_train_epoch`, the current epoch is `runner.epoch + 1`. The methods
+    `every_n_train_iters`, `every_n_epochs`, `is_last_train_iter` and `is_last_train_epoch` use these numbers. In other
+    hook methods, for example in validation, use `runner.completed`; see the table in `BaseTrainLoop`.
 
     Example:
         >>> from footplate import HOOKS, Hook
@@ -239,7 +243,7 @@ class Hook:
         """Called after each training, validation and test batch."""
 
     def every_n_epochs(self, runner: "Runner", n: int, start: int = 0) -> bool:
-        """Checks whether the current epoch, counted from 1, is `start`, `start + n`, ... Returns False if `n` <= 0."""
+        """Checks whether the current epoch is `start`, `start + n`, ...; see `Hook`. Returns False if `n` <= 0."""
         epoch = runner.epoch + 1
         return n > 0 and epoch >= start and (epoch - start) % n == 0
 
@@ -248,7 +252,7 @@ class Hook:
         return n > 0 and (batch_idx + 1) % n == 0
 
     def every_n_train_iters(self, runner: "Runner", n: int, start: int = 0) -> bool:
-        """Checks whether the current iteration, counted from 1, is `start`, `start + n`, ... False if `n` <= 0."""
+        """Checks whether the current iteration is `start`, `start + n`, ...; see `Hook`. Returns False if `n` <= 0."""
         iteration = runner.iter + 1
         return n > 0 and iteration >= start and (iteration - start) % n == 0
 
@@ -257,11 +261,11 @@ class Hook:
         return batch_idx + 1 == len(dataloader)
 
     def is_last_train_epoch(self, runner: "Runner") -> bool:
-        """Checks whether the current epoch is the last one."""
+        """Checks whether the current epoch is the last one; see `Hook`."""
         return runner.epoch + 1 == runner.max_epochs
 
     def is_last_train_iter(self, runner: "Runner") -> bool:
-        """Checks whether the current iteration is the last one."""
+        """Checks whether the current iteration is the last one; see `Hook`."""
         return runner.iter + 1 == runner.max_iters
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
