@@ -243,7 +243,7 @@ class Hook:
         """Called after each training, validation and test batch."""
 
     def every_n_epochs(self, runner: "Runner", n: int, start: int = 0) -> bool:
-        """Checks whether the current epoch is `start`, `start + n`, ...; see `Hook`. Returns False if `n` <= 0."""
+        """Checks whether the current epoch, counted from 1, is `start`, `start + n`, ... Returns False if `n` <= 0."""
         epoch = runner.epoch + 1
         return n > 0 and epoch >= start and (epoch - start) % n == 0
 
@@ -252,7 +252,7 @@ class Hook:
         return n > 0 and (batch_idx + 1) % n == 0
 
     def every_n_train_iters(self, runner: "Runner", n: int, start: int = 0) -> bool:
-        """Checks whether the current iteration is `start`, `start + n`, ...; see `Hook`. Returns False if `n` <= 0."""
+        """Checks whether the current iteration, counted from 1, is `start`, `start + n`, ... False if `n` <= 0."""
         iteration = runner.iter + 1
         return n > 0 and iteration >= start and (iteration - start) % n == 0
 
@@ -261,11 +261,11 @@ class Hook:
         return batch_idx + 1 == len(dataloader)
 
     def is_last_train_epoch(self, runner: "Runner") -> bool:
-        """Checks whether the current epoch is the last one; see `Hook`."""
+        """Checks whether the current epoch is the last one."""
         return runner.epoch + 1 == runner.max_epochs
 
     def is_last_train_iter(self, runner: "Runner") -> bool:
-        """Checks whether the current iteration is the last one; see `Hook`."""
+        """Checks whether the current iteration is the last one."""
         return runner.iter + 1 == runner.max_iters
 
     def listeners(self) -> dict[str, Callable[..., Any]]:

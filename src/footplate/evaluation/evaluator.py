@@ -30,8 +30,9 @@ class Evaluator:
     """Passes the predictions for each batch to all metrics, and merges the metric values.
 
     Args:
-        metrics: A metric, a list of metrics, or a dict of functions and torchmetrics-style objects, keyed by name; see
-            the table in `build_evaluator`. A function takes the predictions and the batch.
+        metrics: A metric or a list of metrics. A metric is a BaseMetric, a dict for METRICS, a function of
+            (predictions, batch), or an object with the torchmetrics API. You can also pass functions and
+            torchmetrics-style objects as a dict, keyed by name.
     """
 
     key = ""  # the evaluator's config section, for error messages; set by the loop
@@ -178,7 +179,7 @@ def build_evaluator(cfg: Any) -> Evaluator:
 
     | section | evaluator |
     |---|---|
-    | a metric: a BaseMetric or its config dict, a function, or an object with the torchmetrics API | has this metric |
+    | a metric, in one of the forms that `Evaluator` lists | has this metric |
     | a list of metrics, possibly empty | has these metrics |
     | a dict of functions and objects, keyed by name (see `is_named`) | has these metrics, with the names |
     | `dict(metrics=...)` with one of the values above | the same; `type` may be a subclass of Evaluator |
@@ -446,7 +447,7 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
     """Converts a metric to a BaseMetric.
 
     Args:
-        metric: A metric, in one of the forms in the first row of the table in `build_evaluator`.
+        metric: A metric, in one of the forms that `Evaluator` lists.
         name: The name of a function, an object with the torchmetrics API or a TorchMetric.
 
     Raises:
