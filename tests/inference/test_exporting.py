@@ -245,8 +245,8 @@ def test_sizes_are_tested_with_odd_and_even_features(tmp_path: Path) -> None:
 
 
 def test_self_supervised_model_gets_a_list_of_views() -> None:
-    model = TwoWayModel()
-    model.data_preprocessor, model.forward = SelfSupDataPreprocessor(), lambda inputs, mode: len(inputs)  # type: ignore[method-assign]
+    model: Any = TwoWayModel()
+    model.data_preprocessor, model.forward = SelfSupDataPreprocessor(), lambda inputs, mode: len(inputs)
     assert run_for_export(model, torch.zeros(3, 1, 4, 4)) == 1
 
 

@@ -180,7 +180,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     sizes = torch.zeros(get_data_world_size(), dtype=torch.int64, device=rows.device)
     sizes[get_data_rank()] = len(rows)
     dist.all_reduce(sizes, dist.ReduceOp.MAX)
-    slots = list(rows.new_zeros(int(sizes.sum()), *rows.shape[1:]).split(sizes.tolist()))
+    slots = list(torch.split(rows.new_zeros(int(sizes.sum()), *rows.shape[1:]), sizes.tolist()))
     slots[get_data_rank()] = rows
     return all_reduce_sum(torch.cat(slots)) / tensor_parallel_size()
 

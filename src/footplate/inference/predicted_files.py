@@ -87,10 +87,11 @@ def predict_files(
     """Predicts on images, folders, patterns and videos, and writes the results to a folder.
 
     The folder contains `predictions.jsonl`, the drawn images in `pictures` and, for segmentation, the predicted label
-    maps in `labels`. Feature vectors are written to `features.npy` instead, one row for each line. The lines are first written to `predictions.jsonl.partial`, which replaces `predictions.jsonl` at
-    the end. Inputs that cannot be read are skipped and listed in the result. If a prediction cannot be drawn, its line
-    does not contain the key `picture`. If a model only computes features, nothing is drawn. A model that classifies clips has one line for each video or folder of frames,
-    and nothing is drawn.
+    maps in `labels`. Feature vectors are written to `features.npy` instead, one row for each line. The lines are first
+    written to `predictions.jsonl.partial`, which replaces `predictions.jsonl` at the end. Inputs that cannot be read
+    are skipped and listed in the result. If a prediction cannot be drawn, its line does not contain the key `picture`.
+    A model that classifies clips has one line for each video or folder of frames. For such models, and for models that
+    only compute features, nothing is drawn.
 
     Args:
         predictor: The predictor.
@@ -137,7 +138,8 @@ def predict_files(
                 instances = (instances or 0) + len(line["instances"])
             if "labels" in line:
                 line["labels"] = _save_image(out, f"{_LABELS}/{source.name}.png", line["labels"])
-            if np.ndim(vector := line.get("features")) == 1:
+            vector: Any = line.get("features")
+            if np.ndim(vector) == 1:
                 features.append(as_array(prediction.features))
                 del line["features"]
             if draw and not predictor.clips and (vector is None or line.keys() - {"height", "width"}):
