@@ -98,10 +98,7 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
             raise ArgumentError(
                 f"{decay_type} decay does not support a model with a backbone of type '{backbone}'",
                 key="paramwise_cfg.decay_type",
-                notes=[
-                    f"supported backbones: {supported}",
-                    "For other backbones, remove the constructor, and set `lr_mult` of each stage in `custom_keys`.",
-                ],
+                notes=[f"supported backbones: {supported}"],
             )
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
