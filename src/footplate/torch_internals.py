@@ -24,8 +24,8 @@ each iteration. All of them are names of torch, except `_start_method`, which be
 
 Without most of these names, footplate raises AttributeError. Without the numbered ones, there is no error at that
 place: (1) the model is not compiled; (2) the wrapper of `torch.compile` counts as the model; (3) batches stay on the
-CPU; (4) the schedulers in a ChainedScheduler are not examined; (5) workers of a fork server exit at once; (6) `--nproc` does
-not pass SIGUSR1 on, and does not print why it restarts the ranks.
+CPU; (4) the schedulers in a ChainedScheduler are not examined; (5) workers of a fork server exit at once; (6) `--nproc`
+does not forward SIGUSR1, and does not print why the ranks restart.
 
 Other names are in files that torch must still be able to read: `_metadata` in state dicts, `_growth_tracker` in the
 state of a GradScaler, and the names in pickles (`checkpoint/unpickler.py`, `data/annotations.py`).
