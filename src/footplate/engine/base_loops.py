@@ -97,15 +97,16 @@ class BaseTrainLoop(BaseLoop):
     `completed` already counts the iteration or epoch. Checkpoints and validation use `completed`. In epoch-based
     training, if i is the last iteration of epoch e (both counted from 0), the values are:
 
-    | hooks | `iter` | `completed.iter` | `epoch` | `completed.epoch` | `units_done` |
-    |---|---|---|---|---|---|
-    | `before_train_iter` | i | i | e | e | e |
-    | `after_train_iter`, and validation hooks if one of them calls `runner.val()` | i | i + 1 | e | e | e |
-    | validation hooks after an earlier iteration, if a hook has requested it | i + 1 | i + 1 | e | e | e |
-    | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 | e + 1 |
-    | validation hooks after the epoch | i + 1 | i + 1 | e + 1 | e + 1 | e + 1 |
+    | hooks | `iter` | `completed.iter` | `epoch` | `completed.epoch` |
+    |---|---|---|---|---|
+    | `before_train_iter` | i | i | e | e |
+    | `after_train_iter`, and validation hooks if one of them calls `runner.val()` | i | i + 1 | e | e |
+    | validation hooks after an earlier iteration, if a hook has requested it | i + 1 | i + 1 | e | e |
+    | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 |
+    | validation hooks after the epoch | i + 1 | i + 1 | e + 1 | e + 1 |
 
-    In iteration-based training, `units_done` is `completed.iter`, and "epoch" means:
+    In epoch-based training, `units_done` is `completed.epoch`. In iteration-based training, it is `completed.iter`, and
+    "epoch" means:
 
     | name | an epoch is |
     |---|---|
@@ -278,13 +279,13 @@ class BaseTrainLoop(BaseLoop):
         A stop request interrupts the wait for a batch. If reading fails, saves the run, unless it has made no progress.
         """
         try:
-            data_wait.for_batch = True
+            data_wait.begin()
             for batch in stream:
-                data_wait.for_batch = False
+                data_wait.end()
                 self.batches_read += 1
                 yield batch
                 del batch  # before the next one is requested (decision 025)
-                data_wait.for_batch = True
+                data_wait.begin()
         except InterruptedWaitError:
             self._return_to_last_iteration()
             handle_requests(self.runner)
