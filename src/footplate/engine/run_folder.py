@@ -150,6 +150,8 @@ class RunFolder:
 
     def record_stop(self, reason: str) -> None:
         """Adds the reason why training ended early to `start.json`, which LoggerHook has written, if it exists."""
+        if not self._is_created:
+            return  # the folder may be another run's
         path = os.path.join(self.log_dir, "start.json")
         with contextlib.suppress(OSError):  # also if the disk is full, which must not hide the reason
             record = json.loads(Path(path).read_bytes())
