@@ -48,6 +48,22 @@ class Net(nn.Module):
         self.frozen = nn.Linear(1, 1).requires_grad_(False)
 
 
+class ViTForImageClassification(nn.Module):
+    base_model_prefix = "ViT"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ViT = ViTModel()
+        self.classifier = nn.Linear(1, 1, bias=False)
+
+
+class ViTModel(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embeddings = nn.Linear(1, 1, bias=False)
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList([nn.Linear(1, 1, bias=False)])})
+
+
 def settings(backbone: nn.Module, name: str = "LearningRateDecayOptimizerConstructor", **paramwise: Any) -> Any:
     """Returns the exponent of the decay rate and the weight decay by parameter name, and the number of groups."""
     model = Net(backbone)
@@ -104,6 +120,16 @@ def test_exponents_of_the_decay_rate(backbone: type[nn.Module], kind: str, expon
     found, groups = settings(backbone(), decay_rate=0.9, decay_type=kind, num_layers=6)
     assert {name: found[name][0] for name in exponents} == exponents
     assert groups == len(set(found.values()))
+
+
+def test_models_of_transformers_decay_by_layer() -> None:
+    section = {
+        "constructor": "LearningRateDecayOptimizerConstructor",
+        "optimizer": {"type": "SGD", "lr": 0.4},
+        "paramwise_cfg": {"num_layers": 1, "decay_rate": 0.5},
+    }
+    wrapper = build_optim_wrapper(ViTForImageClassification(), section)
+    assert [group["lr"] for group in wrapper.param_groups] == [0.1, 0.2, 0.4]
 
 
 def test_one_dimensional_parameters_and_biases_have_no_weight_decay() -> None:
