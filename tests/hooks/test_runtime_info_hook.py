@@ -154,7 +154,7 @@ class Clock:
         return self.now
 
 
-def test_iteration_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_iteration_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     monkeypatch.setattr("time.perf_counter", clock)
 
@@ -162,7 +162,7 @@ def test_iteration_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         priority = "HIGHEST"
 
         def _before_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
-            clock.now += {"train": 1.0, "val": 2.0}[mode]
+            clock.now += {"train": 0.0, "val": 2.0}[mode]
 
         def _after_iter(
             self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
@@ -175,17 +175,30 @@ def test_iteration_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
             clock.now += 5000.0
 
-    quiet = {"checkpoint": None, "logger": None}
+    class SlowBatches:
+        def __iter__(self) -> Any:
+            for batch in [(torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64))] * 4:
+                clock.now += 40.0
+                yield batch
+
+    def sleep(runner: Any) -> None:
+        clock.now += 3.0
+
     train_cfg = {"by_epoch": False, "max_iters": 4, "val_interval": 2}
-    runner = Runner(**settings(tmp_path, custom_hooks=[Slow()], default_hooks=quiet, train_cfg=train_cfg))
+    changes: dict[str, Any] = {"custom_hooks": [Slow()], "default_hooks": QUIET, "train_cfg": train_cfg}
+    runner = Runner(**settings(tmp_path, train_dataloader=SlowBatches(), **changes))
+    runner.on("after_train_iter", sleep, "LOW")  # after IterTimerHook
     runner.train()
     times = {key: history.data[0].tolist() for key, history in runner.message_hub.log_scalars.items() if "time" in key}
     assert times == {
-        "train/data_time": [1.0] * 4,
-        "train/time": [11.0] * 4,
+        "train/data_time": [40.0] * 4,
+        "train/time": [50.0, 53.0, 50.0, 53.0],  # after_val starts anew
         "val/data_time": [2.0] * 4,
         "val/time": [22.0] * 4,
     }
+    warnings = [text for text in caplog.messages if "waiting for data" in text]
+    assert len(warnings) == 1
+    assert "78 % of its time" in warnings[0]
 
 
 def test_train_step_that_returns_something_else_is_an_error(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""Interrupts the wait for data when a signal handler needs to raise an error."""
+"""Measures the waits for data, and interrupts them when a signal handler needs to raise an error."""
 
+import time
 from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import Any
@@ -14,7 +15,7 @@ class DataWait:
 
     - Code that reads a sample or waits for a worker runs through `call` or `over`. Only this code can be interrupted.
       Code that swaps the run's random generators must run outside these methods.
-    - The training loop sets `for_batch` and handles the error.
+    - The training loop calls `begin` and `end`, and handles the error.
     - Signal handlers set `stop_requested` or `death`, and call `interrupt`. For a run, see `footplate.engine.requests`.
 
     Attributes:
@@ -27,9 +28,27 @@ class DataWait:
     stop_requested = False
     death: RuntimeError | None = None
     _is_interruptible = False
+    _since = 0.0
+    _seconds: float | None = None
+
+    def begin(self) -> None:
+        """Called by the training loop before it waits for a batch."""
+        self._since = time.perf_counter()
+        self.for_batch = True
+
+    def end(self) -> None:
+        """Called by the training loop when it has received a batch."""
+        self.for_batch = False
+        self._seconds = time.perf_counter() - self._since
+
+    def take_seconds(self) -> float | None:
+        """Returns how long the training loop has waited for a batch, but only once per batch; otherwise None."""
+        seconds, self._seconds = self._seconds, None
+        return seconds
 
     def reset(self) -> None:
         """Clears a stop request and the death of a worker when a run ends."""
+        self._seconds = None
         self.stop_requested = False
         self.death = None
 

@@ -278,13 +278,13 @@ class BaseTrainLoop(BaseLoop):
         A stop request interrupts the wait for a batch. If reading fails, saves the run, unless it has made no progress.
         """
         try:
-            data_wait.for_batch = True
+            data_wait.begin()
             for batch in stream:
-                data_wait.for_batch = False
+                data_wait.end()
                 self.batches_read += 1
                 yield batch
                 del batch  # before the next one is requested (decision 025)
-                data_wait.for_batch = True
+                data_wait.begin()
         except InterruptedWaitError:
             self._return_to_last_iteration()
             handle_requests(self.runner)

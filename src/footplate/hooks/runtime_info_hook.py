@@ -1,5 +1,6 @@
 """Hooks that record learning rates, losses, metrics and times in the message hub."""
 
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -9,12 +10,15 @@ import numpy as np
 from torch import Tensor
 
 from footplate.data import metainfo_of
+from footplate.data.waiting import data_wait
 from footplate.engine import Hook, Runner
 from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.errors import ArgumentError
 from footplate.records import HistoryBuffer, average_over_ranks, numbers_in, recorded_name
 from footplate.registry import HOOKS
 
+_logger = logging.getLogger("footplate.hooks")
+_LONG_WAIT = 60.0  # seconds of waiting for data before a warning
 _AVERAGING_INTERVAL = 1000  # in iterations; limits how many values ranks exchange at once
 _TIMES = ("time", "data_time")  # not recorded, because a resumed run could not reproduce them
 
@@ -195,23 +199,46 @@ def _find_rates(optim_wrapper: Any) -> dict[str, dict[str, Any]]:
 
 @HOOKS.register_module()
 class IterTimerHook(Hook):
-    """Records `<mode>/time` and `<mode>/data_time` for each iteration, in seconds."""
+    """Records `<mode>/time` and `<mode>/data_time` for each iteration, in seconds.
+
+    `train/data_time` is the time spent waiting for a batch. In validation, and in training loops that read their
+    batches themselves, `data_time` also includes the hooks that run after this one.
+
+    Logs a warning when training has spent more than a minute, and most of its time, waiting for data.
+    """
 
     def __init__(self) -> None:
         self._since = self._val_since = time.perf_counter()
+        self._waited = self._trained = 0.0  # seconds, in this process
+        self._has_warned = False
 
     def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
         self._since = time.perf_counter()
 
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
-        runner.message_hub.scalar(f"{mode}/data_time").append(time.perf_counter() - self._since)
+        waited = data_wait.take_seconds() if mode == "train" else None
+        if waited is None:
+            waited = time.perf_counter() - self._since
+        if mode == "train":
+            self._waited += waited
+        runner.message_hub.scalar(f"{mode}/data_time").append(waited)
 
     def _after_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
     ) -> None:
         now = time.perf_counter()
-        runner.message_hub.scalar(f"{mode}/time").append(now - self._since)
+        seconds = now - self._since
         self._since = now
+        runner.message_hub.scalar(f"{mode}/time").append(seconds)
+        if mode == "train":
+            self._trained += seconds
+            if self._waited > max(_LONG_WAIT, self._trained / 2) and not self._has_warned:
+                self._has_warned = True
+                _logger.warning(
+                    "Training has spent %.0f %% of its time waiting for data. More num_workers in train_dataloader, "
+                    "or a simpler pipeline, would make it faster. `footplate profile` shows where the time goes.",
+                    100 * self._waited / self._trained,
+                )
 
     def before_val(self, runner: Runner) -> None:
         """Starts timing the validation."""
