@@ -48,25 +48,9 @@ class Net(nn.Module):
         self.frozen = nn.Linear(1, 1).requires_grad_(False)
 
 
-class ViTForImageClassification(nn.Module):
-    base_model_prefix = "ViT"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ViT = ViTModel()
-        self.classifier = nn.Linear(1, 1, bias=False)
-
-
-class ViTModel(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embeddings = nn.Linear(1, 1, bias=False)
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList([nn.Linear(1, 1, bias=False)])})
-
-
 def settings(backbone: nn.Module, name: str = "LearningRateDecayOptimizerConstructor", **paramwise: Any) -> Any:
     """Returns the exponent of the decay rate and the weight decay by parameter name, and the number of groups."""
-    model = Net(backbone)
+    model = backbone if isinstance(backbone, Net) else Net(backbone)
     section = {
         "constructor": name,
         "optimizer": {"type": "AdamW", "lr": 0.1, "weight_decay": 0.05},
@@ -122,14 +106,11 @@ def test_exponents_of_the_decay_rate(backbone: type[nn.Module], kind: str, expon
     assert groups == len(set(found.values()))
 
 
-def test_models_of_transformers_decay_by_layer() -> None:
-    section = {
-        "constructor": "LearningRateDecayOptimizerConstructor",
-        "optimizer": {"type": "SGD", "lr": 0.4},
-        "paramwise_cfg": {"num_layers": 1, "decay_rate": 0.5},
-    }
-    wrapper = build_optim_wrapper(ViTForImageClassification(), section)
-    assert [group["lr"] for group in wrapper.param_groups] == [0.1, 0.2, 0.4]
+def test_the_base_model_of_a_transformers_model_is_the_backbone() -> None:
+    model: Any = Net(nn.Identity())
+    model.vit, model.base_model_prefix = BEiT(), "vit"
+    found, _ = settings(model, decay_rate=0.9, num_layers=6)
+    assert found["vit.layers.0.conv.weight"][0] == 6
 
 
 def test_one_dimensional_parameters_and_biases_have_no_weight_decay() -> None:

@@ -13,7 +13,7 @@ from footplate.tasks.segmentation import IoUMetric
     [
         (
             3,
-            "Return a list of data elements or dicts from the model in mode 'predict', or pass a metric function in Python.",
+            "Return a list of data elements or dicts in mode 'predict', or pass a metric function in Python.",
         ),
         ({"gt_sem_seg": 1}, "Return it from the model in mode 'predict'."),
         ({"pred_sem_seg": 1}, "Add LoadAnnotations to the validation or test pipeline."),

@@ -6,7 +6,6 @@ file without a head differ from those in a file with one. In both cases, `from_p
 
 import logging
 import sys
-from collections.abc import MutableMapping
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ import torch
 _logger = logging.getLogger("footplate.checkpoint")
 
 
-def convert_names(module: torch.nn.Module, weights: MutableMapping[str, Any]) -> None:
+def convert_names(module: torch.nn.Module, weights: dict[str, Any]) -> None:
     """Renames weights for the transformers models in `module` to the names of their tensors. Downloads nothing."""
     # If this module of transformers is not imported, there are no such models.
     model_class: Any = getattr(sys.modules.get("transformers.modeling_utils"), "PreTrainedModel", ())
@@ -23,15 +22,13 @@ def convert_names(module: torch.nn.Module, weights: MutableMapping[str, Any]) ->
             continue
         prefix = f"{name}." if name else ""
         own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        names = model.state_dict().keys()
-        if own.keys() <= names or own.keys() >= names:
+        if own.keys() <= model.state_dict().keys():
             continue
         try:
             loaded, report = type(model).from_pretrained(
                 None,
                 config=model.config,
                 state_dict=own,
-                dtype=torch.float32,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
@@ -43,7 +40,7 @@ def convert_names(module: torch.nn.Module, weights: MutableMapping[str, Any]) ->
         # Weights that do not fit are replaced by tensors that do not fit either, which `load_weights` reports.
         converted = {
             **loaded.state_dict(),
-            **{key: torch.empty(0) for key in sorted(report["unexpected_keys"])},
+            **dict.fromkeys(sorted(report["unexpected_keys"]), torch.empty(0)),
             **{key: torch.empty(shape) for key, shape, _ in report["mismatched_keys"]},
         }
         weights.update({prefix + key: converted[key] for key in converted if key not in report["missing_keys"]})

@@ -46,7 +46,14 @@ def convnext_stage(path: list[str], layers: int) -> int:
 
 
 def vit_layer(path: list[str], layers: int) -> int:
-    """Returns the layer index of a vision transformer parameter; see `LayerIndex`."""
+    """Returns the layer index of a vision transformer parameter; see `LayerIndex`.
+
+    Example:
+        >>> vit_layer(["backbone", "layers", "0", "attn"], 12), vit_layer(["backbone", "encoder", "layer", "1"], 12)
+        (1, 2)
+        >>> vit_layer(["backbone", "embeddings", "cls_token"], 12)
+        0
+    """
     match path:
         case ["backbone", "cls_token" | "mask_token" | "pos_embed" | "patch_embed" | "embeddings", *_]:
             return 0

@@ -179,6 +179,12 @@ def features_of(output: Any) -> Any:
 
     Raises:
         ArgumentError: The model returns tokens, and no pooled output.
+
+    Example:
+        >>> maps = torch.zeros(1, 2, 3, 3)
+        >>> output = {"last_hidden_state": maps, "pooler_output": maps.mean(dim=(2, 3))}
+        >>> features_of(output) is features_of({"feature_maps": maps}) is maps
+        True
     """
     if not isinstance(output, Mapping) or output.keys().isdisjoint({"feature_maps", "last_hidden_state"}):
         return output
