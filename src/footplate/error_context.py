@@ -7,7 +7,7 @@ that build or apply something from a section add the name of the section themsel
 |---|---|
 | add the name of a value to the keys of errors raised in a block | `at_key` |
 | do the same in an `except` block | `FootplateError.prepend_key` |
-| prepend the key of the nested section that a constructor could not build | `_add_location` in `registry.py` |
+| add keys, file and line to the errors of a section that a registry builds | `building` |
 | prepend the key of the hook or metric that raised an error | `HookList.prepend_key`, `Evaluator._prepend_key` |
 | add the file and line that set the key of errors raised in a block | `located` |
 | do the same in an `except` block | `locate` |
@@ -52,6 +52,33 @@ def located(source: object) -> Iterator[None]:
         yield
     except FootplateError as error:
         locate(error, source)
+        raise
+
+
+@contextmanager
+def building(section: object) -> Iterator[None]:
+    """Adds the key path, file and line to FootplateErrors raised while the object that a section describes is built.
+
+    An error's key is relative to the error's `failed_section`, whose key in `section` is prepended. Example: in
+    `model = dict(type="A", neck=dict(type="B", dept=4))`, A builds its neck, and B has no argument `dept`.
+
+    | after | `error.key` | `error.failed_section` |
+    |---|---|---|
+    | `check_arguments` for B | `dept` | None |
+    | `building` for B | `dept` | the neck |
+    | `building` for A, which finds the neck in the model section | `neck.dept` | the model section |
+    | `at_key("model")` in `build_model` | `model.neck.dept` | None |
+
+    If A builds its neck in `at_key("neck")`, `building` for A gets the key `neck.dept` and no section, and adds no key.
+    """
+    try:
+        yield
+    except FootplateError as error:
+        error.prepend_key(find_section(section, error.failed_section))
+        if error.origin is None:
+            error.origin = origin_at(section, error.key or "type")
+            error.notes = (*error.notes, *describe_changes(section))
+        error.failed_section = section
         raise
 
 

@@ -82,8 +82,8 @@ class FootplateError(Exception):
             traceback. For messages that do not explain the cause.
 
     Attributes:
-        failed_section: The config section that a registry was building when the error was raised, or None. `key` is
-            relative to the section.
+        failed_section: The config section that `key` is relative to, if a registry was building it and no key has been
+            prepended since; see `building` in `footplate.error_context`.
     """
 
     exit_code = 2

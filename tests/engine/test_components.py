@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ import pytest
 
 from footplate import Hook, Runner
 from footplate.distributed import unwrap_model
-from footplate.engine import IterBasedTrainLoop
+from footplate.engine import IterBasedTrainLoop, hook_list
 from footplate.engine.hook_list import DEFAULT_HOOKS, build_hooks
 from footplate.errors import ArgumentError, BuildError, UnknownNameError
 from footplate.hooks import CheckpointHook, LoggerHook
@@ -26,7 +27,9 @@ def listed(hooks: Any) -> list[tuple[str, int | str]]:
     return [(type(hook).__name__, hook.priority) for hook in hooks]
 
 
-def test_default_hooks_and_their_priorities() -> None:
+def test_default_hooks_and_their_priorities(tmp_path: Path) -> None:
+    table = re.findall(r"\| `(\w+)` \| (\w+)", str(hook_list.__doc__))
+    assert table == listed(Runner(**settings(tmp_path)).hooks)
     assert listed(build_hooks(None, None)) == listed(build_hooks({}, [])) == TABLE
     assert list(DEFAULT_HOOKS) == ["runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint"]
 

@@ -133,7 +133,7 @@ def test_iteration_copies_nothing_to_the_host(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(LeftError):
         runner.train()
     assert passed == [30]
-    assert runner.message_hub.scalar("train/loss").total == 90
+    assert runner.message_hub.scalar("train/loss").num_added == 90
     with pytest.raises(RuntimeError, match="meta"):
         runner.message_hub.scalar("train/loss").mean(10)
 

@@ -11,7 +11,7 @@ from footplate.data import build_dataloader
 from footplate.engine import evaluation_loops
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric, build_evaluator
-from footplate.evaluation.evaluation_sets import build_evaluators, build_loaders
+from footplate.evaluation.evaluation_sets import build_loaders, map_evaluators
 from footplate.records import history
 from footplate.registry import METRICS
 from tests.support import PointAccuracy, json_lines, loader, settings, summation_tolerance
@@ -201,7 +201,7 @@ def test_results_of_an_aborted_evaluation_are_discarded(
 )
 def test_evaluator_names_must_match_datasets(evaluators: Any, key: str, suggestion: str | None) -> None:
     with pytest.raises(ArgumentError) as caught:
-        build_evaluators(evaluators, {"clean": [], "noisy": []}, build_evaluator)
+        map_evaluators(evaluators, {"clean": [], "noisy": []}, build_evaluator)
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
 
 

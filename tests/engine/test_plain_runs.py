@@ -89,7 +89,7 @@ def test_hook_may_use_another_runner(tmp_path: Path) -> None:
 
     run.on("after_train_epoch", validate)
     run.train()
-    assert run.message_hub.scalar("train/grad_norm").total == 10
+    assert run.message_hub.scalar("train/grad_norm").num_added == 10
 
 
 def test_step_counts_the_passes_of_an_iteration_based_run(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_error_restores_the_terminal(tmp_path: Path) -> None:
 def test_display_and_log_show_the_same_eta(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Each reading of the clock takes 50 s: two in an iteration, six in a validation of two batches.
+    # Each reading of the clock takes 50 s: three in an iteration, six in a validation of two batches.
     clock = count(100.0, 50.0)
     monkeypatch.setattr("footplate.hooks.runtime_info_hook.time.perf_counter", lambda: next(clock))
     monkeypatch.setattr("footplate.hooks.progress_hook.time.monotonic", lambda: 0.0)
@@ -125,5 +125,5 @@ def test_display_and_log_show_the_same_eta(
     logged = re.findall(r"\[ *(\d+)/12\].*eta: (\S+)", caplog.text)
     displayed = re.findall(r" (\d+)/12  eta (\S+)", ESCAPES.sub("", shown[0]))
     left = dict(logged)
-    assert (left["4"], left["5"], left["8"], left["12"]) == ("0:13:20", "0:21:40", "0:16:40", "0:05:00")
+    assert (left["4"], left["5"], left["8"], left["12"]) == ("0:20:00", "0:27:30", "0:20:00", "0:05:00")
     assert {*logged} <= {*displayed}

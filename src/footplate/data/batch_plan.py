@@ -54,7 +54,7 @@ class BatchPlan:
         limit: The maximum number of batches per pass.
 
     Attributes:
-        custom: The samplers whose order could depend on anything other than seed and epoch.
+        custom_samplers: The samplers whose order could depend on anything other than seed and epoch; see `is_custom`.
         batch_size: The number of items in a full batch. An item is what the sampler yields: a sample or, with a custom
             batch sampler, a whole batch, so that the batch size is 1.
         unpadded_count: The number of items that all ranks together read in a pass, or None if some may be read twice.
@@ -73,11 +73,12 @@ class BatchPlan:
         self.drop_last = batching.drop_last
         self._has_own_batches = batching is loader and self.batch_sampler is not None
         self.samplers = samplers_of(loader)
-        self.custom = [sampler for sampler in self.samplers if is_custom(sampler)]
-        self._custom_names = ", ".join(type(sampler).__name__ for sampler in self.custom)
+        self.custom_samplers = [sampler for sampler in self.samplers if is_custom(sampler)]
+        self._custom_names = ", ".join(type(sampler).__name__ for sampler in self.custom_samplers)
         self.seed = seed
         self.limit = limit
-        self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
+        is_endless = bool(getattr(self.sampler, "endless", False)) and not self.custom_samplers
+        self.passes_continue = limit is not None and is_endless
         self._rank = get_data_rank()
         self.world_size = get_data_world_size()
         self.unpadded_count: int | None = None
@@ -89,14 +90,11 @@ class BatchPlan:
 
     @property
     def repeats_samples(self) -> bool:
-        """Whether ranks may read samples twice, so that all ranks read the same number; see `drop_padding`."""
+        """Whether samples may be read twice, so that all ranks read the same number; see `drop_padding`."""
         return self.unpadded_count is None
 
     def drop_padding(self) -> None:
-        """Drops the samples and batches that known samplers repeat as padding. Called for evaluation and prediction.
-
-        A rank that runs out of samples still repeats one, so that all ranks have the same number of batches.
-        """
+        """Drops the samples and batches that known samplers repeat as padding; see `SampleLoader.drop_padding`."""
         sampler = self.batch_sampler if self._has_own_batches else self.sampler
         if isinstance(sampler, DefaultSampler) and can_start_anywhere(sampler):
             self.unpadded_count = sampler.size
@@ -112,7 +110,7 @@ class BatchPlan:
             epoch: The index of the pass.
             length: The maximum number of batches in each pass.
         """
-        if self.custom:
+        if self.custom_samplers:
             passes = epoch - self._begun_passes
             if passes > 0:
                 message = "Restoring %s by replaying earlier passes without reading data (passes: %d)."
@@ -134,13 +132,13 @@ class BatchPlan:
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]], epoch: int) -> None:
         """Restores custom samplers' states at the start of pass `epoch`. If they do not match, only logs a warning."""
-        if self._sampler_states() is None or len(states) != len(self.custom):
+        if self._sampler_states() is None or len(states) != len(self.custom_samplers):
             _logger.warning(
                 "The sampler differs from the one in the checkpoint. Ignoring the saved "
                 "sampler state. The run is no longer bit-identical to an uninterrupted run."
             )
             return
-        for sampler, state in zip(self.custom, states, strict=True):
+        for sampler, state in zip(self.custom_samplers, states, strict=True):
             sampler.load_state_dict(copy.deepcopy(state))
         self._begun_passes = epoch
 
@@ -168,7 +166,7 @@ class BatchPlan:
         end = self._end_of_pass(length)
         for number, key in enumerate(self._with_own_generators(self._batches(epoch, start), epoch), start):
             if number == end:
-                if self.custom and epoch == 0 and self.limit is None:
+                if self.custom_samplers and epoch == 0 and self.limit is None:
                     _logger.warning(
                         "%s yields more samples than its length specifies. Each epoch ends after %d batches.",
                         self._custom_names,
@@ -187,7 +185,7 @@ class BatchPlan:
         """Yields `batches`, whose samplers draw from separate random generators."""
         seed = mix_seed(self.seed, epoch)
         seeds = {generator: mix_seed(generator.initial_seed(), epoch) for generator in generators_of(self.samplers)}
-        if self.custom or seeds:
+        if self.custom_samplers or seeds:
             yield from with_separate_generators(batches, seed, seeds)
         else:  # these samplers draw only before their first index
             yield from with_separate_generators(islice(batches, 1), seed, seeds)
@@ -209,9 +207,10 @@ class BatchPlan:
 
     def _sampler_states(self) -> list[Any] | None:
         """Returns the states of the custom samplers, or None if there are no such samplers or they are stateless."""
-        if not all(hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict") for sampler in self.custom):
+        samplers = self.custom_samplers
+        if not all(hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict") for sampler in samplers):
             return None
-        return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom] or None
+        return [copy.deepcopy(sampler.state_dict()) for sampler in samplers] or None
 
     def _batches(self, epoch: int, start: int) -> Iterator[BatchKey]:
         """Yields the keys of the batches from `start` on, even beyond the end of the pass."""

@@ -57,6 +57,10 @@ class SampleLoader(DataLoader[Any]):
     workers or on whether the run was resumed, and iteration does not change the global random generators. Each `for
     batch in loader` iterates over the next epoch. To choose an epoch, call `batches` or the sampler's `set_epoch`.
 
+    The loader does not use its own torch iteration, so that `dataset` and `sampler` remain the user's. With workers or
+    pinned memory, it iterates over a second DataLoader, whose dataset is a `BatchReader` and whose sampler yields the
+    keys of the plan.
+
     Args:
         dataset: A map-style dataset.
         seed: The seed for sample order and augmentation.
@@ -114,7 +118,6 @@ class SampleLoader(DataLoader[Any]):
             options["worker_init_fn"] = WorkerInit(options.get("worker_init_fn"), self.worker_progress)
         generator = torch.Generator().manual_seed(mix_seed(self.seed))
         options |= {"collate_fn": _identity, "generator": generator}
-        # A second loader reads whole batches, so that `dataset` and `sampler` of this loader remain the user's.
         self._key_sampler = _KeySampler()
         self._latest_iterator: Callable[[], Any] = lambda: None  # a weak reference to the iterator of the latest pass
         self._build_batch_loader = partial(
@@ -128,7 +131,7 @@ class SampleLoader(DataLoader[Any]):
     @property
     def is_planned(self) -> bool:
         """Whether the samples of a batch depend only on seed, epoch and batch index: no sampler is custom."""
-        return not self.plan.custom
+        return not self.plan.custom_samplers
 
     @property
     def uneven(self) -> bool:
@@ -139,8 +142,16 @@ class SampleLoader(DataLoader[Any]):
     @property
     def endless(self) -> bool:
         """Whether a pass over the loader never ends."""
-        ends = self.plan.limit is not None or bool(self.plan.custom)
+        ends = self.plan.limit is not None or bool(self.plan.custom_samplers)
         return not ends and any(getattr(sampler, "endless", False) for sampler in self.plan.samplers)
+
+    def drop_padding(self) -> None:
+        """Makes ranks read each sample only once, as evaluation and prediction require, if the sampler is a known one.
+
+        A rank that runs out of samples still repeats one, so that all ranks have the same number of batches; see
+        `is_padding`.
+        """
+        self.plan.drop_padding()
 
     def batches(self, *, epoch: int = 0, start: int = 0, length: int | None = None) -> Iterator[Any]:
         """Returns an iterator over the batches of one pass.

@@ -254,14 +254,26 @@ def can_start_anywhere(sampler: Any) -> bool:
     Returns False if a subclass overrides `__iter__` but not `iterate_from`, because the two methods may then yield
     different samples.
     """
-    mro = type(sampler).__mro__
-    names = ("iterate_from", "__iter__")
-    definers = [next((base for base in mro if name in vars(base)), None) for name in names]
-    return None not in definers and issubclass(*definers)  # type: ignore[arg-type]
+    bases = type(sampler).__mro__
+    iter_owner = next((base for base in bases if "__iter__" in vars(base)), object)
+    iterate_from_owner = next((base for base in bases if "iterate_from" in vars(base)), object)
+    return iter_owner is not object and issubclass(iterate_from_owner, iter_owner)
 
 
 def is_custom(sampler: Any) -> bool:
-    """Checks whether a sampler's order may depend on more than seed and epoch, or its length may be wrong."""
+    """Checks whether a sampler's order may depend on more than seed and epoch, or its length may be wrong.
+
+    A BatchPlan distinguishes the following kinds of samplers and batch samplers. To start a pass at a later batch, it
+    draws and drops the indices of earlier batches if the sampler cannot start anywhere. If the sampler is custom, it
+    also replays earlier passes.
+
+    | sampler | can start anywhere | custom | order depends on |
+    |---|---|---|---|
+    | DefaultSampler, InfiniteSampler, and other classes with `iterate_from` | yes | no | its seed and the epoch |
+    | the classes in `_DETERMINISTIC` | no | no | the epoch at most, or a wrapped sampler |
+    | the classes in `RANDOM_SAMPLERS` | no | no | random numbers that the plan seeds for each pass |
+    | all other classes, and those that override only `__iter__` of the first row | no | yes | anything |
+    """
     return not can_start_anywhere(sampler) and type(sampler) not in (*RANDOM_SAMPLERS, *_DETERMINISTIC)
 
 

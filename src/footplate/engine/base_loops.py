@@ -97,15 +97,16 @@ class BaseTrainLoop(BaseLoop):
     `completed` already counts the iteration or epoch. Checkpoints and validation use `completed`. In epoch-based
     training, if i is the last iteration of epoch e (both counted from 0), the values are:
 
-    | hooks | `iter` | `completed.iter` | `epoch` | `completed.epoch` | `units_done` |
-    |---|---|---|---|---|---|
-    | `before_train_iter` | i | i | e | e | e |
-    | `after_train_iter`, and validation hooks if one of them calls `runner.val()` | i | i + 1 | e | e | e |
-    | validation hooks after an earlier iteration, if a hook has requested it | i + 1 | i + 1 | e | e | e |
-    | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 | e + 1 |
-    | validation hooks after the epoch | i + 1 | i + 1 | e + 1 | e + 1 | e + 1 |
+    | hooks | `iter` | `completed.iter` | `epoch` | `completed.epoch` |
+    |---|---|---|---|---|
+    | `before_train_iter` | i | i | e | e |
+    | `after_train_iter`, and validation hooks if one of them calls `runner.val()` | i | i + 1 | e | e |
+    | validation hooks after an earlier iteration, if a hook has requested it | i + 1 | i + 1 | e | e |
+    | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 |
+    | validation hooks after the epoch | i + 1 | i + 1 | e + 1 | e + 1 |
 
-    In iteration-based training, `units_done` is `completed.iter`, and "epoch" means:
+    In epoch-based training, `units_done` is `completed.epoch`. In iteration-based training, it is `completed.iter`, and
+    "epoch" means:
 
     | name | an epoch is |
     |---|---|

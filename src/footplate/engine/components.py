@@ -7,7 +7,7 @@ from footplate.data import check_same_dataset
 from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
 from footplate.engine.sections import counts_epochs, resolve_loop
 from footplate.error_context import at_key, with_defaults
-from footplate.evaluation.evaluation_sets import build_evaluators, build_loaders
+from footplate.evaluation.evaluation_sets import build_loaders, map_evaluators
 from footplate.records import LogProcessor
 from footplate.registry import LOG_PROCESSORS, LOOPS
 
@@ -74,7 +74,7 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
                 data["dataloader"] = build_loaders(data["dataloader"], build_loader)
         if mode != "train":
             with at_key(f"{mode}_evaluator"):
-                data["evaluator"] = build_evaluators(data["evaluator"], data["dataloader"], runner.build_evaluator)
+                data["evaluator"] = map_evaluators(data["evaluator"], data["dataloader"], runner.build_evaluator)
     with at_key(f"{mode}_cfg"):
         return LOOPS.build(settings, runner=runner, **data)
 

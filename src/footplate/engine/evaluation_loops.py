@@ -17,7 +17,7 @@ from footplate.engine.base_loops import BaseLoop
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
-from footplate.evaluation.evaluation_sets import EvaluationSet, build_evaluation_sets, build_evaluators, build_loaders
+from footplate.evaluation.evaluation_sets import EvaluationSet, build_evaluation_sets, build_loaders, map_evaluators
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class _EvaluationLoop(BaseLoop):
     ) -> None:
         # Only a loop that is created by a script receives config dicts. The runner passes loaders and evaluators.
         loaders = build_loaders(dataloader, partial(build_dataloader, seed=runner.seed))
-        self.sets = build_evaluation_sets(loaders, build_evaluators(evaluator, loaders, build_evaluator))
+        self.sets = build_evaluation_sets(loaders, map_evaluators(evaluator, loaders, build_evaluator))
         super().__init__(runner, self.sets[0].dataloader)
         for dataset in self.sets:
             dataset.evaluator.key = f"{self.mode}_evaluator.{dataset.name}".rstrip(".")
@@ -177,8 +177,8 @@ class _EvaluationLoop(BaseLoop):
             except Exception as error:
                 add_sample_note(error, self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx)
                 raise
-        # If ranks repeat samples, the metrics drop the results beyond the size of the dataset. An overridden `run_iter`
-        # may also evaluate the sample in a batch with a share of 0.
+        # The metrics drop the results of repeated samples; see `build_loaders`. An overridden `run_iter` may evaluate
+        # them also in batches that are padding.
         repeats_samples = not isinstance(self.dataloader, SampleLoader) or self.dataloader.plan.repeats_samples
         has_extra_results = runner.world_size > 1 and (repeats_samples or self.overrides("run_iter"))
         size = length_of(dataset_of(self.dataloader)) if has_extra_results else None

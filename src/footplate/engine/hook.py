@@ -101,9 +101,13 @@ class Hook:
           after_train
         after_run
 
-    During training iteration i, counted from 0, `runner.iter` is i both before and after the iteration. To handle
-    training, validation and test in the same way, override `_before_epoch`, `_after_epoch`, `_before_iter` or
+    To handle training, validation and test in the same way, override `_before_epoch`, `_after_epoch`, `_before_iter` or
     `_after_iter`, which receive the `mode`. Only overridden methods are called.
+
+    In `before_train_iter` and `after_train_iter`, the current iteration, counted from 1, is `runner.iter + 1`. In these
+    methods, `before_train_epoch` and `after_train_epoch`, the current epoch is `runner.epoch + 1`. The methods
+    `every_n_train_iters`, `every_n_epochs`, `is_last_train_iter` and `is_last_train_epoch` use these numbers. In other
+    hook methods, for example in validation, use `runner.completed`; see the table in `BaseTrainLoop`.
 
     Example:
         >>> from footplate import HOOKS, Hook

@@ -1,4 +1,20 @@
-"""Builds a run's hooks from its config and sorts them in execution order."""
+"""Builds a run's hooks from its config and sorts them in execution order.
+
+By default, every run has these hooks, in this order:
+
+| hook | priority | added by |
+|---|---|---|
+| `RuntimeInfoHook` | VERY_HIGH | `DEFAULT_HOOKS` |
+| `IterTimerHook` | NORMAL | `DEFAULT_HOOKS` |
+| `DistSamplerSeedHook` | NORMAL | `DEFAULT_HOOKS` |
+| hooks of the user, unless they set a priority | NORMAL | `custom_hooks`, `Runner.register_hook` |
+| `LoggerHook` | BELOW_NORMAL | `DEFAULT_HOOKS` |
+| `ParamSchedulerHook` | LOW | `DEFAULT_HOOKS` |
+| `NonFiniteHook` | LOW | `Runner` |
+| `CheckpointHook` | VERY_LOW, but `acts_last` | `DEFAULT_HOOKS` |
+
+`docs/hooks.md` lists all built-in hooks by priority.
+"""
 
 import bisect
 import inspect

@@ -168,7 +168,7 @@ def _real_values(tensor: Tensor) -> Tensor:
 def _totals(runner: "Runner") -> Counter[str]:
     """Returns how many values of each loss have been recorded so far."""
     scalars = runner.message_hub.scalars_of("train")
-    return Counter({name: scalar.total for name, scalar in scalars.items() if "loss" in name})
+    return Counter({name: scalar.num_added for name, scalar in scalars.items() if "loss" in name})
 
 
 def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_each: Sequence[str]) -> NonFiniteError:
@@ -199,8 +199,8 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
             f" ({', '.join(others)})" if others else ""
         )
         details += runner.train_loop.describe_samples(iteration - 1)
-        if runner.world_size > 1:
-            details.append("Losses are averaged over all ranks, so the cause may be in the batch of another rank.")
+        if scalars[name].averages_ranks and -first > scalars[name].num_pending:
+            details.append("This loss is averaged over all ranks, so the cause may be in the batch of another rank.")
     else:
         problem = f"the {loss} was {losses[first]:g} in one of iterations {iterations[0]} to {iterations[-1]}"
         details.append("Set on_nonfinite=dict(interval=1) to find the iteration.")

@@ -25,7 +25,7 @@ def predict(runner: "Runner", dataloader: Any) -> list[Any]:
     for loader in loaders:
         # A loader that was passed as an object is not changed, because it may be the training loader.
         if isinstance(loader, SampleLoader) and loader is not dataloader:
-            loader.plan.drop_padding()
+            loader.drop_padding()
     pairs = [(loader, _loop_with_data(runner, loader)) for loader in loaders]
     runner.load_or_resume(whole_model=True, for_training=False)
     was_training = runner.model.training

@@ -25,7 +25,7 @@ from footplate.engine.run_folder import folders_of
 from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator, is_named
-from footplate.evaluation.evaluation_sets import build_evaluators, has_several_loaders, map_loaders
+from footplate.evaluation.evaluation_sets import has_several_loaders, map_evaluators, map_loaders
 from footplate.evaluation.validation_schedule import checked_intervals
 from footplate.module_selection import check_selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers
@@ -212,11 +212,11 @@ def check_evaluation(mode: str, sections: Sections) -> None:
         elif loaders is not None:
             check_loaders(loaders)
     with at_key(f"{mode}_evaluator"):
-        build_evaluators(evaluator, loaders if has_several else None, check_evaluator)
+        map_evaluators(evaluator, loaders if has_several else None, check_evaluator)
 
 
 def check_evaluator(cfg: Any) -> None:
-    """Checks the type names and arguments of an evaluator and its metrics, or of several evaluators."""
+    """Checks the type names and arguments in an evaluator section; `build_evaluator` lists its forms."""
     if isinstance(cfg, Mapping) and "metrics" in cfg:
         EVALUATOR.check(cfg, type=Evaluator)
         with at_key("metrics"):

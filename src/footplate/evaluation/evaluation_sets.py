@@ -93,8 +93,15 @@ def classes_in(metainfo: Any) -> Sequence[Any]:
 def build_loaders(cfg: Any, build: Callable[[Any], Any]) -> Any:
     """Builds the loader for a section, or a dict of loaders if the section maps names to sections.
 
-    Disables padding in the loaders that it builds. With several processes, each sample is then evaluated exactly once.
-    A loader that was passed as an object is not changed, because it may be the training loader.
+    With several processes, each sample is evaluated exactly once, although all processes read the same number of
+    batches. Three places ensure this:
+
+    1. This function disables padding in the loaders that it builds; see `SampleLoader.drop_padding`. A loader that was
+       passed as an object is not changed, because it may be the training loader.
+    2. The loop's `run_iter` ignores the predictions for a batch with `is_padding`, which a process without further
+       samples still reads.
+    3. If a loader may still repeat samples, the loop passes the size of the dataset to the metrics, and
+       `collect_results` drops the results beyond it. Losses are not corrected.
 
     Args:
         cfg: A dataloader section, or a dict that maps dataset names to such sections.
@@ -108,7 +115,7 @@ def build_loaders(cfg: Any, build: Callable[[Any], Any]) -> Any:
     def build_exact(section: Any) -> Any:
         loader = build(section)
         if isinstance(loader, SampleLoader) and loader is not section:
-            loader.plan.drop_padding()
+            loader.drop_padding()
         return loader
 
     return map_loaders(cfg, build_exact)
@@ -136,36 +143,38 @@ def map_loaders(cfg: Any, function: Callable[[Any], Any]) -> Any:
     return results
 
 
-def build_evaluators(cfg: Any, loaders: Any, build: Callable[[Any], Any]) -> Any:
-    """Builds the evaluator for a section. For several loaders, builds a dict that maps names to evaluators.
+def map_evaluators(cfg: Any, loaders: Any, function: Callable[[Any], Any]) -> Any:
+    """Calls a function with an evaluator section. For several loaders, calls it with a section for each loader.
+
+    Returns the result, or a dict that maps the dataset names to results.
 
     Args:
-        cfg: An evaluator section, or a dict that maps dataset names to such sections. Each dataset gets its own
-            evaluator. A dict of functions and objects is treated as a single section if none of its keys is a dataset
-            name.
-        loaders: The result of `build_loaders`.
-        build: A function that builds an evaluator from its section.
+        cfg: An evaluator section (see `build_evaluator`), or a dict that maps dataset names to such sections. A single
+            section is copied for each dataset. A dict of functions and objects is treated as a single section if none
+            of its keys is a dataset name.
+        loaders: A loader or its section, or a dict of these, keyed by dataset name.
+        function: A function of a section, which builds or checks an evaluator.
 
     Raises:
         ArgumentError: A dataset has no evaluator, or an evaluator has no dataset.
     """
     if not isinstance(loaders, Mapping):
-        return build(cfg)
+        return function(cfg)
     is_section = not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg
     if is_section or (is_named(cfg) and cfg.keys().isdisjoint(loaders)):
-        return {name: build(copy_section(cfg)) for name in loaders}
+        return {name: function(copy_section(cfg)) for name in loaders}
     for name in cfg:
         if name not in loaders:
             raise ArgumentError(f"there is no dataset '{name}'", key=name, suggestion=nearest(name, loaders))
-    evaluators = {}
+    results = {}
     for name in loaders:
         if name not in cfg:
             raise ArgumentError(
                 f"the dataset '{name}' has no evaluator", key=name, notes=[f"evaluators: {', '.join(cfg) or 'none'}"]
             )
         with at_key(name):
-            evaluators[name] = build(cfg[name])
-    return evaluators
+            results[name] = function(cfg[name])
+    return results
 
 
 def build_evaluation_sets(loaders: Any, evaluators: Any) -> list[EvaluationSet]:

@@ -176,14 +176,21 @@ EVALUATOR.register_module(module=Evaluator)  # not a decorator, because the regi
 
 
 def build_evaluator(cfg: Any) -> Evaluator:
-    """Builds an evaluator from a `val_evaluator` or `test_evaluator` section.
+    """Builds an evaluator from a `val_evaluator` or `test_evaluator` section, which has one of these forms:
 
-    Args:
-        cfg: An Evaluator, a value for its `metrics` argument, or `dict(metrics=[...])`. The dict needs a `type` only
-            for an evaluator class other than Evaluator.
+    | section | evaluator |
+    |---|---|
+    | a metric, in one of the forms that `Evaluator` lists | has this metric |
+    | a list of metrics, possibly empty | has these metrics |
+    | a dict of functions and objects, keyed by name (see `is_named`) | has these metrics, with the names |
+    | `dict(metrics=...)` with one of the values above | the same; `type` may be a subclass of Evaluator |
+    | an Evaluator | the object itself |
+
+    For several datasets, a section may also be a dict of such sections, keyed by dataset name; see `map_evaluators`.
+    `check_evaluator` in `engine/sections.py` checks a section without building it.
 
     Raises:
-        ArgumentError: `cfg` has an unsupported type.
+        ArgumentError: `cfg` has another form.
     """
     if isinstance(cfg, Mapping) and "metrics" in cfg:
         return EVALUATOR.build(cfg, default_args={"type": Evaluator})  # type: ignore[no-any-return]
@@ -441,7 +448,7 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
     """Converts a metric to a BaseMetric.
 
     Args:
-        metric: A BaseMetric, its config dict, a function, or an object with the torchmetrics API.
+        metric: A metric, in one of the forms that `Evaluator` lists.
         name: The name of a function, an object with the torchmetrics API or a TorchMetric.
 
     Raises:

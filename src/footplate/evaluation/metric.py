@@ -176,7 +176,7 @@ class BaseMetric(ABC, Generic[_Result]):
 
         Rank 0 does this, with the results in the order of the dataset. All ranks return the same values. If
         `compute_metrics` fails, all ranks raise the same error. `size` is the number of samples in the dataset. Results
-        past `size` belong to samples that the sampler has repeated.
+        past `size` belong to samples that the sampler has repeated; see `build_loaders`.
 
         Raises:
             DataError: No rank has any results.

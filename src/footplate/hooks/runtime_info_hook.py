@@ -112,7 +112,7 @@ class RuntimeInfoHook(Hook):
             runner.message_hub.update_scalar(key, value)  # checks that it is a number
             self._losses[name] = runner.message_hub.scalar(key)
             self._losses[name].averages_ranks = runner.world_size > 1
-        iteration = runner.iter + 1
+        iteration = runner.iter + 1  # the same as `completed.iter`, which takes longer
         if iteration % _AVERAGING_INTERVAL == 0:  # in case log lines are less frequent or disabled
             average_over_ranks(runner.message_hub.log_scalars)
         loop = self._loop  # in epoch-based training, `after_train_epoch` adds the row

@@ -2,11 +2,11 @@
 
 import inspect
 import numbers
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -19,6 +19,7 @@ from footplate.errors import ArgumentError
 from footplate.messages import pluralize
 from footplate.models.base_model import BaseModel, parse_losses
 from footplate.models.input_description import describe_inputs
+from footplate.models.plain_losses import losses_in
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.models.training_step import OPTIMIZERS, TrainStep, further_arguments, line_for_method
 from footplate.registry import MODEL_WRAPPERS
@@ -73,8 +74,8 @@ class PlainModel(ModelWrapper, BaseModel):
     for the parameters of the optimizer to step.
 
     Attributes:
-        inputs: A description of the module's inputs in the first training step; see `describe_inputs`. Empty if
-            unknown, and None before that step.
+        inputs: A description of the module's inputs in the first training step; see `describe_inputs`. Empty before
+            that step, or if they are unknown.
 
     Args:
         module: The module.
@@ -114,27 +115,31 @@ class PlainModel(ModelWrapper, BaseModel):
         self.module: Any = module
         self.loss: Any = loss  # a loss module is registered, so that its buffers, such as class weights, are moved
         self._functions: dict[str, Any] = functions
-        self._can_validate_loss = training_step is None or loss is not None  # validation never calls `training_step`
-        # The mode in which `forward` returns what `loss` receives in validation: the predictions if there is a
-        # `training_step`, or else the module's output. Without a `validation_step`, they are the same. "predict" is
-        # preferred, because `val_loss` can then reuse the predictions of `test_step`.
-        self._loss_mode = "tensor" if validation_step is not None and training_step is None else "predict"
-        self._step_arguments = further_arguments(training_step)
+        # The last column of the table. Without a `validation_step`, the output is also the prediction, which `val_loss`
+        # can reuse.
+        self._validation_loss: Literal["none", "of_output", "of_prediction"] = "of_prediction"
+        if training_step is not None and loss is None:
+            self._validation_loss = "none"
+        elif training_step is None and validation_step is not None:
+            self._validation_loss = "of_output"
+        self._further_names = further_arguments(training_step)
         for name, arguments in (("loss", ("output", "target")), ("validation_step", ("model", "batch"))):
             function = functions[name]
             if function is not None:
                 with at_key(name):
                     check_takes(f"{name} must be a function of", function, *arguments)
-        self._current: dict[str, Any] = {}  # the values for `_step_arguments` in the current step
-        self._validated: tuple[Any, Any, Any] | None = None  # data, batch and output of the latest val_step
-        self.inputs: dict[str, Any] | None = None
+        self._further_arguments: dict[str, Any] = {}  # their values in the current step
+        self._latest_prediction: tuple[Any, Any, Any] | None = None  # data, batch and prediction, for `val_loss`
+        self.inputs: dict[str, Any] = {}
+        # Whether the first training step still has to record `inputs`. Without a `training_step`, `_output` does.
+        self._needs_inputs = training_step is not None
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
         """Returns a dict of losses in mode "loss", predictions in mode "predict", and otherwise the module's output."""
         training_step = self._functions["training_step"]
         validation_step = self._functions["validation_step"]
         if mode == "loss" and training_step is not None:
-            return self._losses_in(training_step(self.module, batch, **self._current), "training_step")
+            return losses_in(training_step(self.module, batch, **self._further_arguments), "training_step")
         if mode == "loss":
             return self._losses_of(self._output(batch), batch)
         if mode == "predict" and validation_step is not None:
@@ -143,52 +148,55 @@ class PlainModel(ModelWrapper, BaseModel):
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
         """Runs one training step, and returns the values to log."""
-        if self.inputs is None:
-            return self._first_step(data, optim_wrapper)
-        if not self._step_arguments:
+        if self._needs_inputs:
+            self._needs_inputs = False
+            with self._recording_inputs():
+                return self.train_step(data, optim_wrapper)
+        if not self._further_names:
             return super().train_step(data, optim_wrapper)
         step = TrainStep(next(iter(optim_wrapper.parts.values())).message_hub)
-        self._current = {name: step if name == "step" else optim_wrapper for name in self._step_arguments}
-        if self._current.keys().isdisjoint(OPTIMIZERS):
+        self._further_arguments = {name: step if name == "step" else optim_wrapper for name in self._further_names}
+        if self._further_arguments.keys().isdisjoint(OPTIMIZERS):
             return {**super().train_step(data, optim_wrapper), **step.values}
         with optim_wrapper.optim_context(self):
             (batch,) = self.data_preprocessor(data, True)
-            output = self._functions["training_step"](self.module, batch, **self._current)
+            output = self._functions["training_step"](self.module, batch, **self._further_arguments)
         if isinstance(output, (Tensor, numbers.Real)):
             output = {"loss": output}
         elif not isinstance(output, Mapping | None):
-            output = self._losses_in(output, "training_step")
+            output = losses_in(output, "training_step")
         for name, value in (output or {}).items():
             if name not in step.values:
                 step.log(name, value)
         return step.values
 
-    def _first_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
-        """Runs the first training step, and records a description of the module's inputs."""
-        self.inputs = {}
-        if getattr(self.module, "_compiled_call_impl", None) is not None:  # the hook would be compiled, too
-            return self.train_step(data, optim_wrapper)
+    @contextmanager
+    def _recording_inputs(self) -> Iterator[None]:
+        """Sets `inputs` when the block calls the module, unless the module is compiled: the hook would be, too."""
+        if getattr(self.module, "_compiled_call_impl", None) is not None:
+            yield
+            return
 
-        def describe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self.inputs = self.inputs or describe_inputs(args, kwargs)
 
-        handle = self.module.register_forward_pre_hook(describe, with_kwargs=True)
+        handle = self.module.register_forward_pre_hook(record, with_kwargs=True)
         try:
-            return self.train_step(data, optim_wrapper)
+            yield
         finally:
             handle.remove()
 
     def val_step(self, data: Any) -> Any:
         """Returns the predictions for one batch, or None if there is only a `training_step`."""
-        has_predictions = self._functions["validation_step"] is not None or self._can_validate_loss
+        has_predictions = self._functions["validation_step"] is not None or self._validation_loss != "none"
         return self.test_step(data) if has_predictions else None
 
     def test_step(self, data: Any) -> Any:
         """Returns the predictions for one batch. If there is only a `training_step`, returns the module's output."""
         (batch,) = self.data_preprocessor(data, False)
         output = self(batch, mode="predict")
-        if self._loss_mode == "predict":
-            self._validated = data, batch, output  # for `val_loss`
+        if self._validation_loss == "of_prediction":
+            self._latest_prediction = data, batch, output
         return output
 
     def val_loss(self, data: Any) -> dict[str, Tensor]:
@@ -197,7 +205,7 @@ class PlainModel(ModelWrapper, BaseModel):
         Raises:
             ArgumentError: There is a `training_step` but no `loss`.
         """
-        if not self._can_validate_loss:
+        if self._validation_loss == "none":
             raise ArgumentError(
                 "validation cannot compute a loss, because training_step is only called in training",
                 key="val_cfg.loss",
@@ -206,11 +214,11 @@ class PlainModel(ModelWrapper, BaseModel):
                     "model(**batch).loss}, or loss=..., a function of (output, target). Or omit val_dataloader."
                 ],
             )
-        data_of_output, batch, output = self._validated or (None, None, None)
-        self._validated = None
-        if data_of_output is not data:
+        predicted_data, batch, output = self._latest_prediction or (None, None, None)
+        self._latest_prediction = None
+        if predicted_data is not data:
             (batch,) = self.data_preprocessor(data, False)
-            output = self(batch, mode=self._loss_mode)
+            output = self(batch, mode="predict" if self._validation_loss == "of_prediction" else "tensor")
         return self.parse_losses(self._losses_of(output, batch))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -222,8 +230,8 @@ class PlainModel(ModelWrapper, BaseModel):
         return loss, {**logged, **others}
 
     def train(self, mode: bool = True) -> Self:
-        """Sets training or evaluation mode, and frees the cached output of the latest validation batch."""
-        self._validated = None
+        """Sets training or evaluation mode, and frees the latest prediction."""
+        self._latest_prediction = None
         return super().train(mode)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
@@ -240,7 +248,8 @@ class PlainModel(ModelWrapper, BaseModel):
         With only a `training_step`, the target is omitted if `forward` does not accept it.
         """
         names = self._mask_inputs(batch)
-        omits_target = self.loss is not None or (not self._can_validate_loss and self._mismatch(*_arguments(batch)))
+        has_training_step = self._functions["training_step"] is not None
+        omits_target = self.loss is not None or (has_training_step and self._mismatch(*_arguments(batch)))
         args, kwargs = _arguments(split_target(batch, names)[0] if omits_target and has_target(batch, names) else batch)
         if self.training and not self.inputs:
             self.inputs = describe_inputs(tuple(args), kwargs)
@@ -254,7 +263,7 @@ class PlainModel(ModelWrapper, BaseModel):
                 f"the forward method of '{type(self.module).__name__}' does not accept the batch: {mismatch}",
                 found=list(kwargs) or pluralize(len(args), "positional argument"),
                 notes=[
-                    *([self._advice] if self._functions["training_step"] is None else []),
+                    *([] if has_training_step else [self._advise()]),
                     *([] if self.training else [_VALIDATION_ADVICE]),
                 ],
             ) from error
@@ -269,9 +278,8 @@ class PlainModel(ModelWrapper, BaseModel):
             return str(error)
         return ""
 
-    @property
-    def _advice(self) -> str:
-        """Advice for users whose module does not compute a loss in `forward`."""
+    def _advise(self) -> str:
+        """Returns advice for users whose module does not compute a loss in `forward`."""
         step = getattr(self.module, "training_step", None)  # for example, in a LightningModule
         if step is not None:
             return line_for_method(step)
@@ -279,43 +287,16 @@ class PlainModel(ModelWrapper, BaseModel):
 
     def _losses_of(self, output: Any, batch: Any) -> dict[str, Any]:
         if self.loss is None:
-            return self._losses_in(output, f"the model '{type(self.module).__name__}'")
+            return losses_in(output, f"the model '{type(self.module).__name__}'", self._advise)
         advice = "Pass training_step=..., a function of (model, batch), instead of `loss`."
         _, target = split_target(batch, self._mask_inputs(batch), advice=advice)
         output = scores_of(output) if isinstance(self.loss, nn.Module) else output
-        return self._losses_in(self.loss(output, target), "the loss function")
+        return losses_in(self.loss(output, target), "the loss function")
 
     def _mask_inputs(self, batch: Any) -> Collection[str]:
         """Returns the masks in a batch that `forward` takes, such as an attention mask. They are not the target."""
         masks = [key for key in ("mask", "masks") if isinstance(batch, Mapping) and key in batch]
         return masks and inspect.signature(self.module.forward).parameters.keys() & masks
-
-    def _losses_in(self, output: Any, source: str) -> dict[str, Any]:
-        """Returns the losses in `output`, keyed by name. The error message names `source` as the origin of the output.
-
-        Raises:
-            ArgumentError: The output contains no loss.
-        """
-        loss = output if isinstance(output, Tensor) else getattr(output, "loss", None)
-        if isinstance(loss, Tensor) and loss.numel() == 1:
-            return {"loss": loss}
-        losses = _named_losses(output) if isinstance(output, Mapping) and loss is None else {}
-        if losses:
-            return losses
-        description = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output)
-        notes = [self._advice] if source.startswith("the model") else []
-        if output is None and source == "training_step":
-            notes = [
-                "To skip batches, add the parameter `optimizer` to training_step, and call "
-                "optimizer.update_params(loss) only for the batches to train on."
-            ]
-        if getattr(output, "loss", 0) is None:  # the model needs labels to compute a loss
-            notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]
-        raise ArgumentError(
-            f"{source} must return a loss: a scalar tensor, a dict of losses or an object with .loss",
-            found=list(output) if isinstance(output, Mapping) else description,
-            notes=notes,
-        )
 
 
 def _arguments(inputs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
@@ -323,30 +304,6 @@ def _arguments(inputs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
     if isinstance(inputs, Mapping):
         return (), inputs
     return (inputs if isinstance(inputs, (list, tuple)) else (inputs,)), {}
-
-
-def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Returns the losses in `output` and the numbers to log with them, or an empty dict if there is no loss."""
-    totals = {name: _total(value) for name, value in output.items() if "loss" in str(name)}
-    losses = {name: value for name, value in totals.items() if isinstance(value, Tensor)}
-    if not losses:
-        return {}
-    logged = {}
-    for name, value in output.items():
-        is_scalar = isinstance(value, numbers.Real) or (isinstance(value, Tensor) and value.numel() == 1)
-        # Without an entry "loss", all entries with "loss" in their name are summed, but plain numbers must not be.
-        if name not in losses and is_scalar and ("loss" in losses or "loss" not in str(name)):
-            logged[name] = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
-    return {**losses, **logged}
-
-
-def _total(value: Any) -> Any:
-    """Returns the sum of a list of losses, and any other value unchanged."""
-    if isinstance(value, (list, tuple)) and all(
-        isinstance(each, Tensor) and each.is_floating_point() for each in value
-    ):
-        return sum(part.mean() for part in value)
-    return value
 
 
 def is_plain(model: Any) -> bool:

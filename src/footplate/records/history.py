@@ -60,8 +60,9 @@ class HistoryBuffer:
         averages_ranks: Whether `average_over_ranks` replaces the values of this rank with means over all ranks. If so,
             all values since the latest call of that function are stored, even more than `max_length`. RuntimeInfoHook
             sets this attribute, and calls the function at least every 1,000 iterations.
-        total: The number of values added so far, including values that are no longer stored. After `load_state_dict`,
-            starts from the number of restored values.
+        num_added: The number of values added so far, including values that are no longer stored. After
+            `load_state_dict`, starts from the number of restored values.
+        num_pending: The number of latest values that are neither in the totals nor, with `averages_ranks`, averaged.
 
     Raises:
         ValueError: `log_history` and `count_history` differ in length.
@@ -84,11 +85,11 @@ class HistoryBuffer:
         self._values = array("d")
         self._counts = array("d")
         self._unread: list[Any] = []  # a tensor that has not been copied from its device yet, and all later values
-        self._num_not_in_totals = 0
         self._run_totals = _Totals()
         self._epoch_totals = _Totals()
-        self._total_at_mark = 0
-        self.total = 0
+        self.num_added = 0
+        self.num_pending = 0
+        self._num_at_mark = 0
         self.averages_ranks = False
         for value, count in zip(log_history, count_history, strict=True):
             self.append(value, count)
@@ -99,11 +100,11 @@ class HistoryBuffer:
     @property
     def since_mark(self) -> int:
         """The number of values added since the last `mark`."""
-        return self.total - self._total_at_mark
+        return self.num_added - self._num_at_mark
 
     def mark(self) -> None:
         """Marks where the values of the next log line, or of a validation or test run, start."""
-        self._total_at_mark = self.total
+        self._num_at_mark = self.num_added
 
     def append(self, value: float | Tensor, count: float = 1) -> None:
         """Adds a value: a number, or a detached 0-d tensor on any device.
@@ -119,9 +120,9 @@ class HistoryBuffer:
         else:
             self._values.append(value)
         self._counts.append(count)
-        self._num_not_in_totals += 1
-        self.total += 1
-        if self._num_not_in_totals >= _CHUNK and not self.averages_ranks:
+        self.num_pending += 1
+        self.num_added += 1
+        if self.num_pending >= _CHUNK and not self.averages_ranks:
             self._add_to_totals()
 
     def update(self, log_val: float | Tensor, count: float = 1) -> None:
@@ -208,28 +209,31 @@ class HistoryBuffer:
         self._values = array("d", values[-self._capacity :])
         self._counts = array("d", counts[-self._capacity :])
         self._unread = []
-        self.total = len(self._values)
-        self._num_not_in_totals = 0
-        self._total_at_mark = self.total - state.get("since_mark", 0)
+        self.num_added = len(self._values)
+        self.num_pending = 0
+        self._num_at_mark = self.num_added - state.get("since_mark", 0)
 
     def unaveraged_values(self) -> list[float]:
-        """Returns the values that are not averaged over the ranks and therefore not in the totals yet.
+        """Returns the pending values, which are this rank's own.
 
-        Returns an empty list if any of their counts is not 1.
+        Returns an empty list if they cannot be averaged, because the count of one of them is not 1.
         """
         self._read()
-        first = len(self._values) - self._num_not_in_totals
+        first = len(self._values) - self.num_pending
         return self._values[first:].tolist() if set(self._counts[first:]) <= {1} else []
 
     def replace_unaveraged(self, values: Sequence[float]) -> None:
-        """Replaces the values that `unaveraged_values` returned, and adds them to the totals."""
+        """Replaces the values that `unaveraged_values` returned, and adds all pending values to the totals.
+
+        An empty list replaces nothing: the pending values are added to the totals without being averaged.
+        """
         self._values[len(self._values) - len(values) :] = array("d", values)
         self._add_to_totals()
 
     def _totals_over(self, window: int | str | None) -> _Totals:
         self._read()
         if window in ("epoch", "global", None):
-            first = len(self._values) - self._num_not_in_totals
+            first = len(self._values) - self.num_pending
             before = self._epoch_totals if window == "epoch" else self._run_totals
         else:
             first = max(len(self._values) - min(int(window or 0), self._capacity), 0)
@@ -247,7 +251,7 @@ class HistoryBuffer:
     def _add_to_totals(self) -> None:
         self._run_totals = self._totals_over("global")
         self._epoch_totals = self._totals_over("epoch")
-        self._num_not_in_totals = 0
+        self.num_pending = 0
         del self._values[: -self._capacity], self._counts[: -self._capacity]
 
 

@@ -82,7 +82,7 @@ class LogProcessor:
                 rule.setdefault("log_name", rule["data_src"])
 
     def get_log_after_iter(self, runner: "Runner", batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
-        """Returns the scalars, keyed by name, and the log line for an iteration that has just ended.
+        """Returns the scalars, keyed by name, and the log line. Call it in an `after_..._iter` hook.
 
         Args:
             runner: The runner.

@@ -12,7 +12,7 @@ from functools import partial
 from pkgutil import resolve_name
 from typing import Any, TypeVar, get_type_hints, overload
 
-from footplate.error_context import at_key, describe_changes, find_section, origin_at, origin_of
+from footplate.error_context import at_key, building, origin_of
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
 from footplate.extensions import known_packages
 from footplate.registry.arguments import Entry, check_arguments
@@ -186,11 +186,8 @@ class Registry:
         with self._resolving(cfg, {**(default_args or {}), **kwargs}, args) as (entry, settings):
             try:
                 return entry(*args, **import_lazy(settings))
-            except FootplateError as error:
-                _add_location(error, cfg)
-                raise
             except _CONSTRUCTOR_ERRORS as error:
-                if origin_of(cfg, "type") is None:
+                if isinstance(error, FootplateError) or origin_of(cfg, "type") is None:
                     raise
                 # The user needs the location in the config file, not footplate's stack frames.
                 raise constructor_error(self._describe(entry), entry, settings, error, cfg) from error
@@ -223,13 +220,9 @@ class Registry:
     def _resolving(
         self, cfg: Any, defaults: Mapping[str, Any], args: Sequence[Any]
     ) -> Iterator[tuple[Entry, dict[str, Any]]]:
-        """Yields the class and the checked arguments of a config. The config's `_scope_` applies inside the block.
-
-        Errors in the block get the config as their `failed_section`, for the `build_entry` of the surrounding section;
-        see `_add_location`.
-        """
+        """Yields the class and the checked arguments of a config. The config's `_scope_` applies inside the block."""
         settings = {**defaults, **cfg} if isinstance(cfg, Mapping) else {}
-        try:
+        with building(cfg):
             if "type" not in settings:
                 message = f"the {self.noun} config must be a dict with a 'type' key"
                 raise BuildError(message, found=cfg, origin=origin_of(cfg))
@@ -237,9 +230,6 @@ class Registry:
                 entry = self.resolve(settings.pop("type"), cfg)
                 check_arguments(entry, self._describe(entry), settings, args=args, source=cfg)
                 yield entry, settings
-        except FootplateError as error:
-            error.failed_section = cfg
-            raise
 
     def _describe(self, entry: Any) -> str:
         return f"{self.noun} '{getattr(entry, '__name__', repr(entry))}'"
@@ -431,26 +421,6 @@ def import_lazy(value: Any) -> Any:
         items = [import_lazy(item) for item in value]
         return value if all(map(operator.is_, items, value)) else type(value)(items)
     return value
-
-
-def _add_location(error: FootplateError, cfg: Any) -> None:
-    """Adds the key path, file and line to an error that was raised while the object described by `cfg` was built.
-
-    If it was raised while a nested section was built, its key is relative to this `failed_section`. Example: in
-    `model = dict(type="A", neck=dict(type="B", dept=4))`, A builds its neck, and B has no argument `dept`.
-
-    | after | `error.key` | `error.failed_section` |
-    |---|---|---|
-    | `check_arguments` for B | `dept` | None |
-    | `_resolving` for B | `dept` | the neck |
-    | this function for A, which finds the neck in the model section | `neck.dept` | None |
-    | `_resolving` for A | `neck.dept` | the model section |
-    | `at_key("model")` in `build_model` | `model.neck.dept` | None |
-    """
-    error.prepend_key(find_section(cfg, error.failed_section))
-    if error.origin is None:
-        error.origin = origin_at(cfg, error.key or "type")
-        error.notes = (*error.notes, *describe_changes(cfg))
 
 
 def _returned_class(function: Any) -> Any:

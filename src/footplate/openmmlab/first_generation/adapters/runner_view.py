@@ -88,7 +88,7 @@ class LogBuffer:
 
     def clear(self) -> None:
         """Clears `output` and starts new averages. Keeps the histories in the message hub."""
-        self._begin = {key: history.total for key, history in self._hub.log_scalars.items()}
+        self._begin = {key: history.num_added for key, history in self._hub.log_scalars.items()}
         self.clear_output()
 
     def replace_output(self, values: Mapping[str, Any]) -> None:
@@ -113,7 +113,7 @@ class LogBuffer:
         found = []
         for key, history in self._hub.log_scalars.items():
             mode, _, name = key.partition("/")
-            since = history.total - self._begin.get(key, 0)
+            since = history.num_added - self._begin.get(key, 0)
             if mode == self._mode() and name not in _ENGINE_SCALARS and since > 0:
                 values = history.data[0][-min(latest or since, since) :]
                 own = list(self._counts.get(key, ()))[-len(values) :]
