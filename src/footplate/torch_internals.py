@@ -4,7 +4,7 @@ A new version of torch or Python may rename or remove a private name without not
 AttributeError when they are called, unless their docstring says otherwise.
 
 The following names stay where they are used, because a function would only rename an attribute, or would add a call to
-each iteration. All of them are names of torch, except the last one, which belongs to multiprocessing.
+each iteration. All of them are names of torch, except `_start_method`, which belongs to multiprocessing.
 
 | name | file | use |
 |---|---|---|
@@ -20,10 +20,12 @@ each iteration. All of them are names of torch, except the last one, which belon
 | `DTensor.__create_chunk_list__` | `checkpoint/serializable.py` | finds the position of a shard |
 | `_schedulers`, `_milestones` of schedulers (4) | `optim/schedules/torch_schedule.py` | finds lengths and settings |
 | `_start_method` of processes (5) | `data/workers.py` | recognizes workers of a fork server |
+| `_start_workers`, `_monitor_workers` of torchrun's agent (6) | `cli/launching.py` | forwards SIGUSR1, logs restarts |
 
 Without most of these names, footplate raises AttributeError. Without the numbered ones, there is no error at that
 place: (1) the model is not compiled; (2) the wrapper of `torch.compile` counts as the model; (3) batches stay on the
-CPU; (4) the schedulers in a ChainedScheduler are not examined; (5) workers of a fork server exit at once.
+CPU; (4) the schedulers in a ChainedScheduler are not examined; (5) workers of a fork server exit at once; (6) `--nproc`
+does not forward SIGUSR1, and does not print why the ranks restart.
 
 Other names are in files that torch must still be able to read: `_metadata` in state dicts, `_growth_tracker` in the
 state of a GradScaler, and the names in pickles (`checkpoint/unpickler.py`, `data/annotations.py`).

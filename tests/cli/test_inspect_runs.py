@@ -16,7 +16,7 @@ from tests.support import TINY
 def test_run_is_analyzed(trained: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
     code, text, _ = footplate("analyze", "run")
-    assert (code, text.splitlines()[0]) == (0, "run: 8 iterations")
+    assert (code, text.splitlines()[0]) == (0, "run: 8 of 8 iterations, finished")
     assert footplate("analyze", "nowhere")[0] == 2
     assert json.loads(footplate("analyze", "run", "--json")[1])["run"]["iterations"] == 8
 

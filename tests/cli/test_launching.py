@@ -3,6 +3,7 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -163,6 +164,9 @@ def test_restart_resumes_and_signal_to_the_launcher_saves_once(tmp_path: Path) -
     until = time.monotonic() + 120
     while not (tmp_path / "work/iter_12.pth").exists() and time.monotonic() < until and process.poll() is None:
         time.sleep(0.1)
+    process.send_signal(signal.SIGUSR1)
+    while "Saving a checkpoint" not in (tmp_path / "said").read_text() and time.monotonic() < until:
+        time.sleep(0.1)
     process.terminate()
     assert process.wait(60) == 143
     told = (tmp_path / "said").read_text()
@@ -170,6 +174,7 @@ def test_restart_resumes_and_signal_to_the_launcher_saves_once(tmp_path: Path) -
         told.count("torchrun restarted this process (restart 1 of 1). Training resumes from the run's last checkpoint.")
         == 1
     )
+    assert ("was killed by SIGKILL" in told, told.count("Saving a checkpoint")) == (True, 2)
     assert told.count("SIGTERM: stopped after iteration") == 1
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/on_signal.pth")
 

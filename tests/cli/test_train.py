@@ -131,7 +131,7 @@ def test_exit_code_of_a_run_whose_last_save_failed(
     assert errors.splitlines()[-1] == (
         "error: training ended, but the last save failed: cannot save "
         f"'{tiny.parent / 'work/iter_8.pth'}': No space left on device; "
-        f"the last checkpoint is work/iter_4.pth"
+        "the last checkpoint, from an earlier save, is work/iter_4.pth"
     )
 
 

@@ -3,6 +3,7 @@
 The Chinese pages have the same blocks (`test_languages.py`).
 """
 
+import json
 import os
 import re
 import subprocess
@@ -36,8 +37,16 @@ def test_stopped_job_is_requeued(tmp_path: Path, code: int, queued: bool) -> Non
     assert said[1:] == (["scontrol 8 requeue 4711"] if queued else [])
 
 
+@pytest.mark.parametrize("state", ["time limit", "finished"])
+def test_job_that_reached_its_time_limit_is_requeued(tmp_path: Path, state: str) -> None:
+    block = _block("resuming", "srun ")
+    tools = f"srun() {{ echo '{json.dumps({'state': state}, indent=2)}'; }}; scontrol() {{ touch queued; }}\n"
+    subprocess.run(["bash", "-c", tools + block], cwd=tmp_path, check=False)
+    assert (tmp_path / "queued").exists() == (state == "time limit")
+
+
 def test_kubernetes_job_is_complete() -> None:
-    job: dict[str, Any] = yaml.safe_load(_block("kubernetes", "apiVersion"))
+    job: dict[str, Any] = yaml.safe_load(_block("kubernetes", "apiVersion: kubeflow"))
     assert (job["apiVersion"], job["kind"]) == ("kubeflow.org/v1", "PyTorchJob")
     pods = job["spec"]["pytorchReplicaSpecs"]
     assert set(pods) == {"Master", "Worker"}
@@ -45,7 +54,7 @@ def test_kubernetes_job_is_complete() -> None:
         spec = pod["template"]["spec"]
         (container,) = spec["containers"]
         assert container["name"] == "pytorch"  # the one that the operator gives its variables
-        assert container["command"][0] == "torchrun"
+        assert "; exec torchrun -m footplate train " in container["command"][2]
         assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in spec["volumes"]}
         waits = {each["name"]: each["value"] for each in container["env"]}["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]
         assert int(waits) < spec["terminationGracePeriodSeconds"]

@@ -89,7 +89,7 @@ class Page:
         exec(compile("\n" * (block.line - 1) + block.text, str(self.path), "exec"), self.names)
 
     def _try_script(self, block: Block) -> None:
-        for command in re.findall(r"footplate (.*?)(?: \|\||$)", block.text, re.MULTILINE):
+        for command in re.findall(r"footplate (.*?)(?: \|\|| >|$)", block.text, re.MULTILINE):
             _parse(shlex.split(command))
 
     def _try_commands(self, block: Block) -> None:

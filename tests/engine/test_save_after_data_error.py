@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from footplate import DATASETS, Hook
+from footplate.engine.request_handling import save_after_data_error
+from footplate.engine.requests import Requests
 from footplate.errors import DataError
 from tests.engine.test_signals import Draw
 from tests.engine.test_state import assert_same, config, run, state
@@ -104,6 +107,12 @@ def test_run_is_saved_when_a_sample_cannot_be_read(
     told = failed(cfg, Draw())
     assert "of the dataset 'Spoilt' cannot be read: OSError: cut short" in told
     assert_goes_on(tmp_path, cfg, told, done)
+
+
+def test_error_in_one_of_several_processes_says_that_the_run_was_not_saved() -> None:
+    runner: Any = SimpleNamespace(requests=Requests(torch.device("cpu"), ()), saver=None, world_size=2)
+    save_after_data_error(runner, error := DataError("a sample"))
+    assert error.notes == ("The run was NOT saved, because it has several processes.",)
 
 
 class Compute(Hook):

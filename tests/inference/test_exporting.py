@@ -27,11 +27,12 @@ from footplate.inference import (
     output_path_of,
 )
 from footplate.inference.export_formats import largest_difference
-from footplate.inference.exported_model import ExportedModel
+from footplate.inference.exported_model import ExportedModel, run_for_export
 from footplate.inference.module_export import Export
 from footplate.models import BaseModel, ImgDataPreprocessor
 from footplate.registry import MODELS
 from footplate.tasks.segmentation.data import SegDataSample
+from footplate.tasks.selfsup import SelfSupDataPreprocessor
 from tests.inference.models import recipe, save_pictures, save_untrained
 
 HAS_ONNX = all(importlib.util.find_spec(each) for each in ("onnx", "onnxscript", "onnxruntime"))
@@ -241,6 +242,12 @@ def test_sizes_are_tested_with_odd_and_even_features(tmp_path: Path) -> None:
     exported = exported_as(tmp_path, "OddSizesModel", size=(32, 32))
     assert exported.multiple == 16
     assert exported.outputs == {"output": ("N", 1, "?", "?")}
+
+
+def test_self_supervised_model_gets_a_list_of_views() -> None:
+    model: Any = TwoWayModel()
+    model.data_preprocessor, model.forward = SelfSupDataPreprocessor(), lambda inputs, mode: len(inputs)
+    assert run_for_export(model, torch.zeros(3, 1, 4, 4)) == 1
 
 
 def test_model_for_one_image_is_exported(tmp_path: Path) -> None:

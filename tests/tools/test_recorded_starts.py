@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from footplate import Runner
-from footplate.tools.analysis import explain_runs, summarize
+from footplate.engine.run_folder import locked
+from footplate.tools.analysis import explain_runs, run_state, summarize
 from footplate.tools.report_curves import arrange_charts
-from footplate.tools.report_overview import run_state
 from footplate.tools.run_files import starts_of
 from footplate.tools.runs import read_run
 from footplate.visualization import Visualizer
@@ -93,10 +93,32 @@ def test_early_stop_is_recorded_until_the_run_is_resumed(tmp_path: Path) -> None
     runner.on("after_train_epoch", lambda runner: setattr(runner.train_loop, "stop_training", True))
     runner.train()
     run = read_run(tmp_path)
-    assert run_state(run) == {"done": 4, "planned": 12, "finished": False, "stopped_by": "a hook"}
-    assert explain_runs([run]).startswith(f"{tmp_path}: 4 iterations, stopped early by a hook\n")
+    state = {"done": 4, "planned": 12, "finished": False, "running": False, "stopped_by": "a hook"}
+    assert summarize(run)["state"] == state
+    assert explain_runs([run]).startswith(f"{tmp_path}: 4 of 12 iterations, stopped early by a hook\n")
     run_in(tmp_path, resume=True).train()
-    assert run_state(read_run(tmp_path)) == {"done": 12, "planned": 12, "finished": True, "stopped_by": ""}
+    run = read_run(tmp_path)
+    assert run_state(run) == {"done": 12, "planned": 12, "finished": True, "running": False, "stopped_by": ""}
+
+
+@pytest.mark.parametrize(
+    ("stop", "error", "reason"),
+    [
+        (lambda runner: 1 / 0, ZeroDivisionError, "an error"),
+        (lambda runner: runner.requests.request_stop(15), SystemExit, "SIGTERM"),
+    ],
+)
+def test_analysis_says_whether_a_run_is_running_or_what_stopped_it(
+    tmp_path: Path, stop: Any, error: Any, reason: str
+) -> None:
+    runner = run_in(tmp_path)
+    runner.on("after_train_epoch", stop)
+    with pytest.raises(error):
+        runner.train()
+    with locked(str(tmp_path)):
+        assert explain_runs([read_run(tmp_path)]).startswith(f"{tmp_path}: 4 of 12 iterations, running\n")
+    begin = f"{tmp_path}: 4 of 12 iterations, stopped early by {reason}\n"
+    assert explain_runs([read_run(tmp_path)]).startswith(begin)
 
 
 def test_starts_are_ordered_by_their_recorded_time(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_state_compares_the_last_iteration_with_the_config(
     cfg: dict[str, Any] | None, length: int | None, state: tuple[int, int | None, bool]
 ) -> None:
     run = run_of(Series("loss", "train", FALLING), cfg=cfg, length=length)
-    assert tuple(describe_run(run, None)["state"].values()) == (*state, "")
+    assert tuple(describe_run(run, None)["state"].values()) == (*state, False, "")
 
 
 def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Detects launchers, starts the processes of a distributed run, and reports the errors of its ranks."""
 
+import contextlib
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ import uuid
 from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import Parser, number
 from footplate.cli.config_arguments import has_automatic_batch_size
@@ -19,6 +20,9 @@ from footplate.cli.output import DOCUMENT_FILE, print_error, print_json
 from footplate.errors import ArgumentError
 from footplate.interrupts import SIGNALED
 from footplate.launchers import LAUNCHERS, RANK_VARIABLES
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 _WITH_RESULT = (0, 4, 129, 130, 143)  # exit codes of ranks that have finished or were stopped
 
@@ -138,20 +142,40 @@ def _torchrun(
 ) -> tuple[int, dict[str, Any] | None]:
     """Runs Python with the given arguments in several processes, like `torchrun --standalone`.
 
-    Prints the error of the rank that failed first. If the rank reported no error, prints its exit code or signal, and
-    the last checkpoint in `home`.
+    Prints the error of the rank that failed first; see `_report_failure`. Passes SIGUSR1 on to the first rank.
 
     Returns:
         The exit code, and the error as data. The error is None if the ranks finished, or were stopped
         by SIGHUP, SIGINT or SIGTERM.
     """
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.launcher import api
 
-    from footplate.checkpoint.latest import read_pointer
+    class Agent(LocalElasticAgent):
+        def _start_workers(self, worker_group: Any) -> Any:
+            if not hasattr(signal, "SIGUSR1"):  # Windows
+                return super()._start_workers(worker_group)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited by the ranks, until they can save
+            ranks = super()._start_workers(worker_group)
 
-    config = LaunchConfig(
+            def pass_on(number: int, frame: Any) -> None:
+                with contextlib.suppress(ProcessLookupError):  # the rank has ended
+                    os.kill(ranks[0], number)
+
+            signal.signal(signal.SIGUSR1, pass_on)
+            return ranks
+
+        def _monitor_workers(self, worker_group: Any) -> Any:
+            result = super()._monitor_workers(worker_group)
+            if result.is_failed() and self._remaining_restarts > 0:
+                error = ChildFailedError("", result.failures)
+                if "document" not in error.get_first_failure()[1].error_file_data:  # otherwise, the rank has printed it
+                    _report_failure(error, None)
+            return result
+
+    config = api.LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
@@ -161,31 +185,45 @@ def _torchrun(
         max_restarts=restarts,
     )
     logging.disable(logging.CRITICAL)  # torchrun would log each failure again
+    api.LocalElasticAgent = Agent  # type: ignore[attr-defined]
     try:
-        elastic_launch(config, sys.executable)("-u", *argv)
+        api.elastic_launch(config, sys.executable)("-u", *argv)
     except SignalException as error:
         return SIGNALED + int(error.sigval), None
     except ChildFailedError as error:
-        rank, first = error.get_first_failure()
-        code = int(first.exitcode if first.exitcode >= 0 else SIGNALED - first.exitcode)
-        recorded = first.error_file_data.get("document")
-        if recorded is not None:
-            print_error(first.error_file_data["message"]["message"])
-            return code, {"error": recorded}
-        if code in _WITH_RESULT:
-            return code, None
-        end = f"was killed by {first.signal_name()}" if first.exitcode < 0 else f"exited with code {code}"
-        message, last = f"rank {rank} (process {first.pid}) {end}", read_pointer(home) if home else None
-        notes = []
-        if first.exitcode == -signal.SIGKILL:
-            notes.append("If no one sent SIGKILL, the system probably ran out of memory: see dmesg.")
-        if last:
-            notes.append(f"The last checkpoint is {last}. Use --resume to continue from it.")
-        print_error("\n  ".join([f"error: {message}", *notes]) + "\n")
-        return code, {"error": {"type": "RankError", "message": message, "notes": notes, "exit_code": code}}
+        return _report_failure(error, home)
     finally:
         logging.disable(logging.NOTSET)
     return 0, None
+
+
+def _report_failure(error: "ChildFailedError", home: str | None) -> tuple[int, dict[str, Any] | None]:
+    """Prints the error of the rank that failed first.
+
+    If the rank reported no error, prints its exit code or signal, and the last checkpoint in `home`.
+
+    Returns:
+        The exit code, and the error as data, or None if the rank has finished or was stopped by a signal.
+    """
+    from footplate.checkpoint.latest import read_pointer
+
+    rank, first = error.get_first_failure()
+    code = int(first.exitcode if first.exitcode >= 0 else SIGNALED - first.exitcode)
+    recorded = first.error_file_data.get("document")
+    if recorded is not None:
+        print_error(first.error_file_data["message"]["message"])
+        return code, {"error": recorded}
+    if code in _WITH_RESULT:
+        return code, None
+    end = f"was killed by {first.signal_name()}" if first.exitcode < 0 else f"exited with code {code}"
+    message, last = f"rank {rank} (process {first.pid}) {end}", read_pointer(home) if home else None
+    notes = []
+    if first.exitcode == -signal.SIGKILL:
+        notes.append("If no one sent SIGKILL, the system probably ran out of memory: see dmesg.")
+    if last:
+        notes.append(f"The last checkpoint is {last}. Use --resume to continue from it.")
+    print_error("\n  ".join([f"error: {message}", *notes]) + "\n")
+    return code, {"error": {"type": "RankError", "message": message, "notes": notes, "exit_code": code}}
 
 
 def end_rank(arguments: Namespace, error: Exception) -> int:

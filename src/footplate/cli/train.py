@@ -116,7 +116,10 @@ def run(arguments: Namespace) -> int:
         return 0
     if not runner.rank:  # only rank 0 knows the last checkpoint
         last = runner.saver.last
-        saved = f"the last checkpoint is {shown_path(last)}" if last else "this run has no checkpoint"
+        # The checkpoint of the last iteration is saved twice, so both saves may have the same path.
+        saved = "this run has no checkpoint"
+        if last:
+            saved = f"the last checkpoint, from an earlier save, is {shown_path(last)}"
         print_error(f"error: training ended, but the last save failed: {runner.saver.failure}; {saved}\n")
     return NOT_SAVED
 

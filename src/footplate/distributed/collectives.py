@@ -151,6 +151,40 @@ def gather_objects(value: _T, group: Group = None) -> list[_T]:
     return values
 
 
+class _AllReduceSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    backward = forward
+
+
+all_reduce_sum: Callable[[Tensor], Tensor] = _AllReduceSum.apply
+"""Returns the sum of a tensor over all ranks. Gradients are also summed over all ranks."""
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Returns the rows of all ranks, in rank order, for losses that compare the samples of a global batch.
+
+    Gradients pass through to the ranks that the rows come from: after DistributedDataParallel has averaged them, they
+    are the gradients of the mean of all ranks' losses. All ranks must call this function in the same order, and also
+    take part in the backward pass. Without a process group, returns `rows`.
+
+    Args:
+        rows: A tensor of shape ``(N, ...)``. N may differ between ranks.
+    """
+    if get_data_world_size() == 1:
+        return rows
+    sizes = torch.zeros(get_data_world_size(), dtype=torch.int64, device=rows.device)
+    sizes[get_data_rank()] = len(rows)
+    dist.all_reduce(sizes, dist.ReduceOp.MAX)
+    slots = list(torch.split(rows.new_zeros(int(sizes.sum()), *rows.shape[1:]), sizes.tolist()))
+    slots[get_data_rank()] = rows
+    return all_reduce_sum(torch.cat(slots)) / tensor_parallel_size()
+
+
 def collect_results(results: Sequence[_T], size: int) -> list[_T] | None:
     """Collects results on rank 0, in dataset order. Returns None on other ranks.
 

@@ -3,17 +3,17 @@
 import logging
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from footplate.checks import check_choice, check_number
 from footplate.distributed.collectives import (
+    all_reduce_sum,
     get_world_size,
     is_distributed,
     set_tensor_parallel_size,
@@ -299,11 +299,11 @@ class RankwiseBatchNorm(PlainBatchNorm):
         shape = [1, -1, *[1] * (input.dim() - 2)]
         values = input.to(torch.promote_types(input.dtype, torch.float32))
         count = values.new_tensor([values.numel() / values.size(1)])
-        sums = _all_reduce_sum(torch.cat([values.sum(reduced_dims), count]))
+        sums = all_reduce_sum(torch.cat([values.sum(reduced_dims), count]))
         mean = sums[:-1] / sums[-1]
         count = sums[-1].detach()
         centred = values - mean.view(shape)
-        variance = _all_reduce_sum(centred.square().sum(reduced_dims)) / count
+        variance = all_reduce_sum(centred.square().sum(reduced_dims)) / count
         if self.track_running_stats:
             batch_count: Any = self.num_batches_tracked
             batch_count.add_(1)
@@ -315,19 +315,6 @@ class RankwiseBatchNorm(PlainBatchNorm):
         if self.affine:
             scaled = scaled * self.weight.view(shape) + self.bias.view(shape)
         return scaled.to(input.dtype)
-
-
-class _AllReduceSum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        total = values.clone()
-        dist.all_reduce(total)
-        return total
-
-    backward = forward
-
-
-_all_reduce_sum: Callable[[Tensor], Tensor] = _AllReduceSum.apply
 
 
 def _convert_sync_layers(model: nn.Module, layer_class: type[nn.BatchNorm2d | nn.SyncBatchNorm]) -> int:

@@ -77,12 +77,15 @@ def save_on_request(runner: "Runner") -> str:
 def save_after_data_error(runner: "Runner", error: BaseException) -> None:
     """Saves the run after a data error, and adds a note with the checkpoint path to the error.
 
-    Does nothing in a trial run, or if the run has already been saved. Also does nothing in multi-process runs, because
-    other ranks may already be in the next iteration.
+    Does nothing in a trial run, or if the run has already been saved. Multi-process runs are not saved, because other
+    ranks may already be in the next iteration.
     """
     requests = runner.requests
     saver = runner.saver
-    if not requests.can_save_after_error or requests.saved_after_error or runner.world_size > 1:
+    if not requests.can_save_after_error or requests.saved_after_error:
+        return
+    if runner.world_size > 1:
+        add_note(error, "The run was NOT saved, because it has several processes.")
         return
     try:
         path = save_on_request(runner)

@@ -43,12 +43,12 @@ from footplate.records import (
     write_config,
 )
 from footplate.storage import commit_bytes
+from footplate.storage.local_files import RUN_LOCK
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
-_LOCK = ".lock"
 _LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _MAX_NAMES = 3
 _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__main__.py")
@@ -148,6 +148,15 @@ class RunFolder:
             path = inside
         write_config(cfg, path, signed=True)
 
+    def record_stop(self, reason: str) -> None:
+        """Adds the reason why training ended early to `start.json`, which LoggerHook has written, if it exists."""
+        if not self._is_created:
+            return  # the folder may be another run's
+        path = os.path.join(self.log_dir, "start.json")
+        with contextlib.suppress(OSError):  # also if the disk is full, which must not hide the reason
+            record = json.loads(Path(path).read_bytes())
+            commit_bytes(path, json.dumps({**record, "stopped_by": reason}).encode())
+
     def open(self, runner: "Runner", resources: contextlib.ExitStack, *, for_training: bool) -> None:
         """Opens the log file, and logs the command and the environment. Closing `resources` closes the file.
 
@@ -219,7 +228,7 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
     Raises:
         ArgumentError: The folder is not writable or is locked by another process. The message identifies that process.
     """
-    path = os.path.join(folder, _LOCK)
+    path = os.path.join(folder, RUN_LOCK)
     lock = FileLock(path, timeout=0, fallback_to_soft=False)
     try:
         os.makedirs(folder, exist_ok=True)

@@ -108,9 +108,13 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
             yield
         finally:
             runner.saver.wait()
-    except (Interrupted, EarlyExitError):
+    except EarlyExitError:
         raise
     except (Exception, SystemExit) as error:
+        if for_training and is_main_process():
+            runner.folder.record_stop(error.name if isinstance(error, Interrupted) else "an error")
+        if isinstance(error, Interrupted):
+            raise
         runner.visualizer.close()
         completed = _completed(runner, error)
         # Only rank 0 prints its error. Other ranks write the traceback to their own log file.

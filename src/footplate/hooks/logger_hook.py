@@ -88,9 +88,6 @@ class LoggerHook(Hook):
             "iteration": runner.iter,
             "epoch_length": length_of(runner.train_dataloader) if trains and runner.by_epoch else None,
         }
-        self._write_start(runner)
-
-    def _write_start(self, runner: Runner) -> None:
         commit_bytes(os.path.join(runner.log_dir, "start.json"), json.dumps(self._start).encode())
 
     def before_val(self, runner: Runner) -> None:
@@ -177,8 +174,7 @@ class LoggerHook(Hook):
         """Logs the number of training samples that could not be read, and records whether training stopped early."""
         loop = runner.train_loop
         if is_main_process() and loop.stop_training and loop.units_done < loop.units_total:
-            self._start["stopped_by"] = "the time limit" if loop.out_of_time else "a hook"
-            self._write_start(runner)
+            runner.folder.record_stop("the time limit" if loop.out_of_time else "a hook")
         dataset = dataset_of(runner.train_dataloader)
         if skipped := count_skipped(dataset):
             share = f" ({skipped / len(dataset):.0%} of the training data)" if hasattr(dataset, "__len__") else ""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from footplate.inference.example_inputs import named_tensors
 from footplate.inference.export_formats import largest_difference
 from footplate.inference.module_export import LIMIT
+from footplate.tasks.selfsup import SelfSupDataPreprocessor
 
 
 class ExportedModel(nn.Module):
@@ -135,4 +136,6 @@ def run_for_export(model: Any, inputs: Tensor) -> Any:
         if scores.shape[1] == 1:
             return {"scores": scores}
         return {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
+    if isinstance(getattr(model, "data_preprocessor", None), SelfSupDataPreprocessor):
+        return model([inputs], mode="tensor")  # a list of views, as in the other modes
     return model(inputs, mode="tensor")

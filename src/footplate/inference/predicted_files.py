@@ -30,7 +30,7 @@ from footplate.tasks.visualization import unique_name
 from footplate.tools.json_values import as_json
 from footplate.visualization import as_array, skipping_failed_image
 
-LINES = "predictions.jsonl"
+LINES, FEATURES = "predictions.jsonl", "features.npy"
 _PARTIAL = f"{LINES}.partial"
 _PICTURES, _LABELS = "pictures", "labels"
 _TOP = 5  # the number of classes to list for a classified image
@@ -87,10 +87,11 @@ def predict_files(
     """Predicts on images, folders, patterns and videos, and writes the results to a folder.
 
     The folder contains `predictions.jsonl`, the drawn images in `pictures` and, for segmentation, the predicted label
-    maps in `labels`. The lines are first written to `predictions.jsonl.partial`, which replaces `predictions.jsonl` at
-    the end. Inputs that cannot be read are skipped and listed in the result. If a prediction cannot be drawn, its line
-    does not contain the key `picture`. A model that classifies clips has one line for each video or folder of frames,
-    and nothing is drawn.
+    maps in `labels`. Feature vectors are written to `features.npy` instead, one row for each line. The lines are first
+    written to `predictions.jsonl.partial`, which replaces `predictions.jsonl` at the end. Inputs that cannot be read
+    are skipped and listed in the result. If a prediction cannot be drawn, its line does not contain the key `picture`.
+    A model that classifies clips has one line for each video or folder of frames. For such models, and for models that
+    only compute features, nothing is drawn.
 
     Args:
         predictor: The predictor.
@@ -119,6 +120,7 @@ def predict_files(
         files = [(clip, clip) for clip in clips]
     begin, count = time.perf_counter(), 0
     failures: list[Failure] = []
+    features: list[NDArray[Any]] = []
     instances: int | None = None
     os.makedirs(out, exist_ok=True)
     with open(unfinished, "w", encoding="utf-8") as lines:
@@ -136,7 +138,11 @@ def predict_files(
                 instances = (instances or 0) + len(line["instances"])
             if "labels" in line:
                 line["labels"] = _save_image(out, f"{_LABELS}/{source.name}.png", line["labels"])
-            if draw and not predictor.clips:
+            vector: Any = line.get("features")
+            if np.ndim(vector) == 1:
+                features.append(as_array(prediction.features))
+                del line["features"]
+            if draw and not predictor.clips and (vector is None or line.keys() - {"height", "width"}):
                 drawn = None
                 with skipping_failed_image(source.name):
                     drawn = predictor.draw(source.image, prediction, score=DEFAULT_SCORE if score is None else score)
@@ -150,6 +156,8 @@ def predict_files(
         if len(failures) == 1:
             raise DataError(failures[0].error)
         raise DataError(f"prediction failed for all {len(failures)} inputs", notes=[each.error for each in failures])
+    if features:
+        np.save(os.path.join(out, FEATURES), np.stack(features))
     os.replace(unfinished, path)
     return Summary(count, time.perf_counter() - begin, path, failures, instances)
 

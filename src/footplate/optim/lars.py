@@ -30,7 +30,7 @@ class LARS(Optimizer):
         eta: The trust coefficient.
         nesterov: Whether to use Nesterov momentum.
         eps: A term added to the denominator for numerical stability.
-        lars_exclude: Whether to use plain SGD with momentum instead of LARS.
+        lars_exclude: Whether to use `lr` without adapting it to each layer.
 
     Raises:
         ArgumentError: `nesterov` is set without momentum or with dampening.

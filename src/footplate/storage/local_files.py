@@ -11,6 +11,7 @@ from typing import IO
 
 from filelock import FileLock
 
+RUN_LOCK = ".lock"  # the file that a run locks in its folders
 _BUFFER_BYTES = 1 << 20
 # A specific suffix, because other programs also use .partial.
 _TEMPORARY_NAME = re.compile(r"\..*\.[0-9a-f]{8}\.partial", re.DOTALL)
@@ -81,6 +82,20 @@ def lock(path: str) -> FileLock:
     folder, name = os.path.split(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     return FileLock(os.path.join(folder, f".{name}.lock"))
+
+
+def is_locked(path: str) -> bool:
+    """Checks whether another process has locked an existing file. Returns False if this cannot be determined."""
+    try:
+        import fcntl  # not available on Windows
+
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (OSError, ImportError):
+        return False
+    return False
 
 
 def clean_stale(folder: str) -> None:

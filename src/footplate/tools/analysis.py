@@ -17,6 +17,7 @@ from footplate.metric_names import (
     split_dataset,
     validation_label,
 )
+from footplate.storage.local_files import RUN_LOCK, is_locked
 from footplate.tools.explain_keys import brief
 from footplate.tools.runs import Run, Series
 
@@ -31,6 +32,7 @@ def summarize(run: Run) -> dict[str, Any]:
         A dict with these keys:
 
         - `iterations`: the number of iterations.
+        - `state`: the planned iterations, and whether the run is finished or running; see `run_state`.
         - `time`: `mean`, `median` and `longest` of the logged seconds per iteration, `data_share` (the fraction of time
           spent waiting for data) and `total` (seconds). None if times are not recorded.
         - `memory`: the peak memory in MiB, or None if not recorded.
@@ -63,6 +65,7 @@ def summarize(run: Run) -> dict[str, Any]:
     hparams = run.settings.get("hparams")
     return {
         "iterations": count_iterations(run),
+        "state": run_state(run),
         "time": times,
         "memory": max(memory.values) if memory else None,
         "logged": logged,
@@ -84,6 +87,27 @@ def count_iterations(run: Run) -> int:
     units = {"iter": 1, "epoch": run.epoch_length or 0}
     saved = [int(match["at"]) * units[match["unit"]] for file in run.checkpoints if (match := SAVED.search(file.name))]
     return max([*saved, *(int(series.points[-1][0]) for series in trained)])
+
+
+def run_state(run: Run) -> dict[str, Any]:
+    """Returns a dict with the progress of a run.
+
+    The keys are `done`, the number of completed iterations (see `count_iterations`); `planned`, the number of planned
+    iterations, or None if unknown; `finished`, whether all planned iterations are done; `running`, whether a process
+    has locked the folder; and `stopped_by`, what ended the last launch early: "a hook", "the time limit", a signal such
+    as "SIGTERM", or "an error". It is "" if the run is finished or running, or if its process was killed.
+    """
+    done = count_iterations(run)
+    cfg, planned = run.settings, None  # of either generation
+    for section in (cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}):
+        for key, unit in (("max_iters", 1), ("max_epochs", run.epoch_length or 0)):
+            total = section.get(key) if isinstance(section, Mapping) else None
+            if isinstance(total, int) and total * unit > 0:
+                planned = planned or total * unit
+    finished = planned is not None and done >= planned
+    running = is_locked(str(run.folder / RUN_LOCK))
+    stopped_by = "" if finished or running else run.stopped_by
+    return {"done": done, "planned": planned, "finished": finished, "running": running, "stopped_by": stopped_by}
 
 
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule | None]]:
@@ -191,8 +215,16 @@ def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
     if summary["derived"]:
         rows.append(("note", f"derived from the log, not recorded by the run: {', '.join(summary['derived'])}"))
     rows += [("checkpoint", f"{name}, {format_bytes(size)}") for name, size in summary["checkpoints"].items()]
-    stopped = f", stopped early by {run.stopped_by}" if run.stopped_by else ""
-    head = f"{run.folder}: {summary['iterations']} iterations{stopped}\n"
+    state = summary["state"]
+    of = f" of {state['planned']}" if state["planned"] else ""
+    status = ""
+    if state["running"]:
+        status = ", running"
+    elif of:
+        status = ", finished" if state["finished"] else ", not finished"
+    if state["stopped_by"]:
+        status = f", stopped early by {state['stopped_by']}"
+    head = f"{run.folder}: {state['done']}{of} iterations{status}\n"
     return head + "".join(f"  {labeled(*row)}\n" for row in rows)
 
 

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain, pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +13,6 @@ from footplate.messages import format_bytes, one_line
 from footplate.metric_names import Rule, find_metric, is_better, split_dataset
 from footplate.tools.analysis import (
     SAVED,
-    count_iterations,
     find_best,
     name_in_log,
     ranked_metrics,
@@ -89,8 +88,6 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
           of the metric between the last two validation runs, or 0 if it has only risen or only fallen. If the rule of
           the metric is unknown, see `find_best`. None if the run does not have the metric.
         - `sets`: the headline metric on each validation set at the best iteration. Empty if there is only one set.
-        - `state`: the number of completed iterations, the planned number or None, whether the run is finished, and
-          what stopped it early; see `run_state`.
         - `fit`: whether the run overfits; see `judge_fit`.
         - `use`: the checkpoint to use and a command that predicts with it, or None.
         - `device`: the accelerator, or "CPU", or "" if unknown.
@@ -102,7 +99,6 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
     return {
         **summarize(run),
         **_headline_facts(run, headline),
-        "state": run_state(run),
         "fit": judge_fit(run, headline),
         "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
         "device": {"none": "CPU"}.get(device, device) if isinstance(device, str) else "",
@@ -134,24 +130,6 @@ def _headline_facts(run: Run, headline: Headline | None) -> Data:
         },
         "sets": sets if dataset and len(sets) > 1 else [],
     }
-
-
-def run_state(run: Run) -> Data:
-    """Returns a dict with the progress of a run.
-
-    The keys are `done`, the number of completed iterations (see `count_iterations`); `planned`, the number of planned
-    iterations, or None if unknown; `finished`, whether all planned iterations are done; and `stopped_by`, "a hook" or
-    "the time limit" if training ended early, otherwise "".
-    """
-    done = count_iterations(run)
-    cfg, planned = run.settings, None  # of either generation
-    for section in (cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}):
-        for key, unit in (("max_iters", 1), ("max_epochs", run.epoch_length or 0)):
-            total = section.get(key) if isinstance(section, Mapping) else None
-            if isinstance(total, int) and total * unit > 0:
-                planned = planned or total * unit
-    finished = planned is not None and done >= planned
-    return {"done": done, "planned": planned, "finished": finished, "stopped_by": run.stopped_by}
 
 
 def _checkpoint_to_use(run: Run, headline: str) -> Data | None:

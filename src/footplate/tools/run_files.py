@@ -70,7 +70,7 @@ class Start(NamedTuple):
     time: str = ""  # in UTC, in the ISO format
     iteration: int = 0  # the completed iterations, or the iteration of the evaluated checkpoint
     epoch_length: int | None = None  # in iterations; None if the run does not count epochs
-    stopped_by: str = ""  # "a hook" or "the time limit" if it ended training early
+    stopped_by: str = ""  # what ended training early; see `run_state`
 
     @property
     def trains(self) -> bool:

@@ -92,7 +92,7 @@ class Run(NamedTuple):
     warnings: list[str]  # logged warnings and errors with their times, and warnings about the records themselves
     derived: list[str]  # the facts that were derived from the log because the run does not record them
     checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
-    stopped_by: str = ""  # "a hook" or "the time limit" if it ended training early
+    stopped_by: str = ""  # what ended training early; see `run_state`
     nonfinite: frozenset[str] = frozenset()  # the names of validation scalars that were NaN or infinite at least once
 
     @property

@@ -1,5 +1,6 @@
 """The guide `docs/tasks/selfsup.md` is correct: its configs train on folders of images."""
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import pytest
 import torch
 
 from footplate.config import Config
-from footplate.inference import Predictor
+from footplate.inference import Predictor, predict_files
 from footplate.registry import MODELS
+from tests.docs.conftest import place  # noqa: F401 - a fixture
 from tests.tasks.guides import SHORT, TWO_EPOCHS, trained, write_classes, write_configs
 
 TWO_ITERATIONS = [
@@ -48,9 +50,17 @@ def test_a_checkpoint_initializes_a_classifier(current_folder: Path, name: str, 
     assert torch.equal(runner.model.backbone.patch_embed.weight, backbone.patch_embed.weight)
 
 
+def test_own_method_updates_its_target_when_the_optimizer_steps(place: Path) -> None:  # noqa: F811
+    write_classes(place / "data", train=3, val=1, unlabeled=True)
+    write_configs("selfsup", place)
+    runner = trained("my-byol.py", [*TWO_ITERATIONS, "+optim_wrapper.accumulative_counts=2"])
+    assert runner.message_hub.get_scalar("train/target_momentum").data[0].tolist() == [1.0]
+    assert "knn/top1" in runner.val_loop.metrics  # type: ignore[union-attr]
+
+
 def test_unlabeled_images_suffice(current_folder: Path) -> None:
     write_classes(current_folder / "data", train=2, val=0, unlabeled=True)
     write_configs("selfsup", current_folder)
     trained("my-unlabeled.py", [line for line in TWO_ITERATIONS if not line.startswith("val_")])
-    result = Predictor("out/iter_2.pth")("data/train/boot/0.png")
-    assert result.features.shape == (256,)
+    predict_files(Predictor("out/iter_2.pth"), ["data/train"], "features")
+    assert runpy.run_path("neighbors.py")["order"].shape == (6, 6)

@@ -93,13 +93,14 @@ def test_pixels_may_be_probed_instead() -> None:
     [
         ([sample([1.0], 0, "train")], "no image has part='test'"),
         (
-            [SelfSupDataSample(metainfo={"img_path": "b.png", "part": "test"})],
+            [{"features": [0.0], "img_path": "b.png", "part": "test"}],
             "the sample of 'b.png' needs a 'gt_label', and its 'part' must be 'train' or 'test'",
         ),
+        ([SelfSupDataSample()], "requires the key 'features' in each sample"),
     ],
 )
-def test_samples_without_class_or_part_are_reported(samples: list[SelfSupDataSample], message: str) -> None:
-    with pytest.raises(DataError, match=message):
+def test_incomplete_samples_are_reported(samples: list[Any], message: str) -> None:
+    with pytest.raises((DataError, ArgumentError), match=message):
         evaluated({"type": "KNNProbe", "k": 1}, samples)
 
 

@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from footplate.distributed import get_rank, get_world_size, wrap_model
+from footplate.distributed.wrappers import synchronize_batch_norm
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS
 from footplate.tasks.selfsup import ContrastiveHead, MAEPretrainDecoder, SelfSupDataSample, patchify
 from footplate.tasks.selfsup.selfsup_models import BaseSelfSup
+from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 
 SIMCLR_CFG: dict[str, Any] = {
     "type": "SimCLR",
@@ -115,6 +118,26 @@ def test_the_loss_is_that_of_both_views_projections() -> None:
     assert model(views(), mode="loss")["loss"].item() == pytest.approx(
         ContrastiveHead(0.3)(first, second).item(), rel=1e-4
     )
+
+
+def train_on_shares() -> list[float]:
+    """Trains on batches of different sizes. Returns the loss of each step and some weights."""
+    torch.manual_seed(0)
+    model: Any = wrap_model(synchronize_batch_norm(MODELS.build(SIMCLR_CFG), "torch"), None)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    share = [view[get_rank() :: get_world_size()] for view in views(5)]
+    found = []
+    for _ in range(2):
+        loss = model(share, mode="loss")["loss"]
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    return found + next(model.parameters()).flatten().tolist()  # type: ignore[no-any-return]
+
+
+def test_loss_and_gradients_of_two_ranks_equal_one_process(on_ranks: OnRanks) -> None:  # noqa: F811
+    expected = pytest.approx(train_on_shares(), abs=1e-3)
+    assert on_ranks(2, train_on_shares) == [expected, expected]
 
 
 def test_wrong_views_and_modes_are_refused() -> None:

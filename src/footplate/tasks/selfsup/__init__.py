@@ -5,6 +5,7 @@ from footplate.tasks.selfsup.metric import KNNProbe, LinearProbe, fit_linear
 from footplate.tasks.selfsup.selfsup_hooks import NeighborPictureHook, ReconstructionPictureHook, ValidateFirstHook
 from footplate.tasks.selfsup.selfsup_models import (
     MAE,
+    BaseSelfSup,
     ContrastiveHead,
     MAEPretrainDecoder,
     MAEPretrainHead,
@@ -15,6 +16,7 @@ from footplate.tasks.selfsup.selfsup_models import (
 from footplate.tasks.selfsup.vit import MAEViT
 
 __all__ = [
+    "BaseSelfSup",
     "ContrastiveHead",
     "KNNProbe",
     "LinearProbe",

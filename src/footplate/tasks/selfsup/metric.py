@@ -76,14 +76,15 @@ class _Probe(BaseMetric[Seen]):
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Records the features, the class and the split (`part`) of each sample."""
-        check_samples(self, data_samples)
+        check_samples(self, data_samples, *(["features"] if self.of == "features" else []))
         for position, sample in enumerate(data_samples):
             if "gt_label" not in sample or sample.get("part") not in ("train", "test"):
                 raise DataError(
                     f"the sample of {image_name(sample)} needs a 'gt_label', and its 'part' must be 'train' or 'test'",
                     found={key: sample.get(key) for key in ("gt_label", "part")},
                     notes=[
-                        "The pipeline must load 'gt_label', and PackSelfSupInputs must set part='train' or part='test'."
+                        "The pipeline must load 'gt_label', and PackSelfSupInputs must set part='train' or "
+                        "part='test'. The model must return the data samples that it was given, with 'features' set."
                     ],
                 )
             values = sample["features"] if self.of == "features" else data_batch["inputs"][0][position]

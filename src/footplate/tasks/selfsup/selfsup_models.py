@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.checks import check_count, check_number
+from footplate.distributed import gather_rows
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModule
 from footplate.models.base_module import InitCfg
@@ -117,7 +118,8 @@ class NonLinearNeck(BaseModule):
 class ContrastiveHead(nn.Module):
     """Computes the NT-Xent loss, which is low if each view is most similar to the other view of the same image.
 
-    In distributed training, each rank uses only the views of its own batch.
+    In distributed training, the views of all ranks are compared, so that the loss is the same as in one process with
+    the whole batch.
 
     Args:
         temperature: The divisor of the cosine similarities. A smaller value gives similar images more weight.
@@ -143,6 +145,8 @@ class ContrastiveHead(nn.Module):
         Raises:
             DataError: The views differ in shape, or have fewer than two images.
         """
+        if first.shape == second.shape and self.training:  # ranks may validate different numbers of batches
+            first, second = gather_rows(torch.stack([first, second], dim=1).float()).unbind(dim=1)
         if first.shape != second.shape or len(first) < 2:
             raise DataError(
                 "the contrastive loss needs two views of the same shape, with at least two images",
