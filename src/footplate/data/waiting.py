@@ -39,10 +39,10 @@ class DataWait:
     def end(self) -> None:
         """Called by the training loop when it has received a batch."""
         self.for_batch = False
-        self._seconds = time.perf_counter() - self._since
+        self._seconds = (self._seconds or 0.0) + time.perf_counter() - self._since
 
     def take_seconds(self) -> float | None:
-        """Returns how long the training loop has waited for a batch, but only once per batch; otherwise None."""
+        """Returns how long the training loop has waited for batches since the last call, or None if it has not."""
         seconds, self._seconds = self._seconds, None
         return seconds
 

@@ -199,8 +199,8 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
             f" ({', '.join(others)})" if others else ""
         )
         details += runner.train_loop.describe_samples(iteration - 1)
-        if scalars[name].averages_ranks and -first > scalars[name].num_pending:
-            details.append("This loss is averaged over all ranks, so the cause may be in the batch of another rank.")
+        if runner.world_size > 1:  # log lines average the losses, and a model may exchange values
+            details.append("The cause may also be in the batch of another rank.")
     else:
         problem = f"the {loss} was {losses[first]:g} in one of iterations {iterations[0]} to {iterations[-1]}"
         details.append("Set on_nonfinite=dict(interval=1) to find the iteration.")

@@ -207,10 +207,13 @@ class IterTimerHook(Hook):
     Logs a warning when training has spent more than a minute, and most of its time, waiting for data.
     """
 
+    # Class attributes, because subclasses in published code may not call `__init__`.
+    _waited = _trained = 0.0  # seconds in this process; the first wait, which starts workers, is not counted
+    _is_first = True
+    _has_warned = False
+
     def __init__(self) -> None:
         self._since = self._val_since = time.perf_counter()
-        self._waited = self._trained = 0.0  # seconds, in this process
-        self._has_warned = False
 
     def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
         self._since = time.perf_counter()
@@ -219,7 +222,7 @@ class IterTimerHook(Hook):
         waited = data_wait.take_seconds() if mode == "train" else None
         if waited is None:
             waited = time.perf_counter() - self._since
-        if mode == "train":
+        elif not self._is_first:
             self._waited += waited
         runner.message_hub.scalar(f"{mode}/data_time").append(waited)
 
@@ -231,6 +234,7 @@ class IterTimerHook(Hook):
         self._since = now
         runner.message_hub.scalar(f"{mode}/time").append(seconds)
         if mode == "train":
+            self._is_first = False
             self._trained += seconds
             if self._waited > max(_LONG_WAIT, self._trained / 2) and not self._has_warned:
                 self._has_warned = True

@@ -62,7 +62,6 @@ class HistoryBuffer:
             sets this attribute, and calls the function at least every 1,000 iterations.
         num_added: The number of values added so far, including values that are no longer stored. After
             `load_state_dict`, starts from the number of restored values.
-        num_pending: The number of latest values that are neither in the totals nor, with `averages_ranks`, averaged.
 
     Raises:
         ValueError: `log_history` and `count_history` differ in length.
@@ -88,7 +87,7 @@ class HistoryBuffer:
         self._run_totals = _Totals()
         self._epoch_totals = _Totals()
         self.num_added = 0
-        self.num_pending = 0
+        self._num_pending = 0  # how many of the latest values are not in the totals or, with `averages_ranks`, averaged
         self._num_at_mark = 0
         self.averages_ranks = False
         for value, count in zip(log_history, count_history, strict=True):
@@ -120,9 +119,9 @@ class HistoryBuffer:
         else:
             self._values.append(value)
         self._counts.append(count)
-        self.num_pending += 1
+        self._num_pending += 1
         self.num_added += 1
-        if self.num_pending >= _CHUNK and not self.averages_ranks:
+        if self._num_pending >= _CHUNK and not self.averages_ranks:
             self._add_to_totals()
 
     def update(self, log_val: float | Tensor, count: float = 1) -> None:
@@ -210,7 +209,7 @@ class HistoryBuffer:
         self._counts = array("d", counts[-self._capacity :])
         self._unread = []
         self.num_added = len(self._values)
-        self.num_pending = 0
+        self._num_pending = 0
         self._num_at_mark = self.num_added - state.get("since_mark", 0)
 
     def unaveraged_values(self) -> list[float]:
@@ -219,7 +218,7 @@ class HistoryBuffer:
         Returns an empty list if they cannot be averaged, because the count of one of them is not 1.
         """
         self._read()
-        first = len(self._values) - self.num_pending
+        first = len(self._values) - self._num_pending
         return self._values[first:].tolist() if set(self._counts[first:]) <= {1} else []
 
     def replace_unaveraged(self, values: Sequence[float]) -> None:
@@ -233,7 +232,7 @@ class HistoryBuffer:
     def _totals_over(self, window: int | str | None) -> _Totals:
         self._read()
         if window in ("epoch", "global", None):
-            first = len(self._values) - self.num_pending
+            first = len(self._values) - self._num_pending
             before = self._epoch_totals if window == "epoch" else self._run_totals
         else:
             first = max(len(self._values) - min(int(window or 0), self._capacity), 0)
@@ -251,7 +250,7 @@ class HistoryBuffer:
     def _add_to_totals(self) -> None:
         self._run_totals = self._totals_over("global")
         self._epoch_totals = self._totals_over("epoch")
-        self.num_pending = 0
+        self._num_pending = 0
         del self._values[: -self._capacity], self._counts[: -self._capacity]
 
 
