@@ -20,6 +20,9 @@ def test_work_dir_in_place_of_a_checkpoint_suggests_its_checkpoints(tmp_path: Pa
         (tmp_path / name).write_bytes(b"1")
         os.utime(tmp_path / name, (at, at))
     assert told() == (message, str(tmp_path / "iter_4.pth"))
+    (tmp_path / "model.safetensors").touch()
+    os.utime(tmp_path / "model.safetensors", (0, 0))
+    assert told()[1] == str(tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"One of the best checkpoints: '.*best_acc_iter_2.pth'"):
         verify(tmp_path)
 

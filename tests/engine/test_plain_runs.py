@@ -595,6 +595,22 @@ class WithStep(nn.Linear):
         return self(batch[0]).sum()
 
 
+class Logits(nn.Linear):
+    """Returns an object with the scores as its `logits`, as models of transformers do."""
+
+    def forward(self, inputs: Tensor) -> Any:
+        return SimpleNamespace(logits=super().forward(inputs))
+
+
+def test_a_loss_module_receives_the_logits(tmp_path: Path) -> None:
+    history = runner(tmp_path, Logits(4, 2), loss=CROSS_ENTROPY).train()
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+class WithoutForward(WithStep):
+    forward = nn.Module.forward
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -608,6 +624,7 @@ class WithStep(nn.Linear):
             {"training_step": lambda model, batch: None},
             "add the parameter `optimizer` to training_step",
         ),
+        ({"loss": None, "model": WithoutForward(4, 2)}, "it is not implemented"),
         ({"loss": None, "model": WithStep(4, 2)}, r"lambda model, batch: model\.training_step\(batch, 0\)"),
         (
             {"training_step": lambda model, batch: model(batch[0]).sum(), "val_dataloader": loader(), "loss": None},

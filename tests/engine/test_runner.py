@@ -111,7 +111,7 @@ def test_test_run_needs_no_training_sections(tmp_path: Path) -> None:
     ("missing", "says"),
     [
         ("train_dataloader", "training needs 'train_dataloader'"),
-        ("val_evaluator", "validation needs 'val_evaluator'"),
+        ("val_evaluator", r"validation needs 'val_evaluator'\n.*\n.*set val_evaluator=\[\]"),
     ],
 )
 def test_incomplete_phase_raises(tmp_path: Path, missing: str, says: str) -> None:

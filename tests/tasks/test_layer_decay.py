@@ -50,7 +50,7 @@ class Net(nn.Module):
 
 def settings(backbone: nn.Module, name: str = "LearningRateDecayOptimizerConstructor", **paramwise: Any) -> Any:
     """Returns the exponent of the decay rate and the weight decay by parameter name, and the number of groups."""
-    model = Net(backbone)
+    model = backbone if isinstance(backbone, Net) else Net(backbone)
     section = {
         "constructor": name,
         "optimizer": {"type": "AdamW", "lr": 0.1, "weight_decay": 0.05},
@@ -104,6 +104,13 @@ def test_exponents_of_the_decay_rate(backbone: type[nn.Module], kind: str, expon
     found, groups = settings(backbone(), decay_rate=0.9, decay_type=kind, num_layers=6)
     assert {name: found[name][0] for name in exponents} == exponents
     assert groups == len(set(found.values()))
+
+
+def test_the_base_model_of_a_transformers_model_is_the_backbone() -> None:
+    model: Any = Net(nn.Identity())
+    model.vit, model.base_model_prefix = BEiT(), "vit"
+    found, _ = settings(model, decay_rate=0.9, num_layers=6)
+    assert found["vit.layers.0.conv.weight"][0] == 6
 
 
 def test_one_dimensional_parameters_and_biases_have_no_weight_decay() -> None:

@@ -11,7 +11,10 @@ from footplate.tasks.segmentation import IoUMetric
 @pytest.mark.parametrize(
     ("sample", "advice"),
     [
-        (3, "Return a list of data elements or dicts from the model in mode 'predict'."),
+        (
+            3,
+            "Return a list of data elements or dicts in mode 'predict', or pass a metric function in Python.",
+        ),
         ({"gt_sem_seg": 1}, "Return it from the model in mode 'predict'."),
         ({"pred_sem_seg": 1}, "Add LoadAnnotations to the validation or test pipeline."),
     ],

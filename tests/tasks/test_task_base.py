@@ -10,6 +10,7 @@ from footplate.registry import MODELS, TRANSFORMS
 from footplate.tasks.task_base import (
     Pyramid,
     TaskModel,
+    features_of,
     image_to_tensor,
 )
 
@@ -39,6 +40,13 @@ def test_a_segmentor_downloads_nothing() -> None:
     config = {"_attn_implementation": "someone/kernels"}
     with pytest.raises(ArgumentError, match="may download kernels"):
         MODELS.build({"type": "SegFormer", "num_classes": 2, "config": config})
+
+
+def test_features_in_the_output_of_a_transformers_model() -> None:
+    tokens = {"last_hidden_state": torch.zeros(1, 4, 2)}
+    assert features_of({**tokens, "pooler_output": 1}) == 1
+    with pytest.raises(ArgumentError, match="the backbone returns tokens"):
+        features_of(tokens)
 
 
 def test_images_of_any_size_are_padded_to_whole_strides() -> None:

@@ -168,8 +168,9 @@ def naming_checkpoint(path: str) -> Iterator[None]:
             raise CheckpointError(f"checkpoint '{path}' is incomplete: {STATE} is missing") from None
         raise CheckpointError(f"checkpoint '{path}' does not exist", notes=storage.missing_path_notes(path)) from error
     except IsADirectoryError as error:
-        files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]
-        newest = max(files, key=lambda file: storage.status(file).modified, default=None)
+        weights = "model.safetensors"  # transformers saves them next to the state of the optimizer
+        files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith((weights, *SUFFIXES))]
+        newest = max(files, key=lambda file: (weights in file, storage.status(file).modified), default=None)
         best = [
             f"One of the best checkpoints: '{file}'" for file in files if os.path.basename(file).startswith("best_")
         ]

@@ -24,6 +24,7 @@ from footplate.checkpoint.contents import (
 )
 from footplate.checkpoint.latest import find_first_resumable, read_verified_outline
 from footplate.checkpoint.torch_file import read_content
+from footplate.checkpoint.transformers_names import convert_names
 from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.checkpoint_names import SAFETENSORS_SUFFIX, is_sharded_path
 from footplate.distributed import unwrap_model
@@ -203,6 +204,8 @@ def load_weights(
 ) -> LoadReport:
     r"""Loads the matching weights from a checkpoint into a model and logs the differences.
 
+    Into models of the package transformers, weights that transformers has saved are loaded as by `from_pretrained`.
+
     Args:
         module: The model. For a distributed wrapper, the weights are loaded into the wrapped model.
         source: The path or address of a checkpoint, its content, or a plain state dict.
@@ -237,6 +240,7 @@ def load_weights(
     if pairs == STRIP_WRAPPER and any(key.startswith("module.") for key in weights.keys() & expected.keys()):
         pairs = ()
     weights = rename_keys(weights, pairs, prefix=prefix, source=name)
+    convert_names(module, weights)
     if any(is_dtensor(value) for value in (*expected.values(), *weights.values()) if torch.is_tensor(value)):
         # Shard the weights in the same way as the model's tensors.
         for key, value in weights.items():

@@ -155,6 +155,11 @@ def _entries(batch: Any) -> list[Any]:
     return list(batch) if isinstance(batch, (list, tuple)) else [batch]
 
 
+def scores_of(output: Any) -> Any:
+    """Returns the `logits` of an output that has them, like those of transformers models, or else the output."""
+    return getattr(output, "logits", output)
+
+
 def count_samples(batch: Any, predictions: Any) -> int:
     """Returns the number of samples in a validation batch: the most frequent of three lengths, or else the first.
 

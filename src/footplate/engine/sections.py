@@ -94,6 +94,8 @@ def check_structure(sections: Sections) -> None:
         missing = [name for name in names if sections[name] is None]
         if missing and len(missing) < len(names):
             notes = ["In Python, you can pass max_epochs or max_iters instead."] if missing[0] == "train_cfg" else []
+            if missing[0] == "val_evaluator":
+                notes = ["To validate only the model's loss, set val_evaluator=[] and val_cfg=dict(loss=True)."]
             if missing[0] == "optim_wrapper" and sections["training_step"] is not None:
                 notes.append(
                     "Pass optim_wrapper=optimizer, or optim_wrapper={name: optimizer} if training_step(model, batch, "

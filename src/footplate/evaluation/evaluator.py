@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from footplate.checks import check_accepts, check_score, check_takes
 from footplate.data import count_samples, split_target
+from footplate.data.batches import scores_of
 from footplate.data.data_element import BaseDataElement
 from footplate.distributed import gather_objects, get_world_size
 from footplate.error_context import add_note, at_key, walk_paths
@@ -325,7 +326,7 @@ class TorchMetric(NamedMetric):
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
         """Updates the object with a batch, or stores the samples for rank 0."""
-        predictions = getattr(data_samples, "logits", data_samples)
+        predictions = scores_of(data_samples)
         if self.prediction is not None:
             predictions = _select("prediction", self.prediction, data_samples)
         if self.target is not None:

@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from footplate.checks import check_takes
 from footplate.data import has_target, split_target
-from footplate.data.batches import TARGET_KEYS
+from footplate.data.batches import TARGET_KEYS, scores_of
 from footplate.distributed.wrappers import ModelWrapper
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
@@ -79,7 +79,8 @@ class PlainModel(ModelWrapper, BaseModel):
 
     Args:
         module: The module.
-        loss: A function of the output and the target, such as `nn.CrossEntropyLoss()`.
+        loss: A function of the output and the target, such as `nn.CrossEntropyLoss()`. A loss module receives the
+            `logits` of the output if it has such an attribute, like the outputs of transformers models.
         training_step: A function that takes the module and the batch and returns the loss; see above. If it is set,
             `loss` is used only in validation.
         validation_step: A function that takes the module and the batch and returns the predictions. By default, the
@@ -209,8 +210,8 @@ class PlainModel(ModelWrapper, BaseModel):
                 "validation cannot compute a loss, because training_step is only called in training",
                 key="val_cfg.loss",
                 notes=[
-                    "Pass validation_step=..., which returns predictions for val_evaluator or a dict of numbers, or "
-                    "loss=..., a function of (output, target). To train without validation, omit val_dataloader."
+                    "Pass validation_step=..., which returns predictions for val_evaluator or numbers as in {'loss': "
+                    "model(**batch).loss}, or loss=..., a function of (output, target). Or omit val_dataloader."
                 ],
             )
         predicted_data, batch, output = self._latest_prediction or (None, None, None)
@@ -254,7 +255,7 @@ class PlainModel(ModelWrapper, BaseModel):
             self.inputs = describe_inputs(tuple(args), kwargs)
         try:
             return self.module(*args, **kwargs)
-        except TypeError as error:
+        except (TypeError, NotImplementedError) as error:
             mismatch = self._mismatch(args, kwargs)
             if not mismatch:
                 raise
@@ -269,6 +270,8 @@ class PlainModel(ModelWrapper, BaseModel):
 
     def _mismatch(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         """Returns how the arguments differ from the signature of `forward`, or "" if it accepts them."""
+        if type(self.module).forward is nn.Module.forward:  # in many a LightningModule
+            return "it is not implemented"
         try:
             inspect.signature(self.module.forward).bind(*args, **kwargs)
         except TypeError as error:
@@ -287,6 +290,7 @@ class PlainModel(ModelWrapper, BaseModel):
             return losses_in(output, f"the model '{type(self.module).__name__}'", self._advise)
         advice = "Pass training_step=..., a function of (model, batch), instead of `loss`."
         _, target = split_target(batch, self._mask_inputs(batch), advice=advice)
+        output = scores_of(output) if isinstance(self.loss, nn.Module) else output
         return losses_in(self.loss(output, target), "the loss function")
 
     def _mask_inputs(self, batch: Any) -> Collection[str]:

@@ -46,18 +46,25 @@ def convnext_stage(path: list[str], layers: int) -> int:
 
 
 def vit_layer(path: list[str], layers: int) -> int:
-    """Returns the layer index of a vision transformer parameter; see `LayerIndex`."""
+    """Returns the layer index of a vision transformer parameter; see `LayerIndex`.
+
+    Example:
+        >>> vit_layer(["backbone", "layers", "0", "attn"], 12), vit_layer(["backbone", "encoder", "layer", "1"], 12)
+        (1, 2)
+        >>> vit_layer(["backbone", "embeddings", "cls_token"], 12)
+        0
+    """
     match path:
-        case ["backbone", "cls_token" | "mask_token" | "pos_embed" | "patch_embed", *_]:
+        case ["backbone", "cls_token" | "mask_token" | "pos_embed" | "patch_embed" | "embeddings", *_]:
             return 0
-        case ["backbone", "layers", layer, *_]:
+        case ["backbone", "layers", layer, *_] | ["backbone", "encoder" | "model", "layer", layer, *_]:
             return int(layer) + 1
     return layers + 1
 
 
 _LAYERS: dict[str, dict[str, LayerIndex]] = {
     "ConvNeXt": {"layer_wise": convnext_layer, "stage_wise": convnext_stage},
-    **dict.fromkeys(("BEiT", "MAE", "VisionTransformer", "ViT"), {"layer_wise": vit_layer}),
+    **dict.fromkeys(("BEiT", "Beit", "DeiT", "Dinov2", "MAE", "VisionTransformer", "ViT"), {"layer_wise": vit_layer}),
 }
 
 
@@ -72,7 +79,8 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
 
     The keys of `paramwise_cfg` are `decay_rate` (or `layer_decay_rate`), `num_layers`, and optionally `decay_type`
     ("layer_wise", the default, or "stage_wise"). The model's `backbone` must be a ConvNeXt (both decay types), or a
-    BEiT, MAE or other vision transformer whose blocks are in `layers` (only "layer_wise").
+    BEiT, MAE or other vision transformer whose blocks are in `layers` (only "layer_wise"). In models of the package
+    transformers, the backbone is the base model, such as the `vit` of a ViTForImageClassification.
 
     Source: BEiT: BERT Pre-Training of Image Transformers (Bao et al., 2022); A ConvNet for the 2020s (Liu et al.,
     2022).
@@ -91,20 +99,25 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
         """
         layers = self.paramwise_cfg["num_layers"]
         decay_type = self.paramwise_cfg.get("decay_type", "layer_wise")
-        backbone = type(getattr(module, "backbone", None)).__name__
+        base = getattr(module, "base_model_prefix", "backbone")  # of a model of transformers
+        backbone = type(getattr(module, base, None)).__name__
         layer_of = next((kinds.get(decay_type) for name, kinds in _LAYERS.items() if name in backbone), None)
         if layer_of is None:
             supported = ", ".join(name for name, kinds in _LAYERS.items() if decay_type in kinds)
             raise ArgumentError(
                 f"{decay_type} decay does not support a model with a backbone of type '{backbone}'",
                 key="paramwise_cfg.decay_type",
-                notes=[f"supported backbones: {supported}"],
+                notes=[
+                    f"supported backbones: {supported}",
+                    "For other models, set `lr_mult` for each part with `custom_keys`, without a `constructor`.",
+                ],
             )
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
             decays = parameter.ndim > 1 and not name.endswith(".bias") and name not in ("pos_embed", "cls_token")
-            steps = layers + 1 - layer_of(name.split("."), layers)
+            first, *path = name.split(".")
+            steps = layers + 1 - layer_of(["backbone" if first == base else first, *path], layers)
             group: Group = {"params": [parameter]}
             if self.base_lr is not None:
                 group["lr"] = self.base_lr * self._rate**steps

@@ -17,7 +17,7 @@ def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str)
         found: object = type(sample)
         if not isinstance(sample, Mapping):
             wanted = "a data element or a dict for each sample"
-            advice = "Return a list of data elements or dicts from the model in mode 'predict'."
+            advice = "Return a list of data elements or dicts in mode 'predict', or pass a metric function in Python."
         elif missing := next((key for key in needed if key not in sample), None):
             wanted, found = f"the key '{missing}' in each sample", sorted(map(str, sample))
             advice = "Return it from the model in mode 'predict'."

@@ -171,6 +171,37 @@ def build_part(name: str, part: Part) -> nn.Module:
         return MODELS.build(part)  # type: ignore[no-any-return]
 
 
+def features_of(output: Any) -> Any:
+    """Returns the features in the output of a transformers model, and any other output unchanged.
+
+    The features are the feature maps of a backbone, the last hidden state if its shape is ``(N, C, H, W)``, or else the
+    pooled output of shape ``(N, C)``.
+
+    Raises:
+        ArgumentError: The model returns tokens, and no pooled output.
+
+    Example:
+        >>> maps = torch.zeros(1, 2, 3, 3)
+        >>> output = {"last_hidden_state": maps, "pooler_output": maps.mean(dim=(2, 3))}
+        >>> features_of(output) is features_of({"feature_maps": maps}) is maps
+        True
+    """
+    if not isinstance(output, Mapping) or output.keys().isdisjoint({"feature_maps", "last_hidden_state"}):
+        return output
+    if "feature_maps" in output:
+        return output["feature_maps"]
+    if output["last_hidden_state"].ndim == 4:
+        return output["last_hidden_state"]
+    if "pooler_output" in output:
+        return output["pooler_output"]
+    raise ArgumentError(
+        "the backbone returns tokens instead of feature maps or a pooled output",
+        key="model.backbone",
+        found=list(output),
+        notes=["Use another model class, such as ViTModel instead of ViTMAEModel."],
+    )
+
+
 def data_field(name: str, kind: type) -> property:
     """Returns a property for a class of data samples.
 

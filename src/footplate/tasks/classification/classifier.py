@@ -15,7 +15,7 @@ from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
 from footplate.tasks.classification.data import ClsDataSample, labels_of
 from footplate.tasks.classification.metric import rank_of_truth
-from footplate.tasks.task_base import Part, TaskModel, build_part, check_truth, image_name
+from footplate.tasks.task_base import Part, TaskModel, build_part, check_truth, features_of, image_name
 
 Features = Tensor | Sequence[Tensor]
 Samples = Sequence[ClsDataSample] | None
@@ -117,7 +117,7 @@ class ImageClassifier(TaskModel):
 
     def extract_feat(self, inputs: Tensor) -> Any:
         """Returns the neck's output for images of shape ``(N, C, H, W)``: a tensor or a tuple of tensors."""
-        return self.neck(self.backbone(inputs))
+        return self.neck(features_of(self.backbone(inputs)))
 
 
 def _averaged(first: Any, second: Any) -> Any:

@@ -145,6 +145,7 @@ class TransformersDetector(BaseDetector):
     """A detector from the DETR family: RT-DETR, Deformable DETR, Conditional DETR, DAB-DETR or DETR.
 
     Weights are initialized randomly; use `load_from` or `init_cfg=dict(type="Pretrained", ...)` to load a checkpoint.
+    For a file that transformers has saved, set `revise_keys=[("^", "detector.")]` in this `init_cfg`.
 
     Args:
         num_classes: The number of classes.

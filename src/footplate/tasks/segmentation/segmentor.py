@@ -247,6 +247,9 @@ class SmallSegmentor(BaseSegmentor):
 class SegFormer(BaseSegmentor):
     """SegFormer: a hierarchical transformer with an MLP decoder. Pretrained weights are not downloaded.
 
+    To load a file that transformers has saved, set `revise_keys=[("^", "network.")]` in
+    `init_cfg=dict(type="Pretrained", ...)`.
+
     Args:
         num_classes: The number of classes, including the background.
         config: Arguments for transformers' `SegformerConfig`, such as `hidden_sizes`, `depths` and `sr_ratios`.

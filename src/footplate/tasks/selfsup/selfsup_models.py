@@ -17,7 +17,7 @@ from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
 from footplate.tasks.selfsup.data import SelfSupDataSample
 from footplate.tasks.selfsup.vit import Masked, init_attention, make_layers, position_codes
-from footplate.tasks.task_base import Part, TaskModel, build_part
+from footplate.tasks.task_base import Part, TaskModel, build_part, features_of
 
 Samples = Sequence[SelfSupDataSample] | None
 _EPSILON = 1e-6  # added to the variance of a patch, which may be uniform
@@ -183,7 +183,7 @@ class SimCLR(BaseSelfSup):
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
         """Returns the backbone's spatially averaged features, of shape ``(N, D)``, for a batch of images."""
-        features = self.backbone(inputs)
+        features = features_of(self.backbone(inputs))
         last: Tensor = features if isinstance(features, Tensor) else features[-1]
         return last.mean(dim=(2, 3)) if last.dim() == 4 else last
 
@@ -195,7 +195,7 @@ class SimCLR(BaseSelfSup):
                 notes=["Use MultiView with num_views=2 in the pipeline."],
             )
         # Run both views in one batch, so that batch normalization uses the statistics of both.
-        first, second = self.neck(self.backbone(torch.cat(list(inputs)))).chunk(2)
+        first, second = self.neck(features_of(self.backbone(torch.cat(list(inputs))))).chunk(2)
         return {"loss": self.head(first, second)}
 
 
