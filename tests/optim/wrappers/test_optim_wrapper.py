@@ -133,6 +133,10 @@ def test_gradients_that_a_step_has_used_are_saved_unless_the_gradients_are_clear
             wrapper.zero_grad()
         wrapper.backward(model(data(4)).pow(2).mean())
         before = "accumulated_gradients" in wrapper.state_dict()
+        state = wrapper.state_dict()
+        wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1))
+        wrapper.load_state_dict(state)
+        wrapper.backward(model(data(4)).pow(2).mean())
         wrapper.step()
         saved.append((before, "accumulated_gradients" in wrapper.state_dict()))
     assert saved == [(True, True), (True, False), (True, False), (True, True)]

@@ -294,6 +294,7 @@ class OptimWrapper(Accumulation):
         if not self.gradients_are_used and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
+            state["called_zero_grad"] = self._called_zero_grad
         if self._accumulative_counts > 1:
             state["loss_counts"] = self._inner_count, self._losses_per_iteration
         state["optimizer_type"] = type(self.optimizer).__name__
@@ -323,6 +324,7 @@ class OptimWrapper(Accumulation):
         names = chain.from_iterable(optimizer_state.saved_names(state_dict["param_groups"], layout))
         by_name = dict(zip(names, self._load_accumulation(state_dict), strict=False))
         self.gradients_are_used = False
+        self._called_zero_grad = bool(state_dict.get("called_zero_grad"))
         for name, parameter in layout.parameters.items():
             gradient = by_name.get(name)
             if gradient is not None:
