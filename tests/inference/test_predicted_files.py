@@ -108,7 +108,7 @@ def test_files_of_other_origin_are_not_overwritten(tmp_path: Path, predictor: Pr
         (tmp_path / "data" / name).mkdir(parents=True)
         Image.new("L", (28, 28)).save(tmp_path / "data" / name / "a.png")
     before = (tmp_path / "data" / folder / "a.png").read_bytes()
-    with pytest.raises(ArgumentError, match=f"might overwrite other files in '.*{folder}'"):
+    with pytest.raises(ArgumentError, match=f"might overwrite '.*{folder}'"):
         predict_files(predictor, [str(tmp_path / "data" / "images")], str(tmp_path / "data"))
     assert (tmp_path / "data" / folder / "a.png").read_bytes() == before
     assert not (tmp_path / "data" / "predictions.jsonl").exists()

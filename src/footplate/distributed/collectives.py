@@ -182,7 +182,8 @@ def gather_rows(rows: Tensor) -> Tensor:
     dist.all_reduce(sizes, dist.ReduceOp.MAX)
     slots = list(torch.split(rows.new_zeros(int(sizes.sum()), *rows.shape[1:]), sizes.tolist()))
     slots[get_data_rank()] = rows
-    return all_reduce_sum(torch.cat(slots)) / tensor_parallel_size()
+    total = all_reduce_sum(torch.cat(slots))
+    return total if tensor_parallel_size() == 1 else (total / tensor_parallel_size()).to(rows.dtype)
 
 
 def collect_results(results: Sequence[_T], size: int) -> list[_T] | None:

@@ -229,7 +229,7 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
         ArgumentError: The folder is not writable or is locked by another process. The message identifies that process.
     """
     path = os.path.join(folder, RUN_LOCK)
-    lock = FileLock(path, timeout=0, fallback_to_soft=False)
+    lock = FileLock(path, timeout=0.5, fallback_to_soft=False)  # `is_locked` locks it for a moment
     try:
         os.makedirs(folder, exist_ok=True)
         lock.acquire()

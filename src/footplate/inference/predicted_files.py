@@ -3,6 +3,7 @@
 Writes a JSON line per image, and images with the predictions drawn on them.
 """
 
+import contextlib
 import glob
 import itertools
 import json
@@ -101,19 +102,17 @@ def predict_files(
         draw: Whether to write images with the predictions drawn on them.
 
     Raises:
-        ArgumentError: A path matches no images or videos, or the output folder contains `pictures` or `labels` but no
-            predictions.
+        ArgumentError: A path matches no images or videos, or the output folder contains `pictures`, `labels` or
+            `features.npy` but no predictions.
         DataError: None of the images and videos can be read.
         MissingExtraError: There is a video but OpenCV is not installed, or there are masks but neither faster-coco-eval
             nor pycocotools is installed.
     """
-    written = [os.path.join(out, folder) for folder in (_PICTURES, _LABELS)]
+    written = [os.path.join(out, name) for name in (_PICTURES, _LABELS, FEATURES)]
     path, unfinished = os.path.join(out, LINES), os.path.join(out, _PARTIAL)
     if not os.path.exists(path) and not os.path.exists(unfinished):  # an earlier prediction did not write these folders
-        for folder in filter(os.path.exists, written):
-            raise ArgumentError(
-                f"predictions might overwrite other files in '{folder}'", notes=["Choose another output folder."]
-            )
+        for other in filter(os.path.exists, written):
+            raise ArgumentError(f"predictions might overwrite '{other}'", notes=["Choose another output folder."])
     files = find_files(paths, skipped=written)
     if predictor.clips == "frames":  # the pictures of a folder are one clip
         clips = dict.fromkeys(file if is_video(file) else os.path.dirname(file) or "." for _, file in files)
@@ -156,6 +155,8 @@ def predict_files(
         if len(failures) == 1:
             raise DataError(failures[0].error)
         raise DataError(f"prediction failed for all {len(failures)} inputs", notes=[each.error for each in failures])
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(out, FEATURES))  # of an earlier prediction
     if features:
         np.save(os.path.join(out, FEATURES), np.stack(features))
     os.replace(unfinished, path)

@@ -99,7 +99,7 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
         """
         layers = self.paramwise_cfg["num_layers"]
         decay_type = self.paramwise_cfg.get("decay_type", "layer_wise")
-        base = getattr(module, "base_model_prefix", "backbone")  # of a model of transformers
+        base = getattr(module, "base_model_prefix", "") or "backbone"  # of a model of transformers
         backbone = type(getattr(module, base, None)).__name__
         layer_of = next((kinds.get(decay_type) for name, kinds in _LAYERS.items() if name in backbone), None)
         if layer_of is None:

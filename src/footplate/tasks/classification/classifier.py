@@ -117,7 +117,9 @@ class ImageClassifier(TaskModel):
 
     def extract_feat(self, inputs: Tensor) -> Any:
         """Returns the neck's output for images of shape ``(N, C, H, W)``: a tensor or a tuple of tensors."""
-        return self.neck(features_of(self.backbone(inputs)))
+        output = self.backbone(inputs)
+        takes_features = isinstance(self.neck, (nn.Identity, GlobalAveragePooling))  # an own neck may take any output
+        return self.neck(features_of(output) if takes_features else output)
 
 
 def _averaged(first: Any, second: Any) -> Any:

@@ -13,10 +13,11 @@ const [leader] = data.runs; // the best run is first, if `isRanked`
 /** Whether it is known if a higher or lower headline metric is better. Otherwise, the page shows the last values. */
 const isRanked = headline?.rule != null;
 
-const stateOf = ({ done, planned, finished, stopped_by }) => {
+const stateOf = ({ done, planned, finished, running, stopped_by }) => {
   if (finished) return { short: "finished", text: `${whole(done)} iterations` };
-  if (planned == null && !stopped_by) return { short: `${whole(done)} iterations`, text: "planned length unknown" };
+  if (planned == null && !stopped_by && !running) return { short: `${whole(done)} iterations`, text: "planned length unknown" };
   const text = `${whole(done)}${planned == null ? "" : ` of ${whole(planned)}`} iterations`;
+  if (running) return { short: "running", text };
   return stopped_by ? { short: "stopped early", text: `by ${stopped_by}, ${text}` } : { short: "not finished", text };
 };
 const timeOf = (run) => (run.time ? duration(run.time.total) : "–");
