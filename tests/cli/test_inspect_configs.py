@@ -30,6 +30,8 @@ def test_the_whole_config_is_shown_without_importing(config: str, capsys: pytest
 def test_one_key_is_shown_with_its_override(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", config, "model.type", "--set", "model.type=Other"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "model.type = 'Other'"
+    assert main(["explain", config, "default_hooks.checkpoint.save_optimizer"]) == 0
+    assert capsys.readouterr().out.endswith(" is not set; the default is True\n")
     assert main(["explain", config, "model.typ"]) == 2
     assert "did you mean 'model.type'?" in capsys.readouterr().err
 
@@ -135,7 +137,7 @@ def test_differences_are_printed_and_set_the_exit_code(
     assert main(["diff", "a.py", "nope.py"]) == 2
 
 
-def test_seeds_of_runs_are_compared_and_their_folders_are_not(
+def test_seeds_and_code_of_runs_are_compared_and_their_folders_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -143,9 +145,13 @@ def test_seeds_of_runs_are_compared_and_their_folders_are_not(
         folder = tmp_path / name / "20260101_000000/vis_data"
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(f'{{"lr": 1, "work_dir": "{name}"}}')
-        (folder.parent / "environment.json").write_text(f'{{"seed": {seed}, "processes": {seed - 4}}}')
-    assert main(["diff", "a", "b"]) == 1
-    assert capsys.readouterr().out == "randomness.seed\n  - 5\n  + 6\n(number of processes)\n  - 1\n  + 2\n"
+        facts = {"seed": seed, "processes": seed - 4, "git tree": {"commit": "f", "patch": name}}
+        (folder.parent / "environment.json").write_text(json.dumps(facts))
+    assert (main(["explain", "a", "lr"]), main(["diff", "a", "b"])) == (0, 1)
+    assert capsys.readouterr().out.endswith(
+        "randomness.seed\n  - 5\n  + 6\n(number of processes)\n  - 1\n  + 2\n"
+        "(code)\n  - 'commit f, patch a'\n  + 'commit f, patch b'\n"
+    )
 
 
 def test_checkpoint_is_not_a_config(

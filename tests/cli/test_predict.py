@@ -46,6 +46,11 @@ def test_pictures_lines_and_label_maps_are_written(footplate: Command) -> None:
         assert image.width > 128
 
 
+def test_augmentation_at_test_time_is_not_applied(footplate: Command, caplog: pytest.LogCaptureFixture) -> None:
+    footplate("predict", "model.pth", "images/000.png", "--set", "+custom_hooks=[dict(type='PrepareTTAHook')]")
+    assert "PrepareTTAHook has no effect on predictions." in caplog.text
+
+
 def test_wrong_argument_is_one_error(footplate: Command) -> None:
     code, said, errors = footplate("predict", "model.pth", "images", "--score", "2", "--out", "c")
     assert (code, said) == (2, "")

@@ -66,14 +66,16 @@ def test_objects_and_dicts_give_the_same_run(tmp_path: Path) -> None:
     assert len(witness.when("after_train_iter")) == 12
 
 
-def test_files_of_a_run(tmp_path: Path) -> None:
-    path = tmp_path / "tiny.py"
-    path.write_text(Config(settings(tmp_path / "work", log_level="INFO")).pretty_text)
+def test_files_of_a_run(current_folder: Path) -> None:
+    path = current_folder / "tiny.py"
+    path.write_text(Config(settings(current_folder / "work", log_level="INFO")).pretty_text)
     runner = Runner.from_cfg(Config.fromfile(str(path)))
     runner.train()
     runner.test()
     stamp = runner.timestamp
-    assert sorted(str(each.relative_to(tmp_path / "work")) for each in (tmp_path / "work").rglob("*.*")) == sorted(
+    assert sorted(
+        str(each.relative_to(current_folder / "work")) for each in (current_folder / "work").rglob("*.*")
+    ) == sorted(
         [
             *["epoch_1.pth", "epoch_2.pth", "epoch_3.pth", "tiny.py", f"{stamp}/{stamp}.json", f"{stamp}/{stamp}.log"],
             *[f"{stamp}/vis_data/{name}" for name in (f"{stamp}.json", "config.py", "scalars.json")],
@@ -81,9 +83,9 @@ def test_files_of_a_run(tmp_path: Path) -> None:
             f"{stamp}/start.json",
         ]
     )
-    assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/epoch_3.pth")
+    assert (current_folder / "work/last_checkpoint").read_text() == str(current_folder / "work/epoch_3.pth")
     assert Config.fromfile(runner.log_dir + "/vis_data/config.py").to_dict() == runner.cfg.to_dict()
-    assert Config.fromfile(str(tmp_path / "work/tiny.py")).to_dict() == runner.cfg.to_dict()
+    assert Config.fromfile(str(current_folder / "work/tiny.py")).to_dict() == runner.cfg.to_dict()
     metrics = json.loads(Path(runner.log_dir, f"{stamp}.json").read_text())
     assert set(metrics) == {"accuracy", "data_time", "time"}
     log = Path(runner.log_dir, f"{stamp}.log").read_text()

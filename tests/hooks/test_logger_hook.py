@@ -88,18 +88,18 @@ def test_test_metrics_are_written_as_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep_local", [True, False])
-def test_logs_are_copied_to_out_dir(tmp_path: Path, keep_local: bool) -> None:
-    hook = {"out_dir": str(tmp_path / "out"), "out_suffix": [".json", ".py"], "keep_local": keep_local}
-    runner = Runner(**settings(tmp_path / "work", default_hooks={"logger": hook, "checkpoint": None}))
+def test_logs_are_copied_to_out_dir(current_folder: Path, keep_local: bool) -> None:
+    hook = {"out_dir": str(current_folder / "out"), "out_suffix": [".json", ".py"], "keep_local": keep_local}
+    runner = Runner(**settings(current_folder / "work", default_hooks={"logger": hook, "checkpoint": None}))
     runner.train()
     stamp = runner.timestamp
-    scalars = tmp_path / "out/work" / stamp / "vis_data/scalars.json"
+    scalars = current_folder / "out/work" / stamp / "vis_data/scalars.json"
     assert scalars.with_stem(stamp).read_text() == scalars.read_text()
     names = {f"{stamp}/vis_data/{name}" for name in ("config.py", "scalars.json", f"{stamp}.json")}
     names |= {f"{stamp}/environment.json", f"{stamp}/start.json"}
-    found = {str(each.relative_to(tmp_path / "out/work")) for each in (tmp_path / "out").rglob("*.*")}
+    found = {str(each.relative_to(current_folder / "out/work")) for each in (current_folder / "out").rglob("*.*")}
     assert found == names
-    left = {str(each.relative_to(tmp_path / "work")) for each in (tmp_path / "work").rglob("*.*")}
+    left = {str(each.relative_to(current_folder / "work")) for each in (current_folder / "work").rglob("*.*")}
     assert left == {f"{stamp}/{stamp}.log", *(names if keep_local else ())}
 
 

@@ -1,3 +1,4 @@
+import math
 import subprocess
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from footplate.records import describe_environment, memory_in_use
+from footplate.records import describe_environment, memory_in_use, save_changes
 
 
 def test_memory_is_in_mebibytes() -> None:
@@ -20,7 +21,6 @@ def test_environment_facts() -> None:
     facts = describe_environment()
     assert set(facts) >= {"platform", "python", "processors", "torch threads", "accelerator", "torch", "numpy"}
     assert facts["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
-    assert facts["torch threads"] == str(torch.get_num_threads())
     assert facts["packages"]["torch"] == facts["torch"]
 
 
@@ -31,7 +31,7 @@ def test_code_bases_are_part_of_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert {name: facts.get(name) for name in installed} == {**installed, "pip": None}
 
 
-def test_git_tree(current_folder: Path) -> None:
+def test_git_tree(current_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert describe_environment()["git tree"] is None
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=trunk"]
     Path("kept.txt").write_text("1")
@@ -39,19 +39,27 @@ def test_git_tree(current_folder: Path) -> None:
     assert describe_environment()["git tree"] is None  # no commit yet
     for arguments in (["add", "."], ["commit", "-q", "-m", "first"]):
         subprocess.run([*git, *arguments], check=True)
-    Path("kept.txt").write_text("2")
-    Path("untracked.txt").write_text("3")
-    tree = describe_environment()["git tree"]
-    assert tree is not None
+    Path("kept.txt").write_bytes(b"2\r\n")
+    for name in ("own.py", "unused.py"):
+        Path(name).touch()
+    monkeypatch.setattr(math, "__file__", str(current_folder / "own.py"), raising=False)
+    monkeypatch.chdir("/")
+    tree = describe_environment(f"{current_folder}/a.py")["git tree"]
+    save_changes(tree, f"{current_folder}/changes.patch")
     assert (tree["branch"], tree["changed"], len(tree["commit"])) == ("trunk", ["kept.txt"], 40)
+    assert tree["untracked"] == {"own.py": "e3b0c44298fc"}
+    assert b"\n+2\r\n" in (current_folder / "changes.patch").read_bytes()
 
 
 def test_git_runs_no_program_from_the_repository(current_folder: Path) -> None:
-    for command in (["init", "-q"], ["config", "core.fsmonitor", f"touch {current_folder}/ran; false"]):
+    program = f"touch {current_folder}/ran; false"
+    for command in (["init", "-q"], ["config", "core.fsmonitor", program], ["config", "diff.external", program]):
         subprocess.run(["git", *command], check=True)
     (current_folder / "a").touch()
     identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.fsmonitor=false"]
     for command in (["add", "a"], ["commit", "-qm", "a"]):
         subprocess.run(["git", *identity, *command], check=True)
-    assert describe_environment()["git tree"] is not None
+    (current_folder / "a").write_text("b")
+    save_changes(tree := describe_environment()["git tree"], "changes.patch")
+    assert tree["patch"]
     assert not (current_folder / "ran").exists()

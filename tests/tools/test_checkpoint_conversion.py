@@ -14,7 +14,7 @@ def source(tmp_path: Path) -> Path:
     weight = torch.arange(6.0).reshape(2, 3)
     state = {"net.w": weight.T, "net.tied": weight, "head.b": torch.ones(1)}
     averaged = {"module.w": torch.zeros(2), "steps": torch.tensor(3)}
-    meta = {"epoch": 2, "iter": 40, "seed": 3, "secret": "x"}
+    meta = {"epoch": 2, "iter": 40, "seed": 3, "secret": "x", "cfg": "a = 1"}
     path = tmp_path / "iter_40.pth"
     save_checkpoint({"meta": meta, "state_dict": state, "ema_state_dict": averaged, "optimizer": {"a": 1}}, path)
     return path
@@ -30,7 +30,7 @@ def test_plain_export_contains_only_weights(tmp_path: Path, source: Path) -> Non
 def test_reference_layout_has_meta_and_state_dict(tmp_path: Path, source: Path) -> None:
     export_weights(source, tmp_path / "w.pth", layout="mmengine")
     found = torch.load(tmp_path / "w.pth", weights_only=True)
-    assert found["meta"] == {"epoch": 2, "iter": 40, "seed": 3}
+    assert found["meta"] == {"epoch": 2, "iter": 40, "seed": 3, "cfg": "a = 1"}
     assert list(found["state_dict"]) == ["net.w", "net.tied", "head.b"]
 
 

@@ -77,7 +77,8 @@ def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
             "Only the last validation run is worse: the mIoU went from 40 at iteration 50 to 20.",
         ),
         ((10, 40), "unknown", "At least three validation runs are needed."),
-        ((10, 40, 5), "bad", "The mIoU went from 10 to 5."),
+        ((10, 40, 5), "unknown", "Only the last validation run is worse: the mIoU went from 40 at iteration 50 to 5."),
+        ((10, 40, 5, 4), "bad", "The mIoU went from 10 to 4."),
     ],
 )
 def test_overfitting_is_a_worse_metric_with_a_lower_training_loss(

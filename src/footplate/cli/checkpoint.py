@@ -83,7 +83,8 @@ def verify_files(arguments: Namespace) -> int:
             code, text = 1, f"{error}\n"
             files.append({"file": path, "intact": False, "problem": error.message})
         else:
-            text = f"{path}: intact, {f'sha256 {digest}' if digest else 'no digest, but all content was checked'}\n"
+            checked = f"content sha256 {digest}" if digest else "no digest, but all content was checked"
+            text = f"{path}: intact, {checked}\n"
             files.append({"file": path, "intact": True, "sha256": digest})
         if not arguments.json:
             print_text(text)
@@ -103,7 +104,11 @@ def average_files(arguments: Namespace) -> int:
     weights = average_weights(arguments.files)
     save_checkpoint({"meta": {"averaged": arguments.files}, "state_dict": weights}, arguments.output)
     text = f"averaged {pluralize(len(weights), 'weight')} from {pluralize(len(arguments.files), 'checkpoint')}"
-    print_result(arguments, {"weights": len(weights), "file": arguments.output}, f"{text}: {arguments.output}\n")
+    print_result(
+        arguments,
+        {"weights": len(weights), "file": arguments.output},
+        f"{text}: {arguments.output}\nIt contains no config. To test or predict, also pass the config.\n",
+    )
     return 0
 
 
@@ -148,7 +153,7 @@ def _describe(found: "Contents", most: int | None) -> list[str]:
     digest = "no digest"
     if found.digest.sha256 is not None:
         saved = datetime.fromtimestamp(found.digest.saved / 1e9, tz=timezone.utc)
-        digest = f"saved {saved:%Y-%m-%d %H:%M:%S} UTC, sha256 {found.digest.sha256} (not verified)"
+        digest = f"saved {saved:%Y-%m-%d %H:%M:%S} UTC, content sha256 {found.digest.sha256} (not verified)"
     lines = [f"{found.path}: {format_bytes(found.size)}, {digest}"]
     if found.meta:
         lines.append("  " + ", ".join(f"{key} {value}" for key, value in found.meta.items()))

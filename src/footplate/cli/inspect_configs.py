@@ -7,10 +7,11 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import resources
+from inspect import Parameter
 from typing import Any, NamedTuple
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_config, number
-from footplate.cli.config_arguments import read_config
+from footplate.cli.config_arguments import apply_override_arguments
 from footplate.cli.output import print_error, print_json, print_result, print_text, wrap_for_screen
 from footplate.config import Config
 from footplate.errors import ArgumentError, ConfigKeyError
@@ -118,7 +119,8 @@ def list_recipes(arguments: Namespace) -> int:
 def explain_config(arguments: Namespace) -> int:
     """Explains a topic, a key or all keys, or writes the resolved config to a single file."""
     from footplate.tools import explain_keys
-    from footplate.tools.key_equivalents import config_with_key, equivalent_key
+    from footplate.tools.diff import read_either
+    from footplate.tools.key_equivalents import accepted_in_either_generation, config_with_key, equivalent_key
 
     topic = arguments.key if arguments.key in TOPICS else None
     if arguments.dump and arguments.key:
@@ -129,7 +131,8 @@ def explain_config(arguments: Namespace) -> int:
         raise ArgumentError("--epoch-length requires the topic 'schedule' or 'loops'")
     if arguments.plot:
         check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
-    cfg = read_config(arguments, import_custom_modules=topic is not None)
+    arguments.cfg = read_either(arguments.config)
+    cfg = apply_override_arguments(arguments.cfg, arguments, import_custom_modules=topic is not None)
     if arguments.dump:
         check_output(arguments.dump, inputs=explain_keys.source_files(cfg))
         cfg.dump(arguments.dump)
@@ -149,6 +152,11 @@ def explain_config(arguments: Namespace) -> int:
                 text = explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg)
                 print_text(text, ("(^|  )# .*", DIM))
     except ConfigKeyError as error:
+        section, _, name = key.rpartition(".")
+        defaults = accepted_in_either_generation(cfg._cfg_dict, section.split("."))
+        if isinstance(defaults, dict) and (default := defaults.get(name, Parameter.empty)) is not Parameter.empty:
+            print_result(arguments, {"default": default}, f"{key} is not set; the default is {default!r}\n")
+            return 0
         near = nearest(arguments.key, [*cfg, *TOPICS])
         suggestion = near if near in TOPICS else equivalent_key(cfg, arguments.key)
         if suggestion is not None:
@@ -194,7 +202,8 @@ def _showing_warnings(cfg: Config) -> Iterator[None]:
 
 def diff_configs(arguments: Namespace) -> int:
     """Prints the keys that differ, with both values and their locations. Returns 1 if any key differs."""
-    from footplate.tools.diff import START_KEYS, compare, compare_launches, describe, read_either
+    from footplate.tools.diff import compare, compare_launches, describe, read_either
+    from footplate.tools.run_files import START_KEYS
 
     configs = [read_either(name) for name in (arguments.first, arguments.second)]
     if len({is_first_generation(cfg) for cfg in configs}) > 1:

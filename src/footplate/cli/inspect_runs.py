@@ -72,7 +72,9 @@ def analyze_runs(arguments: Namespace) -> int:
 
     runs = read_runs(arguments.runs)
     if arguments.json:
-        print_json(arguments, {str(run.folder): analysis.summarize(run) for run in runs})
+        variants = analysis.variants_of(runs)
+        summaries = {str(run.folder): analysis.summarize(run) for run in runs}
+        print_json(arguments, summaries | {"variants": variants} if variants else summaries)
     else:
         print_text(wrap_for_screen(analysis.explain_runs(runs)))
     return 0

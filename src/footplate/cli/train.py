@@ -160,9 +160,9 @@ def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
     """Warns about keys in the user's config `cfg` that have changed since the last start of the run in the work_dir."""
     from pathlib import Path
 
-    from footplate.tools.diff import START_KEYS, compare
+    from footplate.tools.diff import compare
     from footplate.tools.key_equivalents import original_key
-    from footplate.tools.run_files import config_of
+    from footplate.tools.run_files import START_KEYS, config_of
 
     before = config_of(Path(runner.work_dir))
     changes = () if before is None else compare(before, runner.cfg)

@@ -39,6 +39,7 @@ from footplate.records import (
     describe_environment,
     is_written_config,
     logging_to,
+    save_changes,
     surviving_streams,
     write_config,
 )
@@ -203,7 +204,12 @@ def _log_start(runner: "Runner") -> None:
     if os.path.abspath(program) == _PROGRAM or os.path.basename(program) == "footplate":
         program = "footplate"
     _logger.info("command: %s", shlex.join([program, *arguments]), extra=NOT_SHOWN)
-    facts = {**describe_environment(), "processes": runner.world_size, "seed": runner.seed}
+    facts = {
+        **describe_environment(getattr(runner.cfg, "filename", None)),
+        "processes": runner.world_size,
+        "seed": runner.seed,
+    }
+    save_changes(facts["git tree"], os.path.join(runner.log_dir, "changes.patch"))
     commit_bytes(os.path.join(runner.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
     for key, value in facts.items():
         if isinstance(value, str):

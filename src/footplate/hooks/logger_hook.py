@@ -82,11 +82,14 @@ class LoggerHook(Hook):
         if not is_main_process() or self._start.get("kind") in ("train", "resume", start):
             return
         trains = start in ("train", "resume")
+        report = runner.checkpoints.report
         self._start = {
             "kind": start,
             "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
             "iteration": runner.iter,
             "epoch_length": length_of(runner.train_dataloader) if trains and runner.by_epoch else None,
+            "checkpoint": report.source if report and not trains else None,
+            "config": getattr(runner.cfg, "filename", None),
         }
         commit_bytes(os.path.join(runner.log_dir, "start.json"), json.dumps(self._start).encode())
 

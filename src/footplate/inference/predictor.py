@@ -1,6 +1,7 @@
 """Predicts on images with a trained model, and draws the predictions."""
 
 import inspect
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby, islice
@@ -93,6 +94,8 @@ class Predictor:
             self._preprocessing = ClipPreprocessing(cfg) if reads_clips(cfg) else Preprocessing(cfg, trained.metainfo)
             settings = cfg.get(f"{self._preprocessing.mode}_cfg") or {}
             self._flags = {name: bool(settings.get(name, False)) for name in ("fp16", "inference_mode")}
+        if "PrepareTTAHook" in str(cfg.get("custom_hooks")):
+            logging.getLogger("footplate.inference").warning("PrepareTTAHook has no effect on predictions.")
         self.model: Any = trained.build(self._device)
         self.metainfo = trained.metainfo
         self.batch_size = (

@@ -2,7 +2,7 @@
 
 from footplate.records.artifact_writers import ClearMLVisBackend, DVCLiveVisBackend, MLflowVisBackend
 from footplate.records.base_writer import BaseVisBackend, GuardedWriters, ImageArray, numbers_in
-from footplate.records.environment import describe_environment, memory_in_use
+from footplate.records.environment import describe_environment, memory_in_use, save_changes
 from footplate.records.history import HistoryBuffer, average_over_ranks
 from footplate.records.local_writers import (
     LAYOUT_TEXT,
@@ -54,6 +54,7 @@ __all__ = [
     "recorded_name",
     "buffer_log",
     "check_level",
+    "save_changes",
     "set_level",
     "surviving_streams",
     "is_written_config",

@@ -1,17 +1,21 @@
 """Describes the environment of a run."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 import re
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from footplate.extensions import known_packages
 from footplate.messages import pluralize
+from footplate.storage import commit_bytes
 
 try:
     import resource
@@ -19,6 +23,7 @@ except ImportError:  # not available on Windows
     resource = None  # type: ignore[assignment]
 
 _GIT_TIMEOUT = 5  # seconds, enough to check many files
+_MAX_PATCH = 4 << 20  # bytes
 _PACKAGES = ("footplate", "torch", "numpy", "Pillow", "rich", "fsspec")
 _OF_CODE_BASES = ("mmcv", "mmcv-lite", "opencv-python", "opencv-python-headless")
 
@@ -33,13 +38,19 @@ def memory_in_use(device: torch.device) -> int:
     return int(peak >> (20 if sys.platform == "darwin" else 10))
 
 
-def describe_environment() -> dict[str, Any]:
+def describe_environment(config: str | None = None) -> dict[str, Any]:
     """Collects the environment information that a bug report needs.
+
+    Args:
+        config: The path of the config file. Its git repository is described, unless the file belongs to footplate or to
+            no repository. By default, describes the repository of the current folder.
 
     Returns:
         A dict. The first entries are strings for the log: interpreter, processors, accelerator, main packages and git
-        commit. They are followed by `command` and `packages` (all packages with their versions). `git tree` is a dict
-        with the `commit`, the `branch` and the `changed` tracked files, or None if there is no repository or commit.
+        commit. They are followed by `command` and `packages` (all packages with their versions). `git tree` is
+        None if there is no repository or commit; otherwise a dict with the `folder` of the repository, the `commit`,
+        the `branch`, the `changed` tracked files, and the `untracked` modules that have been imported, with the
+        beginning of their SHA-256.
     """
     accelerator = "Apple MPS" if torch.backends.mps.is_available() else "none"
     if torch.cuda.is_available():
@@ -55,7 +66,8 @@ def describe_environment() -> dict[str, Any]:
     installed = installed_packages()
     main = (*_PACKAGES, *known_packages().values(), *_OF_CODE_BASES)
     facts.update({package: installed[package.lower()] for package in main if package.lower() in installed})
-    tree = _read_git()
+    folder = Path(config or "config.py").absolute().parent
+    tree = (Path(__file__).parents[1] not in folder.parents and _read_git(str(folder))) or _read_git(".")
     if tree is not None:
         changed = f", {pluralize(len(tree['changed']), 'file')} changed since" if tree["changed"] else ""
         facts["git"] = f"{tree['commit'][:12]} on {tree['branch']}{changed}"
@@ -74,26 +86,50 @@ def installed_packages() -> dict[str, str]:
     return dict(sorted(packages.items()))
 
 
-def _read_git() -> dict[str, Any] | None:
-    """Returns the commit, the branch and the changed files of the git repository that contains the current folder.
+def save_changes(tree: dict[str, Any] | None, path: str) -> None:
+    """Writes the changes of tracked files since the commit to `path`, as a patch for `git apply` of at most 4 MiB.
+
+    Adds the beginning of the patch's SHA-256 to the `git tree` of `describe_environment`, as `patch`. Does nothing if
+    there are no changes, or if git fails or takes too long.
+    """
+    if tree is not None and tree["changed"]:
+        with suppress(OSError, subprocess.SubprocessError):
+            patch = _git(tree["folder"], "diff", "--no-relative", "--no-ext-diff", "--no-textconv", "HEAD", "--")
+            tree["patch"] = hashlib.sha256(patch).hexdigest()[:12]
+            commit_bytes(path, patch[:_MAX_PATCH])
+
+
+def _read_git(folder: str) -> dict[str, Any] | None:
+    """Returns the `git tree` of `describe_environment` for the git repository that contains a folder.
 
     The branch is "HEAD" if none is checked out. Returns None if there is no repository or commit, or if git fails or
     takes too long.
     """
     try:
-        commit, branch = _git("rev-parse", "HEAD", "--abbrev-ref", "HEAD")
+        top, commit, branch = _lines(folder, "rev-parse", "--show-toplevel", "HEAD", "--abbrev-ref", "HEAD")
+        others = {name: Path(top, name) for name in _lines(top, "ls-files", "--others", "--exclude-standard", "*.py")}
+        imported = {os.path.realpath(getattr(module, "__file__", None) or "") for module in [*sys.modules.values()]}
         return {
+            "folder": top,
             "commit": commit,
             "branch": branch,
-            "changed": _git("diff", "--no-relative", "--name-only", "HEAD", "--"),
+            "changed": _lines(top, "diff", "--name-only", "HEAD", "--"),
+            "untracked": {
+                name: hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+                for name, file in others.items()
+                if str(file) in imported
+            },
         }
     except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: a branch is named HEAD
         return None
 
 
-def _git(*arguments: str) -> list[str]:
+def _lines(folder: str, *arguments: str) -> list[str]:
+    return _git(folder, *arguments).decode(errors="replace").splitlines()
+
+
+def _git(folder: str, *arguments: str) -> bytes:
     # Disable core.fsmonitor: a repository's config could set it to any program, which git would run.
-    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
-    return subprocess.check_output(
-        command, stderr=subprocess.DEVNULL, encoding="utf-8", errors="replace", timeout=_GIT_TIMEOUT
-    ).splitlines()
+    settings = ["-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "-c", "diff.noprefix=false"]
+    command = ["git", "-C", folder, "--no-optional-locks", *settings, *arguments]
+    return subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=_GIT_TIMEOUT)

@@ -1,11 +1,13 @@
 """Summarizes and compares runs: their times, best values and checkpoints."""
 
+import os
 import re
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, zip_longest
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from footplate.messages import format_bytes, format_seconds, labeled
 from footplate.metric_names import (
@@ -19,6 +21,7 @@ from footplate.metric_names import (
 )
 from footplate.storage.local_files import RUN_LOCK, is_locked
 from footplate.tools.explain_keys import brief
+from footplate.tools.run_files import comparable
 from footplate.tools.runs import Run, Series
 
 SAVED = re.compile(r"(?P<unit>iter|epoch)_(?P<at>\d{1,12})\.(?:pth|sharded)$")  # the name of a checkpoint
@@ -42,6 +45,7 @@ def summarize(run: Run) -> dict[str, Any]:
           the best checkpoint comes first. Per-class results are omitted. A metric that is also logged in training is
           named `val/<name>`.
         - `test`: the last test values, keyed by name, without per-class results.
+        - `tests`: the values of each test that was a launch of its own, and its `iteration`, keyed by checkpoint.
         - `hparams`: the hyperparameters of a run from Python, or {}.
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
         - `derived`: the names of facts, such as the epoch length, that were derived from the log because the run does
@@ -63,6 +67,7 @@ def summarize(run: Run) -> dict[str, Any]:
             "total": mean * logged,
         }
     hparams = run.settings.get("hparams")
+    tested = [series for series, _ in ranked if series.mode == "test"]
     return {
         "iterations": count_iterations(run),
         "state": run_state(run),
@@ -71,7 +76,15 @@ def summarize(run: Run) -> dict[str, Any]:
         "logged": logged,
         "last": {name: series.values[-1] for name, series in trained.items() if name not in _MEASURED},
         "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked if series.mode == "val"},
-        "test": {series.name: series.values[-1] for series, _ in ranked if series.mode == "test"},
+        "test": {series.name: series.values[-1] for series in tested},
+        "tests": {
+            start.checkpoint: {
+                "iteration": start.iteration,
+                **{each.name: value for each in tested for at, value in each.points if at == start.iteration},
+            }
+            for start in run.launches
+            if start.kind == "test"
+        },
         "hparams": hparams if isinstance(hparams, Mapping) else {},
         "checkpoints": {file.name: size for file, size in run.checkpoints.items()},
         "derived": run.derived,
@@ -165,7 +178,7 @@ def explain_runs(runs: Sequence[Run]) -> str:
     """Formats the summary of each run, including differing hyperparameters, and the differences of the best values.
 
     Compares each run with the first run, using the `save_best` metrics that all runs have or, if there are none, the
-    first metric that all runs have.
+    first metric that all runs have. Ends with a Markdown table of `variants_of`.
     """
     summaries = [summarize(run) for run in runs]
     of_runs = [summary["hparams"] for summary in summaries]
@@ -185,7 +198,7 @@ def explain_runs(runs: Sequence[Run]) -> str:
             value = best[name]["value"]
             sides = f"{name}: {run.folder} {value:.6g}, {runs[0].folder} {base:.6g}"
             lines += f"{sides}, difference {value - base:+.4g}\n"
-    return "\n".join(filter(None, [*texts, lines]))
+    return "\n".join(filter(None, [*texts, lines, _variant_table(variants_of(runs))]))
 
 
 def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
@@ -194,9 +207,11 @@ def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
     for name, best in summary["best"].items():
         text = f"{name} {best['value']:.6g} at {_position(run, best['iteration'])}"
         extremes = f" (lowest {best['lowest']:.6g}, highest {best['highest']:.6g})" if best["small"] is None else ""
-        rows.append(("final" if extremes else "best", text + extremes))
-    if summary["test"]:
-        rows.append(("test", ", ".join(f"{name} {value:.6g}" for name, value in summary["test"].items())))
+        rows.append(("final" if extremes else "best", text + extremes + _left_out(run, "val", name, best["iteration"])))
+    for checkpoint, test in (summary["tests"] or {"": summary["test"]}).items():
+        metrics = [f"{name} {test[name]:.6g}{_left_out(run, 'test', name, test.get('iteration'))}" for name in test]
+        source = checkpoint and f"{checkpoint}: "
+        rows += [("test", source + ", ".join(metrics))] if metrics else []
     time, logged = summary["time"], summary["logged"]
     whole = logged == summary["iterations"]
     if time:
@@ -224,8 +239,67 @@ def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
         status = ", finished" if state["finished"] else ", not finished"
     if state["stopped_by"]:
         status = f", stopped early by {state['stopped_by']}"
+    if run.evaluated:
+        status = f", config {run.evaluated.config}"
     head = f"{run.folder}: {state['done']}{of} iterations{status}\n"
     return head + "".join(f"  {labeled(*row)}\n" for row in rows)
+
+
+def _left_out(run: Run, mode: str, name: str, iteration: float | None) -> str:
+    """Returns a note if the value of a metric leaves out classes, or ""."""
+    dataset, metric = split_dataset(name.removeprefix(f"{mode}/"))
+    values = [
+        value
+        for table in run.per_class
+        if (table.dataset, table.mode, table.step) == (dataset, mode, iteration)
+        for row in table.rows
+        for title, value in zip(table.columns, row, strict=False)
+        if metric == f"m{title}"
+    ]
+    return f" (leaves out {values.count(None)} of {len(values)} classes)" if None in values else ""
+
+
+class Variant(NamedTuple):
+    """The mean and the standard deviation (with n - 1) of a metric over runs that differ only in their seeds."""
+
+    metric: str
+    variant: str  # the common beginning of the folders
+    runs: int
+    best: tuple[float, float]
+    last: tuple[float, float]
+
+
+def variants_of(runs: Sequence[Run]) -> list[Variant]:
+    """Summarizes groups of runs whose configs differ only in seeds, the work_dir and how the runs were started.
+
+    Tests belong together if they evaluate checkpoints of the same kind, such as the best one, from different folders.
+    """
+    groups: dict[tuple[str, str], dict[str, Run]] = {}  # keyed by settings and "best_" or "iter_", then by folder
+    for run in runs:
+        path = Path(run.evaluated.checkpoint if run.evaluated else run.folder / "_")
+        if run.settings:
+            groups.setdefault((comparable(run.config), path.name[:5]), {})[str(path.parent)] = run
+    found: dict[str, list[Variant]] = {}
+    for group in groups.values():
+        values: dict[str, list[tuple[float, float]]] = {}
+        for run in group.values():
+            for series, rule in ranked_metrics(run):
+                pair = find_best(series, rule)["value"], series.values[-1]
+                values.setdefault(name_in_log(run, series), []).append(pair)
+        for metric, pairs in values.items():
+            if len(pairs) > 1:
+                spreads = ((statistics.fmean(each), statistics.stdev(each)) for each in zip(*pairs, strict=True))
+                variant = Variant(metric, f"{os.path.commonprefix([*group])}*", len(pairs), *spreads)
+                found.setdefault(metric, []).append(variant)
+    return [*chain(*found.values())]
+
+
+def _variant_table(variants: Sequence[Variant]) -> str:
+    rows = [[*map(str, each[:3]), *(f"{mean:.5g} ± {spread:.2g}" for mean, spread in each[3:])] for each in variants]
+    rows.insert(0, [*Variant._fields])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
+    return "".join(f"| {' | '.join(map(str.ljust, row, widths))} |\n" for row in rows) if variants else ""
 
 
 def _position(run: Run, iteration: float) -> str:

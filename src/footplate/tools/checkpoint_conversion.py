@@ -16,7 +16,7 @@ from footplate.errors import ArgumentError, CheckpointError, import_optional
 from footplate.tools.output_check import check_output
 
 LAYOUTS = ("plain", "mmengine")
-_META_KEYS = ("epoch", "iter", "time", "seed", "experiment_name", "dataset_meta")
+_META_KEYS = ("epoch", "iter", "time", "seed", "experiment_name", "dataset_meta", "cfg", "config")
 
 
 def export_weights(
@@ -37,8 +37,8 @@ def export_weights(
         section: The entry that contains the weights, such as `ema_state_dict`. Detected by default.
         revise_keys: Pairs (regular expression, replacement), applied to each key in the given order, before `prefix`.
         prefix: Exports only the keys that start with this prefix, and removes the prefix from them.
-        layout: "plain" writes a bare state dict. "mmengine" writes the entries `meta` and `state_dict`, which the
-            engines of both generations expect.
+        layout: "plain" writes a bare state dict. "mmengine" writes the entries `meta`, which contains the config, and
+            `state_dict`, as the engines of both generations expect.
 
     Returns:
         The number of tensors.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from inspect import Parameter
 from itertools import chain
 from typing import Any
 
@@ -115,6 +116,8 @@ DEFAULT_TYPES = {
 def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[str] = ()) -> Collection[str]:
     """Returns the keys accepted in a second-generation config section, or an empty collection if they are unknown.
 
+    If the defaults of the keys are known, they are the values of the result.
+
     Does not import user modules. For a section without `type`, the default class determines the keys.
 
     Args:
@@ -145,7 +148,10 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
     if isinstance(kind, str):
         kind = registry.get(kind) if kind in registry else None
     names = class_arguments(kind, registry) if callable(kind) else None
-    return () if names is None else [*names, *EXTRA_ARGUMENTS.get(registry, ()), "type"]
+    if names is None:
+        return ()
+    defaults = arguments_of(kind).defaults
+    return {name: defaults.get(name, Parameter.empty) for name in (*names, *EXTRA_ARGUMENTS.get(registry, ()), "type")}
 
 
 def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] | None:

@@ -16,8 +16,6 @@ from footplate.tools.explain_keys import brief
 from footplate.tools.run_files import config_of, environment_of
 
 _MAX_WIDTH = 96
-# Keys that set where a run is stored and how it starts.
-START_KEYS = ("work_dir", "resume", "load_from", "resume_settings", "preflight")
 _SCOPE = "_scope_"
 
 
@@ -69,7 +67,7 @@ def compare(first: Config, second: Config) -> list[Difference]:
 
 
 def compare_launches(first: str, second: str) -> list[Difference]:
-    """Compares the recorded seeds and numbers of processes of two runs, given their work_dirs.
+    """Compares the recorded seeds, numbers of processes and states of the code of two runs, given their work_dirs.
 
     `compare` finds different seeds only if the configs set them.
 
@@ -77,7 +75,7 @@ def compare_launches(first: str, second: str) -> list[Difference]:
         The differences. Values that are not recorded, as in configs, are not compared.
     """
     one, two = (environment_of(Path(name)) for name in (first, second))
-    keys = {"seed": "randomness.seed", "processes": "(number of processes)"}
+    keys = {"seed": "randomness.seed", "processes": "(number of processes)", "code": "(code)"}
     return [
         Difference(name, Side(one[key], None), Side(two[key], None))
         for key, name in keys.items()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.resources import files
 from itertools import chain
+from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
@@ -101,9 +102,14 @@ def write_report(
 
 
 def _distinct_names(runs: Sequence[Run]) -> list[str]:
-    """Returns the folder names of runs, with as many parent folders as needed to distinguish them."""
-    paths = [run.folder.resolve() for run in runs]
-    depth = 1
+    """Returns the folder names of runs, with as many parent folders as needed to distinguish them.
+
+    A run that only evaluates is named after its checkpoint and its config.
+    """
+    paths, depth = [run.folder.resolve() for run in runs], 1
+    for place, run in enumerate(runs):
+        if (start := run.evaluated) and start.checkpoint:
+            paths[place], depth = Path(f"{start.checkpoint} ({Path(start.config).stem})"), 2
     while len({path.parts[-depth:] for path in paths}) < len(set(paths)):
         depth += 1
     return ["/".join(path.parts[-depth:]) for path in paths]

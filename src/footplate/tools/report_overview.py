@@ -22,7 +22,7 @@ from footplate.tools.analysis import (
 from footplate.tools.checkpoint_contents import code_to_load
 from footplate.tools.diff import Side, compare
 from footplate.tools.explain_keys import brief
-from footplate.tools.run_files import modification_time, starts_of
+from footplate.tools.run_files import modification_time
 from footplate.tools.runs import Run, Series
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
         "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
         "device": {"none": "CPU"}.get(device, device) if isinstance(device, str) else "",
         "config_name": configs[-1].stem if configs else "",
-        "launches": [start.folder.name for start in starts_of(run.folder) if start.trains],
+        "launches": [start.folder.name for start in run.launches if start.trains],
     }
 
 
@@ -113,7 +113,6 @@ def _headline_facts(run: Run, headline: Headline | None) -> Data:
     if headline is None or series is None:
         return {"metric": None, "sets": []}
     points, best = series.points, find_best(series, headline[1])
-    changes = [value - before for before, value in pairwise(series.values)]
     dataset, name = split_dataset(series.name)
     sets = []
     for label, other in run.scalars(series.mode).items():
@@ -126,7 +125,7 @@ def _headline_facts(run: Run, headline: Headline | None) -> Data:
             "first": {"value": points[0][1], "iteration": points[0][0]},
             "last": {"value": points[-1][1], "iteration": points[-1][0]},
             "count": len(points),
-            "step": abs(changes[-1]) if changes and min(changes) < 0 < max(changes) else 0,
+            "step": _last_step(series),
         },
         "sets": sets if dataset and len(sets) > 1 else [],
     }
@@ -184,7 +183,7 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
     rule = headline and headline[1]
     if rule is not None and main is not None:
         first, last = main.values[0], main.values[-1]
-        if is_better(first, last, rule, by=_noise(main)):
+        if is_better(first, last, rule, by=max(_noise(main), _last_step(main))):
             text = f"The {_full_name(run, main)} went from {first:.4g} to {last:.4g}."
             return _fit("bad", "worse than at first", text)
     judged = losses[0] if losses else main
@@ -218,6 +217,12 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
 
 def _noise(series: Series) -> float:
     return _NOTABLE * (max(series.values) - min(series.values))
+
+
+def _last_step(series: Series) -> float:
+    """Returns the last change of a series that rises and falls, which shows its noise. Returns 0 for other series."""
+    changes = [value - before for before, value in pairwise(series.values)]
+    return abs(changes[-1]) if changes and min(changes) < 0 < max(changes) else 0
 
 
 def _full_name(run: Run, series: Series) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,8 @@ from footplate.errors import ConfigError
 from footplate.messages import one_line
 
 _logger = logging.getLogger("footplate.tools")
+# Keys that set where a run is stored and how it starts.
+START_KEYS = ("work_dir", "resume", "load_from", "resume_settings", "preflight")
 
 
 def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
@@ -71,6 +74,8 @@ class Start(NamedTuple):
     iteration: int = 0  # the completed iterations, or the iteration of the evaluated checkpoint
     epoch_length: int | None = None  # in iterations; None if the run does not count epochs
     stopped_by: str = ""  # what ended training early; see `run_state`
+    checkpoint: str = ""  # the path of the evaluated checkpoint
+    config: str = ""  # the path of the config file
 
     @property
     def trains(self) -> bool:
@@ -97,13 +102,15 @@ def read_start(folder: Path) -> Start:
             str(record["time"]),
             int(record["iteration"]),
             None if length is None else int(length),
-            one_line(str(record.get("stopped_by", ""))),
+            *(one_line(str(record.get(key) or "")) for key in ("stopped_by", "checkpoint", "config")),
         )
     return Start(folder)
 
 
 def starts_of(folder: Path) -> list[Start]:
-    """Returns the launches of a run, sorted by `Start.order`."""
+    """Returns the launches of a run, sorted by `Start.order`. `folder` may also be the folder of a single launch."""
+    if (folder / "start.json").exists():
+        return [read_start(folder)]
     starts = [read_start(path) for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     return sorted(starts, key=lambda start: start.order)
 
@@ -113,11 +120,58 @@ def in_order(files: Iterable[Path]) -> list[Path]:
     return sorted(files, key=lambda file: (read_start(file.parent.parent).order, file))
 
 
+def divide_launches(folder: Path) -> tuple[list[Start], list[Start]]:
+    """Divides the launches in a work_dir into those that form its run, and evaluations that are runs of their own.
+
+    Evaluations of other folders' checkpoints do not belong to a training run. If no launch trains, evaluations of
+    different checkpoints are separate runs. In both cases, so are evaluations whose config differs from the first one.
+    A repeated evaluation replaces the earlier one, and failed evaluations are ignored.
+
+    Returns:
+        The launches that form the run of the work_dir, and the evaluations that are runs of their own. Both are sorted
+        by `Start.order`. The first list is empty if there are only evaluations that do not belong together.
+    """
+    starts = [
+        start
+        for start in starts_of(folder)
+        if (start.kind and start.trains) or (start.folder / "vis_data/scalars.json").exists()
+    ]
+    trained = [start for start in starts if start.trains]
+    joins = bool(trained)  # evaluations of several checkpoints
+    evaluated: dict[tuple[str, str, str], Start] = {}  # keyed by checkpoint, settings and kind
+    for start in starts:
+        if not start.trains:
+            key = start.checkpoint, comparable(config_of(start.folder)), start.kind
+            evaluated.pop(key, None)  # the newest one comes last
+            evaluated[key] = start
+    eligible = [key for key in evaluated if not (joins and key[0]) or Path(key[0]).parent.name == folder.resolve().name]
+    own = [evaluated[key] for key in eligible if key[joins:2] == eligible[0][joins:2]]
+    apart = [start for start in evaluated.values() if start not in own]
+    return ([*own, *trained], apart) if joins or not apart else ([], [*evaluated.values()])
+
+
 def environment_of(folder: Path) -> dict[str, Any]:
-    """Returns the recorded environment of a run's newest launch, or {} if the record is missing or damaged."""
+    """Returns the recorded environment of a run's newest launch, or {} if the record is missing or damaged.
+
+    If the run was in a git repository, the entry `code` describes the commit, the uncommitted changes, and untracked
+    modules. It differs if the code differs.
+    """
     files = [folder / "environment.json", *(start.folder / "environment.json" for start in starts_of(folder))]
     existing = [file for file in files if file.exists()]
-    return read_record(existing[-1], folder) if existing else {}
+    facts = read_record(existing[-1], folder) if existing else {}
+    tree = facts.get("git tree")
+    if isinstance(tree, dict):
+        facts["code"] = one_line(
+            ", ".join(f"{key} {tree[key]}" for key in ("commit", "patch", "untracked") if tree.get(key))
+        )
+    return facts
+
+
+def comparable(cfg: Config | None) -> str:
+    """Returns the settings of a config as text, without seeds, the work_dir and how the run was started."""
+    cfg = cfg or Config()
+    settings = [(key, cfg[key]) for key in sorted(cfg) if key not in START_KEYS]
+    return re.sub('"seed": [^,}]*', "", json.dumps(settings, default=str))
 
 
 def config_of(folder: Path) -> Config | None:

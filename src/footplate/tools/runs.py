@@ -18,6 +18,7 @@ from footplate.metric_names import metric_of_label
 from footplate.tools.run_files import (
     Start,
     config_of,
+    divide_launches,
     environment_of,
     in_order,
     modification_time,
@@ -34,6 +35,7 @@ _POSITION = _COUNTERS | {"mode", "at"}
 _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 _TIMES = frozenset({"lr", "time", "data_time", "memory"})  # ignored in validations
 
+_SCALAR_FILES = ("*/vis_data/scalars.json", "vis_data/scalars.json", "scalars.json", "*.log.json")  # newest first
 _MAX_NAMES = 5  # in a message
 _IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 Point = tuple[float, float]
@@ -94,11 +96,17 @@ class Run(NamedTuple):
     checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
     stopped_by: str = ""  # what ended training early; see `run_state`
     nonfinite: frozenset[str] = frozenset()  # the names of validation scalars that were NaN or infinite at least once
+    launches: Sequence[Start] = ()  # sorted by `Start.order`
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """The keys of the config, or {} if there is no readable config."""
         return self.config._cfg_dict if self.config is not None else {}
+
+    @property
+    def evaluated(self) -> Start | None:
+        """The newest launch of a run that only evaluates, or None if the run trains."""
+        return next((start for start in self.launches[-1:] if not start.trains), None)
 
     def scalars(self, mode: str) -> dict[str, Series]:
         """Returns the series of a mode, keyed by name."""
@@ -109,21 +117,22 @@ def read_run(path: str | Path) -> Run:
     """Reads the output of a run.
 
     Args:
-        path: A work_dir with the folders of one or more launches, where later launches resume earlier ones, or a single
-            file of scalars: `scalars.json`, `<time>.json` or the first generation's `<time>.log.json`.
+        path: A work_dir with the folders of one or more launches, where later launches resume earlier ones, the folder
+            of a single launch, or a single file of scalars: `scalars.json`, `<time>.json` or the first generation's
+            `<time>.log.json`. Launches in a work_dir that are runs of their own are left out; see `divide_launches`.
 
     Raises:
         DataError: There are no finite scalars, or a file is invalid.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
+    recorded = divide_launches(path)[0] if path.is_dir() else [Start(folder)]
+    starts = [start.folder for start in recorded]
     lines, length, derived = _joined_lines(path)
     series = _series(lines)
     if not series:
         raise DataError(f"there are no finite scalars in '{path}'")
-    recorded = starts_of(folder) if path.is_dir() else [Start(folder)]
-    starts = [start.folder for start in recorded]
-    warnings = _warnings(folder)
+    warnings = _warnings(_own_files(folder, "**/*.warnings*.jsonl"))
     diverged = [
         f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
     ]
@@ -139,7 +148,7 @@ def read_run(path: str | Path) -> Run:
         images=_images(starts, folder, [int(line["at"]) for line in lines if line["mode"] == "val"]),
         config=config_of(folder),
         explained=read_text(explained[-1]) if explained else "",
-        per_class=_per_class_results(safe_files(in_order(folder.glob("**/per_class.jsonl")), folder)),
+        per_class=_per_class_results(in_order(_own_files(folder, "**/per_class.jsonl"))),
         environment=environment_of(folder),
         warnings=warnings,
         derived=derived,
@@ -151,19 +160,23 @@ def read_run(path: str | Path) -> Run:
             for label, value in line.items()
             if line["mode"] == "val" and isinstance(value, float) and not math.isfinite(value)
         ),
+        launches=recorded,
     )
 
 
 def read_runs(paths: Sequence[str]) -> list[Run]:
     """Reads several runs. Skips paths that cannot be read as runs, such as a sweep's report, with a warning.
 
+    Also reads the evaluations in each work_dir that are runs of their own; see `divide_launches`.
+
     Raises:
         DataError: A path does not exist, or none of the paths can be read as a run.
     """
-    runs = []
+    runs: list[Run] = []
     for path in paths:
+        own, apart = divide_launches(Path(path))
         try:
-            runs.append(read_run(path))
+            runs += map(read_run, [path] * bool(own or not apart) + [str(start.folder) for start in apart])
         except DataError as error:
             if len(paths) == 1 or not Path(path).exists():
                 raise
@@ -194,7 +207,7 @@ def _images(starts: Iterable[Path], folder: Path, validated: Sequence[int]) -> l
 def _no_run(path: Path) -> DataError:
     if not path.exists():
         return DataError(f"'{path}' does not exist", suggestion=nearest(str(path), map(str, path.parent.glob("*"))))
-    runs = [str(child) for child in sorted(path.glob("*")) if _scalar_files(child)]
+    runs = [str(child) for child in sorted(path.glob("*")) if _own_files(child, *_SCALAR_FILES)]
     if runs:
         return DataError(
             f"'{path}' is not a run, but it contains {pluralize(len(runs), 'run')}",
@@ -206,10 +219,12 @@ def _no_run(path: Path) -> DataError:
     return DataError(f"there are no run scalars in '{path}'", notes=notes)
 
 
-def _scalar_files(folder: Path) -> list[Path]:
-    """Returns the scalar files of all launches. If there are several formats, returns only the newest format."""
-    patterns = ("*/vis_data/scalars.json", "vis_data/scalars.json", "scalars.json", "*.log.json")
-    return next(filter(None, (list(folder.glob(pattern)) for pattern in patterns)), [])
+def _own_files(folder: Path, *patterns: str) -> list[Path]:
+    """Returns the files of a run that match the first pattern with a match. Skips other runs in the folder."""
+    own, _ = divide_launches(folder)
+    others = {start.folder for start in starts_of(folder) if not start.trains and start not in own}
+    found = ([file for file in folder.glob(pattern) if others.isdisjoint(file.parents)] for pattern in patterns)
+    return safe_files(sorted(next(filter(None, found), [])), folder)
 
 
 def _read_lines(file: Path) -> list[LogLine]:
@@ -253,7 +268,7 @@ def _joined_lines(path: Path) -> tuple[list[LogLine], int | None, list[str]]:
     trained: list[LogLine] = []
     evaluated: list[LogLine] = []  # from launches that did not train
     length, derived = None, []
-    files = [path] if path.is_file() else in_order(safe_files(_scalar_files(path), path))
+    files = [path] if path.is_file() else in_order(_own_files(path, *_SCALAR_FILES))
     if not files:
         raise _no_run(path)
     for file in files:
@@ -355,10 +370,10 @@ def _checkpoints(folder: Path) -> dict[Path, int]:
     return sizes
 
 
-def _warnings(folder: Path) -> list[str]:
+def _warnings(files: Iterable[Path]) -> list[str]:
     """Returns the warnings and errors of a run."""
     lines = []
-    for line in read_logs(safe_files(sorted(folder.glob("**/*.warnings*.jsonl")), folder)):
+    for line in read_logs(files):
         with suppress(ValueError, KeyError, TypeError, RecursionError):  # damaged
             record = json.loads(line)
             lines.append(" - ".join(str(record[key]) for key in ("time", "logger", "level", "message")))

@@ -24,8 +24,8 @@ from footplate.messages import first_line, nearest
 from footplate.metric_names import MissingMetricError, find_metric, find_rule, metric_of_label
 from footplate.records.logger import print_urgent
 from footplate.tools.analysis import best_metrics
-from footplate.tools.diff import START_KEYS
 from footplate.tools.failing_module import is_out_of_memory
+from footplate.tools.run_files import START_KEYS
 from footplate.tools.runs import read_run
 from footplate.tools.sweep_space import Parameter, check_parameters, with_values
 

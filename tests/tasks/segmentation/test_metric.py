@@ -132,7 +132,7 @@ def test_a_trial_leaves_no_predictions(tmp_path: Path) -> None:
     [
         ([[0, 1]], [[0, 2]], "the ground truth of 'a.png' contains class 2, but classes must be between 0 and 1"),
         ([[0, -1]], [[0, 1]], "the prediction of 'a.png' contains class -1"),
-        ([[0, 1]], [[0, 1, 1]], "has shape"),
+        ([[0, 1]], [[0, 1, 1]], "put LoadAnnotations after Resize"),
     ],
 )
 def test_samples_that_do_not_fit_are_reported(predicted: Any, truth: Any, message: str) -> None:

@@ -112,7 +112,8 @@ class IoUMetric(BaseMetric[_Areas]):
             where = f"of '{sample.get('img_path', '')}'"
             if predicted.shape != truth.shape:
                 raise DataError(
-                    f"the ground truth {where} has shape {truth.shape}, but the prediction has shape {predicted.shape}"
+                    f"the ground truth {where} has shape {truth.shape}, but the prediction has shape {predicted.shape}",
+                    notes=["In test pipelines and TestTimeAug, put LoadAnnotations after Resize."],
                 )
             counted = truth != self.ignore_index
             predicted, truth = predicted[counted].astype(np.int64), truth[counted].astype(np.int64)

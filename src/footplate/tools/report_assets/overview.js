@@ -13,7 +13,8 @@ const [leader] = data.runs; // the best run is first, if `isRanked`
 /** Whether it is known if a higher or lower headline metric is better. Otherwise, the page shows the last values. */
 const isRanked = headline?.rule != null;
 
-const stateOf = ({ done, planned, finished, running, stopped_by }) => {
+const stateOf = ({ state: { done, planned, finished, running, stopped_by }, launches, last }) => {
+  if (!launches.length && !Object.keys(last).length) return { short: "evaluated", text: `after ${whole(done)} iterations` };
   if (finished) return { short: "finished", text: `${whole(done)} iterations` };
   if (planned == null && !stopped_by && !running) return { short: `${whole(done)} iterations`, text: "planned length unknown" };
   const text = `${whole(done)}${planned == null ? "" : ` of ${whole(planned)}`} iterations`;
@@ -81,7 +82,7 @@ const fitKind = ({ kind }, run) => (kind === "good" && mostZeros(run).zeros ? ""
 const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 
 const facts = (run) => {
-  const state = stateOf(run.state);
+  const state = stateOf(run);
   const failed = run.fit.kind === "bad";
   const first = [
     fact("State", capitalized(state.short), state.text),
@@ -123,7 +124,7 @@ const leaderboard = () => {
     const { metric } = run;
     const cells = [
       [[metric ? figure(metric.value, best) : "–", zerosCell(place)], "score"], [changeCell(run, place)], [metric ? whole(metric.iteration) : "–"], [fitCell(run, place), "word"],
-      [make("span", { title: stateOf(run.state).text }, stateOf(run.state).short), "word"], [timeOf(run)], [run.memory ? mebibytes(run.memory) : "–"],
+      [make("span", { title: stateOf(run).text }, stateOf(run).short), "word"], [timeOf(run)], [run.memory ? mebibytes(run.memory) : "–"],
     ];
     return make("tr", { class: place || !isRanked ? "" : "best" }, make("th", { scope: "row", title: [run.name, originOf(run)].filter(Boolean).join(" · ") }, swatch(place), run.name),
       ...cells.map(([text, kind = ""], column) => make("td", { class: kind, "data-label": heads[column + 1] }, ...[text].flat())));
