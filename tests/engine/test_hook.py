@@ -43,15 +43,6 @@ def test_invalid_priority_raises(priority: Any, says: str, near: str | None) -> 
     assert (caught.value.key, caught.value.suggestion) == ("priority", near)
 
 
-def test_base_hook_has_every_event_and_does_nothing() -> None:
-    hook, hooks = Hook(), HookList()
-    hooks.register(hook)
-    for event, (arguments, _, _) in EVENTS.items():
-        assert getattr(hook, event)(None, **dict.fromkeys(arguments)) is None
-        assert hooks.at(event) == []
-    assert (hook.priority, hook.state_dict(), Hook.get_triggered_stages()) == ("NORMAL", {}, [])
-
-
 def test_events_are_in_the_order_of_a_run(tmp_path: Path) -> None:
     Runner(**settings(tmp_path / "first")).train()
     witness = Witness()
@@ -90,13 +81,7 @@ def test_shared_methods_receive_the_mode() -> None:
         for mode in ("train", "val", "test")
         for each in (("before epoch", mode), ("after iter", 3, "batch", "out", mode))
     ]
-    events = [
-        f"{when}_{mode}_{what}"
-        for mode in ("train", "val", "test")
-        for when, what in (("before", "epoch"), ("after", "iter"))
-    ]
-    assert sorted(Shared.get_triggered_stages()) == sorted(events)
-    assert {event for event in EVENTS if hooks.at(event)} == set(events)
+    assert sorted(Shared.get_triggered_stages()) == sorted(event for event in EVENTS if hooks.at(event))
 
 
 def test_hook_method_may_take_fewer_or_any_arguments() -> None:
