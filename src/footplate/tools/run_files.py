@@ -137,17 +137,24 @@ def divide_launches(folder: Path) -> tuple[list[Start], list[Start]]:
         if (start.kind and start.trains) or (start.folder / "vis_data/scalars.json").exists()
     ]
     trained = [start for start in starts if start.trains]
-    joins = bool(trained)  # evaluations of several checkpoints
     evaluated: dict[tuple[str, str, str], Start] = {}  # keyed by checkpoint, settings and kind
     for start in starts:
         if not start.trains:
             key = start.checkpoint, comparable(config_of(start.folder)), start.kind
             evaluated.pop(key, None)  # the newest one comes last
             evaluated[key] = start
-    eligible = [key for key in evaluated if not (joins and key[0]) or Path(key[0]).parent.name == folder.resolve().name]
-    own = [evaluated[key] for key in eligible if key[joins:2] == eligible[0][joins:2]]
+    groups: dict[tuple[str, str, str], tuple[str, ...]]  # those with the value of the first one belong together
+    if trained:
+        home = folder.resolve().name  # the work_dir may have been moved
+        groups = {key: key[1:2] for key in evaluated if not key[0] or Path(key[0]).parent.name == home}
+    else:
+        groups = {key: key[:2] for key in evaluated}
+    first = next(iter(groups.values()), None)
+    own = [evaluated[key] for key, group in groups.items() if group == first]
     apart = [start for start in evaluated.values() if start not in own]
-    return ([*own, *trained], apart) if joins or not apart else ([], [*evaluated.values()])
+    if apart and not trained:
+        return [], [*evaluated.values()]
+    return [*own, *trained], apart
 
 
 def environment_of(folder: Path) -> dict[str, Any]:

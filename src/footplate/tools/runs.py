@@ -176,7 +176,8 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     for path in paths:
         own, apart = divide_launches(Path(path))
         try:
-            runs += map(read_run, [path] * bool(own or not apart) + [str(start.folder) for start in apart])
+            runs += [read_run(path)] if own or not apart else []
+            runs += [read_run(start.folder) for start in apart]
         except DataError as error:
             if len(paths) == 1 or not Path(path).exists():
                 raise
