@@ -240,7 +240,7 @@ def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
     if state["stopped_by"]:
         status = f", stopped early by {state['stopped_by']}"
     if run.evaluated:
-        status = f", config {run.evaluated.config}"
+        status = f", config {run.evaluated.config}" if run.evaluated.config else ""
     head = f"{run.folder}: {state['done']}{of} iterations{status}\n"
     return head + "".join(f"  {labeled(*row)}\n" for row in rows)
 
