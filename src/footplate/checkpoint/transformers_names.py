@@ -26,12 +26,12 @@ def convert_names(module: torch.nn.Module, weights: dict[str, Any]) -> None:
         own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
         if own.keys() <= model.state_dict().keys():
             continue
-        converted = (*converted, prefix)
         try:
             renamed = _renamed(model, own)
         except Exception as error:  # for example, from a subclass whose constructor needs more arguments
             _logger.warning("%s.from_pretrained cannot load the weights: %s", type(model).__name__, error)
             continue
+        converted = (*converted, prefix)
         for key in own:
             del weights[prefix + key]
         weights.update({prefix + key: value for key, value in renamed.items()})

@@ -83,12 +83,15 @@ class LoggerHook(Hook):
             return
         trains = start in ("train", "resume")
         report = runner.checkpoints.report
+        checkpoint = report.source if report and not trains else None
+        if checkpoint and "://" not in checkpoint:
+            checkpoint = os.path.abspath(checkpoint)
         self._start = {
             "kind": start,
             "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
             "iteration": runner.iter,
             "epoch_length": length_of(runner.train_dataloader) if trains and runner.by_epoch else None,
-            "checkpoint": report.source if report and not trains else None,
+            "checkpoint": checkpoint,
             "config": getattr(runner.cfg, "filename", None),
         }
         commit_bytes(os.path.join(runner.log_dir, "start.json"), json.dumps(self._start).encode())

@@ -290,8 +290,9 @@ class PlainModel(ModelWrapper, BaseModel):
             return losses_in(output, f"the model '{type(self.module).__name__}'", self._advise)
         advice = "Pass training_step=..., a function of (model, batch), instead of `loss`."
         _, target = split_target(batch, self._mask_inputs(batch), advice=advice)
-        is_from_torch = type(self.loss).__module__ == "torch.nn.modules.loss"  # other losses may take any output
-        output = scores_of(output) if is_from_torch else output
+        forward = getattr(type(self.loss), "forward", None)
+        is_of_torch = getattr(forward, "__module__", "") == "torch.nn.modules.loss"  # other losses may take any output
+        output = scores_of(output) if is_of_torch else output
         return losses_in(self.loss(output, target), "the loss function")
 
     def _mask_inputs(self, batch: Any) -> Collection[str]:

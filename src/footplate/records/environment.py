@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import logging
 import os
 import platform
 import re
@@ -22,6 +23,7 @@ try:
 except ImportError:  # not available on Windows
     resource = None  # type: ignore[assignment]
 
+_logger = logging.getLogger("footplate.records")
 _GIT_TIMEOUT = 5  # seconds, enough to check many files
 _MAX_PATCH = 4 << 20  # bytes
 _PACKAGES = ("footplate", "torch", "numpy", "Pillow", "rich", "fsspec")
@@ -87,16 +89,20 @@ def installed_packages() -> dict[str, str]:
 
 
 def save_changes(tree: dict[str, Any] | None, path: str) -> None:
-    """Writes the changes of tracked files since the commit to `path`, as a patch for `git apply` of at most 4 MiB.
+    """Writes the changes of tracked files since the commit to `path`, as a patch for `git apply`.
 
-    Adds the beginning of the patch's SHA-256 to the `git tree` of `describe_environment`, as `patch`. Does nothing if
-    there are no changes, or if git fails or takes too long.
+    Does not write a patch of more than 4 MiB. Adds the beginning of the patch's SHA-256 to the `git tree` of
+    `describe_environment`, as `patch`. Does nothing if there are no changes, or if git fails or takes too long.
     """
     if tree is not None and tree["changed"]:
         with suppress(OSError, subprocess.SubprocessError):
-            patch = _git(tree["folder"], "diff", "--no-relative", "--no-ext-diff", "--no-textconv", "HEAD", "--")
+            options = "--binary", "--no-color", "--no-relative", "--no-ext-diff", "--no-textconv"
+            patch = _git(tree["folder"], "diff", *options, "HEAD", "--")
             tree["patch"] = hashlib.sha256(patch).hexdigest()[:12]
-            commit_bytes(path, patch[:_MAX_PATCH])
+            if len(patch) <= _MAX_PATCH:
+                commit_bytes(path, patch)
+            else:
+                _logger.warning("The uncommitted changes exceed 4 MiB, so changes.patch is not written.")
 
 
 def _read_git(folder: str) -> dict[str, Any] | None:
@@ -107,21 +113,20 @@ def _read_git(folder: str) -> dict[str, Any] | None:
     """
     try:
         top, commit, branch = _lines(folder, "rev-parse", "--show-toplevel", "HEAD", "--abbrev-ref", "HEAD")
-        others = {name: Path(top, name) for name in _lines(top, "ls-files", "--others", "--exclude-standard", "*.py")}
-        imported = {os.path.realpath(getattr(module, "__file__", None) or "") for module in [*sys.modules.values()]}
-        return {
-            "folder": top,
-            "commit": commit,
-            "branch": branch,
-            "changed": _lines(top, "diff", "--name-only", "HEAD", "--"),
-            "untracked": {
-                name: hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-                for name, file in others.items()
-                if str(file) in imported
-            },
-        }
+        changed = _lines(top, "diff", "--name-only", "HEAD", "--")
     except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: a branch is named HEAD
         return None
+    return {"folder": top, "commit": commit, "branch": branch, "changed": changed, "untracked": _untracked(top)}
+
+
+def _untracked(top: str) -> dict[str, str]:
+    """Returns the beginning of the SHA-256 of each imported module in a repository that git does not track."""
+    imported = {os.path.realpath(getattr(module, "__file__", None) or "") for module in [*sys.modules.values()]}
+    with suppress(OSError, subprocess.SubprocessError):  # git takes long if there are many other files
+        names = _lines(top, "ls-files", "--others", "--exclude-standard", "*.py")
+        files = {name: Path(top, name) for name in names if str(Path(top, name)) in imported}
+        return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for name, file in files.items()}
+    return {}
 
 
 def _lines(folder: str, *arguments: str) -> list[str]:

@@ -208,7 +208,9 @@ def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
         text = f"{name} {best['value']:.6g} at {_position(run, best['iteration'])}"
         extremes = f" (lowest {best['lowest']:.6g}, highest {best['highest']:.6g})" if best["small"] is None else ""
         rows.append(("final" if extremes else "best", text + extremes + _left_out(run, "val", name, best["iteration"])))
-    for checkpoint, test in (summary["tests"] or {"": summary["test"]}).items():
+    tested = {name for test in summary["tests"].values() for name in test}
+    others = {name: value for name, value in summary["test"].items() if name not in tested}  # by a training process
+    for checkpoint, test in {**summary["tests"], "": others}.items():
         metrics = [f"{name} {test[name]:.6g}{_left_out(run, 'test', name, test.get('iteration'))}" for name in test]
         source = checkpoint and f"{checkpoint}: "
         rows += [("test", source + ", ".join(metrics))] if metrics else []
@@ -270,15 +272,21 @@ class Variant(NamedTuple):
 
 
 def variants_of(runs: Sequence[Run]) -> list[Variant]:
-    """Summarizes groups of runs whose configs differ only in seeds, the work_dir and how the runs were started.
+    """Summarizes groups of runs that differ only in their seeds and work_dirs.
 
-    Tests belong together if they evaluate checkpoints of the same kind, such as the best one, from different folders.
+    Their configs, initial weights, code and numbers of processes are the same. Omits runs that are running or were
+    stopped early, except by a hook. Tests belong together if they evaluate checkpoints of the same kind, such as the
+    best one, from different folders.
     """
-    groups: dict[tuple[str, str], dict[str, Run]] = {}  # keyed by settings and "best_" or "iter_", then by folder
+    groups: dict[tuple[Any, ...], dict[str, Run]] = {}  # then keyed by folder
     for run in runs:
         path = Path(run.evaluated.checkpoint if run.evaluated else run.folder / "_")
-        if run.settings:
-            groups.setdefault((comparable(run.config), path.name[:5]), {})[str(path.parent)] = run
+        weights = path.name[:5] if run.evaluated else str(run.settings.get("load_from"))  # such as "best_" or "iter_"
+        state = run_state(run)
+        is_whole = run.evaluated or state["finished"] or state["planned"] is None or state["stopped_by"] == "a hook"
+        if run.settings and is_whole and not state["running"]:
+            key = comparable(run.config), weights, run.environment.get("code"), run.environment.get("processes")
+            groups.setdefault(key, {})[str(path.parent)] = run
     found: dict[str, list[Variant]] = {}
     for group in groups.values():
         values: dict[str, list[tuple[float, float]]] = {}

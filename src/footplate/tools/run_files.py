@@ -124,37 +124,48 @@ def divide_launches(folder: Path) -> tuple[list[Start], list[Start]]:
     """Divides the launches in a work_dir into those that form its run, and evaluations that are runs of their own.
 
     Evaluations of other folders' checkpoints do not belong to a training run. If no launch trains, evaluations of
-    different checkpoints are separate runs. In both cases, so are evaluations whose config differs from the first one.
-    A repeated evaluation replaces the earlier one, and failed evaluations are ignored.
+    different checkpoints are separate runs, if the checkpoints are recorded. In both cases, so are evaluations whose
+    config differs from the first one. A repeated evaluation replaces the earlier one, and failed evaluations are
+    ignored, as are links to other folders.
 
     Returns:
         The launches that form the run of the work_dir, and the evaluations that are runs of their own. Both are sorted
         by `Start.order`. The first list is empty if there are only evaluations that do not belong together.
     """
+    home = folder.resolve()
     starts = [
         start
         for start in starts_of(folder)
-        if (start.kind and start.trains) or (start.folder / "vis_data/scalars.json").exists()
+        if ((start.kind and start.trains) or (start.folder / "vis_data/scalars.json").exists())
+        and start.folder.resolve().is_relative_to(home)
     ]
     trained = [start for start in starts if start.trains]
-    evaluated: dict[tuple[str, str, str], Start] = {}  # keyed by checkpoint, settings and kind
+    evaluated: dict[tuple[str, str, str, int], Start] = {}
     for start in starts:
         if not start.trains:
-            key = start.checkpoint, comparable(config_of(start.folder)), start.kind
+            settings = comparable(config_of(start.folder))
+            key = start.checkpoint, settings, start.kind, 0 if start.checkpoint else start.iteration
             evaluated.pop(key, None)  # the newest one comes last
             evaluated[key] = start
-    groups: dict[tuple[str, str, str], tuple[str, ...]]  # those with the value of the first one belong together
-    if trained:
-        home = folder.resolve().name  # the work_dir may have been moved
-        groups = {key: key[1:2] for key in evaluated if not key[0] or Path(key[0]).parent.name == home}
-    else:
-        groups = {key: key[:2] for key in evaluated}
+    groups: dict[tuple[str, str, str, int], Any] = {}  # evaluations in the same group as the first one belong together
+    for key in evaluated:
+        checkpoint, settings, *_ = key
+        if not trained:
+            groups[key] = checkpoint, settings
+        elif not checkpoint or _is_in(Path(checkpoint), home):
+            groups[key] = settings
     first = next(iter(groups.values()), None)
     own = [evaluated[key] for key, group in groups.items() if group == first]
     apart = [start for start in evaluated.values() if start not in own]
     if apart and not trained:
         return [], [*evaluated.values()]
     return [*own, *trained], apart
+
+
+def _is_in(checkpoint: Path, home: Path) -> bool:
+    """Checks whether a checkpoint is in a work_dir, which may have been moved since."""
+    parent = checkpoint.parent
+    return parent == home or (parent.name == home.name and not parent.exists())
 
 
 def environment_of(folder: Path) -> dict[str, Any]:
@@ -168,17 +179,17 @@ def environment_of(folder: Path) -> dict[str, Any]:
     facts = read_record(existing[-1], folder) if existing else {}
     tree = facts.get("git tree")
     if isinstance(tree, dict):
-        facts["code"] = one_line(
-            ", ".join(f"{key} {tree[key]}" for key in ("commit", "patch", "untracked") if tree.get(key))
-        )
+        keys = "commit", "patch" if tree.get("patch") else "changed", "untracked"
+        facts["code"] = one_line(", ".join(f"{key} {tree[key]}" for key in keys if tree.get(key)))
     return facts
 
 
 def comparable(cfg: Config | None) -> str:
     """Returns the settings of a config as text, without seeds, the work_dir and how the run was started."""
     cfg = cfg or Config()
-    settings = [(key, cfg[key]) for key in sorted(cfg) if key not in START_KEYS]
-    return re.sub('"seed": [^,}]*', "", json.dumps(settings, default=str))
+    settings = cfg.to_dict()
+    compared = {key: settings[key] for key in sorted(settings) if key not in START_KEYS}
+    return re.sub("'seed': [^,}]*", "", repr(compared))
 
 
 def config_of(folder: Path) -> Config | None:

@@ -175,13 +175,14 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     runs: list[Run] = []
     for path in paths:
         own, apart = divide_launches(Path(path))
-        try:
-            runs += [read_run(path)] if own or not apart else []
-            runs += [read_run(start.folder) for start in apart]
-        except DataError as error:
-            if len(paths) == 1 or not Path(path).exists():
-                raise
-            _logger.warning("Skipping a path that cannot be read as a run: %s", error.message)
+        folders = [path] if own or not apart else []
+        for folder in [*folders, *(str(start.folder) for start in apart)]:
+            try:
+                runs.append(read_run(folder))
+            except DataError as error:
+                if (len(paths) == 1 and not apart) or not Path(path).exists():
+                    raise
+                _logger.warning("Skipping a path that cannot be read as a run: %s", error.message)
     if not runs:
         raise DataError("none of the paths can be read as a run", found=list(paths))
     return runs
