@@ -29,7 +29,7 @@ class DataWait:
     death: RuntimeError | None = None
     _is_interruptible = False
     _since = 0.0
-    _seconds: float | None = None
+    _seconds = 0.0  # of waiting for batches
 
     def begin(self) -> None:
         """Called by the training loop before it waits for a batch."""
@@ -39,16 +39,16 @@ class DataWait:
     def end(self) -> None:
         """Called by the training loop when it has received a batch."""
         self.for_batch = False
-        self._seconds = (self._seconds or 0.0) + time.perf_counter() - self._since
+        self._seconds += time.perf_counter() - self._since
 
-    def take_seconds(self) -> float | None:
-        """Returns how long the training loop has waited for batches since the last call, or None if it has not."""
-        seconds, self._seconds = self._seconds, None
+    def take_seconds(self) -> float:
+        """Returns how long the training loop has waited for batches since the last call, in seconds."""
+        seconds, self._seconds = self._seconds, 0.0
         return seconds
 
     def reset(self) -> None:
         """Clears a stop request and the death of a worker when a run ends."""
-        self._seconds = None
+        self._seconds = 0.0
         self.stop_requested = False
         self.death = None
 

@@ -219,8 +219,8 @@ class IterTimerHook(Hook):
         self._since = time.perf_counter()
 
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
-        waited = data_wait.take_seconds() if mode == "train" else None
-        if waited is None:
+        waited = data_wait.take_seconds() if mode == "train" else 0.0
+        if not waited:  # not measured
             waited = time.perf_counter() - self._since
         elif not self._is_first:
             self._waited += waited
