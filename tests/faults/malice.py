@@ -76,12 +76,9 @@ _OF_FILES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.sy
 
 
 # Processes that runs start themselves, to record the state of the code and to locate libraries.
-_GIT = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false"]
-_OWN_PROCESSES = (
-    [*_GIT, "rev-parse", "HEAD", "--abbrev-ref", "HEAD"],
-    [*_GIT, "diff", "--no-relative", "--name-only", "HEAD", "--"],
-    ["/sbin/ldconfig", "-p"],
-)
+_SETTINGS = ("core.fsmonitor=false", "core.quotePath=false", "diff.noprefix=false")
+_GIT = ["git", "--no-optional-locks", *(word for setting in _SETTINGS for word in ("-c", setting))]
+_LDCONFIG = ["/sbin/ldconfig", "-p"]
 _OWN_LIBRARIES = ("libpthread.so.0",)
 
 
@@ -108,7 +105,7 @@ class Watch:
         elif event == "ctypes.dlopen":
             harm = args[0] not in _OWN_LIBRARIES
         elif event == "subprocess.Popen":
-            harm = args[1] not in _OWN_PROCESSES
+            harm = args[1][: len(_GIT)] != _GIT and args[1] != _LDCONFIG
         elif event == "exec":
             harm = self._is_foreign(args[0])
         if harm:

@@ -43,12 +43,10 @@ def test_git_tree(current_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for name in ("own.py", "unused.py"):
         Path(name).touch()
     monkeypatch.setattr(math, "__file__", str(current_folder / "own.py"), raising=False)
-    monkeypatch.chdir("/")
-    tree = describe_environment(f"{current_folder}/a.py")["git tree"]
-    save_changes(tree, f"{current_folder}/changes.patch")
+    save_changes(tree := describe_environment()["git tree"], "changes.patch")
     assert (tree["branch"], tree["changed"], len(tree["commit"])) == ("trunk", ["kept.txt"], 40)
     assert tree["untracked"] == {"own.py": "e3b0c44298fc"}
-    assert b"\n+2\r\n" in (current_folder / "changes.patch").read_bytes()
+    assert b"\n+2\r\n" in Path("changes.patch").read_bytes()
 
 
 def test_git_runs_no_program_from_the_repository(current_folder: Path) -> None:

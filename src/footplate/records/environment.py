@@ -40,19 +40,15 @@ def memory_in_use(device: torch.device) -> int:
     return int(peak >> (20 if sys.platform == "darwin" else 10))
 
 
-def describe_environment(config: str | None = None) -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """Collects the environment information that a bug report needs.
-
-    Args:
-        config: The path of the config file. Its git repository is described, unless the file belongs to footplate or to
-            no repository. By default, describes the repository of the current folder.
 
     Returns:
         A dict. The first entries are strings for the log: interpreter, processors, accelerator, main packages and git
-        commit. They are followed by `command` and `packages` (all packages with their versions). `git tree` is
-        None if there is no repository or commit; otherwise a dict with the `folder` of the repository, the `commit`,
-        the `branch`, the `changed` tracked files, and the `untracked` modules that have been imported, with the
-        beginning of their SHA-256.
+        commit. They are followed by `command` and `packages` (all packages with their versions). `git tree` is None if
+        the current folder is in no git repository, or in one without a commit; otherwise a dict with the `folder` of
+        the repository, the `commit`, the `branch`, the `changed` tracked files, and the `untracked` modules that have
+        been imported, with the beginning of their SHA-256.
     """
     accelerator = "Apple MPS" if torch.backends.mps.is_available() else "none"
     if torch.cuda.is_available():
@@ -68,8 +64,7 @@ def describe_environment(config: str | None = None) -> dict[str, Any]:
     installed = installed_packages()
     main = (*_PACKAGES, *known_packages().values(), *_OF_CODE_BASES)
     facts.update({package: installed[package.lower()] for package in main if package.lower() in installed})
-    folder = Path(config or "config.py").absolute().parent
-    tree = (Path(__file__).parents[1] not in folder.parents and _read_git(str(folder))) or _read_git(".")
+    tree = _read_git()
     if tree is not None:
         changed = f", {pluralize(len(tree['changed']), 'file')} changed since" if tree["changed"] else ""
         facts["git"] = f"{tree['commit'][:12]} on {tree['branch']}{changed}"
@@ -105,14 +100,14 @@ def save_changes(tree: dict[str, Any] | None, path: str) -> None:
                 _logger.warning("The uncommitted changes exceed 4 MiB, so changes.patch is not written.")
 
 
-def _read_git(folder: str) -> dict[str, Any] | None:
-    """Returns the `git tree` of `describe_environment` for the git repository that contains a folder.
+def _read_git() -> dict[str, Any] | None:
+    """Returns the `git tree` of `describe_environment`.
 
     The branch is "HEAD" if none is checked out. Returns None if there is no repository or commit, or if git fails or
     takes too long.
     """
     try:
-        top, commit, branch = _lines(folder, "rev-parse", "--show-toplevel", "HEAD", "--abbrev-ref", "HEAD")
+        top, commit, branch = _lines(".", "rev-parse", "--show-toplevel", "HEAD", "--abbrev-ref", "HEAD")
         changed = _lines(top, "diff", "--name-only", "HEAD", "--")
     except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: a branch is named HEAD
         return None
@@ -136,5 +131,5 @@ def _lines(folder: str, *arguments: str) -> list[str]:
 def _git(folder: str, *arguments: str) -> bytes:
     # Disable core.fsmonitor: a repository's config could set it to any program, which git would run.
     settings = ["-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "-c", "diff.noprefix=false"]
-    command = ["git", "-C", folder, "--no-optional-locks", *settings, *arguments]
-    return subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=_GIT_TIMEOUT)
+    command = ["git", "--no-optional-locks", *settings, *arguments]
+    return subprocess.check_output(command, cwd=folder, stderr=subprocess.DEVNULL, timeout=_GIT_TIMEOUT)
