@@ -79,8 +79,8 @@ class PlainModel(ModelWrapper, BaseModel):
 
     Args:
         module: The module.
-        loss: A function of the output and the target, such as `nn.CrossEntropyLoss()`. A loss module receives the
-            `logits` of the output if it has such an attribute, like the outputs of transformers models.
+        loss: A function of the output and the target, such as `nn.CrossEntropyLoss()`. PyTorch's loss
+            modules receive the `logits` of an output with this attribute, like the outputs of transformers models.
         training_step: A function that takes the module and the batch and returns the loss; see above. If it is set,
             `loss` is used only in validation.
         validation_step: A function that takes the module and the batch and returns the predictions. By default, the
