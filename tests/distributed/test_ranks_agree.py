@@ -181,17 +181,14 @@ class ModelWithNanOnRank1(ToyModel):
         return outputs
 
 
-def iteration_of_nan(folder: Path, interval: int) -> tuple[int | None, str]:
-    hooks = {"checkpoint": {"by_epoch": False, "interval": 4}, "logger": {"interval": interval}}
-    model = {"type": "ModelWithNanOnRank1"}
+def iteration_of_nan(folder: Path) -> tuple[int | None, str]:
     with pytest.raises(NonFiniteError) as caught:
-        build(folder, model=model, train_cfg=LENGTH, default_hooks=hooks, **NO_VALIDATION).train()
+        build(folder, model={"type": "ModelWithNanOnRank1"}, train_cfg=LENGTH, **NO_VALIDATION).train()
     return caught.value.iteration, caught.value.notes[0]
 
 
-@pytest.mark.parametrize("interval", [3, 100])  # a log line averages the losses
-def test_nan_loss_of_one_rank_ends_all_ranks_at_the_next_save(tmp_path: Path, on_ranks: OnRanks, interval: int) -> None:
-    results = on_ranks(2, iteration_of_nan, tmp_path, interval)
+def test_nan_loss_of_one_rank_ends_all_ranks_at_the_next_save(tmp_path: Path, on_ranks: OnRanks) -> None:
+    results = on_ranks(2, iteration_of_nan, tmp_path)
     assert [iteration for iteration, _ in results] == [3, 3]
     assert all("The cause may also be in the batch of another rank" in note for _, note in results)
 

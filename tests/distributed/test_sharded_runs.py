@@ -120,6 +120,19 @@ def test_checkpoint_holds_mean_of_accumulated_gradients(
     assert difference(_resumed(case, tmp_path / "one", path), whole) < 1e-12
 
 
+def _save(folder: Path) -> None:
+    runner = Runner(**settings(DDP, str(folder), 2) | {"launcher": "pytorch"})
+    runner.build_training()
+    runner.save_checkpoint(str(folder), "own.sharded")
+
+
+def test_checkpoint_saved_by_a_script_contains_the_random_states_of_all_ranks(
+    tmp_path: Path, on_ranks: OnRanks
+) -> None:
+    on_ranks(2, _save, tmp_path)
+    assert len(load_checkpoint(tmp_path / "own.sharded")["run"]["random_of_ranks"]) == 2
+
+
 def test_sharded_checkpoints_are_rotated_and_consolidated(tmp_path: Path, on_ranks: OnRanks) -> None:
     weights = on_ranks(2, partial(train, FSDP, every=3, checkpoint={"max_keep_ckpts": 2}), tmp_path)[0]
     assert sorted(each.name for each in tmp_path.glob("iter_*")) == ["iter_12.sharded", "iter_9.sharded"]

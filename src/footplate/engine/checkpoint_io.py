@@ -129,7 +129,7 @@ class CheckpointIO:
             save_param_scheduler: Whether to include the state of the schedules.
             meta: Additional entries for the checkpoint's `meta`.
             background: Whether to return as soon as the state is copied, and write the file in the background. In this
-                case, or if the model is sharded, all ranks must call this method.
+                case, or if the model or the checkpoint is sharded, all ranks must call this method.
             after: The actions to take when the save ends. The callbacks run in the main thread: after an iteration,
                 before the next save, or in `saver.wait()`.
         """
@@ -138,8 +138,9 @@ class CheckpointIO:
             is_best = storage.base_name(path).startswith(BEST)
             after = AfterSave(becomes_last=save_optimizer and save_param_scheduler and not is_best)
         reshard(runner.model)
+        on_all_ranks = background or is_sharded(runner.model) or is_sharded_path(path)
         try:
-            if background or is_sharded(runner.model):
+            if on_all_ranks:
                 compute_on_ranks(lambda: check_before_save(runner))
             else:
                 check_before_save(runner)
@@ -149,7 +150,7 @@ class CheckpointIO:
             runner.saver.refuse(error, after)
             return
         checkpoint = state.collect(
-            runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, on_all_ranks=background
+            runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, on_all_ranks=on_all_ranks
         )
         checkpoint["meta"].update(meta or {})
         runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
