@@ -303,15 +303,16 @@ class BaseTrainLoop(BaseLoop):
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 
-    def _between_iterations(self) -> None:
-        """Handles requests, and then validates if due. Both loops call this method after each iteration.
+    def _between_iterations(self, *, on_schedule: bool) -> None:
+        """Handles requests, and then validates if requested or, with `on_schedule`, if due.
 
-        Loops that override `run` or `run_epoch` validate by themselves; `adapt_overridden` handles their requests.
+        Both loops call this method after each iteration. Loops that override `run` or `run_epoch` validate by
+        themselves; `adapt_overridden` handles their requests.
         """
         requests = self.runner.requests
         if requests.needs_handling:
             handle_requests(self.runner)
-        if requests.agreed.validation or not self.by_epoch:  # within an epoch, only requested validations are due
+        if on_schedule or requests.agreed.validation:
             self._validate_if_due()
 
     def _validate_if_due(self) -> None:

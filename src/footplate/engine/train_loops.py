@@ -88,7 +88,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 self.run_iter(index, batch)
                 del batch
                 index += 1
-                self._between_iterations()
+                self._between_iterations(on_schedule=False)  # scheduled validations follow epochs
                 if self.out_of_time and index < length:
                     return  # `_train` then validates
         finally:
@@ -164,12 +164,13 @@ class IterBasedTrainLoop(BaseTrainLoop):
         runner = self.runner
         self._begin_epoch()
         batches = self.dataloader_iterator
+        validates = runner.val_loop is not None
         try:
             while self._iter < self._max_iters and not self.stop_training:
                 if not runner.model.training:  # a hook has run validation or set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))
-                self._between_iterations()
+                self._between_iterations(on_schedule=validates)
         finally:
             del batches
             self._batches = None  # drops the last reference, which also stops the workers
