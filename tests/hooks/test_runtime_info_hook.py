@@ -192,7 +192,7 @@ def test_iteration_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
     times = {key: history.data[0].tolist() for key, history in runner.message_hub.log_scalars.items() if "time" in key}
     assert times == {
         "train/data_time": [40.0] * 4,
-        "train/time": [50.0, 53.0, 50.0, 53.0],  # after_val starts anew
+        "train/time": [50.0, 53.0, 50.0, 53.0],  # after_val restarts the timer
         "val/data_time": [2.0] * 4,
         "val/time": [22.0] * 4,
     }

@@ -121,7 +121,7 @@ _applied: set[str] = set()
 
 
 def describe_patches() -> str:
-    """Returns the names that patches have replaced, as text. Returns "" if there are none."""
+    """Returns the names that have been replaced, as text, or "" if there are none."""
     return ", ".join(sorted(_applied))
 
 

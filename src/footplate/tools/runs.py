@@ -128,11 +128,11 @@ def read_run(path: str | Path) -> Run:
     folder = path if path.is_dir() else path.parent
     recorded = divide_launches(path)[0] if path.is_dir() else [Start(folder)]
     starts = [start.folder for start in recorded]
-    lines, length, derived = _joined_lines(path)
+    lines, length, derived = _joined_lines(path, recorded)
     series = _series(lines)
     if not series:
         raise DataError(f"there are no finite scalars in '{path}'")
-    warnings = _warnings(_own_files(folder, "**/*.warnings*.jsonl"))
+    warnings = _warnings(_own_files(folder, recorded, "**/*.warnings*.jsonl"))
     diverged = [
         f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
     ]
@@ -148,7 +148,7 @@ def read_run(path: str | Path) -> Run:
         images=_images(starts, folder, [int(line["at"]) for line in lines if line["mode"] == "val"]),
         config=config_of(folder),
         explained=read_text(explained[-1]) if explained else "",
-        per_class=_per_class_results(in_order(_own_files(folder, "**/per_class.jsonl"))),
+        per_class=_per_class_results(in_order(_own_files(folder, recorded, "**/per_class.jsonl"))),
         environment=environment_of(folder),
         warnings=warnings,
         derived=derived,
@@ -209,7 +209,9 @@ def _images(starts: Iterable[Path], folder: Path, validated: Sequence[int]) -> l
 def _no_run(path: Path) -> DataError:
     if not path.exists():
         return DataError(f"'{path}' does not exist", suggestion=nearest(str(path), map(str, path.parent.glob("*"))))
-    runs = [str(child) for child in sorted(path.glob("*")) if _own_files(child, *_SCALAR_FILES)]
+    runs = [
+        str(child) for child in sorted(path.glob("*")) if any(any(child.glob(pattern)) for pattern in _SCALAR_FILES)
+    ]
     if runs:
         return DataError(
             f"'{path}' is not a run, but it contains {pluralize(len(runs), 'run')}",
@@ -221,10 +223,12 @@ def _no_run(path: Path) -> DataError:
     return DataError(f"there are no run scalars in '{path}'", notes=notes)
 
 
-def _own_files(folder: Path, *patterns: str) -> list[Path]:
-    """Returns the files of a run that match the first pattern with a match. Skips other runs in the folder."""
-    own, _ = divide_launches(folder)
-    others = {start.folder for start in starts_of(folder) if not start.trains and start not in own}
+def _own_files(folder: Path, launches: Sequence[Start], *patterns: str) -> list[Path]:
+    """Returns the files of a run that match the first pattern with a match. Skips other runs in the folder.
+
+    `launches` are those that form the run; see `divide_launches`.
+    """
+    others = {start.folder for start in starts_of(folder) if not start.trains and start not in launches}
     found = ([file for file in folder.glob(pattern) if others.isdisjoint(file.parents)] for pattern in patterns)
     return safe_files(sorted(next(filter(None, found), [])), folder)
 
@@ -258,11 +262,12 @@ def read_series(work_dir: str | Path) -> list[Series]:
     Raises:
         DataError: There is no file of scalars, or a file is invalid.
     """
-    return _series(_joined_lines(Path(work_dir))[0])
+    path = Path(work_dir)
+    return _series(_joined_lines(path, divide_launches(path)[0])[0])
 
 
-def _joined_lines(path: Path) -> tuple[list[LogLine], int | None, list[str]]:
-    """Joins the scalars of all launches of a run, or reads a single file.
+def _joined_lines(path: Path, launches: Sequence[Start]) -> tuple[list[LogLine], int | None, list[str]]:
+    """Joins the scalars of the launches of a run, or reads a single file.
 
     Returns the log lines, with the training iteration of each line as `at`; the epoch length in iterations, or None if
     unknown; and the names of the facts that the run does not record, so that they were derived.
@@ -270,7 +275,7 @@ def _joined_lines(path: Path) -> tuple[list[LogLine], int | None, list[str]]:
     trained: list[LogLine] = []
     evaluated: list[LogLine] = []  # from launches that did not train
     length, derived = None, []
-    files = [path] if path.is_file() else in_order(_own_files(path, *_SCALAR_FILES))
+    files = [path] if path.is_file() else in_order(_own_files(path, launches, *_SCALAR_FILES))
     if not files:
         raise _no_run(path)
     for file in files:
