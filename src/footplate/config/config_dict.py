@@ -260,7 +260,7 @@ class ConfigDict(TracedDict):
         super()._set_recording_previous(key, as_config_dict(value, copies=False), origin)
 
     def _missing(self, key: object, error_class: Callable[..., ConfigError]) -> Exception:
-        near = nearest(key, [name for name in self if isinstance(name, str)]) if isinstance(key, str) else None
+        near = nearest(key, map(str, self))
         notes = []
         if near is None and error_class is ConfigAttributeError:  # such as cfg.device, which MMDetection 2.21 added
             notes = ["Set it in the config, or in the script before it is read."]

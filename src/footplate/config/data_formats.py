@@ -5,6 +5,7 @@ The origin of a YAML key is its file and line. For JSON, the line is unknown.
 
 import json
 import re
+from functools import partial
 from typing import Any
 
 import yaml
@@ -38,7 +39,7 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
     origin = Origin(path, 0)
     try:
         if suffix == ".json":
-            value = _traced(json.loads(_quoted(text), object_pairs_hook=_build_object), origin)
+            value = json.loads(_quoted(text), object_pairs_hook=partial(_build_object, origin))
         else:
             loader = _Loader(text)
             loader.path = path
@@ -62,12 +63,13 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
     return value
 
 
-def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
+def _build_object(origin: Origin, pairs: list[tuple[str, Any]]) -> TracedDict:
+    result = TracedDict()
+    result._origins[None] = origin
     for key, value in pairs:
         if key in result:
             raise ConfigSyntaxError(f"the key '{key}' occurs twice in one object", key=key)
-        result[key] = value
+        result._set_with_origin(key, value, origin)
     return result
 
 
@@ -75,19 +77,6 @@ def _quoted(text: str) -> str:
     if "__base__" not in text:
         return text
     return _REFERENCE.sub(lambda match: f'"{match[0]}"' if match["bare"] else match[0], text)
-
-
-def _traced(value: Any, origin: Origin) -> Any:
-    """Converts dicts to TracedDicts with `origin` as the origin of all keys."""
-    if isinstance(value, dict):
-        result = TracedDict()
-        result._origins[None] = origin
-        for key, item in value.items():
-            result._set_with_origin(key, _traced(item, origin), origin)
-        return result
-    if isinstance(value, list):
-        return [_traced(item, origin) for item in value]
-    return value
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
