@@ -216,14 +216,6 @@ def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int 
     return int(value)
 
 
-def read_number(state: Mapping[str, Any], key: str) -> float:
-    """Returns the real number, which must not be NaN, stored in `state` under `key`."""
-    value = state[key]
-    if not is_number(value) or math.isnan(value):
-        raise ValueError(f"'{key}' must be a number, not {reprlib.repr(value)}")
-    return value
-
-
 def read_flag(state: Mapping[str, Any], key: str) -> bool:
     """Returns the bool stored in `state` under `key`."""
     value = state[key]

@@ -232,8 +232,7 @@ class Config:
     def __getitem__(self, name: str) -> Any:
         return self._cfg_dict[name]
 
-    def __setitem__(self, name: str, value: object) -> None:
-        self._cfg_dict[name] = value
+    __setitem__ = __setattr__
 
     def __delitem__(self, name: str) -> None:
         del self._cfg_dict[name]

@@ -115,7 +115,7 @@ class LazyObject:
             raise ConfigError(f"cannot import '{self.dotted_path}': {error}", origin=self._origin) from error
 
     def __getattr__(self, name: str) -> "LazyObject":
-        if name.startswith("__"):
+        if name.startswith("_"):  # for example, `origin_of` looks for `_origins`
             raise AttributeError(name)
         return LazyObject(f"{self.dotted_path}.{name}", self._origin)
 

@@ -93,7 +93,6 @@ class ProfilerHook(Hook):
             with_flops=with_flops,
         )
         self._profiler: Any = None
-        self._left = self.profile_times  # the number of epochs or iterations still to profile
 
     def before_train(self, runner: Runner) -> None:
         """Starts profiling."""
@@ -105,7 +104,7 @@ class ProfilerHook(Hook):
                 notes=["Set by_epoch=False, and set profile_times to the number of iterations to profile."],
             )
         self._profiler = self._create(on_trace_ready=self._trace_handler(runner))
-        self._left = self.profile_times
+        self._left = self.profile_times  # the number of epochs or iterations still to profile
         self._profiler.start()
         runner.logger.info("Profiling started. Profiled iterations are slower than others.")
 

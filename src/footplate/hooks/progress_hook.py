@@ -86,8 +86,7 @@ class ProgressHook(Hook):
     def before_val(self, runner: Runner) -> None:
         """Adds a line for validation to the display."""
         lengths = [length_of(data.dataloader) for data in sets_of(runner.val_loop)]
-        known = [length for length in lengths if length is not None]
-        self._validation = (0, sum(known) if len(known) == len(lengths) else None)
+        self._validation = (0, None if None in lengths else sum(filter(None, lengths)))
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Updates the validation line."""

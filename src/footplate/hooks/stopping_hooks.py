@@ -7,7 +7,7 @@ from typing import Any
 
 from typing_extensions import Never
 
-from footplate.checks import check_count, check_keys, check_number, read_count, read_number
+from footplate.checks import check_count, check_keys, check_number
 from footplate.data import length_of
 from footplate.engine import Hook, Runner
 from footplate.engine.requests import SECONDS_BETWEEN_EXCHANGES, Stop
@@ -121,8 +121,8 @@ class EarlyStoppingHook(Hook):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned."""
-        self.wait_count = read_count(state, "wait_count")
-        self.best_score = read_number(state, "best_score")
+        self.wait_count = state["wait_count"]
+        self.best_score = state["best_score"]
         self.last_score = state["last_score"]
 
     def _reason_to_stop(self) -> str:
@@ -192,10 +192,9 @@ class TimeLimitHook(Hook):
 
     def _elapsed(self) -> float:
         """Returns the seconds since the timer was last restarted, and restarts it."""
-        now = time.monotonic()
         since = self._since
-        self._since = now
-        return now - since
+        self._since = time.monotonic()
+        return self._since - since
 
     def _end_in_time(self, runner: Runner) -> None:
         """Ends training if the next iteration, a validation run and two saves might not finish in time."""
@@ -223,5 +222,5 @@ class TimeLimitHook(Hook):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the durations that `state_dict` returned."""
-        self._validation = None if state["validation"] is None else read_number(state, "validation")
-        self._saving = read_number(state, "saving")
+        self._validation = state["validation"]
+        self._saving = state["saving"]

@@ -254,8 +254,7 @@ class Registry:
                 error.origin = error.origin or origin_of(source, key)
                 error.key = error.key or key
                 raise
-        if hasattr(type(entry), "dotted_path"):  # a LazyObject from a config
-            entry = entry.build()
+        entry = import_lazy(entry)
         if not callable(entry):
             raise BuildError(
                 f"the {self.noun} type must be a name or a class", found=entry, origin=origin_of(source, "type")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from footplate.checks import check_choice, check_count, read_number
+from footplate.checks import check_choice, check_count
 from footplate.data import preserve_random_state, seed_generators
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
@@ -195,4 +195,4 @@ class ValidateFirstHook(Hook):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the metrics of the first validation run."""
-        self._start = {key: read_number(state["start"], key) for key in state["start"]}
+        self._start = dict(state["start"])
