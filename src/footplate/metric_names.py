@@ -125,11 +125,6 @@ def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
     return list(dict.fromkeys([*selected, *(name for name in scores if not is_of_class(name, present))]))
 
 
-def dataset_metric(dataset: str, metric: str) -> str:
-    """Returns `<dataset>/<metric>`, or only `metric` if the dataset has no name."""
-    return f"{dataset}/{metric}" if dataset else metric
-
-
 def validation_label(name: str, recorded: Container[str]) -> str:
     """Returns the label of a validation scalar in logs: `val/<name>` if training logs the same name, otherwise `name`.
 

@@ -73,7 +73,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
         parent, _, _ = missing.rpartition(".")
         package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
         known = known_packages()
-        if module in sys.modules and hasattr(sys.modules[module], attribute):  # a mistake in published guides
+        if hasattr(sys.modules.get(module), attribute):  # a mistake in published guides
             notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
         elif package in known and (missing == package or (known[package] and is_footplate_alias(find_spec(package)))):
             notes = [f"`footplate doctor {package}` shows how to install it."]

@@ -71,12 +71,8 @@ def FullyShard(  # noqa: N802 - the name that configs use
     """
     if mesh is not None and len(mesh) != 2:
         raise ArgumentError("mesh must be two numbers: (replicas, shards)", key="mesh", found=mesh)
-    for number in mesh or ():
-        check_count("each number in mesh", number, key="mesh")
     with at_key("shard"), located(shard):
-        modules = {
-            name: child for name, child in module.named_modules() if name and any(True for _ in child.parameters())
-        }
+        modules = {name: child for name, child in module.named_modules() if name and list(child.parameters())}
         chosen = select_modules(modules, shard or {})
         _check_shared_weights(module, chosen)
     for name in forward_methods:

@@ -100,7 +100,7 @@ class CheckpointHook(SavingHook):
             check_count("interval", interval)
         if max_keep_ckpts != -1:
             check_count("max_keep_ckpts", max_keep_ckpts)
-        self.save_begin = check_count("save_begin", save_begin, least=0)
+        self.save_begin = save_begin
         self.best = BestCheckpoints(check_count("max_keep_best", max_keep_best))
         self.sharded = sharded
         self.interval = interval

@@ -113,11 +113,7 @@ class ProgressHook(Hook):
         self._draw(runner, iteration)
 
     def after_train(self, runner: Runner) -> None:
-        """Closes the display. The last lines stay on the screen."""
-        self.stop(runner)
-
-    def stop(self, runner: Runner) -> None:
-        """Draws the final state and releases the terminal. Commands also call it when training ends with an error."""
+        """Draws the final state and closes the display. Commands also call it when training ends with an error."""
         if self._display is not None:
             with suppress(Exception):  # the device may have failed; the error that ended training is reported anyway
                 self._draw(runner, runner.iter)

@@ -60,7 +60,6 @@ class EarlyStoppingHook(Hook):
         check_keys("EarlyStoppingHook", unknown, _SETTINGS, elsewhere=_ELSEWHERE)
         check_count("patience", patience)
         check_number("min_delta", min_delta, least=0)
-        check_number("stopping_threshold", stopping_threshold, optional=True)
         self.monitor = monitor
         self._metric = MonitoredMetric(monitor, "monitor", None if rule is None else check_rule(rule))
         self.rule = self._metric.rule

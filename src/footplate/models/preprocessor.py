@@ -169,9 +169,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         if self._channel_conversion:
             images = images.flip(-3)
         images = images.float()
-        if not self._enable_normalize:
-            return images
-        return (images - self.mean) / self.std
+        return (images - self.mean) / self.std if self._enable_normalize else images
 
 
 def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value: float = 0) -> Tensor:
