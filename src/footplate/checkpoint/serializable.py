@@ -78,10 +78,7 @@ def rebuild(value: Any, convert: Callable[[str, Any], Any], path: str = "") -> A
     if converted is not value or not isinstance(value, (list, tuple, deque, Mapping)):
         return converted
     if not isinstance(value, Mapping):
-        entries = [
-            item if type(item) in _UNCHANGED else rebuild(item, convert, f"{path}[{place}]")
-            for place, item in enumerate(value)
-        ]
+        entries = [rebuild(item, convert, f"{path}[{place}]") for place, item in enumerate(value)]
         return tuple(entries) if isinstance(value, tuple) else entries
     copied: dict[Any, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
     for key, item in value.items():

@@ -110,6 +110,8 @@ def _check_archive(stream: IO[bytes], digest: Digest, *, is_verified: bool) -> b
         raise CheckpointDamagedError(f"the archive is damaged: {error}") from error
     if damaged is not None:
         raise CheckpointDamagedError(f"the archive member '{damaged}' does not match its checksum (CRC-32)")
+    if min((member.header_offset for member in members), default=0):
+        raise CheckpointDamagedError("the beginning of the archive is missing")
     if any(member.filename.partition("/")[2] == "constants.pkl" for member in members):
         raise CheckpointError(
             "the file contains a TorchScript program; to use its weights, save its state dict instead"

@@ -16,6 +16,7 @@ from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, output_path
 
+_SCHEDULE = ("wait", "warmup", "active", "repeat", "skip_first")
 _HANDLERS: dict[str, tuple[str, ...]] = {
     "log_trace": ("sort_by", "row_limit"),
     "tb_trace": ("dir_name", "worker_name", "use_gzip"),
@@ -70,6 +71,8 @@ class ProfilerHook(Hook):
     ) -> None:
         self.by_epoch = by_epoch
         self.profile_times = check_count("profile_times", profile_times)
+        with at_key("schedule"):
+            check_keys("schedule", schedule or {}, _SCHEDULE)
         self.schedule = None if schedule is None else profiler.schedule(**schedule)
         if on_trace_ready is not None and not callable(on_trace_ready):
             handler = check_choice("on_trace_ready.type", on_trace_ready.get("type"), _HANDLERS)
