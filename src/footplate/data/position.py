@@ -232,10 +232,8 @@ class DataPosition:
             DataError: The shards of the dataset have changed since the checkpoint was saved, or the loader has its own
                 state and the number of processes has changed.
         """
-        if state.get("dataset") is not None and combined_digest(dataset_of(self._loader)) not in (
-            None,
-            state["dataset"],
-        ):
+        digests = {state.get("dataset"), combined_digest(dataset_of(self._loader))} - {None}
+        if len(digests) > 1:
             raise DataError(
                 "the training dataset's files have changed since the checkpoint was saved",
                 key="train_dataloader.dataset",
