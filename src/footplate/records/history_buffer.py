@@ -53,7 +53,7 @@ class HistoryBuffer:
 
         |---------------- their counts in _counts, one per value --------------|
         |---------------- numbers in _values ----------------|---- _unread ----|
-        |------- in the totals -------|------------- _num_pending -------------|
+        |------ _num_in_totals -------|---------- not in the totals -----------|
                   |------------------------ since_mark ------------------------|
 
     `since_mark` does not depend on the other limits, and also counts values that are no longer stored.
@@ -92,11 +92,10 @@ class HistoryBuffer:
         self._values = array("d")
         self._counts = array("d")
         self._unread: list[Any] = []  # a tensor that has not been copied from its device yet, and all later values
-        self._run_totals = _Totals()
-        self._epoch_totals = _Totals()
+        self._run_totals = self._epoch_totals = _Totals()
         self.num_added = 0
         self.since_mark = 0
-        self._num_pending = 0  # values that are not in the totals yet; with `averages_ranks`, averaging adds them
+        self._num_in_totals = 0  # with `averages_ranks`, values are added to the totals when they have been averaged
         self.averages_ranks = False
         for value, count in zip(log_history, count_history, strict=True):
             self.append(value, count)
@@ -122,10 +121,9 @@ class HistoryBuffer:
         else:
             self._values.append(value)
         self._counts.append(count)
-        self._num_pending += 1
         self.since_mark += 1
         self.num_added += 1
-        if self._num_pending >= _CHUNK and not self.averages_ranks:
+        if not self.num_added % _CHUNK and not self.averages_ranks:
             self._add_to_totals()
 
     def update(self, log_val: float | Tensor, count: float = 1) -> None:
@@ -212,23 +210,22 @@ class HistoryBuffer:
         self._values = array("d", values[-self._capacity :])
         self._counts = array("d", counts[-self._capacity :])
         self._unread = []
-        self.num_added = len(self._values)
-        self._num_pending = 0
+        self.num_added = self._num_in_totals = len(self._values)
         self.since_mark = state.get("since_mark", 0)
 
     def unaveraged_values(self) -> list[float]:
-        """Returns the pending values, which are this rank's own.
+        """Returns the values that are not in the totals yet, which are this rank's own.
 
         Returns an empty list if they cannot be averaged, because the count of one of them is not 1.
         """
         self._read()
-        first = len(self._values) - self._num_pending
+        first = self._num_in_totals
         return self._values[first:].tolist() if set(self._counts[first:]) <= {1} else []
 
     def replace_unaveraged(self, values: Sequence[float]) -> None:
-        """Replaces the values that `unaveraged_values` returned, and adds all pending values to the totals.
+        """Replaces the values that `unaveraged_values` returned, and adds them to the totals.
 
-        An empty list replaces nothing: the pending values are added to the totals without being averaged.
+        An empty list replaces nothing: the values are added to the totals without being averaged.
         """
         self._values[len(self._values) - len(values) :] = array("d", values)
         self._add_to_totals()
@@ -236,7 +233,7 @@ class HistoryBuffer:
     def _totals_over(self, window: int | str | None) -> _Totals:
         self._read()
         if window in ("epoch", "global", None):
-            first = len(self._values) - self._num_pending
+            first = self._num_in_totals
             before = self._epoch_totals if window == "epoch" else self._run_totals
         else:
             first = max(len(self._values) - min(int(window or 0), self._capacity), 0)
@@ -254,8 +251,8 @@ class HistoryBuffer:
     def _add_to_totals(self) -> None:
         self._run_totals = self._totals_over("global")
         self._epoch_totals = self._totals_over("epoch")
-        self._num_pending = 0
         del self._values[: -self._capacity], self._counts[: -self._capacity]
+        self._num_in_totals = len(self._values)
 
 
 def average_over_ranks(buffers: Mapping[str, HistoryBuffer]) -> None:
