@@ -136,7 +136,8 @@ def seed_everything(randomness: Mapping[str, Any], *, choose: Callable[[int | No
 
     Args:
         randomness: A dict with `seed`, `deterministic` and `diff_rank_seed`.
-        choose: Replaces the seed of `randomness`, which may be None, with the seed of the run to resume.
+        choose: Called on rank 0 with the seed in `randomness`, or None. Returns the seed of the run to resume, or else
+            its argument.
 
     Returns:
         The seed, which is the same in all processes. If it is not set, the one that the script has passed to
