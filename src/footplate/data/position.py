@@ -170,8 +170,8 @@ class DataPosition:
 
         In the example, returns (2, 3) for iteration 23. Unless `is_planned`, counts from the start of the latest pass.
         """
-        anchor = self._anchor
-        return anchor.pass_index, anchor.batch + iteration - anchor.iteration
+        first, pass_index, batch = self._anchor
+        return pass_index, batch + iteration - first
 
     def one_pass(self, pass_index: int, start: int) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`. Stops at the loader's length.

@@ -36,6 +36,10 @@ _ADVICE_WITH_LOSS = (
     "function of (model, batch)."
 )
 _VALIDATION_ADVICE = "Pass validation_step=..., a function of (model, batch) that returns the predictions."
+_VALIDATION_LOSS_ADVICE = (
+    "Pass validation_step=..., which returns predictions for val_evaluator or numbers as in {'loss': "
+    "model(**batch).loss}, or loss=..., a function of (output, target). Or omit val_dataloader."
+)
 
 
 class _WholeBatch(BaseDataPreprocessor):
@@ -196,10 +200,7 @@ class PlainModel(ModelWrapper, BaseModel):
             raise ArgumentError(
                 "validation cannot compute a loss, because training_step is only called in training",
                 key="val_cfg.loss",
-                notes=[
-                    "Pass validation_step=..., which returns predictions for val_evaluator or numbers as in {'loss': "
-                    "model(**batch).loss}, or loss=..., a function of (output, target). Or omit val_dataloader."
-                ],
+                notes=[_VALIDATION_LOSS_ADVICE],
             )
         predicted_data, batch, output = self._latest_prediction or (None, None, None)
         self._latest_prediction = None
@@ -278,8 +279,8 @@ class PlainModel(ModelWrapper, BaseModel):
         advice = "Pass training_step=..., a function of (model, batch), instead of `loss`."
         _, target = split_target(batch, self._mask_inputs(batch), advice=advice)
         forward = getattr(type(self.loss), "forward", None)
-        is_of_torch = getattr(forward, "__module__", "") == "torch.nn.modules.loss"  # other losses may take any output
-        output = scores_of(output) if is_of_torch else output
+        if getattr(forward, "__module__", "") == "torch.nn.modules.loss":  # other losses may take any output
+            output = scores_of(output)
         return losses_in(self.loss(output, target), "the loss function")
 
     def _mask_inputs(self, batch: Any) -> Collection[str]:

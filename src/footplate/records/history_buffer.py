@@ -95,7 +95,7 @@ class HistoryBuffer:
         self._run_totals = self._epoch_totals = _Totals()
         self.num_added = 0
         self.since_mark = 0
-        self._num_in_totals = 0  # with `averages_ranks`, values are added to the totals when they have been averaged
+        self._num_in_totals = 0  # with `averages_ranks`, values are added to the totals once they have been averaged
         self.averages_ranks = False
         for value, count in zip(log_history, count_history, strict=True):
             self.append(value, count)
@@ -104,7 +104,7 @@ class HistoryBuffer:
         return min(len(self._counts), self._capacity)
 
     def mark(self) -> None:
-        """Marks where the values of the next log line, or of a validation or test run, start."""
+        """Starts to count the values of the next log line, or of a validation or test run."""
         self.since_mark = 0
 
     def append(self, value: float | Tensor, count: float = 1) -> None:
