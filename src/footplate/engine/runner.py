@@ -385,9 +385,7 @@ class Runner:
             self.hooks.build(hook)
         parts = self.optim_wrapper.parts.values()
         for part in parts:
-            part.message_hub = self.message_hub
-            part.update_device()  # the wrapper may have been created before the model was moved
-            part.isolated = len(parts) > 1 and self.is_plain
+            part.join_run(self.message_hub, isolated=len(parts) > 1 and self.is_plain)
         self.checkpoints.initialize()
         for extension in extensions():
             extension.prepare_training(self.model)
