@@ -237,7 +237,7 @@ class OptimWrapper(Accumulation):
         self._adapt_to_device()
 
     def _adapt_to_device(self) -> None:
-        """Adapts to the device of the parameters."""
+        """Adapts to the device of the parameters, which matters only for mixed precision."""
 
     def get_lr(self) -> dict[str, list[float]]:
         """Returns `{"lr": [...]}` with one value per parameter group."""
@@ -275,8 +275,8 @@ class OptimWrapper(Accumulation):
     def state_dict(self) -> dict[str, Any]:
         """Returns the optimizer state, the loss counts for gradient accumulation, and any accumulated gradients.
 
-        Gradients are saved unless the latest step has used them, and the loop will clear them before the next step. A
-        loop that has called `zero_grad` and `backward` before the latest step, and neither since, is assumed to do so:
+        Gradients are left out if the latest step has used them and the loop will clear them before the next step. This
+        is assumed if it called `zero_grad` and `backward` between the two latest steps, and has called neither since:
 
         | calls in each iteration | example | gradients in a checkpoint |
         |---|---|---|
