@@ -4,7 +4,6 @@
 environment variable. `{{ _base_.a.b }}` stands for a value in the base, and is replaced after the bases are loaded.
 """
 
-import importlib.util
 import itertools
 import json
 import os
@@ -17,6 +16,7 @@ from footplate.config.literals import parse_value
 from footplate.errors import RECIPES, ConfigError, ConfigKeyError, ConfigSyntaxError, Origin, shown_path
 from footplate.extensions import extensions
 from footplate.messages import nearest
+from footplate.registry.dotted_paths import find_spec
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml")
 _RECIPES = os.path.realpath(RECIPES)
@@ -145,10 +145,7 @@ def _near_config(package: str, file: str) -> str | None:
 
 def _package_folders(package: str) -> list[str]:
     """Returns the folders of a package, without importing it."""
-    try:
-        spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    except (ImportError, ValueError):
-        return []
+    spec = find_spec(package) if package.isidentifier() else None
     return list(spec.submodule_search_locations or ()) if spec is not None else []
 
 
