@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from footplate.errors import PACKAGE, CheckpointError, FootplateError, Origin
+from footplate.errors import PACKAGE, CheckpointError, FootplateError, Origin, shown_path
 from footplate.messages import list_names, nearest
 
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
@@ -277,6 +277,4 @@ def innermost_user_line(stack: Iterable[tuple[FrameType, int]]) -> str:
             user_line = f"{file}:{number}"
         elif file.startswith(PACKAGE):
             own_line = f"{file}:{number}"
-    line = user_line or own_line
-    relative = os.path.relpath(line) if line.startswith(os.sep) else line
-    return line if relative.startswith(os.pardir) else relative
+    return shown_path(user_line or own_line)

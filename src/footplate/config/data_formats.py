@@ -19,7 +19,6 @@ _TUPLE = "tag:yaml.org,2002:python/tuple"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _FLOAT = "tag:yaml.org,2002:float"
 _PLAIN_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+\Z")
-_LINE = re.compile(r"line (\d+)")
 # The group `bare` matches references to the base that need quotes, i.e. those outside of strings.
 _REFERENCE = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<bare>__base__[\w·]+)(?!\s*:)', re.DOTALL)
 
@@ -50,10 +49,9 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
         raise
     except (ValueError, OverflowError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
-        line = _LINE.search(str(error))
         reason = ", ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", str(error)))))
         reason = reason.partition("\n")[0]
-        origin = Origin(path, mark.line + 1 if mark else int(line[1]) if line else 0)
+        origin = Origin(path, mark.line + 1 if mark else getattr(error, "lineno", 0))
         raise ConfigSyntaxError(f"the text is not valid {suffix[1:].upper()}: {reason}", origin=origin) from error
     if not isinstance(value, TracedDict):
         raise ConfigSyntaxError("a config must be a mapping of keys to values", origin=Origin(path, 1), found=value)

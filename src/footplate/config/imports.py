@@ -13,6 +13,7 @@ from footplate.checks import check_keys, check_names
 from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 from footplate.extensions import known_packages
+from footplate.messages import describe_exception
 from footplate.registry.dotted_paths import find_spec, is_footplate_alias
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        message = f"cannot import '{name}': {type(error).__name__}: {error}".rstrip(": ")
+        message = f"cannot import '{name}': {describe_exception(error)}"
         module, _, attribute = name.rpartition(".")
         notes: list[str] = []
         missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""

@@ -100,7 +100,7 @@ def _network_errors() -> Iterator[None]:
             cause = error.__cause__ or error
             if isinstance(cause, LookupError | FileNotFoundError) or getattr(cause, "status", 0) == 404:
                 raise
-        raise ConnectionError((str(cause) or type(cause).__name__).splitlines()[0]) from error
+        raise ConnectionError(first_line(cause) or type(cause).__name__) from error
 
 
 def atomic_file(path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
