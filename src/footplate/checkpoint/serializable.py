@@ -170,12 +170,16 @@ def split_state(
         key = _memory_key(tensor)
         if key in names:
             return {_MARK: names[key]}
-        is_replicated = _SPLIT_KEYS.match(name) and tensor.untyped_storage().data_ptr() in replicated
         if is_dtensor(tensor):
             (chunk,) = tensor.__create_chunk_list__()  # type: ignore[attr-defined]
             values = local_tensor(tensor.detach())
             offsets = tuple(chunk.offsets)
-        elif is_replicated and tensor.dim() and tensor.is_floating_point():
+        elif (
+            tensor.untyped_storage().data_ptr() in replicated
+            and _SPLIT_KEYS.match(name)
+            and tensor.dim()
+            and tensor.is_floating_point()
+        ):
             length = -(-tensor.shape[0] // world_size)
             begin = min(rank * length, tensor.shape[0])
             values = tensor.detach()[begin : begin + length]

@@ -47,6 +47,7 @@ class RuntimeInfoHook(Hook):
     _loop: BaseTrainLoop
     _last_row: Progress  # the position of the last row with losses
     _rates: dict[str, dict[str, Any]]  # see `_find_rates`
+    _rate_scalars: list[tuple[HistoryBuffer, dict[str, Any]]]
     _losses: dict[str, HistoryBuffer]  # keyed by the names that `train_step` returns
 
     def before_run(self, runner: Runner) -> None:
@@ -78,6 +79,7 @@ class RuntimeInfoHook(Hook):
         self._loop = runner.train_loop
         self._last_row = runner.completed._replace(iter=runner.history.last_iter)
         self._rates = _find_rates(runner.optim_wrapper)
+        self._rate_scalars = [(hub.scalar(f"train/{name}"), settings) for name, settings in self._rates.items()]
         self._losses = {}
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -91,8 +93,8 @@ class RuntimeInfoHook(Hook):
         if starts_row:
             for scalar in runner.message_hub.scalars_of("train").values():
                 scalar.start_epoch()
-        for name, settings in self._rates.items():
-            runner.message_hub.scalar(f"train/{name}").append(settings["lr"])
+        for scalar, settings in self._rate_scalars:
+            scalar.append(settings["lr"])
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Records the losses without copying them from the device."""
