@@ -16,6 +16,7 @@ from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
 from footplate.engine import base_loops
+from footplate.engine.activity import Activity
 from footplate.engine.requests import RequestFlags, Requests
 from footplate.engine.signals import handling_signals
 from tests.engine.test_state import assert_same, config, run, state
@@ -48,8 +49,8 @@ class Draw(Hook):
         torch.rand(1)
 
 
-IDLE: Any = SimpleNamespace(is_validating=False, device=torch.device("cpu"))
-IDLE.requests = Requests(IDLE.device, [])
+IDLE: Any = SimpleNamespace(activity=Activity(), device=torch.device("cpu"))
+IDLE.requests = Requests(IDLE.device, Activity())
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +66,7 @@ def _hearing() -> Iterator[None]:
 def test_process_group_of_one_process_needs_no_exchange() -> None:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     try:
-        assert Requests(IDLE.device, []).is_single_process
+        assert Requests(IDLE.device, Activity()).is_single_process
     finally:
         dist.destroy_process_group()
 
@@ -133,7 +134,7 @@ def test_stop_on_a_terminal_refers_to_the_key(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "isatty", lambda descriptor: True)
-    requests = Requests(torch.device("cpu"), [])
+    requests = Requests(torch.device("cpu"), Activity())
     requests.announce_stop(signal.SIGINT)
     assert capfd.readouterr().err.endswith(" Press Ctrl-C again to exit now.\n")
 

@@ -453,9 +453,10 @@ class BaseTrainLoop(BaseLoop):
     @property
     def completed(self) -> Progress:
         """The numbers of completed iterations and epochs, as saved in checkpoints; see `BaseTrainLoop`."""
-        # A loop that overrides `run_epoch` or `run_iter` calls these hooks itself, so the runner has to know.
-        epoch_is_done = self.by_epoch and self.runner.is_calling("after_train_epoch")
-        iteration_is_done = self.runner.is_calling("after_train_iter") and not epoch_is_done
+        # As in MMEngine, `_iter` and `_epoch` are increased only after these hooks. A loop that overrides `run_iter` or
+        # `run_epoch` calls the hooks itself, so only the runner knows whether they are being called.
+        epoch_is_done = self.by_epoch and self.runner.activity.is_calling("after_train_epoch")
+        iteration_is_done = self.runner.activity.is_calling("after_train_iter") and not epoch_is_done
         return Progress(self._iter + iteration_is_done, self._epoch + epoch_is_done)
 
     def state_dict(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ import torch.distributed as dist
 
 from footplate.data.waiting import data_wait
 from footplate.distributed import get_rank, get_world_size
+from footplate.engine.activity import Activity
 from footplate.engine.hook import Hook
 from footplate.engine.process_setup import is_notebook
 from footplate.interrupts import SIGNALED
@@ -117,7 +118,7 @@ class Requests:
 
     Args:
         device: The device for exchanging requests between ranks.
-        phases: The list `Runner.phases`. (A reference to the runner would keep it in memory.)
+        activity: What the run is doing. (A reference to the runner would keep it in memory.)
 
     Attributes:
         agreed: The requests of all ranks, which the training loop handles after the current iteration.
@@ -130,9 +131,9 @@ class Requests:
         can_save_after_error: Whether to save the run if reading data fails. Trial runs set it to False.
     """
 
-    def __init__(self, device: torch.device, phases: Sequence[str]) -> None:
+    def __init__(self, device: torch.device, activity: Activity) -> None:
         self._device = device
-        self._phases = phases
+        self._activity = activity
         self.can_save_after_error = True
         self.local = RequestFlags()
         self.reset()
@@ -186,7 +187,7 @@ class Requests:
                 advice = "Interrupt again to raise KeyboardInterrupt at once."
             elif number == signal.SIGINT and os.isatty(2):  # the descriptor of stderr
                 advice = "Press Ctrl-C again to exit now."  # fits into 80 columns
-            work = "validation" if "val" in self._phases else "iteration"
+            work = "validation" if self._activity.is_validating else "iteration"
             print_urgent(f"{name}: finishing the {work}, then saving. {advice}")
 
     def exchange(self, pause: int = 1) -> int:

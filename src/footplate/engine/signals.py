@@ -110,4 +110,4 @@ class _Handlers:
                 raise  # in a forked worker, or from a user's handler
             self._runner.requests.alarm()
             data_wait.death = error.with_traceback(None)
-            data_wait.interrupt(in_any_wait=self._runner.is_validating)
+            data_wait.interrupt(in_any_wait=self._runner.activity.is_validating)
