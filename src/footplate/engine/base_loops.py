@@ -310,7 +310,7 @@ class BaseTrainLoop(BaseLoop):
         themselves; `adapt_overridden` handles their requests.
         """
         requests = self.runner.requests
-        if requests.needs_handling:
+        if requests.needs_save_or_exit:
             handle_requests(self.runner)
         if on_schedule or requests.agreed.validation:
             self._validate_if_due()
@@ -362,7 +362,7 @@ class BaseTrainLoop(BaseLoop):
         """Exchanges requests with the other ranks, and saves or stops the run if any rank requested it."""
         requests = self.runner.requests
         requests.exchange()
-        if requests.needs_handling:
+        if requests.needs_save_or_exit:
             handle_requests(self.runner)
 
     @property

@@ -37,7 +37,7 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
             _check_resumed_data(loop)
         original_run_iter(*args, **kwargs)
         loop.batches_read = 0
-        if loop.runner.requests.needs_handling:
+        if loop.runner.requests.needs_save_or_exit:
             handle_requests(loop.runner)
 
     loop.run_iter = run_iter  # type: ignore[method-assign]

@@ -251,7 +251,7 @@ class Runner:
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
         self.requests = Requests(self.device, self.activity)
         self.checkpoints = CheckpointIO(self)
-        self.saver = BackgroundSaver(sections["on_save_error"], alarm=self.requests.alarm)
+        self.saver = BackgroundSaver(sections["on_save_error"], on_end=self.requests.on_save_end)
         self.participants: dict[str, Any] = {}
         self.resume_plan = ResumePlan(
             self.folder.home,
@@ -340,7 +340,7 @@ class Runner:
             return result
         with running(self, for_training=True):
             self._begin_training()
-            with handling_signals(self):
+            with handling_signals(self.requests):
                 try:
                     loop.run()
                 except Interrupted:  # another call of `train` continues with this state
