@@ -14,13 +14,13 @@ Rule = Literal["greater", "less"]
 GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "mIoU", "mAcc", "aAcc", "mFscore")
 LESS = ("loss",)
 # Metrics of other tasks, matched by a whole word of their name: "coco-wholebody/AP", "Mean PCK", "bbox_ap50".
-_GREATER_WORDS = frozenset(
-    "acc accuracy ap ar auprc auroc bleu cider dice eao f1 fscore hmean hota idf1 iou kappa mcc miou mota mrr ndcg "
-    "nds neg pck pckh pcp psnr recall sensitivity specificity ssim success".split()
+_GREATER_NAMES = (
+    "acc accuracy ap ar auprc auroc bleu cider dice eao f1 fscore hmean hota idf1 iou kappa mcc miou mota mrr ndcg"
+    " nds neg pck pckh pcp psnr recall sensitivity specificity ssim success"
 )
-_LESS_WORDS = frozenset(
-    "cer ece epe error fid hd kid loss lpips mae mape mpjpe mse niqe nll nme perplexity ppl rmse sad swd wer".split()
-)
+_LESS_NAMES = "cer ece epe error fid hd kid loss lpips mae mape mpjpe mse niqe nll nme perplexity ppl rmse sad swd wer"
+_GREATER_WORDS = frozenset(_GREATER_NAMES.split())
+_LESS_WORDS = frozenset(_LESS_NAMES.split())
 
 
 class MissingMetricError(ArgumentError):
