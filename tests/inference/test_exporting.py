@@ -233,7 +233,7 @@ def test_file_is_verified_with_the_image(tmp_path: Path, size: tuple[int, int] |
         exported = exported_as(tmp_path, "TwoWayModel", size=size, image=image)
         assert exported.tested[0] == (2, 1, *(size or (28, 28)))
         assert len(exported.tested) == 4
-    message = r"its outputs differ from the model's by .*\n.* Difference of each output, for the first input: output \d"
+    message = r"its outputs differ from the model's by"
     with pytest.raises(ExportError, match=message):
         exported_as(tmp_path, "TwoWayModel", size=size, image=str(tmp_path / "0.png"))
 

@@ -197,7 +197,7 @@ def _showing_warnings(cfg: Config) -> Iterator[None]:
     with collect_warnings() as warnings:
         warn_about_variables(cfg)
         yield
-    print_text("".join(labeled("warning", each) + "\n" for each in dict.fromkeys(warnings)))
+    print_text("".join(labeled("warning", each) + "\n" for each in warnings))
 
 
 def diff_configs(arguments: Namespace) -> int:

@@ -20,7 +20,13 @@ from footplate.distributed import unwrap_model
 from footplate.error_context import located
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.inference.example_inputs import Inputs
-from footplate.inference.export_formats import ExportRequest, difference_of, exportable_operators, largest_difference
+from footplate.inference.export_formats import (
+    FORMATS,
+    ExportRequest,
+    difference_of,
+    exportable_operators,
+    largest_difference,
+)
 from footplate.inference.exported_detector import (
     MINIMUM_SCORE,
     OPSET,
@@ -31,7 +37,6 @@ from footplate.inference.exported_model import ExportedModel, resizing_any_size,
 from footplate.inference.first_generation_export import FirstGenerationModel, flattened, split_normalization
 from footplate.inference.module_export import (
     LIMIT,
-    SUFFIXES,
     Export,
     ExportError,
     check_target,
@@ -49,7 +54,6 @@ from footplate.models import PlainModel
 from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate.registry import using_scope
 
-NAMES = tuple(SUFFIXES)
 _INPUT = "images"
 _LEFT_OUT = ("Load", "Pack", "ImageToTensor", "DefaultFormatBundle", "Collect")
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
@@ -77,7 +81,7 @@ def export_model(
     Args:
         trained: The model.
         target: The file to write.
-        to: The format, one of `NAMES`.
+        to: The format, one of `FORMATS`.
         opset: The ONNX opset version; only for the format "onnx". At least 17 for MMDetection detectors.
         size: The height and width of the example input, to which `image` is resized. Defaults to the pipeline's output
             size for `image` or, if it is None, for a generated image. Only for image models.
@@ -92,7 +96,7 @@ def export_model(
         ExportError: The model cannot be exported, or the outputs of the file and the model differ.
         MissingExtraError: A package that the format needs is not installed.
     """
-    check_target(target, [_suffix(to)], inputs=[trained.path], has_opset=opset is not None)
+    check_target(target, [_suffix(to)], inputs=[trained.path], opset=opset)
     if not trained.cfg:
         raise CheckpointError(
             f"the checkpoint '{trained.path}' does not specify how to build its model",
@@ -130,8 +134,8 @@ def export_model(
         order = _channel_order(preprocessing)
         # The transforms to apply before the exported model. Loading and packing are left out.
         left_out = _LEFT_OUT if legacy is None else (*_LEFT_OUT, "Normalize")
-        transforms = [step for step in flattened(preprocessing.transforms) if not name_of(step).startswith(left_out)]
-        steps = [as_plain(step) for step in transforms]
+        transforms = flattened(preprocessing.transforms)
+        steps = [as_plain(step) for step in transforms if not name_of(step).startswith(left_out)]
         metainfo = {
             "classes": json.dumps([str(name) for name in trained.metainfo.get("classes") or ()]),
             "channel_order": order,
@@ -174,7 +178,7 @@ def export_model(
                     detections=len(outputs["scores"]),
                     compared=int((outputs["scores"] > MINIMUM_SCORE).sum()),
                 )
-            return keep_file(export, path, to, module, _inputs(examples(tested[0])))
+            return keep_file(export, path, to)
 
 
 def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -254,7 +258,7 @@ def output_path_of(checkpoint: str, to: str) -> str:
 
 
 def _suffix(to: str) -> str:
-    return SUFFIXES[check_choice("--to", to, NAMES)]
+    return FORMATS[check_choice("--to", to, FORMATS)].suffix
 
 
 def _run_example(

@@ -21,12 +21,11 @@ from footplate.storage import commit_bytes
 from footplate.tools.json_values import as_json
 from footplate.tools.report_curves import arrange_charts, class_history
 from footplate.tools.report_overview import (
-    SweepSummary,
+    Data,
     best_first,
     choose_headline,
     config_table,
     describe_run,
-    sweep_data,
 )
 from footplate.tools.runs import Run, RunImage
 
@@ -40,7 +39,7 @@ _QUALITY = 80
 
 
 def write_report(
-    runs: Sequence[Run], path: str, *, names: Sequence[str] = (), title: str = "", sweep: SweepSummary | None = None
+    runs: Sequence[Run], path: str, *, names: Sequence[str] = (), title: str = "", sweep: Data | None = None
 ) -> int:
     """Writes a report on runs to a self-contained HTML file that works offline.
 
@@ -50,13 +49,13 @@ def write_report(
         names: The names of the runs. By default, the folder names, with as many parent folders as needed to distinguish
             them.
         title: The title of the page. By default, the names of the runs.
-        sweep: The sweep that the runs belong to.
+        sweep: The sweep that the runs belong to; see `sweep_data`.
 
     Returns:
         The size of the file in bytes.
     """
     names = list(names) or _distinct_names(runs)
-    headline = choose_headline(runs, sweep.metric if sweep else "")
+    headline = choose_headline(runs, sweep["metric"] if sweep else "")
     if sweep is None:  # the runs of a sweep keep the order of its trials
         order = best_first(runs, headline)
         runs, names = [runs[place] for place in order], [names[place] for place in order]
@@ -76,7 +75,7 @@ def write_report(
     ]
     data = {
         "title": title,
-        "sweep": sweep and sweep_data(sweep),
+        "sweep": sweep,
         "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "rule": headline[1]},
         "runs": described,
         "charts": arrange_charts(runs, headline[0] if headline else None),

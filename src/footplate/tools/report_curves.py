@@ -75,17 +75,15 @@ def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
 def _repeated(curves: Mapping[ScalarKey, list[ReportCurve]]) -> dict[ScalarKey, str]:
     """Returns a dict that maps duplicated scalars to the name of the earlier scalar with the same values.
 
-    Duplicates have the same mode and validation set, and the same values in all runs. Losses are only compared with
-    losses, and learning rates with learning rates.
+    Duplicates have the same mode and validation set, and the same values in all runs.
     """
-    groups: dict[tuple[str, str, str], dict[str, list[tuple[float, float, float]]]] = {}
+    groups: dict[tuple[str, str], dict[str, list[tuple[float, float, float]]]] = {}
     for mode, name in sorted(curves, key=lambda key: key[1] != "loss"):  # equal terms duplicate the total
-        kind = "loss" if "loss" in name else "lr" if name.endswith("lr") else ""
-        if kind or not _is_detail((mode, name)):  # other scalars may be equal by chance
+        if name.endswith("lr") or not _is_detail((mode, name)):  # other details may be equal by chance
             points = [(float(curve.run), *point) for curve in curves[mode, name] for point in curve.series.points]
-            groups.setdefault((mode, split_dataset(name)[0], kind), {})[name] = points
+            groups.setdefault((mode, split_dataset(name)[0]), {})[name] = points
     return {
-        (mode, name): first for (mode, _, _), group in groups.items() for name, first in find_duplicates(group).items()
+        (mode, name): first for (mode, _), group in groups.items() for name, first in find_duplicates(group).items()
     }
 
 

@@ -30,8 +30,7 @@ from footplate.tools.run_files import (
 )
 
 _logger = logging.getLogger("footplate.tools")
-_COUNTERS = frozenset({"step", "iter", "epoch", "iteration"})
-_POSITION = _COUNTERS | {"mode", "at"}
+_POSITION = frozenset({"step", "iter", "epoch", "iteration", "mode", "at"})
 _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 _TIMES = frozenset({"lr", "time", "data_time", "memory"})  # ignored in validations
 
@@ -239,17 +238,13 @@ def _read_lines(file: Path) -> list[LogLine]:
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
-        where = f"line {number} of '{file}'"
         try:
             line = json.loads(text, parse_int=float)
         except (ValueError, RecursionError) as error:
             if 1 < number == len(texts):
                 break  # an incomplete last line: the run was killed or is still writing
-            raise DataError(f"{where} is not valid JSON", found=text) from error
+            raise DataError(f"line {number} of '{file}' is not valid JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
-            for key in _COUNTERS & line.keys():
-                if not (isinstance(line[key], float) and math.isfinite(line[key])):
-                    raise DataError(f"'{key}' in {where} must be an iteration or epoch number", found=line[key])
             mode = str(line.get("mode") or ("train" if "lr" in line or "loss" in line else "val"))
             values = {one_line(key): value for key, value in line.items() if isinstance(value, float)}
             lines.append({**values, "mode": mode})
@@ -353,9 +348,9 @@ def _series(lines: Sequence[LogLine]) -> list[Series]:
     for line in lines:
         for label, value in line.items():
             name = label if label in of_val_set else label.removeprefix(f"{line['mode']}/")
-            if name in _POSITION:
-                continue
-            if line["mode"] != "train" and (name in _TIMES or _is_undefined(name, value)):
+            # COCO reports -1 if the dataset has no objects of the relevant kind, such as large objects.
+            is_undefined = value == -1 and _OF_COCO.fullmatch(name)
+            if name in _POSITION or (line["mode"] != "train" and (name in _TIMES or is_undefined)):
                 continue
             key = "test" if label.startswith("test/") else line["mode"], name
             if math.isfinite(value):
@@ -425,11 +420,3 @@ def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[s
     rounded = {name: tuple((*at, float(f"{value:.9g}")) for *at, value in points) for name, points in varying.items()}
     firsts = {name: originals.setdefault(points, name) for name, points in rounded.items()}
     return {name: first for name, first in firsts.items() if name != first}
-
-
-def _is_undefined(name: str, value: object) -> bool:
-    """Checks whether a COCO metric is undefined.
-
-    COCO reports -1 if the dataset has no objects of the relevant kind, such as large objects.
-    """
-    return value == -1 and _OF_COCO.fullmatch(name) is not None
