@@ -140,7 +140,8 @@ TABLE = {"step": 20, "mode": "val", "dataset": "", "metric": "IoU", "columns": [
 
 
 def test_per_class_results_of_all_steps_are_read_and_later_ones_replace_earlier_ones(tmp_path: Path) -> None:
-    write(tmp_path / "a/vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
+    for name in "ab":
+        write(tmp_path / name / "vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
     other = {**TABLE, "dataset": "night", "metric": "bbox", "rows": [["ankle boot", None]]}
     write(tmp_path / "a/vis_data/per_class.jsonl", [TABLE, other, {**TABLE, "step": 30}])
     again = {**TABLE, "rows": [["bag", 6.5]]}

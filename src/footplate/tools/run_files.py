@@ -115,11 +115,6 @@ def starts_of(folder: Path) -> list[Start]:
     return sorted(starts, key=lambda start: start.order)
 
 
-def in_order(files: Iterable[Path]) -> list[Path]:
-    """Sorts files such as `<timestamp>/vis_data/scalars.json` by their launch; see `Start.order`."""
-    return sorted(files, key=lambda file: (read_start(file.parent.parent).order, file))
-
-
 def divide_launches(folder: Path) -> tuple[list[Start], list[Start]]:
     """Divides the launches in a work_dir into those that form its run, and evaluations that are runs of their own.
 
