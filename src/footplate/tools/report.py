@@ -11,7 +11,7 @@ from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import Image
 
@@ -60,18 +60,18 @@ def write_report(
         order = best_first(runs, headline)
         runs, names = [runs[place] for place in order], [names[place] for place in order]
     title = title or (" vs. " if len(names) == 2 else ", ").join(names)
-    images = embed_images(runs, _MAX_IMAGES)
-    for line in chain.from_iterable(images.unread):
+    images, unread = embed_images(runs, _MAX_IMAGES)
+    for line in chain.from_iterable(unread):
         _logger.warning("%s", line)
     described = [
         {
             **describe_run(run, headline),
             "name": name,
             "environment": run.environment,
-            "warnings": [*run.warnings, *unread],
+            "warnings": [*run.warnings, *lines],
             "config": run.explained or (run.config.pretty_text if run.config is not None else ""),
         }
-        for run, name, unread in zip(runs, names, images.unread, strict=True)
+        for run, name, lines in zip(runs, names, unread, strict=True)
     ]
     data = {
         "title": title,
@@ -80,9 +80,7 @@ def write_report(
         "runs": described,
         "charts": arrange_charts(runs, headline[0] if headline else None),
         "classes": class_history(runs, [facts["metric"] and facts["metric"]["iteration"] for facts in described]),
-        "images": images.found,
-        "sources": images.sources,
-        "imagesLeftOut": images.left_out,
+        **images,
         "configTable": config_table(runs),
     }
     # JSON in a script element must not contain `<!--`, `<script` or `</script`.
@@ -118,22 +116,20 @@ def _asset(name: str) -> str:
     return (files("footplate.tools") / "report_assets" / name).read_text(encoding="utf-8")
 
 
-class Embedded(NamedTuple):
-    """The images embedded in a page."""
-
-    # One `{"run": number, "kind": ..., "name": ..., "frames": [...]}` per run and name. A frame contains its `step`, a
-    # `legend` with labels and CSS colors, and `panels`. Each panel has a caption and an index into `sources`.
-    found: list[dict[str, Any]]
-    sources: list[str]  # data URIs; identical panels share one
-    left_out: int  # the number of images omitted to limit the size of the page
-    unread: list[list[str]]  # for each run, messages about its unreadable images
-
-
-def embed_images(runs: Sequence[Run], maximum: int) -> Embedded:
-    """Returns at most `maximum` images of runs as data URIs, grouped by run and image name.
+def embed_images(runs: Sequence[Run], maximum: int) -> tuple[Data, list[list[str]]]:
+    """Returns at most `maximum` images of runs as data URIs, and messages about the unreadable images of each run.
 
     Each kind of image, such as `val`, gets the same maximum number of evenly spaced steps, including the last one. All
     images of a step are embedded, so that a report can show what a validation drew.
+
+    Returns:
+        The messages, and before them a dict with these keys:
+
+        - `images`: one `{"run": number, "kind": ..., "name": ..., "frames": [...]}` per run and name. A frame contains
+          its `step`, a `legend` with labels and CSS colors, and `panels`. Each panel has a caption and an index into
+          `sources`.
+        - `sources`: the data URIs. Identical panels share one.
+        - `imagesLeftOut`: the number of images omitted to limit the size of the page.
     """
     images = [
         ((number, image.name.partition("_")[0]), image) for number, run in enumerate(runs) for image in run.images
@@ -159,7 +155,8 @@ def embed_images(runs: Sequence[Run], maximum: int) -> Embedded:
             continue
         entry = {"run": number, "kind": kind, "name": image.name, "frames": []}
         entries.setdefault((number, image.name), entry)["frames"].append(frame)
-    return Embedded(list(entries.values()), list(sources), len(images) - len(shown[:maximum]), unread)
+    left_out = len(images) - len(shown[:maximum])
+    return {"images": list(entries.values()), "sources": list(sources), "imagesLeftOut": left_out}, unread
 
 
 def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
