@@ -134,6 +134,6 @@ def test_panels_that_are_the_same_are_embedded_once(make_run: MakeRun) -> None:
     frame = found[0]["frames"][0]
     assert [panel["caption"] for panel in frame["panels"]] == ["image", "prediction"]
     assert frame["legend"] == [{"label": "bag", "color": "rgb(9 8 7)"}]
-    shown = Image.open(io.BytesIO(base64.b64decode(sources[1].split(",")[1])))
+    shown = Image.open(io.BytesIO(base64.b64decode(page["sources"][1].split(",")[1])))
     assert shown.size == (300, 300)
     assert abs(shown.getpixel((5, 5))[0] - 100) < 8  # type: ignore[index]

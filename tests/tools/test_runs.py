@@ -93,7 +93,7 @@ def test_images_config_environment_warnings_and_checkpoints_are_found(tmp_path: 
     (start / "vis_data/config.py").write_text("a = 1\n")
     (start / "environment.json").write_text('{"python": "3.11"}')
     line = '{"time": "t", "logger": "footplate", "level": "WARNING", "message": "careful"}\n'
-    (start / "run.warnings.jsonl").write_text(f"{line}[]\n{{}}\n{{")
+    (start / "run.warnings.jsonl").write_text(f"{line}{{")
     (tmp_path / "iter_1.pth").write_bytes(b"")
     run = read_run(tmp_path)
     assert [(image.name, image.step) for image in run.images] == [("val_7", 3), ("val_7", 20)]

@@ -73,9 +73,12 @@ class Parser(ArgumentParser):
             settings["type"] = local_path
         return super().add_argument(*names, **settings)
 
-    def add_value(self, name: str, metavar: str | tuple[str, ...], text: str, **settings: Any) -> Action:
-        """Adds a positional argument or an option with a value. `settings` are passed to `add_argument`."""
-        return self.add_argument(name, metavar=metavar, help=text, **settings)
+    def add_value(self, names: str, metavar: str | tuple[str, ...], text: str, **settings: Any) -> Action:
+        """Adds a positional argument or an option with a value, such as "-o --output".
+
+        `settings` are passed to `add_argument`.
+        """
+        return self.add_argument(*names.split(), metavar=metavar, help=text, **settings)
 
     def add_flag(self, name: str, text: str) -> None:
         """Adds an option without a value, which is False by default."""

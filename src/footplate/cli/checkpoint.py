@@ -25,7 +25,7 @@ def add_commands(subparsers: Any) -> None:
     def add(name: str, run: Any, text: str, output: str = "") -> Parser:
         action = add_command(actions, name, run, text, f"{text[0].upper()}{text[1:]}.")
         if output:
-            action.add_argument("-o", "--output", metavar="FILE", required=True, help=output)
+            action.add_value("-o --output", "FILE", output, required=True)
         return action
 
     show = add("show", show_contents, "show the contents of checkpoints")

@@ -89,7 +89,7 @@ def add_commands(subparsers: Any) -> None:
         "registered class with its keys, types, defaults and descriptions. Editors use it to complete and check keys.",
         "footplate schema --output footplate.schema.json",
     )
-    schema.add_argument("-o", "--output", metavar="FILE", help="write the schema to a file instead")
+    schema.add_value("-o --output", "FILE", "write the schema to a file instead")
     models = add_command(
         subparsers,
         "models",

@@ -36,11 +36,8 @@ def add_commands(subparsers: Any) -> None:
         "footplate report work_dirs/a work_dirs/b --out compared.html",
     )
     report.add_value("runs", "WORK_DIR", _RUN_HELP, nargs="+")
-    report.add_argument(
-        "-o",
-        "--out",
-        metavar="FILE",
-        help="the HTML file (default: WORK_DIR/report.html for a single work_dir, otherwise report.html)",
+    report.add_value(
+        "-o --out", "FILE", "the HTML file (default: WORK_DIR/report.html for a single work_dir, otherwise report.html)"
     )
     replay = add_command(
         subparsers,

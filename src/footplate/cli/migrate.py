@@ -20,9 +20,7 @@ def add_commands(subparsers: Any) -> None:
         "footplate migrate old.py --output new.py",
     )
     parser.add_value("config", "OLD.py", "a config file")
-    parser.add_argument(
-        "-o", "--output", metavar="NEW.py", help="the new file (default: OLD_migrated.py in the current folder)"
-    )
+    parser.add_value("-o --output", "NEW.py", "the new file (default: OLD_migrated.py in the current folder)")
     parser.add_flag("--force", "replace an existing file")
 
 

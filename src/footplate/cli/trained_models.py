@@ -73,9 +73,7 @@ def add_commands(subparsers: Any) -> None:
     )
     add_trained(export)
     export.add_value("--to", "FORMAT", "the format: onnx, torch-export or torchscript", required=True)
-    export.add_argument(
-        "-o", "--output", metavar="FILE", help="the file to write (default: the checkpoint name with a new suffix)"
-    )
+    export.add_value("-o --output", "FILE", "the file to write (default: the checkpoint name with a new suffix)")
     export.add_value("--opset", "N", "the ONNX opset version; for MMDetection detectors, 17 or later", type=int)
     export.add_value(
         "--size",

@@ -238,7 +238,7 @@ def _read_lines(file: Path) -> list[LogLine]:
             continue
         try:
             line = json.loads(text, parse_int=float)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             if 1 < number == len(texts):
                 break  # an incomplete last line: the run was killed or is still writing
             raise DataError(f"line {number} of '{file}' is not valid JSON", found=text) from error
@@ -376,7 +376,7 @@ def _warnings(files: Iterable[Path]) -> list[str]:
     """Returns the warnings and errors of a run."""
     lines = []
     for line in read_logs(files):
-        with suppress(ValueError, KeyError, TypeError, RecursionError):  # damaged
+        with suppress(ValueError):  # an incomplete line
             record = json.loads(line)
             lines.append(" - ".join(str(record[key]) for key in ("time", "logger", "level", "message")))
     return lines
@@ -392,7 +392,7 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     for line in read_logs(files):
         try:
             table = PerClassResults(**json.loads(line))
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError):
             invalid += 1
             continue
         name = table.dataset, table.metric, table.mode
