@@ -31,8 +31,6 @@ class ExportedModel(nn.Module):
 
     mean: Tensor
     std: Tensor
-    _least_size: tuple[int, int]
-    _divisor: int
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

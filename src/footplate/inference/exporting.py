@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -159,11 +158,12 @@ def export_model(
             )
             with resizing_any_size():
                 try:
-                    tested, difference, multiple = _write(to, by_trace if is_detector else request, examples)
+                    differences, multiple = _write(to, by_trace if is_detector else request, examples)
                 except ExportError:  # for example, MMDetection's deformable attention converts shapes to tensors
                     if is_detector or not uses_mmdet or to != "onnx":
                         raise
-                    tested, difference, multiple = _write(to, by_trace, examples)
+                    differences, multiple = _write(to, by_trace, examples)
+            tested, difference = list(differences), max(differences.values())
             counts = (1,) if tested[0][0] != len(images) else ()  # the batch size is fixed
             others = module.named_outputs(examples(tested[-1]))
             shapes = {
@@ -301,8 +301,7 @@ def _run_example(
     is_detector = isinstance(module, ExportedDetector)
     sides = images.shape[2:] if size is None else tuple(check_count("--size", side) for side in size)
     for count in (1,) if is_detector else (2, 1):  # MMSegmentation's MaskFormer accepts only one image
-        shape = (count, *images.shape[1:])
-        example = examples((*shape[:2], *sides))
+        example = examples((count, images.shape[1], *sides))
         try:
             outputs = module.named_outputs(example)
             break
@@ -311,11 +310,7 @@ def _run_example(
         except Exception as error:
             if count == 2:
                 continue
-            key = "model"
-            if size is not None:
-                with suppress(Exception):
-                    module.named_outputs(examples(shape))
-                    key = "--size"  # the model supports the size of the pipeline
+            key = "model" if size is None else "--size"
             raise export_error("the model cannot be run on an example input", error, key) from error
     if LIMIT < module.difference(module(example), list(outputs.values())) < float("inf"):  # infinite for NaN
         raise ExportError(
@@ -361,40 +356,38 @@ def _inputs(images: Tensor) -> Inputs:
     return Inputs((images,), {}, (_INPUT,))
 
 
-def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[_Shape], float, int]:
+def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[dict[_Shape, float], int]:
     """Writes the exported file and tests it with examples of several batch sizes, heights and widths.
 
-    Returns the tested input shapes, the largest difference, and the required divisor of heights and widths.
+    Returns the difference for each tested input shape, and the required divisor of heights and widths.
     """
     (images,) = request.inputs.args
     one_image = replace(request, inputs=_inputs(images[:1]), dims=())
     run = write_and_open(to, request, one_image)
     module: Any = request.module
-    tested: list[_Shape] = []
-    differences = []
+    tested: dict[_Shape, float] = {}  # with the differences
     is_wrong = False
 
-    def test(shape: _Shape) -> None:
-        difference = difference_of(run, module, _inputs(examples(shape)), module.difference)
-        if tested and not difference <= LIMIT:
-            nonlocal is_wrong
-            is_wrong = to != "torchscript"  # whose sizes cannot be fixed
-            raise ExportError("the exported file works only with the size of the example input")
-        tested.append(shape)
-        differences.append(difference)
+    def difference(shape: _Shape) -> float:
+        return difference_of(run, module, _inputs(examples(shape)), module.difference)
 
     def supports(shape: _Shape) -> bool:
         try:
-            test(shape)
+            found = difference(shape)
         except Exception:  # noqa: BLE001 - the model or the file does not support this size
             return False
+        if tested and not found <= LIMIT:
+            nonlocal is_wrong
+            is_wrong = to != "torchscript"  # whose sizes cannot be fixed
+            return False
+        tested[shape] = found
         return True
 
     count, channels, height, width = images.shape
     if count == 1 or not supports(tuple(images.shape)):  # then the batch size is fixed
         count = 1
         try:
-            test((count, channels, height, width))
+            tested[count, channels, height, width] = difference((count, channels, height, width))
         except Exception as error:
             raise export_error(f"the {to} file cannot be run on the example input", error, "model") from error
     dims = tuple(request.dims or ())
@@ -409,10 +402,10 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[_
         return [(1 if 0 in dims else count, channels, *size) for size in (larger, largest)]
 
     for multiple in _MULTIPLES if 2 in dims else ():
-        passed = len(tested)
+        passed = dict(tested)
         if all(map(supports, sizes(multiple))):
-            return tested, max(differences), multiple
-        del tested[passed:]
+            return tested, multiple
+        tested = passed
     if 2 in dims and (request.write or is_wrong):  # the file might accept other sizes but give wrong results
         return _write(to, replace(request, dims=dims[:-2]), examples)
-    return tested, max(differences), 1
+    return tested, 1

@@ -80,8 +80,8 @@ def explain_key(cfg: Config, path: str) -> str:
         room = shutil.get_terminal_size((_COLUMN * 4, 24)).columns - max(map(len, notes)) - 5
         texts = [brief(step.value, max(min(_COLUMN, room), _COLUMN // 4)) for step in steps]
         width = max(map(len, texts))
-        arrows = ["     ", *["  -> "] * (len(steps) - 1)]
-        lines = [f"{arrow}{text:<{width}}{note}\n" for arrow, text, note in zip(arrows, texts, notes, strict=True)]
+        rows = enumerate(zip(texts, notes, strict=True))
+        lines = [f"{'  -> ' if place else '     '}{text:<{width}}{note}\n" for place, (text, note) in rows]
     nested = [line.origin for line in _lines(value, "", "", None)]
     if overrides := {origin.file for origin in nested if isinstance(origin, KeyOrigin) and origin.is_override}:
         lines.append(f"  # items changed by {' and '.join(sorted(overrides))}\n")

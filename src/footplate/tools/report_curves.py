@@ -125,9 +125,7 @@ def thinned(points: list[Point], most: int) -> list[Point]:
 
 def short(value: float, digits: int = 5) -> float:
     """Rounds a number to `digits` significant digits to reduce the size of the page. Does not round integers."""
-    if not math.isfinite(value):
-        return value
-    return float(f"{value:.{digits}g}") if value != int(value) else int(value)
+    return int(value) if float(value).is_integer() else float(f"{value:.{digits}g}")
 
 
 def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> list[dict[str, Any]]:
