@@ -5,6 +5,7 @@ import shlex
 import signal
 from argparse import Namespace
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_command, add_config, add_cpu
@@ -204,14 +205,11 @@ def resume_command(argv: Sequence[str]) -> str:
     >>> resume_command(["train", "a.py", "--resume", "x.pth", "--set", "a.b=[1, 2]"])
     "footplate train a.py --set 'a.b=[1, 2]' --resume"
     """
-    kept: list[str] = []
-    remaining = list(argv)
-    while remaining:
-        word = remaining.pop(0)
-        if word == "--resume" and remaining and not remaining[0].startswith("-"):
-            remaining.pop(0)
-        elif word != "--resume" and not word.startswith("--resume="):
-            kept.append(word)
+    kept = [
+        word
+        for before, word in pairwise(["", *argv])
+        if word.partition("=")[0] != "--resume" and (before != "--resume" or word.startswith("-"))
+    ]
     return shlex.join(["footplate", *kept, "--resume"])
 
 

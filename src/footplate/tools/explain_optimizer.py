@@ -86,11 +86,11 @@ def groups_in(wrapper: Any, model: nn.Module) -> list[GroupInfo]:
             members = [names.get(parameter, "?") for parameter in group["params"]]
             # A schedule that was already built has changed the learning rate.
             settings = {field: group.get(f"initial_{field}", group[field]) for field in _GROUP_FIELDS if field in group}
-            multipliers = {}
-            for field in ("lr", "weight_decay"):
-                default = defaults.get(field)
-                if isinstance(default, (int, float)) and default and settings.get(field) != default:
-                    multipliers[field] = settings[field] / default
+            multipliers = {
+                field: settings[field] / defaults[field]
+                for field in ("lr", "weight_decay")
+                if defaults.get(field) and settings[field] != defaults[field]
+            }
             reasons = {reason for name in members for reason in inner.reasons.get(name.removeprefix(f"{part}."), ())}
             groups.append(
                 GroupInfo(

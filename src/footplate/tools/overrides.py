@@ -118,16 +118,13 @@ def _checked_value(mapping: ConfigDict, path: str, value: Any, accepted: Accepte
 def _is_accepted(mapping: ConfigDict, path: str, accepted: AcceptedKeys, error: ConfigKeyError) -> bool:
     """Checks whether each missing key of a path is accepted by its section. If not, improves the error's suggestion."""
     parts = split_path(path)
-    for end in range(1, len(parts) + 1):
-        try:
-            find_value(mapping, join_path(parts[:end]))
-        except ConfigError:
-            keys = accepted(mapping, parts[: end - 1])
-            if parts[end - 1] in keys:
-                continue
-            near = nearest(parts[end - 1], keys)
-            if near and (error.suggestion is None or split_path(error.suggestion)[-1] != parts[end - 1]):
-                error.suggestion, error.notes = join_path([*parts[: end - 1], near]), ()
+    for place in range(len(split_path(error.key)) - 1, len(parts)):
+        section, key = parts[:place], parts[place]
+        keys = accepted(mapping, section)
+        if key not in keys:
+            near = nearest(key, keys)
+            if near and (error.suggestion is None or split_path(error.suggestion)[-1] != key):
+                error.suggestion, error.notes = join_path([*section, near]), ()
             return False
     return True
 
