@@ -108,14 +108,14 @@ def number(convert: Callable[[str], float], least: float, most: float = math.inf
 
 
 def add_command(
-    subparsers: Any, name: str, run: Callable[[Namespace], int], text: str, description: str, example: str = ""
+    subparsers: Any, name: str, run: Callable[[Namespace], int | None], text: str, description: str, example: str = ""
 ) -> Parser:
     """Adds the parser of a command, and returns it.
 
     Args:
         subparsers: The parsers of all commands.
         name: The name of the command.
-        run: The function that takes the parsed arguments and returns the exit code.
+        run: The function that takes the parsed arguments and returns the exit code, or None for success.
         text: A short description for the list of commands.
         description: The description of the command.
         example: An example to show at the end of the help.

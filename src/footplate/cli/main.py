@@ -113,8 +113,8 @@ def _run(arguments: Namespace) -> int:
             from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
 
             with cuda_on_cpu():
-                return int(arguments.run(arguments))
-        return int(arguments.run(arguments))
+                return arguments.run(arguments) or 0
+        return arguments.run(arguments) or 0
     except KeyboardInterrupt as error:
         code = int(getattr(error, "exit_code", SIGNALED + signal.SIGINT))
         _print_document(arguments, error, code)

@@ -24,7 +24,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_flag("--force", "replace an existing file")
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Namespace) -> None:
     """Writes the translated config and prints the notes about its keys."""
     from footplate.config import Config
     from footplate.config.config import FileLoader, Options
@@ -60,4 +60,3 @@ def run(arguments: Namespace) -> int:
         lines += [title, *notes] if notes else []
     text = "\n".join([*lines, f"written: {output}", ""])
     print_result(arguments, {"file": output, "notes": translation.notes}, text)
-    return 0

@@ -154,7 +154,7 @@ def predict_inputs(arguments: Namespace) -> int:
     return DataError.exit_code if found.failures else 0
 
 
-def export_checkpoint(arguments: Namespace) -> int:
+def export_checkpoint(arguments: Namespace) -> None:
     """Exports the model.
 
     Prints the inputs and outputs of the exported file, and how much these outputs differ from the model's outputs.
@@ -171,4 +171,3 @@ def export_checkpoint(arguments: Namespace) -> int:
         trained, target, arguments.to, opset=arguments.opset, size=arguments.size, image=arguments.image
     )
     print_result(arguments, exported, describe_export(exported))
-    return 0
