@@ -47,13 +47,11 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
                     label = "training" if (mode, name) == loss_key else ""
                     curves.setdefault((mode, name), []).append(ReportCurve(number, series, label))
     repeated = _repeated(curves)
-    for (mode, name), validated in curves.items():
+    for mode, name in list(curves) if loss_key in curves else ():  # the chart of the loss shows the validation losses
         dataset, metric = split_dataset(name)
-        if mode == "val" and metric == "loss" and loss_key in curves:
+        if mode == "val" and metric == "loss":
             label = f"validation: {dataset}" if dataset else "validation"
-            curves[loss_key] += [curve._replace(label=label) for curve in validated]
-    if loss_key in curves:  # its chart shows the validation losses
-        curves = {key: drawn for key, drawn in curves.items() if key[0] != "val" or split_dataset(key[1])[1] != "loss"}
+            curves[loss_key] += [curve._replace(label=label) for curve in curves.pop((mode, name))]
     charts = {
         key: _chart(key, drawn, [name for (mode, name), first in repeated.items() if (mode, first) == key])
         for key, drawn in curves.items()
