@@ -280,14 +280,14 @@ def _run_example(
             returns different outputs each time.
     """
     source = image or _example_images((*preprocessing.image_size, 3)).to(torch.uint8).numpy()
-    samples = [preprocessing(source, index, "example.png") for index in range(2)]
-    images = torch.stack(list(map(first_view, samples))).float()
+    sample = preprocessing(source, 0, "example.png")
+    images = first_view(sample)[None].float()
     preprocessor = getattr(module.model, "data_preprocessor", None)
     prepared: Tensor | None = None
     if reference is not None:
-        prepared = torch.stack([first_view(reference(source, index, "example.png")) for index in range(2)])
+        prepared = first_view(reference(source, 0, "example.png"))[None]
     elif preprocessor is not None:
-        batch = preprocessor(preprocessing.collate(samples), False)
+        batch = preprocessor(preprocessing.collate([sample]), False)
         if isinstance(batch, Mapping) and first_view(batch).dim() == 4:  # otherwise, the model prepares images
             prepared = first_view(batch)
     if prepared is not None and largest_difference([module.preprocess(images)], [prepared]) > LIMIT:
@@ -297,7 +297,7 @@ def _run_example(
             key="model.data_preprocessor" if reference is None else f"{reference.key}.pipeline",
             notes=["Only channel swapping, normalization and padding can be exported."],
         )
-    examples = _example_images if image is None else partial(_example_images, image=images[:1])
+    examples = _example_images if image is None else partial(_example_images, image=images)
     is_detector = isinstance(module, ExportedDetector)
     sides = images.shape[2:] if size is None else tuple(check_count("--size", side) for side in size)
     for count in (1,) if is_detector else (2, 1):  # MMSegmentation's MaskFormer accepts only one image
