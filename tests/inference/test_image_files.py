@@ -47,7 +47,7 @@ def test_folders_and_patterns_name_pictures_in_order(pictures: Path) -> None:
 def test_links_to_folders_are_followed(pictures: Path) -> None:
     (pictures / "b").mkdir()
     (pictures / "b" / "real.png").touch()
-    for name, target in (("a", "."), ("images", "../a/b")):
+    for name, target in (("a", "."), ("images", "../a/b"), ("up", "..")):
         (pictures / "b" / name).symlink_to(target)
     (pictures / "a" / "link").symlink_to("b")
     assert find_files(["b"]) == [("real", "b/real.png"), ("images/3", "b/images/3.PNG")]
