@@ -385,9 +385,7 @@ class Runner:
             self.hooks.build(hook)
         parts = self.optim_wrapper.parts.values()
         for part in parts:
-            part.message_hub = self.message_hub
-            part.update_device()  # the wrapper may have been created before the model was moved
-            part.isolated = len(parts) > 1 and self.is_plain
+            part.join_run(self.message_hub, isolated=len(parts) > 1 and self.is_plain)
         self.checkpoints.initialize()
         for extension in extensions():
             extension.prepare_training(self.model)
@@ -638,8 +636,7 @@ class Runner:
             ArgumentError: The run has no best or last checkpoint.
             CheckpointError: The checkpoint cannot be loaded, or `strict` is set and it does not match the model.
         """
-        path = self.checkpoints.find(filename)
-        return self.checkpoints.read_weights(path, map_location, strict=strict, revise_keys=revise_keys)
+        return self.checkpoints.load(filename, map_location, strict=strict, revise_keys=revise_keys)
 
     def resume(
         self,
@@ -664,28 +661,27 @@ class Runner:
         """
         refuse_during_training(self, "resume")
         self.build_training()
-        path = self.checkpoints.find(filename)
-        self.checkpoints.restore_run(
-            path, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
+        self.checkpoints.resume(
+            filename, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
         )
 
     def load_or_resume(self, *, whole_model: bool = False, for_training: bool = True) -> None:
         """Loads the checkpoint selected by `load_from` and `resume`, unless weights are already loaded.
 
-        Training may resume even if weights are loaded; see `Weights` in `checkpoint_io.py`.
+        Training may resume even if weights are loaded; see `WeightsState` in `checkpoint_io.py`.
 
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
             for_training: Whether the run is about to train.
         """
-        self.checkpoints.load_starting_checkpoint(whole_model=whole_model, for_training=for_training)
+        self.checkpoints.load_or_resume(whole_model=whole_model, for_training=for_training)
 
     def restore_random_state(self) -> None:
         """Restores the random state of the checkpoint or interrupted run from which training continues.
 
         Loops call this method before training starts. Only the first call has an effect.
         """
-        self.checkpoints.restore_pending_random_state()
+        self.checkpoints.restore_random_state()
 
     @Component
     def train_loop(self) -> BaseTrainLoop:
