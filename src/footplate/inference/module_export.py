@@ -232,9 +232,7 @@ def _compare(
     return tested
 
 
-def check_target(
-    target: str, suffixes: Sequence[str], *, inputs: Sequence[str] = (), opset: int | None = None
-) -> None:
+def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] = (), opset: int | None = None) -> None:
     """Checks the target path and the opset of an export.
 
     Raises:
