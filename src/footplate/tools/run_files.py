@@ -139,18 +139,12 @@ def divide_launches(folder: Path) -> tuple[list[Start], list[Start]]:
     for start in starts:
         if not start.trains:
             settings = comparable(config_of(start.folder))
-            key = start.checkpoint, settings, start.kind, 0 if start.checkpoint else start.iteration
+            key = settings, start.checkpoint, start.kind, 0 if start.checkpoint else start.iteration
             evaluated.pop(key, None)  # the newest one comes last
             evaluated[key] = start
-    groups: dict[tuple[str, str, str, int], Any] = {}  # evaluations in the same group as the first one belong together
-    for key in evaluated:
-        checkpoint, settings, *_ = key
-        if not trained:
-            groups[key] = checkpoint, settings
-        elif not checkpoint or _is_in(Path(checkpoint), home):
-            groups[key] = settings
-    first = next(iter(groups.values()), None)
-    own = [evaluated[key] for key, group in groups.items() if group == first]
+    of_home = [key for key in evaluated if not trained or not key[1] or _is_in(Path(key[1]), home)]
+    shared = 1 if trained else 2  # those that belong together share the settings and, without training, the checkpoint
+    own = [evaluated[key] for key in of_home if key[:shared] == of_home[0][:shared]]
     apart = [start for start in evaluated.values() if start not in own]
     if apart and not trained:
         return [], [*evaluated.values()]
