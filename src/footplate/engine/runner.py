@@ -31,7 +31,7 @@ from footplate.distributed import (
 from footplate.engine import process_setup
 from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.engine.checkpoint_io import CheckpointIO
-from footplate.engine.components import Component, build_log_processor, build_loop
+from footplate.engine.components import Component, TrainLoopComponent, build_log_processor, build_loop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import FunctionHook, Hook
 from footplate.engine.hook_list import build_hooks, implicit_hooks
@@ -225,7 +225,8 @@ class Runner:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
         check_keys("Runner", unknown, arguments, elsewhere=ELSEWHERE)
         # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
-        # completed. The other stages read arguments only from there.
+        # completed in the default scope. The other stages read arguments only from there.
+        set_default_scope(default_scope)
         self.completed_arguments = CompletedArguments(arguments)
         self.cfg = self.completed_arguments.cfg
         self.sections = sections = self.completed_arguments.sections
@@ -262,11 +263,7 @@ class Runner:
             sections["resume"],
             takes_settings=sections["resume_settings"] == "take",
         )
-        randomness = dict(sections["randomness"])
-        with at_key("randomness"):
-            process_setup.check_randomness(randomness)
-        find_seed = partial(self.resume_plan.seed, randomness.pop("seed", None))
-        self.seed = process_setup.seed_everything(randomness, resumed=find_seed)
+        self.seed = process_setup.seed_everything(sections["randomness"], choose=self.resume_plan.seed)
 
         # Hooks: their constructors may use the message hub and the visualizer, and draw seeded random numbers.
         self.visualizer = self.build_visualizer(sections["visualizer"])
@@ -308,6 +305,7 @@ class Runner:
             arguments = {**arguments_in(cfg), **passed}
             with located_in(cfg):
                 if check:
+                    set_default_scope(cfg.get("default_scope"))
                     check_sections(CompletedArguments(arguments).sections)
                 build = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
                 runner: Runner = build(**arguments)  # completes them again, since a subclass may change them
@@ -683,7 +681,7 @@ class Runner:
         """
         self.checkpoints.restore_random_state()
 
-    @Component
+    @TrainLoopComponent
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
         return self.build_train_loop(self._required("train_cfg"))
