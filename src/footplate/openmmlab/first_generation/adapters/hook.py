@@ -333,18 +333,13 @@ class SteppedByHook(OptimWrapper):
 
         Schedules change the settings right after the loss is computed, but the hook steps the optimizer later.
         """
-        pairs = list(zip(self.param_groups, self._iteration_groups, strict=True))
-        changed = [
-            {name: value for name, value in group.items() if name in before and value is not before[name]}
-            for group, before in pairs
-        ]
-        for group, before in pairs:
+        scheduled = []
+        for group, before in zip(self.param_groups, self._iteration_groups, strict=True):
+            scheduled.append({name: group[name] for name in before if group[name] is not before[name]})
             group.update(before)
-        try:
-            yield
-        finally:
-            for group, changes in zip(self.param_groups, changed, strict=True):
-                group.update(changes)
+        yield
+        for group, changes in zip(self.param_groups, scheduled, strict=True):
+            group.update(changes)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns the context manager for the forward pass."""

@@ -28,7 +28,7 @@ class PolicySchedule(ParamSchedule):
         warmup_by_epoch: Whether `warmup_iters` is given in epochs rather than iterations.
         epoch_length: The number of iterations per epoch.
         max_epochs: The number of epochs in the run.
-        max_iters: The number of iterations in the run. Required if `max_epochs` or `epoch_length` is not set.
+        max_iters: The number of iterations in the run. Required unless the policy counts epochs.
         last_step: See `ParamSchedule`.
         options: The policy's settings.
 
@@ -62,14 +62,12 @@ class PolicySchedule(ParamSchedule):
 
         by_epoch = by_epoch and find_policy(policy, self.field) not in BY_ITERATION
         check_warmup(warmup, warmup_iters, warmup_ratio)
-        if max_iters is None:
-            max_iters = require("max_epochs", max_epochs) * require("epoch_length", epoch_length)
         if not warmup:
             warmup_iters = 0
         elif warmup_by_epoch:
             warmup_iters *= require("epoch_length", epoch_length)
         run = RunInfo(
-            full=require("max_epochs", max_epochs) if by_epoch else max_iters,
+            full=require("max_epochs", max_epochs) if by_epoch else require("max_iters", max_iters),
             unit=require("epoch_length", epoch_length) if by_epoch else 1,
             epoch_length=epoch_length,
             warmup=warmup,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from footplate.config import Config, ConfigDict, KeyOrigin
 from footplate.config.config_dict import is_variable
-from footplate.error_context import origin_at, origin_of
+from footplate.error_context import located, origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.messages import describe_exception, nearest
 from footplate.openmmlab.first_generation.translation import (
@@ -245,20 +245,19 @@ def _apply(rule: Rule, draft: Draft) -> None:
         return
     draft.source = next((key for key in present if draft.remaining[key] is not None), present[0] if present else "")
     try:
-        rule.apply(draft)
-        for key in present:
-            if key not in draft.remaining and draft.original[key] is not None:
-                draft.note_result(key)
-    except FootplateError as error:
-        error.origin = error.origin or origin_at(draft.original, error.key)
+        with located(draft.original):
+            rule.apply(draft)
+    except FootplateError:
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         # A value has the wrong type, usually a number or a string instead of a dict.
-        key = next((each for each in rule.keys if each in draft.original), "")
         raise ConfigError(
-            f"the first-generation key '{key or rule.id}' cannot be translated: {describe_exception(error)}",
-            key=key,
-            found=draft.original.get(key),
-            origin=draft.origin(key) if key else None,
+            f"the first-generation key '{draft.source}' cannot be translated: {describe_exception(error)}",
+            key=draft.source,
+            found=draft.original.get(draft.source),
+            origin=draft.origin(draft.source),
             shows_cause=True,
         ) from error
+    for key in present:
+        if key not in draft.remaining and draft.original[key] is not None:
+            draft.note_result(key)
