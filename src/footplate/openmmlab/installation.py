@@ -15,6 +15,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import decode_source
 from multiprocessing import spawn
+from pathlib import Path
 from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
@@ -194,8 +195,7 @@ class InstalledFinder(MetaPathFinder):
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Returns the spec of a module that must be modified, or None for any other module."""
         top = fullname.partition(".")[0]
-        is_known = top in self._code_bases | self.completed | self._patched
-        if not is_known and not self._patches_current_folder and fullname != top:
+        if top not in self._code_bases | self._patched and not self._patches_current_folder and fullname != top:
             return None
         # Editable installs have finders of their own.
         ours = NamesFinder | InstalledFinder | OperatorsFinder
@@ -208,15 +208,12 @@ class InstalledFinder(MetaPathFinder):
             return NamesFinder([top]).find_spec(fullname)
         if not isinstance(loader, SourceFileLoader):
             return None
-        file = os.path.abspath(loader.path)
-        is_in_current_folder = file.startswith(os.path.join(os.getcwd(), ""))
-        if self._patches_current_folder and is_in_current_folder and "site-packages" not in file.split(os.sep):
+        file = Path(os.path.abspath(loader.path))
+        if self._patches_current_folder and file.is_relative_to(os.getcwd()) and "site-packages" not in file.parts:
             self._patched.add(top)
-            is_known = True
         if fullname == top and loader.is_package(fullname) and accepted_ranges(_source_of(loader)):
             self._code_bases.add(top)
-            is_known = True
-        if not is_known:
+        if top not in self._code_bases | self._patched:
             return None
         loader.exec_module = partial(self._execute, loader, loader.exec_module)  # type: ignore[method-assign]
         return spec
@@ -232,7 +229,7 @@ class InstalledFinder(MetaPathFinder):
         name = module.__name__
         top = name.partition(".")[0]
         is_guarded = top in self._code_bases and loader.is_package(name) and not is_user_module(top)
-        source = _source_of(loader) if top in self._code_bases | self._patched else ""
+        source = _source_of(loader)
         if name in self._code_bases:
             show_accepted_versions(source)
             if is_for_mmcv_1(source):

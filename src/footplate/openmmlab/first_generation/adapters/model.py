@@ -73,13 +73,12 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
     if any(isinstance(value, BaseDataElement) for value in values):
         return pseudo_collate(samples)
     if isinstance(first, DataContainer):
-        data = [sample.data for sample in samples]
-        if first.cpu_only or not first.stack:
-            return DataContainer([data], first.stack, first.padding_value, cpu_only=first.cpu_only)
-        tensors = [torch.as_tensor(value) for value in data]
-        if first.pad_dims is None:
-            return DataContainer([torch.stack(tensors)], True, first.padding_value)
-        return DataContainer([stack_batch(tensors, pad_value=first.padding_value)], True, first.padding_value)
+        batch: Any = [sample.data for sample in samples]
+        if first.stack and not first.cpu_only:
+            tensors = [torch.as_tensor(value) for value in batch]
+            pads = first.pad_dims is not None
+            batch = stack_batch(tensors, pad_value=first.padding_value) if pads else torch.stack(tensors)
+        return DataContainer([batch], first.stack, first.padding_value, first.cpu_only)
     if isinstance(first, Mapping):
         return {key: collate([sample[key] for sample in samples]) for key in first}
     if isinstance(first, Sequence) and not isinstance(first, (str, bytes)):

@@ -109,8 +109,7 @@ class WorkflowHook(Hook):
         for number, batch in enumerate(_reading(data)):
             view.set_validation_state(self.dataloader, number, batch)
             call_hooks(view, "before_val_iter")
-            outputs = _losses(runner.model, batch)
-            view.set_validation_state(self.dataloader, number, batch, outputs)
+            outputs = view.outputs = _losses(runner.model, batch)
             call_hooks(view, "after_val_iter")
             count = outputs.get("num_samples")
             count = 1.0 if count is None else float(count)

@@ -58,6 +58,7 @@ class Draft:
 
     Attributes:
         original: The first-generation config, unchanged.
+        scope: The config's `default_scope`, or None.
         by_epoch: Whether the length of the run is given in epochs rather than iterations. If no length is set, False
             only for an iteration-based runner.
         length: The number of epochs or iterations, or None if the config does not set it.
@@ -74,6 +75,7 @@ class Draft:
     def __init__(self, original: Mapping[str, Any], *, device: str | None = None) -> None:
         self.original = original
         self.device = device
+        self.scope = original.get("default_scope")
         self.remaining: dict[str, Any] = dict(original)
         self.translated: dict[str, Any] = {}
         self.notes: list[Note] = []

@@ -23,7 +23,6 @@ def runner(draft: Draft) -> None:
     """
     given = draft.take("runner")
     totals = {key: draft.take(key) for key in ("total_epochs", "total_iters") if draft.remaining.get(key) is not None}
-    source = "runner" if given is not None else next(iter(totals), "runner")
     loop, length_key = _LOOPS[draft.by_epoch]
     length = {} if draft.length is None else {length_key: draft.length}
     settings = dict(given or {})
@@ -37,7 +36,9 @@ def runner(draft: Draft) -> None:
         if key not in _KEYS:
             draft.warn(f"runner.{key}", f"{value!r} has no counterpart and was removed", known=_KEYS)
     for key, value in totals.items():
-        if key != source and value == draft.length:
+        if key == draft.source:
+            continue
+        if value == draft.length:
             draft.became(key, f"train_cfg.{length_key}")
-        elif key != source:
+        else:
             draft.warn(key, f"{value} is ignored; the run uses {length_key}={draft.length}")
