@@ -382,7 +382,7 @@ def register_handler(file_formats: str | list[str], **kwargs: Any) -> Callable[[
 
 
 def _handler(file: Any, file_format: str | None) -> _Handler:
-    name = file_format or (Path(file).suffix[1:] if isinstance(file, str | Path) else "")
+    name = file_format or (Path(file).suffix[1:] if is_filepath(file) else "")
     if name not in file_handlers:
         raise TypeError(f"The file format '{name}' is unknown. Set file_format to one of {', '.join(file_handlers)}.")
     return file_handlers[name]
@@ -409,7 +409,7 @@ def load(
         TypeError: The format is unknown.
     """
     read, _ = _handler(file, file_format)
-    if isinstance(file, str | Path):
+    if is_filepath(file):
         file = io.BytesIO(get_file_backend(file, backend_args=backend_args or file_client_args).get(file))
     return read(file, **kwargs)
 
@@ -439,7 +439,7 @@ def dump(
     content = write(obj, **kwargs)
     if file is None:
         return content
-    if not isinstance(file, str | Path):
+    if not is_filepath(file):
         return file.write(content)
     backend = get_file_backend(file, backend_args=backend_args or file_client_args)
     return (backend.put_text if isinstance(content, str) else backend.put)(content, file)

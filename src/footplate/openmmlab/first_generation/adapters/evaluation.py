@@ -1,6 +1,5 @@
 """First-generation evaluation: a metric and hooks that call the dataset's `evaluate`."""
 
-import bisect
 import copy
 import importlib
 import logging
@@ -358,7 +357,7 @@ class EvalHook(Hook):
             if self.dataloader is not None:
                 kind = type(self)
                 overrides = (kind._do_evaluate, kind.evaluate) != (EvalHook._do_evaluate, EvalHook.evaluate)
-                metric = LegacyMetric(collect_device="gpu" if self.gpu_collect else "cpu", **self.eval_kwargs)
+                metric = LegacyMetric(**self.eval_kwargs)
                 if overrides or self.test_fn is not multi_gpu_test:
                     runner.val_loop = _HookValidation(runner, self, metric)
                 else:
@@ -376,8 +375,8 @@ class EvalHook(Hook):
         return {**found, "before_run": before_run, "before_train": before_train}
 
     def _is_due(self, done: int) -> bool:
-        index = bisect.bisect([milestone for milestone, _ in self._milestones], done)
-        interval = self._milestones[index - 1][1] if index else self.interval
+        reached = [interval for milestone, interval in self._milestones if milestone <= done]
+        interval = reached[-1] if reached else self.interval
         start = self.start or 0
         return done >= start and (done - start) % interval == 0
 

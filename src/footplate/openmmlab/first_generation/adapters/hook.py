@@ -22,9 +22,9 @@ from footplate.registry import HOOKS, OPTIM_WRAPPERS
 
 _logger = logging.getLogger("footplate.openmmlab.first_generation")
 
-# Maps each first-generation event to the general event that its method calls by default.
+# Maps each first-generation event to the general event that its method calls by default, or to itself.
 GENERAL = {
-    "before_run": None,
+    "before_run": "before_run",
     "before_train_epoch": "before_epoch",
     "before_train_iter": "before_iter",
     "after_train_iter": "after_iter",
@@ -33,7 +33,7 @@ GENERAL = {
     "before_val_iter": "before_iter",
     "after_val_iter": "after_iter",
     "after_val_epoch": "after_epoch",
-    "after_run": None,
+    "after_run": "after_run",
 }
 _GENERAL_EVENTS = ("before_epoch", "after_epoch", "before_iter", "after_iter")
 # WorkflowHook triggers the validation events, and the engine triggers the others.
@@ -56,8 +56,6 @@ class Hook(EngineHook):
 
     stages = tuple(GENERAL)
     sets_mode = True
-    # Whether to warn if the hook's priority is higher than the optimizer's, since the optimizer steps first anyway.
-    checks_step_order = True
     # Whether a hook with a priority lower than LOW handles the end of an iteration or epoch after validation. MMCV
     # validates in a hook with the priority LOW, so that later hooks can read the metrics.
     waits_for_validation = True
@@ -144,8 +142,7 @@ class Hook(EngineHook):
             found.setdefault("before_train_iter", _with_view(self, "before_train_iter"))
         if self.waits_for_validation and get_priority(self.priority) > Priority.LOW:
             found = found | _after_validation(self, found)
-        is_early = self.checks_step_order and get_priority(self.priority) < Priority.ABOVE_NORMAL
-        if "after_train_iter" in found and is_early:
+        if "after_train_iter" in found and get_priority(self.priority) < Priority.ABOVE_NORMAL:
             before_run = _with_view(self, "before_run")
 
             def warn_about_step_order(runner: Runner) -> None:
@@ -180,18 +177,15 @@ class ClosureHook(Hook):
         setattr(self, fn_name, fn)
 
 
-def _overrides(kind: "type[Hook]", name: str | None) -> bool:
-    return name is not None and getattr(kind, name) is not getattr(Hook, name)
-
-
 def _handles(hook: Hook, event: str) -> bool:
-    return any(_overrides(type(hook), name) or name in vars(hook) for name in (event, GENERAL[event]))
+    names = (event, GENERAL[event])
+    return any(name in vars(hook) or getattr(type(hook), name) is not getattr(Hook, name) for name in names)
 
 
 def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
     """Returns a callback that passes a view of the runner to the hook's method for an event."""
     method = getattr(hook, event)
-    general = getattr(hook, GENERAL[event] or event)
+    general = getattr(hook, GENERAL[event])
     is_epoch = event.endswith("_epoch")
 
     def call(runner: Runner, **arguments: Any) -> None:

@@ -37,7 +37,6 @@ class UpdaterHook(Hook):
     """
 
     field = ""
-    checks_step_order = False
 
     def __init__(
         self,
