@@ -251,10 +251,26 @@ def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -
         view = view_of(runner)
         if (event := view.awaiting_validation) in ends:
             # The best checkpoint is saved first, because that was scheduled earlier.
-            call = partial(_run, getattr(hook, event), event=event)
-            runner.requests.schedule_save(lambda: view.call_after_validation(event, call))
+            runner.requests.schedule_save(lambda: _run_after_validation(hook, view, event))
 
     return {"before_train": before_train, "after_val": after_val, **{end: partial(call_or_wait, end) for end in ends}}
+
+
+def _run_after_validation(hook: Hook, view: RunnerView, event: str) -> None:
+    """Calls a hook's method for a training event that was delayed until after validation.
+
+    During the call, `log_buffer.output` contains the validation metrics.
+    """
+    view.awaiting_validation = ""
+    view.set_training_event(event, {})
+    view.late_event = event
+    view.log_buffer.replace_output(view.val_loop.metrics)
+    try:
+        _run(getattr(hook, event), view, event)
+    finally:
+        view.late_event = ""
+        view.log_buffer.clear()
+    view.requests.exchange()  # the hook may have requested a stop
 
 
 def _with_saved_averages(hook: Hook, before_run: Callable[..., Any]) -> dict[str, Callable[..., Any]]:

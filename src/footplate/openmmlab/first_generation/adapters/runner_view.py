@@ -319,22 +319,6 @@ class RunnerView:
         if (loss := getattr(self._runner.optim_wrapper, "pending_loss", None)) is not None:
             self.outputs["loss"] = loss
 
-    def call_after_validation(self, event: str, method: Callable[["RunnerView"], None]) -> None:
-        """Calls a hook's method for a training event that was delayed until after validation.
-
-        During the call, `log_buffer.output` contains the validation metrics.
-        """
-        self.awaiting_validation = ""
-        self.set_training_event(event, {})
-        self.late_event = event
-        self.log_buffer.replace_output(self._runner.val_loop.metrics)
-        try:
-            method(self)
-        finally:
-            self.late_event = ""
-            self.log_buffer.clear()
-        self._runner.requests.exchange()  # the hook may have requested a stop
-
     def set_validation_state(self, loader: Any, inner_iter: int = 0, data_batch: Any = None) -> None:
         """Updates the runner view for a validation phase of a workflow."""
         self.mode, self._event, self._validation_loader = "val", "", loader

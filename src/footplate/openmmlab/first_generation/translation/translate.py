@@ -10,14 +10,12 @@ from footplate.error_context import located, origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.messages import describe_exception, nearest
 from footplate.openmmlab.first_generation.translation import (
-    checkpoint_rules,
     data_rules,
     evaluation_rules,
     hook_rules,
     log_rules,
     model_rules,
     optimizer_rules,
-    runner_rules,
     runtime_rules,
     schedule_rules,
 )
@@ -30,7 +28,7 @@ AnyConfig = Config | Mapping[str, Any]
 RULES: tuple[Rule, ...] = (
     runtime_rules.renamed,
     runtime_rules.dist_params,
-    checkpoint_rules.resume,
+    runtime_rules.resume,
     runtime_rules.device,
     model_rules.model_settings,
     model_rules.model_adapter,
@@ -39,8 +37,8 @@ RULES: tuple[Rule, ...] = (
     optimizer_rules.fp16,
     schedule_rules.lr_config,
     schedule_rules.momentum_config,
-    runner_rules.runner,
-    checkpoint_rules.checkpoint_config,
+    runtime_rules.runner,
+    hook_rules.checkpoint_config,
     log_rules.log_config,
     hook_rules.custom_hooks,
     evaluation_rules.evaluation,
