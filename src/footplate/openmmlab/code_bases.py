@@ -138,10 +138,8 @@ def named_code_bases(cfg: "Config | MutableMapping[str, Any]") -> list[str]:
 
     If a first-generation config has no `default_scope`, sets it; see `use_code_bases`.
     """
-    if cfg.get("default_scope") is None and is_first_generation(cfg):
-        default = _find_first_generation(cfg)
-        if default is not None:
-            cfg["default_scope"] = default
+    if cfg.get("default_scope") is None and is_first_generation(cfg) and (default := _find_first_generation(cfg)):
+        cfg["default_scope"] = default
     named = {kind.partition(".")[0] for kind in _types(dict(cfg.items())) if "." in kind}
     return [scope for scope in sorted(CODE_BASES) if scope in named or scope == cfg.get("default_scope")]
 

@@ -68,7 +68,8 @@ def tensor2imgs(
         A list of arrays of shape (H, W, C).
     """
     images = tensor.detach().cpu().permute(0, 2, 3, 1).numpy()
-    images = images * np.float32(1 if std is None else std) + np.float32(0 if mean is None else mean)
+    scale, shift = np.array(1 if std is None else std, np.float32), np.array(0 if mean is None else mean, np.float32)
+    images = images * scale + shift
     if to_bgr:
         images = images[..., ::-1]  # has no effect on a single channel
     return [np.ascontiguousarray(image.astype(np.uint8)) for image in images]

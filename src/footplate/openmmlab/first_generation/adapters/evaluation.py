@@ -386,7 +386,9 @@ class EvalHook(Hook):
 
     def _do_evaluate(self, runner: Any) -> None:
         """Runs the model on the validation data and evaluates the predictions on rank 0."""
-        options = {"tmpdir": self.tmpdir, "gpu_collect": self.gpu_collect} if runner.world_size > 1 else {}
+        options: dict[str, Any] = (
+            {"tmpdir": self.tmpdir, "gpu_collect": self.gpu_collect} if runner.world_size > 1 else {}
+        )
         results = self.test_fn(runner.model, self.dataloader, **options)
         if runner.rank == 0:
             self.evaluate(runner, results)

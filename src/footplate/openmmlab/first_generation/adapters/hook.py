@@ -35,9 +35,6 @@ GENERAL = {
     "after_val_epoch": "after_epoch",
     "after_run": "after_run",
 }
-_GENERAL_EVENTS = ("before_epoch", "after_epoch", "before_iter", "after_iter")
-# WorkflowHook triggers the validation events, and the engine triggers the others.
-_ENGINE_EVENTS = tuple(event for event in GENERAL if "val" not in event)
 
 
 class Hook(EngineHook):
@@ -137,7 +134,8 @@ class Hook(EngineHook):
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
         """Returns the hook's callbacks, keyed by event. Each callback passes a runner view to a method of the hook."""
-        found = {event: _with_view(self, event) for event in _ENGINE_EVENTS if _handles(self, event)}
+        # WorkflowHook triggers the validation events, and the engine triggers the others.
+        found = {event: _with_view(self, event) for event in GENERAL if "val" not in event and _handles(self, event)}
         if "after_train_iter" in found or "after_train_epoch" in found:
             found.setdefault("before_train_iter", _with_view(self, "before_train_iter"))
         if self.waits_for_validation and get_priority(self.priority) > Priority.LOW:
@@ -173,7 +171,7 @@ class ClosureHook(Hook):
     """
 
     def __init__(self, fn_name: str, fn: Callable[[Any], Any]) -> None:
-        check_choice("fn_name", fn_name, (*GENERAL, *_GENERAL_EVENTS))
+        check_choice("fn_name", fn_name, sorted({*GENERAL, *GENERAL.values()}))
         setattr(self, fn_name, fn)
 
 

@@ -243,7 +243,7 @@ class BaseRunner(metaclass=_RunnerClass):
             experiment_name=self.meta.get("exp_name"),
             load_from=self._resume_from,
             resume=self._resume_from is not None,
-            resume_settings=(recorded or {}).get("resume_settings"),
+            resume_settings=recorded.get("resume_settings") if recorded else None,
             cfg=recorded,
             **sections,
         )
@@ -331,4 +331,4 @@ def build_runner(cfg: Mapping[str, Any], default_args: Mapping[str, Any] | None 
     constructor = settings.pop("constructor", "DefaultRunnerConstructor")
     if constructor != "DefaultRunnerConstructor":
         return RUNNER_CONSTRUCTORS.get(constructor)(settings, default_args)()
-    return RUNNERS.build({**(default_args or {}), **settings})
+    return RUNNERS.build(settings, default_args=default_args)

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from footplate.checks import check_count
@@ -105,7 +104,7 @@ class WorkflowHook(Hook):
 
         As in `MeanLosses`, a batch whose `num_samples` is 0 does not count.
         """
-        found = defaultdict[str, list[tuple[float, float]]](list)  # values and numbers of samples
+        sums, counts = defaultdict[str, float](float), defaultdict[str, float](float)
         for number, batch in enumerate(_reading(data)):
             view.set_validation_state(self.dataloader, number, batch)
             call_hooks(view, "before_val_iter")
@@ -114,14 +113,14 @@ class WorkflowHook(Hook):
             count = outputs.get("num_samples")
             count = 1.0 if count is None else float(count)
             for name, value in outputs.get("log_vars", {}).items() if count else ():
-                found[name].append((float(value), count))
+                sums[name] += float(value) * count
+                counts[name] += count
         means = {}
-        for name, pairs in found.items():
+        for name in sums:
             # An evaluation metric may have the same name, such as accuracy, but a different definition.
             is_distinct = "loss" in name or name.endswith("_val")
             title = recorded_name(name if is_distinct else f"{name}_of_workflow")
-            values, counts = zip(*pairs, strict=True)
-            means[f"val/{title}"] = float(np.average(values, weights=counts))
+            means[f"val/{title}"] = sums[name] / counts[name]
         runner.message_hub.update_scalars(means)
         done, unit = (runner.epoch, "Epoch") if runner.by_epoch else (runner.iter, "Iter")
         text = "  ".join(f"{name}: {value:.4f}" for name, value in means.items())
