@@ -235,8 +235,7 @@ class InstalledFinder(MetaPathFinder):
             if is_for_mmcv_1(source):
                 self._patched.add(top)
                 self._patches_current_folder = True
-        is_outdated = top in self._code_bases and uses_removed_names(source)
-        patched = patch(source, name) if top in self._patched or is_outdated else None
+        patched = patch(source, name) if top in self._patched or uses_removed_names(source) else None
         if patched is None and not is_guarded:
             execute(module)
         else:

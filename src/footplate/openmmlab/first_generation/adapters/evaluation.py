@@ -202,8 +202,7 @@ class LegacyMetric(BaseMetric[Any]):
             reason = str(error.args[0]) if error.args else ""
             if not (reason.startswith("metric") and "not supported" in reason):
                 raise
-            name = type(dataset).__name__
-            message = f"'{name}' cannot compute this metric: {reason}"
+            message = f"'{type(dataset).__name__}' cannot compute this metric: {reason}"
             raise ArgumentError(message, key="metric", found=self.metric) from None
 
 

@@ -209,14 +209,14 @@ class LegacyModel(BaseModel):
         """Runs the model's `val_step`, or else a training step without gradients, and returns the outputs."""
         opened_data = self.data_preprocessor(data, False)
         step = getattr(self.module, "val_step", None)
-        found = step(opened_data, self._optimizer) if step and _is_step(step) else self._losses(opened_data)
+        found = step(opened_data, self._optimizer) if _is_step(step) else self._losses(opened_data)
         self.parse_losses(found)
         return self.outputs
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Returns the loss and the values to log. The loss may be None for a model that steps the optimizer itself."""
         if "log_vars" in losses:
-            loss, log_vars = losses.get("loss"), dict(losses["log_vars"])
+            loss, log_vars = losses.get("loss"), losses["log_vars"]
             self.outputs = dict(losses)
         else:
             parse = getattr(self.module, "_parse_losses", None) or getattr(self.module, "parse_losses", None)
@@ -268,9 +268,9 @@ def adapt_model(model: nn.Module) -> nn.Module:
 
 def legacy_model_in(model: Any) -> LegacyModel | None:
     """Returns the `LegacyModel` inside a model's wrappers, or None for a second-generation model."""
-    while not isinstance(model, LegacyModel) and hasattr(model, "module"):
-        model = model.module
-    return model if isinstance(model, LegacyModel) else None
+    while not isinstance(model, LegacyModel | None):
+        model = getattr(model, "module", None)
+    return model
 
 
 def of_each_optimizer(optim_wrapper: Any, read: Callable[[Any], Any]) -> Any:

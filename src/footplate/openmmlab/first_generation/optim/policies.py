@@ -247,11 +247,10 @@ def find_policy(name: str, field: str) -> PolicyFunction:
     Raises:
         ArgumentError: The policy is unknown.
     """
-    known = known_policy(name)
-    if known is None:
-        near = nearest(name, KNOWN_POLICIES)
-        raise ArgumentError(f'unknown policy "{name}"', key="policy", found=name, suggestion=near)
-    return POLICIES[field][known]
+    if known := known_policy(name):
+        return POLICIES[field][known]
+    near = nearest(name, KNOWN_POLICIES)
+    raise ArgumentError(f'unknown policy "{name}"', key="policy", found=name, suggestion=near)
 
 
 def policy_settings(policy: PolicyFunction, field: str) -> dict[str, Any]:
