@@ -122,7 +122,7 @@ class NamesFinder(MetaPathFinder, Loader):
     """
 
     def __init__(self, packages: Sequence[str]) -> None:
-        self.packages = frozenset(packages)
+        self.packages = packages
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Returns the spec of a module that footplate provides, or None.
@@ -187,7 +187,7 @@ class InstalledFinder(MetaPathFinder):
     """
 
     def __init__(self, completed: Sequence[str]) -> None:
-        self.completed = frozenset(completed)
+        self.completed = completed
         self._code_bases = set(CODE_BASES)
         self._patched = {*completed, "imgaug", "timm"}  # imported by MMOCR and by research code
         self._patches_current_folder = False

@@ -9,15 +9,10 @@ from torch import nn
 from footplate import hooks
 from footplate.engine import Runner
 from footplate.hooks.averaged_weights_hooks import TRAINING_STATE
+from footplate.openmmlab.mmengine.registry import AcceptsBase
 
 
-class _EMAHookType(type):
-    def __instancecheck__(cls, instance: object) -> bool:
-        """Makes `isinstance` also accept footplate's EMAHook, because code bases use such checks."""
-        return isinstance(instance, hooks.EMAHook) if cls is EMAHook else super().__instancecheck__(instance)
-
-
-class EMAHook(hooks.EMAHook, metaclass=_EMAHookType):
+class EMAHook(hooks.EMAHook, metaclass=AcceptsBase):
     """footplate's EMAHook with additional attributes and methods for subclasses in code bases.
 
     As in MMEngine, the averaged model already exists when a subclass's `after_load_checkpoint` is called.

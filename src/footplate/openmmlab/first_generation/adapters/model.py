@@ -209,7 +209,7 @@ class LegacyModel(BaseModel):
         """Runs the model's `val_step`, or else a training step without gradients, and returns the outputs."""
         opened_data = self.data_preprocessor(data, False)
         step = getattr(self.module, "val_step", None)
-        found = step(opened_data, self._optimizer) if _is_step(step) else self._losses(opened_data)
+        found = step(opened_data, self._optimizer) if step and _is_step(step) else self._losses(opened_data)
         self.parse_losses(found)
         return self.outputs
 

@@ -255,7 +255,7 @@ class BaseRunner(metaclass=_RunnerClass):
             runner.register_hook(hook, priority)
         view = view_of(runner)
         view.meta.update(self.meta)
-        if type(self).save_checkpoint is not BaseRunner.save_checkpoint:
+        if getattr(self.save_checkpoint, "__func__", None) is not BaseRunner.save_checkpoint:
             _logger.warning(
                 "The script overrides %s.save_checkpoint, but the checkpoint hook does not call this method.",
                 type(self).__name__,
