@@ -59,17 +59,17 @@ class WorkflowHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Runs validation if the previous epoch ended a training phase."""
         if runner.by_epoch and runner.train_loop.at_epoch_start:
-            self._validate_if_due(runner, runner.epoch)
+            self._validate_if_due(runner)
             runner.train_loop.remember_random_state()  # so that a run resumed here does not validate again
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Runs validation if the previous iteration ended a training phase."""
         if not runner.by_epoch:
-            self._validate_if_due(runner, runner.iter)
+            self._validate_if_due(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Runs the validation phase after the last training phase, even if training ended within that phase."""
-        self._validate_if_due(runner, runner.epoch if runner.by_epoch else runner.iter, last=True)
+        self._validate_if_due(runner, last=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the epoch or iteration of the latest validation phase, so that a resumed run does not repeat it."""
@@ -79,7 +79,8 @@ class WorkflowHook(Hook):
         """Restores a state returned by `state_dict`."""
         self._validated_at = state["validated_at"]
 
-    def _validate_if_due(self, runner: Runner, done: int, *, last: bool = False) -> None:
+    def _validate_if_due(self, runner: Runner, *, last: bool = False) -> None:
+        done = runner.epoch if runner.by_epoch else runner.iter
         is_due = done % self._training == 0 or last
         if not done or not is_due or done == self._validated_at:
             return
