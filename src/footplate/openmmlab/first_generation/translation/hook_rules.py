@@ -63,18 +63,16 @@ def checkpoint_config(draft: Draft) -> None:
         if not draft.translated.get("default_hooks", {}).get("checkpoint"):
             draft.write("default_hooks.checkpoint", None)
         return
-    settings = dict(cfg)
-    kind = settings.pop("type", "CheckpointHook")
     for key in ("meta", "create_symlink"):
-        if (value := settings.pop(key, None)) is not None:
+        if (value := cfg.pop(key, None)) is not None:
             draft.write(f"default_hooks.legacy_checkpoint.{key}", value)
-    if settings.pop("file_client_args", None) is not None:
+    if cfg.pop("file_client_args", None) is not None:
         draft.warn("checkpoint_config.file_client_args", "has no counterpart and was removed")
-    if check_flag("sync_buffer", settings.pop("sync_buffer", False), key="checkpoint_config.sync_buffer"):
+    if check_flag("sync_buffer", cfg.pop("sync_buffer", False), key="checkpoint_config.sync_buffer"):
         draft.append("custom_hooks", {"type": "SyncBuffersHook", "priority": "HIGH"})
-    if not settings.get("out_dir"):
-        settings.pop("out_dir", None)
-    made = {"type": kind, "interval": -1, "by_epoch": draft.by_epoch, **settings}
+    if not cfg.get("out_dir"):
+        cfg.pop("out_dir", None)
+    made = {"type": "CheckpointHook", "interval": -1, "by_epoch": draft.by_epoch, **cfg}
     draft.write_all("default_hooks.checkpoint", made)
 
 

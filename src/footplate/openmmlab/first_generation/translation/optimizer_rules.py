@@ -102,8 +102,7 @@ def optimizer_config(draft: Draft) -> None:
         step = _mixed_precision(draft, scale, "optimizer_config")
     if (clip := given.pop("grad_clip", None)) is not None:
         step["clip_grad"] = dict(clip)
-    counts = given.pop("cumulative_iters", given.pop("update_interval", 1))
-    if counts != 1:
+    if (counts := given.pop("cumulative_iters", given.pop("update_interval", 1))) != 1:
         step["accumulative_counts"] = counts
     _update_wrappers(draft, step, "optimizer_config", unused=given)
 

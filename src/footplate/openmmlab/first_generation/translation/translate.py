@@ -210,7 +210,6 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
     # Sections in the config take precedence over translated sections.
     sections = ConfigDict(draft.remaining)
     sections._origins |= {key: origin for key, origin in original._origins.items() if key in draft.remaining}
-    written: set[str] = set()
     for key, value in draft.translated.items():
         existing = sections.get(key)
         if isinstance(existing, ConfigDict) and isinstance(value, Mapping):
@@ -219,11 +218,10 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
             dict.__setitem__(sections, key, merged)
         elif existing is None:
             dict.__setitem__(sections, key, ConfigDict({key: value})[key])
-            written.add(key)
     for path, source in draft.sources.items():
         origin = draft.origin(f"{source}.{path[-1]}") if source else None  # some keys have the same name in both
-        if path[0] not in written or origin is None:
-            continue
+        if draft.remaining.get(path[0]) is not None or origin is None:
+            continue  # the origins of sections in the config are known
         key_origin, found = KeyOrigin(*origin), sections
         for part in path:
             if isinstance(found, list):
