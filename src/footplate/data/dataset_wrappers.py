@@ -193,15 +193,13 @@ class ClassBalancedDataset(_DatasetWrapper):
         """Initializes the wrapped dataset and computes the repetitions. Later calls have no effect."""
         if self._fully_initialized:
             return
-        if hasattr(self.dataset, "full_init"):
-            self.dataset.full_init()
+        super().full_init()
         categories = [set(self.dataset.get_cat_ids(idx)) for idx in range(len(self.dataset))]
         counts = Counter(chain.from_iterable(categories))
         for idx, of_sample in enumerate(categories):
             rarest = min((counts[category] for category in of_sample), default=len(categories))
             factor = math.sqrt(self.oversample_thr * len(categories) / rarest)
             self._indices += [idx] * math.ceil(max(1.0, factor))
-        self._fully_initialized = True
 
     def __len__(self) -> int:
         self.full_init()

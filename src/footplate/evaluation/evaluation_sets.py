@@ -59,9 +59,8 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str, *, tra
     expected = classes_in(trained)
     for evaluation_set in sets:
         classes = classes_in(metainfo_of(evaluation_set.dataloader))
-        names = enumerate(zip(expected, classes, strict=False))
-        labels = (label for label, (expected_name, name) in names if expected_name != name)
-        label = next(labels, None)
+        pairs = enumerate(zip(expected, classes, strict=False))
+        label = next((label for label, (expected_name, name) in pairs if expected_name != name), None)
         if label is None:
             continue
         data = f"{mode} data '{evaluation_set.name}'" if evaluation_set.name else f"{mode} data"

@@ -60,16 +60,17 @@ class Pyramid(nn.Module):
         self.merge = nn.ModuleList(Convolution(fine, fine) for fine, _ in decoded)
         self.stride = 2 ** len(widths)
 
+    def pad(self, inputs: Tensor) -> Tensor:
+        """Pads images of shape ``(N, 3, H, W)`` at the bottom and on the right to multiples of the stride."""
+        height, width = inputs.shape[-2:]
+        return F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride))
+
     def decode(self, inputs: Tensor) -> list[Tensor]:
         """Returns the features of each level, of shape ``(N, width, h, w)``, deepest first.
 
-        Args:
-            inputs: Images ``(N, 3, H, W)`` of any size. They are padded at the bottom and on the right to multiples of
-                the stride.
+        Pads the inputs, which are images of shape ``(N, 3, H, W)`` of any size; see `pad`.
         """
-        height, width = inputs.shape[-2:]
-        inputs = F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride))
-        encoded: list[Tensor] = [self.stages[0](self.stem(inputs))]
+        encoded: list[Tensor] = [self.stages[0](self.stem(self.pad(inputs)))]
         for down, stage in zip(self.down, list(self.stages)[1:], strict=True):
             encoded.append(stage(down(encoded[-1])))
         decoded: list[Tensor] = [encoded[-1]]
@@ -147,6 +148,12 @@ class TaskModel(BaseModel):
     @abstractmethod
     def predict(self, inputs: Any, data_samples: Sequence[Any] | None) -> list[Any]:
         """Returns one data sample per image, with its prediction."""
+
+
+def pad_to(values: Tensor, size: Sequence[int], value: float) -> Tensor:
+    """Pads images or masks of shape ``(..., h, w)`` to the size ``(H, W)``, at the bottom and on the right."""
+    height, width = values.shape[-2:]
+    return F.pad(values, (0, size[1] - width, 0, size[0] - height), value=value)
 
 
 def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[Any]:

@@ -340,20 +340,20 @@ def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str)
         cfg = visualizer if visualizer is not None else {"vis_backends": [{"type": "LocalVisBackend"}]}
         with at_key("visualizer"):
             settings = {"type": "Visualizer", "name": name, "save_dir": log_dir, **_in_folder(work_dir, cfg)}
-            settings["vis_backends"] = list(settings.get("vis_backends") or ())
-            for position, backend in enumerate(settings["vis_backends"]):
-                with at_key(f"vis_backends[{position}]"):
-                    settings["vis_backends"][position] = _in_folder(work_dir, backend)
+            settings["vis_backends"] = [
+                _in_folder(work_dir, backend, f"vis_backends[{position}].save_dir")
+                for position, backend in enumerate(settings.get("vis_backends") or ())
+            ]
             visualizer = VISUALIZERS.build(with_origins(settings, cfg))
     visualizer.skips_failed_images = True
     return visualizer  # type: ignore[no-any-return]
 
 
-def _in_folder(work_dir: str, cfg: Any) -> Any:
-    """Resolves the `save_dir` in the config of a visualizer or backend against `work_dir`."""
+def _in_folder(work_dir: str, cfg: Any, key: str = "save_dir") -> Any:
+    """Resolves the `save_dir` in the config of a visualizer or backend against `work_dir`. Errors refer to `key`."""
     if not isinstance(cfg, Mapping) or cfg.get("save_dir") is None:
         return cfg
     origin = origin_of(cfg, "save_dir")
     if origin and os.path.abspath(origin.file) == getattr(sys.modules["__main__"], "__file__", None):
         return cfg
-    return with_origins({**cfg, "save_dir": output_path(work_dir, cfg["save_dir"], key="save_dir")}, cfg)
+    return with_origins({**cfg, "save_dir": output_path(work_dir, cfg["save_dir"], key=key)}, cfg)

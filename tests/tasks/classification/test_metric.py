@@ -9,10 +9,7 @@ import torch
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
 from footplate.registry import METRICS
-from footplate.tasks.classification import ClsDataSample
-from footplate.tasks.classification.metric import (
-    class_count,
-)
+from footplate.tasks.classification import ClsDataSample, ConfusionMatrix
 
 Case = tuple[list[list[float]], list[int]]
 ITEMS = ["precision", "recall", "f1-score", "support"]
@@ -131,7 +128,7 @@ def test_invalid_arguments_are_refused(kind: str, arguments: dict[str, Any], mes
 )
 def test_an_unknown_number_of_classes_is_refused(samples: Any, given: int | None, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        class_count(samples, given, {})
+        ConfusionMatrix(given).process(None, [{"gt_label": [0], **sample} for sample in samples])
 
 
 def single_label_values(predicted: list[int], truth: list[int], **arguments: Any) -> dict[str, Any]:

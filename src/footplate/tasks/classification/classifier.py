@@ -135,16 +135,16 @@ class GlobalAveragePooling(nn.Module):
 
     def forward(self, features: Features) -> Tensor | tuple[Tensor, ...]:
         """Averages feature maps of shape ``(N, C, H, W)`` to shape ``(N, C)``. For a sequence, returns a tuple."""
-        if isinstance(features, Tensor):
-            if features.ndim != 4:
-                raise ArgumentError(
-                    "GlobalAveragePooling needs feature maps of shape (N, C, H, W)",
-                    key="model.neck",
-                    found=tuple(features.shape),
-                    notes=["If the backbone returns vectors, set neck=None in the model."],
-                )
-            return features.mean(dim=(2, 3))
-        return tuple(each.mean(dim=(2, 3)) for each in features)
+        if not isinstance(features, Tensor):
+            return tuple(each.mean(dim=(2, 3)) for each in features)
+        if features.ndim != 4:
+            raise ArgumentError(
+                "GlobalAveragePooling needs feature maps of shape (N, C, H, W)",
+                key="model.neck",
+                found=tuple(features.shape),
+                notes=["If the backbone returns vectors, set neck=None in the model."],
+            )
+        return features.mean(dim=(2, 3))
 
 
 @MODELS.register_module()

@@ -103,11 +103,10 @@ class CustomDataset(BaseDataset):
                 for name, label in self._labels(folder).items()
                 for path in find_files(join(folder, name), self.extensions)
             ]
-        where = self.ann_file or folder
         check_images(records, self.ann_file, folder, self.extensions)
         if self.with_label:
             labels = {record["gt_label"] for record in records}
-            warn_about_missing_classes(self._metainfo.get("classes"), labels, where)
+            warn_about_missing_classes(self._metainfo.get("classes"), labels, self.ann_file or folder)
         return records
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -213,8 +212,7 @@ def labels_of(sample: ClsDataSample, num_classes: int) -> Tensor:
     labels: Tensor | None = sample.get("gt_label")
     if labels is None:
         raise DataError("an image has no ground truth: 'gt_label' is missing from its data sample")
-    # Each image has few labels, for which Python numbers are much faster than tensor operations.
-    if labels.device.type == "cpu" and not all(0 <= label < num_classes for label in labels.tolist()):
+    if labels.device.type == "cpu":
         check_classes(f"ground truth of {image_name(sample)}", labels, num_classes)
     return labels
 

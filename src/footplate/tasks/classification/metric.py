@@ -18,7 +18,6 @@ from footplate.tasks.task_base import check_classes, image_name
 from footplate.visualization import as_array
 
 _logger = logging.getLogger("footplate.tasks")
-Thresholds = Sequence[float | None] | float | None
 _ITEMS = ("precision", "recall", "f1-score", "support")
 _Counts = NDArray[np.int64]
 
@@ -55,41 +54,10 @@ def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -
     return int(as_array(sample["pred_label"]).reshape(-1)[0])
 
 
-def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: Mapping[str, Any] | None) -> int:
-    """Returns the number of classes, after checking it against the scores of the samples.
-
-    Args:
-        samples: The samples of a batch.
-        given: The configured number. If None, the number of scores in `pred_score` or, without scores, the number of
-            class names in `meta`.
-        meta: The metainfo of the dataset.
-
-    Raises:
-        DataError: The number is unknown, or differs from the number of scores.
-    """
-    counts = {len(sample["pred_score"]) for sample in samples if "pred_score" in sample}
-    if given is not None or not counts:
-        counts.add(given if given is not None else len((meta or {}).get("classes") or ()))
-    if len(counts) > 1 or 0 in counts:
-        problem = "num_classes and the numbers of predicted scores must be equal"
-        raise DataError(
-            problem if len(counts) > 1 else "the number of classes is unknown",
-            key="num_classes",
-            found=sorted(counts) if len(counts) > 1 else given,
-            notes=["Set num_classes to the number of classes that the model predicts."],
-        )
-    return counts.pop()
-
-
 def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
     """Returns the class names in `meta`, or class indices if `meta` does not have exactly `count` distinct names."""
     names = list(dict.fromkeys(map(str, (meta or {}).get("classes") or ())))
     return names if len(names) == count else [str(index) for index in range(count)]
-
-
-def as_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
-    """Returns one or more thresholds as a tuple."""
-    return (thrs,) if thrs is None or isinstance(thrs, (int, float)) else tuple(thrs)
 
 
 def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -> str:
@@ -158,7 +126,7 @@ class Accuracy(BaseMetric[tuple[int, float]]):
     ) -> None:
         super().__init__(**settings)
         self.topk = tuple(check_count("topk", k) for k in np.atleast_1d(topk))
-        self.thrs = as_thresholds(thrs)
+        self.thrs = tuple(np.atleast_1d(thrs).tolist())
         self.ignore_index = ignore_index
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
@@ -218,12 +186,33 @@ class LabelMetric(BaseMetric[tuple[int, ...]]):
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Records the true and the predicted class of each sample."""
         check_samples(self, data_samples)
-        count = class_count(data_samples, self.num_classes, self.dataset_meta)
+        count = self._class_count(data_samples)
         for sample in data_samples:
             if "pred_score" in sample:
                 _warn_about_logits(self, as_array(sample["pred_score"]))
             predicted = (predicted_label(sample, threshold) for threshold in self.thrs)
             self.results.append((count, true_label(sample), *predicted))
+
+    def _class_count(self, samples: Sequence[Mapping[str, Any]]) -> int:
+        """Returns `num_classes` or else the number of scores. Without scores, returns the number of class names.
+
+        Raises:
+            DataError: The number is unknown, or the samples of the batch have another number of scores.
+        """
+        counts = {len(sample["pred_score"]) for sample in samples if "pred_score" in sample}
+        if self.num_classes is not None:
+            counts.add(self.num_classes)
+        elif not counts:
+            counts.add(len((self.dataset_meta or {}).get("classes") or ()))
+        if len(counts) > 1 or 0 in counts:
+            problem = "num_classes and the numbers of predicted scores must be equal"
+            raise DataError(
+                problem if len(counts) > 1 else "the number of classes is unknown",
+                key="num_classes",
+                found=sorted(counts),
+                notes=["Set num_classes to the number of classes that the model predicts."],
+            )
+        return counts.pop()
 
     def labels(self, results: list[tuple[int, ...]]) -> tuple[_Counts, list[_Counts]]:
         """Returns true classes ``(N,)`` and, for each threshold, predicted classes ``(N,)``.
@@ -272,7 +261,7 @@ class SingleLabelMetric(LabelMetric):
         self.items = tuple(check_choice("items", item, _ITEMS) for item in items)
         if average is not None:
             check_choice("average", average, ("macro", "micro"))
-        self.thrs = as_thresholds(thrs)
+        self.thrs = tuple(np.atleast_1d(thrs).tolist())
         self.average = average
 
     def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Transforms that change only the image of a sample, not its annotations. Sizes are (width, height)."""
+"""Transforms for classification. Most change only the image of a sample, not its annotations.
+
+Sizes are (width, height).
+"""
 
 import math
 from typing import Any, Literal, get_args
@@ -7,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from footplate.checks import check_choice, check_count, check_fraction
-from footplate.data.transforms.geometric import resize_image
+from footplate.data.transforms.geometric import Resize, resize_image
 from footplate.data.transforms.pipeline import BaseTransform, check_range, check_size, set_image
 from footplate.registry import TRANSFORMS
 
@@ -84,7 +87,7 @@ class RandomResizedCrop(BaseTransform):
             if 0 < crop_width <= width and 0 < crop_height <= height:
                 left, top = np.random.randint(width - crop_width + 1), np.random.randint(height - crop_height + 1)
                 return left, top, crop_width, crop_height
-        aspect = min(max(width / height, self.aspect_ratio_range[0]), self.aspect_ratio_range[1])
+        aspect = float(np.clip(width / height, *self.aspect_ratio_range))
         crop_width = min(width, max(1, round(height * aspect)))
         crop_height = min(height, max(1, round(width / aspect)))
         return (width - crop_width) // 2, (height - crop_height) // 2, crop_width, crop_height
@@ -92,7 +95,7 @@ class RandomResizedCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizeEdge(BaseTransform):
-    """Resizes `img` so that one edge has a given length. Keeps the aspect ratio. Annotations are not changed.
+    """Resizes `img` and its annotations so that one edge has a given length, like `Resize`. Keeps the aspect ratio.
 
     Args:
         scale: The length of the edge in pixels.
@@ -110,9 +113,7 @@ class ResizeEdge(BaseTransform):
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         height, width = results["img"].shape[:2]
         lengths = {"width": width, "height": height, "short": min(width, height), "long": max(width, height)}
-        factor = self.scale / lengths[self.edge]
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        return set_image(results, resize_image(results["img"], size))
+        return Resize(scale_factor=self.scale / lengths[self.edge]).transform(results)
 
 
 @TRANSFORMS.register_module()

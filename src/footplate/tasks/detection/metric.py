@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from footplate.data.coco_masks import coco_package
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
-from footplate.storage import check_output_path, commit_bytes, output_path
+from footplate.storage import check_output_path, commit_bytes
 from footplate.tasks.detection.coco_format import (
     Entry,
     ImageResult,
@@ -140,8 +139,7 @@ class CocoMetric(BaseMetric[ImageResult]):
             for entry in result.predicted
         ]
         if self.outfile_prefix is not None:
-            path = os.path.join(self.context.dataset, self.outfile_prefix)
-            prefix = output_path(self.context.folder, path)
+            prefix = self._output_path(self.outfile_prefix)
             for kind in {kind.replace("proposal", "bbox") for kind in self.metrics}:
                 other = "bbox" if kind == "segm" else "segmentation"
                 entries = [{key: value for key, value in entry.items() if key != other} for entry in found]
@@ -163,8 +161,7 @@ class CocoMetric(BaseMetric[ImageResult]):
             return {name: named[name] for name in self.metric_items or recalls}
         values = {f"{kind}_{name}": named[name] for name in self.metric_items or _USUAL_ITEMS}
         means = (_mean(precision[:, :, place, 0, -1], math.nan) for place in range(precision.shape[2]))
-        by_id = dict(zip(dict.fromkeys(category_ids), means, strict=True))
-        by_class = {name: by_id[number] for name, number in zip(required_classes(self), category_ids, strict=True)}
+        by_class = dict(zip(required_classes(self), means, strict=True))
         columns = {"AP": list(by_class.values())}
         self.record_per_class(kind, list(by_class), columns)
         if self.classwise:

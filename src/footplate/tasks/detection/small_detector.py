@@ -216,13 +216,11 @@ class SmallDetector(BaseDetector):
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns scores and boxes, averaged over each image and its flipped copy if `flip_test` is set."""
-        height, width = inputs.shape[-2:]
-        stride = self.network.stride
-        inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride))  # so that the flipped image has the same grid
+        inputs = self.network.pad(inputs)  # so that the flipped image has the same grid
         grid = self.outputs(inputs)
         scores, boxes = grid.scores.sigmoid(), grid.boxes
         if self.flip_test:
-            strides = [stride >> level for level in range(len(self.network.heads))]
+            strides = [self.network.stride >> level for level in range(len(self.network.heads))]
             mirrored = flip_back(self.outputs(inputs.flip(-1)), inputs.shape[-2:], strides)
             scores, boxes = (scores + mirrored.scores.sigmoid()) / 2, (boxes + mirrored.boxes) / 2
         return scores, boxes

@@ -100,12 +100,14 @@ class DetLocalVisualizer(TaskVisualizer):
             self.draw_polygons(list(rotated_box_corners(torch.from_numpy(np.hstack([boxes, angles])))), **style)
         else:
             self.draw_bboxes(boxes, **style)
-        scores = as_array(data.scores).tolist() if "scores" in data else [None] * len(labels)
-        for box, label, score, color in zip(boxes, labels, scores, colors, strict=True):
-            text = self.class_name(label) if score is None else f"{self.class_name(label)} {score:.2f}"
-            is_bright = np.dot(color, (0.299, 0.587, 0.114)) > 140
-            ink = self.text_color or ((0, 0, 0) if is_bright else (255, 255, 255))
-            self.draw_texts(text, box[None, :2], font_sizes=_TEXT_SIZE, colors=ink, background=color)
+        texts = [self.class_name(label) for label in labels]
+        if "scores" in data:
+            scores = as_array(data.scores).tolist()
+            texts = [f"{name} {score:.2f}" for name, score in zip(texts, scores, strict=True)]
+        are_bright = np.dot(colors, (0.299, 0.587, 0.114)) > 140
+        inks = [self.text_color or ("black" if is_bright else "white") for is_bright in are_bright]
+        backgrounds = [{"facecolor": color} for color in colors]
+        self.draw_texts(texts, boxes[:, :2], font_sizes=_TEXT_SIZE, colors=inks, bboxes=backgrounds)
         return set(labels)
 
 

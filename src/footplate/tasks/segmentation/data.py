@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from footplate.checks import check_choice
 from footplate.data import BaseDataset
@@ -30,6 +29,7 @@ from footplate.tasks.task_base import (
     find_files,
     has_suffix,
     image_name,
+    pad_to,
     warn_about_missing_classes,
 )
 
@@ -296,21 +296,18 @@ class SegDataPreProcessor(ImgDataPreprocessor):
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
         """Pads the inputs according to `size` or `size_divisor`. In training, pads label maps to the same size."""
         (least_height, least_width), divisor = self._train_padding if training else self._test_padding
-        height, width = batch["inputs"].shape[-2:]
-        bottom = max(least_height - height, -height % divisor)
-        right = max(least_width - width, -width % divisor)
-        if bottom or right:
-            batch["inputs"] = F.pad(batch["inputs"], (0, right, 0, bottom), value=self.pad_value)
-        shape = height + bottom, width + right
+        height, width = size = tuple(batch["inputs"].shape[-2:])
+        shape = max(least_height, height + -height % divisor), max(least_width, width + -width % divisor)
+        if shape != size:
+            batch["inputs"] = pad_to(batch["inputs"], shape, self.pad_value)
         for sample in batch["data_samples"] or ():
             sample.set_metainfo({"pad_shape": shape})
             # Only the loss needs label maps at the input size; predictions are resized to the original image.
             truth = sample.get("gt_sem_seg") if training else None
             if truth is not None:
-                _check_is_resized(sample, truth.shape, (height, width))
+                _check_is_resized(sample, truth.shape, size)
             if truth is not None and truth.shape != shape:
-                missing = (0, shape[1] - truth.shape[1], 0, shape[0] - truth.shape[0])
-                sample.gt_sem_seg = PixelData(data=F.pad(truth.data.long(), missing, value=self.seg_pad_val))
+                sample.gt_sem_seg = PixelData(data=pad_to(truth.data.long(), shape, self.seg_pad_val))
 
 
 def _height_and_width(size: tuple[int, int] | int | None) -> tuple[int, int]:

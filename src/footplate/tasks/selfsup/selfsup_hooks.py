@@ -20,6 +20,7 @@ from footplate.tasks.panels import BLUE, ORANGE
 from footplate.tasks.selfsup.data import SelfSupDataSample
 from footplate.tasks.visualization import planes_to_image
 from footplate.visualization import ImageArray, Visualizer, skipping_failed_image
+from footplate.visualization.drawing import RGB
 
 _GAP = 4
 _MIN_SIZE = 84
@@ -85,8 +86,7 @@ class NeighborPictureHook(Hook):
             neighbors = (train[at] for at in nearest)
             framed = [(each.image, BLUE if each.label == query.label else ORANGE) for each in neighbors]
             rows.append([(query.image, _PAPER), *framed])
-        with skipping_failed_image("val_neighbors"):
-            Visualizer.get_current_instance().add_image("val_neighbors", draw_rows(rows), runner.iter)
+        add_rows("val_neighbors", rows, runner.iter)
 
 
 @HOOKS.register_module()
@@ -126,26 +126,28 @@ class ReconstructionPictureHook(Hook):
             image, filled = planes_to_image(planes), planes_to_image(guess)
             columns = (image, np.where(mask_of_image, 128, image), np.where(mask_of_image, filled, image))
             rows.append([(column, _PAPER) for column in columns])
-        with skipping_failed_image("val_reconstructions"):
-            Visualizer.get_current_instance().add_image("val_reconstructions", draw_rows(rows), runner.iter)
+        add_rows("val_reconstructions", rows, runner.iter)
 
 
-def draw_rows(rows: Sequence[Sequence[tuple[ImageArray, tuple[int, int, int]]]]) -> ImageArray:
-    """Returns an image that shows rows of framed images.
+def add_rows(name: str, rows: Sequence[Sequence[tuple[ImageArray, RGB]]], step: int) -> None:
+    """Passes an image that shows rows of framed images to the run's visualizer.
 
     Args:
+        name: The name of the image.
         rows: The rows, as lists of images ``(h, w, 3)`` with their frame colors. All images must have the same size. If
             they are small, they are enlarged by an integer factor.
+        step: The current iteration.
     """
-    lines = []
-    for row in rows:
-        framed = []
-        for image, color in row:
-            zoom = max(1, _MIN_SIZE // max(image.shape[:2]))
-            inner = Image.fromarray(image.repeat(zoom, axis=0).repeat(zoom, axis=1))
-            framed.append(np.asarray(ImageOps.expand(ImageOps.expand(inner, _GAP, color), _GAP, _PAPER)))
-        lines.append(np.hstack(framed))
-    return np.vstack(lines)
+    with skipping_failed_image(name):
+        lines = []
+        for row in rows:
+            framed = []
+            for image, color in row:
+                zoom = max(1, _MIN_SIZE // max(image.shape[:2]))
+                inner = Image.fromarray(image.repeat(zoom, axis=0).repeat(zoom, axis=1))
+                framed.append(np.asarray(ImageOps.expand(ImageOps.expand(inner, _GAP, color), _GAP, _PAPER)))
+            lines.append(np.hstack(framed))
+        Visualizer.get_current_instance().add_image(name, np.vstack(lines), step)
 
 
 @HOOKS.register_module()
