@@ -231,6 +231,7 @@ class NeedsPalette(Visualizer):
 class HasMinimumScore(Visualizer):
     """Draws instances above a score of its own, as that of MMDetection."""
 
+    # type: ignore[override]
     def add_datasample(
         self, name: str, image: Any, data_sample: Any = None, pred_score_thr: float = 0.3, **settings: Any
     ) -> None:

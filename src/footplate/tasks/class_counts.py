@@ -5,7 +5,7 @@ from typing import Any
 
 from footplate.data import metainfo_of
 from footplate.engine import Hook, Runner
-from footplate.error_context import at_key, join_path, origin_at, walk_paths
+from footplate.error_context import at_key, join_path, location_prefix, origin_at, walk_paths
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import classes_in, sets_of
 from footplate.messages import list_names
@@ -69,9 +69,7 @@ def warn_about_num_classes(runner: Runner) -> None:
     for path, value in walk_paths(cfg) if count else ():
         is_own = any(word in str(part) for part in path for word in ("rpn", "semantic", "backbone"))
         if path[-1] == "num_classes" and type(value) is int and value not in (1, count) and not is_own:
-            name = join_path(path)
-            origin = origin_at(cfg, path)
-            place = f"{origin}: {name}" if origin else name
+            place = location_prefix(origin_at(cfg, path)) + join_path(path)
             _logger.warning("%s is %d, but the number of classes in the training data is %d.", place, value, count)
 
 

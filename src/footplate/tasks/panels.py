@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from footplate.errors import ArgumentError
 from footplate.visualization import ImageArray
 from footplate.visualization.drawing import RGB, text_font
 
@@ -40,19 +39,9 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Mapping[str, RGB] |
 
     Returns:
         An RGB image ``(H', W', 3)``, uint8.
-
-    Raises:
-        ArgumentError: There are no images, or their sizes differ.
     """
     legend = legend or {}
-    shapes = {image.shape for image in panels.values()}
-    if len(shapes) != 1:
-        raise ArgumentError(
-            "there must be at least one panel, and all panels must have the same size",
-            key="panels",
-            found=sorted(shapes),
-        )
-    height, width = shapes.pop()[:2]
+    height, width = next(iter(panels.values())).shape[:2]
     zoom = max(1, -(-_SMALLEST_PANEL // max(height, width)))
     height, width = zoom * height, zoom * width
     size = max(12, width // 20)  # of the text

@@ -1,9 +1,8 @@
-"""Code shared by all tasks: the base class for models, a feature pyramid, and helpers for samples and configs."""
+"""Code shared by all tasks: the base class for models, and helpers for samples and configs."""
 
 import logging
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,63 +20,9 @@ from footplate.errors import ArgumentError, DataError
 from footplate.messages import list_names
 from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.models.base_module import InitCfg
-from footplate.registry import MODELS
 from footplate.storage import join, list_dir
-from footplate.tasks.small_resnet import Convolution, Residual
 
 _logger = logging.getLogger("footplate.tasks")
-
-
-class Pyramid(nn.Module):
-    """A residual encoder, followed by a decoder with lateral connections for the deepest levels.
-
-    The first convolution has a stride of 2, so that no other layer runs at full resolution.
-
-    Args:
-        widths: The number of channels of each stage. The first stage has half the resolution of the image; each
-            subsequent stage has half the resolution of the previous one.
-        depths: The number of residual blocks of each stage.
-        levels: The number of stages to decode, counted from the deepest one; all by default.
-
-    Attributes:
-        stride: The stride of the deepest stage, in pixels.
-
-    Source: Ronneberger, Fischer, Brox, "U-Net", arXiv:1505.04597; Lin et al., "Feature Pyramid Networks",
-        arXiv:1612.03144.
-    """
-
-    def __init__(self, widths: Sequence[int], depths: Sequence[int], *, levels: int | None = None) -> None:
-        super().__init__()
-        steps = list(pairwise(widths))
-        decoded = steps[::-1][: (levels or len(widths)) - 1]
-        self.stem = Convolution(3, widths[0], size=6, stride=2)
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(Residual(width) for _ in range(depth))) for width, depth in zip(widths, depths, strict=True)
-        )
-        self.down = nn.ModuleList(Convolution(fine, coarse, stride=2) for fine, coarse in steps)
-        self.up = nn.ModuleList(Convolution(coarse, fine, size=1) for fine, coarse in decoded)
-        self.lateral = nn.ModuleList(Convolution(fine, fine, size=1) for fine, _ in decoded)
-        self.merge = nn.ModuleList(Convolution(fine, fine) for fine, _ in decoded)
-        self.stride = 2 ** len(widths)
-
-    def pad(self, inputs: Tensor) -> Tensor:
-        """Pads images of shape ``(N, 3, H, W)`` at the bottom and on the right to multiples of the stride."""
-        height, width = inputs.shape[-2:]
-        return F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride))
-
-    def decode(self, inputs: Tensor) -> list[Tensor]:
-        """Returns the features of each level, of shape ``(N, width, h, w)``, deepest first.
-
-        Pads the inputs, which are images of shape ``(N, 3, H, W)`` of any size; see `pad`.
-        """
-        encoded: list[Tensor] = [self.stages[0](self.stem(self.pad(inputs)))]
-        for down, stage in zip(self.down, list(self.stages)[1:], strict=True):
-            encoded.append(stage(down(encoded[-1])))
-        decoded: list[Tensor] = [encoded[-1]]
-        for up, lateral, merge, finer in zip(self.up, self.lateral, self.merge, encoded[-2::-1], strict=False):
-            enlarged = F.interpolate(up(decoded[-1]), scale_factor=2, mode="nearest")
-            decoded.append(merge(enlarged + lateral(finer)))
-        return decoded
 
 
 Part = Mapping[str, Any] | nn.Module
@@ -170,14 +115,6 @@ def image_name(sample: Any) -> str:
     return f"'{path}'" if path else "an image"
 
 
-def build_part(name: str, part: Part) -> nn.Module:
-    """Returns `part` if it is a module, or builds a module from the config `part`. Errors refer to the key `name`."""
-    if isinstance(part, nn.Module):
-        return part
-    with at_key(name):
-        return MODELS.build(part)  # type: ignore[no-any-return]
-
-
 def features_of(output: Any) -> Any:
     """Returns the features in the output of a transformers model, and any other output unchanged.
 
@@ -238,7 +175,7 @@ class PackSamples(BaseTransform):
 
     def __init__(self, key: str, meta_keys: Sequence[str]) -> None:
         self.key = key
-        self.meta_keys = tuple(meta_keys)
+        self.meta_keys = meta_keys
 
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a tensor of shape ``(C, H, W)`` or a list of such tensors, and `data_samples`.

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import Image
 
 from footplate.checks import check_count
 from footplate.data import length_of
@@ -18,7 +17,7 @@ from footplate.engine import Hook, Runner
 from footplate.errors import DataError
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.registry import HOOKS
-from footplate.storage import exists, open_file, read_bytes
+from footplate.storage import exists, read_bytes
 from footplate.tasks.panels import arrange_panels
 from footplate.visualization import (
     Color,
@@ -94,10 +93,9 @@ def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray
         position: The index of the sample in the batch.
     """
     if path is not None and exists(path):
-        with open_file(path) as file, Image.open(file) as image:
-            # Also turns the image as its EXIF data say, and converts 16-bit images.
-            loaded: ImageArray = LoadImageFromFile(channel_order="rgb").add_image({}, image)["img"]
-            return loaded
+        # Also turns the image as its EXIF data say, and converts 16-bit images.
+        loaded: ImageArray = LoadImageFromFile(channel_order="rgb")({"img_path": path})["img"]
+        return loaded
     inputs = data_batch.get("inputs") if isinstance(data_batch, Mapping) else data_batch[0] if data_batch else None
     if inputs is None:
         return None

@@ -232,7 +232,8 @@ def as_rgb(color: Color) -> RGB:
     from matplotlib.colors import to_rgb  # slow to import
 
     try:
-        red, green, blue = to_rgb(color if isinstance(color, str) else [int(value) / 255 for value in color])
+        rgb: Any = color if isinstance(color, str) else [int(value) / 255 for value in color]
+        red, green, blue = to_rgb(rgb)
     except ValueError as error:
         raise ArgumentError("a color must be a name or three numbers from 0 to 255", found=color) from error
     return round(255 * red), round(255 * green), round(255 * blue)

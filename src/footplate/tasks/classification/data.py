@@ -118,9 +118,7 @@ class CustomDataset(BaseDataset):
             return {"img_path": join(folder, line.strip())}
         path, _, label = line.strip().rpartition(" ")
         classes = self._metainfo.get("classes")
-        image = path.rstrip(" 0123456789")
-        has_several = image != path.rstrip() and has_suffix(image, self.extensions)
-        if not path or has_several or not label.isdecimal() or (classes and int(label) >= len(classes)):
+        if not path or not label.isdecimal() or (classes and int(label) >= len(classes)):
             below = f" below {len(classes)}" if classes else ""
             reason = f"line {number} of '{self.ann_file}' must be an image path followed by one class index{below}"
             raise DataError(reason, found=line)
@@ -239,7 +237,7 @@ class PackInputs(PackSamples):
         self, input_key: str = "img", algorithm_keys: Sequence[str] = (), meta_keys: Sequence[str] = _META_KEYS
     ) -> None:
         super().__init__(input_key, meta_keys)
-        self.algorithm_keys = tuple(algorithm_keys)
+        self.algorithm_keys = algorithm_keys
 
     def annotate(self, sample: ClsDataSample, results: Mapping[str, Any]) -> None:
         """Adds the labels, and the entries under `algorithm_keys`, to a sample."""

@@ -126,7 +126,7 @@ class Accuracy(BaseMetric[tuple[int, float]]):
     ) -> None:
         super().__init__(**settings)
         self.topk = tuple(check_count("topk", k) for k in np.atleast_1d(topk))
-        self.thrs = tuple(np.atleast_1d(thrs).tolist())
+        self.thrs = tuple(np.array(thrs, object, ndmin=1))
         self.ignore_index = ignore_index
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
@@ -261,7 +261,7 @@ class SingleLabelMetric(LabelMetric):
         self.items = tuple(check_choice("items", item, _ITEMS) for item in items)
         if average is not None:
             check_choice("average", average, ("macro", "micro"))
-        self.thrs = tuple(np.atleast_1d(thrs).tolist())
+        self.thrs = tuple(np.array(thrs, object, ndmin=1))
         self.average = average
 
     def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Any]:
@@ -280,7 +280,7 @@ class SingleLabelMetric(LabelMetric):
 
 
 def precision_recall_f1(
-    predicted: _Counts, truth: _Counts, num_classes: int, average: Literal["macro", "micro"] | None = "macro"
+    predicted: _Counts, truth: _Counts, num_classes: int, average: Literal["macro", "micro"] | None
 ) -> dict[str, Any]:
     """Returns "precision", "recall" and "f1-score" in percent, and "support", as numbers or as per-class lists.
 

@@ -122,7 +122,5 @@ class ClsVisualizationHook(BaseVisualizationHook):
             if self.draw and name.endswith("confusion_matrix/result"):
                 title = "_".join([mode, *name.split("/")[:-2], "confusion_matrix"])  # with the name of the dataset
                 with skipping_failed_image(title):
-                    matrix = as_array(value)
-                    classes = class_names(self._visualizer.dataset_meta, len(matrix))
-                    image = ConfusionMatrix.plot(matrix, classes=classes)
-                    self._visualizer.add_image(title, image, runner.iter)
+                    classes = class_names(self._visualizer.dataset_meta, len(value))
+                    self._visualizer.add_image(title, ConfusionMatrix.plot(value, classes=classes), runner.iter)

@@ -95,8 +95,8 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.ann_file = ann_file or None
         self.classwise = classwise
         self.proposal_nums = tuple(sorted(proposal_nums))
-        self.iou_thrs = tuple(np.atleast_1d(np.linspace(0.5, 0.95, 10) if iou_thrs is None else iou_thrs).tolist())
-        self.metric_items = None if metric_items is None else tuple(metric_items)
+        self.iou_thrs = np.atleast_1d(np.linspace(0.5, 0.95, 10) if iou_thrs is None else np.array(iou_thrs, float))
+        self.metric_items = metric_items
         self.format_only = format_only
         if outfile_prefix is not None:
             check_output_path(outfile_prefix, key="outfile_prefix")
@@ -104,7 +104,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         self._own_ann_file = ann_file
         recalls = [f"AR@{number}" for number in self.proposal_nums]
         known = [*_USUAL_ITEMS, *recalls, *(f"AR_{size}@{self.proposal_nums[-1]}" for size in "sml")]
-        for name in self.metric_items or ():
+        for name in metric_items or ():
             check_choice("metric_items", name, known)
 
     def attach(self, dataset: Any) -> None:
@@ -232,11 +232,10 @@ class CocoMetric(BaseMetric[ImageResult]):
             ]
             files.append(package.COCO({**sections, "annotations": numbered}))
         evaluation = package.COCOeval_faster(*files, compared)
-        evaluation.params.imgIds = list(images.values())
         evaluation.params.catIds = [categories[number] for number in category_ids]
         evaluation.params.useCats = int(kind != "proposal")
         evaluation.params.maxDets = list(self.proposal_nums)
-        evaluation.params.iouThrs = np.array(self.iou_thrs, dtype=np.float64)
+        evaluation.params.iouThrs = self.iou_thrs
         evaluation.evaluate()
         evaluation.accumulate()
         shape = tuple(evaluation.eval["counts"])

@@ -12,9 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from footplate.checks import check_count
 from footplate.registry import MODELS
 from footplate.tasks.detection.detector import BaseDetector, aligned_giou, pairwise_iou
-from footplate.tasks.small_resnet import Convolution
+from footplate.tasks.small_resnet import Convolution, Pyramid
 from footplate.tasks.structures import InstanceData
-from footplate.tasks.task_base import Pyramid
 
 _PRIOR = 0.01  # the initial probability of each class
 # The assignment of positions to instances, as in TOOD.

@@ -120,9 +120,7 @@ def find_position(owner: NDArray[np.int8], shape: tuple[int, ...], rng: np.rando
     return top, left
 
 
-def annotate_scene(
-    canvas: _Pixels, owner: NDArray[np.int8], classes: NDArray[np.int64]
-) -> dict[str, NDArray[Any]]:
+def annotate_scene(canvas: _Pixels, owner: NDArray[np.int8], classes: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """Returns the arrays of a sample, given a canvas of shape ``(3, H, W)`` and the index of the item at each pixel.
 
     The index of background pixels is -1. Boxes are around the visible part of each item. Items that are fully hidden
@@ -131,8 +129,7 @@ def annotate_scene(
     instance_masks = owner == np.arange(len(classes), dtype=np.int8)[:, None, None]
     visible = instance_masks.any(axis=(1, 2))
     mask = np.append(classes + 1, 0).astype(np.uint8)[owner]
-    if not visible.all():
-        instance_masks, classes = instance_masks[visible], classes[visible]
+    instance_masks, classes = instance_masks[visible], classes[visible]
     covered = np.stack([instance_masks.any(axis=1), instance_masks.any(axis=2)], axis=1)  # columns and rows
     first, last = covered.argmax(axis=2), len(owner) - covered[..., ::-1].argmax(axis=2)
     boxes = np.hstack([first, last]).astype(np.float32)

@@ -240,8 +240,6 @@ class PackSegInputs(PackSamples):
         """Adds the label map to a sample, if there is one."""
         if "gt_seg_map" in results:
             labels = np.asarray(results["gt_seg_map"])
-            if labels.dtype != np.uint8:
-                labels = labels.astype(np.int64)
             path = results.get("seg_map_path", results.get("img_path", ""))
             if "num_classes" in results:
                 count, ignored = results["num_classes"], results.get("ignore_index", 255)

@@ -15,8 +15,9 @@ from footplate.models import BaseTTAModel
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.segmentation.data import SegDataSample
+from footplate.tasks.small_resnet import Pyramid
 from footplate.tasks.structures import PixelData
-from footplate.tasks.task_base import Pyramid, TaskModel, check_truth, pad_to
+from footplate.tasks.task_base import TaskModel, check_truth, pad_to
 
 Samples = Sequence[SegDataSample] | None
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from footplate.checks import check_choice, check_count, check_saved_number
+from footplate.checks import check_choice, check_count
 from footplate.data import preserve_random_state, seed_generators
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
@@ -78,7 +78,7 @@ class NeighborPictureHook(Hook):
         self._seen = []
         if not test or not train:
             return
-        queries = [test[number * len(test) // self.num_queries] for number in range(min(self.num_queries, len(test)))]
+        queries = test[:: max(1, len(test) // self.num_queries)][: self.num_queries]
         features = F.normalize(torch.stack([sample.features for sample in train]), dim=1)
         rows = []
         for query in queries:
@@ -166,7 +166,7 @@ class ValidateFirstHook(Hook):
     priority = "HIGHEST"  # before any hook that records metrics
 
     def __init__(self, keys: Sequence[str] | None = None) -> None:
-        self.keys = None if keys is None else tuple(keys)
+        self.keys = keys
         self._start: dict[str, float] = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -197,4 +197,4 @@ class ValidateFirstHook(Hook):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the metrics of the first validation run."""
-        self._start = {key: check_saved_number(value, key) for key, value in state["start"].items()}
+        self._start = dict(state["start"])
