@@ -10,7 +10,7 @@ from footplate.visualization import ImageArray
 from footplate.visualization.drawing import RGB, text_font
 
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palette of Okabe and Ito
-_INK, _PAPER = (50, 50, 50), (255, 255, 255)
+INK, PAPER = (50, 50, 50), (255, 255, 255)
 _MARGIN = 10
 _SMALLEST_PANEL = 256
 
@@ -49,18 +49,18 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Mapping[str, RGB] |
     bottom = top + height
     page_width = len(panels) * (width + _MARGIN) + _MARGIN
     places, legend_height = _place_legend(legend, size, page_width)
-    page = Image.new("RGB", (page_width, bottom + _MARGIN + legend_height), _PAPER)
+    page = Image.new("RGB", (page_width, bottom + _MARGIN + legend_height), PAPER)
     draw = ImageDraw.Draw(page)
     boxes = []
     for number, (label, image) in enumerate(panels.items()):
         left = _MARGIN + number * (width + _MARGIN)
         boxes.append([label, left, top, left + width, bottom])
-        draw.text((left + width / 2, _MARGIN + size / 2), label, fill=_INK, font=text_font(size, label), anchor="mm")
+        draw.text((left + width / 2, _MARGIN + size / 2), label, fill=INK, font=text_font(size, label), anchor="mm")
         page.paste(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST), (left, top))
     for (label, color), (left, row) in zip(legend.items(), places, strict=True):
         y = bottom + _MARGIN + row
-        draw.rectangle((left, y, left + size, y + size), fill=color, outline=_INK)
-        draw.text((left + 1.4 * size, y + size / 2), label, fill=_INK, font=text_font(size, label), anchor="lm")
+        draw.rectangle((left, y, left + size, y + size), fill=color, outline=INK)
+        draw.text((left + 1.4 * size, y + size / 2), label, fill=INK, font=text_font(size, label), anchor="lm")
     arranged = np.array(page).view(PanelImage)
     arranged.layout = {"panels": boxes, "legend": [[label, *color] for label, color in legend.items()]}
     return arranged

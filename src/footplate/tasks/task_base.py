@@ -23,6 +23,21 @@ from footplate.models.base_module import InitCfg
 from footplate.storage import join, list_dir
 
 _logger = logging.getLogger("footplate.tasks")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+META_KEYS = (
+    "sample_idx",
+    "img_id",
+    "img_path",
+    "seg_map_path",
+    "ori_shape",
+    "img_shape",
+    "pad_shape",
+    "scale_factor",
+    "flip",
+    "flip_direction",
+    "reduce_zero_label",
+)
+"""The keys that are stored as metainfo by default, if present."""
 
 
 Part = Mapping[str, Any] | nn.Module
@@ -166,6 +181,7 @@ class PackSamples(BaseTransform):
     Args:
         key: The key of the image, ``(H, W, C)`` or ``(H, W)``, or of a list of views.
         meta_keys: The keys to store as metainfo, if present.
+        data_keys: Other keys to store as data, if present.
 
     Raises:
         DataError: The results passed to `transform` contain no image.
@@ -173,9 +189,10 @@ class PackSamples(BaseTransform):
 
     sample_type: ClassVar[type[BaseDataElement]]
 
-    def __init__(self, key: str, meta_keys: Sequence[str]) -> None:
+    def __init__(self, key: str, meta_keys: Sequence[str], data_keys: Sequence[str] = ()) -> None:
         self.key = key
         self.meta_keys = meta_keys
+        self.data_keys = data_keys
 
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a tensor of shape ``(C, H, W)`` or a list of such tensors, and `data_samples`.
@@ -189,6 +206,7 @@ class PackSamples(BaseTransform):
         metainfo = {"img_shape": tuple(views[0].shape[1:]), **select_keys(results, self.meta_keys)}
         sample = self.sample_type(metainfo=metainfo)
         self.annotate(sample, results)
+        sample.set_data(select_keys(results, self.data_keys))
         return {"inputs": views if isinstance(image, list) else views[0], "data_samples": sample}
 
     @abstractmethod

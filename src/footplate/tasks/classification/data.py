@@ -20,6 +20,8 @@ from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
 from footplate.tasks.classification.batch_augment import RandomBatchAugment
 from footplate.tasks.task_base import (
+    IMAGE_SUFFIXES,
+    META_KEYS,
     PackSamples,
     check_classes,
     check_images,
@@ -28,13 +30,11 @@ from footplate.tasks.task_base import (
     image_name,
     is_folder,
     list_folder,
-    select_keys,
     to_labels,
     warn_about_missing_classes,
 )
 
 _logger = logging.getLogger("footplate.tasks")
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 @DATASETS.register_module()
@@ -72,7 +72,7 @@ class CustomDataset(BaseDataset):
         data_prefix: str | Mapping[str, str | None] = "",
         ann_file: str | None = "",
         with_label: bool = True,
-        extensions: Sequence[str] = _EXTENSIONS,
+        extensions: Sequence[str] = IMAGE_SUFFIXES,
         metainfo: Mapping[str, Any] | None = None,
         *,
         classes: Sequence[str] | str | None = None,
@@ -154,7 +154,6 @@ class CustomDataset(BaseDataset):
 
 Labels = int | Sequence[int] | Tensor | NDArray[Any]
 Scores = Sequence[float] | Tensor | NDArray[Any]
-_META_KEYS = ("sample_idx", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
 
 
 class ClsDataSample(BaseDataElement):
@@ -234,18 +233,16 @@ class PackInputs(PackSamples):
     sample_type = ClsDataSample
 
     def __init__(
-        self, input_key: str = "img", algorithm_keys: Sequence[str] = (), meta_keys: Sequence[str] = _META_KEYS
+        self, input_key: str = "img", algorithm_keys: Sequence[str] = (), meta_keys: Sequence[str] = META_KEYS
     ) -> None:
-        super().__init__(input_key, meta_keys)
-        self.algorithm_keys = algorithm_keys
+        super().__init__(input_key, meta_keys, algorithm_keys)
 
     def annotate(self, sample: ClsDataSample, results: Mapping[str, Any]) -> None:
-        """Adds the labels, and the entries under `algorithm_keys`, to a sample."""
+        """Adds the labels to a sample."""
         if "gt_label" in results:
             sample.set_gt_label(results["gt_label"])
         if "gt_score" in results:
             sample.set_gt_score(results["gt_score"])
-        sample.set_data(select_keys(results, self.algorithm_keys))
 
 
 @MODELS.register_module()

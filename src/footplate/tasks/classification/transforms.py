@@ -4,19 +4,18 @@ Sizes are (width, height).
 """
 
 import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from footplate.checks import check_choice, check_count, check_fraction
 from footplate.data.transforms.geometric import Resize, resize_image
-from footplate.data.transforms.pipeline import BaseTransform, check_range, check_size, set_image
+from footplate.data.transforms.pipeline import BaseTransform, Sample, check_range, check_size, set_image
 from footplate.registry import TRANSFORMS
 
 Edge = Literal["short", "long", "width", "height"]
 Range = tuple[float, float]
-Results = dict[str, Any]  # a sample in a pipeline
 _ATTEMPTS = 10  # the number of attempts to draw a crop that fits
 
 
@@ -34,7 +33,7 @@ class CenterCrop(BaseTransform):
     def __init__(self, crop_size: int | tuple[int, int]) -> None:
         self.crop_size = check_size("crop_size", crop_size)
 
-    def transform(self, results: Results) -> Results:
+    def transform(self, results: Sample) -> Sample:
         """Replaces `img`, of shape ``(H, W)`` or ``(H, W, C)``, with its center crop."""
         image, (width, height) = results["img"], self.crop_size
         missing = [max(0, wanted - present) for wanted, present in zip((height, width), image.shape[:2], strict=True)]
@@ -72,7 +71,7 @@ class RandomResizedCrop(BaseTransform):
         self.crop_ratio_range = check_range("crop_ratio_range", crop_ratio_range)
         self.aspect_ratio_range = check_range("aspect_ratio_range", aspect_ratio_range)
 
-    def transform(self, results: Results) -> Results:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         left, top, width, height = self._draw_crop(*results["img"].shape[:2])
         crop = np.ascontiguousarray(results["img"][top : top + height, left : left + width])
@@ -109,7 +108,7 @@ class ResizeEdge(BaseTransform):
         self.edge = check_choice("edge", edge, get_args(Edge))
         self.scale = check_count("scale", scale)
 
-    def transform(self, results: Results) -> Results:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         height, width = results["img"].shape[:2]
         lengths = {"width": width, "height": height, "short": min(width, height), "long": max(width, height)}
@@ -156,7 +155,7 @@ class RandomWarp(BaseTransform):
         self.shift = shift
         self.flip = check_fraction("flip", flip)
 
-    def transform(self, results: Results) -> Results:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         image = np.asarray(results["img"])
         size = (image.shape[1], image.shape[0])
@@ -193,7 +192,7 @@ class RandomTone(BaseTransform):
         self.gamma = gamma
         self.dim = check_fraction("dim", dim)
 
-    def transform(self, results: Results) -> Results:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image."""
         power, dim = math.exp(self.gamma * np.random.uniform(-1, 1)), 1 - self.dim * np.random.random()
         # A lookup table of 256 values is faster than computing every pixel.
@@ -218,7 +217,7 @@ class RandomBlur(BaseTransform):
         self.prob = check_fraction("prob", prob)
         self.radius = check_range("radius", radius)
 
-    def transform(self, results: Results) -> Results:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image."""
         if np.random.random() < self.prob:
             blur = ImageFilter.GaussianBlur(np.random.uniform(*self.radius))

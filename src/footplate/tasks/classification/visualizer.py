@@ -13,12 +13,11 @@ from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.classification.confusion_matrix import ConfusionMatrix
 from footplate.tasks.classification.data import ClsDataSample
 from footplate.tasks.classification.metric import class_names, predicted_label
-from footplate.tasks.panels import BLUE, ORANGE, arrange_panels
+from footplate.tasks.panels import BLUE, INK, ORANGE, PAPER, arrange_panels
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
 from footplate.visualization import ImageArray, as_array, skipping_failed_image
 from footplate.visualization.drawing import text_font
 
-_INK, _PAPER = (40, 40, 40), (255, 255, 255)
 _PANEL = 256
 
 
@@ -58,22 +57,22 @@ class ClsVisualizer(TaskVisualizer):
         """
         self.set_image(image)
         pixels = Image.fromarray(self.get_image())
-        panel = ImageOps.pad(pixels, (_PANEL, _PANEL), Image.Resampling.NEAREST, color=_PAPER, centering=(0, 0))
+        panel = ImageOps.pad(pixels, (_PANEL, _PANEL), Image.Resampling.NEAREST, color=PAPER, centering=(0, 0))
         sample = ClsDataSample() if data_sample is None else data_sample
         truth = as_array(sample.get("gt_label", ())).reshape(-1).tolist() if draw_gt else []
         panels = {" + ".join(map(self.class_name, truth)) or "image": np.asarray(panel)}
         if draw_pred and "pred_score" in sample:
             # The most probable classes from top to bottom, each with name, bar and percentage.
             scores = as_array(sample.pred_score)
-            chart = Image.new("RGB", (_PANEL, _PANEL), _PAPER)
+            chart = Image.new("RGB", (_PANEL, _PANEL), PAPER)
             draw = ImageDraw.Draw(chart)
             for row, label in enumerate(np.argsort(-scores, kind="stable")[: self.topk].tolist()):
                 top = 12 + row * (_PANEL - 12) / self.topk
                 right = 8 + max(1, scores[label] * (_PANEL - 70))
                 name, percentage = self.class_name(label), f"{100 * scores[label]:.1f}"
-                draw.text((8, top), name, fill=_INK, font=text_font(15, name))
+                draw.text((8, top), name, fill=INK, font=text_font(15, name))
                 draw.rectangle((8, top + 20, right, top + 32), fill=BLUE if label in truth else ORANGE)
-                draw.text((right + 6, top + 18), percentage, fill=_INK, font=text_font(13, percentage))
+                draw.text((right + 6, top + 18), percentage, fill=INK, font=text_font(13, percentage))
             panels["prediction"] = np.asarray(chart)
         return arrange_panels(panels)
 

@@ -18,10 +18,9 @@ from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.tasks.detection.coco_format import category_ids, check_mask, load_coco_file
 from footplate.tasks.structures import InstanceData
-from footplate.tasks.task_base import PackSamples, data_field, pad_to, warn_about_missing_classes
+from footplate.tasks.task_base import META_KEYS, PackSamples, data_field, pad_to, warn_about_missing_classes
 
 _logger = logging.getLogger("footplate.tasks")
-_META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")
 
 
 @DATASETS.register_module()
@@ -53,8 +52,6 @@ class CocoDataset(BaseDataset):
 
     def load_data_list(self) -> list[Any]:
         """Returns a record for each image in the file."""
-        if not self.ann_file:
-            raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
         content = load_coco_file(self.ann_file, optional=["annotations"] if self.test_mode else [])
         categories = content["categories"]
         classes = self._metainfo.setdefault("classes", tuple(dict.fromkeys(str(each["name"]) for each in categories)))
@@ -197,7 +194,7 @@ class PackDetInputs(PackSamples):
 
     sample_type = DetDataSample
 
-    def __init__(self, meta_keys: Sequence[str] = _META_KEYS, *, with_masks: bool = True) -> None:
+    def __init__(self, meta_keys: Sequence[str] = META_KEYS, *, with_masks: bool = True) -> None:
         super().__init__("img", meta_keys)
         self.with_masks = with_masks
 

@@ -22,6 +22,8 @@ from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
 from footplate.tasks.structures import PixelData
 from footplate.tasks.task_base import (
+    IMAGE_SUFFIXES,
+    META_KEYS,
     PackSamples,
     check_classes,
     check_images,
@@ -35,7 +37,6 @@ from footplate.tasks.task_base import (
 
 _logger = logging.getLogger("footplate.tasks")
 _INSPECTED = 16  # label maps
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @DATASETS.register_module(["BaseSegDataset", "SegFolderDataset"])
@@ -92,7 +93,7 @@ class BaseSegDataset(BaseDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """Returns a record for each image, with `img_path` and, if there are label maps, `seg_map_path`."""
         folder = self.data_prefix["img_path"]
-        suffixes = _SUFFIXES if self.img_suffix is None else (self.img_suffix,)
+        suffixes = IMAGE_SUFFIXES if self.img_suffix is None else (self.img_suffix,)
         if self.ann_file:
             with at_key("ann_file"):
                 lines = [line.strip() for line in read_lines(self.ann_file) if line.strip()]
@@ -176,19 +177,6 @@ def warn_about_ignored_pixels(labels: Collection[int], count: int, where: Any, n
     )
 
 
-_META_KEYS = (
-    "img_path",
-    "seg_map_path",
-    "ori_shape",
-    "img_shape",
-    "pad_shape",
-    "scale_factor",
-    "flip",
-    "flip_direction",
-    "reduce_zero_label",
-)
-
-
 class SegDataSample(BaseDataElement):
     """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are stored as metainfo.
 
@@ -230,7 +218,7 @@ class PackSegInputs(PackSamples):
     sample_type = SegDataSample
 
     def __init__(
-        self, meta_keys: Sequence[str] = _META_KEYS, *, label_dtype: Literal["int64", "uint8"] = "int64"
+        self, meta_keys: Sequence[str] = META_KEYS, *, label_dtype: Literal["int64", "uint8"] = "int64"
     ) -> None:
         super().__init__("img", meta_keys)
         check_choice("label_dtype", label_dtype, ("int64", "uint8"))
@@ -284,12 +272,10 @@ class SegDataPreProcessor(ImgDataPreprocessor):
     ) -> None:
         super().__init__(mean, std, pad_value=pad_val, **settings)
         self.seg_pad_val = seg_pad_val
+        self._train_padding = _padding(size, size_divisor)
         test = test_cfg or {}
-        if (size and size_divisor) or (test.get("size") and test.get("size_divisor")):
-            key = "size_divisor" if size and size_divisor else "test_cfg.size_divisor"
-            raise ArgumentError("size and size_divisor cannot both be set", key=key)
-        self._train_padding = _height_and_width(size), size_divisor or 1
-        self._test_padding = _height_and_width(test.get("size")), test.get("size_divisor") or 1
+        with at_key("test_cfg"):
+            self._test_padding = _padding(test.get("size"), test.get("size_divisor"))
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
         """Pads the inputs according to `size` or `size_divisor`. In training, pads label maps to the same size."""
@@ -308,8 +294,11 @@ class SegDataPreProcessor(ImgDataPreprocessor):
                 sample.gt_sem_seg = PixelData(data=pad_to(truth.data.long(), shape, self.seg_pad_val))
 
 
-def _height_and_width(size: tuple[int, int] | int | None) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size or (0, 0)
+def _padding(size: tuple[int, int] | int | None, size_divisor: int | None) -> tuple[tuple[int, int], int]:
+    """Returns the minimum height and width, and the number that both are padded to multiples of."""
+    if size and size_divisor:
+        raise ArgumentError("size and size_divisor cannot both be set", key="size_divisor")
+    return (size, size) if isinstance(size, int) else size or (0, 0), size_divisor or 1
 
 
 def _check_is_resized(sample: Any, shape: tuple[int, int], batch_shape: tuple[int, int]) -> None:

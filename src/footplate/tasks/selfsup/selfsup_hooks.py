@@ -16,7 +16,7 @@ from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
-from footplate.tasks.panels import BLUE, ORANGE
+from footplate.tasks.panels import BLUE, ORANGE, PAPER
 from footplate.tasks.selfsup.data import SelfSupDataSample
 from footplate.tasks.visualization import planes_to_image
 from footplate.visualization import ImageArray, Visualizer, skipping_failed_image
@@ -24,7 +24,6 @@ from footplate.visualization.drawing import RGB
 
 _GAP = 4
 _MIN_SIZE = 84
-_PAPER = (255, 255, 255)
 _logger = logging.getLogger("footplate.tasks")
 
 
@@ -85,7 +84,7 @@ class NeighborPictureHook(Hook):
             nearest = (features @ query.features).topk(min(self.num_neighbors, len(train))).indices.tolist()
             neighbors = (train[at] for at in nearest)
             framed = [(each.image, BLUE if each.label == query.label else ORANGE) for each in neighbors]
-            rows.append([(query.image, _PAPER), *framed])
+            rows.append([(query.image, PAPER), *framed])
         add_rows("val_neighbors", rows, runner.iter)
 
 
@@ -125,7 +124,7 @@ class ReconstructionPictureHook(Hook):
         for planes, mask_of_image, guess in zip(chosen, hidden.cpu().numpy()[..., None], reconstructed, strict=True):
             image, filled = planes_to_image(planes), planes_to_image(guess)
             columns = (image, np.where(mask_of_image, 128, image), np.where(mask_of_image, filled, image))
-            rows.append([(column, _PAPER) for column in columns])
+            rows.append([(column, PAPER) for column in columns])
         add_rows("val_reconstructions", rows, runner.iter)
 
 
@@ -145,7 +144,7 @@ def add_rows(name: str, rows: Sequence[Sequence[tuple[ImageArray, RGB]]], step: 
             for image, color in row:
                 zoom = max(1, _MIN_SIZE // max(image.shape[:2]))
                 inner = Image.fromarray(image.repeat(zoom, axis=0).repeat(zoom, axis=1))
-                framed.append(np.asarray(ImageOps.expand(ImageOps.expand(inner, _GAP, color), _GAP, _PAPER)))
+                framed.append(np.asarray(ImageOps.expand(ImageOps.expand(inner, _GAP, color), _GAP, PAPER)))
             lines.append(np.hstack(framed))
         Visualizer.get_current_instance().add_image(name, np.vstack(lines), step)
 
