@@ -128,8 +128,8 @@ _Base: Any = pickle._Unpickler  # the C implementation cannot restrict which obj
 class _ArrayUnpickler(_Base):  # type: ignore[misc]
     """Unpickles plain data and NumPy arrays.
 
-    A state can make a data type claim that it holds no objects. Its arrays could then refer to any memory, so the states
-    of data types are ignored. The types that need theirs, such as those of records and dates, are refused.
+    A state can make a data type claim that it holds no objects. Its arrays could then refer to any memory, so the
+    states of data types are ignored. The types that need theirs, such as those of records and dates, are refused.
     """
 
     def find_class(self, module: str, name: str) -> Any:

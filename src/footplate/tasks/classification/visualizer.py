@@ -10,9 +10,8 @@ from PIL import Image, ImageDraw, ImageOps
 from footplate.checks import check_count
 from footplate.engine import Runner
 from footplate.registry import HOOKS, VISUALIZERS
-from footplate.tasks.classification.confusion_matrix import ConfusionMatrix
 from footplate.tasks.classification.data import ClsDataSample
-from footplate.tasks.classification.metric import class_names, predicted_label
+from footplate.tasks.classification.metric import ConfusionMatrix, class_names, predicted_label
 from footplate.tasks.panels import BLUE, INK, ORANGE, PAPER, arrange_panels
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
 from footplate.visualization import ImageArray, as_array, skipping_failed_image

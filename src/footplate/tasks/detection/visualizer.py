@@ -116,27 +116,16 @@ class DetVisualizationHook(BaseVisualizationHook):
     """Draws images, ground truth and predictions for every `interval`-th batch of a validation or test run.
 
     Args:
-        draw: Whether to enable drawing.
-        interval: Draws only every `interval`-th batch.
+        args: Positional arguments for `BaseVisualizationHook`.
         score_thr: The minimum score of predictions to draw.
-        show: Whether to also show the images on screen.
-        wait_time: The minimum time to show an image, in seconds.
-        settings: Additional arguments for `BaseVisualizationHook`.
+        settings: Other arguments for `BaseVisualizationHook`, such as `draw` and `interval`.
 
     Raises:
         ArgumentError: `interval` or `max_samples` is not positive, or `score_thr` is not between 0 and 1.
     """
 
-    def __init__(
-        self,
-        draw: bool = False,
-        interval: int = 50,
-        score_thr: float = 0.3,
-        show: bool = False,
-        wait_time: float = 0.0,
-        **settings: Any,
-    ) -> None:
-        super().__init__(draw, interval, show, wait_time, **settings)
+    def __init__(self, *args: Any, score_thr: float = 0.3, **settings: Any) -> None:
+        super().__init__(*args, **settings)
         self.score_thr = check_fraction("score_thr", score_thr)
 
     def options(self) -> dict[str, Any]:

@@ -40,8 +40,8 @@ class IoUMetric(BaseMetric[_Areas]):
 
     Args:
         ignore_index: Pixels with this label are ignored.
-        iou_metrics: One or more values to report: "mIoU" (with mAcc), "mDice" (with mAcc), "mFscore" (with mPrecision and
-            mRecall). aAcc, the pixel accuracy, is always reported.
+        iou_metrics: One or more values to report: "mIoU" (with mAcc), "mDice" (with mAcc), "mFscore" (with mPrecision
+            and mRecall). aAcc, the pixel accuracy, is always reported.
         nan_to_num: The value that replaces undefined values, as a fraction.
         beta: The weight of recall relative to precision in the F-score.
         output_dir: The folder, relative to the current folder, for predictions as PNG files named after `img_path`. If

@@ -64,7 +64,7 @@ param_scheduler = [
 
 # Checkpoints and logs.
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
+    logger=dict(type="LoggerHook", interval=50),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=500, max_keep_ckpts=2, save_best="accuracy/top1"),
     visualization=dict(type="ClsVisualizationHook", draw=True, interval=1, max_samples=2, only_wrong=True),
 )

@@ -30,8 +30,6 @@ model = dict(
     num_classes=10,
     widths=(32, 64, 128, 192),
     depths=(1, 1, 2, 2),
-    levels=3,
-    head_width=64,
     test_cfg=dict(score_thr=0.02, nms_iou_thr=0.6, max_per_img=50),
     flip_test=True,
     data_preprocessor=dict(type="DetDataPreprocessor", mean=[127.5] * 3, std=[64.0] * 3),
@@ -54,7 +52,7 @@ param_scheduler = [
 
 # Checkpoints and logs.
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
+    logger=dict(type="LoggerHook", interval=50),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=1200, max_keep_ckpts=2, save_best="coco/bbox_mAP"),
     visualization=dict(type="DetVisualizationHook", draw=True, interval=10, max_samples=4),
 )

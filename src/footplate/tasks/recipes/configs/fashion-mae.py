@@ -39,8 +39,6 @@ model = dict(
         patch_size=7,
         in_chans=1,
         embed_dim=96,
-        decoder_embed_dim=64,
-        decoder_depth=1,
     ),
     head=dict(type="MAEPretrainHead"),
     data_preprocessor=dict(type="SelfSupDataPreprocessor", mean=[72.0], std=[90.0]),
@@ -64,7 +62,7 @@ param_scheduler = [
 
 # Checkpoints and logs. The first validation, before training, evaluates the features of the untrained network.
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
+    logger=dict(type="LoggerHook", interval=50),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=800, max_keep_ckpts=2),
 )
 custom_hooks = [

@@ -52,7 +52,7 @@ param_scheduler = [
 
 # Checkpoints and logs.
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
+    logger=dict(type="LoggerHook", interval=50),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=400, max_keep_ckpts=2, save_best="mIoU"),
     visualization=dict(type="SegVisualizationHook", draw=True, interval=10, max_samples=4),
 )
