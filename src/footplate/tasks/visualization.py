@@ -180,7 +180,8 @@ class TaskVisualizer(Visualizer):
         if {"truth", "prediction"} <= panels.keys():
             self.set_image(plain)
             errors = self.difference(*(data_sample.get(field) for field, _ in self.fields))
-            panels |= {} if errors is None else {"errors": errors}
+            if errors is not None:
+                panels["errors"] = errors
         legend = {self.class_name(label): self.class_color(label) for label in sorted(labels)}
         return arrange_panels(panels, legend)
 

@@ -57,7 +57,7 @@ class ClsVisualizer(TaskVisualizer):
         self.set_image(image)
         pixels = Image.fromarray(self.get_image())
         panel = ImageOps.pad(pixels, (_PANEL, _PANEL), Image.Resampling.NEAREST, color=PAPER, centering=(0, 0))
-        sample = ClsDataSample() if data_sample is None else data_sample
+        sample = data_sample or ClsDataSample()
         truth = as_array(sample.get("gt_label", ())).reshape(-1).tolist() if draw_gt else []
         panels = {" + ".join(map(self.class_name, truth)) or "image": np.asarray(panel)}
         if draw_pred and "pred_score" in sample:

@@ -160,15 +160,14 @@ class CocoMetric(BaseMetric[ImageResult]):
             recalls = [name for name in named if name.startswith("AR")]
             return {name: named[name] for name in self.metric_items or recalls}
         values = {f"{kind}_{name}": named[name] for name in self.metric_items or _USUAL_ITEMS}
-        means = (_mean(precision[:, :, place, 0, -1], math.nan) for place in range(precision.shape[2]))
-        by_class = dict(zip(required_classes(self), means, strict=True))
-        columns = {"AP": list(by_class.values())}
-        self.record_per_class(kind, list(by_class), columns)
+        classes = required_classes(self)
+        means = [_mean(precision[:, :, place, 0, -1], math.nan) for place in range(len(classes))]
+        self.record_per_class(kind, classes, {"AP": means})
         if self.classwise:
             before = "" if kind == "bbox" else f"{kind}_"
-            table = format_table(list(by_class), columns, decimals=3)
+            table = format_table(classes, {"AP": means}, decimals=3)
             _logger.info("%s%s, average precision per class:\n%s", self.dataset_prefix, kind, table)
-            values |= {f"{before}{name}_precision": value for name, value in by_class.items()}
+            values |= {f"{before}{name}_precision": mean for name, mean in zip(classes, means, strict=True)}
         return values
 
     def _truth(self, results: list[ImageResult], numbers: list[Any]) -> tuple[dict[str, Any], list[int]]:

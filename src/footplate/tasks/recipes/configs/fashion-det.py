@@ -30,6 +30,8 @@ model = dict(
     num_classes=10,
     widths=(32, 64, 128, 192),
     depths=(1, 1, 2, 2),
+    levels=3,
+    head_width=64,
     test_cfg=dict(score_thr=0.02, nms_iou_thr=0.6, max_per_img=50),
     flip_test=True,
     data_preprocessor=dict(type="DetDataPreprocessor", mean=[127.5] * 3, std=[64.0] * 3),

@@ -39,6 +39,8 @@ model = dict(
         patch_size=7,
         in_chans=1,
         embed_dim=96,
+        decoder_embed_dim=64,
+        decoder_depth=1,
     ),
     head=dict(type="MAEPretrainHead"),
     data_preprocessor=dict(type="SelfSupDataPreprocessor", mean=[72.0], std=[90.0]),
