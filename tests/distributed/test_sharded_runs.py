@@ -21,7 +21,7 @@ from footplate.checkpoint.contents import read_layout
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint.sharded import _FolderWriter
 from footplate.distributed import get_rank, unwrap_model, wrap_model
-from footplate.errors import ArgumentError, CheckpointError
+from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
 from footplate.tools.checkpoint_conversion import consolidate
 from tests.distributed.conftest import OnRanks, for_each
 from tests.support import Points, ToyModel  # noqa: F401 - registers them
@@ -124,11 +124,13 @@ def _save(folder: Path) -> None:
     runner = Runner(**settings(DDP, str(folder), 2) | {"launcher": "pytorch"})
     runner.build_training()
     runner.save_checkpoint(str(folder), "own.sharded")
+    if get_rank():
+        next(runner.model.parameters()).data.fill_(math.nan)
+    with pytest.raises(NonFiniteError):
+        runner.save_checkpoint(str(folder), "nan.sharded")
 
 
-def test_checkpoint_saved_by_a_script_contains_the_random_states_of_all_ranks(
-    tmp_path: Path, on_ranks: OnRanks
-) -> None:
+def test_all_ranks_save_or_refuse_a_sharded_checkpoint_of_a_script(tmp_path: Path, on_ranks: OnRanks) -> None:
     on_ranks(2, _save, tmp_path)
     assert len(load_checkpoint(tmp_path / "own.sharded")["run"]["random_of_ranks"]) == 2
 

@@ -90,6 +90,7 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
         Raises:
             ArgumentError: Some parameters did not contribute to the loss of the previous iteration.
         """
+        # Here rather than once per run, because a subclass with its own `train_step` may average gradients by itself.
         for part in optim_wrapper.parts.values():
             part.data_parallel = self
         with torch.no_grad():

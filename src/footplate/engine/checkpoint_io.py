@@ -4,7 +4,7 @@ import copy
 import enum
 import logging
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.base_loops import Progress
 from footplate.engine.nonfinite import check_before_save
+from footplate.engine.resume_plan import ResumePlan
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes, sets_of
@@ -42,12 +43,12 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 
 
-class Weights(enum.IntEnum):
-    """Where the model's weights come from.
+class WeightsState(enum.IntEnum):
+    """What has been done with the model's weights, in ascending order.
 
     This decides whether training or an evaluation loads the run's checkpoint, resumes from it, or keeps the weights:
 
-    | weights | evaluation; training with `resume=True` or `False` | with `resume="auto"` | restarted by the launcher |
+    | state | evaluation; training with `resume=True` or `False` | with `resume="auto"` | restarted by the launcher |
     |---|---|---|---|
     | NONE: neither loaded nor used | resumes or loads | resumes or loads | resumes |
     | SET: loaded by the script, or used by an evaluation | keeps | resumes | resumes |
@@ -56,16 +57,22 @@ class Weights(enum.IntEnum):
 
     With "auto" and after a restart, a job can therefore rerun a script that loads weights.
 
-    The methods of `CheckpointIO` set these values: `load_starting_checkpoint` sets SET or TRAINED at its end,
-    `restore_run` sets RESUMED, and `read_weights` sets SET if the script loads weights. If the weights have been
-    loaded, but a check or restoring the rest of the run fails, the value becomes NONE, so that the next attempt loads
-    them again.
+    The methods of `CheckpointIO` set these values: `load_or_resume` sets SET or TRAINED at its end, `resume` sets
+    RESUMED, and `load` sets SET if the script loads weights. If the weights have been loaded, but a check or restoring
+    the rest of the run fails, the value becomes NONE, so that the next attempt loads them again.
     """
 
     NONE = 0
     SET = 1
     RESUMED = 2
     TRAINED = 3
+
+    @classmethod
+    def first_kept(cls, plan: ResumePlan, *, for_training: bool) -> "WeightsState":
+        """Returns the first state for which the table says "keeps", in the column that applies."""
+        if for_training and plan.is_restarted:
+            return cls.TRAINED
+        return cls.RESUMED if for_training and plan.resume == "auto" else cls.SET
 
 
 class CheckpointIO:
@@ -75,41 +82,44 @@ class CheckpointIO:
     `init_cfg` may refer to files that only training needs. Training after an evaluation initializes only the tensors
     that were not in the checkpoint.
 
-    Loading goes through the runner's methods, which subclasses may override:
+    Subclasses may override the runner's methods, so loading goes through them. Each one calls the method here with the
+    same name, and `Runner.load_checkpoint` calls `load`:
 
-        Runner.load_or_resume       before training and evaluation
-          load_starting_checkpoint  finds the checkpoint, unless the weights are kept
-            Runner.resume           if the run resumes; otherwise Runner.load_checkpoint
-              Runner.build_training
-                initialize          unless training has already been built
-              restore_run
-                Runner.load_checkpoint
-                  read_weights      reads the file, calls `after_load_checkpoint`, loads the weights, resets the average
-                state.restore       restores position, optimizer, schedules, message hub, history and hooks
-        Runner.restore_random_state   when the training loop begins
-          restore_pending_random_state
-                                    restores the state that `restore_run` read or `keep_random_state` captured
+        Runner.load_or_resume         before training and evaluation: finds the checkpoint, unless the weights are kept
+          Runner.load_checkpoint      if the run does not resume
+          Runner.resume               if it resumes
+            Runner.build_training     calls `initialize`, unless training has already been built
+            Runner.load_checkpoint    reads the file, calls `after_load_checkpoint`, loads weights, resets the average
+            state.restore             restores position, optimizer, schedules, message hub, history and hooks
+        Runner.restore_random_state   when the training loop begins: restores the state that `resume` read or
+                                      `keep_random_state` captured
 
     MMEngine fixes the signatures of the runner's methods and the hooks, so two facts do not pass through arguments:
-    `read_weights` and the hooks read `is_resuming`, and `read_weights` takes the content of the file from the
-    `ResumePlan` if its search has read it.
+    `load` and the hooks read `is_resuming`, and `load` takes the content of the file from `_contents` if the search for
+    the checkpoint has read it.
 
     Args:
         runner: The runner.
 
     Attributes:
         report: A report about the most recently loaded weights, or None.
-        is_resuming: Whether `restore_run` is running: after the weights, it restores the rest of the run.
+        is_resuming: Whether `resume` is running: after the weights, it restores the rest of the run.
     """
 
     def __init__(self, runner: "Runner") -> None:
         # A weak reference, so that deleting a runner without loops frees its model at once. Loops refer to the runner.
-        self._runner: Callable[[], Runner] = weakref.ref(runner)  # type: ignore[assignment]
+        self._reference = weakref.ref(runner)
         self.report: LoadReport | None = None
         self.is_resuming = False
         self._random_to_restore: dict[str, Any] | None = None  # None: training continues with the current state
-        self._weights = Weights.NONE
+        self._weights = WeightsState.NONE
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
+        # The content of the file that `ResumePlan.find` has read to verify it, keyed by path.
+        self._contents: dict[str, dict[str, Any] | None] = {}
+
+    @property
+    def _runner(self) -> "Runner":
+        return self._reference()  # type: ignore[return-value]
 
     def save(
         self,
@@ -133,7 +143,7 @@ class CheckpointIO:
             after: The actions to take when the save ends. The callbacks run in the main thread: after an iteration,
                 before the next save, or in `saver.wait()`.
         """
-        runner = self._runner()
+        runner = self._runner
         if after is None:  # runs resume neither from incomplete states nor, by default, from best checkpoints
             is_best = storage.base_name(path).startswith(BEST)
             after = AfterSave(becomes_last=save_optimizer and save_param_scheduler and not is_best)
@@ -165,7 +175,7 @@ class CheckpointIO:
 
     def initialize(self) -> None:
         """Initializes the model's weights, except for those that have been loaded. Skips plain torch modules."""
-        runner = self._runner()
+        runner = self._runner
         if runner.is_plain:  # initialized by the caller
             return
         model = trained_model(runner.model)
@@ -179,13 +189,14 @@ class CheckpointIO:
         if changes_trainable and isinstance(runner.model, DataParallel | DistributedDataParallel):
             runner.model = runner.wrap_model(runner.sections["model_wrapper_cfg"], runner.model.module)
 
-    def read_weights(
-        self, path: str, map_location: str, *, strict: bool, revise_keys: Sequence[tuple[str, str]]
+    def load(
+        self, name: str, map_location: str, *, strict: bool, revise_keys: Sequence[tuple[str, str]]
     ) -> dict[str, Any]:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
-        runner = self._runner()
+        runner = self._runner
+        path = self._find(name)
         model = trained_model(runner.model)
-        checkpoint = runner.resume_plan.take_content(path)  # on the CPU
+        checkpoint = self._contents.pop(path, None)  # on the CPU
         if checkpoint is None or map_location != "cpu":
             checkpoint = load_checkpoint(path, map_location, like=model, in_place=self.is_resuming)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
@@ -194,26 +205,24 @@ class CheckpointIO:
         if hook := runner.hooks.swapping:
             hook.reset_average(runner)
         if not self.is_resuming:
-            self._weights = self._weights or Weights.SET
-        if "train_loop" not in runner.built:
-            self._set_progress_without_training(checkpoint)
+            self._weights = self._weights or WeightsState.SET
+        if "train_loop" not in runner.built:  # which counts them otherwise
+            meta = _meta_of(checkpoint)
+            counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
+            runner.progress = Progress(**counts)
         return checkpoint
 
-    def _set_progress_without_training(self, checkpoint: Mapping[str, Any]) -> None:
-        """Sets the runner's iteration and epoch to those of a checkpoint. With training, its loop counts them."""
-        meta = _meta_of(checkpoint)
-        counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
-        self._runner().progress = Progress(**counts)
-
-    def find(self, name: str) -> str:
+    def _find(self, name: str) -> str:
         """Returns the path of a checkpoint, which may be "last" or "best"; see `Runner.load_checkpoint`."""
-        home = self._runner().folder.home
+        if name == "best":
+            return self._find_best()
+        home = self._runner.folder.home
         path = find_latest(home) if name == "last" else name
         if path is None:
             raise ArgumentError(f"there is no intact checkpoint of a run in '{home}'", found="last")
-        return self.find_best() if name == "best" else path
+        return path
 
-    def find_best(self) -> str:
+    def _find_best(self) -> str:
         """Returns the path of the best checkpoint.
 
         If training ran in another process, reads the path from the newest checkpoint. Also checks the best checkpoints,
@@ -223,7 +232,7 @@ class CheckpointIO:
             ArgumentError: There is no best checkpoint.
             CheckpointError: A checkpoint cannot be read.
         """
-        runner = self._runner()
+        runner = self._runner
         if path := runner.message_hub.get_info("best_ckpt"):
             return str(path)
         home = runner.folder.home
@@ -246,13 +255,14 @@ class CheckpointIO:
         _, path = max(candidates, key=itemgetter(0))
         return path
 
-    def restore_run(self, path: str, map_location: str, *, optimizer: bool, param_schedulers: bool) -> None:
+    def resume(self, name: str, map_location: str, *, optimizer: bool, param_schedulers: bool) -> None:
         """Restores the run; see `Runner.resume`."""
-        runner = self._runner()
+        runner = self._runner
+        path = self._find(name)
         self.is_resuming = True
         try:
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
-            with self._reload_unless_complete(Weights.RESUMED):
+            with self._reload_unless_complete(WeightsState.RESUMED):
                 keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
                 state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
                 self._random_to_restore = state.random_of(checkpoint, runner.rank)
@@ -269,29 +279,24 @@ class CheckpointIO:
         """Captures the random state when training is interrupted. The next call of `Runner.train` continues with it."""
         self._random_to_restore = capture_rng()
 
-    def restore_pending_random_state(self) -> None:
+    def restore_random_state(self) -> None:
         """Restores the random state that training continues with; see `Runner.restore_random_state`."""
         random_state, self._random_to_restore = self._random_to_restore, None
         if random_state is not None:
             restore_rng(random_state)
 
-    def load_starting_checkpoint(self, *, whole_model: bool, for_training: bool) -> None:
-        """Loads the checkpoint that the run starts from, or keeps the weights; see `Weights`.
+    def load_or_resume(self, *, whole_model: bool, for_training: bool) -> None:
+        """Loads the checkpoint that the run starts from, or keeps the weights; see `WeightsState`.
 
         With `whole_model`, checks that the checkpoint has all tensors of the model.
         """
-        runner = self._runner()
+        runner = self._runner
         plan = runner.resume_plan
-        # Select a column of the table in `Weights`, and the first row in which it says "keeps".
-        first_kept = Weights.SET
-        if for_training and plan.is_restarted:
-            first_kept = Weights.TRAINED
-        elif for_training and plan.resume == "auto":
-            first_kept = Weights.RESUMED
-        if self._weights >= first_kept:
+        if self._weights >= WeightsState.first_kept(plan, for_training=for_training):
             return
         load = plan.find(for_training=for_training)
         if load and (load.resuming or not self._weights):  # SET weights are only replaced if the run resumes
+            self._contents = {load.path: load.content}
             with located(runner.cfg), runner.folder.buffered_log():
                 checkpoint = {}
                 with at_key(load.key):
@@ -300,20 +305,20 @@ class CheckpointIO:
                     else:
                         checkpoint = runner.load_checkpoint(load.path)
                 if whole_model and self.report is not None:
-                    with self._reload_unless_complete(Weights.SET):
+                    with self._reload_unless_complete(WeightsState.SET):
                         with at_key(load.key):
                             self.report.require_whole_model()
                         trained = _meta_of(checkpoint).get("dataset_meta")
                         check_classes(trained, sets_of(runner.built.get("test_loop")), "test")
-        self._weights = max(self._weights, Weights.TRAINED if for_training else Weights.SET)
+        self._weights = max(self._weights, WeightsState.TRAINED if for_training else WeightsState.SET)
 
     @contextmanager
-    def _reload_unless_complete(self, reached: Weights) -> Iterator[None]:
+    def _reload_unless_complete(self, reached: WeightsState) -> Iterator[None]:
         """Sets `_weights` to NONE during the block, and then to its previous value or `reached`, whichever is higher.
 
         After an error, `_weights` remains NONE.
         """
-        before, self._weights = self._weights, Weights.NONE
+        before, self._weights = self._weights, WeightsState.NONE
         yield
         self._weights = max(before, reached)
 

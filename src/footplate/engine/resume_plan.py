@@ -21,11 +21,13 @@ class Load(NamedTuple):
         path: The path or address.
         resuming: Whether the run resumes from the checkpoint, rather than only taking its weights.
         key: The setting that contains the path, for errors, or "" if the path comes from the search.
+        content: The content of the file on the CPU, if the search on this rank has read it.
     """
 
     path: str
     resuming: bool = False
     key: str = ""
+    content: dict[str, Any] | None = None
 
 
 class ResumePlan:
@@ -54,7 +56,6 @@ class ResumePlan:
         self.load_from = load_from
         self.resume = resume
         self.takes_settings = takes_settings
-        self._contents: dict[str | None, dict[str, Any] | None] = {}  # what `find` has read, keyed by path
         restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         # `home` contains no checkpoints of other runs, because a run refuses to start in such a folder.
         self.is_restarted = restarts != "0" and compute_on_main(lambda: read_pointer(home) is not None)
@@ -72,29 +73,27 @@ class ResumePlan:
         """Returns the checkpoint that the run starts from, or None to start from scratch. All ranks must call it.
 
         The search for the newest complete checkpoint has to read files to verify them (see `load_latest`). On rank 0,
-        the plan therefore keeps the content for `take_content`, so that the file is not read twice.
+        the result therefore includes the content, so that the file is not read twice.
         """
         load_from, resume = (None, True) if self.is_restarted and for_training else (self.load_from, self.resume)
         configured = None if load_from is None else Load(load_from, resuming=resume is True, key=self.key)
         if not resume or (configured and configured.resuming):
             return configured
 
+        content = None
+
         def search() -> str | None:
+            nonlocal content
             path, content = load_latest(self.home) or (None, None)
-            self._contents = {path: content}
             return path
 
         if path := compute_on_main(search):
-            return Load(path, resuming=True)
+            return Load(path, resuming=True, content=content)
         # With "auto", a job can use the same command to start and to restart. With True, an earlier run is expected.
         level = logging.INFO if resume == "auto" else logging.WARNING
         message = "Found no checkpoint to resume from in %s. The run starts from the beginning."
         _logger.log(level, message, self.home)
         return configured
-
-    def take_content(self, path: str) -> dict[str, Any] | None:
-        """Returns the content of a checkpoint if `find` has read it, or else None. Later calls return None."""
-        return self._contents.pop(path, None)
 
     def seed(self, configured: int | None) -> int | None:
         """Returns the seed of the run to resume, or `configured` if no run is resumed or its checkpoint has no seed.

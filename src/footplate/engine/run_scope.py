@@ -119,7 +119,7 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
         completed = _completed(runner, error)
         # Only rank 0 prints its error. Other ranks write the traceback to their own log file.
         trace = None if is_main_process() else completed
-        _logger.error("The run failed: %s", _summary(completed), extra=NOT_SHOWN, exc_info=trace)
+        _logger.error("The run failed: %s", _first_lines(completed), extra=NOT_SHOWN, exc_info=trace)
         if completed is not error:
             raise completed from error
         raise
@@ -157,7 +157,7 @@ def _omit_engine_frames(error: Exception) -> None:
             return
 
 
-def _summary(error: Exception) -> str:
+def _first_lines(error: Exception) -> str:
     """Joins the first lines of an error message into one line."""
     if is_lost_connection(error):
         return f"{LOST_RANK}; see the terminal and rank_*.log"

@@ -31,7 +31,7 @@ from footplate.distributed import (
 from footplate.engine import process_setup
 from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.engine.checkpoint_io import CheckpointIO
-from footplate.engine.components import Component, build_log_processor, build_loop
+from footplate.engine.components import Component, TrainLoopComponent, build_log_processor, build_loop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import FunctionHook, Hook
 from footplate.engine.hook_list import build_hooks, implicit_hooks
@@ -225,7 +225,8 @@ class Runner:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
         check_keys("Runner", unknown, arguments, elsewhere=ELSEWHERE)
         # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
-        # completed. The other stages read arguments only from there.
+        # completed in the default scope. The other stages read arguments only from there.
+        set_default_scope(default_scope)
         self.completed_arguments = CompletedArguments(arguments)
         self.cfg = self.completed_arguments.cfg
         self.sections = sections = self.completed_arguments.sections
@@ -262,11 +263,7 @@ class Runner:
             sections["resume"],
             takes_settings=sections["resume_settings"] == "take",
         )
-        randomness = dict(sections["randomness"])
-        with at_key("randomness"):
-            process_setup.check_randomness(randomness)
-        find_seed = partial(self.resume_plan.seed, randomness.pop("seed", None))
-        self.seed = process_setup.seed_everything(randomness, resumed=find_seed)
+        self.seed = process_setup.seed_everything(sections["randomness"], choose=self.resume_plan.seed)
 
         # Hooks: their constructors may use the message hub and the visualizer, and draw seeded random numbers.
         self.visualizer = self.build_visualizer(sections["visualizer"])
@@ -308,6 +305,7 @@ class Runner:
             arguments = {**arguments_in(cfg), **passed}
             with located_in(cfg):
                 if check:
+                    set_default_scope(cfg.get("default_scope"))
                     check_sections(CompletedArguments(arguments).sections)
                 build = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
                 runner: Runner = build(**arguments)  # completes them again, since a subclass may change them
@@ -385,9 +383,7 @@ class Runner:
             self.hooks.build(hook)
         parts = self.optim_wrapper.parts.values()
         for part in parts:
-            part.message_hub = self.message_hub
-            part.update_device()  # the wrapper may have been created before the model was moved
-            part.isolated = len(parts) > 1 and self.is_plain
+            part.join_run(self.message_hub, isolated=len(parts) > 1 and self.is_plain)
         self.checkpoints.initialize()
         for extension in extensions():
             extension.prepare_training(self.model)
@@ -638,8 +634,7 @@ class Runner:
             ArgumentError: The run has no best or last checkpoint.
             CheckpointError: The checkpoint cannot be loaded, or `strict` is set and it does not match the model.
         """
-        path = self.checkpoints.find(filename)
-        return self.checkpoints.read_weights(path, map_location, strict=strict, revise_keys=revise_keys)
+        return self.checkpoints.load(filename, map_location, strict=strict, revise_keys=revise_keys)
 
     def resume(
         self,
@@ -664,30 +659,29 @@ class Runner:
         """
         refuse_during_training(self, "resume")
         self.build_training()
-        path = self.checkpoints.find(filename)
-        self.checkpoints.restore_run(
-            path, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
+        self.checkpoints.resume(
+            filename, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
         )
 
     def load_or_resume(self, *, whole_model: bool = False, for_training: bool = True) -> None:
         """Loads the checkpoint selected by `load_from` and `resume`, unless weights are already loaded.
 
-        Training may resume even if weights are loaded; see `Weights` in `checkpoint_io.py`.
+        Training may resume even if weights are loaded; see `WeightsState` in `checkpoint_io.py`.
 
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
             for_training: Whether the run is about to train.
         """
-        self.checkpoints.load_starting_checkpoint(whole_model=whole_model, for_training=for_training)
+        self.checkpoints.load_or_resume(whole_model=whole_model, for_training=for_training)
 
     def restore_random_state(self) -> None:
         """Restores the random state of the checkpoint or interrupted run from which training continues.
 
         Loops call this method before training starts. Only the first call has an effect.
         """
-        self.checkpoints.restore_pending_random_state()
+        self.checkpoints.restore_random_state()
 
-    @Component
+    @TrainLoopComponent
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
         return self.build_train_loop(self._required("train_cfg"))

@@ -136,7 +136,6 @@ class DefaultOptimWrapperConstructor:
         model = unwrap_model(model)
         wrapper: OptimWrapper = OPTIM_WRAPPERS.build(self.optim_wrapper_cfg, optimizer=self.make_optimizer(model))
         wrapper.name_parameters(model)
-        wrapper.reasons = self.reasons
         return wrapper
 
     def make_optimizer(self, model: nn.Module) -> Optimizer:

@@ -84,11 +84,13 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any], whole_model: nn.Module 
     if isinstance(constructor, DefaultOptimWrapperConstructor):
         constructor.whole_model = whole_model
     built = constructor(model)
+    if isinstance(built, OptimWrapperDict):
+        return built
     if not isinstance(built, OptimWrapper):
         settings.pop("optimizer", None)
         built = OPTIM_WRAPPERS.build(settings, optimizer=built)
-        built.reasons = getattr(constructor, "reasons", {})
-    return built if isinstance(built, OptimWrapperDict) else _with_parameter_names(built, model)
+    built.reasons = getattr(constructor, "reasons", {})
+    return _with_parameter_names(built, model)
 
 
 def _resolve_constructor(name: Any, cfg: Mapping[str, Any]) -> tuple[Any, bool]:

@@ -114,16 +114,6 @@ def test_gradients_of_another_loss_are_saved() -> None:
     assert torch.equal(weights(resumed), weights(whole))
 
 
-def test_gradients_of_a_backward_pass_by_hand_are_saved_until_they_are_cleared() -> None:
-    model = net()
-    wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1))
-    wrapper.backward(model(data(4)).pow(2).mean())
-    assert "accumulated_gradients" in wrapper.state_dict()
-    wrapper.step()
-    wrapper.zero_grad()
-    assert "accumulated_gradients" not in wrapper.state_dict()
-
-
 def test_gradients_that_a_step_has_used_are_saved_unless_the_gradients_are_cleared_before_each_loss() -> None:
     model = net()
     wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1))

@@ -60,10 +60,10 @@ class AmpOptimWrapper(OptimWrapper):
             check_number("loss_scale", loss_scale, above=0)
             self._fixed_scale = float(loss_scale)
             self._scaling = {"init_scale": self._fixed_scale}
-        self.update_device()
+        self._adapt_to_device()
 
-    def update_device(self) -> None:
-        """Selects the precision for the parameters' device; see `OptimWrapper.update_device`."""
+    def _adapt_to_device(self) -> None:
+        """Chooses the precision for the device of the parameters, and creates the loss scaler."""
         device = self.parameters()[0].device.type
         if device != self._device:
             self._device = device
@@ -91,7 +91,7 @@ class AmpOptimWrapper(OptimWrapper):
             if not self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
                 self._called_backward = False
                 return  # all parameters are frozen for now, but torch's scaler needs at least one gradient
-            if self._clipper is not None or (self._guard is not None and self._guard.policy != "skip"):
+            if self._clipper or (self._guard and self._guard.policy != "skip"):
                 self.loss_scaler.unscale_(self.optimizer)
         super().step(**kwargs)
         self.loss_scaler.update(self._fixed_scale)

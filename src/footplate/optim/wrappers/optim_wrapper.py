@@ -40,18 +40,12 @@ class OptimWrapper(Accumulation):
 
     Attributes:
         has_scaler: Whether a loss scaler skips steps with non-finite gradients.
-        reasons: The `paramwise_cfg` keys that applied, by parameter name. Set by the optimizer wrapper constructor.
-        message_hub: The hub that records the gradient norm. Initially the current hub; `Runner.build_training` sets the
-            hub of the run.
-        isolated: Whether the backward pass computes gradients only for this optimizer's parameters.
-            `Runner.build_training` sets it if a plain module has several optimizers.
-        data_parallel: The model wrapper that averages gradients over processes, or None. Set by its `train_step`,
-            because a subclass with its own `train_step` may average them by itself. The wrapper skips parameters that
-            were frozen when the model was wrapped. If they are unfrozen later, the optimizer wrapper averages their
-            gradients.
-        gradients_are_used: Whether the latest step has used the gradients, so that no later step needs them, and
-            checkpoints do not contain them; see the table in `state_dict`. `SteppedByHook` sets it too, because its
-            hook calls the torch optimizer directly.
+        reasons: The `paramwise_cfg` keys that applied, by parameter name. Set by `build_optim_wrapper`.
+        message_hub: The hub that records the gradient norm: the current hub or, after `join_run`, the hub of the run.
+        isolated: Whether the backward pass computes gradients only for this optimizer's parameters; see `join_run`.
+        data_parallel: The model wrapper that averages gradients over processes, or None. Its `train_step` sets this
+            attribute. The wrapper skips parameters that were frozen when the model was wrapped. If they are unfrozen
+            later, the optimizer wrapper averages their gradients.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -64,9 +58,7 @@ class OptimWrapper(Accumulation):
     """
 
     has_scaler = False
-    # Set by other components; see the class docstrings.
     reasons: Mapping[str, tuple[str, ...]] = {}
-    message_hub: MessageHub
     isolated = False
     data_parallel: ModelDistributedDataParallel | None = None
 
@@ -90,8 +82,9 @@ class OptimWrapper(Accumulation):
         self._own_policy = on_nonfinite
         self.set_nonfinite_policy(None)
         self.message_hub = MessageHub.get_current_instance()
-        self.gradients_are_used = False
+        # Which gradients later steps need; see `state_dict`.
         self._called_backward = self._called_zero_grad = False  # since the latest step
+        self._clears_between_steps = False  # whether both were called between the two latest steps
         self._is_sharded = any(map(is_dtensor, self.parameters()))
         self._names: dict[int, str] = {}  # keyed by parameter id
         self._named: dict[str, Tensor] = {}
@@ -155,7 +148,6 @@ class OptimWrapper(Accumulation):
             average_gradients(self.parameters() if self.isolated else data_parallel.unreduced)
         self._inner_count += 1
         self._called_backward = True
-        self.gradients_are_used = False
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite.
@@ -170,8 +162,7 @@ class OptimWrapper(Accumulation):
         """
         if not self._called_backward and self.data_parallel is not None:
             raise foreign_gradients_error()
-        # A loop that has called `zero_grad` before this step is assumed to call it again before the next `backward`.
-        self.gradients_are_used = self._called_zero_grad and self._called_backward
+        self._clears_between_steps = self._called_zero_grad and self._called_backward
         self._called_backward = self._called_zero_grad = False
         if self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):
             raise ArgumentError(
@@ -183,12 +174,12 @@ class OptimWrapper(Accumulation):
         # the guard, because clipping would replace infinite values.
         clipper = self._clipper
         norm = None
-        if clipper is not None and clipper.gives_norm:
+        if clipper and clipper.gives_norm:
             norm = clipper(self.parameters())
             self.message_hub.scalar("train/grad_norm").append(norm)  # type: ignore[arg-type]  # it gives a norm
         if not self._may_step(norm):
             return
-        if clipper is not None and not clipper.gives_norm:
+        if clipper and not clipper.gives_norm:
             clipper(self.parameters())
         self._step_optimizer(**kwargs)
 
@@ -205,7 +196,6 @@ class OptimWrapper(Accumulation):
         """Clears the gradients."""
         self.optimizer.zero_grad(**kwargs)
         self._called_zero_grad = True
-        self.gradients_are_used = False
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager for the forward pass.
@@ -218,7 +208,7 @@ class OptimWrapper(Accumulation):
             model: The model, or its wrapper for distributed training.
         """
         no_sync = None if self.should_sync() else getattr(model, "no_sync", None)
-        return NO_CONTEXT if no_sync is None else no_sync()
+        return no_sync() if no_sync else NO_CONTEXT
 
     def set_nonfinite_policy(self, policy: str | None) -> None:
         """Sets the policy for non-finite gradients, unless the wrapper was created with `on_nonfinite`.
@@ -231,11 +221,23 @@ class OptimWrapper(Accumulation):
 
     def warn_of_skipped_steps(self, iteration: int) -> None:
         """Warns about steps that the optimizer has skipped on the device because of non-finite gradients."""
-        if self._guard is not None:
+        if self._guard:
             self._guard.warn_of_skipped(iteration)
 
-    def update_device(self) -> None:
-        """Adapts to the device of the parameters. A run calls this method after moving the model to its device."""
+    def join_run(self, message_hub: MessageHub, *, isolated: bool) -> None:
+        """Adapts to a run, which calls this method after moving the model to its device.
+
+        Args:
+            message_hub: The run's hub.
+            isolated: Whether the run has several optimizers and a plain module, whose `training_step` may compute
+                losses that also depend on the parameters of other optimizers.
+        """
+        self.message_hub = message_hub
+        self.isolated = isolated
+        self._adapt_to_device()
+
+    def _adapt_to_device(self) -> None:
+        """Adapts to the device of the parameters, which matters only for mixed precision."""
 
     def get_lr(self) -> dict[str, list[float]]:
         """Returns `{"lr": [...]}` with one value per parameter group."""
@@ -273,7 +275,8 @@ class OptimWrapper(Accumulation):
     def state_dict(self) -> dict[str, Any]:
         """Returns the optimizer state, the loss counts for gradient accumulation, and any accumulated gradients.
 
-        These are the gradients that a later step may use, unless `gradients_are_used`:
+        Gradients are left out if the latest step has used them and the loop will clear them before the next step. This
+        is assumed if it called `zero_grad` and `backward` between the two latest steps, and has called neither since:
 
         | calls in each iteration | example | gradients in a checkpoint |
         |---|---|---|
@@ -291,7 +294,8 @@ class OptimWrapper(Accumulation):
                 if index >= self._initial_groups:
                     group["added_with_grad"] = [parameter.requires_grad for parameter in parameters.values()]
         gradients = [parameter.grad for parameter in self.parameters()]
-        if not self.gradients_are_used and any(gradient is not None for gradient in gradients):
+        are_spent = self._clears_between_steps and not (self._called_backward or self._called_zero_grad)
+        if not are_spent and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
             state["called_zero_grad"] = self._called_zero_grad
@@ -323,7 +327,7 @@ class OptimWrapper(Accumulation):
         self.optimizer.load_state_dict(optimizer_state.regroup(state_dict, self.optimizer, layout))
         names = chain.from_iterable(optimizer_state.saved_names(state_dict["param_groups"], layout))
         by_name = dict(zip(names, self._load_accumulation(state_dict), strict=False))
-        self.gradients_are_used = False
+        self._clears_between_steps = False
         self._called_zero_grad = bool(state_dict.get("called_zero_grad"))
         for name, parameter in layout.parameters.items():
             gradient = by_name.get(name)

@@ -318,13 +318,14 @@ class SteppedByHook(OptimWrapper):
             self.optimizer.register_step_post_hook(self._record_step)
 
     def _record_step(self, *_: Any) -> None:
-        self.gradients_are_used = True  # hooks clear the gradients before the next loss
+        self._called_backward = False
+        self._clears_between_steps = True  # hooks clear the gradients before the next loss
 
     def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
         """Stores the loss and the current parameter group settings for the hook."""
         data_parallel = self.data_parallel
         self.pending_loss = loss if data_parallel is None else data_parallel.prepare_backward(loss, True)
-        self.gradients_are_used = False
+        self._called_backward = True  # the hook is about to call it
         self._iteration_groups = [dict(group) for group in self.param_groups]
 
     @contextmanager
