@@ -266,7 +266,8 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         test_cfg: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(*args, pad_value=pad_val, **settings)
+        super().__init__(*args, **settings)
+        self.pad_value = pad_val
         self.seg_pad_val = seg_pad_val
         self._train_padding = _padding(size, size_divisor)
         test = test_cfg or {}
