@@ -346,11 +346,16 @@ class _HostCopier:
         copies = {}
         start = 0
         for (address, memory), size in zip(storages.items(), sizes, strict=True):
-            target = torch.from_numpy(self._buffer[start : start + memory.nbytes()])
+            piece = self._buffer[start : start + memory.nbytes()]
             source = torch.empty(0, dtype=torch.uint8, device=memory.device).set_(memory)
-            copies[address] = target.copy_(source, non_blocking=True).untyped_storage()
+            target = torch.from_numpy(piece)
+            if memory.device.type == "cpu":
+                np.copyto(piece, source.numpy())  # single-threaded, since torch's threads are busy with training
+            else:
+                target.copy_(source, non_blocking=True)
+            copies[address] = target.untyped_storage()
             start += size
-        if torch.accelerator.is_available():
+        if any(memory.device.type != "cpu" for memory in storages.values()):
             torch.accelerator.synchronize()
 
         def on_copy(_: str, tensor: Any) -> Any:
