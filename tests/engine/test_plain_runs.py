@@ -432,6 +432,7 @@ def test_several_optimizers_of_a_plain_module(tmp_path: Path, settings: dict[str
     assert len(run("parts", stops=True)) == 1
     assert torch.equal(weights(run("parts", resume=True).model), weights(whole.model))
     assert [round(row["progress"], 2) for row in whole] == [0.2, 0.7]
+    assert ("critic.grad_norm" in whole[0]) == bool(settings)
 
 
 def test_optimizer_whose_parameters_are_frozen_for_now_does_nothing(tmp_path: Path) -> None:

@@ -84,6 +84,13 @@ def test_average_is_updated_and_validated(
     assert runner.model.weight.item() == 9.0
 
 
+def test_function_called_after_validation_sees_the_average(tmp_path: Path) -> None:
+    runner, seen = configured(tmp_path, AVERAGE), []
+    runner.on("after_val_epoch", lambda runner: seen.append(round(runner.model.weight.item(), 4)))
+    runner.train()
+    assert seen == FOLLOWED[0][2]
+
+
 def test_checkpoint_contains_average_and_weights(tmp_path: Path) -> None:
     run(tmp_path)
     saved = load_checkpoint(str(tmp_path / "work/epoch_3.pth"))

@@ -94,7 +94,10 @@ class Evaluator:
             raise ArgumentError(
                 "the metrics need predictions, but the model does not return any",
                 key=self.key,
-                notes=["Return predictions in mode 'predict'. If you pass training_step, also pass validation_step."],
+                notes=[
+                    "Return predictions from validation_step or, in a BaseModel, in mode 'predict'. If you pass "
+                    "training_step, also pass validation_step."
+                ],
             )
         samples: Any = None
         for index, metric in enumerate(self.metrics):
@@ -406,7 +409,11 @@ def rows_of(data: Any) -> list[Any]:
         raise ArgumentError(
             "with several processes, this metric needs one row per sample, not a single value",
             found=data,
-            notes=["Choose the rows: footplate.evaluation.TorchMetric(metric, prediction='key', target='key')."],
+            notes=[
+                "Choose the rows: footplate.evaluation.TorchMetric(metric, prediction='key', target='key'). Or give the "
+                "metric a method `sync` that combines the results of all processes, or does nothing if there is nothing "
+                "to combine. Each process then calls `update` with its own batches."
+            ],
         )
     if isinstance(data, Tensor):
         return [row[None].clone() for row in data.detach().cpu()]  # sending a view would send the whole batch
