@@ -200,6 +200,22 @@ def test_numbers_of_a_validation_step_are_reported_next_to_the_loss(
     assert made.val()["loss"] < 2
 
 
+def test_numbers_that_no_metric_uses_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    metric = SimpleNamespace(reset=int, update=lambda *_: 0, compute=int)
+    steps: Any = {"validation_step": lambda model, batch: {"error": 0}, "val_evaluator": metric}
+    runner(tmp_path, Own("tensor"), val_dataloader=loader(8), **steps).train()
+    assert "validation_step returns (error) are not recorded" in caplog.text
+
+
+def test_weights_that_a_hook_has_removed_are_explained(tmp_path: Path) -> None:
+    first, resumed = runner(tmp_path, max_epochs=1), runner(tmp_path, resume=True)
+    for made in (first, resumed):
+        made.on("before_save_checkpoint", lambda runner, checkpoint: checkpoint["state_dict"].pop("0.bias"))
+    first.train()
+    with pytest.raises(FootplateError, match="add them in after_load_checkpoint"):
+        resumed.train()
+
+
 def test_a_method_as_a_metric_keeps_its_object(tmp_path: Path) -> None:
     class Trainer:
         seen = 0

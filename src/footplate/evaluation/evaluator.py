@@ -410,9 +410,9 @@ def rows_of(data: Any) -> list[Any]:
             "with several processes, this metric needs one row per sample, not a single value",
             found=data,
             notes=[
-                "Choose the rows: footplate.evaluation.TorchMetric(metric, prediction='key', target='key'). Or give the "
-                "metric a method `sync` that combines the results of all processes, or does nothing if there is nothing "
-                "to combine. Each process then calls `update` with its own batches."
+                "Choose the rows: footplate.evaluation.TorchMetric(metric, prediction='key', target='key').",
+                "Or give the metric a method `sync` that combines the results of all processes. It may do nothing if "
+                "the metric ignores the predictions. Each process then calls `update` with its batches.",
             ],
         )
     if isinstance(data, Tensor):
