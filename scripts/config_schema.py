@@ -12,7 +12,7 @@ from typing import Any
 
 from footplate.engine.hook_list import DEFAULT_HOOKS
 from footplate.engine.runner import Runner
-from footplate.engine.sections import OTHER_KEYS, SECTIONS
+from footplate.engine.sections import ARGUMENTS, OTHER_KEYS
 from footplate.registry import Registry
 from footplate.registry.arguments import arguments_of
 from footplate.tools.config_keys import (
@@ -42,9 +42,9 @@ def config_schema() -> Schema:
     """
     parameters, meanings = inspect.signature(Runner).parameters, describe_arguments(Runner)
     properties: Schema = {name: {"description": text} for name, text in OTHER_KEYS.items()}
-    for section in filter(attrgetter("in_config"), SECTIONS):
-        name = section.name
-        description = {"description": f"{meanings[name]} Accepts {section.description}."}
+    for argument in filter(attrgetter("in_config"), ARGUMENTS):
+        name = argument.name
+        description = {"description": f"{meanings[name]} Accepts {argument.description}."}
         properties[name] = description | _default(parameters[name].default) | _section(name)
     registries = dict.fromkeys((*SECTION_REGISTRIES.values(), *NESTED_REGISTRIES.values()))
     return {

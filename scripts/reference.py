@@ -18,7 +18,7 @@ import griffe
 from footplate.cli.main import build_parser
 from footplate.data import SampleLoader
 from footplate.engine import Runner
-from footplate.engine.sections import OTHER_KEYS, SECTIONS
+from footplate.engine.sections import ARGUMENTS, OTHER_KEYS
 from footplate.openmmlab.first_generation.translation.translate import FIRST_GENERATION_KEYS, RULES
 from footplate.registry import (
     DATA_SAMPLERS,
@@ -261,11 +261,11 @@ def _methods(entry: Any) -> Iterator[tuple[str, str]]:
 
 
 def _sections() -> Iterator[Argument]:
-    """Yields the top-level keys: accepted values of the table of sections, defaults and meanings of the Runner."""
-    arguments = {each.name: each for each in _arguments(Runner, skip=frozenset({"self", "cfg"}))}
-    for section in SECTIONS:
-        if section.in_config:
-            yield arguments[section.name]._replace(kind=_cell(section.description))
+    """Yields the top-level keys: accepted values of the table `ARGUMENTS`, defaults and meanings of the Runner."""
+    described = {each.name: each for each in _arguments(Runner, skip=frozenset({"self", "cfg"}))}
+    for argument in ARGUMENTS:
+        if argument.in_config:
+            yield described[argument.name]._replace(kind=_cell(argument.description))
 
 
 def _rule(key: str) -> str:

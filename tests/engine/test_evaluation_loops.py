@@ -12,7 +12,7 @@ from footplate.engine import evaluation_loops
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric, build_evaluator
 from footplate.evaluation.evaluation_sets import build_loaders, map_evaluators
-from footplate.records import history
+from footplate.records import history_buffer
 from footplate.registry import METRICS
 from tests.support import PointAccuracy, json_lines, loader, settings, summation_tolerance
 
@@ -94,7 +94,7 @@ class SeesModes(PointAccuracy):
 def test_inference_mode_gives_the_same_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inference_mode: bool
 ) -> None:
-    monkeypatch.setattr(history, "_CHUNK", 3)  # values are moved into the ring buffer during a validation
+    monkeypatch.setattr(history_buffer, "_CHUNK", 3)  # values are moved into the ring buffer during a validation
     monkeypatch.setattr(SeesModes, "seen", [])
     plain, look = run(tmp_path / "plain", train_dataloader=loader())
     val_cfg = {"inference_mode": inference_mode, "loss": True}

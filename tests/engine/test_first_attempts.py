@@ -92,7 +92,7 @@ _STEP_LR = torch.optim.lr_scheduler.StepLR(_SGD, 1)
             "lambda model, batch: model.training_step(batch)",
         ),
         ({"val_dataloader": [_loader(), _loader()]}, "must be passed as a dict, keyed by dataset name"),
-        ({**_STEP, "optim_wrapper": None}, "Pass optim_wrapper=optimizer, or"),
+        ({**_STEP, "optim_wrapper": None}, "pass optim_wrapper=optimizer, or"),
         (
             {**_STEP, "validation_step": lambda model, batch: model(batch[0]), "val_dataloader": _loader()},
             "val_evaluator={'accuracy': ...}",

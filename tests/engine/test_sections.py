@@ -7,7 +7,7 @@ import pytest
 from footplate import Runner
 from footplate.config import Config
 from footplate.engine.run_config import check_config, keys_of_both_generations
-from footplate.engine.sections import RUNNER_KEYS, SECTIONS
+from footplate.engine.sections import ARGUMENTS, RUNNER_KEYS
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.hooks import CheckpointHook
 from footplate.openmmlab.first_generation.translation.translate import FIRST_GENERATION_KEYS
@@ -49,10 +49,10 @@ def test_each_validation_dataset_is_checked(tmp_path: Path, name: str) -> None:
     assert caught.value.key == f"{name}.b.tipe"
 
 
-def test_sections_are_the_arguments_of_the_runner() -> None:
-    arguments = list(inspect.signature(Runner.__init__).parameters)
-    assert [section.name for section in SECTIONS] == [
-        name for name in arguments if name not in ("self", "cfg", "unknown")
+def test_table_lists_the_arguments_of_the_runner() -> None:
+    names = list(inspect.signature(Runner.__init__).parameters)
+    assert [argument.name for argument in ARGUMENTS] == [
+        name for name in names if name not in ("self", "cfg", "unknown")
     ]
 
 

@@ -15,7 +15,7 @@ from footplate import storage
 from footplate.checkpoint.digest import Digest, read_digest
 from footplate.checkpoint.serializable import join_state, walk
 from footplate.checkpoint.shard_layout import ShardLayout, main_file, parse_layout
-from footplate.checkpoint.torch_file import read_content, summarize, verify_content
+from footplate.checkpoint.torch_file import describe_briefly, read_content, verify_content
 from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.checkpoint_names import SAFETENSORS_SUFFIX, STATE, SUFFIXES, is_sharded_path
 from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
@@ -178,7 +178,7 @@ def naming_checkpoint(path: str) -> Iterator[None]:
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
     except Exception as error:
-        raise CheckpointError(f"cannot use checkpoint '{path}': {summarize(error)}") from error
+        raise CheckpointError(f"cannot use checkpoint '{path}': {describe_briefly(error)}") from error
 
 
 def opaque_names(content: Any) -> list[str]:

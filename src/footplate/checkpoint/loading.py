@@ -28,7 +28,7 @@ from footplate.checkpoint.transformers_names import convert_names
 from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.checkpoint_names import SAFETENSORS_SUFFIX, is_sharded_path
 from footplate.distributed import unwrap_model
-from footplate.distributed.sharding import distribute_like, is_dtensor
+from footplate.distributed.sharding import distribute_like
 from footplate.errors import CheckpointDamagedError, CheckpointError, import_optional
 from footplate.messages import list_names, nearest
 
@@ -241,13 +241,14 @@ def load_weights(
         pairs = ()
     weights = rename_keys(weights, pairs, prefix=prefix, source=name)
     convert_names(module, weights)
-    if any(is_dtensor(value) for value in (*expected.values(), *weights.values()) if torch.is_tensor(value)):
-        # Shard the weights in the same way as the model's tensors.
-        for key, value in weights.items():
-            if key in expected and torch.is_tensor(value):
-                weights[key] = distribute_like(value, expected[key])
+    for key, value in weights.items():
+        if key in expected and torch.is_tensor(value):
+            weights[key] = distribute_like(value, expected[key])
     report = _copy_into(module, weights, expected, name)
-    _check_fit(report, strict=strict)
+    if not report.loaded and (report.missing or report.mismatched):
+        raise _no_match_error(report)
+    if strict and not report.is_complete:
+        raise CheckpointError(f"the weights in '{name}' do not match the model", notes=str(report).split("\n")[1:])
     _logger.log(logging.INFO if report.is_complete else logging.WARNING, "%s", report)
     return report
 
@@ -286,30 +287,21 @@ def _copy_into(
     )
 
 
-def _check_fit(report: LoadReport, *, strict: bool) -> None:
-    """Checks that at least one weight matches the model. With `strict`, all weights must match.
-
-    Raises:
-        CheckpointError: The weights do not match.
-    """
-    if not report.loaded and (report.missing or report.mismatched):
-        notes = _list_keys("with a different shape", report.mismatched)
-        if report.unexpected and not report.mismatched:
-            first, missing = report.unexpected[0], set(report.missing)
-            dots = ((key, match.end()) for key in report.unexpected for match in re.finditer(r"\.", key))
-            prefixes = Counter(key[:end] for key, end in dots if key[end:] in missing).most_common(1)
-            advice = "To convert one to the other, pass `revise_keys` and `prefix` to load_weights or PretrainedInit."
-            if prefixes and 2 * prefixes[0][1] > len(missing):
-                advice = f"Pass `prefix={prefixes[0][0]!r}` to load_weights or PretrainedInit (in `init_cfg`)."
-            notes = [
-                f"a key in the file: {first}",
-                f"a key in the model: {nearest(first, report.missing) or report.missing[0]}",
-                advice,
-            ]
-        raise CheckpointError(f"no weights in '{report.source}' match the model", notes=notes)
-    if strict and not report.is_complete:
-        problem = f"the weights in '{report.source}' do not match the model"
-        raise CheckpointError(problem, notes=str(report).split("\n")[1:])
+def _no_match_error(report: LoadReport) -> CheckpointError:
+    notes = _list_keys("with a different shape", report.mismatched)
+    if report.unexpected and not report.mismatched:
+        first, missing = report.unexpected[0], set(report.missing)
+        dots = ((key, match.end()) for key in report.unexpected for match in re.finditer(r"\.", key))
+        prefixes = Counter(key[:end] for key, end in dots if key[end:] in missing).most_common(1)
+        advice = "To convert one to the other, pass `revise_keys` and `prefix` to load_weights or PretrainedInit."
+        if prefixes and 2 * prefixes[0][1] > len(missing):
+            advice = f"Pass `prefix={prefixes[0][0]!r}` to load_weights or PretrainedInit (in `init_cfg`)."
+        notes = [
+            f"a key in the file: {first}",
+            f"a key in the model: {nearest(first, report.missing) or report.missing[0]}",
+            advice,
+        ]
+    return CheckpointError(f"no weights in '{report.source}' match the model", notes=notes)
 
 
 def _list_keys(title: str, entries: Sequence[object]) -> list[str]:

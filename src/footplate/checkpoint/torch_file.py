@@ -55,7 +55,7 @@ def read_content(stream: IO[bytes], *, device: "str | torch.device" = "cpu") -> 
         raise
     except Exception as error:
         error_class = CheckpointError if is_archive or isinstance(error, MemoryError) else CheckpointDamagedError
-        raise error_class(f"PyTorch cannot read it: {summarize(error)}") from error
+        raise error_class(f"PyTorch cannot read it: {describe_briefly(error)}") from error
 
 
 def verify_content(stream: IO[bytes]) -> Digest:
@@ -73,7 +73,7 @@ def verify_content(stream: IO[bytes]) -> Digest:
     return digest
 
 
-def summarize(error: Exception) -> str:
+def describe_briefly(error: Exception) -> str:
     """Returns `describe_exception(error)`, shortened, because the error may quote the file."""
     return describe_exception(error)[:_MAX_REASON]
 

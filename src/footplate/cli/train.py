@@ -234,9 +234,9 @@ def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook"
     last = read_pointer(runner.folder.home) if runner.rank else has_begun and runner.saver.last
     saved = f"; the last checkpoint is {shown_path(last)}" if last else ""
     done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
-    if runner.failed_in == "val":
+    if runner.activity.failed_in == "val":
         done = f"during validation {done}"
-    elif runner.failed_in == "preflight":
+    elif runner.activity.failed_in == "preflight":
         done = "during preflight validation"
     arguments.progress = done + saved
     # If workers exit together with the process, torch raises an error, which would hide the real one.

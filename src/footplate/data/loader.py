@@ -316,7 +316,7 @@ class BatchReader(Dataset[Any]):
         except Exception as error:
             samples = list_names(key.indices, _MAX_INDICES)
             message = f"the batch of samples {samples} cannot be sent from a worker to the main process"
-            return ReadFailure.of(f"{message}: {_summarize(error)}", error, _SENDING)
+            return ReadFailure.of(f"{message}: {_describe(error)}", error, _SENDING)
 
     def _read(self, key: BatchKey) -> Any:
         """Reads and returns a batch, or returns a ReadFailure if reading fails."""
@@ -338,12 +338,12 @@ class BatchReader(Dataset[Any]):
                 # A StorageError contains the path, and another request would time out again.
                 path = "" if isinstance(error, StorageError) else _path_of(self.dataset, index)
                 notes = _details(error) if path in str(error) else [f"file: {path}", *_details(error)]
-                return ReadFailure.of(f"{message}: {_summarize(error)}", error, notes)
+                return ReadFailure.of(f"{message}: {_describe(error)}", error, notes)
         try:
             return self.collate(samples[0] if key.is_single else samples)
         except _FAILURES as error:
             indices = list_names(key.indices, _MAX_INDICES)
-            message = f"samples {indices} cannot be collated into a batch: {_summarize(error)}"
+            message = f"samples {indices} cannot be collated into a batch: {_describe(error)}"
             return ReadFailure.of(message, error, _details(error))
 
 
@@ -356,7 +356,7 @@ def _path_of(dataset: Any, index: Any) -> str:
         return ""
 
 
-def _summarize(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """Returns the first line of an error message, with the error's type unless it is a FootplateError."""
     return first_line(error.message) if isinstance(error, FootplateError) else describe_exception(error)
 

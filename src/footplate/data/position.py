@@ -93,8 +93,8 @@ def track_position(loader: Any) -> "DataPosition":
 def _find_position(loader: Any) -> "DataPosition":
     """Creates the object that tracks the position in a loader that has no state of its own."""
     if isinstance(loader, SampleLoader):
-        return PlannedPosition(loader) if loader.is_planned else CountedPosition(loader)
-    return UntrackedPosition(loader) if _pass_length(loader) is None else CountedPosition(loader)
+        return PlannedPosition(loader) if loader.is_planned else DataPosition(loader)
+    return UntrackedPosition(loader) if _pass_length(loader) is None else DataPosition(loader)
 
 
 def _pass_length(loader: Any) -> int | None:
@@ -128,15 +128,15 @@ class _Anchor(NamedTuple):
 
 
 class DataPosition:
-    """Base class: tracks the position in a training loader, so that a resumed run can find its next batch.
+    """Tracks the position in a training loader, so that a resumed run can find its next batch.
 
     A position is the index of a pass (one iteration over the loader) and the index of a batch in that pass. In
     epoch-based training, each epoch is a pass.
 
     | class | loader | how the pass is determined |
     |---|---|---|
+    | `DataPosition` | `SampleLoader` with custom samplers, or another loader with a length | by counting passes |
     | `PlannedPosition` | `SampleLoader` | by dividing the number of iterations by the length of the loader |
-    | `CountedPosition` | `SampleLoader` with custom samplers, or another loader with a length | by counting passes |
     | `StatefulPosition` | loader with its own state | by counting passes; the loader itself finds the batch |
     | `UntrackedPosition` | stream without a length | not at all: a resumed run reads all earlier batches again |
 
@@ -158,8 +158,8 @@ class DataPosition:
         self._loader = loader
         self._plan = loader.plan if isinstance(loader, SampleLoader) else None
         self._length = _pass_length(loader)
-        # Where the resumed run or, in iteration-based training, the latest pass began. After the resume in the example:
-        # (11, 2, 1), or (23, 2, 1) in iteration-based training.
+        # Where the latest pass, or its rest after a resume, began. After the resume in the example: (11, 2, 1), or
+        # (23, 2, 1) in iteration-based training.
         self._anchor = _Anchor()
         own = [generator for generator in generators_of(samplers_of(loader)) if type(generator) is _OwnGenerator]
         generators = [getattr(loader, "generator", None), *own]
@@ -168,18 +168,19 @@ class DataPosition:
     def locate(self, iteration: int) -> tuple[int, int]:
         """Returns the pass that contains an iteration, and the iteration's batch index in that pass.
 
-        In the example, returns (2, 3) for iteration 23. Call this method only in iteration-based training or if
-        `is_planned`, because `one_pass` does not move the anchor.
+        In the example, returns (2, 3) for iteration 23. Unless `is_planned`, counts from the start of the latest pass.
         """
-        anchor = self._anchor
-        return anchor.pass_index, anchor.batch + iteration - anchor.iteration
+        first, pass_index, batch = self._anchor
+        return pass_index, batch + iteration - first
 
     def one_pass(self, pass_index: int, start: int) -> Iterator[Any]:
         """Returns the batches of one pass, starting at batch `start`. Stops at the loader's length.
 
         A run that resumes within an epoch passes the number of batches that it has already used.
         """
-        return self._begin_pass(pass_index, start, len(self._loader))
+        length = len(self._loader)
+        self._anchor = _Anchor(pass_index * length + start, pass_index, start)
+        return self._begin_pass(pass_index, start, length)
 
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, starting at an iteration."""
@@ -231,10 +232,8 @@ class DataPosition:
             DataError: The shards of the dataset have changed since the checkpoint was saved, or the loader has its own
                 state and the number of processes has changed.
         """
-        if state.get("dataset") is not None and combined_digest(dataset_of(self._loader)) not in (
-            None,
-            state["dataset"],
-        ):
+        digests = {state.get("dataset"), combined_digest(dataset_of(self._loader))} - {None}
+        if len(digests) > 1:
             raise DataError(
                 "the training dataset's files have changed since the checkpoint was saved",
                 key="train_dataloader.dataset",
@@ -289,7 +288,7 @@ class DataPosition:
             )
 
     def _begin_pass(self, pass_index: int, start: int, length: int | None = None) -> Iterator[Any]:
-        """Returns the batches of one pass, starting at batch `start`."""
+        """Seeds the loader's generators, and returns the batches of one pass; see `batches` for the arguments."""
         for generator, seed in self._seeds.items():  # the workers' seeds come from the loader's generator
             generator.manual_seed(mix_seed(seed, pass_index))
         return batches(self._loader, epoch=pass_index, start=start, length=length)
@@ -335,10 +334,6 @@ class PlannedPosition(DataPosition):
         return pass_index + passes, batch
 
 
-class CountedPosition(DataPosition):
-    """Tracks the position in a loader with a length by counting passes."""
-
-
 class UntrackedPosition(DataPosition):
     """Tracks the position in a stream without a length by counting all batches, as if they belonged to one pass."""
 
@@ -348,10 +343,10 @@ class UntrackedPosition(DataPosition):
 
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, after reading and discarding those before an iteration."""
-        return _skip(self._passes(0, 0, 0), iteration)
+        return _skip(super().endless(0), iteration)
 
 
-class StatefulPosition(CountedPosition):
+class StatefulPosition(DataPosition):
     """Tracks the position in a loader that saves and restores its own state.
 
     Example: a pass has 6 batches, and the run is saved after 4 of them. When it resumes, the loader itself continues
@@ -368,21 +363,18 @@ class StatefulPosition(CountedPosition):
         self._stateful = stateful
         self._has_unused_state = False  # whether a state has been restored from which no pass has continued yet
 
-    def one_pass(self, pass_index: int, start: int) -> Iterator[Any]:
-        """Yields the batches of one pass, starting at batch `start`. Raises a DataError if there are extra batches."""
-        length = len(self._loader)
-        iterator = self._begin_pass(pass_index, start)
-        yield from islice(iterator, length - start)
+    def _begin_pass(self, pass_index: int, start: int, length: int | None = None) -> Iterator[Any]:
+        """Yields the batches of one pass. Raises a DataError if there are batches after the first `length`."""
+        iterator = self._rest_of_pass(pass_index, start)
+        yield from islice(iterator, None if length is None else length - start)
         for _ in iterator:  # reads to the end, so that the loader's state marks the pass as complete
             raise DataError(
                 f"epoch {pass_index + 1} has more batches than len(dataloader), which is {length}",
                 notes=["Use IterBasedTrainLoop if the number of batches varies."],
             )
 
-    def _begin_pass(self, pass_index: int, start: int, length: int | None = None) -> Iterator[Any]:
-        """Returns the batches of one pass, starting at batch `start`.
-
-        `length` is always None, because `one_pass` must read to the end of the pass.
+    def _rest_of_pass(self, pass_index: int, start: int) -> Iterator[Any]:
+        """Returns the batches of one pass, from batch `start` to the end of the loader.
 
         | `_has_unused_state` | `start` | batches |
         |---|---|---|
@@ -391,18 +383,19 @@ class StatefulPosition(CountedPosition):
         | True | mid-pass | those that the restored loader yields |
         | True | 0 | those that the restored loader yields; if it yields none, those of the next pass |
         """
-        if self._has_unused_state:
-            if start and start == length_of(self._loader):
-                return iter(())
-            self._has_unused_state = False
-            iterator = super()._begin_pass(pass_index, 0)
-            if start:
-                return iterator
-            # If the state was saved at the end of a pass, some loaders start the next pass. Others yield nothing, and
-            # start it when they are iterated again.
-            if first := list(islice(iterator, 1)):
-                return chain(first, iterator)
-        return super()._begin_pass(pass_index, start)
+        begin = super()._begin_pass
+        if not self._has_unused_state:
+            return begin(pass_index, start)
+        if start and start == length_of(self._loader):
+            return iter(())
+        self._has_unused_state = False
+        iterator = begin(pass_index, 0)
+        if start:
+            return iterator
+        # If the state was saved at the end of a pass, some loaders start the next pass. Others yield nothing, and start
+        # it when they are iterated again.
+        first = list(islice(iterator, 1))
+        return chain(first, iterator) if first else begin(pass_index, 0)
 
     def _own_state(self, pass_index: int) -> dict[str, Any]:
         return {"loader": self._stateful.state_dict()}

@@ -1,6 +1,7 @@
 """Lazily built components of a run, and the functions that build loops and log processors from their configs."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from footplate.data import check_same_dataset
@@ -18,11 +19,7 @@ _T = TypeVar("_T")
 
 
 class Component(Generic[_T]):
-    """An attribute that is built on first access and stored in the object's `built` dict. It can also be assigned.
-
-    A training loop also becomes the object's `progress`, whether it is built or assigned. A property that looks it up
-    would be slower, and hooks read `progress` several times per iteration.
-    """
+    """An attribute that is built on first access and stored in the object's `built` dict. It can also be assigned."""
 
     def __init__(self, build: Callable[[Any], _T]) -> None:
         self._build = build
@@ -38,8 +35,17 @@ class Component(Generic[_T]):
 
     def __set__(self, instance: Any, value: _T) -> None:
         instance.built[self._name] = value
-        if isinstance(value, BaseTrainLoop):
-            instance.progress = value
+
+
+class TrainLoopComponent(Component[BaseTrainLoop]):
+    """A component that also becomes the object's `progress`, whether it is built or assigned.
+
+    A property that looks it up would be slower, and hooks read `progress` several times per iteration.
+    """
+
+    def __set__(self, instance: Any, value: BaseTrainLoop) -> None:
+        super().__set__(instance, value)
+        instance.progress = value
 
 
 def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
@@ -57,26 +63,34 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
         return cfg
     with at_key(f"{mode}_cfg"):
         loop_class, settings = resolve_loop(cfg, mode)
-
-    def build_loader(section: Any) -> Any:
-        loader = runner.build_dataloader(section, runner.seed)
-        check_same_dataset(loader)
-        return loader
-
-    parts = ("dataloader",) if mode == "train" else ("dataloader", "evaluator")
-    data = {part: runner.sections[f"{mode}_{part}"] for part in parts}
-    if not loop_class.builds_data:
-        with at_key(f"{mode}_dataloader"):  # before the loop, so that errors have the key of the data
-            if mode == "train":
-                data["dataloader"] = build_loader(data["dataloader"])
-                check_has_batches(data["dataloader"])
-            else:
-                data["dataloader"] = build_loaders(data["dataloader"], build_loader)
-        if mode != "train":
-            with at_key(f"{mode}_evaluator"):
-                data["evaluator"] = map_evaluators(data["evaluator"], data["dataloader"], runner.build_evaluator)
+    # Built before the loop, so that errors have the key of the data.
+    data = _train_data(runner) if mode == "train" else _evaluation_data(runner, mode, loop_class)
     with at_key(f"{mode}_cfg"):
         return LOOPS.build(settings, runner=runner, **data)
+
+
+def _train_data(runner: "Runner") -> dict[str, Any]:
+    with at_key("train_dataloader"):
+        loader = _build_loader(runner, runner.sections["train_dataloader"])
+        check_has_batches(loader)
+    return {"dataloader": loader}
+
+
+def _evaluation_data(runner: "Runner", mode: str, loop_class: type[BaseLoop]) -> dict[str, Any]:
+    """Returns the loaders and evaluators, or their config sections if the loop builds them itself."""
+    loaders, evaluators = runner.sections[f"{mode}_dataloader"], runner.sections[f"{mode}_evaluator"]
+    if not loop_class.builds_data:
+        with at_key(f"{mode}_dataloader"):
+            loaders = build_loaders(loaders, partial(_build_loader, runner))
+        with at_key(f"{mode}_evaluator"):
+            evaluators = map_evaluators(evaluators, loaders, runner.build_evaluator)
+    return {"dataloader": loaders, "evaluator": evaluators}
+
+
+def _build_loader(runner: "Runner", section: Any) -> Any:
+    loader = runner.build_dataloader(section, runner.seed)
+    check_same_dataset(loader)
+    return loader
 
 
 def build_log_processor(log_processor: Any, train_cfg: Any) -> LogProcessor:

@@ -199,7 +199,7 @@ class _EvaluationLoop(BaseLoop):
         self.dataloader = dataset.dataloader
         self.evaluator: Evaluator = dataset.evaluator
         self.evaluator.set_context(folder=self.runner.log_dir)
-        self._describe_data(dataset.dataloader)
+        self._pass_metainfo(dataset.dataloader)
 
 
 @LOOPS.register_module()

@@ -8,6 +8,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,8 +82,7 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, env_cfg["resource_limit"]), hard), hard))
     workers = env_cfg.get("mp_cfg") or {}
-    method = workers.get("mp_start_method")
-    if method is not None:
+    if method := workers.get("mp_start_method"):
         multiprocessing.set_start_method(method, force=True)
     threads = workers.get("opencv_num_threads")
     if threads is not None:
@@ -131,17 +131,18 @@ def check_randomness(randomness: Mapping[str, Any]) -> None:
         check_count("the seed", randomness["seed"], least=0, most=(1 << 32) - 1, key="seed")
 
 
-def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int | None] = lambda: None) -> int:
+def seed_everything(randomness: Mapping[str, Any], *, choose: Callable[[int | None], int | None] | None = None) -> int:
     """Seeds the random generators of Python, NumPy and PyTorch, and enables or disables deterministic algorithms.
 
     Args:
         randomness: A dict with `seed`, `deterministic` and `diff_rank_seed`.
-        resumed: Called if `randomness` has no seed. Returns the seed of the run to resume, or None. If it returns None,
-            the seed is the one that the script has passed to `torch.manual_seed`, modulo 2**32, or a random one. A
-            script's seed of 2**32 or more is ignored if it was set before footplate was imported.
+        choose: Called on rank 0 with the seed in `randomness`, or None. Returns the seed of the run to resume, or else
+            its argument.
 
     Returns:
-        The seed, which is the same in all processes.
+        The seed, which is the same in all processes. If it is not set, the one that the script has passed to
+        `torch.manual_seed`, modulo 2**32, or a random one. A script's seed of 2**32 or more is ignored if it was set
+        before footplate was imported.
     """
     global _is_deterministic
     with at_key("randomness"):
@@ -150,8 +151,8 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     import rich.style  # noqa: F401 - import before seeding: the import draws random numbers
 
     seed = randomness.get("seed")
-    if seed is None:
-        seed = compute_on_main(resumed)
+    if choose is not None:
+        seed = compute_on_main(partial(choose, seed))
     if seed is None:
         seed = int.from_bytes(os.urandom(4), "little") % (1 << 31) if _script_seed is None else _script_seed
         seed = broadcast_object(seed % (1 << 32))

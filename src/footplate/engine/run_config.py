@@ -36,11 +36,11 @@ from footplate.engine.hook_list import build_hooks
 from footplate.engine.model_setup import describe_builder
 from footplate.engine.plain_defaults import set_plain_defaults
 from footplate.engine.sections import (
+    ARGUMENTS,
     LENGTHS,
     PYTHON_ARGUMENTS,
     RUNNER_KEYS,
     SECOND_GENERATION_KEYS,
-    SECTIONS,
     check_sections,
     check_structure,
 )
@@ -145,6 +145,7 @@ def check_config(cfg: Config) -> Config:
     with located_in(cfg):
         if "runner_type" in cfg:
             RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type")
+        set_default_scope(cfg.get("default_scope"))
         sections = CompletedArguments(arguments_in(cfg)).sections
         check_sections(sections)
         build_hooks(sections["default_hooks"], sections["custom_hooks"])
@@ -153,7 +154,9 @@ def check_config(cfg: Config) -> Config:
 
 
 class CompletedArguments:
-    """The Runner's arguments, with their types checked and derived values filled in. Sets the default scope first.
+    """The Runner's arguments, with their types checked and derived values filled in.
+
+    The caller sets the default scope first, because the class of the training loop determines some of these values.
 
     Args:
         arguments: The arguments that are set, keyed by name. They may be objects or config dicts.
@@ -163,7 +166,7 @@ class CompletedArguments:
             or nothing if another process cannot rebuild the model.
         has_cfg: Whether the arguments come from a config.
         sections: All arguments except `cfg`, keyed by name. Unset arguments are None or {}; see
-            `Section.empty_if_unset`.
+            `Argument.empty_if_unset`.
         unrecorded: Why a model built by a function cannot be recorded in the config, or "".
 
     Raises:
@@ -172,26 +175,21 @@ class CompletedArguments:
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         sections: dict[str, Any] = {
-            section.name: {} if (value := arguments.get(section.name)) is None and section.empty_if_unset else value
-            for section in SECTIONS
+            argument.name: {} if (value := arguments.get(argument.name)) is None and argument.empty_if_unset else value
+            for argument in ARGUMENTS
         }
         cfg = arguments.get("cfg")
         self.has_cfg = cfg is not None
-        hparams = sections["hparams"]
-        if not isinstance(hparams, Mapping):
-            notes = ["For arguments parsed by argparse, pass vars(args)."]
-            raise ArgumentError("'hparams' must be a dict", key="hparams", found=hparams, notes=notes)
-        if self.has_cfg and arguments.get("hparams") is not None:
+        if self.has_cfg and sections["hparams"]:
             notes = ["A config records its own settings. Add variables to it instead."]
             raise ArgumentError("'hparams' cannot be combined with a config", key="hparams", notes=notes)
-        sections["hparams"] = as_plain(hparams)
-        set_default_scope(sections["default_scope"])
         _complete_sections(sections, has_cfg=self.has_cfg)
         self.sections = sections
         self.unrecorded = ""
         # Copied, because some user-defined constructors modify the dicts that they are built from.
         self.cfg: Any = Config(cfg or self._cfg_of_builder(sections["model"]))
         check_structure(sections)
+        sections["hparams"] = as_plain(sections["hparams"])
         # Converted now, because a resumed run records its config only after it has restored the states of the optimizer
         # and the schedules, and thereby their settings.
         stateful = {name: sections[name] for name in ("optim_wrapper", "param_scheduler")}
@@ -207,12 +205,12 @@ class CompletedArguments:
             return self.cfg  # type: ignore[no-any-return]
         sections = {**self.sections, **self._stateful}
         arguments = {
-            section.name: value
-            for section in SECTIONS
-            if section.name not in LENGTHS
-            and (value := sections[section.name]) is not None
+            argument.name: value
+            for argument in ARGUMENTS
+            if argument.name not in LENGTHS
+            and (value := sections[argument.name]) is not None
             and value is not False
-            and not (section.empty_if_unset and not value)
+            and not (argument.empty_if_unset and not value)
         }
         return Config(as_plain({**arguments, **(self.cfg if is_plain else {})}))
 

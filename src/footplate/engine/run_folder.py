@@ -183,8 +183,7 @@ class RunFolder:
                     _refuse_overwriting(runner)
             self._is_checked = True
         self.create(runner)
-        records = self.records
-        self.records = []
+        records, self.records = self.records, []
         if is_main:
             name = f"{self.timestamp}.log"
             os.makedirs(self.log_dir, exist_ok=True)

@@ -44,16 +44,24 @@ from footplate.registry import (
 from footplate.visualization import Visualizer
 
 Sections = Mapping[str, Any]
-"""The Runner's arguments, keyed by name."""
+"""The values of the Runner's arguments, keyed by name; see `CompletedArguments`."""
 _EPOCH_LENGTH = 1000  # arbitrary; no check depends on it
 _PHASES = {
     "training": ("train_dataloader", "train_cfg", "optim_wrapper"),
     "validation": ("val_dataloader", "val_cfg", "val_evaluator"),
     "a test": ("test_dataloader", "test_cfg", "test_evaluator"),
 }
+_ADVICE = {  # by the section that a phase lacks
+    "train_cfg": ["In Python, you can pass max_epochs or max_iters instead."],
+    "optim_wrapper": [
+        "In Python, pass optim_wrapper=optimizer, or optim_wrapper={name: optimizer} if training_step(model, batch, "
+        "optimizers) steps several."
+    ],
+    "val_evaluator": ["To validate only the model's loss, set val_evaluator=[] and val_cfg=dict(loss=True)."],
+}
 
 
-class Section(NamedTuple):
+class Argument(NamedTuple):
     """An argument of the `Runner`, which documents its meaning and default. Most are also top-level keys of a config.
 
     Attributes:
@@ -85,23 +93,15 @@ def check_structure(sections: Sections) -> None:
     Raises:
         ArgumentError: A value is not accepted, or only some sections of a phase are set.
     """
-    for section in SECTIONS:
-        value = sections[section.name]
-        is_unset = value is None and section.name != "work_dir"  # which has no default
-        if not is_unset and not section.allows(value):
-            raise ArgumentError(f"'{section.name}' must be {section.description}", key=section.name, found=value)
+    for argument in ARGUMENTS:
+        name, value = argument.name, sections[argument.name]
+        is_unset = value is None and name != "work_dir"  # which has no default
+        if not is_unset and not argument.allows(value):
+            raise ArgumentError(f"'{name}' must be {argument.description}", key=name, found=value)
     for phase, names in _PHASES.items():
         missing = [name for name in names if sections[name] is None]
         if missing and len(missing) < len(names):
-            notes = ["In Python, you can pass max_epochs or max_iters instead."] if missing[0] == "train_cfg" else []
-            if missing[0] == "val_evaluator":
-                notes = ["To validate only the model's loss, set val_evaluator=[] and val_cfg=dict(loss=True)."]
-            if missing[0] == "optim_wrapper" and sections["training_step"] is not None:
-                notes.append(
-                    "Pass optim_wrapper=optimizer, or optim_wrapper={name: optimizer} if training_step(model, batch, "
-                    "optimizers) steps several."
-                )
-            raise ArgumentError(f"{phase} needs '{missing[0]}'", key=missing[0], notes=notes)
+            raise ArgumentError(f"{phase} needs '{missing[0]}'", key=missing[0], notes=_ADVICE.get(missing[0], ()))
     if sections["param_scheduler"] is not None and sections["optim_wrapper"] is None:
         raise ArgumentError("'param_scheduler' needs 'optim_wrapper'", key="param_scheduler")
 
@@ -113,10 +113,10 @@ def check_sections(sections: Sections) -> None:
         FootplateError: The first error found, with its key path.
     """
     check_model(sections)
-    for section in SECTIONS:
-        if section.check is not None and sections[section.name] is not None:
-            with at_key(section.name):
-                section.check(sections[section.name])
+    for argument in ARGUMENTS:
+        if argument.check is not None and sections[argument.name] is not None:
+            with at_key(argument.name):
+                argument.check(sections[argument.name])
     for mode in ("val", "test"):
         check_evaluation(mode, sections)
     check_optimization(sections)
@@ -197,7 +197,6 @@ def counts_epochs(train_cfg: Any) -> bool:
 def check_evaluation(mode: str, sections: Sections) -> None:
     """Checks the metrics and the loop for validation ("val") or testing ("test")."""
     evaluator, loaders, cfg = (sections[f"{mode}_{part}"] for part in ("evaluator", "dataloader", "cfg"))
-    has_several = has_several_loaders(loaders)
     builds_data = False
     with at_key(f"{mode}_cfg"):
         if isinstance(cfg, Mapping):
@@ -212,7 +211,7 @@ def check_evaluation(mode: str, sections: Sections) -> None:
         elif loaders is not None:
             check_loaders(loaders)
     with at_key(f"{mode}_evaluator"):
-        map_evaluators(evaluator, loaders if has_several else None, check_evaluator)
+        map_evaluators(evaluator, loaders if has_several_loaders(loaders) else None, check_evaluator)
 
 
 def check_evaluator(cfg: Any) -> None:
@@ -321,61 +320,62 @@ def _is_list(value: Any) -> bool:
 
 _LOADER = "a dict, or a non-empty iterable of batches"
 _EVALUATOR = "a metric, a list of metrics, or an Evaluator, as objects or config dicts"
+_HPARAMS = "a dict; for arguments parsed by argparse, pass vars(args)"
 _RESUME = "True, False or 'auto'; for a path, set resume=True and load_from=path"
 # In the order of the Runner's arguments.
-SECTIONS: tuple[Section, ...] = (
-    Section("model", "a model or a config dict"),
-    Section("work_dir", "the path to a folder", _is_folder, folders_of),
-    Section("train_dataloader", _LOADER, _is_loader_section, check_loaders),
-    Section("val_dataloader", _LOADER, _is_loader_section),
-    Section("test_dataloader", _LOADER, _is_loader_section),
-    Section("train_cfg", "a loop or a config dict", object, check_train_loop),
-    Section("val_cfg", "a loop or a config dict"),
-    Section("test_cfg", "a loop or a config dict"),
-    Section("auto_scale_lr", "a dict", Mapping, base_batch_size),
-    Section("optim_wrapper", "an optimizer wrapper or a config dict"),
-    Section("param_scheduler", "a schedule, a config dict, or a list of these"),
-    Section("val_evaluator", _EVALUATOR),
-    Section("test_evaluator", _EVALUATOR),
-    Section("default_hooks", "a dict", Mapping, empty_if_unset=True),
-    Section("custom_hooks", "a list of hooks", _is_list),
-    Section("data_preprocessor", "a data preprocessor or a config dict"),
-    Section("load_from", "a string", str),
-    Section("resume", _RESUME, lambda value: value is True or value is False or value == "auto"),
-    Section("launcher", "a string", str, check_launcher),
-    Section("env_cfg", "a dict", Mapping, check_environment, empty_if_unset=True),
-    Section("log_processor", "a dict or a LogProcessor", (Mapping, LogProcessor), empty_if_unset=True),
-    Section("log_level", "a log level", object, check_level),
-    Section("visualizer", "a dict or a Visualizer", (Mapping, Visualizer), check_visualizer),
-    Section("default_scope", "a string", str),
-    Section("randomness", "a dict", Mapping, check_randomness, empty_if_unset=True),
-    Section("experiment_name", "a string", str),
-    Section("on_save_error", "'warn' or 'stop'", ("warn", "stop").__contains__),
-    Section("on_nonfinite", "a dict", Mapping, NonFiniteHook),
-    Section("preflight", "True or False", bool),
-    Section("model_wrapper_cfg", "a dict", Mapping, check_model_wrapper),
-    Section("find_unused_parameters", "True or False", bool),
-    Section("sync_bn", "'torch'", ("torch", "mmcv").__contains__),
-    Section("compile", "True, False or a dict", (bool, Mapping)),
-    Section("channels_last", "True or False", bool),
-    Section("model_adapter", "a dict", Mapping),
-    Section(
+ARGUMENTS: tuple[Argument, ...] = (
+    Argument("model", "a model or a config dict"),
+    Argument("work_dir", "the path to a folder", _is_folder, folders_of),
+    Argument("train_dataloader", _LOADER, _is_loader_section, check_loaders),
+    Argument("val_dataloader", _LOADER, _is_loader_section),
+    Argument("test_dataloader", _LOADER, _is_loader_section),
+    Argument("train_cfg", "a loop or a config dict", object, check_train_loop),
+    Argument("val_cfg", "a loop or a config dict"),
+    Argument("test_cfg", "a loop or a config dict"),
+    Argument("auto_scale_lr", "a dict", Mapping, base_batch_size),
+    Argument("optim_wrapper", "an optimizer wrapper or a config dict"),
+    Argument("param_scheduler", "a schedule, a config dict, or a list of these"),
+    Argument("val_evaluator", _EVALUATOR),
+    Argument("test_evaluator", _EVALUATOR),
+    Argument("default_hooks", "a dict", Mapping, empty_if_unset=True),
+    Argument("custom_hooks", "a list of hooks", _is_list),
+    Argument("data_preprocessor", "a data preprocessor or a config dict"),
+    Argument("load_from", "a string", str),
+    Argument("resume", _RESUME, lambda value: value is True or value is False or value == "auto"),
+    Argument("launcher", "a string", str, check_launcher),
+    Argument("env_cfg", "a dict", Mapping, check_environment, empty_if_unset=True),
+    Argument("log_processor", "a dict or a LogProcessor", (Mapping, LogProcessor), empty_if_unset=True),
+    Argument("log_level", "a log level", object, check_level),
+    Argument("visualizer", "a dict or a Visualizer", (Mapping, Visualizer), check_visualizer),
+    Argument("default_scope", "a string", str),
+    Argument("randomness", "a dict", Mapping, check_randomness, empty_if_unset=True),
+    Argument("experiment_name", "a string", str),
+    Argument("on_save_error", "'warn' or 'stop'", ("warn", "stop").__contains__),
+    Argument("on_nonfinite", "a dict", Mapping, NonFiniteHook),
+    Argument("preflight", "True or False", bool),
+    Argument("model_wrapper_cfg", "a dict", Mapping, check_model_wrapper),
+    Argument("find_unused_parameters", "True or False", bool),
+    Argument("sync_bn", "'torch'", ("torch", "mmcv").__contains__),
+    Argument("compile", "True, False or a dict", (bool, Mapping)),
+    Argument("channels_last", "True or False", bool),
+    Argument("model_adapter", "a dict", Mapping),
+    Argument(
         "activation_checkpointing",
         "a pattern of module names, a list of patterns, or a dict",
         (str, list, tuple, Mapping),
         check_selection,
     ),
-    Section("resume_settings", "'keep' or 'take'", ("keep", "take").__contains__),
-    Section("max_epochs", in_config=False),
-    Section("max_iters", in_config=False),
-    Section("hparams", in_config=False, empty_if_unset=True),
-    Section("loss", in_config=False),
-    Section("training_step", in_config=False),
-    Section("validation_step", in_config=False),
+    Argument("resume_settings", "'keep' or 'take'", ("keep", "take").__contains__),
+    Argument("max_epochs", in_config=False),
+    Argument("max_iters", in_config=False),
+    Argument("hparams", _HPARAMS, Mapping, in_config=False, empty_if_unset=True),
+    Argument("loss", in_config=False),
+    Argument("training_step", in_config=False),
+    Argument("validation_step", in_config=False),
 )
 # The runner's arguments that a config can set, and those that only a script can pass.
-RUNNER_KEYS = tuple(section.name for section in SECTIONS if section.in_config)
-PYTHON_ARGUMENTS = frozenset(section.name for section in SECTIONS if not section.in_config)
+RUNNER_KEYS = tuple(argument.name for argument in ARGUMENTS if argument.in_config)
+PYTHON_ARGUMENTS = frozenset(argument.name for argument in ARGUMENTS if not argument.in_config)
 # Keys that are not arguments of the Runner, with their meaning for the key reference.
 OTHER_KEYS = {
     "custom_imports": "`dict(imports=['my_module'], allow_failed_imports=False)`: modules to import first, so that "

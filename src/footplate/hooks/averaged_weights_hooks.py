@@ -46,9 +46,12 @@ class AveragedWeightsHook(SwappingHook):
         """Switches to the training weights."""
         self._swap(runner, to_average=False)
 
-    before_test_epoch = before_val_epoch
-    # A subclass that overrides `after_val_epoch` does not change these two.
-    after_test_epoch = restore_weights = after_val_epoch
+    # A subclass that overrides the methods above does not change these two.
+    before_test_epoch, after_test_epoch = before_val_epoch, after_val_epoch
+
+    def restore_weights(self, runner: Runner) -> None:
+        """Switches to the training weights."""
+        self._swap(runner, to_average=False)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """If the run resumes, replaces the averaged weights in the checkpoint with the training weights."""

@@ -36,6 +36,10 @@ _ADVICE_WITH_LOSS = (
     "function of (model, batch)."
 )
 _VALIDATION_ADVICE = "Pass validation_step=..., a function of (model, batch) that returns the predictions."
+_VALIDATION_LOSS_ADVICE = (
+    "Pass validation_step=..., which returns predictions for val_evaluator or numbers as in {'loss': "
+    "model(**batch).loss}, or loss=..., a function of (output, target). Or omit val_dataloader."
+)
 
 
 class _WholeBatch(BaseDataPreprocessor):
@@ -99,22 +103,14 @@ class PlainModel(ModelWrapper, BaseModel):
         validation_step: Callable[[nn.Module, Any], Any] | None = None,
     ) -> None:
         super().__init__(_WholeBatch())
-        functions = {"loss": loss, "training_step": training_step, "validation_step": validation_step}
-        for name, function in functions.items():
-            if function is not None and (not callable(function) or isinstance(function, type)):
-                raise ArgumentError(
-                    f"'{name}' must be a function or another callable object, not a class", key=name, found=function
-                )
-        if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
-            raise ArgumentError(
-                "the loss function has parameters, which would be neither trained nor saved",
-                key="loss",
-                found=type(loss),
-                notes=["Make the loss a submodule of the model, and call it in `training_step`."],
-            )
+        self._functions: dict[str, Any] = {
+            "loss": loss,
+            "training_step": training_step,
+            "validation_step": validation_step,
+        }
+        _check_functions(self._functions)
         self.module: Any = module
         self.loss: Any = loss  # a loss module is registered, so that its buffers, such as class weights, are moved
-        self._functions: dict[str, Any] = functions
         # The last column of the table. Without a `validation_step`, the output is also the prediction, which `val_loss`
         # can reuse.
         self._validation_loss: Literal["none", "of_output", "of_prediction"] = "of_prediction"
@@ -123,11 +119,6 @@ class PlainModel(ModelWrapper, BaseModel):
         elif training_step is None and validation_step is not None:
             self._validation_loss = "of_output"
         self._further_names = further_arguments(training_step)
-        for name, arguments in (("loss", ("output", "target")), ("validation_step", ("model", "batch"))):
-            function = functions[name]
-            if function is not None:
-                with at_key(name):
-                    check_takes(f"{name} must be a function of", function, *arguments)
         self._further_arguments: dict[str, Any] = {}  # their values in the current step
         self._latest_prediction: tuple[Any, Any, Any] | None = None  # data, batch and prediction, for `val_loss`
         self.inputs: dict[str, Any] = {}
@@ -209,10 +200,7 @@ class PlainModel(ModelWrapper, BaseModel):
             raise ArgumentError(
                 "validation cannot compute a loss, because training_step is only called in training",
                 key="val_cfg.loss",
-                notes=[
-                    "Pass validation_step=..., which returns predictions for val_evaluator or numbers as in {'loss': "
-                    "model(**batch).loss}, or loss=..., a function of (output, target). Or omit val_dataloader."
-                ],
+                notes=[_VALIDATION_LOSS_ADVICE],
             )
         predicted_data, batch, output = self._latest_prediction or (None, None, None)
         self._latest_prediction = None
@@ -291,14 +279,35 @@ class PlainModel(ModelWrapper, BaseModel):
         advice = "Pass training_step=..., a function of (model, batch), instead of `loss`."
         _, target = split_target(batch, self._mask_inputs(batch), advice=advice)
         forward = getattr(type(self.loss), "forward", None)
-        is_of_torch = getattr(forward, "__module__", "") == "torch.nn.modules.loss"  # other losses may take any output
-        output = scores_of(output) if is_of_torch else output
+        if getattr(forward, "__module__", "") == "torch.nn.modules.loss":  # other losses may take any output
+            output = scores_of(output)
         return losses_in(self.loss(output, target), "the loss function")
 
     def _mask_inputs(self, batch: Any) -> Collection[str]:
         """Returns the masks in a batch that `forward` takes, such as an attention mask. They are not the target."""
         masks = [key for key in ("mask", "masks") if isinstance(batch, Mapping) and key in batch]
         return masks and inspect.signature(self.module.forward).parameters.keys() & masks
+
+
+def _check_functions(functions: Mapping[str, Any]) -> None:
+    """Checks the functions of a PlainModel. `further_arguments` checks the arguments of a `training_step`."""
+    for name, function in functions.items():
+        if function is not None and (not callable(function) or isinstance(function, type)):
+            raise ArgumentError(
+                f"'{name}' must be a function or another callable object, not a class", key=name, found=function
+            )
+    loss = functions["loss"]
+    if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
+        raise ArgumentError(
+            "the loss function has parameters, which would be neither trained nor saved",
+            key="loss",
+            found=type(loss),
+            notes=["Make the loss a submodule of the model, and call it in `training_step`."],
+        )
+    for name, arguments in (("loss", ("output", "target")), ("validation_step", ("model", "batch"))):
+        if functions[name] is not None:
+            with at_key(name):
+                check_takes(f"{name} must be a function of", functions[name], *arguments)
 
 
 def _arguments(inputs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:

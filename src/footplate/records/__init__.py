@@ -3,7 +3,7 @@
 from footplate.records.artifact_writers import ClearMLVisBackend, DVCLiveVisBackend, MLflowVisBackend
 from footplate.records.base_writer import BaseVisBackend, GuardedWriters, ImageArray, numbers_in
 from footplate.records.environment import describe_environment, memory_in_use, save_changes
-from footplate.records.history import HistoryBuffer, average_over_ranks
+from footplate.records.history_buffer import HistoryBuffer, average_over_ranks
 from footplate.records.local_writers import (
     LAYOUT_TEXT,
     LocalVisBackend,

@@ -157,7 +157,7 @@ class Tracker(BaseVisBackend):
                     "%s cannot continue the run %s (%s). Starting a new run.",
                     type(self).__name__,
                     continued,
-                    _summary(error),
+                    _on_one_line(error),
                 )
                 self.identity = {}
                 return self.experiment
@@ -295,7 +295,7 @@ class GuardedWriters:
                         "The writer '%s' failed in %s (%s). The run continues; %s is skipped after %d failures in a "
                         "row.",
                         *call,
-                        _summary(error),
+                        _on_one_line(error),
                         method,
                         _MAX_FAILURES,
                     )
@@ -320,5 +320,5 @@ class GuardedWriters:
                 writer.load_state_dict(state[name])
 
 
-def _summary(error: Exception) -> str:
+def _on_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -1,4 +1,4 @@
-"""Formats log lines from the histories of scalars."""
+"""Formats log lines from the buffers of scalars."""
 
 import datetime
 import logging
@@ -14,7 +14,7 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest, one_line
 from footplate.metric_names import is_of_class, only_term, validation_label
 from footplate.records.environment import memory_in_use
-from footplate.records.history import BUILTIN_STATISTICS, CAPACITY, HistoryBuffer, known_statistics
+from footplate.records.history_buffer import BUILTIN_STATISTICS, CAPACITY, HistoryBuffer, known_statistics
 from footplate.records.message_hub import RENAMED_SUFFIX, MessageHub
 from footplate.registry import LOG_PROCESSORS
 

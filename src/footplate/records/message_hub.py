@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from footplate.errors import ArgumentError
 from footplate.messages import pluralize
-from footplate.records.history import HistoryBuffer
+from footplate.records.history_buffer import HistoryBuffer
 
 _logger = logging.getLogger("footplate.records")
 RENAMED_SUFFIX = "_of_model"
@@ -65,7 +65,7 @@ class Instances:
 
 
 class MessageHub(Instances):
-    """Stores the histories of scalars and the latest runtime info.
+    """Stores a buffer with the history of each scalar, and the latest runtime info.
 
     Scalar keys start with the phase, as in `"train/loss"` and `"val/mIoU"`. Code that records a value in every
     iteration should call `scalar(key)` once and append to the result. Checkpoints omit keys recorded with
@@ -73,7 +73,7 @@ class MessageHub(Instances):
 
     Args:
         name: The name of the hub. A run's hub is named after the experiment.
-        log_scalars: The initial histories.
+        log_scalars: The initial buffers, keyed by the names of the scalars.
         runtime_info: The initial runtime info.
         resumed_keys: Maps each key to whether checkpoints include it. The default for a key is True.
     """
@@ -87,19 +87,19 @@ class MessageHub(Instances):
     ) -> None:
         super().__init__(name)
         self.log_scalars: dict[str, HistoryBuffer] = dict(log_scalars or {})
-        """The histories, keyed by name."""
+        """The buffers, keyed by the names of the scalars."""
         self.runtime_info: dict[str, Any] = dict(runtime_info or {})
         """The entries of the runtime info, keyed by name."""
         self._not_resumed = {key for key, is_resumed in (resumed_keys or {}).items() if not is_resumed}
 
     def scalar(self, key: str) -> HistoryBuffer:
-        """Returns the history of the scalar `key`, which is created if it does not exist."""
+        """Returns the buffer of the scalar `key`, which is created if it does not exist."""
         if key not in self.log_scalars:
             self.log_scalars[key] = HistoryBuffer()
         return self.log_scalars[key]
 
     def scalars_of(self, mode: str) -> dict[str, HistoryBuffer]:
-        """Returns the scalars of a phase, "train", "val" or "test", keyed by name without the phase."""
+        """Returns the buffers of a phase, "train", "val" or "test", keyed by name without the phase."""
         prefix = f"{mode}/"
         return {key.removeprefix(prefix): scalar for key, scalar in self.log_scalars.items() if key.startswith(prefix)}
 
@@ -145,7 +145,7 @@ class MessageHub(Instances):
             self.update_info(key, value, resumed)
 
     def get_scalar(self, key: str) -> HistoryBuffer:
-        """Returns the history of the scalar `key`. Raises a KeyError if the scalar has not been recorded."""
+        """Returns the buffer of the scalar `key`. Raises a KeyError if the scalar has not been recorded."""
         return self.log_scalars[key]
 
     def get_info(self, key: str, default: Any = None) -> Any:
@@ -170,7 +170,7 @@ class MessageHub(Instances):
     def load_state_dict(self, state_dict: "Mapping[str, Any] | MessageHub") -> None:
         """Restores the state that `state_dict` returned, or the content of another hub.
 
-        Updates existing history objects in place, so that references to them remain valid.
+        Updates existing buffers in place, so that references to them remain valid.
         """
         state = state_dict.state_dict() if isinstance(state_dict, MessageHub) else state_dict
         skipped = 0

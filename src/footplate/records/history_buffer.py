@@ -1,4 +1,4 @@
-"""Stores the values of each scalar over a run."""
+"""Stores the latest values of a scalar, and statistics of all its values."""
 
 import math
 from array import array
@@ -47,9 +47,16 @@ class _Totals(NamedTuple):
 class HistoryBuffer:
     """Stores the history of a scalar in bounded memory, without a device sync for each value.
 
-    For a tensor on an accelerator, `append` stores only a reference. Tensors are converted to numbers when the history
+    For a tensor on an accelerator, `append` stores only a reference. Tensors are converted to numbers when the buffer
     is read, or every 1,024 values. Totals since the start of the run and of the epoch are stored separately, so that
-    statistics over `"epoch"` and `"global"` windows are exact.
+    statistics over `"epoch"` and `"global"` windows are exact. The stored values, from the oldest to the latest::
+
+        |---------------- their counts in _counts, one per value --------------|
+        |---------------- numbers in _values ----------------|---- _unread ----|
+        |------ _num_in_totals -------|---------- not in the totals -----------|
+                  |------------------------ since_mark ------------------------|
+
+    `since_mark` does not depend on the other limits, and also counts values that are no longer stored.
 
     Args:
         log_history: The initial values.
@@ -62,6 +69,7 @@ class HistoryBuffer:
             sets this attribute, and calls the function at least every 1,000 iterations.
         num_added: The number of values added so far, including values that are no longer stored. After
             `load_state_dict`, starts from the number of restored values.
+        since_mark: The number of values added since the last `mark`, or since the start.
 
     Raises:
         ValueError: `log_history` and `count_history` differ in length.
@@ -84,11 +92,10 @@ class HistoryBuffer:
         self._values = array("d")
         self._counts = array("d")
         self._unread: list[Any] = []  # a tensor that has not been copied from its device yet, and all later values
-        self._run_totals = _Totals()
-        self._epoch_totals = _Totals()
+        self._run_totals = self._epoch_totals = _Totals()
         self.num_added = 0
-        self._num_pending = 0  # how many of the latest values are not in the totals or, with `averages_ranks`, averaged
-        self._num_at_mark = 0
+        self.since_mark = 0
+        self._num_in_totals = 0  # with `averages_ranks`, values are added to the totals once they have been averaged
         self.averages_ranks = False
         for value, count in zip(log_history, count_history, strict=True):
             self.append(value, count)
@@ -96,14 +103,9 @@ class HistoryBuffer:
     def __len__(self) -> int:
         return min(len(self._counts), self._capacity)
 
-    @property
-    def since_mark(self) -> int:
-        """The number of values added since the last `mark`."""
-        return self.num_added - self._num_at_mark
-
     def mark(self) -> None:
-        """Marks where the values of the next log line, or of a validation or test run, start."""
-        self._num_at_mark = self.num_added
+        """Starts to count the values of the next log line, or of a validation or test run."""
+        self.since_mark = 0
 
     def append(self, value: float | Tensor, count: float = 1) -> None:
         """Adds a value: a number, or a detached 0-d tensor on any device.
@@ -119,9 +121,9 @@ class HistoryBuffer:
         else:
             self._values.append(value)
         self._counts.append(count)
-        self._num_pending += 1
+        self.since_mark += 1
         self.num_added += 1
-        if self._num_pending >= _CHUNK and not self.averages_ranks:
+        if not self.num_added % _CHUNK and not self.averages_ranks:
             self._add_to_totals()
 
     def update(self, log_val: float | Tensor, count: float = 1) -> None:
@@ -208,23 +210,22 @@ class HistoryBuffer:
         self._values = array("d", values[-self._capacity :])
         self._counts = array("d", counts[-self._capacity :])
         self._unread = []
-        self.num_added = len(self._values)
-        self._num_pending = 0
-        self._num_at_mark = self.num_added - state.get("since_mark", 0)
+        self.num_added = self._num_in_totals = len(self._values)
+        self.since_mark = state.get("since_mark", 0)
 
     def unaveraged_values(self) -> list[float]:
-        """Returns the pending values, which are this rank's own.
+        """Returns the values that are not in the totals yet, which are this rank's own.
 
         Returns an empty list if they cannot be averaged, because the count of one of them is not 1.
         """
         self._read()
-        first = len(self._values) - self._num_pending
+        first = self._num_in_totals
         return self._values[first:].tolist() if set(self._counts[first:]) <= {1} else []
 
     def replace_unaveraged(self, values: Sequence[float]) -> None:
-        """Replaces the values that `unaveraged_values` returned, and adds all pending values to the totals.
+        """Replaces the values that `unaveraged_values` returned, and adds them to the totals.
 
-        An empty list replaces nothing: the pending values are added to the totals without being averaged.
+        An empty list replaces nothing: the values are added to the totals without being averaged.
         """
         self._values[len(self._values) - len(values) :] = array("d", values)
         self._add_to_totals()
@@ -232,7 +233,7 @@ class HistoryBuffer:
     def _totals_over(self, window: int | str | None) -> _Totals:
         self._read()
         if window in ("epoch", "global", None):
-            first = len(self._values) - self._num_pending
+            first = self._num_in_totals
             before = self._epoch_totals if window == "epoch" else self._run_totals
         else:
             first = max(len(self._values) - min(int(window or 0), self._capacity), 0)
@@ -250,23 +251,23 @@ class HistoryBuffer:
     def _add_to_totals(self) -> None:
         self._run_totals = self._totals_over("global")
         self._epoch_totals = self._totals_over("epoch")
-        self._num_pending = 0
         del self._values[: -self._capacity], self._counts[: -self._capacity]
+        self._num_in_totals = len(self._values)
 
 
-def average_over_ranks(histories: Mapping[str, HistoryBuffer]) -> None:
+def average_over_ranks(buffers: Mapping[str, HistoryBuffer]) -> None:
     """Replaces the values added since the last call with means over the ranks. All ranks must call this function.
 
-    Skips histories without `averages_ranks`, and histories with an unaveraged value whose count is not 1. On each
-    rank, the mean covers only the ranks that have added the same number of values.
+    Skips buffers without `averages_ranks`, and buffers with an unaveraged value whose count is not 1. On each rank, the
+    mean covers only the ranks that have added the same number of values.
     """
     if get_world_size() == 1:
         return
-    own = {key: history.unaveraged_values() for key, history in histories.items() if history.averages_ranks}
+    own = {key: buffer.unaveraged_values() for key, buffer in buffers.items() if buffer.averages_ranks}
     ranks = gather_objects(own)
     for key, values in own.items():
         alike = [rank[key] for rank in ranks if key in rank and len(rank[key]) == len(values)]
-        histories[key].replace_unaveraged([sum(numbers) / len(numbers) for numbers in zip(*alike, strict=True)])
+        buffers[key].replace_unaveraged([sum(numbers) / len(numbers) for numbers in zip(*alike, strict=True)])
 
 
 def known_statistics() -> list[str]:
