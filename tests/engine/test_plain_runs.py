@@ -202,8 +202,8 @@ def test_numbers_of_a_validation_step_are_reported_next_to_the_loss(
 
 def test_numbers_that_no_metric_uses_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     metric = SimpleNamespace(reset=int, update=lambda *_: 0, compute=int)
-    steps: Any = {"validation_step": lambda model, batch: {"error": 0}, "val_evaluator": metric}
-    runner(tmp_path, Own("tensor"), val_dataloader=loader(8), **steps).train()
+    made = runner(tmp_path, val_dataloader=loader(8), val_evaluator=metric, validation_step=lambda *_: {"error": 0})
+    made.train()
     assert "validation_step returns (error) are not recorded" in caplog.text
 
 
