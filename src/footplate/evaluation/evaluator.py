@@ -95,7 +95,10 @@ class Evaluator:
             raise ArgumentError(
                 "the metrics need predictions, but the model does not return any",
                 key=self.key,
-                notes=["Return predictions in mode 'predict'. If you pass training_step, also pass validation_step."],
+                notes=[
+                    "Return predictions from validation_step or, in a BaseModel, in mode 'predict'. If you pass "
+                    "training_step, also pass validation_step."
+                ],
             )
         samples: Any = None
         for index, metric in enumerate(self.metrics):
@@ -402,7 +405,11 @@ def rows_of(data: Any) -> list[Any]:
         raise ArgumentError(
             "with several processes, this metric needs one row per sample, not a single value",
             found=data,
-            notes=["Choose the rows: footplate.evaluation.TorchMetric(metric, prediction='key', target='key')."],
+            notes=[
+                "Choose the rows: footplate.evaluation.TorchMetric(metric, prediction='key', target='key').",
+                "Or give the metric a method `sync` that combines the results of all processes. It may do nothing if "
+                "the metric ignores the predictions. Each process then calls `update` with its batches.",
+            ],
         )
     if isinstance(data, Tensor):
         return [row[None].clone() for row in data.detach().cpu()]  # sending a view would send the whole batch

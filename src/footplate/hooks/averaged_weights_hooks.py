@@ -71,15 +71,15 @@ class EMAHook(AveragedWeightsHook):
 
     Args:
         ema_type: The averaging method: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
-            WarmUpEMA, or another averaged model registered in MODELS. If it is changed when a run resumes, a
-            new average starts.
+            WarmUpEMA, or another averaged model registered in MODELS. Its arguments, such as `momentum`, `interval`,
+            `update_buffers` and `device`, can be set in the hook. If `ema_type` is changed when a run resumes, a new
+            average starts.
         strict_load: Whether the averaged weights in a resumed checkpoint must have the same keys as the averaged model.
         begin_iter: The first iteration, counted from 1, after which the average is updated. Until then, it is a copy of
             the model. 0 means the first iteration.
         begin_epoch: The first epoch (from 1) in which the average is updated. Cannot be combined with `begin_iter`.
         start_iters: An alias for `begin_iter`.
-        settings: Arguments for the averaged model: `momentum`, `interval`, `update_buffers`, `device` and so on. With
-            `device="cpu"`, the average does not use GPU memory.
+        settings: Arguments for the averaged model. With `device="cpu"`, the average does not use GPU memory.
 
     Raises:
         ArgumentError: The start of averaging is set more than once, or an argument for the averaged model is invalid.
