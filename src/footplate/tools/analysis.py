@@ -262,7 +262,7 @@ def _left_out(run: Run, mode: str, name: str, iteration: float | None) -> str:
 
 
 class Variant(NamedTuple):
-    """The mean and the standard deviation (with n - 1) of a metric over runs that differ only in their seeds or folds."""
+    """The mean and the standard deviation (with n - 1) of a metric over runs that differ only in seeds or folds."""
 
     metric: str
     variant: str  # the common beginning of the folders
