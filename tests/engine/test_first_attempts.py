@@ -48,9 +48,9 @@ def test_weights_that_are_loaded_after_training_are_tested_rather_than_the_avera
 
 
 def test_prediction_is_suggested_for_test_data_without_labels(tmp_path: Path) -> None:
-    named = DataLoader([(row, "name") for row in _DATA.tensors[0]])
+    named: Any = [(row, "name") for row in _DATA.tensors[0]]
     with pytest.raises(AttributeError) as caught:
-        _runner(tmp_path, test_dataloader=named).test()
+        _runner(tmp_path, test_dataloader=DataLoader(named)).test()
     assert "call runner.predict()" in vars(caught.value)["__notes__"][-1]
 
 
