@@ -15,7 +15,6 @@ from torch.utils.data import (
     Sampler,
     SubsetRandomSampler,
     TensorDataset,
-    WeightedRandomSampler,
     random_split,
 )
 
@@ -52,6 +51,12 @@ class Odd(Sampler[int]):
         return SIZE // 2
 
 
+WEIGHTED = {
+    "type": "torch.utils.data.WeightedRandomSampler",
+    "weights": [1.0] * SIZE,
+    "num_samples": SIZE,
+    "replacement": False,
+}
 LOADERS: dict[str, Callable[[], Any]] = {
     "sequential": lambda: DataLoader(TARGETS, 4),
     "shuffle": lambda: DataLoader(TARGETS, 4, shuffle=True),
@@ -60,7 +65,7 @@ LOADERS: dict[str, Callable[[], Any]] = {
         TARGETS, 4, sampler=DistributedSampler(TARGETS) if dist.is_initialized() else None
     ),
     "subset": lambda: DataLoader(TARGETS, 4, sampler=SubsetRandomSampler(range(1, SIZE, 2))),
-    "weighted": lambda: DataLoader(TARGETS, 4, sampler=WeightedRandomSampler([1.0] * SIZE, SIZE, replacement=False)),
+    "section": lambda: {"dataset": TARGETS, "sampler": WEIGHTED, "collate_fn": "default_collate"},
     "own": lambda: DataLoader(TARGETS, 2, sampler=Odd()),
     "own_batches": lambda: DataLoader(TARGETS, batch_sampler=Pairs()),
 }

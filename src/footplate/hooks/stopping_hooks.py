@@ -93,7 +93,7 @@ class EarlyStoppingHook(Hook):
         score = self._metric.read(runner, metrics or {})
         if score is None:
             return
-        if self.last_score is None and abs(score) < 10 * self.min_delta:
+        if self.last_score is None and 0 < abs(score) < 10 * self.min_delta:
             runner.logger.warning(
                 "EarlyStoppingHook: min_delta=%g is large compared to %s=%g. Smaller improvements are ignored.",
                 self.min_delta,

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_type_hints, overload
 from footplate.error_context import at_key, building, origin_of
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
 from footplate.extensions import known_packages
-from footplate.registry.arguments import Entry, check_arguments
+from footplate.registry.arguments import Entry, arguments_of, check_arguments
 from footplate.registry.dotted_paths import find_spec, has_submodule, import_class, is_from_executed_config
 from footplate.registry.messages import constructor_error, unknown_name_error, wrong_base_error
 from footplate.registry.scopes import code_base_of, default_scope, is_installed, known_scopes, using_scope
@@ -228,6 +228,9 @@ class Registry:
                 raise BuildError(message, found=cfg, origin=origin_of(cfg))
             with using_scope(settings.pop("_scope_", None)):
                 entry = self.resolve(settings.pop("type"), cfg)
+                if str(getattr(entry, "__module__", "")).startswith("torch.utils."):  # most samplers take no dataset
+                    accepted = {*cfg, *arguments_of(entry).types}
+                    settings = {key: value for key, value in settings.items() if key in accepted}
                 check_arguments(entry, self._describe(entry), settings, args=args, source=cfg)
                 yield entry, settings
 

@@ -109,10 +109,6 @@ class CustomDataset(BaseDataset):
             warn_about_missing_classes(self._metainfo.get("classes"), labels, self.ann_file or folder)
         return records
 
-    def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the class of a sample, as a list with one item."""
-        return [int(self.get_data_info(idx)["gt_label"])]
-
     def _record(self, folder: str, line: str, number: int) -> dict[str, Any]:
         if not self.with_label:
             return {"img_path": join(folder, line.strip())}

@@ -288,6 +288,9 @@ class SegTTAModel(BaseTTAModel):
         """
         merged = []
         for views in data_samples_list:
+            if "seg_logits" not in views[0]:
+                notes = ["For another model, set flip_test=True in `model`, or derive a class from BaseTTAModel."]
+                raise ArgumentError("SegTTAModel merges only segmentations", key="tta_model.type", notes=notes)
             probabilities = torch.stack([view.seg_logits.data.softmax(dim=0) for view in views]).mean(dim=0)
             sample: SegDataSample = next((view for view in views if not view.get("flip", False)), views[0])
             sample.seg_logits = PixelData(data=probabilities)
