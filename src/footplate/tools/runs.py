@@ -33,6 +33,7 @@ _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 _TIMES = frozenset({"lr", "time", "data_time", "memory"})  # ignored in validations
 
 _SCALAR_FILES = ("vis_data/scalars.json", "scalars.json", "*.log.json")  # of a launch, newest format first
+REPORTS = (".html", ".htm")  # the suffixes of reports
 _MAX_NAMES = 5  # in a message
 _IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 Point = tuple[float, float]
@@ -93,6 +94,7 @@ class Run(NamedTuple):
     checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
     stopped_by: str = ""  # what ended training early; see `run_state`
     nonfinite: frozenset[str] = frozenset()  # the names of validation scalars that were NaN or infinite at least once
+    never_finite: Sequence[str] = ()  # the names of training scalars that were never finite
     launches: Sequence[Start] = ()  # sorted by `Start.order`
 
     @property
@@ -132,6 +134,9 @@ def read_run(path: str | Path) -> Run:
     diverged = [
         f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
     ]
+    logged = {label for line in lines if line["mode"] == "train" for label in line.keys() - _POSITION}
+    never_finite = sorted(logged - {each.name for each in series if each.mode == "train"})
+    diverged += [f"{name} (train) from the start" for name in never_finite]
     if diverged:
         warnings.append(f"Scalars that stay non-finite until the end of the run: {list_names(diverged, _MAX_NAMES)}.")
     if derived:
@@ -159,12 +164,13 @@ def read_run(path: str | Path) -> Run:
             for label, value in line.items()
             if line["mode"] == "val" and isinstance(value, float) and not math.isfinite(value)
         ),
+        never_finite=never_finite,
         launches=recorded,
     )
 
 
 def read_runs(paths: Sequence[str]) -> list[Run]:
-    """Reads several runs. Skips paths that cannot be read as runs, such as a sweep's report, with a warning.
+    """Reads several runs. Skips reports, and with a warning other paths that cannot be read as runs.
 
     Also reads the evaluations in each work_dir that are runs of their own; see `divide_launches`.
 
@@ -173,6 +179,8 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     """
     runs: list[Run] = []
     for path in paths:
+        if path.endswith(REPORTS):  # `work_dirs/*` includes the report that was written there
+            continue
         own, apart = divide_launches(Path(path))
         folders = [path] if own or not apart else []
         for folder in [*folders, *(str(start.folder) for start in apart)]:
