@@ -99,11 +99,6 @@ def test_letters_of_many_scripts_are_drawn() -> None:
     assert black(64).draw_texts("\ue000", [5, 5], font_sizes=40).get_image().any()  # a box, as no font has this letter
 
 
-def test_a_background_is_drawn_under_the_text() -> None:
-    image = black(64).draw_texts("a", [10, 10], font_sizes=20, colors="w", bboxes={"facecolor": "red"}).get_image()
-    assert (image == RED).all(axis=2).sum() > 30
-
-
 @pytest.mark.parametrize("kind", [list, torch.tensor])
 def test_a_single_polygon_may_be_a_list_or_an_array(kind: Any) -> None:
     corners = kind([[2, 2], [12, 2], [12, 9], [2, 9]])

@@ -267,7 +267,7 @@ class BaseVisualizationHook(Hook):
         current = getattr(getattr(runner, f"{mode}_loop", None), "current", "")  # the name of one of several datasets
         prefix = f"{mode}_{current}" if current else mode
         # Visualizers of users may lack these two arguments.
-        showing = {"show": True, "wait_time": self.wait_time} if self.show else {}
+        showing: dict[str, Any] = {"show": True, "wait_time": self.wait_time} if self.show else {}
         for position, output in list(self.choose(outputs or ()))[: self.max_samples]:
             path = output.get("img_path") if hasattr(output, "get") else None
             name = self._names.setdefault(prefix, ImageNames())[str(path or f"{batch_idx}_{position}")]
