@@ -17,7 +17,7 @@ from footplate.data.samplers import DefaultSampler, RankSampler, knows_ranks
 from footplate.distributed import broadcast_object, get_data_world_size
 from footplate.errors import ArgumentError
 
-_READING = ("__iter__", "__len__", "_get_iterator", "_index_sampler", "_auto_collation", "state_dict")
+_READING = ("__iter__", "__len__", "_get_iterator", "state_dict")
 
 
 def convert_loader(loader: Any, seed: int) -> Any:
@@ -30,8 +30,7 @@ def convert_loader(loader: Any, seed: int) -> Any:
     is_plain = all(getattr(cls, name, None) is getattr(DataLoader, name, None) for name in _READING)
     if not is_plain or isinstance(loader.dataset, IterableDataset):
         return check_ranks(loader)
-    names = ("collate_fn", "num_workers", "pin_memory", *WORKER_SETTINGS)
-    settings = {name: getattr(loader, name) for name in names}
+    settings = {name: getattr(loader, name) for name in ("collate_fn", "num_workers", "pin_memory", *WORKER_SETTINGS)}
     batching: Any = loader if loader.batch_sampler is None else loader.batch_sampler
     if batching is loader or type(batching) is BatchSampler:  # which the user may have passed
         sampler = _convert_sampler(loader, batching.sampler, seed)

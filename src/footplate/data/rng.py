@@ -77,19 +77,19 @@ def find_randomizables(dataset: Any) -> list[Any]:
     Like MONAI's `set_rnd`, searches nested attributes and lists. Does not search random transforms, because they seed
     their parts themselves, sometimes with equal seeds.
     """
-    cls: Any = getattr(sys.modules.get("monai.transforms"), "Randomizable", None)
-    parts = [] if cls is None else [dataset]
+    cls: Any = getattr(sys.modules.get("monai.transforms"), "Randomizable", ())  # if it is not loaded, there are none
+    parts = [dataset] if cls else []
     seen, randomizables = set(), []
     for part in parts:  # grows in the loop
-        if id(part) in seen or isinstance(part, (type, ModuleType)):
+        if id(part) in seen or isinstance(part, ModuleType):
             continue
         seen.add(id(part))
         if isinstance(part, cls):
             randomizables.append(part)
         if isinstance(part, (list, tuple)):
-            parts.extend(part)
+            parts += part
         elif isinstance(part, Dataset) or not isinstance(part, cls):
-            parts.extend(getattr(part, "__dict__", {}).values())
+            parts += getattr(part, "__dict__", {}).values()
     return randomizables
 
 
