@@ -76,9 +76,9 @@ def _take_back_import_names() -> None:
 
     for records in (patches._applied, skipped_imports.skipped, versions._originals, versions._ranges):
         records.clear()
-    if not installation._reports:
+    if installation.install not in WorkerSetup.functions:
         return
-    installation._reports.clear()
+    installation.install.cache_clear()
     WorkerSetup.functions.remove(installation.install)
     multiprocessing.spawn.get_preparation_data = installation._get_preparation_data
     finders = (installation.NamesFinder, installation.InstalledFinder, OperatorsFinder)

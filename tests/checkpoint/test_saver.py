@@ -144,7 +144,7 @@ def test_saved_state_is_that_of_the_call(
 
 def test_thread_writes_the_files_and_the_caller_does_the_rest(tmp_path: Path, make_state: State) -> None:
     ended, calls = threading.Event(), list[threading.Thread]()
-    saver = BackgroundSaver(alarm=ended.set)
+    saver = BackgroundSaver(on_end=ended.set)
     saver.save(
         make_state(1),
         tmp_path / "a.pth",
@@ -235,7 +235,7 @@ def test_with_several_ranks_a_failed_callback_is_raised_where_all_ranks_wait(
         raise OSError("cannot list the folder")
 
     has_ended = threading.Event()
-    saver = BackgroundSaver("stop", alarm=has_ended.set)
+    saver = BackgroundSaver("stop", on_end=has_ended.set)
     monkeypatch.setattr("footplate.checkpoint.saver.get_world_size", lambda: 2)
     saver.save({"weight": torch.zeros(1)}, str(tmp_path / "a.pth"), AfterSave(on_committed=fail))
     assert has_ended.wait(60)

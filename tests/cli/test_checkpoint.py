@@ -17,7 +17,7 @@ def run(*words: str) -> int:
     parser = Parser()
     checkpoint.add_commands(parser.add_subparsers())
     arguments = parser.parse_args(["checkpoint", *map(str, words)], argparse.Namespace(json=False))
-    code: int = arguments.run(arguments)
+    code: int = arguments.run(arguments) or 0
     return code
 
 

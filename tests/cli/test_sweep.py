@@ -12,6 +12,7 @@ from footplate.cli import sweep as command
 from footplate.cli.main import build_parser
 from footplate.config import Config
 from footplate.errors import DataError
+from footplate.tools.report_overview import sweep_data
 from tests.cli.conftest import Command
 from tests.support import TINY
 
@@ -82,7 +83,7 @@ def test_report_names_trials_by_their_settings_and_leaves_out_empty_ones(
         "runs": ["run of a"],
         "names": ["trial 4"],
         "title": "Sweep tiny",
-        "sweep": ("accuracy", trials, f"footplate train tiny.py --seed 0 --set optimizer.lr=0.25 {BEST}"),
+        "sweep": sweep_data("accuracy", trials, f"footplate train tiny.py --seed 0 --set optimizer.lr=0.25 {BEST}"),
     }
     assert report(["tiny.py"], trials[1:]) == {}
     in_folder = [trials[0]._replace(folder=os.path.abspath("c"))]
@@ -95,7 +96,7 @@ def test_best_command_repeats_the_overrides_and_the_seed_of_the_sweep_in_a_new_f
 ) -> None:
     best = study.TrialInfo(4, {"optimizer.lr": 0.25, "model.type": "Net"}, "complete", 1.0, "a", "")
     words = ["my config.py", "--set", "a.b=[1, 2]", "--cfg-options", "c=3", "--seed", "7"]
-    assert report(words, [best])["sweep"].command == (
+    assert report(words, [best])["sweep"]["command"] == (
         "footplate train 'my config.py' --cfg-options c=3 --seed 7 --set 'a.b=[1, 2]' optimizer.lr=0.25 model.type=Net "
         + BEST
     )

@@ -7,17 +7,15 @@ from footplate.data.waiting import DataWait, InterruptedWaitError
 def test_a_death_ends_the_current_wait_unless_a_stop_does(in_any_wait: bool) -> None:
     wait = DataWait()
     wait.for_batch = not in_any_wait
-    wait.death = RuntimeError()
-    for stop_requested in (False, True):
-        wait.stop_requested = stop_requested
-        with pytest.raises(InterruptedWaitError if stop_requested and wait.for_batch else RuntimeError):
-            wait.call(lambda _: wait.interrupt(in_any_wait=in_any_wait), None)
+    for stop in (None, InterruptedWaitError()):
+        wait.pending = stop
+        with pytest.raises(InterruptedWaitError if stop and wait.for_batch else RuntimeError):
+            wait.call(lambda _: wait.interrupt(RuntimeError(), in_any_wait=in_any_wait), None)
 
 
 def test_a_stop_between_two_waits_ends_the_next_wait_for_a_batch() -> None:
     wait, seen = DataWait(), list[int]()
-    wait.stop_requested = True
-    wait.interrupt()
+    wait.interrupt(InterruptedWaitError())
     wait.call(seen.append, 1)  # a hook reads data
     wait.for_batch = True
     with pytest.raises(InterruptedWaitError):

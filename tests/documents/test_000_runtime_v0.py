@@ -8,7 +8,7 @@ import torch
 
 from footplate import Config, Runner
 from footplate.errors import ConfigError
-from footplate.openmmlab.first_generation.optim.policy_schedule import PolicyLR, PolicyMomentum
+from footplate.openmmlab.first_generation.optim.policies import PolicyLR, PolicyMomentum
 from tests.documents.support import Fragment, config_of, hook_of, mended, stop_of, train, write_modules
 
 VALUES = "a_value, b_value, c_value = 0.02, 0.9, 0.0001"

@@ -285,7 +285,7 @@ def test_several_sets_share_metrics_by_name(tmp_path: Path) -> None:
     assert found.keys() == {f"{name}/{each}" for name in sets for each in ("loss", "accuracy", "count")}
     by_set = {"day": {"accuracy": accuracy}, "night": accuracy}
     assert "night/accuracy" in runner(tmp_path / "b", val_dataloader=sets, val_evaluator=by_set).val()
-    with pytest.raises(ArgumentError, match="there is no dataset 'nigth'"):
+    with pytest.raises(ArgumentError, match="unknown key 'nigth' in the evaluators"):
         runner(tmp_path / "c", val_dataloader=sets, val_evaluator={"day": accuracy, "nigth": accuracy}).val()
 
 

@@ -13,9 +13,8 @@ from torch.utils.data import DataLoader
 
 from footplate import DATASETS, Hook
 from footplate.engine.request_handling import save_after_data_error
-from footplate.engine.requests import Requests
 from footplate.errors import DataError
-from tests.engine.test_signals import Draw
+from tests.engine.test_signals import IDLE, Draw
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness
 
@@ -110,7 +109,7 @@ def test_run_is_saved_when_a_sample_cannot_be_read(
 
 
 def test_error_in_one_of_several_processes_says_that_the_run_was_not_saved() -> None:
-    runner: Any = SimpleNamespace(requests=Requests(torch.device("cpu"), ()), saver=None, world_size=2)
+    runner: Any = SimpleNamespace(requests=IDLE, saver=None, world_size=2)
     save_after_data_error(runner, error := DataError("a sample"))
     assert error.notes == ("The run was NOT saved, because it has several processes.",)
 

@@ -16,6 +16,7 @@ from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
 from footplate.engine import base_loops
+from footplate.engine.activity import Activity
 from footplate.engine.requests import RequestFlags, Requests
 from footplate.engine.signals import handling_signals
 from tests.engine.test_state import assert_same, config, run, state
@@ -48,8 +49,7 @@ class Draw(Hook):
         torch.rand(1)
 
 
-IDLE: Any = SimpleNamespace(is_validating=False, device=torch.device("cpu"))
-IDLE.requests = Requests(IDLE.device, [])
+IDLE = Requests(torch.device("cpu"), Activity())
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def _hearing() -> Iterator[None]:
 def test_process_group_of_one_process_needs_no_exchange() -> None:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     try:
-        assert Requests(IDLE.device, []).is_single_process
+        assert Requests(torch.device("cpu"), Activity()).is_single_process
     finally:
         dist.destroy_process_group()
 
@@ -133,8 +133,7 @@ def test_stop_on_a_terminal_refers_to_the_key(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "isatty", lambda descriptor: True)
-    requests = Requests(torch.device("cpu"), [])
-    requests.announce_stop(signal.SIGINT)
+    Requests(torch.device("cpu"), Activity()).announce_stop(signal.SIGINT)
     assert capfd.readouterr().err.endswith(" Press Ctrl-C again to exit now.\n")
 
 
@@ -210,21 +209,21 @@ def test_save_requests_of_ranks_are_neither_lost_nor_withdrawn(monkeypatch: pyte
             os.kill(os.getpid(), signal.SIGUSR1)  # during the exchange
 
     monkeypatch.setattr("torch.distributed.all_reduce", exchange)
-    requests = IDLE.requests
+    requests = IDLE
     monkeypatch.setattr(requests, "is_single_process", False)
     monkeypatch.setattr(requests, "local", RequestFlags())
     with handling_signals(IDLE):
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert not requests.needs_handling
+        assert not requests.needs_save_or_exit
         for when in ("as requested", "because of the signal during the exchange"):
             requests.exchange()
-            assert (requests.needs_handling, requests.agreed.save) == (True, True), when
-            requests.needs_handling = requests.agreed.save = False  # the loop saves
+            assert (requests.needs_save_or_exit, requests.agreed.save) == (True, True), when
+            requests.needs_save_or_exit = requests.agreed.save = False  # the loop saves
         requests.local.save = False
         os.kill(os.getpid(), signal.SIGUSR1)
         requests.exchange()
         os.kill(os.getpid(), signal.SIGUSR1)  # after the agreement, before the loop looks
-        assert (requests.needs_handling, requests.agreed.save) == (True, True)
+        assert (requests.needs_save_or_exit, requests.agreed.save) == (True, True)
 
 
 @DATASETS.register_module()

@@ -173,6 +173,15 @@ def test_training_continues_with_the_random_state_after_the_repeated_validation(
     assert_same(state(tmp_path / "resumed/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
 
 
+def test_random_numbers_drawn_in_validation_do_not_affect_training(tmp_path: Path) -> None:
+    run(config(tmp_path / "without", by_epoch=True))
+    expected = torch.get_rng_state()
+    draw = Hook()
+    draw.after_val_iter = lambda *_, **__: torch.rand(1)  # type: ignore[assignment]
+    run(config(tmp_path / "with", by_epoch=True), draw)
+    assert torch.equal(torch.get_rng_state(), expected)
+
+
 def test_hook_state_is_saved_under_its_own_key(tmp_path: Path) -> None:
     cfg, events = config(tmp_path, by_epoch=True), ("after_train_iter", "after_val_iter")
     run(cfg, *map(Counter, events))

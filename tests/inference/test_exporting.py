@@ -233,7 +233,7 @@ def test_file_is_verified_with_the_image(tmp_path: Path, size: tuple[int, int] |
         exported = exported_as(tmp_path, "TwoWayModel", size=size, image=image)
         assert exported.tested[0] == (2, 1, *(size or (28, 28)))
         assert len(exported.tested) == 4
-    message = r"its outputs differ from the model's by .*\n.* Difference of each output, for the first input: output \d"
+    message = r"its outputs differ from the model's by"
     with pytest.raises(ExportError, match=message):
         exported_as(tmp_path, "TwoWayModel", size=size, image=str(tmp_path / "0.png"))
 
@@ -438,21 +438,14 @@ def test_model_that_needs_more_than_images_names_the_line(tmp_path: Path, monkey
     assert "--size" not in str(raised.value)
 
 
-def test_size_is_named_only_if_the_model_supports_the_size_of_the_pipeline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
-    for limit, key in ((28, "--size"), (0, "model")):
+def test_size_that_the_model_does_not_support_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Any, images: Tensor) -> dict[str, Tensor]:
+        raise ValueError("too large")
 
-        def check(self: Any, images: Tensor, limit: int = limit) -> dict[str, Tensor]:
-            if images.shape[-1] > limit:
-                raise ValueError("too large")
-            return {}
-
-        monkeypatch.setattr(ExportedModel, "named_outputs", check)
-        with pytest.raises(ExportError, match="ValueError: too large") as raised:
-            export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.pt"), "torchscript", size=(40, 40))
-        assert raised.value.key == key
+    monkeypatch.setattr(ExportedModel, "named_outputs", fail)
+    with pytest.raises(ExportError, match="ValueError: too large") as raised:
+        export_model(untrained(tmp_path), str(tmp_path / "a.pt"), "torchscript", size=(40, 40))
+    assert raised.value.key == "--size"
 
 
 def test_model_is_built_if_its_eval_returns_nothing(tmp_path: Path) -> None:

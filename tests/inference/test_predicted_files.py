@@ -231,7 +231,7 @@ class NeedsPalette(Visualizer):
 class HasMinimumScore(Visualizer):
     """Draws instances above a score of its own, as that of MMDetection."""
 
-    def add_datasample(
+    def add_datasample(  # type: ignore[override]
         self, name: str, image: Any, data_sample: Any = None, pred_score_thr: float = 0.3, **settings: Any
     ) -> None:
         self.set_image(np.full((1, 1, 3), int((data_sample.pred_instances.scores > pred_score_thr).sum()), np.uint8))

@@ -11,7 +11,6 @@ from PIL import Image
 
 from footplate.config import Config
 from footplate.tools.report import write_report
-from footplate.tools.report_overview import SweepSummary
 from footplate.tools.runs import Run, read_run
 from tests.browser import open_browser
 
@@ -110,7 +109,7 @@ def texts_of(page: Any, selector: str) -> list[str]:
 def show(browser: Any, make_run: MakeRun, tmp_path: Path) -> Iterator[Show]:
     """Opens the page of runs, and looks in the end that it wrote nothing to the console and asked for no address."""
 
-    def show(*runs: Run, width: int = 1200, sweep: SweepSummary | None = None) -> Any:
+    def show(*runs: Run, width: int = 1200, sweep: dict[str, Any] | None = None) -> Any:
         write_report(runs, str(tmp_path / "report.html"), sweep=sweep)
         metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

@@ -126,7 +126,7 @@ class PerSetHook(Hook):
         self.counts: dict[str, int] = {}
 
     def after_val_iter(self, runner: Any, outputs: Any) -> None:  # type: ignore[override]
-        assert "val" in runner.phases
+        assert runner.activity.is_validating
         name = runner.val_loop.current
         self.counts[name] = self.counts.get(name, 0) + len(outputs) + len(runner.val_loop.dataloader.dataset)
 

@@ -90,20 +90,20 @@ def test_many_images_keep_several_steps_and_the_omitted_ones_are_counted(make_ru
             Image.fromarray(pixels.integers(0, 256, (64, 64, 3), np.uint8)).save(path)
             images.append(RunImage(f"val_{name}", step, path))
     run = make_run()._replace(images=images[:-1])
-    found = embed_images([run], 32)
-    assert [[frame["step"] for frame in each["frames"]] for each in found.found] == [[0, 3]] * 15 + [[0]]
-    assert found.left_out == 32
+    page, _ = embed_images([run], 32)
+    assert [[frame["step"] for frame in each["frames"]] for each in page["images"]] == [[0, 3]] * 15 + [[0]]
+    assert page["imagesLeftOut"] == 32
 
 
 def test_unreadable_image_is_reported_and_left_out(make_run: MakeRun) -> None:
     runs = [make_run("a"), make_run("b")]
     runs[1].images[0].path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
-    found, _, left_out, unread = embed_images(runs, 160)
-    assert [(each["run"], [frame["step"] for frame in each["frames"]]) for each in found] == [
+    page, unread = embed_images(runs, 160)
+    assert [(each["run"], [frame["step"] for frame in each["frames"]]) for each in page["images"]] == [
         (0, [100, 200]),
         (1, [200]),
     ]
-    assert (left_out, list(map(len, unread))) == (0, [0, 1])
+    assert (page["imagesLeftOut"], list(map(len, unread))) == (0, [0, 1])
     assert unread[1][0].startswith(f"the image {runs[1].images[0].path} cannot be read: ")
 
 
@@ -124,8 +124,9 @@ def test_panels_that_are_the_same_are_embedded_once(make_run: MakeRun) -> None:
     runs = [make_run("a"), make_run("b")]
     for run in runs:
         _write_panels(run, LAYOUT)
-    found, sources, _, _ = embed_images(runs, 160)
-    assert len(sources) == 3
+    page, _ = embed_images(runs, 160)
+    found = page["images"]
+    assert len(page["sources"]) == 3
     assert [[panel["src"] for panel in frame["panels"]] for each in found for frame in each["frames"]] == [
         [0, 1],
         [0, 2],
@@ -133,6 +134,6 @@ def test_panels_that_are_the_same_are_embedded_once(make_run: MakeRun) -> None:
     frame = found[0]["frames"][0]
     assert [panel["caption"] for panel in frame["panels"]] == ["image", "prediction"]
     assert frame["legend"] == [{"label": "bag", "color": "rgb(9 8 7)"}]
-    shown = Image.open(io.BytesIO(base64.b64decode(sources[1].split(",")[1])))
+    shown = Image.open(io.BytesIO(base64.b64decode(page["sources"][1].split(",")[1])))
     assert shown.size == (300, 300)
     assert abs(shown.getpixel((5, 5))[0] - 100) < 8  # type: ignore[index]

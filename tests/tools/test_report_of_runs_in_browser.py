@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from footplate.tools.report_overview import SweepSummary
+from footplate.tools.report_overview import sweep_data
 from footplate.tools.runs import Run, Series
 from tests.tools.conftest import MakeRun, Show, text_of, texts_of, with_values
 
@@ -82,7 +82,7 @@ def test_sweep_page_shows_trials_parameters_and_the_best_command(show: Show, mak
             checkpoints={file: file.stat().st_size}, series=[*first.series, Series("memory", "train", [(10.0, 500.0)])]
         ),
         pruned,
-        sweep=SweepSummary("mIoU", trials, command),
+        sweep=sweep_data("mIoU", trials, command),
     )
     assert texts_of(page, ".command") == [
         f"Train with the best settings {command} Copy",

@@ -93,7 +93,7 @@ def test_images_config_environment_warnings_and_checkpoints_are_found(tmp_path: 
     (start / "vis_data/config.py").write_text("a = 1\n")
     (start / "environment.json").write_text('{"python": "3.11"}')
     line = '{"time": "t", "logger": "footplate", "level": "WARNING", "message": "careful"}\n'
-    (start / "run.warnings.jsonl").write_text(f"{line}[]\n{{}}\n{{")
+    (start / "run.warnings.jsonl").write_text(f"{line}{{")
     (tmp_path / "iter_1.pth").write_bytes(b"")
     run = read_run(tmp_path)
     assert [(image.name, image.step) for image in run.images] == [("val_7", 3), ("val_7", 20)]
@@ -140,7 +140,8 @@ TABLE = {"step": 20, "mode": "val", "dataset": "", "metric": "IoU", "columns": [
 
 
 def test_per_class_results_of_all_steps_are_read_and_later_ones_replace_earlier_ones(tmp_path: Path) -> None:
-    write(tmp_path / "a/vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
+    for name in "ab":
+        write(tmp_path / name / "vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
     other = {**TABLE, "dataset": "night", "metric": "bbox", "rows": [["ankle boot", None]]}
     write(tmp_path / "a/vis_data/per_class.jsonl", [TABLE, other, {**TABLE, "step": 30}])
     again = {**TABLE, "rows": [["bag", 6.5]]}
@@ -162,16 +163,9 @@ def test_lines_without_per_class_results_are_left_out_with_a_warning(
     assert caplog.messages == ["Skipped 1 unreadable line in the per-class results."]
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ('{"loss": 1, "step": "one"}', "'step' in line 1"),
-        ('{"loss": NaN, "step": 1}', "no finite scalars in"),
-    ],
-)
-def test_invalid_line_is_named(tmp_path: Path, text: str, says: str) -> None:
-    with pytest.raises(DataError, match=says):
-        read_run(_text(tmp_path / "scalars.json", f"{text}\n"))
+def test_run_without_finite_scalars_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no finite scalars in"):
+        read_run(_text(tmp_path / "scalars.json", '{"loss": NaN, "step": 1}\n'))
 
 
 def test_incomplete_last_line_is_left_out(tmp_path: Path) -> None:

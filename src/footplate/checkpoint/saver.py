@@ -154,7 +154,7 @@ class BackgroundSaver:
 
     Args:
         on_error: "warn", or "stop" to also raise the error in the next `save` or `wait`.
-        alarm: Called in the background thread when a save ends, so that the saver's owner can call `complete`.
+        on_end: Called in the background thread when a save ends, so that the saver's owner can call `complete`.
 
     Raises:
         ArgumentError: `on_error` is neither "warn" nor "stop".
@@ -169,14 +169,14 @@ class BackgroundSaver:
         True
     """
 
-    def __init__(self, on_error: str = "stop", *, alarm: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, on_error: str = "stop", *, on_end: Callable[[], None] = lambda: None) -> None:
         self.on_error = check_choice("on_save_error", on_error, ("warn", "stop"))
         self.last: str | None = None  # the newest complete checkpoint of the run, or the checkpoint it resumed from
         self.failure: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether ranks write their own shards, to a folder; set by CheckpointHook
         self.write_pointer: Callable[[str, str], None] = write_pointer  # hooks may replace it, to also update a link
-        self._alarm = alarm
+        self._on_end = on_end
         self._in_progress: _Save | None = None
         self._copier = _HostCopier()
         self._group: Any = None  # a separate group, so that messages of saves and training do not mix
@@ -237,7 +237,7 @@ class BackgroundSaver:
             self._log_failure(save)
         save.seconds = time.monotonic() - save.begin
         save.has_ended = True
-        self._alarm()
+        self._on_end()
 
     def complete(self) -> None:
         """Calls `wait` if a save has finished. Otherwise, does nothing.

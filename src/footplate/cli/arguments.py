@@ -73,9 +73,12 @@ class Parser(ArgumentParser):
             settings["type"] = local_path
         return super().add_argument(*names, **settings)
 
-    def add_value(self, name: str, metavar: str | tuple[str, ...], text: str, **settings: Any) -> Action:
-        """Adds a positional argument or an option with a value. `settings` are passed to `add_argument`."""
-        return self.add_argument(name, metavar=metavar, help=text, **settings)
+    def add_value(self, names: str, metavar: str | tuple[str, ...], text: str, **settings: Any) -> Action:
+        """Adds a positional argument or an option with a value, such as "-o --output".
+
+        `settings` are passed to `add_argument`.
+        """
+        return self.add_argument(*names.split(), metavar=metavar, help=text, **settings)
 
     def add_flag(self, name: str, text: str) -> None:
         """Adds an option without a value, which is False by default."""
@@ -105,14 +108,14 @@ def number(convert: Callable[[str], float], least: float, most: float = math.inf
 
 
 def add_command(
-    subparsers: Any, name: str, run: Callable[[Namespace], int], text: str, description: str, example: str = ""
+    subparsers: Any, name: str, run: Callable[[Namespace], int | None], text: str, description: str, example: str = ""
 ) -> Parser:
     """Adds the parser of a command, and returns it.
 
     Args:
         subparsers: The parsers of all commands.
         name: The name of the command.
-        run: The function that takes the parsed arguments and returns the exit code.
+        run: The function that takes the parsed arguments and returns the exit code, or None for success.
         text: A short description for the list of commands.
         description: The description of the command.
         example: An example to show at the end of the help.

@@ -25,7 +25,7 @@ def add_commands(subparsers: Any) -> None:
     def add(name: str, run: Any, text: str, output: str = "") -> Parser:
         action = add_command(actions, name, run, text, f"{text[0].upper()}{text[1:]}.")
         if output:
-            action.add_argument("-o", "--output", metavar="FILE", required=True, help=output)
+            action.add_value("-o --output", "FILE", output, required=True)
         return action
 
     show = add("show", show_contents, "show the contents of checkpoints")
@@ -57,17 +57,16 @@ def add_commands(subparsers: Any) -> None:
     consolidate.add_value("folder", "FOLDER", "a sharded checkpoint, such as iter_4000.sharded")
 
 
-def show_contents(arguments: Namespace) -> int:
+def show_contents(arguments: Namespace) -> None:
     """Prints the contents of each checkpoint."""
     from footplate.tools.checkpoint_contents import read_contents
 
     if arguments.json:
         print_json(arguments, [read_contents(path) for path in arguments.files])
-        return 0
+        return
     for path in arguments.files:
         text = "\n".join(_describe(read_contents(path), None if arguments.all else _MAX_ROWS))
         print_text(wrap_for_screen(text + "\n"))
-    return 0
 
 
 def verify_files(arguments: Namespace) -> int:
@@ -93,7 +92,7 @@ def verify_files(arguments: Namespace) -> int:
     return code
 
 
-def average_files(arguments: Namespace) -> int:
+def average_files(arguments: Namespace) -> None:
     """Averages the weights of several checkpoints and writes the result."""
     from footplate.checkpoint import save_checkpoint
     from footplate.checkpoint_names import SUFFIXES
@@ -109,10 +108,9 @@ def average_files(arguments: Namespace) -> int:
         {"weights": len(weights), "file": arguments.output},
         f"{text}: {arguments.output}\nIt contains no config. To test or predict, also pass the config.\n",
     )
-    return 0
 
 
-def export_file(arguments: Namespace) -> int:
+def export_file(arguments: Namespace) -> None:
     """Writes the weights of a checkpoint to a file."""
     from footplate.tools.checkpoint_conversion import export_weights
 
@@ -135,17 +133,15 @@ def export_file(arguments: Namespace) -> int:
         raise ArgumentError(f"invalid regular expression in --revise: {error}", found=arguments.revise) from error
     text = f"{pluralize(count, 'weight')}: {arguments.output}\n"
     print_result(arguments, {"weights": count, "file": arguments.output}, text)
-    return 0
 
 
-def consolidate_folder(arguments: Namespace) -> int:
+def consolidate_folder(arguments: Namespace) -> None:
     """Converts a sharded checkpoint to a single file."""
     from footplate.tools.checkpoint_conversion import consolidate
 
     count = consolidate(arguments.folder, arguments.output)
     text = f"joined {pluralize(count, 'sharded tensor')}: {arguments.output}\n"
     print_result(arguments, {"tensors": count, "file": arguments.output}, text)
-    return 0
 
 
 def _describe(found: "Contents", most: int | None) -> list[str]:

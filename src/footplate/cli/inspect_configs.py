@@ -89,7 +89,7 @@ def add_commands(subparsers: Any) -> None:
         "registered class with its keys, types, defaults and descriptions. Editors use it to complete and check keys.",
         "footplate schema --output footplate.schema.json",
     )
-    schema.add_argument("-o", "--output", metavar="FILE", help="write the schema to a file instead")
+    schema.add_value("-o --output", "FILE", "write the schema to a file instead")
     models = add_command(
         subparsers,
         "models",
@@ -105,7 +105,7 @@ def add_commands(subparsers: Any) -> None:
     )
 
 
-def list_recipes(arguments: Namespace) -> int:
+def list_recipes(arguments: Namespace) -> None:
     """Prints the name, summary and file of each recipe."""
     from footplate.tasks.recipes import recipes
 
@@ -113,10 +113,9 @@ def list_recipes(arguments: Namespace) -> int:
     width = max(len(recipe.name) for recipe in found) + 2
     texts = [wrap_for_screen(f"{recipe.name:<{width}}{recipe.summary}") + f"\n  {recipe.path}\n" for recipe in found]
     print_result(arguments, found, "".join(texts), (r"^\S+", BOLD), (r"^  \S.*", DIM))
-    return 0
 
 
-def explain_config(arguments: Namespace) -> int:
+def explain_config(arguments: Namespace) -> None:
     """Explains a topic, a key or all keys, or writes the resolved config to a single file."""
     from footplate.tools import explain_keys
     from footplate.tools.diff import read_either
@@ -137,10 +136,10 @@ def explain_config(arguments: Namespace) -> int:
         check_output(arguments.dump, inputs=explain_keys.source_files(cfg))
         cfg.dump(arguments.dump)
         print_result(arguments, {"file": arguments.dump}, "")
-        return 0
+        return
     if topic is not None:
         _print_topic(topic, cfg, arguments)
-        return 0
+        return
     key = (arguments.key or "").removeprefix(".")
     try:
         cfg = config_with_key(cfg, key)
@@ -156,13 +155,12 @@ def explain_config(arguments: Namespace) -> int:
         defaults = accepted_in_either_generation(cfg._cfg_dict, section.split("."))
         if isinstance(defaults, dict) and (default := defaults.get(name, Parameter.empty)) is not Parameter.empty:
             print_result(arguments, {"default": default}, f"{key} is not set; the default is {default!r}\n")
-            return 0
+            return
         near = nearest(arguments.key, [*cfg, *TOPICS])
         suggestion = near if near in TOPICS else equivalent_key(cfg, arguments.key)
         if suggestion is not None:
             error.suggestion, error.notes = suggestion, ()
         raise
-    return 0
 
 
 def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
@@ -197,7 +195,7 @@ def _showing_warnings(cfg: Config) -> Iterator[None]:
     with collect_warnings() as warnings:
         warn_about_variables(cfg)
         yield
-    print_text("".join(labeled("warning", each) + "\n" for each in dict.fromkeys(warnings)))
+    print_text("".join(labeled("warning", each) + "\n" for each in warnings))
 
 
 def diff_configs(arguments: Namespace) -> int:
@@ -218,7 +216,7 @@ def diff_configs(arguments: Namespace) -> int:
     return 1 if differences else 0
 
 
-def print_schema(arguments: Namespace) -> int:
+def print_schema(arguments: Namespace) -> None:
     """Prints the JSON schema for configs, or writes it to a file."""
 
     text = (resources.files("footplate.tools") / "config_schema.json").read_bytes()
@@ -228,7 +226,6 @@ def print_schema(arguments: Namespace) -> int:
         print_result(arguments, {"file": arguments.output}, f"{arguments.output}\n")
     else:
         print_json(arguments, json.loads(text))
-    return 0
 
 
 def list_models(arguments: Namespace) -> int:

@@ -36,11 +36,8 @@ def add_commands(subparsers: Any) -> None:
         "footplate report work_dirs/a work_dirs/b --out compared.html",
     )
     report.add_value("runs", "WORK_DIR", _RUN_HELP, nargs="+")
-    report.add_argument(
-        "-o",
-        "--out",
-        metavar="FILE",
-        help="the HTML file (default: WORK_DIR/report.html for a single work_dir, otherwise report.html)",
+    report.add_value(
+        "-o --out", "FILE", "the HTML file (default: WORK_DIR/report.html for a single work_dir, otherwise report.html)"
     )
     replay = add_command(
         subparsers,
@@ -65,7 +62,7 @@ def add_commands(subparsers: Any) -> None:
     )
 
 
-def analyze_runs(arguments: Namespace) -> int:
+def analyze_runs(arguments: Namespace) -> None:
     """Prints the summaries of runs."""
     from footplate.tools import analysis
     from footplate.tools.runs import read_runs
@@ -77,10 +74,9 @@ def analyze_runs(arguments: Namespace) -> int:
         print_json(arguments, summaries | {"variants": variants} if variants else summaries)
     else:
         print_text(wrap_for_screen(analysis.explain_runs(runs)))
-    return 0
 
 
-def report_runs(arguments: Namespace) -> int:
+def report_runs(arguments: Namespace) -> None:
     """Writes the report and prints its path."""
     from footplate.tools.report import write_report
     from footplate.tools.runs import read_runs
@@ -90,7 +86,6 @@ def report_runs(arguments: Namespace) -> int:
     check_output(path, suffixes=(".html", ".htm"), inputs=filter(os.path.isfile, arguments.runs))
     size = write_report(read_runs(arguments.runs), path)
     print_result(arguments, {"file": path, "bytes": size}, f"{path}, {format_bytes(size)}\n")
-    return 0
 
 
 def replay_run(arguments: Namespace) -> int:
@@ -111,7 +106,7 @@ def replay_run(arguments: Namespace) -> int:
     return 0 if found.failed else 1
 
 
-def show_environment(arguments: Namespace) -> int:
+def show_environment(arguments: Namespace) -> None:
     """Prints the package versions, the accelerator and other facts about the environment."""
     from footplate.records import describe_environment
 
@@ -119,4 +114,3 @@ def show_environment(arguments: Namespace) -> int:
     lines = {name: value for name, value in facts.items() if isinstance(value, str)}
     width = max(map(len, lines))
     print_result(arguments, facts, "".join(f"{name:<{width}}  {value}\n" for name, value in lines.items()))
-    return 0

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import traceback
 import uuid
 from argparse import SUPPRESS, Namespace
@@ -156,8 +155,7 @@ def _torchrun(
 
     class Agent(LocalElasticAgent):
         def _start_workers(self, worker_group: Any) -> Any:
-            # Windows has no such signal, and only the main thread may handle signals.
-            if not hasattr(signal, "SIGUSR1") or threading.current_thread() is not threading.main_thread():
+            if not hasattr(signal, "SIGUSR1"):  # on Windows
                 return super()._start_workers(worker_group)
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited by the ranks, until they can save
             ranks = super()._start_workers(worker_group)

@@ -12,7 +12,14 @@ from collections.abc import Sequence
 from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
 from footplate.cli.launching import end_rank, is_first_rank
-from footplate.cli.output import open_streams, print_error, print_held_warnings, print_json, reserving_stdout, wrap_text
+from footplate.cli.output import (
+    open_streams,
+    print_error,
+    print_held_warnings,
+    print_json,
+    reserving_stdout,
+    wrap_for_screen,
+)
 from footplate.interrupts import SIGNALED, raising_stop_signals
 from footplate.launchers import is_launched
 
@@ -106,8 +113,8 @@ def _run(arguments: Namespace) -> int:
             from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
 
             with cuda_on_cpu():
-                return int(arguments.run(arguments))
-        return int(arguments.run(arguments))
+                return arguments.run(arguments) or 0
+        return arguments.run(arguments) or 0
     except KeyboardInterrupt as error:
         code = int(getattr(error, "exit_code", SIGNALED + signal.SIGINT))
         _print_document(arguments, error, code)
@@ -150,7 +157,7 @@ def _report(arguments: Namespace, error: Exception) -> int:
         raise error
     if arguments.debug:
         print_error(traceback.format_exc())
-    print_error(wrap_text(message) if sys.stderr.isatty() else message)
+    print_error(wrap_for_screen(message, sys.stderr))
     return code
 
 

@@ -20,13 +20,11 @@ def add_commands(subparsers: Any) -> None:
         "footplate migrate old.py --output new.py",
     )
     parser.add_value("config", "OLD.py", "a config file")
-    parser.add_argument(
-        "-o", "--output", metavar="NEW.py", help="the new file (default: OLD_migrated.py in the current folder)"
-    )
+    parser.add_value("-o --output", "NEW.py", "the new file (default: OLD_migrated.py in the current folder)")
     parser.add_flag("--force", "replace an existing file")
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Namespace) -> None:
     """Writes the translated config and prints the notes about its keys."""
     from footplate.config import Config
     from footplate.config.config import FileLoader, Options
@@ -62,4 +60,3 @@ def run(arguments: Namespace) -> int:
         lines += [title, *notes] if notes else []
     text = "\n".join([*lines, f"written: {output}", ""])
     print_result(arguments, {"file": output, "notes": translation.notes}, text)
-    return 0

@@ -63,7 +63,7 @@ def print_held_warnings(arguments: Namespace, error: Exception | None = None) ->
     is_repeated = getattr(error, "origin", None) == Origin("--cfg-options", 0)
     for record in () if is_repeated else arguments.held_warnings:
         message = f"warning: {record.getMessage()}\n"
-        print_error(wrap_text(message) if sys.stderr.isatty() else message)
+        print_error(wrap_for_screen(message, sys.stderr))
     arguments.held_warnings = ()
 
 
@@ -154,6 +154,6 @@ def wrap_text(text: str, width: int | None = None) -> str:
     return "\n".join(wrapped)
 
 
-def wrap_for_screen(text: str) -> str:
-    """Wraps text if stdout is a terminal. Returns the text unchanged if stdout is a file or a pipe."""
-    return wrap_text(text) if sys.stdout.isatty() else text
+def wrap_for_screen(text: str, stream: TextIO | None = None) -> str:
+    """Wraps text if the stream, by default stdout, is a terminal. Returns it unchanged for a file or a pipe."""
+    return wrap_text(text) if (stream or sys.stdout).isatty() else text

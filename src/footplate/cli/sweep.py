@@ -132,7 +132,7 @@ def _write_report(sweep: "Sweep", trials: "list[TrialInfo]") -> str | None:
     Returns the path of the report, or None if no trial logged any scalars.
     """
     from footplate.tools.report import write_report
-    from footplate.tools.report_overview import SweepSummary
+    from footplate.tools.report_overview import sweep_data
     from footplate.tools.runs import read_run
 
     runs = {}
@@ -144,10 +144,10 @@ def _write_report(sweep: "Sweep", trials: "list[TrialInfo]") -> str | None:
     best = os.path.relpath(os.path.join(sweep.folder, "best"))
     command = shlex.join(["footplate", *sweep.command(trials[0].values), "--work-dir", best])
     path, names = os.path.join(sweep.folder, "report.html"), list(runs)[:_MAX_COMPARED]
-    summary = SweepSummary(sweep.metric, trials, command)
+    data = sweep_data(sweep.metric, trials, command)
     name = os.path.basename(sweep.folder)
     title = name if "sweep" in name.lower() else f"Sweep {name}"
-    write_report([runs[name] for name in names], path, names=names, title=title, sweep=summary)
+    write_report([runs[name] for name in names], path, names=names, title=title, sweep=data)
     return path
 
 

@@ -5,12 +5,13 @@ import shlex
 import signal
 from argparse import Namespace
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_command, add_config, add_cpu
 from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
-from footplate.cli.output import print_error, print_json, print_text
+from footplate.cli.output import print_error, print_result, print_text
 from footplate.errors import ArgumentError, shown_path
 from footplate.messages import list_names
 from footplate.openmmlab.first_generation.translation.translate import is_first_generation
@@ -204,14 +205,11 @@ def resume_command(argv: Sequence[str]) -> str:
     >>> resume_command(["train", "a.py", "--resume", "x.pth", "--set", "a.b=[1, 2]"])
     "footplate train a.py --set 'a.b=[1, 2]' --resume"
     """
-    kept: list[str] = []
-    remaining = list(argv)
-    while remaining:
-        word = remaining.pop(0)
-        if word == "--resume" and remaining and not remaining[0].startswith("-"):
-            remaining.pop(0)
-        elif word != "--resume" and not word.startswith("--resume="):
-            kept.append(word)
+    kept = [
+        word
+        for before, word in pairwise(["", *argv])
+        if word.partition("=")[0] != "--resume" and (before != "--resume" or word.startswith("-"))
+    ]
     return shlex.join(["footplate", *kept, "--resume"])
 
 
@@ -234,9 +232,9 @@ def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook"
     last = read_pointer(runner.folder.home) if runner.rank else has_begun and runner.saver.last
     saved = f"; the last checkpoint is {shown_path(last)}" if last else ""
     done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
-    if runner.failed_in == "val":
+    if runner.activity.failed_in == "val":
         done = f"during validation {done}"
-    elif runner.failed_in == "preflight":
+    elif runner.activity.failed_in == "preflight":
         done = "during preflight validation"
     arguments.progress = done + saved
     # If workers exit together with the process, torch raises an error, which would hide the real one.
@@ -261,31 +259,27 @@ def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
     def existing(path: str | None) -> str | None:
         return path if path and storage.exists(path) else None
 
-    info = runner.message_hub.get_info
-    best = [path for hook in runner.hooks if isinstance(hook, CheckpointHook) for path in hook.best.paths()]
-    paths = [
-        ("log", existing(f"{os.path.join(runner.log_dir, runner.timestamp)}.log")),
-        ("last checkpoint", existing(runner.saver.last)),
-        *(("best checkpoint", existing(path)) for path in best or [info("best_ckpt")]),
-        ("curves", existing(os.path.join(runner.log_dir, "curves.png"))),
-        ("images", existing(os.path.join(runner.log_dir, "vis_data", "vis_image"))),
-    ]
-    if not arguments.json:
-        lines = [(name, shown_path(path)) for name, path in paths if path]
-        lines.append(("report", shlex.join(["footplate", "report", shown_path(runner.work_dir)])))
-        print_text("".join(f"{name + ':':<{_LABEL_WIDTH}}{text}\n" for name, text in lines))
-        return
     scalars = runner.message_hub.log_scalars
     validated = [key.removeprefix("val/") for key in scalars if key.startswith("val/")]
-    data = {
+    best = [path for hook in runner.hooks if isinstance(hook, CheckpointHook) for path in hook.best.paths()]
+    data: dict[str, Any] = {
         "state": state,
         "iterations": runner.iter,
         "max_iters": runner.max_iters,
         "work_dir": runner.work_dir,
         "metrics": {name: scalars[f"val/{name}"].current() for name in validated if name not in RESERVED_NAMES},
-        "log": dict(paths)["log"],
-        "last_checkpoint": dict(paths)["last checkpoint"],
-        "best_checkpoints": [path for name, path in paths if name == "best checkpoint" and path],
+        "log": existing(f"{os.path.join(runner.log_dir, runner.timestamp)}.log"),
+        "last_checkpoint": existing(runner.saver.last),
+        "best_checkpoints": list(filter(existing, best or [runner.message_hub.get_info("best_ckpt")])),
         "save_error": runner.saver.failure,
     }
-    print_json(arguments, data)
+    paths = [
+        ("log", data["log"]),
+        ("last checkpoint", data["last_checkpoint"]),
+        *(("best checkpoint", path) for path in data["best_checkpoints"]),
+        ("curves", existing(os.path.join(runner.log_dir, "curves.png"))),
+        ("images", existing(os.path.join(runner.log_dir, "vis_data", "vis_image"))),
+    ]
+    lines = [(name, shown_path(path)) for name, path in paths if path]
+    lines.append(("report", shlex.join(["footplate", "report", shown_path(runner.work_dir)])))
+    print_result(arguments, data, "".join(f"{name + ':':<{_LABEL_WIDTH}}{text}\n" for name, text in lines))

@@ -73,9 +73,7 @@ def add_commands(subparsers: Any) -> None:
     )
     add_trained(export)
     export.add_value("--to", "FORMAT", "the format: onnx, torch-export or torchscript", required=True)
-    export.add_argument(
-        "-o", "--output", metavar="FILE", help="the file to write (default: the checkpoint name with a new suffix)"
-    )
+    export.add_value("-o --output", "FILE", "the file to write (default: the checkpoint name with a new suffix)")
     export.add_value("--opset", "N", "the ONNX opset version; for MMDetection detectors, 17 or later", type=int)
     export.add_value(
         "--size",
@@ -156,7 +154,7 @@ def predict_inputs(arguments: Namespace) -> int:
     return DataError.exit_code if found.failures else 0
 
 
-def export_checkpoint(arguments: Namespace) -> int:
+def export_checkpoint(arguments: Namespace) -> None:
     """Exports the model.
 
     Prints the inputs and outputs of the exported file, and how much these outputs differ from the model's outputs.
@@ -173,4 +171,3 @@ def export_checkpoint(arguments: Namespace) -> int:
         trained, target, arguments.to, opset=arguments.opset, size=arguments.size, image=arguments.image
     )
     print_result(arguments, exported, describe_export(exported))
-    return 0

@@ -59,8 +59,10 @@ def check_run(arguments: Namespace) -> int:
     with collect_warnings() as warnings:
         try:
             note = ""
-            if has_automatic_batch_size(cfg):
-                cfg, note = (with_smallest_size(cfg), "") if arguments.no_run else choose_batch_size(cfg)
+            if has_automatic_batch_size(cfg) and arguments.no_run:
+                cfg = with_smallest_size(cfg)
+            elif has_automatic_batch_size(cfg):
+                cfg, note = choose_batch_size(cfg)
             stages = "Checking the config" if arguments.no_run else "Training, validating and saving once"
             with Console(stderr=True, quiet=not is_first_rank()).status(stages):
                 checked = check(cfg, run=not arguments.no_run)
@@ -71,7 +73,7 @@ def check_run(arguments: Namespace) -> int:
             raise
         finally:
             if is_first_rank():
-                print_text("".join(wrap_text(labeled("warning", each) + "\n") for each in dict.fromkeys(warnings)))
+                print_text("".join(wrap_text(labeled("warning", each) + "\n") for each in warnings))
     if is_first_rank():
         data = {"warnings": checked.warnings, "loops": checked.loops, "measured": checked.measured}
         text = checked.text + (labeled("batch size", note) + "\n" if note else "")

@@ -204,10 +204,10 @@ def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(data, dict):
         changed = copy.copy(data)  # keeps the type, which code bases may check
         for key, value in data.items():
-            changed[key] = change(value) if isinstance(value, Tensor) else map_tensors(value, change)
+            changed[key] = map_tensors(value, change)
         return changed
     if isinstance(data, (list, tuple)):
-        values = [change(value) if isinstance(value, Tensor) else map_tensors(value, change) for value in data]
+        values = [map_tensors(value, change) for value in data]
         return type(data)(*values) if hasattr(data, "_fields") else type(data)(values)
     # Metadata may contain classes.
     return change(data) if hasattr(data, "to") and not isinstance(data, type) else data

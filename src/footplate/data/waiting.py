@@ -16,17 +16,16 @@ class DataWait:
     - Code that reads a sample or waits for a worker runs through `call` or `over`. Only this code can be interrupted.
       Code that swaps the run's random generators must run outside these methods.
     - The training loop calls `begin` and `end`, and handles the error.
-    - Signal handlers set `stop_requested` or `death`, and call `interrupt`. For a run, see `footplate.engine.requests`.
+    - Signal handlers call `interrupt`. For a run, see `footplate.engine.requests`.
 
     Attributes:
         for_batch: Whether the training loop is waiting for a batch, with no iteration in progress.
-        stop_requested: Whether a stop has been requested in a single process.
-        death: The error about a worker that has died, or None.
+        pending: The error that the loop's next wait for a batch raises: an InterruptedWaitError if a stop has been
+            requested in a single process, or else the error about a worker that has died. None if there is neither.
     """
 
     for_batch = False
-    stop_requested = False
-    death: RuntimeError | None = None
+    pending: BaseException | None = None
     _is_interruptible = False
     _since = 0.0
     _seconds = 0.0  # of waiting for batches
@@ -47,20 +46,16 @@ class DataWait:
         return seconds
 
     def reset(self) -> None:
-        """Clears a stop request and the death of a worker when a run ends."""
+        """Clears the pending error and the measured time when a run ends."""
         self._seconds = 0.0
-        self.stop_requested = False
-        self.death = None
+        self.pending = None
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """Calls a function that waits for data.
-
-        If a stop or the death of a worker is already pending, calls `interrupt` first.
-        """
+        """Calls a function that waits for data. For a batch of the training loop, raises a pending error instead."""
         try:
             self._is_interruptible = True
-            if self.stop_requested or self.death:
-                self.interrupt()
+            if self.pending:
+                self.interrupt(self.pending)
             return function(argument)
         finally:
             self._is_interruptible = False
@@ -69,22 +64,24 @@ class DataWait:
         """Wraps an iterator over a loader, so that each wait for the loader's workers can be interrupted."""
         return map(self.call, repeat(next), repeat(iterator))
 
-    def interrupt(self, *, in_any_wait: bool = False) -> None:
-        """Raises the pending error if the training loop is waiting for a batch. Otherwise, its next wait raises it.
+    def interrupt(self, error: BaseException, *, in_any_wait: bool = False) -> None:
+        """Raises an error if the training loop is waiting for a batch. Otherwise, its next wait for a batch raises it.
+
+        If a stop has been requested, the loop needs no more data, so the death of a worker does not replace its error.
 
         Args:
-            in_any_wait: Whether the death of a worker also ends the waits of other code, such as validation.
+            error: The error.
+            in_any_wait: Whether to raise the error also if other code is waiting, such as validation.
 
         Raises:
             InterruptedWaitError: A stop has been requested.
             RuntimeError: A worker has died.
         """
-        error: BaseException | None = self.death if self.for_batch or in_any_wait else None
-        if self.for_batch and self.stop_requested:
-            error = InterruptedWaitError()
-        if self._is_interruptible and error:
+        if not isinstance(self.pending, InterruptedWaitError):
+            self.pending = error
+        if self._is_interruptible and (self.for_batch or in_any_wait):
             self._is_interruptible = False  # raise at most once per wait
-            raise error
+            raise self.pending if self.for_batch else error
 
 
 data_wait = DataWait()

@@ -76,7 +76,7 @@ class BaseLoop:
         """Runs the loop once."""
         raise NotImplementedError(f"{type(self).__name__} does not define run()")
 
-    def _describe_data(self, dataloader: Any) -> None:
+    def _pass_metainfo(self, dataloader: Any) -> None:
         """Passes the dataset's metadata, such as its classes, to the visualizer."""
         if (metainfo := metainfo_of(dataloader)) is not None:
             self.runner.visualizer.dataset_meta = metainfo
@@ -154,7 +154,7 @@ class BaseTrainLoop(BaseLoop):
         super().__init__(runner, dataloader)
         check_number("max_hours", max_hours, above=0, optional=True)
         self.max_hours = max_hours
-        self._describe_data(self.dataloader)
+        self._pass_metainfo(self.dataloader)
         if getattr(self.dataloader, "uneven", False):
             _logger.warning(
                 "With round_up=False, the last batches of an epoch may differ in size between ranks, but their losses "
@@ -169,7 +169,8 @@ class BaseTrainLoop(BaseLoop):
         self._epoch = 0
         self.began_at: int | None = None
         # The position of the latest validation, at which the run does not validate again, also after a resume.
-        self._validated = Progress()
+        self._validated_at = 0  # the completed epochs or iterations; see `units_done`
+        self._validated_iter: int | None = 0  # the completed iterations, or None if they are unknown after a resume
         self._data_position = track_position(self.dataloader)
         self._hooks_unfinished = False  # whether `after_train_iter` hooks are running or have failed
         self.batches_read = 0
@@ -304,13 +305,14 @@ class BaseTrainLoop(BaseLoop):
             restore_rng(self._random_at_epoch_start)
 
     def _between_iterations(self, *, on_schedule: bool) -> None:
-        """Handles requests, and then validates if requested or, with `on_schedule`, if due.
+        """Handles requests after an iteration, and then validates if due.
 
-        Both loops call this method after each iteration. Loops that override `run` or `run_epoch` validate by
-        themselves; `adapt_overridden` handles their requests.
+        In epoch-based training, only a request makes validation due between two iterations of an epoch, so it passes
+        `on_schedule=False` to save the check. Loops that override `run` or `run_epoch` validate by themselves;
+        `adapt_overridden` handles their requests.
         """
         requests = self.runner.requests
-        if requests.needs_handling:
+        if requests.needs_save_or_exit:
             handle_requests(self.runner)
         if on_schedule or requests.agreed.validation:
             self._validate_if_due()
@@ -324,7 +326,8 @@ class BaseTrainLoop(BaseLoop):
         if runner.val_loop is None or not self.validation_is_due():
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
-        self._validated = self.completed
+        self._validated_at = self.units_done
+        self._validated_iter = self.completed.iter
         runner.requests.agreed.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
@@ -334,14 +337,21 @@ class BaseTrainLoop(BaseLoop):
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, after the hooks of the current iteration or epoch.
 
-        First-generation hooks call this method, because they run after the validation.
+        First-generation hooks call this method, because they run after the validation. Updates `val_interval`.
+
+        | reason | within an epoch | after its last iteration | after its hooks | iteration-based training |
+        |---|---|---|---|---|
+        | a request | due | - | due | due |
+        | the time limit, unless the loop has validated after this iteration | due | - | due | due |
+        | the schedule, unless the loop has validated after this epoch or iteration | - | - | due | due |
+
+        After an epoch's last iteration, the `after_train_epoch` hooks come first, also in a run that resumes there.
         """
-        is_last = self.out_of_time and self._validated.iter != self.completed.iter
+        is_last = self.out_of_time and self._validated_iter != self.completed.iter
         if is_last or self.runner.requests.agreed.validation:
-            # After an epoch's last iteration, or in a run that resumes there, the `after_train_epoch` hooks come first.
             return not self.at_epoch_end
         done = self.units_done
-        if done == self._units_in(self._validated):
+        if done == self._validated_at:
             return False
         self._decide_current_val_interval()
         return is_validation_point(done, self.units_total, self.val_begin, self.val_interval)
@@ -351,7 +361,7 @@ class BaseTrainLoop(BaseLoop):
         """The number of validation runs still to come, except requested ones, if the interval does not change."""
         if self.runner.val_loop is None:
             return 0
-        may_be_due_now = self.units_done != self._units_in(self._validated)
+        may_be_due_now = self.units_done != self._validated_at
         return count_validations(self.units_done - may_be_due_now, self.units_total, self.val_begin, self.val_interval)
 
     def _decide_current_val_interval(self) -> None:
@@ -360,10 +370,8 @@ class BaseTrainLoop(BaseLoop):
 
     def _exchange_requests(self) -> None:
         """Exchanges requests with the other ranks, and saves or stops the run if any rank requested it."""
-        requests = self.runner.requests
-        requests.exchange()
-        if requests.needs_handling:
-            handle_requests(self.runner)
+        self.runner.requests.exchange()
+        handle_requests(self.runner)
 
     @property
     def stop_training(self) -> bool:
@@ -432,10 +440,8 @@ class BaseTrainLoop(BaseLoop):
     @property
     def units_done(self) -> int:
         """The number of completed epochs or, in iteration-based training, iterations; see `BaseTrainLoop`."""
-        return self._units_in(self.completed)
-
-    def _units_in(self, progress: Progress) -> int:
-        return progress.epoch if self.by_epoch else progress.iter
+        iteration, epoch = self.completed
+        return epoch if self.by_epoch else iteration
 
     @property
     def units_total(self) -> int:
@@ -453,9 +459,10 @@ class BaseTrainLoop(BaseLoop):
     @property
     def completed(self) -> Progress:
         """The numbers of completed iterations and epochs, as saved in checkpoints; see `BaseTrainLoop`."""
-        # A loop that overrides `run_epoch` or `run_iter` calls these hooks itself, so the runner has to know.
-        epoch_is_done = self.by_epoch and self.runner.is_calling("after_train_epoch")
-        iteration_is_done = self.runner.is_calling("after_train_iter") and not epoch_is_done
+        # As in MMEngine, `_iter` and `_epoch` are increased only after these hooks. A loop that overrides `run_iter` or
+        # `run_epoch` calls the hooks itself, so only the runner knows whether they are being called.
+        epoch_is_done = self.by_epoch and self.runner.activity.is_calling("after_train_epoch")
+        iteration_is_done = self.runner.activity.is_calling("after_train_iter") and not epoch_is_done
         return Progress(self._iter + iteration_is_done, self._epoch + epoch_is_done)
 
     def state_dict(self) -> dict[str, Any]:
@@ -464,7 +471,7 @@ class BaseTrainLoop(BaseLoop):
         return {
             "iter": iteration,
             "epoch": epoch,
-            "validated_at": self._units_in(self._validated),
+            "validated_at": self._validated_at,
             "validation_requested": self.validation_requested or self.runner.requests.agreed.validation,
             "ended": self.ended,
             "data": self._data_position.state_dict(*self._next_batch()),
@@ -484,8 +491,8 @@ class BaseTrainLoop(BaseLoop):
         self._epoch = read_count(state, "epoch")
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
         state = {"validated_at": self.units_done, "validation_requested": False, "ended": True, **state}
-        units = read_count(state, "validated_at")
-        self._validated = Progress(-1, units) if self.by_epoch else Progress(units)  # -1: unknown
+        self._validated_at = read_count(state, "validated_at")
+        self._validated_iter = None if self.by_epoch else self._validated_at
         self.validation_requested = read_flag(state, "validation_requested")
         self.ended = read_flag(state, "ended")
         iteration = self._iter

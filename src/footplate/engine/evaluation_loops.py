@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from footplate.checks import check_flag
-from footplate.data import SampleLoader, batches, build_dataloader, count_samples, dataset_of, length_of
+from footplate.data import (
+    SampleLoader,
+    batches,
+    build_dataloader,
+    capture_rng,
+    count_samples,
+    dataset_of,
+    length_of,
+    restore_rng,
+)
 from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
 from footplate.engine.base_loops import BaseLoop
 from footplate.error_context import add_note
@@ -127,7 +136,7 @@ class _EvaluationLoop(BaseLoop):
         self.choose(self.sets[0])
 
     def run(self) -> dict[str, float]:
-        """Evaluates all datasets.
+        """Evaluates all datasets. Random numbers that the model, the metrics and the data draw do not affect training.
 
         Returns:
             A dict that maps metric names to values.
@@ -139,9 +148,11 @@ class _EvaluationLoop(BaseLoop):
         runner.model.eval()
         broadcast_tensors(runner.model.buffers())  # so that all ranks evaluate the same model, namely the saved one
         metrics: dict[str, float] = {}
+        random_state = capture_rng()
         for dataset in self.sets:
             self.choose(dataset)
             metrics.update(dataset.named(self._evaluate()))
+        restore_rng(random_state)  # so that training does not depend on random numbers drawn in validation
         self.metrics = metrics
         self.choose(self.sets[0])
         runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
@@ -199,7 +210,7 @@ class _EvaluationLoop(BaseLoop):
         self.dataloader = dataset.dataloader
         self.evaluator: Evaluator = dataset.evaluator
         self.evaluator.set_context(folder=self.runner.log_dir)
-        self._describe_data(dataset.dataloader)
+        self._pass_metainfo(dataset.dataloader)
 
 
 @LOOPS.register_module()

@@ -21,7 +21,10 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
     original_run_iter = loop.run_iter
 
     def run() -> Any:
-        """Runs the loop. Leaves the setup to the first `run_iter`, because it must follow the `before_train` hooks."""
+        """Runs the loop in the phase "train", which here includes the `before_train` and `after_train` hooks.
+
+        Only the loop knows when it calls these hooks. The setup must follow them, so the first `run_iter` does it.
+        """
         loop.began_at = None
         with loop.runner.phase("train"):
             return original_run()
@@ -34,7 +37,7 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
             _check_resumed_data(loop)
         original_run_iter(*args, **kwargs)
         loop.batches_read = 0
-        if loop.runner.requests.needs_handling:
+        if loop.runner.requests.needs_save_or_exit:
             handle_requests(loop.runner)
 
     loop.run_iter = run_iter  # type: ignore[method-assign]

@@ -1,7 +1,6 @@
 """Handles the requests of a run between iterations, and saves the run if reading data fails."""
 
 import logging
-import os
 from typing import TYPE_CHECKING
 
 from footplate.checkpoint import AfterSave
@@ -32,10 +31,9 @@ def handle_requests(runner: "Runner") -> None:
     """
     requests = runner.requests
     agreed = requests.agreed
-    requests.needs_handling = False
+    requests.needs_save_or_exit = False
     # If the run is about to stop, it needs no more data, so the death of a worker does not matter.
-    if not agreed.signal and (death := data_wait.death):
-        data_wait.death = None
+    if not agreed.signal and (death := data_wait.pending):
         save_after_data_error(runner, death)
         raise death
     runner.saver.complete()
@@ -67,9 +65,9 @@ def save_on_request(runner: "Runner") -> str:
     Until the next save, a resume starts from this checkpoint.
     """
     folder = next((hook.folder_in(runner) for hook in runner.hooks.saving), runner.folder.home)
-    name = runner.saver.name_of(ON_REQUEST)
-    path = os.path.join(folder, name)
-    runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))
+    path = runner.save_checkpoint(
+        folder, runner.saver.name_of(ON_REQUEST), background=True, after=AfterSave(runner.folder.home)
+    )
     _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, shown_path(path))
     return path
 

@@ -3,25 +3,24 @@
 A signal handler or hook writes its request to `Requests.local`. `Requests.exchange` copies it to `Requests.agreed` on
 all ranks. Between iterations, the training loop handles `agreed`:
 
-| request | set by | effect | cleared by |
-|---|---|---|---|
-| `signal` | SIGINT, SIGTERM, SIGHUP | saves the run and ends the process with `Interrupted` | nothing |
-| `save` | SIGUSR1 | saves the run | `handle_requests` |
-| `stop` | `stop_training`, `TimeLimitHook` | ends training early; see `Stop` | `stop_training = False` |
-| `validation` | `validation_requested` | validates the model | the next validation run |
-| `data_wait.death` | the death of a worker | saves the run and raises the error | `handle_requests` |
+| request | set by | effect | handled by | cleared by |
+|---|---|---|---|---|
+| `signal` | SIGINT, SIGTERM, SIGHUP | saves the run and raises `Interrupted` | `handle_requests` | nothing |
+| `save` | SIGUSR1 | saves the run | `handle_requests` | `handle_requests` |
+| `stop` | `stop_training`, `TimeLimitHook` | ends training early; see `Stop` | the loop | `stop_training = False` |
+| `validation` | `validation_requested` | validates the model | the loop | the next validation run |
 
-The death of a worker is not exchanged, and does not matter if `signal` is set. Like a stop signal in a single process,
-it also ends the wait for a batch; see `DataWait`.
+`BaseTrainLoop._between_iterations` calls `handle_requests` only if `Requests.needs_save_or_exit` is set.
+`Requests.reset` clears all requests except `validation` at the start of a run.
 
-`BaseTrainLoop._between_iterations` calls `handle_requests` only if `Requests.needs_handling` is set, and then checks
-`validation`. The loops check `stop`. `Requests.reset` clears all requests except `validation` at the start of a run.
+If a worker dies, `handle_requests` saves the run and raises the error, unless `signal` is set. The error is in
+`data_wait.pending` and is not exchanged. Like a stop signal in a single process, it also ends the wait for a batch.
 
 A stop signal leads to these calls:
 
     _Handlers.on_stop                 when the signal arrives
       Requests.request_stop           sets `local.signal`, and in a single process:
-        Requests.announce_stop        prints a message, and sets `needs_handling`
+        Requests.announce_stop        prints a message, and sets `needs_save_or_exit`
         DataWait.interrupt            raises InterruptedWaitError if the loop is waiting for a batch
 
     RequestExchangeHook               after an iteration, with several ranks
@@ -38,15 +37,16 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 
-from footplate.data.waiting import data_wait
+from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import get_rank, get_world_size
+from footplate.engine.activity import Activity
 from footplate.engine.hook import Hook
 from footplate.engine.process_setup import is_notebook
 from footplate.interrupts import SIGNALED
@@ -117,22 +117,23 @@ class Requests:
 
     Args:
         device: The device for exchanging requests between ranks.
-        phases: The list `Runner.phases`. (A reference to the runner would keep it in memory.)
+        activity: What the run is doing. (A reference to the runner would keep it in memory.)
 
     Attributes:
         agreed: The requests of all ranks, which the training loop handles after the current iteration.
         local: The requests of this rank that have not been exchanged.
         is_single_process: Whether this is the only process, so that requests need no exchange.
-        needs_handling: Whether `handle_requests` has anything to do. The loop checks this flag after each iteration,
-            and `handle_requests` clears it.
+        needs_save_or_exit: Whether `handle_requests` has anything to do: start or complete a save, end the process, or
+            raise the error of a dead worker. The loop checks this flag after each iteration, and `handle_requests`
+            clears it.
         scheduled_saves: Saves that hooks have scheduled for after the current iteration. `handle_requests` runs them.
         saved_after_error: Whether reading data failed and the run has been saved.
         can_save_after_error: Whether to save the run if reading data fails. Trial runs set it to False.
     """
 
-    def __init__(self, device: torch.device, phases: Sequence[str]) -> None:
+    def __init__(self, device: torch.device, activity: Activity) -> None:
         self._device = device
-        self._phases = phases
+        self._activity = activity
         self.can_save_after_error = True
         self.local = RequestFlags()
         self.reset()
@@ -142,24 +143,24 @@ class Requests:
         self.is_single_process = get_world_size() == 1
         self.local = RequestFlags(validation=self.local.validation)
         self.agreed = self.local if self.is_single_process else RequestFlags()
-        self.needs_handling = False
+        self.needs_save_or_exit = False
         self.saved_after_error = False
         self.scheduled_saves: list[Callable[[], None]] = []
-
-    def alarm(self) -> None:
-        """Makes the loop check for requests. Can be called from any thread."""
-        self.needs_handling = True
 
     def schedule_save(self, save: Callable[[], None]) -> None:
         """Schedules `save` to run after the current iteration, epoch or validation run, including its hooks."""
         self.scheduled_saves.append(save)
-        self.alarm()
+        self.needs_save_or_exit = True
+
+    def on_save_end(self) -> None:
+        """Makes the loop complete a background save. Called in the thread of the save."""
+        self.needs_save_or_exit = True
 
     def request_save(self) -> None:
         """Requests a save. Called by a signal handler."""
         self.local.save = True
         if self.is_single_process:
-            self.alarm()
+            self.needs_save_or_exit = True
 
     def request_stop(self, number: int) -> None:
         """Requests a save and the end of the process because of a signal. Called by a signal handler.
@@ -172,12 +173,20 @@ class Requests:
         self.local.signal = number
         if self.is_single_process:
             self.announce_stop(number)
-            data_wait.stop_requested = True
-            data_wait.interrupt()
+            data_wait.interrupt(InterruptedWaitError())
+
+    def report_worker_death(self, error: RuntimeError) -> None:
+        """Makes the loop save the run and raise the error about a dead worker. Called by a signal handler.
+
+        Raises:
+            RuntimeError: The loop is waiting for a batch, or validation is waiting for data.
+        """
+        self.needs_save_or_exit = True
+        data_wait.interrupt(error, in_any_wait=self._activity.is_validating)
 
     def announce_stop(self, number: int) -> None:
         """Makes the loop end the run after the current iteration or validation run, and prints a message."""
-        self.alarm()
+        self.needs_save_or_exit = True
         if get_rank() == 0:
             name = signal.Signals(number).name
             again = f"{name} again" if number in END_SIGNALS else "SIGTERM twice"
@@ -186,7 +195,7 @@ class Requests:
                 advice = "Interrupt again to raise KeyboardInterrupt at once."
             elif number == signal.SIGINT and os.isatty(2):  # the descriptor of stderr
                 advice = "Press Ctrl-C again to exit now."  # fits into 80 columns
-            work = "validation" if "val" in self._phases else "iteration"
+            work = "validation" if self._activity.is_validating else "iteration"
             print_urgent(f"{name}: finishing the {work}, then saving. {advice}")
 
     def exchange(self, pause: int = 1) -> int:
@@ -219,8 +228,7 @@ class Requests:
             agreed.signal = number
             self.announce_stop(number)
         if save:
-            agreed.save = True
-            self.alarm()
+            agreed.save = self.needs_save_or_exit = True
         return int(-negative_pause)
 
 

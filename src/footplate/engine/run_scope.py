@@ -1,10 +1,10 @@
-"""Opens the folder of a run, handles errors that end the run, and refuses calls at the wrong point of a run."""
+"""Opens the folder of a run, and handles errors that end the run."""
 
 import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
@@ -12,7 +12,7 @@ from footplate.distributed.failures import LOST_RANK, is_lost_connection
 from footplate.engine.captures import capture_failure
 from footplate.engine.requests import EarlyExitError, Interrupted
 from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
-from footplate.errors import ArgumentError, ExitError, FootplateError, NonFiniteError
+from footplate.errors import ExitError, FootplateError, NonFiniteError
 from footplate.records import NOT_SHOWN
 
 if TYPE_CHECKING:
@@ -58,28 +58,6 @@ def _exit_error(error: SystemExit) -> ExitError:
             "Raise an error instead. To end training early, set `runner.train_loop.stop_training = True` in a hook."
         ],
     )
-
-
-def refuse_during_training(runner: "Runner", method: str, *events: str) -> None:
-    """Raises an ArgumentError if `method` is called during training or in a hook for one of `events`."""
-    if runner.is_training or runner.is_calling("before_train", *events):
-        notes = ["Call it before or after runner.train()."]
-        raise ArgumentError(f"{method} cannot be called during training or in this hook", notes=notes)
-
-
-def refuse_during_evaluation(runner: "Runner", method: str) -> None:
-    """Raises an ArgumentError if the loop is evaluating, and hooks may have replaced the model's weights.
-
-    Example: in `after_val_iter`, neither `val` nor `test` can be called. In `after_val`, the hooks have restored the
-    weights, so `test` can be called, but not `val`, whose loop is still running.
-    """
-    ends = ("after_val_epoch", "after_val", "after_test_epoch", "after_test")
-    phase = next((name for name in reversed(runner.phases) if name in ("train", "val", "test")), "")
-    if phase == method or (phase in ("val", "test") and not runner.is_calling(*ends)):
-        raise ArgumentError(
-            f"{method} cannot be called during a {phase} run",
-            notes=["Call it in a hook for another event, such as after_train_epoch."],
-        )
 
 
 @contextmanager
@@ -146,14 +124,11 @@ def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
 
 def _omit_engine_frames(error: Exception) -> None:
     """Removes the frames between `Runner.train` (or `val`, `test`) and the first frame of user code."""
-    frames = []
-    frame = error.__traceback__
-    while frame is not None:
-        frames.append(frame)
-        frame = frame.tb_next
-    for inner in frames[2:]:  # after the frames of `running` and of the runner's method
+    method: Any = getattr(error.__traceback__, "tb_next", None)  # the runner's method, in the frame after `running`
+    inner = method
+    while inner := getattr(inner, "tb_next", None):
         if not inner.tb_frame.f_code.co_filename.startswith(NOT_USER_CODE):
-            frames[1].tb_next = inner
+            method.tb_next = inner
             return
 
 

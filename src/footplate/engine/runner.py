@@ -29,6 +29,7 @@ from footplate.distributed import (
     wrap_model,
 )
 from footplate.engine import process_setup
+from footplate.engine.activity import Activity
 from footplate.engine.base_loops import BaseTrainLoop, Progress
 from footplate.engine.checkpoint_io import CheckpointIO
 from footplate.engine.components import Component, TrainLoopComponent, build_log_processor, build_loop
@@ -46,7 +47,7 @@ from footplate.engine.resume_plan import ResumePlan
 from footplate.engine.run_config import CompletedArguments, arguments_in, located_in, runner_config, split_overrides
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
-from footplate.engine.run_scope import refuse_during_evaluation, refuse_during_training, refusing_exits, running
+from footplate.engine.run_scope import refusing_exits, running
 from footplate.engine.sections import check_sections, check_tensor_parallel, counts_epochs
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
@@ -153,10 +154,7 @@ class Runner:
         max_iters: The number of iterations in the run. Read-only.
         history: The scalars of the run, with one row per epoch; see `History`.
         known_metrics: The names of the metrics that validation has computed, in the preflight check or in the run.
-        phases: What the run is doing, outermost first: the names of its current phases (see `phase`) and of the events
-            whose hooks are being called, e.g. `["run", "train", "after_train_epoch", "val"]`.
-        failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed in "train",
-            "val", "test" or "preflight".
+        activity: What the run is doing; see `Activity`.
         built: The components that have been built or assigned, keyed by name.
         sections: All arguments except `cfg`, keyed by name, with derived values; see `CompletedArguments`.
         completed_arguments: The config, and the sections; see `CompletedArguments`.
@@ -250,12 +248,11 @@ class Runner:
         # State: nothing has been built or run. The seed comes from the checkpoint to resume from, if there is one.
         self.built: dict[str, Any] = {}
         self._is_training_built = False  # by `build_training`
-        self.phases: list[str] = []
-        self.failed_in = ""
+        self.activity = Activity()
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
-        self.requests = Requests(self.device, self.phases)
+        self.requests = Requests(self.device, self.activity)
         self.checkpoints = CheckpointIO(self)
-        self.saver = BackgroundSaver(sections["on_save_error"], alarm=self.requests.alarm)
+        self.saver = BackgroundSaver(sections["on_save_error"], on_end=self.requests.on_save_end)
         self.participants: dict[str, Any] = {}
         self.resume_plan = ResumePlan(
             self.folder.home,
@@ -323,7 +320,7 @@ class Runner:
         Raises:
             ArgumentError: Training is already in progress.
         """
-        refuse_during_training(self, "train", "before_run")
+        self.activity.refuse_during_training("train", "before_run")
         self._make_current()
         self._build_and_check()
         loop = self.train_loop
@@ -341,7 +338,7 @@ class Runner:
             return result
         with running(self, for_training=True):
             self._begin_training()
-            with handling_signals(self):
+            with handling_signals(self.requests):
                 try:
                     loop.run()
                 except Interrupted:  # another call of `train` continues with this state
@@ -418,7 +415,7 @@ class Runner:
             dataloader: The loader, or its config dict. Defaults to the loaders of all test sets, in the order of
                 `test_dataloader`. Required if there is no test loop.
         """
-        refuse_during_evaluation(self, "predict")
+        self.activity.refuse_during_evaluation("predict")
         self._make_current()
         return predict(self, dataloader)
 
@@ -431,20 +428,20 @@ class Runner:
             MessageHub.keep_instance(self.message_hub)
             set_level(self.sections["log_level"], screen=is_main_process())
             set_default_scope(self.sections["default_scope"])
-            if not self.phases:
+            if not self.activity.stack:
                 process_setup.remember_script_seed()  # before it is overwritten
                 restore_rng(self._random)
 
     def _evaluate(self, mode: str) -> dict[str, float]:
         """Runs the validation or test loop: in the current run if a hook called this method, or else as its own run."""
-        refuse_during_evaluation(self, mode)
+        self.activity.refuse_during_evaluation(mode)
         self._make_current()
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
         if loop is None:
             needed = "" if self.is_plain else f" and {mode}_evaluator, and in a config also {mode}_cfg"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
-        if "run" in self.phases:
+        if self.activity.is_running:
             was_training = self.model.training
             try:
                 with self.phase(mode):
@@ -492,7 +489,8 @@ class Runner:
         For events that are defined by a custom loop, calls all hooks that have a method named `fn_name`.
         """
         listeners = self.hooks.at(fn_name)
-        self.phases.append(fn_name)
+        stack = self.activity.stack
+        stack.append(fn_name)
         try:
             for hook, method in listeners:  # noqa: B007 - the failing hook is needed below
                 method(self, **kwargs)
@@ -500,43 +498,24 @@ class Runner:
             self.hooks.prepend_key(error, hook)
             raise
         finally:
-            self.phases.pop()
-
-    def is_calling(self, *events: str) -> bool:
-        """Checks whether the hooks for any of these events are being called."""
-        return not set(events).isdisjoint(self.phases)
-
-    @property
-    def is_training(self) -> bool:
-        """Whether training has started and not ended, including validation runs in between."""
-        return "train" in self.phases
-
-    @property
-    def is_validating(self) -> bool:
-        """Whether a validation run has started and not ended."""
-        return "val" in self.phases
-
-    @property
-    def _is_in_step(self) -> bool:
-        """Whether a training, validation or test step, or a hook before or after an iteration, is running."""
-        innermost = self.phases[-1] if self.phases else ""
-        return innermost in ("train", "val", "test", "preflight") or innermost.endswith("_iter")
+            stack.pop()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Adds a phase to `phases` for the duration of the block: "run", "train", "val", "test" or "preflight".
+        """Adds a phase to `activity` for the duration of the block: "run", "train", "val", "test" or "preflight".
 
         On exit, even after an error, restores the model's training weights if a hook has swapped them out.
         """
-        self.phases.append(name)
-        self.failed_in = ""
+        activity = self.activity
+        activity.stack.append(name)
+        activity.failed_in = ""
         try:
             yield
         except BaseException:
-            self.failed_in = self.failed_in or name
+            activity.failed_in = activity.failed_in or name
             raise
         finally:
-            self.phases.pop()
+            activity.stack.pop()
             if hook := self.hooks.swapping:
                 hook.restore_weights(self)
 
@@ -557,7 +536,7 @@ class Runner:
         Example:
             >>> runner.on("after_train_epoch", lambda runner: runner.log("weights", 0.5))  # doctest: +SKIP
         """
-        if self._is_in_step:
+        if self.activity.is_in_step:
             raise ArgumentError(
                 "runner.log cannot be called for a single batch",
                 key=name,
@@ -657,7 +636,7 @@ class Runner:
         Raises:
             ArgumentError: Training is in progress.
         """
-        refuse_during_training(self, "resume")
+        self.activity.refuse_during_training("resume")
         self.build_training()
         self.checkpoints.resume(
             filename, map_location, optimizer=resume_optimizer, param_schedulers=resume_param_scheduler
@@ -837,7 +816,7 @@ class Runner:
         This is the case during training, and in a run without a training loop. After training, `val` may validate
         weights that do not come from the current iteration, such as those of the best checkpoint.
         """
-        return self.is_training or "train_loop" not in self.built
+        return self.activity.is_training or "train_loop" not in self.built
 
     @property
     def should_stop(self) -> bool:

@@ -8,22 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from footplate.data import is_worker_death
 from footplate.data.waiting import data_wait
 from footplate.engine.process_setup import is_notebook
-from footplate.engine.requests import END_SIGNALS
+from footplate.engine.requests import END_SIGNALS, Requests
 from footplate.interrupts import REPEAT_INTERVAL, SIGNALED
 from footplate.records.logger import print_urgent
 from footplate.torch_internals import worker_death_handler
 
-if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
-
 
 @contextmanager
-def handling_signals(runner: "Runner") -> Iterator[None]:
+def handling_signals(requests: Requests) -> Iterator[None]:
     """Handles signals inside the block: SIGINT, SIGTERM and SIGHUP request a stop, SIGUSR1 requests a save.
 
     A second SIGINT or SIGTERM exits immediately without saving, unless it arrives within half a second of the first. In
@@ -38,10 +35,10 @@ def handling_signals(runner: "Runner") -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = _Handlers(runner)
+    handlers = _Handlers(requests)
     handled: dict[int, Any] = dict.fromkeys(END_SIGNALS, handlers.on_stop)
     if hasattr(signal, "SIGCHLD"):  # Windows lacks these signals
-        handled[signal.SIGUSR1] = lambda *_: runner.requests.request_save()
+        handled[signal.SIGUSR1] = lambda *_: requests.request_save()
         handled[signal.SIGCHLD] = partial(handlers.on_end_of_child, worker_death_handler())
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             handled[signal.SIGHUP] = handlers.on_stop
@@ -51,7 +48,7 @@ def handling_signals(runner: "Runner") -> Iterator[None]:
     finally:
         data_wait.reset()
         for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 _mask = threading.local()  # the forking thread's signal mask before the fork
@@ -82,8 +79,8 @@ if hasattr(os, "register_at_fork"):
 class _Handlers:
     """The signal handlers of a run."""
 
-    def __init__(self, runner: "Runner") -> None:
-        self._runner = runner
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
         self._process = os.getpid()
         self._first_end_at = 0.0  # the time of the first SIGINT or SIGTERM
 
@@ -99,7 +96,7 @@ class _Handlers:
                     raise KeyboardInterrupt
                 print_urgent(f"Another stop signal ({signal.Signals(number).name}): exiting at once without saving.")
                 os._exit(SIGNALED + number)
-        self._runner.requests.request_stop(number)
+        self._requests.request_stop(number)
 
     def on_end_of_child(self, previous: Any, number: int, frame: FrameType | None) -> None:
         """Calls the previous handler. Defers an error about a dead worker unless the loop is waiting for data."""
@@ -108,6 +105,4 @@ class _Handlers:
         except RuntimeError as error:
             if os.getpid() != self._process or not is_worker_death(error):
                 raise  # in a forked worker, or from a user's handler
-            self._runner.requests.alarm()
-            data_wait.death = error.with_traceback(None)
-            data_wait.interrupt(in_any_wait=self._runner.is_validating)
+            self._requests.report_worker_death(error.with_traceback(None))

@@ -69,8 +69,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
     @property
     def at_epoch_end(self) -> bool:
         """Whether an epoch's iterations are done, but not its `after_train_epoch` hooks."""
-        iteration, epoch = self.completed
-        return iteration == (epoch + 1) * len(self.dataloader)
+        return self._next_batch()[1] == len(self.dataloader)
 
     def _train(self) -> None:
         while self._epoch < self._max_epochs and not self.stop_training:
@@ -88,9 +87,9 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 self.run_iter(index, batch)
                 del batch
                 index += 1
-                self._between_iterations(on_schedule=False)  # scheduled validations follow epochs
+                self._between_iterations(on_schedule=False)
                 if self.out_of_time and index < length:
-                    return  # `_train` then validates
+                    return  # without the hooks of the epoch; `_train` then validates
         finally:
             batches.close()  # also stops the workers
         self._data_position.check_pass(self._epoch, index, length)

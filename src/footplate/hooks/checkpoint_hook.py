@@ -194,7 +194,7 @@ class CheckpointHook(SavingHook):
 
         The save is scheduled for after all hooks of the validation run, or of the iteration or epoch that includes it.
         """
-        if not self.save_best or not runner.is_training:
+        if not self.save_best or not runner.activity.is_training:
             return
         if not metrics:  # some metrics are missing while the model does not predict anything
             runner.logger.warning("Validation returned no metrics, so no best checkpoint is saved.")
@@ -203,7 +203,7 @@ class CheckpointHook(SavingHook):
             self.monitored = self._monitor([next(iter(metrics))])
             self.monitored[0].check_rule()
         scores = [(metric, score) for metric in self.monitored if (score := metric.read(runner, metrics)) is not None]
-        if runner.is_validating or runner.is_calling("after_train_iter", "after_train_epoch"):
+        if runner.activity.is_validating or runner.activity.is_calling("after_train_iter", "after_train_epoch"):
             runner.requests.schedule_save(lambda: self._save_bests(runner, scores))
         else:  # a custom loop, which may train before it handles requests
             self._save_bests(runner, scores)

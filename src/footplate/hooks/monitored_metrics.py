@@ -47,7 +47,7 @@ def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) ->
     Skips the metric outside training. If the metric is missing for another accepted reason, skips it with a warning.
     Any other missing metric is read, which raises an error.
     """
-    if not runner.is_training:
+    if not runner.activity.is_training:
         return True
     if find_metric(name, metrics) in metrics:
         return False

@@ -149,7 +149,7 @@ class RuntimeInfoHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Records the metrics, and adds them to the row of the current iteration in the run's history."""
         self._record(runner, "val", metrics)
-        if runner.is_training:
+        if runner.activity.is_training:
             runner.known_metrics.update(metrics or ())
             self._add_row(runner)
         if runner.records_validation:

@@ -190,7 +190,7 @@ class TimeLimitHook(Hook):
     def after_val(self, runner: Runner) -> None:
         """Records how long validation on all datasets takes, and ends training if no time is left to continue."""
         self._validation = max(self._elapsed(), self._validation or 0.0)
-        if runner.is_training:
+        if runner.activity.is_training:
             self._end_in_time(runner)
 
     def _elapsed(self) -> float:

@@ -184,15 +184,6 @@ def exportable_operators() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def difference_of(run: Run, module: nn.Module, inputs: Inputs, compare: Compare | None = None) -> float:
-    """Runs an exported file and a module, and returns the difference between their outputs.
-
-    The function `compare`, by default `largest_difference`, computes the difference.
-    """
-    outputs, expected = (list(named_tensors("output", call(inputs)).values()) for call in (run, _run_with(module)))
-    return (compare or largest_difference)(outputs, expected)
-
-
 def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """Returns the largest difference between outputs. For integers, this is the fraction of values that differ.
 
@@ -212,3 +203,9 @@ def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) ->
             scale = target.double().abs().nan_to_num(0.0, 0.0).max().clamp(min=1.0)
             differences.append(float((difference / scale).nan_to_num(float("inf"), float("inf")).max()))
     return max(differences)
+
+
+def difference_of(run: Run, module: nn.Module, inputs: Inputs, compare: Compare = largest_difference) -> float:
+    """Runs an exported file and a module, and returns the difference between their outputs as computed by `compare`."""
+    outputs, expected = (list(named_tensors("output", call(inputs)).values()) for call in (run, _run_with(module)))
+    return compare(outputs, expected)

@@ -55,11 +55,11 @@ class ExportedDetector(ExportedModel):
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         for module in model.modules():
-            cfg: Any = getattr(module, "test_cfg", None)
+            cfg: Any = getattr(module, "test_cfg", None) or {}
             for key, kind in _TRACEABLE.items():
-                if key in (cfg or ()) and not isinstance(cfg[key], kind):
+                if key in cfg and not isinstance(cfg[key], kind):
                     cfg[key] = kind(cfg[key])
-            if cfg and cfg.get("nms"):
+            if cfg.get("nms"):
                 cfg["nms"]["split_thr"] = 2**31  # otherwise, a loop over classes suppresses boxes if there are many
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +32,6 @@ class ExportedModel(nn.Module):
 
     mean: Tensor
     std: Tensor
-    _least_size: tuple[int, int]
-    _divisor: int
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -108,14 +107,9 @@ def resizing_any_size() -> Iterator[None]:
     if wrappers is None:
         yield
         return
-    resize, upsample = wrappers.resize, wrappers.Upsample
-    originals = resize.__defaults__, upsample.forward
-    try:
-        resize.__defaults__ = (*originals[0][:-1], False)  # `warning`, which compares the sizes
-        upsample.forward = _upsample
+    defaults = (*wrappers.resize.__defaults__[:-1], False)  # `warning`, which compares the sizes
+    with patch.object(wrappers.resize, "__defaults__", defaults), patch.object(wrappers.Upsample, "forward", _upsample):
         yield
-    finally:
-        resize.__defaults__, upsample.forward = originals
 
 
 def _upsample(self: Any, features: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,7 +19,13 @@ from footplate.distributed import unwrap_model
 from footplate.error_context import located
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.inference.example_inputs import Inputs
-from footplate.inference.export_formats import ExportRequest, difference_of, exportable_operators, largest_difference
+from footplate.inference.export_formats import (
+    FORMATS,
+    ExportRequest,
+    difference_of,
+    exportable_operators,
+    largest_difference,
+)
 from footplate.inference.exported_detector import (
     MINIMUM_SCORE,
     OPSET,
@@ -31,7 +36,6 @@ from footplate.inference.exported_model import ExportedModel, resizing_any_size,
 from footplate.inference.first_generation_export import FirstGenerationModel, flattened, split_normalization
 from footplate.inference.module_export import (
     LIMIT,
-    SUFFIXES,
     Export,
     ExportError,
     check_target,
@@ -49,7 +53,6 @@ from footplate.models import PlainModel
 from footplate.openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate.registry import using_scope
 
-NAMES = tuple(SUFFIXES)
 _INPUT = "images"
 _LEFT_OUT = ("Load", "Pack", "ImageToTensor", "DefaultFormatBundle", "Collect")
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
@@ -77,7 +80,7 @@ def export_model(
     Args:
         trained: The model.
         target: The file to write.
-        to: The format, one of `NAMES`.
+        to: The format, one of `FORMATS`.
         opset: The ONNX opset version; only for the format "onnx". At least 17 for MMDetection detectors.
         size: The height and width of the example input, to which `image` is resized. Defaults to the pipeline's output
             size for `image` or, if it is None, for a generated image. Only for image models.
@@ -92,7 +95,7 @@ def export_model(
         ExportError: The model cannot be exported, or the outputs of the file and the model differ.
         MissingExtraError: A package that the format needs is not installed.
     """
-    check_target(target, [_suffix(to)], inputs=[trained.path], has_opset=opset is not None)
+    check_target(target, [_suffix(to)], inputs=[trained.path], opset=opset)
     if not trained.cfg:
         raise CheckpointError(
             f"the checkpoint '{trained.path}' does not specify how to build its model",
@@ -130,8 +133,8 @@ def export_model(
         order = _channel_order(preprocessing)
         # The transforms to apply before the exported model. Loading and packing are left out.
         left_out = _LEFT_OUT if legacy is None else (*_LEFT_OUT, "Normalize")
-        transforms = [step for step in flattened(preprocessing.transforms) if not name_of(step).startswith(left_out)]
-        steps = [as_plain(step) for step in transforms]
+        transforms = flattened(preprocessing.transforms)
+        steps = [as_plain(step) for step in transforms if not name_of(step).startswith(left_out)]
         metainfo = {
             "classes": json.dumps([str(name) for name in trained.metainfo.get("classes") or ()]),
             "channel_order": order,
@@ -155,11 +158,12 @@ def export_model(
             )
             with resizing_any_size():
                 try:
-                    tested, difference, multiple = _write(to, by_trace if is_detector else request, examples)
+                    differences, multiple = _write(to, by_trace if is_detector else request, examples)
                 except ExportError:  # for example, MMDetection's deformable attention converts shapes to tensors
                     if is_detector or not uses_mmdet or to != "onnx":
                         raise
-                    tested, difference, multiple = _write(to, by_trace, examples)
+                    differences, multiple = _write(to, by_trace, examples)
+            tested, difference = list(differences), max(differences.values())
             counts = (1,) if tested[0][0] != len(images) else ()  # the batch size is fixed
             others = module.named_outputs(examples(tested[-1]))
             shapes = {
@@ -174,7 +178,7 @@ def export_model(
                     detections=len(outputs["scores"]),
                     compared=int((outputs["scores"] > MINIMUM_SCORE).sum()),
                 )
-            return keep_file(export, path, to, module, _inputs(examples(tested[0])))
+            return keep_file(export, path, to)
 
 
 def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -254,7 +258,7 @@ def output_path_of(checkpoint: str, to: str) -> str:
 
 
 def _suffix(to: str) -> str:
-    return SUFFIXES[check_choice("--to", to, NAMES)]
+    return FORMATS[check_choice("--to", to, FORMATS)].suffix
 
 
 def _run_example(
@@ -276,14 +280,14 @@ def _run_example(
             returns different outputs each time.
     """
     source = image or _example_images((*preprocessing.image_size, 3)).to(torch.uint8).numpy()
-    samples = [preprocessing(source, index, "example.png") for index in range(2)]
-    images = torch.stack(list(map(first_view, samples))).float()
+    sample = preprocessing(source, 0, "example.png")
+    images = first_view(sample)[None].float()
     preprocessor = getattr(module.model, "data_preprocessor", None)
     prepared: Tensor | None = None
     if reference is not None:
-        prepared = torch.stack([first_view(reference(source, index, "example.png")) for index in range(2)])
+        prepared = first_view(reference(source, 0, "example.png"))[None]
     elif preprocessor is not None:
-        batch = preprocessor(preprocessing.collate(samples), False)
+        batch = preprocessor(preprocessing.collate([sample]), False)
         if isinstance(batch, Mapping) and first_view(batch).dim() == 4:  # otherwise, the model prepares images
             prepared = first_view(batch)
     if prepared is not None and largest_difference([module.preprocess(images)], [prepared]) > LIMIT:
@@ -293,12 +297,11 @@ def _run_example(
             key="model.data_preprocessor" if reference is None else f"{reference.key}.pipeline",
             notes=["Only channel swapping, normalization and padding can be exported."],
         )
-    examples = _example_images if image is None else partial(_example_images, image=images[:1])
+    examples = _example_images if image is None else partial(_example_images, image=images)
     is_detector = isinstance(module, ExportedDetector)
     sides = images.shape[2:] if size is None else tuple(check_count("--size", side) for side in size)
     for count in (1,) if is_detector else (2, 1):  # MMSegmentation's MaskFormer accepts only one image
-        shape = (count, *images.shape[1:])
-        example = examples((*shape[:2], *sides))
+        example = examples((count, images.shape[1], *sides))
         try:
             outputs = module.named_outputs(example)
             break
@@ -307,11 +310,7 @@ def _run_example(
         except Exception as error:
             if count == 2:
                 continue
-            key = "model"
-            if size is not None:
-                with suppress(Exception):
-                    module.named_outputs(examples(shape))
-                    key = "--size"  # the model supports the size of the pipeline
+            key = "model" if size is None else "--size"
             raise export_error("the model cannot be run on an example input", error, key) from error
     if LIMIT < module.difference(module(example), list(outputs.values())) < float("inf"):  # infinite for NaN
         raise ExportError(
@@ -357,40 +356,38 @@ def _inputs(images: Tensor) -> Inputs:
     return Inputs((images,), {}, (_INPUT,))
 
 
-def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[_Shape], float, int]:
+def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[dict[_Shape, float], int]:
     """Writes the exported file and tests it with examples of several batch sizes, heights and widths.
 
-    Returns the tested input shapes, the largest difference, and the required divisor of heights and widths.
+    Returns the difference for each tested input shape, and the required divisor of heights and widths.
     """
     (images,) = request.inputs.args
     one_image = replace(request, inputs=_inputs(images[:1]), dims=())
     run = write_and_open(to, request, one_image)
     module: Any = request.module
-    tested: list[_Shape] = []
-    differences = []
+    tested: dict[_Shape, float] = {}  # with the differences
     is_wrong = False
 
-    def test(shape: _Shape) -> None:
-        difference = difference_of(run, module, _inputs(examples(shape)), module.difference)
-        if tested and not difference <= LIMIT:
-            nonlocal is_wrong
-            is_wrong = to != "torchscript"  # whose sizes cannot be fixed
-            raise ExportError("the exported file works only with the size of the example input")
-        tested.append(shape)
-        differences.append(difference)
+    def difference(shape: _Shape) -> float:
+        return difference_of(run, module, _inputs(examples(shape)), module.difference)
 
     def supports(shape: _Shape) -> bool:
         try:
-            test(shape)
+            found = difference(shape)
         except Exception:  # noqa: BLE001 - the model or the file does not support this size
             return False
+        if tested and not found <= LIMIT:
+            nonlocal is_wrong
+            is_wrong = to != "torchscript"  # whose sizes cannot be fixed
+            return False
+        tested[shape] = found
         return True
 
     count, channels, height, width = images.shape
     if count == 1 or not supports(tuple(images.shape)):  # then the batch size is fixed
         count = 1
         try:
-            test((count, channels, height, width))
+            tested[count, channels, height, width] = difference((count, channels, height, width))
         except Exception as error:
             raise export_error(f"the {to} file cannot be run on the example input", error, "model") from error
     dims = tuple(request.dims or ())
@@ -405,10 +402,10 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[list[_
         return [(1 if 0 in dims else count, channels, *size) for size in (larger, largest)]
 
     for multiple in _MULTIPLES if 2 in dims else ():
-        passed = len(tested)
+        passed = dict(tested)
         if all(map(supports, sizes(multiple))):
-            return tested, max(differences), multiple
-        del tested[passed:]
+            return tested, multiple
+        tested = passed
     if 2 in dims and (request.write or is_wrong):  # the file might accept other sizes but give wrong results
         return _write(to, replace(request, dims=dims[:-2]), examples)
-    return tested, max(differences), 1
+    return tested, 1

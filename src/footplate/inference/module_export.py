@@ -25,14 +25,11 @@ from footplate.inference.export_formats import (
     Run,
     difference_of,
     exportable_operators,
-    largest_difference,
 )
 from footplate.messages import one_line
 from footplate.models import trained_model
 from footplate.tools.output_check import check_output
 
-SUFFIXES = {name: format_.suffix for name, format_ in FORMATS.items()}
-"""The file suffix of each export format."""
 LIMIT = 1e-3
 _OPERATOR = re.compile(r"\b(?:(?:aten|torchvision|prims|torch_nms|\w+_ops?)(?:::|\.)|mmcv::)[A-Za-z_]\w*(?:\.\w+)?")
 _NODE = re.compile(r" '%.*?'(?: \(in .*?\))?(?= because)|\.* +(?:Please|\[Caused by) .*", re.DOTALL)
@@ -107,10 +104,10 @@ def export_module(
         MissingExtraError: A package that the format requires is not installed.
     """
     target = os.fspath(path)
-    check_target(target, tuple(SUFFIXES.values()))
+    check_target(target, [form.suffix for form in FORMATS.values()], opset=opset)
     kwargs = example if isinstance(example, Mapping) else {}
     args = () if kwargs else tuple(example) if isinstance(example, (list, tuple)) else (example,)
-    to = next(name for name, suffix in SUFFIXES.items() if target.endswith(suffix))
+    to = next(name for name, form in FORMATS.items() if target.endswith(form.suffix))
     module = copy.deepcopy(module).cpu().eval()
     if weights is not None:
         module.load_state_dict(weights)
@@ -155,7 +152,7 @@ def export_call(
 
     Args:
         module: The module, in evaluation mode on the CPU.
-        target: The file to write.
+        target: The file to write; see `check_target`.
         args: The positional arguments of an example call.
         kwargs: The keyword arguments of an example call.
         to: The format, one of `FORMATS`.
@@ -165,7 +162,6 @@ def export_call(
         ArgumentError: See `export_module`.
         ExportError: See `export_module`.
     """
-    check_target(target, [SUFFIXES[to]], has_opset=opset is not None)
     inputs = inputs_of(module, args, kwargs)
     count = inputs.batch_size
     with exportable_operators():
@@ -202,7 +198,7 @@ def export_call(
                     for name, tensor in first.tensors().items()
                 },
             )
-            return keep_file(export, path, to, module, first)
+            return keep_file(export, path, to)
 
 
 def _compare(
@@ -236,8 +232,8 @@ def _compare(
     return tested
 
 
-def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] = (), has_opset: bool = False) -> None:
-    """Checks the target path of an export.
+def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] = (), opset: int | None = None) -> None:
+    """Checks the target path and the opset of an export.
 
     Raises:
         ArgumentError: The target is not a local file with one of the suffixes, is also an input, or has an opset
@@ -246,7 +242,7 @@ def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] 
     check_output(target, suffixes=suffixes, inputs=inputs)
     if not storage.is_local(target):
         raise ArgumentError("the output must be a local file", found=target)
-    if has_opset and not target.endswith(SUFFIXES["onnx"]):
+    if opset is not None and not target.endswith(FORMATS["onnx"].suffix):
         raise ArgumentError("an opset can be set only for ONNX", key="opset")
 
 
@@ -289,15 +285,13 @@ def temporary_file(target: str) -> Iterator[str]:
         yield os.path.join(temporary, os.path.basename(target))
 
 
-def keep_file(export: Export, path: str, to: str, module: nn.Module, inputs: Inputs) -> Export:
+def keep_file(export: Export, path: str, to: str) -> Export:
     """Moves an exported file and its data files from a temporary folder to the target folder.
 
     Args:
         export: The export to move.
         path: The temporary file.
         to: The format.
-        module: The exported module.
-        inputs: A tested input, to report which outputs differ.
 
     Returns:
         The export with its size and data files.
@@ -306,19 +300,11 @@ def keep_file(export: Export, path: str, to: str, module: nn.Module, inputs: Inp
         ExportError: The file computes different outputs than the model.
     """
     if not export.difference <= LIMIT:
-        run = FORMATS[to].open(path)
-        parts = [
-            difference_of(
-                run, module, inputs, lambda *both, at=at: largest_difference(*(each[at : at + 1] for each in both))
-            )
-            for at in range(len(export.outputs))
-        ]
-        named = ", ".join(f"{name} {part:.2g}" for name, part in zip(export.outputs, parts, strict=True))
         raise ExportError(
             f"the {to} file was discarded: its outputs differ from the model's by {export.difference:.2g}, "
             f"more than {LIMIT:g}",
             notes=[
-                f"Inputs: {format_shapes(export.tested)}. Difference of each output, for the first input: {named}.",
+                f"Inputs: {format_shapes(export.tested)}.",
                 "Models that select candidates by score, such as DETR, may select others if scores are equal, as they "
                 "often are before training. Export a trained model, or use another example (--image FILE).",
             ],

@@ -238,23 +238,20 @@ class Preprocessing(EvaluationData):
 
     def __init__(self, cfg: Config, metainfo: Mapping[str, Any]) -> None:
         super().__init__(cfg)
-        transforms = self.transforms
-        is_pose_model = "PackPoseInputs" in map(name_of, transforms)
-        self._metainfo = metainfo if is_pose_model else {}
-        self._takes_box = "GetBBoxCenterScale" in map(name_of, transforms)
+        names = list(map(name_of, self.transforms))
+        self._metainfo = metainfo if "PackPoseInputs" in names else {}
+        self._takes_box = "GetBBoxCenterScale" in names
         with at_key(self.key):
-            has_points = any(_LOADS_POINTS.match(name_of(step)) for step in transforms)
+            has_points = any(map(_LOADS_POINTS.match, names))
             if has_points or "data_source" in self.dataset:
                 unsupported = "point clouds" if has_points else "the datasets of MMSelfSup 0.x"
                 raise ArgumentError(f"predict and export do not support {unsupported}")
             kind = DATASETS.resolve(self.dataset.get("type"), self.dataset)
-            transforms = _without_targets(transforms, kind)
-            is_loader = [bool(_LOADS_IMAGE.match(name_of(step))) for step in transforms]
+            transforms = _without_targets(self.transforms, kind)
             self.image_size: tuple[int, int] = getattr(kind, "image_size", _DEFAULT_SIZE)
-            if not any(is_loader):  # the dataset itself loads or makes its images
-                own = getattr(kind, "image_loader", _DEFAULT_LOADER)
-                transforms, is_loader = [own, *transforms], [True, *is_loader]
-            place = is_loader.index(True)
+            if not any(map(_loads_image, transforms)):  # the dataset itself loads or makes its images
+                transforms = [getattr(kind, "image_loader", _DEFAULT_LOADER), *transforms]
+            place = list(map(_loads_image, transforms)).index(True)
             with at_key("pipeline"):
                 self._before = Compose(transforms[:place])
                 self._loader = TRANSFORMS.build(transforms[place])
@@ -335,13 +332,17 @@ def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
     )
 
 
+def _loads_image(step: Any) -> bool:
+    return _LOADS_IMAGE.match(name_of(step)) is not None
+
+
 def _without_targets(transforms: list[Any], kind: Any) -> list[Any]:
     """Removes the transforms that load target images, as in MMagic, where each loader has a `key`.
 
     Raises:
         ArgumentError: The pipeline does not load an input image, or the dataset class `kind` loads several frames.
     """
-    loaders = [step for step in transforms if _LOADS_IMAGE.match(name_of(step)) and isinstance(step, Mapping)]
+    loaders = [step for step in transforms if _loads_image(step) and isinstance(step, Mapping)]
     keys = [step.get("key", "img") for step in loaders]
     loads_frames = "Frames" in kind.__name__ and any("key" in step for step in loaders)
     if loaders and ("img" not in keys or loads_frames):

@@ -21,7 +21,7 @@ from footplate.openmmlab.first_generation.translation.translate import is_first_
 from footplate.openmmlab.installation import install
 from footplate.openmmlab.mmengine.registry import Registry as MMEngineRegistry
 from footplate.openmmlab.requirements import explain_failed_import
-from footplate.openmmlab.skipped_imports import MissingPackageError, explain_cause
+from footplate.openmmlab.skipped_imports import explain_cause
 from footplate.openmmlab.versions import is_for_mmcv_1
 from footplate.registry import (
     DATA_SAMPLERS,
@@ -84,11 +84,10 @@ def import_modules(cfg: "Config") -> None:
         sys.path.append(folder)  # the current folder takes precedence
     if has_plugin:
         key = "plugin_dir" if "plugin_dir" in cfg else "plugin"
-        path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.dirname(os.path.relpath(str(cfg.filename)))
-        parts = os.path.normpath(str(path)).split(os.sep)
+        path = cfg.get("plugin_dir", os.path.dirname(os.path.relpath(str(cfg.filename))))
+        name = os.path.normpath(path).replace(os.sep, ".")
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
-        name = ".".join(parts)
         import_module(name, origin_of(cfg, key), key)
         _logger.info("Imported the plugin '%s'.", name)
     import_custom(cfg)
@@ -113,28 +112,21 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]") -> tuple[str, ...]:
         ConfigError: A code base cannot be imported, or was imported before footplate.
     """
     used = [scope for scope in named_code_bases(cfg) if _is_installed(scope)]
-    default = cfg.get("default_scope")
     if used:
         install()
     for scope in used:
         try:
             module = _import_code_base(scope)
-        except MissingPackageError:
+        except ConfigError:
             raise
         except Exception as error:
             notes = [*explain_cause(error), *explain_failed_import(scope)]
             raise ConfigError(
                 f"the code base '{scope}' cannot be imported: {type(error).__name__}: {error}",
-                key="default_scope" if scope == default else "",
+                key="default_scope" if scope == cfg.get("default_scope") else "",
                 notes=notes,
                 shows_cause=not notes,
             ) from error
-        models = getattr(sys.modules.get(f"{scope}.registry"), "MODELS", None)
-        if models is not None and not isinstance(models, FootplateRegistry):
-            raise ConfigError(
-                f"'{scope}' was imported before footplate, so its classes are registered in MMEngine",
-                notes=[f"Call footplate.openmmlab.install() before the first import of '{scope}'."],
-            )
         _used[scope] = f"{CODE_BASES[scope]} {getattr(module, '__version__', '')}".strip()
         if is_user_module(scope):  # a copy, such as a fork in the current folder
             _used[scope] += f" from {os.path.dirname(str(module.__file__))}"
@@ -146,10 +138,8 @@ def named_code_bases(cfg: "Config | MutableMapping[str, Any]") -> list[str]:
 
     If a first-generation config has no `default_scope`, sets it; see `use_code_bases`.
     """
-    if cfg.get("default_scope") is None and is_first_generation(cfg):
-        default = _find_first_generation(cfg)
-        if default is not None:
-            cfg["default_scope"] = default
+    if cfg.get("default_scope") is None and is_first_generation(cfg) and (default := _find_first_generation(cfg)):
+        cfg["default_scope"] = default
     named = {kind.partition(".")[0] for kind in _types(dict(cfg.items())) if "." in kind}
     return [scope for scope in sorted(CODE_BASES) if scope in named or scope == cfg.get("default_scope")]
 
@@ -158,11 +148,19 @@ def _import_code_base(scope: str) -> ModuleType:
     """Imports a code base and all its modules that register classes, and returns the code base.
 
     The datasets of a first-generation code base are then built with its `build_dataset`, if it has this function.
+
+    Raises:
+        ConfigError: The code base was imported before footplate.
     """
     module = importlib.import_module(scope)
     if not _is_for_mmcv_1(scope):
         registries = importlib.import_module(f"{scope}.registry") if module_exists(f"{scope}.registry") else None
         models = getattr(registries, "MODELS", None)
+        if models is not None and not isinstance(models, FootplateRegistry):
+            raise ConfigError(
+                f"'{scope}' was imported before footplate, so its classes are registered in MMEngine",
+                notes=[f"Call footplate.openmmlab.install() before the first import of '{scope}'."],
+            )
         if type(models) is MMEngineRegistry:
             models.register_all()
         return module

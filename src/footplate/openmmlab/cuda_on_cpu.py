@@ -44,7 +44,7 @@ def cuda_on_cpu() -> Iterator[None]:
     load = torch.load
 
     def load_on_cpu(f: Any, map_location: Any = _CPU, *args: Any, **options: Any) -> Any:
-        return load(f, _CPU if map_location is None else _on_cpu(map_location), *args, **options)
+        return load(f, _on_cpu(map_location or _CPU), *args, **options)
 
     replaced: dict[str, Any] = {
         "is_available": lambda: False,

@@ -51,7 +51,7 @@ class OpenMMLab(Extension):
         "model wrapper": ("footplate.openmmlab.mmengine.model_wrappers",),
         "optimizer constructor": (f"{_PACKAGE}.optim.constructors",),
         "optimizer wrapper constructor": (f"{_PACKAGE}.optim.constructors",),
-        "parameter scheduler": (f"{_PACKAGE}.optim.policy_schedule",),
+        "parameter scheduler": (f"{_PACKAGE}.optim.policies",),
     }
 
     ignored_keys = _IGNORED

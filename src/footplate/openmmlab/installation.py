@@ -10,11 +10,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import decode_source
 from multiprocessing import spawn
+from pathlib import Path
 from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
@@ -35,13 +36,10 @@ _logger = logging.getLogger("footplate.openmmlab")
 _get_preparation_data = spawn.get_preparation_data
 # The first major version of mmcv without the training code.
 _MMCV_WITHOUT_RUNNER = 2
-_SUBMODULES = ("cnn", "image", "ops", "transforms", "video", "visualization")
-_MODULES_OF_MMCV_2 = ("mmcv", *(f"mmcv.{name}" for name in _SUBMODULES))
+_MODULES_OF_MMCV_2 = ("mmcv", "cnn", "image", "ops", "transforms", "video", "visualization")
 
 
-_reports: list[str] = []  # the report of `install`, once it was called
-
-
+@cache
 def install() -> str:
     """Makes imports from `mmengine`, and from OpenMMLab packages that are not installed, resolve to footplate.
 
@@ -57,17 +55,15 @@ def install() -> str:
         >>> report = install()
         >>> from mmengine.hooks import Hook
     """
-    if _reports:
-        return _reports[0]
     if "mmengine" in sys.modules:
         _logger.warning("MMEngine was imported before footplate. Code that already imported MMEngine keeps using it.")
         for title in [title for title in sys.modules if title.partition(".")[0] == "mmengine"]:
             del sys.modules[title]
-    left = tuple(package for package in DISTRIBUTIONS if package != "mmengine" and _is_complete(package))
+    left = [package for package in DISTRIBUTIONS if package != "mmengine" and _is_complete(package)]
     ours = [package for package in DISTRIBUTIONS if package not in left]
     others = [package for package in ours if package != "mmengine"]
     # A module without a spec is a stand-in that was put into sys.modules.
-    completed = tuple(each for each in others if sys.modules.get(each) is not None or find_spec(each) is not None)
+    completed = [each for each in others if sys.modules.get(each) is not None or find_spec(each) is not None]
     # These finders take precedence over an installed MMEngine and over the files of installed packages.
     sys.meta_path[:0] = [NamesFinder(["mmengine"]), InstalledFinder(completed)]
     sys.meta_path += [OperatorsFinder(), NamesFinder(others)]
@@ -80,7 +76,6 @@ def install() -> str:
     report += f"; no names are added to {', '.join(left)}" if left else ""
     WorkerSetup.functions.append(install)
     spawn.get_preparation_data = _prepare_process
-    _reports.append(report)
     _logger.info("%s", report)
     return report
 
@@ -110,7 +105,7 @@ class _ProvidedModule(ModuleType):
 
 def _needs_mmcv(module: str) -> bool:
     """Checks whether names of a module are missing because mmcv 2, which has this module, is not installed."""
-    return module in _MODULES_OF_MMCV_2 and isinstance(sys.modules.get("mmcv"), _ProvidedModule)
+    return module.removeprefix("mmcv.") in _MODULES_OF_MMCV_2 and isinstance(sys.modules.get("mmcv"), _ProvidedModule)
 
 
 def _describe(module: str, name: str) -> str:
@@ -127,7 +122,7 @@ class NamesFinder(MetaPathFinder, Loader):
     """
 
     def __init__(self, packages: Sequence[str]) -> None:
-        self.packages = frozenset(packages)
+        self.packages = packages
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Returns the spec of a module that footplate provides, or None.
@@ -155,11 +150,9 @@ class NamesFinder(MetaPathFinder, Loader):
         spec = ModuleSpec(fullname, self, is_package=True)
         # Folders of the same name on the path may contain user modules. Modules of an installed MMEngine are not used,
         # because they would use its own registries.
-        parts = fullname.split(".")
-        if parts[0] != "mmengine":
-            spec.submodule_search_locations = [
-                folder for entry in sys.path if os.path.isdir(folder := os.path.join(entry or os.curdir, *parts))
-            ]
+        if top != "mmengine":
+            folders = [os.path.join(entry or os.curdir, *fullname.split(".")) for entry in sys.path]
+            spec.submodule_search_locations = list(filter(os.path.isdir, folders))
         return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -170,10 +163,12 @@ class NamesFinder(MetaPathFinder, Loader):
         """Sets up a module whose attributes are imported on first access."""
         title = module.__name__
         names = names_of(title) or {}
-        module.__doc__ = f"The names of '{title}' that footplate provides."
-        module.__dict__["__all__"] = sorted(names)
-        module.__dict__["__getattr__"] = _lookup(module, names)
-        module.__dict__["__dir__"] = lambda: sorted({*module.__dict__, *names})
+        vars(module).update(
+            __doc__=f"The names of '{title}' that footplate provides.",
+            __all__=sorted(names),
+            __getattr__=_lookup(module, names),
+            __dir__=lambda: sorted({*vars(module), *names}),
+        )
 
 
 class InstalledFinder(MetaPathFinder):
@@ -192,7 +187,7 @@ class InstalledFinder(MetaPathFinder):
     """
 
     def __init__(self, completed: Sequence[str]) -> None:
-        self.completed = frozenset(completed)
+        self.completed = completed
         self._code_bases = set(CODE_BASES)
         self._patched = {*completed, "imgaug", "timm"}  # imported by MMOCR and by research code
         self._patches_current_folder = False
@@ -200,8 +195,7 @@ class InstalledFinder(MetaPathFinder):
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Returns the spec of a module that must be modified, or None for any other module."""
         top = fullname.partition(".")[0]
-        is_known = top in self._code_bases | self.completed | self._patched
-        if not is_known and not self._patches_current_folder and fullname != top:
+        if top not in self._code_bases | self._patched and not self._patches_current_folder and fullname != top:
             return None
         # Editable installs have finders of their own.
         ours = NamesFinder | InstalledFinder | OperatorsFinder
@@ -214,15 +208,12 @@ class InstalledFinder(MetaPathFinder):
             return NamesFinder([top]).find_spec(fullname)
         if not isinstance(loader, SourceFileLoader):
             return None
-        file = os.path.abspath(loader.path)
-        is_in_current_folder = file.startswith(os.path.join(os.getcwd(), ""))
-        if self._patches_current_folder and is_in_current_folder and "site-packages" not in file.split(os.sep):
+        file = Path(os.path.abspath(loader.path))
+        if self._patches_current_folder and file.is_relative_to(os.getcwd()) and "site-packages" not in file.parts:
             self._patched.add(top)
-            is_known = True
-        if fullname == top and loader.is_package(fullname) and _limits_versions(loader):
+        if fullname == top and loader.is_package(fullname) and accepted_ranges(_source_of(loader)):
             self._code_bases.add(top)
-            is_known = True
-        if not is_known:
+        if top not in self._code_bases | self._patched:
             return None
         loader.exec_module = partial(self._execute, loader, loader.exec_module)  # type: ignore[method-assign]
         return spec
@@ -238,14 +229,13 @@ class InstalledFinder(MetaPathFinder):
         name = module.__name__
         top = name.partition(".")[0]
         is_guarded = top in self._code_bases and loader.is_package(name) and not is_user_module(top)
-        source = _source_of(loader) if top in self._code_bases | self._patched else ""
+        source = _source_of(loader)
         if name in self._code_bases:
             show_accepted_versions(source)
             if is_for_mmcv_1(source):
                 self._patched.add(top)
                 self._patches_current_folder = True
-        is_outdated = top in self._code_bases and uses_removed_names(source)
-        patched = patch(source, name) if top in self._patched or is_outdated else None
+        patched = patch(source, name) if top in self._patched or uses_removed_names(source) else None
         if patched is None and not is_guarded:
             execute(module)
         else:
@@ -260,13 +250,6 @@ class InstalledFinder(MetaPathFinder):
 
 def _source_of(loader: SourceFileLoader) -> str:
     return decode_source(loader.get_data(loader.path))
-
-
-def _limits_versions(loader: SourceFileLoader) -> bool:
-    try:
-        return bool(accepted_ranges(_source_of(loader)))
-    except (SyntaxError, ValueError):  # importing the module raises the error
-        return False
 
 
 def complete(module: ModuleType) -> None:

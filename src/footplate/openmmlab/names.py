@@ -65,6 +65,7 @@ def describe_unknown_name(module: str, name: str) -> str:
         name: The unknown name or submodule.
     """
     message = f"footplate does not provide '{name}' in '{module}'."
-    titles = [title for title in NAMES if title.startswith(f"{module}.")]
-    near = nearest(name, [*NAMES.get(module, ()), *(title.removeprefix(f"{module}.") for title in titles)])
+    start = f"{module}."
+    submodules = (title.removeprefix(start) for title in NAMES if title.startswith(start))
+    near = nearest(name, [*NAMES.get(module, ()), *submodules])
     return f"{message} Did you mean '{near}'?" if near else message

@@ -185,10 +185,11 @@ class _Replacer(ast.NodeTransformer):
     def __init__(self, module: str, tree: ast.Module) -> None:
         self._module = module
         # Names that the module assigns to may refer to something else, so they are not replaced.
-        self._assigned = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-        self._assigned |= {
-            node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-        }
+        self._assigned: set[str] = set()
+        for node in ast.walk(tree):
+            match node:
+                case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()):
+                    self._assigned.add(name)
         self._imported: dict[str, str] = {}  # maps imported names to dotted paths
         self.values: dict[str, Any] = {}
 
@@ -221,13 +222,11 @@ class _Replacer(ast.NodeTransformer):
     def visit_Assign(self, node: ast.Assign) -> ast.stmt:
         """Makes assignments such as `score[i] = np.array(value).reshape(-1)` accept arrays with one element."""
         self.generic_visit(node)
-        target, value = node.targets[0], node.value
-        is_item = isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name)
-        if not is_item or not ast.unparse(value).endswith(".reshape(-1)"):
-            return node
-        name = self._replace("numpy.ndarray.__setitem__")
-        array: Any = target.value  # type: ignore[attr-defined]
-        node.value = ast.Call(ast.Name(str(name), ast.Load()), [ast.Name(array.id, ast.Load()), value], [])
+        match node.targets[0]:
+            case ast.Subscript(value=ast.Name(id=array)) if ast.unparse(node.value).endswith(".reshape(-1)"):
+                if name := self._replace("numpy.ndarray.__setitem__"):
+                    arguments = [ast.Name(array, ast.Load()), node.value]
+                    node.value = ast.Call(ast.Name(name, ast.Load()), arguments, [])
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
@@ -239,14 +238,14 @@ class _Replacer(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         path = self._path(node.func)
-        argument = node.args[0] if len(node.args) == 1 and not node.keywords else None
-        if path == "numpy.array" and not isinstance(argument, ast.Name):
-            path = ""  # ragged lists are usually built in a loop and passed as a variable
-        # In `float(values[i])` and `int(values[i])`, the item may be an array.
-        is_item = isinstance(argument, ast.Subscript) and isinstance(argument.slice, ast.Name)
-        kind = node.func.id if is_item and isinstance(node.func, ast.Name) else ""
-        if kind in ("float", "int") and kind not in self._assigned:
-            path = f"builtins.{kind}"
+        match node:
+            # In `float(values[i])` and `int(values[i])`, the item may be an array.
+            case ast.Call(ast.Name("float" | "int" as kind), [ast.Subscript(slice=ast.Name())], []):
+                path = "" if kind in self._assigned else f"builtins.{kind}"
+            case ast.Call(args=[ast.Name()], keywords=[]):
+                pass
+            case _ if path == "numpy.array":
+                path = ""  # ragged lists are usually built in a loop and passed as a variable
         replacement = self._replace(f"{path}()") if path else None
         if replacement is not None:
             node.func = ast.copy_location(ast.Name(replacement, ast.Load()), node.func)

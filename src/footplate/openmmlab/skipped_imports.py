@@ -75,8 +75,9 @@ def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, typ
     if reason not in skipped.values():
         _logger.warning("Skipped the import of %s from '%s': %s", ", ".join(names), package, reason)
     skipped.update(dict.fromkeys(names, reason))
-    known = [name for name in names if name != "*"]
-    return {name: placeholder(name, package, f"'{name}' could not be imported: {reason}") for name in known}
+    return {
+        name: placeholder(name, package, f"'{name}' could not be imported: {reason}") for name in names if name != "*"
+    }
 
 
 def placeholder(name: str, module: str, message: str, base: type = object) -> type:

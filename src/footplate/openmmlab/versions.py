@@ -38,7 +38,7 @@ def accepted_ranges(source: str) -> dict[str, tuple[str, str]]:
     limits: dict[str, dict[str, str]] = {}
     for name, end, version in [*_LIMIT.findall(source), *_checked_limits(source)]:
         limits.setdefault(name.lower(), {})[end.lower()] = version
-    known = {*_RELEASES, *known_packages()}
+    known = known_packages()
     return {
         name: (each.get("min", "0"), each["max"]) for name, each in limits.items() if "max" in each and name in known
     }
@@ -58,13 +58,13 @@ def _checked_limits(source: str) -> Iterator[tuple[str, str, str]]:
     for node in ast.walk(tree):
         match node:
             case ast.Assert(test=test):
-                is_required = True
+                sign_of_max = "<"
             case ast.If(test=test, body=[ast.Raise(), *_]):
-                is_required = False
+                sign_of_max = ">"
             case _:
                 continue
-        for name, operator, version in _COMPARISON.findall(ast.unparse(test)):
-            yield name, "max" if (operator == "<") == is_required else "min", version
+        for name, sign, version in _COMPARISON.findall(ast.unparse(test)):
+            yield name, "max" if sign == sign_of_max else "min", version
 
 
 def is_for_mmcv_1(source: str) -> bool:

@@ -164,14 +164,10 @@ def find_best(series: Series, rule: Rule | None) -> dict[str, Any]:
 def name_in_log(run: Run, series: Series) -> str:
     """Returns the name of a series in the log.
 
-    The name of a validation or test series is `val/<name>` or `test/<name>` if training has a series of the same name.
+    The name of a validation series is `val/<name>` if training has a series of the same name.
     """
-    if series.mode == "train":
-        return series.name
-    recorded = {f"train/{series.name}"} if series.name in run.scalars("train") else ()
-    if series.mode == "val":
-        return validation_label(series.name, recorded)
-    return f"{series.mode}/{series.name}" if recorded else series.name
+    recorded = {f"train/{name}" for name in run.scalars("train")}
+    return validation_label(series.name, recorded) if series.mode == "val" else series.name
 
 
 def explain_runs(runs: Sequence[Run]) -> str:

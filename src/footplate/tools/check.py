@@ -17,7 +17,7 @@ from footplate.data import BaseDataset, dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped, innermost_datasets
 from footplate.distributed import broadcast_object, gather_objects, get_data_world_size, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import Hook, Runner, process_setup
+from footplate.engine import Runner, process_setup
 from footplate.engine.evaluation_loops import ValLoop, predicting
 from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.preflight import (
@@ -45,7 +45,7 @@ from footplate.tools.explain_optimizer import format_setting, groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, largest_batch, state_bytes
 from footplate.tools.model_sections import warn_about_unread_keys
-from footplate.tools.partial_build import build_trial, train_until_stopped
+from footplate.tools.partial_build import StopHook, build_trial, train_until_stopped
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
@@ -87,7 +87,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
     """
     measured: dict[str, Any] = {}
     try:
-        with collect_warnings() as messages:
+        with collect_warnings() as warnings:
             checked = runner_config(cfg) if run else check_config(cfg)  # the trial also checks the config
             warn_about_variables(checked)
             warn_about_unread_keys(checked)
@@ -113,11 +113,10 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     warn_about_idle_settings(checked, hooks)
                 loops, lines = loops_as_data(checked, hooks=hooks), []
     except Exception:  # log the warnings, since there is no summary to list them
-        for message in dict.fromkeys(messages):
+        for message in warnings:
             _logger.warning("%s", message)
         raise
     names = ", ".join(type(hook).__name__ for hook in hooks if not isinstance(hook, _TrialHook))
-    warnings = list(dict.fromkeys(messages))
     lines += ["", *explain_loops(loops).splitlines(), labeled("hooks", names)]
     lines += [labeled("warning", warning) for warning in warnings]
     result = "no problems found" if run else "no problems found in the config; the data was not read"
@@ -140,11 +139,10 @@ def _check_packages_of_writers(visualizer: Any) -> None:
     """Builds each visualization backend that uses a library, to check that the library is installed. Starts no run."""
     backends = visualizer.get("vis_backends") if isinstance(visualizer, Mapping) else None
     for place, backend in enumerate(backends or ()):
-        if isinstance(backend, Mapping):
-            kind = VISBACKENDS.resolve(backend.get("type"), backend)
-            if isinstance(kind, type) and issubclass(kind, Tracker):
-                with at_key(f"vis_backends[{place}]"):
-                    VISBACKENDS.build({key: backend[key] for key in backend if key != "name"})
+        kind = VISBACKENDS.resolve(backend.get("type"), backend) if isinstance(backend, Mapping) else None
+        if isinstance(kind, type) and issubclass(kind, Tracker):
+            with at_key(f"vis_backends[{place}]"):
+                VISBACKENDS.build({key: backend[key] for key in backend if key != "name"})
 
 
 @contextmanager
@@ -301,23 +299,22 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
                 method(runner, **arguments)
 
 
-class _TrialHook(Hook):
+class _TrialHook(StopHook):
     """Measures the time of two iterations, then stops the run.
 
     Attributes:
         stage: The current stage of the run, and the config key to report for errors in this stage.
     """
 
-    priority = 100  # runs after every other hook
-
     def __init__(self) -> None:
+        super().__init__(_ITERATIONS)
         self.stage = ("saving, loading and validating once", "model")
         self.seconds = self.waiting = 0.0
-        self._done = 0
         self._last = perf_counter()
 
     def before_train(self, runner: Runner) -> None:
         """Notes that the hooks of the first epoch are next."""
+        super().before_train(runner)
         self.stage = ("before_train_epoch of a hook", "custom_hooks")
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -327,16 +324,14 @@ class _TrialHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Computes how long training waited for the batch."""
-        self.stage = (f"training iteration {self._done + 1}", "model")
+        self.stage = (f"training iteration {runner.iter + 1}", "model")
         self.waiting, self._last = perf_counter() - self._last, perf_counter()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Computes how long the iteration took, and stops the run after the last iteration."""
         self.seconds, self._last = perf_counter() - self._last, perf_counter()
-        self._done += 1
         self.stage = ("reading a training batch", "train_dataloader")
-        if self._done == _ITERATIONS:
-            raise EarlyExitError
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
 
 def _describe_trial(

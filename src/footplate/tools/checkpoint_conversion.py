@@ -77,10 +77,10 @@ def export_weights(
 
 
 def average_weights(paths: "Sequence[str | os.PathLike[str]]") -> "OrderedDict[str, torch.Tensor]":
-    """Returns the mean of several checkpoints' weights, in the dtypes of the first checkpoint.
+    """Returns the mean of several checkpoints' weights.
 
-    Sums are computed in float64. Integer tensors, such as counters, are taken from the last checkpoint. Only one file
-    is in memory at a time.
+    Sums are computed in float64. Dtypes and integer tensors, such as counters, are taken from the last checkpoint. Only
+    one file is in memory at a time.
 
     Args:
         paths: The checkpoints.
@@ -99,9 +99,7 @@ def average_weights(paths: "Sequence[str | os.PathLike[str]]") -> "OrderedDict[s
         weights = weights_of(load_checkpoint(path), path)
         tensors = {key: value for key, value in weights.items() if isinstance(value, torch.Tensor)}
         found = {key: (value.shape, value.is_floating_point()) for key, value in tensors.items()}
-        if not expected:
-            expected, dtypes = found, {key: value.dtype for key, value in tensors.items()}
-            versions = weights._metadata  # type: ignore[attr-defined]
+        expected = expected or found
         if differing := sorted(key for key in {**expected, **found} if expected.get(key) != found.get(key)):
             message = f"'{path}' and the first checkpoint differ in the names, shapes or types of weights"
             raise CheckpointError(message, found=differing)
@@ -110,8 +108,7 @@ def average_weights(paths: "Sequence[str | os.PathLike[str]]") -> "OrderedDict[s
                 wide = torch.complex128 if value.is_complex() else torch.float64
                 sums.setdefault(key, torch.zeros(value.shape, dtype=wide)).add_(value.to(wide), alpha=1 / len(paths))
     for key in tuple(sums):
-        weights[key] = sums.pop(key).to(dtypes[key])
-    weights._metadata = versions  # type: ignore[attr-defined]
+        weights[key] = sums.pop(key).to(weights[key].dtype)
     return weights
 
 

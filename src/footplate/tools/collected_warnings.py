@@ -8,15 +8,16 @@ from footplate.records.logger import ScreenHandler
 
 
 class _WarningCollector(ScreenHandler):
-    """A log handler that collects warnings instead of printing them."""
+    """A log handler that collects each distinct warning instead of printing it."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno == logging.WARNING:
-            self.messages.append(record.getMessage())
+        message = record.getMessage()
+        if record.levelno == logging.WARNING and message not in self.messages:
+            self.messages.append(message)
 
 
 @contextmanager

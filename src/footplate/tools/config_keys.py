@@ -6,7 +6,6 @@ from inspect import Parameter
 from itertools import chain
 from typing import Any
 
-from footplate.config.config_dict import ConfigDict
 from footplate.data import LOADER_KEYS
 from footplate.distributed.process_group import DIST_KEYS
 from footplate.engine.hook_list import DEFAULT_HOOKS
@@ -104,6 +103,7 @@ FIXED_KEYS: Mapping[str, Collection[str]] = {
 """Maps the key path of each section that does not configure a class to the keys that the section accepts."""
 
 DEFAULT_TYPES = {
+    **{f"default_hooks.{name}": hook["type"] for name, hook in DEFAULT_HOOKS.items()},
     "optim_wrapper": "OptimWrapper",
     "log_processor": "LogProcessor",
     "visualizer": "Visualizer",
@@ -143,8 +143,7 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
         with suppress(ArgumentError):  # `by_epoch` is invalid; the config check reports it
             kind = loop_settings(section, "train")["type"]
     elif kind is None:
-        name = ".".join(parts[1:])
-        kind = DEFAULT_HOOKS.get(name, {}).get("type") if parts[0] == "default_hooks" else DEFAULT_TYPES.get(path)
+        kind = DEFAULT_TYPES.get(path)
     if isinstance(kind, str):
         kind = registry.get(kind) if kind in registry else None
     names = class_arguments(kind, registry) if callable(kind) else None
@@ -166,7 +165,5 @@ def _child(section: Any, part: str) -> Any:
     """Returns the value at a key or index of a section, or an empty dict if none exists."""
     if isinstance(section, (list, tuple)):
         return section[int(part)] if part.isdigit() and int(part) < len(section) else {}
-    if not isinstance(section, Mapping):
-        return {}
-    value = dict.get(section, part) if isinstance(section, ConfigDict) else section.get(part)
+    value = section.get(part) if isinstance(section, Mapping) else None
     return {} if value is None else value

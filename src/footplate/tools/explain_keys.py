@@ -2,15 +2,15 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from footplate.config import Config, ConfigDict
 from footplate.config.config_dict import KeyOrigin, Replaced
 from footplate.config.formats import write_python, write_value
-from footplate.config.key_paths import next_key, split_path
+from footplate.config.key_paths import next_step, split_path
 from footplate.error_context import join_path, origin_of
-from footplate.errors import Origin, shown_path
+from footplate.errors import ConfigError, Origin, shown_path
 from footplate.tools.key_lookup import find_value
 
 _INDENT = "    "
@@ -21,8 +21,8 @@ class Line(NamedTuple):
     """One line of a resolved config."""
 
     text: str  # the line, with its indentation
-    origin: Origin | None  # where the key was written
-    before: list[Replaced]  # the earlier values of the key, the latest first
+    origin: Origin | None = None  # where the key was written
+    before: Sequence[Replaced] = ()  # the earlier values of the key, the latest first
 
 
 def source_files(cfg: Config) -> list[str]:
@@ -31,11 +31,9 @@ def source_files(cfg: Config) -> list[str]:
     return list(dict.fromkeys([*own, *_files_of(_config_lines(cfg))]))
 
 
-def _files_of(lines: Iterable[Line]) -> Iterator[str]:
-    for line in lines:
-        for origin in (line.origin, *(replaced.origin for replaced in line.before)):
-            if origin is not None:
-                yield origin.file
+def _files_of(lines: Iterable[Line]) -> list[str]:
+    origins = (origin for line in lines for origin in (line.origin, *(past.origin for past in line.before)))
+    return [origin.file for origin in origins if origin]
 
 
 def explain_config(cfg: Config) -> str:
@@ -82,8 +80,8 @@ def explain_key(cfg: Config, path: str) -> str:
         room = shutil.get_terminal_size((_COLUMN * 4, 24)).columns - max(map(len, notes)) - 5
         texts = [brief(step.value, max(min(_COLUMN, room), _COLUMN // 4)) for step in steps]
         width = max(map(len, texts))
-        arrows = ["     ", *["  -> "] * (len(steps) - 1)]
-        lines = [f"{arrow}{text:<{width}}{note}\n" for arrow, text, note in zip(arrows, texts, notes, strict=True)]
+        rows = enumerate(zip(texts, notes, strict=True))
+        lines = [f"{'  -> ' if place else '     '}{text:<{width}}{note}\n" for place, (text, note) in rows]
     nested = [line.origin for line in _lines(value, "", "", None)]
     if overrides := {origin.file for origin in nested if isinstance(origin, KeyOrigin) and origin.is_override}:
         lines.append(f"  # items changed by {' and '.join(sorted(overrides))}\n")
@@ -122,17 +120,12 @@ def history(cfg: Config, path: str) -> list[Replaced]:
 
 
 def _past(holder: Any, parts: list[Any]) -> Iterator[Replaced]:
-    if isinstance(holder, ConfigDict):
-        key, rest = next_key(holder, parts)
-        if key not in holder:
-            return
-        links = value_history(dict.__getitem__(holder, key), origin_of(holder, key))
-    elif isinstance(holder, (list, tuple)) and str(parts[0]).isdigit() and int(parts[0]) < len(holder):
-        rest = parts[1:]
-        links = [Replaced(holder[int(parts[0])], None)]
-    else:
+    try:
+        key, rest = next_step(holder, parts, [])
+        value = holder[key]
+    except ConfigError:  # an earlier value without this key
         return
-    for link in links:
+    for link in value_history(value, origin_of(holder, key)):
         if rest:
             for below in _past(link.value, rest):
                 yield below if below.origin else Replaced(below.value, link.origin)
@@ -149,16 +142,16 @@ def _lines(value: Any, indent: str, key: str, origin: Origin | None, end: str = 
     """Yields the lines of a value. Dicts and lists of dicts are formatted with one item per line."""
     before = value_history(value, origin)[-2::-1]
     if isinstance(value, dict) and value:
-        yield Line(f"{indent}{key}dict(", None, [])
+        yield Line(f"{indent}{key}dict(")
         for name, item in value.items():
             yield from _lines(item, indent + _INDENT, f"{name}=", origin_of(value, name))
-        yield Line(f"{indent}){end}", None, [])
+        yield Line(f"{indent}){end}")
     elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
         opening, closing = "[]" if isinstance(value, list) else "()"
         yield Line(f"{indent}{key}{opening}", origin, before)
         for item in value:
             yield from _lines(item, indent + _INDENT, "", None)
-        yield Line(f"{indent}{closing}{end}", None, [])
+        yield Line(f"{indent}{closing}{end}")
     else:
         yield Line(f"{indent}{key}{brief(value)}{end}", origin, before)
 

@@ -1,10 +1,9 @@
 """Explains when hooks run, and when validation, log lines, checkpoints and schedule steps are due."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from footplate.checks import check_count, check_number
+from footplate.checks import check_count
 from footplate.config import Config
 from footplate.engine import EpochBasedTrainLoop, HookList, IterBasedTrainLoop
 from footplate.engine.hook_list import build_hooks
@@ -16,6 +15,7 @@ from footplate.evaluation.validation_schedule import validation_points
 from footplate.hooks import CheckpointHook, LoggerHook
 from footplate.messages import labeled, pluralize
 from footplate.registry import HOOKS
+from footplate.registry.arguments import arguments_of
 from footplate.tools.partial_build import find_epoch_length, prepare
 
 _MAX_POINTS = 6  # validations listed in the text
@@ -44,8 +44,7 @@ def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
             if error.suggestion is not None:
                 raise
             missing.append(str(name))
-            return False
-        return True
+        return name not in missing
 
     with located(cfg):
         default = {name: hook for name, hook in (cfg.get("default_hooks") or {}).items() if is_installed(hook)}
@@ -111,13 +110,13 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
                 metrics = _metric_names(cfg.get(f"{name}_evaluator"))
                 data[name] = {"type": loop_settings(section, name)["type"], "metrics": metrics}
         if data["val"] and train:
-            settings = {key: cfg["train_cfg"][key] for key in _POINT_KEYS if key in cfg["train_cfg"]}
             kind = EpochBasedTrainLoop if train["unit"] == "epoch" else IterBasedTrainLoop
-            settings.setdefault("val_interval", inspect.signature(kind).parameters["val_interval"].default)
+            settings = {**arguments_of(kind).defaults, **cfg["train_cfg"]}
             if train["length"] <= _MAX_LENGTH:
-                data["val"]["after"] = validation_points(train["length"], **settings)
+                points = {key: settings[key] for key in _POINT_KEYS}
+                data["val"]["after"] = validation_points(train["length"], **points)
     logger = next((hook for hook in hooks if isinstance(hook, LoggerHook)), None)
-    data["log"] = {"interval": logger.interval} if logger else None
+    data["log"] = logger and {"interval": logger.interval}
     saving = next((hook for hook in hooks if isinstance(hook, CheckpointHook)), None)
     data["checkpoint"] = saving and {
         "interval": saving.interval,
@@ -127,20 +126,17 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
         "best": list(saving.save_best),
     }
     schedules = cfg.get("param_scheduler")
-    data["schedules"] = []
-    for schedule in schedules if isinstance(schedules, (list, tuple)) else [schedules]:
-        if isinstance(schedule, Mapping) and "type" in schedule:
-            with located(schedule):
-                check_number("end", schedule.get("end"), optional=True)
-            data["schedules"].append(
-                {
-                    "type": _name_of(schedule),
-                    "begin": schedule.get("begin", 0),
-                    "end": schedule.get("end"),
-                    "by_epoch": bool(schedule.get("by_epoch", True)),
-                    "converted": bool(schedule.get("convert_to_iter_based")),
-                }
-            )
+    data["schedules"] = [
+        {
+            "type": name_of(schedule),
+            "begin": schedule.get("begin", 0),
+            "end": schedule.get("end"),
+            "by_epoch": bool(schedule.get("by_epoch", True)),
+            "converted": bool(schedule.get("convert_to_iter_based")),
+        }
+        for schedule in (schedules if isinstance(schedules, (list, tuple)) else [schedules])
+        if isinstance(schedule, Mapping) and "type" in schedule
+    ]
     return data
 
 
@@ -164,9 +160,8 @@ def explain_loops(data: Mapping[str, Any]) -> str:
                 after = f" after {train['unit']} {shown} ({'once' if len(points) == 1 else f'{len(points)} times'})"
             elif points is not None:
                 after = ", never during training"
-            lines.append(
-                labeled(name, f"{data[name]['type']}: {', '.join(data[name]['metrics']) or 'no metrics'}{after}")
-            )
+            metrics = ", ".join(data[name]["metrics"]) or "no metrics"
+            lines.append(labeled(name, f"{data[name]['type']}: {metrics}{after}"))
     if data["log"]:
         lines.append(labeled("log", _format_interval(data["log"]["interval"], "iteration")))
     saving = data["checkpoint"]
@@ -189,14 +184,15 @@ def _metric_names(evaluator: Any) -> list[str]:
         if "metrics" in evaluator:
             return _metric_names(evaluator["metrics"])
         return [f"{name} {metric}" for name, each in evaluator.items() for metric in _metric_names(each)]
-    return [_name_of(each) for each in (evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]) if each]
+    return [name_of(each) for each in (evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]) if each]
 
 
-def _name_of(section: Any) -> str:
+def name_of(section: Any) -> str:
+    """Returns the class name of a component or, as the config writes it, of a config section."""
     kind = section.get("type") if isinstance(section, Mapping) else type(section)
     return str(getattr(kind, "__name__", kind))
 
 
 def _format_interval(interval: int, noun: str) -> str:
     """Formats an interval in epochs or iterations, such as "every epoch" or "every 50 iterations"."""
-    return f"every {noun}" if interval == 1 else f"every {interval} {noun}s"
+    return f"every {noun if interval == 1 else pluralize(interval, noun)}"

@@ -11,6 +11,7 @@ from footplate.config import Config
 from footplate.errors import ArgumentError
 from footplate.messages import list_names, pluralize
 from footplate.optim import build_optim_wrapper
+from footplate.tools.explain_loops import name_of
 from footplate.tools.partial_build import building_model, find_epoch_length, prepare
 from footplate.tools.simulation import FIELDS, run_length, simulate_and_list_ignored
 from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
@@ -59,11 +60,10 @@ def groups_of(cfg: Config) -> Groups:
     with building_model(cfg) as (model, description):
         groups = groups_in(build_optim_wrapper(model, cfg.get("optim_wrapper")), model)
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    hooks = [hook for hook in cfg.get("custom_hooks") or () if isinstance(hook, Mapping)]
     freezing = [
         ", ".join(f"{key}={value!r}" for key, value in hook.items() if key != "type")
-        for hook in hooks
-        if getattr(hook.get("type"), "__name__", str(hook.get("type"))).rpartition(".")[2] == "FreezeHook"
+        for hook in cfg.get("custom_hooks") or ()
+        if isinstance(hook, Mapping) and name_of(hook).rpartition(".")[2] == "FreezeHook"
     ]
     return Groups(description, groups, frozen, freezing)
 
@@ -86,11 +86,11 @@ def groups_in(wrapper: Any, model: nn.Module) -> list[GroupInfo]:
             members = [names.get(parameter, "?") for parameter in group["params"]]
             # A schedule that was already built has changed the learning rate.
             settings = {field: group.get(f"initial_{field}", group[field]) for field in _GROUP_FIELDS if field in group}
-            multipliers = {}
-            for field in ("lr", "weight_decay"):
-                default = defaults.get(field)
-                if isinstance(default, (int, float)) and default and settings.get(field) != default:
-                    multipliers[field] = settings[field] / default
+            multipliers = {
+                field: settings[field] / defaults[field]
+                for field in ("lr", "weight_decay")
+                if defaults.get(field) and settings[field] != defaults[field]
+            }
             reasons = {reason for name in members for reason in inner.reasons.get(name.removeprefix(f"{part}."), ())}
             groups.append(
                 GroupInfo(

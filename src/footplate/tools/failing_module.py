@@ -52,7 +52,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     is_reported = isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or is_reported
+    return is_reported or isinstance(error, MemoryError)
 
 
 def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from footplate.data.data_element import BaseDataElement
 from footplate.data.dataset_wrappers import innermost_datasets
+from footplate.evaluation.evaluation_sets import classes_in
 from footplate.messages import list_names, pluralize
 from footplate.tasks.segmentation.data import warn_about_ignored_pixels
 from footplate.tasks.task_base import warn_about_missing_classes
@@ -150,12 +151,11 @@ class LabelCounter:
             packed: A sample after the whole pipeline, which contains only the labels that the task uses.
             are_complete: Whether all samples were read.
         """
-        metainfo = getattr(dataset, "metainfo", None)
-        classes = metainfo.get("classes") if isinstance(metainfo, Mapping) else None
+        classes = classes_in(getattr(dataset, "metainfo", None))
         content = packed.get("data_samples", packed) if isinstance(packed, Mapping) else None
         content = content if isinstance(content, (Mapping, BaseDataElement)) else {}
         keys = [key for key, name in _LABELS.items() if self._samples[key] and name in content]
-        if not classes or isinstance(classes, str) or len(keys) != 1:
+        if not classes or len(keys) != 1:
             return None
         return Labels(innermost_datasets(dataset)[0], classes, self._samples[keys[0]], keys[0] in _MAPS, are_complete)
 

@@ -45,7 +45,7 @@ def apply_overrides(
         try:
             if not is_forced:
                 try:
-                    value = _checked_value(mapping, path, value, origin, accepted, strict)
+                    value = _checked_value(mapping, path, value, accepted, strict)
                 except ConfigError as error:
                     if strict:
                         raise
@@ -60,7 +60,7 @@ def apply_overrides(
                 suggestion = join_path([*fixed, *split_path(path)[len(fixed) :]])
             raise OverrideError(
                 f"cannot set '{path}': {error.message}",
-                origin=error.origin,
+                origin=error.origin or origin,
                 key=error.key,
                 found=error.found,
                 suggestion=suggestion,
@@ -93,9 +93,7 @@ def _split_override(text: str) -> tuple[str, Any, bool]:
     return path.lstrip("+").strip(), value, path.startswith("+")
 
 
-def _checked_value(
-    mapping: ConfigDict, path: str, value: Any, origin: Origin, accepted: AcceptedKeys, strict: bool
-) -> Any:
+def _checked_value(mapping: ConfigDict, path: str, value: Any, accepted: AcceptedKeys, strict: bool) -> Any:
     """Returns the value of an override, converted to the type of the current value.
 
     If `strict` is False, a name may replace a list of names, and vice versa: `ann_file` and `save_best` accept both.
@@ -105,7 +103,6 @@ def _checked_value(
     except ConfigKeyError as error:
         if _is_accepted(mapping, path, accepted, error):
             return value
-        error.origin = error.origin or origin
         raise
     if not strict and {_kind(present), _kind(value)} == {"a string", "a list"}:
         names = value if isinstance(present, str) else present
@@ -114,23 +111,20 @@ def _checked_value(
     try:
         return convert_type(present, value, path)
     except ConfigError as error:
-        error.origin = error.origin or origin_of(holder, key) or origin
+        error.origin = origin_of(holder, key)
         raise
 
 
 def _is_accepted(mapping: ConfigDict, path: str, accepted: AcceptedKeys, error: ConfigKeyError) -> bool:
     """Checks whether each missing key of a path is accepted by its section. If not, improves the error's suggestion."""
     parts = split_path(path)
-    for end in range(1, len(parts) + 1):
-        try:
-            find_value(mapping, join_path(parts[:end]))
-        except ConfigError:
-            keys = accepted(mapping, parts[: end - 1])
-            if parts[end - 1] in keys:
-                continue
-            near = nearest(parts[end - 1], keys)
-            if near and (error.suggestion is None or split_path(error.suggestion)[-1] != parts[end - 1]):
-                error.suggestion, error.notes = join_path([*parts[: end - 1], near]), ()
+    for place in range(len(split_path(error.key)) - 1, len(parts)):
+        section, key = parts[:place], parts[place]
+        keys = accepted(mapping, section)
+        if key not in keys:
+            near = nearest(key, keys)
+            if near and (error.suggestion is None or split_path(error.suggestion)[-1] != key):
+                error.suggestion, error.notes = join_path([*section, near]), ()
             return False
     return True
 

@@ -93,7 +93,12 @@ def building_model(cfg: Config) -> Iterator[tuple[nn.Module, str]]:
         except UnknownNameError as error:
             if error.suggestion is not None:
                 raise
-            model = StandIn()
+            model = nn.ModuleDict(
+                {
+                    part: nn.ModuleDict({"conv": nn.Conv2d(3, 4, 3), "norm": nn.LayerNorm(4)})
+                    for part in ("backbone", "head")
+                }
+            )
             description = f"model class '{name}' not found; using a placeholder, which may lack your custom_keys"
             logger.setLevel(logging.ERROR)
         try:
@@ -124,12 +129,3 @@ def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
         return length_of(build_dataloader(cfg["train_dataloader"], seed=0)), ""
     except (FootplateError, OSError, ImportError) as error:
         return None, first_line(error)
-
-
-class StandIn(nn.Module):
-    """A small placeholder model: a backbone and a head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("backbone", "head"):
-            self.add_module(name, nn.ModuleDict({"conv": nn.Conv2d(3, 4, 3), "norm": nn.LayerNorm(4)}))

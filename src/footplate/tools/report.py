@@ -11,7 +11,7 @@ from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import Image
 
@@ -21,12 +21,11 @@ from footplate.storage import commit_bytes
 from footplate.tools.json_values import as_json
 from footplate.tools.report_curves import arrange_charts, class_history
 from footplate.tools.report_overview import (
-    SweepSummary,
+    Data,
     best_first,
     choose_headline,
     config_table,
     describe_run,
-    sweep_data,
 )
 from footplate.tools.runs import Run, RunImage
 
@@ -40,7 +39,7 @@ _QUALITY = 80
 
 
 def write_report(
-    runs: Sequence[Run], path: str, *, names: Sequence[str] = (), title: str = "", sweep: SweepSummary | None = None
+    runs: Sequence[Run], path: str, *, names: Sequence[str] = (), title: str = "", sweep: Data | None = None
 ) -> int:
     """Writes a report on runs to a self-contained HTML file that works offline.
 
@@ -50,40 +49,38 @@ def write_report(
         names: The names of the runs. By default, the folder names, with as many parent folders as needed to distinguish
             them.
         title: The title of the page. By default, the names of the runs.
-        sweep: The sweep that the runs belong to.
+        sweep: The sweep that the runs belong to; see `sweep_data`.
 
     Returns:
         The size of the file in bytes.
     """
     names = list(names) or _distinct_names(runs)
-    headline = choose_headline(runs, sweep.metric if sweep else "")
+    headline = choose_headline(runs, sweep["metric"] if sweep else "")
     if sweep is None:  # the runs of a sweep keep the order of its trials
         order = best_first(runs, headline)
         runs, names = [runs[place] for place in order], [names[place] for place in order]
     title = title or (" vs. " if len(names) == 2 else ", ").join(names)
-    images = embed_images(runs, _MAX_IMAGES)
-    for line in chain.from_iterable(images.unread):
+    images, unread = embed_images(runs, _MAX_IMAGES)
+    for line in chain.from_iterable(unread):
         _logger.warning("%s", line)
     described = [
         {
             **describe_run(run, headline),
             "name": name,
             "environment": run.environment,
-            "warnings": [*run.warnings, *unread],
+            "warnings": [*run.warnings, *lines],
             "config": run.explained or (run.config.pretty_text if run.config is not None else ""),
         }
-        for run, name, unread in zip(runs, names, images.unread, strict=True)
+        for run, name, lines in zip(runs, names, unread, strict=True)
     ]
     data = {
         "title": title,
-        "sweep": sweep and sweep_data(sweep),
+        "sweep": sweep,
         "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "rule": headline[1]},
         "runs": described,
         "charts": arrange_charts(runs, headline[0] if headline else None),
         "classes": class_history(runs, [facts["metric"] and facts["metric"]["iteration"] for facts in described]),
-        "images": images.found,
-        "sources": images.sources,
-        "imagesLeftOut": images.left_out,
+        **images,
         "configTable": config_table(runs),
     }
     # JSON in a script element must not contain `<!--`, `<script` or `</script`.
@@ -119,22 +116,20 @@ def _asset(name: str) -> str:
     return (files("footplate.tools") / "report_assets" / name).read_text(encoding="utf-8")
 
 
-class Embedded(NamedTuple):
-    """The images embedded in a page."""
-
-    # One `{"run": number, "kind": ..., "name": ..., "frames": [...]}` per run and name. A frame contains its `step`, a
-    # `legend` with labels and CSS colors, and `panels`. Each panel has a caption and an index into `sources`.
-    found: list[dict[str, Any]]
-    sources: list[str]  # data URIs; identical panels share one
-    left_out: int  # the number of images omitted to limit the size of the page
-    unread: list[list[str]]  # for each run, messages about its unreadable images
-
-
-def embed_images(runs: Sequence[Run], maximum: int) -> Embedded:
-    """Returns at most `maximum` images of runs as data URIs, grouped by run and image name.
+def embed_images(runs: Sequence[Run], maximum: int) -> tuple[Data, list[list[str]]]:
+    """Returns at most `maximum` images of runs as data URIs, and messages about the unreadable images of each run.
 
     Each kind of image, such as `val`, gets the same maximum number of evenly spaced steps, including the last one. All
     images of a step are embedded, so that a report can show what a validation drew.
+
+    Returns:
+        The messages, and before them a dict with these keys:
+
+        - `images`: one `{"run": number, "kind": ..., "name": ..., "frames": [...]}` per run and name. A frame contains
+          its `step`, a `legend` with labels and CSS colors, and `panels`. Each panel has a caption and an index into
+          `sources`.
+        - `sources`: the data URIs. Identical panels share one.
+        - `imagesLeftOut`: the number of images omitted to limit the size of the page.
     """
     images = [
         ((number, image.name.partition("_")[0]), image) for number, run in enumerate(runs) for image in run.images
@@ -160,7 +155,8 @@ def embed_images(runs: Sequence[Run], maximum: int) -> Embedded:
             continue
         entry = {"run": number, "kind": kind, "name": image.name, "frames": []}
         entries.setdefault((number, image.name), entry)["frames"].append(frame)
-    return Embedded(list(entries.values()), list(sources), len(images) - len(shown[:maximum]), unread)
+    left_out = len(images) - len(shown[:maximum])
+    return {"images": list(entries.values()), "sources": list(sources), "imagesLeftOut": left_out}, unread
 
 
 def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
@@ -170,7 +166,7 @@ def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
         pixels, layout = opened.convert("RGB"), opened.info.get(LAYOUT_TEXT)
     boxes: list[Any] = [["", 0, 0, *pixels.size]]
     legend: list[Any] = []
-    with suppress(TypeError, ValueError, KeyError, RecursionError):  # without a valid layout, there is one panel
+    with suppress(TypeError, ValueError, KeyError):  # without a valid layout, there is one panel
         recorded = json.loads(layout)
         colors = [
             {"label": str(label), "color": f"rgb({int(red)} {int(green)} {int(blue)})"}

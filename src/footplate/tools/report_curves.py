@@ -47,13 +47,11 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
                     label = "training" if (mode, name) == loss_key else ""
                     curves.setdefault((mode, name), []).append(ReportCurve(number, series, label))
     repeated = _repeated(curves)
-    for (mode, name), validated in curves.items():
+    for mode, name in list(curves) if loss_key in curves else ():  # the chart of the loss shows the validation losses
         dataset, metric = split_dataset(name)
-        if mode == "val" and metric == "loss" and loss_key in curves:
+        if mode == "val" and metric == "loss":
             label = f"validation: {dataset}" if dataset else "validation"
-            curves[loss_key] += [curve._replace(label=label) for curve in validated]
-    if loss_key in curves:  # its chart shows the validation losses
-        curves = {key: drawn for key, drawn in curves.items() if key[0] != "val" or split_dataset(key[1])[1] != "loss"}
+            curves[loss_key] += [curve._replace(label=label) for curve in curves.pop((mode, name))]
     charts = {
         key: _chart(key, drawn, [name for (mode, name), first in repeated.items() if (mode, first) == key])
         for key, drawn in curves.items()
@@ -75,17 +73,15 @@ def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
 def _repeated(curves: Mapping[ScalarKey, list[ReportCurve]]) -> dict[ScalarKey, str]:
     """Returns a dict that maps duplicated scalars to the name of the earlier scalar with the same values.
 
-    Duplicates have the same mode and validation set, and the same values in all runs. Losses are only compared with
-    losses, and learning rates with learning rates.
+    Duplicates have the same mode and validation set, and the same values in all runs.
     """
-    groups: dict[tuple[str, str, str], dict[str, list[tuple[float, float, float]]]] = {}
+    groups: dict[tuple[str, str], dict[str, list[tuple[float, float, float]]]] = {}
     for mode, name in sorted(curves, key=lambda key: key[1] != "loss"):  # equal terms duplicate the total
-        kind = "loss" if "loss" in name else "lr" if name.endswith("lr") else ""
-        if kind or not _is_detail((mode, name)):  # other scalars may be equal by chance
+        if name.endswith("lr") or not _is_detail((mode, name)):  # other details may be equal by chance
             points = [(float(curve.run), *point) for curve in curves[mode, name] for point in curve.series.points]
-            groups.setdefault((mode, split_dataset(name)[0], kind), {})[name] = points
+            groups.setdefault((mode, split_dataset(name)[0]), {})[name] = points
     return {
-        (mode, name): first for (mode, _, _), group in groups.items() for name, first in find_duplicates(group).items()
+        (mode, name): first for (mode, _), group in groups.items() for name, first in find_duplicates(group).items()
     }
 
 
@@ -127,9 +123,7 @@ def thinned(points: list[Point], most: int) -> list[Point]:
 
 def short(value: float, digits: int = 5) -> float:
     """Rounds a number to `digits` significant digits to reduce the size of the page. Does not round integers."""
-    if not math.isfinite(value):
-        return value
-    return float(f"{value:.{digits}g}") if value != int(value) else int(value)
+    return int(value) if float(value).is_integer() else float(f"{value:.{digits}g}")
 
 
 def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from itertools import chain, pairwise
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from footplate.checkpoint_names import BEST, best_prefix
 from footplate.engine.sections import PYTHON_ARGUMENTS
@@ -233,19 +233,17 @@ def _fit(kind: str, answer: str, text: str, note: str = "") -> dict[str, str]:
     return {"kind": kind, "answer": answer, "text": text, "note": note}
 
 
-class SweepSummary(NamedTuple):
-    """The sweep data shown in a report."""
+def sweep_data(metric: str, trials: "Sequence[TrialInfo]", command: str) -> Data:
+    """Returns the data of a sweep in the form that the page's script reads.
 
-    metric: str
-    trials: "Sequence[TrialInfo]"  # the best first
-    command: str  # the command that trains with the settings of the best trial
-
-
-def sweep_data(sweep: SweepSummary) -> Data:
-    """Returns the data of a sweep in the form that the page's script reads."""
+    Args:
+        metric: The metric that the sweep optimizes.
+        trials: The trials, the best first.
+        command: The command that trains with the settings of the best trial.
+    """
     shown = ("number", "values", "state", "score", "note")  # not the folder, which may be private
-    trials = [{key: getattr(trial, key) for key in shown} for trial in sweep.trials]
-    return {"metric": sweep.metric, "command": one_line(sweep.command), "trials": trials}
+    described = [{key: getattr(trial, key) for key in shown} for trial in trials]
+    return {"metric": metric, "command": one_line(command), "trials": described}
 
 
 def config_table(runs: Sequence[Run]) -> list[Data]:

@@ -45,7 +45,7 @@ def draw_curves(run: Sequence[Series], path: str) -> None:
     metrics = {metric_of_label(series.name) for series in run if series.mode != "train"}
     for series in sorted(run, key=lambda series: series.name != "loss"):
         trains = series.mode == "train"
-        label = series.name if trains else metric_of_label(series.name)
+        label = metric_of_label(series.name)
         if series.name.rpartition("/")[2] in _UNPLOTTED or (not trains and is_of_class(label, metrics)):
             continue
         panels.setdefault(panel_title(label, series.points, trains=trains), {})[label] = series.points

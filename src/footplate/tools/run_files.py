@@ -59,7 +59,7 @@ def read_logs(files: Iterable[Path]) -> list[str]:
 def read_record(file: Path, folder: Path) -> dict[str, Any]:
     """Returns the JSON object in a run's file, or {} if the file is missing, damaged or outside `folder`."""
     for safe in safe_files([file], folder):
-        with suppress(OSError, ValueError, RecursionError):
+        with suppress(OSError, ValueError):
             record = json.loads(read_text(safe))
             return record if isinstance(record, dict) else {}
     return {}
@@ -94,7 +94,7 @@ class Start(NamedTuple):
 def read_start(folder: Path) -> Start:
     """Reads the record of a launch. If there is no valid record, returns a `Start` with only the folder."""
     record = read_record(folder / "start.json", folder)
-    with suppress(ValueError, KeyError, TypeError, OverflowError):  # missing or damaged
+    with suppress(ValueError, KeyError, TypeError):  # missing or damaged
         length = record["epoch_length"]
         return Start(
             folder,
@@ -113,11 +113,6 @@ def starts_of(folder: Path) -> list[Start]:
         return [read_start(folder)]
     starts = [read_start(path) for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     return sorted(starts, key=lambda start: start.order)
-
-
-def in_order(files: Iterable[Path]) -> list[Path]:
-    """Sorts files such as `<timestamp>/vis_data/scalars.json` by their launch; see `Start.order`."""
-    return sorted(files, key=lambda file: (read_start(file.parent.parent).order, file))
 
 
 def divide_launches(folder: Path) -> tuple[list[Start], list[Start]]:
@@ -144,18 +139,12 @@ def divide_launches(folder: Path) -> tuple[list[Start], list[Start]]:
     for start in starts:
         if not start.trains:
             settings = comparable(config_of(start.folder))
-            key = start.checkpoint, settings, start.kind, 0 if start.checkpoint else start.iteration
+            key = settings, start.checkpoint, start.kind, 0 if start.checkpoint else start.iteration
             evaluated.pop(key, None)  # the newest one comes last
             evaluated[key] = start
-    groups: dict[tuple[str, str, str, int], Any] = {}  # evaluations in the same group as the first one belong together
-    for key in evaluated:
-        checkpoint, settings, *_ = key
-        if not trained:
-            groups[key] = checkpoint, settings
-        elif not checkpoint or _is_in(Path(checkpoint), home):
-            groups[key] = settings
-    first = next(iter(groups.values()), None)
-    own = [evaluated[key] for key, group in groups.items() if group == first]
+    of_home = [key for key in evaluated if not trained or not key[1] or _is_in(Path(key[1]), home)]
+    shared = 1 if trained else 2  # those that belong together share the settings and, without training, the checkpoint
+    own = [evaluated[key] for key in of_home if key[:shared] == of_home[0][:shared]]
     apart = [start for start in evaluated.values() if start not in own]
     if apart and not trained:
         return [], [*evaluated.values()]

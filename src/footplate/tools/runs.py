@@ -20,22 +20,19 @@ from footplate.tools.run_files import (
     config_of,
     divide_launches,
     environment_of,
-    in_order,
     modification_time,
     read_logs,
     read_start,
     read_text,
     safe_files,
-    starts_of,
 )
 
 _logger = logging.getLogger("footplate.tools")
-_COUNTERS = frozenset({"step", "iter", "epoch", "iteration"})
-_POSITION = _COUNTERS | {"mode", "at"}
+_POSITION = frozenset({"step", "iter", "epoch", "iteration", "mode", "at"})
 _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 _TIMES = frozenset({"lr", "time", "data_time", "memory"})  # ignored in validations
 
-_SCALAR_FILES = ("*/vis_data/scalars.json", "vis_data/scalars.json", "scalars.json", "*.log.json")  # newest first
+_SCALAR_FILES = ("vis_data/scalars.json", "scalars.json", "*.log.json")  # of a launch, newest format first
 _MAX_NAMES = 5  # in a message
 _IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 Point = tuple[float, float]
@@ -127,7 +124,6 @@ def read_run(path: str | Path) -> Run:
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     recorded = divide_launches(path)[0] if path.is_dir() else [Start(folder)]
-    starts = [start.folder for start in recorded]
     lines, length, derived = _joined_lines(path, recorded)
     series = _series(lines)
     if not series:
@@ -140,15 +136,18 @@ def read_run(path: str | Path) -> Run:
         warnings.append(f"Scalars that stay non-finite until the end of the run: {list_names(diverged, _MAX_NAMES)}.")
     if derived:
         warnings.append(f"Derived from the log, not recorded by the run: {', '.join(derived)}.")
-    explained = safe_files((start / "explained.txt" for start in starts), folder)
+    explained = _own_files(folder, recorded, "explained.txt")
     return Run(
         folder=path,
         series=series,
         epoch_length=length,
-        images=_images(starts, folder, [int(line["at"]) for line in lines if line["mode"] == "val"]),
+        images=_images(
+            _own_files(folder, recorded, "vis_data/vis_image/**/*.png"),
+            [int(line["at"]) for line in lines if line["mode"] == "val"],
+        ),
         config=config_of(folder),
         explained=read_text(explained[-1]) if explained else "",
-        per_class=_per_class_results(in_order(_own_files(folder, recorded, "**/per_class.jsonl"))),
+        per_class=_per_class_results(_own_files(folder, recorded, "**/per_class.jsonl")),
         environment=environment_of(folder),
         warnings=warnings,
         derived=derived,
@@ -188,13 +187,13 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     return runs
 
 
-def _images(starts: Iterable[Path], folder: Path, validated: Sequence[int]) -> list[RunImage]:
-    """Returns the images of a run (files named `name_step.png`). Test images come last.
+def _images(files: Iterable[Path], validated: Sequence[int]) -> list[RunImage]:
+    """Returns the images in files named `name_step.png`. Test images come last.
 
     The step of `val_img`, which MMDetection and MMPose save, is the training iteration plus the batch index.
     """
     images = []
-    for file in safe_files((file for start in starts for file in start.glob("vis_data/vis_image/**/*.png")), folder):
+    for file in files:
         match = _IMAGE.fullmatch(file.name)
         if match is None:
             continue
@@ -209,9 +208,8 @@ def _images(starts: Iterable[Path], folder: Path, validated: Sequence[int]) -> l
 def _no_run(path: Path) -> DataError:
     if not path.exists():
         return DataError(f"'{path}' does not exist", suggestion=nearest(str(path), map(str, path.parent.glob("*"))))
-    runs = [
-        str(child) for child in sorted(path.glob("*")) if any(any(child.glob(pattern)) for pattern in _SCALAR_FILES)
-    ]
+    patterns = ("*/vis_data/scalars.json", *_SCALAR_FILES)
+    runs = [str(child) for child in sorted(path.glob("*")) if any(any(child.glob(pattern)) for pattern in patterns)]
     if runs:
         return DataError(
             f"'{path}' is not a run, but it contains {pluralize(len(runs), 'run')}",
@@ -223,14 +221,13 @@ def _no_run(path: Path) -> DataError:
     return DataError(f"there are no run scalars in '{path}'", notes=notes)
 
 
-def _own_files(folder: Path, launches: Sequence[Start], *patterns: str) -> list[Path]:
-    """Returns the files of a run that match the first pattern with a match. Skips other runs in the folder.
+def _own_files(folder: Path, launches: Sequence[Start], pattern: str) -> list[Path]:
+    """Returns the files of a run's launches that match a pattern, in the order of the launches.
 
-    `launches` are those that form the run; see `divide_launches`.
+    If no launches are recorded, returns the files in `folder`.
     """
-    others = {start.folder for start in starts_of(folder) if not start.trains and start not in launches}
-    found = ([file for file in folder.glob(pattern) if others.isdisjoint(file.parents)] for pattern in patterns)
-    return safe_files(sorted(next(filter(None, found), [])), folder)
+    folders = [start.folder for start in launches] or [folder]
+    return safe_files((file for parent in folders for file in sorted(parent.glob(pattern))), folder)
 
 
 def _read_lines(file: Path) -> list[LogLine]:
@@ -239,17 +236,13 @@ def _read_lines(file: Path) -> list[LogLine]:
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
-        where = f"line {number} of '{file}'"
         try:
             line = json.loads(text, parse_int=float)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             if 1 < number == len(texts):
                 break  # an incomplete last line: the run was killed or is still writing
-            raise DataError(f"{where} is not valid JSON", found=text) from error
+            raise DataError(f"line {number} of '{file}' is not valid JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
-            for key in _COUNTERS & line.keys():
-                if not (isinstance(line[key], float) and math.isfinite(line[key])):
-                    raise DataError(f"'{key}' in {where} must be an iteration or epoch number", found=line[key])
             mode = str(line.get("mode") or ("train" if "lr" in line or "loss" in line else "val"))
             values = {one_line(key): value for key, value in line.items() if isinstance(value, float)}
             lines.append({**values, "mode": mode})
@@ -275,7 +268,9 @@ def _joined_lines(path: Path, launches: Sequence[Start]) -> tuple[list[LogLine],
     trained: list[LogLine] = []
     evaluated: list[LogLine] = []  # from launches that did not train
     length, derived = None, []
-    files = [path] if path.is_file() else in_order(_own_files(path, launches, *_SCALAR_FILES))
+    files = [path] if path.is_file() else []
+    for pattern in _SCALAR_FILES:
+        files = files or _own_files(path, launches, pattern)
     if not files:
         raise _no_run(path)
     for file in files:
@@ -353,9 +348,9 @@ def _series(lines: Sequence[LogLine]) -> list[Series]:
     for line in lines:
         for label, value in line.items():
             name = label if label in of_val_set else label.removeprefix(f"{line['mode']}/")
-            if name in _POSITION:
-                continue
-            if line["mode"] != "train" and (name in _TIMES or _is_undefined(name, value)):
+            # COCO reports -1 if the dataset has no objects of the relevant kind, such as large objects.
+            is_undefined = value == -1 and _OF_COCO.fullmatch(name)
+            if name in _POSITION or (line["mode"] != "train" and (name in _TIMES or is_undefined)):
                 continue
             key = "test" if label.startswith("test/") else line["mode"], name
             if math.isfinite(value):
@@ -381,7 +376,7 @@ def _warnings(files: Iterable[Path]) -> list[str]:
     """Returns the warnings and errors of a run."""
     lines = []
     for line in read_logs(files):
-        with suppress(ValueError, KeyError, TypeError, RecursionError):  # damaged
+        with suppress(ValueError):  # an incomplete line
             record = json.loads(line)
             lines.append(" - ".join(str(record[key]) for key in ("time", "logger", "level", "message")))
     return lines
@@ -397,7 +392,7 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     for line in read_logs(files):
         try:
             table = PerClassResults(**json.loads(line))
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError):
             invalid += 1
             continue
         name = table.dataset, table.metric, table.mode
@@ -425,11 +420,3 @@ def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[s
     rounded = {name: tuple((*at, float(f"{value:.9g}")) for *at, value in points) for name, points in varying.items()}
     firsts = {name: originals.setdefault(points, name) for name, points in rounded.items()}
     return {name: first for name, first in firsts.items() if name != first}
-
-
-def _is_undefined(name: str, value: object) -> bool:
-    """Checks whether a COCO metric is undefined.
-
-    COCO reports -1 if the dataset has no objects of the relevant kind, such as large objects.
-    """
-    return value == -1 and _OF_COCO.fullmatch(name) is not None

@@ -13,7 +13,6 @@ from footplate.engine.run_config import translate_config
 from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
 from footplate.optim import build_optim_wrapper, build_param_schedulers
-from footplate.optim.by_optimizer import schedules_by_optimizer
 from footplate.optim.schedules import collect_steps, field_key, read_field
 
 _logger = logging.getLogger("footplate.tools")
@@ -62,12 +61,8 @@ def simulate_and_list_ignored(
     sections = translate_config(cfg if isinstance(cfg, Config) else Config(cfg))
     train_cfg = sections.get("train_cfg") or {}
     by_epoch = train_cfg.get("max_iters") is None
-    wanted: Sequence[int] = [] if iters is None else list(iters)
-    epochs, total = None, max(wanted, default=-1) + 1
-    if iters is None or not by_epoch or train_cfg.get("max_epochs") is not None:
-        epochs, total = run_length(train_cfg, epoch_length)
-    if iters is None:
-        wanted = range(total)
+    epochs, total = run_length(train_cfg, epoch_length)
+    wanted: Sequence[int] = range(total) if iters is None else list(iters)
     for iteration in wanted:
         if not 0 <= iteration < total:
             raise ArgumentError(f"iters must be between 0 and {total - 1}", key="iters", found=iteration)
@@ -75,27 +70,19 @@ def simulate_and_list_ignored(
     schedules = build_param_schedulers(
         sections.get("param_scheduler"), wrapper, epoch_length=epoch_length, max_epochs=epochs, max_iters=total
     )
-    scheduled = {each.param_name for part in schedules_by_optimizer(schedules).values() for each in part}
-    moving: list[tuple[list[Any], Mapping[str, Any], str]] = []  # lists to fill, group and key to read
+    read: list[tuple[list[Any], Mapping[str, Any], str]] = []  # lists to fill, group and key to read
     names = {parameter: name for name, parameter in unwrap_model(model).named_parameters()}
     trajectories: dict[str, Trajectory] = {}
     for inner in wrapper.parts.values():
         for group in inner.param_groups:
-            trajectory: Trajectory = {}
-            for field in FIELDS:
-                key = field_key(inner.optimizer, field)
-                if key in group and field in scheduled:
-                    trajectory[field] = []
-                    moving.append((trajectory[field], group, key))
-                else:
-                    value = None if group.get(key) is None else read_field(group, key)
-                    trajectory[field] = [value] * len(wanted)
+            trajectory: Trajectory = {field: [] for field in FIELDS}
+            read += [(values, group, field_key(inner.optimizer, field)) for field, values in trajectory.items()]
             trajectories |= {names[parameter]: trajectory for parameter in group["params"] if parameter in names}
     steps, stops = collect_steps(schedules), set(wanted)
     for iteration in range(max(stops, default=-1) + 1):
         if iteration in stops:
-            for values, settings, key in moving:
-                values.append(read_field(settings, key))
+            for values, settings, key in read:
+                values.append(None if settings.get(key) is None else read_field(settings, key))
         for step in steps.by_iter:
             step()
         # An iteration-based run never ends an epoch, regardless of `epoch_length`.
@@ -103,7 +90,7 @@ def simulate_and_list_ignored(
             for step in steps.by_epoch:
                 step()
     places = {iteration: place for place, iteration in enumerate(sorted(stops))}
-    for values, _, _ in moving:
+    for values, _, _ in read:
         values[:] = [values[places[iteration]] for iteration in wanted]
     types = [str(hook.get("type")) for hook in sections.get("custom_hooks") or () if isinstance(hook, Mapping)]
     ignored = [kind for kind in types if kind.endswith(("LrUpdaterHook", "MomentumUpdaterHook"))]

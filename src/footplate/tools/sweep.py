@@ -255,7 +255,7 @@ def _hash(content: Mapping[str, Any]) -> str:
 def _outcome(code: int, folder: str, *, is_pruned: bool, is_scored: bool) -> tuple[TrialState, str]:
     """Returns the final state of a trial whose process has ended, and the reason for a failure."""
     kind, message = "", f"the process ended with exit code {code}"
-    with suppress(OSError, ValueError, KeyError, TypeError):  # it succeeded or was killed
+    with suppress(ValueError, KeyError):  # it succeeded or was killed
         error = json.loads(Path(folder, _RESULT).read_text())["error"]
         kind, message = error["type"], error["message"]
     if is_pruned:

@@ -40,7 +40,7 @@ def test_versions_compare_as_versions() -> None:
     assert utils.digit_version("1.0") == utils.digit_version("1.0.0+cu118") == (1, 0, 0, 0, 0, 0)
     assert utils.digit_version("2.1.0rc2") == (2, 1, 0, 0, -1, 2)
     assert utils.parse_version_info("2.1.0rc2", 3) == (2, 1, 0, "rc", 2)
-    with pytest.raises(ValueError, match="'abc' is not a version"):
+    with pytest.raises(ValueError, match="Invalid version: 'abc'"):
         utils.digit_version("abc")
 
 

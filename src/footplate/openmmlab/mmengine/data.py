@@ -17,25 +17,22 @@ DATA_BATCH = dict[str, Any] | tuple[Any, ...] | list[Any] | None
 SUFFIX_TYPE = Sequence[str] | str
 
 
-def _after(method: str, flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Returns a decorator that calls `self.<method>()` before the decorated method, unless `self.<flag>` is set."""
+def _after(method: str, flag: str, old_func: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a method so that it calls `self.<method>()` first, unless `self.<flag>` is set."""
 
-    def decorate(old_func: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(old_func)
-        def initialized(obj: Any, *args: Any, **kwargs: Any) -> Any:
-            if not getattr(obj, flag, False):
-                getattr(obj, method)()
-                setattr(obj, flag, True)
-            return old_func(obj, *args, **kwargs)
+    @wraps(old_func)
+    def initialized(obj: Any, *args: Any, **kwargs: Any) -> Any:
+        if not getattr(obj, flag, False):
+            getattr(obj, method)()
+            setattr(obj, flag, True)
+        return old_func(obj, *args, **kwargs)
 
-        return initialized
-
-    return decorate
+    return initialized
 
 
-force_full_init = _after("full_init", "_fully_initialized")
+force_full_init = partial(_after, "full_init", "_fully_initialized")
 """Decorates a dataset method. The method then loads the annotations first if they are not loaded yet."""
-force_init_env = _after("_init_env", "_env_initialized")
+force_init_env = partial(_after, "_init_env", "_env_initialized")
 """Decorates a writer method. The first call to a decorated method also calls `_init_env`."""
 
 

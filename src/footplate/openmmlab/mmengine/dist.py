@@ -73,10 +73,14 @@ def infer_launcher() -> str:
 
 def get_comm_device(group: Group = None) -> torch.device:
     """Returns the device on which a group's backend expects tensors."""
-    backend = get_backend(group)
     kinds = {"nccl": "cuda", "hccl": "npu", "cncl": "mlu", "mccl": "musa"}
-    kind = kinds.get(str(backend))
+    kind = kinds.get(str(get_backend(group)))
     return torch.device(kind, getattr(torch, kind).current_device()) if kind else torch.device("cpu")
+
+
+def _sendable(data: Tensor, group: Group) -> Tensor:
+    """Returns a contiguous tensor with the same values on the device of the group's backend."""
+    return data.detach().to(get_comm_device(group)).contiguous()
 
 
 @torch.no_grad()
@@ -91,11 +95,9 @@ def all_reduce(data: Tensor, op: str = "sum", group: Group = None) -> None:
     size = get_world_size(group)
     if size <= 1:
         return
-    reduced = data.detach().to(get_comm_device(group)).contiguous().clone()
+    reduced = _sendable(data, group).clone()
     torch_dist.all_reduce(reduced, _OPERATIONS[op], group)
-    if op == "mean":
-        reduced = reduced // size if not reduced.is_floating_point() else reduced / size
-    data.copy_(reduced)
+    data.copy_(reduced / size if op == "mean" else reduced)
 
 
 def all_reduce_dict(data: dict[str, Tensor], op: str = "sum", group: Group = None) -> None:
@@ -124,7 +126,7 @@ def all_gather(data: Tensor, group: Group = None) -> list[Tensor]:
     """Gathers the tensors from all processes into a list. The tensors must have the same shape."""
     if get_world_size(group) == 1:
         return [data]
-    sent = data.detach().to(get_comm_device(group)).contiguous()
+    sent = _sendable(data, group)
     received = [torch.empty_like(sent) for _ in range(get_world_size(group))]
     torch_dist.all_gather(received, sent, group)
     return [each.to(data.device) for each in received]
@@ -133,7 +135,7 @@ def all_gather(data: Tensor, group: Group = None) -> list[Tensor]:
 def broadcast(data: Tensor, src: int = 0, group: Group = None) -> None:
     """Broadcasts the tensor from process `src` to all processes, in place."""
     if get_world_size(group) > 1:
-        sent = data.detach().to(get_comm_device(group)).contiguous()
+        sent = _sendable(data, group)
         torch_dist.broadcast(sent, src, group)
         data.detach().copy_(sent)
 

@@ -233,12 +233,11 @@ def register_backend(
         prefixes: The prefixes, such as "s3" for `s3://...`.
     """
 
-    def register(found: type[BaseStorageBackend]) -> type[BaseStorageBackend]:
-        _backends[name] = found
-        _prefixes.update(dict.fromkeys([prefixes] if isinstance(prefixes, str) else prefixes or (), found))
-        return found
-
-    return register if backend is None else register(backend)
+    if backend is None:
+        return partial(register_backend, name, prefixes=prefixes)
+    _backends[name] = backend
+    _prefixes.update(dict.fromkeys([prefixes] if isinstance(prefixes, str) else prefixes or (), backend))
+    return backend
 
 
 def prefix_of(uri: PathLike | None) -> str:
@@ -305,28 +304,35 @@ class FileClient:
     register_backend = staticmethod(register_backend)
 
 
-def _through_backend(method: str, which: int = 0) -> Callable[..., Any]:
-    """Returns a function that calls a method of the storage backend for a path.
+def _call_backend(method: str, which: int, /, *args: Any, backend_args: Options = None, **kwargs: Any) -> Any:
+    """Calls a method of the storage backend for a path.
 
     Args:
         method: The name of the method.
         which: The index of the path argument that determines the backend.
+        args: Arguments for the method.
+        backend_args: See `get_file_backend`.
+        kwargs: Arguments for the method.
     """
-
-    def call(*args: Any, backend_args: Options = None, **kwargs: Any) -> Any:
-        path = args[which] if len(args) > which else kwargs.get("filepath", kwargs.get("dir_path"))
-        backend = get_file_backend(path, backend_args=backend_args)
-        return getattr(backend, method)(*args, **kwargs)
-
-    call.__name__ = call.__qualname__ = method
-    call.__doc__ = f"Calls `{method}` of the backend for the path; `backend_args` selects another backend."
-    return call
+    path = args[which] if len(args) > which else kwargs.get("filepath", kwargs.get("dir_path"))
+    return getattr(get_file_backend(path, backend_args=backend_args), method)(*args, **kwargs)
 
 
-get, get_text, exists, isdir, isfile = map(_through_backend, ("get", "get_text", "exists", "isdir", "isfile"))
-join_path, list_dir_or_file, get_local_path = map(_through_backend, ("join_path", "list_dir_or_file", "get_local_path"))
-remove = _through_backend("remove")
-put, put_text = (_through_backend(method, 1) for method in ("put", "put_text"))
+get, get_text, exists, isdir, isfile, remove, join_path, list_dir_or_file, get_local_path = (
+    partial(_call_backend, method, 0)
+    for method in (
+        "get",
+        "get_text",
+        "exists",
+        "isdir",
+        "isfile",
+        "remove",
+        "join_path",
+        "list_dir_or_file",
+        "get_local_path",
+    )
+)
+put, put_text = (partial(_call_backend, method, 1) for method in ("put", "put_text"))
 
 
 def _as_json(value: Any) -> Any:
@@ -382,7 +388,7 @@ def register_handler(file_formats: str | list[str], **kwargs: Any) -> Callable[[
 
 
 def _handler(file: Any, file_format: str | None) -> _Handler:
-    name = file_format or (Path(file).suffix[1:] if isinstance(file, str | Path) else "")
+    name = file_format or (Path(file).suffix[1:] if is_filepath(file) else "")
     if name not in file_handlers:
         raise TypeError(f"The file format '{name}' is unknown. Set file_format to one of {', '.join(file_handlers)}.")
     return file_handlers[name]
@@ -409,7 +415,7 @@ def load(
         TypeError: The format is unknown.
     """
     read, _ = _handler(file, file_format)
-    if isinstance(file, str | Path):
+    if is_filepath(file):
         file = io.BytesIO(get_file_backend(file, backend_args=backend_args or file_client_args).get(file))
     return read(file, **kwargs)
 
@@ -439,7 +445,7 @@ def dump(
     content = write(obj, **kwargs)
     if file is None:
         return content
-    if not isinstance(file, str | Path):
+    if not is_filepath(file):
         return file.write(content)
     backend = get_file_backend(file, backend_args=backend_args or file_client_args)
     return (backend.put_text if isinstance(content, str) else backend.put)(content, file)

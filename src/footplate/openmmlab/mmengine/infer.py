@@ -71,10 +71,8 @@ class BaseInferencer(ABC):
         elif isinstance(model, str):
             cfg, published = self._load_model_from_metafile(model)
             weights = weights or published
-        elif isinstance(model, dict):
-            cfg = Config(dict(model))
-        elif isinstance(model, Config):
-            cfg = model
+        elif model is not None:
+            cfg = model if isinstance(model, Config) else Config(dict(model))
         elif weights is None:
             raise ConfigError(
                 "No model was passed. Set `model` to a config or a model name, or `weights` to a checkpoint."

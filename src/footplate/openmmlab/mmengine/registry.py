@@ -28,13 +28,17 @@ def register_all_modules(scope: str) -> None:
             register(init_default_scope=False)
 
 
-class _RegistryType(type):
+class AcceptsBase(type):
+    """Metaclass for classes that code bases import in place of the base class, which is footplate's.
+
+    `isinstance` also accepts instances of the base class, such as footplate's root registries.
+    """
+
     def __instancecheck__(cls, instance: object) -> bool:
-        """Makes `isinstance` also accept footplate's root registries, which code bases import from `mmengine`."""
-        return isinstance(instance, _Registry) if cls is Registry else super().__instancecheck__(instance)
+        return type.__instancecheck__(cls.__bases__[0] if cls.__module__.startswith("footplate.") else cls, instance)
 
 
-class Registry(_Registry, metaclass=_RegistryType):
+class Registry(_Registry, metaclass=AcceptsBase):
     """A registry whose `get` returns None for an unknown name, as code bases expect."""
 
     _has_registered_all = False

@@ -8,6 +8,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -47,14 +48,13 @@ class CheckpointLoader:
             KeyError: A prefix is already registered, and `force` is not set.
         """
 
-        def register(found: Loader) -> Loader:
-            for prefix in [prefixes] if isinstance(prefixes, str) else prefixes:
-                if prefix in cls._schemes and not force:
-                    raise KeyError(f"'{prefix}' is already registered. Pass force=True to replace it.")
-                cls._schemes[prefix] = found
-            return found
-
-        return register if loader is None else register(loader)
+        if loader is None:
+            return partial(cls.register_scheme, prefixes, force=force)
+        for prefix in [prefixes] if isinstance(prefixes, str) else prefixes:
+            if prefix in cls._schemes and not force:
+                raise KeyError(f"'{prefix}' is already registered. Pass force=True to replace it.")
+            cls._schemes[prefix] = loader
+        return loader
 
     @classmethod
     def load_checkpoint(cls, filename: str, map_location: Any = None, logger: Any = "current") -> Any:

@@ -67,9 +67,9 @@ def tensor2imgs(
     Returns:
         A list of arrays of shape (H, W, C).
     """
-    shift = torch.tensor([0.0] if mean is None else mean).view(-1, 1, 1)
-    scale = torch.tensor([1.0] if std is None else std).view(-1, 1, 1)
-    images = (tensor.detach().cpu() * scale + shift).permute(0, 2, 3, 1).numpy()
+    images = tensor.detach().cpu().permute(0, 2, 3, 1).numpy()
+    scale, shift = np.array(1 if std is None else std, np.float32), np.array(0 if mean is None else mean, np.float32)
+    images = images * scale + shift
     if to_bgr:
         images = images[..., ::-1]  # has no effect on a single channel
     return [np.ascontiguousarray(image.astype(np.uint8)) for image in images]

@@ -5,7 +5,6 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
-import re
 import shutil
 import subprocess
 import warnings
@@ -13,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequenc
 from itertools import chain, islice, repeat
 from pkgutil import resolve_name
 from typing import Any, TypeVar
+
+from packaging.version import Version
 
 from footplate.errors import ConfigError
 from footplate.openmmlab.requirements import installed_version
@@ -39,12 +40,14 @@ def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
         >>> digit_version("2.1.0"), digit_version("2.1.0rc2") < digit_version("2.1.0")
         ((2, 1, 0, 0, 0, 0), True)
     """
-    match = re.match(r"v?(\d+(?:\.\d+)*)(?:[._-]?(a|alpha|b|beta|c|rc|pre|post|dev)[._-]?(\d*))?", version_str.strip())
-    if match is None:
-        raise ValueError(f"'{version_str}' is not a version.")
-    release = [int(part) for part in match[1].split(".")][:length]
-    rank = {"a": -3, "alpha": -3, "b": -2, "beta": -2, "c": -1, "rc": -1, "pre": -1, "post": 1, "dev": -4, None: 0}
-    return (*release, *[0] * (length - len(release)), rank[match[2]], int(match[3] or 0))
+    version = Version(version_str)
+    if version.pre is not None:
+        label = {"a": -3, "b": -2, "rc": -1}[version.pre[0]], version.pre[1]
+    elif version.dev is not None:
+        label = -4, version.dev
+    else:
+        label = (0, 0) if version.post is None else (1, version.post)
+    return (*[*version.release, *[0] * length][:length], *label)
 
 
 def parse_version_info(version_str: str, length: int = 4) -> tuple[int | str, ...]:

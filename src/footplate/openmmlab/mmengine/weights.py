@@ -72,9 +72,7 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
         plain.training = module.training
         return plain
     for name, child in module.named_children():
-        replaced = revert_sync_batchnorm(child)
-        if replaced is not child:
-            setattr(module, name, replaced)
+        setattr(module, name, revert_sync_batchnorm(child))
     return module
 
 

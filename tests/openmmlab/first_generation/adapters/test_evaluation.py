@@ -171,7 +171,7 @@ def test_pre_eval_gives_equal_results(tmp_path: Path) -> None:
 def test_dataset_without_evaluate_uses_metrics_by_name() -> None:
     metric = LegacyMetric(["mIoU", "mDice"])
     metric.attach(np.zeros(3))
-    (made,) = metric._metrics
+    (made,) = metric._fallback.metrics
     assert isinstance(made, IoUMetric)
     assert made.iou_metrics == ("mIoU", "mDice")
 

@@ -9,6 +9,7 @@ from footplate import Runner
 from footplate.errors import BuildError
 from footplate.openmmlab.first_generation.adapters import Hook
 from footplate.openmmlab.first_generation.adapters.updater_hooks import LrUpdaterHook, MomentumUpdaterHook
+from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS
 from tests.openmmlab.first_generation.adapters.support import old_config
 
@@ -81,8 +82,9 @@ def test_resumed_run_uses_the_rates_of_the_config(tmp_path: Path) -> None:
 def rates_by_epoch(hook: Any, epochs: int = 4, length: int = 2) -> list[float]:
     """Returns the learning rate of each epoch."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+    wrapper = OptimWrapper(optimizer)
     runner = SimpleNamespace(
-        optimizer=optimizer, max_epochs=epochs, max_iters=epochs * length, iter=0, data_loader=[0] * length
+        optim_wrapper=wrapper, max_epochs=epochs, max_iters=epochs * length, iter=0, data_loader=[0] * length
     )
     hook.before_run(runner)
     found = []

@@ -10,7 +10,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.errors import ArgumentError, BuildError
-from footplate.openmmlab.first_generation.optim.policy_schedule import PolicyLR, PolicyMomentum
+from footplate.openmmlab.first_generation.optim.policies import PolicyLR, PolicyMomentum
 
 
 def sgd(momentum: float = 0.8) -> SGD:

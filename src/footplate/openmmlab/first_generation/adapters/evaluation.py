@@ -1,6 +1,5 @@
 """First-generation evaluation: a metric and hooks that call the dataset's `evaluate`."""
 
-import bisect
 import copy
 import importlib
 import logging
@@ -17,7 +16,7 @@ from footplate.engine import Runner, ValLoop
 from footplate.engine.evaluation_loops import predicting
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
-from footplate.evaluation import BaseMetric
+from footplate.evaluation import BaseMetric, Evaluator
 from footplate.messages import nearest
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.adapters.model import BatchResult
@@ -110,7 +109,7 @@ class LegacyMetric(BaseMetric[Any]):
         self.pre_eval = pre_eval
         self.options = options
         self._dataset: Any = None
-        self._metrics: list[BaseMetric[Any]] = []
+        self._fallback = Evaluator([])  # with footplate's metrics, for a dataset without `evaluate`
 
     @property
     def optional_prefixes(self) -> Sequence[str]:
@@ -123,7 +122,7 @@ class LegacyMetric(BaseMetric[Any]):
         Raises:
             ArgumentError: The dataset has no `evaluate`, and `metric` is not set or contains an unknown name.
         """
-        self._dataset, self._metrics = dataset, []
+        self._dataset, self._fallback = dataset, Evaluator([])
         if hasattr(dataset, "evaluate"):
             return
         names = check_names("metric", self.metric)
@@ -142,19 +141,14 @@ class LegacyMetric(BaseMetric[Any]):
             cfg = cfgs.setdefault(kind, {"type": kind})
             if argument is not None:
                 cfg.setdefault(argument, []).append(name)
-        with at_key("metric"):
-            self._metrics = [METRICS.build(cfg) for cfg in cfgs.values()]
-        for each in self._metrics:
-            each.attach(dataset)
-            each.dataset_meta = self.dataset_meta
+        self._fallback = Evaluator(list(cfgs.values()))
+        self._fallback.attach(dataset)
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Stores the predictions or `pre_eval` results for a batch, or passes them to footplate's metrics."""
-        for each in self._metrics:
-            each.process(data_batch, data_samples)
-        if self._metrics:
-            return
-        if self.pre_eval and hasattr(self._dataset, "pre_eval"):
+        if self._fallback.metrics:
+            self._fallback.process(data_samples, data_batch)
+        elif self.pre_eval and hasattr(self._dataset, "pre_eval"):
             first = get_data_rank() + len(self.results) * get_data_world_size()
             indices = range(first, first + len(data_samples) * get_data_world_size(), get_data_world_size())
             found = self._dataset.pre_eval(list(data_samples), indices=list(indices))
@@ -166,18 +160,14 @@ class LegacyMetric(BaseMetric[Any]):
     def reset(self) -> None:
         """Discards all results."""
         super().reset()
-        for each in self._metrics:
-            each.reset()
+        self._fallback.reset()
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Gathers the results of all processes, and returns the computed metrics."""
-        if not self._metrics:
+        if not self._fallback.metrics:
             return super().evaluate(size)
-        values: dict[str, Any] = {}
-        for each in self._metrics:
-            each.context = self.context
-            values |= each.evaluate(size)
-        return values
+        self._fallback.set_context(**self.context._asdict())
+        return self._fallback.evaluate(size)
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Returns the metrics from the dataset's `evaluate`.
@@ -200,20 +190,19 @@ class LegacyMetric(BaseMetric[Any]):
             rejected = [name for name in self.options if f"unexpected keyword argument '{name}'" in str(error)]
             if not rejected:
                 raise
-            methods = [vars(kind)["evaluate"] for kind in type(dataset).__mro__ if "evaluate" in vars(kind)]
-            known = {name for method in methods for name in arguments_of(method).types}
+            kinds = [kind for kind in type(dataset).__mro__ if hasattr(kind, "evaluate")]
+            known = {name for kind in kinds for name in arguments_of(kind.evaluate).types}
             raise ArgumentError(
                 f"'{type(dataset).__name__}.evaluate' does not accept the option '{rejected[0]}'",
                 key=rejected[0],
                 found=self.options[rejected[0]],
-                suggestion=nearest(rejected[0], sorted(known - {"self", "results"})),
+                suggestion=nearest(rejected[0], sorted(known - {"results"})),
             ) from None
         except (KeyError, ValueError) as error:  # datasets raise either for an unknown metric
             reason = str(error.args[0]) if error.args else ""
             if not (reason.startswith("metric") and "not supported" in reason):
                 raise
-            name = type(dataset).__name__
-            message = f"'{name}' cannot compute this metric: {reason}"
+            message = f"'{type(dataset).__name__}' cannot compute this metric: {reason}"
             raise ArgumentError(message, key="metric", found=self.metric) from None
 
 
@@ -222,12 +211,10 @@ def _first_samples(dataset: Any, count: int) -> Any:
 
     In a trial, only the first samples have results, but a code base's `evaluate` expects a result for every sample.
     """
-    lists = {name: vars(dataset)[name] for name in _SAMPLE_LISTS if isinstance(vars(dataset).get(name), list)}
-    if not lists:
-        return dataset
     limited = copy.copy(dataset)
-    for name, samples in lists.items():
-        setattr(limited, name, samples[:count])
+    for name in _SAMPLE_LISTS:
+        if isinstance(samples := vars(limited).get(name), list):
+            setattr(limited, name, samples[:count])
     return limited if len(limited) == count else dataset
 
 
@@ -251,8 +238,7 @@ def _encode_masks(result: Any) -> Any:
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], (list, tuple))):
         return result
     boxes, masks = result
-    has_scores = isinstance(masks, tuple)
-    by_class = masks[0] if has_scores else masks
+    by_class, *scores = masks if isinstance(masks, tuple) else (masks,)
     if not all(isinstance(mask, np.ndarray) for of_class in by_class for mask in of_class):
         return result
     coco_masks = importlib.import_module("pycocotools.mask")  # MMDetection also requires pycocotools
@@ -260,7 +246,7 @@ def _encode_masks(result: Any) -> Any:
         [coco_masks.encode(np.asfortranarray(mask[:, :, None], np.uint8))[0] for mask in of_class]
         for of_class in by_class
     ]
-    return boxes, (encoded, *masks[1:]) if has_scores else encoded
+    return boxes, (encoded, *scores) if scores else encoded
 
 
 @HOOKS.register_module()
@@ -370,7 +356,7 @@ class EvalHook(Hook):
             if self.dataloader is not None:
                 kind = type(self)
                 overrides = (kind._do_evaluate, kind.evaluate) != (EvalHook._do_evaluate, EvalHook.evaluate)
-                metric = LegacyMetric(collect_device="gpu" if self.gpu_collect else "cpu", **self.eval_kwargs)
+                metric = LegacyMetric(**self.eval_kwargs)
                 if overrides or self.test_fn is not multi_gpu_test:
                     runner.val_loop = _HookValidation(runner, self, metric)
                 else:
@@ -388,8 +374,8 @@ class EvalHook(Hook):
         return {**found, "before_run": before_run, "before_train": before_train}
 
     def _is_due(self, done: int) -> bool:
-        index = bisect.bisect([milestone for milestone, _ in self._milestones], done)
-        interval = self._milestones[index - 1][1] if index else self.interval
+        reached = [interval for milestone, interval in self._milestones if milestone <= done]
+        interval = reached[-1] if reached else self.interval
         start = self.start or 0
         return done >= start and (done - start) % interval == 0
 
@@ -399,9 +385,9 @@ class EvalHook(Hook):
 
     def _do_evaluate(self, runner: Any) -> None:
         """Runs the model on the validation data and evaluates the predictions on rank 0."""
-        options: dict[str, Any] = {}
-        if runner.world_size > 1:
-            options = {"tmpdir": self.tmpdir, "gpu_collect": self.gpu_collect}
+        options: dict[str, Any] = (
+            {"tmpdir": self.tmpdir, "gpu_collect": self.gpu_collect} if runner.world_size > 1 else {}
+        )
         results = self.test_fn(runner.model, self.dataloader, **options)
         if runner.rank == 0:
             self.evaluate(runner, results)
@@ -426,10 +412,10 @@ class _HookValidation(ValLoop):
 
     def __init__(self, runner: Runner, hook: EvalHook, metric: LegacyMetric) -> None:
         super().__init__(runner, hook.dataloader, metric)
-        self._hook, self._view = hook, view_of(runner)
+        self._hook = hook
 
     def _evaluate(self) -> dict[str, Any]:
-        view = self._view
+        view = view_of(self.runner)
         outer, view.log_buffer = view.log_buffer, LogBuffer(MessageHub("evaluation"), lambda: self.mode)
         try:
             with predicting(self.runner.device, self.fp16, self.inference_mode):

@@ -22,9 +22,9 @@ from footplate.registry import HOOKS, OPTIM_WRAPPERS
 
 _logger = logging.getLogger("footplate.openmmlab.first_generation")
 
-# Maps each first-generation event to the general event that its method calls by default.
+# Maps each first-generation event to the general event that its method calls by default, or to itself.
 GENERAL = {
-    "before_run": None,
+    "before_run": "before_run",
     "before_train_epoch": "before_epoch",
     "before_train_iter": "before_iter",
     "after_train_iter": "after_iter",
@@ -33,11 +33,8 @@ GENERAL = {
     "before_val_iter": "before_iter",
     "after_val_iter": "after_iter",
     "after_val_epoch": "after_epoch",
-    "after_run": None,
+    "after_run": "after_run",
 }
-_GENERAL_EVENTS = ("before_epoch", "after_epoch", "before_iter", "after_iter")
-# WorkflowHook triggers the validation events, and the engine triggers the others.
-_ENGINE_EVENTS = tuple(event for event in GENERAL if "val" not in event)
 
 
 class Hook(EngineHook):
@@ -56,8 +53,6 @@ class Hook(EngineHook):
 
     stages = tuple(GENERAL)
     sets_mode = True
-    # Whether to warn if the hook's priority is higher than the optimizer's, since the optimizer steps first anyway.
-    checks_step_order = True
     # Whether a hook with a priority lower than LOW handles the end of an iteration or epoch after validation. MMCV
     # validates in a hook with the priority LOW, so that later hooks can read the metrics.
     waits_for_validation = True
@@ -139,13 +134,13 @@ class Hook(EngineHook):
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
         """Returns the hook's callbacks, keyed by event. Each callback passes a runner view to a method of the hook."""
-        found = {event: _with_view(self, event) for event in _ENGINE_EVENTS if _handles(self, event)}
+        # WorkflowHook triggers the validation events, and the engine triggers the others.
+        found = {event: _with_view(self, event) for event in GENERAL if "val" not in event and _handles(self, event)}
         if "after_train_iter" in found or "after_train_epoch" in found:
             found.setdefault("before_train_iter", _with_view(self, "before_train_iter"))
         if self.waits_for_validation and get_priority(self.priority) > Priority.LOW:
             found = found | _after_validation(self, found)
-        is_early = self.checks_step_order and get_priority(self.priority) < Priority.ABOVE_NORMAL
-        if "after_train_iter" in found and is_early:
+        if "after_train_iter" in found and get_priority(self.priority) < Priority.ABOVE_NORMAL:
             before_run = _with_view(self, "before_run")
 
             def warn_about_step_order(runner: Runner) -> None:
@@ -176,22 +171,19 @@ class ClosureHook(Hook):
     """
 
     def __init__(self, fn_name: str, fn: Callable[[Any], Any]) -> None:
-        check_choice("fn_name", fn_name, (*GENERAL, *_GENERAL_EVENTS))
+        check_choice("fn_name", fn_name, sorted({*GENERAL, *GENERAL.values()}))
         setattr(self, fn_name, fn)
 
 
-def _overrides(kind: "type[Hook]", name: str | None) -> bool:
-    return name is not None and getattr(kind, name) is not getattr(Hook, name)
-
-
 def _handles(hook: Hook, event: str) -> bool:
-    return any(_overrides(type(hook), name) or name in vars(hook) for name in (event, GENERAL[event]))
+    names = (event, GENERAL[event])
+    return any(name in vars(hook) or getattr(type(hook), name) is not getattr(Hook, name) for name in names)
 
 
 def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
     """Returns a callback that passes a view of the runner to the hook's method for an event."""
     method = getattr(hook, event)
-    general = getattr(hook, GENERAL[event] or event)
+    general = getattr(hook, GENERAL[event])
     is_epoch = event.endswith("_epoch")
 
     def call(runner: Runner, **arguments: Any) -> None:
@@ -257,10 +249,26 @@ def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -
         view = view_of(runner)
         if (event := view.awaiting_validation) in ends:
             # The best checkpoint is saved first, because that was scheduled earlier.
-            call = partial(_run, getattr(hook, event), event=event)
-            runner.requests.schedule_save(lambda: view.call_after_validation(event, call))
+            runner.requests.schedule_save(lambda: _run_after_validation(hook, view, event))
 
     return {"before_train": before_train, "after_val": after_val, **{end: partial(call_or_wait, end) for end in ends}}
+
+
+def _run_after_validation(hook: Hook, view: RunnerView, event: str) -> None:
+    """Calls a hook's method for a training event that was delayed until after validation.
+
+    During the call, `log_buffer.output` contains the validation metrics.
+    """
+    view.awaiting_validation = ""
+    view.set_training_event(event, {})
+    view.late_event = event
+    view.log_buffer.replace_output(view.val_loop.metrics)
+    try:
+        _run(getattr(hook, event), view, event)
+    finally:
+        view.late_event = ""
+        view.log_buffer.clear()
+    view.requests.exchange()  # the hook may have requested a stop
 
 
 def _with_saved_averages(hook: Hook, before_run: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
@@ -334,18 +342,13 @@ class SteppedByHook(OptimWrapper):
 
         Schedules change the settings right after the loss is computed, but the hook steps the optimizer later.
         """
-        pairs = list(zip(self.param_groups, self._iteration_groups, strict=True))
-        changed = [
-            {name: value for name, value in group.items() if name in before and value is not before[name]}
-            for group, before in pairs
-        ]
-        for group, before in pairs:
+        scheduled = []
+        for group, before in zip(self.param_groups, self._iteration_groups, strict=True):
+            scheduled.append({name: group[name] for name in before if group[name] is not before[name]})
             group.update(before)
-        try:
-            yield
-        finally:
-            for group, changes in zip(self.param_groups, changed, strict=True):
-                group.update(changes)
+        yield
+        for group, changes in zip(self.param_groups, scheduled, strict=True):
+            group.update(changes)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns the context manager for the forward pass."""

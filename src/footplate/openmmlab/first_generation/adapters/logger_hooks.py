@@ -33,10 +33,8 @@ class LoggerHook(Hook):
     def __init__(
         self, interval: int = 10, ignore_last: bool = True, reset_flag: bool = False, by_epoch: bool = True
     ) -> None:
-        self.interval = interval
-        self.ignore_last = ignore_last
-        self.reset_flag = reset_flag
-        self.by_epoch = by_epoch
+        self.interval, self.ignore_last = interval, ignore_last
+        self.reset_flag, self.by_epoch = reset_flag, by_epoch
 
     def log(self, runner: Any) -> None:
         """Logs the values from `get_loggable_tags`. Must be implemented by subclasses."""
@@ -72,9 +70,8 @@ class LoggerHook(Hook):
             view.mode = "val"
             view.log_buffer.replace_output(metrics or {})
             self.log(view)
-            if self.by_epoch:
-                view.log_buffer.clear_output()
-            else:
+            view.log_buffer.clear_output()
+            if not self.by_epoch:
                 view.log_buffer.clear()  # so that the next averages exclude iterations before the validation
             view.mode = "train"
 
@@ -218,24 +215,15 @@ class TensorboardLoggerHook(LoggerHook):
 
     Args:
         log_dir: The folder; by default, `tf_logs` in the work_dir.
-        interval: The number of iterations between log entries.
-        ignore_last: Whether to skip an epoch's last entry if fewer than `interval` iterations have passed.
-        reset_flag: Whether to clear the averages after each entry.
-        by_epoch: Whether the run is epoch-based.
+        args: Arguments for LoggerHook.
+        settings: Arguments for LoggerHook.
 
     Attributes:
         writer: The SummaryWriter. Only rank 0 has one.
     """
 
-    def __init__(
-        self,
-        log_dir: str | None = None,
-        interval: int = 10,
-        ignore_last: bool = True,
-        reset_flag: bool = False,
-        by_epoch: bool = True,
-    ) -> None:
-        super().__init__(interval, ignore_last, reset_flag, by_epoch)
+    def __init__(self, log_dir: str | None = None, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
         self.log_dir = log_dir
 
     @master_only

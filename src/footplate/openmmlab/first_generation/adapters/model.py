@@ -73,13 +73,12 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
     if any(isinstance(value, BaseDataElement) for value in values):
         return pseudo_collate(samples)
     if isinstance(first, DataContainer):
-        data = [sample.data for sample in samples]
-        if first.cpu_only or not first.stack:
-            return DataContainer([data], first.stack, first.padding_value, cpu_only=first.cpu_only)
-        tensors = [torch.as_tensor(value) for value in data]
-        if first.pad_dims is None:
-            return DataContainer([torch.stack(tensors)], True, first.padding_value)
-        return DataContainer([stack_batch(tensors, pad_value=first.padding_value)], True, first.padding_value)
+        batch: Any = [sample.data for sample in samples]
+        if first.stack and not first.cpu_only:
+            tensors = [torch.as_tensor(value) for value in batch]
+            pads = first.pad_dims is not None
+            batch = stack_batch(tensors, pad_value=first.padding_value) if pads else torch.stack(tensors)
+        return DataContainer([batch], first.stack, first.padding_value, first.cpu_only)
     if isinstance(first, Mapping):
         return {key: collate([sample[key] for sample in samples]) for key in first}
     if isinstance(first, Sequence) and not isinstance(first, (str, bytes)):
@@ -217,7 +216,7 @@ class LegacyModel(BaseModel):
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Returns the loss and the values to log. The loss may be None for a model that steps the optimizer itself."""
         if "log_vars" in losses:
-            loss, log_vars = losses.get("loss"), dict(losses["log_vars"])
+            loss, log_vars = losses.get("loss"), losses["log_vars"]
             self.outputs = dict(losses)
         else:
             parse = getattr(self.module, "_parse_losses", None) or getattr(self.module, "parse_losses", None)
@@ -269,9 +268,9 @@ def adapt_model(model: nn.Module) -> nn.Module:
 
 def legacy_model_in(model: Any) -> LegacyModel | None:
     """Returns the `LegacyModel` inside a model's wrappers, or None for a second-generation model."""
-    while not isinstance(model, LegacyModel) and hasattr(model, "module"):
-        model = model.module
-    return model if isinstance(model, LegacyModel) else None
+    while not isinstance(model, LegacyModel | None):
+        model = getattr(model, "module", None)
+    return model
 
 
 def of_each_optimizer(optim_wrapper: Any, read: Callable[[Any], Any]) -> Any:

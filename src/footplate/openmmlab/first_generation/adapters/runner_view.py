@@ -74,8 +74,10 @@ class LogBuffer:
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:
         """Records values, each of which is a mean over `count` samples."""
         for name, value in values.items():
-            self._record(name, value)
-            self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
+            key = f"{self._mode()}/{name}"
+            is_single = isinstance(value, (int, float)) or (hasattr(value, "ndim") and np.prod(value.shape) == 1)
+            (self._hub.update_scalar if is_single else self._hub.update_info)(key, value)
+            self._counts.setdefault(key, deque(maxlen=_KEPT_COUNTS)).append(count)
 
     def average(self, n: int = 0) -> None:
         """Averages each scalar's latest `n` values, weighted by their sample counts, and stores the means in `output`.
@@ -102,11 +104,6 @@ class LogBuffer:
         """Clears `output` and marks it as not ready to be logged."""
         self.output.clear()
         self.ready = False
-
-    def _record(self, name: str, value: Any) -> None:
-        key = f"{self._mode()}/{name}"
-        is_single = isinstance(value, (int, float)) or (hasattr(value, "ndim") and np.prod(value.shape) == 1)
-        (self._hub.update_scalar if is_single else self._hub.update_info)(key, value)
 
     def _histories(self, latest: int = 0) -> list[tuple[str, Any, Any]]:
         """Returns the name, values and counts of each scalar recorded in the current mode since the last `clear`."""
@@ -189,7 +186,7 @@ class RunnerView:
         self.late_event = ""  # the event that hooks handle after the validation run
         self._saved_rates: dict[str, Any] = {}
         self._validation_loader: Any = None
-        self._model: MMDataParallel | None = None
+        self._model = MMDataParallel(runner.unwrapped_model)
         for wrapper in getattr(runner.optim_wrapper, "parts", {}).values():
             if type(wrapper).update_params is OptimWrapper.update_params and "update_params" not in vars(wrapper):
                 _keep_gradients(wrapper)
@@ -216,10 +213,7 @@ class RunnerView:
     @property
     def model(self) -> MMDataParallel:
         """The wrapped model; `runner.model.module` is the model without the wrapper."""
-        inner = self._runner.unwrapped_model
-        if self._model is None or self._model.module is not inner:
-            self._model = MMDataParallel(inner)
-        self._model.training = inner.training
+        self._model.training = self._model.module.training
         return self._model
 
     @property
@@ -322,34 +316,13 @@ class RunnerView:
         else:
             size = getattr(self._runner.train_dataloader, "batch_size", None)
             self.outputs = {"loss": logged.get("loss"), "log_vars": dict(logged), "num_samples": size or 1}
-        pending_loss = getattr(self._runner.optim_wrapper, "pending_loss", None)
-        if pending_loss is not None:
-            self.outputs["loss"] = pending_loss
+        if (loss := getattr(self._runner.optim_wrapper, "pending_loss", None)) is not None:
+            self.outputs["loss"] = loss
 
-    def call_after_validation(self, event: str, method: Callable[["RunnerView"], None]) -> None:
-        """Calls a hook's method for a training event that was delayed until after validation.
-
-        During the call, `log_buffer.output` contains the validation metrics.
-        """
-        self.awaiting_validation = ""
-        self.set_training_event(event, {})
-        self.late_event = event
-        self.log_buffer.replace_output(self._runner.val_loop.metrics)
-        try:
-            method(self)
-        finally:
-            self.late_event = ""
-            self.log_buffer.clear()
-        self._runner.requests.exchange()  # the hook may have requested a stop
-
-    def set_validation_state(
-        self, loader: Any, inner_iter: int = 0, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def set_validation_state(self, loader: Any, inner_iter: int = 0, data_batch: Any = None) -> None:
         """Updates the runner view for a validation phase of a workflow."""
         self.mode, self._event, self._validation_loader = "val", "", loader
         self.inner_iter, self.data_batch = inner_iter, data_batch
-        if outputs is not None:
-            self.outputs = outputs
 
     def save_rates(self) -> None:
         """Saves the learning rates and momenta of the current iteration before the schedules change them."""

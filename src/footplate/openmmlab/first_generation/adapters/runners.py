@@ -221,7 +221,7 @@ class BaseRunner(metaclass=_RunnerClass):
         )
         if self._resumed_seed is not None:
             self._take_resumed_seed(loaders["train"])
-        sections, name, model = dict(cfg), self.meta.get("exp_name"), unwrap_model(self.model)
+        sections, model = dict(cfg), unwrap_model(self.model)
         optimizer_settings = sections.pop("optim_wrapper", {})
         if isinstance(self.optimizer, Mapping):
             optim_wrapper: OptimWrapper = OptimWrapperDict(
@@ -238,9 +238,9 @@ class BaseRunner(metaclass=_RunnerClass):
             work_dir=str(self.work_dir),
             train_dataloader=loaders["train"],
             optim_wrapper=optim_wrapper,
-            randomness={"seed": self.meta["seed"]} if self.meta.get("seed") is not None else None,
+            randomness={"seed": self.meta.get("seed")},
             find_unused_parameters=getattr(self.model, "find_unused_parameters", False),  # set by DDP wrappers
-            experiment_name=None if name is None else str(name),
+            experiment_name=self.meta.get("exp_name"),
             load_from=self._resume_from,
             resume=self._resume_from is not None,
             resume_settings=recorded.get("resume_settings") if recorded else None,
@@ -266,8 +266,8 @@ class BaseRunner(metaclass=_RunnerClass):
             runner.train()
         finally:
             del model.__dict__["init_weights"]
-        for name in ("epoch", "iter", "inner_iter", "max_iters", "max_epochs", "meta"):
-            setattr(self, name, getattr(view, name))
+        for attribute in ("epoch", "iter", "inner_iter", "max_iters", "max_epochs", "meta"):
+            setattr(self, attribute, getattr(view, attribute))
         self._ran = runner
 
     def _script_config(self) -> Config | None:
@@ -292,12 +292,12 @@ class BaseRunner(metaclass=_RunnerClass):
         Unless the user sets a seed, scripts choose a new one on each start. With a new seed, the rest of an interrupted
         epoch would repeat some samples and skip others.
         """
-        own, self.meta["seed"] = self.meta.get("seed"), self._resumed_seed
-        if own is None or own == self._resumed_seed:
+        seed, self.meta["seed"] = self.meta.get("seed"), self._resumed_seed
+        if seed in (None, self._resumed_seed):
             return
-        _logger.warning("The run resumes with the checkpoint's seed %s instead of %s.", self._resumed_seed, own)
+        _logger.warning("The run resumes with the checkpoint's seed %s instead of %s.", self._resumed_seed, seed)
         for sampler in samplers_of(loader):
-            if getattr(sampler, "seed", None) == own:
+            if getattr(sampler, "seed", None) == seed:
                 sampler.seed = self._resumed_seed
 
     def __getattr__(self, name: str) -> Any:
@@ -331,4 +331,4 @@ def build_runner(cfg: Mapping[str, Any], default_args: Mapping[str, Any] | None 
     constructor = settings.pop("constructor", "DefaultRunnerConstructor")
     if constructor != "DefaultRunnerConstructor":
         return RUNNER_CONSTRUCTORS.get(constructor)(settings, default_args)()
-    return RUNNERS.build({**(default_args or {}), **settings})
+    return RUNNERS.build(settings, default_args=default_args)

@@ -3,7 +3,6 @@
 import functools
 import inspect
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from footplate.openmmlab.first_generation.adapters.hook import Hook
@@ -38,7 +37,6 @@ class UpdaterHook(Hook):
     """
 
     field = ""
-    checks_step_order = False
 
     def __init__(
         self,
@@ -60,11 +58,11 @@ class UpdaterHook(Hook):
 
     def before_run(self, runner: Any) -> None:
         """Stores the initial learning rate or momentum of each parameter group."""
-        for name, optimizer in _by_name(runner.optimizer):
-            key = field_key(optimizer, self.field)
+        for name, part in runner.optim_wrapper.parts.items():
+            key = field_key(part.optimizer, self.field)
             self._base[name] = [
                 float(group.setdefault(f"initial_{self.field}", read_field(group, key) if key in group else 0))
-                for group in optimizer.param_groups
+                for group in part.param_groups
             ]
 
     def before_train_epoch(self, runner: Any) -> None:
@@ -77,15 +75,17 @@ class UpdaterHook(Hook):
 
     def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         """Sets the learning rate or momentum for the iteration, during warm-up or if `by_epoch` is not set."""
-        iteration, length = runner.iter, self.warmup_iters or 0
+        length = 0 if self.warmup is None else self.warmup_iters or 0
         if not self.by_epoch:
             self._regular = self._values(runner)
-        if self.warmup is not None and iteration < length:
-            warm = functools.partial(
-                warm_value, self.field, kind=self.warmup, ratio=self.warmup_ratio, done=iteration / length
-            )
-            self._write(runner, {name: [warm(each) for each in values] for name, values in self._regular.items()})
-        elif not self.by_epoch or (self.warmup is not None and iteration == length):
+        if runner.iter < length:
+            warmup = self.warmup, self.warmup_ratio, runner.iter / length
+            warm = {
+                name: [warm_value(self.field, regular, *warmup) for regular in values]
+                for name, values in self._regular.items()
+            }
+            self._write(runner, warm)
+        elif not self.by_epoch or runner.iter == length:
             self._write(runner, self._regular)
 
     @property
@@ -111,9 +111,9 @@ class UpdaterHook(Hook):
         return {name: [value_of(runner, base) for base in bases] for name, bases in self._base.items()}
 
     def _write(self, runner: Any, values: _Values) -> None:
-        for name, optimizer in _by_name(runner.optimizer):
-            key = field_key(optimizer, self.field)
-            for group, value in zip(optimizer.param_groups, values[name], strict=True):
+        for name, part in runner.optim_wrapper.parts.items():
+            key = field_key(part.optimizer, self.field)
+            for group, value in zip(part.param_groups, values[name], strict=True):
                 if key in group:
                     write_field(group, key, value)
 
@@ -152,10 +152,6 @@ class MomentumUpdaterHook(UpdaterHook):
     def get_momentum(self, runner: Any, base_momentum: float) -> float:
         """Returns the current momentum for a parameter group with initial momentum `base_momentum`."""
         raise NotImplementedError(f"{type(self).__name__} must implement get_momentum()")
-
-
-def _by_name(optimizer: Any) -> list[tuple[str, Any]]:
-    return list(optimizer.items()) if isinstance(optimizer, Mapping) else [("", optimizer)]
 
 
 def annealing_cos(start: float, end: float, factor: float, weight: float = 1) -> float:

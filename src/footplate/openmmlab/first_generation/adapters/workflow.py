@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from footplate.checks import check_count
@@ -60,17 +59,17 @@ class WorkflowHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Runs validation if the previous epoch ended a training phase."""
         if runner.by_epoch and runner.train_loop.at_epoch_start:
-            self._validate_if_due(runner, runner.epoch)
+            self._validate_if_due(runner)
             runner.train_loop.remember_random_state()  # so that a run resumed here does not validate again
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Runs validation if the previous iteration ended a training phase."""
         if not runner.by_epoch:
-            self._validate_if_due(runner, runner.iter)
+            self._validate_if_due(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Runs the validation phase after the last training phase, even if training ended within that phase."""
-        self._validate_if_due(runner, runner.epoch if runner.by_epoch else runner.iter, last=True)
+        self._validate_if_due(runner, last=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the epoch or iteration of the latest validation phase, so that a resumed run does not repeat it."""
@@ -80,7 +79,8 @@ class WorkflowHook(Hook):
         """Restores a state returned by `state_dict`."""
         self._validated_at = state["validated_at"]
 
-    def _validate_if_due(self, runner: Runner, done: int, *, last: bool = False) -> None:
+    def _validate_if_due(self, runner: Runner, *, last: bool = False) -> None:
+        done = runner.epoch if runner.by_epoch else runner.iter
         is_due = done % self._training == 0 or last
         if not done or not is_due or done == self._validated_at:
             return
@@ -105,24 +105,23 @@ class WorkflowHook(Hook):
 
         As in `MeanLosses`, a batch whose `num_samples` is 0 does not count.
         """
-        found = defaultdict[str, list[tuple[float, float]]](list)  # values and numbers of samples
+        sums, counts = defaultdict[str, float](float), defaultdict[str, float](float)
         for number, batch in enumerate(_reading(data)):
             view.set_validation_state(self.dataloader, number, batch)
             call_hooks(view, "before_val_iter")
-            outputs = _losses(runner.model, batch)
-            view.set_validation_state(self.dataloader, number, batch, outputs)
+            outputs = view.outputs = _losses(runner.model, batch)
             call_hooks(view, "after_val_iter")
             count = outputs.get("num_samples")
             count = 1.0 if count is None else float(count)
             for name, value in outputs.get("log_vars", {}).items() if count else ():
-                found[name].append((float(value), count))
+                sums[name] += float(value) * count
+                counts[name] += count
         means = {}
-        for name, pairs in found.items():
+        for name in sums:
             # An evaluation metric may have the same name, such as accuracy, but a different definition.
             is_distinct = "loss" in name or name.endswith("_val")
             title = recorded_name(name if is_distinct else f"{name}_of_workflow")
-            values, counts = zip(*pairs, strict=True)
-            means[f"val/{title}"] = float(np.average(values, weights=counts))
+            means[f"val/{title}"] = sums[name] / counts[name]
         runner.message_hub.update_scalars(means)
         done, unit = (runner.epoch, "Epoch") if runner.by_epoch else (runner.iter, "Iter")
         text = "  ".join(f"{name}: {value:.4f}" for name, value in means.items())

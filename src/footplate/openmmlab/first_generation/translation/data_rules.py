@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.checks import check_flag
-from footplate.config import ConfigDict
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
 from footplate.openmmlab.first_generation.translation.key_map import LOADER_KEYS, SPLITS
 
@@ -72,8 +71,7 @@ def data(draft: Draft) -> None:
         common["persistent_workers"] = check_flag("persistent_workers", draft.take("persistent_workers"))
         draft.became("persistent_workers", "persistent_workers of each loader")
     complete = [split for split in SPLITS if data.get(split) and _translate_split(draft, data, split, common)]
-    is_batched = draft.original.get("default_scope") in _BATCHED_VALIDATION
-    train_only = _TRAIN_ONLY_KEYS if is_batched else (*_SIZES, *_TRAIN_ONLY_KEYS)
+    train_only = _TRAIN_ONLY_KEYS if draft.scope in _BATCHED_VALIDATION else (*_SIZES, *_TRAIN_ONLY_KEYS)
     for key, value in data.items():
         is_loader_left = key in _LOADERS and key.removesuffix("_dataloader") not in complete
         if key not in _KNOWN and isinstance(value, Mapping) and "type" in value:
@@ -87,7 +85,7 @@ def data(draft: Draft) -> None:
             draft.became(f"data.{key}", "removed: it only affects training, and there is no data.train")
 
 
-def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> bool:
+def _translate_split(draft: Draft, data: Mapping[str, Any], split: str, common: Mapping[str, Any]) -> bool:
     """Writes the dataloader config for a split. Returns False if the split was not translated."""
     name, has_evaluation = f"{split}_dataloader", draft.original.get("evaluation") is not None
     own = data.get(name) or {}
@@ -100,21 +98,22 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
         draft.ask("data.val", "there is no evaluation section; kept as val_dataset, which is not read")
         return False
     settings, cfg = {**common, **own}, data[split]
-    if split != "train":
+    if split == "train":
+        if not set(_SIZES) & settings.keys():
+            settings["samples_per_gpu"] = 2
+            text = "is not set; using 2, but the original code base may have a different default"
+            draft.ask("data.samples_per_gpu", text)
+        if draft.by_epoch and draft.scope == "mmseg":
+            settings.setdefault("drop_last", True)  # as MMSegmentation's scripts do
+    else:
         sizes = [each.get("samples_per_gpu", 1) for each in _as_list(data[split]) if isinstance(each, Mapping)]
         size = max(sizes, default=1) or 1
-        if draft.original.get("default_scope") in _BATCHED_VALIDATION:
+        if draft.scope in _BATCHED_VALIDATION:
             size = next((common[key] for key in _SIZES if key in common), size)
         kept = {key: value for key, value in common.items() if key not in (*_SIZES, *_TRAIN_ONLY_KEYS)}
         settings = {**kept, "samples_per_gpu": size, "shuffle": False, **own}
-        if draft.original.get("default_scope") in _PADDED and (settings["samples_per_gpu"] or 1) != 1:
+        if draft.scope in _PADDED and (settings["samples_per_gpu"] or 1) != 1:
             cfg = _padded(cfg)
-    elif not set(_SIZES) & settings.keys():
-        settings["samples_per_gpu"] = 2
-        text = "is not set; using 2, but the original code base may have a different default"
-        draft.ask("data.samples_per_gpu", text)
-    if split == "train" and draft.by_epoch and draft.original.get("default_scope") == "mmseg":
-        settings = {"drop_last": True, **settings}  # as MMSegmentation's scripts do
     _keep(draft, name, {key: own[key] for key in own if key not in LOADER_KEYS and key not in _SAMPLER_KEYS})
     loader = make_loader(draft, settings, cfg, test_mode=split != "train")
     old_names = {new: old for old, new in LOADER_KEYS.items() if old in data}
@@ -173,11 +172,11 @@ def make_loader(draft: Draft, settings: Mapping[str, Any], cfg: Any, *, test_mod
     loader = {new: settings[old] for old, new in LOADER_KEYS.items() if settings.get(old) is not None}
     loader.setdefault("sampler", sampler)
     loader.setdefault("collate_fn", {"type": "legacy_collate"})
-    has_groups = shuffle and draft.original.get("default_scope") not in _UNGROUPED
+    has_groups = shuffle and draft.scope not in _UNGROUPED
     if has_groups and loader["sampler"] is sampler and not settings.get("class_aware_sampler"):
         dropped = {"drop_last": loader.pop("drop_last")} if "drop_last" in loader else {}
         loader.setdefault("batch_sampler", {"type": "LegacyBatchSampler", **dropped})
-    return {**loader, "dataset": ConfigDict(adapter)}
+    return {**loader, "dataset": adapter}
 
 
 def _as_list(cfg: Any) -> list[Any]:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from footplate.checks import check_count
 from footplate.config import ConfigDict, KeyOrigin
-from footplate.error_context import location_prefix, origin_at, origin_of
-from footplate.errors import ArgumentError, ConfigError, Origin
+from footplate.error_context import located, location_prefix, origin_at, origin_of
+from footplate.errors import ConfigError, Origin
 from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.key_map import Path
 
@@ -58,6 +58,7 @@ class Draft:
 
     Attributes:
         original: The first-generation config, unchanged.
+        scope: The config's `default_scope`, or None.
         by_epoch: Whether the length of the run is given in epochs rather than iterations. If no length is set, False
             only for an iteration-based runner.
         length: The number of epochs or iterations, or None if the config does not set it.
@@ -74,12 +75,14 @@ class Draft:
     def __init__(self, original: Mapping[str, Any], *, device: str | None = None) -> None:
         self.original = original
         self.device = device
+        self.scope = original.get("default_scope")
         self.remaining: dict[str, Any] = dict(original)
         self.translated: dict[str, Any] = {}
         self.notes: list[Note] = []
         self.sources: dict[Path, str] = {}
         self.source = ""
-        self.by_epoch, self.length = self._run_length()
+        with located(original):
+            self.by_epoch, self.length = self._run_length()
 
     def take(self, key: str) -> Any:
         """Removes a key from `remaining`, and returns its value (a copy if it is a dict), or None if it is missing."""
@@ -140,37 +143,19 @@ class Draft:
         """Returns the file and line of a key path in the original config, or of its nearest known parent."""
         return origin_at(self.original, key)
 
-    def check_runner(self) -> None:
-        """Checks that a `runner` section sets the length of the run either in epochs or in iterations.
-
-        Raises:
-            ConfigError: The section sets both or neither.
-        """
-        runner = self.original.get("runner")
-        if isinstance(runner, Mapping) and (runner.get("max_epochs") is None) == (runner.get("max_iters") is None):
-            raise ConfigError(
-                'runner must have exactly one of "max_epochs" and "max_iters"',
-                key="runner",
-                found=dict(runner),
-                origin=origin_of(runner),
-            )
-
     def _run_length(self) -> tuple[bool, int | None]:
         runner = self.original.get("runner") or {}
         if not isinstance(runner, Mapping):
             raise ConfigError("runner must be a dict", key="runner", found=runner)
-        lengths = {f"runner.{key}": runner.get(key) for key in ("max_epochs", "max_iters")}
+        lengths = {f"runner.{key}": runner[key] for key in ("max_epochs", "max_iters") if runner.get(key) is not None}
+        if len(lengths) > 1:
+            message = 'runner must have exactly one of "max_epochs" and "max_iters"'
+            raise ConfigError(message, key="runner", found=dict(runner))
         lengths |= {key: self.original.get(key) for key in ("total_epochs", "total_iters")}
-        key = next((key for key, length in lengths.items() if length is not None), None)
-        if key is None:
-            return not str(runner.get("type", "")).startswith("Iter"), None
-        if key.startswith("runner."):
-            self.check_runner()
-        try:
-            return key.endswith("epochs"), check_count("the length of a run", lengths[key], key=key)
-        except ArgumentError as error:
-            error.origin = self.origin(key)
-            raise
+        for key, length in lengths.items():
+            if length is not None:
+                return key.endswith("epochs"), check_count("the length of a run", length, key=key)
+        return not str(runner.get("type", "")).startswith("Iter"), None
 
 
 def with_origins(values: Mapping[str, Any], source: object, old_names: Mapping[str, str] | None = None) -> ConfigDict:

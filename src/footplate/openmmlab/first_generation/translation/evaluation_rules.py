@@ -109,8 +109,7 @@ def evaluation(draft: Draft) -> None:
     kind = cfg.pop("type", None)
     if kind not in (None, "EvalHook", "DistEvalHook"):
         draft.ask("evaluation.type", f"'{kind}' is not a built-in hook; only its evaluation settings are kept")
-    splits = draft.original.get("data")
-    splits = splits if isinstance(splits, Mapping) else {}
+    splits = draft.original.get("data") or {}
     if not splits.get("val") and "val_dataloader" not in draft.original:
         settings = ", ".join(f"{key}={value!r}" for key, value in {**hook, **cfg}.items())
         draft.became("evaluation", f"removed: there is no data.val to evaluate on ({settings or 'no settings'})")
@@ -147,7 +146,7 @@ def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
         draft.append("custom_hooks", entry)
     best = {key: hook[key] for key in BEST_CHECKPOINT_KEYS if hook.get(key) is not None}
     if not best.get("save_best"):
-        for key in ("rule", "greater_keys", "less_keys", "out_dir"):
+        for key in (*best, "out_dir"):
             if hook.get(key) is not None:
                 draft.became(f"evaluation.{key}", "removed: save_best is not set")
         return

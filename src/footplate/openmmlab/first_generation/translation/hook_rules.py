@@ -1,7 +1,8 @@
-"""Translates custom hooks and sets the priorities of the default hooks."""
+"""Translates custom hooks and the settings for saving checkpoints, and sets the priorities of the default hooks."""
 
 from collections.abc import Mapping
 
+from footplate.checks import check_flag
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
 
 
@@ -35,6 +36,44 @@ def custom_hooks(draft: Draft) -> None:
                 made["ema_type"] = "WarmUpEMA"
                 made.setdefault("warm_up", 100)
         draft.append("custom_hooks", made)
+
+
+@rule("checkpoint_config")
+def checkpoint_config(draft: Draft) -> None:
+    """Moves `checkpoint_config` into the default `checkpoint` hook. None disables regular checkpoints.
+
+    ```python
+    checkpoint_config = dict(interval=8000, max_keep_ckpts=2)
+    ```
+
+    becomes
+
+    ```python
+    default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=8000, by_epoch=False, max_keep_ckpts=2))
+    ```
+
+    in a config with
+
+    ```python
+    runner = dict(type='IterBasedRunner', max_iters=80000)
+    ```
+    """
+    cfg = draft.take("checkpoint_config")
+    if cfg is None:
+        if not draft.translated.get("default_hooks", {}).get("checkpoint"):
+            draft.write("default_hooks.checkpoint", None)
+        return
+    for key in ("meta", "create_symlink"):
+        if (value := cfg.pop(key, None)) is not None:
+            draft.write(f"default_hooks.legacy_checkpoint.{key}", value)
+    if cfg.pop("file_client_args", None) is not None:
+        draft.warn("checkpoint_config.file_client_args", "has no counterpart and was removed")
+    if check_flag("sync_buffer", cfg.pop("sync_buffer", False), key="checkpoint_config.sync_buffer"):
+        draft.append("custom_hooks", {"type": "SyncBuffersHook", "priority": "HIGH"})
+    if not cfg.get("out_dir"):
+        cfg.pop("out_dir", None)
+    made = {"type": "CheckpointHook", "interval": -1, "by_epoch": draft.by_epoch, **cfg}
+    draft.write_all("default_hooks.checkpoint", made)
 
 
 @rule()

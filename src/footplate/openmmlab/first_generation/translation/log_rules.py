@@ -53,10 +53,9 @@ def log_config(draft: Draft) -> None:
     draft.write_all("default_hooks.logger", logger | {key: text[key] for key in _TEXT_SETTINGS if key in text})
     # First-generation loggers average all values except learning rates over the iterations since the previous log line.
     by_epoch = text.get("by_epoch", draft.by_epoch)
-    processor = {"type": "LogProcessor", "window_size": own_interval, "by_epoch": by_epoch}
-    draft.write_all("log_processor", {**processor, "mean_pattern": ".*(?<!lr)$"})
-    if left := _describe_unsupported(text, ("type", *_TEXT_SETTINGS, "interval", "by_epoch", "priority")):
-        draft.warn("log_config.hooks", left)
+    processor = {"window_size": own_interval, "by_epoch": by_epoch, "mean_pattern": ".*(?<!lr)$"}
+    draft.write_all("log_processor", {"type": "LogProcessor", **processor})
+    _warn_about_others(draft, "log_config.hooks", text, ("type", *_TEXT_SETTINGS, "interval", "by_epoch", "priority"))
     backends: list[Any] = []
     for index, hook in enumerate(hooks):
         if hook is not text:
@@ -80,13 +79,12 @@ def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> 
         return []
     backend, renamed = _WRITERS[kind]
     made = {"type": backend, **{new: hook[old] for old, new in renamed.items() if hook.get(old) is not None}}
-    if left := _describe_unsupported(hook, (*renamed, *_IGNORED_SETTINGS)):
-        draft.warn(key, left)
+    _warn_about_others(draft, key, hook, (*renamed, *_IGNORED_SETTINGS))
     if hook.get("interval", interval) != interval:
         draft.warn(f"{key}.interval", "ignored; all writers use the interval of the text log")
     return [with_origins(made, hook)]
 
 
-def _describe_unsupported(settings: Mapping[str, Any], supported: Container[str]) -> str:
-    left = ", ".join(f"{name}={value!r}" for name, value in settings.items() if name not in supported)
-    return f"these settings have no counterpart: {left}" if left else ""
+def _warn_about_others(draft: Draft, key: str, settings: Mapping[str, Any], supported: Container[str]) -> None:
+    if others := [f"{name}={value!r}" for name, value in settings.items() if name not in supported]:
+        draft.warn(key, f"these settings have no counterpart: {', '.join(others)}")

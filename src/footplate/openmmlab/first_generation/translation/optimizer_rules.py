@@ -40,10 +40,8 @@ def optimizer(draft: Draft) -> None:
         paramwise_cfg=dict(norm_decay_mult=0.0))
     ```
     """
-    source = "optimizer" if draft.remaining.get("optimizer") is not None else "optimizers"
-    cfg = draft.take(source)
+    cfg = draft.take("optimizer") or draft.take("optimizers")
     if cfg is None:
-        draft.take("optimizer")
         return
     if "type" in cfg:
         draft.write("optim_wrapper", with_origins(_wrapper(cfg), cfg))
@@ -51,12 +49,12 @@ def optimizer(draft: Draft) -> None:
     draft.write("optim_wrapper", with_origins({name: _wrapper(each) for name, each in cfg.items()}, cfg))
     if draft.original.get("optimizer_config") is None:
         draft.take("optimizer_config")
-        _update_wrappers(draft, {"type": STEPPED_BY_MODEL}, source)
+        _update_wrappers(draft, {"type": STEPPED_BY_MODEL}, "optimizer")
 
 
 def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the `optim_wrapper` section for an optimizer."""
-    optimizer = with_origins(dict(cfg), cfg)
+    optimizer = with_origins(cfg, cfg)
     constructor = optimizer.pop("constructor", None)
     paramwise = optimizer.pop("paramwise_cfg", None)
     options = optimizer.pop("paramwise_options", None)
@@ -68,12 +66,8 @@ def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
         # The generations only differ in the biases to which `bias_decay_mult` applies.
         is_different = paramwise and paramwise.get("bias_decay_mult") is not None
         constructor = "DefaultOptimizerConstructor" if is_different else None
-    wrapper = {"type": "OptimWrapper", "optimizer": optimizer}
-    if constructor is not None:
-        wrapper["constructor"] = constructor
-    if paramwise is not None:
-        wrapper["paramwise_cfg"] = dict(paramwise)
-    return wrapper
+    wrapper = {"optimizer": optimizer, "constructor": constructor, "paramwise_cfg": paramwise}
+    return {"type": "OptimWrapper", **{key: value for key, value in wrapper.items() if value is not None}}
 
 
 @rule("optimizer_config")
@@ -108,8 +102,7 @@ def optimizer_config(draft: Draft) -> None:
         step = _mixed_precision(draft, scale, "optimizer_config")
     if (clip := given.pop("grad_clip", None)) is not None:
         step["clip_grad"] = dict(clip)
-    counts = given.pop("cumulative_iters", given.pop("update_interval", 1))
-    if counts != 1:
+    if (counts := given.pop("cumulative_iters", given.pop("update_interval", 1))) != 1:
         step["accumulative_counts"] = counts
     _update_wrappers(draft, step, "optimizer_config", unused=given)
 
@@ -132,14 +125,15 @@ def fp16(draft: Draft) -> None:
     if given is None:
         return
     wrappers = _wrappers(draft).values()
-    kind = str((draft.original.get("optimizer_config") or {}).get("type"))
     if not any(each.get("type") == STEPPED_BY_HOOK for each in wrappers):
         scale = next((each["loss_scale"] for each in wrappers if "loss_scale" in each), 512.0)
         step = _mixed_precision(draft, given.pop("loss_scale", scale), "fp16")
         _update_wrappers(draft, step, "fp16", unused=given)
-    elif "Fp16" in kind:
+        return
+    kind = draft.original["optimizer_config"]["type"]
+    if "Fp16" in kind:
         hook = next(each for each in draft.translated["custom_hooks"] if each["type"] == kind)
-        hook.update({key: value for key, value in given.items() if key not in hook})
+        hook.update({**given, **hook})
         draft.became("fp16", f"settings of the custom hook {kind}, which calls optimizer.step() itself")
     else:
         draft.ask("fp16", f"{dict(given)} was removed: the hook {kind} calls optimizer.step() and sets the precision")

@@ -29,7 +29,7 @@ KNOWN_POLICIES = (
 )
 _OLD_NAMES = {"type": "policy", "milestones": "step", "step_size": "step", "end": "warmup_iters"}
 _BY_ITERATION = ("cyclic", "OneCycle")
-_WARMUP = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
+WARMUP = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
 
 
 @rule("lr_config")
@@ -145,7 +145,7 @@ def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[E
     by_epoch = counts_epochs and policy not in _BY_ITERATION
     if by_epoch and not draft.by_epoch:
         return []  # the policy changes the value at the start of each epoch, and an iteration-based run has no epochs
-    warmup = {key: settings.pop(key) for key in _WARMUP if key in settings}
+    warmup = {key: settings.pop(key) for key in WARMUP if key in settings}
     if warmup.get("warmup") is None:
         warmup = {}
     ratio, iters = warmup.get("warmup_ratio", 0.1), warmup.get("warmup_iters", 0)

@@ -6,18 +6,16 @@ from typing import Any, NamedTuple, TypeVar
 
 from footplate.config import Config, ConfigDict, KeyOrigin
 from footplate.config.config_dict import is_variable
-from footplate.error_context import origin_at, origin_of
+from footplate.error_context import located, origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.messages import describe_exception, nearest
 from footplate.openmmlab.first_generation.translation import (
-    checkpoint_rules,
     data_rules,
     evaluation_rules,
     hook_rules,
     log_rules,
     model_rules,
     optimizer_rules,
-    runner_rules,
     runtime_rules,
     schedule_rules,
 )
@@ -30,7 +28,7 @@ AnyConfig = Config | Mapping[str, Any]
 RULES: tuple[Rule, ...] = (
     runtime_rules.renamed,
     runtime_rules.dist_params,
-    checkpoint_rules.resume,
+    runtime_rules.resume,
     runtime_rules.device,
     model_rules.model_settings,
     model_rules.model_adapter,
@@ -39,8 +37,8 @@ RULES: tuple[Rule, ...] = (
     optimizer_rules.fp16,
     schedule_rules.lr_config,
     schedule_rules.momentum_config,
-    runner_rules.runner,
-    checkpoint_rules.checkpoint_config,
+    runtime_rules.runner,
+    hook_rules.checkpoint_config,
     log_rules.log_config,
     hook_rules.custom_hooks,
     evaluation_rules.evaluation,
@@ -212,7 +210,6 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
     # Sections in the config take precedence over translated sections.
     sections = ConfigDict(draft.remaining)
     sections._origins |= {key: origin for key, origin in original._origins.items() if key in draft.remaining}
-    written: set[str] = set()
     for key, value in draft.translated.items():
         existing = sections.get(key)
         if isinstance(existing, ConfigDict) and isinstance(value, Mapping):
@@ -221,11 +218,10 @@ def translate_sections(cfg: AnyConfig, *, device: str | None = None) -> Translat
             dict.__setitem__(sections, key, merged)
         elif existing is None:
             dict.__setitem__(sections, key, ConfigDict({key: value})[key])
-            written.add(key)
     for path, source in draft.sources.items():
         origin = draft.origin(f"{source}.{path[-1]}") if source else None  # some keys have the same name in both
-        if path[0] not in written or origin is None:
-            continue
+        if draft.remaining.get(path[0]) is not None or origin is None:
+            continue  # the origins of sections in the config are known
         key_origin, found = KeyOrigin(*origin), sections
         for part in path:
             if isinstance(found, list):
@@ -245,20 +241,19 @@ def _apply(rule: Rule, draft: Draft) -> None:
         return
     draft.source = next((key for key in present if draft.remaining[key] is not None), present[0] if present else "")
     try:
-        rule.apply(draft)
-        for key in present:
-            if key not in draft.remaining and draft.original[key] is not None:
-                draft.note_result(key)
-    except FootplateError as error:
-        error.origin = error.origin or origin_at(draft.original, error.key)
+        with located(draft.original):
+            rule.apply(draft)
+    except FootplateError:
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         # A value has the wrong type, usually a number or a string instead of a dict.
-        key = next((each for each in rule.keys if each in draft.original), "")
         raise ConfigError(
-            f"the first-generation key '{key or rule.id}' cannot be translated: {describe_exception(error)}",
-            key=key,
-            found=draft.original.get(key),
-            origin=draft.origin(key) if key else None,
+            f"the first-generation key '{draft.source}' cannot be translated: {describe_exception(error)}",
+            key=draft.source,
+            found=draft.original.get(draft.source),
+            origin=draft.origin(draft.source),
             shows_cause=True,
         ) from error
+    for key in present:
+        if key not in draft.remaining and draft.original[key] is not None:
+            draft.note_result(key)

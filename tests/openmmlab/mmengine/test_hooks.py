@@ -8,7 +8,7 @@ import torch
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.openmmlab.mmengine.ema_hook import EMAHook
+from footplate.openmmlab.mmengine.hooks import EMAHook
 from footplate.registry import HOOKS
 from tests.hooks.test_ema_hook import Seen, configured
 

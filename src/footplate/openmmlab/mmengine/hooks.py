@@ -1,5 +1,6 @@
-"""`mmengine.hooks.EMAHook`, the base class of EMA hooks in code bases."""
+"""Hooks from `mmengine.hooks` with additional members for their subclasses in code bases."""
 
+import time
 from functools import wraps
 from typing import Any
 
@@ -8,15 +9,10 @@ from torch import nn
 from footplate import hooks
 from footplate.engine import Runner
 from footplate.hooks.averaged_weights_hooks import TRAINING_STATE
+from footplate.openmmlab.mmengine.registry import AcceptsBase
 
 
-class _EMAHookType(type):
-    def __instancecheck__(cls, instance: object) -> bool:
-        """Makes `isinstance` also accept footplate's EMAHook, because code bases use such checks."""
-        return isinstance(instance, hooks.EMAHook) if cls is EMAHook else super().__instancecheck__(instance)
-
-
-class EMAHook(hooks.EMAHook, metaclass=_EMAHookType):
+class EMAHook(hooks.EMAHook, metaclass=AcceptsBase):
     """footplate's EMAHook with additional attributes and methods for subclasses in code bases.
 
     As in MMEngine, the averaged model already exists when a subclass's `after_load_checkpoint` is called.
@@ -49,3 +45,30 @@ class EMAHook(hooks.EMAHook, metaclass=_EMAHookType):
         for name in weights:
             key = f"module.{name}"
             weights[name], others[key] = others[key], weights[name]
+
+
+class IterTimerHook(hooks.IterTimerHook):
+    """footplate's IterTimerHook with the attributes that subclasses in code bases use to estimate the time left.
+
+    Attributes:
+        time_sec_tot: The sum of the iteration times, which the subclass updates.
+        start_iter: The iteration at which training started or resumed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time_sec_tot = 0.0
+        self.start_iter = 0
+
+    def before_train(self, runner: Runner) -> None:
+        """Records the first iteration."""
+        self.start_iter = runner.iter
+
+    @property
+    def t(self) -> float:
+        """The time at which the previous iteration ended, as returned by `time.time()`."""
+        return time.time() - (time.perf_counter() - self._since)
+
+    @t.setter
+    def t(self, value: float) -> None:
+        self._since = time.perf_counter() - (time.time() - value)
