@@ -116,16 +116,20 @@ class DetVisualizationHook(BaseVisualizationHook):
     """Draws images, ground truth and predictions for every `interval`-th batch of a validation or test run.
 
     Args:
-        args: Positional arguments for `BaseVisualizationHook`.
+        draw: Whether to enable drawing.
+        interval: Draws only every `interval`-th batch.
         score_thr: The minimum score of predictions to draw.
-        settings: Other arguments for `BaseVisualizationHook`, such as `draw` and `interval`.
+        args: Further positional arguments for `BaseVisualizationHook`.
+        settings: Further arguments for `BaseVisualizationHook`.
 
     Raises:
         ArgumentError: `interval` or `max_samples` is not positive, or `score_thr` is not between 0 and 1.
     """
 
-    def __init__(self, *args: Any, score_thr: float = 0.3, **settings: Any) -> None:
-        super().__init__(*args, **settings)
+    def __init__(
+        self, draw: bool = False, interval: int = 50, score_thr: float = 0.3, *args: Any, **settings: Any
+    ) -> None:
+        super().__init__(draw, interval, *args, **settings)
         self.score_thr = check_fraction("score_thr", score_thr)
 
     def options(self) -> dict[str, Any]:

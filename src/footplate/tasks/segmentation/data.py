@@ -243,13 +243,14 @@ class SegDataPreProcessor(ImgDataPreprocessor):
     """Normalizes images, and pads images and label maps to the same size on the right and at the bottom.
 
     Args:
-        args: `mean` and `std`; see `ImgDataPreprocessor`.
+        mean: The value to subtract from each channel.
+        std: The value to divide each channel by.
         size: The minimum height and width of the padded images in training; a single number sets both.
         size_divisor: In training, height and width are padded to multiples of this number.
         pad_val: The padding value of images, applied after normalization.
         seg_pad_val: The padding value of label maps; use the label that the loss ignores.
         test_cfg: A dict with the `size` or `size_divisor` for validation and testing.
-        settings: `mean`, `std`, `bgr_to_rgb`, `rgb_to_bgr` and `batch_augments`; see `ImgDataPreprocessor`.
+        settings: `bgr_to_rgb`, `rgb_to_bgr` and `batch_augments`; see `ImgDataPreprocessor`.
 
     Raises:
         ArgumentError: Both `size` and `size_divisor` are set, or both are set in `test_cfg`.
@@ -258,16 +259,17 @@ class SegDataPreProcessor(ImgDataPreprocessor):
 
     def __init__(
         self,
-        *args: Any,
+        mean: Sequence[float] | float | None = None,
+        std: Sequence[float] | float | None = None,
         size: tuple[int, int] | int | None = None,
         size_divisor: int | None = None,
         pad_val: float = 0,
         seg_pad_val: int = 255,
+        *,
         test_cfg: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(*args, **settings)
-        self.pad_value = pad_val
+        super().__init__(mean, std, pad_value=pad_val, **settings)
         self.seg_pad_val = seg_pad_val
         self._train_padding = _padding(size, size_divisor)
         test = test_cfg or {}
