@@ -19,7 +19,6 @@ from footplate.checkpoint.digest import Digest, DigestSink
 from footplate.checkpoint.latest import write_pointer
 from footplate.checkpoint.serializable import (
     bytes_in,
-    cut_replicated,
     rebuild,
     split_state,
     tensors_in,
@@ -315,7 +314,7 @@ class BackgroundSaver:
         try:
             if is_main_process():
                 remove_unfinished(storage.parent(storage.absolute(path)))
-            rest, shards = split_state(state, cut_replicated(replicated, get_rank(), get_world_size()))
+            rest, shards = split_state(state, replicated, get_rank(), get_world_size())
             rest = to_serializable(rest)
             values = to_serializable({name: shard.tensor for name, shard in shards.items()})
             rest, values = self._copier.copy([rest if is_main_process() else {}, values])
@@ -347,16 +346,11 @@ class _HostCopier:
         copies = {}
         start = 0
         for (address, memory), size in zip(storages.items(), sizes, strict=True):
-            piece = self._buffer[start : start + memory.nbytes()]
+            target = torch.from_numpy(self._buffer[start : start + memory.nbytes()])
             source = torch.empty(0, dtype=torch.uint8, device=memory.device).set_(memory)
-            target = torch.from_numpy(piece)
-            if memory.device.type == "cpu":
-                np.copyto(piece, source.numpy())  # single-threaded, since torch's threads are busy with training
-            else:
-                target.copy_(source, non_blocking=True)
-            copies[address] = target.untyped_storage()
+            copies[address] = target.copy_(source, non_blocking=True).untyped_storage()
             start += size
-        if any(memory.device.type != "cpu" for memory in storages.values()):
+        if torch.accelerator.is_available():
             torch.accelerator.synchronize()
 
         def on_copy(_: str, tensor: Any) -> Any:

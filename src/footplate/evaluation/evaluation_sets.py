@@ -10,7 +10,6 @@ from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluator import Evaluator, copy_section, is_named
-from footplate.metric_names import dataset_metric
 
 _logger = logging.getLogger("footplate.evaluation")
 
@@ -35,7 +34,7 @@ class EvaluationSet(NamedTuple):
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a copy of `metrics` with the dataset's prefix added to the names."""
-        return {dataset_metric(self.name, key): value for key, value in metrics.items()}
+        return {f"{self.name}/{key}" if self.name else key: value for key, value in metrics.items()}
 
 
 def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str, *, train_dataset: Any = None) -> None:

@@ -254,8 +254,7 @@ class Registry:
                 error.origin = error.origin or origin_of(source, key)
                 error.key = error.key or key
                 raise
-        if hasattr(type(entry), "dotted_path"):  # a LazyObject from a config
-            entry = entry.build()
+        entry = import_lazy(entry)
         if not callable(entry):
             raise BuildError(
                 f"the {self.noun} type must be a name or a class", found=entry, origin=origin_of(source, "type")
@@ -264,8 +263,6 @@ class Registry:
         return entry  # type: ignore[no-any-return]
 
     def _get(self, name: str, *, trusted: bool) -> Entry:
-        if not isinstance(name, str):
-            raise BuildError(f"the {self.noun} name must be a string", found=name)
         scope = name.partition(".")[0] if "." in name else default_scope()
         self._import_registry_of(scope or "")
         entry = self._find(name) or self._find_in_any_scope(name) or self._import_path(name, trusted=trusted)
@@ -294,8 +291,6 @@ class Registry:
         return matches.pop() if len(matches) == 1 else None
 
     def _register(self, entry: _Entry, names: str | Sequence[str] | None, *, force: bool) -> _Entry:
-        if not callable(entry):
-            raise BuildError(f"the registry '{self.name}' accepts only classes and functions", found=entry)
         self._check_base(entry, dotted=False)
         if names is None:
             names = [entry.__name__]
