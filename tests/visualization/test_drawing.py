@@ -107,12 +107,6 @@ def test_a_single_polygon_may_be_a_list_or_an_array(kind: Any) -> None:
     assert one.sum() == 11 * 8
 
 
-def test_colors_may_be_an_array() -> None:
-    palette = np.array([[255, 0, 0], [0, 255, 0]])
-    image = black().draw_bboxes([[1, 1, 3, 3], [6, 6, 8, 8]], edge_colors=palette).get_image()
-    assert (image[1, 1].tolist(), image[6, 6].tolist()) == (RED, [0, 255, 0])
-
-
 @pytest.mark.parametrize(
     ("color", "expected"),
     [("red", (255, 0, 0)), ("g", (0, 128, 0)), ("#0a0b0c", (10, 11, 12)), ([1, 2, 3], (1, 2, 3))],
