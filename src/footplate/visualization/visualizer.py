@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from inspect import isfunction
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -106,28 +107,29 @@ def skipping_failed_image(name: str) -> Iterator[None]:
         _logger.warning("The image '%s' cannot be drawn and is skipped: %s: %s", name, type(error).__name__, error)
 
 
-def _skip_failed_images(visualizer: "Visualizer") -> None:
-    """Makes `add_datasample` and the `visualize_...` methods log exceptions as warnings instead of raising them."""
+def _skippable(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a method that draws and writes one image.
 
-    def skipping(draw: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(draw)
-        def draw_or_skip(*args: Any, **kwargs: Any) -> Any:
-            name = args[0] if args else kwargs.get("name")
-            with skipping_failed_image(name if isinstance(name, str) else draw.__name__):
-                return draw(*args, **kwargs)
+    If `skips_failed_images` is set, errors are logged as warnings.
+    """
 
-        return draw_or_skip
+    @wraps(draw)
+    def skipping(self: "Visualizer", *args: Any, **kwargs: Any) -> Any:
+        if not self.skips_failed_images:
+            return draw(self, *args, **kwargs)
+        name = args[0] if args else kwargs.get("name")
+        with skipping_failed_image(name if isinstance(name, str) else draw.__name__):
+            return draw(self, *args, **kwargs)
 
-    for name in dir(visualizer):
-        if name == "add_datasample" or name.startswith("visualize_"):
-            setattr(visualizer, name, skipping(getattr(visualizer, name)))
+    return skipping
 
 
 class Visualizer(Drawing, Instances):
     """Draws images, and passes images, scalars and configs to all writers.
 
-    For a run's visualizer, errors in `add_datasample` and in the `visualize_...` methods of subclasses are logged as
-    warnings instead of raised.
+    Attributes:
+        skips_failed_images: Whether errors in `add_datasample` and in the `visualize_...` methods of subclasses are
+            logged as warnings instead of raised. True for a run's visualizer.
 
     Args:
         name: The name for `get_instance`.
@@ -147,6 +149,8 @@ class Visualizer(Drawing, Instances):
         >>> visualizer.draw_circles([16, 16], 8, face_colors="blue").get_image()[16, 16].tolist()
         [0, 0, 255]
     """
+
+    skips_failed_images = False
 
     def __init__(
         self,
@@ -177,6 +181,12 @@ class Visualizer(Drawing, Instances):
                     raise ArgumentError(message, notes=["Set a different `name`."])
                 self._vis_backends[backend_name] = backend
         type(self).keep_instance(self)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, method in list(vars(cls).items()):
+            if isfunction(method) and (name == "add_datasample" or name.startswith("visualize_")):
+                setattr(cls, name, _skippable(method))
 
     draw_featmap = staticmethod(draw_featmap)
 
@@ -335,7 +345,7 @@ def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str)
                 for position, backend in enumerate(settings.get("vis_backends") or ())
             ]
             visualizer = VISUALIZERS.build(with_origins(settings, cfg))
-    _skip_failed_images(visualizer)
+    visualizer.skips_failed_images = True
     return visualizer  # type: ignore[no-any-return]
 
 

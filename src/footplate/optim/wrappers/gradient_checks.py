@@ -217,7 +217,7 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
     device = gradients[0].device
     is_uniform = {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1
     if is_uniform and not gradients[0].is_mps:
-        flag = cpu_flag if device.type == "cpu" else torch.zeros((), device=device)
+        flag = cpu_flag if gradients[0].is_cpu else torch.zeros((), device=device)
         try:
             _check_finite(gradients, flag, _one(device))
             return flag
