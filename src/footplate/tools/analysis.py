@@ -104,8 +104,8 @@ def count_iterations(run: Run) -> int:
     trained = [series for series in run.series if series.mode != "test"] or run.series
     units = {"iter": 1, "epoch": run.epoch_length or 0}
     saved = [int(match["at"]) * units[match["unit"]] for file in run.checkpoints if (match := SAVED.search(file.name))]
-    stopped = [start.stopped_at for start in run.launches[-1:]]
-    return max([*stopped, *saved, *(int(series.points[-1][0]) for series in trained)])
+    saved += [start.stopped_at for start in run.launches[-1:]]
+    return max([*saved, *(int(series.points[-1][0]) for series in trained)])
 
 
 def run_state(run: Run) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from footplate.checkpoint_names import SHARDED_SUFFIX, STATE, SUFFIXES
 from footplate.config import Config
 from footplate.errors import DataError
 from footplate.messages import list_names, nearest, one_line, pluralize
-from footplate.metric_names import metric_of_label
 from footplate.tools.run_files import (
     Start,
     config_of,
@@ -135,8 +134,7 @@ def read_run(path: str | Path) -> Run:
     diverged = [
         f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
     ]
-    logged = {label for line in lines if line["mode"] == "train" for label in line.keys() - _POSITION}
-    never_finite = sorted(logged - {each.name for each in series if each.mode == "train"})
+    never_finite = sorted(_nonfinite(lines, "train") - {each.name for each in series if each.mode == "train"})
     diverged += [f"{name} (train) from the start" for name in never_finite]
     if diverged:
         warnings.append(f"Scalars that stay non-finite until the end of the run: {list_names(diverged, _MAX_NAMES)}.")
@@ -159,12 +157,7 @@ def read_run(path: str | Path) -> Run:
         derived=derived,
         checkpoints=_checkpoints(folder),
         stopped_by=recorded[-1].stopped_by if recorded else "",
-        nonfinite=frozenset(
-            metric_of_label(label)
-            for line in lines
-            for label, value in line.items()
-            if line["mode"] == "val" and isinstance(value, float) and not math.isfinite(value)
-        ),
+        nonfinite=frozenset(_nonfinite(lines, "val")),
         never_finite=never_finite,
         launches=recorded,
     )
@@ -371,6 +364,16 @@ def _series(lines: Sequence[LogLine]) -> list[Series]:
             else:
                 last_nonfinite[key] = line["at"]
     return [Series(name, mode, values, last_nonfinite.get((mode, name))) for (mode, name), values in points.items()]
+
+
+def _nonfinite(lines: Iterable[LogLine], mode: str) -> set[str]:
+    """Returns the labels whose values were NaN or infinite at least once, without the prefix of the mode."""
+    return {
+        label.removeprefix(f"{mode}/")
+        for line in lines
+        for label, value in line.items()
+        if line["mode"] == mode and isinstance(value, float) and not math.isfinite(value)
+    }
 
 
 def _checkpoints(folder: Path) -> dict[Path, int]:
