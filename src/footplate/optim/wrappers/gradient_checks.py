@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -137,7 +138,6 @@ class GradientGuard:
         self.policy = policy
         self.count = 0
         self._skipped: Tensor | int = 0  # how many steps the device has skipped since the last warning
-        self._cpu_flag = torch.zeros(())  # reused in every step, because creating it takes as long as the check
 
     def allows_step(
         self,
@@ -169,13 +169,14 @@ class GradientGuard:
         gradients = [grad for group in groups for parameter in group["params"] if (grad := parameter.grad) is not None]
         if not gradients:
             return True
-        flag = _nonfinite_flag(gradients, self._cpu_flag)
+        flag = _nonfinite_flag(gradients)
         if not flag.is_cpu and self.policy == "skip" and can_skip_on_device(optimizer):
-            self._leave_to_kernel(optimizer, flag)
+            optimizer.grad_scale = None  # type: ignore[attr-defined]
+            optimizer.found_inf = flag  # type: ignore[attr-defined]
+            self._skipped = self._skipped + flag
             return True
         if not flag.item():
             return True
-        flag.zero_()
         self.count += 1
         iteration = losses if message_hub is None else message_hub.get_info("iter", losses - 1) + 1
         if self.policy == "stop":
@@ -190,12 +191,6 @@ class GradientGuard:
             )
         return self.policy == "warn"
 
-    def _leave_to_kernel(self, optimizer: Optimizer, flag: Tensor) -> None:
-        """Makes the optimizer skip its next update on the device if `flag` is positive, and counts it as skipped."""
-        optimizer.grad_scale = None  # type: ignore[attr-defined]
-        optimizer.found_inf = flag  # type: ignore[attr-defined]
-        self._skipped = self._skipped + flag
-
     def warn_of_skipped(self, iteration: int) -> None:
         """Logs how many steps the optimizer has skipped on the device since the last call. Waits for the device."""
         count, self._skipped = int(self._skipped), 0
@@ -209,20 +204,15 @@ class GradientGuard:
             )
 
 
-def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
-    """Returns a scalar tensor that is positive if a gradient is non-finite on any rank.
-
-    On a CPU, may return `cpu_flag` itself, which must be 0 before the call.
-    """
+def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
+    """Returns a scalar tensor that is positive if a gradient is non-finite on any rank."""
     device = gradients[0].device
     is_uniform = {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1
     if is_uniform and not gradients[0].is_mps:
-        flag = cpu_flag if device.type == "cpu" else torch.zeros((), device=device)
-        try:
+        flag = torch.zeros((), device=device)
+        with suppress(RuntimeError):  # gradients are sparse, complex or on several devices
             _check_finite(gradients, flag, _one(device))
             return flag
-        except RuntimeError:  # gradients are sparse, complex or on several devices
-            flag.zero_()
     kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for gradient in gradients:
         values = local_tensor(gradient)
