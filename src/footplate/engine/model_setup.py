@@ -142,7 +142,7 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
         _compile(list(parts.values()), arguments)
         return model
     try:
-        part: Any = model if target == "forward" else model.get_submodule(target)
+        part = model.get_submodule("" if target == "forward" else target)
     except (AttributeError, TypeError) as error:
         raise ArgumentError(
             "'target' must be 'forward' or the name of a submodule of the model",

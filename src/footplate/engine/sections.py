@@ -82,10 +82,6 @@ class Argument(NamedTuple):
     in_config: bool = True
     empty_if_unset: bool = False
 
-    def allows(self, value: Any) -> bool:
-        """Checks whether `accepts` includes the value."""
-        return isinstance(value, self.accepts) if isinstance(self.accepts, (type, tuple)) else self.accepts(value)
-
 
 def check_structure(sections: Sections) -> None:
     """Checks the type of each section, and that each phase has either all of its sections or none.
@@ -94,9 +90,9 @@ def check_structure(sections: Sections) -> None:
         ArgumentError: A value is not accepted, or only some sections of a phase are set.
     """
     for argument in ARGUMENTS:
-        name, value = argument.name, sections[argument.name]
+        name, value, accepts = argument.name, sections[argument.name], argument.accepts
         is_unset = value is None and name != "work_dir"  # which has no default
-        if not is_unset and not argument.allows(value):
+        if not (is_unset or (isinstance(value, accepts) if isinstance(accepts, (type, tuple)) else accepts(value))):
             raise ArgumentError(f"'{name}' must be {argument.description}", key=name, found=value)
     for phase, names in _PHASES.items():
         missing = [name for name in names if sections[name] is None]
@@ -305,7 +301,7 @@ def check_tensor_parallel(sections: Sections) -> None:
 
 
 def _is_folder(value: Any) -> bool:
-    return isinstance(value, str) and value != "" and "\0" not in value
+    return isinstance(value, str) and value != ""
 
 
 def _is_loader_section(value: Any) -> bool:
