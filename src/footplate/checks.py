@@ -6,14 +6,15 @@ key in the section that contains it, and defaults to `name` unless noted otherwi
 A function that checks a whole section, such as `check_keys`, reports keys relative to the section. The caller adds the
 section's own key with `at_key`; see `footplate.error_context`.
 
-Functions that check the content of a checkpoint (`read_...` and `check_saved_number`) raise KeyError if a key is
-missing, and ValueError if a value is invalid.
+Functions that check the content of a checkpoint (`read_...`) raise KeyError if a key is missing, and ValueError if a
+value is invalid.
 """
 
 import inspect
 import math
 import numbers
 import re
+import reprlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -207,73 +208,30 @@ def check_names(key: str, value: Any) -> list[str]:
     return list(names)
 
 
-def read_entry(state: Any, key: str) -> Any:
-    """Returns the value stored in `state` under `key`.
-
-    Raises:
-        KeyError: `state` has no such key.
-        ValueError: `state` is not a dict.
-    """
-    if not isinstance(state, Mapping):
-        raise ValueError(f"expected a dict with the key '{key}', not {_shown(state)}")
-    return state[key]
-
-
 def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int = MAX_RUN_LENGTH) -> int:
-    """Returns the integer stored in `state` under `key`.
-
-    Raises the same errors as `read_entry`, and ValueError if the value has another type or is out of bounds.
-    """
-    value = read_entry(state, key)
+    """Returns the integer stored in `state` under `key`."""
+    value = state[key]
     if not is_integer(value) or not least <= value <= most:
-        raise ValueError(f"'{key}' must be an integer from {least} to {most:,}, not {_shown(value)}")
+        raise ValueError(f"'{key}' must be an integer from {least} to {most:,}, not {reprlib.repr(value)}")
     return int(value)
 
 
-def read_number(state: Mapping[str, Any], key: str) -> float:
-    """Returns the real number in `state[key]`. Raises the same errors as `read_entry` and `check_saved_number`."""
-    return check_saved_number(read_entry(state, key), key)
-
-
-def check_saved_number(value: Any, name: str) -> float:
-    """Checks that `value` is a real number, and returns it.
-
-    Raises:
-        ValueError: `value` is not a real number, or is NaN.
-    """
-    if not is_number(value) or math.isnan(value):
-        raise ValueError(f"'{name}' must be a number, not {_shown(value)}")
-    return value
-
-
 def read_flag(state: Mapping[str, Any], key: str) -> bool:
-    """Returns the bool stored in `state` under `key`.
-
-    Raises the same errors as `read_entry`, and ValueError if the value has another type.
-    """
-    value = read_entry(state, key)
+    """Returns the bool stored in `state` under `key`."""
+    value = state[key]
     if not isinstance(value, bool):
-        raise ValueError(f"'{key}' must be True or False, not {_shown(value)}")
+        raise ValueError(f"'{key}' must be True or False, not {reprlib.repr(value)}")
     return value
 
 
 def read_tensor(state: Mapping[str, Any], key: str, dim: int) -> "Tensor":
-    """Returns the `dim`-dimensional floating-point tensor that `state` stores under `key`.
-
-    Raises the same errors as `read_entry`, and ValueError if the value is not such a tensor.
-    """
+    """Returns the `dim`-dimensional floating-point tensor stored in `state` under `key`."""
     import torch  # imported here, so that commands without tensors start faster
 
-    value = read_entry(state, key)
+    value = state[key]
     if not isinstance(value, torch.Tensor) or value.dim() != dim or not value.is_floating_point():
-        raise ValueError(f"'{key}' must be a {dim}-dimensional floating-point tensor, not {_shown(value)}")
+        raise ValueError(f"'{key}' must be a {dim}-dimensional floating-point tensor, not {reprlib.repr(value)}")
     return value
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, (bool, int, float, complex, str)) or value is None:
-        return repr(value)[:40]
-    return f"a value of type '{type(value).__name__}'"
 
 
 def check_accepts(

@@ -24,15 +24,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from footplate.errors import CheckpointError, FootplateError, Origin
+from footplate.errors import PACKAGE, CheckpointError, FootplateError, Origin, shown_path
 from footplate.messages import list_names, nearest
 
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _MAX_CHANGES = 3
 WEIGHTS_ALONE = "Use load_from without resume to start over with the weights alone."
 _MAX_COMPARED = 10_000  # limits the time to find a similar name: about 10 microseconds per name in the folder
-_OWN_CODE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
-NOT_USER_CODE = (_OWN_CODE, *{os.path.join(path, "") for path in sysconfig.get_paths().values()}, "<")
+NOT_USER_CODE = (PACKAGE, *{os.path.join(path, "") for path in sysconfig.get_paths().values()}, "<")
 
 
 @contextmanager
@@ -138,11 +137,8 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
 
     Returns None if neither origin is known.
     """
-    origins = getattr(mapping, "_origins", None)
-    if not isinstance(origins, Mapping):
-        return None
-    origin = origins.get(key) or origins.get(None)
-    return origin if isinstance(origin, Origin) else None
+    origins: Mapping[Any, Origin] = getattr(mapping, "_origins", {})
+    return origins.get(key) or origins.get(None)
 
 
 def location_prefix(origin: Origin | None) -> str:
@@ -279,8 +275,6 @@ def innermost_user_line(stack: Iterable[tuple[FrameType, int]]) -> str:
         file = frame.f_code.co_filename
         if not file.startswith(NOT_USER_CODE):
             user_line = f"{file}:{number}"
-        elif file.startswith(_OWN_CODE):
+        elif file.startswith(PACKAGE):
             own_line = f"{file}:{number}"
-    line = user_line or own_line
-    relative = os.path.relpath(line) if line.startswith(os.sep) else line
-    return line if relative.startswith(os.pardir) else relative
+    return shown_path(user_line or own_line)

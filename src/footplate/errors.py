@@ -33,7 +33,9 @@ from footplate.messages import printable
 
 _MAX_VALUE_LENGTH = 160
 _MAX_LINES = 5
-RECIPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tasks", "recipes", "configs", "")
+PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+"""The folder of footplate, with a trailing separator."""
+RECIPES = os.path.join(PACKAGE, "tasks", "recipes", "configs", "")
 """The folder of the recipes, with a trailing separator."""
 
 

@@ -17,11 +17,10 @@ REPEAT_INTERVAL = 0.5  # seconds; a signal repeated sooner counts once, because 
 
 
 class StopSignal(KeyboardInterrupt):
-    """Raised when a signal asks the process to exit. `number` is the signal number."""
+    """Raised when a signal asks the process to exit."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.number = number
         self.exit_code = SIGNALED + number
 
 

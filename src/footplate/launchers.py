@@ -19,19 +19,19 @@ class LauncherVariables(NamedTuple):
 
 VARIABLES = {
     "pytorch": LauncherVariables("torchrun", ("RANK",), ("WORLD_SIZE",), ("LOCAL_RANK",)),
-    "slurm": LauncherVariables(
-        "srun",
-        ("SLURM_PROCID",),
-        ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
-        ("SLURM_LOCALID",),
-        nodes=("SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST"),
-    ),
     "mpi": LauncherVariables(
         "mpirun or mpiexec",
         ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"),
         ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"),
         ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PALS_LOCAL_RANKID", "SLURM_LOCALID"),
         local_sizes=("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"),
+    ),
+    "slurm": LauncherVariables(  # last, because a SLURM job also sets the variables if mpirun starts the processes
+        "srun",
+        ("SLURM_PROCID",),
+        ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
+        ("SLURM_LOCALID",),
+        nodes=("SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST"),
     ),
 }
 

@@ -93,16 +93,16 @@ def check_rule(rule: str) -> Rule:
     return cast(Rule, check_choice("rule", rule, ("greater", "less")))
 
 
-def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
-    """Returns one rule per metric, or an empty list if `rules` is empty. A single rule applies to all metrics.
+def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule | None]:
+    """Returns one rule per metric: None if `rules` is empty. A single rule applies to all metrics.
 
     Raises:
         ArgumentError: A rule is unknown, or there are more or fewer rules than metrics.
     """
     if len(rules) not in (0, 1, len(metrics)):
         raise ArgumentError("rule must have one value, or one value per save_best metric", key="rule", found=rules)
-    checked = [check_rule(rule) for rule in rules]
-    return checked * len(metrics) if len(rules) == 1 else checked
+    checked: list[Rule | None] = [check_rule(rule) for rule in rules] or [None]
+    return checked * len(metrics) if len(checked) == 1 else checked
 
 
 def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
@@ -123,11 +123,6 @@ def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
     # `support` is a number of samples, which is neither better nor worse.
     scores = [name for name in present if name.partition(".")[0].rpartition("/")[2] != "support"]
     return list(dict.fromkeys([*selected, *(name for name in scores if not is_of_class(name, present))]))
-
-
-def dataset_metric(dataset: str, metric: str) -> str:
-    """Returns `<dataset>/<metric>`, or only `metric` if the dataset has no name."""
-    return f"{dataset}/{metric}" if dataset else metric
 
 
 def validation_label(name: str, recorded: Container[str]) -> str:

@@ -12,7 +12,7 @@ import torch
 from footplate.checkpoint import sharded, split_state
 from footplate.checkpoint.digest import DigestSink, read_digest
 from footplate.checkpoint.saver import write_file
-from footplate.checkpoint.serializable import cut_evenly
+from footplate.checkpoint.serializable import tensors_in
 from tests.checkpoint.packing import pack
 
 
@@ -43,7 +43,8 @@ def save(folder: Path, state: Any = None, count: int = 3) -> Path:
 
 def shard_state(state: Any, folder: str, count: int) -> None:
     """Saves a state as several ranks do, each of which writes a file."""
-    parts = [split_state(state, cut_evenly(number, count)) for number in range(count)]
+    replicated = {tensor.untyped_storage().data_ptr() for tensor in tensors_in(state)}
+    parts = [split_state(state, replicated, rank, count) for rank in range(count)]
     write: Any = sharded._FolderWriter.write_data
 
     def write_each(self: Any, plan: Any, planner: Any) -> Any:

@@ -21,7 +21,7 @@ from footplate.checkpoint import (
     write_pointer,
 )
 from footplate.checkpoint.contents import read_layout
-from footplate.checkpoint.serializable import cut_evenly, split_state
+from footplate.checkpoint.serializable import split_state, tensors_in
 from footplate.checkpoint.shard_layout import remove_unfinished
 from footplate.checkpoint.sharded import load_sharded, save_shards
 from footplate.checkpoint_names import sharded_name
@@ -215,7 +215,9 @@ def _moved_and_linked(folder: Path) -> Path:
 
 
 def _save_as_a_run(folder: Path) -> None:
-    rest, parts = split_state(example(), cut_evenly(0, 1))
+    state = example()
+    replicated = {tensor.untyped_storage().data_ptr() for tensor in tensors_in(state)}
+    rest, parts = split_state(state, replicated)
     save_shards(rest, parts.items(), str(folder))
 
 

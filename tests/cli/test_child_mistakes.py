@@ -31,7 +31,7 @@ def write_child(recipe: str, lines: str, suffix: str = ".py") -> str:
         (
             "",
             ["--set", "model.head.in_channels=100"],
-            "at footplate::fashion-cls.py:37, key model.head",
+            "at footplate::fashion-cls.py:34, key model.head",
             "head.fc is Linear(in_features=100, out_features=10, bias=True); its input is (100, 128)",
             f"{_CHANGED}head.in_channels (--set)",
         ),

@@ -141,17 +141,20 @@ def test_seeds_and_code_of_runs_are_compared_and_their_folders_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, seed in (("a", 5), ("b", 6)):
+    for name, seed in (("a", 5), ("b", 6), ("c", 6)):
         folder = tmp_path / name / "20260101_000000/vis_data"
         folder.mkdir(parents=True)
-        (folder / "config.json").write_text(f'{{"lr": 1, "work_dir": "{name}"}}')
+        start = f'"work_dir": "{name}", "load_from": "{name}", "resume": {int(name == "c")}'
+        (folder / "config.json").write_text(f'{{"lr": 1, {start}}}')
         facts = {"seed": seed, "processes": seed - 4, "git tree": {"commit": "f", "patch": name}}
         (folder.parent / "environment.json").write_text(json.dumps(facts))
     assert (main(["explain", "a", "lr"]), main(["diff", "a", "b"])) == (0, 1)
     assert capsys.readouterr().out.endswith(
-        "randomness.seed\n  - 5\n  + 6\n(number of processes)\n  - 1\n  + 2\n"
+        "load_from\n  - 'a'\n  + 'b'\nrandomness.seed\n  - 5\n  + 6\n(number of processes)\n  - 1\n  + 2\n"
         "(code)\n  - 'commit f, patch a'\n  + 'commit f, patch b'\n"
     )
+    assert main(["diff", "b", "c"]) == 1
+    assert "load_from" not in capsys.readouterr().out  # the one of a resumed run is its own checkpoint
 
 
 def test_checkpoint_is_not_a_config(

@@ -152,6 +152,7 @@ def test_arrays_cannot_refer_to_memory_of_the_process(tmp_path: Path, value: Any
         np.array([(1, 2.5)], [("a", "i4"), ("b", ">f8", (1,))]),
         np.array(["2020"], "M8[5D]"),
         np.timedelta64(1, "s"),
+        np.array([1, 2], ">i2"),
     ],
 )
 def test_arrays_of_records_and_dates_are_refused(tmp_path: Path, array: Any) -> None:
@@ -163,7 +164,7 @@ def test_arrays_of_records_and_dates_are_refused(tmp_path: Path, array: Any) -> 
 def test_arrays_of_all_kinds_are_read(tmp_path: Path) -> None:
     arrays = [
         np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-        np.array([1, 2], ">i2"),
+        np.array([1, 2], "<i2"),
         np.array(["a", "bc"]),
         np.array(["x", None], object),
         np.float32(3),

@@ -38,7 +38,7 @@ def test_encoded_masks_are_decoded_to_equal_masks() -> None:
     ("segmentation", "message"),
     [
         ({"size": [6, 8], "counts": [0, 10**12]}, "run lengths must be non-negative integers that add up to 48 pixels"),
-        ({"size": [1 << 20, 1 << 20], "counts": "0"}, r"image size \(6, 8\) in integers, not \(1048576, 1048576\)"),
+        ({"size": [1 << 20, 1 << 20], "counts": "0"}, r"image size \(6, 8\), not \(1048576, 1048576\)"),
         (
             [[0, 0, 1e9, 0, 1e9, 1e9]],
             r"a polygon has a point that is non-finite or far outside its image of size \(6, 8\)",

@@ -33,7 +33,7 @@ def first_of_two(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def test_unknown_launcher_suggests_nearest() -> None:
-    with pytest.raises(ArgumentError, match="launcher must be one of none, pytorch, slurm, mpi") as caught:
+    with pytest.raises(ArgumentError, match="launcher must be one of none, pytorch, mpi, slurm") as caught:
         initialize("pytorh")
     assert (caught.value.key, caught.value.suggestion) == ("launcher", "pytorch")
 

@@ -295,9 +295,8 @@ def test_mesh_that_does_not_fit_raises(on_ranks: OnRanks) -> None:
     messages = (
         "mesh=(3, 2) with tensor_parallel=1 does not match the number of processes, 2",
         "must be two numbers",
-        ">= 1",
     )
-    for errors in on_ranks(2, for_each, _mesh_error, [((3, 2),), ((2,),), ((2, 0),)]):
+    for errors in on_ranks(2, for_each, _mesh_error, [((3, 2),), ((2,),)]):
         for (key, text), message in zip(errors, messages, strict=True):
             assert key == "model_wrapper_cfg.mesh"
             assert message in text

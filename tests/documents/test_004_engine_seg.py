@@ -113,7 +113,7 @@ class Keeps(Visualizer):
 
     drawn: list[tuple[Any, ...]]
 
-    def add_datasample(self, name: str, image: Any, data_sample: Any = None, **options: Any) -> None:
+    def add_datasample(self, name: str, image: Any, data_sample: Any = None, **options: Any) -> None:  # type: ignore[override]
         self.drawn.append((name, image.shape, type(data_sample), options))
 
 

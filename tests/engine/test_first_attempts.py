@@ -47,6 +47,13 @@ def test_weights_that_are_loaded_after_training_are_tested_rather_than_the_avera
     assert runner.test()["loss"] == pytest.approx((1 - _DATA.tensors[1]).square().mean().item())
 
 
+def test_prediction_is_suggested_for_test_data_without_labels(tmp_path: Path) -> None:
+    named: Any = [(row, "name") for row in _DATA.tensors[0]]
+    with pytest.raises(AttributeError) as caught:
+        _runner(tmp_path, test_dataloader=DataLoader(named)).test()
+    assert "call runner.predict()" in vars(caught.value)["__notes__"][-1]
+
+
 def test_wrapped_module_is_unwrapped(tmp_path: Path) -> None:
     module = nn.Linear(4, 1)
     made = _runner(tmp_path, nn.DataParallel(module))

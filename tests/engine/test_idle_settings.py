@@ -8,6 +8,7 @@ import pytest
 
 from footplate import Config
 from footplate.engine import Runner
+from footplate.engine.hook import FunctionHook
 from footplate.engine.idle_settings import warn_about_variables
 from footplate.engine.run_config import runner_config
 from footplate.errors import ArgumentError
@@ -25,12 +26,13 @@ IDLE = [
         "custom_hooks[0].monitor has no effect: it needs a metric, but the run has no validation",
     ),
     ({"loss": {"type": "MSELoss"}}, "loss has no effect: it is an argument of Runner(...). In a config, derive"),
+    (NO_VALIDATION | {"custom_hooks": [FunctionHook("after_val", id)]}, "custom_hooks[0] (after_val) is never called"),
     (NO_VALIDATION | BEST, "default_hooks.checkpoint.save_best has no effect: it needs a metric, but the run"),
 ]
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each.getMessage() for each in caplog.records if "has no effect" in each.getMessage()]
+    return [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
 
 
 @pytest.mark.parametrize(("changes", "said"), IDLE)

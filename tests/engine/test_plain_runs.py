@@ -200,6 +200,22 @@ def test_numbers_of_a_validation_step_are_reported_next_to_the_loss(
     assert made.val()["loss"] < 2
 
 
+def test_numbers_that_no_metric_uses_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    metric = SimpleNamespace(reset=int, update=lambda *_: 0, compute=int)
+    made = runner(tmp_path, val_dataloader=loader(8), val_evaluator=metric, validation_step=lambda *_: {"error": 0})
+    made.train()
+    assert "validation_step returns (error) are not recorded" in caplog.text
+
+
+def test_weights_that_a_hook_has_removed_are_explained(tmp_path: Path) -> None:
+    first, resumed = runner(tmp_path, max_epochs=1), runner(tmp_path, resume=True)
+    for made in (first, resumed):
+        made.on("before_save_checkpoint", lambda runner, checkpoint: checkpoint["state_dict"].pop("0.bias"))
+    first.train()
+    with pytest.raises(FootplateError, match="add them in after_load_checkpoint"):
+        resumed.train()
+
+
 def test_a_method_as_a_metric_keeps_its_object(tmp_path: Path) -> None:
     class Trainer:
         seen = 0
@@ -285,7 +301,7 @@ def test_several_sets_share_metrics_by_name(tmp_path: Path) -> None:
     assert found.keys() == {f"{name}/{each}" for name in sets for each in ("loss", "accuracy", "count")}
     by_set = {"day": {"accuracy": accuracy}, "night": accuracy}
     assert "night/accuracy" in runner(tmp_path / "b", val_dataloader=sets, val_evaluator=by_set).val()
-    with pytest.raises(ArgumentError, match="there is no dataset 'nigth'"):
+    with pytest.raises(ArgumentError, match="unknown key 'nigth' in the evaluators"):
         runner(tmp_path / "c", val_dataloader=sets, val_evaluator={"day": accuracy, "nigth": accuracy}).val()
 
 
@@ -432,6 +448,7 @@ def test_several_optimizers_of_a_plain_module(tmp_path: Path, settings: dict[str
     assert len(run("parts", stops=True)) == 1
     assert torch.equal(weights(run("parts", resume=True).model), weights(whole.model))
     assert [round(row["progress"], 2) for row in whole] == [0.2, 0.7]
+    assert ("critic.grad_norm" in whole[0]) == bool(settings)
 
 
 def test_optimizer_whose_parameters_are_frozen_for_now_does_nothing(tmp_path: Path) -> None:

@@ -30,15 +30,18 @@ def run(tmp_path: Path, values: list[float], *, resume: bool = False, interval: 
 @pytest.mark.parametrize(
     ("values", "hook", "epochs"),
     [
-        ([1, 2, 1, 1, 1], {"patience": 2}, 4),
+        ([0, 2, 1, 1, 1], {"patience": 2}, 4),
         ([1.0, 1.05, 1.06, 2, 2], {"patience": 2}, 3),  # a change below min_delta is no improvement
         ([3, 2, 1, 1, 1], {"patience": 2, "rule": "less"}, 5),
         ([1, math.nan, 3, 4, 5], {}, 2),
         ([1, 2, 3, 4, 5], {"stopping_threshold": 3.0}, 3),
     ],
 )
-def test_training_ends_after_patience(tmp_path: Path, values: list[float], hook: dict[str, Any], epochs: int) -> None:
+def test_training_ends_after_patience(
+    tmp_path: Path, values: list[float], hook: dict[str, Any], epochs: int, caplog: pytest.LogCaptureFixture
+) -> None:
     assert run(tmp_path, values, **hook).epoch == epochs
+    assert "min_delta" not in caplog.text
 
 
 def test_rule_that_the_metric_does_not_determine_is_required_before_training(tmp_path: Path) -> None:

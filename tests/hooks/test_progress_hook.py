@@ -104,8 +104,8 @@ def test_error_restores_the_terminal(tmp_path: Path) -> None:
         runner = Runner(**settings(tmp_path, custom_hooks=[progress, Fail()]))
         with pytest.raises(ZeroDivisionError):
             runner.train()
-        progress.stop(runner)
-        progress.stop(runner)
+        progress.after_train(runner)
+        progress.after_train(runner)
     assert shown[0].rindex("\x1b[?25h") > shown[0].rindex("\x1b[?25l")
     assert shown[0].endswith("\n\x1b[?25h")
     assert not hasattr(sys.stdout, "rich_proxied_file")

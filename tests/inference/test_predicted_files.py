@@ -61,6 +61,7 @@ def test_classes_are_listed_with_their_scores() -> None:
     wanted = {"label": 1, "class": "bag", "score": 0.75, "scores": {"bag": 0.75, "shoe": 0.25}}
     assert describe_prediction(sample, CLASSES) == wanted
     assert describe_prediction(sample, CLASSES, score=0.5)["scores"] == {"bag": 0.75}
+    assert len(describe_prediction(ClsDataSample().set_pred_score([0.1] * 9), {}, score=0)["scores"]) == 9
     logits = ClsDataSample().set_pred_score([-0.25, 0.75])
     assert describe_prediction(logits, {"classes": ["crane"] * 2})["scores"] == {"crane (1)": 0.75, "crane (0)": -0.25}
 
@@ -231,7 +232,7 @@ class NeedsPalette(Visualizer):
 class HasMinimumScore(Visualizer):
     """Draws instances above a score of its own, as that of MMDetection."""
 
-    def add_datasample(
+    def add_datasample(  # type: ignore[override]
         self, name: str, image: Any, data_sample: Any = None, pred_score_thr: float = 0.3, **settings: Any
     ) -> None:
         self.set_image(np.full((1, 1, 3), int((data_sample.pred_instances.scores > pred_score_thr).sum()), np.uint8))

@@ -188,7 +188,7 @@ def test_flags_of_all_classes_must_be_bools() -> None:
         assert flags, name
         for entry, flag in flags:
             with pytest.raises(ArgumentError, match=f'"{flag}" must be True(,| or) '):
-                check_annotations(entry, {flag: "no"})
+                check_annotations(entry, {flag: "no"}, source=None)
 
 
 class TakesNumbers:
@@ -210,7 +210,7 @@ TakesNumbers.__module__ = "footplate.made_for_this_test"
 )
 def test_value_that_cannot_be_the_annotated_number_is_rejected(key: str, value: Any, message: str) -> None:
     with pytest.raises(ArgumentError) as caught:
-        check_annotations(TakesNumbers, {key: value})
+        check_annotations(TakesNumbers, {key: value}, source=None)
     assert (caught.value.message, caught.value.key) == (message, key)
 
 

@@ -7,12 +7,7 @@ import torch
 
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS, TRANSFORMS
-from footplate.tasks.task_base import (
-    Pyramid,
-    TaskModel,
-    features_of,
-    image_to_tensor,
-)
+from footplate.tasks.task_base import TaskModel, features_of, image_to_tensor
 
 
 @pytest.mark.parametrize(
@@ -47,14 +42,6 @@ def test_features_in_the_output_of_a_transformers_model() -> None:
     assert features_of({**tokens, "pooler_output": 1}) == 1
     with pytest.raises(ArgumentError, match="the backbone returns tokens"):
         features_of(tokens)
-
-
-def test_images_of_any_size_are_padded_to_whole_strides() -> None:
-    pyramid = Pyramid((4, 6, 8), (1, 1, 1)).eval()
-    inputs = torch.randn(1, 3, 13, 18)
-    padded = torch.nn.functional.pad(inputs, (0, 6, 0, 3))
-    assert pyramid.stride == 8
-    assert all(map(torch.equal, pyramid.decode(inputs), pyramid.decode(padded)))
 
 
 class Echo(TaskModel):

@@ -104,7 +104,8 @@ def test_test_images_are_drawn_at_the_interval(tmp_path: Path) -> None:
     for batch_idx in range(4):
         runner.call_hook("after_test_iter", batch_idx=batch_idx, data_batch=pictures, outputs=[None, None])
     assert recorder.names == ["test_1_0", "test_1_1", "test_3_0", "test_3_1"]
-    assert recorder.drawn[0][2] == {"draw_gt": False, "draw_pred": True, "step": 0}
+    passed = recorder.drawn[0][2]
+    assert (passed["draw_gt"], passed["draw_pred"], passed["step"]) == (False, True, 0)
     assert recorder.drawn[0][1].shape == (4, 5, 3)
 
 

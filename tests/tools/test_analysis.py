@@ -114,10 +114,11 @@ def test_shared_headline_metrics_are_compared(make_run: MakeRun) -> None:
     assert "difference" not in explain_runs([first])
 
 
-def test_runs_that_differ_only_in_the_seed_are_summarized(make_run: MakeRun) -> None:
-    runs = [make_run(f"s{seed}", lr=seed)._replace(config=Config({"randomness": {"seed": seed}})) for seed in (1, 3)]
+def test_runs_that_differ_only_in_the_seed_and_fold_are_summarized(make_run: MakeRun) -> None:
+    configs = {seed: Config({"randomness": {"seed": seed}, "val": {"fold": seed}}) for seed in (1, 3)}
+    runs = [make_run(f"s{seed}", lr=seed)._replace(config=config) for seed, config in configs.items()]
     runs[0].per_class[0].rows[0][1] = None
-    other = make_run("other")._replace(config=Config({"randomness": {"seed": 5}, "load_from": "a.pth"}))
+    other = make_run("other")._replace(config=Config({"val": {"fold": 5}, "load_from": "a.pth"}))
     text = explain_runs([*runs, other])
     assert text.endswith(f"| mIoU   | {runs[0].folder.parent}/s* | 2    | 60 ± 14 | 60 ± 14 |\n")
     assert "mIoU 50 at iteration 400 (leaves out 1 of 2 classes)\n" in text

@@ -93,7 +93,7 @@ def test_recipe_is_shown_by_the_name_that_configs_use(tmp_path: Path, monkeypatc
     assert places["type='InfiniteSampler',"] == "footplate::fashion-seg.py:12"
     assert places["fp16=True,"] == "own.py:2"
     assert max(map(len, text.splitlines())) < 100
-    assert explain_key(cfg, "optim_wrapper.optimizer.lr").endswith("\n  # set at footplate::fashion-seg.py:47\n")
+    assert explain_key(cfg, "optim_wrapper.optimizer.lr").endswith("\n  # set at footplate::fashion-seg.py:45\n")
 
 
 @pytest.mark.parametrize("values", ["[1, 2, 3]", "(1, 2, 3)"])

@@ -63,11 +63,11 @@ def local_file(path: str) -> str:
         return _download_from_hub(path)
     try:
         url = find_url(path)
-        file = None if url is None else cached_path(url)
+        if url is None:
+            return path
+        file = cached_path(url)
     except ValueError as error:  # raised by urlsplit
         raise CheckpointError(f"'{path}' is not a valid URL: {error}") from error
-    if url is None or file is None:
-        return path
     digest = _digest_in(file)
     if not os.path.isfile(file):
         try:

@@ -198,10 +198,10 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
     Raises:
         CheckpointError: The content has no weights.
     """
-    mapping = _as_mapping(content) or {}
+    mapping = _as_mapping(content)
     for candidate in (*map(mapping.get, _WEIGHT_KEYS), mapping):
         weights: OrderedDict[str, Any] = OrderedDict()
-        inner = _as_mapping(candidate) or {}
+        inner = _as_mapping(candidate)
         for name, value in inner.items():
             if isinstance(value, np.ndarray):
                 with suppress(TypeError):  # torch does not support all dtypes of numpy
@@ -265,8 +265,8 @@ def rename_keys(
     return renamed
 
 
-def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
-    """Returns the entries of a mapping or a pickled dict, or None for any other value."""
+def _as_mapping(value: Any) -> Mapping[Any, Any]:
+    """Returns the entries of a mapping or a pickled dict, or an empty dict for any other value."""
     if isinstance(value, OpaqueObject):
-        return value.items or (value.state if isinstance(value.state, dict) else {})
-    return value if isinstance(value, Mapping) else None
+        value = value.items or value.state
+    return value if isinstance(value, Mapping) else {}

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from footplate import storage
 from footplate.checkpoint.contents import explaining, naming_checkpoint, read_outline, recorded_digest, verify
@@ -182,7 +183,7 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     home = storage.absolute(folder)
     folders = [home]
     target = read_pointer(home) or ""
-    if target and not storage.is_same_storage(target, home):
+    if target and urlsplit(storage.absolute(target))[:2] != urlsplit(home)[:2]:  # the protocol, and the bucket or host
         _logger.warning(
             "Ignoring the pointer '%s', because its target is on a different storage backend: %r. To resume from "
             "the target, pass its path: `--resume PATH`, or resume=True and load_from=PATH in Python.",

@@ -19,7 +19,6 @@ from footplate.checkpoint.digest import Digest, DigestSink
 from footplate.checkpoint.latest import write_pointer
 from footplate.checkpoint.serializable import (
     bytes_in,
-    cut_replicated,
     rebuild,
     split_state,
     tensors_in,
@@ -315,7 +314,7 @@ class BackgroundSaver:
         try:
             if is_main_process():
                 remove_unfinished(storage.parent(storage.absolute(path)))
-            rest, shards = split_state(state, cut_replicated(replicated, get_rank(), get_world_size()))
+            rest, shards = split_state(state, replicated, get_rank(), get_world_size())
             rest = to_serializable(rest)
             values = to_serializable({name: shard.tensor for name, shard in shards.items()})
             rest, values = self._copier.copy([rest if is_main_process() else {}, values])

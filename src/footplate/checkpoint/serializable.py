@@ -3,7 +3,6 @@
 Splitting a state produces its tensor shards, and the rest of the state with references to the shards.
 """
 
-import math
 import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Set
@@ -79,10 +78,7 @@ def rebuild(value: Any, convert: Callable[[str, Any], Any], path: str = "") -> A
     if converted is not value or not isinstance(value, (list, tuple, deque, Mapping)):
         return converted
     if not isinstance(value, Mapping):
-        entries = [
-            item if type(item) in _UNCHANGED else rebuild(item, convert, f"{path}[{place}]")
-            for place, item in enumerate(value)
-        ]
+        entries = [rebuild(item, convert, f"{path}[{place}]") for place, item in enumerate(value)]
         return tuple(entries) if isinstance(value, tuple) else entries
     copied: dict[Any, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
     for key, item in value.items():
@@ -150,16 +146,17 @@ class TensorShard(NamedTuple):
     size: tuple[int, ...]  # the shape of the whole tensor
 
 
-Cut = Callable[[str, torch.Tensor], TensorShard | None]
-
-
-def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, dict[str, TensorShard]]:
+def split_state(
+    state: Any, replicated: Set[int] = frozenset(), rank: int = 0, world_size: int = 1
+) -> tuple[Any, dict[str, TensorShard]]:
     """Splits a state into shards of its tensors and the remaining state, which refers to the shards by name.
 
     Args:
         state: Containers and tensors.
-        cut: A function that is called with the name and value of each tensor that is not a DTensor. It returns the
-            shard that this rank writes, or None to keep the tensor in the state.
+        replicated: Memory addresses of tensors that are replicated on all ranks. Each rank writes some of the rows of
+            those that are floating-point weights, averaged weights or optimizer state.
+        rank: The rank.
+        world_size: The number of ranks.
 
     Returns:
         The state with references, and a dict of shards, keyed by name.
@@ -173,18 +170,26 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
         key = _memory_key(tensor)
         if key in names:
             return {_MARK: names[key]}
-        shard: TensorShard | None
         if is_dtensor(tensor):
             (chunk,) = tensor.__create_chunk_list__()  # type: ignore[attr-defined]
-            shard = TensorShard(local_tensor(tensor.detach()), tuple(chunk.offsets), tuple(tensor.shape))
+            values = local_tensor(tensor.detach())
+            offsets = tuple(chunk.offsets)
+        elif (
+            tensor.untyped_storage().data_ptr() in replicated
+            and _SPLIT_KEYS.match(name)
+            and tensor.dim()
+            and tensor.is_floating_point()
+        ):
+            length = -(-tensor.shape[0] // world_size)
+            begin = min(rank * length, tensor.shape[0])
+            values = tensor.detach()[begin : begin + length]
+            offsets = (begin, *[0] * (tensor.dim() - 1))
         else:
-            shard = cut(name, tensor.detach())
-        if shard is None:
             return tensor
-        if not math.prod(shard.size):
-            return torch.empty(shard.size, dtype=tensor.dtype)
+        if not tensor.numel():
+            return torch.empty(tensor.shape, dtype=tensor.dtype)
         names[key] = name
-        shards[name] = shard
+        shards[name] = TensorShard(values, offsets, tuple(tensor.shape))
         return {_MARK: name}
 
     return rebuild(state, replace), shards
@@ -235,25 +240,3 @@ def gather_full_state(state: _T) -> _T:
         return gathered[key]
 
     return rebuild(state, replace)  # type: ignore[no-any-return]
-
-
-def cut_evenly(number: int, count: int) -> Cut:
-    """Builds a `cut` function for `split_state` that returns shard `number` out of `count` shards along dim 0.
-
-    The function splits only floating-point tensors in the weights, averaged weights and optimizer state.
-    """
-
-    def cut(name: str, tensor: torch.Tensor) -> TensorShard | None:
-        if not _SPLIT_KEYS.match(name) or not tensor.dim() or not tensor.is_floating_point() or not tensor.numel():
-            return None
-        length = -(-tensor.shape[0] // count)
-        begin = min(number * length, tensor.shape[0])
-        return TensorShard(tensor[begin : begin + length], (begin, *[0] * (tensor.dim() - 1)), tuple(tensor.shape))
-
-    return cut
-
-
-def cut_replicated(addresses: Set[int], number: int, count: int) -> Cut:
-    """Builds a `cut` function for `split_state` that splits only the tensors at the given memory addresses."""
-    evenly = cut_evenly(number, count)
-    return lambda name, tensor: evenly(name, tensor) if tensor.untyped_storage().data_ptr() in addresses else None

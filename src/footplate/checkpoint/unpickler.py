@@ -14,7 +14,6 @@ import torch
 
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy.core": "numpy._core"}
 _DTYPE_LETTERS = frozenset("biufcUS")
-_BYTE_ORDERS = ("<", ">", "|", "=")
 
 
 class OpaqueObject:
@@ -79,13 +78,9 @@ class _Unfinished:
 
 
 def _build_dtype(code: Any, *args: Any) -> Any:
-    def build(state: Any) -> Any:
-        if state[1] not in _BYTE_ORDERS:
-            raise pickle.UnpicklingError("the file contains a NumPy dtype with an unknown byte order")
-        return np.dtype(code).newbyteorder(state[1])
-
-    is_plain = type(code) is str and code[:1] in _DTYPE_LETTERS and code[1:].isdigit()
-    return _Unfinished(build) if is_plain else opaque_class("numpy.dtype")(code, *args)
+    if type(code) is str and code[:1] in _DTYPE_LETTERS and code[1:].isdigit():
+        return _Unfinished(lambda state: np.dtype(code).newbyteorder(state[1]))
+    return opaque_class("numpy.dtype")(code, *args)
 
 
 def _build_array(content: Any, dtype: Any, shape: Any, order: Any) -> Any:

@@ -210,8 +210,12 @@ def diff_configs(arguments: Namespace) -> int:
     known = {each.path for each in differences}
     differences += [each for each in compare_launches(arguments.first, arguments.second) if each.path not in known]
     if any(map(os.path.isdir, (arguments.first, arguments.second))):
-        # The location of a run and how it was started do not change its result.
-        differences = [each for each in differences if each.path not in START_KEYS]
+        # The location of a run and how it was started do not change its result. The initial weights do, but the
+        # `load_from` of a resumed run is the checkpoint that it continued from.
+        ignored = {*START_KEYS}
+        if not any(cfg.get("resume") for cfg in configs) and any(cfg.get("load_from") for cfg in configs):
+            ignored.remove("load_from")
+        differences = [each for each in differences if each.path not in ignored]
     print_result(arguments, differences, describe(differences) if differences else "The configs are equivalent.\n")
     return 1 if differences else 0
 

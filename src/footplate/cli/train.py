@@ -227,7 +227,7 @@ def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook"
     from footplate.engine.requests import Interrupted
     from footplate.records import surviving_streams
 
-    progress.stop(runner)
+    progress.after_train(runner)
     has_begun = "train_loop" in runner.built
     last = read_pointer(runner.folder.home) if runner.rank else has_begun and runner.saver.last
     saved = f"; the last checkpoint is {shown_path(last)}" if last else ""

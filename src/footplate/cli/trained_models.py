@@ -57,7 +57,7 @@ def add_commands(subparsers: Any) -> None:
     predict.add_value(
         "--score",
         "X",
-        "the minimum score for instances (detection, default: 0.3) or classes (classification, default: 0)",
+        "the minimum score for instances (detection, default: 0.3) or classes (classification, default: the best five)",
         type=number(float, 0, 1),
     )
     predict.add_flag("--no-pictures", "write only the JSON lines")

@@ -4,7 +4,6 @@ Executes .py configs and records the line of each assignment.
 """
 
 import copy
-import json
 import logging
 import os
 import sys
@@ -27,7 +26,6 @@ from footplate.config.config_dict import (
 from footplate.config.formats import write_config, write_python
 from footplate.config.imports import import_custom, import_lazily
 from footplate.config.key_paths import merge_options
-from footplate.config.literals import parse_value
 from footplate.config.python_parser import BASE, FILL, IMPORT, INHERIT, MAKE_DICT, parse
 from footplate.config.sources import (
     absolute,
@@ -171,13 +169,12 @@ class Config:
         """Returns the differences between two configs in unified diff format."""
         import difflib
 
-        texts = []
-        for config in (cfg1, cfg2):
-            if not isinstance(config, Config):
-                config = Config.fromfile(config, import_custom_modules=False)
-            texts.append(config.pretty_text.split("\n"))
-        first, second = texts
-        return "\n".join(difflib.unified_diff(first, second, lineterm=""))
+        first, second = (
+            cfg if isinstance(cfg, Config) else Config.fromfile(cfg, import_custom_modules=False)
+            for cfg in (cfg1, cfg2)
+        )
+        lines = difflib.unified_diff(first.pretty_text.split("\n"), second.pretty_text.split("\n"), lineterm="")
+        return "\n".join(lines)
 
     @property
     def pretty_text(self) -> str:
@@ -235,8 +232,7 @@ class Config:
     def __getitem__(self, name: str) -> Any:
         return self._cfg_dict[name]
 
-    def __setitem__(self, name: str, value: object) -> None:
-        self._cfg_dict[name] = value
+    __setitem__ = __setattr__
 
     def __delitem__(self, name: str) -> None:
         del self._cfg_dict[name]
@@ -326,13 +322,8 @@ class FileLoader:
         self._options = options
         self._chain = (*chain, path)
         self._bases: list[Loaded] = []
-        write = repr if suffix == ".py" else json.dumps
         self._expanded, self._environment = expand_placeholders(
-            text,
-            path,
-            predefined=options.predefined,
-            environment=options.environment,
-            literal=lambda value: write(parse_value(value)),
+            text, path, suffix, predefined=options.predefined, environment=options.environment
         )
 
     def load(self) -> Loaded:
@@ -455,8 +446,6 @@ class FileLoader:
         Raises:
             ConfigKeyError: Two bases define the same key.
         """
-        if len(self._bases) == 1:
-            return self._bases[0].mapping
         result = ConfigDict()
         for mapping in (base.mapping for base in self._bases):
             for key in mapping:

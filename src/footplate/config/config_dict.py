@@ -22,12 +22,11 @@ from typing import Any, NamedTuple
 
 from footplate.config.imports import LazyObject
 from footplate.error_context import at_key, origin_of
-from footplate.errors import RECIPES, ConfigAttributeError, ConfigError, ConfigKeyError, Origin
+from footplate.errors import PACKAGE, RECIPES, ConfigAttributeError, ConfigError, ConfigKeyError, Origin
 from footplate.messages import nearest
 
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(_HERE)), "")
-_COMMANDS = os.path.join(_PACKAGE, "cli", "")
+_HERE = os.path.join(PACKAGE, "config", "")
+_COMMANDS = os.path.join(PACKAGE, "cli", "")
 
 
 class Replaced(NamedTuple):
@@ -97,7 +96,7 @@ def calling_line() -> Origin:
     file = frame.f_code.co_filename
     if file.startswith(_COMMANDS):
         return Origin("the command line", 0)
-    if file.startswith(_PACKAGE) and not file.startswith(RECIPES):
+    if file.startswith(PACKAGE) and not file.startswith(RECIPES):
         return Origin("footplate itself", 0)
     return Origin(file, frame.f_lineno)
 
@@ -260,7 +259,7 @@ class ConfigDict(TracedDict):
         super()._set_recording_previous(key, as_config_dict(value, copies=False), origin)
 
     def _missing(self, key: object, error_class: Callable[..., ConfigError]) -> Exception:
-        near = nearest(key, [name for name in self if isinstance(name, str)]) if isinstance(key, str) else None
+        near = nearest(key, map(str, self))
         notes = []
         if near is None and error_class is ConfigAttributeError:  # such as cfg.device, which MMDetection 2.21 added
             notes = ["Set it in the config, or in the script before it is read."]

@@ -5,6 +5,7 @@ The origin of a YAML key is its file and line. For JSON, the line is unknown.
 
 import json
 import re
+from functools import partial
 from typing import Any
 
 import yaml
@@ -18,7 +19,6 @@ _TUPLE = "tag:yaml.org,2002:python/tuple"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _FLOAT = "tag:yaml.org,2002:float"
 _PLAIN_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+\Z")
-_LINE = re.compile(r"line (\d+)")
 # The group `bare` matches references to the base that need quotes, i.e. those outside of strings.
 _REFERENCE = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<bare>__base__[\w·]+)(?!\s*:)', re.DOTALL)
 
@@ -38,7 +38,7 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
     origin = Origin(path, 0)
     try:
         if suffix == ".json":
-            value = _traced(json.loads(_quoted(text), object_pairs_hook=_build_object), origin)
+            value = json.loads(_quoted(text), object_pairs_hook=partial(_build_object, origin))
         else:
             loader = _Loader(text)
             loader.path = path
@@ -49,10 +49,9 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
         raise
     except (ValueError, OverflowError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
-        line = _LINE.search(str(error))
         reason = ", ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", str(error)))))
         reason = reason.partition("\n")[0]
-        origin = Origin(path, mark.line + 1 if mark else int(line[1]) if line else 0)
+        origin = Origin(path, mark.line + 1 if mark else getattr(error, "lineno", 0))
         raise ConfigSyntaxError(f"the text is not valid {suffix[1:].upper()}: {reason}", origin=origin) from error
     if not isinstance(value, TracedDict):
         raise ConfigSyntaxError("a config must be a mapping of keys to values", origin=Origin(path, 1), found=value)
@@ -62,12 +61,13 @@ def read_data(text: str, path: str, suffix: str) -> TracedDict:
     return value
 
 
-def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
+def _build_object(origin: Origin, pairs: list[tuple[str, Any]]) -> TracedDict:
+    result = TracedDict()
+    result._origins[None] = origin
     for key, value in pairs:
         if key in result:
             raise ConfigSyntaxError(f"the key '{key}' occurs twice in one object", key=key)
-        result[key] = value
+        result._set_with_origin(key, value, origin)
     return result
 
 
@@ -75,19 +75,6 @@ def _quoted(text: str) -> str:
     if "__base__" not in text:
         return text
     return _REFERENCE.sub(lambda match: f'"{match[0]}"' if match["bare"] else match[0], text)
-
-
-def _traced(value: Any, origin: Origin) -> Any:
-    """Converts dicts to TracedDicts with `origin` as the origin of all keys."""
-    if isinstance(value, dict):
-        result = TracedDict()
-        result._origins[None] = origin
-        for key, item in value.items():
-            result._set_with_origin(key, _traced(item, origin), origin)
-        return result
-    if isinstance(value, list):
-        return [_traced(item, origin) for item in value]
-    return value
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

@@ -155,4 +155,4 @@ def _parts(value: "dict[Any, Any] | list[Any] | tuple[Any, ...]") -> tuple[str, 
 def is_identifier(key: str) -> bool:
     """Checks whether a key is an ASCII name that can be used as a Python argument or variable."""
     # ASCII only: Python normalizes some other letters in identifiers, such as `ª` to `a`.
-    return key.isascii() and key.isidentifier() and not keyword.iskeyword(key) and key != "__debug__"
+    return key.isascii() and key.isidentifier() and not keyword.iskeyword(key)

@@ -13,6 +13,7 @@ from footplate.checks import check_keys, check_names
 from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 from footplate.extensions import known_packages
+from footplate.messages import describe_exception
 from footplate.registry.dotted_paths import find_spec, is_footplate_alias
 
 if TYPE_CHECKING:
@@ -66,14 +67,14 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        message = f"cannot import '{name}': {type(error).__name__}: {error}".rstrip(": ")
+        message = f"cannot import '{name}': {describe_exception(error)}"
         module, _, attribute = name.rpartition(".")
         notes: list[str] = []
         missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
         parent, _, _ = missing.rpartition(".")
         package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
         known = known_packages()
-        if module in sys.modules and hasattr(sys.modules[module], attribute):  # a mistake in published guides
+        if hasattr(sys.modules.get(module), attribute):  # a mistake in published guides
             notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
         elif package in known and (missing == package or (known[package] and is_footplate_alias(find_spec(package)))):
             notes = [f"`footplate doctor {package}` shows how to install it."]
@@ -115,7 +116,7 @@ class LazyObject:
             raise ConfigError(f"cannot import '{self.dotted_path}': {error}", origin=self._origin) from error
 
     def __getattr__(self, name: str) -> "LazyObject":
-        if name.startswith("__"):
+        if name.startswith("_"):  # for example, `origin_of` looks for `_origins`
             raise AttributeError(name)
         return LazyObject(f"{self.dotted_path}.{name}", self._origin)
 

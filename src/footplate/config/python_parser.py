@@ -2,7 +2,6 @@
 
 import ast
 import warnings
-from collections.abc import Mapping
 from functools import lru_cache
 from types import CodeType
 from typing import Any, NamedTuple
@@ -72,7 +71,7 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
 
 def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
     """Removes the statement that sets `_base_`. Returns the base files, or None if there is no such statement."""
-    texts: dict[str, str | None] = {}  # the variables that are set before it
+    variables: dict[str, Any] = {"__builtins__": {}}  # the strings that are set before it, and no functions
     for statement in tree.body:
         match statement:
             case (
@@ -81,14 +80,14 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
             ):
                 break
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                texts[name] = _text(value, texts)
+                variables[name] = _text(value, variables)
     else:
         return None
     tree.body.remove(statement)
     files: list[tuple[str, Origin]] = []
     for item in value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]:
         origin = Origin(path, item.lineno)
-        text = _text(item, texts)
+        text = _text(item, variables)
         if text is None:
             message = "`_base_` must be a path or a list of paths, written as strings"
             raise ConfigError(message, origin=origin, key=BASE, found=ast.unparse(item))
@@ -96,23 +95,13 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
     return files
 
 
-def _text(node: ast.expr, variables: Mapping[str, str | None]) -> str | None:
-    """Evaluates a string, an f-string or a concatenation of strings and variables. Returns None for anything else."""
-    match node:
-        case ast.Constant(value=str(text)):
-            return text
-        case ast.Name(id=name):
-            return variables.get(name)
-        case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
-            return _text(value, variables)
-        case ast.JoinedStr(values=parts):
-            pass
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            parts = [left, right]
-        case _:
-            return None
-    texts = [_text(part, variables) for part in parts]
-    return None if None in texts else "".join(map(str, texts))
+def _text(node: ast.expr, variables: dict[str, Any]) -> str | None:
+    """Evaluates an expression that consists of strings and variables. Returns None if its value is not a string."""
+    try:
+        value = eval(compile(ast.Expression(node), BASE, "eval"), variables)
+    except Exception:  # noqa: BLE001 - most variables are not strings
+        return None
+    return value if isinstance(value, str) else None
 
 
 def _is_pure(tree: ast.Module, *, has_base: bool) -> bool:

@@ -4,19 +4,19 @@
 environment variable. `{{ _base_.a.b }}` stands for a value in the base, and is replaced after the bases are loaded.
 """
 
-import importlib.util
 import itertools
 import json
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from footplate.config.config_dict import TracedDict
+from footplate.config.literals import parse_value
 from footplate.errors import RECIPES, ConfigError, ConfigKeyError, ConfigSyntaxError, Origin, shown_path
 from footplate.extensions import extensions
 from footplate.messages import nearest
+from footplate.registry.dotted_paths import find_spec
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml")
 _RECIPES = os.path.realpath(RECIPES)
@@ -59,8 +59,6 @@ def read_text(path: str, referrer: Origin | None = None) -> str:
     """
     shown = shown_path(path)
     try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise ConfigError(f"the config '{shown}' is not a file", origin=referrer)
         return Path(path).read_text("utf-8-sig")
     except FileNotFoundError as error:
         folder, name = os.path.split(path)
@@ -99,7 +97,7 @@ def find_config(name: str | os.PathLike[str]) -> str:
         return locate(package, file)
     path = absolute(name)
     recipe = os.path.join(_RECIPES, f"{name}.py")
-    return recipe if is_recipe(recipe) and os.path.isfile(recipe) and not os.path.isfile(path) else path
+    return recipe if os.path.isfile(recipe) and not os.path.isfile(path) else path
 
 
 def locate(package: str, file: str, referrer: Origin | None = None) -> str:
@@ -147,25 +145,22 @@ def _near_config(package: str, file: str) -> str | None:
 
 def _package_folders(package: str) -> list[str]:
     """Returns the folders of a package, without importing it."""
-    try:
-        spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    except (ImportError, ValueError):
-        return []
+    spec = find_spec(package) if package.isidentifier() else None
     return list(spec.submodule_search_locations or ()) if spec is not None else []
 
 
 def expand_placeholders(
-    text: str, path: str, *, predefined: bool, environment: bool, literal: Callable[[str], str]
+    text: str, path: str, suffix: str, *, predefined: bool, environment: bool
 ) -> tuple[str, dict[str, str]]:
     """Replaces placeholders in double braces. A reference `{{ _base_.a.b }}` becomes the word `__base__·a·b`.
 
     Args:
         text: The text of the file.
         path: The absolute path of the file.
+        suffix: The suffix of the format, in which the value of an environment variable is written if its placeholder
+            contains quotation marks, as in `{{ '$NAME:default' }}`.
         predefined: Whether to replace `{{ fileDirname }}` and similar names.
         environment: Whether to replace environment variables.
-        literal: Formats the value of an environment variable whose placeholder contains quotation marks, as in
-            `{{ '$NAME:default' }}`.
 
     Returns:
         The new text, and the values of the environment variables in it, keyed by name.
@@ -193,10 +188,11 @@ def expand_placeholders(
         if not match["quote"]:
             return _escaped(value)
         try:
-            return literal(value)
+            literal = parse_value(value)
         except ConfigError as error:
             error.origin = origin
             raise
+        return repr(literal) if suffix == ".py" else json.dumps(literal)
 
     if "{{" in text:
         text = _PREDEFINED.sub(lambda match: _escaped(names[match[1]]), text) if predefined else text

@@ -128,8 +128,8 @@ _Base: Any = pickle._Unpickler  # the C implementation cannot restrict which obj
 class _ArrayUnpickler(_Base):  # type: ignore[misc]
     """Unpickles plain data and NumPy arrays.
 
-    A state can make a data type claim that it holds no objects. Its arrays could then refer to any memory, so only the
-    byte order is read from a state. The types of records and dates, which need more of it, are refused.
+    A state can make a data type claim that it holds no objects. Its arrays could then refer to any memory, so the
+    states of data types are ignored. The types that need theirs, such as those of records and dates, are refused.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -146,11 +146,9 @@ class _ArrayUnpickler(_Base):  # type: ignore[misc]
             target.__setstate__(state)
         elif isinstance(target, np.dtype):
             _, order, *description = state
-            if any(description[:3]) or target.kind in "mM":  # a subarray, names and fields
-                message = "arrays of records, dates or time differences in pickle files are not supported"
-                raise DataError(message, notes=[_ADVICE])
-            self.stack[-1] = built = target.newbyteorder(order)
-            self.memo.update({key: built for key, value in self.memo.items() if value is target})
+            if order == ">" or any(description[:3]) or target.kind in "mM":  # a subarray, names and fields
+                message = "arrays of records, dates, time differences or big-endian numbers in pickle files"
+                raise DataError(f"{message} are not supported", notes=[_ADVICE])
         else:
             raise DataError("the file sets attributes, which may execute code", found=type(target))
 

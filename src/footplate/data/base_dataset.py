@@ -209,8 +209,14 @@ class BaseDataset(Dataset[Any]):
         return record
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the indices of a sample's categories. Subclasses implement this method for `ClassBalancedDataset`."""
-        raise NotImplementedError(f"{type(self).__name__} does not override get_cat_ids()")
+        """Returns the indices of a sample's categories: by default its `gt_label`, a class index or a list of them.
+
+        If the records have no `gt_label`, subclasses must override this method for `ClassBalancedDataset`.
+        """
+        record = self.get_data_info(idx)
+        if "gt_label" not in record:
+            raise NotImplementedError(f"{type(self).__name__} does not override get_cat_ids()")
+        return np.ravel(record["gt_label"]).tolist()  # type: ignore[no-any-return]
 
     def prepare_data(self, idx: int) -> Any:
         """Runs the pipeline on one record. Returns the sample, or None if the pipeline dropped it."""

@@ -78,12 +78,10 @@ def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
     """
     if not isinstance(segmentation, list):
         size = tuple(segmentation["size"])
-        if size != tuple(shape) or any(type(side) is not int for side in size):
-            raise DataError(f"the size of a segmentation must be the image size {tuple(shape)} in integers, not {size}")
+        if size != tuple(shape):
+            raise DataError(f"the size of a segmentation must be the image size {tuple(shape)}, not {size}")
         counts = segmentation["counts"]
-        if isinstance(counts, list) and not (
-            all(type(count) is int and count >= 0 for count in counts) and sum(counts) == math.prod(shape)
-        ):
+        if isinstance(counts, list) and (min(counts, default=0) < 0 or sum(counts) != math.prod(shape)):
             raise DataError(f"run lengths must be non-negative integers that add up to {math.prod(shape)} pixels")
         return
     limit = _MAX_DISTANCE * max(shape)

@@ -200,13 +200,7 @@ class BaseDataElement:
 
     def numpy(self) -> Self:
         """Returns a copy with tensors converted to NumPy arrays."""
-
-        def convert(value: Any) -> Any:
-            if isinstance(value, BaseDataElement):
-                return value.numpy()
-            return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-
-        return self._map_data(convert)
+        return self.detach().cpu()._call("numpy")
 
     def to_tensor(self) -> Self:
         """Returns a copy with NumPy arrays converted to tensors that share memory with the arrays."""

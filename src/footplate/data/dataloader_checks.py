@@ -59,7 +59,7 @@ def checked_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
     check_keys("a data loader", cfg, LOADER_KEYS)
     if cfg.get("dataset") is None:
         raise BuildError("a data loader must have a 'dataset'", origin=origin_of(cfg), key="dataset")
-    check_annotations(SampleLoader, cfg, source=cfg, only_flags=True)
+    check_annotations(SampleLoader, cfg, source=cfg)
     check_flag("diff_rank_seed", cfg.get("diff_rank_seed", False))
     for key, least in _MINIMA.items():
         if cfg.get(key) is not None:
@@ -110,7 +110,8 @@ def check_ranks(loader: Any) -> Any:
     size = get_data_world_size()
     if size == 1 or isinstance(loader, SampleLoader) or knows_ranks(loader):
         return loader
-    data_class = type(dataset_of(loader) or loader)
+    dataset = dataset_of(loader)
+    data_class = type(dataset if isinstance(dataset, IterableDataset) else loader)
     raise ArgumentError(
         f"each of the {size} processes would read all batches from this data loader",
         found=data_class,

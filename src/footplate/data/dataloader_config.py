@@ -12,7 +12,8 @@ from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.data.loader import SampleLoader
 from footplate.data.loader_functions import build_collate, build_worker_init
 from footplate.data.plain_loaders import convert_loader
-from footplate.distributed import get_data_rank
+from footplate.data.samplers import RANDOM_SAMPLERS, RankSampler
+from footplate.distributed import get_data_rank, get_data_world_size
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.extensions import extensions
@@ -61,6 +62,8 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
         _drop(settings, ignored, "an IterableDataset chooses its own samples", level=logging.WARNING)
         return check_ranks(DataLoader(dataset, generator=torch.Generator().manual_seed(seed), **settings))
     sampler = DATA_SAMPLERS.build_nested(settings.pop("sampler", None), "sampler", dataset=dataset, seed=sampler_seed)
+    if type(sampler) in RANDOM_SAMPLERS and get_data_world_size() > 1:
+        sampler = RankSampler(sampler)
     batch_sampler = settings.get("batch_sampler")
     if isinstance(batch_sampler, Mapping):
         arguments = {"sampler": sampler, "batch_size": settings.pop("batch_size", 1)}

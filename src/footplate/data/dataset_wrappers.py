@@ -27,10 +27,6 @@ class _DatasetWrapper(Dataset[Any]):
     _fully_initialized = False
     _metainfo: Any = None
 
-    def __init__(self, *, lazy_init: bool) -> None:
-        if not lazy_init:
-            self.full_init()
-
     @property
     def metainfo(self) -> Any:
         """The metadata of the wrapped dataset, or of the first one if there are several."""
@@ -96,7 +92,8 @@ class ConcatDataset(_DatasetWrapper):
                         found=metainfo.get(key),
                         notes=[f"To use the value of the first dataset, add '{key}' to ignore_keys."],
                     )
-        super().__init__(lazy_init=lazy_init)
+        if not lazy_init:
+            self.full_init()
 
     @cached_property
     def cumulative_sizes(self) -> list[int]:
@@ -143,7 +140,8 @@ class RepeatDataset(_DatasetWrapper):
     def __init__(self, dataset: Any, times: int, lazy_init: bool = False) -> None:
         self.times = check_count("times", times)
         self.dataset = DATASETS.build_nested(dataset, "dataset")
-        super().__init__(lazy_init=lazy_init)
+        if not lazy_init:
+            self.full_init()
 
     def __len__(self) -> int:
         self.full_init()
@@ -187,21 +185,20 @@ class ClassBalancedDataset(_DatasetWrapper):
         self.oversample_thr = oversample_thr
         self._indices: list[int] = []
         self.dataset = DATASETS.build_nested(dataset, "dataset")
-        super().__init__(lazy_init=lazy_init)
+        if not lazy_init:
+            self.full_init()
 
     def full_init(self) -> None:
         """Initializes the wrapped dataset and computes the repetitions. Later calls have no effect."""
         if self._fully_initialized:
             return
-        if hasattr(self.dataset, "full_init"):
-            self.dataset.full_init()
+        super().full_init()
         categories = [set(self.dataset.get_cat_ids(idx)) for idx in range(len(self.dataset))]
         counts = Counter(chain.from_iterable(categories))
         for idx, of_sample in enumerate(categories):
             rarest = min((counts[category] for category in of_sample), default=len(categories))
             factor = math.sqrt(self.oversample_thr * len(categories) / rarest)
             self._indices += [idx] * math.ceil(max(1.0, factor))
-        self._fully_initialized = True
 
     def __len__(self) -> int:
         self.full_init()

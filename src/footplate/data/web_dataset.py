@@ -208,10 +208,13 @@ class WebDataset(BaseDataset):
         """Reads the files of a sample and returns them as a record."""
         number, key, _ = self.data_list[idx]
         shard = self._shards[number]
-        contents = dict(zip(files, shard.read(list(files.values())), strict=True))
-        paths = {field: storage.join(shard.path, files[field].name) for field in files if field.endswith("_path")}
-        others = [field for field in files if field not in paths]
-        values = {field: _parse(field, contents[field], files[field], shard.path) for field in others}
+        paths, contents, values = {}, {}, {}
+        for (field, member), content in zip(files.items(), shard.read(list(files.values())), strict=True):
+            if field.endswith("_path"):
+                paths[field] = storage.join(shard.path, member.name)
+                contents[field] = content
+            else:
+                values[field] = _parse(field, content, member, shard.path)
         record: Record = {}
         if self._metainfo.get("classes") is not None:
             record["num_classes"] = len(self._metainfo["classes"])
@@ -227,7 +230,7 @@ class WebDataset(BaseDataset):
         return record | {
             "sample_idx": idx if idx >= 0 else len(self) + idx,
             "sample_key": key,
-            "file_contents": {field: contents[field] for field in paths},
+            "file_contents": contents,
         }
 
 

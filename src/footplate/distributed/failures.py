@@ -17,6 +17,7 @@ import torch.distributed as dist
 from footplate.distributed.collectives import get_rank, get_world_size
 from footplate.distributed.process_group import rank_from_environment
 from footplate.errors import RankError, StorageError
+from footplate.messages import describe_exception
 
 _Error = TypeVar("_Error", bound=BaseException)
 LOST_RANK = "another rank has ended, or did not respond within the time limit"
@@ -57,7 +58,7 @@ def await_cause(error: _Error) -> _Error | RankError:
     lost = RankError(
         LOST_RANK,
         notes=[
-            f"{type(error).__name__}: {str(error).partition(chr(10))[0].partition('. ')[0]}",
+            describe_exception(error).partition(". ")[0],
             "Check the errors on the other ranks. To change the time limit, set env_cfg.dist_cfg.timeout (in seconds).",
         ],
     )

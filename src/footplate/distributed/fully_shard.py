@@ -71,12 +71,8 @@ def FullyShard(  # noqa: N802 - the name that configs use
     """
     if mesh is not None and len(mesh) != 2:
         raise ArgumentError("mesh must be two numbers: (replicas, shards)", key="mesh", found=mesh)
-    for number in mesh or ():
-        check_count("each number in mesh", number, key="mesh")
     with at_key("shard"), located(shard):
-        modules = {
-            name: child for name, child in module.named_modules() if name and any(True for _ in child.parameters())
-        }
+        modules = {name: child for name, child in module.named_modules() if name and list(child.parameters())}
         chosen = select_modules(modules, shard or {})
         _check_shared_weights(module, chosen)
     for name in forward_methods:
@@ -229,14 +225,14 @@ def select_layers(model: nn.Module, size: int, plan: Mapping[str, str] | None) -
 
 
 def _own_plan(modules: Mapping[str, nn.Module]) -> dict[str, str]:
-    roots: list[str] = []
+    roots: tuple[str, ...] = ()
     plan: dict[str, str] = {}
     for name, module in modules.items():
+        prefix = f"{name}." if name else ""
         module_plan = getattr(module, "_tp_plan", None)
-        is_inner = any(not root or name.startswith(f"{root}.") for root in roots)
-        if module_plan and not is_inner:
-            roots.append(name)
-            plan |= {f"{name}.{pattern}" if name else pattern: style for pattern, style in module_plan.items()}
+        if module_plan and not prefix.startswith(roots):
+            roots = (*roots, prefix)
+            plan |= {prefix + pattern: style for pattern, style in module_plan.items()}
     if not plan:
         example = "plan={'blocks.*.fc1': 'colwise', 'blocks.*.fc2': 'rowwise'}"
         raise ArgumentError(

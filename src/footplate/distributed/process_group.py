@@ -19,7 +19,7 @@ from footplate.checks import check_choice, check_count, check_keys, is_number
 from footplate.distributed.collectives import is_distributed
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, RankError
-from footplate.launchers import LAUNCHERS, VARIABLES
+from footplate.launchers import LAUNCHERS, RANK_VARIABLES, VARIABLES
 from footplate.messages import first_line
 
 DIST_KEYS = ("backend", "timeout", "port", "init_backend")
@@ -207,8 +207,7 @@ def check_launcher(launcher: str) -> None:
 
 def rank_from_environment() -> int:
     """Returns the rank assigned by a launcher, or 0 without a launcher. Does not need a process group."""
-    names = (name for launcher in ("pytorch", "mpi", "slurm") for name in VARIABLES[launcher].ranks)
-    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 0)
+    return next((int(os.environ[name]) for name in RANK_VARIABLES if os.environ.get(name, "").isdigit()), 0)
 
 
 def first_host(nodes: str) -> str:

@@ -9,8 +9,8 @@ class Activity:
     Both are on one stack, because they contain each other. For example, while an `after_train_epoch` hook calls
     `runner.val()`, the stack is `["run", "train", "after_train_epoch", "val"]`.
 
-    Only the runner writes the attributes: `Runner.phase` adds the phases "run", "train", "val", "test" and "preflight",
-    and `Runner.call_hook` adds the events.
+    The runner writes the attributes: `Runner.phase` adds the phases "run", "train", "val", "test" and "preflight",
+    and `Runner.call_hook` adds the events. So does `footplate check`, which calls only some of the hooks.
 
     Attributes:
         stack: The names of the phases and events, outermost first.

@@ -33,7 +33,7 @@ from footplate.engine.base_loops import Progress
 from footplate.engine.nonfinite import check_before_save
 from footplate.engine.resume_plan import ResumePlan
 from footplate.error_context import at_key, located
-from footplate.errors import ArgumentError, NonFiniteError
+from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes, sets_of
 from footplate.models import trained_model
 
@@ -200,7 +200,14 @@ class CheckpointIO:
         if checkpoint is None or map_location != "cpu":
             checkpoint = load_checkpoint(path, map_location, like=model, in_place=self.is_resuming)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
+        try:
+            self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
+        except CheckpointError as error:
+            if self.is_resuming and runner.hooks.at("before_save_checkpoint"):
+                error.notes += (
+                    "If a hook removes weights in before_save_checkpoint, add them in after_load_checkpoint.",
+                )
+            raise
         self._loaded.update(self.report.loaded)
         if hook := runner.hooks.swapping:
             hook.reset_average(runner)

@@ -187,6 +187,8 @@ class _EvaluationLoop(BaseLoop):
                 self.run_iter(idx, data_batch)
             except Exception as error:
                 add_sample_note(error, self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx)
+                if self.mode == "test" and isinstance(error, (AttributeError, TypeError)):  # such as from a loss
+                    add_note(error, "If the test data has no labels, call runner.predict() instead of runner.test().")
                 raise
         # The metrics drop the results of repeated samples; see `build_loaders`. An overridden `run_iter` may evaluate
         # them also in batches that are padding.

@@ -343,6 +343,9 @@ class SwappingHook(Hook):
 class FunctionHook(Hook):
     """Calls a function on one event; see `Runner.on`.
 
+    On "after_val_epoch" and "after_test_epoch", the function is called before hooks of priority "NORMAL", such as
+    EMAHook, so the model still has the averaged weights.
+
     Args:
         event: The event, e.g. "after_train_epoch".
         function: A function that takes the runner and, optionally, the event's arguments by name.
@@ -360,6 +363,8 @@ class FunctionHook(Hook):
             raise ArgumentError(f"unknown event '{event}'", key="event", suggestion=near, notes=notes)
         if not callable(function):
             raise ArgumentError(f"the handler for '{event}' is not callable", found=function)
+        if event in ("after_val_epoch", "after_test_epoch"):
+            self.priority = "ABOVE_NORMAL"
         setattr(self, event, function)
 
 

@@ -148,6 +148,10 @@ class HookList(Sequence[Hook]):
         """Returns the config key path of a hook, or its class name if it is not in the config."""
         return next(entry.key for entry in self._entries if entry.hook is hook)
 
+    def events_of(self, hook: Hook) -> list[str]:
+        """Returns the events that a hook handles."""
+        return [event for entry in self._entries if entry.hook is hook for event in entry.methods]
+
     def prepend_key(self, error: FootplateError, hook: object) -> None:
         """If an error's key is an argument of the hook, prepends the hook's key path to the key."""
         argument = error.key.partition(".")[0].partition("[")[0]

@@ -45,7 +45,7 @@ def warn_about_variables(cfg: Config) -> None:
 
 
 def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> None:
-    """Warns about settings that need a validation metric. Call this function only for runs without validation.
+    """Warns about settings and hooks that need validation. Call this function only for runs without validation.
 
     Args:
         cfg: The config, used to report where each setting is defined.
@@ -54,10 +54,14 @@ def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> 
     """
     messages = {}
     for hook in hooks:
+        key, events = hooks.key_of(hook), hooks.events_of(hook)
+        if events and all("_val" in event for event in events):
+            name = f"{key} ({', '.join(events)})"
+            messages[name] = f"{name} is never called: the run has no validation"
         try:
             hook.check_metrics(())
         except FootplateError as error:
-            key = f"{hooks.key_of(hook)}.{error.key}"
+            key = f"{key}.{error.key}"
             messages[key] = f"{key} has no effect: it needs a metric, but the run has no validation"
     if collect_steps(schedules).by_metrics:
         messages["param_scheduler"] = (

@@ -22,8 +22,9 @@ from footplate.engine import state
 from footplate.engine.evaluation_loops import add_sample_note, loss_of, predicting
 from footplate.engine.module_state import record_forward_state
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
-from footplate.evaluation import Evaluator
+from footplate.evaluation import Evaluator, TorchMetric
 from footplate.evaluation.evaluation_sets import EvaluationSet, check_classes
+from footplate.evaluation.evaluator import returned_numbers
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes
 from footplate.optim.schedules import collect_steps
@@ -208,6 +209,18 @@ def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]
     return samples, loss_of(runner.model, batch) if loop.loss else {}
 
 
+def _warn_about_unused_numbers(evaluator: Evaluator, samples: Any, batch: Any) -> None:
+    """Warns if the predictions are numbers, but the only metrics are objects, which often ignore the predictions."""
+    numbers = returned_numbers(samples, batch, required=False)
+    if numbers and evaluator.metrics and all(isinstance(metric, TorchMetric) for metric in evaluator.metrics):
+        _logger.warning(
+            "The numbers that validation_step returns (%s) are not recorded, because val_evaluator is set. To record "
+            "one, add a function to val_evaluator, such as {'%s': lambda numbers, batch: numbers['%s']}.",
+            ", ".join(numbers),
+            *2 * list(numbers)[:1],
+        )
+
+
 def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
     """Evaluates the first batch of a dataset and returns the names of the metrics.
 
@@ -230,6 +243,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
         except Exception as error:
             add_sample_note(error, loader, f"val_dataloader.{chosen.name}".rstrip("."), 0)
             raise
+        _warn_about_unused_numbers(evaluator, samples, batch)
         if runner.world_size > 1:
             return []
         try:

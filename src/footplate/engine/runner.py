@@ -378,9 +378,9 @@ class Runner:
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
         for hook in implicit_hooks(self):
             self.hooks.build(hook)
-        parts = self.optim_wrapper.parts.values()
-        for part in parts:
-            part.join_run(self.message_hub, isolated=len(parts) > 1 and self.is_plain)
+        parts = self.optim_wrapper.parts
+        for name, part in parts.items():
+            part.join_run(self.message_hub, name, isolated=len(parts) > 1 and self.is_plain)
         self.checkpoints.initialize()
         for extension in extensions():
             extension.prepare_training(self.model)
@@ -467,7 +467,8 @@ class Runner:
             event: The event. See `Hook` for a list.
             function: A function that takes the runner and, optionally, the event's arguments by name, such as `outputs`
                 for "after_train_iter" or `metrics` for "after_val_epoch".
-            priority: The priority relative to hooks on the same event. Defaults to "NORMAL".
+            priority: The priority relative to hooks on the same event. Defaults to "NORMAL" or, for "after_val_epoch"
+                and "after_test_epoch", to "ABOVE_NORMAL": the model then still has the averaged weights of EMAHook.
 
         Returns:
             The function.

@@ -4,13 +4,12 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from footplate.checks import check_keys
 from footplate.data import SampleLoader, dataset_of, metainfo_of
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluator import Evaluator, copy_section, is_named
-from footplate.messages import nearest
-from footplate.metric_names import dataset_metric
 
 _logger = logging.getLogger("footplate.evaluation")
 
@@ -35,7 +34,7 @@ class EvaluationSet(NamedTuple):
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a copy of `metrics` with the dataset's prefix added to the names."""
-        return {dataset_metric(self.name, key): value for key, value in metrics.items()}
+        return {f"{self.name}/{key}" if self.name else key: value for key, value in metrics.items()}
 
 
 def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str, *, train_dataset: Any = None) -> None:
@@ -59,9 +58,8 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str, *, tra
     expected = classes_in(trained)
     for evaluation_set in sets:
         classes = classes_in(metainfo_of(evaluation_set.dataloader))
-        names = enumerate(zip(expected, classes, strict=False))
-        labels = (label for label, (expected_name, name) in names if expected_name != name)
-        label = next(labels, None)
+        pairs = enumerate(zip(expected, classes, strict=False))
+        label = next((label for label, (expected_name, name) in pairs if expected_name != name), None)
         if label is None:
             continue
         data = f"{mode} data '{evaluation_set.name}'" if evaluation_set.name else f"{mode} data"
@@ -163,9 +161,7 @@ def map_evaluators(cfg: Any, loaders: Any, function: Callable[[Any], Any]) -> An
     is_section = not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg
     if is_section or (is_named(cfg) and cfg.keys().isdisjoint(loaders)):
         return {name: function(copy_section(cfg)) for name in loaders}
-    for name in cfg:
-        if name not in loaders:
-            raise ArgumentError(f"there is no dataset '{name}'", key=name, suggestion=nearest(name, loaders))
+    check_keys("the evaluators", cfg, loaders)
     results = {}
     for name in loaders:
         if name not in cfg:

@@ -4,9 +4,10 @@ import copy
 import logging
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from types import MethodType
 from typing import Any
 
@@ -94,17 +95,17 @@ class Evaluator:
             raise ArgumentError(
                 "the metrics need predictions, but the model does not return any",
                 key=self.key,
-                notes=["Return predictions in mode 'predict'. If you pass training_step, also pass validation_step."],
+                notes=[
+                    "Return predictions from validation_step or, in a BaseModel, in mode 'predict'. If you pass "
+                    "training_step, also pass validation_step."
+                ],
             )
         samples: Any = None
         for index, metric in enumerate(self.metrics):
             if not metric.takes_whole_batches and samples is None:
                 samples = _as_dicts(data_samples)
-            try:
+            with self._locating(index):
                 metric.process(data_batch, data_samples if metric.takes_whole_batches else samples)
-            except Exception as error:
-                self._prepend_key(error, index)
-                raise
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes all metrics for a dataset of `size` samples, and returns their values in a single dict.
@@ -116,13 +117,10 @@ class Evaluator:
         """
         values: dict[str, Any] = {}
         for index, metric in enumerate(self.metrics):
-            try:
+            with self._locating(index):
                 results = metric.evaluate(size)
                 if same := sorted(results.keys() & values.keys()):
                     raise ArgumentError(f"two metrics return values named '{same[0]}'", notes=[metric.rename_advice])
-            except Exception as error:
-                self._prepend_key(error, index)
-                raise
             values.update(results)
         return values
 
@@ -155,13 +153,17 @@ class Evaluator:
             return f"{self.key}[{index}]"
         return ".".join(filter(None, [self.key, *self.names[index : index + 1]]))
 
-    def _prepend_key(self, error: Exception, index: int) -> None:
-        """Prepends the config key of the metric at `index` to the key of an error. Other exceptions get a note."""
+    @contextmanager
+    def _locating(self, index: int) -> Iterator[None]:
+        """Adds the config key of the metric at `index` to errors in the block: to their key, or else as a note."""
         key = self.metric_key(index)
-        if isinstance(error, FootplateError):
-            error.prepend_key(key)
-        else:
-            add_note(error, f"raised by the metric {key or self.metrics[index]._label}")
+        try:
+            with at_key(key):
+                yield
+        except Exception as error:
+            if not isinstance(error, FootplateError):
+                add_note(error, f"raised by the metric {key or self.metrics[index]._label}")
+            raise
 
 
 def _as_dicts(data_samples: Any) -> list[Any]:
@@ -268,11 +270,8 @@ class FunctionMetric(NamedMetric):
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
         """Returns a dict of the mean values."""
-        columns: dict[str, list[float]] = {}
-        for result in results:
-            for name, value in result.items():
-                columns.setdefault(name, []).append(value)
-        return {name: mean(values) for name, values in columns.items()}
+        names = dict.fromkeys(chain.from_iterable(results))
+        return {name: mean([result[name] for result in results if name in result]) for name in names}
 
 
 class TorchMetric(NamedMetric):
@@ -406,7 +405,11 @@ def rows_of(data: Any) -> list[Any]:
         raise ArgumentError(
             "with several processes, this metric needs one row per sample, not a single value",
             found=data,
-            notes=["Choose the rows: footplate.evaluation.TorchMetric(metric, prediction='key', target='key')."],
+            notes=[
+                "Choose the rows: footplate.evaluation.TorchMetric(metric, prediction='key', target='key').",
+                "Or give the metric a method `sync` that combines the results of all processes. It may do nothing if "
+                "the metric ignores the predictions. Each process then calls `update` with its batches.",
+            ],
         )
     if isinstance(data, Tensor):
         return [row[None].clone() for row in data.detach().cpu()]  # sending a view would send the whole batch
@@ -464,13 +467,14 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
     if not isinstance(metric, (type, BaseMetric)):
         if all(callable(getattr(metric, method, None)) for method in ("update", "compute", "reset")):
             return TorchMetric(metric, name)
-        if callable(metric):
+        if callable(metric) and not hasattr(metric, "reset"):
             return FunctionMetric(metric, name)
     raise ArgumentError(
-        "a named metric must be a function of (predictions, batch) or a torchmetrics object; classes and BaseMetric "
-        "objects are not supported"
+        "a named metric must be a function of (predictions, batch), or an object with the methods `update(predictions, "
+        "target)`, `compute` and `reset`; classes and BaseMetric objects are not supported"
         if name is not None
-        else "a metric must be a BaseMetric, its config, a function of (predictions, batch) or a torchmetrics object",
+        else "a metric must be a BaseMetric, its config, a function of (predictions, batch), or an object with the "
+        "methods `update(predictions, target)`, `compute` and `reset`",
         found=metric,
     )
 

@@ -131,6 +131,10 @@ class BaseMetric(ABC, Generic[_Result]):
     def compute_metrics(self, results: list[_Result]) -> dict[str, Any]:
         """Returns a dict of metric values. Called on rank 0 with the results of all ranks."""
 
+    def _output_path(self, path: str) -> str:
+        """Returns a path in the run's log folder or, if there are several datasets, in the dataset's subfolder."""
+        return output_path(self.context.folder, os.path.join(self.context.dataset, path))
+
     def record_per_class(self, name: str, classes: Sequence[str], columns: Mapping[str, Any]) -> None:
         """Appends a table to the run's per-class results. Call this in `compute_metrics`.
 
@@ -223,7 +227,7 @@ class DumpResults(BaseMetric[Any]):
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Writes the pickle file. Returns no metric values."""
-        path = output_path(self.context.folder, os.path.join(self.context.dataset, self.out_file_path))
+        path = self._output_path(self.out_file_path)
         commit_bytes(path, pickle.dumps(results))
         _logger.info("Saved the predictions to %s", path)
         return {}

@@ -6,7 +6,6 @@ from itertools import chain
 from typing import Any
 
 from footplate.checkpoint import relocate
-from footplate.checks import read_number
 from footplate.hooks.monitored_metrics import MonitoredMetric
 
 Ranked = list[dict[str, Any]]
@@ -63,7 +62,4 @@ class BestCheckpoints:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the scores and paths that `state_dict` returned."""
-        self.ranked = {
-            metric: [{"score": read_number(entry, "score"), "path": str(entry["path"])} for entry in ranked]
-            for metric, ranked in state.items()
-        }
+        self.ranked = {metric: copy.deepcopy(ranked) for metric, ranked in state.items()}

@@ -19,7 +19,7 @@ from footplate.checkpoint import (
 )
 from footplate.checkpoint.latest import folder_below
 from footplate.checkpoint_names import BEST, best_prefix
-from footplate.checks import check_count, check_flag, check_names, is_number
+from footplate.checks import check_count, check_names, is_number
 from footplate.distributed import compute_on_main, compute_on_ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner, SavingHook
@@ -100,27 +100,24 @@ class CheckpointHook(SavingHook):
             check_count("interval", interval)
         if max_keep_ckpts != -1:
             check_count("max_keep_ckpts", max_keep_ckpts)
-        self.save_begin = check_count("save_begin", save_begin, least=0)
+        self.save_begin = save_begin
         self.best = BestCheckpoints(check_count("max_keep_best", max_keep_best))
-        self.sharded = sharded if sharded is None else check_flag("sharded", sharded)
+        self.sharded = sharded
         self.interval = interval
-        self.by_epoch = check_flag("by_epoch", by_epoch)
-        self.save_optimizer = check_flag("save_optimizer", save_optimizer)
-        self.save_param_scheduler = check_flag("save_param_scheduler", save_param_scheduler)
+        self.by_epoch = by_epoch
+        self.save_optimizer = save_optimizer
+        self.save_param_scheduler = save_param_scheduler
         self.max_keep_ckpts = max_keep_ckpts
-        self.save_last = check_flag("save_last", save_last)
-        if out_dir is not None and not isinstance(out_dir, str):
-            raise ArgumentError("out_dir must be the path to a folder", key="out_dir", found=out_dir)
+        self.save_last = save_last
         self.out_dir = out_dir
         self.filename_tmpl = checked_template(filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth"))
-        self.published_keys = None if published_keys is None else check_names("published_keys", published_keys)
+        self.published_keys = check_names("published_keys", published_keys)
         self.save_best = check_names("save_best", save_best)
         if "auto" in self.save_best and len(self.save_best) > 1:
             raise ArgumentError(
                 "save_best 'auto' cannot be combined with other metrics", key="save_best", found=self.save_best
             )
-        rules: list[Rule | None] = [*expand_rules(self.save_best, check_names("rule", rule))]
-        self.rules = rules or [None] * len(self.save_best)
+        self.rules = expand_rules(self.save_best, check_names("rule", rule))
         self.greater_keys = check_names("greater_keys", greater_keys or GREATER)
         self.less_keys = check_names("less_keys", less_keys or LESS)
         self.monitored = [] if self.save_best == ["auto"] else self._monitor(self.save_best)
@@ -367,7 +364,7 @@ class CheckpointHook(SavingHook):
     def _publish(self, runner: Runner, last: str) -> None:
         """Publishes the best checkpoints, and the checkpoint `last` if it has been saved."""
         runner.saver.wait()
-        keys = self.published_keys or ()
+        keys = self.published_keys
         paths = self.best.paths()
         if runner.saver.last == last:
             paths.insert(0, last)

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from footplate.checks import check_count, check_names, check_pattern
+from footplate.checks import check_names, check_pattern
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.engine.base_loops import check_epochs_end
@@ -32,7 +32,7 @@ class FreezeHook(Hook):
             layers stay in evaluation mode while they are frozen.
 
     Raises:
-        ArgumentError: `until_iter` or `until_epoch` is invalid, both are set, or a pattern is not a valid regular
+        ArgumentError: Both `until_iter` and `until_epoch` are set, or a pattern is not a valid regular
             expression. Also raised at the start of training if a pattern does not match any parameter, if all trainable
             parameters would be frozen, if distributed training lacks `find_unused_parameters=True`, or if `until_epoch`
             is set but the sampler is endless.
@@ -49,9 +49,6 @@ class FreezeHook(Hook):
     ) -> None:
         if until_iter is not None and until_epoch is not None:
             raise ArgumentError("until_iter and until_epoch cannot both be set", key="until_iter", found=until_iter)
-        for name, value in (("until_iter", until_iter), ("until_epoch", until_epoch)):
-            if value is not None:
-                check_count(name, value)
         self.patterns = check_names("patterns", patterns)
         for pattern in self.patterns:
             check_pattern(pattern, key="patterns")

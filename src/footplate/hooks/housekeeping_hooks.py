@@ -42,7 +42,7 @@ class SyncBuffersHook(Hook):
             return
         for buffer in unwrap_model(runner.model).buffers():
             if buffer.is_floating_point() or buffer.is_complex():
-                dist.all_reduce(torch.view_as_real(buffer) if buffer.is_complex() else buffer)
+                dist.all_reduce(buffer)
                 buffer.div_(get_world_size())
 
 

@@ -12,7 +12,6 @@ from footplate.data import dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.errors import ArgumentError
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.messages import printable
 from footplate.metric_names import validation_label
@@ -40,7 +39,7 @@ class LoggerHook(Hook):
         backend_args: Ignored; the path determines the storage.
 
     Raises:
-        ArgumentError: An interval is not positive, or `out_dir` is not a string.
+        ArgumentError: An interval is not positive.
     """
 
     priority = "BELOW_NORMAL"
@@ -57,8 +56,6 @@ class LoggerHook(Hook):
         log_metric_by_epoch: bool = True,
         backend_args: Mapping[str, Any] | None = None,
     ) -> None:
-        if out_dir is not None and not isinstance(out_dir, str):
-            raise ArgumentError("out_dir must be the path to a folder", key="out_dir", found=out_dir)
         self.interval = check_count("interval", interval)
         self.ignore_last = ignore_last
         self.interval_exp_name = check_count("interval_exp_name", interval_exp_name)
@@ -171,10 +168,8 @@ class LoggerHook(Hook):
             text = json.dumps(tag, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
             commit_bytes(os.path.join(runner.log_dir, f"{runner.timestamp}.json"), text.encode())
             # Without the prefix, test metrics would have the same names as validation metrics.
-            metrics = {f"test/{name.removeprefix('test/')}": value for name, value in numbers_in(tag).items()}
-            for name in ("test/time", "test/data_time"):
-                metrics.pop(name, None)
-            self._add_metrics(runner, metrics)
+            scalars = {name: value for name, value in numbers_in(tag).items() if name not in ("time", "data_time")}
+            self._add_metrics(runner, {f"test/{name.removeprefix('test/')}": scalars[name] for name in scalars})
 
     def after_train(self, runner: Runner) -> None:
         """Logs the number of training samples that could not be read, and records whether training stopped early."""

@@ -105,9 +105,8 @@ class MonitoredMetric:
             MissingMetricError: The name is unknown but similar to a known metric's name.
             UnknownRuleError: No rule is set, and it cannot be derived from the name.
         """
-        names: list[str] = []
-        for dataset in sets_of(runner.val_loop):
-            names += dataset.named(dict.fromkeys(dataset.evaluator.names))
+        sets = sets_of(runner.val_loop)
+        names = [name for dataset in sets for name in dataset.named(dict.fromkeys(dataset.evaluator.names))]
         name = metric_of_label(self.name)
         near = nearest(name, names)
         if near not in (None, name, self.name) and not name.startswith((f"{near}/", "loss")):

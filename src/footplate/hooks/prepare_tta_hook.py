@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from footplate.checks import check_choice
+from footplate.checks import check_choice, check_names
 from footplate.data import Compose
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import unwrap_model
@@ -46,7 +46,7 @@ class PrepareTTAHook(Hook):
     ) -> None:
         self.tta_cfg = tta_cfg
         self.tta_pipeline = tta_pipeline
-        self.phases = [phases] if isinstance(phases, str) else list(phases)
+        self.phases = check_names("phases", phases)
         for phase in self.phases:
             check_choice("a phase", phase, ("test", "val"), key="phases")
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,28 +71,28 @@ class ProfilerHook(Hook):
     ) -> None:
         self.by_epoch = by_epoch
         self.profile_times = check_count("profile_times", profile_times)
-        self.schedule = None
-        if schedule is not None:
-            with at_key("schedule"):
-                check_keys("schedule", schedule, _SCHEDULE)
-            self.schedule = profiler.schedule(**schedule)
+        with at_key("schedule"):
+            check_keys("schedule", schedule or {}, _SCHEDULE)
+        self.schedule = None if schedule is None else profiler.schedule(**schedule)
         if on_trace_ready is not None and not callable(on_trace_ready):
             handler = check_choice("on_trace_ready.type", on_trace_ready.get("type"), _HANDLERS)
             with at_key("on_trace_ready"):
                 check_keys("on_trace_ready", on_trace_ready, ("type", *_HANDLERS[handler]))
         self._handler = on_trace_ready
         self.json_trace_path = json_trace_path and check_output_path(json_trace_path, key="json_trace_path")
-        self._activities = [profiler.ProfilerActivity.CPU] if activity_with_cpu else []
+        activities = [profiler.ProfilerActivity.CPU] if activity_with_cpu else []
         if activity_with_cuda and torch.cuda.is_available():
-            self._activities.append(profiler.ProfilerActivity.CUDA)
-        self._options: dict[str, Any] = {
-            "record_shapes": record_shapes,
-            "profile_memory": profile_memory,
-            "with_stack": with_stack,
-            "with_flops": with_flops,
-        }
+            activities.append(profiler.ProfilerActivity.CUDA)
+        self._create = partial(
+            profiler.profile,
+            activities=activities,
+            schedule=self.schedule,
+            record_shapes=record_shapes,
+            profile_memory=profile_memory,
+            with_stack=with_stack,
+            with_flops=with_flops,
+        )
         self._profiler: Any = None
-        self._left = self.profile_times  # the number of epochs or iterations still to profile
 
     def before_train(self, runner: Runner) -> None:
         """Starts profiling."""
@@ -102,13 +103,8 @@ class ProfilerHook(Hook):
                 found=True,
                 notes=["Set by_epoch=False, and set profile_times to the number of iterations to profile."],
             )
-        self._profiler = profiler.profile(
-            activities=self._activities,
-            schedule=self.schedule,
-            on_trace_ready=self._trace_handler(runner),
-            **self._options,
-        )
-        self._left = self.profile_times
+        self._profiler = self._create(on_trace_ready=self._trace_handler(runner))
+        self._left = self.profile_times  # the number of epochs or iterations still to profile
         self._profiler.start()
         runner.logger.info("Profiling started. Profiled iterations are slower than others.")
 

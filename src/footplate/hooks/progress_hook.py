@@ -86,8 +86,7 @@ class ProgressHook(Hook):
     def before_val(self, runner: Runner) -> None:
         """Adds a line for validation to the display."""
         lengths = [length_of(data.dataloader) for data in sets_of(runner.val_loop)]
-        known = [length for length in lengths if length is not None]
-        self._validation = (0, sum(known) if len(known) == len(lengths) else None)
+        self._validation = (0, None if None in lengths else sum(filter(None, lengths)))
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Updates the validation line."""
@@ -114,11 +113,7 @@ class ProgressHook(Hook):
         self._draw(runner, iteration)
 
     def after_train(self, runner: Runner) -> None:
-        """Closes the display. The last lines stay on the screen."""
-        self.stop(runner)
-
-    def stop(self, runner: Runner) -> None:
-        """Draws the final state and releases the terminal. Commands also call it when training ends with an error."""
+        """Draws the final state and closes the display. Commands also call it when training ends with an error."""
         if self._display is not None:
             with suppress(Exception):  # the device may have failed; the error that ended training is reported anyway
                 self._draw(runner, runner.iter)

@@ -1,13 +1,9 @@
 """Hooks that record learning rates, losses, metrics and times in the message hub."""
 
 import logging
-import math
 import time
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
-from torch import Tensor
 
 from footplate.data import metainfo_of
 from footplate.data.waiting import data_wait
@@ -166,13 +162,11 @@ class RuntimeInfoHook(Hook):
         self._record(runner, "test", metrics)
 
     def _record(self, runner: Runner, mode: str, metrics: Mapping[str, Any] | None) -> None:
+        hub = runner.message_hub
+        numbers = numbers_in(metrics or {})
         for name, value in (metrics or {}).items():
-            key = f"{mode}/{recorded_name(name)}"
-            is_number = isinstance(value, (int, float, np.number, np.ndarray, Tensor))
-            if is_number and math.prod(getattr(value, "shape", ())) == 1:
-                runner.message_hub.update_scalar(key, value)
-            else:
-                runner.message_hub.update_info(key, value)
+            record = hub.update_scalar if name in numbers else hub.update_info
+            record(f"{mode}/{recorded_name(name)}", value)
 
 
 def _begin_evaluation(runner: Runner, mode: str) -> None:

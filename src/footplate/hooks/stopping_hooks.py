@@ -7,11 +7,10 @@ from typing import Any
 
 from typing_extensions import Never
 
-from footplate.checks import check_count, check_keys, check_number, read_count, read_number
+from footplate.checks import check_count, check_keys, check_number
 from footplate.data import length_of
 from footplate.engine import Hook, Runner
 from footplate.engine.requests import SECONDS_BETWEEN_EXCHANGES, Stop
-from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks.monitored_metrics import MonitoredMetric
 from footplate.messages import pluralize
@@ -60,10 +59,7 @@ class EarlyStoppingHook(Hook):
     ) -> None:
         check_keys("EarlyStoppingHook", unknown, _SETTINGS, elsewhere=_ELSEWHERE)
         check_count("patience", patience)
-        if not isinstance(monitor, str):
-            raise ArgumentError("monitor must be the name of a metric", key="monitor", found=monitor)
         check_number("min_delta", min_delta, least=0)
-        check_number("stopping_threshold", stopping_threshold, optional=True)
         self.monitor = monitor
         self._metric = MonitoredMetric(monitor, "monitor", None if rule is None else check_rule(rule))
         self.rule = self._metric.rule
@@ -97,7 +93,7 @@ class EarlyStoppingHook(Hook):
         score = self._metric.read(runner, metrics or {})
         if score is None:
             return
-        if self.last_score is None and abs(score) < 10 * self.min_delta:
+        if self.last_score is None and 0 < abs(score) < 10 * self.min_delta:
             runner.logger.warning(
                 "EarlyStoppingHook: min_delta=%g is large compared to %s=%g. Smaller improvements are ignored.",
                 self.min_delta,
@@ -124,8 +120,8 @@ class EarlyStoppingHook(Hook):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned."""
-        self.wait_count = read_count(state, "wait_count")
-        self.best_score = read_number(state, "best_score")
+        self.wait_count = state["wait_count"]
+        self.best_score = state["best_score"]
         self.last_score = state["last_score"]
 
     def _reason_to_stop(self) -> str:
@@ -195,10 +191,9 @@ class TimeLimitHook(Hook):
 
     def _elapsed(self) -> float:
         """Returns the seconds since the timer was last restarted, and restarts it."""
-        now = time.monotonic()
         since = self._since
-        self._since = now
-        return now - since
+        self._since = time.monotonic()
+        return self._since - since
 
     def _end_in_time(self, runner: Runner) -> None:
         """Ends training if the next iteration, a validation run and two saves might not finish in time."""
@@ -226,5 +221,5 @@ class TimeLimitHook(Hook):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the durations that `state_dict` returned."""
-        self._validation = None if state["validation"] is None else read_number(state, "validation")
-        self._saving = read_number(state, "saving")
+        self._validation = state["validation"]
+        self._saving = state["saving"]

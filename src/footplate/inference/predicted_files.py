@@ -34,7 +34,7 @@ from footplate.visualization import as_array, skipping_failed_image
 LINES, FEATURES = "predictions.jsonl", "features.npy"
 _PARTIAL = f"{LINES}.partial"
 _PICTURES, _LABELS = "pictures", "labels"
-_TOP = 5  # the number of classes to list for a classified image
+_TOP = 5  # the number of classes to list for a classified image without a minimum score
 _DIGITS = 6
 _plain = partial(as_json, digits=_DIGITS)
 _KNOWN_FIELDS = {"pred_sem_seg", "pred_instances", "pred_score", "pred_label", "seg_logits"}
@@ -98,7 +98,8 @@ def predict_files(
         predictor: The predictor.
         paths: The paths of images, folders and videos, and patterns such as `images/*.png`.
         out: The folder to write to.
-        score: The minimum score for instances and classes. By default, 0.3 for instances, and no minimum for classes.
+        score: The minimum score for instances and classes. By default, instances with a score of at least 0.3 and the
+            five most probable classes are listed.
         draw: Whether to write images with the predictions drawn on them.
 
     Raises:
@@ -212,7 +213,7 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
         ]
     if "pred_score" in prediction:
         scores = as_array(prediction.get("pred_score"))
-        order = np.argsort(-scores, kind="stable")[:_TOP]
+        order = np.argsort(-scores, kind="stable")[: _TOP if score is None else None]
         label = int(order[0])
         top = {_name(int(at), classes): _plain(scores[at]) for at in order if score is None or scores[at] >= score}
         line |= {"label": label, "class": _name(label, classes), "score": _plain(scores[label]), "scores": top}

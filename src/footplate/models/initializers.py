@@ -253,8 +253,8 @@ class PretrainedInit:
         revise_keys: Sequence[tuple[str, str]] = STRIP_WRAPPER,
     ) -> None:
         self.checkpoint = checkpoint
-        self.revise_keys = [(pattern, replacement) for pattern, replacement in revise_keys]
-        self.prefix = prefix.removesuffix(".") + "." if prefix else None
+        self.revise_keys = revise_keys
+        self.prefix = prefix
 
     def initialize(self, module: nn.Module, *, everything: bool) -> None:
         """Loads the weights into `module`. `everything` has no effect."""

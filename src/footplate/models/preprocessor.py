@@ -47,8 +47,6 @@ class BaseDataPreprocessor(nn.Module):
         return map_tensors(data, self._move)
 
     def _move(self, value: Any) -> Any:
-        if isinstance(value, Tensor) and value.device == self._device:
-            return value  # the comparison is ten times as fast as a no-op `to`
         # In some packages, such as MMDetection3D with its boxes, `to` accepts only a device.
         return value.to(self._device, non_blocking=True) if self._non_blocking else value.to(self._device)
 
@@ -169,9 +167,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         if self._channel_conversion:
             images = images.flip(-3)
         images = images.float()
-        if not self._enable_normalize:
-            return images
-        return (images - self.mean) / self.std
+        return (images - self.mean) / self.std if self._enable_normalize else images
 
 
 def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value: float = 0) -> Tensor:

@@ -106,7 +106,7 @@ class Muon(Optimizer):
 
     def _step_parts(self) -> None:
         for use_muon, part in self._parts.items():
-            part.param_groups = self._groups(use_muon)
+            part.param_groups = [group for group in self.param_groups if group["use_muon"] is use_muon]
             part.state = self.state
             part.step()
 
@@ -125,9 +125,6 @@ class Muon(Optimizer):
                     notes=["Set `use_muon` as in the checkpoint, or use load_from without resume."],
                 )
         super().load_state_dict(state_dict)  # type: ignore[arg-type]
-
-    def _groups(self, use_muon: bool) -> list[Group]:
-        return [group for group in self.param_groups if group["use_muon"] is use_muon]
 
 
 def split_hidden_matrices(groups: Iterable[Group], model: nn.Module) -> Iterator[Group]:

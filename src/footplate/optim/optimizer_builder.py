@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from footplate.checks import check_number
+from footplate.checks import check_number, is_number
 from footplate.error_context import located, origin_of
 from footplate.errors import BuildError, UnknownNameError
 from footplate.messages import nearest
 from footplate.registry import OPTIMIZERS
+from footplate.registry.arguments import arguments_of
 
 
 def register_extra_optimizers() -> bool:
@@ -140,9 +141,5 @@ def default_of(cfg: Mapping[str, Any], field: str) -> float | None:
     if isinstance(cfg, Mapping) and field in cfg:
         _check_value(cfg, field)
         return cfg[field]  # type: ignore[no-any-return]
-    try:
-        parameter = inspect.signature(optimizer_class(cfg)).parameters.get(field)
-    except (TypeError, ValueError):
-        return None
-    default = parameter.default if parameter else None
-    return default if isinstance(default, (int, float)) else None
+    default = arguments_of(optimizer_class(cfg)).defaults.get(field)
+    return default if is_number(default) else None

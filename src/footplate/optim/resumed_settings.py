@@ -44,7 +44,9 @@ def choose_settings(optim_wrapper: Any, configured: list[Settings], *, takes_con
         names = [name for name, text in new_texts.items() if text != saved_texts.get(name, text)]
         differences |= {(name, new_texts[name], saved_texts[name]) for name in names}
         if takes_config:
-            _replace(group, saved, new)
+            for key in saved.keys() - new.keys():  # initial values for schedules that the config does not have
+                del group[key]
+            group.update(new)
     for name, new_text, saved_text in sorted(differences):
         if takes_config:
             _logger.info("Resuming with the new %s %s instead of the saved %s.", name, new_text, saved_text)
@@ -71,10 +73,3 @@ def _shown(value: Any) -> str:
         return f"({', '.join(map(_shown, value))})"
     is_number = isinstance(value, (int, float, torch.Tensor)) and not isinstance(value, bool)
     return f"{float(value):g}" if is_number else str(value)
-
-
-def _replace(group: dict[str, Any], saved: Settings, new: Settings) -> None:
-    for key in saved.keys() - new.keys():  # initial values for schedules that the config does not have
-        del group[key]
-    for key, value in new.items():
-        group[key] = value

@@ -33,19 +33,10 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
     """
     model = unwrap_model(model)
     with at_key("optim_wrapper"):
-        built = _build(cfg, model)
+        is_single = isinstance(cfg, OptimWrapper) or not has_several_optimizers(cfg)
+        built = _build_one(cfg, model) if is_single else MultiOptimWrapperConstructor(cfg)(model)
         _warn_about_untrained(built, model)
         return built
-
-
-def _build(cfg: Any, model: nn.Module) -> OptimWrapper:
-    if isinstance(cfg, OptimWrapper) or not has_several_optimizers(cfg):
-        return _build_one(cfg, model)
-    sections = {name: section for name, section in cfg.items() if name != "type"}
-    kinds = (Mapping, Optimizer, OptimWrapper)
-    if not sections or not all(isinstance(section, kinds) for section in sections.values()):
-        raise BuildError('optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(cfg))
-    return MultiOptimWrapperConstructor(sections)(model)
 
 
 def _warn_about_untrained(wrapper: OptimWrapper, model: nn.Module) -> None:
@@ -115,11 +106,16 @@ class MultiOptimWrapperConstructor:
         paramwise_cfg: The default `paramwise_cfg` for all sections.
 
     Raises:
-        BuildError: An entry is not a dict, an optimizer or a wrapper, or the model has no such submodule.
+        BuildError: There is no entry, an entry is not a dict, an optimizer or a wrapper, or the model has no such
+            submodule.
     """
 
     def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
         self.sections = {name: section for name, section in optim_wrapper_cfg.items() if name != "type"}
+        kinds = (Mapping, Optimizer, OptimWrapper)
+        if not self.sections or not all(isinstance(section, kinds) for section in self.sections.values()):
+            message = 'optim_wrapper needs the key "optimizer"'
+            raise BuildError(message, key="optimizer", origin=origin_of(optim_wrapper_cfg))
         self.paramwise_cfg = paramwise_cfg
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:

@@ -139,10 +139,8 @@ def check_arguments(
     check_annotations(entry, settings, source=source)
 
 
-def check_annotations(
-    entry: Entry, settings: Mapping[str, Any], *, source: object = None, only_flags: bool = False
-) -> None:
-    """Checks arguments that footplate or torch annotates as bools or, unless `only_flags` is set, as numbers.
+def check_annotations(entry: Entry, settings: Mapping[str, Any], *, source: object) -> None:
+    """Checks arguments that footplate or torch annotates as bools or numbers.
 
     Without this check, a string such as "no" would be treated as true. Numbers must not be bools, strings or NaN. An
     integer may be written as 2.0. An argument annotated as `bool | Mapping` may also be a mapping.
@@ -150,9 +148,8 @@ def check_annotations(
     Raises:
         ArgumentError: A value does not match its annotation.
     """
-    checked = {bool} if only_flags else {bool, int, float}
     for key, allowed in wrong_types(entry, settings):
-        if bool in allowed or (not checked.isdisjoint(allowed) and isinstance(settings[key], _SCALARS)):
+        if bool in allowed or (not {int, float}.isdisjoint(allowed) and isinstance(settings[key], _SCALARS)):
             text = f'"{key}" must be {describe_types(allowed)}'
             raise ArgumentError(text, key=key, found=settings[key], origin=origin_of(source, key))
 

@@ -13,10 +13,10 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
-from footplate.errors import BuildError, Origin
+from footplate.errors import BuildError
 
 # Maps each registry to a torch module and the names of its allowed classes. None allows all layers and losses.
 TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
@@ -46,9 +46,8 @@ def mark_executed(file: str) -> None:
 
 def is_from_executed_config(mapping: object, key: str) -> bool:
     """Checks whether the value of a key was set in a config file that this process has executed."""
-    origins = getattr(mapping, "_origins", None)
-    origin = origins.get(key) if isinstance(origins, Mapping) else None  # the mapping's own origin is not sufficient
-    return isinstance(origin, Origin) and origin.file in _executed
+    origin = getattr(mapping, "_origins", {}).get(key)  # the mapping's own origin is not sufficient
+    return origin is not None and origin.file in _executed
 
 
 def import_class(path: str, registry: str, registered: Collection[Any], noun: str, *, trusted: bool) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_type_hints, overload
 from footplate.error_context import at_key, building, origin_of
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
 from footplate.extensions import known_packages
-from footplate.registry.arguments import Entry, check_arguments
+from footplate.registry.arguments import Entry, arguments_of, check_arguments
 from footplate.registry.dotted_paths import find_spec, has_submodule, import_class, is_from_executed_config
 from footplate.registry.messages import constructor_error, unknown_name_error, wrong_base_error
 from footplate.registry.scopes import code_base_of, default_scope, is_installed, known_scopes, using_scope
@@ -228,6 +228,9 @@ class Registry:
                 raise BuildError(message, found=cfg, origin=origin_of(cfg))
             with using_scope(settings.pop("_scope_", None)):
                 entry = self.resolve(settings.pop("type"), cfg)
+                if str(getattr(entry, "__module__", "")).startswith("torch.utils."):  # most samplers take no dataset
+                    accepted = {*cfg, *arguments_of(entry).types}
+                    settings = {key: value for key, value in settings.items() if key in accepted}
                 check_arguments(entry, self._describe(entry), settings, args=args, source=cfg)
                 yield entry, settings
 
@@ -254,8 +257,7 @@ class Registry:
                 error.origin = error.origin or origin_of(source, key)
                 error.key = error.key or key
                 raise
-        if hasattr(type(entry), "dotted_path"):  # a LazyObject from a config
-            entry = entry.build()
+        entry = import_lazy(entry)
         if not callable(entry):
             raise BuildError(
                 f"the {self.noun} type must be a name or a class", found=entry, origin=origin_of(source, "type")
@@ -264,8 +266,6 @@ class Registry:
         return entry  # type: ignore[no-any-return]
 
     def _get(self, name: str, *, trusted: bool) -> Entry:
-        if not isinstance(name, str):
-            raise BuildError(f"the {self.noun} name must be a string", found=name)
         scope = name.partition(".")[0] if "." in name else default_scope()
         self._import_registry_of(scope or "")
         entry = self._find(name) or self._find_in_any_scope(name) or self._import_path(name, trusted=trusted)
@@ -294,8 +294,6 @@ class Registry:
         return matches.pop() if len(matches) == 1 else None
 
     def _register(self, entry: _Entry, names: str | Sequence[str] | None, *, force: bool) -> _Entry:
-        if not callable(entry):
-            raise BuildError(f"the registry '{self.name}' accepts only classes and functions", found=entry)
         self._check_base(entry, dotted=False)
         if names is None:
             names = [entry.__name__]
@@ -390,8 +388,9 @@ class Registry:
         entries = [entry for registry in self.root._tree() for entry in registry.module_dict.values()]
         entry = import_class(path, self.root.name, entries, self.noun, trusted=trusted)
         if entry is not None and entry not in entries:
-            if self._base is None:
-                raise BuildError(f"the registry '{self.name}' accepts only registered classes", found=path)
+            if self._base is None and not trusted:
+                message = f"the registry '{self.name}' accepts only registered classes, except from a .py config"
+                raise BuildError(message, found=path)
             self._check_base(entry, dotted=True)
         return entry  # type: ignore[no-any-return]
 

@@ -109,7 +109,7 @@ LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loops:Base
 HOOKS = _root(
     "hook",
     "footplate.hooks",
-    "footplate.tasks.class_counts",
+    "footplate.tasks.label_checks",
     "footplate.tasks.visualization",
     *_TASKS,
     base="footplate.engine.hook:Hook",

@@ -100,7 +100,7 @@ def _network_errors() -> Iterator[None]:
             cause = error.__cause__ or error
             if isinstance(cause, LookupError | FileNotFoundError) or getattr(cause, "status", 0) == 404:
                 raise
-        raise ConnectionError((str(cause) or type(cause).__name__).splitlines()[0]) from error
+        raise ConnectionError(first_line(cause) or type(cause).__name__) from error
 
 
 def atomic_file(path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
@@ -177,17 +177,14 @@ def append_line(path: str, line: str) -> None:
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     data = (line + "\n").encode()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        written = os.write(descriptor, data)
+    written = 0
+    with open(path, "ab", buffering=0) as file:
         try:
             while written < len(data):
-                written += os.write(descriptor, data[written:])
+                written += file.write(data[written:])
         except OSError:
-            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+            file.truncate(file.tell() - written)
             raise
-    finally:
-        os.close(descriptor)
 
 
 def commit_image(path: Path, image: "Image", **options: Any) -> None:

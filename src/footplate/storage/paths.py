@@ -3,7 +3,6 @@
 import os
 import posixpath
 from typing import TypeAlias
-from urllib.parse import urlsplit
 
 from footplate.error_context import explain_missing_path
 from footplate.errors import ArgumentError
@@ -30,17 +29,6 @@ def local_path(path: Path) -> str:
     for protocol in _LOCAL_PROTOCOLS:
         text = text.removeprefix(protocol)
     return os.path.expanduser(text)
-
-
-def is_same_storage(path: Path, other: Path) -> bool:
-    """Checks whether two paths are both local, or have the same protocol and bucket or host.
-
-    Example:
-        >>> is_same_storage("s3://bucket/a", "s3://bucket/b"), is_same_storage("s3://bucket/a", "s3://other/b")
-        (True, False)
-    """
-    first, second = (urlsplit("" if is_local(location) else os.fspath(location)) for location in (path, other))
-    return (first.scheme, first.netloc) == (second.scheme, second.netloc)
 
 
 def absolute(path: Path) -> str:

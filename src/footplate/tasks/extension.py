@@ -16,8 +16,7 @@ class Tasks(Extension):
 
     def check_training(self, runner: Any) -> None:
         """Warns about parts of the run with different classes or ignored labels."""
-        from footplate.tasks.class_counts import warn_about_num_classes
-        from footplate.tasks.segmentation.ignored_labels import warn_about_ignored_labels
+        from footplate.tasks.label_checks import warn_about_ignored_labels, warn_about_num_classes
 
         warn_about_num_classes(runner)
         warn_about_ignored_labels(runner)

@@ -14,9 +14,9 @@ from footplate.optim.paramwise import check_paramwise, warn_of_unknown_keys
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 LayerIndex = Callable[[list[str], int], int]
-"""A function that takes the components of a parameter name and `num_layers`, and returns the layer index.
+"""A function that takes the components of a parameter's name in the backbone and `num_layers`, and returns its layer.
 
-The index is 0 for embeddings and `num_layers + 1` for parameters outside the backbone.
+The layer is 0 for embeddings and `num_layers + 1` for other parameters outside the blocks.
 """
 
 
@@ -26,11 +26,11 @@ def convnext_layer(path: list[str], layers: int) -> int:
     In the third stage, three blocks in a row count as one layer.
     """
     match path:
-        case ["backbone", "cls_token" | "mask_token" | "pos_embed", *_]:
+        case ["cls_token" | "mask_token" | "pos_embed", *_]:
             return 0
-        case ["backbone", "downsample_layers", stage, *_]:
+        case ["downsample_layers", stage, *_]:
             return {"0": 0, "1": 2, "2": 3}.get(stage, layers)
-        case ["backbone", "stages", stage, block, *_]:
+        case ["stages", stage, block, *_]:
             return {"0": 1, "1": 2, "2": 3 + int(block) // 3}.get(stage, layers)
     return layers + 1
 
@@ -38,9 +38,9 @@ def convnext_layer(path: list[str], layers: int) -> int:
 def convnext_stage(path: list[str], layers: int) -> int:
     """Returns the stage index of a ConvNeXt parameter; see `LayerIndex`."""
     match path:
-        case ["backbone", "cls_token" | "mask_token" | "pos_embed" | "downsample_layers", *_]:
+        case ["cls_token" | "mask_token" | "pos_embed" | "downsample_layers", *_]:
             return 0
-        case ["backbone", "stages", stage, *_]:
+        case ["stages", stage, *_]:
             return int(stage) + 1
     return layers + 1
 
@@ -49,15 +49,15 @@ def vit_layer(path: list[str], layers: int) -> int:
     """Returns the layer index of a vision transformer parameter; see `LayerIndex`.
 
     Example:
-        >>> vit_layer(["backbone", "layers", "0", "attn"], 12), vit_layer(["backbone", "encoder", "layer", "1"], 12)
+        >>> vit_layer(["layers", "0", "attn"], 12), vit_layer(["encoder", "layer", "1"], 12)
         (1, 2)
-        >>> vit_layer(["backbone", "embeddings", "cls_token"], 12)
+        >>> vit_layer(["embeddings", "cls_token"], 12)
         0
     """
     match path:
-        case ["backbone", "cls_token" | "mask_token" | "pos_embed" | "patch_embed" | "embeddings", *_]:
+        case ["cls_token" | "mask_token" | "pos_embed" | "patch_embed" | "embeddings", *_]:
             return 0
-        case ["backbone", "layers", layer, *_] | ["backbone", "encoder" | "model", "layer", layer, *_]:
+        case ["layers", layer, *_] | ["encoder" | "model", "layer", layer, *_]:
             return int(layer) + 1
     return layers + 1
 
@@ -117,7 +117,7 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
                 continue
             decays = parameter.ndim > 1 and not name.endswith(".bias") and name not in ("pos_embed", "cls_token")
             first, *path = name.split(".")
-            steps = layers + 1 - layer_of(["backbone" if first == base else first, *path], layers)
+            steps = layers + 1 - layer_of(path, layers) if first == base else 0
             group: Group = {"params": [parameter]}
             if self.base_lr is not None:
                 group["lr"] = self.base_lr * self._rate**steps

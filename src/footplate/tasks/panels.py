@@ -1,26 +1,18 @@
 """Arranges images side by side, with captions above and a legend below."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from footplate.errors import ArgumentError
 from footplate.visualization import ImageArray
 from footplate.visualization.drawing import RGB, text_font
 
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palette of Okabe and Ito
-_INK, _PAPER = (50, 50, 50), (255, 255, 255)
+INK, PAPER = (50, 50, 50), (255, 255, 255)
 _MARGIN = 10
 _SMALLEST_PANEL = 256
-
-
-class LegendEntry(NamedTuple):
-    """A color and its meaning."""
-
-    color: RGB
-    label: str
 
 
 class PanelImage(np.ndarray[Any, np.dtype[np.uint8]]):
@@ -36,29 +28,20 @@ class PanelImage(np.ndarray[Any, np.dtype[np.uint8]]):
     layout: dict[str, Any]
 
 
-def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntry] = ()) -> PanelImage:
+def arrange_panels(panels: Mapping[str, ImageArray], legend: Mapping[str, RGB] | None = None) -> PanelImage:
     """Arranges images of the same size side by side, with captions above and a legend below.
 
     Small images are enlarged by an integer factor without smoothing, so that captions are readable.
 
     Args:
         panels: Maps captions to RGB images ``(H, W, 3)``, uint8.
-        legend: The colors and their meanings.
+        legend: Maps labels to their colors.
 
     Returns:
         An RGB image ``(H', W', 3)``, uint8.
-
-    Raises:
-        ArgumentError: There are no images, or their sizes differ.
     """
-    shapes = {image.shape for image in panels.values()}
-    if len(shapes) != 1:
-        raise ArgumentError(
-            "there must be at least one panel, and all panels must have the same size",
-            key="panels",
-            found=sorted(shapes),
-        )
-    height, width = shapes.pop()[:2]
+    legend = legend or {}
+    height, width = next(iter(panels.values())).shape[:2]
     zoom = max(1, -(-_SMALLEST_PANEL // max(height, width)))
     height, width = zoom * height, zoom * width
     size = max(12, width // 20)  # of the text
@@ -66,32 +49,32 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntr
     bottom = top + height
     page_width = len(panels) * (width + _MARGIN) + _MARGIN
     places, legend_height = _place_legend(legend, size, page_width)
-    page = Image.new("RGB", (page_width, bottom + _MARGIN + legend_height), _PAPER)
+    page = Image.new("RGB", (page_width, bottom + _MARGIN + legend_height), PAPER)
     draw = ImageDraw.Draw(page)
     boxes = []
     for number, (label, image) in enumerate(panels.items()):
         left = _MARGIN + number * (width + _MARGIN)
         boxes.append([label, left, top, left + width, bottom])
-        draw.text((left + width / 2, _MARGIN + size / 2), label, fill=_INK, font=text_font(size, label), anchor="mm")
+        draw.text((left + width / 2, _MARGIN + size / 2), label, fill=INK, font=text_font(size, label), anchor="mm")
         page.paste(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST), (left, top))
-    for (color, label), (left, row) in zip(legend, places, strict=True):
+    for (label, color), (left, row) in zip(legend.items(), places, strict=True):
         y = bottom + _MARGIN + row
-        draw.rectangle((left, y, left + size, y + size), fill=color, outline=_INK)
-        draw.text((left + 1.4 * size, y + size / 2), label, fill=_INK, font=text_font(size, label), anchor="lm")
+        draw.rectangle((left, y, left + size, y + size), fill=color, outline=INK)
+        draw.text((left + 1.4 * size, y + size / 2), label, fill=INK, font=text_font(size, label), anchor="lm")
     arranged = np.array(page).view(PanelImage)
-    arranged.layout = {"panels": boxes, "legend": [[entry.label, *entry.color] for entry in legend]}
+    arranged.layout = {"panels": boxes, "legend": [[label, *color] for label, color in legend.items()]}
     return arranged
 
 
-def _place_legend(legend: Sequence[LegendEntry], size: int, page_width: int) -> tuple[list[tuple[int, int]], int]:
-    """Arranges the legend in lines. Returns the x and y of each entry, and the total height."""
+def _place_legend(labels: Iterable[str], size: int, page_width: int) -> tuple[list[tuple[int, int]], int]:
+    """Arranges the legend in lines. Returns the x and y of each label, and the total height."""
     places: list[tuple[int, int]] = []
     line_height = round(1.6 * size)
     left, bottom = page_width, 0
-    for entry in legend:
-        width = round(size * 2.2 + text_font(size, entry.label).getlength(entry.label))
+    for label in labels:
+        width = round(size * 2.2 + text_font(size, label).getlength(label))
         if left + width > page_width - _MARGIN:
             left, bottom = _MARGIN, bottom + line_height
         places.append((left, bottom - line_height))
         left += width
-    return places, bottom + _MARGIN if legend else 0
+    return places, bottom + _MARGIN if places else 0

@@ -1,6 +1,7 @@
-"""Defines a residual network for small images, which trains in minutes on a CPU."""
+"""Defines residual networks for small images, which train in minutes on a CPU."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -121,3 +122,55 @@ class SmallResNet(BaseModule):
             features = stage(features)
             outputs.append(features)
         return tuple(outputs)
+
+
+class Pyramid(nn.Module):
+    """A residual encoder, followed by a decoder with lateral connections for the deepest levels.
+
+    The first convolution has a stride of 2, so that no other layer runs at full resolution.
+
+    Args:
+        widths: The number of channels of each stage. The first stage has half the resolution of the image; each
+            subsequent stage has half the resolution of the previous one.
+        depths: The number of residual blocks of each stage.
+        levels: The number of stages to decode, counted from the deepest one; all by default.
+
+    Attributes:
+        stride: The stride of the deepest stage, in pixels.
+
+    Source: Ronneberger, Fischer, Brox, "U-Net", arXiv:1505.04597; Lin et al., "Feature Pyramid Networks",
+        arXiv:1612.03144.
+    """
+
+    def __init__(self, widths: Sequence[int], depths: Sequence[int], *, levels: int | None = None) -> None:
+        super().__init__()
+        steps = list(pairwise(widths))
+        decoded = steps[::-1][: (levels or len(widths)) - 1]
+        self.stem = Convolution(3, widths[0], size=6, stride=2)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(Residual(width) for _ in range(depth))) for width, depth in zip(widths, depths, strict=True)
+        )
+        self.down = nn.ModuleList(Convolution(fine, coarse, stride=2) for fine, coarse in steps)
+        self.up = nn.ModuleList(Convolution(coarse, fine, size=1) for fine, coarse in decoded)
+        self.lateral = nn.ModuleList(Convolution(fine, fine, size=1) for fine, _ in decoded)
+        self.merge = nn.ModuleList(Convolution(fine, fine) for fine, _ in decoded)
+        self.stride = 2 ** len(widths)
+
+    def pad(self, inputs: Tensor) -> Tensor:
+        """Pads images of shape ``(N, 3, H, W)`` at the bottom and on the right to multiples of the stride."""
+        height, width = inputs.shape[-2:]
+        return F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride))
+
+    def decode(self, inputs: Tensor) -> list[Tensor]:
+        """Returns the features of each level, of shape ``(N, width, h, w)``, deepest first.
+
+        Pads the inputs, which are images of shape ``(N, 3, H, W)`` of any size; see `pad`.
+        """
+        encoded: list[Tensor] = [self.stages[0](self.stem(self.pad(inputs)))]
+        for down, stage in zip(self.down, list(self.stages)[1:], strict=True):
+            encoded.append(stage(down(encoded[-1])))
+        decoded: list[Tensor] = [encoded[-1]]
+        for up, lateral, merge, finer in zip(self.up, self.lateral, self.merge, encoded[-2::-1], strict=False):
+            enlarged = F.interpolate(up(decoded[-1]), scale_factor=2, mode="nearest")
+            decoded.append(merge(enlarged + lateral(finer)))
+        return decoded

@@ -1,9 +1,8 @@
-"""Code shared by all tasks: the base class for models, a feature pyramid, and helpers for samples and configs."""
+"""Code shared by all tasks: the base class for models, and helpers for samples and configs."""
 
 import logging
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,62 +20,24 @@ from footplate.errors import ArgumentError, DataError
 from footplate.messages import list_names
 from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.models.base_module import InitCfg
-from footplate.registry import MODELS
 from footplate.storage import join, list_dir
-from footplate.tasks.small_resnet import Convolution, Residual
 
 _logger = logging.getLogger("footplate.tasks")
-
-
-class Pyramid(nn.Module):
-    """A residual encoder, followed by a decoder with lateral connections for the deepest levels.
-
-    The first convolution has a stride of 2, so that no other layer runs at full resolution.
-
-    Args:
-        widths: The number of channels of each stage. The first stage has half the resolution of the image; each
-            subsequent stage has half the resolution of the previous one.
-        depths: The number of residual blocks of each stage.
-        levels: The number of stages to decode, counted from the deepest one; all by default.
-
-    Attributes:
-        stride: The stride of the deepest stage, in pixels.
-
-    Source: Ronneberger, Fischer, Brox, "U-Net", arXiv:1505.04597; Lin et al., "Feature Pyramid Networks",
-        arXiv:1612.03144.
-    """
-
-    def __init__(self, widths: Sequence[int], depths: Sequence[int], *, levels: int | None = None) -> None:
-        super().__init__()
-        steps = list(pairwise(widths))
-        decoded = steps[::-1][: (levels or len(widths)) - 1]
-        self.stem = Convolution(3, widths[0], size=6, stride=2)
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(Residual(width) for _ in range(depth))) for width, depth in zip(widths, depths, strict=True)
-        )
-        self.down = nn.ModuleList(Convolution(fine, coarse, stride=2) for fine, coarse in steps)
-        self.up = nn.ModuleList(Convolution(coarse, fine, size=1) for fine, coarse in decoded)
-        self.lateral = nn.ModuleList(Convolution(fine, fine, size=1) for fine, _ in decoded)
-        self.merge = nn.ModuleList(Convolution(fine, fine) for fine, _ in decoded)
-        self.stride = 2 ** len(widths)
-
-    def decode(self, inputs: Tensor) -> list[Tensor]:
-        """Returns the features of each level, of shape ``(N, width, h, w)``, deepest first.
-
-        Args:
-            inputs: Images ``(N, 3, H, W)`` of any size. They are padded at the bottom and on the right to multiples of
-                the stride.
-        """
-        height, width = inputs.shape[-2:]
-        inputs = F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride))
-        encoded: list[Tensor] = [self.stages[0](self.stem(inputs))]
-        for down, stage in zip(self.down, list(self.stages)[1:], strict=True):
-            encoded.append(stage(down(encoded[-1])))
-        decoded: list[Tensor] = [encoded[-1]]
-        for up, lateral, merge, finer in zip(self.up, self.lateral, self.merge, encoded[-2::-1], strict=False):
-            enlarged = F.interpolate(up(decoded[-1]), scale_factor=2, mode="nearest")
-            decoded.append(merge(enlarged + lateral(finer)))
-        return decoded
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+META_KEYS = (
+    "sample_idx",
+    "img_id",
+    "img_path",
+    "seg_map_path",
+    "ori_shape",
+    "img_shape",
+    "pad_shape",
+    "scale_factor",
+    "flip",
+    "flip_direction",
+    "reduce_zero_label",
+)
+"""The keys that are stored as metainfo by default, if present."""
 
 
 Part = Mapping[str, Any] | nn.Module
@@ -149,6 +110,12 @@ class TaskModel(BaseModel):
         """Returns one data sample per image, with its prediction."""
 
 
+def pad_to(values: Tensor, size: Sequence[int], value: float) -> Tensor:
+    """Pads images or masks of shape ``(..., h, w)`` to the size ``(H, W)``, at the bottom and on the right."""
+    height, width = values.shape[-2:]
+    return F.pad(values, (0, size[1] - width, 0, size[0] - height), value=value)
+
+
 def check_truth(data_samples: Sequence[Any] | None, *fields: str) -> Sequence[Any]:
     """Raises a DataError if there are no samples, or if a sample has none of the `fields`. Returns the samples."""
     if not data_samples or not all(any(field in sample for field in fields) for sample in data_samples):
@@ -161,14 +128,6 @@ def image_name(sample: Any) -> str:
     """Returns the quoted `img_path` of a data sample or dict, or "an image" if it has none, for error messages."""
     path = sample.get("img_path")
     return f"'{path}'" if path else "an image"
-
-
-def build_part(name: str, part: Part) -> nn.Module:
-    """Returns `part` if it is a module, or builds a module from the config `part`. Errors refer to the key `name`."""
-    if isinstance(part, nn.Module):
-        return part
-    with at_key(name):
-        return MODELS.build(part)  # type: ignore[no-any-return]
 
 
 def features_of(output: Any) -> Any:
@@ -222,6 +181,7 @@ class PackSamples(BaseTransform):
     Args:
         key: The key of the image, ``(H, W, C)`` or ``(H, W)``, or of a list of views.
         meta_keys: The keys to store as metainfo, if present.
+        data_keys: Other keys to store as data, if present.
 
     Raises:
         DataError: The results passed to `transform` contain no image.
@@ -229,9 +189,10 @@ class PackSamples(BaseTransform):
 
     sample_type: ClassVar[type[BaseDataElement]]
 
-    def __init__(self, key: str, meta_keys: Sequence[str]) -> None:
+    def __init__(self, key: str, meta_keys: Sequence[str], data_keys: Sequence[str] = ()) -> None:
         self.key = key
-        self.meta_keys = tuple(meta_keys)
+        self.meta_keys = meta_keys
+        self.data_keys = data_keys
 
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a tensor of shape ``(C, H, W)`` or a list of such tensors, and `data_samples`.
@@ -245,6 +206,7 @@ class PackSamples(BaseTransform):
         metainfo = {"img_shape": tuple(views[0].shape[1:]), **select_keys(results, self.meta_keys)}
         sample = self.sample_type(metainfo=metainfo)
         self.annotate(sample, results)
+        sample.set_data(select_keys(results, self.data_keys))
         return {"inputs": views if isinstance(image, list) else views[0], "data_samples": sample}
 
     @abstractmethod

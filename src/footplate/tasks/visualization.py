@@ -4,22 +4,21 @@ import colorsys
 import logging
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain, count
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import Image
 
 from footplate.checks import check_count
 from footplate.data import length_of
-from footplate.data.data_element import BaseDataElement
 from footplate.data.transforms import LoadImageFromFile
 from footplate.engine import Hook, Runner
 from footplate.errors import DataError
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.registry import HOOKS
-from footplate.storage import exists, open_file, read_bytes
-from footplate.tasks.panels import LegendEntry, arrange_panels
+from footplate.storage import exists, read_bytes
+from footplate.tasks.panels import arrange_panels
 from footplate.visualization import (
     Color,
     ImageArray,
@@ -56,16 +55,12 @@ def colors_of_classes(names: Sequence[str]) -> list[RGB]:
 
 def unique_name(name: str, taken: Collection[str]) -> str:
     """Returns `name`. If it is already taken, appends the first free number, as in `cat_2`."""
-    candidate = name
-    number = 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}_{number}"
-    return candidate
+    candidates = chain([name], (f"{name}_{number}" for number in count(2)))
+    return next(candidate for candidate in candidates if candidate not in taken)
 
 
-class ImageNames:
-    """Maps image paths to unique names.
+class ImageNames(dict[str, str]):
+    """Maps image paths to unique names. A path gets its name on first access.
 
     Names are file names without the suffix. If a name is already taken, the folder name is added and, if needed, a
     number.
@@ -75,18 +70,17 @@ class ImageNames:
     """
 
     def __init__(self, paths: Iterable[str] = ()) -> None:
-        self._names: dict[str, str] = {}  # by path
+        super().__init__()
         self._taken: set[str] = set()
         for path in paths:
             _ = self[path]
 
-    def __getitem__(self, path: str) -> str:
-        if path not in self._names:
-            folder, name = os.path.split(os.path.splitext(path)[0])
-            name = f"{os.path.basename(folder)}_{name}" if name in self._taken else name
-            self._names[path] = unique_name(name, self._taken)
-            self._taken.add(self._names[path])
-        return self._names[path]
+    def __missing__(self, path: str) -> str:
+        folder, name = os.path.split(os.path.splitext(path)[0])
+        name = f"{os.path.basename(folder)}_{name}" if name in self._taken else name
+        self[path] = name = unique_name(name, self._taken)
+        self._taken.add(name)
+        return name
 
 
 def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray | None:
@@ -99,10 +93,9 @@ def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray
         position: The index of the sample in the batch.
     """
     if path is not None and exists(path):
-        with open_file(path) as file, Image.open(file) as image:
-            # Also turns the image as its EXIF data say, and converts 16-bit images.
-            loaded: ImageArray = LoadImageFromFile(channel_order="rgb").add_image({}, image)["img"]
-            return loaded
+        # Also turns the image as its EXIF data say, and converts 16-bit images.
+        loaded: ImageArray = LoadImageFromFile(channel_order="rgb")({"img_path": path})["img"]
+        return loaded
     inputs = data_batch.get("inputs") if isinstance(data_batch, Mapping) else data_batch[0] if data_batch else None
     if inputs is None:
         return None
@@ -187,8 +180,9 @@ class TaskVisualizer(Visualizer):
         if {"truth", "prediction"} <= panels.keys():
             self.set_image(plain)
             errors = self.difference(*(data_sample.get(field) for field, _ in self.fields))
-            panels |= {} if errors is None else {"errors": errors}
-        legend = [LegendEntry(self.class_color(label), self.class_name(label)) for label in sorted(labels)]
+            if errors is not None:
+                panels["errors"] = errors
+        legend = {self.class_name(label): self.class_color(label) for label in sorted(labels)}
         return arrange_panels(panels, legend)
 
 
@@ -208,6 +202,8 @@ class BaseVisualizationHook(Hook):
         ArgumentError: `interval` or `max_samples` is not positive.
     """
 
+    modes: ClassVar[tuple[str, ...]] = ("val", "test")
+    """The runs in which the hook draws."""
     _set_visualizer: Visualizer | None = None
 
     def __init__(
@@ -230,7 +226,8 @@ class BaseVisualizationHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Warns if a validation dataset has too few batches for any image to be drawn."""
-        self._check_sizes(runner.val_loop)
+        if "val" in self.modes:
+            self._check_sizes(runner.val_loop)
 
     def before_test(self, runner: Runner) -> None:
         """Warns if a test dataset has too few batches for any image to be drawn."""
@@ -265,12 +262,12 @@ class BaseVisualizationHook(Hook):
         outputs: Sequence[Any] | None = None,
         mode: str = "val",
     ) -> None:
-        if not self.draw or mode == "train" or not self.every_n_inner_iters(batch_idx, self.interval):
+        if not self.draw or mode not in self.modes or not self.every_n_inner_iters(batch_idx, self.interval):
             return
         current = getattr(getattr(runner, f"{mode}_loop", None), "current", "")  # the name of one of several datasets
         prefix = f"{mode}_{current}" if current else mode
         for position, output in list(self.choose(outputs or ()))[: self.max_samples]:
-            path = output.get("img_path")
+            path = output.get("img_path") if hasattr(output, "get") else None
             name = self._names.setdefault(prefix, ImageNames())[str(path or f"{batch_idx}_{position}")]
             with skipping_failed_image(name):
                 image = sample_image(path, data_batch, position)
@@ -302,7 +299,7 @@ class BaseVisualizationHook(Hook):
 
 
 @HOOKS.register_module()
-class NaiveVisualizationHook(Hook):
+class NaiveVisualizationHook(BaseVisualizationHook):
     """Draws every `interval`-th batch of a test run with the visualizer's `add_datasample`.
 
     Reads the image from the sample's `img_path`, or uses the input from the dataloader if there is no such file.
@@ -317,29 +314,15 @@ class NaiveVisualizationHook(Hook):
     """
 
     priority = "LOWEST"
+    modes = ("test",)
 
     def __init__(self, interval: int = 1, draw_gt: bool = True, draw_pred: bool = True) -> None:
-        self.interval = check_count("interval", interval)
+        super().__init__(True, interval)
         self.draw_gt, self.draw_pred = draw_gt, draw_pred
-        self._names = ImageNames()
 
-    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Draws each sample of every `interval`-th batch."""
-        if not self.every_n_inner_iters(batch_idx, self.interval):
-            return
-        for position, output in enumerate(outputs or ()):
-            path = output.metainfo.get("img_path") if isinstance(output, BaseDataElement) else None
-            image = sample_image(path, data_batch, position)
-            if image is None:
-                runner.logger.warning(
-                    "NaiveVisualizationHook could not find an image to draw in a batch of type %s.",
-                    type(data_batch).__name__,
-                )
-                return
-            name = self._names[path or f"{batch_idx}_{position}"]
-            runner.visualizer.add_datasample(
-                f"test_{name}", image, output, draw_gt=self.draw_gt, draw_pred=self.draw_pred, step=runner.iter
-            )
+    def options(self) -> dict[str, Any]:
+        """Returns what to draw."""
+        return {"draw_gt": self.draw_gt, "draw_pred": self.draw_pred}
 
 
 def planes_to_image(planes: Any) -> ImageArray:

@@ -258,7 +258,7 @@ def _left_out(run: Run, mode: str, name: str, iteration: float | None) -> str:
 
 
 class Variant(NamedTuple):
-    """The mean and the standard deviation (with n - 1) of a metric over runs that differ only in their seeds."""
+    """The mean and the standard deviation (with n - 1) of a metric over runs that differ only in seeds or folds."""
 
     metric: str
     variant: str  # the common beginning of the folders
@@ -268,7 +268,9 @@ class Variant(NamedTuple):
 
 
 def variants_of(runs: Sequence[Run]) -> list[Variant]:
-    """Summarizes groups of runs that differ only in their seeds and work_dirs.
+    """Summarizes groups of runs that differ only in their seeds, folds and work_dirs.
+
+    A fold is the value of any key called `fold`, which cross-validation changes.
 
     Their configs, initial weights, code and numbers of processes are the same. Omits runs that are running or were
     stopped early, except by a hook. Tests belong together if they evaluate checkpoints of the same kind, such as the
@@ -281,7 +283,8 @@ def variants_of(runs: Sequence[Run]) -> list[Variant]:
         state = run_state(run)
         is_whole = run.evaluated or state["finished"] or state["planned"] is None or state["stopped_by"] == "a hook"
         if run.settings and is_whole and not state["running"]:
-            key = comparable(run.config), weights, run.environment.get("code"), run.environment.get("processes")
+            settings = re.sub(r"'fold': [^,}]*", "", comparable(run.config))
+            key = settings, weights, run.environment.get("code"), run.environment.get("processes")
             groups.setdefault(key, {})[str(path.parent)] = run
     found: dict[str, list[Variant]] = {}
     for group in groups.values():

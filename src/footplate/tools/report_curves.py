@@ -87,7 +87,7 @@ def _repeated(curves: Mapping[ScalarKey, list[ReportCurve]]) -> dict[ScalarKey, 
 
 def _is_detail(key: ScalarKey) -> bool:
     mode, name = key
-    return mode == "train" and bool({name.partition("/")[0], name.rpartition("/")[2]} & _DETAILS)
+    return mode == "train" and not _DETAILS.isdisjoint(name.replace(".", "/").split("/"))  # as in "critic.lr"
 
 
 def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) -> dict[str, Any]:

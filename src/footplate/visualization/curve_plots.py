@@ -41,7 +41,7 @@ def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bo
         trains: Whether the values were logged in training rather than in validation.
     """
     group, slash, _ = label.partition("/")
-    if trains and group == "grad_norm":
+    if trains and group.endswith("grad_norm"):
         return "gradient norm"
     if trains and (group == "lr" or label.endswith(".lr")):
         return "learning rate"

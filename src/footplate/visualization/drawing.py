@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, lru_cache
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,6 @@ class Drawing:
         if several and np.shape(as_array(several[0])) == (2,):
             several = [several]  # the corners of a single polygon
         corners = [list(map(tuple, _as_rows(polygon, 2).tolist())) for polygon in several]
-        corners = [polygon * 2 if len(polygon) == 1 else polygon for polygon in corners]  # Pillow needs two corners
         return self._draw_shapes(ImageDraw.ImageDraw.polygon, corners, *style, **styles)
 
     def draw_binary_masks(self, binary_masks: Any, colors: Any = "g", alphas: Any = 0.8) -> Self:
@@ -137,8 +137,6 @@ class Drawing:
         font_families: Any = "sans-serif",
         bboxes: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         font_properties: Any = None,
-        *,
-        background: Color | None = None,
     ) -> Self:
         """Draws texts at N positions, of shape ``(N, 2)``. Alignments set the part of a text at its position.
 
@@ -152,25 +150,19 @@ class Drawing:
             font_families: Ignored; accepted for compatibility.
             bboxes: Background boxes for the texts, as dicts with a `facecolor` and an opacity `alpha`.
             font_properties: Ignored; accepted for compatibility.
-            background: The background color of the texts. Overrides the colors in `bboxes`.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        count = len(texts)
         usual = max(9, round(math.sqrt(self._drawn.width * self._drawn.height) / 40))
         settings = (font_sizes, horizontal_alignments, vertical_alignments, bboxes or {})
-        columns = (
-            _as_rows(positions, 2).tolist(),
-            _color_each(colors, count),
-            *(_each(value, count) for value in settings),
-        )
-        for text, place, color, size, horizontal, vertical, box in zip(texts, *columns, strict=True):
-            anchor = _COLUMNS[horizontal] + _ROWS[vertical]
+        columns = (_each(value, len(texts)) for value in settings)
+        places = _as_rows(positions, 2).tolist(), _color_each(colors, len(texts))
+        for text, place, color, size, horizontal, vertical, box in zip(texts, *places, *columns, strict=True):
             if not np.isfinite(place).all():
                 continue
+            anchor = _COLUMNS[horizontal] + _ROWS[vertical]
             font = text_font(round(size or usual), text)
-            face = box.get("facecolor", "none") if background is None else background
             behind = ImageDraw.Draw(self._drawn).textbbox(place, text, font=font, anchor=anchor)
-            self.draw_bboxes([behind], "none", face_colors=face, alpha=box.get("alpha", 1.0))
+            self.draw_bboxes([behind], "none", face_colors=box.get("facecolor", "none"), alpha=box.get("alpha", 1.0))
             ImageDraw.Draw(self._drawn).text(place, text, fill=color, font=font, anchor=anchor)
         return self
 
@@ -224,7 +216,7 @@ class Drawing:
         widths = [max(1, round(float(width))) for width in _each(line_widths, len(shapes))]
         for shape, face, edge, width in zip(shapes, faces, edges, widths, strict=True):
             # With neither face nor edge, Pillow would draw a white outline.
-            if (face is not None or edge is not None) and len(shape) and np.isfinite(shape).all():
+            if (face is not None or edge is not None) and len(shape) > 1 and np.isfinite(shape).all():
                 draw_one(draw, shape, fill=face, outline=edge, width=width)
         if alpha < 1:
             self._canvas = Image.blend(self._drawn, target, alpha)
@@ -240,10 +232,7 @@ def as_rgb(color: Color) -> RGB:
     from matplotlib.colors import to_rgb  # slow to import
 
     try:
-        rgb: Any = color
-        if not isinstance(color, str):
-            red, green, blue = (int(value) / 255 for value in color)
-            rgb = red, green, blue
+        rgb: Any = color if isinstance(color, str) else [int(value) / 255 for value in color]
         red, green, blue = to_rgb(rgb)
     except ValueError as error:
         raise ArgumentError("a color must be a name or three numbers from 0 to 255", found=color) from error
@@ -304,15 +293,9 @@ def _as_rows(values: Any, width: int) -> NDArray[np.float64]:
 
 
 def _each(value: Any, count: int) -> list[Any]:
-    """Returns one value for each of `count` shapes, by repeating a single value or a shorter list if needed.
-
-    Raises:
-        ArgumentError: The list is empty.
-    """
-    items = list(value) if isinstance(value, (list, tuple)) or np.ndim(value) else [value]
-    if count and not items:
-        raise ArgumentError("expected one value or a non-empty list of values for the shapes or texts", found=value)
-    return [items[index % len(items)] for index in range(count)]
+    """Returns one value for each of `count` shapes, by repeating a single value or a shorter list if needed."""
+    items = value if isinstance(value, (list, tuple)) or np.ndim(value) else [value]
+    return list(islice(cycle(items), count))
 
 
 def _color_each(colors: Any, count: int) -> list[RGB | None]:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from inspect import isfunction
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -110,29 +109,28 @@ def skipping_failed_image(name: str) -> Iterator[None]:
         _logger.warning("The image '%s' cannot be drawn and is skipped: %s: %s", name, type(error).__name__, error)
 
 
-def _skippable(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates a method that draws and writes one image.
+def _skip_failed_images(visualizer: "Visualizer") -> None:
+    """Makes `add_datasample` and the `visualize_...` methods log exceptions as warnings instead of raising them."""
 
-    If `skips_failed_images` is set, errors are logged as warnings.
-    """
+    def skipping(draw: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(draw)
+        def draw_or_skip(*args: Any, **kwargs: Any) -> Any:
+            name = args[0] if args else kwargs.get("name")
+            with skipping_failed_image(name if isinstance(name, str) else draw.__name__):
+                return draw(*args, **kwargs)
 
-    @wraps(draw)
-    def skipping(self: "Visualizer", *args: Any, **kwargs: Any) -> Any:
-        if not self.skips_failed_images:
-            return draw(self, *args, **kwargs)
-        name = args[0] if args else kwargs.get("name")
-        with skipping_failed_image(name if isinstance(name, str) else draw.__name__):
-            return draw(self, *args, **kwargs)
+        return draw_or_skip
 
-    return skipping
+    for name in dir(visualizer):
+        if name == "add_datasample" or name.startswith("visualize_"):
+            setattr(visualizer, name, skipping(getattr(visualizer, name)))
 
 
 class Visualizer(Drawing, Instances):
     """Draws images, and passes images, scalars and configs to all writers.
 
-    Attributes:
-        skips_failed_images: Whether errors in `add_datasample` and in the `visualize_...` methods of subclasses are
-            logged as warnings instead of raised. True for a run's visualizer.
+    For a run's visualizer, errors in `add_datasample` and in the `visualize_...` methods of subclasses are logged as
+    warnings instead of raised.
 
     Args:
         name: The name for `get_instance`.
@@ -167,7 +165,6 @@ class Visualizer(Drawing, Instances):
         self.dataset_meta: Mapping[str, Any] = {}
         self.fig_save_cfg = dict(fig_save_cfg or {})
         self.fig_show_cfg = dict(fig_show_cfg or {})
-        self.skips_failed_images = False
         self._warned_of_display = False
         self._vis_backends: dict[str, BaseVisBackend] = {}
         self._failures: Counter[tuple[str, str]] = Counter()  # consecutive failures, by writer name and method
@@ -183,12 +180,6 @@ class Visualizer(Drawing, Instances):
                     raise ArgumentError(message, notes=["Set a different `name`."])
                 self._vis_backends[backend_name] = backend
         type(self).keep_instance(self)
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for name, method in list(vars(cls).items()):
-            if name == "add_datasample" or (name.startswith("visualize_") and isfunction(method)):
-                setattr(cls, name, _skippable(method))
 
     draw_featmap = staticmethod(draw_featmap)
 
@@ -261,7 +252,6 @@ class Visualizer(Drawing, Instances):
         """Passes the scalars for one step to all writers."""
         self._call_writers("add_scalars", scalar_dict, step, file_path, **kwargs)
 
-    @_skippable
     def add_datasample(
         self,
         name: str,
@@ -377,20 +367,20 @@ def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str)
         cfg = visualizer if visualizer is not None else {"vis_backends": [{"type": "LocalVisBackend"}]}
         with at_key("visualizer"):
             settings = {"type": "Visualizer", "name": name, "save_dir": log_dir, **_in_folder(work_dir, cfg)}
-            settings["vis_backends"] = list(settings.get("vis_backends") or ())
-            for position, backend in enumerate(settings["vis_backends"]):
-                with at_key(f"vis_backends[{position}]"):
-                    settings["vis_backends"][position] = _in_folder(work_dir, backend)
+            settings["vis_backends"] = [
+                _in_folder(work_dir, backend, f"vis_backends[{position}].save_dir")
+                for position, backend in enumerate(settings.get("vis_backends") or ())
+            ]
             visualizer = VISUALIZERS.build(with_origins(settings, cfg))
-    visualizer.skips_failed_images = True
+    _skip_failed_images(visualizer)
     return visualizer  # type: ignore[no-any-return]
 
 
-def _in_folder(work_dir: str, cfg: Any) -> Any:
-    """Resolves the `save_dir` in the config of a visualizer or backend against `work_dir`."""
+def _in_folder(work_dir: str, cfg: Any, key: str = "save_dir") -> Any:
+    """Resolves the `save_dir` in the config of a visualizer or backend against `work_dir`. Errors refer to `key`."""
     if not isinstance(cfg, Mapping) or cfg.get("save_dir") is None:
         return cfg
     origin = origin_of(cfg, "save_dir")
     if origin and os.path.abspath(origin.file) == getattr(sys.modules["__main__"], "__file__", None):
         return cfg
-    return with_origins({**cfg, "save_dir": output_path(work_dir, cfg["save_dir"], key="save_dir")}, cfg)
+    return with_origins({**cfg, "save_dir": output_path(work_dir, cfg["save_dir"], key=key)}, cfg)

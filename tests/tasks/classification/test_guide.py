@@ -45,7 +45,7 @@ def test_subset_of_the_classes_trains(titles: list[str]) -> None:
     assert loop.metrics["confusion_matrix/result"].sum(dim=1).tolist() == [2, 2]
 
 
-@pytest.mark.parametrize(("index", "count", "weights"), [(2, 9, [0.56, 1.11, 3.33]), (3, 10, None)])
+@pytest.mark.parametrize(("index", "count", "weights"), [(2, 9, [0.56, 1.11, 3.33]), (3, 10, None), (4, 9, None)])
 def test_imbalanced_classes_train(titles: list[str], index: int, count: int, weights: list[float] | None) -> None:
     for number in range(1, 4):
         Path(f"data/train/boot/{number}.png").unlink()

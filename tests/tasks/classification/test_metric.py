@@ -9,13 +9,12 @@ import torch
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
 from footplate.registry import METRICS
-from footplate.tasks.classification import ClsDataSample
-from footplate.tasks.classification.metric import (
-    class_count,
-)
+from footplate.tasks.classification import ClsDataSample, ConfusionMatrix
 
 Case = tuple[list[list[float]], list[int]]
 ITEMS = ["precision", "recall", "f1-score", "support"]
+MATRIX = np.array([[8, 2], [0, 0]])
+NAMES = ["shoe", "bag"]
 
 
 def random_case(seed: int, *, ignore: int | None = None) -> tuple[int, Case]:
@@ -131,7 +130,7 @@ def test_invalid_arguments_are_refused(kind: str, arguments: dict[str, Any], mes
 )
 def test_an_unknown_number_of_classes_is_refused(samples: Any, given: int | None, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        class_count(samples, given, {})
+        ConfusionMatrix(given).process(None, [{"gt_label": [0], **sample} for sample in samples])
 
 
 def single_label_values(predicted: list[int], truth: list[int], **arguments: Any) -> dict[str, Any]:
@@ -194,3 +193,37 @@ def test_under_a_threshold_nothing_is_predicted() -> None:
 def test_samples_without_precision_and_recall_are_refused() -> None:
     with pytest.raises(DataError, match="the prediction contains class 4"):
         single_label_values([4], [0], num_classes=3)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_cells_agree_with_a_plain_loop(seed: int) -> None:
+    ignore = None if seed % 3 else 7
+    classes, case = random_case(seed, ignore=ignore)
+    evaluator = Evaluator(METRICS.build({"type": "ConfusionMatrix", "ignore_index": ignore}))
+    evaluator.process(samples(case))
+    cells = np.zeros((classes, classes), np.int64)
+    for row, true in zip(*case, strict=True):
+        if true != ignore:
+            cells[true, row.index(max(row))] += 1
+    found = evaluator.evaluate(len(case[1]))["confusion_matrix/result"]
+    assert found.dtype == torch.int64
+    assert found.tolist() == cells.tolist()
+
+
+@pytest.mark.parametrize(("predicted", "truth", "what"), [(3, 0, "prediction"), (0, -1, "ground truth")])
+def test_classes_out_of_range_are_reported(predicted: int, truth: int, what: str) -> None:
+    with pytest.raises(DataError, match=f"the {what} contains class"):
+        ConfusionMatrix.calculate(torch.tensor([predicted]), torch.tensor([truth]), 3)
+
+
+def test_colors_show_shares_of_rows() -> None:
+    colors = set(map(tuple, ConfusionMatrix.plot(MATRIX, False, NAMES).reshape(-1, 3).tolist()))
+    assert (51, 142, 193) in colors  # 80% of the way from white to blue
+    assert (247, 223, 204) in colors  # 20% of the way to orange
+
+
+def test_values_are_written_where_there_are_some() -> None:
+    empty = np.zeros((2, 2), np.int64)
+    with_values, without = (ConfusionMatrix.plot(MATRIX, each, NAMES) for each in (True, False))
+    assert (with_values != without).any()
+    assert (ConfusionMatrix.plot(empty, True, NAMES) == ConfusionMatrix.plot(empty, False, NAMES)).all()

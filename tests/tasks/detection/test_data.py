@@ -142,7 +142,7 @@ def test_a_file_that_is_not_coco_is_refused(tmp_path: Path, given: Any, message:
         ({"metainfo": {"classes": ["cat", "dgo"]}}, DataError, "no category 'dgo'\n(.*\n)*.*did you mean 'dog'"),
         ({"filter_cfg": {"min_sise": 3}}, ArgumentError, "did you mean 'min_size'"),
         ({"filter_cfg": {"min_size": 90}}, DataError, r"filter_cfg removes all images \(3\)"),
-        ({"ann_file": ""}, DataError, "has no ann_file"),
+        ({"ann_file": ""}, DataError, "the name of the annotation file '' must end with"),
         ({"ann_file": "annotations/val.json"}, DataError, "does not exist\n  key ann_file\n  .* has no 'val.json'"),
     ],
 )

@@ -7,28 +7,27 @@ import pytest
 
 from footplate.registry import DATASETS
 from footplate.tasks.recipes.fashion_items import CLASSES, load_items
-from footplate.tasks.recipes.fashion_scenes import FashionScenes, Scene, SceneStyle, compose
+from footplate.tasks.recipes.fashion_scenes import FashionScenes, SceneStyle, compose
 
 TURNED = SceneStyle(turn=10, stretch=0.15, num_items=(3, 3), size=80)
 
 
-def scene(number: int, style: SceneStyle = SceneStyle()) -> Scene:  # noqa: B008  # frozen
+def scene(number: int, style: SceneStyle = SceneStyle()) -> dict[str, Any]:  # noqa: B008  # frozen
     return compose(load_items("train"), style, np.random.default_rng(number))
 
 
 @pytest.mark.parametrize("style", [SceneStyle(), TURNED])
 def test_annotations_of_a_scene_are_consistent(style: SceneStyle) -> None:
     for number in range(10):
-        made = scene(number, style)
-        count, size = len(made.classes), style.size
-        assert made.image.shape == (size, size, 3)
-        assert made.mask.shape == (size, size)
-        assert made.image.dtype == made.mask.dtype == np.uint8
-        assert made.instance_masks.shape == (count, size, size)
-        assert made.instance_masks.sum(axis=0).max() == 1
-        from_instances = (made.instance_masks * (made.classes + 1)[:, None, None]).sum(axis=0)
-        assert (from_instances == made.mask).all()
-        for box, mask in zip(made.boxes, made.instance_masks, strict=True):
+        image, seg_map, boxes, classes, masks = scene(number, style).values()
+        count, size = len(classes), style.size
+        assert image.shape == (size, size, 3)
+        assert seg_map.shape == (size, size)
+        assert image.dtype == seg_map.dtype == np.uint8
+        assert masks.shape == (count, size, size)
+        assert masks.sum(axis=0).max() == 1
+        assert ((masks * (classes + 1)[:, None, None]).sum(axis=0) == seg_map).all()
+        for box, mask in zip(boxes, masks, strict=True):
             left, top, right, bottom = box.astype(int)
             assert mask[top:bottom, left:right].sum() == mask.sum() > 0
             assert mask[top].any() and mask[bottom - 1].any()  # noqa: PT018
@@ -38,8 +37,9 @@ def test_annotations_of_a_scene_are_consistent(style: SceneStyle) -> None:
 def digest(scenes: FashionScenes, count: int) -> str:
     found = hashlib.sha256()
     for index in range(count):
-        for part in scenes.scene(index):
-            found.update(np.ascontiguousarray(part).tobytes())
+        sample = scenes.sample(index)
+        for key in ("img", "gt_seg_map", "gt_bboxes", "gt_masks", "gt_bboxes_labels"):
+            found.update(np.ascontiguousarray(sample[key]).tobytes())
     return found.hexdigest()[:16]
 
 
@@ -53,12 +53,12 @@ def test_scenes_do_not_change_between_versions(split: Any, seed: int, expected: 
 
 def test_scene_depends_only_on_its_index() -> None:
     scenes = FashionScenes("train")
-    alone = scenes.scene(7).image
+    alone = scenes.sample(7)["img"]
     np.random.seed(1)
     for index in (3, 99_999, 7):
-        last = scenes.scene(index).image
+        last = scenes.sample(index)["img"]
     assert (last == alone).all()
-    assert (pickle.loads(pickle.dumps(scenes)).scene(7).image == alone).all()
+    assert (pickle.loads(pickle.dumps(scenes)).sample(7)["img"] == alone).all()
 
 
 def test_keys_and_shapes_of_a_sample() -> None:

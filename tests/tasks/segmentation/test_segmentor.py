@@ -223,3 +223,5 @@ def test_probabilities_are_averaged_not_scores() -> None:
     assert torch.allclose(merged.seg_logits.data.flatten(), mean)
     assert merged.pred_sem_seg.data.tolist() == [[[1]]]
     assert merged.flip is False
+    with pytest.raises(ArgumentError, match="merges only segmentations"):
+        model.merge_preds([[SegDataSample()]])

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from footplate.checks import check_count, check_number
-from footplate.data.transforms.pipeline import BaseTransform, Sample, check_size, set_image
+from footplate.data.transforms.pipeline import BaseTransform, Sample, check_size
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
@@ -108,13 +108,12 @@ def crop_sample(results: Sample, crop: tuple[slice, slice]) -> Sample:
 
     Clips boxes to the crop. Removes boxes outside the crop, together with their labels and masks.
     """
-    rows, columns = crop
-    set_image(results, np.ascontiguousarray(results["img"][crop]))
-    if "gt_seg_map" in results:
-        results["gt_seg_map"] = np.ascontiguousarray(results["gt_seg_map"][crop])
-    if "gt_masks" in results:
-        results["gt_masks"] = np.ascontiguousarray(results["gt_masks"][:, rows, columns])
+    for key in ("img", "gt_seg_map", "gt_masks"):
+        if key in results:
+            results[key] = np.ascontiguousarray(results[key][(..., *crop) if key == "gt_masks" else crop])
+    results["img_shape"] = results["img"].shape[:2]
     if "gt_bboxes" in results:
+        rows, columns = crop
         height, width = results["img_shape"]
         boxes = results["gt_bboxes"] - np.array([columns.start, rows.start] * 2, dtype=np.float32)
         boxes = np.clip(boxes, 0, np.array([width, height] * 2, dtype=np.float32))

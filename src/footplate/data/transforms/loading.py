@@ -168,8 +168,8 @@ class LoadAnnotations(BaseTransform):
                     found=f"{height}x{width}, but the image is {width}x{height}",
                     notes=[_ORIENTATION],
                 )
-            boxes = np.array([instance["bbox"] for instance in instances], dtype=np.float32)
-            results["gt_bboxes"] = boxes.reshape(-1, 4)
+            boxes = [instance["bbox"] for instance in instances]
+            results["gt_bboxes"] = np.array(boxes, dtype=np.float32).reshape(-1, 4)
             results["gt_ignore_flags"] = np.array(
                 [instance.get("ignore_flag", 0) for instance in instances], dtype=bool
             )

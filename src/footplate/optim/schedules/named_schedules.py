@@ -3,7 +3,7 @@
 import inspect
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch.optim.lr_scheduler import LRScheduler
@@ -138,10 +138,8 @@ def build_param_schedulers(
 
 def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: Lengths, key: str, *, counts_epochs: bool) -> Schedules:
     """Builds the schedules of one optimizer. Warns about schedules that do not match the run."""
-    is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
-    entries = cfg if is_list else [cfg]
-    if cfg is None:
-        entries = []
+    is_list = isinstance(cfg, (list, tuple))
+    entries = [] if cfg is None else cfg if is_list else [cfg]
     built: Schedules = []
     sources = dict[Schedule, Any]()
     for index, entry in enumerate(entries):

@@ -65,9 +65,6 @@ class ReduceOnPlateau(MetricSchedule):
         check_choice("threshold_rule", threshold_rule, ("rel", "abs"))
         check_number("factor", factor, above=0, below=1)
         check_count("patience", patience, least=0)
-        check_count("cooldown", cooldown, least=0)
-        check_number("threshold", threshold, least=0)
-        check_number("eps", eps, least=0)
         self.monitor = monitor
         self.rule = check_rule(rule)
         self.factor = factor
@@ -83,8 +80,6 @@ class ReduceOnPlateau(MetricSchedule):
         self.start()
         count = len(self.base_values)
         self.min_values = [*min_value] if isinstance(min_value, (list, tuple)) else [min_value] * count
-        for minimum in self.min_values:
-            check_number("min_value", minimum, least=0)
         if len(self.min_values) != count:
             raise ArgumentError(
                 f'"min_value" must be a number or have one entry per parameter group ({count})',

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from footplate.checks import check_score, is_number, read_count
+from footplate.checks import check_score, is_number
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.metric_names import MissingMetricError, find_metric
@@ -85,7 +85,6 @@ class Schedule:
             end = ENDLESS
         check_positions("begin", begin, least=0)
         check_positions("end", end, least=0)
-        check_positions("last_step", last_step, least=-1)
         if begin >= end:
             raise ArgumentError('"begin" must be less than "end"', key="end", found=f"begin {begin}, end {end}")
         # Store the optimizer, because a wrapper's `param_groups` property would slow down each step.
@@ -182,8 +181,8 @@ class Schedule:
         Load the optimizer's state first, since it contains the current values. If the number of groups differs, the
         base values also come from the optimizer.
         """
-        self.last_step = read_count(state_dict, "last_step", least=-1)
-        self._global_step = read_count(state_dict, "_global_step", least=-1)
+        self.last_step = state_dict["last_step"]
+        self._global_step = state_dict["_global_step"]
         bases = list(state_dict.get("base_values", ()))
         self.base_values = bases if len(bases) == len(self.optimizer.param_groups) else []
         self._add_groups()

@@ -150,10 +150,8 @@ class TorchSchedule(MetricSchedule):
 def _parts(scheduler: Any) -> Iterator[Any]:
     """Yields a scheduler and the schedulers in it, such as those of a SequentialLR or ChainedScheduler."""
     yield scheduler
-    for value in vars(scheduler).values():
-        for part in value if isinstance(value, list | tuple) else ():
-            if isinstance(part, LRScheduler):
-                yield from _parts(part)
+    for part in getattr(scheduler, "_schedulers", ()):
+        yield from _parts(part)
 
 
 def _length_of(scheduler: Any) -> Any:

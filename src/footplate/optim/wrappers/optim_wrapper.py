@@ -30,7 +30,8 @@ class OptimWrapper(Accumulation):
             number or, at the end of the run, by the number of remaining losses. Accumulating batches of equal size is
             therefore equivalent to using one large batch.
         clip_grad: `dict(max_norm=..., norm_type=2)` or `dict(type="value", clip_value=...)`. If gradients are clipped
-            by norm, the norm before clipping is recorded as `train/grad_norm`.
+            by norm, the norm before clipping is recorded as `train/grad_norm` or, if the run has several optimizers, as
+            `train/<name>.grad_norm`.
         grad_clip: An alias for `clip_grad`.
         on_nonfinite: What to do about non-finite gradients: "skip", "stop" or "warn". By default, the run's policy
             applies, and gradients are not checked outside a run.
@@ -57,6 +58,7 @@ class OptimWrapper(Accumulation):
     has_scaler = False
     reasons: Mapping[str, tuple[str, ...]] = {}
     isolated = False
+    _norm_name = "train/grad_norm"
     data_parallel: ModelDistributedDataParallel | None = None
 
     def __init__(
@@ -173,7 +175,7 @@ class OptimWrapper(Accumulation):
         norm = None
         if clipper and clipper.gives_norm:
             norm = clipper(self.parameters())
-            self.message_hub.scalar("train/grad_norm").append(norm)  # type: ignore[arg-type]  # it gives a norm
+            self.message_hub.scalar(self._norm_name).append(norm)  # type: ignore[arg-type]  # it gives a norm
         if not self._may_step(norm):
             return
         if clipper and not clipper.gives_norm:
@@ -220,15 +222,18 @@ class OptimWrapper(Accumulation):
         if self._guard:
             self._guard.warn_of_skipped(iteration)
 
-    def join_run(self, message_hub: MessageHub, *, isolated: bool) -> None:
+    def join_run(self, message_hub: MessageHub, name: str, *, isolated: bool) -> None:
         """Adapts to a run, which calls this method after moving the model to its device.
 
         Args:
             message_hub: The run's hub.
+            name: The optimizer's name, or "" if the run has only one optimizer.
             isolated: Whether the run has several optimizers and a plain module, whose `training_step` may compute
                 losses that also depend on the parameters of other optimizers.
         """
         self.message_hub = message_hub
+        if name:
+            self._norm_name = f"train/{name}.grad_norm"
         self.isolated = isolated
         self._adapt_to_device()
 

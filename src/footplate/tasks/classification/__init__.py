@@ -7,9 +7,8 @@ from footplate.tasks.classification.classifier import (
     LabelSmoothLoss,
     LinearClsHead,
 )
-from footplate.tasks.classification.confusion_matrix import ConfusionMatrix
 from footplate.tasks.classification.data import ClsDataPreprocessor, ClsDataSample, CustomDataset, PackInputs
-from footplate.tasks.classification.metric import Accuracy, SingleLabelMetric
+from footplate.tasks.classification.metric import Accuracy, ConfusionMatrix, SingleLabelMetric
 from footplate.tasks.classification.transforms import (
     CenterCrop,
     RandomBlur,

@@ -20,6 +20,8 @@ from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
 from footplate.tasks.classification.batch_augment import RandomBatchAugment
 from footplate.tasks.task_base import (
+    IMAGE_SUFFIXES,
+    META_KEYS,
     PackSamples,
     check_classes,
     check_images,
@@ -28,13 +30,11 @@ from footplate.tasks.task_base import (
     image_name,
     is_folder,
     list_folder,
-    select_keys,
     to_labels,
     warn_about_missing_classes,
 )
 
 _logger = logging.getLogger("footplate.tasks")
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 @DATASETS.register_module()
@@ -72,7 +72,7 @@ class CustomDataset(BaseDataset):
         data_prefix: str | Mapping[str, str | None] = "",
         ann_file: str | None = "",
         with_label: bool = True,
-        extensions: Sequence[str] = _EXTENSIONS,
+        extensions: Sequence[str] = IMAGE_SUFFIXES,
         metainfo: Mapping[str, Any] | None = None,
         *,
         classes: Sequence[str] | str | None = None,
@@ -103,25 +103,18 @@ class CustomDataset(BaseDataset):
                 for name, label in self._labels(folder).items()
                 for path in find_files(join(folder, name), self.extensions)
             ]
-        where = self.ann_file or folder
         check_images(records, self.ann_file, folder, self.extensions)
         if self.with_label:
             labels = {record["gt_label"] for record in records}
-            warn_about_missing_classes(self._metainfo.get("classes"), labels, where)
+            warn_about_missing_classes(self._metainfo.get("classes"), labels, self.ann_file or folder)
         return records
-
-    def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the class of a sample, as a list with one item."""
-        return [int(self.get_data_info(idx)["gt_label"])]
 
     def _record(self, folder: str, line: str, number: int) -> dict[str, Any]:
         if not self.with_label:
             return {"img_path": join(folder, line.strip())}
         path, _, label = line.strip().rpartition(" ")
         classes = self._metainfo.get("classes")
-        image = path.rstrip(" 0123456789")
-        has_several = image != path.rstrip() and has_suffix(image, self.extensions)
-        if not path or has_several or not label.isdecimal() or (classes and int(label) >= len(classes)):
+        if not path or not label.isdecimal() or (classes and int(label) >= len(classes)):
             below = f" below {len(classes)}" if classes else ""
             reason = f"line {number} of '{self.ann_file}' must be an image path followed by one class index{below}"
             raise DataError(reason, found=line)
@@ -157,7 +150,6 @@ class CustomDataset(BaseDataset):
 
 Labels = int | Sequence[int] | Tensor | NDArray[Any]
 Scores = Sequence[float] | Tensor | NDArray[Any]
-_META_KEYS = ("sample_idx", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
 
 
 class ClsDataSample(BaseDataElement):
@@ -213,8 +205,7 @@ def labels_of(sample: ClsDataSample, num_classes: int) -> Tensor:
     labels: Tensor | None = sample.get("gt_label")
     if labels is None:
         raise DataError("an image has no ground truth: 'gt_label' is missing from its data sample")
-    # Each image has few labels, for which Python numbers are much faster than tensor operations.
-    if labels.device.type == "cpu" and not all(0 <= label < num_classes for label in labels.tolist()):
+    if labels.device.type == "cpu":
         check_classes(f"ground truth of {image_name(sample)}", labels, num_classes)
     return labels
 
@@ -238,18 +229,16 @@ class PackInputs(PackSamples):
     sample_type = ClsDataSample
 
     def __init__(
-        self, input_key: str = "img", algorithm_keys: Sequence[str] = (), meta_keys: Sequence[str] = _META_KEYS
+        self, input_key: str = "img", algorithm_keys: Sequence[str] = (), meta_keys: Sequence[str] = META_KEYS
     ) -> None:
-        super().__init__(input_key, meta_keys)
-        self.algorithm_keys = tuple(algorithm_keys)
+        super().__init__(input_key, meta_keys, algorithm_keys)
 
     def annotate(self, sample: ClsDataSample, results: Mapping[str, Any]) -> None:
-        """Adds the labels, and the entries under `algorithm_keys`, to a sample."""
+        """Adds the labels to a sample."""
         if "gt_label" in results:
             sample.set_gt_label(results["gt_label"])
         if "gt_score" in results:
             sample.set_gt_score(results["gt_score"])
-        sample.set_data(select_keys(results, self.algorithm_keys))
 
 
 @MODELS.register_module()

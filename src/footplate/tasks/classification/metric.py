@@ -1,4 +1,4 @@
-"""Metrics for classification: accuracy, precision, recall and F1-score."""
+"""Metrics for classification: accuracy, precision, recall, F1-score and the confusion matrix."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,14 @@ from footplate.errors import DataError
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
 from footplate.tasks.metric_helpers import check_samples
+from footplate.tasks.panels import BLUE, ORANGE
 from footplate.tasks.task_base import check_classes, image_name
-from footplate.visualization import as_array
+from footplate.visualization import as_array, canvas_to_image
 
 _logger = logging.getLogger("footplate.tasks")
-Thresholds = Sequence[float | None] | float | None
 _ITEMS = ("precision", "recall", "f1-score", "support")
 _Counts = NDArray[np.int64]
+_MAX_RECORDED = 100  # classes; a larger matrix would need a lot of disk space and not fit on a screen
 
 
 def true_label(sample: Mapping[str, Any]) -> int:
@@ -55,41 +56,10 @@ def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -
     return int(as_array(sample["pred_label"]).reshape(-1)[0])
 
 
-def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: Mapping[str, Any] | None) -> int:
-    """Returns the number of classes, after checking it against the scores of the samples.
-
-    Args:
-        samples: The samples of a batch.
-        given: The configured number. If None, the number of scores in `pred_score` or, without scores, the number of
-            class names in `meta`.
-        meta: The metainfo of the dataset.
-
-    Raises:
-        DataError: The number is unknown, or differs from the number of scores.
-    """
-    counts = {len(sample["pred_score"]) for sample in samples if "pred_score" in sample}
-    if given is not None or not counts:
-        counts.add(given if given is not None else len((meta or {}).get("classes") or ()))
-    if len(counts) > 1 or 0 in counts:
-        problem = "num_classes and the numbers of predicted scores must be equal"
-        raise DataError(
-            problem if len(counts) > 1 else "the number of classes is unknown",
-            key="num_classes",
-            found=sorted(counts) if len(counts) > 1 else given,
-            notes=["Set num_classes to the number of classes that the model predicts."],
-        )
-    return counts.pop()
-
-
 def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
     """Returns the class names in `meta`, or class indices if `meta` does not have exactly `count` distinct names."""
     names = list(dict.fromkeys(map(str, (meta or {}).get("classes") or ())))
     return names if len(names) == count else [str(index) for index in range(count)]
-
-
-def as_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
-    """Returns one or more thresholds as a tuple."""
-    return (thrs,) if thrs is None or isinstance(thrs, (int, float)) else tuple(thrs)
 
 
 def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -> str:
@@ -99,7 +69,7 @@ def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -
     return "_no-thr" if threshold is None else f"_thr-{threshold:.2f}"
 
 
-def _warn_about_logits(metric: "Accuracy | LabelMetric", scores: NDArray[Any]) -> None:
+def _warn_about_logits(metric: "Accuracy | LabelMetric", scores: Any) -> None:
     """Logs a warning if the default threshold rejects negative scores. Each metric warns once."""
     if not metric.has_warned and 0.0 in metric.thrs and scores.min() < 0:
         metric.has_warned = True
@@ -158,7 +128,7 @@ class Accuracy(BaseMetric[tuple[int, float]]):
     ) -> None:
         super().__init__(**settings)
         self.topk = tuple(check_count("topk", k) for k in np.atleast_1d(topk))
-        self.thrs = as_thresholds(thrs)
+        self.thrs = tuple(np.array(thrs, object, ndmin=1))
         self.ignore_index = ignore_index
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
@@ -173,11 +143,10 @@ class Accuracy(BaseMetric[tuple[int, float]]):
             if truth == self.ignore_index:
                 self.results.append((-1, 0.0))
             elif "pred_score" in sample:
-                scores = as_array(sample["pred_score"])
+                scores, label = torch.from_numpy(as_array(sample["pred_score"])), torch.tensor([truth])
                 check_count("topk", max(self.topk), most=len(scores))
-                check_classes("ground truth", np.array([truth]), len(scores))
-                rank = rank_of_truth(torch.from_numpy(scores)[None], torch.tensor([truth]))
-                self.results.append((int(rank), float(scores[truth])))
+                check_classes("ground truth", label, len(scores))
+                self.results.append((int(rank_of_truth(scores[None], label)), float(scores[truth])))
                 _warn_about_logits(self, scores)
             else:
                 check_count("topk without scores", max(self.topk), most=1, key="topk")
@@ -218,12 +187,33 @@ class LabelMetric(BaseMetric[tuple[int, ...]]):
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Records the true and the predicted class of each sample."""
         check_samples(self, data_samples)
-        count = class_count(data_samples, self.num_classes, self.dataset_meta)
+        count = self._class_count(data_samples)
         for sample in data_samples:
             if "pred_score" in sample:
                 _warn_about_logits(self, as_array(sample["pred_score"]))
             predicted = (predicted_label(sample, threshold) for threshold in self.thrs)
             self.results.append((count, true_label(sample), *predicted))
+
+    def _class_count(self, samples: Sequence[Mapping[str, Any]]) -> int:
+        """Returns `num_classes` or else the number of scores. Without scores, returns the number of class names.
+
+        Raises:
+            DataError: The number is unknown, or the samples of the batch have another number of scores.
+        """
+        counts = {len(sample["pred_score"]) for sample in samples if "pred_score" in sample}
+        if self.num_classes is not None:
+            counts.add(self.num_classes)
+        elif not counts:
+            counts.add(len((self.dataset_meta or {}).get("classes") or ()))
+        if len(counts) > 1 or 0 in counts:
+            problem = "num_classes and the numbers of predicted scores must be equal"
+            raise DataError(
+                problem if len(counts) > 1 else "the number of classes is unknown",
+                key="num_classes",
+                found=sorted(counts),
+                notes=["Set num_classes to the number of classes that the model predicts."],
+            )
+        return counts.pop()
 
     def labels(self, results: list[tuple[int, ...]]) -> tuple[_Counts, list[_Counts]]:
         """Returns true classes ``(N,)`` and, for each threshold, predicted classes ``(N,)``.
@@ -248,9 +238,8 @@ class SingleLabelMetric(LabelMetric):
         items: The values to report: "precision", "recall", "f1-score", "support".
         average: "macro" for the mean over classes, "micro" for the value over all samples (`precision_micro`), or None
             for a list of one value per class (`precision_classwise`).
-        num_classes: The number of classes; by default, taken from the scores or the dataset.
-        ignore_index: Samples with this class are ignored.
-        settings: Arguments for `BaseMetric`.
+        settings: `num_classes` (by default, taken from the scores or the dataset), `ignore_index` (samples with this
+            class are ignored), and arguments for `BaseMetric`.
 
     Raises:
         ArgumentError: An item or the average is unknown.
@@ -265,14 +254,13 @@ class SingleLabelMetric(LabelMetric):
         thrs: float | None | Sequence[float | None] = 0.0,
         items: Sequence[str] = ("precision", "recall", "f1-score"),
         average: Literal["macro", "micro"] | None = "macro",
-        num_classes: int | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(num_classes, **settings)
+        super().__init__(**settings)
         self.items = tuple(check_choice("items", item, _ITEMS) for item in items)
         if average is not None:
             check_choice("average", average, ("macro", "micro"))
-        self.thrs = as_thresholds(thrs)
+        self.thrs = tuple(np.array(thrs, object, ndmin=1))
         self.average = average
 
     def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Any]:
@@ -291,7 +279,7 @@ class SingleLabelMetric(LabelMetric):
 
 
 def precision_recall_f1(
-    predicted: _Counts, truth: _Counts, num_classes: int, average: Literal["macro", "micro"] | None = "macro"
+    predicted: _Counts, truth: _Counts, num_classes: int, average: Literal["macro", "micro"] | None
 ) -> dict[str, Any]:
     """Returns "precision", "recall" and "f1-score" in percent, and "support", as numbers or as per-class lists.
 
@@ -320,3 +308,76 @@ def precision_recall_f1(
     if average is None:
         return {name: column.tolist() for name, column in columns.items()}
     return {name: float(column.mean()) for name, column in columns.items()} | {"support": int(support.sum())}
+
+
+@METRICS.register_module()
+class ConfusionMatrix(LabelMetric):
+    """The confusion matrix, reported as `confusion_matrix/result`: an int64 tensor of shape ``(C, C)``.
+
+    Rows are true classes, columns are predicted classes. A matrix with up to 100 classes is also written to the run's
+    per-class results.
+
+    Args:
+        num_classes: The number of classes; by default, taken from the scores or the dataset.
+        ignore_index: Samples with this class are ignored.
+        settings: Arguments for `BaseMetric`.
+
+    Raises:
+        DataError: A class is out of range, a sample does not have exactly one true class, or the number of classes is
+            unknown.
+    """
+
+    default_prefix = "confusion_matrix"
+
+    def compute_metrics(self, results: list[tuple[int, ...]]) -> dict[str, Tensor]:
+        """Returns the matrix under the key `result`. Records per-class results if there are at most 100 classes."""
+        truth, (predicted,) = self.labels(results)
+        matrix = self.calculate(predicted, truth, results[0][0])
+        if len(matrix) <= _MAX_RECORDED:
+            names = class_names(self.dataset_meta, len(matrix))
+            self.record_per_class("confusion_matrix", names, dict(zip(names, matrix.T, strict=True)))
+        return {"result": matrix}
+
+    @staticmethod
+    def calculate(pred: Tensor | NDArray[np.int64], target: Tensor | NDArray[np.int64], num_classes: int) -> Tensor:
+        """Returns the confusion matrix as an int64 tensor of shape ``(num_classes, num_classes)``.
+
+        `pred` and `target` have shape ``(N,)``. Raises a DataError if a class is out of range.
+        """
+        predicted, truth = torch.as_tensor(pred).long(), torch.as_tensor(target).long()
+        check_classes("ground truth", truth, num_classes)
+        check_classes("prediction", predicted, num_classes)
+        cells = torch.bincount(truth * num_classes + predicted, minlength=num_classes**2)
+        return cells.reshape(num_classes, num_classes)
+
+    @staticmethod
+    def plot(
+        confusion_matrix: Tensor | NDArray[Any], include_values: bool = True, classes: Sequence[str] | None = None
+    ) -> NDArray[np.uint8]:
+        """Draws a confusion matrix and returns it as a uint8 RGB image of shape ``(H, W, 3)``.
+
+        Cells on the diagonal are blue, others are orange. The color intensity shows a cell's fraction of its row.
+
+        Args:
+            confusion_matrix: ``(C, C)``, with true classes as rows and predicted classes as columns.
+            include_values: Whether to show the counts in the cells.
+            classes: The names of the classes; class indices by default.
+        """
+        matrix = np.asarray(confusion_matrix)
+        count = len(matrix)
+        names = list(map(str, range(count) if classes is None else classes))
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported late: takes half a second
+        from matplotlib.figure import Figure
+
+        shares = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))[..., None]
+        hues = np.where(np.eye(count, dtype=bool)[..., None], BLUE, ORANGE)
+        side = 2 + 0.4 * min(count, _MAX_RECORDED)
+        figure = Figure((side, side), layout="constrained")
+        axes = figure.add_subplot(xlabel="predicted", ylabel="true")
+        axes.imshow(np.rint(255 + shares * (hues - 255)).astype(np.uint8))
+        axes.set_xticks(range(count), names, rotation=90)
+        axes.set_yticks(range(count), names)
+        for row, column in np.argwhere(matrix) if include_values else ():
+            ink = "white" if shares[row, column, 0] > 0.55 else "black"
+            axes.text(column, row, str(matrix[row, column]), color=ink, ha="center", va="center")
+        return canvas_to_image(FigureCanvasAgg(figure))

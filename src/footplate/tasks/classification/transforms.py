@@ -1,19 +1,21 @@
-"""Transforms that change only the image of a sample, not its annotations. Sizes are (width, height)."""
+"""Transforms for classification. Most change only the image of a sample, not its annotations.
+
+Sizes are (width, height).
+"""
 
 import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from footplate.checks import check_choice, check_count, check_fraction
-from footplate.data.transforms.geometric import resize_image
-from footplate.data.transforms.pipeline import BaseTransform, check_range, check_size, set_image
+from footplate.data.transforms.geometric import Resize, resize_image
+from footplate.data.transforms.pipeline import BaseTransform, Sample, check_range, check_size, set_image
 from footplate.registry import TRANSFORMS
 
 Edge = Literal["short", "long", "width", "height"]
 Range = tuple[float, float]
-Results = dict[str, Any]  # a sample in a pipeline
 _ATTEMPTS = 10  # the number of attempts to draw a crop that fits
 
 
@@ -31,7 +33,7 @@ class CenterCrop(BaseTransform):
     def __init__(self, crop_size: int | tuple[int, int]) -> None:
         self.crop_size = check_size("crop_size", crop_size)
 
-    def transform(self, results: Results) -> Results:
+    def transform(self, results: Sample) -> Sample:
         """Replaces `img`, of shape ``(H, W)`` or ``(H, W, C)``, with its center crop."""
         image, (width, height) = results["img"], self.crop_size
         missing = [max(0, wanted - present) for wanted, present in zip((height, width), image.shape[:2], strict=True)]
@@ -69,7 +71,7 @@ class RandomResizedCrop(BaseTransform):
         self.crop_ratio_range = check_range("crop_ratio_range", crop_ratio_range)
         self.aspect_ratio_range = check_range("aspect_ratio_range", aspect_ratio_range)
 
-    def transform(self, results: Results) -> Results:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         left, top, width, height = self._draw_crop(*results["img"].shape[:2])
         crop = np.ascontiguousarray(results["img"][top : top + height, left : left + width])
@@ -84,7 +86,7 @@ class RandomResizedCrop(BaseTransform):
             if 0 < crop_width <= width and 0 < crop_height <= height:
                 left, top = np.random.randint(width - crop_width + 1), np.random.randint(height - crop_height + 1)
                 return left, top, crop_width, crop_height
-        aspect = min(max(width / height, self.aspect_ratio_range[0]), self.aspect_ratio_range[1])
+        aspect = float(np.clip(width / height, *self.aspect_ratio_range))
         crop_width = min(width, max(1, round(height * aspect)))
         crop_height = min(height, max(1, round(width / aspect)))
         return (width - crop_width) // 2, (height - crop_height) // 2, crop_width, crop_height
@@ -92,7 +94,7 @@ class RandomResizedCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizeEdge(BaseTransform):
-    """Resizes `img` so that one edge has a given length. Keeps the aspect ratio. Annotations are not changed.
+    """Resizes `img` and its annotations so that one edge has a given length, like `Resize`. Keeps the aspect ratio.
 
     Args:
         scale: The length of the edge in pixels.
@@ -106,13 +108,11 @@ class ResizeEdge(BaseTransform):
         self.edge = check_choice("edge", edge, get_args(Edge))
         self.scale = check_count("scale", scale)
 
-    def transform(self, results: Results) -> Results:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         height, width = results["img"].shape[:2]
         lengths = {"width": width, "height": height, "short": min(width, height), "long": max(width, height)}
-        factor = self.scale / lengths[self.edge]
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        return set_image(results, resize_image(results["img"], size))
+        return Resize(scale_factor=self.scale / lengths[self.edge]).transform(results)
 
 
 @TRANSFORMS.register_module()
@@ -155,7 +155,7 @@ class RandomWarp(BaseTransform):
         self.shift = shift
         self.flip = check_fraction("flip", flip)
 
-    def transform(self, results: Results) -> Results:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         image = np.asarray(results["img"])
         size = (image.shape[1], image.shape[0])
@@ -192,7 +192,7 @@ class RandomTone(BaseTransform):
         self.gamma = gamma
         self.dim = check_fraction("dim", dim)
 
-    def transform(self, results: Results) -> Results:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image."""
         power, dim = math.exp(self.gamma * np.random.uniform(-1, 1)), 1 - self.dim * np.random.random()
         # A lookup table of 256 values is faster than computing every pixel.
@@ -217,7 +217,7 @@ class RandomBlur(BaseTransform):
         self.prob = check_fraction("prob", prob)
         self.radius = check_range("radius", radius)
 
-    def transform(self, results: Results) -> Results:
+    def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image."""
         if np.random.random() < self.prob:
             blur = ImageFilter.GaussianBlur(np.random.uniform(*self.radius))

@@ -5,19 +5,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from footplate.checks import check_count
 from footplate.engine import Runner
 from footplate.registry import HOOKS, VISUALIZERS
-from footplate.tasks.classification.confusion_matrix import ConfusionMatrix
 from footplate.tasks.classification.data import ClsDataSample
-from footplate.tasks.classification.metric import class_names, predicted_label
-from footplate.tasks.panels import BLUE, ORANGE, arrange_panels
+from footplate.tasks.classification.metric import ConfusionMatrix, class_names, predicted_label
+from footplate.tasks.panels import BLUE, INK, ORANGE, PAPER, arrange_panels
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
-from footplate.visualization import Drawing, ImageArray, as_array, skipping_failed_image
+from footplate.visualization import ImageArray, as_array, skipping_failed_image
+from footplate.visualization.drawing import text_font
 
-_INK, _PAPER = (40, 40, 40), (255, 255, 255)
 _PANEL = 256
 
 
@@ -57,25 +56,23 @@ class ClsVisualizer(TaskVisualizer):
         """
         self.set_image(image)
         pixels = Image.fromarray(self.get_image())
-        panel = ImageOps.pad(pixels, (_PANEL, _PANEL), Image.Resampling.NEAREST, color=_PAPER, centering=(0, 0))
-        sample = ClsDataSample() if data_sample is None else data_sample
+        panel = ImageOps.pad(pixels, (_PANEL, _PANEL), Image.Resampling.NEAREST, color=PAPER, centering=(0, 0))
+        sample = data_sample or ClsDataSample()
         truth = as_array(sample.get("gt_label", ())).reshape(-1).tolist() if draw_gt else []
         panels = {" + ".join(map(self.class_name, truth)) or "image": np.asarray(panel)}
         if draw_pred and "pred_score" in sample:
             # The most probable classes from top to bottom, each with name, bar and percentage.
             scores = as_array(sample.pred_score)
-            shown = np.argsort(-scores, kind="stable")[: self.topk].tolist()
-            drawing = Drawing(np.full((_PANEL, _PANEL, 3), _PAPER, np.uint8))
-            tops = 12 + np.arange(len(shown)) * (_PANEL - 12) / self.topk
-            widths = np.maximum(1, scores[shown] * (_PANEL - 70))
-            boxes = np.stack([np.full(len(shown), 8.0), tops + 20, 8 + widths, tops + 32], axis=1)
-            colors = [BLUE if at in truth else ORANGE for at in shown]
-            drawing.draw_bboxes(boxes, edge_colors=colors, face_colors=colors)
-            names = list(map(self.class_name, shown))
-            drawing.draw_texts(names, np.stack([boxes[:, 0], tops], axis=1), font_sizes=15, colors=_INK)
-            percents = [f"{100 * scores[at]:.1f}" for at in shown]
-            drawing.draw_texts(percents, np.stack([boxes[:, 2] + 6, tops + 18], axis=1), font_sizes=13, colors=_INK)
-            panels["prediction"] = drawing.get_image()
+            chart = Image.new("RGB", (_PANEL, _PANEL), PAPER)
+            draw = ImageDraw.Draw(chart)
+            for row, label in enumerate(np.argsort(-scores, kind="stable")[: self.topk].tolist()):
+                top = 12 + row * (_PANEL - 12) / self.topk
+                right = 8 + max(1, scores[label] * (_PANEL - 70))
+                name, percentage = self.class_name(label), f"{100 * scores[label]:.1f}"
+                draw.text((8, top), name, fill=INK, font=text_font(15, name))
+                draw.rectangle((8, top + 20, right, top + 32), fill=BLUE if label in truth else ORANGE)
+                draw.text((right + 6, top + 18), percentage, fill=INK, font=text_font(13, percentage))
+            panels["prediction"] = np.asarray(chart)
         return arrange_panels(panels)
 
 
@@ -104,8 +101,8 @@ class ClsVisualizationHook(BaseVisualizationHook):
         counts = Counter[tuple[int, ...]]()  # of the wrong samples, by their true classes
         wrong = []
         for position, sample in enumerate(outputs):
-            truth = tuple(sample.gt_label.tolist()) if "gt_label" in sample else None
-            if truth is not None and predicted_label(sample.to_dict()) not in truth:
+            truth = tuple(as_array(sample.get("gt_label", ())).tolist())
+            if truth and predicted_label(sample.to_dict()) not in truth:
                 wrong.append((counts[truth], position, sample))
                 counts[truth] += 1
         return [(position, sample) for _, position, sample in sorted(wrong)]
@@ -123,7 +120,5 @@ class ClsVisualizationHook(BaseVisualizationHook):
             if self.draw and name.endswith("confusion_matrix/result"):
                 title = "_".join([mode, *name.split("/")[:-2], "confusion_matrix"])  # with the name of the dataset
                 with skipping_failed_image(title):
-                    matrix = as_array(value)
-                    classes = class_names(self._visualizer.dataset_meta, len(matrix))
-                    image = ConfusionMatrix.plot(matrix, classes=classes)
-                    self._visualizer.add_image(title, image, runner.iter)
+                    classes = class_names(self._visualizer.dataset_meta, len(value))
+                    self._visualizer.add_image(title, ConfusionMatrix.plot(value, classes=classes), runner.iter)

@@ -90,12 +90,13 @@ def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: boo
     name = str(sample.get("img_path", sample.get("img_id", "")))
     if "pred_instances" not in sample:
         raise DataError(f"the model returned no 'pred_instances' for the image '{name}'")
+    predicted = _entries(sample["pred_instances"], name, with_masks)
     height, width = sample.get("ori_shape", sample.get("img_shape", (0, 0)))[:2]
-    result = ImageResult(
-        sample.get("img_id"), (int(height), int(width)), _entries(sample["pred_instances"], name, with_masks), None
-    )
-    if not with_truth:
-        return result
+    true = _true_entries(sample, name, with_masks) if with_truth else None
+    return ImageResult(sample.get("img_id"), (int(height), int(width)), predicted, true)
+
+
+def _true_entries(sample: Mapping[str, Any], name: str, with_masks: bool) -> list[Entry]:
     if "gt_instances" not in sample:
         raise DataError(
             f"the image '{name}' has no ground truth: 'gt_instances' is missing",
@@ -107,10 +108,10 @@ def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: boo
             f"the masks of the image '{name}' were resized and cannot be used as ground truth",
             notes=["Set `ann_file` in CocoMetric."],
         )
-    true = _entries(sample["gt_instances"], name, with_masks, scale, iscrowd=0)
+    entries = _entries(sample["gt_instances"], name, with_masks, scale, iscrowd=0)
     if "ignored_instances" in sample:
-        true += _entries(sample["ignored_instances"], name, with_masks, scale, iscrowd=1)
-    return result._replace(true=true)
+        entries += _entries(sample["ignored_instances"], name, with_masks, scale, iscrowd=1)
+    return entries
 
 
 def _entries(
@@ -122,9 +123,9 @@ def _entries(
         raise DataError(f"metric='segm' needs masks, but the {kind} instances of the image '{name}' have none")
     boxes = as_array(instances["bboxes"]).astype(np.float64).reshape(-1, 4) / np.tile(scale, 2)
     boxes[:, 2:] -= boxes[:, :2]
-    columns = {"bbox": boxes.tolist(), "category_id": as_array(instances["labels"]).astype(np.int64).tolist()}
+    columns = {"bbox": boxes.tolist(), "category_id": as_array(instances["labels"]).tolist()}
     if "scores" in instances:
-        columns["score"] = as_array(instances["scores"]).astype(np.float64).tolist()
+        columns["score"] = as_array(instances["scores"]).tolist()
     if with_masks:
         columns["segmentation"] = [encode_mask(mask) for mask in as_array(instances["masks"])]
     return [dict(zip(columns, row, strict=True)) | common for row in zip(*columns.values(), strict=True)]

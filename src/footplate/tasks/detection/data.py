@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from footplate.checks import check_keys
 from footplate.data import BaseDataset
@@ -19,10 +18,9 @@ from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.tasks.detection.coco_format import category_ids, check_mask, load_coco_file
 from footplate.tasks.structures import InstanceData
-from footplate.tasks.task_base import PackSamples, data_field, warn_about_missing_classes
+from footplate.tasks.task_base import META_KEYS, PackSamples, data_field, pad_to, warn_about_missing_classes
 
 _logger = logging.getLogger("footplate.tasks")
-_META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")
 
 
 @DATASETS.register_module()
@@ -54,8 +52,6 @@ class CocoDataset(BaseDataset):
 
     def load_data_list(self) -> list[Any]:
         """Returns a record for each image in the file."""
-        if not self.ann_file:
-            raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
         content = load_coco_file(self.ann_file, optional=["annotations"] if self.test_mode else [])
         categories = content["categories"]
         classes = self._metainfo.setdefault("classes", tuple(dict.fromkeys(str(each["name"]) for each in categories)))
@@ -76,6 +72,7 @@ class CocoDataset(BaseDataset):
         prefix = self.data_prefix.get("img", self.data_prefix.get("img_path", self.data_root))
         skipped: list[str] = []
         num_beyond = num_tiny = 0
+        labels_in_use = set[int]()
         records = []
         for image in content["images"]:
             instances = []
@@ -89,6 +86,8 @@ class CocoDataset(BaseDataset):
                     continue
                 label, is_crowd = labels[annotation["category_id"]], int(bool(annotation.get("iscrowd")))
                 instances.append({"bbox": box, "bbox_label": label, "ignore_flag": is_crowd})
+                if not is_crowd:
+                    labels_in_use.add(label)
                 if annotation.get("segmentation"):
                     check_mask(annotation, image, self.ann_file)
                     instances[-1]["mask"] = annotation["segmentation"]
@@ -109,9 +108,6 @@ class CocoDataset(BaseDataset):
             if count > share * total:
                 advice = "`bbox` must be x and y of the top left corner, width and height, in pixels."
                 _logger.warning("%d of %d boxes in '%s' %s. %s", count, total, self.ann_file, problem, advice)
-        labels_in_use = {
-            each["bbox_label"] for record in records for each in record["instances"] if not each["ignore_flag"]
-        }
         if labels_in_use:  # a test file may have no annotations
             warn_about_missing_classes(classes, labels_in_use, self.ann_file)
         return records
@@ -198,7 +194,7 @@ class PackDetInputs(PackSamples):
 
     sample_type = DetDataSample
 
-    def __init__(self, meta_keys: Sequence[str] = _META_KEYS, *, with_masks: bool = True) -> None:
+    def __init__(self, meta_keys: Sequence[str] = META_KEYS, *, with_masks: bool = True) -> None:
         super().__init__("img", meta_keys)
         self.with_masks = with_masks
 
@@ -242,6 +238,4 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         for sample in batch["data_samples"] or ():
             sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})
             if self.pad_mask and "masks" in sample.get("gt_instances", ()):
-                masks = sample.gt_instances.masks
-                missing = (0, shape[1] - masks.shape[-1], 0, shape[0] - masks.shape[-2])
-                sample.gt_instances.masks = F.pad(masks, missing, value=self.mask_pad_value)
+                sample.gt_instances.masks = pad_to(sample.gt_instances.masks, shape, self.mask_pad_value)

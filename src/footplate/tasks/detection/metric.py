@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from footplate.data.coco_masks import coco_package
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
-from footplate.storage import check_output_path, commit_bytes, output_path
+from footplate.storage import check_output_path, commit_bytes
 from footplate.tasks.detection.coco_format import (
     Entry,
     ImageResult,
@@ -96,8 +95,8 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.ann_file = ann_file or None
         self.classwise = classwise
         self.proposal_nums = tuple(sorted(proposal_nums))
-        self.iou_thrs = tuple(np.atleast_1d(np.linspace(0.5, 0.95, 10) if iou_thrs is None else iou_thrs).tolist())
-        self.metric_items = None if metric_items is None else tuple(metric_items)
+        self.iou_thrs = np.atleast_1d(np.linspace(0.5, 0.95, 10) if iou_thrs is None else np.array(iou_thrs, float))
+        self.metric_items = metric_items
         self.format_only = format_only
         if outfile_prefix is not None:
             check_output_path(outfile_prefix, key="outfile_prefix")
@@ -105,7 +104,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         self._own_ann_file = ann_file
         recalls = [f"AR@{number}" for number in self.proposal_nums]
         known = [*_USUAL_ITEMS, *recalls, *(f"AR_{size}@{self.proposal_nums[-1]}" for size in "sml")]
-        for name in self.metric_items or ():
+        for name in metric_items or ():
             check_choice("metric_items", name, known)
 
     def attach(self, dataset: Any) -> None:
@@ -140,8 +139,7 @@ class CocoMetric(BaseMetric[ImageResult]):
             for entry in result.predicted
         ]
         if self.outfile_prefix is not None:
-            path = os.path.join(self.context.dataset, self.outfile_prefix)
-            prefix = output_path(self.context.folder, path)
+            prefix = self._output_path(self.outfile_prefix)
             for kind in {kind.replace("proposal", "bbox") for kind in self.metrics}:
                 other = "bbox" if kind == "segm" else "segmentation"
                 entries = [{key: value for key, value in entry.items() if key != other} for entry in found]
@@ -162,16 +160,14 @@ class CocoMetric(BaseMetric[ImageResult]):
             recalls = [name for name in named if name.startswith("AR")]
             return {name: named[name] for name in self.metric_items or recalls}
         values = {f"{kind}_{name}": named[name] for name in self.metric_items or _USUAL_ITEMS}
-        means = (_mean(precision[:, :, place, 0, -1], math.nan) for place in range(precision.shape[2]))
-        by_id = dict(zip(dict.fromkeys(category_ids), means, strict=True))
-        by_class = {name: by_id[number] for name, number in zip(required_classes(self), category_ids, strict=True)}
-        columns = {"AP": list(by_class.values())}
-        self.record_per_class(kind, list(by_class), columns)
+        classes = required_classes(self)
+        means = [_mean(precision[:, :, place, 0, -1], math.nan) for place in range(len(classes))]
+        self.record_per_class(kind, classes, {"AP": means})
         if self.classwise:
             before = "" if kind == "bbox" else f"{kind}_"
-            table = format_table(list(by_class), columns, decimals=3)
+            table = format_table(classes, {"AP": means}, decimals=3)
             _logger.info("%s%s, average precision per class:\n%s", self.dataset_prefix, kind, table)
-            values |= {f"{before}{name}_precision": value for name, value in by_class.items()}
+            values |= {f"{before}{name}_precision": mean for name, mean in zip(classes, means, strict=True)}
         return values
 
     def _truth(self, results: list[ImageResult], numbers: list[Any]) -> tuple[dict[str, Any], list[int]]:
@@ -235,11 +231,10 @@ class CocoMetric(BaseMetric[ImageResult]):
             ]
             files.append(package.COCO({**sections, "annotations": numbered}))
         evaluation = package.COCOeval_faster(*files, compared)
-        evaluation.params.imgIds = list(images.values())
         evaluation.params.catIds = [categories[number] for number in category_ids]
         evaluation.params.useCats = int(kind != "proposal")
         evaluation.params.maxDets = list(self.proposal_nums)
-        evaluation.params.iouThrs = np.array(self.iou_thrs, dtype=np.float64)
+        evaluation.params.iouThrs = self.iou_thrs
         evaluation.evaluate()
         evaluation.accumulate()
         shape = tuple(evaluation.eval["counts"])

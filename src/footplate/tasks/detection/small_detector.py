@@ -12,9 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from footplate.checks import check_count
 from footplate.registry import MODELS
 from footplate.tasks.detection.detector import BaseDetector, aligned_giou, pairwise_iou
-from footplate.tasks.small_resnet import Convolution
+from footplate.tasks.small_resnet import Convolution, Pyramid
 from footplate.tasks.structures import InstanceData
-from footplate.tasks.task_base import Pyramid
 
 _PRIOR = 0.01  # the initial probability of each class
 # The assignment of positions to instances, as in TOOD.
@@ -216,13 +215,11 @@ class SmallDetector(BaseDetector):
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns scores and boxes, averaged over each image and its flipped copy if `flip_test` is set."""
-        height, width = inputs.shape[-2:]
-        stride = self.network.stride
-        inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride))  # so that the flipped image has the same grid
+        inputs = self.network.pad(inputs)  # so that the flipped image has the same grid
         grid = self.outputs(inputs)
         scores, boxes = grid.scores.sigmoid(), grid.boxes
         if self.flip_test:
-            strides = [stride >> level for level in range(len(self.network.heads))]
+            strides = [self.network.stride >> level for level in range(len(self.network.heads))]
             mirrored = flip_back(self.outputs(inputs.flip(-1)), inputs.shape[-2:], strides)
             scores, boxes = (scores + mirrored.scores.sigmoid()) / 2, (boxes + mirrored.boxes) / 2
         return scores, boxes

@@ -100,12 +100,14 @@ class DetLocalVisualizer(TaskVisualizer):
             self.draw_polygons(list(rotated_box_corners(torch.from_numpy(np.hstack([boxes, angles])))), **style)
         else:
             self.draw_bboxes(boxes, **style)
-        scores = as_array(data.scores).tolist() if "scores" in data else [None] * len(labels)
-        for box, label, score, color in zip(boxes, labels, scores, colors, strict=True):
-            text = self.class_name(label) if score is None else f"{self.class_name(label)} {score:.2f}"
-            is_bright = np.dot(color, (0.299, 0.587, 0.114)) > 140
-            ink = self.text_color or ((0, 0, 0) if is_bright else (255, 255, 255))
-            self.draw_texts(text, box[None, :2], font_sizes=_TEXT_SIZE, colors=ink, background=color)
+        texts = [self.class_name(label) for label in labels]
+        if "scores" in data:
+            scores = as_array(data.scores).tolist()
+            texts = [f"{name} {score:.2f}" for name, score in zip(texts, scores, strict=True)]
+        are_bright = np.dot(colors, (0.299, 0.587, 0.114)) > 140
+        inks = [self.text_color or ("black" if is_bright else "white") for is_bright in are_bright]
+        backgrounds = [{"facecolor": color} for color in colors]
+        self.draw_texts(texts, boxes[:, :2], font_sizes=_TEXT_SIZE, colors=inks, bboxes=backgrounds)
         return set(labels)
 
 
@@ -117,24 +119,17 @@ class DetVisualizationHook(BaseVisualizationHook):
         draw: Whether to enable drawing.
         interval: Draws only every `interval`-th batch.
         score_thr: The minimum score of predictions to draw.
-        show: Whether to also show the images on screen.
-        wait_time: The minimum time to show an image, in seconds.
-        settings: Additional arguments for `BaseVisualizationHook`.
+        args: Further positional arguments for `BaseVisualizationHook`.
+        settings: Further arguments for `BaseVisualizationHook`.
 
     Raises:
         ArgumentError: `interval` or `max_samples` is not positive, or `score_thr` is not between 0 and 1.
     """
 
     def __init__(
-        self,
-        draw: bool = False,
-        interval: int = 50,
-        score_thr: float = 0.3,
-        show: bool = False,
-        wait_time: float = 0.0,
-        **settings: Any,
+        self, draw: bool = False, interval: int = 50, score_thr: float = 0.3, *args: Any, **settings: Any
     ) -> None:
-        super().__init__(draw, interval, show, wait_time, **settings)
+        super().__init__(draw, interval, *args, **settings)
         self.score_thr = check_fraction("score_thr", score_thr)
 
     def options(self) -> dict[str, Any]:

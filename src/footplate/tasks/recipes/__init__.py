@@ -4,6 +4,8 @@ import ast
 from pathlib import Path
 from typing import NamedTuple
 
+from footplate.messages import first_line
+
 _FOLDER = Path(__file__).parent / "configs"
 
 
@@ -18,7 +20,7 @@ class Recipe(NamedTuple):
 def recipes() -> list[Recipe]:
     """Returns all recipes, sorted by name."""
     found = []
-    for path in sorted(_FOLDER.glob("*.py"), key=lambda path: path.stem):
-        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        found.append(Recipe(path.stem, docstring.partition("\n")[0], path))
+    for path in sorted(_FOLDER.glob("*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        found.append(Recipe(path.stem, first_line(docstring), path))
     return found

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,24 +35,6 @@ _PALETTE = (
 )
 
 
-class Scene(NamedTuple):
-    """A composed image with its annotations.
-
-    Attributes:
-        image: ``(H, W, 3)``, uint8, RGB.
-        mask: ``(H, W)``, uint8, 0 on the background and 1 + class on an item.
-        boxes: ``(N, 4)``, float32, pixels, ``x1 y1 x2 y2`` around the visible part of each item (x2, y2 exclusive).
-        instance_masks: ``(N, H, W)``, bool, the visible part of each item.
-        classes: ``(N,)``, int64, 0 to 9.
-    """
-
-    image: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
-    boxes: NDArray[np.float32]
-    instance_masks: NDArray[np.bool_]
-    classes: NDArray[np.int64]
-
-
 @dataclass(frozen=True, kw_only=True)
 class SceneStyle:
     """Settings for composing scenes: their size and noise, and the number and transformation of their items.
@@ -74,8 +56,10 @@ class SceneStyle:
     noise: float = 12.0
 
 
-def compose(items: Items, style: SceneStyle, rng: np.random.Generator) -> Scene:
+def compose(items: Items, style: SceneStyle, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
     """Composes a scene of items on a noisy background. Later items cover earlier ones.
+
+    Returns the arrays of a sample; see `FashionScenes`.
 
     All random choices use ``rng``, so generators in the same state produce the same scene.
     """
@@ -136,21 +120,27 @@ def find_position(owner: NDArray[np.int8], shape: tuple[int, ...], rng: np.rando
     return top, left
 
 
-def annotate_scene(canvas: _Pixels, owner: NDArray[np.int8], classes: NDArray[np.int64]) -> Scene:
-    """Builds a scene from its canvas, of shape ``(3, H, W)``, and the index of the item at each pixel.
+def annotate_scene(canvas: _Pixels, owner: NDArray[np.int8], classes: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Returns the arrays of a sample, given a canvas of shape ``(3, H, W)`` and the index of the item at each pixel.
 
-    The index of background pixels is -1. Items that are fully hidden are left out.
+    The index of background pixels is -1. Boxes are around the visible part of each item. Items that are fully hidden
+    are left out.
     """
     instance_masks = owner == np.arange(len(classes), dtype=np.int8)[:, None, None]
     visible = instance_masks.any(axis=(1, 2))
     mask = np.append(classes + 1, 0).astype(np.uint8)[owner]
-    if not visible.all():
-        instance_masks, classes = instance_masks[visible], classes[visible]
+    instance_masks, classes = instance_masks[visible], classes[visible]
     covered = np.stack([instance_masks.any(axis=1), instance_masks.any(axis=2)], axis=1)  # columns and rows
     first, last = covered.argmax(axis=2), len(owner) - covered[..., ::-1].argmax(axis=2)
     boxes = np.hstack([first, last]).astype(np.float32)
     image = np.rint(canvas).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
-    return Scene(np.ascontiguousarray(image), mask, boxes, instance_masks, classes)
+    return {
+        "img": np.ascontiguousarray(image),
+        "gt_seg_map": mask,
+        "gt_bboxes": boxes,
+        "gt_bboxes_labels": classes,
+        "gt_masks": instance_masks,
+    }
 
 
 @DATASETS.register_module()
@@ -207,20 +197,12 @@ class FashionScenes(ComposedDataset):
         """A dict with the `classes` and the `palette` of the segmentation map. The background comes first."""
         return {"classes": ("background", *CLASSES), "palette": [list(ImageColor.getrgb(color)) for color in _PALETTE]}
 
-    def scene(self, index: int) -> Scene:
-        """Composes the scene at an index."""
-        return compose(self._items, self._style, np.random.default_rng((*self._key, index)))
-
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns the sample of a scene without applying the pipeline."""
-        scene = self.scene(index)
-        shape = scene.mask.shape
+        """Composes the scene at an index, and returns its sample without applying the pipeline."""
+        arrays = compose(self._items, self._style, np.random.default_rng((*self._key, index)))
+        shape = arrays["gt_seg_map"].shape
         return {
-            "img": scene.image,
-            "gt_seg_map": scene.mask,
-            "gt_bboxes": scene.boxes,
-            "gt_bboxes_labels": scene.classes,
-            "gt_masks": scene.instance_masks,
+            **arrays,
             "img_path": f"{self._name}/{index:05d}.png",
             "img_shape": shape,
             "ori_shape": shape,

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from footplate.checks import check_choice
 from footplate.data import BaseDataset
@@ -23,6 +22,8 @@ from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
 from footplate.tasks.structures import PixelData
 from footplate.tasks.task_base import (
+    IMAGE_SUFFIXES,
+    META_KEYS,
     PackSamples,
     check_classes,
     check_images,
@@ -30,12 +31,12 @@ from footplate.tasks.task_base import (
     find_files,
     has_suffix,
     image_name,
+    pad_to,
     warn_about_missing_classes,
 )
 
 _logger = logging.getLogger("footplate.tasks")
 _INSPECTED = 16  # label maps
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @DATASETS.register_module(["BaseSegDataset", "SegFolderDataset"])
@@ -92,7 +93,7 @@ class BaseSegDataset(BaseDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """Returns a record for each image, with `img_path` and, if there are label maps, `seg_map_path`."""
         folder = self.data_prefix["img_path"]
-        suffixes = _SUFFIXES if self.img_suffix is None else (self.img_suffix,)
+        suffixes = IMAGE_SUFFIXES if self.img_suffix is None else (self.img_suffix,)
         if self.ann_file:
             with at_key("ann_file"):
                 lines = [line.strip() for line in read_lines(self.ann_file) if line.strip()]
@@ -127,8 +128,7 @@ class BaseSegDataset(BaseDataset):
         record["ignore_index"], record["reduce_zero_label"] = self.ignore_index, self.reduce_zero_label
         if "classes" in self._metainfo:
             record["num_classes"] = len(self._metainfo["classes"])
-        if self.label_map is not None:
-            record["label_map"] = self.label_map
+        record["label_map"] = self.label_map
         return record
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -176,19 +176,6 @@ def warn_about_ignored_pixels(labels: Collection[int], count: int, where: Any, n
     )
 
 
-_META_KEYS = (
-    "img_path",
-    "seg_map_path",
-    "ori_shape",
-    "img_shape",
-    "pad_shape",
-    "scale_factor",
-    "flip",
-    "flip_direction",
-    "reduce_zero_label",
-)
-
-
 class SegDataSample(BaseDataElement):
     """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are stored as metainfo.
 
@@ -230,7 +217,7 @@ class PackSegInputs(PackSamples):
     sample_type = SegDataSample
 
     def __init__(
-        self, meta_keys: Sequence[str] = _META_KEYS, *, label_dtype: Literal["int64", "uint8"] = "int64"
+        self, meta_keys: Sequence[str] = META_KEYS, *, label_dtype: Literal["int64", "uint8"] = "int64"
     ) -> None:
         super().__init__("img", meta_keys)
         check_choice("label_dtype", label_dtype, ("int64", "uint8"))
@@ -240,8 +227,6 @@ class PackSegInputs(PackSamples):
         """Adds the label map to a sample, if there is one."""
         if "gt_seg_map" in results:
             labels = np.asarray(results["gt_seg_map"])
-            if labels.dtype != np.uint8:
-                labels = labels.astype(np.int64)
             path = results.get("seg_map_path", results.get("img_path", ""))
             if "num_classes" in results:
                 count, ignored = results["num_classes"], results.get("ignore_index", 255)
@@ -286,35 +271,33 @@ class SegDataPreProcessor(ImgDataPreprocessor):
     ) -> None:
         super().__init__(mean, std, pad_value=pad_val, **settings)
         self.seg_pad_val = seg_pad_val
+        self._train_padding = _padding(size, size_divisor)
         test = test_cfg or {}
-        if (size and size_divisor) or (test.get("size") and test.get("size_divisor")):
-            key = "size_divisor" if size and size_divisor else "test_cfg.size_divisor"
-            raise ArgumentError("size and size_divisor cannot both be set", key=key)
-        self._train_padding = _height_and_width(size), size_divisor or 1
-        self._test_padding = _height_and_width(test.get("size")), test.get("size_divisor") or 1
+        with at_key("test_cfg"):
+            self._test_padding = _padding(test.get("size"), test.get("size_divisor"))
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
         """Pads the inputs according to `size` or `size_divisor`. In training, pads label maps to the same size."""
         (least_height, least_width), divisor = self._train_padding if training else self._test_padding
-        height, width = batch["inputs"].shape[-2:]
-        bottom = max(least_height - height, -height % divisor)
-        right = max(least_width - width, -width % divisor)
-        if bottom or right:
-            batch["inputs"] = F.pad(batch["inputs"], (0, right, 0, bottom), value=self.pad_value)
-        shape = height + bottom, width + right
+        height, width = size = tuple(batch["inputs"].shape[-2:])
+        shape = max(least_height, height + -height % divisor), max(least_width, width + -width % divisor)
+        if shape != size:
+            batch["inputs"] = pad_to(batch["inputs"], shape, self.pad_value)
         for sample in batch["data_samples"] or ():
             sample.set_metainfo({"pad_shape": shape})
             # Only the loss needs label maps at the input size; predictions are resized to the original image.
             truth = sample.get("gt_sem_seg") if training else None
             if truth is not None:
-                _check_is_resized(sample, truth.shape, (height, width))
+                _check_is_resized(sample, truth.shape, size)
             if truth is not None and truth.shape != shape:
-                missing = (0, shape[1] - truth.shape[1], 0, shape[0] - truth.shape[0])
-                sample.gt_sem_seg = PixelData(data=F.pad(truth.data.long(), missing, value=self.seg_pad_val))
+                sample.gt_sem_seg = PixelData(data=pad_to(truth.data.long(), shape, self.seg_pad_val))
 
 
-def _height_and_width(size: tuple[int, int] | int | None) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size or (0, 0)
+def _padding(size: tuple[int, int] | int | None, size_divisor: int | None) -> tuple[tuple[int, int], int]:
+    """Returns the minimum height and width, and the number that both are padded to multiples of."""
+    if size and size_divisor:
+        raise ArgumentError("size and size_divisor cannot both be set", key="size_divisor")
+    return (size, size) if isinstance(size, int) else size or (0, 0), size_divisor or 1
 
 
 def _check_is_resized(sample: Any, shape: tuple[int, int], batch_shape: tuple[int, int]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from footplate.checks import check_choice
+from footplate.checks import check_choice, check_names
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric
 from footplate.messages import list_names
@@ -40,8 +40,8 @@ class IoUMetric(BaseMetric[_Areas]):
 
     Args:
         ignore_index: Pixels with this label are ignored.
-        iou_metrics: The values to report: "mIoU" (with mAcc), "mDice" (with mAcc), "mFscore" (with mPrecision and
-            mRecall). aAcc, the pixel accuracy, is always reported.
+        iou_metrics: One or more values to report: "mIoU" (with mAcc), "mDice" (with mAcc), "mFscore" (with mPrecision
+            and mRecall). aAcc, the pixel accuracy, is always reported.
         nan_to_num: The value that replaces undefined values, as a fraction.
         beta: The weight of recall relative to precision in the F-score.
         output_dir: The folder, relative to the current folder, for predictions as PNG files named after `img_path`. If
@@ -58,7 +58,7 @@ class IoUMetric(BaseMetric[_Areas]):
     def __init__(
         self,
         ignore_index: int = 255,
-        iou_metrics: Sequence[str] = ("mIoU",),
+        iou_metrics: str | Sequence[str] = ("mIoU",),
         nan_to_num: float | None = None,
         beta: float = 1.0,
         *,
@@ -68,12 +68,12 @@ class IoUMetric(BaseMetric[_Areas]):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        if isinstance(iou_metrics, str):
-            raise ArgumentError("iou_metrics must be a list of names", key="iou_metrics", found=iou_metrics)
         if format_only and output_dir is None:
             raise ArgumentError("format_only requires output_dir", key="format_only")
         self.ignore_index = ignore_index
-        self.iou_metrics = tuple(check_choice("iou_metrics", name, _KINDS) for name in iou_metrics)
+        self.iou_metrics = tuple(
+            check_choice("iou_metrics", name, _KINDS) for name in check_names("iou_metrics", iou_metrics)
+        )
         self.nan_to_num = nan_to_num
         self.beta = beta
         self.output_dir = output_dir

@@ -15,8 +15,9 @@ from footplate.models import BaseTTAModel
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.segmentation.data import SegDataSample
+from footplate.tasks.small_resnet import Pyramid
 from footplate.tasks.structures import PixelData
-from footplate.tasks.task_base import Pyramid, TaskModel, check_truth
+from footplate.tasks.task_base import TaskModel, check_truth, pad_to
 
 Samples = Sequence[SegDataSample] | None
 
@@ -123,10 +124,9 @@ def enlarge(scores: Tensor, size: Sequence[int]) -> Tensor:
     and crops them. Otherwise, the positions of the scores depend on H and W, and thus on the other images of the batch.
     This is also the case if h or w is at most 2, because the stride is then ambiguous.
     """
-    height, width = size
-    if scores.shape[-2:] == (height, width):
+    (height, width), (h, w) = size, scores.shape[-2:]
+    if (h, w) == (height, width):
         return scores
-    h, w = scores.shape[-2:]
     whole = (height, width)
     for stride in _STRIDES if min(h, w) > 2 else ():
         if stride * (h - 1) < height <= stride * h and stride * (w - 1) < width <= stride * w:
@@ -154,7 +154,7 @@ def stack_label_maps(data_samples: Samples, shape: Sequence[int], ignore_index: 
             size = tuple(sample.get("img_shape", shape))[:2]
             if labels.shape[-2:] != size:
                 labels = F.interpolate(labels[None].float(), size, mode="nearest")[0].to(labels.dtype)
-            labels = F.pad(labels.long(), (0, shape[1] - size[1], 0, shape[0] - size[0]), value=ignore_index)
+            labels = pad_to(labels.long(), shape, ignore_index)
         label_maps.append(labels)
     return torch.cat(label_maps).long()
 
@@ -288,6 +288,9 @@ class SegTTAModel(BaseTTAModel):
         """
         merged = []
         for views in data_samples_list:
+            if "seg_logits" not in views[0]:
+                notes = ["For another model, set flip_test=True in `model`, or derive a class from BaseTTAModel."]
+                raise ArgumentError("SegTTAModel merges only segmentations", key="tta_model.type", notes=notes)
             probabilities = torch.stack([view.seg_logits.data.softmax(dim=0) for view in views]).mean(dim=0)
             sample: SegDataSample = next((view for view in views if not view.get("flip", False)), views[0])
             sample.seg_logits = PixelData(data=probabilities)

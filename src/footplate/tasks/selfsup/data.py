@@ -13,7 +13,7 @@ from footplate.error_context import at_key
 from footplate.errors import DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS, TRANSFORMS
-from footplate.tasks.task_base import PackSamples, select_keys, to_labels
+from footplate.tasks.task_base import META_KEYS, PackSamples, to_labels
 
 Part = Literal["train", "test"]
 
@@ -97,14 +97,13 @@ class PackSelfSupInputs(PackSamples):
         key: str = "img",
         algorithm_keys: Sequence[str] = (),
         pseudo_label_keys: Sequence[str] = (),
-        meta_keys: Sequence[str] = ("sample_idx", "img_path", "img_shape", "ori_shape"),
+        meta_keys: Sequence[str] = META_KEYS,
         *,
         part: Part | None = None,
     ) -> None:
         if part is not None:
             check_choice("part", part, ("train", "test"))
-        super().__init__(key, meta_keys)
-        self.data_keys = (*algorithm_keys, *pseudo_label_keys)
+        super().__init__(key, meta_keys, (*algorithm_keys, *pseudo_label_keys))
         self.part = part
 
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,12 +114,11 @@ class PackSelfSupInputs(PackSamples):
         return packed
 
     def annotate(self, sample: SelfSupDataSample, results: Mapping[str, Any]) -> None:
-        """Adds the split (`part`), the label, and the entries under the configured keys to a sample."""
+        """Adds the split (`part`) and the label to a sample."""
         if self.part is not None:
             sample.set_metainfo({"part": self.part})
         if "gt_label" in results:
             sample.set_gt_label(results["gt_label"])
-        sample.set_data(select_keys(results, self.data_keys))
 
 
 @MODELS.register_module()

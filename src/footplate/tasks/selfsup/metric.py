@@ -98,8 +98,7 @@ class _Probe(BaseMetric[Seen]):
         labels, test = map(torch.tensor, columns)
         if not test.any() or test.all():
             raise DataError(
-                f"no image has part='{'train' if test.all() else 'test'}'; the probe needs images of both parts, "
-                "'train' and 'test'",
+                f"no image has part='{'train' if test.all() else 'test'}', but the probe needs images of both parts",
                 notes=["Set part='...' in PackSelfSupInputs."],
             )
         found = self.predict(features[~test], labels[~test], features[test], int(labels.max()) + 1)
@@ -176,6 +175,7 @@ class LinearProbe(_Probe):
 
     def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
         """Standardizes all features with the training features' statistics, and predicts with a linear classifier."""
-        mean, deviation = features.double().mean(dim=0), features.double().std(dim=0, correction=0).clamp(min=1e-6)
-        weights, biases = fit_linear((features.double() - mean) / deviation, labels, num_classes, l2=self.l2)
+        features = features.double()
+        mean, deviation = features.mean(dim=0), features.std(dim=0, correction=0).clamp(min=1e-6)
+        weights, biases = fit_linear((features - mean) / deviation, labels, num_classes, l2=self.l2)
         return ((queries.double() - mean) / deviation @ weights + biases).argmax(dim=1)

@@ -10,20 +10,20 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from footplate.checks import check_choice, check_count, check_saved_number
+from footplate.checks import check_choice, check_count
 from footplate.data import preserve_random_state, seed_generators
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
-from footplate.tasks.panels import BLUE, ORANGE
+from footplate.tasks.panels import BLUE, ORANGE, PAPER
 from footplate.tasks.selfsup.data import SelfSupDataSample
 from footplate.tasks.visualization import planes_to_image
 from footplate.visualization import ImageArray, Visualizer, skipping_failed_image
+from footplate.visualization.drawing import RGB
 
 _GAP = 4
 _MIN_SIZE = 84
-_PAPER = (255, 255, 255)
 _logger = logging.getLogger("footplate.tasks")
 
 
@@ -77,16 +77,15 @@ class NeighborPictureHook(Hook):
         self._seen = []
         if not test or not train:
             return
-        queries = [test[number * len(test) // self.num_queries] for number in range(min(self.num_queries, len(test)))]
+        queries = test[:: max(1, len(test) // self.num_queries)][: self.num_queries]
         features = F.normalize(torch.stack([sample.features for sample in train]), dim=1)
         rows = []
         for query in queries:
             nearest = (features @ query.features).topk(min(self.num_neighbors, len(train))).indices.tolist()
             neighbors = (train[at] for at in nearest)
             framed = [(each.image, BLUE if each.label == query.label else ORANGE) for each in neighbors]
-            rows.append([(query.image, _PAPER), *framed])
-        with skipping_failed_image("val_neighbors"):
-            Visualizer.get_current_instance().add_image("val_neighbors", draw_rows(rows), runner.iter)
+            rows.append([(query.image, PAPER), *framed])
+        add_rows("val_neighbors", rows, runner.iter)
 
 
 @HOOKS.register_module()
@@ -125,27 +124,29 @@ class ReconstructionPictureHook(Hook):
         for planes, mask_of_image, guess in zip(chosen, hidden.cpu().numpy()[..., None], reconstructed, strict=True):
             image, filled = planes_to_image(planes), planes_to_image(guess)
             columns = (image, np.where(mask_of_image, 128, image), np.where(mask_of_image, filled, image))
-            rows.append([(column, _PAPER) for column in columns])
-        with skipping_failed_image("val_reconstructions"):
-            Visualizer.get_current_instance().add_image("val_reconstructions", draw_rows(rows), runner.iter)
+            rows.append([(column, PAPER) for column in columns])
+        add_rows("val_reconstructions", rows, runner.iter)
 
 
-def draw_rows(rows: Sequence[Sequence[tuple[ImageArray, tuple[int, int, int]]]]) -> ImageArray:
-    """Returns an image that shows rows of framed images.
+def add_rows(name: str, rows: Sequence[Sequence[tuple[ImageArray, RGB]]], step: int) -> None:
+    """Passes an image that shows rows of framed images to the run's visualizer.
 
     Args:
+        name: The name of the image.
         rows: The rows, as lists of images ``(h, w, 3)`` with their frame colors. All images must have the same size. If
             they are small, they are enlarged by an integer factor.
+        step: The current iteration.
     """
-    lines = []
-    for row in rows:
-        framed = []
-        for image, color in row:
-            zoom = max(1, _MIN_SIZE // max(image.shape[:2]))
-            inner = Image.fromarray(image.repeat(zoom, axis=0).repeat(zoom, axis=1))
-            framed.append(np.asarray(ImageOps.expand(ImageOps.expand(inner, _GAP, color), _GAP, _PAPER)))
-        lines.append(np.hstack(framed))
-    return np.vstack(lines)
+    with skipping_failed_image(name):
+        lines = []
+        for row in rows:
+            framed = []
+            for image, color in row:
+                zoom = max(1, _MIN_SIZE // max(image.shape[:2]))
+                inner = Image.fromarray(image.repeat(zoom, axis=0).repeat(zoom, axis=1))
+                framed.append(np.asarray(ImageOps.expand(ImageOps.expand(inner, _GAP, color), _GAP, PAPER)))
+            lines.append(np.hstack(framed))
+        Visualizer.get_current_instance().add_image(name, np.vstack(lines), step)
 
 
 @HOOKS.register_module()
@@ -164,7 +165,7 @@ class ValidateFirstHook(Hook):
     priority = "HIGHEST"  # before any hook that records metrics
 
     def __init__(self, keys: Sequence[str] | None = None) -> None:
-        self.keys = None if keys is None else tuple(keys)
+        self.keys = keys
         self._start: dict[str, float] = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -195,4 +196,4 @@ class ValidateFirstHook(Hook):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the metrics of the first validation run."""
-        self._start = {key: check_saved_number(value, key) for key, value in state["start"].items()}
+        self._start = dict(state["start"])

@@ -1,6 +1,6 @@
 """A small vision transformer with optional patch masking."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -134,15 +134,14 @@ def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.
     )
 
 
-def init_attention(layers: nn.ModuleList) -> None:
+def init_attention(layers: Any) -> None:
     """Initializes the query, key and value weights of each layer with Xavier uniform initialization.
 
     Initializers for linear layers do not cover these weights.
     """
     for layer in layers:
-        if isinstance(layer, nn.TransformerEncoderLayer):
-            for weights in layer.self_attn.in_proj_weight.chunk(3):
-                nn.init.xavier_uniform_(weights)
+        for weights in layer.self_attn.in_proj_weight.chunk(3):
+            nn.init.xavier_uniform_(weights)
 
 
 def position_codes(width: int, side: int) -> Tensor:

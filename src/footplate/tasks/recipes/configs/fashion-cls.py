@@ -11,20 +11,17 @@ train_pipeline = [
 test_pipeline = [dict(type="PackInputs")]
 train_dataloader = dict(
     batch_size=64,
-    num_workers=0,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(type="FashionItems", split="train", pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=100,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(type="FashionItems", split="test", pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 val_evaluator = [
     dict(type="Accuracy", topk=(1, 3)),
-    dict(type="SingleLabelMetric", items=["precision", "recall", "f1-score"]),
+    dict(type="SingleLabelMetric"),
     dict(type="ConfusionMatrix"),
 ]
 test_evaluator = val_evaluator
@@ -62,15 +59,15 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=100, by_epoch=False),
-    dict(type="CosineAnnealingLR", eta_min=0, begin=100, end=1500, by_epoch=False),
+    dict(type="CosineAnnealingLR", begin=100, end=1500, by_epoch=False),
 ]
 
 # Checkpoints and logs.
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
+    logger=dict(type="LoggerHook", interval=50),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=500, max_keep_ckpts=2, save_best="accuracy/top1"),
     visualization=dict(type="ClsVisualizationHook", draw=True, interval=1, max_samples=2, only_wrong=True),
 )
-log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
+log_processor = dict(window_size=50)
 visualizer = dict(type="ClsVisualizer", vis_backends=[dict(type="LocalVisBackend")])
 randomness = dict(seed=0)

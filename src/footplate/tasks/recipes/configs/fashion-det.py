@@ -8,7 +8,6 @@ To write your own config, edit a copy of this file and run `footplate train my-c
 pipeline = [dict(type="PackDetInputs", with_masks=False)]
 train_dataloader = dict(
     batch_size=16,
-    num_workers=0,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type="FashionInstances",
@@ -19,8 +18,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=50,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(type="FashionInstances", split="test", pipeline=pipeline),
 )
 test_dataloader = val_dataloader
@@ -52,15 +49,15 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=100, by_epoch=False),
-    dict(type="CosineAnnealingLR", eta_min=0, begin=100, end=2400, by_epoch=False),
+    dict(type="CosineAnnealingLR", begin=100, end=2400, by_epoch=False),
 ]
 
 # Checkpoints and logs.
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
+    logger=dict(type="LoggerHook", interval=50),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=1200, max_keep_ckpts=2, save_best="coco/bbox_mAP"),
     visualization=dict(type="DetVisualizationHook", draw=True, interval=10, max_samples=4),
 )
-log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
+log_processor = dict(window_size=50)
 visualizer = dict(type="DetLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")])
 randomness = dict(seed=0)

@@ -11,15 +11,12 @@ train_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=128,
-    num_workers=0,
     drop_last=True,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(type="FashionItems", split="train", pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=300,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type="ConcatDataset",
         datasets=[
@@ -29,7 +26,7 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = [dict(type="KNNProbe", k=20), dict(type="LinearProbe", l2=0.01)]
+val_evaluator = [dict(type="KNNProbe"), dict(type="LinearProbe")]
 test_evaluator = val_evaluator
 
 # Model: 16 patches of 7 x 7 pixels, of which the encoder sees 8.
@@ -45,7 +42,7 @@ model = dict(
         decoder_embed_dim=64,
         decoder_depth=1,
     ),
-    head=dict(type="MAEPretrainHead", norm_pix=False, patch_size=7),
+    head=dict(type="MAEPretrainHead"),
     data_preprocessor=dict(type="SelfSupDataPreprocessor", mean=[72.0], std=[90.0]),
 )
 
@@ -58,23 +55,23 @@ optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=0.002, betas=(0.9, 0.95), weight_decay=0.05),
     constructor="LearningRateDecayOptimizerConstructor",
-    paramwise_cfg=dict(num_layers=4, decay_rate=0.9, decay_type="layer_wise"),
+    paramwise_cfg=dict(num_layers=4, decay_rate=0.9),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=240, by_epoch=False),
-    dict(type="CosineAnnealingLR", eta_min=0, begin=240, end=2400, by_epoch=False),
+    dict(type="CosineAnnealingLR", begin=240, end=2400, by_epoch=False),
 ]
 
 # Checkpoints and logs. The first validation, before training, evaluates the features of the untrained network.
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
+    logger=dict(type="LoggerHook", interval=50),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=800, max_keep_ckpts=2),
 )
 custom_hooks = [
     dict(type="ValidateFirstHook", keys=["knn/top1", "linear/top1"]),
-    dict(type="NeighborPictureHook", num_queries=8, num_neighbors=6),
-    dict(type="ReconstructionPictureHook", num_samples=6),
+    dict(type="NeighborPictureHook"),
+    dict(type="ReconstructionPictureHook"),
 ]
-log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
+log_processor = dict(window_size=50)
 visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])
 randomness = dict(seed=0)

@@ -19,8 +19,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=50,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(type="FashionScenes", split="test", pipeline=pipeline),
 )
 test_dataloader = val_dataloader
@@ -49,15 +47,15 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=151, by_epoch=False),
-    dict(type="PolyLR", power=1.0, eta_min=0, begin=0, end=1601, by_epoch=False),
+    dict(type="PolyLR", power=1.0, begin=0, end=1601, by_epoch=False),
 ]
 
 # Checkpoints and logs.
 default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
+    logger=dict(type="LoggerHook", interval=50),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=400, max_keep_ckpts=2, save_best="mIoU"),
     visualization=dict(type="SegVisualizationHook", draw=True, interval=10, max_samples=4),
 )
-log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
+log_processor = dict(window_size=50)
 visualizer = dict(type="SegLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")])
 randomness = dict(seed=0)

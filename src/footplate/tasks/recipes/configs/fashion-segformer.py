@@ -34,6 +34,6 @@ optim_wrapper = dict(optimizer=dict(lr=0.001, weight_decay=0.01), clip_grad=dict
 train_cfg = dict(max_iters=1100, val_interval=220)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=100, by_epoch=False),
-    dict(type="PolyLR", power=0.9, eta_min=0, begin=100, end=1100, by_epoch=False),
+    dict(type="PolyLR", power=0.9, begin=100, end=1100, by_epoch=False),
 ]
 default_hooks = dict(checkpoint=dict(interval=220))

@@ -8,18 +8,18 @@ _base_ = "fashion-mae.py"
 # Data: two views of each of 700 items.
 view_pipeline = [
     dict(type="RandomWarp", turn=10, scale=(0.75, 1.3), stretch=0.15, shear=0.1, shift=0.1, flip=0.5),
-    dict(type="RandomBlur", prob=0.3, radius=(0.1, 1.0)),
+    dict(type="RandomBlur", prob=0.3),
     dict(type="RandomTone", gamma=0.5, dim=0.5),
 ]
 train_pipeline = [
-    dict(type="MultiView", transforms=[view_pipeline], num_views=2),
+    dict(type="MultiView", transforms=[view_pipeline]),
     dict(type="PackSelfSupInputs"),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_evaluator = [
-    dict(type="KNNProbe", k=20),
-    dict(type="LinearProbe", l2=0.01),
-    dict(type="LinearProbe", l2=0.01, of="pixels", prefix="pixels"),
+    dict(type="KNNProbe"),
+    dict(type="LinearProbe"),
+    dict(type="LinearProbe", of="pixels", prefix="pixels"),
 ]
 test_evaluator = val_evaluator
 
@@ -28,7 +28,7 @@ model = dict(
     _delete_=True,
     type="SimCLR",
     backbone=dict(type="SmallResNet", in_channels=1, widths=(48, 96, 192), depths=(1, 1, 1)),
-    neck=dict(type="NonLinearNeck", in_channels=192, hid_channels=192, out_channels=64, num_layers=2),
+    neck=dict(type="NonLinearNeck", in_channels=192, hid_channels=192, out_channels=64),
     head=dict(type="ContrastiveHead", temperature=0.5),
     data_preprocessor=dict(type="SelfSupDataPreprocessor", mean=[72.0], std=[90.0]),
 )
@@ -53,12 +53,12 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=100, by_epoch=False),
-    dict(type="CosineAnnealingLR", eta_min=0, begin=100, end=1000, by_epoch=False),
+    dict(type="CosineAnnealingLR", begin=100, end=1000, by_epoch=False),
 ]
 
 # Checkpoints and images.
 default_hooks = dict(checkpoint=dict(interval=500))
 custom_hooks = [
     dict(type="ValidateFirstHook", keys=["knn/top1", "linear/top1"]),
-    dict(type="NeighborPictureHook", num_queries=8, num_neighbors=6),
+    dict(type="NeighborPictureHook"),
 ]

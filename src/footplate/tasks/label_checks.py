@@ -1,11 +1,12 @@
-"""Compares the number of classes of heads and datasets."""
+"""Checks that the parts of a run agree on the number of classes and on the ignored label."""
 
 import logging
 from typing import Any
 
 from footplate.data import metainfo_of
+from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.engine import Hook, Runner
-from footplate.error_context import at_key, join_path, origin_at, walk_paths
+from footplate.error_context import at_key, join_path, location_prefix, origin_at, walk_paths
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import classes_in, sets_of
 from footplate.messages import list_names
@@ -69,10 +70,39 @@ def warn_about_num_classes(runner: Runner) -> None:
     for path, value in walk_paths(cfg) if count else ():
         is_own = any(word in str(part) for part in path for word in ("rpn", "semantic", "backbone"))
         if path[-1] == "num_classes" and type(value) is int and value not in (1, count) and not is_own:
-            name = join_path(path)
-            origin = origin_at(cfg, path)
-            place = f"{origin}: {name}" if origin else name
+            place = location_prefix(origin_at(cfg, path)) + join_path(path)
             _logger.warning("%s is %d, but the number of classes in the training data is %d.", place, value, count)
+
+
+def warn_about_ignored_labels(runner: Any) -> None:
+    """Warns if the model, its padding, the datasets and the metrics do not all use the same label for ignored pixels.
+
+    Only compares models in which a module has both `num_classes` and `ignore_index`, as segmentation models have.
+    """
+    model = runner.unwrapped_model
+    parts = [
+        (".".join(filter(None, ("model", name, "ignore_index"))), module.ignore_index)
+        for name, module in model.named_modules()
+        if hasattr(module, "num_classes") and hasattr(module, "ignore_index")
+    ]
+    if not parts:
+        return
+    padding = getattr(getattr(model, "data_preprocessor", None), "seg_pad_val", None)
+    parts.append(("model.data_preprocessor.seg_pad_val", padding))
+    for section in ("train", "val"):
+        for chosen in sets_of(getattr(runner, f"{section}_loop")):
+            key = ".".join(filter(None, (f"{section}_dataloader", chosen.name, "dataset.ignore_index")))
+            parts += [(key, getattr(leaf, "ignore_index", None)) for leaf in innermost_datasets(chosen.dataset)]
+            for index, metric in enumerate(chosen.evaluator.metrics):
+                key = f"{chosen.evaluator.metric_key(index)}.ignore_index"
+                parts.append((key, getattr(metric, "ignore_index", None)))
+    labels = dict.fromkeys((key, label) for key, label in parts if isinstance(label, int))
+    if len({label for _, label in labels}) > 1:
+        _logger.warning(
+            "The parts of the run ignore different labels: %s. The model's ignore_index affects the loss, and the "
+            "metric's affects the scores. Use the same label everywhere.",
+            list_names([f"{key}={label}" for key, label in labels], _MAX_NAMES),
+        )
 
 
 def classes_of(dataset: Any) -> Any:

@@ -6,8 +6,9 @@ import pytest
 
 from footplate import Runner
 from footplate.errors import ArgumentError
-from footplate.tasks.class_counts import classes_of
-from tests.support import ToyModel, loader, settings
+from footplate.evaluation import Evaluator
+from footplate.tasks.label_checks import classes_of
+from tests.support import PointAccuracy, Points, ToyModel, loader, settings
 
 
 class Head(ToyModel):
@@ -51,3 +52,29 @@ def test_classes_of_both_generations(dataset: Any, classes: Any) -> None:
 def test_class_string_is_refused() -> None:
     with pytest.raises(ArgumentError, match="must be a sequence, not a string"):
         classes_of(SimpleNamespace(CLASSES="person"))
+
+
+def test_different_labels_of_ignored_pixels_are_named_with_their_keys(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def train(label: int) -> None:
+        model: Any = ToyModel()
+        data: Any = Points(8)
+        metric: Any = PointAccuracy()
+        model.num_classes, model.ignore_index, model.data_preprocessor.seg_pad_val = 2, 255, 255
+        data.ignore_index = metric.ignore_index = label
+        parts = {
+            "model": model,
+            "train_dataloader": loader(dataset=data),
+            "val_dataloader": {"day": loader(dataset=Points(8))},
+            "val_evaluator": Evaluator([metric]),
+        }
+        Runner(**settings(tmp_path / str(label), **parts)).train()
+
+    train(255)
+    assert "ignore different labels" not in caplog.text
+    train(0)
+    assert (
+        "The parts of the run ignore different labels: model.ignore_index=255, model.data_preprocessor."
+        "seg_pad_val=255, train_dataloader.dataset.ignore_index=0, val_evaluator.day[0].ignore_index=0."
+    ) in caplog.text
