@@ -97,13 +97,7 @@ class NonFiniteHook(Hook):
             self._checked_at = runner.train_loop.began_at or 0
         for wrapper in runner.optim_wrapper.parts.values():
             wrapper.warn_of_skipped_steps(iteration)
-            if not self._has_warned_of_scale and wrapper.has_scaler and (scale := wrapper.loss_scaler.get_scale()) < 1:
-                self._has_warned_of_scale = True
-                _logger.warning(
-                    "The loss scale has dropped to %g, because gradients have often been non-finite. Steps with "
-                    "non-finite gradients are skipped. To stop at the next one, set on_nonfinite=dict(grad='stop').",
-                    scale,
-                )
+            self._warn_of_scale(wrapper)
         iterations = range(self._checked_at + 1, iteration + 1)
         if not iterations:
             return
@@ -118,6 +112,16 @@ class NonFiniteHook(Hook):
                     raise error
                 _logger.warning("%s", error.message)
                 return
+
+    def _warn_of_scale(self, wrapper: Any) -> None:
+        if self._has_warned_of_scale or not wrapper.has_scaler or (scale := wrapper.loss_scaler.get_scale()) >= 1:
+            return
+        self._has_warned_of_scale = True
+        _logger.warning(
+            "The loss scale has dropped to %g, because gradients have often been non-finite. Steps with "
+            "non-finite gradients are skipped. To stop at the next one, set on_nonfinite=dict(grad='stop').",
+            scale,
+        )
 
 
 def check_before_save(runner: "Runner") -> None:

@@ -103,9 +103,9 @@ class ResumePlan:
         """
         if not (self.resume or self.is_restarted):
             return configured
-        searches = self.load_from is None or self.resume == "auto" or self.is_restarted
+        load_from = None if self.resume == "auto" or self.is_restarted else self.load_from
         with suppress(CheckpointError):  # reported when the checkpoint is loaded
-            for path in list_candidates(self.home) if searches else [self.load_from]:
+            for path in list_candidates(self.home) if load_from is None else [load_from]:
                 with suppress(CheckpointError):
                     seed = str(part_of(read_outline(path).content, "meta").get("seed"))
                     if seed.isdecimal():

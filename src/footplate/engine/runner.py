@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from typing_extensions import Never
 
@@ -293,7 +293,7 @@ class Runner:
             ConfigKeyError: An unknown key resembles a known one.
             ConfigError: The config mixes optimization keys of both generations.
         """
-        cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
+        cfg = Config(cfg)
         merged, passed = split_overrides(overrides)
         with buffer_log() as records, refusing_exits():
             with located(cfg):
@@ -547,7 +547,7 @@ class Runner:
                     "runner.message_hub.update_scalar('train/...', value)."
                 ],
             )
-        number = float(value.item() if isinstance(value, Tensor) else value)
+        number = float(value)
         iteration, epoch = self.completed
         self.history.add(epoch, iteration, {name: number})
         if is_main_process():

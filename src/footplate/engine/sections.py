@@ -140,11 +140,6 @@ def check_preprocessor(cfg: Any, model: Any) -> None:
         MODELS.check(cfg)
 
 
-def check_loaders(section: Any) -> None:
-    """Checks a dataloader config, or a dict of dataloader configs."""
-    map_loaders(section, check_dataloader)
-
-
 def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
     """Returns a loop config with a default `type` if it has none.
 
@@ -205,7 +200,7 @@ def check_evaluation(mode: str, sections: Sections) -> None:
                 with at_key(f"[{index}]"):
                     check_dataloader(loader)
         elif loaders is not None:
-            check_loaders(loaders)
+            map_loaders(loaders, check_dataloader)
     with at_key(f"{mode}_evaluator"):
         map_evaluators(evaluator, loaders if has_several_loaders(loaders) else None, check_evaluator)
 
@@ -322,7 +317,7 @@ _RESUME = "True, False or 'auto'; for a path, set resume=True and load_from=path
 ARGUMENTS: tuple[Argument, ...] = (
     Argument("model", "a model or a config dict"),
     Argument("work_dir", "the path to a folder", _is_folder, folders_of),
-    Argument("train_dataloader", _LOADER, _is_loader_section, check_loaders),
+    Argument("train_dataloader", _LOADER, _is_loader_section, lambda section: map_loaders(section, check_dataloader)),
     Argument("val_dataloader", _LOADER, _is_loader_section),
     Argument("test_dataloader", _LOADER, _is_loader_section),
     Argument("train_cfg", "a loop or a config dict", object, check_train_loop),

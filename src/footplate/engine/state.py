@@ -254,9 +254,8 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
         if states := run.get("random_of_ranks"):
             name = f"run.random_of_ranks[{rank % len(states)}]"
             state = states[rank % len(states)]
-    if state is None and not states:
-        return None
-    check_rng(state, name)
+    if state is not None:
+        check_rng(state, name)
     return state
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from footplate.checks import check_choice, check_keys, check_number, read_count
+from footplate.checks import check_choice, check_keys, check_number
 from footplate.error_context import at_key
 from footplate.optim.wrappers.gradient_checks import foreign_gradients_error
 from footplate.optim.wrappers.optim_wrapper import OptimWrapper
@@ -128,5 +128,5 @@ class AmpOptimWrapper(OptimWrapper):
         """Loads the state of the `OptimWrapper` and the loss scaler."""
         saved = state_dict.get("loss_scaler")
         if saved and self.has_scaler:
-            self.loss_scaler.load_state_dict({**saved, "_growth_tracker": read_count(saved, "_growth_tracker")})
+            self.loss_scaler.load_state_dict(saved)
         super().load_state_dict(state_dict)

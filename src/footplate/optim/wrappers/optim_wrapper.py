@@ -206,7 +206,8 @@ class OptimWrapper(Accumulation):
         Args:
             model: The model, or its wrapper for distributed training.
         """
-        return nullcontext() if self.should_sync() or not hasattr(model, "no_sync") else model.no_sync()
+        no_sync = None if self.should_sync() else getattr(model, "no_sync", None)
+        return no_sync() if no_sync else nullcontext()
 
     def set_nonfinite_policy(self, policy: str | None) -> None:
         """Sets the policy for non-finite gradients, unless the wrapper was created with `on_nonfinite`.
