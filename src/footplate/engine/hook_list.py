@@ -18,7 +18,7 @@ By default, every run has these hooks, in this order:
 
 import bisect
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +53,13 @@ class _Entry:
     Attributes:
         hook: The hook.
         key: The key path of the hook's section in the config.
+        arguments: The names of the arguments that the hook was built with.
         methods: The methods to call, keyed by event.
     """
 
     hook: Hook
     key: str
+    arguments: Collection[str]
     methods: Mapping[str, Callable[..., Any]]
 
     def sort_key(self) -> tuple[bool, int]:
@@ -91,13 +93,16 @@ class HookList(Sequence[Hook]):
         """The hook that swaps the model's weights, if the run has one."""
         return next((hook for hook in self if isinstance(hook, SwappingHook)), None)
 
-    def register(self, hook: Hook, priority: int | str | None = None, *, key: str = "") -> None:
+    def register(
+        self, hook: Hook, priority: int | str | None = None, *, key: str = "", arguments: Collection[str] = ()
+    ) -> None:
         """Adds a hook after existing hooks with the same priority. Hooks with `acts_last` come after all others.
 
         Args:
             hook: The hook.
             priority: The priority. Defaults to the hook's own priority.
             key: The key path of the hook's section in the config.
+            arguments: The names of the arguments that the hook was built with, to locate errors in the config.
 
         Raises:
             ArgumentError: The priority is invalid, the signature of a method does not match its event, or another hook
@@ -115,7 +120,7 @@ class HookList(Sequence[Hook]):
             )
         if priority is not None:
             hook.priority = priority
-        added = _Entry(hook, key or type(hook).__name__, hook.listeners())
+        added = _Entry(hook, key or type(hook).__name__, arguments, hook.listeners())
         bisect.insort(self._entries, added, key=_Entry.sort_key)
         for event in EVENTS:  # with new lists, because a hook may register another hook while an event is being handled
             listeners = [(entry.hook, entry.methods[event]) for entry in self._entries if event in entry.methods]
@@ -141,7 +146,8 @@ class HookList(Sequence[Hook]):
             hook = HOOKS.build(settings)
         if not isinstance(hook, Hook):
             raise BuildError("a hook must be a Hook or a config dict", found=hook)
-        self.register(hook, priority, key=key)
+        arguments = cfg if isinstance(cfg, Mapping) else inspect.signature(type(hook)).parameters
+        self.register(hook, priority, key=key, arguments=arguments)
         return hook
 
     def key_of(self, hook: Hook) -> str:
@@ -156,7 +162,7 @@ class HookList(Sequence[Hook]):
         """If an error's key is an argument of the hook, prepends the hook's key path to the key."""
         argument = error.key.partition(".")[0].partition("[")[0]
         for entry in self._entries:
-            if entry.hook is hook and argument in inspect.signature(type(hook)).parameters:
+            if entry.hook is hook and argument in entry.arguments:
                 error.prepend_key(entry.key)
 
     def at(self, event: str) -> list[Listener]:

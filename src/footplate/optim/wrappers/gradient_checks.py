@@ -134,8 +134,7 @@ class GradientGuard:
     """
 
     def __init__(self, policy: str) -> None:
-        check_choice("on_nonfinite", policy, POLICIES)
-        self.policy = policy
+        self.policy = check_choice("on_nonfinite", policy, POLICIES)
         self.count = 0
         self._skipped: Tensor | int = 0  # how many steps the device has skipped since the last warning
 
