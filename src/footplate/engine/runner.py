@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from typing_extensions import Never
 
@@ -547,7 +547,7 @@ class Runner:
                     "runner.message_hub.update_scalar('train/...', value)."
                 ],
             )
-        number = float(value)
+        number = float(value.item() if isinstance(value, Tensor) else value)
         iteration, epoch = self.completed
         self.history.add(epoch, iteration, {name: number})
         if is_main_process():
