@@ -136,7 +136,9 @@ def test_steps_skipped_on_the_device_are_reported(
 ) -> None:
     caplog.set_level(logging.WARNING, "footplate")
     check = gradient_checks._nonfinite_flag
-    monkeypatch.setattr(gradient_checks, "_nonfinite_flag", lambda grads: check(grads).as_subclass(OnDevice))
+    monkeypatch.setattr(
+        gradient_checks, "_nonfinite_flag", lambda grads, flag: check(grads, flag).clone().as_subclass(OnDevice)
+    )
     guard, params = GradientGuard("skip"), parameters(1.0)
     optimizer = AdamW(params, lr=0.1, fused=True)
     for iteration in range(3):
@@ -144,6 +146,7 @@ def test_steps_skipped_on_the_device_are_reported(
             each.grad = torch.full_like(each, 1.0 if iteration == 0 else math.nan)
         assert guard.allows_step(optimizer, iteration)
         optimizer.step()
+        guard._cpu_flag.zero_()
     assert [float(optimizer.state[each]["step"]) for each in params] == [1.0] * len(params)
     assert all(each.isfinite().all() for each in params)
     assert not caplog.records  # nothing is read from the device

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -137,6 +136,7 @@ class GradientGuard:
         self.policy = check_choice("on_nonfinite", policy, POLICIES)
         self.count = 0
         self._skipped: Tensor | int = 0  # how many steps the device has skipped since the last warning
+        self._cpu_flag = torch.zeros(())  # reused in every step, because creating it takes as long as the check
 
     def allows_step(
         self,
@@ -168,7 +168,7 @@ class GradientGuard:
         gradients = [grad for group in groups for parameter in group["params"] if (grad := parameter.grad) is not None]
         if not gradients:
             return True
-        flag = _nonfinite_flag(gradients)
+        flag = _nonfinite_flag(gradients, self._cpu_flag)
         if not flag.is_cpu and self.policy == "skip" and can_skip_on_device(optimizer):
             optimizer.grad_scale = None  # type: ignore[attr-defined]
             optimizer.found_inf = flag  # type: ignore[attr-defined]
@@ -176,6 +176,7 @@ class GradientGuard:
             return True
         if not flag.item():
             return True
+        flag.zero_()
         self.count += 1
         iteration = losses if message_hub is None else message_hub.get_info("iter", losses - 1) + 1
         if self.policy == "stop":
@@ -203,15 +204,20 @@ class GradientGuard:
             )
 
 
-def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
-    """Returns a scalar tensor that is positive if a gradient is non-finite on any rank."""
+def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
+    """Returns a scalar tensor that is positive if a gradient is non-finite on any rank.
+
+    On a CPU, may return `cpu_flag` itself, which must be 0 before the call.
+    """
     device = gradients[0].device
     is_uniform = {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1
     if is_uniform and not gradients[0].is_mps:
-        flag = torch.zeros((), device=device)
-        with suppress(RuntimeError):  # gradients are sparse, complex or on several devices
+        flag = cpu_flag if gradients[0].is_cpu else torch.zeros((), device=device)
+        try:
             _check_finite(gradients, flag, _one(device))
             return flag
+        except RuntimeError:  # gradients are sparse, complex or on several devices
+            flag.zero_()
     kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for gradient in gradients:
         values = local_tensor(gradient)
