@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from footplate.checks import check_choice, check_keys, check_number
+from footplate.checks import check_choice, check_keys, check_number, read_count
 from footplate.error_context import at_key
 from footplate.optim.wrappers.gradient_checks import foreign_gradients_error
-from footplate.optim.wrappers.optim_wrapper import OptimWrapper
+from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
 
 _SCALER_KEYS = ("init_scale", "growth_factor", "backoff_factor", "growth_interval")
@@ -113,9 +113,13 @@ class AmpOptimWrapper(OptimWrapper):
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager that enables mixed precision in the forward pass; see also the base class."""
+        context = super().optim_context(model)
+        autocast = torch.autocast(self._device, self._precision)  # a new one, because it cannot be nested in itself
+        if context is NO_CONTEXT:
+            return autocast
         stack = ExitStack()
-        stack.enter_context(super().optim_context(model))
-        stack.enter_context(torch.autocast(self._device, self._precision))
+        stack.enter_context(context)
+        stack.enter_context(autocast)
         return stack
 
     def state_dict(self) -> dict[str, Any]:
@@ -128,5 +132,5 @@ class AmpOptimWrapper(OptimWrapper):
         """Loads the state of the `OptimWrapper` and the loss scaler."""
         saved = state_dict.get("loss_scaler")
         if saved and self.has_scaler:
-            self.loss_scaler.load_state_dict(saved)
+            self.loss_scaler.load_state_dict({**saved, "_growth_tracker": read_count(saved, "_growth_tracker")})
         super().load_state_dict(state_dict)

@@ -19,6 +19,9 @@ from footplate.optim.wrappers.gradient_checks import GradientGuard, build_clippe
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 
+Context = AbstractContextManager[Any]
+NO_CONTEXT: Context = nullcontext()
+
 
 @OPTIM_WRAPPERS.register_module()
 class OptimWrapper(Accumulation):
@@ -207,7 +210,7 @@ class OptimWrapper(Accumulation):
             model: The model, or its wrapper for distributed training.
         """
         no_sync = None if self.should_sync() else getattr(model, "no_sync", None)
-        return no_sync() if no_sync else nullcontext()
+        return no_sync() if no_sync else NO_CONTEXT
 
     def set_nonfinite_policy(self, policy: str | None) -> None:
         """Sets the policy for non-finite gradients, unless the wrapper was created with `on_nonfinite`.
