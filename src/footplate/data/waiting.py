@@ -15,16 +15,28 @@ class DataWait:
 
     - Code that reads a sample or waits for a worker runs through `call` or `over`. Only this code can be interrupted.
       Code that swaps the run's random generators must run outside these methods.
-    - The training loop calls `begin` and `end`, and handles the error.
+    - The training loop calls `begin`, `end` and `cancel`, and handles the error.
     - Signal handlers call `interrupt`. For a run, see `footplate.engine.requests`.
 
+    What happens on a request depends on what the process is doing:
+
+    | the process | a stop is requested (in a single process) | a worker dies |
+    |---|---|---|
+    | waits for a training batch, in `call` | raised at once | raised at once; if a stop is pending, that is raised |
+    | waits for a training batch, outside `call` | raised by the next `call` | raised by the next `call` |
+    | waits for validation data, in `call` | handled after the validation | raised at once |
+    | computes, or runs hooks | handled after the iteration or validation | the same |
+
+    If no `call` follows before the batch is complete, the request is handled after the next iteration.
+
     Attributes:
-        for_batch: Whether the training loop is waiting for a batch, with no iteration in progress.
+        for_training_batch: Whether the training loop is waiting for a batch, with no iteration in progress.
         pending: The error that the loop's next wait for a batch raises: an InterruptedWaitError if a stop has been
             requested in a single process, or else the error about a worker that has died. None if there is neither.
+            It is kept until training ends, even after it has been raised.
     """
 
-    for_batch = False
+    for_training_batch = False
     pending: BaseException | None = None
     _is_interruptible = False
     _since = 0.0
@@ -33,12 +45,16 @@ class DataWait:
     def begin(self) -> None:
         """Called by the training loop before it waits for a batch."""
         self._since = time.perf_counter()
-        self.for_batch = True
+        self.for_training_batch = True
 
     def end(self) -> None:
         """Called by the training loop when it has received a batch."""
-        self.for_batch = False
+        self.for_training_batch = False
         self._seconds += time.perf_counter() - self._since
+
+    def cancel(self) -> None:
+        """Called by the training loop when it stops reading. The time of an unfinished wait is not counted."""
+        self.for_training_batch = False
 
     def take_seconds(self) -> float:
         """Returns how long the training loop has waited for batches since the last call, in seconds."""
@@ -79,9 +95,9 @@ class DataWait:
         """
         if not isinstance(self.pending, InterruptedWaitError):
             self.pending = error
-        if self._is_interruptible and (self.for_batch or in_any_wait):
+        if self._is_interruptible and (self.for_training_batch or in_any_wait):
             self._is_interruptible = False  # raise at most once per wait
-            raise self.pending if self.for_batch else error
+            raise self.pending if self.for_training_batch else error
 
 
 data_wait = DataWait()

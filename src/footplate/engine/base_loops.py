@@ -297,7 +297,7 @@ class BaseTrainLoop(BaseLoop):
                 save_after_data_error(self.runner, error)
             raise
         finally:
-            data_wait.for_batch = False
+            data_wait.cancel()
 
     def _return_to_last_iteration(self) -> None:
         """If no iteration of the epoch is complete, restores the random state from before `before_train_epoch`."""
