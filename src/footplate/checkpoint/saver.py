@@ -39,6 +39,16 @@ _ALIGNMENT = 64
 class AfterSave:
     """The actions to take when a save ends.
 
+    | save | updates `last_checkpoint` | becomes `last` | found by `resume=True` |
+    |---|---|---|---|
+    | at an interval, at the end or on request | yes | yes | first |
+    | a best checkpoint | no | no | no |
+    | `Runner.save_checkpoint`, in a script or hook | no, as in MMEngine | yes, if complete | after the first |
+
+    A complete checkpoint contains the optimizer and schedule states. `resume=True` takes the target of
+    `last_checkpoint` or, if that is damaged, the newest intact checkpoint in the target's folder or in `home`.
+    `last` is the checkpoint that messages refer to. It can therefore differ from the one that `resume=True` selects.
+
     Attributes:
         home: The folder whose `last_checkpoint` is updated, or None.
         on_committed: Called if the checkpoint was saved and `home` was updated. For example, removes older checkpoints.
@@ -170,7 +180,7 @@ class BackgroundSaver:
 
     def __init__(self, on_error: str = "stop", *, on_end: Callable[[], None] = lambda: None) -> None:
         self.on_error = check_choice("on_save_error", on_error, ("warn", "stop"))
-        self.last: str | None = None  # the newest complete checkpoint of the run, or the checkpoint it resumed from
+        self.last: str | None = None  # the run's newest complete checkpoint, or the one it resumed from; see `AfterSave`
         self.failure: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether ranks write their own shards, to a folder; set by CheckpointHook
@@ -179,6 +189,10 @@ class BackgroundSaver:
         self._in_progress: _Save | None = None
         self._copier = _HostCopier()
         self._group: Any = None  # a separate group, so that messages of saves and training do not mix
+
+    def resumed_from(self, path: str) -> None:
+        """Records the checkpoint that the run has resumed from, as `last` until the next save."""
+        self.last = path
 
     def name_of(self, name: str) -> str:
         """Returns `name` with the suffix `.sharded` if the run saves sharded checkpoints, and unchanged otherwise."""

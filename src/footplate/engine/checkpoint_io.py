@@ -275,7 +275,7 @@ class CheckpointIO:
                 self._random_to_restore = state.random_of(checkpoint, runner.rank)
         finally:
             self.is_resuming = False
-        runner.saver.last = path
+        runner.saver.resumed_from(path)
         infos = runner.message_hub.runtime_info
         for name, value in infos.items():
             if name.startswith(("best_ckpt", "last_ckpt")) and isinstance(value, str):
