@@ -165,6 +165,8 @@ class DataPosition:
         """Returns the pass that contains an iteration, and the iteration's batch index in that pass.
 
         In the example, returns (2, 3) for iteration 23. Unless `is_planned`, counts from the start of the latest pass.
+        After the last batch of a pass, the result is then still in this pass, (1, 10) for iteration 20, until the next
+        pass begins, because the pass may have more batches.
         """
         first, pass_index, batch = self._anchor
         return pass_index, batch + iteration - first

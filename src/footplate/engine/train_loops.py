@@ -131,12 +131,15 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     @property
     def epoch(self) -> int:
-        """The number of completed passes over the loader, or 0 if the loader is endless."""
+        """The number of completed passes over the loader, or 0 if the loader is endless.
+
+        At the end of a pass, see `DataPosition.locate`.
+        """
         return self._data_position.locate(self._iter)[0]
 
     @property
     def completed(self) -> Progress:
-        """The numbers of completed iterations and passes over the loader, as saved in checkpoints."""
+        """The numbers of completed iterations and passes over the loader (see `epoch`), as saved in checkpoints."""
         iteration = super().completed.iter
         return Progress(iteration, self._data_position.locate(iteration)[0])
 
