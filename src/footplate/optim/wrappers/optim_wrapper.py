@@ -118,6 +118,19 @@ class OptimWrapper(Accumulation):
 
         The loss is not divided for gradient accumulation. To divide it, pass the result of `scale_loss`.
 
+        If `should_sync`, the gradients are averaged over the ranks:
+
+        | run | prepared by | gradients of | averaged by |
+        |---|---|---|---|
+        | one process | - | all parameters | - |
+        | data-parallel | `prepare_backward` | all parameters | DDP's reducer; for `unreduced`, `average_gradients` |
+        | data-parallel, `isolated` | - | this optimizer's parameters | `average_gradients` |
+        | sharded | - | all parameters | torch's FSDP, in each backward pass |
+
+        With `isolated`, one process and sharded runs also compute only the gradients of this optimizer's parameters.
+        The reducer averages only gradients that `prepare_backward` has announced: the forward pass in
+        `ModelDistributedDataParallel.train_step` runs without gradients, and does not prepare it.
+
         Raises:
             ArgumentError: The loss does not depend on any trainable parameter.
         """
@@ -127,14 +140,14 @@ class OptimWrapper(Accumulation):
                 notes=["Check for detached tensors, torch.no_grad() and frozen parameters in the model."],
             )
         data_parallel = self.data_parallel
-        is_frozen = False
+        has_no_inputs = False
         if self.isolated:
             kwargs["inputs"] = [parameter for parameter in self.parameters() if parameter.requires_grad]
-            is_frozen = not kwargs["inputs"]  # for now
+            has_no_inputs = not kwargs["inputs"]  # for now
         elif data_parallel is not None:
             loss = data_parallel.prepare_backward(loss, self.should_sync())
         try:
-            if not is_frozen:
+            if not has_no_inputs:
                 loss.backward(**kwargs)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             if "backward through the graph a second time" in str(error):
