@@ -31,7 +31,7 @@ from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.base_loops import Progress
 from footplate.engine.nonfinite import check_before_save
-from footplate.engine.resume_plan import ResumePlan
+from footplate.engine.resume_plan import ResumePlan, StartingPoint
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes, sets_of
@@ -95,8 +95,8 @@ class CheckpointIO:
                                       `keep_random_state` captured
 
     MMEngine fixes the signatures of the runner's methods and the hooks, so two facts do not pass through arguments:
-    `load` and the hooks read `is_resuming`, and `load` takes the content of the file from `_contents` if the search for
-    the checkpoint has read it.
+    `load` and the hooks read `is_resuming`, and `load` takes the content of the file from `_prefetched` if the search
+    for the checkpoint has read it.
 
     Args:
         runner: The runner.
@@ -114,8 +114,8 @@ class CheckpointIO:
         self._random_to_restore: dict[str, Any] | None = None  # None: training continues with the current state
         self._weights = WeightsState.NONE
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
-        # The content of the file that `ResumePlan.find` has read to verify it, keyed by path.
-        self._contents: dict[str, dict[str, Any] | None] = {}
+        # The checkpoint that `ResumePlan.find` has selected, whose content it may have read to verify it.
+        self._prefetched: StartingPoint | None = None
 
     @property
     def _runner(self) -> "Runner":
@@ -196,7 +196,9 @@ class CheckpointIO:
         runner = self._runner
         path = self._find(name)
         model = trained_model(runner.model)
-        checkpoint = self._contents.pop(path, None)  # on the CPU
+        checkpoint = None
+        if self._prefetched and self._prefetched.path == path:
+            checkpoint, self._prefetched = self._prefetched.content, None  # on the CPU
         if checkpoint is None or map_location != "cpu":
             checkpoint = load_checkpoint(path, map_location, like=model, in_place=self.is_resuming)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
@@ -212,7 +214,7 @@ class CheckpointIO:
         if hook := runner.hooks.swapping:
             hook.reset_average(runner)
         if not self.is_resuming:
-            self._weights = self._weights or WeightsState.SET
+            self._weights = max(self._weights, WeightsState.SET)
         if "train_loop" not in runner.built:  # which counts them otherwise
             meta = _meta_of(checkpoint)
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
@@ -277,9 +279,9 @@ class CheckpointIO:
             self.is_resuming = False
         runner.saver.resumed_from(path)
         infos = runner.message_hub.runtime_info
-        for name, value in infos.items():
-            if name.startswith(("best_ckpt", "last_ckpt")) and isinstance(value, str):
-                infos[name] = relocate(value, storage.parent(path))
+        for key, value in infos.items():
+            if key.startswith(("best_ckpt", "last_ckpt")) and isinstance(value, str):
+                infos[key] = relocate(value, storage.parent(path))
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
 
     def keep_random_state(self) -> None:
@@ -301,19 +303,20 @@ class CheckpointIO:
         plan = runner.resume_plan
         if self._weights >= WeightsState.first_kept(plan, for_training=for_training):
             return
-        load = plan.find(for_training=for_training)
-        if load and (load.resuming or not self._weights):  # SET weights are only replaced if the run resumes
-            self._contents = {load.path: load.content}
+        start = plan.find(for_training=for_training)
+        # SET weights are only replaced if the run resumes.
+        if start and (start.resuming or self._weights is WeightsState.NONE):
+            self._prefetched = start
             with located(runner.cfg), runner.folder.buffered_log():
                 checkpoint = {}
-                with at_key(load.key):
-                    if load.resuming:
-                        runner.resume(load.path)
+                with at_key(start.key):
+                    if start.resuming:
+                        runner.resume(start.path)
                     else:
-                        checkpoint = runner.load_checkpoint(load.path)
+                        checkpoint = runner.load_checkpoint(start.path)
                 if whole_model and self.report is not None:
                     with self._reload_unless_complete(WeightsState.SET):
-                        with at_key(load.key):
+                        with at_key(start.key):
                             self.report.require_whole_model()
                         trained = _meta_of(checkpoint).get("dataset_meta")
                         check_classes(trained, sets_of(runner.built.get("test_loop")), "test")

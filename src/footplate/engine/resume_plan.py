@@ -14,8 +14,8 @@ from footplate.errors import CheckpointError
 _logger = logging.getLogger("footplate.engine")
 
 
-class Load(NamedTuple):
-    """A checkpoint to load.
+class StartingPoint(NamedTuple):
+    """The checkpoint that a run starts from.
 
     Attributes:
         path: The path or address.
@@ -69,14 +69,14 @@ class ResumePlan:
                 else "starts over, because the run has not saved a checkpoint yet",
             )
 
-    def find(self, *, for_training: bool) -> Load | None:
+    def find(self, *, for_training: bool) -> StartingPoint | None:
         """Returns the checkpoint that the run starts from, or None to start from scratch. All ranks must call it.
 
         The search for the newest complete checkpoint has to read files to verify them (see `load_latest`). On rank 0,
         the result therefore includes the content, so that the file is not read twice.
         """
         load_from, resume = (None, True) if self.is_restarted and for_training else (self.load_from, self.resume)
-        configured = None if load_from is None else Load(load_from, resuming=resume is True, key=self.key)
+        configured = None if load_from is None else StartingPoint(load_from, resuming=resume is True, key=self.key)
         if not resume or (configured and configured.resuming):
             return configured
 
@@ -88,7 +88,7 @@ class ResumePlan:
             return path
 
         if path := compute_on_main(search):
-            return Load(path, resuming=True, content=content)
+            return StartingPoint(path, resuming=True, content=content)
         # With "auto", a job can use the same command to start and to restart. With True, an earlier run is expected.
         level = logging.INFO if resume == "auto" else logging.WARNING
         message = "Found no checkpoint to resume from in %s. The run starts from the beginning."
