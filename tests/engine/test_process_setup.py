@@ -47,7 +47,7 @@ def test_without_a_seed_the_one_of_the_script_is_used_or_one_is_drawn(monkeypatc
     for seed in (7, 2**40 + 7):
         torch.manual_seed(seed)
         assert [seed_everything({}) for _ in range(2)] == [7, 7]
-    monkeypatch.setattr("footplate.engine.process_setup._script_seed", None)
+    monkeypatch.setattr("footplate.engine.script_seed._script_seed", None)
     seeds = {seed_everything({}) for _ in range(4)} | {seed_everything({"seed": None})}
     assert len(seeds) == 5
     assert all(0 <= seed < 1 << 31 for seed in seeds)

@@ -180,7 +180,7 @@ class BackgroundSaver:
 
     def __init__(self, on_error: str = "stop", *, on_end: Callable[[], None] = lambda: None) -> None:
         self.on_error = check_choice("on_save_error", on_error, ("warn", "stop"))
-        self.last: str | None = None  # the run's newest complete checkpoint, or the one it resumed from; see `AfterSave`
+        self.last: str | None = None  # see `AfterSave`; or the checkpoint that the run resumed from
         self.failure: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether ranks write their own shards, to a folder; set by CheckpointHook

@@ -25,6 +25,7 @@ from footplate.distributed import (
     initialize,
     report_uncaught_errors,
 )
+from footplate.engine.script_seed import remember_script_seed, set_marked_seed
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 
@@ -40,9 +41,6 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _MAX_BLOCK = 1 << 25  # in bytes; if larger blocks were on the heap, it would become fragmented and grow
 _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
-_OWN_SEED = 0xF007 << 32  # marks seeds of footplate; the CPU's random numbers do not depend on these bits
-_RANDOM_SEED = torch.initial_seed()  # of a new process, unless the script has already called `torch.manual_seed`
-_script_seed: int | None = None  # the latest seed of the script that `remember_script_seed` has seen
 _benchmarks = False  # whether the latest run in this process has requested `cudnn_benchmark`
 _is_deterministic = False  # whether it has requested deterministic algorithms
 
@@ -141,27 +139,25 @@ def seed_everything(randomness: Mapping[str, Any], *, choose: Callable[[int | No
 
     Returns:
         The seed, which is the same in all processes. If it is not set, the one that the script has passed to
-        `torch.manual_seed`, modulo 2**32, or a random one. A script's seed of 2**32 or more is ignored if it was set
-        before footplate was imported.
+        `torch.manual_seed` (see `remember_script_seed`), modulo 2**32, or a random one.
     """
     global _is_deterministic
     with at_key("randomness"):
         check_randomness(randomness)
-    remember_script_seed()
+    script_seed = remember_script_seed()
     import rich.style  # noqa: F401 - import before seeding: the import draws random numbers
 
     seed = randomness.get("seed")
     if choose is not None:
         seed = compute_on_main(partial(choose, seed))
     if seed is None:
-        seed = int.from_bytes(os.urandom(4), "little") % (1 << 31) if _script_seed is None else _script_seed
+        seed = int.from_bytes(os.urandom(4), "little") % (1 << 31) if script_seed is None else script_seed
         seed = broadcast_object(seed % (1 << 32))
     seed = int(seed)  # from a NumPy integer, which `random.seed` rejects
     rank_seed = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
     random.seed(rank_seed)
     np.random.seed(rank_seed)
-    torch.manual_seed(rank_seed)
-    torch.default_generator.manual_seed(_OWN_SEED | rank_seed)
+    set_marked_seed(rank_seed)
     was_deterministic = _is_deterministic
     _is_deterministic = bool(randomness.get("deterministic"))
     if _is_deterministic:
@@ -171,16 +167,6 @@ def seed_everything(randomness: Mapping[str, Any], *, choose: Callable[[int | No
     elif was_deterministic:  # otherwise, keep what the user has set
         torch.use_deterministic_algorithms(False)
     return seed
-
-
-def remember_script_seed() -> None:
-    """Sets `_script_seed` to the seed that the script has last passed to `torch.manual_seed`. Ignores seeds of runs."""
-    global _script_seed
-    seed = torch.initial_seed()
-    is_own = seed >> 32 == _OWN_SEED >> 32
-    is_random = seed == _RANDOM_SEED >= 1 << 32
-    if not is_own and not is_random:
-        _script_seed = seed
 
 
 def warn_of_nondeterminism(runner: "Runner") -> None:

@@ -49,6 +49,7 @@ from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
 from footplate.engine.run_scope import refusing_exits, running
 from footplate.engine.sections import check_sections, check_tensor_parallel, counts_epochs
+from footplate.engine.script_seed import remember_script_seed
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
@@ -429,7 +430,7 @@ class Runner:
             set_level(self.sections["log_level"], screen=is_main_process())
             set_default_scope(self.sections["default_scope"])
             if not self.activity.stack:
-                process_setup.remember_script_seed()  # before it is overwritten
+                remember_script_seed()  # before it is overwritten
                 restore_rng(self._random)
 
     def _evaluate(self, mode: str) -> dict[str, float]:
