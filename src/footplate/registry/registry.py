@@ -29,7 +29,8 @@ class Registry:
     """Maps names to classes or functions, and builds objects from `dict(type=NAME, ...)`.
 
     If a name is not in a registry, it is looked up in the parent registry. `"scope.Name"` is looked up in the registry
-    with that scope, anywhere in the tree. A name without a scope is looked up in the default scope first.
+    with that scope, anywhere in the tree. A name without a scope is looked up in the default scope first. See `_get`
+    for all steps.
 
     Args:
         name: The kind of entries, e.g. "hook".
@@ -266,6 +267,21 @@ class Registry:
         return entry  # type: ignore[no-any-return]
 
     def _get(self, name: str, *, trusted: bool) -> Entry:
+        """Returns the entry with a name, from the first of these steps that finds one.
+
+        1. Imports `<scope>.registry` if it exists and the scope has no registry yet. The scope is the one in
+           `"scope.Name"`, or else the default scope.
+        2. `"scope.Name"`: looks in the scope's registry and then upwards, in its parents. If footplate knows the scope,
+           but its package is not installed, looks here and then upwards. A registry imports its `locations` first.
+           `"Name"`: looks in the registry of the default scope and then upwards; after that, here and then upwards.
+        3. With a default scope, looks in all registries for a class of the user or of the default scope's package. If
+           several classes match, none is used.
+        4. Imports the name as a dotted path to a class.
+
+        Raises:
+            UnknownNameError: No step finds an entry.
+            BuildError: A class at a dotted path may not be used.
+        """
         scope = name.partition(".")[0] if "." in name else default_scope()
         self._import_registry_of(scope or "")
         entry = self._find(name) or self._find_in_any_scope(name) or self._import_path(name, trusted=trusted)
