@@ -421,9 +421,10 @@ class Runner:
         return predict(self, dataloader)
 
     def _make_current(self) -> None:
-        """Restores the state of the process after this runner was built, if it has built another one since.
+        """If the process has built another runner since, restores the process-wide state of this runner.
 
-        In a hook, keeps the random state, because the current hub may also be one that a hook or model has created.
+        This is its message hub, its log level and default scope, and the random state right after it was built. In a
+        hook, keeps the random state, because the current hub may also be one that a hook or model has created.
         """
         if MessageHub.get_current_instance() is not self.message_hub:
             MessageHub.keep_instance(self.message_hub)
