@@ -210,6 +210,8 @@ class SampleLoader(DataLoader[Any]):
     def describe_samples(self, epoch: int, batch: int, error: Exception | None = None) -> str:
         """Returns a text that lists the sample indices of a batch, with file paths if the dataset provides them.
 
+        Sets the samplers to this pass, as reading the pass does.
+
         Args:
             epoch: The index of the pass.
             batch: The index of the batch.

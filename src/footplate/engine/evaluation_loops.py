@@ -207,7 +207,7 @@ class _EvaluationLoop(BaseLoop):
         return {**losses, **metrics}
 
     def choose(self, dataset: EvaluationSet) -> None:
-        """Sets the dataset that the loop evaluates next."""
+        """Sets the dataset that the loop evaluates next. Hooks on `after_val_epoch` see the first one again."""
         self.current = dataset.name
         self.dataloader = dataset.dataloader
         self.evaluator: Evaluator = dataset.evaluator

@@ -136,7 +136,10 @@ class Hook:
     In an epoch-based run with such a hook, the loop does not set the model to training mode again after these hooks.
     """
     is_of_user = False
-    """Whether the hook calls functions of the user, although its class is defined in footplate."""
+    """Whether the hook calls functions of the user, although its class is defined in footplate.
+
+    `footplate check` then runs it, as it runs hooks of the user.
+    """
 
     def before_run(self, runner: "Runner") -> None:
         """Called once, at the start of a run."""

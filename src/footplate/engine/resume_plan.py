@@ -99,7 +99,8 @@ class ResumePlan:
         """Returns the seed of the run to resume, or `configured` if no run is resumed or its checkpoint has no seed.
 
         The seed determines the order of the data. With a new one, the rest of an interrupted epoch would repeat some
-        samples and skip others.
+        samples and skip others. Unlike `find`, does not verify the checkpoint, because all checkpoints of a run
+        have the same seed.
         """
         if not (self.resume or self.is_restarted):
             return configured

@@ -175,7 +175,8 @@ class IterBasedTrainLoop(BaseTrainLoop):
                 self._between_iterations(on_schedule=validates)
         finally:
             del batches
-            self._batches = None  # drops the last reference, which also stops the workers
+            # Drops the last reference, which also stops the workers. An iterator that a hook has set may have no `close`.
+            self._batches = None
         runner.call_hook("after_train_epoch")
         self._exchange_requests()
 
