@@ -48,8 +48,8 @@ from footplate.engine.run_config import CompletedArguments, arguments_in, locate
 from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
 from footplate.engine.run_scope import refusing_exits, running
-from footplate.engine.sections import check_sections, check_tensor_parallel, counts_epochs
 from footplate.engine.script_seed import remember_script_seed
+from footplate.engine.sections import check_sections, check_tensor_parallel, counts_epochs
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError

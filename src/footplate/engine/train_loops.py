@@ -175,7 +175,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
                 self._between_iterations(on_schedule=validates)
         finally:
             del batches
-            # Drops the last reference, which also stops the workers. An iterator that a hook has set may have no `close`.
+            # Drops the last reference, which also stops the workers. Iterators set by hooks may lack `close`.
             self._batches = None
         runner.call_hook("after_train_epoch")
         self._exchange_requests()
