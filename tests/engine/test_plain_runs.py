@@ -702,6 +702,8 @@ class OneArgument(Quality):
         ({"loss": lambda scores: scores.sum()}, "loss"),
         ({"work_dir": __file__}, "work_dir"),
         ({"default_hooks": {"checkpoint": {"out_dir": f"{__file__}/x"}}}, "default_hooks.checkpoint.out_dir"),
+        ({"default_hooks": {"logger": {"out_dir": 3}}}, "default_hooks.logger.out_dir"),
+        ({"default_hooks": {"stop": {"type": "EarlyStoppingHook", "monitor": ["acc"]}}}, "default_hooks.stop.monitor"),
     ],
 )
 def test_mistakes_are_reported_before_the_first_step(tmp_path: Path, changes: dict[str, Any], key: str) -> None:

@@ -266,6 +266,8 @@ class Registry:
         return entry  # type: ignore[no-any-return]
 
     def _get(self, name: str, *, trusted: bool) -> Entry:
+        if not isinstance(name, str):
+            raise BuildError(f"the {self.noun} name must be a string", found=name)
         scope = name.partition(".")[0] if "." in name else default_scope()
         self._import_registry_of(scope or "")
         entry = self._find(name) or self._find_in_any_scope(name) or self._import_path(name, trusted=trusted)
@@ -294,6 +296,8 @@ class Registry:
         return matches.pop() if len(matches) == 1 else None
 
     def _register(self, entry: _Entry, names: str | Sequence[str] | None, *, force: bool) -> _Entry:
+        if not callable(entry):
+            raise BuildError(f"the registry '{self.name}' accepts only classes and functions", found=entry)
         self._check_base(entry, dotted=False)
         if names is None:
             names = [entry.__name__]

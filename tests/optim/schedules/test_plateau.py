@@ -69,6 +69,7 @@ def test_resumed_schedule_is_bit_equal() -> None:
     [
         ({"factor": 1.0}, "factor"),
         ({"min_value": [0.1, 0.2]}, "min_value"),
+        ({"min_value": None}, "min_value"),
     ],
 )
 def test_invalid_settings_are_refused(arguments: dict[str, Any], key: str) -> None:
