@@ -22,18 +22,17 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "main.py"
 
 
-def test_the_whole_config_is_shown_without_importing(config: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explain", config]) == 0
-    assert "type='fp.Net',  " in capsys.readouterr().out
+def test_the_whole_config_is_shown_without_importing(config: str, footplate: Command) -> None:
+    assert "type='fp.Net',  " in footplate("explain", config)[1]
 
 
-def test_one_key_is_shown_with_its_override(config: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explain", config, "model.type", "--set", "model.type=Other"]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == "model.type = 'Other'"
-    assert main(["explain", config, "default_hooks.checkpoint.save_optimizer"]) == 0
-    assert capsys.readouterr().out.endswith(" is not set; the default is True\n")
-    assert main(["explain", config, "model.typ"]) == 2
-    assert "did you mean 'model.type'?" in capsys.readouterr().err
+def test_one_key_is_shown_with_its_override(config: str, footplate: Command) -> None:
+    text = footplate("explain", config, "model.type", "--set", "model.type=Other")[1]
+    assert text.splitlines()[0] == "model.type = 'Other'"
+    text = footplate("explain", config, "default_hooks.checkpoint.save_optimizer")[1]
+    assert text.endswith(" is not set; the default is True\n")
+    code, _, error = footplate("explain", config, "model.typ")
+    assert (code, "did you mean 'model.type'?" in error) == (2, True)
 
 
 def test_an_override_without_effect_is_reported(tmp_path: Path, footplate: Command) -> None:
@@ -123,56 +122,45 @@ def test_dump_replaces_neither_the_config_nor_its_bases(tiny: Path, footplate: C
     )
 
 
-def test_differences_are_printed_and_set_the_exit_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_differences_are_printed_and_set_the_exit_code(current_folder: Path, footplate: Command) -> None:
     Path("a.py").write_text("a = 1\ncustom_imports = dict(imports=['fp_nope'])\n")
     Path("b.yaml").write_text("custom_imports: {imports: [fp_nope]}\na: 1\n")
     Path("c.py").write_text("_base_ = 'a.py'\na = 2\n\nb = [dict(type='A')]\n")
-    assert main(["diff", "a.py", "b.yaml"]) == 0
-    assert capsys.readouterr().out == "The configs are equivalent.\n"
-    assert main(["diff", "a.py", "c.py"]) == 1
-    assert capsys.readouterr().out == "a\n  - 1  a.py:1\n  + 2  c.py:2\nb\n  + [dict(type='A')]  c.py:4\n"
-    assert main(["diff", "a.py", "nope.py"]) == 2
+    assert footplate("diff", "a.py", "b.yaml")[:2] == (0, "The configs are equivalent.\n")
+    differences = "a\n  - 1  a.py:1\n  + 2  c.py:2\nb\n  + [dict(type='A')]  c.py:4\n"
+    assert footplate("diff", "a.py", "c.py")[:2] == (1, differences)
+    assert footplate("diff", "a.py", "nope.py")[0] == 2
 
 
 def test_seeds_and_code_of_runs_are_compared_and_their_folders_are_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    current_folder: Path, footplate: Command
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     for name, seed in (("a", 5), ("b", 6), ("c", 6)):
-        folder = tmp_path / name / "20260101_000000/vis_data"
+        folder = current_folder / name / "20260101_000000/vis_data"
         folder.mkdir(parents=True)
         start = f'"work_dir": "{name}", "load_from": "{name}", "resume": {int(name == "c")}'
         (folder / "config.json").write_text(f'{{"lr": 1, {start}}}')
         facts = {"seed": seed, "processes": seed - 4, "git tree": {"commit": "f", "patch": name}}
         (folder.parent / "environment.json").write_text(json.dumps(facts))
-    assert (main(["explain", "a", "lr"]), main(["diff", "a", "b"])) == (0, 1)
-    assert capsys.readouterr().out.endswith(
+    assert footplate("explain", "a", "lr")[0] == 0
+    assert footplate("diff", "a", "b")[1].endswith(
         "load_from\n  - 'a'\n  + 'b'\nrandomness.seed\n  - 5\n  + 6\n(number of processes)\n  - 1\n  + 2\n"
         "(code)\n  - 'commit f, patch a'\n  + 'commit f, patch b'\n"
     )
-    assert main(["diff", "b", "c"]) == 1
-    assert "load_from" not in capsys.readouterr().out  # the one of a resumed run is its own checkpoint
+    code, text, _ = footplate("diff", "b", "c")
+    assert (code, "load_from" in text) == (1, False)  # the one of a resumed run is its own checkpoint
 
 
-def test_checkpoint_is_not_a_config(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "iter_8.pth").touch()
-    assert main(["diff", "iter_8.pth", "fashion-seg"]) == 2
-    assert capsys.readouterr().err.splitlines() == [
-        "error: 'iter_8.pth' is a checkpoint, not a config, a recipe or a work_dir",
-        "  Run `footplate checkpoint show` to show its contents.",
-    ]
+def test_checkpoint_is_not_a_config(current_folder: Path, footplate: Command) -> None:
+    Path("iter_8.pth").touch()
+    assert footplate("diff", "iter_8.pth", "fashion-seg")[::2] == (
+        2,
+        "error: 'iter_8.pth' is a checkpoint, not a config, a recipe or a work_dir\n"
+        "  Run `footplate checkpoint show` to show its contents.\n",
+    )
 
 
-def test_run_from_python_records_its_arguments(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_run_from_python_records_its_arguments(current_folder: Path, footplate: Command) -> None:
     for name, epochs in (("a", 1), ("b", 2)):
         length = {"by_epoch": True, "max_epochs": epochs}
         Runner(**settings(name, model=ToyModel(), train_cfg=length, default_hooks={"checkpoint": None})).train()
@@ -181,8 +169,7 @@ def test_run_from_python_records_its_arguments(
     assert recorded.model.startswith("ToyModel(")
     assert "param_scheduler" in recorded
     assert "custom_hooks" not in recorded
-    assert main(["diff", "a", "b"]) == 1
-    assert "train_cfg.max_epochs" in capsys.readouterr().out.splitlines()
+    assert "train_cfg.max_epochs" in footplate("diff", "a", "b")[1].splitlines()
     environment = next(Path("a").glob("2*/environment.json"))
     assert json.loads(environment.read_text())["seed"] == 7
 

@@ -51,8 +51,7 @@ def test_report_of_a_run_is_written(trained: Path, footplate: Command, monkeypat
     page = Path("run/report.html").read_text()
     assert "<title>footplate: run</title>" in page
     assert "tiny.py:" in page  # the origin of the config keys
-    assert footplate("report", "run", "run", "-o", "both.html")[0] == 0
-    assert Path("both.html").exists()
+    assert footplate("report", "run", "run", "run/report.html", "-o", "run/report.html")[0] == 0
 
 
 BURSTING = TINY.replace('["tests.support"]', '["tests.support", "tests.tools.bursting"]').replace(

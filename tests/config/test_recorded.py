@@ -93,7 +93,7 @@ def test_loaders_and_schedules_are_recorded_with_their_settings() -> None:
     loader = as_plain({"loader": torch.utils.data.DataLoader(numbers, batch_size=10, shuffle=True)})["loader"]
     assert loader["batch_size"] == 10
     assert loader["sampler"].endswith("RandomSampler>")
-    assert loader["dataset"] == {"object": f"{__name__}.Numbers", "augment": True}
+    assert loader["dataset"] == {"object": f"{__name__}.Numbers", "augment": True, "length": 1}
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([torch.zeros(1)], lr=0.1), T_max=6)
     assert as_plain(schedule)["T_max"] == 6
 

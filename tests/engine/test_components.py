@@ -109,6 +109,7 @@ def test_an_assigned_training_loop_is_the_progress_of_the_run(tmp_path: Path) ->
 def test_visualizer_writes_to_the_log_folder(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, visualizer={"vis_backends": [{"type": "LocalVisBackend"}]}))
     runner.visualizer.add_scalar("loss", 1.0)
+    runner.folder.create(runner)
     assert Path(runner.log_dir, "vis_data/scalars.json").exists()
     elsewhere = {"type": "Visualizer", "name": "own", "save_dir": "elsewhere"}
     runner = Runner(**settings(tmp_path, visualizer={**elsewhere, "vis_backends": [{"type": "LocalVisBackend"}]}))

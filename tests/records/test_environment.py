@@ -32,17 +32,18 @@ def test_code_bases_are_part_of_the_environment(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_git_tree(current_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert describe_environment()["git tree"] is None
+    for name in ("own.py", "unused.py"):
+        Path(name).touch()
+    monkeypatch.setattr(math, "__file__", str(current_folder / "own.py"), raising=False)
+    facts = describe_environment()
+    assert (facts["git tree"], facts["modules"]) == (None, {"math": "e3b0c44298fc"})
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=trunk"]
     Path("kept.txt").write_text("1")
     subprocess.run([*git, "init", "-q"], check=True)
     assert describe_environment()["git tree"] is None  # no commit yet
-    for arguments in (["add", "."], ["commit", "-q", "-m", "first"]):
+    for arguments in (["add", "kept.txt"], ["commit", "-q", "-m", "first"]):
         subprocess.run([*git, *arguments], check=True)
     Path("kept.txt").write_bytes(b"2\r\n")
-    for name in ("own.py", "unused.py"):
-        Path(name).touch()
-    monkeypatch.setattr(math, "__file__", str(current_folder / "own.py"), raising=False)
     save_changes(tree := describe_environment()["git tree"], "changes.patch")
     assert (tree["branch"], tree["changed"], len(tree["commit"])) == ("trunk", ["kept.txt"], 40)
     assert tree["untracked"] == {"own.py": "e3b0c44298fc"}

@@ -59,6 +59,7 @@ def test_metric_without_a_known_direction_has_no_best_value(run: Run) -> None:
 
 
 def test_text_contains_the_summary(run: Run) -> None:
+    assert "lr 0.1, loss 1.333, aux nan\n" in explain_runs([run._replace(never_finite=["aux"])])
     text = "(mean of the logged windows; median 0.2, longest 0.3), 50.0% of it waiting for data, 0:00:06 for all"
     assert text in explain_runs([run])
     assert "best        mIoU 40 at iteration 10 (epoch 2)" in explain_runs([run._replace(epoch_length=5)])
@@ -106,10 +107,12 @@ def test_best_checkpoint_metric_comes_first_and_class_values_are_left_out(
 
 
 def test_shared_headline_metrics_are_compared(make_run: MakeRun) -> None:
-    first, second, third = make_run("a", lr=0.1), make_run("b", lr=0.5), make_run("c", lr=0.2)
-    assert explain_runs([first, second, third]).splitlines()[-2:] == [
+    failed, first, second, equal = (make_run(f"{lr}", lr=lr) for lr in (0, 0.1, 0.5, 0.1 + 1e-8))
+    failed.series.pop()
+    assert explain_runs([failed, first, second, equal]).splitlines()[-3:] == [
+        f"mIoU: {failed.folder} has no value",
         f"mIoU: {second.folder} 45, {first.folder} 41, difference +4",
-        f"mIoU: {third.folder} 42, {first.folder} 41, difference +1",
+        f"mIoU: {equal.folder} 41, {first.folder} 41, difference +0",
     ]
     assert "difference" not in explain_runs([first])
 

@@ -109,22 +109,22 @@ def test_early_stop_is_recorded_until_the_run_is_resumed(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("stop", "error", "reason"),
+    ("stop", "error", "done", "reason"),
     [
-        (lambda runner: 1 / 0, ZeroDivisionError, "an error"),
-        (lambda runner: runner.requests.request_stop(15), SystemExit, "SIGTERM"),
+        (lambda runner: 1 / (runner.iter - 5), ZeroDivisionError, 5, "an error: ZeroDivisionError: division by zero"),
+        (lambda runner: runner.iter == 5 and runner.requests.request_stop(15), SystemExit, 6, "SIGTERM"),
     ],
 )
 def test_analysis_says_whether_a_run_is_running_or_what_stopped_it(
-    tmp_path: Path, stop: Any, error: Any, reason: str
+    tmp_path: Path, stop: Any, error: Any, done: int, reason: str
 ) -> None:
     runner = run_in(tmp_path)
-    runner.on("after_train_epoch", stop)
+    runner.on("before_train_iter", stop)
     with pytest.raises(error):
         runner.train()
     with locked(str(tmp_path)):
-        assert explain_runs([read_run(tmp_path)]).startswith(f"{tmp_path}: 4 of 12 iterations, running\n")
-    begin = f"{tmp_path}: 4 of 12 iterations, stopped early by {reason}\n"
+        assert explain_runs([read_run(tmp_path)]).startswith(f"{tmp_path}: {done} of 12 iterations, running\n")
+    begin = f"{tmp_path}: {done} of 12 iterations, stopped early by {reason}\n"
     assert explain_runs([read_run(tmp_path)]).startswith(begin)
 
 

@@ -111,7 +111,9 @@ def test_validation_loss_decides_about_overfitting() -> None:
 
 def test_metric_without_a_rule_is_not_judged() -> None:
     series = val("quality", 20, 10, 5)
-    found = describe_run(run_of(series), (series, None))
+    run = run_of(series)
+    assert judge_fit(run._replace(never_finite=["loss"]), None)["answer"] == "not finite"
+    found = describe_run(run, (series, None))
     assert (found["fit"]["kind"], found["metric"]["value"], found["metric"]["highest"]) == ("unknown", 5, 20)
 
 

@@ -107,7 +107,7 @@ def test_images_config_environment_warnings_and_checkpoints_are_found(tmp_path: 
 def test_series_that_are_not_finite_at_the_end_are_named_in_a_warning(tmp_path: Path) -> None:
     nan, inf = float("nan"), float("inf")
     lines: Lines = [
-        {"lr": 0.1, "loss": loss, "norm": norm, "iter": at, "step": at}
+        {"lr": 0.1, "loss": loss, "norm": norm, "aux": nan, "iter": at, "step": at}
         for at, loss, norm in ((10, 2.0, inf), (20, 1.0, 3.0), (30, nan, 4.0), (40, inf, 5.0))
     ]
     run = read_run(write(tmp_path / "scalars.json", [*lines, {"acc": 0.5, "step": 20}, {"acc": nan, "step": 40}]))
@@ -120,7 +120,7 @@ def test_series_that_are_not_finite_at_the_end_are_named_in_a_warning(tmp_path: 
     assert run.nonfinite == {"acc"}  # of validation
     assert run.warnings == [
         "Scalars that stay non-finite until the end of the run: loss (train) after iteration 20, "
-        "acc (val) after iteration 20."
+        "acc (val) after iteration 20, aux (train) from the start."
     ]
 
 
@@ -187,12 +187,13 @@ def _text(path: Path, text: str) -> Path:
 
 def test_files_next_to_runs_are_skipped_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "a/20260101_000000/vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
-    (tmp_path / "report.html").write_text("<!doctype html>")
+    (tmp_path / "report.html").touch()
+    (tmp_path / "notes.txt").write_text("a")
     assert [run.folder.name for run in read_runs(sorted(map(str, tmp_path.iterdir())))] == ["a"]
-    found = f"line 1 of '{tmp_path}/report.html' is not valid JSON"
+    found = f"line 1 of '{tmp_path}/notes.txt' is not valid JSON"
     assert caplog.messages == [f"Skipping a path that cannot be read as a run: {found}"]
     with pytest.raises(DataError, match="is not valid JSON"):
-        read_runs([str(tmp_path / "report.html")])
+        read_runs([str(tmp_path / "notes.txt")])
 
 
 def test_a_checkpoint_that_a_live_run_removes_meanwhile_is_left_out(

@@ -79,11 +79,13 @@ def analyze_runs(arguments: Namespace) -> None:
 def report_runs(arguments: Namespace) -> None:
     """Writes the report and prints its path."""
     from footplate.tools.report import write_report
-    from footplate.tools.runs import read_runs
+    from footplate.tools.runs import REPORTS, read_runs
 
     alone = len(arguments.runs) == 1 and os.path.isdir(arguments.runs[0])
     path = arguments.out or (os.path.join(arguments.runs[0], "report.html") if alone else "report.html")
-    check_output(path, suffixes=(".html", ".htm"), inputs=filter(os.path.isfile, arguments.runs))
+    # The reports among the inputs are not read.
+    inputs = [name for name in arguments.runs if os.path.isfile(name) and not name.endswith(REPORTS)]
+    check_output(path, suffixes=REPORTS, inputs=inputs)
     size = write_report(read_runs(arguments.runs), path)
     print_result(arguments, {"file": path, "bytes": size}, f"{path}, {format_bytes(size)}\n")
 

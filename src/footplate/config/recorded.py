@@ -4,6 +4,7 @@ import ast
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from footplate.config.config import Config
@@ -94,6 +95,8 @@ def _attributes_of(value: Any) -> dict[str, Any]:
             continue
         if name == "dataset":
             attributes[name] = _attributes_of(item)
+            with suppress(Exception):  # an iterable dataset may have no length
+                attributes[name]["length"] = len(item)
         elif type(item) in SCALARS:
             attributes[name] = item
         elif hasattr(item, "__dict__") and not hasattr(item, "shape"):

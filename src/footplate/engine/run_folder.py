@@ -77,11 +77,14 @@ def unused_name(work_dir: str) -> str:
 
 
 def create_log_folder(work_dir: str, name: str) -> str:
-    """Creates the log folder of a run and returns its name. If `name` is already taken, picks another one."""
-    os.makedirs(work_dir, exist_ok=True)
+    """Creates the log folder of a run and returns its name. If `name` is already taken, picks another one.
+
+    The log file shows that a name is taken, because a writer may have created this run's folder.
+    """
     while True:
+        os.makedirs(os.path.join(work_dir, name), exist_ok=True)
         with contextlib.suppress(FileExistsError):
-            os.mkdir(os.path.join(work_dir, name))
+            Path(work_dir, name, f"{name}.log").touch(exist_ok=False)
             return name
         name = unused_name(work_dir)
 
@@ -149,14 +152,14 @@ class RunFolder:
             path = inside
         write_config(cfg, path, signed=True)
 
-    def record_stop(self, reason: str) -> None:
-        """Adds the reason why training ended early to `start.json`, which LoggerHook has written, if it exists."""
+    def record_stop(self, reason: str, iteration: int) -> None:
+        """Adds why and when training ended early to `start.json`, which LoggerHook has written, if it exists."""
         if not self._is_created:
             return  # the folder may be another run's
         path = os.path.join(self.log_dir, "start.json")
         with contextlib.suppress(OSError):  # also if the disk is full, which must not hide the reason
             record = json.loads(Path(path).read_bytes())
-            commit_bytes(path, json.dumps({**record, "stopped_by": reason}).encode())
+            commit_bytes(path, json.dumps({**record, "stopped_by": reason, "stopped_at": iteration}).encode())
 
     def open(self, runner: "Runner", resources: contextlib.ExitStack, *, for_training: bool) -> None:
         """Opens the log file, and logs the command and the environment. Closing `resources` closes the file.

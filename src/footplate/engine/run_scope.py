@@ -89,12 +89,14 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     except EarlyExitError:
         raise
     except (Exception, SystemExit) as error:
+        interrupted = isinstance(error, Interrupted)
+        completed = error if interrupted else _completed(runner, error)
         if for_training and is_main_process():
-            runner.folder.record_stop(error.name if isinstance(error, Interrupted) else "an error")
-        if isinstance(error, Interrupted):
+            reason = error.name if isinstance(error, Interrupted) else f"an error: {_first_lines(completed, 1)}"
+            runner.folder.record_stop(reason, runner.iter)
+        if interrupted:
             raise
         runner.visualizer.close()
-        completed = _completed(runner, error)
         # Only rank 0 prints its error. Other ranks write the traceback to their own log file.
         trace = None if is_main_process() else completed
         _logger.error("The run failed: %s", _first_lines(completed), extra=NOT_SHOWN, exc_info=trace)
@@ -132,9 +134,9 @@ def _omit_engine_frames(error: Exception) -> None:
             return
 
 
-def _first_lines(error: Exception) -> str:
+def _first_lines(error: Exception | SystemExit, maximum: int = _MAX_LINES) -> str:
     """Joins the first lines of an error message into one line."""
     if is_lost_connection(error):
         return f"{LOST_RANK}; see the terminal and rank_*.log"
-    text = "; ".join(line.strip() for line in str(error).strip().splitlines()[:_MAX_LINES])
+    text = "; ".join(line.strip() for line in str(error).strip().splitlines()[:maximum])
     return text if isinstance(error, FootplateError) else f"{type(error).__name__}: {text}"

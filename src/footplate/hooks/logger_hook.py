@@ -177,7 +177,7 @@ class LoggerHook(Hook):
         """Logs the number of training samples that could not be read, and records whether training stopped early."""
         loop = runner.train_loop
         if is_main_process() and loop.stop_training and loop.units_done < loop.units_total:
-            runner.folder.record_stop("the time limit" if loop.out_of_time else "a hook")
+            runner.folder.record_stop("the time limit" if loop.out_of_time else "a hook", runner.iter)
         dataset = dataset_of(runner.train_dataloader)
         if skipped := count_skipped(dataset):
             share = f" ({skipped / len(dataset):.0%} of the training data)" if hasattr(dataset, "__len__") else ""

@@ -48,7 +48,8 @@ def describe_environment() -> dict[str, Any]:
         commit. They are followed by `command` and `packages` (all packages with their versions). `git tree` is None if
         the current folder is in no git repository, or in one without a commit; otherwise a dict with the `folder` of
         the repository, the `commit`, the `branch`, the `changed` tracked files, and the `untracked` modules that have
-        been imported, with the beginning of their SHA-256.
+        been imported, with the beginning of their SHA-256. If it is None, `modules` contains the imported modules from
+        the current folder and from the script's folder, by name, with the beginning of their SHA-256.
     """
     accelerator = "Apple MPS" if torch.backends.mps.is_available() else "none"
     if torch.cuda.is_available():
@@ -68,7 +69,8 @@ def describe_environment() -> dict[str, Any]:
     if tree is not None:
         changed = f", {pluralize(len(tree['changed']), 'file')} changed since" if tree["changed"] else ""
         facts["git"] = f"{tree['commit'][:12]} on {tree['branch']}{changed}"
-    return {**facts, "command": sys.argv, "packages": installed, "git tree": tree}
+    modules = _own_modules() if tree is None else {}
+    return {**facts, "command": sys.argv, "packages": installed, "git tree": tree, "modules": modules}
 
 
 def installed_packages() -> dict[str, str]:
@@ -120,8 +122,25 @@ def _untracked(top: str) -> dict[str, str]:
     with suppress(OSError, subprocess.SubprocessError):  # git takes long if there are many other files
         names = _lines(top, "ls-files", "--others", "--exclude-standard", "*.py")
         files = {name: Path(top, name) for name in names if str(Path(top, name)) in imported}
-        return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for name, file in files.items()}
+        return {name: _hash(file) for name, file in files.items()}
     return {}
+
+
+def _own_modules() -> dict[str, str]:
+    """Returns the `modules` of `describe_environment`."""
+    files = {name: Path(getattr(module, "__file__", None) or "-").absolute() for name, module in [*sys.modules.items()]}
+    folders = {Path.cwd(), files["__main__"].parent}  # the current folder in a notebook
+    library = Path(os.__file__).parts[-2]  # such as python3.13, which also contains site-packages
+    return {
+        name: _hash(file)
+        for name, file in files.items()
+        if folders & {*file.parents} and library not in file.parts and file.suffix == ".py" and file.is_file()
+        if name != "__mp_main__"  # another name of `__main__`
+    }
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
 def _lines(folder: str, *arguments: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Summarizes and compares runs: their times, best values and checkpoints."""
 
+import math
 import os
 import re
 import statistics
@@ -40,7 +41,7 @@ def summarize(run: Run) -> dict[str, Any]:
           spent waiting for data) and `total` (seconds). None if times are not recorded.
         - `memory`: the peak memory in MiB, or None if not recorded.
         - `logged`: the iteration of the last training log line, or None. `time` and `last` cover the run up to it.
-        - `last`: the last training values, keyed by name.
+        - `last`: the last training values, keyed by name. NaN if the last value is non-finite.
         - `best`: the best validation values, keyed by name, each as returned by `find_best`. The metric that selects
           the best checkpoint comes first. Per-class results are omitted. A metric that is also logged in training is
           named `val/<name>`.
@@ -74,7 +75,11 @@ def summarize(run: Run) -> dict[str, Any]:
         "time": times,
         "memory": max(memory.values) if memory else None,
         "logged": logged,
-        "last": {name: series.values[-1] for name, series in trained.items() if name not in _MEASURED},
+        "last": {
+            name: math.nan if series is None or series.ends_nonfinite else series.values[-1]
+            for name, series in (trained | dict.fromkeys(run.never_finite)).items()
+            if name not in _MEASURED
+        },
         "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked if series.mode == "val"},
         "test": {series.name: series.values[-1] for series in tested},
         "tests": {
@@ -92,13 +97,14 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def count_iterations(run: Run) -> int:
-    """Returns the number of completed iterations: the highest one among the recorded values and checkpoint names.
+    """Returns the number of completed iterations: the highest one among the recorded values, stop and checkpoint names.
 
     Ignores test values unless the run has only test values, because a tested checkpoint may come from a different run.
     """
     trained = [series for series in run.series if series.mode != "test"] or run.series
     units = {"iter": 1, "epoch": run.epoch_length or 0}
     saved = [int(match["at"]) * units[match["unit"]] for file in run.checkpoints if (match := SAVED.search(file.name))]
+    saved += [start.stopped_at for start in run.launches[-1:]]
     return max([*saved, *(int(series.points[-1][0]) for series in trained)])
 
 
@@ -108,7 +114,8 @@ def run_state(run: Run) -> dict[str, Any]:
     The keys are `done`, the number of completed iterations (see `count_iterations`); `planned`, the number of planned
     iterations, or None if unknown; `finished`, whether all planned iterations are done; `running`, whether a process
     has locked the folder; and `stopped_by`, what ended the last launch early: "a hook", "the time limit", a signal such
-    as "SIGTERM", or "an error". It is "" if the run is finished or running, or if its process was killed.
+    as "SIGTERM", or "an error: " and its message. It is "" if the run is finished or running, or if its process was
+    killed.
     """
     done = count_iterations(run)
     cfg, planned = run.settings, None  # of either generation
@@ -173,8 +180,9 @@ def name_in_log(run: Run, series: Series) -> str:
 def explain_runs(runs: Sequence[Run]) -> str:
     """Formats the summary of each run, including differing hyperparameters, and the differences of the best values.
 
-    Compares each run with the first run, using the `save_best` metrics that all runs have or, if there are none, the
-    first metric that all runs have. Ends with a Markdown table of `variants_of`.
+    Compares each run with the first run that has validation metrics, using the latter's `save_best` metrics. If not all
+    runs with validation metrics have one of them, also uses the first metric that they share. Ends with a Markdown
+    table of `variants_of`.
     """
     summaries = [summarize(run) for run in runs]
     of_runs = [summary["hparams"] for summary in summaries]
@@ -185,16 +193,27 @@ def explain_runs(runs: Sequence[Run]) -> str:
     ]
     texts = [_text(run, summary, differing) for run, summary in zip(runs, summaries, strict=True)]
     bests = [summary["best"] for summary in summaries]
-    shared = [name for name in bests[0] if all(name in best for best in bests)]
-    selecting, _ = save_best_settings(runs[0])
+    validated = [best for best in bests if best] or [{}]
+    first = runs[bests.index(validated[0])]
+    shared = [name for name in validated[0] if all(name in best for best in validated)]
+    selecting, _ = save_best_settings(first)
+    names = [name for name in validated[0] if find_metric(name, selecting) in selecting]
     lines = ""
-    for name in [name for name in shared if find_metric(name, selecting) in selecting] or shared[:1]:
-        base = bests[0][name]["value"]
-        for run, best in zip(runs[1:], bests[1:], strict=True):
-            value = best[name]["value"]
-            sides = f"{name}: {run.folder} {value:.6g}, {runs[0].folder} {base:.6g}"
-            lines += f"{sides}, difference {value - base:+.4g}\n"
+    for name in names if {*names} & {*shared} else [*names, *shared[:1]]:
+        base = validated[0][name]["value"]
+        for run, best in zip(runs, bests, strict=True):
+            if name not in best:
+                lines += "" if run.evaluated else f"{name}: {run.folder} has no value\n"
+            elif run is not first:
+                value = best[name]["value"]
+                sides = f"{name}: {run.folder} {value:.6g}, {first.folder} {base:.6g}"
+                lines += f"{sides}, difference {_visible(value - base, base):+.4g}\n"
     return "\n".join(filter(None, [*texts, lines, _variant_table(variants_of(runs))]))
+
+
+def _visible(difference: float, value: float) -> float:
+    """Returns a difference between values that are close to `value`, or 0 if it is a rounding error of float32."""
+    return difference if abs(difference) > 1e-6 * abs(value) else 0.0
 
 
 def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
@@ -302,7 +321,10 @@ def variants_of(runs: Sequence[Run]) -> list[Variant]:
 
 
 def _variant_table(variants: Sequence[Variant]) -> str:
-    rows = [[*map(str, each[:3]), *(f"{mean:.5g} ± {spread:.2g}" for mean, spread in each[3:])] for each in variants]
+    rows = [
+        [*map(str, each[:3]), *(f"{mean:.5g} ± {_visible(spread, mean):.2g}" for mean, spread in each[3:])]
+        for each in variants
+    ]
     rows.insert(0, [*Variant._fields])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])

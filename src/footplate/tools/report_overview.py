@@ -180,6 +180,8 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
         if series.ends_nonfinite:
             at = series.points[-1][0]
             return _fit("bad", "not finite", f"The {_full_name(run, series)} is not finite after iteration {at:.0f}.")
+    if "loss" in run.never_finite:
+        return _fit("bad", "not finite", "The training loss was never finite.")
     rule = headline and headline[1]
     if rule is not None and main is not None:
         first, last = main.values[0], main.values[-1]

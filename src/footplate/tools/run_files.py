@@ -73,6 +73,7 @@ class Start(NamedTuple):
     time: str = ""  # in UTC, in the ISO format
     iteration: int = 0  # the completed iterations, or the iteration of the evaluated checkpoint
     epoch_length: int | None = None  # in iterations; None if the run does not count epochs
+    stopped_at: int = 0  # the completed iterations when training ended early
     stopped_by: str = ""  # what ended training early; see `run_state`
     checkpoint: str = ""  # the path of the evaluated checkpoint
     config: str = ""  # the path of the config file
@@ -102,6 +103,7 @@ def read_start(folder: Path) -> Start:
             str(record["time"]),
             int(record["iteration"]),
             None if length is None else int(length),
+            int(record.get("stopped_at", 0)),
             *(one_line(str(record.get(key) or "")) for key in ("stopped_by", "checkpoint", "config")),
         )
     return Start(folder)
@@ -160,15 +162,15 @@ def _is_in(checkpoint: Path, home: Path) -> bool:
 def environment_of(folder: Path) -> dict[str, Any]:
     """Returns the recorded environment of a run's newest launch, or {} if the record is missing or damaged.
 
-    If the run was in a git repository, the entry `code` describes the commit, the uncommitted changes, and untracked
-    modules. It differs if the code differs.
+    If the code is recorded, the entry `code` describes it: the commit, the uncommitted changes and untracked modules
+    or, outside a git repository, the modules. It differs if the code differs.
     """
     files = [folder / "environment.json", *(start.folder / "environment.json" for start in starts_of(folder))]
     existing = [file for file in files if file.exists()]
     facts = read_record(existing[-1], folder) if existing else {}
-    tree = facts.get("git tree")
-    if isinstance(tree, dict):
-        keys = "commit", "patch" if tree.get("patch") else "changed", "untracked"
+    tree = facts.get("git tree") or {"modules": facts.get("modules")}
+    if isinstance(tree, dict) and any(tree.values()):
+        keys = "commit", "patch" if tree.get("patch") else "changed", "untracked", "modules"
         facts["code"] = one_line(", ".join(f"{key} {tree[key]}" for key in keys if tree.get(key)))
     return facts
 

@@ -14,7 +14,6 @@ from footplate.checkpoint_names import SHARDED_SUFFIX, STATE, SUFFIXES
 from footplate.config import Config
 from footplate.errors import DataError
 from footplate.messages import list_names, nearest, one_line, pluralize
-from footplate.metric_names import metric_of_label
 from footplate.tools.run_files import (
     Start,
     config_of,
@@ -34,6 +33,7 @@ _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 _TIMES = frozenset({"lr", "time", "data_time", "memory"})  # ignored in validations
 
 _SCALAR_FILES = ("vis_data/scalars.json", "scalars.json", "*.log.json")  # of a launch, newest format first
+REPORTS = (".html", ".htm")  # the suffixes of reports
 _MAX_NAMES = 5  # in a message
 _IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 Point = tuple[float, float]
@@ -94,6 +94,7 @@ class Run(NamedTuple):
     checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
     stopped_by: str = ""  # what ended training early; see `run_state`
     nonfinite: frozenset[str] = frozenset()  # the names of validation scalars that were NaN or infinite at least once
+    never_finite: Sequence[str] = ()  # the names of training scalars that were never finite
     launches: Sequence[Start] = ()  # sorted by `Start.order`
 
     @property
@@ -133,6 +134,8 @@ def read_run(path: str | Path) -> Run:
     diverged = [
         f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
     ]
+    never_finite = sorted(_nonfinite(lines, "train") - {each.name for each in series if each.mode == "train"})
+    diverged += [f"{name} (train) from the start" for name in never_finite]
     if diverged:
         warnings.append(f"Scalars that stay non-finite until the end of the run: {list_names(diverged, _MAX_NAMES)}.")
     if derived:
@@ -154,18 +157,14 @@ def read_run(path: str | Path) -> Run:
         derived=derived,
         checkpoints=_checkpoints(folder),
         stopped_by=recorded[-1].stopped_by if recorded else "",
-        nonfinite=frozenset(
-            metric_of_label(label)
-            for line in lines
-            for label, value in line.items()
-            if line["mode"] == "val" and isinstance(value, float) and not math.isfinite(value)
-        ),
+        nonfinite=frozenset(_nonfinite(lines, "val")),
+        never_finite=never_finite,
         launches=recorded,
     )
 
 
 def read_runs(paths: Sequence[str]) -> list[Run]:
-    """Reads several runs. Skips paths that cannot be read as runs, such as a sweep's report, with a warning.
+    """Reads several runs. Skips reports, and with a warning other paths that cannot be read as runs.
 
     Also reads the evaluations in each work_dir that are runs of their own; see `divide_launches`.
 
@@ -174,6 +173,8 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     """
     runs: list[Run] = []
     for path in paths:
+        if path.endswith(REPORTS):  # `work_dirs/*` includes the report that was written there
+            continue
         own, apart = divide_launches(Path(path))
         folders = [path] if own or not apart else []
         for folder in [*folders, *(str(start.folder) for start in apart)]:
@@ -363,6 +364,16 @@ def _series(lines: Sequence[LogLine]) -> list[Series]:
             else:
                 last_nonfinite[key] = line["at"]
     return [Series(name, mode, values, last_nonfinite.get((mode, name))) for (mode, name), values in points.items()]
+
+
+def _nonfinite(lines: Iterable[LogLine], mode: str) -> set[str]:
+    """Returns the labels whose values were NaN or infinite at least once, without the prefix of the mode."""
+    return {
+        label.removeprefix(f"{mode}/")
+        for line in lines
+        for label, value in line.items()
+        if line["mode"] == mode and isinstance(value, float) and not math.isfinite(value)
+    }
 
 
 def _checkpoints(folder: Path) -> dict[Path, int]:
