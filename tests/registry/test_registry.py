@@ -210,7 +210,7 @@ def test_registry_without_a_base_class_accepts_only_registered_classes() -> None
         with pytest.raises(BuildError, match=error):
             TRANSFORMS.build({"type": path})
     with pytest.raises(BuildError, match="accepts only classes and functions"):
-        TRANSFORMS.register_module(name="a", module=5)
+        TRANSFORMS.register_module(name="a", module=5)  # type: ignore[call-overload]
     with pytest.raises(BuildError, match="the transform name must be a string"):
         TRANSFORMS.get(None)  # type: ignore[arg-type]
     assert TRANSFORMS.get("footplate.data.transforms.loading.LoadAnnotations") is TRANSFORMS.get("LoadAnnotations")

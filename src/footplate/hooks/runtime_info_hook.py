@@ -163,8 +163,9 @@ class RuntimeInfoHook(Hook):
 
     def _record(self, runner: Runner, mode: str, metrics: Mapping[str, Any] | None) -> None:
         hub = runner.message_hub
-        numbers = numbers_in(metrics or {})
-        for name, value in (metrics or {}).items():
+        metrics = metrics or {}
+        numbers = numbers_in(metrics)
+        for name, value in metrics.items():
             key = f"{mode}/{recorded_name(name)}"
             if name in numbers:
                 hub.update_scalar(key, numbers[name])
