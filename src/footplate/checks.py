@@ -216,7 +216,7 @@ def check_folder(key: str, value: Any) -> str | None:
         ArgumentError: The value is not a path.
     """
     if value is None or isinstance(value, (str, os.PathLike)):
-        return value and os.fspath(value)
+        return value and os.fspath(value)  # type: ignore[return-value]  # a str or None
     raise ArgumentError(f"{key} must be the path to a folder", key=key, found=value)
 
 
