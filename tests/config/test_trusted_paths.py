@@ -7,7 +7,7 @@ import pytest
 from footplate.config import Config
 from footplate.config.recorded import read_recorded
 from footplate.errors import BuildError
-from footplate.registry import DATASETS, RUNNERS
+from footplate.registry import DATASETS, FUNCTIONS, RUNNERS
 
 INSTALLED = "torch.utils.data.TensorDataset"
 WRITTEN = f"train_dataloader = dict(dataset=dict(type='{INSTALLED}'))\n"
@@ -77,7 +77,8 @@ def test_python_config_may_name_the_runner_of_an_installed_package(tmp_path: Pat
     ):
         (tmp_path / f"config{suffix}").write_text(text)
     trusted, data = (Config.fromfile(tmp_path / f"config{suffix}") for suffix in (".py", ".json"))
-    assert RUNNERS.resolve(trusted.runner_type, trusted, key="runner_type").__name__ == "Engine"
+    for registry in (RUNNERS, FUNCTIONS):  # with and without a base class
+        assert registry.resolve(trusted.runner_type, trusted, key="runner_type").__name__ == "Engine"
     with pytest.raises(BuildError, match="a config must not refer to") as caught:
         RUNNERS.resolve(data.runner_type, data, key="runner_type")
     assert (caught.value.key, caught.value.origin) == ("runner_type", (str(tmp_path / "config.json"), 0))

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,9 @@ def test_to_converts_nested_elements_and_leaves_the_original() -> None:
 
 def test_conversion_to_numpy_and_back() -> None:
     found = BaseDataElement(scores=torch.zeros(3, requires_grad=True), inner=PixelData(data=torch.ones(2, 2)))
+    found.boxes = SimpleNamespace(numpy=None)  # as MMDetection's boxes
     arrays = found.numpy()
+    assert arrays.boxes is found.boxes
     assert isinstance(arrays.scores, np.ndarray)
     assert isinstance(arrays.inner.data, np.ndarray)
     back = arrays.to_tensor()

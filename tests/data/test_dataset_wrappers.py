@@ -99,6 +99,13 @@ def test_samples_of_rare_categories_are_repeated(threshold: float) -> None:
     assert max(times) == {0.1: 1, 1.0: 3}[threshold]
 
 
+def test_categories_that_cannot_be_read_do_not_empty_the_dataset() -> None:
+    dataset = ClassBalancedDataset(None, 0.1, lazy_init=True)
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            len(dataset)
+
+
 def test_a_subclass_of_concat_dataset_needs_no_call_of_the_constructor() -> None:
     class Different(ConcatDataset):
         """Accepts datasets whose metadata differs, as the class of a code base does."""

@@ -48,36 +48,47 @@ class Compose:
         return image + self.generator.random()
 
 
+class Randomizable(Compose):
+    """Has its own generator, like the random transforms of MONAI."""
+
+    def set_random_state(self, seed: int) -> None:
+        self.set_random_seed(seed)
+
+
 @pytest.fixture
-def albumentations(monkeypatch: pytest.MonkeyPatch) -> None:
+def libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("albumentations")
     module.Compose = type("Compose", (Compose,), {"__call__": Compose.__call__})  # type: ignore[attr-defined]
+    module.Randomizable = Randomizable  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "albumentations", module)
+    monkeypatch.setitem(sys.modules, "monai.transforms", module)
 
 
 class Augmented(Dataset[float]):
-    def __init__(self, seed: int | None = None) -> None:
-        self.augment = sys.modules["albumentations"].Compose(seed)
+    def __init__(self, transform: str) -> None:
+        self.augment = [getattr(sys.modules["albumentations"], transform)()]
 
     def __len__(self) -> int:
         return 8
 
     def __getitem__(self, index: int) -> float:
-        return float(self.augment(image=index))
+        return float(self.augment[0](image=index))
 
 
-@pytest.mark.usefixtures("albumentations")
+@pytest.mark.usefixtures("libraries")
 @pytest.mark.parametrize("workers", [0, 2])
-def test_samples_augmented_by_albumentations_can_be_read_again(workers: int) -> None:
+@pytest.mark.parametrize("transform", ["Compose", "Randomizable"])
+def test_samples_augmented_by_a_library_can_be_read_again(transform: str, workers: int) -> None:
+    dataset = Augmented(transform)
     first, second = (
-        [batch.tolist() for batch in SampleLoader(Augmented(), batch_size=2, num_workers=workers).batches(start=start)]
+        [batch.tolist() for batch in SampleLoader(dataset, batch_size=2, num_workers=workers).batches(start=start)]
         for start in (0, 2)
     )
     assert first[2:] == second
     assert len({value % 1 for batch in first for value in batch}) == 8
 
 
-@pytest.mark.usefixtures("albumentations")
+@pytest.mark.usefixtures("libraries")
 def test_seed_that_the_user_has_set_for_albumentations_applies() -> None:
     seed_albumentations()
     seed_albumentations()  # has no effect

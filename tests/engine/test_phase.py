@@ -64,6 +64,9 @@ class Blocking(Points):
 class ForeignLoader(DataLoader[Any]):
     """A loader whose batches footplate does not read itself."""
 
+    def __iter__(self) -> Any:
+        return super().__iter__()
+
 
 def foreign(work_dir: Path, *, stops: bool, workers: int) -> Runner:
     """Returns a run with torch's own loader, in which reading batch 2 (counted from 0) blocks or fails."""

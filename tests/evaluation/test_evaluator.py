@@ -57,6 +57,12 @@ def test_a_metric_with_a_wrong_signature_is_refused_when_it_is_built(method: str
     assert caught.value.notes == (f"expected: {expected}",)
 
 
+def test_an_object_that_accumulates_is_not_a_function() -> None:
+    dice = type("Dice", (), {"__call__": max, "aggregate": max, "reset": id})()
+    with pytest.raises(ArgumentError, match="`compute` and `reset`"):
+        Evaluator({"dice": dice})
+
+
 def test_metrics_receive_data_elements_as_dicts() -> None:
     metric = Counting()
     inner = BaseDataElement(label=3)

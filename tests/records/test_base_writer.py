@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from footplate.errors import ArgumentError, ConfigError
-from footplate.records import BaseVisBackend, GuardedWriters
+from footplate.records import BaseVisBackend
 from footplate.records.base_writer import Tracker
 from footplate.registry import HOOKS
+from footplate.visualization import Visualizer
 
 
 class RecordingWriter(BaseVisBackend):
@@ -37,27 +38,29 @@ class RecordingWriter(BaseVisBackend):
         return {"steps": len(self.steps)} if self.steps else {}
 
 
+class WholeWriter(RecordingWriter):
+    """Another writer, which never fails."""
+
+
 def test_method_is_skipped_after_three_failures(caplog: pytest.LogCaptureFixture) -> None:
-    whole, ill = RecordingWriter(), RecordingWriter(failing=(2, 3, 4))
-    writers = GuardedWriters({"ill": ill, "whole": whole})
+    whole, ill = WholeWriter(), RecordingWriter(failing=(2, 3, 4))
+    visualizer = Visualizer(vis_backends=[ill, whole])
     with caplog.at_level(logging.INFO, "footplate"):
         for step in range(1, 8):
-            writers.call_all("add_scalar", "loss", 0.5, step)
-        writers.call_all("add_image", "mask", np.zeros((2, 2), np.uint8), 8)
-        writers.close()
+            visualizer.add_scalar("loss", 0.5, step)
+        visualizer.add_image("mask", np.zeros((2, 2), np.uint8), 8)
+        visualizer.close()
     assert (whole.steps, ill.steps, ill.calls) == ([1, 2, 3, 4, 5, 6, 7, 8, -1], [1, 8, -1], 4)
     assert caplog.messages == [
-        "The writer 'ill' failed in add_scalar (OSError: [Errno 28] No space left on device). The run continues; "
+        "The writer 'RecordingWriter' failed in add_scalar (OSError: [Errno 28] No space left). The run continues; "
         "add_scalar is skipped after 3 failures in a row.",
     ]
 
 
 def test_user_errors_are_raised() -> None:
-    writers = GuardedWriters(
-        {"ill": RecordingWriter(failing=(1,), error=ArgumentError("requires a login in mode 'online'"))}
-    )
+    error = ArgumentError("requires a login in mode 'online'")
     with pytest.raises(ArgumentError, match="requires a login"):
-        writers.call_all("add_scalar", "loss", 0.5, 1)
+        Visualizer(vis_backends=[RecordingWriter((1,), error)]).add_scalar("loss", 0.5, 1)
 
 
 def test_a_logger_that_only_log_config_supports_is_refused_elsewhere() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.registry import MODELS, TRANSFORMS
 from footplate.tasks.task_base import TaskModel, features_of, image_to_tensor
 
@@ -42,6 +42,21 @@ def test_features_in_the_output_of_a_transformers_model() -> None:
     assert features_of({**tokens, "pooler_output": 1}) == 1
     with pytest.raises(ArgumentError, match="the backbone returns tokens"):
         features_of(tokens)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "key"),
+    [
+        ({"type": "ImageClassifier", "backbone": None}, "backbone"),
+        ({"type": "SimCLR", "backbone": {"type": "SmallResNet"}, "neck": None, "head": None}, "neck"),
+        ({"type": "LinearClsHead", "num_classes": 2, "in_channels": 2, "loss": "CrossEntropy"}, "loss"),
+        ({"type": "RandomBatchAugment", "augments": [{"type": "Mixup", "alpha": 1}, 3]}, "augments[1]"),
+    ],
+)
+def test_a_part_must_be_a_module_or_its_config(cfg: dict[str, Any], key: str) -> None:
+    with pytest.raises(BuildError) as caught:
+        MODELS.build(cfg)
+    assert caught.value.key == key
 
 
 class Echo(TaskModel):

@@ -163,9 +163,13 @@ def test_lines_without_per_class_results_are_left_out_with_a_warning(
     assert caplog.messages == ["Skipped 1 unreadable line in the per-class results."]
 
 
-def test_run_without_finite_scalars_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no finite scalars in"):
-        read_run(_text(tmp_path / "scalars.json", '{"loss": NaN, "step": 1}\n'))
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [('{"loss": 1, "step": "one"}', "'step' in line 1"), ('{"loss": NaN, "step": 1}', "no finite scalars in")],
+)
+def test_invalid_line_is_named(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        read_run(_text(tmp_path / "scalars.json", f"{text}\n"))
 
 
 def test_incomplete_last_line_is_left_out(tmp_path: Path) -> None:

@@ -99,23 +99,12 @@ def test_letters_of_many_scripts_are_drawn() -> None:
     assert black(64).draw_texts("\ue000", [5, 5], font_sizes=40).get_image().any()  # a box, as no font has this letter
 
 
-def test_a_background_is_drawn_under_the_text() -> None:
-    image = black(64).draw_texts("a", [10, 10], font_sizes=20, colors="w", bboxes={"facecolor": "red"}).get_image()
-    assert (image == RED).all(axis=2).sum() > 30
-
-
 @pytest.mark.parametrize("kind", [list, torch.tensor])
 def test_a_single_polygon_may_be_a_list_or_an_array(kind: Any) -> None:
     corners = kind([[2, 2], [12, 2], [12, 9], [2, 9]])
     one = painted(black().draw_polygons(corners, face_colors="g"))
     assert (one == painted(black().draw_polygons([corners], face_colors="g"))).all()
     assert one.sum() == 11 * 8
-
-
-def test_colors_may_be_an_array() -> None:
-    palette = np.array([[255, 0, 0], [0, 255, 0]])
-    image = black().draw_bboxes([[1, 1, 3, 3], [6, 6, 8, 8]], edge_colors=palette).get_image()
-    assert (image[1, 1].tolist(), image[6, 6].tolist()) == (RED, [0, 255, 0])
 
 
 @pytest.mark.parametrize(

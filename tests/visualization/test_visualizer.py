@@ -53,6 +53,8 @@ def test_images_of_all_accepted_shapes_are_stored(tmp_path: Path, channels: tupl
 class Fragile(Visualizer):
     """Fails to draw one of the images, as the visualizer of a code base may."""
 
+    visualize_masks = False
+
     def add_datasample(self, name: str, image: Any, *args: Any, **settings: Any) -> None:
         if name == "bad":
             raise TypeError("coordinate list")
@@ -71,6 +73,7 @@ def test_a_failed_drawing_costs_a_run_only_its_image(caplog: pytest.LogCaptureFi
     for name in ("good", "bad", "better"):
         visualizer.add_datasample(name, IMAGE)
     visualizer.visualize_cls(IMAGE, None)
+    assert not visualizer.visualize_masks
     assert [name for name, *_ in writer.calls] == ["good", "better"]
     assert caplog.messages == [
         "The image 'bad' cannot be drawn and is skipped: TypeError: coordinate list",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 
+from footplate.data.batches import is_stateful
 from footplate.data.rng import mix_seed, with_separate_generators
 from footplate.data.samplers import (
     DefaultSampler,
@@ -163,7 +164,9 @@ class BatchPlan:
             start: The index of the first batch.
             length: The maximum number of batches in the pass, including the batches before `start`.
         """
-        end = self._end_of_pass(length)
+        # Without repeated samples, the pass must end before the padding that the samplers yield.
+        limit = self.limit if self.repeats_samples else len(self)
+        end = min((number for number in (length, limit) if number is not None), default=None)
         for number, key in enumerate(self._with_own_generators(self._batches(epoch, start), epoch), start):
             if number == end:
                 if self.custom_samplers and epoch == 0 and self.limit is None:
@@ -174,12 +177,6 @@ class BatchPlan:
                     )
                 return
             yield key
-
-    def _end_of_pass(self, length: int | None) -> int | None:
-        """Returns the number of batches after which a pass ends, or None if the samplers themselves end it."""
-        # Without repeated samples, the pass must end before the padding that the samplers yield.
-        limit = self.limit if self.repeats_samples else len(self)
-        return min((number for number in (length, limit) if number is not None), default=None)
 
     def _with_own_generators(self, batches: Iterator[BatchKey], epoch: int) -> Iterator[BatchKey]:
         """Yields `batches`, whose samplers draw from separate random generators."""
@@ -207,10 +204,9 @@ class BatchPlan:
 
     def _sampler_states(self) -> list[Any] | None:
         """Returns the states of the custom samplers, or None if there are no such samplers or they are stateless."""
-        samplers = self.custom_samplers
-        if not all(hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict") for sampler in samplers):
+        if not all(map(is_stateful, self.custom_samplers)):
             return None
-        return [copy.deepcopy(sampler.state_dict()) for sampler in samplers] or None
+        return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom_samplers] or None
 
     def _batches(self, epoch: int, start: int) -> Iterator[BatchKey]:
         """Yields the keys of the batches from `start` on, even beyond the end of the pass."""

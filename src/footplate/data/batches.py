@@ -226,6 +226,11 @@ def dataset_of(loader: Any) -> Any:
     return getattr(loader, "dataset", None)
 
 
+def is_stateful(value: Any) -> bool:
+    """Checks whether a loader, dataset or sampler can save and restore its state."""
+    return hasattr(value, "state_dict") and hasattr(value, "load_state_dict")
+
+
 def metainfo_of(loader: Any) -> Any:
     """Returns the metadata (such as the classes) of a loader's dataset, or None if it has no metadata."""
     return getattr(dataset_of(loader), "metainfo", None)

@@ -200,7 +200,9 @@ class BaseDataElement:
 
     def numpy(self) -> Self:
         """Returns a copy with tensors converted to NumPy arrays."""
-        return self.detach().cpu()._call("numpy")
+        return self._map_data(
+            lambda value: value.detach().cpu().numpy() if isinstance(value, (Tensor, BaseDataElement)) else value
+        )
 
     def to_tensor(self) -> Self:
         """Returns a copy with NumPy arrays converted to tensors that share memory with the arrays."""

@@ -110,7 +110,8 @@ def check_ranks(loader: Any) -> Any:
     size = get_data_world_size()
     if size == 1 or isinstance(loader, SampleLoader) or knows_ranks(loader):
         return loader
-    data_class = type(dataset_of(loader) or loader)
+    dataset = dataset_of(loader)
+    data_class = type(dataset if isinstance(dataset, IterableDataset) else loader)
     raise ArgumentError(
         f"each of the {size} processes would read all batches from this data loader",
         found=data_class,

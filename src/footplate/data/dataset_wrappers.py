@@ -183,22 +183,25 @@ class ClassBalancedDataset(_DatasetWrapper):
     def __init__(self, dataset: Any, oversample_thr: float, lazy_init: bool = False) -> None:
         check_number("oversample_thr", oversample_thr, above=0, most=1)
         self.oversample_thr = oversample_thr
-        self._indices: list[int] = []
         self.dataset = DATASETS.build_nested(dataset, "dataset")
         if not lazy_init:
             self.full_init()
 
     def full_init(self) -> None:
         """Initializes the wrapped dataset and computes the repetitions. Later calls have no effect."""
-        if self._fully_initialized:
-            return
         super().full_init()
+        _ = self._indices
+
+    @cached_property
+    def _indices(self) -> list[int]:
+        indices = []
         categories = [set(self.dataset.get_cat_ids(idx)) for idx in range(len(self.dataset))]
         counts = Counter(chain.from_iterable(categories))
         for idx, of_sample in enumerate(categories):
             rarest = min((counts[category] for category in of_sample), default=len(categories))
             factor = math.sqrt(self.oversample_thr * len(categories) / rarest)
-            self._indices += [idx] * math.ceil(max(1.0, factor))
+            indices += [idx] * math.ceil(max(1.0, factor))
+        return indices
 
     def __len__(self) -> int:
         self.full_init()

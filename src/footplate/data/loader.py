@@ -9,6 +9,7 @@ Three properties of a `SampleLoader` determine how the engine uses it:
 | `uneven` | nothing is padded, and the ranks' last batches may differ in size | a training run warns |
 """
 
+import random
 import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from footplate.data.batch_plan import BatchKey, BatchPlan
 from footplate.data.rng import (
     SampleGenerators,
+    find_randomizables,
     mix_seed,
     next_seed,
     preserve_random_state,
@@ -298,6 +300,7 @@ class BatchReader(Dataset[Any]):
         self._progress = progress
         self._generators = SampleGenerators()
         seed_albumentations()
+        self._randomizables = find_randomizables(dataset)
 
     def __getitem__(self, key: BatchKey) -> Any:
         if get_worker_info() is not None:
@@ -331,6 +334,8 @@ class BatchReader(Dataset[Any]):
                 self._progress.record(worker.id, index)
             if seeding == "sample":
                 seed_generators(next_seed(seed, position))
+            for randomizable in self._randomizables:
+                randomizable.set_random_state(seed=random.getrandbits(32))
             try:
                 samples.append(self.dataset[index])
             except _FAILURES as error:

@@ -17,16 +17,22 @@ from footplate.data.samplers import DefaultSampler, RankSampler, knows_ranks
 from footplate.distributed import broadcast_object, get_data_world_size
 from footplate.errors import ArgumentError
 
+_READING = ("__iter__", "__len__", "_get_iterator", "state_dict")
+
 
 def convert_loader(loader: Any, seed: int) -> Any:
-    """Converts a plain DataLoader to a `SampleLoader` for this rank. Other loaders are returned unchanged."""
+    """Converts a plain DataLoader to a `SampleLoader` for this rank. Other loaders are returned unchanged.
+
+    A subclass is plain if it inherits everything in `_READING`, like the `DataLoader` of MONAI.
+    """
     check_yields_batches(loader)
-    if type(loader) is not DataLoader or isinstance(loader.dataset, IterableDataset):
+    cls = type(loader)
+    is_plain = all(getattr(cls, name, None) is getattr(DataLoader, name, None) for name in _READING)
+    if not is_plain or isinstance(loader.dataset, IterableDataset):
         return check_ranks(loader)
-    names = ("collate_fn", "num_workers", "pin_memory", *WORKER_SETTINGS)
-    settings = {name: getattr(loader, name) for name in names}
+    settings = {name: getattr(loader, name) for name in ("collate_fn", "num_workers", "pin_memory", *WORKER_SETTINGS)}
     batching: Any = loader if loader.batch_sampler is None else loader.batch_sampler
-    if type(batching) in (DataLoader, BatchSampler):  # a BatchSampler may have been passed by the user
+    if batching is loader or type(batching) is BatchSampler:  # which the user may have passed
         sampler = _convert_sampler(loader, batching.sampler, seed)
         settings |= {"batch_size": batching.batch_size, "drop_last": batching.drop_last, "sampler": sampler}
     else:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from fractions import Fraction
 from itertools import chain, count, islice
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from footplate.checks import read_count
-from footplate.data.batches import dataset_of, length_of
+from footplate.data.batches import dataset_of, is_stateful, length_of
 from footplate.data.dataset_wrappers import combined_digest
 from footplate.data.loader import SampleLoader
 from footplate.data.rng import mix_seed, preserve_random_state
@@ -78,16 +77,13 @@ def track_position(loader: Any) -> "DataPosition":
     Uses the state of the loader, or of an iterable dataset that is read without workers, if they can save a state.
     """
     dataset = dataset_of(loader)
-    owners = [] if isinstance(loader, SampleLoader) else [loader]
-    if isinstance(dataset, IterableDataset) and not getattr(loader, "num_workers", 0):
-        owners.append(dataset)
-    for owner in owners:
-        if hasattr(owner, "state_dict") and hasattr(owner, "load_state_dict"):
-            if owner is dataset:
-                _set_generators(loader)
-            return StatefulPosition(loader, owner)
+    if isinstance(loader, SampleLoader):
+        return _find_position(loader)
+    if is_stateful(loader):
+        return StatefulPosition(loader, loader)
     _set_generators(loader)
-    return _find_position(loader)
+    reads_here = isinstance(dataset, IterableDataset) and not getattr(loader, "num_workers", 0)
+    return StatefulPosition(loader, dataset) if reads_here and is_stateful(dataset) else _find_position(loader)
 
 
 def _find_position(loader: Any) -> "DataPosition":
@@ -111,7 +107,7 @@ def _set_generators(loader: Any) -> None:
 
     With torch's global generator, the order of a pass could not be repeated after a resume.
     """
-    if isinstance(loader, SampleLoader) or not isinstance(loader, DataLoader):
+    if not isinstance(loader, DataLoader):
         return
     owners: list[Any] = [loader, *(sampler for sampler in samplers_of(loader) if type(sampler) in RANDOM_SAMPLERS)]
     for owner in owners:
@@ -257,8 +253,9 @@ class DataPosition:
     def _adapted_batch(self, saved: _Settings, here: _Settings, state: Mapping[str, Any]) -> int:
         """Returns the batch to continue with after the settings have changed, and logs a warning."""
         batch: int = state["batch"]
-        if self._plan is None or not self._plan.passes_continue:
-            batch = int(batch * _ratio(saved, here))
+        before, now = ((settings["batch_size"] or 0) * (settings["world_size"] or 0) for settings in (saved, here))
+        if before and now and (self._plan is None or not self._plan.passes_continue):
+            batch = batch * before // now  # half as many batches of twice the size
         if self._length is not None:
             batch = min(batch, self._length)
         changes = [
@@ -312,12 +309,6 @@ class DataPosition:
             "length": length_of(loader),
             "num_workers": getattr(loader, "num_workers", None) if is_stream else None,
         }
-
-
-def _ratio(saved: _Settings, here: _Settings) -> Fraction:
-    """Returns the number of batches here per saved batch, e.g. 1/2 for twice the batch size, or 1 if it is unknown."""
-    before, now = ((settings["batch_size"] or 0) * (settings["world_size"] or 0) for settings in (saved, here))
-    return Fraction(before, now) if before and now else Fraction(1)
 
 
 class PlannedPosition(DataPosition):

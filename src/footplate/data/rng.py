@@ -6,10 +6,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce, wraps
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from footplate.checks import read_count
 from footplate.error_context import restoring
@@ -67,6 +69,28 @@ def seed_albumentations() -> None:
         return call(self, *args, **data)
 
     compose.__call__ = seeded_call
+
+
+def find_randomizables(dataset: Any) -> list[Any]:
+    """Returns MONAI's random transforms and datasets in the attributes of a dataset, each of which has a generator.
+
+    Like MONAI's `set_rnd`, searches nested attributes and lists. Does not search random transforms, because they seed
+    their parts themselves, sometimes with equal seeds.
+    """
+    cls: Any = getattr(sys.modules.get("monai.transforms"), "Randomizable", ())  # if it is not loaded, there are none
+    parts = [dataset] if cls else []
+    seen, randomizables = set(), []
+    for part in parts:  # grows in the loop
+        if id(part) in seen or isinstance(part, ModuleType):
+            continue
+        seen.add(id(part))
+        if isinstance(part, cls):
+            randomizables.append(part)
+        if isinstance(part, (list, tuple)):
+            parts += part
+        elif isinstance(part, Dataset) or not isinstance(part, cls):
+            parts += getattr(part, "__dict__", {}).values()
+    return randomizables
 
 
 @contextmanager

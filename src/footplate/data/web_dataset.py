@@ -321,12 +321,13 @@ def _scan(shard: str, stream: IO[Any]) -> list[Member]:
     try:
         with tarfile.open(fileobj=stream, mode="r:") as archive:
             for entry in archive:
-                if entry.issparse() or not (entry.isreg() or entry.isdir()):
+                if entry.isdir():
+                    continue
+                if entry.issparse() or not entry.isreg():
                     notes = ["Create the shard with 'tar --dereference --hard-dereference', without '--sparse'."]
                     message = f"'{entry.name}' in the shard '{shard}' is a link, a sparse file or a special file"
                     raise DataError(message, notes=notes)
-                if entry.isreg():
-                    members.append(Member(entry.name, entry.offset_data, entry.size))
+                members.append(Member(entry.name, entry.offset_data, entry.size))
             end = archive.offset
     except tarfile.TarError as error:
         notes = ["A shard must be an uncompressed tar file."]

@@ -51,7 +51,7 @@ def facts_of(runner: "Runner") -> dict[str, Any]:
 
 
 def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
-    cfg = Config(runner.cfg.to_dict() if hasattr(runner.cfg, "to_dict") else dict(runner.cfg))
+    cfg = Config(runner.cfg.to_dict())
     origin = runner.saver.last
     checkpoint = load_checkpoint(origin, in_place=True) if origin else {}
     if origin and not checkpoint.keys() >= {"optimizer", "param_schedulers", "run"}:

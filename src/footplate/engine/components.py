@@ -64,16 +64,14 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
     with at_key(f"{mode}_cfg"):
         loop_class, settings = resolve_loop(cfg, mode)
     # Built before the loop, so that errors have the key of the data.
-    data = _train_data(runner) if mode == "train" else _evaluation_data(runner, mode, loop_class)
+    if mode == "train":
+        with at_key("train_dataloader"):
+            data = {"dataloader": _build_loader(runner, runner.sections["train_dataloader"])}
+            check_has_batches(data["dataloader"])
+    else:
+        data = _evaluation_data(runner, mode, loop_class)
     with at_key(f"{mode}_cfg"):
         return LOOPS.build(settings, runner=runner, **data)
-
-
-def _train_data(runner: "Runner") -> dict[str, Any]:
-    with at_key("train_dataloader"):
-        loader = _build_loader(runner, runner.sections["train_dataloader"])
-        check_has_batches(loader)
-    return {"dataloader": loader}
 
 
 def _evaluation_data(runner: "Runner", mode: str, loop_class: type[BaseLoop]) -> dict[str, Any]:

@@ -139,18 +139,17 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
             parts = select_modules({name: part for name, part in unwrap_model(model).named_modules() if name}, regions)
         if not parts:
             raise ArgumentError("'regions' does not match any module", key="compile.regions", found=regions)
-        _compile(list(parts.values()), arguments)
-        return model
-    try:
-        part: Any = model if target == "forward" else model.get_submodule(target)
-    except (AttributeError, TypeError) as error:
-        raise ArgumentError(
-            "'target' must be 'forward' or the name of a submodule of the model",
-            key="compile.target",
-            found=target,
-            notes=[f"submodules: {', '.join(name for name, _ in model.named_children()) or 'none'}"],
-        ) from error
-    _compile([part], arguments)
+    else:
+        try:
+            parts = {target: model.get_submodule("" if target == "forward" else target)}
+        except (AttributeError, TypeError) as error:
+            raise ArgumentError(
+                "'target' must be 'forward' or the name of a submodule of the model",
+                key="compile.target",
+                found=target,
+                notes=[f"submodules: {', '.join(name for name, _ in model.named_children()) or 'none'}"],
+            ) from error
+    _compile(list(parts.values()), arguments)
     return model
 
 

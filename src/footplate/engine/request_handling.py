@@ -1,6 +1,7 @@
 """Handles the requests of a run between iterations, and saves the run if reading data fails."""
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from footplate.checkpoint import AfterSave
@@ -65,9 +66,9 @@ def save_on_request(runner: "Runner") -> str:
     Until the next save, a resume starts from this checkpoint.
     """
     folder = next((hook.folder_in(runner) for hook in runner.hooks.saving), runner.folder.home)
-    path = runner.save_checkpoint(
-        folder, runner.saver.name_of(ON_REQUEST), background=True, after=AfterSave(runner.folder.home)
-    )
+    name = runner.saver.name_of(ON_REQUEST)
+    path = os.path.join(folder, name)  # `save_checkpoint` of a user's Runner class may return nothing
+    runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))
     _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, shown_path(path))
     return path
 

@@ -103,19 +103,15 @@ class ResumePlan:
         """
         if not (self.resume or self.is_restarted):
             return configured
-        paths: list[str] = []
-        if self.load_from is not None and self.resume != "auto" and not self.is_restarted:
-            paths = [self.load_from]
-        else:
-            with suppress(CheckpointError):  # reported when the checkpoint is loaded
-                paths = list_candidates(self.home)
-        for path in paths:
-            with suppress(CheckpointError):
-                seed = str(part_of(read_outline(path).content, "meta").get("seed"))
-                if seed.isdecimal():
-                    if configured not in (None, int(seed)):
-                        _logger.warning(
-                            "The run resumes with the checkpoint's seed %s instead of %s.", seed, configured
-                        )
-                    return int(seed)
+        load_from = None if self.resume == "auto" or self.is_restarted else self.load_from
+        with suppress(CheckpointError):  # reported when the checkpoint is loaded
+            for path in list_candidates(self.home) if load_from is None else [load_from]:
+                with suppress(CheckpointError):
+                    seed = str(part_of(read_outline(path).content, "meta").get("seed"))
+                    if seed.isdecimal():
+                        if configured not in (None, int(seed)):
+                            _logger.warning(
+                                "The run resumes with the checkpoint's seed %s instead of %s.", seed, configured
+                            )
+                        return int(seed)
         return configured

@@ -110,11 +110,8 @@ def split_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[
     names = PYTHON_ARGUMENTS
     if overrides.get("resume") is True:
         names |= {"resume", "load_from", "resume_settings"}
-    merged: dict[str, Any] = {}
-    passed: dict[str, Any] = {}
-    for name, value in overrides.items():
-        (passed if name in names else merged)[name] = value
-    return merged, passed
+    passed = {name: overrides[name] for name in overrides if name in names}
+    return {name: overrides[name] for name in overrides if name not in names}, passed
 
 
 @contextmanager

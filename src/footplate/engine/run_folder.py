@@ -15,13 +15,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from footplate import storage
 from footplate.checkpoint import read_pointer
 from footplate.checkpoint_names import sharded_name
+from footplate.config import Config
 from footplate.distributed import (
     broadcast_object,
     compute_on_main,
@@ -128,16 +129,15 @@ class RunFolder:
         if self.log_dir != before:
             runner.visualizer.move(before, self.log_dir)
 
-    def write_config(self, cfg: Any) -> None:
+    def write_config(self, cfg: Config) -> None:
         """Writes the config to the work_dir if it was loaded from a file.
 
         If a file with this name already exists in the work_dir and was written or edited by a user, writes the config
         to the log folder instead.
         """
-        filename = getattr(cfg, "filename", None)
-        if not filename:
+        if not cfg.filename:
             return
-        name = f"{Path(filename).stem}.py"
+        name = f"{Path(cfg.filename).stem}.py"
         path = os.path.join(self.work_dir, name)
         inside = os.path.join(self.log_dir, name)
         if os.path.lexists(path) and not is_written_config(path):

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, overload
+from typing import Any
 
 from PIL import Image
 from torch import nn
@@ -35,12 +35,6 @@ class History(Sequence[Row]):
         self.model = model
         self.rows: list[Row] = []
         self.last_iter = 0
-
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
 
     def __getitem__(self, index: Any) -> Any:
         return self.rows[index]
@@ -113,15 +107,7 @@ class History(Sequence[Row]):
         return {"rows": [dict(row) for row in self.rows]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the rows.
-
-        Raises:
-            ValueError: A value is not a number.
-        """
-        for row in state["rows"]:
-            for name, value in row.items():
-                if not isinstance(value, (int, float)):
-                    raise ValueError(f"'{name}' must be a number")
+        """Restores the rows."""
         self.rows = [dict(row) for row in state["rows"]]
         self.last_iter = int(self.rows[-1]["iter"]) if self.rows else 0
 

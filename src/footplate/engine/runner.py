@@ -240,7 +240,7 @@ class Runner:
         # Folder: nothing is written yet, but all ranks agree on a timestamp, which is part of the run's name.
         self.folder = RunFolder(sections["work_dir"])
         self.work_dir = self.folder.work_dir
-        stem = Path(getattr(self.cfg, "filename", None) or "run").stem
+        stem = Path(self.cfg.filename or "run").stem
         self.experiment_name: str = sections["experiment_name"] or f"{stem}_{self.timestamp}"
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
@@ -293,7 +293,7 @@ class Runner:
             ConfigKeyError: An unknown key resembles a known one.
             ConfigError: The config mixes optimization keys of both generations.
         """
-        cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
+        cfg = Config(cfg)
         merged, passed = split_overrides(overrides)
         with buffer_log() as records, refusing_exits():
             with located(cfg):

@@ -82,10 +82,6 @@ class Argument(NamedTuple):
     in_config: bool = True
     empty_if_unset: bool = False
 
-    def allows(self, value: Any) -> bool:
-        """Checks whether `accepts` includes the value."""
-        return isinstance(value, self.accepts) if isinstance(self.accepts, (type, tuple)) else self.accepts(value)
-
 
 def check_structure(sections: Sections) -> None:
     """Checks the type of each section, and that each phase has either all of its sections or none.
@@ -94,9 +90,9 @@ def check_structure(sections: Sections) -> None:
         ArgumentError: A value is not accepted, or only some sections of a phase are set.
     """
     for argument in ARGUMENTS:
-        name, value = argument.name, sections[argument.name]
+        name, value, accepts = argument.name, sections[argument.name], argument.accepts
         is_unset = value is None and name != "work_dir"  # which has no default
-        if not is_unset and not argument.allows(value):
+        if not (is_unset or (isinstance(value, accepts) if isinstance(accepts, (type, tuple)) else accepts(value))):
             raise ArgumentError(f"'{name}' must be {argument.description}", key=name, found=value)
     for phase, names in _PHASES.items():
         missing = [name for name in names if sections[name] is None]
@@ -142,11 +138,6 @@ def check_preprocessor(cfg: Any, model: Any) -> None:
         cfg = with_defaults(cfg, type=usual)
     with at_key("data_preprocessor"):
         MODELS.check(cfg)
-
-
-def check_loaders(section: Any) -> None:
-    """Checks a dataloader config, or a dict of dataloader configs."""
-    map_loaders(section, check_dataloader)
 
 
 def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
@@ -209,7 +200,7 @@ def check_evaluation(mode: str, sections: Sections) -> None:
                 with at_key(f"[{index}]"):
                     check_dataloader(loader)
         elif loaders is not None:
-            check_loaders(loaders)
+            map_loaders(loaders, check_dataloader)
     with at_key(f"{mode}_evaluator"):
         map_evaluators(evaluator, loaders if has_several_loaders(loaders) else None, check_evaluator)
 
@@ -305,7 +296,7 @@ def check_tensor_parallel(sections: Sections) -> None:
 
 
 def _is_folder(value: Any) -> bool:
-    return isinstance(value, str) and value != "" and "\0" not in value
+    return isinstance(value, str) and value != ""
 
 
 def _is_loader_section(value: Any) -> bool:
@@ -326,7 +317,7 @@ _RESUME = "True, False or 'auto'; for a path, set resume=True and load_from=path
 ARGUMENTS: tuple[Argument, ...] = (
     Argument("model", "a model or a config dict"),
     Argument("work_dir", "the path to a folder", _is_folder, folders_of),
-    Argument("train_dataloader", _LOADER, _is_loader_section, check_loaders),
+    Argument("train_dataloader", _LOADER, _is_loader_section, lambda section: map_loaders(section, check_dataloader)),
     Argument("val_dataloader", _LOADER, _is_loader_section),
     Argument("test_dataloader", _LOADER, _is_loader_section),
     Argument("train_cfg", "a loop or a config dict", object, check_train_loop),

@@ -88,7 +88,14 @@ def _optimizer_state(runner: "Runner", *, on_all_ranks: bool) -> dict[str, Any]:
             key="optim_wrapper.optimizer.type",
         )
     if is_distributed() and not is_sharded(runner.model):
-        _average_accumulated_gradients(runner, state, on_all_ranks=on_all_ranks)
+        # Averages the gradients of an unfinished accumulation round.
+        for name, part in by_optimizer(state, runner.optim_wrapper.parts).items():
+            is_unfinished = part.pop("accumulated_gradients", None) is not None
+            # If any rank has gradients, all ranks take part, because a loss may reach a parameter on only some of the
+            # ranks.
+            if on_all_ranks and any(gather_objects(is_unfinished)):
+                _log_mean_gradients()
+                part["accumulated_gradients"] = mean_gradients(runner.optim_wrapper.parts[name].parameters())
     return state
 
 
@@ -100,18 +107,6 @@ def _log_mean_gradients() -> None:
     )
 
 
-def _average_accumulated_gradients(runner: "Runner", state: dict[str, Any], *, on_all_ranks: bool) -> None:
-    """Averages the gradients of an unfinished accumulation round over all ranks."""
-    wrappers = runner.optim_wrapper.parts
-    for name, part in by_optimizer(state, wrappers).items():
-        is_unfinished = part.pop("accumulated_gradients", None) is not None
-        # If any rank has gradients, all ranks take part, because a loss may reach a parameter on only some of the
-        # ranks.
-        if on_all_ranks and any(gather_objects(is_unfinished)):
-            _log_mean_gradients()
-            part["accumulated_gradients"] = mean_gradients(wrappers[name].parameters())
-
-
 def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the metadata for a checkpoint, such as the epoch, the time, the seed and the config."""
     meta = {
@@ -121,7 +116,7 @@ def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:
         "experiment_name": runner.experiment_name,
         "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
         "footplate_version": footplate.__version__,
-        "cfg": getattr(runner.cfg, "pretty_text", ""),
+        "cfg": runner.cfg.pretty_text,
     }
     metainfo = metainfo_of(runner.train_loop.dataloader)
     if metainfo is not None:
@@ -259,9 +254,8 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
         if states := run.get("random_of_ranks"):
             name = f"run.random_of_ranks[{rank % len(states)}]"
             state = states[rank % len(states)]
-    if state is None and not states:
-        return None
-    check_rng(state, name)
+    if state is not None:
+        check_rng(state, name)
     return state
 
 

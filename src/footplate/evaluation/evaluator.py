@@ -467,13 +467,14 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
     if not isinstance(metric, (type, BaseMetric)):
         if all(callable(getattr(metric, method, None)) for method in ("update", "compute", "reset")):
             return TorchMetric(metric, name)
-        if callable(metric):
+        if callable(metric) and not hasattr(metric, "reset"):
             return FunctionMetric(metric, name)
     raise ArgumentError(
-        "a named metric must be a function of (predictions, batch) or a torchmetrics object; classes and BaseMetric "
-        "objects are not supported"
+        "a named metric must be a function of (predictions, batch), or an object with the methods `update(predictions, "
+        "target)`, `compute` and `reset`; classes and BaseMetric objects are not supported"
         if name is not None
-        else "a metric must be a BaseMetric, its config, a function of (predictions, batch) or a torchmetrics object",
+        else "a metric must be a BaseMetric, its config, a function of (predictions, batch), or an object with the "
+        "methods `update(predictions, target)`, `compute` and `reset`",
         found=metric,
     )
 

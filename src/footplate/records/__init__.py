@@ -1,7 +1,7 @@
 """Records the scalars, logs and environment of a run."""
 
 from footplate.records.artifact_writers import ClearMLVisBackend, DVCLiveVisBackend, MLflowVisBackend
-from footplate.records.base_writer import BaseVisBackend, GuardedWriters, ImageArray, numbers_in
+from footplate.records.base_writer import BaseVisBackend, ImageArray, numbers_in
 from footplate.records.environment import describe_environment, memory_in_use, save_changes
 from footplate.records.history_buffer import HistoryBuffer, average_over_ranks
 from footplate.records.local_writers import (
@@ -30,7 +30,6 @@ __all__ = [
     "BaseVisBackend",
     "ClearMLVisBackend",
     "DVCLiveVisBackend",
-    "GuardedWriters",
     "HistoryBuffer",
     "ImageArray",
     "Instances",

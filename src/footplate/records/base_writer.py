@@ -1,11 +1,10 @@
-"""Base classes for writers, and a wrapper that forwards calls to several writers."""
+"""Base classes for writers."""
 
 import inspect
 import logging
 import numbers
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -17,12 +16,12 @@ from numpy.typing import NDArray
 from footplate.checks import check_keys
 from footplate.error_context import at_key
 from footplate.errors import FootplateError, import_optional
+from footplate.messages import describe_exception
 from footplate.storage import output_path
 
 ImageArray = NDArray[np.uint8]
 Scalars = Mapping[str, float]
 _logger = logging.getLogger("footplate.records")
-_MAX_FAILURES = 3
 _START = re.compile(r"\d{8}_\d{6}(?:_\d+)?")  # the name of `work_dir/<timestamp>`
 
 
@@ -157,7 +156,7 @@ class Tracker(BaseVisBackend):
                     "%s cannot continue the run %s (%s). Starting a new run.",
                     type(self).__name__,
                     continued,
-                    _on_one_line(error),
+                    describe_exception(error),
                 )
                 self.identity = {}
                 return self.experiment
@@ -262,63 +261,3 @@ class InitTracker(Tracker):
             key: output_path(self._path, value, key=f"init_kwargs.{key}") if key == "dir" else value
             for key, value in self._init_kwargs.items()
         }
-
-
-class GuardedWriters:
-    """Forwards each call to all writers.
-
-    If a method of a writer fails, for example because a disk is full or a server is down, logs a warning once. After
-    three consecutive failures, the method is no longer called on that writer, unless it is `close`. A FootplateError is
-    not suppressed, because it reports a user error.
-
-    Args:
-        writers: Writers, keyed by name. Writers may be added to the mapping later.
-    """
-
-    def __init__(self, writers: Mapping[str, BaseVisBackend]) -> None:
-        self._writers = writers
-        self._failures: Counter[tuple[str, str]] = Counter()  # consecutive failures, by writer name and method
-
-    def call_all(self, method: str, *args: Any, **kwargs: Any) -> None:
-        """Calls `method` on every writer, except for writers on which it has failed repeatedly."""
-        for name, writer in self._writers.items():
-            call = (name, method)
-            if self._failures[call] >= _MAX_FAILURES and method != "close":
-                continue
-            try:
-                getattr(writer, method)(*args, **kwargs)
-            except FootplateError:
-                raise
-            except Exception as error:  # an error in a library must not stop the run
-                if call not in self._failures:
-                    _logger.warning(
-                        "The writer '%s' failed in %s (%s). The run continues; %s is skipped after %d failures in a "
-                        "row.",
-                        *call,
-                        _on_one_line(error),
-                        method,
-                        _MAX_FAILURES,
-                    )
-                self._failures[call] += 1
-            else:
-                if call in self._failures:  # the warning is logged only once
-                    self._failures[call] = 0
-
-    def close(self) -> None:
-        """Closes all writers."""
-        self.call_all("close")
-        self._failures.clear()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the non-empty writer states, keyed by writer name."""
-        return {name: state for name, writer in self._writers.items() if (state := writer.state_dict())}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the states that `state_dict` returned, except for writers added or removed since then."""
-        for name, writer in self._writers.items():
-            if name in state:
-                writer.load_state_dict(state[name])
-
-
-def _on_one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -64,22 +65,22 @@ class LocalVisBackend(BaseVisBackend):
         self._scalars = check_output_path(scalar_save_file, key="scalar_save_file")
 
     @cached_property
-    def folder(self) -> Path:
+    def folder(self) -> str:
         """The output folder, which is created on first use."""
-        folder = Path(self._save_dir or "vis_data")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self._save_dir or "vis_data"
+        os.makedirs(folder, exist_ok=True)
         return folder
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as Python. `footplate report` and `diff` parse it; `explain` and `check` execute it."""
-        write_config(config, str(self.folder / self._config))
+        write_config(config, os.path.join(self.folder, self._config))
 
     def add_image(self, name: str, image: ImageArray, step: int = 0, **kwargs: Any) -> None:
         """Writes a uint8 image of shape `(H, W, 3)` or `(H, W)` to `<img_save_dir>/<name>_<step>.png`.
 
         If the image has an attribute `layout`, which describes its panels, the file also contains the layout as JSON.
         """
-        path = output_path(str(self.folder), f"{self._images}/{name}_{step}.png")
+        path = output_path(self.folder, f"{self._images}/{name}_{step}.png")
         texts = PngInfo()
         if layout := getattr(image, "layout", None):
             texts.add_text(LAYOUT_TEXT, json.dumps(layout))
@@ -97,10 +98,9 @@ class LocalVisBackend(BaseVisBackend):
         if isinstance(step, MetricStep):
             line["iteration"] = step.iteration
         text = json.dumps(line)
-        folder = str(self.folder)
         for name in (self._scalars, file_path):
             if name is not None:
-                append_line(output_path(folder, name), text)
+                append_line(output_path(self.folder, name), text)
 
 
 @VISBACKENDS.register_module()

@@ -388,8 +388,9 @@ class Registry:
         entries = [entry for registry in self.root._tree() for entry in registry.module_dict.values()]
         entry = import_class(path, self.root.name, entries, self.noun, trusted=trusted)
         if entry is not None and entry not in entries:
-            if self._base is None:
-                raise BuildError(f"the registry '{self.name}' accepts only registered classes", found=path)
+            if self._base is None and not trusted:
+                message = f"the registry '{self.name}' accepts only registered classes, except from a .py config"
+                raise BuildError(message, found=path)
             self._check_base(entry, dotted=True)
         return entry  # type: ignore[no-any-return]
 

@@ -20,6 +20,7 @@ from footplate.errors import ArgumentError, DataError
 from footplate.messages import list_names
 from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.models.base_module import InitCfg
+from footplate.registry import MODELS
 from footplate.storage import join, list_dir
 
 _logger = logging.getLogger("footplate.tasks")
@@ -128,6 +129,14 @@ def image_name(sample: Any) -> str:
     """Returns the quoted `img_path` of a data sample or dict, or "an image" if it has none, for error messages."""
     path = sample.get("img_path")
     return f"'{path}'" if path else "an image"
+
+
+def build_part(name: str, part: Part) -> nn.Module:
+    """Returns `part` if it is a module, or builds a module from the config `part`. Errors refer to the key `name`."""
+    if isinstance(part, nn.Module):
+        return part
+    with at_key(name):
+        return MODELS.build(part)  # type: ignore[no-any-return]
 
 
 def features_of(output: Any) -> Any:

@@ -266,6 +266,8 @@ class BaseVisualizationHook(Hook):
             return
         current = getattr(getattr(runner, f"{mode}_loop", None), "current", "")  # the name of one of several datasets
         prefix = f"{mode}_{current}" if current else mode
+        # Visualizers of users may lack these two arguments.
+        showing: dict[str, Any] = {"show": True, "wait_time": self.wait_time} if self.show else {}
         for position, output in list(self.choose(outputs or ()))[: self.max_samples]:
             path = output.get("img_path") if hasattr(output, "get") else None
             name = self._names.setdefault(prefix, ImageNames())[str(path or f"{batch_idx}_{position}")]
@@ -276,13 +278,7 @@ class BaseVisualizationHook(Hook):
                         "the batch contains no image of shape (C, H, W) with 1 or 3 channels", found=type(data_batch)
                     )
                 self._visualizer.add_datasample(
-                    f"{prefix}_{name}",
-                    image,
-                    data_sample=output,
-                    show=self.show,
-                    wait_time=self.wait_time,
-                    step=runner.iter,
-                    **self.options(),
+                    f"{prefix}_{name}", image, data_sample=output, step=runner.iter, **showing, **self.options()
                 )
 
     def _check_sizes(self, loop: Any) -> None:

@@ -326,7 +326,7 @@ class _TrialHook(StopHook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Computes how long training waited for the batch."""
-        self.stage = (f"training iteration {runner.iter + 1}", "model")
+        self.stage = (f"training iteration {self._done + 1}", "model")
         self.waiting, self._last = perf_counter() - self._last, perf_counter()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

@@ -57,13 +57,15 @@ class StopHook(Hook):
 
     def __init__(self, iterations: int) -> None:
         self.iterations = iterations
+        self._done = 0  # a user's loop may count `runner.iter` differently
 
     def before_train(self, runner: Runner) -> None:
         loop: Any = runner.train_loop
         loop.val_begin = MAX_RUN_LENGTH
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if runner.iter + 1 == self.iterations:
+        self._done += 1
+        if self._done == self.iterations:
             raise EarlyExitError
 
 

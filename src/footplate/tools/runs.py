@@ -28,7 +28,8 @@ from footplate.tools.run_files import (
 )
 
 _logger = logging.getLogger("footplate.tools")
-_POSITION = frozenset({"step", "iter", "epoch", "iteration", "mode", "at"})
+_COUNTERS = frozenset({"step", "iter", "epoch", "iteration"})
+_POSITION = _COUNTERS | {"mode", "at"}
 _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 _TIMES = frozenset({"lr", "time", "data_time", "memory"})  # ignored in validations
 
@@ -236,13 +237,17 @@ def _read_lines(file: Path) -> list[LogLine]:
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
+        where = f"line {number} of '{file}'"
         try:
             line = json.loads(text, parse_int=float)
         except ValueError as error:
             if 1 < number == len(texts):
                 break  # an incomplete last line: the run was killed or is still writing
-            raise DataError(f"line {number} of '{file}' is not valid JSON", found=text) from error
+            raise DataError(f"{where} is not valid JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
+            for key in _COUNTERS & line.keys():
+                if not (isinstance(line[key], float) and math.isfinite(line[key])):
+                    raise DataError(f"'{key}' in {where} must be an iteration or epoch number", found=line[key])
             mode = str(line.get("mode") or ("train" if "lr" in line or "loss" in line else "val"))
             values = {one_line(key): value for key, value in line.items() if isinstance(value, float)}
             lines.append({**values, "mode": mode})

@@ -4,9 +4,11 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from inspect import isfunction
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,13 +18,15 @@ from torch import Tensor
 
 from footplate.checks import check_choice, check_count, check_fraction
 from footplate.error_context import at_key, origin_of, with_origins
-from footplate.errors import ArgumentError
-from footplate.records import BaseVisBackend, GuardedWriters, ImageArray, Instances
+from footplate.errors import ArgumentError, FootplateError
+from footplate.messages import describe_exception
+from footplate.records import BaseVisBackend, ImageArray, Instances
 from footplate.registry import VISBACKENDS, VISUALIZERS
 from footplate.storage import commit_image, output_path
 from footplate.visualization.drawing import Drawing, as_array
 
 _logger = logging.getLogger("footplate.visualization")
+_MAX_FAILURES = 3
 Reduction = Literal["squeeze_mean", "select_max"]
 
 
@@ -106,28 +110,29 @@ def skipping_failed_image(name: str) -> Iterator[None]:
         _logger.warning("The image '%s' cannot be drawn and is skipped: %s: %s", name, type(error).__name__, error)
 
 
-def _skip_failed_images(visualizer: "Visualizer") -> None:
-    """Makes `add_datasample` and the `visualize_...` methods log exceptions as warnings instead of raising them."""
+def _skippable(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a method that draws and writes one image.
 
-    def skipping(draw: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(draw)
-        def draw_or_skip(*args: Any, **kwargs: Any) -> Any:
-            name = args[0] if args else kwargs.get("name")
-            with skipping_failed_image(name if isinstance(name, str) else draw.__name__):
-                return draw(*args, **kwargs)
+    If `skips_failed_images` is set, errors are logged as warnings.
+    """
 
-        return draw_or_skip
+    @wraps(draw)
+    def skipping(self: "Visualizer", *args: Any, **kwargs: Any) -> Any:
+        if not self.skips_failed_images:
+            return draw(self, *args, **kwargs)
+        name = args[0] if args else kwargs.get("name")
+        with skipping_failed_image(name if isinstance(name, str) else draw.__name__):
+            return draw(self, *args, **kwargs)
 
-    for name in dir(visualizer):
-        if name == "add_datasample" or name.startswith("visualize_"):
-            setattr(visualizer, name, skipping(getattr(visualizer, name)))
+    return skipping
 
 
 class Visualizer(Drawing, Instances):
     """Draws images, and passes images, scalars and configs to all writers.
 
-    For a run's visualizer, errors in `add_datasample` and in the `visualize_...` methods of subclasses are logged as
-    warnings instead of raised.
+    Attributes:
+        skips_failed_images: Whether errors in `add_datasample` and in the `visualize_...` methods of subclasses are
+            logged as warnings instead of raised. True for a run's visualizer.
 
     Args:
         name: The name for `get_instance`.
@@ -148,6 +153,8 @@ class Visualizer(Drawing, Instances):
         [0, 0, 255]
     """
 
+    skips_failed_images = False
+
     def __init__(
         self,
         name: str = "visualizer",
@@ -164,7 +171,7 @@ class Visualizer(Drawing, Instances):
         self.fig_show_cfg = dict(fig_show_cfg or {})
         self._warned_of_display = False
         self._vis_backends: dict[str, BaseVisBackend] = {}
-        self._writers = GuardedWriters(self._vis_backends)
+        self._failures: Counter[tuple[str, str]] = Counter()  # consecutive failures, by writer name and method
         folder = None if save_dir is None else os.path.join(save_dir, "vis_data")
         for index, cfg in enumerate(vis_backends or ()):
             with at_key(f"vis_backends[{index}]"):
@@ -178,7 +185,42 @@ class Visualizer(Drawing, Instances):
                 self._vis_backends[backend_name] = backend
         type(self).keep_instance(self)
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, method in list(vars(cls).items()):
+            if isfunction(method) and (name == "add_datasample" or name.startswith("visualize_")):
+                setattr(cls, name, _skippable(method))
+
     draw_featmap = staticmethod(draw_featmap)
+
+    def _call_writers(self, method: str, *args: Any, **kwargs: Any) -> None:
+        """Calls `method` on every writer.
+
+        If it fails, for example because a disk is full or a server is down, logs a warning once. After three
+        consecutive failures, the method is no longer called on that writer, unless it is `close`. A FootplateError is
+        not suppressed, because it reports a user error.
+        """
+        for name, writer in self._vis_backends.items():
+            call = (name, method)
+            if self._failures[call] >= _MAX_FAILURES and method != "close":
+                continue
+            try:
+                getattr(writer, method)(*args, **kwargs)
+            except FootplateError:
+                raise
+            except Exception as error:  # an error in a library must not stop the run
+                if not self._failures[call]:
+                    _logger.warning(
+                        "The writer '%s' failed in %s (%s). The run continues; %s is skipped after %d failures in a "
+                        "row.",
+                        *call,
+                        describe_exception(error),
+                        method,
+                        _MAX_FAILURES,
+                    )
+                self._failures[call] += 1
+            else:
+                self._failures[call] = 0
 
     def get_backend(self, name: str) -> BaseVisBackend:
         """Returns the writer named `name`. Raises a KeyError if there is no such writer."""
@@ -186,11 +228,11 @@ class Visualizer(Drawing, Instances):
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Passes the run's config to all writers."""
-        self._writers.call_all("add_config", config, **kwargs)
+        self._call_writers("add_config", config, **kwargs)
 
     def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
         """Passes the model's graph to all writers that support graphs."""
-        self._writers.call_all("add_graph", model, data_batch, **kwargs)
+        self._call_writers("add_graph", model, data_batch, **kwargs)
 
     def add_image(self, name: str, image: Any, step: int = 0) -> None:
         """Passes a uint8 image of shape ``(H, W)`` or ``(H, W, C)`` to all writers, where C is 1, 3 (RGB) or 4 (RGBA).
@@ -208,17 +250,17 @@ class Visualizer(Drawing, Instances):
             )
         if image.shape[2:] == (1,):  # not all writers accept it
             image = image[..., 0]
-        self._writers.call_all("add_image", name, image, step)
+        self._call_writers("add_image", name, image, step)
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
         """Passes a scalar to all writers."""
-        self._writers.call_all("add_scalar", name, value, step, **kwargs)
+        self._call_writers("add_scalar", name, value, step, **kwargs)
 
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
         """Passes the scalars for one step to all writers."""
-        self._writers.call_all("add_scalars", scalar_dict, step, file_path, **kwargs)
+        self._call_writers("add_scalars", scalar_dict, step, file_path, **kwargs)
 
     def add_datasample(
         self,
@@ -290,15 +332,20 @@ class Visualizer(Drawing, Instances):
 
     def close(self) -> None:
         """Closes all writers."""
-        self._writers.close()
+        self._call_writers("close")
+        self._failures.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the states to restore when a run resumes, keyed by writer name."""
-        return self._writers.state_dict()
+        return {name: state for name, writer in self._vis_backends.items() if (state := writer.state_dict())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the writer states that `state_dict` returned. Call this method before anything is written."""
-        self._writers.load_state_dict(state)
+        """Restores the states that `state_dict` returned, except for writers added or removed since then.
+
+        Call this method before anything is written.
+        """
+        for name in self._vis_backends.keys() & state.keys():
+            self._vis_backends[name].load_state_dict(state[name])
 
     def move(self, before: str, now: str) -> None:
         """Redirects writers from the folder `before` to the folder `now`.
@@ -335,7 +382,7 @@ def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str)
                 for position, backend in enumerate(settings.get("vis_backends") or ())
             ]
             visualizer = VISUALIZERS.build(with_origins(settings, cfg))
-    _skip_failed_images(visualizer)
+    visualizer.skips_failed_images = True
     return visualizer  # type: ignore[no-any-return]
 
 

@@ -66,6 +66,8 @@ class AnyFactorLR(LRSchedulerMixin, _AnyFactor):
 
 def test_a_schedule_of_a_code_base_that_skips_the_constructor_of_its_base_class() -> None:
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.5)
+    with pytest.raises(TypeError, match="param_name"):
+        _ParamScheduler(optimizer)  # type: ignore[call-arg]
     schedule = AnyFactorLR(optimizer, factor=4.0, end=3)
     rates = []
     for _ in range(4):

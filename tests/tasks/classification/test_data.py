@@ -9,6 +9,7 @@ from PIL import Image
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.tasks.classification import ClsDataSample
+from footplate.tasks.classification.data import labels_of
 
 LAYOUT = ("bag/1.png", "bag/deep/er/2.PNG", "coat/3.jpg", "shoe/4.png", "shoe/notes.txt", "shoe/.hidden.png")
 
@@ -149,6 +150,11 @@ def test_one_label_can_have_many_types(value: Any) -> None:
 def test_invalid_labels_are_refused(value: Any) -> None:
     with pytest.raises(ArgumentError, match="labels must be an integer"):
         ClsDataSample().set_gt_label(value)
+
+
+def test_labels_in_range_need_no_check_of_a_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("footplate.tasks.classification.data.check_classes", None)
+    assert labels_of(ClsDataSample().set_gt_label(3), 4).tolist() == [3]
 
 
 @pytest.mark.parametrize("name", ["PackInputs", "PackClsInputs"])

@@ -9,7 +9,7 @@ import torch
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
 from footplate.registry import METRICS
-from footplate.tasks.classification import ClsDataSample, ConfusionMatrix
+from footplate.tasks.classification import ClsDataSample, ConfusionMatrix, SingleLabelMetric
 
 Case = tuple[list[list[float]], list[int]]
 ITEMS = ["precision", "recall", "f1-score", "support"]
@@ -66,7 +66,7 @@ def test_accuracy_agrees_with_a_plain_loop(seed: int) -> None:
 
 def test_scores_that_are_not_probabilities_are_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     assert accuracy_of(([[-0.5, -2.0], [-3.0, 1.0]], [0, 0]))["accuracy/top1"] == 0
-    single_label = METRICS.build({"type": "SingleLabelMetric"})
+    single_label = SingleLabelMetric(0.0, ITEMS, "macro", 2)
     single_label.process(None, [{"gt_label": 0, "pred_score": torch.tensor([-1.0, 0.0]).bfloat16()}])
     assert [message.split()[0] for message in caplog.messages] == ["Accuracy", "SingleLabelMetric"]
     assert "set thrs=None" in caplog.text

@@ -202,6 +202,7 @@ def coco_file(folder: Path, **changes: Any) -> str:
 
 def test_the_truth_of_a_file_counts_for_the_images_that_were_seen(tmp_path: Path) -> None:
     samples = [sample(5, found=[(0, 0, 1)]), sample(3, found=[(0, 0, 1), (50, 0, 2)])]
+    samples[0].pred_instances.labels = torch.ones(1)  # as floats
     found = values(samples, ann_file=coco_file(tmp_path), classwise=True)
     assert (found["coco/bbox_mAP"], found["coco/dog_precision"]) == (1.0, 1.0)  # the ids are not in this order
     assert values([*samples, sample(4)], ann_file=coco_file(tmp_path))["coco/bbox_mAP"] == pytest.approx(67 / 101)

@@ -1,5 +1,4 @@
 import hashlib
-import pickle
 from typing import Any
 
 import numpy as np
@@ -49,33 +48,6 @@ def digest(scenes: FashionScenes, count: int) -> str:
 )
 def test_scenes_do_not_change_between_versions(split: Any, seed: int, expected: str) -> None:
     assert digest(FashionScenes(split, seed=seed), 20) == expected
-
-
-def test_scene_depends_only_on_its_index() -> None:
-    scenes = FashionScenes("train")
-    alone = scenes.sample(7)["img"]
-    np.random.seed(1)
-    for index in (3, 99_999, 7):
-        last = scenes.sample(index)["img"]
-    assert (last == alone).all()
-    assert (pickle.loads(pickle.dumps(scenes)).sample(7)["img"] == alone).all()
-
-
-def test_keys_and_shapes_of_a_sample() -> None:
-    sample = FashionScenes("test")[12]
-    count = len(sample["gt_bboxes_labels"])
-    assert {key: np.shape(value) for key, value in sample.items()} == {
-        "img": (64, 64, 3),
-        "gt_seg_map": (64, 64),
-        "gt_bboxes": (count, 4),
-        "gt_bboxes_labels": (count,),
-        "gt_masks": (count, 64, 64),
-        "img_path": (),
-        "img_shape": (2,),
-        "ori_shape": (2,),
-        "sample_idx": (),
-    }
-    assert (sample["img_path"], sample["sample_idx"]) == ("fashion-test-0/00012.png", 12)
 
 
 def test_length_and_index_out_of_range() -> None:

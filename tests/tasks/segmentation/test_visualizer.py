@@ -66,12 +66,6 @@ def test_the_ignored_label_shows_the_image(palette: Any) -> None:
     assert pixels_of(picture, (100, 100, 100)) == pytest.approx(1.5 * 256 * 256, rel=0.01)
 
 
-def test_opacity_shows_the_image_below() -> None:
-    visualizer = SegLocalVisualizer(palette=PALETTE, alpha=0.5)
-    picture = visualizer.render(GREY, sample(gt_sem_seg=1))
-    assert pixels_of(picture, (175, 50, 50)) == 256 * 128
-
-
 def test_names_and_colors_come_from_the_dataset() -> None:
     visualizer = VISUALIZERS.build({"type": "SegLocalVisualizer", "alpha": 1.0})
     visualizer.dataset_meta = {"classes": ["a", "b", "c"], "palette": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}

@@ -33,11 +33,6 @@ def test_neighbors_vote_as_in_a_plain_loop(seed: int) -> None:
     assert found.tolist() == [votes.index(max(votes)) for votes in expected]
 
 
-def test_the_lowest_class_wins_a_tie() -> None:
-    features = torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 0]])
-    assert KNNProbe(4).predict(features, torch.tensor([2, 1, 2, 1]), features[:1], 3).tolist() == [1]
-
-
 @pytest.mark.parametrize("seed", range(2))
 def test_the_gradient_of_the_fit_is_zero(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ from footplate.distributed import get_rank, get_world_size, wrap_model
 from footplate.distributed.wrappers import synchronize_batch_norm
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS
-from footplate.tasks.selfsup import ContrastiveHead, MAEPretrainDecoder, SelfSupDataSample, patchify
+from footplate.tasks.selfsup import ContrastiveHead, SelfSupDataSample, patchify
 from footplate.tasks.selfsup.selfsup_models import BaseSelfSup
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 
@@ -210,10 +210,3 @@ def test_predictable_patches_are_learned() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.05 * losses[0]
-
-
-def test_decoder_errors_refer_to_its_own_arguments() -> None:
-    with pytest.raises(ArgumentError, match="decoder_depth must be an integer >= 1"):
-        MAEPretrainDecoder(decoder_depth=0)
-    with pytest.raises(ArgumentError, match="dimension of 64 is not divisible by 5 attention heads$"):
-        MAEPretrainDecoder(decoder_embed_dim=64, decoder_num_heads=5)

@@ -10,8 +10,8 @@ from footplate.optim.schedules.base_curve import ENDLESS
 from footplate.optim.schedules.schedule import HasParamGroups, Lengths, Schedule
 
 INF = ENDLESS
-_ARGUMENTS = ("param_name", "begin", "end", "last_step", "by_epoch", "verbose")  # in MMEngine's order
-_OF_THE_BASE = {"optimizer", "curve", *_ARGUMENTS, "_global_step", "_initial", "_key", "base_values"}
+_SETTINGS = {"optimizer", "curve", "param_name", "begin", "end", "last_step", "by_epoch", "verbose"}
+_OF_THE_BASE = _SETTINGS | {"_global_step", "_initial", "_key", "base_values"}
 
 
 class _UnknownCurve(Curve):
@@ -27,15 +27,37 @@ class _ParamScheduler(ParamSchedule):
 
     Args:
         optimizer: The optimizer or optimizer wrapper.
-        args: Arguments for ParamSchedule: `param_name`, `begin`, `end`, `last_step`, `by_epoch` and `verbose`.
-        settings: The same arguments, by keyword.
+        param_name: The field of the parameter groups, such as "lr".
+        begin: The first step of the schedule.
+        end: The step at which the schedule ends.
+        last_step: The last completed step of a resumed run; -1 for a new run.
+        by_epoch: Whether steps are epochs.
+        verbose: Whether to log each change.
 
     Raises:
         ArgumentError: `begin` is not less than `end`, or the parameter groups do not have the field.
     """
 
-    def __init__(self, optimizer: Any, *args: Any, **settings: Any) -> None:
-        super().__init__(optimizer, _UnknownCurve(), **dict(zip(_ARGUMENTS, args, strict=False)), **settings)
+    def __init__(
+        self,
+        optimizer: Any,
+        param_name: str,
+        begin: int = 0,
+        end: int = INF,
+        last_step: int = -1,
+        by_epoch: bool = True,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            optimizer,
+            _UnknownCurve(),
+            param_name=param_name,
+            begin=begin,
+            end=end,
+            last_step=last_step,
+            by_epoch=by_epoch,
+            verbose=verbose,
+        )
 
     @classmethod
     def from_config(cls, cfg: Any, optimizer: HasParamGroups, lengths: Lengths) -> Schedule:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from footplate.checks import check_count, read_count
+from footplate.checks import check_count
 from footplate.module_selection import BATCH_NORMS
 
 _logger = logging.getLogger("footplate.optim")
@@ -113,13 +113,9 @@ class Accumulation:
         The result is empty if the state contains no gradients. If `accumulative_counts` has changed since the state was
         saved, the gradients are discarded with a warning.
         """
-        counts = dict(zip(("losses", "per_iteration"), state.get("loss_counts", (0, None)), strict=True))
-        self._inner_count = read_count(counts, "losses")
-        self._losses_per_iteration = counts["per_iteration"] and read_count(counts, "per_iteration")
+        self._inner_count, self._losses_per_iteration = state.get("loss_counts", (0, None))
         gradients = state.get("accumulated_gradients")
-        # Missing in older checkpoints.
-        losses_per_step = state.get("accumulative_counts", self._accumulative_counts)
-        if gradients is not None and losses_per_step != self._accumulative_counts:
+        if gradients is not None and (losses_per_step := state["accumulative_counts"]) != self._accumulative_counts:
             _logger.warning(
                 "The checkpoint was saved during gradient accumulation with accumulative_counts=%s, but the run "
                 "continues with %d. The accumulated gradients are discarded.",

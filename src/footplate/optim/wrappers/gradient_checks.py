@@ -133,8 +133,7 @@ class GradientGuard:
     """
 
     def __init__(self, policy: str) -> None:
-        check_choice("on_nonfinite", policy, POLICIES)
-        self.policy = policy
+        self.policy = check_choice("on_nonfinite", policy, POLICIES)
         self.count = 0
         self._skipped: Tensor | int = 0  # how many steps the device has skipped since the last warning
         self._cpu_flag = torch.zeros(())  # reused in every step, because creating it takes as long as the check
@@ -171,7 +170,9 @@ class GradientGuard:
             return True
         flag = _nonfinite_flag(gradients, self._cpu_flag)
         if not flag.is_cpu and self.policy == "skip" and can_skip_on_device(optimizer):
-            self._leave_to_kernel(optimizer, flag)
+            optimizer.grad_scale = None  # type: ignore[attr-defined]
+            optimizer.found_inf = flag  # type: ignore[attr-defined]
+            self._skipped = self._skipped + flag
             return True
         if not flag.item():
             return True
@@ -189,12 +190,6 @@ class GradientGuard:
                 outcome,
             )
         return self.policy == "warn"
-
-    def _leave_to_kernel(self, optimizer: Optimizer, flag: Tensor) -> None:
-        """Makes the optimizer skip its next update on the device if `flag` is positive, and counts it as skipped."""
-        optimizer.grad_scale = None  # type: ignore[attr-defined]
-        optimizer.found_inf = flag  # type: ignore[attr-defined]
-        self._skipped = self._skipped + flag
 
     def warn_of_skipped(self, iteration: int) -> None:
         """Logs how many steps the optimizer has skipped on the device since the last call. Waits for the device."""
@@ -217,7 +212,7 @@ def _nonfinite_flag(gradients: list[Tensor], cpu_flag: Tensor) -> Tensor:
     device = gradients[0].device
     is_uniform = {*map(type, gradients)} == {Tensor} and len({gradient.dtype for gradient in gradients}) == 1
     if is_uniform and not gradients[0].is_mps:
-        flag = cpu_flag if device.type == "cpu" else torch.zeros((), device=device)
+        flag = cpu_flag if gradients[0].is_cpu else torch.zeros((), device=device)
         try:
             _check_finite(gradients, flag, _one(device))
             return flag

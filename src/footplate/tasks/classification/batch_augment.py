@@ -11,6 +11,7 @@ from torch import Tensor
 from footplate.checks import check_number
 from footplate.errors import ArgumentError
 from footplate.registry import MODELS
+from footplate.tasks.task_base import build_part
 
 Batch = tuple[Tensor, Tensor]  # the inputs and their soft labels
 
@@ -99,7 +100,9 @@ class RandomBatchAugment:
         self, augments: Mapping[str, Any] | Sequence[Any] | _Mixing, probs: float | Sequence[float] | None = None
     ) -> None:
         parts: list[Any] = list(augments) if isinstance(augments, (list, tuple)) else [augments]
-        self.augments = [part if callable(part) else MODELS.build(part) for part in parts]
+        self.augments: list[Any] = [
+            part if callable(part) else build_part(f"augments[{place}]", part) for place, part in enumerate(parts)
+        ]
         self.probs = [1 / len(parts) for _ in parts] if probs is None else np.atleast_1d(probs).tolist()
         if len(self.probs) != len(parts) or min(self.probs, default=-1) < 0 or sum(self.probs) > 1 + 1e-9:
             raise ArgumentError(

@@ -15,7 +15,7 @@ from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
 from footplate.tasks.classification.data import ClsDataSample, labels_of
 from footplate.tasks.classification.metric import rank_of_truth
-from footplate.tasks.task_base import Part, TaskModel, check_truth, features_of, image_name
+from footplate.tasks.task_base import Part, TaskModel, build_part, check_truth, features_of, image_name
 
 Features = Tensor | Sequence[Tensor]
 Samples = Sequence[ClsDataSample] | None
@@ -74,9 +74,9 @@ class ImageClassifier(TaskModel):
             mixing = with_origins({key: train_cfg.get(key) for key in ("augments", "probs")}, train_cfg)
             data_preprocessor = with_origins({**data_preprocessor, "batch_augments": mixing}, data_preprocessor)
         super().__init__(data_preprocessor, init_cfg)
-        self.backbone = MODELS.build_nested(backbone, "backbone")
-        self.neck = nn.Identity() if neck is None else MODELS.build_nested(neck, "neck")
-        self.head: Any = MODELS.build_nested(head, "head")
+        self.backbone = build_part("backbone", backbone)
+        self.neck = nn.Identity() if neck is None else build_part("neck", neck)
+        self.head: Any = None if head is None else build_part("head", head)
         self.flip_test = flip_test
 
     def outputs(self, inputs: Tensor) -> Any:
@@ -181,7 +181,7 @@ class LinearClsHead(BaseModule):
             check_count("topk", k, most=num_classes)
         self.cal_acc = cal_acc
         self.fc = nn.Linear(in_channels, num_classes)
-        self.loss_module = LabelSmoothLoss(0.0) if loss is None else MODELS.build_nested(loss, "loss")
+        self.loss_module = LabelSmoothLoss(0.0) if loss is None else build_part("loss", loss)
         weights = self.loss_module.class_weight if isinstance(self.loss_module, LabelSmoothLoss) else None
         if weights is not None and len(weights) != num_classes:
             problem = f"class_weight must contain one weight for each of the {num_classes} classes"

@@ -238,8 +238,8 @@ class SingleLabelMetric(LabelMetric):
         items: The values to report: "precision", "recall", "f1-score", "support".
         average: "macro" for the mean over classes, "micro" for the value over all samples (`precision_micro`), or None
             for a list of one value per class (`precision_classwise`).
-        settings: `num_classes` (by default, taken from the scores or the dataset), `ignore_index` (samples with this
-            class are ignored), and arguments for `BaseMetric`.
+        num_classes: The number of classes; by default, taken from the scores or the dataset.
+        settings: `ignore_index` (samples with this class are ignored), and arguments for `BaseMetric`.
 
     Raises:
         ArgumentError: An item or the average is unknown.
@@ -254,9 +254,10 @@ class SingleLabelMetric(LabelMetric):
         thrs: float | None | Sequence[float | None] = 0.0,
         items: Sequence[str] = ("precision", "recall", "f1-score"),
         average: Literal["macro", "micro"] | None = "macro",
+        num_classes: int | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(**settings)
+        super().__init__(num_classes, **settings)
         self.items = tuple(check_choice("items", item, _ITEMS) for item in items)
         if average is not None:
             check_choice("average", average, ("macro", "micro"))

@@ -123,7 +123,7 @@ def _entries(
         raise DataError(f"metric='segm' needs masks, but the {kind} instances of the image '{name}' have none")
     boxes = as_array(instances["bboxes"]).astype(np.float64).reshape(-1, 4) / np.tile(scale, 2)
     boxes[:, 2:] -= boxes[:, :2]
-    columns = {"bbox": boxes.tolist(), "category_id": as_array(instances["labels"]).tolist()}
+    columns = {"bbox": boxes.tolist(), "category_id": as_array(instances["labels"]).astype(int).tolist()}
     if "scores" in instances:
         columns["score"] = as_array(instances["scores"]).tolist()
     if with_masks:

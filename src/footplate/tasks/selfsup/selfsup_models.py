@@ -17,7 +17,7 @@ from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
 from footplate.tasks.selfsup.data import SelfSupDataSample
 from footplate.tasks.selfsup.vit import Masked, init_attention, make_layers, position_codes
-from footplate.tasks.task_base import Part, TaskModel, features_of
+from footplate.tasks.task_base import Part, TaskModel, build_part, features_of
 
 Samples = Sequence[SelfSupDataSample] | None
 _EPSILON = 1e-6  # added to the variance of a patch, which may be uniform
@@ -40,9 +40,9 @@ class BaseSelfSup(TaskModel):
 
     def __init__(self, backbone: Part, neck: Part, head: Part, **settings: Any) -> None:
         super().__init__(**settings)
-        self.backbone: Any = MODELS.build_nested(backbone, "backbone")
-        self.neck = MODELS.build_nested(neck, "neck")
-        self.head = MODELS.build_nested(head, "head")
+        self.backbone: Any = build_part("backbone", backbone)
+        self.neck = build_part("neck", neck)
+        self.head = build_part("head", head)
 
     @abstractmethod
     def extract_feat(self, inputs: Tensor) -> Tensor:

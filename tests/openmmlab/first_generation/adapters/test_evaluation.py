@@ -174,6 +174,9 @@ def test_dataset_without_evaluate_uses_metrics_by_name() -> None:
     (made,) = metric._fallback.metrics
     assert isinstance(made, IoUMetric)
     assert made.iou_metrics == ("mIoU", "mDice")
+    with pytest.raises(ArgumentError) as caught:
+        metric.process(None, [{}])
+    assert not caught.value.key
 
 
 @pytest.mark.parametrize(("metric", "suggestion"), [("mIuO", "mIoU"), (None, None)])

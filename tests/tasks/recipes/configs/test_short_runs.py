@@ -157,14 +157,3 @@ def test_lars_excludes_norms_and_biases() -> None:
     assert {name for name, value in parameters.items() if id(value) in excluded} == {
         name for name, value in parameters.items() if value.ndim == 1
     }
-
-
-def test_learning_rates_decrease_towards_the_input() -> None:
-    cfg = recipe("fashion-mae")
-    cfg.work_dir = "unused"
-    runner = Runner.from_cfg(cfg)
-    rates = {id(each): group["lr"] for group in runner.optim_wrapper.param_groups for each in group["params"]}
-    backbone: Any = runner.model.backbone
-    falling = [rates[id(backbone.patch_embed.weight)], *(rates[id(each.linear1.weight)] for each in backbone.layers)]
-    assert falling == sorted(set(falling))
-    assert id(backbone.pos_embed) not in rates

@@ -141,14 +141,18 @@ class LegacyMetric(BaseMetric[Any]):
             cfg = cfgs.setdefault(kind, {"type": kind})
             if argument is not None:
                 cfg.setdefault(argument, []).append(name)
-        self._fallback = Evaluator(list(cfgs.values()))
+        with at_key("metric"):
+            self._fallback = Evaluator([METRICS.build(cfg) for cfg in cfgs.values()])
         self._fallback.attach(dataset)
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Stores the predictions or `pre_eval` results for a batch, or passes them to footplate's metrics."""
+        # Not with the evaluator's methods, which would add its index to the keys of errors.
+        for metric in self._fallback.metrics:
+            metric.process(data_batch, data_samples)
         if self._fallback.metrics:
-            self._fallback.process(data_samples, data_batch)
-        elif self.pre_eval and hasattr(self._dataset, "pre_eval"):
+            return
+        if self.pre_eval and hasattr(self._dataset, "pre_eval"):
             first = get_data_rank() + len(self.results) * get_data_world_size()
             indices = range(first, first + len(data_samples) * get_data_world_size(), get_data_world_size())
             found = self._dataset.pre_eval(list(data_samples), indices=list(indices))
@@ -167,7 +171,8 @@ class LegacyMetric(BaseMetric[Any]):
         if not self._fallback.metrics:
             return super().evaluate(size)
         self._fallback.set_context(**self.context._asdict())
-        return self._fallback.evaluate(size)
+        found = [metric.evaluate(size) for metric in self._fallback.metrics]
+        return {name: value for values in found for name, value in values.items()}
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Returns the metrics from the dataset's `evaluate`.

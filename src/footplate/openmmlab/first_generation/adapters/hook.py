@@ -326,7 +326,7 @@ class SteppedByHook(OptimWrapper):
             self.optimizer.register_step_post_hook(self._record_step)
 
     def _record_step(self, *_: Any) -> None:
-        self._called_backward = False
+        self._called_backward = self._called_zero_grad = False
         self._clears_between_steps = True  # hooks clear the gradients before the next loss
 
     def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:

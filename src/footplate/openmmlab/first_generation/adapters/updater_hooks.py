@@ -85,7 +85,7 @@ class UpdaterHook(Hook):
                 for name, values in self._regular.items()
             }
             self._write(runner, warm)
-        elif not self.by_epoch or runner.iter == length:
+        elif not self.by_epoch or 0 < runner.iter == length:
             self._write(runner, self._regular)
 
     @property
@@ -111,9 +111,10 @@ class UpdaterHook(Hook):
         return {name: [value_of(runner, base) for base in bases] for name, bases in self._base.items()}
 
     def _write(self, runner: Any, values: _Values) -> None:
-        for name, part in runner.optim_wrapper.parts.items():
+        for name, of_groups in values.items():
+            part = runner.optim_wrapper.parts[name]
             key = field_key(part.optimizer, self.field)
-            for group, value in zip(part.param_groups, values[name], strict=True):
+            for group, value in zip(part.param_groups, of_groups, strict=True):
                 if key in group:
                     write_field(group, key, value)
 
