@@ -13,6 +13,7 @@ value is invalid.
 import inspect
 import math
 import numbers
+import os
 import re
 import reprlib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -206,6 +207,17 @@ def check_names(key: str, value: Any) -> list[str]:
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise ArgumentError(f"{key} must be a name or a list of names", key=key, found=value)
     return list(names)
+
+
+def check_folder(key: str, value: Any) -> str | None:
+    """Converts the path to a folder to a string. Returns None if `value` is None.
+
+    Raises:
+        ArgumentError: The value is not a path.
+    """
+    if value is None or isinstance(value, (str, os.PathLike)):
+        return value and os.fspath(value)  # type: ignore[return-value]  # a str or None
+    raise ArgumentError(f"{key} must be the path to a folder", key=key, found=value)
 
 
 def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int = MAX_RUN_LENGTH) -> int:

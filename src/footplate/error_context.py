@@ -228,9 +228,10 @@ def explain_missing_path(path: str) -> list[str]:
         folder, name = os.path.split(folder)
     if not name:
         return lines
-    names = os.listdir(folder)[:_MAX_COMPARED] if os.access(folder, os.R_OK) and os.path.isdir(folder) else []
-    near = nearest(name, names)
-    return [*lines, f"'{folder}' has no '{name}'" + (f"; did you mean '{near}'?" if near else "")]
+    is_folder = os.path.isdir(folder)
+    near = nearest(name, os.listdir(folder)[:_MAX_COMPARED] if is_folder and os.access(folder, os.R_OK) else [])
+    place = f"{'the folder ' if is_folder else ''}'{folder}'"
+    return [*lines, f"{place} has no '{name}'" + (f"; did you mean '{near}'?" if near else "")]
 
 
 class _DictWithOrigins(dict[str, Any]):

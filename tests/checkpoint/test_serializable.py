@@ -10,6 +10,7 @@ import torch
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.checkpoint.serializable import (
     bytes_in,
+    rebuild,
     tensors_in,
     to_serializable,
 )
@@ -47,6 +48,11 @@ def test_subclasses_become_plain_types(value: Any, expected: Any) -> None:
     plain = to_serializable(value)
     assert plain == expected
     assert type(plain) is type(expected)
+
+
+def test_long_lists_of_numbers_need_no_call_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("footplate.checkpoint.serializable.rebuild")
+    assert rebuild([1, 0.5], lambda path, value: value) == [1, 0.5]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int16", ">f4", "bool", "uint16", "complex64"])

@@ -141,7 +141,7 @@ def test_missing_file_of_a_constructor_is_an_error_of_the_config(tiny: Path, own
             "  at --set, key train_dataloader.dataset.listed",
             "  found: 'trian.json'",
             f"  tried {tiny.parent / 'trian.json'}; relative paths are resolved against the current folder",
-            f"  '{tiny.parent}' has no 'trian.json'; did you mean 'train.json'?",
+            f"  the folder '{tiny.parent}' has no 'trian.json'; did you mean 'train.json'?",
             "  raised at own_parts.py:30; --debug shows the traceback",
         ],
     )

@@ -16,7 +16,7 @@ def test_missing_checkpoint_is_an_error(tiny: Path, footplate: Command, command:
     code, _, errors = footplate(*command, "--work-dir", "work")
     assert code == 2
     tried = f"tried {tiny.parent}/no.pth; relative paths are resolved against the current folder"
-    notes = f"{tried}\n  '{tiny.parent}' has no 'no.pth'\n"
+    notes = f"{tried}\n  the folder '{tiny.parent}' has no 'no.pth'\n"
     assert errors == f"error: checkpoint 'no.pth' does not exist\n  {place}\n  {notes}"
 
 

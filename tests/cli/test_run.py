@@ -164,7 +164,7 @@ def test_functions_that_still_exist_are_unchanged_in_a_script_with_removed_names
         (
             ["tools/trian.py"],
             "error: there is no script file 'tools/trian.py'\n"
-            "  '{tools}' has no 'trian.py'; did you mean 'train.py'?\n",
+            "  the folder '{tools}' has no 'trian.py'; did you mean 'train.py'?\n",
         ),
         (["tools"], "error: there is no script file 'tools'\n"),
         (

@@ -15,7 +15,7 @@ def folder(current_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
     (current_folder / "fp_mine.py").write_text("class Own:\n    pass\n")
     (current_folder / "fp_host.py").write_text("import mmengine\n")
-    (current_folder / "fp_broken.py").write_text("1 / 0\n")
+    (current_folder / "fp_broken.py").write_text("raise OSError('a\\nb')\n")
     (current_folder / "fp_leaving.py").write_text("raise SystemExit(0)\n")
     return current_folder
 
@@ -39,7 +39,7 @@ def test_modules_are_imported_from_the_current_folder(folder: Path, imports: str
         ("dict(imports=['mmtrack.models'])", "`footplate doctor mmtrack` shows how to install it"),
         ("dict(imports=['fp_host'])", "footplate replaces mmengine if you start your script with `footplate run`"),
         ("dict(imports=['fp_mine.Own'])", "'Own' is not a module. List its module 'fp_mine' in custom_imports"),
-        ("dict(imports=['fp_broken'])", "cannot import 'fp_broken': ZeroDivisionError"),
+        ("dict(imports=['fp_broken'])", "cannot import 'fp_broken': OSError: a\nb"),
         ("dict(imports=['fp_leaving'])", "cannot import 'fp_leaving': SystemExit: 0"),
         ("dict(import_=['json'])", "unknown key 'import_' in `custom_imports`"),
     ],
@@ -68,3 +68,4 @@ def test_lazy_name_is_imported_when_it_is_built() -> None:
     assert LazyObject("decimal.Decimal").build() is Decimal
     assert LazyObject("decimal").Decimal.from_float.build()(0.5) == Decimal("0.5")
     assert LazyObject("os.path").join.build()("a", "b") == "a/b"
+    assert LazyObject("sys")._getframe.build() is sys._getframe

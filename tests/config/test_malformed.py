@@ -23,7 +23,7 @@ SCRIPTS = [
     ("a = 1\n_base_ = ['base.py',\n  'nope.py']\n", 3, "does not exist"),
     ("_base_ = dict(a='base.py')\n", 1, "`_base_` must be a path"),
     ("_base_ = ['base.py', 3]\n", 1, "`_base_` must be a path"),
-    ("_base_ = name\n", 1, "written as strings"),
+    ("n = 1\n_base_ = f'{n}.py'\n", 2, "written as strings"),
     ("_base_ = 'base.txt'\n", 1, "the suffix must be one of"),
     ("_base_ = 'broken.py'\n", 2, "never closed"),
     ("_base_ = 'base.py'\nb = {{ _base_.a.nope }}\n", 2, "the base has no key 'a.nope'"),

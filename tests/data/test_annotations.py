@@ -78,7 +78,7 @@ def test_a_pickle_file_with_plain_data_is_read_without_executing_code(tmp_path: 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.json", None, "a.json' does not exist\n  '.*' has no 'a.json'"),
+        ("a.json", None, "a.json' does not exist\n  .* has no 'a.json'"),
         ("a.json", "{", "a.json' cannot be parsed: Expecting property name"),
         (
             "a.json",

@@ -172,7 +172,7 @@ def test_a_record_may_be_split(root: str) -> None:
         (
             {"ann_file": "nowhere.json"},
             DataError,
-            "nowhere.json' does not exist\n  key ann_file\n  '.*' has no 'now",
+            "nowhere.json' does not exist\n  key ann_file\n  .* has no 'now",
         ),
         (
             {"metainfo": {"base_classes": ["a"], "clases": ["a"]}},

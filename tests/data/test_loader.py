@@ -277,7 +277,7 @@ class Failing:
         (
             FileNotFoundError(2, "No such file or directory", "/missing/labels/3.png"),
             None,
-            r"cannot be read: FileNotFoundError: .*'/missing/labels/3.png'\n  '/' has no 'missing'",
+            r"cannot be read: FileNotFoundError: .*'/missing/labels/3.png'\n  the folder '/' has no 'missing'",
         ),
         (
             DataError("no image", found="a.png", notes=["look there"]),
@@ -298,10 +298,16 @@ def test_an_unreadable_sample_is_reported(workers: int, error: Exception, path: 
         assert "test_loader.py" in str(cause)
 
 
-def test_samples_that_cannot_be_collated_are_reported() -> None:
-    dataset = [[0.0], [0.0, 1.0]]
-    loader = SampleLoader(dataset, batch_size=2, num_workers=1, collate_fn=default_collate)
-    with pytest.raises(DataError, match=r"samples 0, 1 cannot be collated into a batch: ValueError: zip"):
+@pytest.mark.parametrize(
+    ("bad", "note"),
+    [
+        (None, "Sample 1 is None."),
+        ({"x": [1]}, r"sample 2 has torch.Size\(\[2\]\), sample 1 has {'x': \['int'\]}"),
+    ],
+)
+def test_samples_that_cannot_be_collated_are_reported(bad: Any, note: str) -> None:
+    loader = SampleLoader([torch.ones(2), bad, torch.ones(2)], batch_size=3, collate_fn=default_collate)
+    with pytest.raises(DataError, match=rf"samples 0, 1, 2 cannot be collated into a batch: .*\n  {note}"):
         list(loader)
 
 

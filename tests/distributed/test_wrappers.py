@@ -277,6 +277,7 @@ def test_invalid_wrapper_argument_raises(on_ranks: OnRanks) -> None:
         ({"brodcast_buffers": False}, "brodcast_buffers", "broadcast_buffers"),
         ({"type": "FulyShard"}, "type", "FullyShard"),
         ({"type": "FullyShard", "shards": {}}, "shards", "shard"),
+        ({"bucket_cap_mb": -1}, "bucket_cap_mb", None),
     ]
     expected = [(f"model_wrapper_cfg.{key}", near) for _, key, near in cases]
     assert on_ranks(2, for_each, misspelt, [(cfg,) for cfg, *_ in cases]) == [expected] * 2

@@ -113,18 +113,20 @@ def test_arguments_of_other_engines_are_translated(tmp_path: Path, changes: dict
     assert advice in str(error.value)
 
 
-def test_methods_with_names_of_lightning_events_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class Callback(Hook):
-        def on_train_epoch_end(self, runner: Runner) -> None: ...
-
-        def on_after_backward(self, runner: Runner) -> None: ...
-
+def test_methods_that_resemble_events_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    similar = {
+        "after_train_itr": "after_train_iter",
+        "on_after_backward": "optimizer.register_step_pre_hook",
+        "on_exception": "try/except around runner.train()",
+        "on_fit_end": "after_train",
+        "on_validation_batch_start": "before_val_iter",
+    }
+    hook = type("Own", (Hook,), dict.fromkeys([*similar, "before_the_flood"], id))()
     with caplog.at_level(logging.WARNING, "footplate"):
-        runner = _runner(tmp_path, custom_hooks=[Callback()])
-    assert "Callback.on_train_epoch_end is never called: did you mean after_train_epoch?" in caplog.text
-    assert "Callback.on_after_backward is never called: did you mean optimizer.register_step_pre_hook?" in caplog.text
-    with pytest.raises(ArgumentError, match="before_val_iter"):
-        runner.on("on_validation_batch_start", lambda runner: None)
+        runner = _runner(tmp_path, custom_hooks=[hook])
+    assert caplog.messages == [f"Own.{name} is never called: did you mean {near}?" for name, near in similar.items()]
+    with pytest.raises(ArgumentError, match="after_train_epoch"):
+        runner.on("on_train_epoch_end", lambda runner: None)
 
 
 @pytest.mark.parametrize("priority", ["NORMAL", "HIGHEST"])  # after and before RuntimeInfoHook

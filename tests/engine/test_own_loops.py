@@ -219,7 +219,7 @@ def test_loop_that_skips_batches_itself_raises(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "by_epoch"), [(WholeEpoch, True), (WholeRunByIteration, False)])
 def test_stop_request_is_answered_after_the_iteration(tmp_path: Path, kind: type, by_epoch: bool) -> None:
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"):
         trained(tmp_path, kind, by_epoch=by_epoch, custom_hooks=[TermAt(6)])
     resumed = runner_with(tmp_path, None, by_epoch=by_epoch, resume=True)
     resumed.load_or_resume()

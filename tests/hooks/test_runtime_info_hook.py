@@ -69,7 +69,7 @@ class Mixed(BaseMetric[float]):
         self.results.append(1.0)
 
     def compute_metrics(self, results: list[float]) -> dict[str, Any]:
-        scalars = {"a": 1, "b": 2.5, "c": np.float32(3.5), "d": torch.tensor([4.5]), "e": np.array([5.5])}
+        scalars = {"a": np.bool_(True), "b": 2.5, "c": np.float32(3.5), "d": torch.tensor([4.5]), "e": np.array([5.5])}
         return {**scalars, "table": [1, 2], "name": "x"}
 
 

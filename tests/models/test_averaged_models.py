@@ -56,10 +56,11 @@ def test_parameters_are_averaged_and_buffers_copied(
     assert [count for _, _, count in seen] == [1, 2, 3, 4, 5, 6]
 
 
-def test_momentum_out_of_range_is_refused() -> None:
+@pytest.mark.parametrize(("key", "value"), [("momentum", 1.0), ("gamma", -5)])
+def test_settings_out_of_range_are_refused(key: str, value: float) -> None:
     with pytest.raises(ArgumentError) as caught:
-        MODELS.build({"type": "ExponentialMovingAverage", "momentum": 1.0}, model=nn.Linear(1, 1))
-    assert caught.value.key == "momentum"
+        MODELS.build({"type": "MomentumAnnealingEMA", key: value}, model=nn.Linear(1, 1))
+    assert caught.value.key == key
 
 
 @pytest.mark.parametrize("buffers", [False, True])

@@ -109,9 +109,10 @@ class Largest(BaseTTAModel):
         return [max(views) for views in data_samples_list]
 
 
-@pytest.mark.parametrize("step", ["test_step", "val_step"])
 @pytest.mark.parametrize("data", [{"inputs": [[1, 5], [4, 2], [3, 3]]}, [[[1, 5], [4, 2], [3, 3]]]])
-def test_predictions_of_all_views_are_merged(step: str, data: Any) -> None:
-    model = Largest({"type": "Doubling"})
-    assert getattr(model, step)(data) == [8, 10]
+def test_predictions_of_all_views_are_merged(data: Any) -> None:
+    model: Any = Largest({"type": "Doubling"})
+    assert model.val_step(data) == model.test_step(data) == [8, 10]
     assert model(None, mode="tensor") == "tensor"
+    model.test_step = str
+    assert model.val_step(2) == "2"

@@ -110,7 +110,7 @@ def test_revise_keys_are_applied_and_matches_are_logged(tmp_path: Path, caplog: 
         (
             {"type": "Pretrained", "checkpoint": "/nowhere/a.pth"},
             CheckpointError,
-            "/nowhere/a.pth' does not exist\n  key init_cfg.checkpoint\n  '/' has no 'nowhere'",
+            "/nowhere/a.pth' does not exist\n  key init_cfg.checkpoint\n  the folder '/' has no 'nowhere'",
         ),
     ],
 )

@@ -209,22 +209,22 @@ def test_registry_without_a_base_class_accepts_only_registered_classes() -> None
     for path, error in (("os.system", "must not refer to"), (f"{__name__}.Shape", "accepts only registered classes")):
         with pytest.raises(BuildError, match=error):
             TRANSFORMS.build({"type": path})
+    with pytest.raises(BuildError, match="accepts only classes and functions"):
+        TRANSFORMS.register_module(name="a", module=5)  # type: ignore[call-overload]
+    with pytest.raises(BuildError, match="the transform name must be a string"):
+        TRANSFORMS.get(None)  # type: ignore[arg-type]
     assert TRANSFORMS.get("footplate.data.transforms.loading.LoadAnnotations") is TRANSFORMS.get("LoadAnnotations")
 
 
 def test_registry_with_base_rejects_other_classes() -> None:
-    with pytest.raises(
-        BuildError, match=r"the registry 'hook' accepts only subclasses of footplate\.engine\.hook\.Hook"
-    ):
-        HOOKS.register_module(module=Shape)
-    with pytest.raises(BuildError, match="accepts only subclasses of"):
-        HOOKS.register_module(module=lambda: None, name="HookMaker")
     with pytest.raises(BuildError, match="accepts only subclasses of"):
         HOOKS.build({"type": Shape})
     assert "Shape" not in HOOKS
     child = Registry("hook", parent=HOOKS, scope="test_bases")
-    with pytest.raises(BuildError, match="accepts only subclasses of"):
-        child.register_module(module=Shape)
+    with pytest.raises(
+        BuildError, match=r"the registry 'hook' accepts only subclasses of footplate\.engine\.hook\.Hook"
+    ):
+        child.register_module(module=lambda: None, name="HookMaker")
     del HOOKS.children["test_bases"]
 
 

@@ -28,11 +28,11 @@ def test_parent_and_base_name_split_a_path(path: str, folder: str, name: str) ->
 @pytest.mark.parametrize(
     ("path", "lines"),
     [
-        ("data/ann/a.json", ["tried {here}/data/ann/a.json; {why}", "'{here}/data' has no 'ann'"]),
-        ("data/b.json", ["tried {here}/data/b.json; {why}", "'{here}/data' has no 'b.json'"]),
-        ("{here}/data/itr_30.pth", ["'{here}/data' has no 'itr_30.pth'; did you mean 'iter_30.pth'?"]),
+        ("data/ann/a.json", ["tried {here}/data/ann/a.json; {why}", "the folder '{here}/data' has no 'ann'"]),
+        ("data/b.json", ["tried {here}/data/b.json; {why}", "the folder '{here}/data' has no 'b.json'"]),
+        ("{here}/data/itr_30.pth", ["the folder '{here}/data' has no 'itr_30.pth'; did you mean 'iter_30.pth'?"]),
         ("{here}/data/iter_30.pth/a", ["'{here}/data/iter_30.pth' has no 'a'"]),
-        ("file://{here}/none/c/d", ["'{here}' has no 'none'"]),
+        ("file://{here}/none/c/d", ["the folder '{here}' has no 'none'"]),
         ("{here}/data/", []),
         ("memory://none/a.json", []),
     ],

@@ -125,7 +125,7 @@ def test_config_that_cannot_be_tried_raises(tmp_path: Path, changes: dict[str, s
 
 
 def test_automatic_size_elsewhere_raises(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="batch_size must be an integer"):
+    with pytest.raises(ArgumentError, match="must be an integer"):
         Runner.from_cfg(Config.fromfile(config(tmp_path)), check=True)
 
 

@@ -78,7 +78,10 @@ def rebuild(value: Any, convert: Callable[[str, Any], Any], path: str = "") -> A
     if converted is not value or not isinstance(value, (list, tuple, deque, Mapping)):
         return converted
     if not isinstance(value, Mapping):
-        entries = [rebuild(item, convert, f"{path}[{place}]") for place, item in enumerate(value)]
+        entries = [  # without a call and a path for each plain number, because lists of numbers can be long
+            item if type(item) in _UNCHANGED else rebuild(item, convert, f"{path}[{place}]")
+            for place, item in enumerate(value)
+        ]
         return tuple(entries) if isinstance(value, tuple) else entries
     copied: dict[Any, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
     for key, item in value.items():

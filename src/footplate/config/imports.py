@@ -13,7 +13,6 @@ from footplate.checks import check_keys, check_names
 from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 from footplate.extensions import known_packages
-from footplate.messages import describe_exception
 from footplate.registry.dotted_paths import find_spec, is_footplate_alias
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        message = f"cannot import '{name}': {describe_exception(error)}"
+        message = f"cannot import '{name}': {type(error).__name__}: {error}".rstrip(": ")
         module, _, attribute = name.rpartition(".")
         notes: list[str] = []
         missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
@@ -116,7 +115,7 @@ class LazyObject:
             raise ConfigError(f"cannot import '{self.dotted_path}': {error}", origin=self._origin) from error
 
     def __getattr__(self, name: str) -> "LazyObject":
-        if name.startswith("_"):  # for example, `origin_of` looks for `_origins`
+        if name.startswith("__") or name == "_origins":  # `origin_of` looks for `_origins`
             raise AttributeError(name)
         return LazyObject(f"{self.dotted_path}.{name}", self._origin)
 

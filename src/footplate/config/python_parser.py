@@ -80,7 +80,10 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
             ):
                 break
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                variables[name] = _text(value, variables)
+                text = _text(value, variables)
+                variables.pop(name, None)
+                if text is not None:  # other values are not known, so an f-string must not contain them
+                    variables[name] = text
     else:
         return None
     tree.body.remove(statement)

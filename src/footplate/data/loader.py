@@ -12,7 +12,7 @@ Three properties of a `SampleLoader` determine how the engine uses it:
 import random
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -351,7 +351,24 @@ class BatchReader(Dataset[Any]):
         except _FAILURES as error:
             indices = list_names(key.indices, _MAX_INDICES)
             message = f"samples {indices} cannot be collated into a batch: {_describe(error)}"
-            return ReadFailure.of(message, error, _details(error))
+            return ReadFailure.of(message, error, [_describe_layouts(key.indices, samples), *_details(error)])
+
+
+def _describe_layouts(indices: Sequence[Any], samples: Sequence[Any]) -> str:
+    """Describes a sample that is None, or else one sample for each of the different layouts in a batch."""
+    found = {str(_layout(sample)): index for index, sample in zip(indices, samples, strict=True)}
+    if "NoneType" in found:
+        return f"Sample {found['NoneType']} is None. Check for a missing `return` in `__getitem__`."
+    return list_names((f"sample {index} has {layout}" for layout, index in found.items()), _MAX_SAMPLES)
+
+
+def _layout(value: Any) -> Any:
+    """Replaces the values in a sample with their shapes or the names of their types."""
+    if isinstance(value, Mapping):
+        return {key: _layout(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_layout(item) for item in value] if len(value) <= _MAX_INDICES else f"{len(value)} values"
+    return getattr(value, "shape", type(value).__name__)
 
 
 def _path_of(dataset: Any, index: Any) -> str:

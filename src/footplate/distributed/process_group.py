@@ -193,7 +193,9 @@ def ignored_launcher() -> str:
     """Returns the launcher if it started several processes but there is no process group, or "" otherwise."""
     if is_distributed():
         return ""
-    for launcher, names in VARIABLES.items():
+    # `srun --mpi=pmi2` sets PMI_RANK as well, and Open MPI's mpirun uses srun to start its daemons.
+    for launcher in VARIABLES if "OMPI_COMM_WORLD_RANK" in os.environ else ("pytorch", "slurm", "mpi"):
+        names = VARIABLES[launcher]
         sizes = tuple(name for name in names.sizes if name != "SLURM_NTASKS")  # also set in a job script without srun
         if _variable(names.ranks) and _variable(sizes) not in (None, "", "1"):
             return launcher

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from footplate.checks import check_choice
+from footplate.checks import check_choice, check_number
 from footplate.distributed.collectives import (
     all_reduce_sum,
     get_world_size,
@@ -64,9 +64,13 @@ class ModelDistributedDataParallel(ModelWrapper, DistributedDataParallel):
 
     Attributes:
         unreduced: The parameters that were frozen when the model was wrapped, whose gradients are not averaged.
+
+    Raises:
+        ArgumentError: `bucket_cap_mb` is not a number of at least 0.
     """
 
     def __init__(self, module: nn.Module, **settings: Any) -> None:
+        check_number("bucket_cap_mb", settings.get("bucket_cap_mb"), least=0, optional=True)
         with warnings.catch_warnings():
             # Configs use this argument, which is deprecated in newer versions of torch.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)

@@ -3,6 +3,7 @@
 import enum
 import inspect
 import logging
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -142,16 +143,16 @@ class Hook:
     """
 
     def before_run(self, runner: "Runner") -> None:
-        """Called once, at the start of a run."""
+        """Called once, at the start of a run. `Runner.val` and `Runner.test` are separate runs."""
 
     def after_run(self, runner: "Runner") -> None:
-        """Called once, at the end of a run. Not called if the run fails or is stopped by a signal."""
+        """Called once, at the end of a run. Not called if the run fails or is stopped by a signal; see `before_run`."""
 
     def before_train(self, runner: "Runner") -> None:
         """Called before the first training iteration."""
 
     def after_train(self, runner: "Runner") -> None:
-        """Called after the last training iteration and the validation that follows it."""
+        """Called after the last training iteration and the validation that follows it, unless training fails."""
 
     def before_val(self, runner: "Runner") -> None:
         """Called before a validation run."""
@@ -375,6 +376,9 @@ def similar_event(name: str) -> str | None:
     """Translates another engine's event name, or returns the most similar event, or None if no event is similar."""
     if name in ("on_after_backward", "on_before_optimizer_step"):  # Lightning's; such hooks would slow down each step
         return "optimizer.register_step_pre_hook"
+    if re.search("exception|error|fail", name):
+        return "try/except around runner.train()"
+    name = name.replace("fit", "train")
     for end, when in (("_start", "before_"), ("_begin", "before_"), ("_end", "after_")):
         if name.startswith("on_") and name.endswith(end):
             middle = name.removeprefix("on_").removesuffix(end)

@@ -78,6 +78,9 @@ class Interrupted(SystemExit):
         super().__init__(SIGNALED + number)
         self.name = signal.Signals(number).name
 
+    def __str__(self) -> str:
+        return f"stopped by {self.name}"
+
 
 class Stop(enum.IntEnum):
     """The reason to end training early. If ranks request different values, the highest value wins.

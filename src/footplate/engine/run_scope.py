@@ -24,6 +24,10 @@ _SAVE_MEMORY = "Use a smaller batch size; for other ways to save memory, see doc
 _ADVICE = {  # for texts in frequent errors of torch
     "out of memory": _SAVE_MEMORY,
     "you tried to allocate": _SAVE_MEMORY,  # on a CPU
+    " is out of bounds.": (  # "Target 2 is out of bounds."; no other error of torch ends like this
+        "Usually, a label is not between 0 and the number of classes - 1. Check the labels, and the number of the "
+        "model's outputs."
+    ),
     "device-side assert": (
         "Usually, a label is not between 0 and the number of classes - 1. The GPU reports such an error late: to see "
         "the line and the batch that caused it, set CUDA_LAUNCH_BLOCKING=1, or CUDA_VISIBLE_DEVICES='' for the CPU."

@@ -19,7 +19,7 @@ from footplate.checkpoint import (
 )
 from footplate.checkpoint.latest import folder_below
 from footplate.checkpoint_names import BEST, best_prefix
-from footplate.checks import check_count, check_names, is_number
+from footplate.checks import check_count, check_folder, check_names, is_number
 from footplate.distributed import compute_on_main, compute_on_ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner, SavingHook
@@ -109,7 +109,7 @@ class CheckpointHook(SavingHook):
         self.save_param_scheduler = save_param_scheduler
         self.max_keep_ckpts = max_keep_ckpts
         self.save_last = save_last
-        self.out_dir = out_dir
+        self.out_dir = check_folder("out_dir", out_dir)
         self.filename_tmpl = checked_template(filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth"))
         self.published_keys = check_names("published_keys", published_keys)
         self.save_best = check_names("save_best", save_best)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_folder
 from footplate.data import dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped
 from footplate.distributed import is_main_process
@@ -39,7 +39,7 @@ class LoggerHook(Hook):
         backend_args: Ignored; the path determines the storage.
 
     Raises:
-        ArgumentError: An interval is not positive.
+        ArgumentError: An interval is not positive, or `out_dir` is not a path.
     """
 
     priority = "BELOW_NORMAL"
@@ -59,7 +59,7 @@ class LoggerHook(Hook):
         self.interval = check_count("interval", interval)
         self.ignore_last = ignore_last
         self.interval_exp_name = check_count("interval_exp_name", interval_exp_name)
-        self.out_dir = out_dir
+        self.out_dir = check_folder("out_dir", out_dir)
         self.keep_local = keep_local
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
         self.log_metric_by_epoch = log_metric_by_epoch
@@ -168,8 +168,10 @@ class LoggerHook(Hook):
             text = json.dumps(tag, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
             commit_bytes(os.path.join(runner.log_dir, f"{runner.timestamp}.json"), text.encode())
             # Without the prefix, test metrics would have the same names as validation metrics.
-            scalars = {name: value for name, value in numbers_in(tag).items() if name not in ("time", "data_time")}
-            self._add_metrics(runner, {f"test/{name.removeprefix('test/')}": scalars[name] for name in scalars})
+            metrics = {f"test/{name.removeprefix('test/')}": value for name, value in numbers_in(tag).items()}
+            for name in ("test/time", "test/data_time"):
+                metrics.pop(name, None)
+            self._add_metrics(runner, metrics)
 
     def after_train(self, runner: Runner) -> None:
         """Logs the number of training samples that could not be read, and records whether training stopped early."""

@@ -163,10 +163,14 @@ class RuntimeInfoHook(Hook):
 
     def _record(self, runner: Runner, mode: str, metrics: Mapping[str, Any] | None) -> None:
         hub = runner.message_hub
-        numbers = numbers_in(metrics or {})
-        for name, value in (metrics or {}).items():
-            record = hub.update_scalar if name in numbers else hub.update_info
-            record(f"{mode}/{recorded_name(name)}", value)
+        metrics = metrics or {}
+        numbers = numbers_in(metrics)
+        for name, value in metrics.items():
+            key = f"{mode}/{recorded_name(name)}"
+            if name in numbers:
+                hub.update_scalar(key, numbers[name])
+            else:
+                hub.update_info(key, value)
 
 
 def _begin_evaluation(runner: Runner, mode: str) -> None:

@@ -11,6 +11,7 @@ from footplate.checks import check_count, check_keys, check_number
 from footplate.data import length_of
 from footplate.engine import Hook, Runner
 from footplate.engine.requests import SECONDS_BETWEEN_EXCHANGES, Stop
+from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks.monitored_metrics import MonitoredMetric
 from footplate.messages import pluralize
@@ -59,6 +60,8 @@ class EarlyStoppingHook(Hook):
     ) -> None:
         check_keys("EarlyStoppingHook", unknown, _SETTINGS, elsewhere=_ELSEWHERE)
         check_count("patience", patience)
+        if not isinstance(monitor, str):
+            raise ArgumentError("monitor must be the name of a metric", key="monitor", found=monitor)
         check_number("min_delta", min_delta, least=0)
         self.monitor = monitor
         self._metric = MonitoredMetric(monitor, "monitor", None if rule is None else check_rule(rule))

@@ -246,11 +246,12 @@ class MomentumAnnealingEMA(ExponentialMovingAverage):
         settings: Arguments for `BaseAveragedModel`.
 
     Raises:
-        ArgumentError: `momentum` is out of range.
+        ArgumentError: `gamma` or `momentum` is out of range.
     """
 
     def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: float = 100, **settings: Any) -> None:
         super().__init__(model, momentum, **settings)
+        check_number("gamma", gamma, above=0)
         self.gamma = gamma
 
     def weight(self, steps: int) -> float:

@@ -136,6 +136,10 @@ class BaseTTAModel(BaseModel):
         """
 
     def val_step(self, data: Any) -> list[Any]:
+        """Returns the merged predictions for one batch of a validation set; see `test_step`."""
+        return self.test_step(data)
+
+    def test_step(self, data: Any) -> list[Any]:
         """Returns the merged predictions for one batch.
 
         Args:
@@ -147,8 +151,6 @@ class BaseTTAModel(BaseModel):
         """
         views = [self.module.test_step(view) for view in split_views(data)]
         return self.merge_preds([list(predictions) for predictions in zip(*views, strict=True)])
-
-    test_step = val_step
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the wrapped model."""

@@ -31,13 +31,14 @@ def losses_in(output: Any, source: str, advise: Callable[[], str] | None = None)
     notes = [] if advise is None else [advise()]
     if output is None and source == "training_step":
         notes = [
-            "To skip batches, add the parameter `optimizer` to training_step, and call "
+            "Check for a missing `return`. To skip batches, add the parameter `optimizer` to training_step, and call "
             "optimizer.update_params(loss) only for the batches to train on."
         ]
     if getattr(output, "loss", 0) is None:  # the model needs labels to compute a loss
         notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]
     raise ArgumentError(
-        f"{source} must return a loss: a scalar tensor, a dict of losses or an object with .loss",
+        f"{source} must return a loss: a tensor with one element (without `.item()`), a dict of tensors with `loss` in "
+        "their names, or an object with .loss",
         found=list(output) if isinstance(output, Mapping) else description,
         notes=notes,
     )

@@ -281,7 +281,14 @@ class PlainModel(ModelWrapper, BaseModel):
         forward = getattr(type(self.loss), "forward", None)
         if getattr(forward, "__module__", "") == "torch.nn.modules.loss":  # other losses may take any output
             output = scores_of(output)
-        return losses_in(self.loss(output, target), "the loss function")
+        try:
+            loss = self.loss(output, target)
+        except Exception as error:
+            if output is None:
+                name = type(self.module).__name__
+                raise ArgumentError(f"the forward method of '{name}' returned None: is a `return` missing?") from error
+            raise
+        return losses_in(loss, "the loss function")
 
     def _mask_inputs(self, batch: Any) -> Collection[str]:
         """Returns the masks in a batch that `forward` takes, such as an attention mask. They are not the target."""

@@ -280,8 +280,10 @@ class Registry:
 
         Raises:
             UnknownNameError: No step finds an entry.
-            BuildError: A class at a dotted path may not be used.
+            BuildError: The name is not a string, or a class at a dotted path may not be used.
         """
+        if not isinstance(name, str):
+            raise BuildError(f"the {self.noun} name must be a string", found=name)
         scope = name.partition(".")[0] if "." in name else default_scope()
         self._import_registry_of(scope or "")
         entry = self._find(name) or self._find_in_any_scope(name) or self._import_path(name, trusted=trusted)
@@ -310,6 +312,8 @@ class Registry:
         return matches.pop() if len(matches) == 1 else None
 
     def _register(self, entry: _Entry, names: str | Sequence[str] | None, *, force: bool) -> _Entry:
+        if not callable(entry):
+            raise BuildError(f"the registry '{self.name}' accepts only classes and functions", found=entry)
         self._check_base(entry, dotted=False)
         if names is None:
             names = [entry.__name__]

@@ -177,14 +177,17 @@ def append_line(path: str, line: str) -> None:
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     data = (line + "\n").encode()
-    written = 0
-    with open(path, "ab", buffering=0) as file:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        written = os.write(descriptor, data)
         try:
             while written < len(data):
-                written += file.write(data[written:])
+                written += os.write(descriptor, data[written:])
         except OSError:
-            file.truncate(file.tell() - written)
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
             raise
+    finally:
+        os.close(descriptor)
 
 
 def commit_image(path: Path, image: "Image", **options: Any) -> None:

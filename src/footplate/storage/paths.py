@@ -93,7 +93,7 @@ def missing_path_notes(path: Path) -> list[str]:
 
     Example:
         >>> missing_path_notes(os.path.join(os.sep, "nowhere", "a.json"))
-        ["'/' has no 'nowhere'"]
+        ["the folder '/' has no 'nowhere'"]
     """
     return explain_missing_path(local_path(path)) if is_local(path) else []
 

@@ -13,7 +13,7 @@ from footplate.errors import ArgumentError
 from footplate.optim.schedules.plateau import ReduceOnPlateau, ReduceOnPlateauLR
 from tests.support import settings
 
-LOSSES = [1.0, 0.9, 0.95, 0.95, 0.5, 0.6, 0.6, 0.6]
+LOSSES = [1.0, 0.9, 0.95, 0.95, 0.5, 0.6, 0.6]
 
 
 def sgd(groups: int = 1) -> SGD:
@@ -31,13 +31,13 @@ def step_with_losses(schedule: ReduceOnPlateau, optimizer: Optimizer, losses: li
 @pytest.mark.parametrize(
     ("arguments", "values"),
     [
-        ({"patience": 1}, [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]),
-        ({"patience": 0, "min_value": 0.3}, [1, 1, 0.5, 0.3, 0.3, 0.3, 0.3, 0.3]),
-        ({"patience": 0, "cooldown": 1}, [1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]),
-        ({"patience": 0, "threshold": 0.2}, [1, 0.5, 0.25, 0.125, 0.125, 0.0625, 0.03125, 0.015625]),
-        ({"patience": 0, "rule": "greater"}, [1] + [0.5**n for n in range(1, 8)]),
-        ({"patience": 0, "eps": 0.3}, [1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]),
-        ({"patience": 0, "begin": 3, "end": 8}, [1, 1, 1, 0.5, 0.5, 0.25, 0.125, 0.125]),
+        ({"patience": 1}, [1, 1, 1, 0.5, 0.5, 0.5, 0.25]),
+        ({"patience": 0, "min_value": 0.3}, [1, 1, 0.5, 0.3, 0.3, 0.3, 0.3]),
+        ({"patience": 0, "cooldown": 1}, [1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]),
+        ({"patience": 0, "threshold": 0.2}, [1, 0.5, 0.25, 0.125, 0.125, 0.0625, 0.03125]),
+        ({"patience": 0, "rule": "greater"}, [1] + [0.5**n for n in range(1, 7)]),
+        ({"patience": 0, "eps": 0.3}, [1, 1, 0.5, 0.5, 0.5, 0.5, 0.5]),
+        ({"patience": 0, "begin": 3, "end": 7}, [1, 1, 1, 0.5, 0.5, 0.25, 0.25]),
     ],
 )
 def test_values_after_each_validation(arguments: dict[str, Any], values: list[float]) -> None:
@@ -69,6 +69,7 @@ def test_resumed_schedule_is_bit_equal() -> None:
     [
         ({"factor": 1.0}, "factor"),
         ({"min_value": [0.1, 0.2]}, "min_value"),
+        ({"min_value": None}, "min_value"),
     ],
 )
 def test_invalid_settings_are_refused(arguments: dict[str, Any], key: str) -> None:

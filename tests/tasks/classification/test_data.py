@@ -105,7 +105,7 @@ def test_classes_without_samples_are_reported(folder: Path, caplog: pytest.LogCa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"data_prefix": "nowhere"}, "nowhere' does not exist\n  key data_prefix\n  '.*' has no 'nowhere'"),
+        ({"data_prefix": "nowhere"}, "nowhere' does not exist\n  key data_prefix\n  .* has no 'nowhere'"),
         ({"data_prefix": "pictures/bag/deep/er"}, "no class folders"),
         ({"data_prefix": "pictures", "extensions": [".gif"]}, "there are no images in"),
         # By the order of the folders the pictures of a bag would be called shoes.
@@ -115,7 +115,7 @@ def test_classes_without_samples_are_reported(folder: Path, caplog: pytest.LogCa
         ),
         (
             {"data_prefix": "pictures", "ann_file": "none.txt"},
-            "none.txt' does not exist\n  key ann_file\n  '.*' has no 'none",
+            "none.txt' does not exist\n  key ann_file\n  .* has no 'none",
         ),
     ],
 )

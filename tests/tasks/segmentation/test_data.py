@@ -99,7 +99,7 @@ def test_a_label_out_of_range_is_reported(root: Path) -> None:
             DataError,
             "the folder '.*image' does not exist\n.*\n  .* has no 'image'",
         ),
-        ({"ann_file": "train.txt"}, DataError, "train.txt' does not exist\n  key ann_file\n  '.*' has no 'train.txt'"),
+        ({"ann_file": "train.txt"}, DataError, "train.txt' does not exist\n  key ann_file\n  .* has no 'train.txt'"),
         ({"data_prefix": {**FOLDERS, "seg_map_path": "images"}}, DataError, "2 of 3 images have no label map"),
         ({"img_suffix": ".bmp"}, DataError, "there are no images in '.*images'"),
         ({"metainfo": {"classes": ("rode",)}}, ArgumentError, "metainfo.classes must be one of road, car, tree"),

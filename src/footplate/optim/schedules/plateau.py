@@ -80,6 +80,8 @@ class ReduceOnPlateau(MetricSchedule):
         self.start()
         count = len(self.base_values)
         self.min_values = [*min_value] if isinstance(min_value, (list, tuple)) else [min_value] * count
+        for minimum in self.min_values:
+            check_number("min_value", minimum, least=0)
         if len(self.min_values) != count:
             raise ArgumentError(
                 f'"min_value" must be a number or have one entry per parameter group ({count})',
