@@ -1,13 +1,13 @@
 """Finds the seed that the script has passed to `torch.manual_seed`.
 
-A run without `randomness.seed` uses this seed. torch does not record who has set its seed, so the seeds that runs set
-are marked in bits on which the random numbers of the CPU do not depend. After a run has begun, `torch.initial_seed()`
-therefore returns a marked number. The seed of a new process is random, and is not one of the script either.
+A run without `randomness.seed` uses this seed. torch does not record who has set its seed, so runs mark the seeds that
+they set, in bits that do not affect the random numbers of the CPU. `torch.initial_seed()` therefore returns a marked
+number once a runner exists. In a new process, the seed is random and does not come from the script either.
 """
 
 import torch
 
-_MARK = 0xF007 << 32
+_MARK = 0xF007 << 32  # the upper 32 bits of the seeds that runs set
 _INITIAL_SEED = torch.initial_seed()  # of a new process, unless the script has already called `torch.manual_seed`
 _script_seed: int | None = None
 

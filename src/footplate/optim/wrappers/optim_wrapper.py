@@ -118,7 +118,7 @@ class OptimWrapper(Accumulation):
 
         The loss is not divided for gradient accumulation. To divide it, pass the result of `scale_loss`.
 
-        If `should_sync`, the gradients are averaged over the ranks:
+        How the gradients are averaged over the ranks, in data-parallel runs only if `should_sync`:
 
         | run | prepared by | gradients of | averaged by |
         |---|---|---|---|
@@ -140,14 +140,14 @@ class OptimWrapper(Accumulation):
                 notes=["Check for detached tensors, torch.no_grad() and frozen parameters in the model."],
             )
         data_parallel = self.data_parallel
-        has_no_inputs = False
+        has_inputs = True
         if self.isolated:
             kwargs["inputs"] = [parameter for parameter in self.parameters() if parameter.requires_grad]
-            has_no_inputs = not kwargs["inputs"]  # for now
+            has_inputs = bool(kwargs["inputs"])  # False while all are frozen
         elif data_parallel is not None:
             loss = data_parallel.prepare_backward(loss, self.should_sync())
         try:
-            if not has_no_inputs:
+            if has_inputs:
                 loss.backward(**kwargs)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             if "backward through the graph a second time" in str(error):
