@@ -423,8 +423,9 @@ class Runner:
     def _make_current(self) -> None:
         """If the process has built another runner since, restores the process-wide state of this runner.
 
-        This state consists of its message hub, log level and default scope, and the random state right after it was built. In a
-        hook, keeps the random state, because the current hub may also be one that a hook or model has created.
+        This state consists of its message hub, log level and default scope, and the random state right after it was
+        built. In a hook, keeps the random state, because the current hub may also be one that a hook or model has
+        created.
         """
         if MessageHub.get_current_instance() is not self.message_hub:
             MessageHub.keep_instance(self.message_hub)
