@@ -213,7 +213,8 @@ def diff_configs(arguments: Namespace) -> int:
         # The location of a run and how it was started do not change its result. The initial weights do, but the
         # `load_from` of a resumed run is the checkpoint that it continued from.
         ignored = {*START_KEYS}
-        if not any(cfg.get("resume") for cfg in configs) and any(cfg.get("load_from") for cfg in configs):
+        is_resumed = any(cfg.get("resume") not in (None, False, "auto") for cfg in configs)
+        if not is_resumed and any(cfg.get("load_from") for cfg in configs):
             ignored.remove("load_from")
         differences = [each for each in differences if each.path not in ignored]
     print_result(arguments, differences, describe(differences) if differences else "The configs are equivalent.\n")

@@ -347,19 +347,20 @@ class BatchReader(Dataset[Any]):
                 notes = _details(error) if path in str(error) else [f"file: {path}", *_details(error)]
                 return ReadFailure.of(f"{message}: {_describe(error)}", error, notes)
         try:
-            return self.collate(samples[0] if key.is_single else samples)
+            return self.collate(samples[0] if key.is_single else [*samples])  # which the function may change
         except _FAILURES as error:
             indices = list_names(key.indices, _MAX_INDICES)
             message = f"samples {indices} cannot be collated into a batch: {_describe(error)}"
-            return ReadFailure.of(message, error, [_describe_layouts(key.indices, samples), *_details(error)])
+            return ReadFailure.of(message, error, [*_describe_layouts(key.indices, samples), *_details(error)])
 
 
-def _describe_layouts(indices: Sequence[Any], samples: Sequence[Any]) -> str:
-    """Describes a sample that is None, or else one sample for each of the different layouts in a batch."""
+def _describe_layouts(indices: Sequence[Any], samples: Sequence[Any]) -> list[str]:
+    """Returns a note about a sample that is None, or else about the different layouts in a batch, if there are any."""
     found = {str(_layout(sample)): index for index, sample in zip(indices, samples, strict=True)}
     if "NoneType" in found:
-        return f"Sample {found['NoneType']} is None. Check for a missing `return` in `__getitem__`."
-    return list_names((f"sample {index} has {layout}" for layout, index in found.items()), _MAX_SAMPLES)
+        return [f"Sample {found['NoneType']} is None. Check for a missing `return` in `__getitem__`."]
+    layouts = [f"sample {index} has {layout}" for layout, index in found.items()]
+    return [list_names(layouts, _MAX_SAMPLES)] if len(layouts) > 1 else []
 
 
 def _layout(value: Any) -> Any:

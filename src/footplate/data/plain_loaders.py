@@ -23,11 +23,12 @@ _READING = ("__iter__", "__len__", "_get_iterator", "state_dict")
 def convert_loader(loader: Any, seed: int) -> Any:
     """Converts a plain DataLoader to a `SampleLoader` for this rank. Other loaders are returned unchanged.
 
-    A subclass is plain if it inherits everything in `_READING`, like the `DataLoader` of MONAI.
+    A subclass is plain if it inherits everything in `_READING` and adds no public names, like the one of MONAI.
     """
     check_yields_batches(loader)
     cls = type(loader)
     is_plain = all(getattr(cls, name, None) is getattr(DataLoader, name, None) for name in _READING)
+    is_plain = is_plain and all(name.startswith("_") for name in {*dir(cls)} - {*dir(DataLoader)})
     if not is_plain or isinstance(loader.dataset, IterableDataset):
         return check_ranks(loader)
     settings = {name: getattr(loader, name) for name in ("collate_fn", "num_workers", "pin_memory", *WORKER_SETTINGS)}

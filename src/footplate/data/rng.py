@@ -87,7 +87,7 @@ def find_randomizables(dataset: Any) -> list[Any]:
         if isinstance(part, cls):
             randomizables.append(part)
         if isinstance(part, (list, tuple)):
-            parts += part
+            parts += [item for item in part if not isinstance(item, (int, float, str))]
         elif isinstance(part, Dataset) or not isinstance(part, cls):
             parts += getattr(part, "__dict__", {}).values()
     return randomizables

@@ -294,7 +294,7 @@ class Runner:
             ConfigKeyError: An unknown key resembles a known one.
             ConfigError: The config mixes optimization keys of both generations.
         """
-        cfg = Config(cfg)
+        cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
         merged, passed = split_overrides(overrides)
         with buffer_log() as records, refusing_exits():
             with located(cfg):

@@ -221,6 +221,7 @@ class BaseVisualizationHook(Hook):
         self.interval = check_count("interval", interval)
         self.show = show
         self.wait_time = wait_time
+        self.shown: dict[str, Any] = {"show": show, "wait_time": wait_time}
         self.max_samples = max_samples if max_samples is None else check_count("max_samples", max_samples)
         self._names: dict[str, ImageNames] = {}  # by mode and dataset
 
@@ -266,8 +267,6 @@ class BaseVisualizationHook(Hook):
             return
         current = getattr(getattr(runner, f"{mode}_loop", None), "current", "")  # the name of one of several datasets
         prefix = f"{mode}_{current}" if current else mode
-        # Visualizers of users may lack these two arguments.
-        showing: dict[str, Any] = {"show": True, "wait_time": self.wait_time} if self.show else {}
         for position, output in list(self.choose(outputs or ()))[: self.max_samples]:
             path = output.get("img_path") if hasattr(output, "get") else None
             name = self._names.setdefault(prefix, ImageNames())[str(path or f"{batch_idx}_{position}")]
@@ -278,7 +277,7 @@ class BaseVisualizationHook(Hook):
                         "the batch contains no image of shape (C, H, W) with 1 or 3 channels", found=type(data_batch)
                     )
                 self._visualizer.add_datasample(
-                    f"{prefix}_{name}", image, data_sample=output, step=runner.iter, **showing, **self.options()
+                    f"{prefix}_{name}", image, data_sample=output, step=runner.iter, **self.shown, **self.options()
                 )
 
     def _check_sizes(self, loop: Any) -> None:
@@ -315,6 +314,7 @@ class NaiveVisualizationHook(BaseVisualizationHook):
     def __init__(self, interval: int = 1, draw_gt: bool = True, draw_pred: bool = True) -> None:
         super().__init__(True, interval)
         self.draw_gt, self.draw_pred = draw_gt, draw_pred
+        self.shown = {}  # visualizers that fit this hook may lack these arguments
 
     def options(self) -> dict[str, Any]:
         """Returns what to draw."""

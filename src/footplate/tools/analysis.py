@@ -124,7 +124,7 @@ def run_state(run: Run) -> dict[str, Any]:
             total = section.get(key) if isinstance(section, Mapping) else None
             if isinstance(total, int) and total * unit > 0:
                 planned = planned or total * unit
-    finished = planned is not None and done >= planned
+    finished = planned is not None and done >= planned and not run.stopped_by.startswith("an error")
     running = is_locked(str(run.folder / RUN_LOCK))
     stopped_by = "" if finished or running else run.stopped_by
     return {"done": done, "planned": planned, "finished": finished, "running": running, "stopped_by": stopped_by}

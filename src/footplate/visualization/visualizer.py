@@ -209,7 +209,7 @@ class Visualizer(Drawing, Instances):
             except FootplateError:
                 raise
             except Exception as error:  # an error in a library must not stop the run
-                if not self._failures[call]:
+                if call not in self._failures:
                     _logger.warning(
                         "The writer '%s' failed in %s (%s). The run continues; %s is skipped after %d failures in a "
                         "row.",
@@ -220,7 +220,8 @@ class Visualizer(Drawing, Instances):
                     )
                 self._failures[call] += 1
             else:
-                self._failures[call] = 0
+                if call in self._failures:
+                    self._failures[call] = 0
 
     def get_backend(self, name: str) -> BaseVisBackend:
         """Returns the writer named `name`. Raises a KeyError if there is no such writer."""
