@@ -166,7 +166,7 @@ def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
         pixels, layout = opened.convert("RGB"), opened.info.get(LAYOUT_TEXT)
     boxes: list[Any] = [["", 0, 0, *pixels.size]]
     legend: list[Any] = []
-    with suppress(TypeError, ValueError, KeyError):  # without a valid layout, there is one panel
+    with suppress(TypeError, ValueError, KeyError, RecursionError):  # without a valid layout, there is one panel
         recorded = json.loads(layout)
         colors = [
             {"label": str(label), "color": f"rgb({int(red)} {int(green)} {int(blue)})"}

@@ -59,7 +59,7 @@ def read_logs(files: Iterable[Path]) -> list[str]:
 def read_record(file: Path, folder: Path) -> dict[str, Any]:
     """Returns the JSON object in a run's file, or {} if the file is missing, damaged or outside `folder`."""
     for safe in safe_files([file], folder):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             record = json.loads(read_text(safe))
             return record if isinstance(record, dict) else {}
     return {}
@@ -95,7 +95,7 @@ class Start(NamedTuple):
 def read_start(folder: Path) -> Start:
     """Reads the record of a launch. If there is no valid record, returns a `Start` with only the folder."""
     record = read_record(folder / "start.json", folder)
-    with suppress(ValueError, KeyError, TypeError):  # missing or damaged
+    with suppress(ValueError, KeyError, TypeError, OverflowError):  # missing or damaged
         length = record["epoch_length"]
         return Start(
             folder,

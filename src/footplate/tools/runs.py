@@ -241,7 +241,7 @@ def _read_lines(file: Path) -> list[LogLine]:
         where = f"line {number} of '{file}'"
         try:
             line = json.loads(text, parse_int=float)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if 1 < number == len(texts):
                 break  # an incomplete last line: the run was killed or is still writing
             raise DataError(f"{where} is not valid JSON", found=text) from error
@@ -392,7 +392,7 @@ def _warnings(files: Iterable[Path]) -> list[str]:
     """Returns the warnings and errors of a run."""
     lines = []
     for line in read_logs(files):
-        with suppress(ValueError):  # an incomplete line
+        with suppress(ValueError, KeyError, TypeError, RecursionError):  # damaged
             record = json.loads(line)
             lines.append(" - ".join(str(record[key]) for key in ("time", "logger", "level", "message")))
     return lines
@@ -408,7 +408,7 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     for line in read_logs(files):
         try:
             table = PerClassResults(**json.loads(line))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             invalid += 1
             continue
         name = table.dataset, table.metric, table.mode
