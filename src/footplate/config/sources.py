@@ -59,6 +59,8 @@ def read_text(path: str, referrer: Origin | None = None) -> str:
     """
     shown = shown_path(path)
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ConfigError(f"the config '{shown}' is not a file", origin=referrer)
         return Path(path).read_text("utf-8-sig")
     except FileNotFoundError as error:
         folder, name = os.path.split(path)
