@@ -14,7 +14,7 @@ from tests.config.conftest import Write
     ("name", "message"),
     [
         ("nope.py", "there is no config file or recipe"),
-        ("folder.py", "folder.py': Is a directory"),
+        ("folder.py", "is not a file"),
         ("main.ini", "is not a config: the suffix must be one of .py, .json, .yaml, .yml"),
     ],
 )
