@@ -77,7 +77,7 @@ def find_randomizables(dataset: Any) -> list[Any]:
     Like MONAI's `set_rnd`, searches nested attributes and lists. Does not search random transforms, because they seed
     their parts themselves, sometimes with equal seeds.
     """
-    cls: Any = getattr(sys.modules.get("monai.transforms"), "Randomizable", ())  # if it is not loaded, there are none
+    cls: Any = getattr(sys.modules.get("monai.transforms"), "Randomizable", ())  # a tuple if it is not loaded
     parts = [dataset] if cls else []
     seen, randomizables = set(), []
     for part in parts:  # grows in the loop

@@ -121,7 +121,7 @@ _applied: set[str] = set()
 
 
 def describe_patches() -> str:
-    """Returns the names that have been replaced, as text, or "" if there are none."""
+    """Returns a text that lists the replaced names, or "" if no name has been replaced."""
     return ", ".join(sorted(_applied))
 
 

@@ -317,7 +317,7 @@ class NaiveVisualizationHook(BaseVisualizationHook):
         self.shown = {}  # visualizers that fit this hook may lack these arguments
 
     def options(self) -> dict[str, Any]:
-        """Returns what to draw."""
+        """Returns the arguments that select the ground truth and the prediction."""
         return {"draw_gt": self.draw_gt, "draw_pred": self.draw_pred}
 
 
