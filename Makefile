@@ -5,7 +5,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constr
 # Images of containers often forbid to write bytecode. Each of the many processes of the tests would compile torch again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup train bench docs tasks test isa slow faults writers clean
+.PHONY: setup train bench docs tasks test isa rounding slow faults writers clean
 
 # The environment: everything that recipes and tests use, at the versions of constraints.txt.
 setup: .venv/ready
@@ -41,6 +41,10 @@ test: setup
 # The tests under each instruction set of oneDNN, with one and two threads; a table. TESTS=tests/models for a part.
 isa: setup
 	BIN=$(BIN) sh scripts/isa.sh $(TESTS)
+
+# Both suites, with results of matrix products and convolutions that depend on shapes (tests/rounding/sitecustomize.py).
+rounding: setup
+	ROUND_BY_SHAPE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m '' --timeout 1800 $(TESTS)
 
 # The pages of docs/ in both languages, into site/; a warning is an error.
 docs: setup

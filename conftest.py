@@ -17,6 +17,12 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # Tests have no terminal, but readline, which pytest imports, passes the size of one to the processes that it starts.
 for each in ("COLUMNS", "LINES"):
     os.environ.pop(each, None)
+# Of `make rounding`: results of matrix products depend on shapes, here and in the processes that tests start.
+if os.environ.get("ROUND_BY_SHAPE"):
+    from tests.rounding import sitecustomize
+
+    paths = [str(Path(sitecustomize.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
 
 
 # Tests do not measure time, since the machine may be busy.

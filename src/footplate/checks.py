@@ -178,7 +178,9 @@ def check_score(name: str, value: object, *, key: str) -> float:
             f"the value of the metric '{name}' is not a single number",
             key=key,
             found=value,
-            notes=["Return a dict of numbers for several values, such as one per class."],
+            notes=[
+                "Check for a missing `return` or `.mean()`. For several values, such as one per class, return a dict."
+            ],
         ) from error
 
 

@@ -1,6 +1,7 @@
 """Tests of the public methods of a runner when hooks call them during training."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,14 @@ from torch import nn
 from footplate import Runner
 from footplate.errors import ArgumentError
 from footplate.records import MessageHub
-from tests.support import json_lines, settings
+from tests.support import ToyModel, json_lines, settings
+
+
+class Drawing(ToyModel):
+    """Draws random numbers in predictions too, as generative models do."""
+
+    def forward(self, inputs: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        return super().forward(inputs + 0.1 * torch.rand_like(inputs), *args, **kwargs)
 
 
 def save(runner: Runner) -> str:
@@ -22,6 +30,7 @@ METHODS: dict[str, Callable[[Runner], Any]] = {
     "val": Runner.val,
     "test": Runner.test,
     "predict": Runner.predict,
+    "val_loop.run": lambda runner: runner.val_loop.run(),
     "save_checkpoint": save,
     "load_checkpoint": lambda runner: runner.load_checkpoint(save(runner)),
     "resume": lambda runner: runner.resume(save(runner)),
@@ -46,7 +55,7 @@ def trained(work_dir: Path, hooks: dict[str, Callable[[Runner], None]]) -> Any:
         "default_hooks": {"checkpoint": {"interval": -1, "save_last": False}},
         "log_level": "ERROR",
     }
-    runner = Runner(**settings(work_dir, model={"type": "ToyModel", "dropout": 0.3}, **changes))
+    runner = Runner(**settings(work_dir, model=partial(Drawing, dropout=0.3), **changes))
     for event, hook in hooks.items():
         runner.on(event, hook)
     runner.train()
@@ -67,6 +76,8 @@ def test_call_in_a_hook_is_refused_or_leaves_the_run_as_it_was(tmp_path: Path, e
         if event in called:
             return
         called.add(event)
+        if event in (*VALIDATION, *ENDS):
+            torch.rand(1)
         MessageHub.get_instance(f"{tmp_path}-{event}")  # as hooks for MMEngine do, which makes it the current hub
         if event in REFUSED.get(method, ()):
             with pytest.raises(ArgumentError, match=f"{method} cannot be called during"):

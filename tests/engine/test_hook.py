@@ -6,6 +6,7 @@ import pytest
 
 from footplate import Runner
 from footplate.engine import EVENTS, Hook, HookList, Priority, get_priority
+from footplate.engine.hook import FunctionHook
 from footplate.errors import ArgumentError
 from tests.support import Witness, settings
 
@@ -150,3 +151,14 @@ def test_misspelled_argument_raises() -> None:
         ArgumentError, match="Slip.after_train_iter has an unknown argument 'output'\n.*did you mean 'outputs'"
     ):
         HookList().register(Slip())
+
+
+def test_function_is_called_by_its_own_name() -> None:
+    def draw_curves(runner: Any, output: Any) -> None:
+        """Would be called without `outputs`."""
+
+    with pytest.raises(ArgumentError, match="draw_curves.after_train_iter does not accept the arguments"):
+        HookList().register(FunctionHook("after_train_iter", draw_curves))
+    hooks = HookList()
+    hooks.register(FunctionHook("after_run", print))
+    assert "after_run               print (NORMAL)" in hooks.describe()

@@ -869,13 +869,37 @@ def test_hparams_are_recorded_and_compared(tmp_path: Path, caplog: pytest.LogCap
     assert "resume True" not in caplog.text
 
 
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_submodule_stays_in_evaluation_mode(tmp_path: Path, by_epoch: bool) -> None:
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Sequential(nn.Linear(4, 2), nn.Dropout()))
+    model[0].eval()
+    modes: list[list[bool]] = []
+
+    def step(module: nn.Module, batch: Any) -> Tensor:
+        modes.append([part.training for part in module.modules()])
+        return CROSS_ENTROPY(module(batch[0]), batch[1])  # type: ignore[no-any-return]
+
+    cfg = {"by_epoch": by_epoch, "val_interval": 1, **({"max_epochs": 2} if by_epoch else {"max_iters": 3})}
+    run = runner(tmp_path, model, training_step=step, val_dataloader=loader(), loss=CROSS_ENTROPY, train_cfg=cfg)
+    run.val()
+    run.on("after_train_iter", lambda runner: runner.predict([(X, Y)]))
+    run.train()
+    assert modes == [[True, False, True, True, True]] * (10 if by_epoch else 3)
+    assert not model[0].running_mean.any()
+    model[0].train()
+    runner(
+        tmp_path / "again", model.eval(), training_step=step
+    ).train()  # as a function for pretrained models leaves it
+    assert all(modes[-1])
+
+
 def test_predictions_are_made_in_evaluation_mode(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
     predictor = runner(tmp_path, model)
     predictions = torch.cat(predictor.predict(loader(shuffle=False)))
     assert model.training
     assert not predictions.requires_grad
-    assert torch.equal(predictions, model.eval()(X))
+    torch.testing.assert_close(predictions, model.eval()(X))
     with pytest.raises(ArgumentError, match="predict needs a data loader"):
         predictor.predict()
     with_test = runner(tmp_path / "test", model, test_dataloader=loader(), test_cfg={"fp16": True})

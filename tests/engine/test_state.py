@@ -13,6 +13,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, save_checkpoint
+from footplate.engine.hook import FunctionHook
 from footplate.errors import CheckpointError
 from footplate.optim import OptimWrapper
 from tests.support import Counter, KillForTest, ToyModel, Witness, loader, settings
@@ -173,13 +174,13 @@ def test_training_continues_with_the_random_state_after_the_repeated_validation(
     assert_same(state(tmp_path / "resumed/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
 
 
-def test_random_numbers_drawn_in_validation_do_not_affect_training(tmp_path: Path) -> None:
-    run(config(tmp_path / "without", by_epoch=True))
-    expected = torch.get_rng_state()
-    draw = Hook()
-    draw.after_val_iter = lambda *_, **__: torch.rand(1)  # type: ignore[assignment]
-    run(config(tmp_path / "with", by_epoch=True), draw)
-    assert torch.equal(torch.get_rng_state(), expected)
+@pytest.mark.parametrize("event", ["before_val", "after_val_iter", "after_val_epoch"])
+def test_random_numbers_drawn_in_validation_do_not_affect_training(tmp_path: Path, event: str) -> None:
+    for name, draws in (("without", 0), ("with", 1)):
+        draw = FunctionHook(event, lambda runner, draws=draws: torch.rand(draws))
+        run(config(tmp_path / name, by_epoch=True), draw)
+    for path in sorted((tmp_path / "without").glob("*epoch*.pth")):
+        assert_same(state(tmp_path / "with" / path.name)["random"], state(path)["random"])
 
 
 def test_hook_state_is_saved_under_its_own_key(tmp_path: Path) -> None:

@@ -43,6 +43,14 @@ def test_each_metric_receives_each_batch() -> None:
     assert [vars(metric)["batches"] for metric in evaluator.metrics] == [["batch"], ["batch"]]
 
 
+@pytest.mark.parametrize("function", [lambda scores, batch: None, lambda scores, batch: scores == scores])
+def test_function_without_a_return_or_a_mean_is_told_so(function: Any) -> None:
+    with pytest.raises(
+        ArgumentError, match=r"metric 'same' is not a single number\n[^\0]*missing `return` or `.mean\(\)`"
+    ):
+        Evaluator({"same": function}).process(torch.ones(2), torch.ones(2))
+
+
 @pytest.mark.parametrize(
     ("method", "function", "expected"),
     [

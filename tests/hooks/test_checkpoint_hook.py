@@ -116,6 +116,11 @@ def told(**values: list[float]) -> dict[str, Any]:
 BEST: list[tuple[dict[str, Any], dict[str, list[float]], str]] = [
     ({"save_best": "x", "rule": "greater"}, {"x": [math.nan, 3, 2, math.nan]}, "best_x_epoch_2"),
     ({"save_best": "auto"}, {"loss_a": [3, 1, 2, 4], "acc": [1, 1, 9, 1]}, "best_loss_a_epoch_2"),
+    (  # MMDetection's CocoMetric reports the classes first
+        {"save_best": "auto"},
+        {"cat_precision": [1, 9, 1, 1], "bbox_mAP": [1, 1, 9, 1]},
+        "best_bbox_mAP_epoch_3",
+    ),
     (
         {"save_best": ["acc", "x"], "rule": ["less", "greater"]},
         {"acc": [1, 3, 2, 0], "x": [4, 3, 2, 5]},

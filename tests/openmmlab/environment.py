@@ -83,7 +83,8 @@ def write_scenes(folder: Path) -> None:
 
 
 _ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{_ROOT / 'src'}{os.pathsep}{_ROOT / 'operators'}", "OMP_NUM_THREADS": "1"}
+_PATHS = [str(_ROOT / "src"), str(_ROOT / "operators"), os.environ.get("PYTHONPATH", "")]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, _PATHS)), "OMP_NUM_THREADS": "1"}
 
 
 @functools.cache

@@ -331,7 +331,6 @@ class BaseTrainLoop(BaseLoop):
         runner.requests.agreed.validation = False
         with runner.phase("val"):
             runner.val_loop.run()
-        runner.model.train()
         self._exchange_requests()
 
     def validation_is_due(self) -> bool:
@@ -447,14 +446,6 @@ class BaseTrainLoop(BaseLoop):
     def units_total(self) -> int:
         """The total number of epochs or, in iteration-based training, iterations."""
         return self.max_epochs if self.by_epoch else self.max_iters
-
-    def remember_random_state(self) -> None:
-        """Records the random state again, in a `before_train_epoch` hook.
-
-        `_begin_epoch` records it before these hooks, because a resumed run calls them again. A hook that does not
-        repeat its work then, like `WorkflowHook`, records the state after this work.
-        """
-        self._random_at_epoch_start = capture_rng()
 
     @property
     def completed(self) -> Progress:

@@ -15,11 +15,9 @@ from footplate.data import (
     SampleLoader,
     batches,
     build_dataloader,
-    capture_rng,
     count_samples,
     dataset_of,
     length_of,
-    restore_rng,
 )
 from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
 from footplate.engine.base_loops import BaseLoop
@@ -136,27 +134,26 @@ class _EvaluationLoop(BaseLoop):
         self.choose(self.sets[0])
 
     def run(self) -> dict[str, float]:
-        """Evaluates all datasets. Random numbers that the model, the metrics and the data draw do not affect training.
+        """Evaluates all datasets. Training continues as without it; see `Runner.beside_training`.
 
         Returns:
             A dict that maps metric names to values.
         """
         runner = self.runner
         mode = self.mode
-        runner.call_hook(f"before_{mode}")
-        runner.call_hook(f"before_{mode}_epoch")
-        runner.model.eval()
-        broadcast_tensors(runner.model.buffers())  # so that all ranks evaluate the same model, namely the saved one
-        metrics: dict[str, float] = {}
-        random_state = capture_rng()
-        for dataset in self.sets:
-            self.choose(dataset)
-            metrics.update(dataset.named(self._evaluate()))
-        restore_rng(random_state)  # so that training does not depend on random numbers drawn in validation
-        self.metrics = metrics
-        self.choose(self.sets[0])
-        runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
-        runner.call_hook(f"after_{mode}")
+        with runner.beside_training():  # a hook may call this method without `Runner.phase`
+            runner.call_hook(f"before_{mode}")
+            runner.call_hook(f"before_{mode}_epoch")
+            runner.model.eval()
+            broadcast_tensors(runner.model.buffers())  # so that all ranks evaluate the same model, namely the saved one
+            metrics: dict[str, float] = {}
+            for dataset in self.sets:
+                self.choose(dataset)
+                metrics.update(dataset.named(self._evaluate()))
+            self.metrics = metrics
+            self.choose(self.sets[0])
+            runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
+            runner.call_hook(f"after_{mode}")
         return metrics
 
     def run_iter(self, idx: int, data_batch: Any) -> None:

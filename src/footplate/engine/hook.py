@@ -370,6 +370,8 @@ class FunctionHook(Hook):
         if event in ("after_val_epoch", "after_test_epoch"):
             self.priority = "ABOVE_NORMAL"
         setattr(self, event, function)
+        # Logs and errors contain the name of a hook's class.
+        self.__class__ = type(getattr(function, "__name__", type(function).__name__), (type(self),), {})
 
 
 def similar_event(name: str) -> str | None:

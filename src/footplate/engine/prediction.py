@@ -28,18 +28,14 @@ def predict(runner: "Runner", dataloader: Any) -> list[Any]:
             loader.drop_padding()
     pairs = [(loader, _loop_with_data(runner, loader)) for loader in loaders]
     runner.load_or_resume(whole_model=True, for_training=False)
-    was_training = runner.model.training
-    runner.model.eval()
-    try:
-        with runner.phase("test"):
-            # Only hooks that affect predictions. `phase` then restores the weights; a predictor stays in its loop.
-            for hook in runner.hooks:
-                if isinstance(hook, SwappingHook) or hook.sets_predictor:
-                    hook.before_run(runner)
-                    hook.before_test_epoch(runner)
-            return [output for loader, loop in pairs for output in _predictions(runner, loader, loop)]
-    finally:
-        runner.model.train(was_training)
+    with runner.phase("test"):
+        runner.model.eval()
+        # Only hooks that affect predictions. `phase` then restores the weights; a predictor stays in its loop.
+        for hook in runner.hooks:
+            if isinstance(hook, SwappingHook) or hook.sets_predictor:
+                hook.before_run(runner)
+                hook.before_test_epoch(runner)
+        return [output for loader, loop in pairs for output in _predictions(runner, loader, loop)]
 
 
 def _loop_with_data(runner: "Runner", loader: Any) -> Any:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -162,6 +162,8 @@ class Runner:
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
         saver: Writes the checkpoint files; see `BackgroundSaver`.
         participants: Additional objects to save, keyed by their key path in the checkpoint.
+        training_random_state: The random state that training continues with, during validation and test runs and
+            predictions, or else None: it is the present one.
         progress: The training loop. Before it is built, the `Progress` of the loaded checkpoint.
         resume_plan: Selects the checkpoint that the run starts from; see `ResumePlan`.
 
@@ -276,6 +278,7 @@ class Runner:
         self.history = History(trained_model(self.model))
         self.known_metrics: set[str] = set()
         self._random = capture_rng()
+        self.training_random_state: dict[str, Any] | None = None
 
     @classmethod
     def from_cfg(cls, cfg: Config | Mapping[str, Any], *, check: bool = False, **overrides: Any) -> "Runner":
@@ -445,17 +448,14 @@ class Runner:
             needed = "" if self.is_plain else f" and {mode}_evaluator, and in a config also {mode}_cfg"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         if self.activity.is_running:
-            was_training = self.model.training
-            try:
-                with self.phase(mode):
-                    return loop.run()  # type: ignore[no-any-return]
-            finally:
-                self.model.train(was_training)
+            with self.phase(mode):
+                return loop.run()  # type: ignore[no-any-return]
         self.load_or_resume(whole_model=mode == "test", for_training=False)
         with running(self, for_training=False):
             self.call_hook("before_run")
             with self.phase(mode):
                 metrics: dict[str, float] = loop.run()
+            self.model.eval()  # as MMEngine leaves it
             self.call_hook("after_run")
         return metrics
 
@@ -508,13 +508,15 @@ class Runner:
     def phase(self, name: str) -> Iterator[None]:
         """Adds a phase to `activity` for the duration of the block: "run", "train", "val", "test" or "preflight".
 
-        On exit, even after an error, restores the model's training weights if a hook has swapped them out.
+        On exit, even after an error, restores the model's training weights if a hook has swapped them out. All phases
+        except "run" and "train" leave training as it was; see `beside_training`.
         """
         activity = self.activity
         activity.stack.append(name)
         activity.failed_in = ""
         try:
-            yield
+            with nullcontext() if name in ("run", "train") else self.beside_training():
+                yield
         except BaseException:
             activity.failed_in = activity.failed_in or name
             raise
@@ -522,6 +524,22 @@ class Runner:
             activity.stack.pop()
             if hook := self.hooks.swapping:
                 hook.restore_weights(self)
+
+    @contextmanager
+    def beside_training(self) -> Iterator[None]:
+        """Restores the random state and the model's mode at the end of the block.
+
+        All code that runs the model for anything but training uses this context, including the hooks of its events. A
+        checkpoint that is saved in the block contains the random state from before the block.
+        """
+        outer, random_state, was_training = self.training_random_state, capture_rng(), self.model.training
+        self.training_random_state = outer or random_state
+        try:
+            yield
+        finally:
+            self.training_random_state = outer
+            restore_rng(random_state)
+            self.model.train(was_training)
 
     def log(self, name: str, value: Any) -> None:
         """Logs a number for the current epoch or validation run to `history` and the visualization backends.

@@ -66,7 +66,7 @@ def collect(
         groups = schedules_by_optimizer(runner.param_schedulers)
         states = {name: [schedule.state_dict() for schedule in group] for name, group in groups.items()}
         checkpoint["param_schedulers"] = single_or_by_name(states)
-    run["random"] = capture_rng()
+    run["random"] = runner.training_random_state or capture_rng()
     if on_all_ranks and runner.world_size > 1:
         run["random_of_ranks"] = gather_objects(run["random"])
         data = run["loop"].get("data", {})

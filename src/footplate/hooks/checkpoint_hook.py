@@ -27,7 +27,7 @@ from footplate.engine.request_handling import save_on_request
 from footplate.errors import ArgumentError
 from footplate.hooks.best_checkpoints import BestCheckpoints
 from footplate.hooks.monitored_metrics import MonitoredMetric
-from footplate.metric_names import GREATER, LESS, MissingMetricError, Rule, expand_rules
+from footplate.metric_names import GREATER, LESS, MissingMetricError, Rule, expand_rules, order_metrics
 from footplate.registry import HOOKS
 
 
@@ -48,7 +48,7 @@ class CheckpointHook(SavingHook):
         max_keep_ckpts: The number of most recent checkpoints to keep, in addition to the best ones. -1 keeps all.
         save_last: Whether to always save a checkpoint at the end of training.
         save_best: One or more metrics. The best checkpoints for each metric are kept; see `max_keep_best`. "auto"
-            selects the first metric reported by the first validation run.
+            selects the first metric reported by the first validation run that is not a per-class result.
         rule: "greater" or "less": a single rule for all metrics, or a list with one rule per metric. By default, the
             rule is derived from the metric name.
         greater_keys: Substrings of metric names for which higher is better.
@@ -197,7 +197,7 @@ class CheckpointHook(SavingHook):
             runner.logger.warning("Validation returned no metrics, so no best checkpoint is saved.")
             return
         if not self.monitored:  # the first validation with save_best="auto"
-            self.monitored = self._monitor([next(iter(metrics))])
+            self.monitored = self._monitor((order_metrics(metrics) or list(metrics))[:1])
             self.monitored[0].check_rule()
         scores = [(metric, score) for metric in self.monitored if (score := metric.read(runner, metrics)) is not None]
         if runner.activity.is_validating or runner.activity.is_calling("after_train_iter", "after_train_epoch"):

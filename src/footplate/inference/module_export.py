@@ -15,6 +15,7 @@ from torch import nn
 
 import footplate
 from footplate import storage
+from footplate.data import preserve_random_state
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner
 from footplate.errors import ArgumentError, FootplateError
@@ -139,6 +140,7 @@ def export_run(runner: Runner, path: "str | os.PathLike[str]", example: Any, *, 
     return export_module(model, path, example, opset=opset, weights=checkpoint["state_dict"])
 
 
+@preserve_random_state()
 def export_call(
     module: nn.Module,
     target: str,

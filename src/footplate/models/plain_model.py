@@ -121,6 +121,7 @@ class PlainModel(ModelWrapper, BaseModel):
         self._further_names = further_arguments(training_step)
         self._further_arguments: dict[str, Any] = {}  # their values in the current step
         self._latest_prediction: tuple[Any, Any, Any] | None = None  # data, batch and prediction, for `val_loss`
+        self._in_evaluation_mode: list[nn.Module] = []  # the submodules that stay in it when the module trains
         self.inputs: dict[str, Any] = {}
         # Whether the first training step still has to record `inputs`. Without a `training_step`, `_output` does.
         self._needs_inputs = training_step is not None
@@ -218,9 +219,19 @@ class PlainModel(ModelWrapper, BaseModel):
         return loss, {**logged, **others}
 
     def train(self, mode: bool = True) -> Self:
-        """Sets training or evaluation mode, and frees the latest prediction."""
+        """Sets training or evaluation mode, and frees the latest prediction.
+
+        In a module in training mode, submodules that the user has put into evaluation mode, such as a frozen backbone,
+        keep it. They also keep it after the whole module was in evaluation mode for validation.
+        """
         self._latest_prediction = None
-        return super().train(mode)
+        if self.module.training:
+            self._in_evaluation_mode = [part for part in self.module.modules() if not part.training]
+        kept = [part for part in self._in_evaluation_mode if not part.training]
+        super().train(mode)
+        for part in kept:
+            part.training = False
+        return self
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the state dict of the module."""

@@ -60,7 +60,6 @@ class WorkflowHook(Hook):
         """Runs validation if the previous epoch ended a training phase."""
         if runner.by_epoch and runner.train_loop.at_epoch_start:
             self._validate_if_due(runner)
-            runner.train_loop.remember_random_state()  # so that a run resumed here does not validate again
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Runs validation if the previous iteration ended a training phase."""
@@ -84,19 +83,19 @@ class WorkflowHook(Hook):
         is_due = done % self._training == 0 or last
         if not done or not is_due or done == self._validated_at:
             return
-        runner.model.eval()
         view = view_of(runner)
-        if runner.by_epoch:
-            for _ in range(self._validation):
-                view.set_validation_state(self.dataloader)
-                call_hooks(view, "before_val_epoch")
-                self._validate(runner, view, batches(self.dataloader))
-                call_hooks(view, "after_val_epoch")
-        else:
-            phases = (done - 1) // self._training
-            stream = endless_batches(self.dataloader, start=phases * self._validation)
-            self._validate(runner, view, itertools.islice(stream, self._validation))
-        runner.model.train()
+        with runner.beside_training():
+            runner.model.eval()
+            if runner.by_epoch:
+                for _ in range(self._validation):
+                    view.set_validation_state(self.dataloader)
+                    call_hooks(view, "before_val_epoch")
+                    self._validate(runner, view, batches(self.dataloader))
+                    call_hooks(view, "after_val_epoch")
+            else:
+                phases = (done - 1) // self._training
+                stream = endless_batches(self.dataloader, start=phases * self._validation)
+                self._validate(runner, view, itertools.islice(stream, self._validation))
         view.mode = "train"
         self._validated_at = done
 
