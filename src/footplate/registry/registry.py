@@ -290,7 +290,7 @@ class Registry:
         self._import_registry_of(scope or "")
         entry = self._find(name) or self._find_in_any_scope(name) or self._import_path(name, trusted=trusted)
         if entry is None:
-            raise unknown_name_error(name, self, list(self.root._tree()))
+            raise unknown_name_error(name, self, self._complete_tree())
         return entry
 
     def _import_registry_of(self, package: str) -> None:
@@ -400,13 +400,20 @@ class Registry:
         for child in self.children.values():
             yield from child._tree()
 
+    def _complete_tree(self) -> "list[Registry]":
+        """Returns all registries of the tree after importing their entries."""
+        tree = list(self.root._tree())
+        for registry in tree:
+            registry._import_locations()
+        return tree
+
     def _import_path(self, path: str, *, trusted: bool) -> Entry | None:
         module = path.rpartition(".")[0]
         if not module or not all(part.isidentifier() for part in path.split(".")):
             return None
         if find_spec(module.partition(".")[0]) is None:
             return None
-        entries = [entry for registry in self.root._tree() for entry in registry.module_dict.values()]
+        entries = [entry for registry in self._complete_tree() for entry in registry.module_dict.values()]
         entry = import_class(path, self.root.name, entries, self.noun, trusted=trusted)
         if entry is not None and entry not in entries:
             if self._base is None and not trusted:
