@@ -1,6 +1,7 @@
 """Describes the keys of second-generation configs as a JSON schema (draft 2020-12), for completion in editors.
 
-`reference.py` writes it to a file, which `footplate schema` prints without importing torch.
+`reference.py` writes it to a file, which `footplate schema` prints without importing torch. It also writes the names of
+all built-in classes to a file, so that registries know them without importing the classes.
 """
 
 import inspect
@@ -15,6 +16,7 @@ from footplate.engine.runner import Runner
 from footplate.engine.sections import ARGUMENTS, OTHER_KEYS
 from footplate.registry import Registry
 from footplate.registry.arguments import arguments_of
+from footplate.registry.root import ROOT_REGISTRIES
 from footplate.tools.config_keys import (
     DEFAULT_TYPES,
     EXTRA_ARGUMENTS,
@@ -25,6 +27,7 @@ from footplate.tools.config_keys import (
 )
 
 FILE = Path(__file__).resolve().parents[1] / "src" / "footplate" / "tools" / "config_schema.json"
+BUILT_IN_NAMES = FILE.parents[1] / "registry" / "built_in_names.json"
 Schema = dict[str, Any]
 _ARGUMENT = re.compile(r"^    (\w+)(?: \([^)]*\))?: (.*(?:\n(?:     +.*)?)*)", re.MULTILINE)
 # The classes of sections without `type`.
@@ -53,6 +56,15 @@ def config_schema() -> Schema:
         "description": "A second-generation config. Other top-level names are variables.",
         "properties": properties,
         "$defs": {name: schema for registry in registries for name, schema in _definitions(registry).items()},
+    }
+
+
+def built_in_names() -> dict[str, list[str]]:
+    """Maps the name of each root registry to the names of its built-in entries."""
+    registries = sorted(ROOT_REGISTRIES.values(), key=attrgetter("name"))
+    return {
+        registry.name: sorted(name for name, entry in registry.module_dict.items() if _is_shipped(entry))
+        for registry in registries
     }
 
 

@@ -386,10 +386,16 @@ def _place(entry: Callable[..., Any]) -> str:
 
 
 if __name__ == "__main__":
-    from config_schema import FILE, config_schema  # type: ignore[import-not-found]  # next to this script
+    from config_schema import (  # type: ignore[import-not-found]  # next to this script
+        BUILT_IN_NAMES,
+        FILE,
+        built_in_names,
+        config_schema,
+    )
 
     FOLDER.mkdir(exist_ok=True)
     for name, text in pages().items():
         (FOLDER / name).write_text(text, encoding="utf-8")
     FILE.write_text(json.dumps(config_schema(), indent=2) + "\n", encoding="utf-8")
+    BUILT_IN_NAMES.write_text(json.dumps(built_in_names(), indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(f"{FOLDER} is written\n")

@@ -12,7 +12,7 @@ from footplate.engine.run_config import translate_config
 from footplate.engine.sections import RUNNER_KEYS
 from footplate.registry import HOOKS
 from footplate.tasks.recipes import Recipe, recipes
-from scripts.config_schema import FILE, config_schema, describe_arguments
+from scripts.config_schema import BUILT_IN_NAMES, FILE, built_in_names, config_schema, describe_arguments
 
 
 @cache
@@ -37,6 +37,10 @@ def test_recipes_are_valid(recipe: Recipe) -> None:
 
 def test_the_shipped_schema_is_up_to_date() -> None:
     assert json.loads(FILE.read_text()) == json.loads(json.dumps(config_schema())), "run `python scripts/reference.py`"
+
+
+def test_the_table_of_built_in_names_is_up_to_date() -> None:
+    assert json.loads(BUILT_IN_NAMES.read_text()) == built_in_names(), "run `python scripts/reference.py`"
 
 
 def test_sections_and_classes_are_described() -> None:

@@ -1,16 +1,18 @@
 """Every key of other engines is supported, rejected or reported."""
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from footplate.config import Config
+from footplate.config import Config, read_recorded
 from footplate.engine import Runner
 from footplate.engine.run_config import check_config
 from footplate.engine.sections import SECOND_GENERATION_KEYS
 from footplate.errors import FootplateError
+from footplate.inference.trained_model import open_trained
 from footplate.tools.check import check
 from tests.support import TINY, settings
 
@@ -47,6 +49,39 @@ def written(tmp_path: Path, **changes: Any) -> Config:
     path = tmp_path / "run.py"
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in settings(tmp_path, **changes).items()))
     return Config.fromfile(path)
+
+
+HELPERS = """
+_base_ = []
+from pathlib import Path
+import datetime, numpy as np
+root, lr, tags = Path("/data"), np.float32(0.25), frozenset({"a"})
+mean = np.array([1.0, 2.0])
+mean = mean * 2
+day = datetime.date(2026, 1, 1)
+stats = dict(mean=mean, root=root)
+file = open("run.py")
+file.close()
+work_dir = "work"
+optim_wrapper = dict(optimizer=dict(type="SGD", lr=lr))
+paths = [root / "images", tags]
+"""
+
+
+def test_a_config_with_helper_variables_is_recorded_without_those_that_are_no_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.py").write_text((written(tmp_path).dump() or "") + HELPERS)
+    cfg = Config.fromfile("run.py")
+    copy.deepcopy(cfg)  # as `check` and `sweep` do
+    Runner.from_cfg(cfg).train()
+    assert "cannot be loaded again" not in caplog.text
+    (recorded,) = Path("work").glob("*/vis_data/config.py")
+    for each in (open_trained("work/epoch_3.pth").cfg, read_recorded(recorded), read_recorded("work/run.py")):
+        assert each.optim_wrapper.optimizer == {"type": "SGD", "lr": 0.25}
+        assert (each.root, each.tags, each.paths) == ("/data", {"a"}, ["/data/images", {"a"}])
+        assert {"mean", "day", "stats", "file"}.isdisjoint(each)
 
 
 def test_each_mmengine_key_is_read_or_unsupported() -> None:

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from io import IOBase
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -540,8 +541,11 @@ class Namespace(dict[str, Any]):
 
 
 def variables_of(namespace: Namespace, is_pure: bool) -> ConfigDict:
-    """Returns the variables that a config defines, except imported names. Includes functions for pure configs only."""
-    dropped: tuple[type, ...] = (ModuleType,) if is_pure else (ModuleType, FunctionType)
+    """Returns the variables that a config defines, except imported names and files, which cannot be copied.
+
+    Includes functions for pure configs only.
+    """
+    dropped: tuple[type, ...] = (ModuleType, IOBase) if is_pure else (ModuleType, IOBase, FunctionType)
     result = ConfigDict()
     for name, value in namespace.items():
         if name.startswith("__") or name == BASE or name in namespace.imported or isinstance(value, dropped):

@@ -4,6 +4,7 @@ import json
 import keyword
 import logging
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ _LINE_WIDTH = 88
 SCALARS = (bool, str, int, float)
 # The types that each format supports in addition to strings, numbers, booleans, lists, and dicts with string keys.
 _TYPES: dict[str, tuple[type, ...]] = {
-    ".py": (type(None), tuple, set, bytes, range),
+    ".py": (type(None), tuple, set, frozenset, bytes, range),
     ".yaml": (type(None), tuple, set, bytes),
     ".yml": (type(None), tuple, set, bytes),
     ".json": (type(None),),
@@ -83,11 +84,11 @@ def _converted(value: Any, suffix: str) -> Any:
 
 
 def plain_scalar(value: Any) -> Any:
-    """Converts NumPy numbers, and subclass instances of str, int and float, to plain Python values.
+    """Converts NumPy numbers, and subclass instances of str, int and float, to plain Python values, and paths to text.
 
     Returns other values unchanged.
     """
-    if isinstance(value, str):
+    if isinstance(value, (str, os.PathLike)):
         return str(value)
     if is_integer(value):
         return int(value)
@@ -105,7 +106,8 @@ def dotted_name(value: object) -> str | None:
 def write_python(mapping: Mapping[str, Any]) -> str:
     """Returns the Python source of a config. Loading the source yields an equal config if all values are plain data.
 
-    Functions, classes and lazily imported names become dotted strings. Other objects are written as their `repr`.
+    Functions, classes and lazily imported names become dotted strings, and a frozenset becomes a set. Other objects are
+    written as their `repr`.
 
     Example:
         >>> print(write_python({"optimizer": {"type": "AdamW", "lr": 0.001}}), end="")
@@ -117,6 +119,7 @@ def write_python(mapping: Mapping[str, Any]) -> str:
 
 def write_value(value: Any) -> str:
     """Returns a value as Python source on one line."""
+    value = plain_scalar(value)
     value_type = type(value)
     if value_type is str:
         return PLACEHOLDER_BRACE.sub(r"\\u007b", repr(value))
@@ -126,7 +129,7 @@ def write_value(value: Any) -> str:
         opening, items, closing = _parts(value)
         inside = ", ".join(prefix + write_value(item) for prefix, item in items)
         return f"{opening}{inside}{',' if value_type is tuple and len(value) == 1 else ''}{closing}"
-    if value_type is set:
+    if value_type in (set, frozenset):
         return f"{{{', '.join(sorted(map(write_value, value)))}}}" if value else "set()"
     return repr(dotted_name(value) or value)
 

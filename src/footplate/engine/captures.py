@@ -8,8 +8,9 @@ from torch import nn
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint
-from footplate.config import Config
+from footplate.config import as_python
 from footplate.distributed import is_main_process
+from footplate.engine.run_config import recordable
 from footplate.errors import CheckpointError, ConfigError, NonFiniteError
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ def facts_of(runner: "Runner") -> dict[str, Any]:
 
 
 def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
-    cfg = Config(runner.cfg.to_dict())
     origin = runner.saver.last
     checkpoint = load_checkpoint(origin, in_place=True) if origin else {}
     if origin and not checkpoint.keys() >= {"optimizer", "param_schedulers", "run"}:
@@ -66,7 +66,7 @@ def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
         **facts_of(runner),
     }
     stem = storage.join(runner.work_dir, f"nonfinite_iter_{error.iteration}")
-    text = cfg.dump() or ""  # if this raises an error, nothing has been written yet
+    text = as_python(recordable(runner.cfg))  # if this raises an error, nothing has been written yet
     save_checkpoint({CAPTURE: facts, **checkpoint}, stem + SUFFIX)
     storage.commit_bytes(f"{stem}.py", text.encode())
     return stem + SUFFIX

@@ -28,7 +28,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from footplate.config import Config, as_plain
+from footplate.config import Config, as_plain, as_python
 from footplate.config.config_dict import is_variable
 from footplate.config.key_paths import merge_options
 from footplate.engine.components import build_log_processor
@@ -45,7 +45,7 @@ from footplate.engine.sections import (
     check_structure,
 )
 from footplate.error_context import located, origin_of, with_origins
-from footplate.errors import ArgumentError, ConfigKeyError, FootplateError, Origin
+from footplate.errors import ArgumentError, ConfigError, ConfigKeyError, FootplateError, Origin
 from footplate.extensions import extensions
 from footplate.messages import nearest
 from footplate.models import PLAIN_FUNCTIONS, is_plain
@@ -199,7 +199,7 @@ class CompletedArguments:
         config if other processes can import it.
         """
         if self.has_cfg:
-            return self.cfg  # type: ignore[no-any-return]
+            return recordable(self.cfg)
         sections = {**self.sections, **self._stateful}
         arguments = {
             argument.name: value
@@ -270,6 +270,20 @@ def keys_with_effect(cfg: Config) -> frozenset[str]:
     """Returns the top-level keys that have an effect in this config. All other top-level keys are variables."""
     is_translated = any(extension.translates(cfg) for extension in extensions())
     return keys_of_both_generations() if is_translated else SECOND_GENERATION_KEYS
+
+
+def recordable(cfg: Config) -> Config:
+    """Returns the config without the variables that cannot be written to a file, such as arrays.
+
+    A run does not use them: the sections that they were used in contain their values.
+    """
+    result = cfg.copy()
+    for name in cfg._cfg_dict.keys() - keys_with_effect(cfg):
+        try:
+            as_python(Config({name: cfg[name]}))
+        except ConfigError:
+            del result[name]
+    return result
 
 
 def check_top_level_keys(cfg: Config) -> None:

@@ -3,12 +3,14 @@
 import copy
 import importlib
 import inspect
+import json
 import logging
 import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, TypeVar, get_type_hints, overload
 
@@ -288,7 +290,7 @@ class Registry:
         self._import_registry_of(scope or "")
         entry = self._find(name) or self._find_in_any_scope(name) or self._import_path(name, trusted=trusted)
         if entry is None:
-            raise unknown_name_error(name, self, list(self.root._tree()))
+            raise unknown_name_error(name, self, self._complete_tree())
         return entry
 
     def _import_registry_of(self, package: str) -> None:
@@ -335,18 +337,20 @@ class Registry:
             DuplicateNameError: The name is already in use, and none of these rules applies.
         """
         present = self._entries.get(name)
-        if present is None or present is entry:
+        if present is entry:
+            return True
+        if present is None or _is_built_in(entry) != _is_built_in(present):
+            if _is_built_in(entry):
+                return present is None
+            is_known = self.scope == "footplate" and name in _built_in_names().get(self.name, ())
+            if is_known and not code_base_of(entry):  # an installed code base's configs refer to its own classes
+                text = "Replacing the built-in %s '%s' with %s.%s."
+                _logger.warning(text, self.noun, name, entry.__module__, entry.__qualname__)
             return True
         name_in_module = getattr(entry, "__qualname__", "<none>")
         is_redefined = entry.__module__ == present.__module__ and name_in_module == getattr(present, "__qualname__", "")
         if is_redefined and (entry.__module__ == "__main__" or "<" not in name_in_module):
             return True
-        if _is_built_in(entry) != _is_built_in(present):
-            user = present if _is_built_in(entry) else entry
-            if not code_base_of(user):  # an installed code base's configs refer to its own classes
-                text = "Replacing the built-in %s '%s' with %s.%s."
-                _logger.warning(text, self.noun, name, user.__module__, user.__qualname__)
-            return user is entry
         if code_base_of(present) and code_base_of(entry) not in ("", code_base_of(present)):
             # For example, MMPretrain and MMSelfSup add the same class to MMDetection.
             text = "Using the %s '%s' from %s, not the one from %s."
@@ -358,11 +362,8 @@ class Registry:
         )
 
     def _import_locations(self, wanted: str | None = None) -> None:
-        """Imports the modules in `locations`: all, or in order until the built-in entry `wanted` is registered.
-
-        An entry of the user does not end the search, so that a warning is logged if it replaces a built-in class.
-        """
-        while self._locations_to_import and not _is_built_in(self._entries.get(wanted or "")):
+        """Imports the modules in `locations`: all, or in order until the entry `wanted` is registered."""
+        while self._locations_to_import and (wanted or "") not in self._entries:
             location = self._locations_to_import[0]
             try:
                 importlib.import_module(location)
@@ -399,13 +400,20 @@ class Registry:
         for child in self.children.values():
             yield from child._tree()
 
+    def _complete_tree(self) -> "list[Registry]":
+        """Returns all registries of the tree after importing their entries."""
+        tree = list(self.root._tree())
+        for registry in tree:
+            registry._import_locations()
+        return tree
+
     def _import_path(self, path: str, *, trusted: bool) -> Entry | None:
         module = path.rpartition(".")[0]
         if not module or not all(part.isidentifier() for part in path.split(".")):
             return None
         if find_spec(module.partition(".")[0]) is None:
             return None
-        entries = [entry for registry in self.root._tree() for entry in registry.module_dict.values()]
+        entries = [entry for registry in self._complete_tree() for entry in registry.module_dict.values()]
         entry = import_class(path, self.root.name, entries, self.noun, trusted=trusted)
         if entry is not None and entry not in entries:
             if self._base is None and not trusted:
@@ -448,6 +456,12 @@ def _returned_class(function: Any) -> Any:
         return get_type_hints(function).get("return")
     except (NameError, TypeError, AttributeError):
         return None
+
+
+@cache
+def _built_in_names() -> dict[str, list[str]]:
+    """Returns the names of the built-in entries of each registry, which `scripts/reference.py` lists in a file."""
+    return json.loads(Path(__file__).with_name("built_in_names.json").read_bytes())  # type: ignore[no-any-return]
 
 
 def _is_built_in(entry: Any) -> bool:

@@ -4,7 +4,7 @@ from torch import nn
 from footplate.errors import UnknownNameError
 from footplate.openmmlab.code_bases import Registry as MMCVRegistry
 from footplate.openmmlab.mmengine.registry import Registry as MMEngineRegistry
-from footplate.registry import MODELS, Registry
+from footplate.registry import MODELS, Registry, using_scope
 
 
 def test_get_of_a_code_base_returns_none_for_an_unknown_name() -> None:
@@ -16,6 +16,24 @@ def test_get_of_a_code_base_returns_none_for_an_unknown_name() -> None:
         assert own.get("round") is None
         with pytest.raises(UnknownNameError, match="unknown layer 'round'"):
             own.build({"type": "round"})
+
+
+def test_answers_of_a_code_base_do_not_depend_on_the_scope_of_the_last_run() -> None:
+    root = Registry("layer", scope="root")
+    own = MMEngineRegistry("layer", parent=root, scope="own", locations=["no_such_layers"])
+    other = MMEngineRegistry("layer", parent=root, scope="other")
+    for registry, layer in ((root, nn.Linear), (own, nn.Conv1d), (other, nn.Conv2d)):
+        registry.register_module("layer", module=layer)
+    for scope in (None, "other", "root"):
+        with using_scope(scope):
+            assert own.get("layer") is nn.Conv1d
+    with using_scope("other"):
+        assert isinstance(
+            own.build({"type": "layer", "in_channels": 1, "out_channels": 1, "kernel_size": 1}), nn.Conv2d
+        )
+    with pytest.raises(ModuleNotFoundError):  # only a name that is not known yet imports the modules
+        own.get("late")
+    assert list(own.module_dict) == ["layer"]
 
 
 def test_root_registries_are_instances_of_the_class_of_mmengine() -> None:

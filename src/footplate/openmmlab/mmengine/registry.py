@@ -39,9 +39,18 @@ class AcceptsBase(type):
 
 
 class Registry(_Registry, metaclass=AcceptsBase):
-    """A registry whose `get` returns None for an unknown name, as code bases expect."""
+    """A registry whose `get` returns None for an unknown name, as code bases expect.
+
+    As in MMEngine, `get` first looks here and upwards, because the default scope depends on the last run, and
+    `module_dict` imports nothing.
+    """
 
     _has_registered_all = False
+
+    @property
+    def module_dict(self) -> dict[str, Callable[..., Any]]:
+        """The entries that are registered so far, keyed by name. Code bases may modify the dict."""
+        return self._entries
 
     def register_all(self) -> None:
         """Registers all classes of the code base if this registry does not list the modules to import.
@@ -61,7 +70,7 @@ class Registry(_Registry, metaclass=AcceptsBase):
     def get(self, key: str) -> Callable[..., Any] | None:  # type: ignore[override]
         """Returns the class or function registered under a name, or None if the name is not registered."""
         try:
-            return super().get(key)
+            return ("." not in key and self._find_upwards(key)) or super().get(key)
         except UnknownNameError:
             return None
 

@@ -10,7 +10,9 @@ from footplate.registry import Registry, default_scope, using_scope
 class RegistryMembers(Registry):
     """The members that `add_members` adds to `Registry`, so that existing registries have them too."""
 
-    _module_dict = Registry.module_dict  # code bases may modify the dict
+    @property
+    def _module_dict(self) -> dict[str, Callable[..., Any]]:
+        return self._entries  # code bases may modify the dict
 
     @property
     def build_func(self) -> Callable[..., Any]:
