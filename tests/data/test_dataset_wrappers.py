@@ -1,11 +1,14 @@
 import math
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.utils.data import TensorDataset
 
 from footplate.data import (
     BaseDataset,
@@ -14,6 +17,7 @@ from footplate.data import (
     DefaultSampler,
     RepeatDataset,
     WebDataset,
+    metainfo_of,
 )
 from footplate.data.dataset_wrappers import combined_digest, innermost_datasets
 from footplate.errors import ArgumentError
@@ -99,6 +103,39 @@ def test_samples_of_rare_categories_are_repeated(threshold: float) -> None:
     assert max(times) == {0.1: 1, 1.0: 3}[threshold]
 
 
+@pytest.mark.parametrize(
+    "convert",
+    [
+        int,
+        np.int64,
+        np.array,
+        torch.tensor,
+        lambda cat: torch.tensor([[cat]]),
+        lambda cat: [torch.tensor(cat), np.array(cat)],
+        lambda cat: {cat},
+        lambda cat: f"class {cat}",
+    ],
+)
+def test_categories_may_have_any_type_of_value(convert: Callable[[int], Any]) -> None:
+    inner: Any = build(*[[]] * 6)
+    inner.get_cat_ids = lambda idx: convert(idx // 4)
+    dataset = ClassBalancedDataset(RepeatDataset(inner, 1), 0.5)
+    assert [dataset.get_data_info(at)["sample_idx"] for at in range(len(dataset))] == [0, 1, 2, 3, 4, 4, 5, 5]
+
+
+@pytest.mark.parametrize("value", [None, [None], [math.nan], torch.tensor([True, False]), b"cat"])
+def test_values_that_are_not_categories_are_errors(value: Any) -> None:
+    inner: Any = build([])
+    inner.get_cat_ids = lambda idx: value
+    with pytest.raises(ArgumentError, match="get_cat_ids of 'CategoriesForTest' must return indices or names"):
+        ClassBalancedDataset(inner, 1.0)
+
+
+def test_a_dataset_without_categories_cannot_be_balanced() -> None:
+    with pytest.raises(ArgumentError, match="the dataset 'TensorDataset' has no get_cat_ids"):
+        ClassBalancedDataset(TensorDataset(torch.zeros(2)), 1.0)
+
+
 def test_categories_that_cannot_be_read_do_not_empty_the_dataset() -> None:
     dataset = ClassBalancedDataset(None, 0.1, lazy_init=True)
     for _ in range(2):
@@ -119,6 +156,7 @@ def test_a_subclass_of_concat_dataset_needs_no_call_of_the_constructor() -> None
     found = Different([build([0], [1], metainfo={"split": 1}), build([2], metainfo={"split": 2})])
     assert (cats_of(found), found.cumulative_sizes) == ([[0], [1], [2]], [2, 3])
     assert (found.metainfo, found._get_ori_dataset_idx(2)) == ([{"split": 1}, {"split": 2}], (1, 0))
+    assert metainfo_of(SimpleNamespace(dataset=found)) == RepeatDataset(found, 2).metainfo == {"split": 1}
 
 
 def test_the_digest_does_not_depend_on_the_wrappers() -> None:

@@ -55,6 +55,22 @@ def test_evaluation_without_results_is_an_error() -> None:
         Seen().evaluate(3)
 
 
+def test_metrics_that_only_write_files_need_no_results() -> None:
+    class Files(Seen):
+        format_only = True
+
+        def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+            """Would write files, as the IoUMetric of MMSegmentation does."""
+
+        def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
+            assert results == []
+            return {}
+
+    evaluator = Evaluator([Files(), Seen()])
+    evaluator.process([5])
+    assert evaluator.evaluate(1) == {"seen/all": [5], "seen/sum": 5.0}
+
+
 def evaluate_each(sizes: list[int]) -> list[dict[str, Any]]:
     found = []
     for size in sizes:

@@ -233,4 +233,10 @@ def is_stateful(value: Any) -> bool:
 
 def metainfo_of(loader: Any) -> Any:
     """Returns the metadata (such as the classes) of a loader's dataset, or None if it has no metadata."""
-    return getattr(dataset_of(loader), "metainfo", None)
+    return metainfo_in(dataset_of(loader))
+
+
+def metainfo_in(dataset: Any) -> Any:
+    """Returns a dataset's metadata, or None. MMDetection's ConcatDataset may have a list, whose first item is used."""
+    metainfo = getattr(dataset, "metainfo", None)
+    return metainfo[0] if isinstance(metainfo, list) else metainfo

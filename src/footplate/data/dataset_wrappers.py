@@ -4,16 +4,19 @@ import math
 import operator
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, chain
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from footplate.checks import check_count, check_number
+from footplate.data.batches import metainfo_in
 from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
 
@@ -45,10 +48,9 @@ class _DatasetWrapper(Dataset[Any]):
         dataset, inner = self._locate(idx)
         return dataset.get_data_info(inner)  # type: ignore[no-any-return]
 
-    def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the indices of the categories that occur in a sample."""
-        dataset, inner = self._locate(idx)
-        return dataset.get_cat_ids(inner)  # type: ignore[no-any-return]
+    def get_cat_ids(self, idx: int) -> list[Any]:
+        """Returns the categories that occur in a sample, usually indices."""
+        return _categories(*self._locate(idx))
 
     def __getitem__(self, idx: int) -> Any:
         dataset, inner = self._locate(idx)
@@ -195,7 +197,7 @@ class ClassBalancedDataset(_DatasetWrapper):
     @cached_property
     def _indices(self) -> list[int]:
         indices = []
-        categories = [set(self.dataset.get_cat_ids(idx)) for idx in range(len(self.dataset))]
+        categories = [set(_categories(self.dataset, idx)) for idx in range(len(self.dataset))]
         counts = Counter(chain.from_iterable(categories))
         for idx, of_sample in enumerate(categories):
             rarest = min((counts[category] for category in of_sample), default=len(categories))
@@ -218,6 +220,37 @@ class ClassBalancedDataset(_DatasetWrapper):
     def _locate(self, idx: int) -> tuple[Any, int]:
         self.full_init()
         return self.dataset, self._indices[idx]
+
+
+def _categories(dataset: Any, idx: int) -> list[Any]:
+    """Returns the categories of a sample as a flat list of hashable values.
+
+    Raises:
+        ArgumentError: The dataset has no `get_cat_ids`, or a category is neither a number nor a string.
+    """
+    if not hasattr(dataset, "get_cat_ids"):
+        advice = "Add a method get_cat_ids(idx) that returns the categories of a sample, such as [0, 2]."
+        raise ArgumentError(f"the dataset '{type(dataset).__name__}' has no get_cat_ids", key="dataset", notes=[advice])
+    value = dataset.get_cat_ids(idx)
+    categories = list(_flatten(value))
+    for category in categories:
+        if not isinstance(category, (str, Real)) or isinstance(category, bool) or category != category:
+            raise ArgumentError(
+                f"get_cat_ids of '{type(dataset).__name__}' must return indices or names of categories",
+                found=value,
+                notes=["Return a list, such as [0, 2], or [] for a sample without categories."],
+            )
+    return categories
+
+
+def _flatten(value: Any) -> Iterator[Any]:
+    if isinstance(value, (Tensor, np.ndarray)):
+        value = value.tolist()  # tensors are not equal as keys, even if they contain the same number
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        for item in value:
+            yield from _flatten(item)
+    else:
+        yield value
 
 
 def wrapped_datasets(dataset: Any) -> list[Any]:
@@ -268,4 +301,4 @@ def _join_shards(parts: Sequence[ShardNumbers]) -> ShardNumbers:
 
 
 def _metainfo(dataset: Any) -> dict[str, Any]:
-    return dict(getattr(dataset, "metainfo", {}))
+    return dict(metainfo_in(dataset) or {})

@@ -70,6 +70,8 @@ class BaseMetric(ABC, Generic[_Result]):
     default_prefix: str | None = None
     takes_whole_batches: ClassVar[bool] = False
     """Whether `process` receives the model's output for a batch unchanged, instead of a list of samples."""
+    format_only = False
+    """Whether the metric only writes predictions, so that it may have neither results nor values."""
     rename_advice: ClassVar[str] = "Set a different prefix for each of them: prefix='...'."
     """Advice for the error message if another metric returns a value with the same name."""
     context = EvaluationContext()
@@ -183,7 +185,7 @@ class BaseMetric(ABC, Generic[_Result]):
         past `size` belong to samples that the sampler has repeated; see `build_loaders`.
 
         Raises:
-            DataError: No rank has any results.
+            DataError: No rank has any results, although `format_only` is not set.
             ArgumentError: `compute_metrics` does not return a dict that maps names to values.
         """
         results = collect_results(to_device(self.results, "cpu"), size)
@@ -192,8 +194,11 @@ class BaseMetric(ABC, Generic[_Result]):
 
     def _compute(self, results: list[_Result]) -> dict[str, Any]:
         """Calls `compute_metrics` and adds the prefix to the value names."""
-        if not results:
-            advice = "Check that the dataset is not empty and that process() appends to self.results."
+        if not results and not self.format_only:
+            advice = (
+                "Check that the dataset is not empty and that process() appends to self.results. If the metric only "
+                "writes files, set its attribute format_only to True."
+            )
             raise DataError(f"the metric '{self._label}' has no results", notes=[advice])
         values = self.compute_metrics(results)
         if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):

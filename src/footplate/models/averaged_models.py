@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from footplate.checkpoint.loading import add_empty_buffers
 from footplate.checks import check_count, check_number
 from footplate.distributed.sharding import distribute_like, is_sharded, local_tensor, reshard
 from footplate.errors import ArgumentError
@@ -170,6 +171,8 @@ class BaseAveragedModel(nn.Module):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Loads the averages and the number of updates."""
+        add_empty_buffers(self, state_dict)
+        self._paired = None  # without these buffers
         averages = self.state_dict()
         placed = {
             name: distribute_like(value, averages[name]) if name in averages else value

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from footplate.data import metainfo_of
+from footplate.data.batches import metainfo_in
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.engine import Hook, Runner
 from footplate.error_context import at_key, join_path, location_prefix, origin_at, walk_paths
@@ -111,7 +112,7 @@ def classes_of(dataset: Any) -> Any:
     Raises:
         ArgumentError: The classes are a single string. For example, 'person' is probably meant to be `('person',)`.
     """
-    metainfo = getattr(dataset, "metainfo", None) or {}
+    metainfo = metainfo_in(dataset) or {}
     classes = getattr(dataset, "CLASSES", None) or metainfo.get("classes", metainfo.get("CLASSES"))
     if isinstance(classes, str):
         raise ArgumentError(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from footplate.data.batches import metainfo_in
 from footplate.data.data_element import BaseDataElement
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.evaluation.evaluation_sets import classes_in
@@ -151,7 +152,7 @@ class LabelCounter:
             packed: A sample after the whole pipeline, which contains only the labels that the task uses.
             are_complete: Whether all samples were read.
         """
-        classes = classes_in(getattr(dataset, "metainfo", None))
+        classes = classes_in(metainfo_in(dataset))
         content = packed.get("data_samples", packed) if isinstance(packed, Mapping) else None
         content = content if isinstance(content, (Mapping, BaseDataElement)) else {}
         keys = [key for key, name in _LABELS.items() if self._samples[key] and name in content]

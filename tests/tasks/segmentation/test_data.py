@@ -100,7 +100,7 @@ def test_a_label_out_of_range_is_reported(root: Path) -> None:
             "the folder '.*image' does not exist\n.*\n  .* has no 'image'",
         ),
         ({"ann_file": "train.txt"}, DataError, "train.txt' does not exist\n  key ann_file\n  .* has no 'train.txt'"),
-        ({"data_prefix": {**FOLDERS, "seg_map_path": "images"}}, DataError, "2 of 3 images have no label map"),
+        ({"data_prefix": {**FOLDERS, "seg_map_path": "images"}}, DataError, "no label map in .* for 2 of 3 images"),
         ({"img_suffix": ".bmp"}, DataError, "there are no images in '.*images'"),
         ({"metainfo": {"classes": ("rode",)}}, ArgumentError, "metainfo.classes must be one of road, car, tree"),
     ],
@@ -147,6 +147,21 @@ def test_suffixes_may_have_capitals(root: Path) -> None:
     (root / "masks/b.png").rename(root / "masks/b_labelTrainIds.png")
     suffixes: dict[str, Any] = {"img_suffix": "_leftImg8bit.png", "seg_map_suffix": "_labelTrainIds.png"}
     assert labels(made(root, **suffixes)) == [1]
+
+
+def test_label_maps_with_another_suffix_are_found_or_shown(root: Path) -> None:
+    (root / "images/a.jpg").rename(root / "images/a.JPG")
+    for path in list((root / "masks").rglob("*.png")):
+        path.rename(path.with_suffix(".PNG"))
+    assert labels(made(root)) == [0, 1, 2]
+    assert labels(made(root, img_suffix=".jpg")) == [0]
+    (root / "masks/b.PNG").rename(root / "masks/b_mask.png")
+    with pytest.raises(DataError, match="for 1 of 3 images") as caught:
+        made(root)
+    assert caught.value.notes[0].startswith(
+        "The first missing file is 'b.png'. The folder contains b_mask.png, a.PNG, deep/c.PNG."
+    )
+    assert "seg_map_suffix" in caught.value.notes[1]
 
 
 def test_an_image_and_its_truth_are_packed() -> None:

@@ -16,7 +16,7 @@ from footplate.data.data_element import BaseDataElement
 from footplate.data.transforms import LoadAnnotations
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError, FootplateError
-from footplate.messages import pluralize
+from footplate.messages import list_names, pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
@@ -104,18 +104,26 @@ class BaseSegDataset(BaseDataset):
         if not self._has_truth:
             return [{"img_path": join(folder, name)} for name in names]
         truth = self.data_prefix["seg_map_path"]
+        files = list(find_files(truth, (self.seg_map_suffix, *IMAGE_SUFFIXES)))
+        length = len(self.seg_map_suffix)
+        known = {file[:-length]: file for file in files if has_suffix(file, (self.seg_map_suffix,))}
         label_maps = {}
         for name in names:
-            stem = name.removesuffix(self.img_suffix) if self.img_suffix else os.path.splitext(name)[0]
-            label_maps[name] = stem + self.seg_map_suffix
+            stem = name[: -len(self.img_suffix)] if self.img_suffix else os.path.splitext(name)[0]
+            label_maps[name] = known.get(stem, stem + self.seg_map_suffix)
         if truth == folder:  # a label map is not an image
             of_others = {label_map for name, label_map in label_maps.items() if label_map != name}
             label_maps = {name: label_map for name, label_map in label_maps.items() if name not in of_others}
-        if missing := set(label_maps.values()).difference(find_files(truth, (self.seg_map_suffix,))):
+        if missing := set(label_maps.values()).difference(known.values()):
+            first = min(missing)
+            files.sort(key=lambda file: not file.startswith(first[:-length]))  # first the likely label maps
             raise DataError(
-                f"{len(missing)} of {len(label_maps)} images have no label map in '{truth}'",
+                f"there is no label map in '{truth}' for {len(missing)} of {pluralize(len(label_maps), 'image')}",
                 key="data_prefix.seg_map_path",
-                notes=[f"The first missing file is '{min(missing)}'."],
+                notes=[
+                    f"The first missing file is '{first}'. The folder contains {list_names(files, 3) or 'no images'}.",
+                    "Set seg_map_suffix to the end of the file names, or list the images with label maps in ann_file.",
+                ],
             )
         return [
             {"img_path": join(folder, name), "seg_map_path": join(truth, label_map)}

@@ -122,15 +122,14 @@ class IoUMetric(BaseMetric[_Areas]):
             groups = truth[truth == predicted], predicted, truth
             self.results.append(np.stack([np.bincount(labels, minlength=count) for labels in groups]))
 
-    def evaluate(self, size: int) -> dict[str, Any]:
-        """Returns a dict of metrics, which is empty if `format_only` is set."""
-        return {} if self.format_only else super().evaluate(size)
-
     def compute_metrics(self, results: list[_Areas]) -> dict[str, float]:
         """Logs and records the per-class results, and returns a dict of metrics in percent.
 
-        The dict contains `aAcc`, the means over classes and, if `classwise` is set, the values of each class.
+        The dict contains `aAcc`, the means over classes and, if `classwise` is set, the values of each class. It is
+        empty if `format_only` is set.
         """
+        if self.format_only:
+            return {}
         areas: _Areas = np.sum(results, axis=0)
         columns, classes = self._columns(areas), required_classes(self)
         self.record_per_class("IoU", classes, columns)

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from footplate.models import BaseModel
 from footplate.openmmlab.first_generation.adapters.model import (
     DataContainer,
     LegacyModel,
+    MMDataParallel,
     adapt_model,
     collate,
     scatter,
@@ -96,6 +98,45 @@ def test_data_containers_are_unpacked() -> None:
         "img_metas": DataContainer([[{"name": "a"}, {"name": "b"}]], cpu_only=True),
     }
     assert float(LegacyModel(Sees()).train_step(packed, Wrapper())["kinds"]) == 2.0
+
+
+class Boxes:
+    """Boxes whose `to` returns new boxes, as in MMDetection3D 0.x."""
+
+    def to(self, device: Any) -> "Boxes":
+        return Boxes()
+
+
+@pytest.mark.parametrize("method", ["train_step", "val_step"])
+@pytest.mark.parametrize("wrap", [LegacyModel, MMDataParallel])
+def test_data_for_the_cpu_is_not_moved(method: str, wrap: Callable[[nn.Module], Any]) -> None:
+    class Sees(nn.Linear):
+        def train_step(self, data: Any, optimizer: Any) -> Any:
+            seen.update(data)
+            return {"loss": self.weight.sum(), "log_vars": {}}
+
+        def forward(self, return_loss: bool = True, **data: Any) -> Any:
+            seen.update(data)
+            return []
+
+        def val_step(self, data: Any, optimizer: Any) -> Any:
+            return self(**data)
+
+    seen: dict[str, Any] = {}
+    boxes: Any = Boxes()
+    boxes.mtv_targets = torch.ones(2)
+    sample = {
+        "img": DataContainer(torch.ones(3, 2, 2), stack=True),
+        "points": DataContainer(torch.ones(4, 3)),
+        "boxes": DataContainer(boxes, cpu_only=True),
+        "table": DataContainer({"tensor": torch.ones(2)}, cpu_only=True),
+        "label": torch.ones(2),
+    }
+    model = wrap(Sees(1, 1).to("meta")).to("meta")
+    getattr(model, method)(collate([sample]), *([] if method == "val_step" and wrap is LegacyModel else [Wrapper()]))
+    assert seen["boxes"] == [boxes]
+    assert seen["table"][0]["tensor"].device.type == "cpu"
+    assert {each.device.type for each in (seen["img"], *seen["points"], seen["label"])} == {"meta"}
 
 
 def test_checkpoint_has_the_keys_of_the_model(tmp_path: Path) -> None:
