@@ -104,6 +104,19 @@ def test_killed_run_resumes_bit_exactly(tmp_path: Path, case: dict[str, Any], ki
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
 
 
+def test_run_killed_before_its_first_regular_checkpoint_resumes_from_the_best_one(tmp_path: Path) -> None:
+    cfg = config(tmp_path / "whole", by_epoch=True, by_iteration=10)
+    cfg["default_hooks"]["checkpoint"] |= {"out_dir": str(tmp_path / "out")}
+    whole = run(cfg)
+    cfg["work_dir"] = str(tmp_path / "killed")
+    run_until_killed(cfg, KillForTest(6))
+    best = tmp_path / "out/killed/best_accuracy_iter_4.pth"
+    assert (tmp_path / "killed/last_checkpoint").read_text() == str(best)
+    assert run(cfg, resume=True).iter == whole.iter == 12
+    assert_same(state(tmp_path / "out/killed/iter_12.pth"), state(tmp_path / "out/whole/iter_12.pth"))
+    assert (tmp_path / "killed/last_checkpoint").read_text() == str(best.with_name("iter_12.pth"))
+
+
 @pytest.mark.parametrize(
     ("by_epoch", "sampler"), [(True, "DefaultSampler"), (False, "DefaultSampler"), (False, "InfiniteSampler")]
 )

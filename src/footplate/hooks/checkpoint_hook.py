@@ -14,6 +14,7 @@ from footplate.checkpoint import (
     is_written_by_footplate,
     load_checkpoint,
     number_in,
+    read_pointer,
     remove_checkpoint,
     save_checkpoint,
 )
@@ -364,7 +365,10 @@ class CheckpointHook(SavingHook):
             self.best.ranked[metric.name] = ranked_before
             self._record_best(runner, metric)
 
-        self._write(runner, path, AfterSave(on_committed=on_committed, on_failed=on_failed, becomes_last=False))
+        # Until there is a regular checkpoint, the run resumes from the newest best one.
+        pointer = read_pointer(runner.folder.home)
+        home = runner.folder.home if storage.base_name(pointer or BEST).startswith(BEST) else None
+        self._write(runner, path, AfterSave(home, on_committed, on_failed, becomes_last=home is not None))
 
     def _publish(self, runner: Runner, last: str) -> None:
         """Publishes the best checkpoints, and the checkpoint `last` if it has been saved."""
