@@ -235,12 +235,13 @@ def load_weights(
         name = name or os.fspath(source)
     weights = weights_of(content, name)
     module = unwrap_model(module)
-    expected = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
     pairs = tuple(revise_keys)
-    if pairs == STRIP_WRAPPER and any(key.startswith("module.") for key in weights.keys() & expected.keys()):
+    if pairs == STRIP_WRAPPER and any(key.startswith("module.") for key in weights.keys() & module.state_dict().keys()):
         pairs = ()
     weights = rename_keys(weights, pairs, prefix=prefix, source=name)
     convert_names(module, weights)
+    add_empty_buffers(module, weights)
+    expected = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
     for key, value in weights.items():
         if key in expected and torch.is_tensor(value):
             weights[key] = distribute_like(value, expected[key])
@@ -251,6 +252,17 @@ def load_weights(
         raise CheckpointError(f"the weights in '{name}' do not match the model", notes=str(report).split("\n")[1:])
     _logger.log(logging.INFO if report.is_complete else logging.WARNING, "%s", report)
     return report
+
+
+def add_empty_buffers(module: torch.nn.Module, weights: Mapping[str, Any]) -> None:
+    """Creates the buffers that are None until a forward pass sets them, if `weights` contains their values."""
+    for path, owner in module.named_modules():
+        if not getattr(owner, "track_running_stats", True):  # a normalization layer, whose buffers stay None
+            continue
+        for name in owner._buffers.keys() - owner._non_persistent_buffers_set:
+            value = weights.get(f"{path}.{name}".lstrip("."))
+            if owner._buffers[name] is None and isinstance(value, torch.Tensor):
+                owner._buffers[name] = torch.empty_like(value, device=next(module.parameters(), value).device)
 
 
 def _copy_into(

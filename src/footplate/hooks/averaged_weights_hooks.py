@@ -186,7 +186,9 @@ class EMAHook(AveragedWeightsHook):
             checkpoint[TRAINING_STATE] = others
             return
         training = checkpoint["state_dict"]
-        checkpoint["state_dict"] = _with_values(training, {name: others[f"module.{name}"] for name in training})
+        checkpoint["state_dict"] = _with_values(
+            training, {name: others.get(f"module.{name}", value) for name, value in training.items()}
+        )
         checkpoint[TRAINING_STATE] = _with_values(others, {f"module.{name}": training[name] for name in training})
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
