@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, save_checkpoint
@@ -103,6 +104,50 @@ def test_killed_run_resumes_bit_exactly(tmp_path: Path, case: dict[str, Any], ki
     assert resumed.iter == whole.iter == 12
     assert_same(state(tmp_path / "killed" / last), state(tmp_path / "whole" / last))
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
+
+
+class _Remembering(ToyModel):
+    """Adds the mean of the previous batch, which its first batch stores in an empty buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("cache", None)
+
+    def score(self, inputs: Tensor) -> Tensor:
+        previous, self.cache = self.cache, inputs.mean(0).detach()
+        return super().score(inputs if previous is None else inputs + previous)
+
+
+@pytest.mark.parametrize("hooks", [[], [{"type": "EMAHook", "momentum": 0.1}]])
+def test_buffer_that_the_first_batch_sets_is_resumed(tmp_path: Path, hooks: list[Any]) -> None:
+    model, weights = _Remembering(), []
+    for name, changes in {
+        "a": {},
+        "b": {"load_from": str(tmp_path / "a/epoch_2.pth"), "resume": True},
+        "c": {},
+    }.items():
+        cfg = settings(tmp_path / name, default_hooks={"checkpoint": {"interval": 1}}, custom_hooks=hooks)
+        runner = Runner(**{**cfg, "model": copy.deepcopy(model), "preflight": name == "c", **changes})
+        runner.train()
+        weights.append({**runner.model.state_dict(), **load_checkpoint(tmp_path / name / "epoch_3.pth")["state_dict"]})
+    for other in weights[1:]:
+        assert_same(other, weights[0])
+    tested = Runner(**{**cfg, "model": model, "load_from": str(tmp_path / "c/epoch_3.pth")})
+    tested.load_or_resume()
+    assert torch.equal(tested.model.cache, weights[0]["cache"])
+
+
+def test_run_killed_before_its_first_regular_checkpoint_resumes_from_the_best_one(tmp_path: Path) -> None:
+    cfg = config(tmp_path / "whole", by_epoch=True, by_iteration=10)
+    cfg["default_hooks"]["checkpoint"] |= {"out_dir": str(tmp_path / "out")}
+    whole = run(cfg)
+    cfg["work_dir"] = str(tmp_path / "killed")
+    run_until_killed(cfg, KillForTest(6))
+    best = tmp_path / "out/killed/best_accuracy_iter_4.pth"
+    assert (tmp_path / "killed/last_checkpoint").read_text() == str(best)
+    assert run(cfg, resume=True).iter == whole.iter == 12
+    assert_same(state(tmp_path / "out/killed/iter_12.pth"), state(tmp_path / "out/whole/iter_12.pth"))
+    assert (tmp_path / "killed/last_checkpoint").read_text() == str(best.with_name("iter_12.pth"))
 
 
 @pytest.mark.parametrize(

@@ -312,6 +312,30 @@ def test_resumed_copy_does_not_change_the_original(tmp_path: Path) -> None:
     assert left == {"best_acc_epoch_3.pth", "epoch_3.pth", "last_checkpoint"}
 
 
+@pytest.mark.parametrize("saving", [{"save_best": "acc"}, {"save_best": ["acc", "loss"], "sharded": True}])
+def test_best_checkpoints_of_an_abandoned_branch_are_replaced(
+    tmp_path: Path, saving: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    suffix = "sharded" if "sharded" in saving else "pth"
+    saving |= {"interval": 1, "published_keys": ["state_dict"]}
+    run(tmp_path, epochs(4), val_evaluator=told(acc=[0.5, 0.4, 0.9, 0.7], loss=[1, 2, 0.5, 3]), **saving)
+    caplog.clear()
+    cfg = settings(tmp_path / "work", train_cfg=epochs(5), default_hooks={"logger": None, "checkpoint": saving})
+    cfg |= {"val_evaluator": told(acc=[0.4, 0.3, 0.3, 0.2], loss=[5, 6, 4, 6])}
+    runner = Runner(**cfg, load_from=str(tmp_path / f"work/epoch_2.{suffix}"), resume=True)
+    runner.train()
+    path = tmp_path / f"work/best_acc_epoch_1.{suffix}"
+    assert f"The best checkpoint '{path}' no longer exists, so it loses its rank." in caplog.messages
+    best = {"acc": (0.4, 2)} | ({"loss": (4.0, 4)} if suffix == "sharded" else {})
+    hook = next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+    paths = {metric: f"{tmp_path}/work/best_{metric}_epoch_{epoch}.{suffix}" for metric, (_, epoch) in best.items()}
+    ranked = {metric: [{"score": score, "path": paths[metric]}] for metric, (score, _) in best.items()}
+    assert hook.state_dict()["best"] == ranked
+    assert runner.message_hub.get_info("best_ckpt") == paths["acc"]
+    left = [str(path) for path in (tmp_path / "work").glob(f"best_*.{suffix}") if "-" not in path.name]
+    assert sorted(left) == sorted(paths.values())
+
+
 def test_metrics_with_the_same_file_name_keep_their_files(tmp_path: Path) -> None:
     values = told(**{"a/b": [3.0, 4.0, 1.0], "a_b": [3.0, 1.0, 2.0]})
     run(tmp_path, epochs(3), val_evaluator=values, save_best=["a/b", "a_b"], rule="greater", save_last=False)

@@ -42,7 +42,7 @@ class AfterSave:
     | save | updates `last_checkpoint` | becomes `last` | found by `resume=True` |
     |---|---|---|---|
     | at an interval, at the end or on request | yes | yes | first |
-    | a best checkpoint | no | no | no |
+    | a best checkpoint | until the first of those above | like the pointer | like the pointer |
     | `Runner.save_checkpoint`, in a script or hook | no, as in MMEngine | yes, if complete | after the first |
 
     A complete checkpoint contains the optimizer and schedule states. `resume=True` takes the target of
@@ -54,7 +54,7 @@ class AfterSave:
         on_committed: Called if the checkpoint was saved and `home` was updated. For example, removes older checkpoints.
         on_failed: Called if the checkpoint was not saved.
         becomes_last: Whether the checkpoint becomes the saver's `last`. False for checkpoints that runs do not resume
-            from by default, such as the best ones.
+            from by default.
     """
 
     home: str | None = None

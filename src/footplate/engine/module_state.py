@@ -21,8 +21,11 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
     """
     rng = capture_rng()
     modules = list(unwrap_model(model).modules())
-    buffers = [(module, name, buffer) for module in modules for name, buffer in module.named_buffers(recurse=False)]
-    values = [buffer.detach().clone() for *_, buffer in buffers]
+    buffers = [
+        (module._buffers, name, buffer, None if buffer is None else buffer.detach().clone())
+        for module in modules
+        for name, buffer in module._buffers.items()
+    ]
     gradients = [(weight, None if weight.grad is None else weight.grad.clone()) for weight in model.parameters()]
     attributes = [
         (module, name, value)
@@ -33,9 +36,10 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
 
     def restore() -> None:
         with torch.no_grad():
-            for (module, name, buffer), value in zip(buffers, values, strict=True):
-                buffer.copy_(value)
-                setattr(module, name, buffer)  # the module may have replaced the tensor
+            for owner, name, buffer, value in buffers:
+                owner[name] = buffer  # the module may have replaced the tensor
+                if buffer is not None:
+                    buffer.copy_(value)
         for weight, gradient in gradients:
             weight.grad = gradient
         for module, name, value in attributes:

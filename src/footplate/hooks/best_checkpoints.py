@@ -1,12 +1,16 @@
 """Keeps track of a run's best checkpoints for each metric."""
 
 import copy
+import logging
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
+from footplate import storage
 from footplate.checkpoint import relocate
 from footplate.hooks.monitored_metrics import MonitoredMetric
+
+_logger = logging.getLogger("footplate.hooks")
 
 Ranked = list[dict[str, Any]]
 
@@ -35,26 +39,33 @@ class BestCheckpoints:
             return False
         return len(ranked) < self._maximum or metric.is_better(score, ranked[-1]["score"])
 
-    def insert(self, metric: MonitoredMetric, score: float, path: str) -> tuple[int, list[str]]:
-        """Adds a checkpoint. Returns its rank (0 is best) and the paths of checkpoints that are no longer ranked."""
+    def insert(self, metric: MonitoredMetric, score: float, path: str) -> int:
+        """Adds a checkpoint, and returns its rank (0 is best)."""
         ranked = [entry for entry in self.ranked.get(metric.name, []) if entry["path"] != path]
         place = sum(not metric.is_better(score, entry["score"]) for entry in ranked)
         ranked.insert(place, {"score": score, "path": path})
         self.ranked[metric.name] = ranked[: self._maximum]
-        return place, [entry["path"] for entry in ranked[self._maximum :]]
+        return place
 
     def relocate(self, folder: str) -> None:
-        """Updates the paths of checkpoints that are now in `folder`; see `footplate.checkpoint.relocate`."""
-        for entry in chain.from_iterable(self.ranked.values()):
-            entry["path"] = relocate(entry["path"], folder)
+        """Updates the paths of checkpoints that are now in `folder`; see `footplate.checkpoint.relocate`.
+
+        Drops checkpoints that no longer exist, which better ones may have replaced before the run went back.
+        """
+        for ranked in self.ranked.values():
+            for entry in tuple(ranked):
+                entry["path"] = relocate(entry["path"], folder)
+                if not storage.exists(entry["path"]):
+                    ranked.remove(entry)
+                    _logger.warning("The best checkpoint '%s' no longer exists, so it loses its rank.", entry["path"])
 
     def paths(self) -> list[str]:
         """Returns the path of the best checkpoint for each metric."""
         return [ranked[0]["path"] for ranked in self.ranked.values() if ranked]
 
-    def keeps(self, path: str) -> bool:
-        """Checks whether a checkpoint is one of the best for any metric."""
-        return any(entry["path"] == path for entry in chain.from_iterable(self.ranked.values()))
+    def keeps(self, name: str) -> bool:
+        """Checks whether a checkpoint with this file name is one of the best for any metric."""
+        return any(storage.base_name(entry["path"]) == name for entry in chain.from_iterable(self.ranked.values()))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the scores and paths of the best checkpoints."""

@@ -14,6 +14,7 @@ from footplate.checkpoint import (
     is_written_by_footplate,
     load_checkpoint,
     number_in,
+    read_pointer,
     remove_checkpoint,
     save_checkpoint,
 )
@@ -129,13 +130,17 @@ class CheckpointHook(SavingHook):
     def before_train(self, runner: Runner) -> None:
         """Checks the names and rules of the `save_best` metrics, and sets the checkpoint folder and format.
 
-        If the run's folder has been moved or copied, tracks the best checkpoints in the new folder.
+        If the run's folder has been moved or copied, tracks the best checkpoints in the new folder. Those that do not
+        exist lose their rank.
         """
         for metric in self.monitored:
             metric.check(runner)
         self.adapt_to_loop(runner)  # again, in case a `before_run` hook has registered this hook
         self._folder = self.folder_in(runner)
         self.best.relocate(self._folder)
+        for metric in self.monitored:
+            if metric.name in self.best.ranked:
+                self._record_best(runner, metric)
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
 
     def adapt_to_loop(self, runner: Runner) -> None:
@@ -258,14 +263,16 @@ class CheckpointHook(SavingHook):
     def _is_in_folder(self, path: str) -> bool:
         return storage.parent(path) == self._folder.rstrip("/")
 
-    def _remove(self, path: str, prefix: str = "") -> None:
-        """Removes a checkpoint of this run.
+    def _numbers(self, prefix: str = "") -> dict[str, int]:
+        """Returns the names of the checkpoints in the folder that begin with `prefix`, with their numbers."""
+        names = [name for name in storage.list_dir(self._folder) if name.startswith(prefix)]
+        numbers = ((name, number_in(self.filename_tmpl, name.removeprefix(prefix))) for name in names)
+        return {name: number for name, number in numbers if number is not None}
 
-        Keeps the file if it is outside the run's folder, does not match the file name template, or was not written by
-        footplate.
-        """
-        number = number_in(self.filename_tmpl, storage.base_name(path).removeprefix(prefix))
-        if number is not None and self._is_in_folder(path) and is_written_by_footplate(path):
+    def _remove(self, name: str) -> None:
+        """Removes a checkpoint from the folder if it was written by footplate."""
+        path = storage.join(self._folder, name)
+        if is_written_by_footplate(path):
             remove_checkpoint(path)
 
     def _save(self, runner: Runner) -> None:
@@ -287,10 +294,9 @@ class CheckpointHook(SavingHook):
 
         Runs on the main process only, after the newest checkpoint has been written.
         """
-        numbers = {name: number_in(self.filename_tmpl, name) for name in storage.list_dir(self._folder)}
-        earlier = {name: number for name, number in numbers.items() if number is not None and number <= newest}
+        earlier = {name: number for name, number in self._numbers().items() if number <= newest}
         for name in sorted(earlier, key=earlier.__getitem__)[: -self.max_keep_ckpts]:
-            self._remove(storage.join(self._folder, name))
+            self._remove(name)
 
     def _path_to_write(self, runner: Runner, prefix: str = "") -> str:
         name = prefix + self.filename_tmpl.format(self._number(runner))
@@ -330,36 +336,39 @@ class CheckpointHook(SavingHook):
         score = runner.message_hub.get_info(f"best_score{suffix}")
         path = runner.message_hub.get_info(f"best_ckpt{suffix}")
         is_of_metric = isinstance(path, str) and storage.base_name(path).startswith(best_prefix(metric.name))
-        if metric.name not in self.best.ranked and is_number(score) and is_of_metric:
+        if metric.name not in self.best.ranked and is_number(score) and is_of_metric and storage.exists(path):
             self.best.insert(metric, score, path)
+
+    def _record_best(self, runner: Runner, metric: MonitoredMetric) -> None:
+        """Records a metric's best checkpoint in the message hub. The first metric is also recorded without its name."""
+        best = next(iter(self.best.ranked[metric.name]), {})
+        for suffix in (f"_{metric.name}", "")[: 2 if metric is self.monitored[0] else 1]:
+            infos = {f"best_score{suffix}": best.get("score"), f"best_ckpt{suffix}": best.get("path")}
+            runner.message_hub.update_info_dict(infos)
 
     def _save_best(self, runner: Runner, metric: MonitoredMetric, score: float) -> None:
         prefix = best_prefix(metric.name)
         path = self._path_to_write(runner, prefix)
         ranked_before = self.best.ranked.get(metric.name, [])
-        place, displaced = self.best.insert(metric, score, path)
-        best = self.best.ranked[metric.name][0]
-        # The first metric is also recorded without its name.
-        hub = runner.message_hub
-        infos = {f"best_score_{metric.name}": best["score"], f"best_ckpt_{metric.name}": best["path"]}
-        if metric is self.monitored[0]:
-            infos |= {"best_score": best["score"], "best_ckpt": best["path"]}
-        infos_before = {name: hub.get_info(name) for name in infos}
-        hub.update_info_dict(infos)
+        place = self.best.insert(metric, score, path)
+        self._record_best(runner, metric)
 
         def on_committed() -> None:
-            for old in displaced:
-                if not self.best.keeps(old):
-                    self._remove(old, prefix)
+            for name in self._numbers(prefix):  # also those of a later checkpoint that the run has gone back from
+                if not self.best.keeps(name):
+                    self._remove(name)
             which = "best" if place == 0 else f"#{place + 1} best"
             name = os.path.basename(path)
             runner.logger.info("Saved the %s checkpoint with %.4g %s to %s", which, score, metric.name, name)
 
         def on_failed() -> None:
             self.best.ranked[metric.name] = ranked_before
-            hub.update_info_dict(infos_before)
+            self._record_best(runner, metric)
 
-        self._write(runner, path, AfterSave(on_committed=on_committed, on_failed=on_failed, becomes_last=False))
+        # Until there is a regular checkpoint, the run resumes from the newest best one.
+        pointer = read_pointer(runner.folder.home)
+        home = runner.folder.home if storage.base_name(pointer or BEST).startswith(BEST) else None
+        self._write(runner, path, AfterSave(home, on_committed, on_failed, becomes_last=home is not None))
 
     def _publish(self, runner: Runner, last: str) -> None:
         """Publishes the best checkpoints, and the checkpoint `last` if it has been saved."""

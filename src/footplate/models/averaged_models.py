@@ -120,6 +120,7 @@ class BaseAveragedModel(nn.Module):
     @torch.no_grad()
     def swap_with(self, model: nn.Module) -> None:
         """Swaps all averages with the values of `model`."""
+        self._paired = None  # `model` may have created buffers
         for ours, theirs in self._pair_with(model):
             backup = [tensor.clone() for tensor in ours]
             _copy(ours, theirs)
@@ -154,9 +155,12 @@ class BaseAveragedModel(nn.Module):
                 ours = getattr(self.module.get_submodule(path), store)
                 theirs = getattr(module, store)
                 for name, tensor in theirs.items():
-                    if tensor is None or id(tensor) in seen:
+                    is_new = ours.get(name) is None
+                    if tensor is None or id(tensor) in seen or (is_new and name in module._non_persistent_buffers_set):
                         continue
                     seen.add(id(tensor))
+                    if is_new:
+                        ours[name] = tensor.detach().clone()
                     can_average = tensor.is_floating_point() or tensor.is_complex()
                     is_averaged = can_average and (self.update_buffers or store == "_parameters")
                     pairs = averaged if is_averaged else copied
@@ -172,7 +176,6 @@ class BaseAveragedModel(nn.Module):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Loads the averages and the number of updates."""
         add_empty_buffers(self, state_dict)
-        self._paired = None  # without these buffers
         averages = self.state_dict()
         placed = {
             name: distribute_like(value, averages[name]) if name in averages else value
