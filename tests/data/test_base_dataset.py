@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from footplate.data import BaseDataset, build_dataloader
+from footplate.data import BaseDataset, SampleLoader, build_dataloader
 from footplate.errors import ArgumentError, DataError, UnknownNameError
 
 
@@ -138,8 +138,13 @@ def test_a_run_stops_if_most_samples_cannot_be_read(root: str) -> None:
             return idx
 
     dataset = Unreadable(on_error="skip")
-    with pytest.raises(DataError, match=r"^21 of 40 samples cannot be read, which is too many to skip. The last error"):
-        list(map(dataset.__getitem__, range(40)))
+    reader = SampleLoader(dataset, seed=0, batch_size=1)
+    with pytest.raises(DataError) as caught:
+        list(reader)
+    assert str(caught.value) == (
+        "21 of 40 samples of 'Unreadable' cannot be read, which is too many to skip. The last one: damaged\n"
+        "  Repair the samples. on_error='skip' is meant for a few."
+    )
 
 
 def test_samples_are_not_skipped_if_a_transform_cannot_connect(root: str) -> None:

@@ -782,7 +782,7 @@ def test_traceback_of_an_error_in_a_training_step_omits_the_engine(tmp_path: Pat
         (torch.OutOfMemoryError("CUDA out of memory."), "smaller batch size"),
         (RuntimeError("CUDA error: device-side assert triggered"), "a label is not between 0"),
         (ValueError("Expected more than 1 value per channel when training"), "drop_last=True"),
-        (IndexError("Target -1 is out of bounds."), "label is not between 0"),
+        (IndexError("Target -1 is out of bounds."), "The data contains the label -1."),
     ],
 )
 def test_frequent_errors_of_torch_have_advice(tmp_path: Path, error: Exception, words: str) -> None:

@@ -61,10 +61,6 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
             lines.append(f"  {'called at' if number else 'at'} {_location(frame)}, in {frame.name}: {frame.line}")
         details = [progress, *getattr(error, "__notes__", ())]
         details += _advice_for(error)
-        if isinstance(error, (IndexError, RuntimeError)):
-            from footplate.tools.failing_module import label_advice
-
-            details.append(label_advice(error))
         lines += [f"  {detail}" for detail in (*details, f"{option} shows the whole traceback") if detail]
         return "\n".join(lines) + "\n", 1
     if isinstance(error, OSError) and is_of_system:

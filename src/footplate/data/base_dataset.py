@@ -30,6 +30,10 @@ _MAX_FLAGS = 1 << 20
 Indices: TypeAlias = int | Sequence[int]
 
 
+class UnusableDatasetError(DataError):
+    """Raised instead of a sample if most samples of a dataset cannot be read."""
+
+
 @DATASETS.register_module()
 class BaseDataset(Dataset[Any]):
     """A dataset that reads records from an annotation file and turns them into samples with a pipeline.
@@ -288,12 +292,13 @@ class BaseDataset(Dataset[Any]):
                 self._skipped[flag] = True
                 skipped = self.skipped
                 if skipped > max(_MIN_UNREADABLE, _MAX_UNREADABLE * len(self)):
-                    raise DataError(
-                        f"{skipped} of {len(self)} samples cannot be read, "
-                        f"which is too many to skip. The last error is: {error}",
-                        notes=["Remove unreadable samples from the dataset. `footplate check` lists missing files."],
+                    raise UnusableDatasetError(
+                        f"{skipped} of {len(self)} samples of '{type(self).__name__}' cannot be read, which is too "
+                        f"many to skip. The last one: {error}",
+                        notes=["Repair the samples. on_error='skip' is meant for a few."],
                     ) from error
-                _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, skipped, error)
+                reason = getattr(error, "message", error)
+                _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, skipped, reason)
             return None
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from footplate.data.base_dataset import UnusableDatasetError
 from footplate.data.batch_plan import BatchKey, BatchPlan
 from footplate.data.rng import (
     SampleGenerators,
@@ -340,6 +341,8 @@ class BatchReader(Dataset[Any]):
                 randomizable.set_random_state(seed=random.getrandbits(32))
             try:
                 samples.append(self.dataset[index])
+            except UnusableDatasetError as error:
+                return ReadFailure.of(_describe(error), error, _details(error))
             except _FAILURES as error:
                 message = f"sample {index} of the dataset '{type(self.dataset).__name__}' cannot be read"
                 # A StorageError contains the path, and another request would time out again.

@@ -10,6 +10,7 @@ from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
 from footplate.engine.captures import capture_failure
+from footplate.engine.invalid_labels import label_advice
 from footplate.engine.requests import EarlyExitError, Interrupted
 from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
 from footplate.errors import ExitError, FootplateError, NonFiniteError
@@ -24,10 +25,6 @@ _SAVE_MEMORY = "Use a smaller batch size; for other ways to save memory, see doc
 _ADVICE = {  # for texts in frequent errors of torch
     "out of memory": _SAVE_MEMORY,
     "you tried to allocate": _SAVE_MEMORY,  # on a CPU
-    " is out of bounds.": (  # "Target 2 is out of bounds."; no other error of torch ends like this
-        "Usually, a label is not between 0 and the number of classes - 1. Check the labels, and the number of the "
-        "model's outputs."
-    ),
     "device-side assert": (
         "Usually, a label is not between 0 and the number of classes - 1. The GPU reports such an error late: to see "
         "the line and the batch that caused it, set CUDA_LAUNCH_BLOCKING=1, or CUDA_VISIBLE_DEVICES='' for the CPU."
@@ -122,6 +119,8 @@ def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
     for text, advice in _ADVICE.items():
         if text in str(error):
             add_note(error, advice)
+    if about_labels := label_advice(error):
+        add_note(error, about_labels)
     explained = explain_worker_death(error, runner.built_loaders())
     if explained is None and runner.is_plain:
         _omit_engine_frames(error)

@@ -11,17 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from footplate.data.data_element import BaseDataElement
 from footplate.distributed import unwrap_model
+from footplate.engine.invalid_labels import MODULE_CALL, inputs_of, label_advice
 from footplate.error_context import describe_changes, join_path, origin_at, walk_paths
 from footplate.errors import FootplateError
 from footplate.messages import describe_exception
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
-_CALL = nn.Module.__call__.__code__  # identifies the stack frames of module calls
 # not caused by the running module
 _DEVICE_ERRORS = ("cuda error", "cudnn", "cublas", "nccl", "cuda enabled", "nvidia driver", "default process group")
-_INVALID_LABEL = re.compile(r"Target (-?\d+) is out of bounds|Class values must be")
 _OUT_OF_MEMORY = re.compile(  # messages of torch, cuBLAS, cuDNN, oneDNN and Python
     r"out of memory|cannot allocate memory|can't allocate memory|not enough memory: you tried to allocate|bad_alloc|"
     r"STATUS_ALLOC_FAILED|could not (create|execute) a primitive|can't start new thread",
@@ -43,7 +41,9 @@ class ComponentError(FootplateError):
     def __init__(self, stage: str, error: Exception, *, key: str, module: str = "", notes: Sequence[str] = ()) -> None:
         place = f" in {module}" if module else ""
         message = f"{stage} fails{place}: {describe_exception(error)}"
-        super().__init__(message, key=key, notes=[*notes, *getattr(error, "__notes__", ())], shows_cause=True)
+        super().__init__(
+            message, key=key, notes=list(dict.fromkeys([*notes, *getattr(error, "__notes__", ())])), shows_cause=True
+        )
         self.stage = stage
 
 
@@ -94,47 +94,15 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
         key = join_path(max(matches, key=len, default=["model"]))
         advice = "Check that shapes and dtypes match, for example the numbers of channels and classes"
         if about_labels := label_advice(error):
-            advice = about_labels.rstrip(".")
+            advice = about_labels
         elif "deterministic" in str(error):
             advice = "To continue with a warning, set randomness.deterministic='warn'"
         notes = [*describe_changes(cfg["model"], "model"), advice]
-        calls = [frame.f_locals for frame in frames if frame.f_code is _CALL]
-        inputs = next((_inputs(call) for call in reversed(calls) if call["self"] is module), [])
+        calls = [frame.f_locals for frame in frames if frame.f_code is MODULE_CALL]
+        inputs = next((inputs_of(call) for call in reversed(calls) if call["self"] is module), [])
         shapes = ", ".join(str(tuple(value.shape)) for value in inputs if isinstance(value, Tensor))
         if shapes and not list(module.children()):  # a layer
             notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")
     found = ComponentError(stage, error, key=key, module=name, notes=notes)
     found.origin = origin_at(cfg, key)
     return found
-
-
-def label_advice(error: BaseException) -> str:
-    """Returns advice about the invalid label that caused an error, with its file if possible, or an empty string."""
-    message = _INVALID_LABEL.search(str(error))
-    if message is None:
-        return ""
-    label = None if message[1] is None else int(message[1])
-    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    counts = [getattr(frame.f_locals.get("self"), "num_classes", None) for frame in frames]
-    classes = next((count for count in reversed(counts) if isinstance(count, int)), None)
-    inputs = [value for frame in frames if frame.f_code is _CALL for value in _inputs(frame.f_locals)]
-    file = "The data"
-    for sample in (sample for value in inputs if isinstance(value, list) for sample in value):
-        truth = sample.get("gt_sem_seg", sample.get("gt_label")) if isinstance(sample, BaseDataElement) else None
-        labels = getattr(truth, "data", None)
-        if not isinstance(labels, Tensor):
-            continue
-        if label is None and classes is not None:  # 255 usually marks pixels to ignore
-            invalid = labels[(labels < 0) | (labels >= classes) & (labels != 255)]
-            label = int(invalid[0]) if len(invalid) else None
-        if label is not None and bool((labels == label).any()):
-            path = sample.get("seg_map_path", sample.get("img_path"))
-            file = f"'{path}'" if path else file
-            break
-    value = "a label that is not a class" if label is None else f"the label {label}"
-    return f"{file} contains {value}. Labels must be between 0 and num_classes - 1. Check the labels and num_classes."
-
-
-def _inputs(call: Mapping[str, Any]) -> list[Any]:
-    """Returns the inputs of a module call from the variables of its stack frame."""
-    return [*call["args"], *call["kwargs"].values()]

@@ -87,7 +87,7 @@ def test_a_label_out_of_range_is_reported(root: Path) -> None:
         DataError, match=r"the label map '.*masks/deep/c.png' contains class 2, but classes must be between 0 and 1"
     ) as caught:
         dataset[2]
-    assert caught.value.notes == ("Classes are 0 to 1; 255 marks ignored pixels.",)
+    assert caught.value.notes == ("Pixels with 255 are ignored. If labels begin at 1, set reduce_zero_label=True.",)
     made(root, BaseSegDataset, metainfo={"classes": ("road", "car")}, ignore_index=2)[2]  # does not count here
 
 

@@ -212,7 +212,10 @@ def _load_label_map(results: Sample) -> NDArray[np.uint8]:
     except _DECODING_ERRORS as error:
         raise DataError(f"the label map '{path}' cannot be read: {_describe_error(error)}") from error
     if labels.ndim != 2:
-        raise DataError(f"the label map '{path}' must have one channel, not {labels.shape[-1]}")
+        raise DataError(
+            f"the label map '{path}' must have one channel, not {labels.shape[-1]}",
+            notes=["Convert colors to class indices, as docs/tasks/segmentation.md shows."],
+        )
     shape = results.get("ori_shape")  # the original size; the image may have been resized already
     if shape is not None and labels.shape != tuple(shape)[:2]:
         raise DataError(

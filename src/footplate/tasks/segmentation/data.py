@@ -238,7 +238,7 @@ class PackSegInputs(PackSamples):
             path = results.get("seg_map_path", results.get("img_path", ""))
             if "num_classes" in results:
                 count, ignored = results["num_classes"], results.get("ignore_index", 255)
-                notes = [f"Classes are 0 to {count - 1}; {ignored} marks ignored pixels."]
+                notes = [f"Pixels with {ignored} are ignored. If labels begin at 1, set reduce_zero_label=True."]
                 check_classes(f"label map '{path}'", labels, count, ignored=ignored, notes=notes)
             if self.label_dtype == "uint8" and labels.dtype != np.uint8:
                 notes = ["label_dtype='uint8' stores labels up to 255."]
