@@ -71,6 +71,11 @@ def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> di
     return {name: modules[name] for name in reversed(list(modules)) if name in selected}  # the same order on every rank
 
 
+def named_children(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Returns the direct submodules with their names. torch's method omits all but the first name of a module."""
+    return [(name, child) for name, child in module._modules.items() if child is not None]
+
+
 def _prefixes(name: str) -> Iterator[str]:
     """Yields the prefixes of a dotted name: "a", "a.b" and "a.b.c" for "a.b.c"."""
     return accumulate(name.split("."), "{}.{}".format)

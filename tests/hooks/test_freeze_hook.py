@@ -126,3 +126,13 @@ def test_hooks_that_count_epochs_refuse_an_endless_sampler(tmp_path: Path, hook:
     cfg["train_dataloader"]["sampler"] = {"type": "InfiniteSampler"}
     with pytest.raises(ArgumentError, match="_epoch counts epochs"):
         Runner(**cfg).train()
+
+
+@pytest.mark.parametrize("pattern", ["twin", "tied"])
+def test_a_pattern_may_match_the_second_name_of_shared_parameters(tmp_path: Path, pattern: str) -> None:
+    model = Normed()
+    model.twin = model.layers[0]
+    model.tied = nn.Linear(1, 1)
+    model.tied.weight = model.layers[0].weight
+    _, look = run(tmp_path, model, patterns=pattern)
+    assert moved(look.weights) == []

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from footplate.models import (
     MomentumAnnealingEMA,
     StochasticWeightAverage,
 )
+from footplate.models.averaged_models import _StateCopy
 from footplate.openmmlab.first_generation.adapters.warm_up_ema import WarmUpEMA
 from footplate.registry import MODELS
 
@@ -118,6 +120,11 @@ def test_copies_and_pickles_do_not_contain_the_source_model() -> None:
         found.update_parameters(model)
         assert found.module.weight.item() == 2.0
     assert average.module.weight.item() == 1.0
+
+
+def test_the_average_of_a_sharded_model_has_all_names_of_shared_modules() -> None:
+    model = nn.Sequential(OrderedDict(student=(layer := nn.Linear(1, 1)), teacher=layer))
+    assert list(_StateCopy(model).state_dict()) == list(model.state_dict())
 
 
 def test_an_average_may_be_on_another_device() -> None:

@@ -68,6 +68,24 @@ def test_shared_parameters_are_added_once(bypass: bool, lines: int, caplog: pyte
     assert len(caplog.records) == lines
 
 
+@pytest.mark.parametrize(
+    ("bypass", "warning"),
+    [
+        (False, "Some shared parameters (2) have different settings under different names. The settings for the first"),
+        (True, 'the custom key "teacher" in paramwise_cfg matches no parameter'),
+    ],
+)
+def test_settings_for_the_second_name_of_a_module_cause_a_warning(
+    bypass: bool, warning: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Net()
+    model.teacher = model.head
+    found = groups(model, {"custom_keys": {"teacher": {"lr_mult": 0.1}}, "bypass_duplicate": bypass})
+    assert found["head.weight"]["lr"] == 1.0
+    (message,) = caplog.messages
+    assert message.startswith(warning)
+
+
 def test_offsets_of_deformable_convolutions_have_their_own_lr() -> None:
     deformable = type("DeformConv2d", (nn.Module,), {})()
     deformable.conv_offset = nn.Conv2d(1, 1, 1)

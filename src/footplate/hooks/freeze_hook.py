@@ -66,12 +66,12 @@ class FreezeHook(Hook):
         if self._is_over(runner):
             return
         model = unwrap_model(runner.model)
-        named = dict(model.named_parameters())
+        named = dict(model.named_parameters(remove_duplicate=False))
         matching = {name for pattern in self.patterns for name in matching_names(pattern, named)}
         held = self._held_by_others(runner)
         trainable = {name: each for name, each in named.items() if each.requires_grad or id(each) in held}
-        self._frozen = [parameter for name, parameter in trainable.items() if name in matching]
-        if len(self._frozen) == len(trainable):
+        self._frozen = list({parameter for name, parameter in trainable.items() if name in matching})
+        if len(self._frozen) == len(set(trainable.values())):
             raise ArgumentError("no trainable parameters would be left", key="patterns", found=self.patterns)
         if getattr(runner.model, "find_unused_parameters", None) is False:  # only data-parallel wrappers have it
             raise ArgumentError(
@@ -87,7 +87,7 @@ class FreezeHook(Hook):
                 parameters = set(map(id, module.parameters(recurse=False)))
                 if isinstance(module, _NORMS) and parameters and parameters <= frozen:
                     self._norms.append(module)
-        runner.logger.info("Freezing %d of %d parameters.", len(self._frozen), len(named))
+        runner.logger.info("Freezing %d of %d parameters.", len(self._frozen), len(set(named.values())))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Unfreezes the parameters when the freezing period ends. Keeps norm layers in evaluation mode until then."""

@@ -12,6 +12,7 @@ from footplate.checkpoint.loading import add_empty_buffers
 from footplate.checks import check_count, check_number
 from footplate.distributed.sharding import distribute_like, is_sharded, local_tensor, reshard
 from footplate.errors import ArgumentError
+from footplate.module_selection import named_children
 from footplate.registry import MODELS
 
 _logger = logging.getLogger("footplate.models")
@@ -282,7 +283,7 @@ class _StateCopy(nn.Module):
         saved = model.state_dict()
         for name, buffer in model.named_buffers(recurse=False, remove_duplicate=False):
             self.register_buffer(name, buffer.detach().clone(), persistent=name in saved)
-        for name, child in model.named_children():
+        for name, child in named_children(model):
             self.add_module(name, _StateCopy(child, copies))
 
 

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from footplate.distributed import unwrap_model
 from footplate.error_context import at_key, origin_of, with_defaults
 from footplate.errors import ArgumentError
+from footplate.module_selection import named_children
 from footplate.optim.muon import Muon, split_hidden_matrices
 from footplate.optim.optimizer_builder import build_optimizer, default_of, optimizer_class
 from footplate.optim.paramwise import (
@@ -179,7 +180,7 @@ class DefaultOptimWrapperConstructor:
                 group.update(settings)
                 self.reasons[location.path.lstrip(".")] = reasons
             params.append(group)
-        for name, child in module.named_children():
+        for name, child in named_children(module):
             self.add_params(params, child, f"{prefix}.{name}" if prefix else name, is_deformable(module))
 
     def _is_in(self, param_group: Group, param_group_list: Sequence[Group]) -> bool:

@@ -159,7 +159,8 @@ def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
     Ignores unmatched keys in the configs of installed packages, which apply to several models and cannot be edited.
     """
     custom_keys = rules.cfg.get("custom_keys") or {}
-    paths = [name if "." in name else f".{name}" for name, _ in model.named_parameters(remove_duplicate=False)]
+    names = model.named_parameters(remove_duplicate=bool(rules.cfg.get("bypass_duplicate")))
+    paths = [name if "." in name else f".{name}" for name, _ in names]
     for key in custom_keys:
         origin = origin_of(custom_keys, key)
         if not any(key in path for path in paths) and not (origin and origin.file.startswith(NOT_USER_CODE)):
