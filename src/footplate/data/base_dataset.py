@@ -260,12 +260,8 @@ class BaseDataset(Dataset[Any]):
                 message = f"the pipeline dropped sample {idx}, but test_mode needs every sample"
                 raise DataError(message + self._reason_for_dropping())
             idx = int(np.random.randint(len(self)))
-        if errors:
-            raise DataError(
-                f"no usable sample was found with max_refetch={self.max_refetch}. The first error is: {errors[0]}"
-            )
-        message = f"the pipeline dropped every sample that was tried with max_refetch={self.max_refetch}"
-        raise DataError(message + self._reason_for_dropping())
+        reason = f". The first error is: {errors[0]}" if errors else self._reason_for_dropping()
+        raise DataError(f"no usable sample was found with max_refetch={self.max_refetch}{reason}")
 
     def _reason_for_dropping(self) -> str:
         """Describes the transform that dropped the last sample, or returns "" if it is unknown."""

@@ -206,11 +206,7 @@ def has_several_loaders(cfg: Any) -> bool:
     """Checks whether a dataloader section is a dict that maps dataset names to loaders."""
     if not isinstance(cfg, Mapping) or not cfg or "dataset" in cfg:
         return False
-    return all(map(_is_single_loader, cfg.values()))
-
-
-def _is_single_loader(part: Any) -> bool:
-    """Checks whether a value is one dataloader section, a loader, or another iterable of batches."""
-    if isinstance(part, Mapping):
-        return "dataset" in part
-    return hasattr(part, "__iter__") and not isinstance(part, str)
+    return all(
+        "dataset" in part if isinstance(part, Mapping) else hasattr(part, "__iter__") and not isinstance(part, str)
+        for part in cfg.values()
+    )

@@ -92,10 +92,10 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
         sections = [path for path, value in walk_paths(cfg["model"], ["model"]) if isinstance(value, Mapping)]
         matches = [path for path in sections if [str(step) for step in path] == parts[: len(path)]]
         key = join_path(max(matches, key=len, default=["model"]))
-        advice = "Check that shapes and dtypes match, for example the numbers of channels and classes"
-        if about_labels := label_advice(error):
-            advice = about_labels
-        elif "deterministic" in str(error):
+        advice = label_advice(error) or (
+            "Check that shapes and dtypes match, for example the numbers of channels and classes"
+        )
+        if "deterministic" in str(error):
             advice = "To continue with a warning, set randomness.deterministic='warn'"
         notes = [*describe_changes(cfg["model"], "model"), advice]
         calls = [frame.f_locals for frame in frames if frame.f_code is MODULE_CALL]
