@@ -101,9 +101,7 @@ def test_a_dropped_sample_is_an_error_in_test_mode(root: str) -> None:
     culprit = r": the transform '<lambda>' \(pipeline\[1\]\) returned None"
     with pytest.raises(DataError, match="dropped sample 0, but test_mode needs every sample"):
         dataset[0]
-    with pytest.raises(
-        DataError, match=f"no usable sample was found with max_refetch=3{culprit}"
-    ):
+    with pytest.raises(DataError, match=f"no usable sample was found with max_refetch=3{culprit}"):
         build(root, pipeline=[dict, lambda data: None], max_refetch=3)[0]
 
 

@@ -233,7 +233,7 @@ def _categories(dataset: Any, idx: int) -> list[Any]:
         raise ArgumentError(f"the dataset '{type(dataset).__name__}' has no get_cat_ids", key="dataset", notes=[advice])
     categories = list(_flatten(dataset.get_cat_ids(idx)))
     # NaN is not equal to itself, so that each one would count as a category.
-    if not all(isinstance(each, (str, Real)) and type(each) is not bool and each == each for each in categories):
+    if not all(isinstance(each, (str, Real)) and not isinstance(each, bool) and each == each for each in categories):
         raise ArgumentError(
             f"get_cat_ids of '{type(dataset).__name__}' must return indices or names of categories",
             found=categories,

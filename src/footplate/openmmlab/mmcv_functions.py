@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from footplate import hooks
 from footplate.checkpoint import save_checkpoint as _save_checkpoint
 from footplate.distributed import get_rank, rank_from_environment, unwrap_model
-from footplate.openmmlab.first_generation.adapters.model import unpack_containers
+from footplate.openmmlab.first_generation.adapters.model import scatter
 from footplate.openmmlab.first_generation.adapters.warm_up_ema import EMAHook
 from footplate.openmmlab.mmengine.dist import all_reduce_params, collect_results
 from footplate.openmmlab.mmengine.progress import ProgressBar
@@ -202,13 +202,13 @@ def cast_tensor_type(inputs: Any, src_type: torch.dtype, dst_type: torch.dtype) 
     )
 
 
-def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int = 0) -> tuple[Any, Any]:
+def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Sequence[Any] = (-1,), dim: int = 0) -> tuple[Any, Any]:
     """Unpacks the data containers in call arguments.
 
     Returns:
         The positional arguments and the keyword arguments for this process, each in a one-element tuple.
     """
-    return (tuple(unpack_containers(list(inputs))),), (unpack_containers(dict(kwargs)),)
+    return scatter(tuple(inputs), target_gpus), scatter(dict(kwargs), target_gpus)
 
 
 @functools.cache

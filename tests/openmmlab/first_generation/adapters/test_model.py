@@ -115,7 +115,7 @@ def test_data_for_the_cpu_is_not_moved(method: str, wrap: Callable[[nn.Module], 
             seen.update(data)
             return {"loss": self.weight.sum(), "log_vars": {}}
 
-        def forward(self, return_loss: bool = True, **data: Any) -> Any:
+        def forward(self, return_loss: bool = True, **data: Any) -> Any:  # type: ignore[override]
             seen.update(data)
             return []
 

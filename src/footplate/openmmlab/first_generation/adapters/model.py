@@ -86,17 +86,26 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
     return default_collate(list(samples))
 
 
-def unpack_containers(data: Any) -> Any:
-    """Returns a collated batch with its data containers replaced by their values."""
-    return apply_to(data, lambda value: isinstance(value, DataContainer), lambda container: container.data[0])
+def unpack_containers(data: Any, device: Any = None) -> Any:
+    """Returns a collated batch with its data containers replaced by their values.
 
-
-def scatter(inputs: Any, target_gpus: Any = None, dim: int = 0) -> Any:
-    """Unpacks the data containers in a batch and returns the batch in a one-element tuple.
-
-    The tuple has one element because each process has one device. Ignores `target_gpus` and `dim`.
+    If `device` is set, moves tensors and data elements there, except in containers with `cpu_only`.
     """
-    return (unpack_containers(inputs),)
+
+    def unpack(value: Any) -> Any:
+        if not isinstance(value, DataContainer):
+            return value if device is None else value.to(device)
+        return value.data[0] if value.cpu_only else unpack_containers(value.data[0], device)
+
+    return apply_to(data, lambda value: isinstance(value, DataContainer | Tensor | BaseDataElement), unpack)
+
+
+def scatter(inputs: Any, target_gpus: Sequence[Any] = (-1,), dim: int = 0) -> Any:
+    """Unpacks the data containers in a batch and returns the batch in a one-element tuple, on the first device.
+
+    The tuple has one element because each process has one device. -1 means the CPU. Ignores `dim`.
+    """
+    return (unpack_containers(inputs, None if target_gpus[0] == -1 else target_gpus[0]),)
 
 
 @MODEL_WRAPPERS.register_module()
@@ -114,8 +123,7 @@ class MMDataParallel(nn.Module):
 
     def _call(self, method: str, /, *inputs: Any, **kwargs: Any) -> Any:
         """Unpacks data containers, moves the data to the model's device and calls a method of the model."""
-        opened, first = unpack_containers((list(inputs), kwargs)), next(self.parameters(), torch.empty(0))
-        args, named = apply_to(opened, torch.is_tensor, lambda tensor: tensor.to(first.device, non_blocking=True))
+        args, named = unpack_containers((inputs, kwargs), next(self.parameters(), torch.empty(0)).device)
         return getattr(self.module, method)(*args, **named)
 
     forward = partialmethod(_call, "__call__")
@@ -127,7 +135,7 @@ class _ContainerUnpacker(BaseDataPreprocessor):
     """Unpacks a batch's data containers and moves the data to the device."""
 
     def forward(self, data: Any, training: bool = False) -> Any:
-        return self.cast_data(unpack_containers(data))
+        return unpack_containers(data, self.device)
 
 
 class BatchResult(dict[str, Any]):
