@@ -84,3 +84,11 @@ def test_folder_without_list_permission_is_not_reported_as_empty(run: Path) -> N
 def test_unreadable_pointer_is_ignored(run: Path) -> None:
     (run / "last_checkpoint").chmod(0o000)
     assert find_latest(run) == os.fspath(run / "iter_2.pth")
+
+
+@pytest.mark.timeout(60)
+def test_named_pipe_is_refused_instead_of_waiting_for_its_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "iter_1.pth")
+    for act in (verify, load_checkpoint):
+        with pytest.raises(CheckpointError, match="iter_1.pth': it is a named pipe"):
+            act(tmp_path / "iter_1.pth")

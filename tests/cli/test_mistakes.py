@@ -9,7 +9,7 @@ from tests.cli.conftest import Command
     ("command", "place"),
     [
         (["train", "tiny.py", "--resume", "no.pth"], "key load_from"),
-        (["test", "tiny.py", "no.pth"], "at the command line, key load_from"),
+        (["test", "tiny.py", "no.pth"], "key CHECKPOINT"),
     ],
 )
 def test_missing_checkpoint_is_an_error(tiny: Path, footplate: Command, command: list[str], place: str) -> None:

@@ -112,8 +112,7 @@ def test_rank_raises(tmp_path: Path) -> None:
     first, second, *_, third, _ = _output(tmp_path, 1)
     assert first == "error: rank 1: ValueError: the label 12 is beyond 10 classes"
     assert second.startswith(f"  at {_line_of('raise ValueError')}, in _fail: ")
-    path = re.escape(str(tmp_path / "work" / "iter_"))
-    assert re.fullmatch(rf"  after 3 of 8 iterations; the last checkpoint is {path}[123]\.pth", third)
+    assert third == "  after 3 of 8 iterations"  # rank 0 may still be saving
     (log,) = (tmp_path / "work").glob("*/rank_1.log")
     assert "in _fail" in log.read_text()
 

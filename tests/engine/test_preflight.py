@@ -139,6 +139,15 @@ def test_full_disk_is_found_before_the_first_step(tmp_path: Path, monkeypatch: p
     assert caught.value.key == "work_dir"
 
 
+def test_disk_that_is_full_at_the_start_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Any, data: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("footplate.hooks.logger_hook.commit_bytes", refuse)
+    with pytest.raises(ArgumentError, match=r"cannot write: .* No space left on device: '.*start.json'"):
+        run(tmp_path, "full")
+
+
 def test_read_only_folder_is_found_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = storage.commit_bytes
 
@@ -160,7 +169,7 @@ def test_command_runs_the_preflight(
     cfg = settings(tmp_path / "work", log_level="INFO")
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in cfg.items()))
     assert main(["train", str(path), *option]) == 0
-    assert sum(each.startswith("Preflight: a checkpoint saved now") for each in caplog.messages) == times
+    assert sum(each.startswith("Preflight: each checkpoint will take") for each in caplog.messages) == times
 
 
 @pytest.mark.parametrize(
@@ -189,6 +198,7 @@ def test_unknown_metric_of_save_best_is_found_before_the_first_step(
     assert caught.value.notes == ("metrics: accuracy",)
     assert "--no-preflight" not in caplog.text
     assert witness.when("before_train_iter") == []
+    assert list(tmp_path.iterdir()) == []  # a failed start leaves no folder
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import copy
 import logging
 from typing import Any
 
@@ -158,3 +159,16 @@ def test_a_state_of_other_matrices_is_refused() -> None:
         other = build(small(), paramwise_cfg={"custom_keys": custom})
         with pytest.raises(CheckpointError, match="use Muon for different parameters"):
             other.load_state_dict(state)
+
+
+def test_a_copy_makes_the_same_steps() -> None:
+    model = small()
+    wrapper = build(model)
+    train(model, wrapper, range(2))
+    copied_model, copied = copy.deepcopy((model, wrapper.optimizer))
+    for part, optimizer in ((model, wrapper.optimizer), (copied_model, copied)):
+        for parameter in part.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    for one, other in zip(model.parameters(), copied_model.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -33,7 +33,7 @@ from footplate.errors import CheckpointDamagedError, CheckpointError, import_opt
 from footplate.messages import list_names, nearest
 
 _logger = logging.getLogger("footplate.checkpoint")
-_MAX_NAMES = 10
+_MAX_NAMES = 3
 STRIP_WRAPPER = ((r"^module\.", ""),)  # removes the prefix that distributed wrappers add
 _COUNTER = "num_batches_tracked"  # missing in files from early torch versions, which is harmless
 
@@ -177,20 +177,21 @@ class LoadReport:
             raise CheckpointError(
                 f"'{self.source}' does not contain all of the model's weights: {kept} of {len(self.loaded) + kept} "
                 "tensors would keep their initial values",
-                notes=[
-                    *_list_keys("missing from the file", self.missing),
-                    *_list_keys("with a different shape", self.mismatched),
-                    "Use the config or model that the checkpoint was trained with.",
-                ],
+                notes=[*self.differences(), "Use the config or model that the checkpoint was trained with."],
             )
 
     def __str__(self) -> str:
         count = len(self.loaded) + len(self.missing) + len(self.mismatched)
-        lines = [f"Loaded {len(self.loaded)} of {count} tensors from '{self.source}'"]
-        lines += _list_keys("missing from the file", self.missing)
-        lines += _list_keys("not in the model", self.unexpected)
-        lines += _list_keys("with a different shape", self.mismatched)
-        return "\n".join(lines)
+        return "\n".join([f"Loaded {len(self.loaded)} of {count} tensors from '{self.source}'", *self.differences()])
+
+    def differences(self) -> list[str]:
+        """Returns one line for each kind of difference, with some of the keys."""
+        kinds: dict[str, Sequence[object]] = {
+            "missing from the file": self.missing,
+            "not in the model": self.unexpected,
+            "with a different shape": self.mismatched,
+        }
+        return [f"  {kind} ({len(keys)}): {list_names(keys, _MAX_NAMES)}" for kind, keys in kinds.items() if keys]
 
 
 def load_weights(
@@ -249,7 +250,7 @@ def load_weights(
     if not report.loaded and (report.missing or report.mismatched):
         raise _no_match_error(report)
     if strict and not report.is_complete:
-        raise CheckpointError(f"the weights in '{name}' do not match the model", notes=str(report).split("\n")[1:])
+        raise CheckpointError(f"the weights in '{name}' do not match the model", notes=report.differences())
     _logger.log(logging.INFO if report.is_complete else logging.WARNING, "%s", report)
     return report
 
@@ -257,12 +258,11 @@ def load_weights(
 def add_empty_buffers(module: torch.nn.Module, weights: Mapping[str, Any]) -> None:
     """Creates the buffers that are None until a forward pass sets them, if `weights` contains their values."""
     for path, owner in module.named_modules():
-        if not getattr(owner, "track_running_stats", True):  # a normalization layer, whose buffers stay None
-            continue
         for name in owner._buffers.keys() - owner._non_persistent_buffers_set:
             value = weights.get(f"{path}.{name}".lstrip("."))
-            if owner._buffers[name] is None and isinstance(value, torch.Tensor):
-                owner._buffers[name] = torch.empty_like(value, device=next(module.parameters(), value).device)
+            # In a normalization layer, such a buffer may also mean that it keeps no statistics.
+            if owner._buffers[name] is None and torch.is_tensor(value) and getattr(owner, "track_running_stats", True):
+                owner._buffers[name] = value.to(next(module.parameters(), value).device, copy=True)
 
 
 def _copy_into(
@@ -300,7 +300,7 @@ def _copy_into(
 
 
 def _no_match_error(report: LoadReport) -> CheckpointError:
-    notes = _list_keys("with a different shape", report.mismatched)
+    notes = report.differences()[-1:]
     if report.unexpected and not report.mismatched:
         first, missing = report.unexpected[0], set(report.missing)
         dots = ((key, match.end()) for key in report.unexpected for match in re.finditer(r"\.", key))
@@ -314,9 +314,3 @@ def _no_match_error(report: LoadReport) -> CheckpointError:
             advice,
         ]
     return CheckpointError(f"no weights in '{report.source}' match the model", notes=notes)
-
-
-def _list_keys(title: str, entries: Sequence[object]) -> list[str]:
-    if not entries:
-        return []
-    return [f"  {title} ({len(entries)}): {list_names(entries, _MAX_NAMES)}"]

@@ -190,10 +190,6 @@ class BackgroundSaver:
         self._copier = _HostCopier()
         self._group: Any = None  # a separate group, so that messages of saves and training do not mix
 
-    def resumed_from(self, path: str) -> None:
-        """Records the checkpoint that the run has resumed from, as `last` until the next save."""
-        self.last = path
-
     def name_of(self, name: str) -> str:
         """Returns `name` with the suffix `.sharded` if the run saves sharded checkpoints, and unchanged otherwise."""
         return sharded_name(name) if self.is_sharded else name
@@ -275,12 +271,6 @@ class BackgroundSaver:
             save.thread.join()
             self._in_progress = None
             self._end(save)
-
-    def refuse(self, error: Exception, after: AfterSave) -> None:
-        """Logs why a save was not attempted, records the failure and calls `on_failed`."""
-        _logger.error("%s", error)
-        self.failure = first_line(error)
-        after.on_failed()
 
     def _log_failure(self, save: _Save) -> None:
         failure = "saved, but updating its folder failed" if save.is_saved else "not saved"

@@ -222,14 +222,13 @@ def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook"
     Raises:
         ComponentError: A torch operation failed in a module of the model or in the optimizer.
     """
-    from footplate.checkpoint.latest import read_pointer
     from footplate.cli.error_messages import raise_module_error
     from footplate.engine.requests import Interrupted
     from footplate.records import surviving_streams
 
     progress.after_train(runner)
     has_begun = "train_loop" in runner.built
-    last = read_pointer(runner.folder.home) if runner.rank else has_begun and runner.saver.last
+    last = has_begun and runner.saver.last  # only rank 0 knows it
     saved = f"; the last checkpoint is {shown_path(last)}" if last else ""
     done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
     if runner.activity.failed_in == "val":

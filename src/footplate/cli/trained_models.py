@@ -100,6 +100,7 @@ def test_checkpoint(arguments: Namespace) -> int:
     from footplate.engine import Runner
 
     runner = Runner.from_cfg(cfg)
+    runner.resume_plan.key = "CHECKPOINT"
     try:
         metrics = runner.test()
     except Exception as error:

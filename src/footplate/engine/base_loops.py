@@ -208,7 +208,8 @@ class BaseTrainLoop(BaseLoop):
         if self._hooks_unfinished:
             _logger.warning(
                 "A hook failed after the step of iteration %d, so training repeats this iteration: its batch is used "
-                "twice. To continue exactly, create a new Runner with resume=True.",
+                "twice. To continue exactly from the last checkpoint, if there is one, create a new Runner with "
+                "resume=True.",
                 self._iter + 1,
             )
         self.runner.requests.exchange()  # a `before_train` hook may have requested a stop

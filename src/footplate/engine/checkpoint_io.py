@@ -35,6 +35,7 @@ from footplate.engine.resume_plan import ResumePlan, StartingPoint
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes, sets_of
+from footplate.messages import first_line
 from footplate.models import trained_model
 
 if TYPE_CHECKING:
@@ -157,7 +158,9 @@ class CheckpointIO:
         except NonFiniteError as error:
             if runner.nonfinite.loss_policy == "stop":
                 raise
-            runner.saver.refuse(error, after)
+            _logger.error("%s", error)
+            runner.saver.failure = first_line(error)
+            after.on_failed()
             return
         checkpoint = state.collect(
             runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, on_all_ranks=on_all_ranks
@@ -277,7 +280,7 @@ class CheckpointIO:
                 self._random_to_restore = state.random_of(checkpoint, runner.rank)
         finally:
             self.is_resuming = False
-        runner.saver.resumed_from(path)
+        runner.saver.last = path
         infos = runner.message_hub.runtime_info
         for key, value in infos.items():
             if key.startswith(("best_ckpt", "last_ckpt")) and isinstance(value, str):

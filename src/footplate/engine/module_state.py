@@ -39,7 +39,7 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
             for owner, name, buffer, value in buffers:
                 owner[name] = buffer  # the module may have replaced the tensor
                 if buffer is not None:
-                    buffer.copy_(value)
+                    buffer.copy_(value)  # type: ignore[arg-type] # both are None or neither
         for weight, gradient in gradients:
             weight.grad = gradient
         for module, name, value in attributes:

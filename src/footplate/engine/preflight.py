@@ -69,8 +69,7 @@ def preflight(runner: "Runner") -> None:
                     runner.hooks.prepend_key(error, part)
                     raise
             runner.known_metrics.update(names)
-    message = "Preflight: a checkpoint saved now would take up %s. Later ones may also contain optimizer state."
-    _logger.info(message, format_bytes(size))
+    _logger.info("Preflight: each checkpoint will take about %s, plus the optimizer state.", format_bytes(size))
 
 
 def _validation_sets(runner: "Runner") -> Sequence[EvaluationSet]:

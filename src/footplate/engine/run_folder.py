@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import socket
 import sys
 import time
@@ -160,6 +161,13 @@ class RunFolder:
         with contextlib.suppress(OSError):  # also if the disk is full, which must not hide the reason
             record = json.loads(Path(path).read_bytes())
             commit_bytes(path, json.dumps({**record, "stopped_by": reason, "stopped_at": iteration}).encode())
+
+    def remove_failed_start(self) -> None:
+        """Removes the log folder, and the work_dir if it is then empty."""
+        if self._is_created and is_main_process():
+            shutil.rmtree(self.log_dir, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.rmdir(self.work_dir)
 
     def open(self, runner: "Runner", resources: contextlib.ExitStack, *, for_training: bool) -> None:
         """Opens the log file, and logs the command and the environment. Closing `resources` closes the file.

@@ -13,8 +13,9 @@ from footplate.engine.captures import capture_failure
 from footplate.engine.invalid_labels import label_advice
 from footplate.engine.requests import EarlyExitError, Interrupted
 from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
-from footplate.errors import ExitError, FootplateError, NonFiniteError
+from footplate.errors import ArgumentError, ExitError, FootplateError, NonFiniteError
 from footplate.records import NOT_SHOWN
+from footplate.storage.file_operations import NO_SPACE
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -101,6 +102,9 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
         # Only rank 0 prints its error. Other ranks write the traceback to their own log file.
         trace = None if is_main_process() else completed
         _logger.error("The run failed: %s", _first_lines(completed), extra=NOT_SHOWN, exc_info=trace)
+        if isinstance(completed, ArgumentError) and not runner.iter:
+            resources.close()
+            runner.folder.remove_failed_start()
         if completed is not error:
             raise completed from error
         raise
@@ -116,6 +120,8 @@ def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
         if isinstance(error, NonFiniteError):
             capture_failure(runner, error)
         return error
+    if getattr(error, "errno", None) in NO_SPACE:
+        return ArgumentError(f"cannot write: {error}")
     for text, advice in _ADVICE.items():
         if text in str(error):
             add_note(error, advice)

@@ -1,8 +1,6 @@
 """Keeps track of a run's best checkpoints for each metric."""
 
-import copy
 import logging
-from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
@@ -11,8 +9,6 @@ from footplate.checkpoint import relocate
 from footplate.hooks.monitored_metrics import MonitoredMetric
 
 _logger = logging.getLogger("footplate.hooks")
-
-Ranked = list[dict[str, Any]]
 
 
 class BestCheckpoints:
@@ -27,7 +23,7 @@ class BestCheckpoints:
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
-        self.ranked: dict[str, Ranked] = {}
+        self.ranked: dict[str, list[dict[str, Any]]] = {}
 
     def admits(self, metric: MonitoredMetric, score: float, path: str) -> bool:
         """Checks whether a checkpoint with this score would rank among the best.
@@ -66,11 +62,3 @@ class BestCheckpoints:
     def keeps(self, name: str) -> bool:
         """Checks whether a checkpoint with this file name is one of the best for any metric."""
         return any(storage.base_name(entry["path"]) == name for entry in chain.from_iterable(self.ranked.values()))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the scores and paths of the best checkpoints."""
-        return copy.deepcopy(self.ranked)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the scores and paths that `state_dict` returned."""
-        self.ranked = {metric: copy.deepcopy(ranked) for metric, ranked in state.items()}

@@ -1,6 +1,7 @@
 """Saves checkpoints at intervals, at the end of training, and when a metric improves."""
 
 import contextlib
+import copy
 import hashlib
 import math
 import os
@@ -138,9 +139,6 @@ class CheckpointHook(SavingHook):
         self.adapt_to_loop(runner)  # again, in case a `before_run` hook has registered this hook
         self._folder = self.folder_in(runner)
         self.best.relocate(self._folder)
-        for metric in self.monitored:
-            if metric.name in self.best.ranked:
-                self._record_best(runner, metric)
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
 
     def adapt_to_loop(self, runner: Runner) -> None:
@@ -247,11 +245,11 @@ class CheckpointHook(SavingHook):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the paths and scores of the best checkpoints."""
-        return {"best": self.best.state_dict()}
+        return {"best": copy.deepcopy(self.best.ranked)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned."""
-        self.best.load_state_dict(state["best"])
+        self.best.ranked = copy.deepcopy(state["best"])
         if self.save_best == ["auto"] and self.best.ranked:
             self.monitored = self._monitor(list(self.best.ranked)[:1])
 
@@ -260,14 +258,11 @@ class CheckpointHook(SavingHook):
         iteration, epoch = runner.completed
         return epoch if self.by_epoch else iteration
 
-    def _is_in_folder(self, path: str) -> bool:
-        return storage.parent(path) == self._folder.rstrip("/")
-
     def _numbers(self, prefix: str = "") -> dict[str, int]:
         """Returns the names of the checkpoints in the folder that begin with `prefix`, with their numbers."""
         names = [name for name in storage.list_dir(self._folder) if name.startswith(prefix)]
-        numbers = ((name, number_in(self.filename_tmpl, name.removeprefix(prefix))) for name in names)
-        return {name: number for name, number in numbers if number is not None}
+        numbers = {name: number_in(self.filename_tmpl, name.removeprefix(prefix)) for name in names}
+        return {name: number for name, number in numbers.items() if number is not None}
 
     def _remove(self, name: str) -> None:
         """Removes a checkpoint from the folder if it was written by footplate."""
@@ -281,22 +276,15 @@ class CheckpointHook(SavingHook):
 
         def on_committed() -> None:
             runner.message_hub.update_info("last_ckpt", path)
-            if self.max_keep_ckpts > 0:
-                self._remove_old(number)
+            if self.max_keep_ckpts > 0:  # checkpoints with higher numbers are kept
+                earlier = {name: other for name, other in self._numbers().items() if other <= number}
+                for name in sorted(earlier, key=earlier.__getitem__)[: -self.max_keep_ckpts]:
+                    self._remove(name)
 
         is_new = runner.saver.last != path  # the last checkpoint is saved again at the end of the run
         self._write(runner, path, AfterSave(runner.folder.home, on_committed))
         if is_new:
             runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
-
-    def _remove_old(self, newest: int) -> None:
-        """Removes old checkpoints. Keeps the last `max_keep_ckpts` up to number `newest`, and all later ones.
-
-        Runs on the main process only, after the newest checkpoint has been written.
-        """
-        earlier = {name: number for name, number in self._numbers().items() if number <= newest}
-        for name in sorted(earlier, key=earlier.__getitem__)[: -self.max_keep_ckpts]:
-            self._remove(name)
 
     def _path_to_write(self, runner: Runner, prefix: str = "") -> str:
         name = prefix + self.filename_tmpl.format(self._number(runner))
@@ -366,8 +354,8 @@ class CheckpointHook(SavingHook):
             self._record_best(runner, metric)
 
         # Until there is a regular checkpoint, the run resumes from the newest best one.
-        pointer = read_pointer(runner.folder.home)
-        home = runner.folder.home if storage.base_name(pointer or BEST).startswith(BEST) else None
+        folder = runner.folder.home
+        home = folder if storage.base_name(read_pointer(folder) or BEST).startswith(BEST) else None
         self._write(runner, path, AfterSave(home, on_committed, on_failed, becomes_last=home is not None))
 
     def _publish(self, runner: Runner, last: str) -> None:
@@ -377,7 +365,9 @@ class CheckpointHook(SavingHook):
         paths = self.best.paths()
         if runner.saver.last == last:
             paths.insert(0, last)
-        for path in filter(self._is_in_folder, paths):
+        for path in paths:
+            if storage.parent(path) != self._folder.rstrip("/"):
+                continue
             checkpoint = load_checkpoint(path, in_place=True)
             if missing := [key for key in keys if key not in checkpoint]:
                 runner.logger.warning("Cannot publish all keys: %s has no '%s'.", path, "', '".join(missing))

@@ -121,7 +121,8 @@ class BaseAveragedModel(nn.Module):
     @torch.no_grad()
     def swap_with(self, model: nn.Module) -> None:
         """Swaps all averages with the values of `model`."""
-        self._paired = None  # `model` may have created buffers
+        add_empty_buffers(self.module, model.state_dict())  # those that `model` has created
+        self._paired = None
         for ours, theirs in self._pair_with(model):
             backup = [tensor.clone() for tensor in ours]
             _copy(ours, theirs)
@@ -156,12 +157,9 @@ class BaseAveragedModel(nn.Module):
                 ours = getattr(self.module.get_submodule(path), store)
                 theirs = getattr(module, store)
                 for name, tensor in theirs.items():
-                    is_new = ours.get(name) is None
-                    if tensor is None or id(tensor) in seen or (is_new and name in module._non_persistent_buffers_set):
+                    if tensor is None or ours.get(name) is None or id(tensor) in seen:
                         continue
                     seen.add(id(tensor))
-                    if is_new:
-                        ours[name] = tensor.detach().clone()
                     can_average = tensor.is_floating_point() or tensor.is_complex()
                     is_averaged = can_average and (self.update_buffers or store == "_parameters")
                     pairs = averaged if is_averaged else copied

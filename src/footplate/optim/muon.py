@@ -75,6 +75,10 @@ class Muon(Optimizer):
         self._parts: dict[bool, Optimizer] = {}
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})  # calls `add_param_group`
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns the state for copying. torch's method omits the attributes of subclasses."""
+        return self.__dict__
+
     def add_param_group(self, param_group: Group) -> None:
         """Adds a parameter group.
 

@@ -9,6 +9,7 @@ import os
 import posixpath
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -214,7 +215,10 @@ def open_file(path: Path) -> IO[bytes]:
         OSError: The file cannot be opened.
     """
     if is_local(path):
-        return open(local_path(path), "rb")
+        local = local_path(path)
+        if stat.S_ISFIFO(os.stat(local).st_mode):
+            raise OSError(errno.ESPIPE, "it is a named pipe", local)  # opening it would wait for a writer
+        return open(local, "rb")
     with _remote(path) as (system, inner):
         return system.open(inner, "rb")  # type: ignore[no-any-return]
 

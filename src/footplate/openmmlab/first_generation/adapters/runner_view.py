@@ -220,7 +220,7 @@ class RunnerView:
     def meta(self) -> dict[str, Any]:
         """The run's metadata. `hook_msgs` contains `best_score`, `best_ckpt` and messages from hooks."""
         infos = self._runner.message_hub.runtime_info
-        best = {name: infos[name] for name in BEST_MESSAGES if infos.get(name) is not None}
+        best = {name: infos[name] for name in BEST_MESSAGES if name in infos}
         self._meta.setdefault("hook_msgs", {}).update(best)
         return self._meta
 
