@@ -10,6 +10,7 @@ from footplate.data import build_dataloader, capture_rng, dataset_of, length_of,
 from footplate.data.position import track_position
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
+from footplate.engine.module_state import plain_tensors
 from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.request_handling import handle_requests, save_after_data_error
@@ -169,6 +170,7 @@ class BaseTrainLoop(BaseLoop):
         self._epoch = 0
         self._epoch_starts: dict[int, int] = {}  # the iterations at which epochs began, if this process knows them
         self.began_at: int | None = None
+        self.plain_tensors: dict[str, tuple[int, int]] = {}  # see `warn_of_lost_tensors`
         # The position of the latest validation, at which the run does not validate again, also after a resume.
         self._validated_at = 0  # the completed epochs or iterations; see `units_done`
         self._validated_iter: int | None = 0  # the completed iterations, or None if they are unknown after a resume
@@ -205,6 +207,7 @@ class BaseTrainLoop(BaseLoop):
         keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
         self.began_at = self._iter
+        self.plain_tensors = plain_tensors(self.runner.model)
         self.ended = False
         if self._hooks_unfinished:
             _logger.warning(
