@@ -202,6 +202,12 @@ def test_settings_without_effect_are_logged_and_dropped(caplog: pytest.LogCaptur
     assert ("Ignoring pin_memory" in caplog.text) is not torch.accelerator.is_available()
 
 
+def test_a_sampler_of_torch_receives_the_dataset() -> None:
+    cfg = {"dataset": range(4), "sampler": {"type": "torch.utils.data.RandomSampler", "replacement": True}}
+    check_dataloader(cfg)
+    assert set(sum(build_dataloader(cfg), [])) <= set(range(4))
+
+
 def test_a_plain_loader_is_converted() -> None:
     dataset = TensorDataset(torch.arange(9))
     plain = DataLoader(dataset, batch_size=2, shuffle=True, drop_last=True)

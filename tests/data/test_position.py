@@ -310,3 +310,32 @@ def test_a_loader_with_a_state_continues_from_it(
     assert resumed == whole[done * len(whole) // 18 :]
     assert stateful.passes == 3
     assert torch.equal(weight, resumed_weight)
+
+
+class Unseeded(IterableDataset[Any]):
+    """Yields 16 samples, in the order of a number that the next process does not know."""
+
+    def __init__(self, order: int) -> None:
+        self.order = order
+
+    def __len__(self) -> int:
+        return 16
+
+    def __iter__(self) -> Any:
+        for index in torch.randperm(16, generator=torch.Generator().manual_seed(self.order)).tolist():
+            yield {"inputs": torch.full((4,), float(index)), "labels": index % 2}
+
+
+@pytest.mark.parametrize(("by_epoch", "order"), [(True, 0), (True, 1), (False, 1)])
+def test_a_resume_warns_if_the_skipped_batches_differ(
+    tmp_path: Path, by_epoch: bool, order: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def train(order: int, **changes: Any) -> None:
+        dataset = Unseeded(order)
+        changes |= {"by_epoch": by_epoch, "train_dataloader": DataLoader(dataset, 4), "param_scheduler": None}
+        changes["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 1}}
+        Runner(**settings(tmp_path, **changes)).train()
+
+    train(0)
+    train(order, resume=True, load_from=str(tmp_path / "iter_6.pth"))
+    assert caplog.text.count("The data loader yields other batches than before the resume") == order

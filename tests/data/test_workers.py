@@ -45,6 +45,8 @@ class Fatal(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         if index == 5 and get_worker_info() is not None:
+            if self.deed == "interrupt":
+                raise KeyboardInterrupt
             if self.deed == "wait":
                 time.sleep(30)
             if self.deed == "hang":
@@ -117,6 +119,11 @@ def test_a_worker_that_exits_silently_is_reported() -> None:
     with pytest.raises(DataError, match=r"a data loader worker died \(last sample begun: 5\)") as caught:
         read(make("go", timeout=1))
     assert caught.value.notes[0].endswith(": exited without an exception, for example through os._exit() or a crash")
+
+
+def test_an_interrupt_in_a_worker_is_an_error() -> None:
+    with pytest.raises(DataError, match="sample 5 of the dataset 'Fatal' cannot be read: KeyboardInterrupt"):
+        read(make("interrupt", timeout=30))
 
 
 def test_unresponsive_workers_are_reported_with_their_samples() -> None:

@@ -1,16 +1,18 @@
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
 from footplate import BaseModel, Hook, Runner
 from footplate.engine.requests import Stop
 from footplate.errors import DataError
-from tests.support import Points, ToyModel, Witness, loader, settings
+from tests.engine.test_runner import weights
+from tests.support import ToyModel, Witness, loader, settings
 
 VAL = ["before_val", "before_val_epoch", *["before_val_iter", "after_val_iter"] * 2, "after_val_epoch", "after_val"]
 TEST = [each.replace("val", "test") for each in VAL]
@@ -218,14 +220,48 @@ def test_epoch_counts_passes_over_the_loader(tmp_path: Path) -> None:
         assert (other.iter, other.epoch) == (iteration, epoch)
 
 
-def test_loader_with_fewer_batches_than_its_length_raises(tmp_path: Path) -> None:
-    class Short(list[Any]):
-        def __len__(self) -> int:
-            return 5
+class Split(IterableDataset[Any]):
+    """20 samples, which two workers share: 10 each, so that they yield six batches of at most 4, not five."""
 
-    batch = torch.utils.data.default_collate([Points()[index] for index in range(4)])
-    with pytest.raises(DataError, match="epoch 1 had 3 batches; len.dataloader. was 5 before it"):
-        Runner(**settings(tmp_path, train_dataloader=Short([batch] * 3))).train()
+    def __len__(self) -> int:
+        return 20
+
+    def __iter__(self) -> Iterator[Any]:
+        info = get_worker_info()
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        for index in range(first, 20, step):
+            yield {"inputs": torch.full((4,), float(index)), "labels": index % 2}
+
+
+class Fewer(list[Any]):
+    def __len__(self) -> int:
+        return 7
+
+
+@pytest.mark.parametrize("kind", ["more", "fewer"])
+def test_an_epoch_is_what_the_loader_yields(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    def train(folder: str, **changes: Any) -> tuple[list[float], Any]:
+        loader: Any = DataLoader(Split(), 4, num_workers=2)
+        samples: list[float] = []
+        changes["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 1}, "logger": None}
+        changes["model"] = {"type": "ToyModel", "dropout": 0.3}
+        data = loader if kind == "more" else Fewer(loader)
+        runner = Runner(**settings(tmp_path / folder, train_dataloader=data, **changes))
+        runner.on("before_train_iter", lambda _, data_batch: samples.extend(data_batch["inputs"][:, 0].tolist()))
+        runner.train()
+        return samples, runner
+
+    whole, runner = train("whole")
+    assert (runner.iter, runner.epoch) == (18, 3)
+    assert all(sorted(whole[start : start + 20]) == list(range(20)) for start in (0, 20, 40))
+    length = 5 if kind == "more" else 7
+    assert caplog.text.count(f"Epoch 1 had 6 batches, but len(dataloader) is {length}.") == 1
+    assert caplog.text.count("len(dataloader) is") == 1
+    for iteration, done in ((6, 20), (8, 28), (12, 40)):
+        path = str(tmp_path / f"whole/iter_{iteration}.pth")
+        resumed, other = train(str(iteration), load_from=path, resume=True)
+        assert resumed == whole[done:]
+        assert weights(other) == weights(runner)
 
 
 def empty_loader() -> Any:

@@ -22,7 +22,7 @@ def _random_state() -> None:
 def _data_position() -> None:
     cls = position.DataPosition
     one_pass, endless = cls.one_pass, cls.endless
-    cls.one_pass = lambda self, pass_index, start: one_pass(self, pass_index, 0)  # type: ignore[method-assign]
+    cls.one_pass = lambda self, pass_index, start, iteration: one_pass(self, pass_index, 0, iteration)  # type: ignore[method-assign]
     cls.endless = lambda self, iteration: endless(self, 0)  # type: ignore[method-assign]
 
 

@@ -61,11 +61,28 @@ class BatchPlan:
         unpadded_count: The number of items that all ranks together read in a pass, or None if some may be read twice.
             Items in batches that are padding do not count. Set by `drop_padding`.
         world_size: The number of ranks that the samples are split across.
+        ends_at_length: Whether a pass ends at the plan's length, even if the samplers yield more, as in epoch-based
+            training.
         passes_continue: Whether `limit` splits an endless sampler, so that each pass continues where the previous one
             ended.
     """
 
     def __init__(self, loader: DataLoader[Any], *, seed: int, limit: int | None) -> None:
+        self.seed = seed
+        self.limit = limit
+        self.ends_at_length = False
+        self._rank = get_data_rank()
+        self.world_size = get_data_world_size()
+        self.unpadded_count: int | None = None
+        self.update(loader)
+        if getattr(self.sampler, "round_up", True) is False:
+            self.drop_padding()
+        # For custom samplers: the number of passes begun so far, and the sampler states at the start of the latest one.
+        self._begun_passes = 0
+        self._states: list[Any] | None = None
+
+    def update(self, loader: DataLoader[Any]) -> None:
+        """Reads the loader's samplers and batch size, which hooks may change between two passes."""
         self.batch_sampler: Any = loader.batch_sampler
         # The user may have passed a plain BatchSampler, whose settings the loader lacks. Otherwise, both have the same.
         batching: Any = self.batch_sampler if type(self.batch_sampler) is BatchSampler else loader
@@ -76,18 +93,10 @@ class BatchPlan:
         self.samplers = samplers_of(loader)
         self.custom_samplers = [sampler for sampler in self.samplers if is_custom(sampler)]
         self._custom_names = ", ".join(type(sampler).__name__ for sampler in self.custom_samplers)
-        self.seed = seed
-        self.limit = limit
         is_endless = bool(getattr(self.sampler, "endless", False)) and not self.custom_samplers
-        self.passes_continue = limit is not None and is_endless
-        self._rank = get_data_rank()
-        self.world_size = get_data_world_size()
-        self.unpadded_count: int | None = None
-        if getattr(self.sampler, "round_up", True) is False:
+        self.passes_continue = self.limit is not None and is_endless
+        if not self.repeats_samples:
             self.drop_padding()
-        # For custom samplers: the number of passes begun so far, and the sampler states at the start of the latest one.
-        self._begun_passes = 0
-        self._states: list[Any] | None = None
 
     @property
     def repeats_samples(self) -> bool:
@@ -104,12 +113,11 @@ class BatchPlan:
         elif isinstance(sampler, DistributedSampler):
             self.unpadded_count = min(len(sampler.dataset), sampler.total_size)  # type: ignore[arg-type]
 
-    def begin(self, epoch: int, length: int | None = None) -> None:
+    def begin(self, epoch: int) -> None:
         """Prepares the samplers for a pass. Replays earlier passes of custom samplers, without reading data.
 
         Args:
             epoch: The index of the pass.
-            length: The maximum number of batches in each pass.
         """
         if self.custom_samplers:
             passes = epoch - self._begun_passes
@@ -118,7 +126,7 @@ class BatchPlan:
                 _logger.info(message, self._custom_names, passes)
             for earlier in range(self._begun_passes, epoch):
                 set_epoch(self.samplers, earlier)
-                for _ in self.keys(earlier, length=length):
+                for _ in self.keys(earlier):
                     pass
             self._begun_passes = max(self._begun_passes, epoch + 1)
             self._states = self._sampler_states()
@@ -154,7 +162,7 @@ class BatchPlan:
             length = -(-self.unpadded_count // (self.world_size * self.batch_size))
         return length if self.limit is None else min(length, self.limit)
 
-    def keys(self, epoch: int, start: int = 0, length: int | None = None) -> Iterator[BatchKey]:
+    def keys(self, epoch: int, start: int = 0) -> Iterator[BatchKey]:
         """Yields the key of each batch in a pass. `begin` must have prepared the samplers for this pass.
 
         In the example, rank 1 yields the samples at `range(1, 7, 3)` and then the sample at `range(7, 10, 3)`.
@@ -162,11 +170,9 @@ class BatchPlan:
         Args:
             epoch: The index of the pass.
             start: The index of the first batch.
-            length: The maximum number of batches in the pass, including the batches before `start`.
         """
         # Without repeated samples, the pass must end before the padding that the samplers yield.
-        limit = self.limit if self.repeats_samples else len(self)
-        end = min((number for number in (length, limit) if number is not None), default=None)
+        end = len(self) if self.ends_at_length or not self.repeats_samples else self.limit
         for number, key in enumerate(self._with_own_generators(self._batches(epoch, start), epoch), start):
             if number == end:
                 if self.custom_samplers and epoch == 0 and self.limit is None:

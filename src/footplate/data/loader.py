@@ -12,8 +12,7 @@ Three properties of a `SampleLoader` determine how the engine uses it:
 import random
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from footplate.data.base_dataset import UnusableDatasetError
 from footplate.data.batch_plan import BatchKey, BatchPlan
+from footplate.data.fingerprint import end_outdated_workers
 from footplate.data.rng import (
     SampleGenerators,
     find_randomizables,
@@ -83,6 +83,8 @@ class SampleLoader(DataLoader[Any]):
     Attributes:
         plan: The plan that assigns samples to batches.
         is_padding: Whether this rank had no samples left for the latest batch, which then repeats a sample.
+        seeding: When to seed the generators: for each "sample" or each "batch". If None, they are neither seeded nor
+            restored.
 
     Raises:
         DataError: During iteration, a sample cannot be read or samples cannot be collated.
@@ -109,24 +111,18 @@ class SampleLoader(DataLoader[Any]):
         self.seed = seed
         self.plan = BatchPlan(self, seed=seed, limit=num_batch_per_epoch)
         self.worker_progress = WorkerProgress(self.num_workers) if self.num_workers else None
-        seeding: Seeding = None
+        self.seeding: Seeding = None
         if seeds_samples:
-            seeding = "sample"
+            self.seeding = "sample"
         elif self.num_workers or self.plan.world_size > 1:
-            seeding = "batch"
-        self._reader = BatchReader(
-            dataset, collate=self.collate_fn, seed=seed, seeding=seeding, progress=self.worker_progress
-        )
+            self.seeding = "batch"
         if self.worker_progress is not None:
             options["worker_init_fn"] = WorkerInit(options.get("worker_init_fn"), self.worker_progress)
         generator = torch.Generator().manual_seed(mix_seed(self.seed))
-        options |= {"collate_fn": _identity, "generator": generator}
         self._key_sampler = _KeySampler()
-        self._latest_iterator: Callable[[], Any] = lambda: None  # a weak reference to the iterator of the latest pass
-        self._build_batch_loader = partial(
-            DataLoader, self._reader, batch_size=None, sampler=self._key_sampler, **options
-        )
-        self._batch_loader: DataLoader[Any] = self._build_batch_loader()
+        self._options = {**options, "collate_fn": _identity, "generator": generator, "sampler": self._key_sampler}
+        self._iterator: Any = None  # a weak reference to the iterator of the latest pass; see `end_outdated_workers`
+        self._batch_loader = self._build_batch_loader()
         self._epoch = 0  # of the latest pass
         self._next_epoch = 0  # of the next `for batch in loader`
         self.is_padding = False
@@ -156,29 +152,36 @@ class SampleLoader(DataLoader[Any]):
         """
         self.plan.drop_padding()
 
-    def batches(self, *, epoch: int = 0, start: int = 0, length: int | None = None) -> Iterator[Any]:
+    def batches(self, *, epoch: int = 0, start: int = 0) -> Iterator[Any]:
         """Returns an iterator over the batches of one pass.
 
         Args:
             epoch: The index of the pass.
             start: The index of the first batch.
-            length: The maximum number of batches in a pass, including the batches before `start`.
         """
         self._epoch = epoch
-        self.plan.begin(epoch, length)
-        keys = self.plan.keys(epoch, start, length)
+        self.plan.update(self)
+        self.plan.begin(epoch)
+        keys = self.plan.keys(epoch, start)
+        end_outdated_workers(self)
+        if self._iterator is None or not self.persistent_workers:
+            self._batch_loader = self._build_batch_loader()
         if self.num_workers or self.pin_memory:
             self._key_sampler.keys = keys
             iterator: Any = iter(self._batch_loader)
-            self._latest_iterator = weakref.ref(iterator)
+            self._iterator = weakref.ref(iterator)
             if self.num_workers:
                 speed_up_queues(iterator, self.prefetch_factor or 2)
             read = data_wait.over(iterator)
         else:
             # Bypass torch's iterator: its profiler entry can take as long as reading a sample.
-            read = map(self._reader.__getitem__, keys)
+            read = map(self._batch_loader.dataset.__getitem__, keys)
         # This iterator keeps no reference to a batch, so each batch is freed before the next request (decision 025).
         return map(self._deliver, read, self.plan.padding_flags(start))
+
+    def _build_batch_loader(self, **changes: Any) -> DataLoader[Any]:
+        """Builds the loader of batches, with the dataset and the collate function as they are now."""
+        return DataLoader(BatchReader(self), batch_size=None, **{**self._options, **changes})
 
     def _deliver(self, batch: Any, is_padding: bool) -> Any:
         self.is_padding = is_padding
@@ -189,7 +192,7 @@ class SampleLoader(DataLoader[Any]):
     def forget_workers(self) -> None:
         """Makes the next pass start new workers, even with `persistent_workers`. Called when they have been killed."""
         self._batch_loader = self._build_batch_loader()
-        forget_worker_deaths(self._latest_iterator())
+        forget_worker_deaths(self._iterator and self._iterator())
 
     def peek(self) -> Any:
         """Reads the first batch of the latest epoch and returns it, or None if there are no batches.
@@ -201,11 +204,10 @@ class SampleLoader(DataLoader[Any]):
         if key is None:
             return None
         with preserve_random_state():
-            if self.num_workers:
-                loader = self._build_batch_loader(sampler=[key], num_workers=1, persistent_workers=False)
-                batch = data_wait.call(next, iter(loader))
-            else:
-                batch = self._reader[key]
+            loader = self._build_batch_loader(
+                sampler=[key], num_workers=min(self.num_workers, 1), persistent_workers=False
+            )
+            batch = data_wait.call(next, iter(loader)) if self.num_workers else loader.dataset[key]
             return self._deliver(batch, self.is_padding)
 
     def describe_samples(self, epoch: int, batch: int, error: Exception | None = None) -> str:
@@ -278,32 +280,19 @@ class BatchReader(Dataset[Any]):
     depend on the worker or on earlier batches. In the main process, the generators are restored afterwards.
 
     Args:
-        dataset: The dataset of samples.
-        collate: Collates a list of samples into a batch.
-        seed: The seed of the run; see `seed_everything`.
-        seeding: When to seed the generators: for each "sample" or each "batch". If None, they are neither seeded nor
-            restored.
-        progress: Receives the current sample of each worker.
+        loader: The loader, of which the reader copies what it needs.
     """
 
-    def __init__(
-        self,
-        dataset: Any,
-        *,
-        collate: Callable[[Any], Any],
-        seed: int,
-        seeding: Seeding = "sample",
-        progress: WorkerProgress | None = None,
-    ) -> None:
+    def __init__(self, loader: SampleLoader) -> None:
         self._setup = WorkerSetup()  # unpickled before the dataset, whose classes may need the setup
-        self.dataset = dataset
-        self.collate = collate
-        self.seed = seed
-        self._seeding = seeding
-        self._progress = progress
+        self.dataset = loader.dataset
+        self.collate: Any = loader.collate_fn
+        self.seed = loader.seed
+        self._seeding = loader.seeding
+        self._progress = loader.worker_progress
         self._generators = SampleGenerators()
         seed_albumentations()
-        self._randomizables = find_randomizables(dataset)
+        self._randomizables = find_randomizables(self.dataset)
 
     def __getitem__(self, key: BatchKey) -> Any:
         if get_worker_info() is not None:
@@ -329,6 +318,7 @@ class BatchReader(Dataset[Any]):
         seeding = self._seeding
         samples = []
         worker = get_worker_info()
+        failures = _FAILURES if worker is None else BaseException  # torch's worker ends silently if interrupted
         seed = mix_seed(self.seed, key.epoch) if seeding is not None else 0
         if seeding == "batch" and key.positions:
             seed_generators(next_seed(seed, key.positions[0]))
@@ -343,7 +333,7 @@ class BatchReader(Dataset[Any]):
                 samples.append(self.dataset[index])
             except UnusableDatasetError as error:
                 return ReadFailure.of(_describe(error), error, _details(error))
-            except _FAILURES as error:
+            except failures as error:
                 message = f"sample {index} of the dataset '{type(self.dataset).__name__}' cannot be read"
                 # A StorageError contains the path, and another request would time out again.
                 path = "" if isinstance(error, StorageError) else _path_of(self.dataset, index)
@@ -351,7 +341,7 @@ class BatchReader(Dataset[Any]):
                 return ReadFailure.of(f"{message}: {_describe(error)}", error, notes)
         try:
             return self.collate(samples[0] if key.is_single else [*samples])  # which the function may change
-        except _FAILURES as error:
+        except failures as error:
             indices = list_names(key.indices, _MAX_INDICES)
             message = f"samples {indices} cannot be collated into a batch: {_describe(error)}"
             return ReadFailure.of(message, error, [*_describe_layouts(key.indices, samples), *_details(error)])

@@ -9,13 +9,14 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from footplate.checks import read_count
-from footplate.data.batches import dataset_of, is_stateful, length_of
+from footplate.data.batches import dataset_of, is_stateful, length_of, map_tensors
 from footplate.data.dataset_wrappers import combined_digest
+from footplate.data.fingerprint import end_outdated_workers
 from footplate.data.loader import SampleLoader
 from footplate.data.rng import mix_seed, preserve_random_state
 from footplate.data.samplers import RANDOM_SAMPLERS, generators_of, samplers_of, set_epoch
 from footplate.data.waiting import data_wait
-from footplate.distributed import get_data_world_size, get_rank, get_world_size
+from footplate.distributed import gather_objects, get_data_world_size, get_rank, get_world_size
 from footplate.errors import DataError
 
 _logger = logging.getLogger("footplate.data")
@@ -23,7 +24,7 @@ _Settings = dict[str, int | None]
 _NAMES = {"length": "epoch length", "num_workers": "number of workers"}
 
 
-def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, length: int | None = None) -> Iterator[Any]:
+def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0) -> Iterator[Any]:
     """Returns an iterator over the batches of one pass over a loader.
 
     A `SampleLoader` skips the batches before `start` at no cost. Other loaders read and discard these batches.
@@ -32,20 +33,19 @@ def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, length: in
         loader: Any iterable of batches.
         epoch: The index of the pass, which is passed to the samplers' `set_epoch`.
         start: The index of the first batch.
-        length: The maximum number of batches in a pass, including the batches before `start`.
 
     Raises:
         DataError: During iteration, a sample cannot be read or samples cannot be collated.
     """
     if isinstance(loader, SampleLoader):
-        return loader.batches(epoch=epoch, start=start, length=length)
+        return loader.batches(epoch=epoch, start=start)
     dataset = dataset_of(loader)
     set_epoch([*samplers_of(loader), dataset if isinstance(dataset, IterableDataset) else None], epoch)
+    end_outdated_workers(loader)
     iterator = iter(loader)
     if getattr(loader, "num_workers", 0):
         iterator = data_wait.over(iterator)
-    rest = _skip(iterator, start)
-    return rest if length is None else islice(rest, length - start)
+    return _skip(iterator, start)
 
 
 def endless_batches(loader: Iterable[Any], *, start: int = 0) -> Iterator[Any]:
@@ -96,6 +96,12 @@ def _find_position(loader: Any) -> "DataPosition":
 def _pass_length(loader: Any) -> int | None:
     """Returns the number of batches in a pass, or None if it is unknown or the pass never ends."""
     return None if getattr(loader, "endless", False) else length_of(loader)
+
+
+def _shared(batches: Iterator[Any]) -> Iterator[Any]:
+    """Yields batches until one of the ranks has none left, because the others would wait for it forever."""
+    while all(gather_objects(bool(batch := list(islice(batches, 1))))):
+        yield batch.pop()
 
 
 class _OwnGenerator(torch.Generator):
@@ -157,6 +163,10 @@ class DataPosition:
         # Where the latest pass, or its rest after a resume, began. After the resume in the example: (11, 2, 1), or
         # (23, 2, 1) in iteration-based training.
         self._anchor = _Anchor()
+        self._configured = self._settings()
+        self._has_warned = False
+        self._latest: list[Any] = []  # some values of the latest batch, if a resumed run would have to read it again
+        self._expected: Any = None  # these values, as text, of the last batch that this run has to read again
         own = [generator for generator in generators_of(samplers_of(loader)) if type(generator) is _OwnGenerator]
         generators = [getattr(loader, "generator", None), *own]
         self._seeds = {each: each.initial_seed() for each in generators if isinstance(each, torch.Generator)}
@@ -171,14 +181,18 @@ class DataPosition:
         first, pass_index, batch = self._anchor
         return pass_index, batch + iteration - first
 
-    def one_pass(self, pass_index: int, start: int) -> Iterator[Any]:
-        """Returns the batches of one pass, starting at batch `start`. Stops at the loader's length.
+    def one_pass(self, pass_index: int, start: int, iteration: int) -> Iterator[Any]:
+        """Returns the batches of one pass, starting at batch `start`, which is that of an iteration.
 
-        A run that resumes within an epoch passes the number of batches that it has already used.
+        A run that resumes within an epoch passes the number of batches that it has already used. After the loader's
+        length, the pass continues as long as all ranks have batches. That of a `SampleLoader` ends there.
         """
-        length = len(self._loader)
-        self._anchor = _Anchor(pass_index * length + start, pass_index, start)
-        return self._begin_pass(pass_index, start, length)
+        self._anchor = _Anchor(iteration, pass_index, start)
+        if self._plan is not None:
+            self._plan.ends_at_length = True
+            return self._begin_pass(pass_index, start)
+        rest = self._begin_pass(pass_index, start)
+        return chain(islice(rest, max(len(self._loader) - start, 0)), _shared(rest))
 
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, starting at an iteration."""
@@ -208,11 +222,15 @@ class DataPosition:
 
         At the end of an epoch, until its hooks have run, `batch` is the length of the pass.
         """
-        optional = {"dataset": combined_digest(dataset_of(self._loader)), **self._own_state(pass_index)}
+        optional = {
+            "dataset": combined_digest(dataset_of(self._loader)),
+            "latest_batch": repr(self._latest) if batch and self._latest else None,
+            **self._own_state(pass_index),
+        }
         present = {key: state for key, state in optional.items() if state is not None}
-        return {"epoch": pass_index, "batch": batch, **self._settings(), **present}
+        return {"epoch": pass_index, "batch": batch, **self._configured, **present}
 
-    def load_state_dict(self, state: Mapping[str, Any], iteration: int | None) -> int:
+    def load_state_dict(self, state: Mapping[str, Any], iteration: int, *, by_epoch: bool = False) -> tuple[int, int]:
         """Restores a position in the data. Logs a warning if the resumed run will not be bit-identical.
 
         If the batch size or the number of processes has changed, continues with the batch that contains the next
@@ -220,11 +238,12 @@ class DataPosition:
 
         Args:
             state: The result of `state_dict`.
-            iteration: The number of completed iterations. None if it follows from the position, as in epoch-based
-                training.
+            iteration: The number of completed iterations.
+            by_epoch: Whether training is epoch-based.
 
         Returns:
-            The iteration to continue with.
+            The iteration to continue with, which changes with the length of an epoch, and the index of its batch in the
+            pass.
 
         Raises:
             DataError: The shards of the dataset have changed since the checkpoint was saved, or the loader has its own
@@ -242,15 +261,17 @@ class DataPosition:
             )
         pass_index = read_count(state, "epoch")
         batch = read_count(state, "batch")
-        here = self._settings()
+        here = self._configured
         saved = {key: state[key] for key in here}
         if saved != here:
             batch = self._adapted_batch(saved, here, state)
+            if by_epoch:
+                iteration = pass_index * (self._length or 0) + batch
+        elif get_rank() == 0:  # whose batch was saved
+            self._expected = state.get("latest_batch")
         self._load_own_state(state, pass_index)
-        if iteration is None:
-            iteration = pass_index * (self._length or 0) + batch
         self._anchor = _Anchor(iteration, pass_index, batch)
-        return iteration
+        return iteration, batch
 
     def _adapted_batch(self, saved: _Settings, here: _Settings, state: Mapping[str, Any]) -> int:
         """Returns the batch to continue with after the settings have changed, and logs a warning."""
@@ -275,22 +296,56 @@ class DataPosition:
         return batch
 
     def check_pass(self, epoch: int, count: int, expected: int) -> None:
-        """Raises a DataError if a pass had fewer batches than expected, or if the loader's length has changed.
+        """Logs a warning, once, if a pass had more or fewer batches than expected.
 
-        In epoch-based training, the position in the data depends on this length.
+        Raises a DataError if it had none, or fewer than expected in one of several ranks, for which the others wait.
         """
-        now = length_of(self._loader)
-        if count < expected or now != expected:
-            raise DataError(
-                f"epoch {epoch + 1} had {count} batches; len(dataloader) was {expected} before it and is {now} now",
-                notes=["Use IterBasedTrainLoop if the number of batches varies."],
+        if count == 0 or (count < expected and get_world_size() > 1):
+            raise DataError(f"epoch {epoch + 1} had {count} batches, but len(dataloader) is {expected}")
+        if count != expected and not self._has_warned:
+            self._has_warned = True
+            _logger.warning(
+                "Epoch %d had %d batches, but len(dataloader) is %d. An epoch is what the loader yields, but schedules "
+                "and hooks that count iterations rely on the length. Correct the dataset's __len__, or use max_iters.",
+                epoch + 1,
+                count,
+                expected,
             )
 
-    def _begin_pass(self, pass_index: int, start: int, length: int | None = None) -> Iterator[Any]:
+    def _begin_pass(self, pass_index: int, start: int) -> Iterator[Any]:
         """Seeds the loader's generators, and returns the batches of one pass; see `batches` for the arguments."""
         for generator, seed in self._seeds.items():  # the workers' seeds come from the loader's generator
             generator.manual_seed(mix_seed(seed, pass_index))
-        return batches(self._loader, epoch=pass_index, start=start, length=length)
+        if self._plan is None:
+            found = batches(self._loader, epoch=pass_index)
+            if not isinstance(self._loader, list):  # which always yields the same batches
+                found = map(self._remember, found)
+            found = self._skip(found, start)
+        else:
+            found = self._loader.batches(epoch=pass_index, start=start)
+        self._length = _pass_length(self._loader)  # which hooks may have changed since the last pass
+        return found
+
+    def _remember(self, batch: Any) -> Any:
+        self._latest = []
+        map_tensors(batch, self._keep)
+        return batch
+
+    def _keep(self, value: Any) -> None:
+        if getattr(value, "layout", None) is torch.strided:
+            self._latest.append(value.flatten()[:: value.numel() // 64 + 1].clone())
+
+    def _skip(self, iterator: Iterator[Any], number: int) -> Iterator[Any]:
+        """Skips the batches that the run has already used; see `_skip`. Logs a warning if the last one differs."""
+        _skip(iterator, number)
+        if number and self._expected not in (None, repr(self._latest)):
+            _logger.warning(
+                "The data loader yields other batches than before the resume, so the run repeats some samples and "
+                "skips others. It is no longer bit-identical to an uninterrupted run. Derive shuffling and "
+                "augmentation in the dataset from a seed and the epoch, or give the loader a state_dict."
+            )
+        self._expected = None
+        return iterator
 
     def _own_state(self, pass_index: int) -> dict[str, Any]:
         """Returns the state entries specific to this kind of loader. Missing values are None."""
@@ -336,7 +391,7 @@ class UntrackedPosition(DataPosition):
 
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, after reading and discarding those before an iteration."""
-        return _skip(super().endless(0), iteration)
+        return self._skip(super().endless(0), iteration)
 
 
 class StatefulPosition(DataPosition):
@@ -356,17 +411,18 @@ class StatefulPosition(DataPosition):
         self._stateful = stateful
         self._has_unused_state = False  # whether a state has been restored from which no pass has continued yet
 
-    def _begin_pass(self, pass_index: int, start: int, length: int | None = None) -> Iterator[Any]:
-        """Yields the batches of one pass. Raises a DataError if there are batches after the first `length`."""
-        iterator = self._rest_of_pass(pass_index, start)
-        yield from islice(iterator, None if length is None else length - start)
-        for _ in iterator:  # reads to the end, so that the loader's state marks the pass as complete
+    def one_pass(self, pass_index: int, start: int, iteration: int) -> Iterator[Any]:
+        """Yields the batches of one pass. Raises a DataError if it does not end at the loader's length."""
+        rest = super().one_pass(pass_index, start, iteration)
+        length = len(self._loader)
+        yield from islice(rest, length - start)
+        for _ in rest:  # reads to the end, so that the loader's state marks the pass as complete
             raise DataError(
                 f"epoch {pass_index + 1} has more batches than len(dataloader), which is {length}",
                 notes=["Use IterBasedTrainLoop if the number of batches varies."],
             )
 
-    def _rest_of_pass(self, pass_index: int, start: int) -> Iterator[Any]:
+    def _begin_pass(self, pass_index: int, start: int) -> Iterator[Any]:
         """Returns the batches of one pass, from batch `start` to the end of the loader.
 
         | `_has_unused_state` | `start` | batches |

@@ -43,10 +43,9 @@ class _SeededSampler(Sampler[int]):
     ) -> None:
         self.rank = get_data_rank()
         self.world_size = get_data_world_size()
-        self.size = len(dataset)
+        self.dataset = dataset
         if self.size == 0:
             raise DataError(f"the dataset '{type(dataset).__name__}' is empty")
-        self.dataset = dataset
         self.shuffle = shuffle
         if seed is None:  # from the operating system, so that the run's global generators do not change
             seed = broadcast_object(int.from_bytes(os.urandom(4), "little"))
@@ -56,6 +55,11 @@ class _SeededSampler(Sampler[int]):
         if shard_window is not None:
             check_count("shard_window", shard_window)
             self._shard_numbers = torch.from_numpy(shard_numbers(dataset)).long()
+
+    @property
+    def size(self) -> int:
+        """The number of samples, which may change between two passes."""
+        return len(self.dataset)
 
     def iterate_from(self, start: int) -> Iterator[int]:
         """Yields the indices of this rank's samples, except the first `start`. Skipping takes no time."""

@@ -10,6 +10,7 @@ from footplate.data import build_dataloader, capture_rng, dataset_of, length_of,
 from footplate.data.position import track_position
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
+from footplate.engine.module_state import plain_tensors
 from footplate.engine.overridden_loops import adapt_overridden
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.request_handling import handle_requests, save_after_data_error
@@ -167,7 +168,9 @@ class BaseTrainLoop(BaseLoop):
         self.ended = False
         self._iter = 0
         self._epoch = 0
+        self._epoch_starts: dict[int, int] = {}  # the iterations at which epochs began, if this process knows them
         self.began_at: int | None = None
+        self.plain_tensors: dict[str, tuple[int, int]] = {}  # see `warn_of_lost_tensors`
         # The position of the latest validation, at which the run does not validate again, also after a resume.
         self._validated_at = 0  # the completed epochs or iterations; see `units_done`
         self._validated_iter: int | None = 0  # the completed iterations, or None if they are unknown after a resume
@@ -204,6 +207,7 @@ class BaseTrainLoop(BaseLoop):
         keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
         self.began_at = self._iter
+        self.plain_tensors = plain_tensors(self.runner.model)
         self.ended = False
         if self._hooks_unfinished:
             _logger.warning(
@@ -233,7 +237,7 @@ class BaseTrainLoop(BaseLoop):
 
     def restart_epoch(self) -> None:
         """Returns to the start of the epoch, before training begins."""
-        self._iter = self.began_at = self.epoch * len(self.dataloader)
+        self._iter = self.began_at = self._start_of(self.epoch)
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Trains on one batch. Subclasses may override this method to customize the iteration."""
@@ -475,12 +479,17 @@ class BaseTrainLoop(BaseLoop):
         An epoch is complete only after its hooks. Until then, the index of the batch is the length of the epoch.
         """
         iteration, epoch = self.completed
-        return epoch, iteration - epoch * len(self.dataloader)
+        return epoch, iteration - self._start_of(epoch)
+
+    def _start_of(self, epoch: int) -> int:
+        """Returns the iteration at which an epoch begins, in epoch-based training."""
+        return self._epoch_starts.get(epoch, epoch * len(self.dataloader))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned. Training then continues from that position."""
         self._iter = read_count(state, "iter")
         self._epoch = read_count(state, "epoch")
+        self._epoch_starts = {}
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
         state = {"validated_at": self.units_done, "validation_requested": False, "ended": True, **state}
         self._validated_at = read_count(state, "validated_at")
@@ -493,9 +502,10 @@ class BaseTrainLoop(BaseLoop):
                 raise ValueError(
                     f"the data is at epoch {state['data']['epoch']}, but the run is at epoch {self._epoch}"
                 )
-            iteration = self._data_position.load_state_dict(state["data"], None if self.by_epoch else self._iter)
+            iteration, batch = self._data_position.load_state_dict(state["data"], iteration, by_epoch=self.by_epoch)
+            self._epoch_starts[self._epoch] = iteration - batch
         elif self.by_epoch:  # a checkpoint from another engine, which does not contain the length of an epoch
-            start = self._epoch * len(self.dataloader)
+            start = self._start_of(self._epoch)
             batches = iteration - start
             if not 0 <= batches <= len(self.dataloader):
                 iteration = start

@@ -30,6 +30,7 @@ from footplate.distributed import compute_on_ranks, initialize_weights, is_main_
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.base_loops import Progress
+from footplate.engine.module_state import warn_of_lost_tensors
 from footplate.engine.nonfinite import check_before_save
 from footplate.engine.resume_plan import ResumePlan, StartingPoint
 from footplate.error_context import at_key, located
@@ -162,6 +163,7 @@ class CheckpointIO:
             runner.saver.failure = first_line(error)
             after.on_failed()
             return
+        warn_of_lost_tensors(runner.train_loop.plain_tensors, runner.model)
         checkpoint = state.collect(
             runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, on_all_ranks=on_all_ranks
         )

@@ -1,13 +1,15 @@
 """Undoes the changes that a forward pass or training step makes to a model."""
 
+import logging
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from footplate.data import capture_rng, restore_rng
 from footplate.distributed import unwrap_model
 
+_logger = logging.getLogger("footplate.engine")
 _PLAIN_TYPES = (bool, int, float, complex, str)
 
 
@@ -47,3 +49,33 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
         restore_rng(rng)
 
     return restore
+
+
+def plain_tensors(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Returns the identity and version of each tensor that is a plain attribute of a module.
+
+    Leaves out modules with a forward pre-hook, such as that of weight normalization, which computes its tensors anew.
+    """
+    return {
+        f"{path}.{name}".lstrip("."): (id(value), value._version)
+        for path, module in unwrap_model(model).named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor) and not (value.requires_grad or value.is_inference() or module._forward_pre_hooks)
+    }
+
+
+def warn_of_lost_tensors(before: dict[str, tuple[int, int]], model: nn.Module) -> None:
+    """Logs a warning, once, if tensors that no checkpoint contains have changed since training began.
+
+    Args:
+        before: What `plain_tensors` returned then. Cleared after the warning.
+        model: The model.
+    """
+    lost = [name for name, tensor in plain_tensors(model).items() if before.get(name, tensor) != tensor]
+    if lost:
+        before.clear()
+        _logger.warning(
+            "Training changes tensors that checkpoints do not contain, so a resumed run loses them: %s. To save a "
+            "tensor, use self.register_buffer(name, tensor) in the module.",
+            ", ".join(lost),
+        )

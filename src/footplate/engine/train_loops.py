@@ -64,7 +64,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
     @property
     def at_epoch_start(self) -> bool:
         """Whether training is at the start of an epoch rather than mid-epoch."""
-        return self._iter == self._epoch * len(self.dataloader)
+        return self._iter == self._start_of(self._epoch)
 
     @property
     def at_epoch_end(self) -> bool:
@@ -78,10 +78,10 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
     def run_epoch(self) -> None:
         """Trains for one epoch, or for the rest of the epoch after a resume. Subclasses may override this method."""
-        length = len(self.dataloader)
         self._begin_epoch()
-        index = self._iter - self._epoch * length
-        batches = self._read(self._data_position.one_pass(self._epoch, index))
+        index = self._iter - self._start_of(self._epoch)
+        batches = self._read(self._data_position.one_pass(self._epoch, index, self._iter))
+        length = len(self.dataloader)  # which the hooks and the sampler's `set_epoch` may have changed
         try:
             for batch in batches:
                 self.run_iter(index, batch)
@@ -93,6 +93,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         finally:
             batches.close()  # also stops the workers
         self._data_position.check_pass(self._epoch, index, length)
+        self._epoch_starts[self._epoch + 1] = self._iter
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
         self._exchange_requests()  # before validation, which may take a long time

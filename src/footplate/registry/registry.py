@@ -233,7 +233,8 @@ class Registry:
                 entry = self.resolve(settings.pop("type"), cfg)
                 if str(getattr(entry, "__module__", "")).startswith("torch.utils."):  # most samplers take no dataset
                     accepted = {*cfg, *arguments_of(entry).types}
-                    settings = {key: value for key, value in settings.items() if key in accepted}
+                    given = {"data_source": settings.get("dataset"), **settings}
+                    settings = {key: value for key, value in given.items() if key in accepted}
                 check_arguments(entry, self._describe(entry), settings, args=args, source=cfg)
                 yield entry, settings
 

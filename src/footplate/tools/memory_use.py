@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from footplate.data import dataset_of, length_of
 from footplate.data.batch_plan import BatchKey
 from footplate.data.data_element import BaseDataElement
-from footplate.data.loader import BatchReader, ReadFailure
+from footplate.data.loader import BatchReader, ReadFailure, SampleLoader
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import local_tensor
 from footplate.engine import Runner
@@ -81,7 +81,8 @@ def largest_batch(loader: Any) -> Largest:
 
 def _read(source: Any, indices: Sequence[int], collate: Callable[[Any], Any]) -> Any:
     """Reads a batch of samples from a dataset or a dict. Error messages include the sample index, as in a run."""
-    batch = BatchReader(source, collate=collate, seed=0)[BatchKey(0, range(len(indices)), indices)]
+    loader = SampleLoader(source, sampler=indices, collate_fn=collate)
+    batch = BatchReader(loader)[BatchKey(0, range(len(indices)), indices)]
     if isinstance(batch, ReadFailure):
         if is_out_of_memory(batch.cause):  # not a data error
             raise batch.cause

@@ -1,0 +1,135 @@
+"""Hooks change datasets, samplers and loaders between epochs, and the next epoch reads what they set."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from footplate import Hook, Runner
+from footplate.data import SampleLoader, batches
+from tests.support import Points, settings
+
+
+class Changing(Points):
+    """Points with parts of every kind, each of which shifts the samples."""
+
+    def __init__(self) -> None:
+        super().__init__(noise=0.0)
+        self.shift = 0.0
+        self.transform: Callable[[Any], Any] = lambda inputs: inputs
+        self.array, self.table = np.zeros(1000), torch.zeros(1000)
+        self.lock = threading.Lock()  # cannot be pickled
+
+    def __getitem__(self, index: int) -> Any:
+        sample = super().__getitem__(index)
+        shift = self.shift + float(self.array[-1]) + float(self.table[-1])
+        return {**sample, "inputs": self.transform(sample["inputs"] + shift)}
+
+
+def set_dataset(loader: Any) -> None:
+    loader._DataLoader__initialized = False
+    loader.dataset = Changing()
+    loader.dataset.shift = 1.0
+    loader._DataLoader__initialized = True
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "attribute": lambda loader: setattr(loader.dataset, "shift", 1.0),
+    "function": lambda loader: setattr(loader.dataset, "transform", lambda inputs: inputs + 1),
+    "array in place": lambda loader: loader.dataset.array.fill(1.0),
+    "tensor in place": lambda loader: loader.dataset.table.fill_(1.0),
+    "size": lambda loader: setattr(loader.dataset, "size", 24),
+    "dataset": set_dataset,
+    "batch size": lambda loader: setattr(loader.batch_sampler, "batch_size", 8),
+    "collate_fn": lambda loader: setattr(loader, "collate_fn", lambda samples: samples[:1]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, True)])
+def test_the_next_pass_reads_what_has_been_changed(change: str, workers: int, persistent: bool) -> None:
+    def loader(workers: int) -> SampleLoader:
+        options: Any = {"persistent_workers": persistent and bool(workers), "collate_fn": list}
+        return SampleLoader(Changing(), batch_size=4, num_workers=workers, **options)
+
+    def read(loader: SampleLoader) -> list[list[float]]:
+        return [[float(sample["inputs"][0]) for sample in batch] for batch in loader.batches()]
+
+    found = loader(workers)
+    before = read(found)
+    assert read(found) == before
+    CHANGES[change](found)
+    expected = loader(0)
+    CHANGES[change](expected)
+    assert read(found) == read(expected) != before
+    assert len(found) == len(expected)
+
+
+def test_persistent_workers_live_on_if_nothing_changes() -> None:
+    def processes() -> set[int]:
+        list(loader.batches())
+        assert loader.worker_progress is not None
+        return set(loader.worker_progress.samples())
+
+    loader = SampleLoader(Changing(), batch_size=4, num_workers=2, persistent_workers=True, collate_fn=list)
+    first = processes()
+    assert processes() == first
+    loader._iterator = None  # as code for torch's DataLoader restarts the workers
+    assert not processes() & first
+
+
+class Numbers(IterableDataset[int]):
+    first = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.first = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.first + 2))
+
+
+def test_persistent_workers_of_an_iterable_dataset_are_told_the_epoch() -> None:
+    loader = DataLoader(Numbers(), None, num_workers=1, persistent_workers=True)
+    assert [list(batches(loader, epoch=epoch)) for epoch in (0, 3)] == [[0, 1], [3, 4]]
+
+
+class SwitchHook(Hook):
+    """Changes the data from the second epoch on, like the hooks of MMDetection."""
+
+    def __init__(self, change: str) -> None:
+        self.change, self.has_switched = change, False
+        self.samples: list[float] = []
+
+    def before_train_epoch(self, runner: Any) -> None:
+        loader = runner.train_dataloader
+        if runner.epoch >= 1 and not self.has_switched:
+            CHANGES[self.change](loader)
+            self.has_switched = True
+
+    def before_train_iter(self, runner: Any, data_batch: Any, **arguments: Any) -> None:
+        self.samples += data_batch["inputs"][:, 0].tolist()
+
+
+@pytest.mark.parametrize("change", ["attribute", "size", "batch size"])
+def test_a_run_that_changes_its_data_resumes_exactly(tmp_path: Path, change: str) -> None:
+    def train(folder: str, **changes: Any) -> tuple[list[float], dict[str, Any]]:
+        hook = SwitchHook(change)
+        data = DataLoader(Changing(), 4, shuffle=True, num_workers=1, persistent_workers=True)
+        checkpoint = {"checkpoint": {"by_epoch": False, "interval": 1}, "logger": None}
+        changes |= {"train_dataloader": data, "custom_hooks": [hook], "default_hooks": checkpoint}
+        runner = Runner(**settings(tmp_path / folder, **changes))
+        runner.train()
+        return hook.samples, runner.model.state_dict()
+
+    whole, weights = train("whole")
+    for iteration in (5, 6):
+        path = str(tmp_path / f"whole/iter_{iteration}.pth")
+        resumed, again = train(str(iteration), load_from=path, resume=True)
+        assert resumed == whole[-len(resumed) :]
+        assert len(resumed) < len(whole) - 16
+        assert all(map(torch.equal, weights.values(), again.values()))

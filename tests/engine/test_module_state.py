@@ -1,0 +1,37 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from footplate import Runner
+from tests.support import ToyModel, settings
+
+
+class WithMemory(ToyModel):
+    """Remembers features in tensors of every kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bank, self.replaced, self.constant = torch.zeros(4), torch.zeros(4), torch.zeros(4)
+        self.register_buffer("kept", torch.zeros(4))
+        self.layers.append(nn.utils.weight_norm(nn.Linear(2, 2)))
+        self.last: Tensor | None = None
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        if mode == "loss":
+            self.bank[0] += 1
+            self.kept[0] += 1
+            self.replaced = self.replaced + 1
+            self.last = inputs
+        return super().forward(inputs, labels, mode)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_tensors_that_checkpoints_do_not_contain_are_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Runner(**settings(tmp_path, model=WithMemory())).train()
+    (message,) = [each for each in caplog.messages if "checkpoints do not contain" in each]
+    assert "so a resumed run loses them: bank, replaced. To save a tensor, use self.register_buffer" in message
