@@ -26,6 +26,7 @@ from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator, is_named
 from footplate.evaluation.evaluation_sets import has_several_loaders, map_evaluators, map_loaders
+from footplate.evaluation.evaluator import as_metric
 from footplate.evaluation.validation_schedule import checked_intervals
 from footplate.module_selection import check_selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers
@@ -216,7 +217,7 @@ def check_evaluator(cfg: Any) -> None:
     elif isinstance(cfg, (list, tuple)):
         for index, part in enumerate(cfg):
             with at_key(f"[{index}]"):
-                check_evaluator(part)
+                METRICS.check(part) if isinstance(part, Mapping) else as_metric(part)
     elif cfg is not None:
         build_evaluator(cfg)
 
