@@ -110,7 +110,7 @@ def test_schedules_are_checked_against_the_length_of_a_loop_object(tmp_path: Pat
 
 
 def test_items_of_a_list_are_metrics_even_with_an_argument_named_metrics(tmp_path: Path) -> None:
-    metric = {"type": "LegacyMetric", "metrics": ["top_k_accuracy", "mean_class_accuracy"]}
+    metric = {"type": "LegacyMetric", "metrics": ["top_k_accuracy", "mean_class_accuracy"], "pre_eval": "True"}
     check_config(Config(settings(tmp_path, val_evaluator=[metric, {"type": "PointAccuracy"}])))
     with pytest.raises(FootplateError, match="a 'type' key") as caught:
         check_config(Config(settings(tmp_path, val_evaluator=[{"metrics": [{"type": "PointAccuracy"}]}])))

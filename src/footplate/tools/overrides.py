@@ -2,7 +2,8 @@
 
 import logging
 import reprlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from footplate.config import Config, ConfigDict
@@ -30,7 +31,7 @@ def apply_overrides(
     Args:
         cfg: The config, changed in place.
         overrides: Strings such as `key=value`.
-        strict: Whether to reject unknown keys, and values that differ in type from the current value. If False, logs a
+        strict: Whether to reject unknown keys, and values that differ in type from the current one. If False, logs a
             warning and merges the value, like the OpenMMLab tools. Keys that start with `+` are always accepted.
         accepted: A function that returns the keys accepted by the section at a key path. These keys can be added
             without `+`.
@@ -45,7 +46,7 @@ def apply_overrides(
         try:
             if not is_forced:
                 try:
-                    value = _checked_value(mapping, path, value, accepted, strict)
+                    value = _checked_value(mapping, path, value, accepted)
                 except ConfigError as error:
                     if strict:
                         raise
@@ -93,10 +94,11 @@ def _split_override(text: str) -> tuple[str, Any, bool]:
     return path.lstrip("+").strip(), value, path.startswith("+")
 
 
-def _checked_value(mapping: ConfigDict, path: str, value: Any, accepted: AcceptedKeys, strict: bool) -> Any:
+def _checked_value(mapping: ConfigDict, path: str, value: Any, accepted: AcceptedKeys) -> Any:
     """Returns the value of an override, converted to the type of the current value.
 
-    If `strict` is False, a name may replace a list of names, and vice versa: `ann_file` and `save_best` accept both.
+    The type may differ if it is the type of the argument's default. A single value may also replace a list of values of
+    its type, and vice versa, because arguments such as `metric` and `ann_file` accept both.
     """
     try:
         holder, key, present = find_value(mapping, path)
@@ -104,13 +106,16 @@ def _checked_value(mapping: ConfigDict, path: str, value: Any, accepted: Accepte
         if _is_accepted(mapping, path, accepted, error):
             return value
         raise
-    if not strict and {_kind(present), _kind(value)} == {"a string", "a list"}:
-        names = value if isinstance(present, str) else present
-        if names and all(isinstance(name, str) for name in names):
-            return value
     try:
         return convert_type(present, value, path)
     except ConfigError as error:
+        parts = (part if isinstance(part, (list, tuple)) else [part] for part in (present, value))
+        kinds = {_kind(item) for item in chain(*parts)}
+        keys = accepted(mapping, split_path(path)[:-1])
+        if (len(kinds) == 1 and "a dict" not in kinds) or (
+            isinstance(keys, Mapping) and isinstance(keys.get(key), type(value))
+        ):
+            return value
         error.origin = origin_of(holder, key)
         raise
 
