@@ -26,7 +26,6 @@ from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator, is_named
 from footplate.evaluation.evaluation_sets import has_several_loaders, map_evaluators, map_loaders
-from footplate.evaluation.evaluator import as_metric
 from footplate.evaluation.validation_schedule import checked_intervals
 from footplate.module_selection import check_selection
 from footplate.optim import build_optim_wrapper, build_param_schedulers
@@ -217,7 +216,7 @@ def check_evaluator(cfg: Any) -> None:
     elif isinstance(cfg, (list, tuple)):
         for index, part in enumerate(cfg):
             with at_key(f"[{index}]"):
-                METRICS.check(part) if isinstance(part, Mapping) else as_metric(part)
+                (METRICS.check if isinstance(part, Mapping) else check_evaluator)(part)
     elif cfg is not None:
         build_evaluator(cfg)
 

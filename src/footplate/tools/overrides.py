@@ -2,8 +2,7 @@
 
 import logging
 import reprlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from footplate.config import Config, ConfigDict
@@ -97,8 +96,7 @@ def _split_override(text: str) -> tuple[str, Any, bool]:
 def _checked_value(mapping: ConfigDict, path: str, value: Any, accepted: AcceptedKeys) -> Any:
     """Returns the value of an override, converted to the type of the current value.
 
-    The type may differ if it is the type of the argument's default. A single value may also replace a list of values of
-    its type, and vice versa, because arguments such as `metric` and `ann_file` accept both.
+    A single value may replace a list, and vice versa: arguments such as `metric` and `ann_file` accept both.
     """
     try:
         holder, key, present = find_value(mapping, path)
@@ -109,12 +107,8 @@ def _checked_value(mapping: ConfigDict, path: str, value: Any, accepted: Accepte
     try:
         return convert_type(present, value, path)
     except ConfigError as error:
-        parts = (part if isinstance(part, (list, tuple)) else [part] for part in (present, value))
-        kinds = {_kind(item) for item in chain(*parts)}
-        keys = accepted(mapping, split_path(path)[:-1])
-        if (len(kinds) == 1 and "a dict" not in kinds) or (
-            isinstance(keys, Mapping) and isinstance(keys.get(key), type(value))
-        ):
+        kinds = {_kind(present), _kind(value)}
+        if "a list" in kinds and "a dict" not in kinds:
             return value
         error.origin = origin_of(holder, key)
         raise

@@ -283,10 +283,8 @@ class Policy(Curve):
         warmup, unit = self.run.warmup_iters, self.run.unit
         last = math.ceil(warmup) - 1
         # As in mmcv, a warm-up that ends between two iterations keeps its last value until the end of the epoch.
-        is_held = warmup % 1 and position // unit == last // unit
-        if position < warmup or is_held:
-            return self._warm(base, min(position, last))
-        return self._regular(base, position)
+        is_over = position // unit > last // unit if warmup % 1 else position > last
+        return self._regular(base, position) if is_over else self._warm(base, min(position, last))
 
     def _regular(self, base: float, position: int) -> float:
         """Returns the policy's value without warm-up."""
