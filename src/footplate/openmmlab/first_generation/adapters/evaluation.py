@@ -103,9 +103,7 @@ class LegacyMetric(BaseMetric[Any]):
         options: Additional keyword arguments for `evaluate`, ignored for a dataset without this method.
     """
 
-    def __init__(
-        self, metric: Any = None, pre_eval: bool | str = False, collect_device: Any = "cpu", **options: Any
-    ) -> None:
+    def __init__(self, metric: Any = None, pre_eval: Any = False, collect_device: Any = "cpu", **options: Any) -> None:
         super().__init__(collect_device=collect_device)
         self.metric = metric
         self.pre_eval = pre_eval
