@@ -55,6 +55,12 @@ class Listed(Points):
 class Divides(PointAccuracy):
     def process(self, data_batch, data_samples):
         1 / 0
+
+
+@METRICS.register_module(force=True)
+class Converts(PointAccuracy):
+    def process(self, data_batch, data_samples):
+        data_batch["inputs"].bfloat16().cpu().numpy()
 """
 
 
@@ -238,3 +244,10 @@ def test_known_cause_has_advice(text: str, advice: str) -> None:
         for each in (error, wrapped):
             message, _ = describe_error(each) or ("", 0)
             assert advice in message
+
+
+def test_conversion_of_bfloat16_names_the_mixed_precision_of_a_cpu(own: Command, footplate: Command) -> None:
+    own('dict(type="PointAccuracy")', 'dict(type="Converts")')
+    code, _, errors = footplate("check", "tiny.py", "--cpu", "--set", "+optim_wrapper.type=AmpOptimWrapper")
+    assert code == 1
+    assert "  On a CPU, mixed precision (fp16, AmpOptimWrapper or --amp) uses bfloat16, which NumPy does not" in errors

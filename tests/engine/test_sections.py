@@ -107,3 +107,11 @@ def test_schedules_are_checked_against_the_length_of_a_loop_object(tmp_path: Pat
     cfg = settings(tmp_path, param_scheduler={"type": "Halfway"})
     cfg["train_cfg"] = Runner(**settings(tmp_path)).train_loop  # three epochs
     assert isinstance(Runner.from_cfg(cfg, check=True), Runner)
+
+
+def test_items_of_a_list_are_metrics_even_with_an_argument_named_metrics(tmp_path: Path) -> None:
+    metric = {"type": "LegacyMetric", "metrics": ["top_k_accuracy", "mean_class_accuracy"], "pre_eval": "True"}
+    check_config(Config(settings(tmp_path, val_evaluator=[metric, {"type": "PointAccuracy"}])))
+    with pytest.raises(FootplateError, match="a 'type' key") as caught:
+        check_config(Config(settings(tmp_path, val_evaluator=[{"metrics": [{"type": "PointAccuracy"}]}])))
+    assert caught.value.key == "val_evaluator[0]"

@@ -92,3 +92,10 @@ def test_members_for_code_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert found.SHAPES.build_func({"type": "Round"}, registry=found.SHAPES).__name__ == "Round"
     assert found.SHAPES._module_dict.pop("Round").__name__ == "Round"
     assert "Round" not in found.SHAPES
+
+
+def test_unknown_first_generation_model_names_its_code_base() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        MODELS.get("TopDown")
+    advice = "For a first-generation config, see docs/first-generation.md. Otherwise, set default_scope = 'mmpose'."
+    assert caught.value.notes == (f"It is a model of MMPose. {advice}",)

@@ -148,6 +148,10 @@ NOT_INSTALLED = [
     *(f"  {line}" for line in explain_installation("mmseg")),
 ]
 CROSS_ENTROPY = "For classification, use dict(type='LabelSmoothLoss', label_smooth_val=0), which takes class_weight."
+MMSEG = (
+    "It is a model of MMSegmentation. For a first-generation config, see docs/first-generation.md. Otherwise, set "
+    "default_scope = 'mmseg'."
+)
 OWN = "  Register your own classes with custom_imports = dict(imports=['my_module'])."
 
 
@@ -159,7 +163,8 @@ OWN = "  Register your own classes with custom_imports = dict(imports=['my_modul
         ("mmseg", "SmallSegmentr", ["  did you mean 'SmallSegmentor'?", *NOT_INSTALLED]),
         ("nosuch", "EncoderDecoder", ["  no registry or package has the scope 'nosuch'", OWN]),
         (None, "mmsge.Thing", ["  no registry or package has the scope 'mmsge'; did you mean 'mmseg'?", OWN]),
-        ("json", "EncoderDecoder", [OWN]),
+        ("json", "OwnDecoder", [OWN]),
+        ("json", "EncoderDecoder", [f"  {MMSEG}"]),
         (None, "CrossEntropyLoss", [f"  {CROSS_ENTROPY}"]),
     ],
 )

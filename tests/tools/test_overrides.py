@@ -121,11 +121,12 @@ def test_lenient_overrides_merge_and_warn(caplog: pytest.LogCaptureFixture) -> N
     ]
 
 
-@pytest.mark.parametrize(("present", "value"), [(["a", "b"], "a"), ("a", ["a", "b"])])
-def test_lenient_overrides_exchange_a_name_and_a_list_of_names(
-    present: Any, value: Any, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(("present", "value"), [(["a", "b"], "a"), ("a", ["a", "b"]), ([8, 11], 8), (8, [8, 11])])
+def test_value_may_replace_a_list_and_vice_versa(
+    present: Any, value: Any, strict: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     cfg = ConfigDict(data={"ann_file": present})
-    apply_overrides(cfg, [f"data.ann_file={value}"], strict=False)
+    apply_overrides(cfg, [f"data.ann_file={value}"], strict)
     assert cfg.data.ann_file == value
     assert not caplog.messages

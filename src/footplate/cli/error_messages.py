@@ -29,6 +29,10 @@ _ADVICE = {
     ),
     "not compiled with CUDA enabled": _FOR_A_GPU,
     "Found no NVIDIA driver": _FOR_A_GPU,
+    "unsupported ScalarType BFloat16": (
+        "On a CPU, mixed precision (fp16, AmpOptimWrapper or --amp) uses bfloat16, which NumPy does not have. Call "
+        ".float() before .numpy(), or turn it off."
+    ),
 }
 # Torch re-raises worker errors in the main process, with the original traceback in the text.
 _WORKER_ERROR = re.compile(r"\ACaught (\w+) in (.+?)\.\nOriginal Traceback")

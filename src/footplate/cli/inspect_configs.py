@@ -283,7 +283,7 @@ def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
     from footplate.registry.dotted_paths import find_spec
     from footplate.registry.root import PackageModels
 
-    registries = MODELS._complete_tree()
+    registries = [MODELS, *MODELS.children.values()]
     for registry in registries:
         prefix = "" if registry is MODELS else f"{registry.scope}."
         for name, entry in sorted(registry.module_dict.items()):

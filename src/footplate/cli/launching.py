@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import Parser, number
+from footplate.cli.arguments import Parser, add_cpu, number
 from footplate.cli.config_arguments import has_automatic_batch_size
 from footplate.cli.output import DOCUMENT_FILE, print_error, print_json
 from footplate.errors import ArgumentError
@@ -40,7 +40,7 @@ def add_launcher(parser: Parser) -> None:
 
 
 def add_processes(parser: Parser) -> None:
-    """Adds the options that start several processes to the parser."""
+    """Adds the options for the device and the processes to the parser."""
     parser.add_value("--nproc", "N", "start N processes on this machine with torchrun; 'gpu' starts one per device")
     parser.add_value(
         "--max-restarts",
@@ -49,6 +49,7 @@ def add_processes(parser: Parser) -> None:
         type=number(int, 0),
         default=0,
     )
+    add_cpu(parser)
 
 
 def is_first_rank() -> bool:

@@ -7,7 +7,7 @@ import sys
 from argparse import REMAINDER, Namespace
 from typing import Any
 
-from footplate.cli.arguments import add_command, add_cpu
+from footplate.cli.arguments import add_command
 from footplate.cli.launching import add_processes, count_processes, run_in_processes
 from footplate.cli.output import print_error
 from footplate.errors import ArgumentError, FootplateError
@@ -28,7 +28,6 @@ def add_commands(subparsers: Any) -> None:
     )
     parser.usage = "%(prog)s [options] SCRIPT [ARGS...]"
     add_processes(parser)
-    add_cpu(parser)
     parser.add_value("script", "SCRIPT", "a Python file")
     rest = parser.add_value("rest", "ARGS", "arguments for the script", nargs=REMAINDER)
     rest.required = False  # argparse would report that ARGS are missing as well

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_command, add_config, add_cpu
+from footplate.cli.arguments import add_command, add_config
 from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result, print_text
@@ -58,7 +58,6 @@ def add_commands(subparsers: Any) -> None:
     parser.add_flag("--amp", "train in mixed precision")
     parser.add_value("--seed", "N", "the seed for all random number generators", type=int)
     add_launcher(parser)
-    add_cpu(parser)
     parser.add_flag("--no-preflight", "skip the check that saves, loads and validates once before training")
 
 

@@ -4,7 +4,7 @@ import os
 from argparse import Namespace
 from typing import Any
 
-from footplate.cli.arguments import add_command, add_config, add_cpu, add_trained, number
+from footplate.cli.arguments import add_command, add_config, add_trained, number
 from footplate.cli.config_arguments import apply_override_arguments, read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result
@@ -30,7 +30,6 @@ def add_commands(subparsers: Any) -> None:
         "the folder for metrics and images (default: the config's work_dir, or work_dirs/<config name>)",
     )
     add_launcher(test)
-    add_cpu(test)
     predict = add_command(
         subparsers,
         "predict",

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict, KeyOrigin, is_variable
-from footplate.config.recorded import as_plain
 from footplate.error_context import join_path, origin_of, walk_paths
 from footplate.messages import list_names
 
@@ -73,7 +72,7 @@ def _changes(holder: Any, key: Any, path: tuple[Any, ...]) -> Iterator[tuple[tup
     origin = origin_of(holder, key)
     if isinstance(value, dict) or not isinstance(origin, KeyOrigin) or origin.replaced is None:
         return
-    if as_plain(origin.replaced.value) != as_plain(value):  # arrays cannot be compared
+    if repr(origin.replaced.value) != repr(value):  # arrays cannot be compared
         yield path, origin.replaced.value, origin
 
 
@@ -85,7 +84,7 @@ def _keys_with(top: ConfigDict, known: Collection[str], path: Sequence[Any], val
     """
     name = [part for part in path if isinstance(part, str)][-1]
     items = [(candidate, item) for candidate, item in walk_paths(top) if candidate[0] in known]
-    equal = [path for path, item in items if type(item) is type(value) and as_plain(item) == as_plain(value)]
+    equal = [candidate for candidate, item in items if repr(item) == repr(value)]
     named = [candidate for candidate in equal if candidate[-1] == name]
     is_common = value in (None, 0, 1, "")  # such values may be equal by chance
     return [join_path(candidate) for candidate in named or ([] if is_common else equal)]

@@ -216,7 +216,7 @@ def check_evaluator(cfg: Any) -> None:
     elif isinstance(cfg, (list, tuple)):
         for index, part in enumerate(cfg):
             with at_key(f"[{index}]"):
-                check_evaluator(part)
+                (METRICS.check if isinstance(part, Mapping) else check_evaluator)(part)
     elif cfg is not None:
         build_evaluator(cfg)
 

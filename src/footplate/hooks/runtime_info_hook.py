@@ -9,7 +9,6 @@ from footplate.data import metainfo_of
 from footplate.data.waiting import data_wait
 from footplate.engine import Hook, Runner
 from footplate.engine.base_loops import BaseTrainLoop, Progress
-from footplate.engine.run_config import recordable
 from footplate.errors import ArgumentError
 from footplate.records import HistoryBuffer, average_over_ranks, numbers_in, recorded_name
 from footplate.registry import HOOKS
@@ -55,7 +54,7 @@ class RuntimeInfoHook(Hook):
         """Records the config, the seed and the experiment name."""
         runner.message_hub.update_info_dict(
             {
-                "cfg": recordable(runner.cfg).pretty_text,
+                "cfg": getattr(runner.cfg, "pretty_text", ""),
                 "seed": runner.seed,
                 "experiment_name": runner.experiment_name,
             },

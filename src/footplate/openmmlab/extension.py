@@ -1,6 +1,8 @@
 """Adds support for OpenMMLab's configs, code bases and first-generation components to the core."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from footplate.error_context import origin_at
@@ -15,13 +17,8 @@ CODE_BASES |= {name: name for name in f"{_NAMES} mmselfsup mmtrack mmyolo".split
 _PACKAGE = "footplate.openmmlab.first_generation"
 _PARTS = "checkpoint_hook evaluation hook logger_hooks model optimizer_hooks updater_hooks warm_up_ema workflow"
 _ADAPTERS = tuple(f"{_PACKAGE}.adapters.{part}" for part in _PARTS.split())
-_PACKING = "End the pipeline with PackSegInputs, PackDetInputs or PackInputs instead."
-_REPLACED_TRANSFORMS = {  # of first-generation pipelines
-    "Normalize": "Set mean and std in model.data_preprocessor instead, for example in a SegDataPreProcessor.",
-    "DefaultFormatBundle": _PACKING,
-    "ImageToTensor": _PACKING,
-    "Collect": _PACKING,
-}
+# Maps the kinds and names of first-generation components to advice for when they are unknown.
+_UNKNOWN_NAMES = Path(__file__).with_name("unknown_names.json")
 
 _AMP = "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()` in a first-generation config."
 # Unsupported keys that would change the results, with advice on what to do instead.
@@ -88,12 +85,14 @@ class OpenMMLab(Extension):
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Returns advice about an unknown name. The list may be empty.
 
-        The advice suggests a replacement for a first-generation transform, or explains why an import failed.
+        The advice suggests a replacement for a first-generation transform, explains why an import failed, or states
+        which code base a first-generation model comes from.
         """
         from footplate.openmmlab.skipped_imports import skipped
 
-        replaced = noun == "transform" and _REPLACED_TRANSFORMS.get(name)
-        return [replaced] if replaced else [f"It could not be imported. {skipped[name]}"] if name in skipped else []
+        advice = json.loads(_UNKNOWN_NAMES.read_bytes()).get(noun, {}).get(name)
+        advice = f"It could not be imported. {skipped[name]}" if name in skipped else advice
+        return [advice] if advice else []
 
     def check_dataset(self, dataset: Any) -> None:
         """Checks the labels of MMDetection's CocoDataset, and the label maps of MMSegmentation's datasets."""

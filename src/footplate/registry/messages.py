@@ -29,14 +29,15 @@ def unknown_name_error(name: str, registry: "Registry", tree: Sequence["Registry
     module, _, last = name.rpartition(".")
     scope = module or default_scope()
     qualified = [f"{member.scope}.{last}" for member in tree if last in member.module_dict]
+    missing = _explain_missing_scope(scope) if scope and scope not in {member.scope for member in tree} else []
     if not qualified:
-        notes = [line for extension in extensions() for line in extension.explain_unknown(registry.noun, last)]
-        notes = notes or _explain_definition(last, registry.name)
-        if notes:
+        advisers = () if missing else extensions()
+        notes = [line for extension in advisers for line in extension.explain_unknown(registry.noun, last)]
+        if notes := notes or _explain_definition(last, registry.name):
             return UnknownNameError(problem, notes=notes)
     names = {entry for member in tree for entry in member.module_dict}
     near = next((candidate for candidate in qualified if candidate != name), None) or nearest(last, sorted(names))
-    notes = _explain_missing_scope(scope) if scope and scope not in {member.scope for member in tree} else []
+    notes = missing
     if qualified and not scope:
         home = str(near).rpartition(".")[0]
         notes.append(f"Or set default_scope = '{home}' to find all names that '{home}' registers.")

@@ -287,20 +287,20 @@ class Registry:
         """
         if not isinstance(name, str):
             raise BuildError(f"the {self.noun} name must be a string", found=name)
-        scope = name.partition(".")[0] if "." in name else default_scope()
-        self._import_registry_of(scope or "")
-        entry = self._find(name) or self._find_in_any_scope(name) or self._import_path(name, trusted=trusted)
-        if entry is None:
-            raise unknown_name_error(name, self, self._complete_tree())
-        return entry
-
-    def _import_registry_of(self, package: str) -> None:
-        """Imports `package.registry`, unless a registry with the scope `package` already exists."""
+        package = name.partition(".")[0] if "." in name else default_scope() or ""
         module = f"{package}.registry"
-        if not package.isidentifier() or package in sys.stdlib_module_names or module in sys.modules:
-            return
-        if self.root._member(package) is None and has_submodule(package, "registry"):
+        is_imported = module in sys.modules or self.root._member(package) is not None
+        is_package = package.isidentifier() and package not in sys.stdlib_module_names
+        if is_package and not is_imported and has_submodule(package, "registry"):
             importlib.import_module(module)
+        if entry := self._find(name) or self._find_in_any_scope(name):
+            return entry
+        tree = list(self.root._tree())
+        for registry in tree:
+            registry._import_locations()
+        if entry := self._import_path(name, trusted=trusted):
+            return entry
+        raise unknown_name_error(name, self, tree)
 
     def _find_in_any_scope(self, name: str) -> Entry | None:
         """Finds a class by name in all scopes if it is a user class or from the default scope's package.
@@ -340,14 +340,14 @@ class Registry:
         present = self._entries.get(name)
         if present is entry:
             return True
-        if present is None or _is_built_in(entry) != _is_built_in(present):
-            if _is_built_in(entry):
-                return present is None
-            is_known = self.scope == "footplate" and name in _built_in_names().get(self.name, ())
-            if is_known and not code_base_of(entry):  # an installed code base's configs refer to its own classes
-                text = "Replacing the built-in %s '%s' with %s.%s."
-                _logger.warning(text, self.noun, name, entry.__module__, entry.__qualname__)
-            return True
+        is_built_in = _is_built_in(entry)
+        if present is None or is_built_in != _is_built_in(present):
+            is_replaced = self.scope == "footplate" and name in _built_in_names().get(self.name, ())
+            # An installed code base's configs refer to its own classes.
+            if is_replaced and not is_built_in and not code_base_of(entry):
+                kind = f"{entry.__module__}.{entry.__qualname__}"
+                _logger.warning("Replacing the built-in %s '%s' with %s.", self.noun, name, kind)
+            return present is None or not is_built_in
         name_in_module = getattr(entry, "__qualname__", "<none>")
         is_redefined = entry.__module__ == present.__module__ and name_in_module == getattr(present, "__qualname__", "")
         if is_redefined and (entry.__module__ == "__main__" or "<" not in name_in_module):
@@ -401,20 +401,13 @@ class Registry:
         for child in self.children.values():
             yield from child._tree()
 
-    def _complete_tree(self) -> "list[Registry]":
-        """Returns all registries of the tree after importing their entries."""
-        tree = list(self.root._tree())
-        for registry in tree:
-            registry._import_locations()
-        return tree
-
     def _import_path(self, path: str, *, trusted: bool) -> Entry | None:
         module = path.rpartition(".")[0]
         if not module or not all(part.isidentifier() for part in path.split(".")):
             return None
         if find_spec(module.partition(".")[0]) is None:
             return None
-        entries = [entry for registry in self._complete_tree() for entry in registry.module_dict.values()]
+        entries = [entry for registry in self.root._tree() for entry in registry._entries.values()]
         entry = import_class(path, self.root.name, entries, self.noun, trusted=trusted)
         if entry is not None and entry not in entries:
             if self._base is None and not trusted:

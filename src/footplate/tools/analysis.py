@@ -220,9 +220,12 @@ def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
     settings = ", ".join(f"{name} {brief(summary['hparams'][name])}" for name in hparams if name in summary["hparams"])
     rows = [("hparams", settings)] if settings else []
     for name, best in summary["best"].items():
-        text = f"{name} {best['value']:.6g} at {_position(run, best['iteration'])}"
+        iteration, length = best["iteration"], run.epoch_length
+        text = f"{name} {best['value']:.6g} at iteration {iteration:.12g}"
+        if length and iteration and not iteration % length:
+            text += f" (epoch {iteration // length:.0f})"
         extremes = f" (lowest {best['lowest']:.6g}, highest {best['highest']:.6g})" if best["small"] is None else ""
-        rows.append(("final" if extremes else "best", text + extremes + _left_out(run, "val", name, best["iteration"])))
+        rows.append(("final" if extremes else "best", text + extremes + _left_out(run, "val", name, iteration)))
     tested = {name for test in summary["tests"].values() for name in test}
     others = {name: value for name, value in summary["test"].items() if name not in tested}  # by a training process
     for checkpoint, test in {**summary["tests"], "": others}.items():
@@ -329,11 +332,6 @@ def _variant_table(variants: Sequence[Variant]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
     return "".join(f"| {' | '.join(map(str.ljust, row, widths))} |\n" for row in rows) if variants else ""
-
-
-def _position(run: Run, iteration: float) -> str:
-    text, length = f"iteration {iteration:.12g}", run.epoch_length
-    return f"{text} (epoch {iteration // length:.0f})" if length and iteration and not iteration % length else text
 
 
 def best_metrics(cfg: Mapping[str, Any]) -> dict[str, Rule | None]:

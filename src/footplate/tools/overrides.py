@@ -30,7 +30,7 @@ def apply_overrides(
     Args:
         cfg: The config, changed in place.
         overrides: Strings such as `key=value`.
-        strict: Whether to reject unknown keys, and values that differ in type from the current value. If False, logs a
+        strict: Whether to reject unknown keys, and values that differ in type from the current one. If False, logs a
             warning and merges the value, like the OpenMMLab tools. Keys that start with `+` are always accepted.
         accepted: A function that returns the keys accepted by the section at a key path. These keys can be added
             without `+`.
@@ -45,7 +45,7 @@ def apply_overrides(
         try:
             if not is_forced:
                 try:
-                    value = _checked_value(mapping, path, value, accepted, strict)
+                    value = _checked_value(mapping, path, value, accepted)
                 except ConfigError as error:
                     if strict:
                         raise
@@ -93,10 +93,10 @@ def _split_override(text: str) -> tuple[str, Any, bool]:
     return path.lstrip("+").strip(), value, path.startswith("+")
 
 
-def _checked_value(mapping: ConfigDict, path: str, value: Any, accepted: AcceptedKeys, strict: bool) -> Any:
+def _checked_value(mapping: ConfigDict, path: str, value: Any, accepted: AcceptedKeys) -> Any:
     """Returns the value of an override, converted to the type of the current value.
 
-    If `strict` is False, a name may replace a list of names, and vice versa: `ann_file` and `save_best` accept both.
+    A single value may replace a list, and vice versa: arguments such as `metric` and `ann_file` accept both.
     """
     try:
         holder, key, present = find_value(mapping, path)
@@ -104,13 +104,12 @@ def _checked_value(mapping: ConfigDict, path: str, value: Any, accepted: Accepte
         if _is_accepted(mapping, path, accepted, error):
             return value
         raise
-    if not strict and {_kind(present), _kind(value)} == {"a string", "a list"}:
-        names = value if isinstance(present, str) else present
-        if names and all(isinstance(name, str) for name in names):
-            return value
     try:
         return convert_type(present, value, path)
     except ConfigError as error:
+        kinds = {_kind(present), _kind(value)}
+        if "a list" in kinds and "a dict" not in kinds:
+            return value
         error.origin = origin_of(holder, key)
         raise
 

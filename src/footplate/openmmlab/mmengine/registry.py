@@ -11,6 +11,7 @@ from torch import nn
 from footplate.errors import BuildError, UnknownNameError
 from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.mmengine.managers import ManagerMixin
+from footplate.openmmlab.mmengine.registry_members import RegistryMembers
 from footplate.optim import build_optimizer
 from footplate.registry import OPTIMIZERS, default_scope, set_default_scope, using_scope
 from footplate.registry import Registry as _Registry
@@ -47,10 +48,7 @@ class Registry(_Registry, metaclass=AcceptsBase):
 
     _has_registered_all = False
 
-    @property
-    def module_dict(self) -> dict[str, Callable[..., Any]]:
-        """The entries that are registered so far, keyed by name. Code bases may modify the dict."""
-        return self._entries
+    module_dict = RegistryMembers._module_dict
 
     def register_all(self) -> None:
         """Registers all classes of the code base if this registry does not list the modules to import.

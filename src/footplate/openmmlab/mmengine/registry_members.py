@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 from footplate.registry import Registry, default_scope, using_scope
@@ -10,9 +11,7 @@ from footplate.registry import Registry, default_scope, using_scope
 class RegistryMembers(Registry):
     """The members that `add_members` adds to `Registry`, so that existing registries have them too."""
 
-    @property
-    def _module_dict(self) -> dict[str, Callable[..., Any]]:
-        return self._entries  # code bases may modify the dict
+    _module_dict = property(attrgetter("_entries"))  # code bases may modify the dict
 
     @property
     def build_func(self) -> Callable[..., Any]:

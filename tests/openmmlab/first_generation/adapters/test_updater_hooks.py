@@ -50,6 +50,7 @@ def rates(tmp_path: Path, **changes: Any) -> Rates:
 
 WARMUPS: list[tuple[bool, dict[str, Any]]] = [
     (True, {"warmup": "linear", "warmup_iters": 1, "warmup_ratio": 0.1, "warmup_by_epoch": True}),
+    (True, {"warmup": "linear", "warmup_iters": 1.375, "warmup_ratio": 0.1, "warmup_by_epoch": True}),  # 5.5 iterations
     (False, {"warmup": "exp", "warmup_iters": 6, "warmup_ratio": 0.01}),
 ]
 

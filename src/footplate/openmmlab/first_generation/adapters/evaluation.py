@@ -98,12 +98,12 @@ class LegacyMetric(BaseMetric[Any]):
         metric: The `metric` argument of `evaluate`. For a dataset without `evaluate`, one or more metric names, such as
             "mIoU".
         pre_eval: Whether to reduce the results of each batch with the dataset's `pre_eval`, if it has this method, to
-            save memory.
+            save memory. Some published configs write it as text, 'True'.
         collect_device: See BaseMetric.
         options: Additional keyword arguments for `evaluate`, ignored for a dataset without this method.
     """
 
-    def __init__(self, metric: Any = None, pre_eval: bool = False, collect_device: Any = "cpu", **options: Any) -> None:
+    def __init__(self, metric: Any = None, pre_eval: Any = False, collect_device: Any = "cpu", **options: Any) -> None:
         super().__init__(collect_device=collect_device)
         self.metric = metric
         self.pre_eval = pre_eval

@@ -42,14 +42,14 @@ class UpdaterHook(Hook):
         self,
         by_epoch: bool = True,
         warmup: str | None = None,
-        warmup_iters: int = 0,
+        warmup_iters: float = 0,
         warmup_ratio: float = 0.1,
         warmup_by_epoch: bool = False,
     ) -> None:
         check_warmup(warmup, warmup_iters, warmup_ratio)
         self.by_epoch = by_epoch
         self.warmup = warmup
-        self.warmup_iters: int | None = None if warmup_by_epoch else warmup_iters
+        self.warmup_iters: float | None = None if warmup_by_epoch else warmup_iters
         self.warmup_epochs = warmup_iters if warmup_by_epoch else None
         self.warmup_ratio = warmup_ratio
         self.warmup_by_epoch = warmup_by_epoch

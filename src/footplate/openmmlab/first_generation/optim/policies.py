@@ -10,12 +10,13 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from typing_extensions import override
 
-from footplate.checks import check_choice, check_count, check_number
+from footplate.checks import check_choice, check_number
 from footplate.errors import ArgumentError, BuildError
 from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.schedule_rules import KNOWN_POLICIES, WARMUP, known_policy
@@ -36,17 +37,17 @@ class RunInfo(NamedTuple):
     """The number of iterations per epoch, or None if unknown."""
     warmup: str | None = None
     """ "constant", "linear", "exp", or None for no warm-up."""
-    warmup_iters: int = 0
-    """The length of the warm-up in iterations; 0 for no warm-up."""
+    warmup_iters: float = 0
+    """The length of the warm-up in iterations, such as 12.5 for 2.5 epochs; 0 for no warm-up."""
     warmup_ratio: float = 0.1
     """The factor at the start of the warm-up."""
 
 
-def check_warmup(warmup: str | None, iters: int, ratio: float) -> None:
+def check_warmup(warmup: str | None, iters: float, ratio: float) -> None:
     """Raises ArgumentError if a warm-up setting is invalid. The settings are described in `RunInfo`."""
     if warmup is not None:
         check_choice("warmup", warmup, ("constant", "linear", "exp"))
-        check_count("warmup_iters", iters)
+        check_number("warmup_iters", iters, above=0)
         check_number("warmup_ratio", ratio, above=0, most=1)
 
 
@@ -279,7 +280,11 @@ class Policy(Curve):
 
     @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
-        return (self._regular if position >= self.run.warmup_iters else self._warm)(base, position)
+        warmup, unit = self.run.warmup_iters, self.run.unit
+        last = math.ceil(warmup) - 1
+        # As in mmcv, a warm-up that ends between two iterations keeps its last value until the end of the epoch.
+        is_over = position // unit > last // unit if warmup % 1 else position > last
+        return self._regular(base, position) if is_over else self._warm(base, min(position, last))
 
     def _regular(self, base: float, position: int) -> float:
         """Returns the policy's value without warm-up."""
@@ -361,7 +366,7 @@ class PolicySchedule(ParamSchedule):
         policy: str,
         by_epoch: bool = True,
         warmup: str | None = None,
-        warmup_iters: int = 0,
+        warmup_iters: float = 0,
         warmup_ratio: float = 0.1,
         warmup_by_epoch: bool = False,
         epoch_length: int | None = None,
