@@ -51,8 +51,6 @@ from footplate.messages import nearest
 from footplate.models import PLAIN_FUNCTIONS, is_plain
 from footplate.registry import RUNNERS, set_default_scope
 
-_MIN_SIMILARITY = 0.85
-
 
 def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Config:
     """Returns a second-generation config with the overrides merged in. Translates first-generation configs.
@@ -332,4 +330,4 @@ def misspelled_key(key: str, known: Collection[str]) -> str | None:
 
 
 def _is_similar(word: str, right: str) -> bool:
-    return word[:1] == right[:1] and nearest(word, [right], similarity=_MIN_SIMILARITY) is not None
+    return word[:1] == right[:1] and nearest(word, [right], is_typo=True) is not None
