@@ -88,8 +88,15 @@ class OpenMMLab(Extension):
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Returns advice about an unknown name. The list may be empty.
 
-        The advice suggests a replacement for a first-generation transform, or explains why an import failed.
+        The advice suggests a replacement for a first-generation transform, or a policy for a hook that implements one,
+        or explains why an import failed.
         """
+        policy = name.removesuffix("UpdaterHook")
+        if policy != name:
+            from footplate.openmmlab.first_generation.translation.schedule_rules import suggest_policy
+
+            policy = policy.removesuffix("Lr").removesuffix("Momentum")
+            return [f"A policy that is not built in needs a registered hook with this name. {suggest_policy(policy)}"]
         from footplate.openmmlab.skipped_imports import skipped
 
         replaced = noun == "transform" and _REPLACED_TRANSFORMS.get(name)
