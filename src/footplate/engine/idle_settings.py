@@ -1,19 +1,24 @@
 """Warns about settings that have no effect."""
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from footplate.config import Config, find_unused_changes
 from footplate.config.config_dict import is_variable
+from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.hook_list import HookList
 from footplate.engine.run_config import keys_with_effect
-from footplate.error_context import location_prefix, origin_at
+from footplate.error_context import join_path, location_prefix, origin_at, walk_paths
 from footplate.errors import FootplateError
 from footplate.extensions import extensions
+from footplate.messages import pluralize
 from footplate.models import PLAIN_FUNCTIONS
 from footplate.optim.schedules import collect_steps
 
+# Settings that must be less than the length of training. The value of those in the group may be equal to it.
+_LIMITED = re.compile(r"num_last_epochs|(?:val_)?(?:begin|start|switch|(interval|end|stop))(?:_epoch|_iters?)?")
 _logger = logging.getLogger("footplate.engine")
 
 
@@ -67,6 +72,21 @@ def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> 
         messages["param_scheduler"] = (
             "param_scheduler has no effect where a schedule needs a metric: the run has no validation"
         )
+    _warn_about_keys(cfg, messages)
+
+
+def warn_about_late_settings(cfg: Config, hooks: HookList, loop: BaseTrainLoop) -> None:
+    """Warns about settings of the training loop and the hooks that take effect only after the end of training."""
+    owners: dict[str, Any] = {"train_cfg": loop, **{hooks.key_of(hook): hook for hook in hooks}}
+    messages = {}
+    for path, value in walk_paths(cfg._cfg_dict):
+        key, name, owner = join_path(path), str(path[-1]), owners.get(join_path(path[:-1]))
+        if owner is None or type(value) is not int or not (match := _LIMITED.fullmatch(name)):
+            continue
+        by_epoch = "_epoch" in name or ("_iter" not in name and loop.by_epoch and getattr(owner, "by_epoch", False))
+        unit, total = ("epoch", loop.max_epochs) if by_epoch else ("iteration", loop.max_iters)
+        if loop.by_epoch >= by_epoch and value >= total + bool(match[1]):
+            messages[key] = f"{key} is {value}, but training ends after {pluralize(total, unit)}"
     _warn_about_keys(cfg, messages)
 
 
