@@ -191,6 +191,15 @@ def walk_paths(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[
         yield from walk_paths(item, (*path, key))
 
 
+def explain_base(section: Any, key: str) -> list[str]:
+    """Returns a note if `key` was set for another `type`, which a later config replaced. Otherwise, an empty list."""
+    origin, changed = origin_of(section, key), origin_of(section, "type")
+    replaced = getattr(changed, "replaced", None)
+    if not origin or not replaced or origin.file == changed.file or replaced.value == section["type"]:
+        return []
+    return [f"{origin} sets it for another type. To drop the base's settings, add _delete_=True."]
+
+
 def describe_changes(section: object, key: str = "") -> list[str]:
     """Returns a note that lists the values in a section that were set in a different file than the section itself.
 
