@@ -8,9 +8,8 @@ import pytest
 from footplate.cli.main import main
 from footplate.config import Config
 from footplate.config.config import Namespace
-from footplate.config.config_dict import is_variable
+from footplate.config.config_dict import is_variable, value_history
 from footplate.errors import ConfigError, ConfigKeyError, Origin
-from footplate.tools.explain_keys import value_history
 from tests.config.conftest import Write
 
 BASE = "a = dict(b=1, c=dict(d=2), l=[dict(x=1), dict(x=2)])\nn = dict(q=1)\np = [dict(n=n)]\ns = 'text'\n"

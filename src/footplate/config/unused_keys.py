@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from footplate.config.config_dict import ConfigDict, KeyOrigin, is_variable
+from footplate.config.config_dict import ConfigDict, KeyOrigin, is_variable, readers_of, value_history
 from footplate.config.recorded import as_plain
 from footplate.error_context import join_path, origin_at, origin_of, walk_paths
 from footplate.messages import list_names
@@ -56,7 +56,7 @@ def find_unused_changes(cfg: "Config", known: Collection[str]) -> list[UnusedCha
             continue
         was_read = is_variable(top, name)
         variable = origin_of(top, name)
-        is_late = was_read and not getattr(variable, "is_read_here", False)
+        is_late = was_read and not getattr(variable, "readers", ())
         for path, previous, origin in _changes(top, name, (name,)):
             if is_late or origin.is_override:
                 changes.append(UnusedChange(join_path(path), origin, was_read, _readers(top, known, path, previous)))
@@ -85,15 +85,13 @@ def _readers(top: ConfigDict, known: Collection[str], path: Sequence[Any], value
     items = dict(walk_paths(top))
     variables, paths = [path[0]], []
     for variable in variables:
-        readers = getattr(origin_of(top, variable), "readers", ())
+        readers = readers_of(origin_of(top, variable))
         for key, item in items.items():
-            origin = origin_at(top, key)
-            while origin and (key[-1], origin) not in readers:  # it may have been changed since
-                replaced = getattr(origin, "replaced", None)
-                origin = replaced and replaced.origin
             inner = (*key, *path[1:])
-            if origin and key[0] in known and (inner in items or as_plain(item) == as_plain(value)):
+            if not any((key[-1], past.origin) in readers for past in value_history(item, origin_at(top, key))):
+                continue
+            if key[0] in known and (inner in items or as_plain(item) == as_plain(value)):
                 paths.append(inner if inner in items else key)
-            elif origin and key[0] not in (*known, *variables):
+            elif key[0] not in (*known, *variables):
                 variables.append(key[0])
     return [join_path(key) for key in dict.fromkeys(paths)]
