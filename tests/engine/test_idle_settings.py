@@ -67,10 +67,10 @@ def test_settings_after_the_end_of_training_are_reported(tmp_path: Path, caplog:
     assert runner.train_loop.max_iters == 8
     warn_about_late_settings(runner.cfg, runner.hooks, runner.train_loop)
     assert warnings_of(caplog) == [
-        "train_cfg.val_interval is 5, but training ends after 2 epochs",
-        "default_hooks.checkpoint.interval is 3, but training ends after 2 epochs",
-        "custom_hooks[0].switch_epoch is 2, but training ends after 2 epochs",
-        "custom_hooks[1].begin_iter is 8, but training ends after 8 iterations",
+        "train_cfg.val_interval is 5, but training ends at max_epochs=2",
+        "default_hooks.checkpoint.interval is 3, but training ends at max_epochs=2",
+        "custom_hooks[0].switch_epoch is 2, but training ends at max_epochs=2",
+        "custom_hooks[1].begin_iter is 8, but training ends at max_iters=8",
     ]
 
 

@@ -13,12 +13,13 @@ from footplate.engine.run_config import keys_with_effect
 from footplate.error_context import join_path, location_prefix, origin_at, walk_paths
 from footplate.errors import FootplateError
 from footplate.extensions import extensions
-from footplate.messages import pluralize
 from footplate.models import PLAIN_FUNCTIONS
 from footplate.optim.schedules import collect_steps
 
-# Settings that must be less than the length of training. The value of those in the group may be equal to it.
-_LIMITED = re.compile(r"num_last_epochs|(?:val_)?(?:begin|start|switch|(interval|end|stop))(?:_epoch|_iters?)?")
+# Settings that must be less than the length of training. An `end` may be equal to it.
+_LIMITED = re.compile(
+    r"(?:val_|num_)?(?:begin|start|switch|last|(?P<end>interval|end|stop))(?:_(?P<unit>epoch|iter)s?)?"
+)
 _logger = logging.getLogger("footplate.engine")
 
 
@@ -80,13 +81,14 @@ def warn_about_late_settings(cfg: Config, hooks: HookList, loop: BaseTrainLoop) 
     owners: dict[str, Any] = {"train_cfg": loop, **{hooks.key_of(hook): hook for hook in hooks}}
     messages = {}
     for path, value in walk_paths(cfg._cfg_dict):
-        key, name, owner = join_path(path), str(path[-1]), owners.get(join_path(path[:-1]))
-        if owner is None or type(value) is not int or not (match := _LIMITED.fullmatch(name)):
+        owner, match = owners.get(join_path(path[:-1])), _LIMITED.fullmatch(str(path[-1]))
+        if owner is None or match is None or type(value) is not int:
             continue
-        by_epoch = "_epoch" in name or ("_iter" not in name and loop.by_epoch and getattr(owner, "by_epoch", False))
-        unit, total = ("epoch", loop.max_epochs) if by_epoch else ("iteration", loop.max_iters)
-        if loop.by_epoch >= by_epoch and value >= total + bool(match[1]):
-            messages[key] = f"{key} is {value}, but training ends after {pluralize(total, unit)}"
+        counts_epochs = loop.by_epoch and getattr(owner, "by_epoch", False)
+        limit = f"max_{match['unit'] or ('epoch' if counts_epochs else 'iter')}s"
+        total = getattr(loop, limit)
+        if value >= total + bool(match["end"]) and (loop.by_epoch or limit == "max_iters"):
+            messages[join_path(path)] = f"{join_path(path)} is {value}, but training ends at {limit}={total}"
     _warn_about_keys(cfg, messages)
 
 

@@ -93,10 +93,11 @@ class OpenMMLab(Extension):
         """
         policy = name.removesuffix("UpdaterHook")
         if policy != name:
-            from footplate.openmmlab.first_generation.translation.schedule_rules import suggest_policy
+            from footplate.openmmlab.first_generation.translation.schedule_rules import nearest_policy
 
-            policy = policy.removesuffix("Lr").removesuffix("Momentum")
-            return [f"A policy that is not built in needs a registered hook with this name. {suggest_policy(policy)}"]
+            near = nearest_policy(policy.removesuffix("Lr").removesuffix("Momentum"))
+            advice = "A policy that is not built in needs a registered hook with this name."
+            return [f"{advice} Did you mean the policy '{near}'?" if near else advice]
         from footplate.openmmlab.skipped_imports import skipped
 
         replaced = noun == "transform" and _REPLACED_TRANSFORMS.get(name)

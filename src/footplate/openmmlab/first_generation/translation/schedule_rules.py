@@ -130,11 +130,10 @@ def known_policy(name: str) -> str | None:
     return next((each for each in KNOWN_POLICIES if name in (each, each.title() if each.islower() else each)), None)
 
 
-def suggest_policy(name: str) -> str:
-    """Returns advice about a policy that is not built in: a similar policy, or all policies."""
-    word = name.lower()
-    near = next((each for each in KNOWN_POLICIES if each.lower().startswith(word)), nearest(word, KNOWN_POLICIES))
-    return f"Did you mean the policy '{near}'?" if near else f"Policies: {', '.join(KNOWN_POLICIES)}."
+def nearest_policy(name: str) -> str | None:
+    """Returns the built-in policy that starts with `name` or is similar to it, or None."""
+    starting = (policy for policy in KNOWN_POLICIES if policy.lower().startswith(name.lower()))
+    return next(starting, nearest(name, KNOWN_POLICIES))
 
 
 def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[Entry]:
